@@ -1,6 +1,7 @@
 """The order of the packages, read from the code's own imports (docs/architecture.md)."""
 
 import ast
+import functools
 import itertools
 import re
 from collections import Counter
@@ -35,32 +36,20 @@ OUTSIDE_THE_CLOSED_PAIR = [
 ]
 """What the allocator model and the recordings, which are a pair of their own, must not need."""
 
+NO_STEP = ("torch", "harness.training", "harness.instruments")
 FORBIDDEN = {
     "schema": ["torch", "matplotlib"],
     "allocator": ["torch", *OUTSIDE_THE_CLOSED_PAIR, "harness.snapshots"],
     "instruments": [
-        "harness.training.models",
-        "harness.training.training_step",
+        *(f"harness.{name}" for name in ("training.models", "training.training_step")),
         "harness.schema.workload",
     ],
-    "prediction/mlp": [
-        "torch",
-        "harness.training",
-        "harness.instruments",
-        "harness.prediction.estimate",
-    ],
-    "prediction/gpu": [
-        "torch",
-        "harness.training",
-        "harness.instruments",
-        "harness.prediction.mlp",
-        "harness.prediction.estimate",
-    ],
+    "prediction/mlp": [*NO_STEP, "harness.prediction.estimate"],
+    "prediction/gpu": [*NO_STEP, "harness.prediction.estimate", "harness.prediction.mlp"],
     "prediction/predict_workload.py": ["torch"],
     "measurement": ["matplotlib", "scipy", "statsmodels", "pandas"],
     "measurement/process/launcher.py": ["torch"],
     "measurement/process/fork_launcher.py": ["torch"],
-    "measurement/process/spawn_launcher.py": ["torch"],
     "measurement/process/start_child.py": ["torch"],
     "thresholds": ["torch"],
     "thresholds/search.py": ["subprocess", "multiprocessing", "harness.measurement"],
@@ -78,6 +67,7 @@ FORBIDDEN = {
 """What a package or file must not import in addition, also inside functions."""
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Return the modules that ``path`` imports; blocks for type checkers are left out."""
     result: set[str] = set()
@@ -91,17 +81,6 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             result |= {f"{node.module}.{alias.name}" for alias in node.names}
         stack += ast.iter_child_nodes(node)
-    return result
-
-
-def imports_at_once(path: Path) -> set[str]:
-    """Return the modules that ``path`` imports when it is imported, not in a function's body."""
-    result: set[str] = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Import):
-            result |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            result |= {f"{node.module}.{alias.name}" for alias in node.names}
     return result
 
 
@@ -129,10 +108,12 @@ def module_graph() -> dict[str, set[str]]:
     }
 
 
-def test_every_package_has_its_place_in_the_order() -> None:
+def test_every_package_has_its_place_in_the_order_and_every_file_a_name_of_its_own() -> None:
     packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     assert packages <= set(ORDER)
     assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "version.py"}
+    names = Counter(path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("package", ORDER)
@@ -178,23 +159,6 @@ def test_no_package_imports_what_it_must_not(place: str) -> None:
         if is_under(name, forbidden)
     ]
     assert broken == []
-
-
-def test_plain_data_load_no_plots_and_no_frames_until_they_are_asked_for() -> None:
-    heavy = ("pandas", "numpy", "matplotlib", "harness.plots")
-    plain = [*(ROOT / "schema").rglob("*.py")]
-    loaded = [
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in sorted(plain)
-        for name in imports_at_once(path)
-        if any(is_under(name, other) for other in heavy)
-    ]
-    assert loaded == []
-
-
-def test_no_two_files_have_the_same_name() -> None:
-    names = Counter(path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py")
-    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_only_the_command_line_ends_the_process() -> None:

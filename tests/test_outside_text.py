@@ -5,7 +5,6 @@ import json
 import re
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pandas as pd
@@ -21,10 +20,11 @@ from harness.schema.events import Event, Trace
 from harness.schema.metrics import Layer
 from harness.schema.notebook_table import notebook_table
 from harness.schema.plain_text import csv_cell, json_text, printable
-from harness.schema.record import Outcome, Record, to_json
+from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
 from harness.schema.terminal_console import PlainConsole
 from harness.schema.workload import Workload
+from tests.analysis import planted
 
 CODES = (*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066)
 ACTIVE = [chr(code) for code in CODES]
@@ -35,18 +35,25 @@ def acts(text: str) -> bool:
     return any(character in text for character in ACTIVE)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
-def test_what_a_terminal_obeys_is_written_out(text: str) -> None:
-    assert acts(text)
-    assert not acts(printable(text))
+def said(*lines: list[str]) -> str:
+    """Return what the commands print, on both streams."""
+    out = io.StringIO()
+    with redirect_stdout(out), redirect_stderr(out):
+        for line in lines:
+            main(line)
+    assert out.getvalue()
+    return out.getvalue()
+
+
+def test_what_a_terminal_obeys_is_written_out_and_json_keeps_its_meaning() -> None:
+    for text in HOSTILE:
+        assert acts(text)
+        assert not acts(printable(text))
     assert printable("tab\tline\n ünïcode – 表") == "tab\tline\n ünïcode – 表"
-
-
-def test_json_keeps_its_meaning_and_says_it_in_escapes() -> None:
     value = {"message": "".join(ACTIVE)}
-    text = json_text(msgspec.json.encode(value))
-    assert not acts(text)
-    assert json.loads(text) == value
+    escaped = json_text(msgspec.json.encode(value))
+    assert not acts(escaped)
+    assert json.loads(escaped) == value
 
 
 @pytest.mark.parametrize(
@@ -82,42 +89,35 @@ def test_a_console_prints_its_own_styles_and_nobody_elses() -> None:
     table.add_row(Text("\x9b2Jcell", style="bold"))
     console.print(table)
     console.print(Text("\x1b]0;title\x07", style="red"))
-    said = out.getvalue()
-    assert "\x1b[" in said, "its own styles"
-    assert "\x1b]" not in said
-    assert "\\x1b]0;title" in said
-    assert "\x9b" not in said
-    assert "\\x1b[31m" in said
+    text = out.getvalue()
+    assert "\x1b[" in text, "its own styles"
+    assert "\x1b]" not in text
+    assert "\\x1b]0;title" in text
+    assert "\x9b" not in text
+    assert "\\x1b[31m" in text
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run whose evidence and environment somebody else wrote."""
-    folder = tmp_path / "run" / "depth_batch"
-    folder.mkdir(parents=True)
-    lines = []
-    for batch, text in enumerate(HOSTILE, 1):
-        workload = Workload(batch=batch)
-        facts: Any = {"cpu": text, "torch": f"=1+1{text}", text: text}
-        record = Record(
-            workload_id=workload.id,
-            workload=workload,
+    records = [
+        planted.record(
+            Workload(batch=batch),
             outcome=Outcome.ERROR,
             evidence={"message": text, "type": f"={text}"},
-            environment=facts,
+            environment={"cpu": text, "torch": f"=1+1{text}", text: text},
         )
-        lines.append(to_json(record))
-    (folder / "records.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+        for batch, text in enumerate(HOSTILE, 1)
+    ]
+    planted.write(tmp_path / "run" / "depth_batch", records)
     return tmp_path / "run"
 
 
 def test_a_hostile_run_leaves_no_active_character_in_page_table_or_terminal(run: Path) -> None:
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        main(["report", str(run)])
-        main(["compare", str(run), str(run)])
-        main(["compare", str(run), f"{run}\x1b[2J"])
-    assert not acts(out.getvalue() + err.getvalue())
+    name = str(run)
+    assert not acts(
+        said(["report", name], ["compare", name, name], ["compare", name, f"{name}\x1b[2J"])
+    )
     written = [path for path in run.rglob("*") if path.suffix in (".html", ".md", ".csv", ".svg")]
     assert written
     for path in written:
@@ -140,15 +140,10 @@ class Net(torch.nn.Module):
 
 @pytest.mark.parametrize("more", [[], ["--arg", "error=1"], ["--gpu", "l4"]])
 def test_names_and_errors_of_a_network_reach_no_terminal(tmp_path: Path, more: list[str]) -> None:
-    file = tmp_path / "net.py"
-    file.write_text(NETWORK, encoding="utf-8")
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        main(["predict", f"{file}:Net", "--input", "4", "--batch", "2", *more])
-    said = out.getvalue() + err.getvalue()
-    assert said
-    assert not acts(said)
-    assert more or "\\x1b[31mred" in said
+    (tmp_path / "net.py").write_text(NETWORK, encoding="utf-8")
+    text = said(["predict", f"{tmp_path}/net.py:Net", "--input", "4", "--batch", "2", *more])
+    assert not acts(text)
+    assert more or "\\x1b[31mred" in text
 
 
 def test_pages_and_notebooks_hold_no_active_character() -> None:
@@ -177,11 +172,7 @@ def test_an_explained_message_holds_no_escape_sequence(tmp_path: Path) -> None:
         "PyTorch, and 0.50 GiB is reserved by PyTorch but unallocated. \x1b[2J\x9b31m\n",
         encoding="utf-8",
     )
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err):
-        main(["explain", str(log), "--html", str(page)])
-    assert out.getvalue()
-    assert not acts(out.getvalue() + err.getvalue())
+    assert not acts(said(["explain", str(log), "--html", str(page)]))
     assert not acts(page.read_text(encoding="utf-8"))
 
 

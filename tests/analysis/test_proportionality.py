@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.analysis import AnalysisError, summaries
+from harness.analysis import AnalysisError
 from harness.analysis.proportionality import Growth, growth_of
 from harness.analysis.verdicts import (
     form_words,
-    growing_steps,
     proportionality,
     rule,
 )
@@ -79,14 +78,6 @@ def test_a_false_claim_is_refuted(law: Callable[[int, int], float], noise: bool)
     assert rule(_try(_noisy(law) if noise else law)) is Verdict.REFUTED
 
 
-def test_the_true_claim_with_measured_noise_is_supported() -> None:
-    result = _try(_noisy(lambda depth, batch: 1024 * depth * batch))
-    assert rule(result) is Verdict.SUPPORTED
-    assert result.exponents["depth"].is_one
-    assert result.nested is not None
-    assert result.nested.p < 1e-6
-
-
 def test_failed_cells_and_missing_metrics_are_left_out() -> None:
     frame = _frame(planted.saved_bytes)
     frame.loc[0, "outcome"] = "oom"
@@ -102,28 +93,6 @@ def test_too_few_cells_are_one_clear_line() -> None:
         growth_of(frame[frame["depth"] < 4], "saved_bytes")
     with pytest.raises(AnalysisError, match="several cells of one depth and batch"):
         growth_of(pd.concat([frame, frame]), "saved_bytes")
-
-
-def test_tables_state_exact_quantities_without_chance() -> None:
-    growths = {"saved": _try(planted.saved_bytes), "peak": _try(planted.peak_bytes)}
-    models = summaries.models(growths)
-    assert models["p"].isna().all()
-    product = models[(models["quantity"] == "saved") & (models["model"] == "product")].iloc[0]
-    assert product["remark"] == "exact: nothing is left over"
-    parts = summaries.coefficients(growths)
-    exact = parts[(parts["quantity"] == "saved") & (parts["model"] == "exact")]
-    assert list(exact["estimate"]) == [4.0, 0.0, 3184.0, 1024.0]
-    assert exact["low"].isna().all()
-    doublings = summaries.doublings(growths)
-    assert doublings["within_10_percent_from"].tolist()[:2] == [16, 16]
-
-
-def test_growth_is_counted_step_by_step() -> None:
-    frame = _frame(planted.peak_bytes).rename(columns={"saved_bytes": "peak_live_bytes"})
-    assert growing_steps(frame, "peak_live_bytes", "depth", "batch") == (54, 54)
-    assert growing_steps(frame, "peak_live_bytes", "batch", "depth") == (56, 56)
-    frame.loc[8, "peak_live_bytes"] = 1
-    assert growing_steps(frame, "peak_live_bytes", "batch", "depth") == (55, 56)
 
 
 @pytest.mark.parametrize(

@@ -38,24 +38,17 @@ def test_thinning_keeps_peak_and_ends(events: pd.DataFrame) -> None:
     assert thin(table) is table
 
 
-def test_a_wrong_running_sum_is_refused(tmp_path: Path, events: pd.DataFrame) -> None:
-    events["live_bytes"] += (events.index == 3).astype("int64")
-    path = tmp_path / "wrong.csv"
-    events.to_csv(path, index=False)
-    with pytest.raises(AnalysisError, match="live_bytes is not the running sum"):
-        read_events(path)
-
-
-@pytest.mark.parametrize("text", ["", "order,step\n", "order,step\n1,2\n"])
-def test_a_file_that_holds_no_events_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_holds_no_events_or_wrong_ones_is_refused(
+    tmp_path: Path, events: pd.DataFrame
+) -> None:
+    off = events.assign(live_bytes=events["live_bytes"] + (events.index == 3))
+    magic = events.replace({"category": {"input": "magic"}})
     path = tmp_path / "bad.csv"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(AnalysisError, match=r"bad\.csv: "):
-        read_events(path)
-
-
-def test_an_unknown_category_is_refused(tmp_path: Path, events: pd.DataFrame) -> None:
-    path = tmp_path / "unknown.csv"
-    events.replace({"category": {"input": "magic"}}).to_csv(path, index=False)
-    with pytest.raises(AnalysisError, match=r"unknown\.csv: unknown categories: magic"):
-        read_events(path)
+    for text, why in (
+        (off.to_csv(index=False), "live_bytes is not the running sum"),
+        (magic.to_csv(index=False), r"bad\.csv: unknown categories: magic"),
+        *((text, r"bad\.csv: ") for text in ("", "order,step\n", "order,step\n1,2\n")),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(AnalysisError, match=why):
+            read_events(path)

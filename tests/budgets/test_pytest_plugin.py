@@ -43,9 +43,11 @@ def _torch_is_loaded() -> None:
     def build() -> torch.nn.Module:
         return torch.nn.Linear(4, 2)
 
-    predicted(build, 2, gpu=None, input_shape=(4,))
+    here = predicted(build, 2, gpu=None, input_shape=(4,))
     predicted(build, 2, gpu="l4", input_shape=(4,))
-    measured(build, 2, gpu=None, input_shape=(4,))
+    step = measured(build, 2, gpu=None, input_shape=(4,))
+    assert (here.method, step.method) == ("predicted", "measured")
+    assert step.peak_bytes == here.peak_bytes
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
@@ -93,37 +95,15 @@ def test_a_budget_on_a_gpu_is_checked_without_one(pytester: pytest.Pytester) -> 
     failed.stdout.fnmatch_lines(["*predicted peak * is * above 1 MiB*", "*layer * holds *"])
 
 
-def test_a_step_is_measured_on_request_and_equals_the_prediction(
-    pytester: pytest.Pytester,
-) -> None:
-    write(pytester, 256, 'peak="100MiB"')
-    pytester.makepyfile(
-        test_model="""
-        from model import build
-
-        def test_both(memory):
-            memory._peak = "100MiB"
-            predicted = memory(build, batch=32, input_shape=(64,))
-            measured = memory(build, batch=32, input_shape=(64,), measure=True)
-            assert (predicted.method, measured.method) == ("predicted", "measured")
-            assert measured.peak_bytes == predicted.peak_bytes
-        """
-    )
-    run(pytester).assert_outcomes(passed=1)
-
-
 @pytest.mark.parametrize(
     ("marker", "more", "message"),
     [
         ('peak="much"', "", "*peak='much'*"),
         ('peek="1MiB"', "", "*takes peak, gpu and tolerance only*"),
         ("peak=1.5", "", "*peak must be a size such as*whole bytes, got 1.5*"),
-        ("peak=True", "", "*peak must be a size such as*got True*"),
         ("peak=0", "", "*peak must be a size such as*got 0*"),
         ("peak=2**63", "", "*peak must be a size such as*"),
-        ('peak="1e999"', "", "*'1e999' is not a size*"),
         ('peak="1GiB", tolerance=0.01', "", "*tolerance must be between*got 0.01*"),
-        ('peak="1GiB", tolerance="101%"', "", "*tolerance must be between*"),
         ('gpu="no-such-gpu", peak="1GiB"', "", "*memory: *no-such-gpu*"),
         ('peak="1GiB", gpu="l4"', ", measure=True", "*needs a CUDA device*"),
     ],
@@ -143,13 +123,10 @@ def use(**layers: int) -> MemoryUse:
     return MemoryUse(peak_bytes=sum(layers.values()), layers=layers, method="predicted")
 
 
-def test_the_layers_that_grew_most_come_first() -> None:
+def test_what_grew_most_comes_first_and_equal_blocks_are_one_line() -> None:
     answer = growth(use(a=100, b=3000, c=5, d=10), use(a=50, b=1000, c=9))
     assert [line.split()[1] for line in answer] == ["b", "a", "d"]
     assert answer[2] == "layer d is new, with 10 B"
-
-
-def test_layers_of_equal_blocks_that_grew_alike_are_one_line() -> None:
     sizes = {f"blocks.{at}.up": 100 for at in range(12)}
     answer = growth(use(**{**sizes, "head": 7}), use(**dict.fromkeys(sizes, 40), head=6))
     assert answer == [
@@ -161,17 +138,18 @@ def test_layers_of_equal_blocks_that_grew_alike_are_one_line() -> None:
 def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
     path = tmp_path / "memory-baseline.json"
     baseline = Baseline(path)
-    baseline.put("one", use(a=1))
-    baseline.put("two", use(b=2))
-    answer = baseline.get("one")
-    assert answer is not None
-    assert answer == use(a=1)
-    assert baseline.get("three") is None
+    for name in ("one", "two"):
+        baseline.put(name, use(a=1))
+    assert (baseline.get("one"), baseline.get("three")) == (use(a=1), None)
+    path.write_text(f'{{"schema": 1, "tests": {{"one": {ENTRY}}}}}')
+    assert baseline.get("one") == use(a=1), "an entry of an earlier version"
     for text in ("", "[]", "\xff", "[" * 100_000, '{"schema": 2}', '{"schema": 1, "tests": []}'):
         path.write_text(text, encoding="latin-1")
         with pytest.raises(BaselineError, match="no memory baseline") as raised:
             baseline.get("one")
         assert "\n" not in str(raised.value)
+    with pytest.raises(BaselineError, match="No such file or directory"):
+        Baseline(tmp_path / "none" / "memory-baseline.json").put("one", use(a=1))
 
 
 ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "predicted", "peak_bytes": 1}'
@@ -183,16 +161,13 @@ ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "predicted", "peak_bytes": 
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": "999999999999"'), "Expected `int`"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 9223372036854775808'), "2"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1e999'), "out of range"),
-        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1e9'), ""),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": NaN'), "NaN is not a number of JSON"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": -1'), ">= 0"),
-        (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": true'), "Expected `int`"),
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1, "peak_bytes": 2'), "given twice"),
         (ENTRY.replace('{"a": 1}', '{"a": 1, "a": 9}'), "a: given twice"),
         (ENTRY.replace('{"a": 1}', '{"a": "1"}'), "Expected `int`"),
         (ENTRY.replace("predicted", "guessed"), "guessed"),
         (f'{ENTRY}, "one": {ENTRY}', "one: given twice"),
-        ('{"layers": 3}', ""),
     ],
 )
 def test_a_damaged_entry_is_refused_in_one_line(tmp_path: Path, entry: str, why: str) -> None:
@@ -206,14 +181,6 @@ def test_a_damaged_entry_is_refused_in_one_line(tmp_path: Path, entry: str, why:
             act("one")
         assert "\n" not in str(raised.value)
     assert path.read_bytes() == before
-
-
-def test_an_entry_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "memory-baseline.json"
-    path.write_text(f'{{"schema": 1, "tests": {{"one": {ENTRY}}}}}')
-    answer = Baseline(path).get("one")
-    assert answer is not None
-    assert answer == use(a=1)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +257,3 @@ def test_nothing_but_the_baseline_stays_in_the_repository(
     run(pytester, "--memory-update").assert_outcomes(passed=1)
     after = {path.name for path in pytester.path.iterdir()} - {"__pycache__"}
     assert after - before == {"memory-baseline.json"}
-
-
-def test_a_baseline_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(BaselineError, match="No such file or directory"):
-        Baseline(tmp_path / "none" / "memory-baseline.json").put("one", use(a=1))

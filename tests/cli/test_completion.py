@@ -8,13 +8,14 @@ from harness.cli.app import main
 @pytest.mark.parametrize(
     ("line", "names"),
     [
-        ("harness predict --gpu a100", ["a100-40gb", "a100-80gb"]),
-        ("harness predict --gpu al", ["all"]),
-        ("harness plan x:y --gpu L", ["l4", "l40s"]),
-        ("harness sweep depth_", ["depth_batch"]),
+        ("harness predict --gpu a100", ["plain,a100-40gb", "plain,a100-80gb"]),
+        ("harness predict --gpu al", ["plain,all"]),
+        ("harness plan x:y --gpu L", ["plain,l4", "plain,l40s"]),
+        ("harness sweep depth_", ["plain,depth_batch"]),
+        ("harness sweep my_experim", ["file,my_experim"]),
     ],
 )
-def test_names_are_completed(
+def test_names_are_completed_and_a_path_where_no_experiment_has_the_name(
     line: str,
     names: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -27,16 +28,5 @@ def test_names_are_completed(
         main([])
     seen = capsys.readouterr()
     assert ended.value.code == 0
-    assert [item.partition(",")[2] for item in seen.out.split()] == names
+    assert seen.out.split() == names
     assert seen.err == ""
-
-
-def test_a_path_is_completed_where_no_experiment_has_the_name(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("_HARNESS_COMPLETE", "bash_complete")
-    monkeypatch.setenv("COMP_WORDS", "harness sweep my_experim")
-    monkeypatch.setenv("COMP_CWORD", "2")
-    with pytest.raises(SystemExit):
-        main([])
-    assert capsys.readouterr().out.strip() == "file,my_experim"

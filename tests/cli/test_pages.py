@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.app import app, main
+from harness.cli.app import main
 from harness.dry_run.dry_run_page import dry_run_page
 from harness.dry_run.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.metrics import CudaPeaks
 
-MESSAGE = (
-    "CUDA out of memory. Tried to allocate 2.26 GiB (GPU 0; 6.00 GiB total capacity; 781.59 MiB "
-    "already allocated; 3.03 GiB free; 1.24 GiB reserved in total by PyTorch)"
-)
 NET = """
 from torch import nn
 
@@ -34,15 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def test_four_commands_have_the_option() -> None:
-    having = {
-        name
-        for name, command in app.commands.items()
-        if any("--html" in parameter.opts for parameter in command.params)
-    }
-    assert having == {"predict", "profile", "dry-run", "explain"}
 
 
 @pytest.mark.parametrize(
@@ -79,16 +66,6 @@ def test_a_table_of_gpus_has_no_page(folder: Path, capsys: pytest.CaptureFixture
     assert main(command) == 2
     assert "--html shows one GPU" in capsys.readouterr().err
     assert not (folder / "page.html").exists()
-
-
-def test_a_page_that_cannot_be_written_is_a_mistake_in_one_line(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "taken").mkdir()
-    assert main(["explain", MESSAGE, "--html", "missing/page.html"]) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 1
-    assert main(["explain", MESSAGE, "--html", "page.html"]) == 0
-    assert "--paper" in (folder / "page.html").read_text()
 
 
 def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:

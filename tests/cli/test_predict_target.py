@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,9 +21,7 @@ class Net(nn.Module):
     def forward(self, tokens, mask=None):
         return {"logits": self.layers(self.embed(tokens)).mean(1)}
 
-class Masked(nn.Module):
-    def forward(self, x):
-        return x[x > 0]
+MODEL = "a text"
 
 def loss(output, labels):
     return nn.functional.cross_entropy(output["logits"], labels)
@@ -47,32 +46,31 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(
 ) -> None:
     flags = ["--arg", "depth=3", "--batch", "4", "--json"]
     flags += ["--loss", "my_model.py:loss", "--optimizer", "my_model.py:optimizer"]
-    assert (
-        main(["predict", model, "--input", "int64:16", *flags, "--gpu", "l4", "--memory", "800MiB"])
-        == 0
-    )
-    by_shape = json.loads(capsys.readouterr().out)
-    assert by_shape["outcome"] == "predicted"
-    assert by_shape["card"]["verdict"] == "fits"
-    assert by_shape["largest_batch"] > 4
-    names = [layer["name"] for layer in by_shape["layers"]]
+    shape = ["--input", "int64:16"]
+
+    def predicted(*more: str) -> dict[str, Any]:
+        assert main(["predict", model, *more, *flags]) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    on_gpu = predicted(*shape, "--gpu", "l4", "--memory", "800MiB")
+    assert on_gpu["outcome"] == "predicted"
+    assert on_gpu["card"]["verdict"] == "fits"
+    assert on_gpu["largest_batch"] > 4
+    names = [layer["name"] for layer in on_gpu["layers"]]
     assert names[:4] == ["", "embed", "layers", "layers.0"]
-    parameters = sum(layer["parameter_bytes"] for layer in by_shape["layers"])
+    parameters = sum(layer["parameter_bytes"] for layer in on_gpu["layers"])
     assert parameters == 4 * (100 * 32 + 3 * (32 * 32 + 32))
-    assert main(["predict", model, "--inputs", "my_model.py:inputs", *flags]) == 0
-    by_function = json.loads(capsys.readouterr().out)
-    assert main(["predict", model, "--input", "int64:16", *flags]) == 0
-    by_shape = json.loads(capsys.readouterr().out)
-    assert by_function["peak_live_bytes"] == by_shape["peak_live_bytes"]
-    named = ["--input", "tokens=int64:16", "--input", "mask=bool:16"]
-    assert main(["predict", model, *named, *flags]) == 0
+    by_function = predicted("--inputs", "my_model.py:inputs")
+    assert by_function["peak_live_bytes"] == predicted(*shape)["peak_live_bytes"]
+    predicted("--input", "tokens=int64:16", "--input", "mask=bool:16")
 
 
 @pytest.mark.slow
 def test_the_answer_comes_first(
     model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    some = {name: GPUS[name] for name in ("v100-32gb", "t4", "l4")}
+    some = {name: GPUS[name] for name in ("v100-32gb", "t4")}
     monkeypatch.setattr("harness.cli.predict_command.GPUS", some)
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
     assert main(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]) == 0
@@ -82,7 +80,7 @@ def test_the_answer_comes_first(
     assert main(["predict", model, *flags, "--gpu", "all"]) == 0
     lines = capsys.readouterr().out.splitlines()
     count = sum(" fits " in line for line in lines[2:])
-    assert count >= 2, "the newest PyTorch has no kernels for the oldest GPU"
+    assert count >= 1, "the newest PyTorch has no kernels for the oldest GPU"
     assert f"fits on {count} of {count} GPUs; the smallest is t4" in lines[0]
 
 
@@ -90,13 +88,14 @@ def test_the_answer_comes_first(
     ("arguments", "message"),
     [
         (["my_model.py:Net", "--input", "int64:16"], "missing a required argument: 'depth'"),
-        (["my_model.py:Nett", "--input", "16"], "did you mean Net?"),
         (["other.py:Net", "--input", "16"], "there is no file other.py"),
         (["no_such_module:Net", "--input", "16"], "there is no module 'no_such_module'"),
         (["my_model.py", "--input", "16"], "names no callable"),
+        (["my_model.py:MODEL", "--input", "16"], "str cannot be called"),
         (["my_model.py:Net", "--arg", "depth=1"], "give --input SHAPE"),
         (["my_model.py:Net", "--arg", "depth", "--input", "16"], "--arg must be NAME=VALUE"),
         (["my_model.py:Net", "--arg", "depth=1", "--input", "int9:16"], "type must be one of"),
+        (["my_model.py:Net", "--arg", "depth=1", "--input", "3xq"], "3x224x224"),
         (
             ["my_model.py:Net", "--input", "16", "--depth", "4"],
             "--depth cannot be given with a TARGET",
@@ -112,15 +111,3 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("model")
-def test_what_cannot_be_predicted_is_unsupported_and_exit_code_3(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    flags = ["--input", "16", "--gpu", "l4", "--mode", "inference"]
-    assert main(["predict", "my_model.py:Masked", *flags]) == 3
-    assert capsys.readouterr().out.startswith("unsupported: ")
-    assert main(["predict", "my_model.py:Masked", *flags, "--json"]) == 3
-    assert json.loads(capsys.readouterr().out)["outcome"] == "unsupported"

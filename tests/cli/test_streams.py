@@ -1,8 +1,9 @@
-"""Standard output that is full, closed or read by nobody: the right exit code, and one line."""
+"""The end of the command: its code, all of its output, and one line where nobody can read it."""
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +58,39 @@ def test_no_file_takes_the_number_of_a_closed_stream() -> None:
         "assert open('/dev/null').fileno() > 2"
     )
     assert sh(f'{sys.executable} -c "{code}" <&- >&- 2>&-') == (0, "", "")
+
+
+ENDING = """
+import atexit
+import threading
+import time
+from torch import nn
+
+def late():
+    time.sleep(0.2)
+    print("a thread ended")
+
+def build():
+    atexit.register(print, "the user's own last words")
+    threading.Thread(target=late).start()
+    return nn.Linear(4, 8_000_000)
+"""
+
+
+@pytest.mark.slow
+def test_the_exit_keeps_the_code_and_what_was_to_be_done_at_the_exit(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(ENDING)
+    question = ["--input", "4", "--gpu", "l4", "--memory", "800MiB", "--check"]
+    question += ["--method", "estimate"]  # which is made in this very process
+    done = subprocess.run(
+        [sys.executable, "-m", "harness.cli.entry", "predict", "model.py:build", *question],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "does not fit" in done.stdout
+    assert "a thread ended" in done.stdout
+    assert "the user's own last words" in done.stdout
+    assert done.stderr == ""

@@ -1,11 +1,14 @@
-"""Records that say exactly what the model predicts, as if measured; nothing is run."""
+"""Records that say exactly what the model predicts, as if measured, and what an analysis says."""
 
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence
+from harness.schema.findings import Claim, Section
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, Record, Repeat
 from harness.schema.workload import Workload
@@ -27,7 +30,15 @@ def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Reco
     )
 
 
-def evidence(folder: Path, records: list[Record]) -> Evidence:
-    """Write ``records`` into ``folder`` and return what an analysis is given."""
+def section(experiment: ModuleType, folder: Path, records: Iterable[Record]) -> Section:
+    """Write ``records`` into ``folder`` and return what the experiment says of them."""
     planted.write(folder, records)
-    return Evidence(frame=load(folder), folder=folder)
+    result: Section = experiment.analyse(Evidence(frame=load(folder), folder=folder))
+    return result
+
+
+def named(section: Section, words: str) -> Claim:
+    """Return the one verdict whose sentence contains ``words``, whatever their order is."""
+    result = [claim for claim in section.claims if words in claim.sentence]
+    assert len(result) == 1, [claim.sentence for claim in section.claims]
+    return result[0]

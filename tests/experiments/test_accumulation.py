@@ -1,9 +1,6 @@
-"""Micro-batches on predicted records; their gradient is the whole batch's."""
+"""Micro-batches on predicted records."""
 
 from pathlib import Path
-
-import pytest
-import torch
 
 from experiments import accumulation as experiment
 from experiments.accumulation import splits as micro_batches
@@ -12,15 +9,14 @@ from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.workload import Workload
-from harness.training import data, training_step
 from tests.analysis import planted
-from tests.experiments.predicted_records import evidence, record
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named, record, section
+from tests.known import known
 
 
 def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: Path) -> None:
     records = [record(cell) for cell in experiment.cells(Size.DEFAULT)]
-    result = experiment.analyse(evidence(tmp_path, records))
+    result = section(experiment, tmp_path, records)
     activations, peak = result.claims
     assert activations.verdict is Verdict.SUPPORTED
     assert activations.number == "14 of 14 cells equal to the byte"
@@ -30,23 +26,11 @@ def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: P
 
 def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     cells = list(experiment.cells(Size.QUICK))
-    saved = predict(cells[-1]).saved_activation_bytes
-    assert saved is not None
+    saved = known(predict(cells[-1]).saved_activation_bytes)
     records = [record(cell) for cell in cells[:-1]]
     records.append(record(cells[-1], saved_activation_bytes=saved + 1))
-    result = experiment.analyse(evidence(tmp_path, records))
+    result = section(experiment, tmp_path, records)
     assert named(result, "divides the activations").verdict is Verdict.REFUTED
-
-
-def test_the_floor_is_parameters_gradients_and_the_whole_batch(tmp_path: Path) -> None:
-    cells = list(experiment.cells(Size.QUICK))
-    planted.write(tmp_path, [record(cell) for cell in cells])
-    table = micro_batches.beside_whole(load(tmp_path))
-    parameters = 4 * (784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10)
-    batch = 64 * (4 * 784 + 8)
-    assert set(table["floor_bytes"]) == {2 * parameters + batch}
-    assert set(table["parameter_bytes"]) == {parameters}
-    assert set(table["batch_bytes"]) == {batch}
 
 
 def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
@@ -63,27 +47,3 @@ def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
     (words,) = micro_batches.regimes_in_words(micro_batches.beside_whole(load(tmp_path)))
     assert "from 8 to 32 parts" in words
     assert "exactly 100 bytes" in words
-
-
-def gradients(workload: Workload) -> list[torch.Tensor]:
-    built = training_step.build(workload, data.source(workload))
-    training_step.step(built)
-    return [parameter.grad for parameter in built.model.parameters() if parameter.grad is not None]
-
-
-def test_equal_parts_give_the_gradient_of_the_whole_batch() -> None:
-    whole = Workload(depth=2, width=16, in_features=8, batch=12, dtype="float64", optimizer="none")
-    pairs = zip(gradients(whole), gradients(whole.replace(accumulate=4)), strict=True)
-    for one, other in pairs:
-        torch.testing.assert_close(one, other)
-
-
-def test_unequal_parts_give_another_gradient() -> None:
-    whole = Workload(depth=2, width=16, in_features=8, batch=12, dtype="float64", optimizer="none")
-    pairs = zip(gradients(whole), gradients(whole.replace(accumulate=5)), strict=True)
-    assert any(not torch.allclose(one, other) for one, other in pairs)
-
-
-@pytest.mark.parametrize("size", list(Size))
-def test_parts_are_equal_in_every_cell(size: Size) -> None:
-    assert all(cell.batch % cell.accumulate == 0 for cell in experiment.cells(size))

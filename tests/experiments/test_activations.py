@@ -2,11 +2,12 @@ from pathlib import Path
 
 from experiments import activations
 from harness.schema.experiment import Size
-from harness.schema.findings import Section, Verdict
+from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 from tests.experiments import predicted_records
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named
+from tests.known import known
 
 # Tensors kept per hidden layer, by what each derivative is written in (derivatives.yaml): the
 # next linear layer keeps the output; gelu, silu and leaky_relu keep their input next to it.
@@ -22,19 +23,14 @@ def _by_hand(model: str, activation: str) -> int:
 
 def _planted(workload: Workload, spare: int = 0) -> Record:
     """Saved bytes by hand; ``spare`` bytes more."""
-    assert workload.width is not None
-    unit = 4 * workload.batch * workload.width
+    unit = 4 * workload.batch * known(workload.width)
     kept = _by_hand(workload.model, workload.activation) * workload.depth * unit
     return predicted_records.record(workload, saved_bytes=9999 + kept + spare)
 
 
-def _section(folder: Path, records: list[Record]) -> Section:
-    return activations.analyse(predicted_records.evidence(folder, records))
-
-
 def test_planted_counts_come_back(tmp_path: Path) -> None:
     records = [_planted(workload) for workload in activations.cells(Size.QUICK)]
-    section = _section(tmp_path / "activations", records)
+    section = predicted_records.section(activations, tmp_path, records)
     held, note, scratch = section.claims
     assert held.verdict is Verdict.SUPPORTED
     assert held.number == "a whole number, 1 to 3 per layer, in 16 of 16 pairs"
@@ -51,6 +47,7 @@ def test_planted_counts_come_back(tmp_path: Path) -> None:
 def test_a_fraction_of_a_tensor_refutes(tmp_path: Path) -> None:
     grid = Grid(base=Workload(batch=32, width=64), axes={"depth": (1, 2)})
     records = [_planted(workload, spare=workload.depth) for workload in grid]
-    held = named(_section(tmp_path / "activations", records), "Backpropagation holds on")
+    section = predicted_records.section(activations, tmp_path, records)
+    held = named(section, "Backpropagation holds on")
     assert held.verdict is Verdict.REFUTED
     assert held.number.endswith("in 0 of 1 pairs")

@@ -11,10 +11,11 @@ import pytest
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load, load_files
 from harness.reporting.figures import picture
-from harness.schema.experiment import Evidence
+from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Section
 from harness.schema.record import Outcome
 from harness.sweeps.experiment_files import find, names_found
+from tests.known import known
 
 RESULTS = Path(__file__).parents[2] / "results"
 DRAWS = 4
@@ -88,6 +89,13 @@ def analysed(name: str, evidence: Evidence) -> Section | None:
         return None
 
 
+@pytest.mark.parametrize("name", names_found())
+def test_no_experiment_measures_a_cell_twice(name: str) -> None:
+    for size in Size:
+        cells = [cell.id for cell in find(name).cells(size)]
+        assert len(set(cells)) == len(cells)
+
+
 QUICK = ("depth_batch", "training_run")
 
 
@@ -118,8 +126,7 @@ def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
         for line in lines:
             yield failed(line, Outcome.OOM) if line["workload"]["batch"] >= large else line
 
-    section = analysed(name, written(name, tmp_path, change))
-    assert section is not None
+    section = known(analysed(name, written(name, tmp_path, change)))
     assert section.claims
     assert all(picture(figure).svg for figure in section.figures)
 

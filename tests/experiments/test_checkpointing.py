@@ -7,12 +7,13 @@ import pytest
 from experiments import checkpointing
 from experiments.checkpointing import law as checkpoints
 from harness.analysis.frame import load
-from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Claim, Verdict
+from harness.schema.experiment import Size
+from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.analysis import planted
 from tests.experiments import predicted_records
+from tests.experiments.predicted_records import section
 
 
 def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
@@ -22,11 +23,6 @@ def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
         live_at_start_bytes=1000,
         wall_seconds=seconds,
     )
-
-
-def verdicts(folder: Path) -> list[Claim]:
-    evidence = Evidence(frame=load(folder), folder=folder)
-    return list(checkpointing.analyse(evidence).claims)
 
 
 def planted_law(depth: int, a: int, b: int) -> list[Record]:
@@ -54,44 +50,23 @@ def test_planted_coefficients_come_back_and_give_the_optimum(tmp_path: Path) -> 
 
 
 def test_a_true_law_is_supported_and_a_shifted_one_refuted(tmp_path: Path) -> None:
-    planted.write(tmp_path / "true", planted_law(36, 5000, 5000))
-    planted.write(tmp_path / "false", planted_law(36, 500, 50000))
-    law, cheaper, seconds = verdicts(tmp_path / "true")
+    true, false = planted_law(36, 5000, 5000), planted_law(36, 500, 50000)
+    law, cheaper, seconds = section(checkpointing, tmp_path / "true", true).claims
     assert law.verdict is Verdict.SUPPORTED
     assert law.number == "√36 = 6, best 6"
     assert cheaper.verdict is Verdict.SUPPORTED
     assert seconds.verdict is Verdict.OPEN  # one network has no interval
     assert seconds.number.startswith("1.33 times")
-    assert verdicts(tmp_path / "false")[0].verdict is Verdict.REFUTED
+    refuted = section(checkpointing, tmp_path / "false", false).claims[0]
+    assert refuted.verdict is Verdict.REFUTED
 
 
 def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
     tmp_path: Path,
 ) -> None:
-    cells = checkpointing.cells(Size.DEFAULT)
-    planted.write(tmp_path, [predicted_records.record(cell) for cell in cells])
-    first, second, cheaper, _ = verdicts(tmp_path)
+    records = map(predicted_records.record, checkpointing.cells(Size.DEFAULT))
+    first, second, cheaper, _ = section(checkpointing, tmp_path, records).claims
     assert first.verdict is Verdict.SUPPORTED
     assert first.number == "√16 = 4, best 4; √36 = 6, best 6"
     assert second.verdict is Verdict.REFUTED
     assert cheaper.verdict is Verdict.LIMITED
-
-
-def test_processes_of_the_same_step_are_compared(tmp_path: Path) -> None:
-    cells = planted_law(36, 5000, 5000)
-    again = checkpointing.NARROW.replace(depth=36, seed=1)
-    planted.write(tmp_path, [*cells, record(again, 36 * 5000 * 2, seconds=1.5)])
-    (curve,) = checkpoints.curves(load(tmp_path))
-    assert curve.base_equal
-    assert curve.base_spread == 1.5
-    planted.write(tmp_path, [*cells, record(again, 1)])
-    (curve,) = checkpoints.curves(load(tmp_path))
-    assert not curve.base_equal
-
-
-@pytest.mark.parametrize("size", list(Size))
-def test_every_size_has_enough_cells_of_its_own(size: Size) -> None:
-    cells = list(checkpointing.cells(size))
-    assert len({cell.id for cell in cells}) == len(cells)
-    roots = {round(cell.depth**0.5) for cell in cells}
-    assert roots <= {cell.checkpoint for cell in cells}

@@ -7,12 +7,11 @@ import pytest
 from experiments import malloc_policy as experiment
 from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis.frame import load
-from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Section, Verdict
+from harness.schema.findings import Verdict
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named, section
 
 BIG = 20_000_000
 
@@ -30,10 +29,6 @@ def record(workload: Workload, *rises: int, need: int = BIG) -> Record:
     )
 
 
-def section(folder: Path) -> Section:
-    return experiment.analyse(Evidence(frame=load(folder), folder=folder))
-
-
 def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     pinned = [
         record(Workload(seed=seed), middle, middle, middle + 10_000)
@@ -42,7 +37,7 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     system = [
         record(Workload(malloc="system", seed=seed), BIG // 2, BIG // 2, BIG) for seed in range(3)
     ]
-    planted.write(tmp_path, [*pinned, *system])
+    result = section(experiment, tmp_path, [*pinned, *system])
     table = malloc_effect.next_to_trace(load(tmp_path)).set_index("malloc")
     assert table.loc["pinned", "difference_percent"] == 0
     assert table.loc["pinned", "over_repeats_percent"] == pytest.approx(0.05)
@@ -50,7 +45,6 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     assert table.loc["system", "difference_percent"] == pytest.approx(-50)
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
     assert table.loc["system", "over_processes_percent"] == 0
-    result = section(tmp_path)
     assert all(claim.verdict is Verdict.OPEN for claim in result.claims)  # one cell of each
     right = named(result, "With the system's malloc, a step's RSS rise is what")
     assert "worst -50%" in right.number
@@ -64,25 +58,7 @@ def test_enough_cells_decide(tmp_path: Path) -> None:
         for batch in range(1, 10)
         for seed in (0, 1)
     ]
-    planted.write(tmp_path, records)
-    result = section(tmp_path)
+    result = section(experiment, tmp_path, records)
     assert named(result, "With pinned malloc, a step's").verdict is Verdict.SUPPORTED
     assert named(result, "With pinned malloc, another process").verdict is Verdict.SUPPORTED
     assert named(result, "With the system's malloc, a step's").verdict is Verdict.REFUTED
-
-
-def test_small_steps_do_not_decide_where_large_ones_are(tmp_path: Path) -> None:
-    large = record(Workload(batch=4096), BIG)
-    small = record(Workload(batch=16), 0, need=1_000_000)
-    planted.write(tmp_path, [large, small])
-    assert "1 of 1 cells" in named(section(tmp_path), "a step's RSS rise").measured
-
-
-@pytest.mark.parametrize("size", list(Size))
-def test_both_policies_have_the_same_cells(size: Size) -> None:
-    cells = list(experiment.cells(size))
-    pinned, system = (
-        [cell.replace(malloc="pinned") for cell in cells if cell.malloc == policy]
-        for policy in experiment.POLICIES
-    )
-    assert pinned == system

@@ -1,53 +1,64 @@
+"""Thresholds: the curve through them, what its verdicts rest on, and the whole experiment."""
+
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from experiments.oom_thresholds import questions
+from experiments.oom_thresholds.claims import deeper, frontiers, predictable
+from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_thresholds
+from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.prediction.mlp.data_segment import solve_data_segment
+from harness.prediction.mlp.largest_fit import solve
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Verdict
+from harness.schema.record import to_json
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
+from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from harness.sweeps.threshold_runner import THRESHOLD
 from tests.analysis import planted
-from tests.experiments.verdicts import named
+from tests.known import known
 
 EXPERIMENT = find("oom_thresholds")
+MIB = 2**20
 
 
-def answered(question: ThresholdQuestion, lost: float = 0.0) -> Threshold:
-    """A threshold just where it is predicted; the default policy loses a share of it."""
-    workload, budget = question.workload, question.budget_bytes
-    predicted = solve_data_segment(workload, budget, "batch")
-    assert predicted is not None
-    pinned = workload.malloc == "pinned"
-    largest = predicted if pinned else round(predicted * (1 - lost))
-    parts = {"live_bytes": budget - 70, "rounding_bytes": 80, "small_bytes": -10}
-    rest = {"library_bytes": 0, "unused_bytes": 0}
+def placed(
+    place: int | Workload, batch: int, budget: int = 64 * MIB, predicted: int | None = None
+) -> Threshold:
+    """A threshold of a workload, or of a narrow one of that depth, whose budget adds up."""
+    headroom = Headroom(
+        live_bytes=budget - 70, rounding_bytes=60, small_bytes=-5, library_bytes=0, unused_bytes=15
+    )
+    workload = place if isinstance(place, Workload) else Workload(depth=place, width=64)
     return planted.threshold(
-        workload, budget_bytes=budget, largest_fit=largest, smallest_fail=largest + 1,
-        confirmed=True, predicted=predicted, live_bytes_predict=predicted + 3,
-        headroom=Headroom(**parts, **rest) if pinned else None,
+        workload, budget_bytes=budget, largest_fit=batch, smallest_fail=batch + 1,
+        confirmed=True, predicted=predicted, live_bytes_predict=predicted,
+        headroom=headroom if workload.malloc == "pinned" else None,
     )  # fmt: skip
 
 
+def answered(question: ThresholdQuestion, lost: float) -> Threshold:
+    """A threshold just where it is predicted; the default policy loses a share of it."""
+    workload, budget = question.workload, question.budget_bytes
+    predicted = known(solve_data_segment(workload, budget, "batch"))
+    largest = predicted if workload.malloc == "pinned" else round(predicted * (1 - lost))
+    return placed(workload, largest, budget, predicted)
+
+
 def keep(folder: Path, size: Size) -> None:
-    with LineStore(folder, THRESHOLD) as store:
+    with LineStore(folder, Threshold) as store:
         for question in questions(size):
             store.append(answered(question, lost=0.3))
-
-
-@pytest.mark.parametrize("size", list(Size))
-def test_no_question_is_asked_twice(size: Size) -> None:
-    request = [(one.workload.id, one.budget_bytes) for one in questions(size)]
-    assert len(set(request)) == len(request)
 
 
 def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> None:
@@ -67,14 +78,6 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     assert write_report(tmp_path).is_file()
 
 
-def test_a_quick_run_is_enough_for_a_section_and_says_what_it_lacks(tmp_path: Path) -> None:
-    folder = tmp_path / EXPERIMENT.name
-    keep(folder, Size.QUICK)
-    section = EXPERIMENT.analyse(Evidence(frame=load_files([]), folder=folder))
-    assert any("Too few depths" in text for text in section.text)
-    assert "falls in 2 of 2 steps" in named(section, "Training deeper networks").number
-
-
 def test_a_run_that_is_complete_asks_nothing_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,3 +89,62 @@ def test_a_run_that_is_complete_asks_nothing_again(
     run(EXPERIMENT, Size.QUICK, tmp_path, Lines())
     assert (folder / THRESHOLDS).read_bytes() == before
     assert "3 cells, 3 saved already" in capsys.readouterr().err
+
+
+DEPTHS = [1, 2, 4, 8, 16, 32, 64]
+
+
+@given(a=st.floats(0.5, 50), b=st.floats(1, 500), scale=st.floats(1e4, 1e7))
+def test_a_planted_hyperbola_is_found(a: float, b: float, scale: float) -> None:
+    c = scale + b * (64 + a)  # at every depth some batch is left
+    batches = [round(1000 * (c / (depth + a) - b)) for depth in DEPTHS]
+    result = fit_frontier(DEPTHS, batches)
+    assert result.a == pytest.approx(a, rel=1e-2)
+    assert result.b == pytest.approx(1000 * b, rel=0.05, abs=2)
+    assert result.worst < 1e-3
+    assert result.batch(8) == pytest.approx(batches[3], rel=1e-3)
+
+
+def test_a_curve_of_another_kind_does_not_pass_for_one() -> None:
+    batches = [10**9 // depth**3 for depth in DEPTHS]
+    with pytest.raises(AnalysisError, match="no hyperbola"):
+        fit_frontier(DEPTHS, batches)
+
+
+def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
+    batches = [solve(Workload(depth=d, width=64), 64 * MIB, "batch") or 0 for d in DEPTHS]
+    result = fit_frontier(DEPTHS, batches)
+    assert result.worst < 0.002
+    assert known(result.left_out) < 0.01
+    beyond = known(solve(Workload(depth=48, width=64), 64 * MIB, "batch"))
+    assert result.batch(48) == pytest.approx(beyond, rel=0.002)
+    # (in + labels + logits and their kin) over what a layer's activation takes, by hand:
+    # a batch row costs 784·4 + 8 + ... next to the layers' 64·4 each, so a is about 12 to 14.
+    assert 11 < result.a < 15
+
+
+def test_the_last_attempt_counts_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
+    first, again, other = placed(1, 90), placed(1, 100), placed(2, 80)
+    lines = [to_json(first), to_json(other), to_json(again), to_json(first)[:50]]
+    (tmp_path / THRESHOLDS).write_bytes(b"\n".join(lines))
+    result = read_thresholds(tmp_path)
+    assert {(one.workload.depth, one.largest_fit) for one in result} == {(1, 100), (2, 80)}
+
+
+def test_deeper_runs_out_sooner_only_where_every_step_says_so() -> None:
+    falling = [placed(depth, 100_000 // (depth + 12)) for depth in DEPTHS]
+    frame = as_frame(falling)
+    claim = deeper(frame, frontiers(frame))
+    assert claim.verdict is Verdict.SUPPORTED
+    assert "falls in 6 of 6 steps" in claim.number
+    bent = as_frame([*falling[:-1], placed(64, 10**6)])
+    assert deeper(bent, {}).verdict is Verdict.LIMITED
+
+
+def test_one_threshold_off_by_more_than_promised_limits_the_prediction() -> None:
+    good = as_frame([placed(1, 1000, predicted=1004), placed(2, 1000, predicted=996)])
+    assert predictable(good)[0].verdict is Verdict.SUPPORTED
+    bad = as_frame([placed(1, 1000, predicted=1006), placed(2, 1000, predicted=996)])
+    assert predictable(bad)[0].verdict is Verdict.LIMITED
+    assert "0.6%" in predictable(bad)[0].number
+    assert predictable(as_frame([placed(1, 1000)])) == []

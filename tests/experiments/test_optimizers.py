@@ -1,24 +1,19 @@
 from pathlib import Path
 
-import pandas as pd
+import msgspec
 import pytest
 
 from experiments import optimizers
-from experiments.optimizers import figures
 from harness.schema.experiment import Size
-from harness.schema.findings import Section, Verdict
-from harness.schema.metrics import CategoryBytes
+from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named
+from tests.known import known
 
 # 784 -> 256 -> 10: 784*256 + 256 + 256*10 + 10 = 203,530 parameters of 4 bytes
 PARAMETER_BYTES = 814_120
-
-
-def _section(folder: Path, records: list[Record]) -> Section:
-    return optimizers.analyse(predicted_records.evidence(folder, records))
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +24,7 @@ def records() -> list[Record]:
 def test_state_is_the_formula_that_hand_arithmetic_gives(
     tmp_path: Path, records: list[Record]
 ) -> None:
-    section = _section(tmp_path / "optimizers", records)
+    section = predicted_records.section(optimizers, tmp_path, records)
     state = named(section, "An optimizer keeps nothing")
     assert state.verdict is Verdict.SUPPORTED
     assert state.number == f"equal to the byte in {len(records)} of {len(records)} cells"
@@ -39,26 +34,17 @@ def test_state_is_the_formula_that_hand_arithmetic_gives(
     by_hand = {"none": 0, "sgd": 0, "momentum": PARAMETER_BYTES, "adam": 2 * PARAMETER_BYTES + 16}
     for record in records:
         if record.workload.depth == 1:
-            assert record.categories_at_peak is not None
-            held = record.categories_at_peak.optimizer_state
+            held = known(record.categories_at_peak).optimizer_state
             assert held == by_hand[record.workload.optimizer]
 
 
 def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]) -> None:
     bad = Workload(optimizer="adam", foreach="off", depth=2, batch=16)
-    parts = predicted_records.record(bad).categories_at_peak
-    assert parts is not None
-    wrong = CategoryBytes(
-        parameter=parts.parameter,
-        gradient=parts.gradient,
-        optimizer_state=parts.optimizer_state + 1,
-        input=parts.input,
-        temporary=parts.temporary,
-    )
+    parts = known(predicted_records.record(bad).categories_at_peak)
+    wrong = msgspec.structs.replace(parts, optimizer_state=parts.optimizer_state + 1)
     kept = [one for one in records if one.workload != bad]
-    section = _section(
-        tmp_path / "optimizers", [*kept, predicted_records.record(bad, categories_at_peak=wrong)]
-    )
+    changed = [*kept, predicted_records.record(bad, categories_at_peak=wrong)]
+    section = predicted_records.section(optimizers, tmp_path, changed)
     count = len(records)
     state = named(section, "An optimizer keeps nothing")
     assert state.verdict is Verdict.REFUTED
@@ -68,7 +54,7 @@ def test_one_byte_more_of_state_refutes_it(tmp_path: Path, records: list[Record]
 
 
 def test_the_floor_of_four_and_the_phase_are_named(tmp_path: Path, records: list[Record]) -> None:
-    section = _section(tmp_path / "optimizers", records)
+    section = predicted_records.section(optimizers, tmp_path, records)
     floor = named(section, "With Adam")
     assert floor.verdict is Verdict.LIMITED
     # Depth 1 by hand: weights, gradients, two moments, 16 bytes of counters; then the square
@@ -78,22 +64,5 @@ def test_the_floor_of_four_and_the_phase_are_named(tmp_path: Path, records: list
     top = (4 * PARAMETER_BYTES + 16 + 2 * largest + 12) / PARAMETER_BYTES
     assert f"to {top:.3g} times the parameters" in floor.number
     phases = next(text for text in section.text if text.startswith("The peak lies"))
-    assert "never for none nor sgd nor momentum" in phases
-    assert "for adam in " in phases
-
-
-def test_sizes_grow_and_quick_is_small() -> None:
-    counts = {size: len({cell.id for cell in optimizers.cells(size)}) for size in Size}
-    assert counts[Size.QUICK] <= 24 < counts[Size.DEFAULT] < counts[Size.FULL]
-
-
-def test_optimizers_of_equal_peaks_share_one_line() -> None:
-    rows = [("none", 1, 5), ("none", 2, 9), ("sgd", 1, 5), ("sgd", 2, 9), ("adam", 1, 7)]
-    data = pd.DataFrame(rows, columns=["update", "batch", "peak_live_bytes"])
-    drawn = figures.equal_lines_together(data)
-    assert list(drawn.itertuples(index=False, name=None)) == [
-        ("none = sgd", 1, 5),
-        ("none = sgd", 2, 9),
-        ("adam", 1, 7),
-    ]
-    assert drawn["batch"].dtype == data["batch"].dtype
+    assert "for none, sgd and momentum in 0 of " in phases
+    assert "; for adam and adam (foreach) in " in phases

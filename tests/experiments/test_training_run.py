@@ -33,8 +33,8 @@ from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from harness.sweeps.training_runner import TRAINING_RUN
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named
+from tests.known import known
 
 EXPERIMENT = find("training_run")
 FULL, PARTIAL = 256, 96
@@ -59,17 +59,13 @@ def planted(
     leak: int = 0,
     accuracy: float = 0.85,
     data: str = "fashion-mnist",
-    device: str = "cpu",
-    still: bool = False,
     images_missing: str | None = None,
 ) -> TrainingRun:
     """Twelve epochs of nine full steps; ``leak`` bytes a training step stay."""
     rows = passages(12, 9)
-    trained = 0
-    held = []
-    for kind, _, _ in rows:
-        trained += kind == "train"
-        held.append(leak * trained)
+    held = [
+        leak * trained for trained in itertools.accumulate(kind == "train" for kind, *_ in rows)
+    ]
     steps: dict[str, list[Any]] = {
         "kind": [row[0] for row in rows],
         "epoch": [row[1] for row in rows],
@@ -82,7 +78,7 @@ def planted(
             "end_bytes": [1000 + more for more in held],
         }
     else:
-        noise = [0 if still else (7919 * at) % 4096 for at in range(len(rows))]
+        noise = [(7919 * at) % 4096 for at in range(len(rows))]
         steps |= {
             "resident_bytes": [10**8 + a + b for a, b in zip(noise, held, strict=True)],
             "rise_bytes": [5_000_000] + [0] * (len(rows) - 1),
@@ -90,7 +86,7 @@ def planted(
         }
     ended = [Epoch(epoch=at, accuracy=accuracy, seconds=1.0) for at in range(1, 13)]
     return TrainingRun(
-        workload=Workload(data=data, device=device),
+        workload=Workload(data=data),
         plan=TrainingPlan(instrument=instrument),
         outcome=Outcome.OK,
         result=TrainingResult(epochs=tuple(ended), steps=msgspec.convert(steps, Steps)),
@@ -99,7 +95,7 @@ def planted(
 
 
 def section(folder: Path, *answer: TrainingRun) -> Section:
-    with LineStore(folder, TRAINING_RUN) as store:
+    with LineStore(folder, TrainingRun) as store:
         for one in answer:
             store.append(one)
     return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
@@ -124,20 +120,11 @@ def test_a_flat_run_is_supported_and_a_leak_refuted(tmp_path: Path) -> None:
 
 def test_the_planted_slope_lies_in_its_interval(tmp_path: Path) -> None:
     (run,) = runs([planted("resident", leak=4096)])
-    slope = resident_slope(run)
-    assert slope is not None
+    slope = known(resident_slope(run))
     low, high = slope.interval(0.95)
     assert low < 4096 < high
     assert high - low < 100
     assert (slope.epochs, slope.steps_per_epoch) == (11, 10)
-
-
-def test_what_is_reserved_of_a_gpu_may_not_move_at_all(tmp_path: Path) -> None:
-    answer = section(tmp_path, planted("resident", device="cuda", still=True))
-    steady = named(answer, "on the GPU does not grow")
-    assert steady.verdict is Verdict.SUPPORTED
-    assert steady.number == "+0 bytes a step"
-    assert any("raises the reserved GPU memory by 4.768 MiB" in text for text in answer.text)
 
 
 def test_accuracy_is_judged_on_real_images_alone(tmp_path: Path) -> None:
@@ -161,7 +148,7 @@ def sets() -> tuple[worker.Images, worker.Images]:
 
 
 def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
-    result = worker.traced(TINY, *sets(), 3)
+    result = worker.traced(worker.Training(TINY, *sets(), 3))
     steps = result["steps"]
     assert steps["rows"] == [4, 4, 3, 4, 2] * 3
     assert steps["kind"] == (["train"] * 3 + ["evaluate"] * 2) * 3
@@ -185,17 +172,11 @@ def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
 
 def test_a_real_leak_shows_in_the_trace_to_the_byte() -> None:
     kept = []
-    result = worker.traced(TINY, *sets(), 2, after=lambda _: kept.append(torch.zeros(25)))
+    result = worker.traced(
+        worker.Training(TINY, *sets(), 2), after=lambda: kept.append(torch.zeros(25))
+    )
     starts = result["steps"]["start_bytes"]
     assert {b - a for a, b in itertools.pairwise(starts[1:])} == {100}
-
-
-def test_both_instruments_train_the_same_network() -> None:
-    accuracies = [
-        [epoch["accuracy"] for epoch in follow(TINY, *sets(), 4)["epochs"]]
-        for follow in (worker.resident, worker.traced)
-    ]
-    assert accuracies[0] == accuracies[1]
 
 
 @pytest.mark.slow
@@ -213,9 +194,7 @@ def test_the_quick_form_runs_resumes_and_is_analysed(tmp_path: Path) -> None:
         (model, *kind) for model in experiment.MODELS for kind in experiment.KINDS
     ]
     before, after = from_json(lines[4]).result, again[4].result
-    assert before is not None
-    assert after is not None
-    assert before.steps == after.steps
+    assert known(before).steps == known(after).steps
     frame = load_files([folder / "records.jsonl"])
     answer = experiment.analyse(Evidence(frame=frame, folder=folder))
     assert named(answer, "learns Fashion-MNIST").verdict is Verdict.OPEN

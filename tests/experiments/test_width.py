@@ -1,20 +1,16 @@
 import itertools
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from experiments import width
-from experiments.width.pairs import neighbour_ratios, pooled
 from harness.analysis.ratio_interval import geometric_ratio
-from harness.schema.experiment import Size
-from harness.schema.findings import Section, Verdict
+from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
-from tests.experiments.verdicts import named
+from tests.experiments.predicted_records import named
 
 POWERS = (64, 128)
 
@@ -38,10 +34,6 @@ def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -
     return result
 
 
-def _section(folder: Path, records: list[Record]) -> Section:
-    return width.analyse(predicted_records.evidence(folder, records))
-
-
 @pytest.mark.parametrize(
     ("slower", "noise", "verdict"),
     [
@@ -54,7 +46,7 @@ def _section(folder: Path, records: list[Record]) -> Section:
 def test_planted_times_get_their_verdict(
     tmp_path: Path, slower: float, noise: float, verdict: Verdict
 ) -> None:
-    section = _section(tmp_path / "width", _records(slower, noise))
+    section = predicted_records.section(width, tmp_path, _records(slower, noise))
     assert named(section, "Typically, [we choose]").verdict is verdict
     (times,) = [table.frame for table in section.tables if table.name == "times"]
     last = times.iloc[-1]
@@ -63,7 +55,7 @@ def test_planted_times_get_their_verdict(
 
 
 def test_formulas_in_the_width_are_exact(tmp_path: Path) -> None:
-    section = _section(tmp_path / "width", _records(1.0, 0.01))
+    section = predicted_records.section(width, tmp_path, _records(1.0, 0.01))
     growth = named(section, "Parameters grow")
     memory = named(section, "Widths that are powers of two")
     # by hand: 4·((784 + 1)·w + (w + 1)·w + (w + 1)·10)
@@ -87,23 +79,8 @@ def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
         )
         for one in records
     ]
-    section = _section(tmp_path / "width", padded)
+    section = predicted_records.section(width, tmp_path, padded)
     assert [claim.verdict for claim in section.claims[:2]] == [Verdict.OPEN, Verdict.OPEN]
-
-
-def test_neighbours_share_the_arithmetic_of_their_power() -> None:
-    squares = pd.DataFrame({"block": 1, "width": [255, 256, 257]})
-    squares["seconds"] = squares["width"].astype("float64") ** 2
-    (row,) = neighbour_ratios(squares).itertuples()
-    assert (row.block, row.power, row.offset) == (1, 256, 1)
-    assert row.ratio == pytest.approx(255 * 257 / 256**2)
-
-
-def test_a_block_without_all_powers_is_not_pooled() -> None:
-    ratios = pd.DataFrame(
-        {"block": [1, 1, 2], "power": [64, 128, 64], "offset": 1, "ratio": [1.0, 4.0, 9.0]}
-    )
-    assert pooled(ratios).to_dict("list") == {"block": [1], "ratio": [pytest.approx(2.0)]}
 
 
 def test_intervals_cover_the_planted_ratio() -> None:
@@ -115,12 +92,3 @@ def test_intervals_cover_the_planted_ratio() -> None:
         result = geometric_ratio(sample)
         hits += result.low <= truth <= result.high
     assert 0.93 <= hits / simulations <= 0.97
-
-
-def test_every_width_is_measured_once_a_block_and_blocks_turn_round() -> None:
-    timed = [cell for cell in width.cells(Size.DEFAULT) if cell.malloc == "system"]
-    counts = Counter((cell.seed, cell.width) for cell in timed)
-    assert set(counts.values()) == {1}
-    orders = [[c.width for c in timed if c.seed == block] for block in (1, 2, 3)]
-    assert orders[0] == orders[1][::-1] == orders[2]
-    assert len({cell.id for cell in width.cells(Size.QUICK)}) <= 20

@@ -66,25 +66,16 @@ AUTOGRAD = [engine(25, block(30, 512, B)), engine(55, block(60, -512, B))]
 
 
 def test_the_events_of_autograds_thread_are_placed_by_their_time() -> None:
-    items = event_tree.Reader(device="cuda").read([*CALLER, *AUTOGRAD])
-    assert [(item[0], *item[3:5]) for item in items] == [
-        (12, 1, "forward"),
-        (30, 1, "backward"),
-        (42, 2, "forward"),
-        (60, 2, "backward"),
-    ]
-
-
-def test_steps_are_inferred_from_two_threads_in_the_order_of_time() -> None:
-    tree = [
+    """Also where the steps are inferred from the calls of modules."""
+    inferred = [
         node("harness.module:", 10, node("aten::mul", 11, block(12, 512, A))),
         node("harness.module:", 40, node("aten::mul", 41, block(42, 512, C))),
-        *AUTOGRAD,
     ]
-    items = event_tree.Reader(device="cuda", infer=True).read(tree)
-    assert [(item[0], *item[3:5]) for item in items] == [
-        (12, 1, "forward"),
-        (30, 1, "backward"),
-        (42, 2, "forward"),
-        (60, 2, "backward"),
-    ]
+    for caller, infer in ((CALLER, False), (inferred, True)):
+        items = event_tree.Reader(device="cuda", infer=infer).read([*caller, *AUTOGRAD])
+        assert [(item[0], *item[3:5]) for item in items] == [
+            (12, 1, "forward"),
+            (30, 1, "backward"),
+            (42, 2, "forward"),
+            (60, 2, "backward"),
+        ]

@@ -1,6 +1,5 @@
 import itertools
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -9,7 +8,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.saved_tensors import SavedTensors
 from harness.measurement.passes import trace_pass
 from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event, Trace
@@ -57,57 +55,14 @@ def test_backward_blocks_belong_to_the_module_of_their_forward() -> None:
     assert modules == ["1", "0"]
 
 
-def plain_trace(workload: Workload, *, watched: bool) -> list[tuple[Any, ...]]:
-    """Trace with or without the hooks that name modules and saved tensors."""
-    fill = data.source(workload)
-    with AllocationRecorder() as recorder:
-        with recorder.phase("build"):
-            built = training_step.build(workload, fill)
-        for _ in range(2):
-            recorder.next_step()
-            saved = SavedTensors(recorder.mark_saved)
-            with (
-                saved.watch() if watched else nullcontext(),
-                recorder.module_scopes(built.model) if watched else nullcontext(),
-            ):
-                training_step.step(built, recorder.phase)
-    return [(e.step, e.phase, e.operator, e.size_bytes) for e in recorder.trace.events]
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {},
-        {"model": "mlp-scratch", "optimizer": "adam"},
-        {"activation": "relu_inplace"},
-        {"activation": "gelu", "dtype": "bfloat16"},
-        {"checkpoint": 2},
-        {"accumulate": 3},
-    ],
-)
-def test_the_hooks_change_no_event(fields: dict[str, Any]) -> None:
-    workload = Workload(depth=3, width=24, batch=20, in_features=12, **fields)
-    assert plain_trace(workload, watched=True) == plain_trace(workload, watched=False)
-
-
-_ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
-    ((1, 256, 256), "none", {}),
+ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
     ((1, 256, 256), "sgd", {}),
-    ((1, 256, 256), "momentum", {}),
     ((2, 64, 33), "none", {"activation": "tanh"}),
-    ((2, 64, 33), "sgd", {"activation": "sigmoid"}),
     ((2, 64, 33), "momentum", {"activation": "gelu"}),
     ((8, 32, 128), "none", {"activation": "relu_inplace"}),
     ((8, 32, 128), "sgd", {"activation": "silu"}),
-    ((8, 32, 128), "momentum", {"activation": "leaky_relu"}),
-    ((3, 40, 7), "sgd", {"model": "mlp-scratch"}),
     ((3, 40, 7), "momentum", {"model": "mlp-scratch", "activation": "tanh"}),
     ((4, 256, 512), "none", {"model": "mlp-scratch"}),
-    ((4, 256, 512), "sgd", {}),
-]
-ORACLE_WORKLOADS = [
-    Workload(depth=depth, width=width, batch=batch, optimizer=optimizer, **more)
-    for (depth, width, batch), optimizer, more in _ORACLE_CASES
 ]
 
 
@@ -131,29 +86,45 @@ def traced(workload: Workload) -> Trace:
     return trace_pass(workload, data.source(workload), training_step.no_phase)
 
 
+def plain_trace(workload: Workload) -> list[tuple[Any, ...]]:
+    """Trace without the hooks that name modules and saved tensors."""
+    fill = data.source(workload)
+    with AllocationRecorder() as recorder:
+        with recorder.phase("build"):
+            built = training_step.build(workload, fill)
+        for _ in range(1 if workload.mode == "inference" else 2):
+            recorder.next_step()
+            training_step.step(built, recorder.phase)
+    return [(e.step, e.phase, e.operator, e.size_bytes) for e in recorder.trace.events]
+
+
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
+        {"activation": "relu_inplace"},
+        {"activation": "gelu", "dtype": "bfloat16"},
         {"optimizer": "adam", "activation": "gelu"},
         {"checkpoint": 2, "optimizer": "momentum"},
         {"accumulate": 3, "norm": "batch", "dropout": 0.3},
         {"mode": "inference"},
-        {"model": "mlp-scratch", "activation": "tanh"},
+        {"model": "mlp-scratch", "optimizer": "adam", "activation": "tanh"},
     ],
     ids=str,
 )
-def test_without_operators_every_event_is_there_with_its_phase_module_and_category(
+def test_the_hooks_change_no_event_and_without_operators_none_is_missing(
     changes: dict[str, Any],
 ) -> None:
     workload = Workload(depth=3, width=24, batch=20, in_features=12, **changes)
+    whole = traced(workload)
+    seen = [(e.step, e.phase, e.operator, e.size_bytes) for e in whole.events]
+    assert seen == plain_trace(workload)
     fill = data.source(workload)
     bare = trace_pass(workload, fill, training_step.no_phase, operators=False)
 
     def facts(trace: Trace) -> list[Any]:
         return [(e.step, e.phase, e.module, e.category, e.size_bytes) for e in trace.events]
 
-    assert facts(bare) == facts(traced(workload))
+    assert facts(bare) == facts(whole)
 
 
 class PassingOn(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -169,9 +140,13 @@ def traced_under_a_mode(workload: Workload) -> Trace:
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("workload", ORACLE_WORKLOADS, ids=str)
-def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
+@pytest.mark.parametrize(("sizes", "optimizer", "more"), ORACLE_CASES)
+def test_the_peak_is_mem_trackers_to_the_byte(
+    sizes: tuple[int, int, int], optimizer: str, more: dict[str, Any]
+) -> None:
     """MemTracker is a dispatch mode, so its step is compared with a step under one."""
+    depth, width, batch = sizes
+    workload = Workload(depth=depth, width=width, batch=batch, optimizer=optimizer, **more)
     assert traced_under_a_mode(workload).peak_live_bytes == mem_tracker_peak(workload)
 
 
@@ -181,14 +156,6 @@ def test_a_dispatch_mode_adds_a_gradient_to_the_backward_pass_of_maximum_since_2
     workload = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
     rise = traced_under_a_mode(workload).peak_live_bytes - traced(workload).peak_live_bytes
     assert rise == (4 * 512 * 256 if MAXIMUM_COMPARES_FIRST.holds() else 0)
-
-
-def test_under_autocast_the_hooks_change_the_order_of_one_sweep_only() -> None:
-    """The cache of casts is emptied in the order of its hash table, that is, of addresses."""
-    workload = Workload(depth=3, width=24, batch=20, in_features=12, autocast="bfloat16")
-    watched, plain = (plain_trace(workload, watched=watched) for watched in (True, False))
-    assert sorted(watched) == sorted(plain)
-    assert [e for e in watched if e[3] > 0] == [e for e in plain if e[3] > 0]
 
 
 def without(trace: Trace, unseen: Callable[[int, Event], bool]) -> Trace:

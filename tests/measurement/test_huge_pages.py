@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux gathers w
 _GATHER = """
     import json, mmap
     from pathlib import Path
-    from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
+    from harness.measurement.malloc_policy import allow_huge_pages
     from harness.measurement.limits.own_pages import HUGE_BYTES, gather
 
     def resident():
@@ -29,14 +29,15 @@ _GATHER = """
     def mapped():
         return mmap.mmap(-1, 4 * HUGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
-    disable_huge_pages()
+    allow_huge_pages(False)
     full, holed = mapped(), mapped()
     full.write(bytes([1]) * len(full))
     for place in range(0, len(holed), 2 * mmap.PAGESIZE):
         holed[place] = 1
     before = resident()
-    with huge_pages_allowed():
-        gathered = gather()
+    allow_huge_pages(True)
+    gathered = gather()
+    allow_huge_pages(False)
     after = resident()
     later = mapped()
     later.write(bytes([1]) * len(later))

@@ -18,6 +18,7 @@ from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.step_report import StepReport
 from harness.training.models import MLP
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("dry_run_here")
 WIDTH = 48
@@ -39,18 +40,26 @@ class GroupedQueries(nn.Module):
         return out.transpose(1, 2).reshape(batch, length, 64)
 
 
-def convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(),
-        nn.Linear(8 * 256, 10),
-    )  # fmt: skip
+def convolutions(second: nn.Module | None = None) -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 3, padding=1), second or nn.BatchNorm2d(8), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8 * 256, 10))
 
 
 def two_convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Flatten(),
-        nn.Linear(8 * 256, 10),
-    )  # fmt: skip
+    return convolutions(nn.Conv2d(8, 8, 3, padding=1))
+
+
+class Tied(nn.Module):
+    """A network whose first and last layer share their weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(4096, 128), nn.Linear(128, 4096, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        result: Tensor = self.head(self.embedding(tokens)).mean(1)
+        return result
 
 
 def recurrent() -> nn.Module:
@@ -86,10 +95,9 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
     report = harness.predict(build, 32, inputs=shape, gpu="l4", **step)
     assert report.method == "dry run"
     assert report.cuda is not None
-    assert report.categories_at_peak is not None
     peak = report.peak_live_bytes
     assert peak == report.cuda.requested_peak_bytes, "the trace, and the allocator's own counter"
-    parts = report.categories_at_peak
+    parts = known(report.categories_at_peak)
     assert sum(getattr(parts, name) for name in parts.__struct_fields__) == peak
     assert sum(layer.peak_bytes for layer in report.layers) == peak
     owned = sum(p.numel() * p.element_size() for p in [*build().parameters(), *build().buffers()])
@@ -127,18 +135,15 @@ def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
 def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
     """Held against the allocator model's search over an MLP's derived events."""
     small = replace(GPUS["l4"], total_bytes=900 << 20)
-    report = harness.predict(
-        lambda: MLP(50, (300, 70), 10, "relu"), 32, inputs=(50,), optimizer="adam", gpu=small,
-        find_largest=True,
-    )  # fmt: skip
-    assert report.fit is not None
-    largest = report.fit.largest_batch
-    assert largest is not None
-    for batch, verdict in ((largest, True), (largest + 1, False)):
-        fits = harness.predict(
-            lambda: MLP(50, (300, 70), 10, "relu"), batch, inputs=(50,), optimizer="adam", gpu=small
-        ).fits
-        assert fits is verdict
+
+    def report(batch: int, **more: Any) -> StepReport:
+        step = {"inputs": (50,), "optimizer": "adam", "gpu": small, **more}
+        return harness.predict(lambda: MLP(50, (300, 70), 10, "relu"), batch, **step)
+
+    fit = known(report(32, find_largest=True).fit)
+    assert fit.largest_batch is not None
+    assert report(fit.largest_batch).fits is True
+    assert report(fit.largest_batch + 1).fits is False
 
 
 def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> None:
@@ -146,18 +151,15 @@ def test_convolutions_get_a_verdict_for_no_workspace_and_for_the_largest() -> No
     largest = 512 * (8 * 3 * 3) * 16 * 16 * 4
     step: dict[str, Any] = {"inputs": (3, 16, 16)}
     report = harness.predict(two_convolutions, 512, gpu="l4", find_largest=True, **step)
-    fit = report.fit
-    assert fit is not None
-    assert report.cuda is not None
+    fit = known(report.fit)
     assert fit.workspace_bytes == largest
     low, high = fit.allocated_peak_bytes
-    assert low == report.cuda.allocated_peak_bytes, "peaks count no workspace"
+    assert low == known(report.cuda).allocated_peak_bytes, "peaks count no workspace"
     assert low < high <= low + largest
     assert (fit.largest_batch or 0) < (fit.largest_batch_at_best or 0)
     assert any("cuDNN alone knows its workspaces" in note for note in report.notes)
     between = replace(GPUS["l4"], total_bytes=(768 << 20) + (low + high) // 2)
-    close = harness.predict(two_convolutions, 512, gpu=between, **step).fit
-    assert close is not None
+    close = known(harness.predict(two_convolutions, 512, gpu=between, **step).fit)
     assert close.verdict == "close call"
     planned = harness.plan(two_convolutions, 512, gpu="l4", **step)
     assert planned.as_asked.reserved_peak_bytes == fit.reserved_peak_bytes
@@ -197,18 +199,6 @@ def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
         assert command[0] == "plan" or bound in capsys.readouterr().out
 
 
-def test_where_no_batch_fits_and_where_none_was_searched() -> None:
-    tiny = replace(GPUS["l4"], total_bytes=770 << 20)
-    searched = harness.predict(perceptron, 4, inputs=(WIDTH,), gpu=tiny, find_largest=True)
-    assert searched.fit is not None
-    assert (searched.fit.verdict, searched.fit.largest_batch_text) != ("fits", "")
-    assert searched.fit.largest_batch_text == "no batch fits"
-    request = harness.predict(perceptron, 4, inputs=(WIDTH,), gpu="l4")
-    assert "batch fits" not in request.summary(), "no largest batch was searched"
-    with pytest.raises(harness.ArgumentError, match="find_largest needs a GPU"):
-        harness.predict(perceptron, 32, inputs=(WIDTH,), find_largest=True, device="cuda")
-
-
 def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
     step: dict[str, Any] = {"inputs": (WIDTH,), "gpu": "l4"}
     named = harness.predict("tests.planning.test_one_source:perceptron", 64, **step)
@@ -219,25 +209,9 @@ def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
         assert result.cuda == named.cuda
         assert result.layers == named.layers
     assert all(torch.equal(p, q) for p, q in zip(network.parameters(), before, strict=True))
-
-
-def test_tied_weights_are_sent_once() -> None:
-    class Tied(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.embedding = nn.Embedding(4096, 128)
-            self.head = nn.Linear(128, 4096, bias=False)
-            self.head.weight = self.embedding.weight
-
-        def forward(self, tokens: Tensor) -> Tensor:
-            result: Tensor = self.head(self.embedding(tokens)).mean(1)
-            return result
-
-    network = Tied()
     made = harness.predict(Tied, 8, inputs="int64:16", gpu="l4")
-    given = harness.predict(network, 8, inputs="int64:16", gpu="l4")
-    assert made.categories_at_peak is not None
-    assert made.categories_at_peak.parameter == 4 * 4096 * 128
+    given = harness.predict(Tied(), 8, inputs="int64:16", gpu="l4")
+    assert known(made.categories_at_peak).parameter == 4 * 4096 * 128, "tied weights are sent once"
     assert given.cuda == made.cuda
 
 
@@ -249,25 +223,7 @@ def test_a_network_larger_than_this_machine_is_predicted() -> None:
         return nn.Sequential(nn.Embedding(1 << 10, 1 << 15), *layers)
 
     report = harness.predict(large, 1, inputs="int64:4", loss="sum", optimizer="none", gpu="b200")
-    assert report.categories_at_peak is not None
-    assert report.categories_at_peak.parameter == 4 * (11 * (1 << 30) + (1 << 25))
-
-
-def test_what_init_reads_is_true() -> None:
-    """A network that decides its layers by values of a large tensor."""
-
-    class Decided(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            rates = torch.ones(1 << 19).mul_(3).cumsum(0)
-            self.layer = nn.Linear(8, 64 if rates[-1].item() == 3 * (1 << 19) else 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = self.layer(x)
-            return result
-
-    report = harness.predict(Decided, 4, inputs=(8,), gpu="l4")
-    assert report.layers[1].output_bytes == 4 * 4 * 64
+    assert known(report.categories_at_peak).parameter == 4 * (11 * (1 << 30) + (1 << 25))
 
 
 def test_a_whole_run_is_its_highest_step() -> None:
@@ -296,15 +252,3 @@ def test_four_threads_predict_at_once() -> None:
         result = list(pool.map(ask, [32, 64, 32, 64]))
     assert result[0].cuda == result[2].cuda != result[1].cuda == result[3].cuda
     assert torch.cuda.is_available() is False or torch.cuda.device_count() > 0
-
-
-def test_a_prediction_under_settings_is_another_one() -> None:
-    plain = harness.predict(convolutions, 512, inputs=(3, 16, 16), gpu="l4")
-    settings = "expandable_segments:True"
-    other = harness.predict(
-        convolutions, 512, inputs=(3, 16, 16), gpu="l4", allocator_settings=settings
-    )
-    assert plain.cuda is not None
-    assert other.cuda is not None
-    assert plain.cuda.requested_peak_bytes == other.cuda.requested_peak_bytes
-    assert (other.cuda.reserved_peak_bytes or 0) <= (plain.cuda.reserved_peak_bytes or 0)

@@ -12,7 +12,6 @@ from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import HarnessError
 
 WIDTH = 16
-NO_WORKLOAD: Any = {"depth": 3}
 
 
 def build() -> nn.Module:
@@ -31,6 +30,7 @@ def build() -> nn.Module:
         ({"inputs": 3}, "inputs must be shapes"),
         ({"inputs": None}, "give inputs"),
         ({"target": lambda: None, "gpu": "l4"}, "must return a torch.nn.Module, got a NoneType"),
+        ({"find_largest": True, "device": "cuda"}, "find_largest needs a GPU"),
         ({"method": "guess"}, "method must be one of auto, dry-run, estimate"),
         ({"loss": "l1", "gpu": "l4"}, "loss must be one of"),
     ],
@@ -42,9 +42,7 @@ def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_workload_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="Workload"):
-        harness.predict(NO_WORKLOAD)
+def test_a_network_without_its_batch_is_refused() -> None:
     with pytest.raises(ArgumentError, match="needs the batch of a network"):
         harness.predict(build, inputs=(WIDTH,))  # type: ignore[call-overload]
 
@@ -78,7 +76,7 @@ def ended():
         ("ended --gpu l4", 2, "the target ended the process"),
         ("Net --check", 2, "--check needs a GPU"),
         ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),
-        ("Net --gpu t4", 0, "fits on t4"),
+        ("Net --check --gpu t4", 0, "fits on t4"),
     ],
 )
 def test_the_command_says_it_in_one_line(

@@ -1,7 +1,7 @@
 """The predicted event sequence: against the measured one, and against a derivation by hand."""
 
+import math
 import re
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,24 +9,38 @@ from typing import Any
 import pytest
 import torch
 
-from harness.measurement.passes import trace_pass
+from harness.measurement.passes import saved_pass, trace_pass
 from harness.measurement.process.worker import prime
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.schema.events import Event, Trace, trace_metrics
-from harness.schema.workload import ACTIVATIONS, NORMS, Workload
+from harness.schema.workload import ACTIVATIONS, MODELS, NORMS, Workload
 from harness.training import training_step
 from harness.training.data import Fill, _fill_real
-from tests.prediction.matmul_scratch import without_scratch
+from tests.prediction.comparison import fill, threads_of, without_scratch
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 BASE = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
-
+STACK = BASE.replace(hidden=(12, 7, 6))
+STACKS = [
+    *(
+        STACK.replace(norm=norm, dropout=dropout, activation=name, accumulate=parts)
+        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("batch", 0.3))
+        for name in ("relu", "relu_inplace", "gelu", "identity")
+        for parts in (1, 2)
+    ),
+    *(STACK.replace(norm=norm, dropout=0.5, mode="inference") for norm in NORMS),
+    STACK.replace(norm="layer", dropout=0.3, accumulate=2),
+    STACK.replace(norm="batch", dropout=0.3, optimizer="adamw", dtype="float64", threads=2),
+    STACK.replace(norm="layer", optimizer="momentum", foreach="on", dtype="float64", threads=2),
+    STACK.replace(norm="batch", batch=2, threads=2),
+    STACK.replace(norm="batch", dropout=0.3, hidden=(1,), in_features=1, classes=1),
+    STACK.replace(norm="layer", batch=1, hidden=(1, 1), in_features=1, classes=1),
+]
 CASES = [
-    *(BASE.replace(activation=name) for name in ACTIVATIONS),
-    *(BASE.replace(model="mlp-scratch", activation=name) for name in ACTIVATIONS),
-    *(BASE.replace(model=model, mode="inference") for model in ("mlp", "mlp-scratch")),
+    *(BASE.replace(model=m, activation=name) for m in MODELS for name in ACTIVATIONS),
+    *(BASE.replace(model=model, mode="inference") for model in MODELS),
     *(
         BASE.replace(optimizer=optimizer, foreach=foreach)
         for optimizer in ("sgd", "momentum", "adam", "adamw")
@@ -46,46 +60,16 @@ CASES = [
     BASE.replace(model="mlp-scratch", checkpoint=1, activation="tanh"),
     BASE.replace(model="mlp-scratch", checkpoint=2),
     BASE.replace(depth=20, width=6, activation="identity", optimizer="sgd"),
+    *STACKS,
+    *(stack.replace(dtype=dtype) for stack in STACKS[::4] for dtype in ("bfloat16", "float16")),
 ]
 
-STACK = BASE.replace(hidden=(12, 7, 6))
 
-STACKS = [
-    *(
-        STACK.replace(norm=norm, dropout=dropout, activation=name)
-        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("batch", 0.3))
-        for name in ("relu", "relu_inplace", "gelu", "identity")
-    ),
-    *(
-        STACK.replace(norm=norm, dropout=dropout, activation=name, accumulate=2)
-        for norm, dropout in (("batch", 0.0), ("layer", 0.0), ("none", 0.3), ("layer", 0.3))
-        for name in ("relu", "relu_inplace", "gelu", "identity")
-    ),
-    *(STACK.replace(norm=norm, dropout=0.5, mode="inference") for norm in NORMS),
-    STACK.replace(norm="batch", dropout=0.3, optimizer="adamw", dtype="float64", threads=2),
-    STACK.replace(norm="layer", optimizer="momentum", foreach="on", dtype="float64", threads=2),
-    STACK.replace(norm="batch", batch=2, threads=2),
-    STACK.replace(norm="batch", dropout=0.3, hidden=(1,), in_features=1, classes=1),
-    STACK.replace(norm="layer", batch=1, hidden=(1, 1), in_features=1, classes=1),
-]
-
-CASES += STACKS
-
-
-def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
-    """Leave the examples as they are: no event depends on their values; labels are valid."""
-    if y is not None:
-        y.zero_()
-
-
-def measure(workload: Workload, fill: Fill) -> Trace:
+def measure(workload: Workload, fill: Fill = fill) -> Trace:
     """Return the trace of ``workload``, measured in this process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(workload.threads)
-    try:
-        return trace_pass(workload, fill, training_step.no_phase)
-    finally:
-        torch.set_num_threads(threads)
+    with threads_of(workload):
+        trace = trace_pass(workload, fill, training_step.no_phase)
+    return without_scratch(trace, workload)
 
 
 def predicted(workload: Workload) -> Trace:
@@ -110,23 +94,7 @@ def by_block(events: Iterable[Event]) -> list[Event]:
 @pytest.mark.parametrize("workload", CASES, ids=str)
 def test_every_event_is_the_measured_one(workload: Workload) -> None:
     """Step, phase, operators, module, category, size and block, in the same order."""
-    measured = without_scratch(measure(workload, fill), workload)
-    assert by_block(predicted(workload).events) == by_block(measured.events)
-
-
-@pytest.mark.exact
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("workload", STACKS[::3], ids=str)
-def test_norms_and_dropout_in_short_types(workload: Workload, dtype: str) -> None:
-    short = workload.replace(dtype=dtype)
-    measured = without_scratch(measure(short, fill), short)
-    assert by_block(predicted(short).events) == by_block(measured.events)
-
-
-@pytest.mark.parametrize("change", [{"dtype": "bfloat16"}, {"autocast": "bfloat16"}])
-def test_16_bit_matmuls_are_refused_where_their_scratch_counts(change: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedWorkloadError, match="dtype bfloat16: what its matmuls allocate"):
-        predict_trace(BASE.replace(**change))
+    assert by_block(predicted(workload).events) == by_block(measure(workload).events)
 
 
 def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, ...]]:
@@ -148,10 +116,9 @@ def in_order_of_forward_returns(events: Iterable[Event]) -> list[tuple[object, .
 def test_autocast_differs_only_in_the_order_of_its_cache(activation: str, mode: str) -> None:
     """The weight cache is emptied in the order of a hash table of addresses."""
     workload = BASE.replace(mode=mode, activation=activation, autocast="bfloat16", batch=70)
-    measured = without_scratch(measure(workload, fill), workload)
-    assert in_order_of_forward_returns(predicted(workload).events) == in_order_of_forward_returns(
-        measured.events
-    )
+    pair = (predicted(workload).events, measure(workload).events)
+    derived, measured = map(in_order_of_forward_returns, pair)
+    assert derived == measured
 
 
 @pytest.mark.exact
@@ -161,22 +128,7 @@ def test_real_images_add_no_event(dtype: str) -> None:
     images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
     scale = torch.tensor(1 / 255, dtype=getattr(torch, dtype))
     measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels, scale))
-    measured = without_scratch(measured, workload)
     assert by_block(predicted(workload).events) == by_block(measured.events)
-
-
-@pytest.mark.parametrize("norm", NORMS)
-def test_at_the_end_parameters_state_gradients_and_batch_are_alive(norm: str) -> None:
-    workload = BASE.replace(optimizer="adam", depth=9, width=11, norm=norm)
-    tensors = 2 * 10 + (0 if norm == "none" else 2 * 9)
-    assert predict_trace(workload).live_bytes[-1] == (
-        formula.parameter_bytes(workload)
-        + formula.buffer_bytes(workload)
-        + formula.gradient_bytes(workload)
-        + 2 * formula.parameter_bytes(workload)  # of Adam, and a counter for each tensor
-        + formula.STEP_BYTES * tensors
-        + formula.batch_bytes(workload)
-    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -221,12 +173,41 @@ def test_the_document_derives_the_same_events() -> None:
     sizes = [event.size_bytes for event in trace.events[start:]]
     assert derived == list(zip(sizes, trace.live_bytes[start:], strict=True))
     assert max(live for _, live in derived) == trace.peak_live_bytes
-    assert measure(network, fill).live_bytes[-len(derived) :] == [live for _, live in derived]
+    assert measure(network).live_bytes[-len(derived) :] == [live for _, live in derived]
+
+
+ROW = re.compile(r"^\| ?(.*?) \| `(.+?)` \| .+ \| (.+) \| (\d+) \|$", re.M)
+SMALL = Workload(width=4, in_features=3, classes=2, batch=5)
+NETWORKS = {
+    "norm batch": SMALL.replace(norm="batch"),
+    "norm layer": SMALL.replace(norm="layer"),
+    "dropout 0.5": SMALL.replace(dropout=0.5),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_document_derives_what_norms_and_dropout_save(name: str) -> None:
+    """Its rows, each sum worked out, are the formula and what autograd saves, by module."""
+    network, table = "", {}
+    for first, module, sum_of_products, size in ROW.findall(DOCUMENT.read_text()):
+        network = first.strip("`") or network
+        if network in ("each", name):
+            products = (map(int, part.split("·")) for part in sum_of_products.split(" + "))
+            assert sum(map(math.prod, products)) == int(size)
+            table[module] = int(size)
+    assert len(table) >= 4
+    assert formula.saved_by_module(NETWORKS[name]) == table
+    built = training_step.build(NETWORKS[name], fill)
+    training_step.step(built)
+    modules: dict[str, Any] = saved_pass(built, training_step.no_phase)["modules"]
+    assert {module: result["saved_bytes"] for module, result in modules.items()} == table
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
+        ({"dtype": "bfloat16"}, "dtype bfloat16: what its matmuls allocate"),
+        ({"autocast": "bfloat16"}, "dtype bfloat16: what its matmuls allocate"),
         ({"device": "cuda"}, "cuda"),
         ({"autocast": "float16", "dtype": "bfloat16"}, "autocast"),
         ({"autocast": "bfloat16", "dtype": "float64"}, "autocast"),
@@ -240,17 +221,3 @@ def test_the_document_derives_the_same_events() -> None:
 def test_what_is_not_followed_is_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(UnsupportedWorkloadError, match=why):
         predict_trace(BASE.replace(**changes))
-
-
-def test_time_is_linear_in_depth() -> None:
-    def seconds(depth: int) -> float:
-        workload = Workload(depth=depth)
-        times = []
-        for _ in range(5):
-            start = time.process_time()
-            predict_trace(workload)
-            times.append(time.process_time() - start)
-        return min(times)
-
-    # Eight times the depth: eight times the processor's time, and room for caches that miss.
-    assert seconds(1024) < 8 * 3 * seconds(128)

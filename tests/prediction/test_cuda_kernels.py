@@ -4,7 +4,6 @@ import pytest
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.mlp.kernels import column_sums_scratch
-from harness.prediction.mlp.norms import Grid, batch_norm_grid, in_two_steps, two_step_parts
 
 
 def sums(
@@ -20,41 +19,35 @@ def sums(
     return column_sums_scratch(rows, columns, element_bytes, gpu)
 
 
-def test_sums_of_a_tall_matrix_meet_in_a_staging_buffer() -> None:
-    """9,000 x 100 in float32 on 108 multiprocessors of 2,048 threads.
-
-    100 is a multiple of 4: loads of 4 columns, 25 of them across, at most 512 / 4 threads in a
-    block: 16 across and 8 down. Each thread would sum 9,000 / 8 = 1,125 values: more than 256.
-    The grid is ceil(25 / 16) = 2 blocks; 108 * (2,048 / 128) = 1,728 would fill the GPU.
-    So min(1,728 / 2, ceil(1,125 / 16) = 71) = 71 blocks share a column.
-    Staging: 4 bytes * 100 columns * 71 blocks * 16 threads * 4 columns a load. Counters: 2.
-    """
-    assert sums(9000, 100)[1] == [[4 * 100 * 71 * 16 * 4, 4 * 2]]
+# 9,000 x 100 in float32 on 108 multiprocessors of 2,048 threads: 100 is a multiple of 4, so loads
+# of 4 columns, 25 of them across, at most 512 / 4 threads in a block: 16 across and 8 down. Each
+# thread would sum 9,000 / 8 = 1,125 values: more than 256. The grid is ceil(25 / 16) = 2 blocks;
+# 108 * (2,048 / 128) = 1,728 would fill the GPU. So min(1,728 / 2, ceil(1,125 / 16) = 71) = 71
+# blocks share a column. Staging: 4 bytes * 100 columns * 71 blocks * 16 threads * 4 columns a
+# load. Counters: 2. Sixteen bits are summed in float32.
+TALL = [4 * 100 * 71 * 16 * 4, 4 * 2]
 
 
-def test_the_number_of_multiprocessors_decides_where_the_gpu_is_the_limit() -> None:
-    """65,536 x 64: 16 loads of 4, 16 x 8 threads, one block in the grid, 8,192 values a thread.
-
-    512 blocks would leave 16 values to each; on one multiprocessor 16 blocks fill the GPU, but
-    no thread may have more than 256 values: 32 blocks. On 108, 512 of 1,728.
-    """
-    assert sums(65_536, 64, processors=1)[1] == [[4 * 64 * 32 * 16 * 4, 4]]
-    assert sums(65_536, 64, processors=108)[1] == [[4 * 64 * 512 * 16 * 4, 4]]
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(1, 100), (512, 256), (1000, 4096), (100, 1)])
-def test_what_one_block_can_sum_takes_none(rows: int, columns: int) -> None:
-    assert sums(rows, columns)[1] == [[]]
-
-
-def test_a_single_column_is_summed_by_row() -> None:
-    """262,144 values: 512 threads of 512 values; 32 blocks leave 16 to each; 4 bytes a block."""
-    assert sums(262_144, 1)[1] == [[4 * 32, 4]]
-
-
-def test_sixteen_bits_are_summed_in_float32() -> None:
-    assert sums(9000, 100, element_bytes=2)[1] == sums(9000, 100)[1]
-    assert sums(9000, 100, element_bytes=8)[1] == [[8 * 100 * 71 * 16 * 4, 8]]
+@pytest.mark.parametrize(
+    ("rows", "columns", "more", "launch"),
+    [
+        (9000, 100, {}, TALL),
+        (9000, 100, {"element_bytes": 2}, TALL),
+        (9000, 100, {"element_bytes": 8}, [2 * TALL[0], TALL[1]]),
+        # 16 loads of 4, 16 x 8 threads, one block in the grid, 8,192 values a thread. 512 blocks
+        # would leave 16 values to each; on one multiprocessor 16 blocks fill the GPU, but no
+        # thread may have more than 256 values: 32 blocks. On 108, 512 of 1,728.
+        (65_536, 64, {"processors": 1}, [4 * 64 * 32 * 16 * 4, 4]),
+        (65_536, 64, {"processors": 108}, [4 * 64 * 512 * 16 * 4, 4]),
+        # 512 threads of 512 values; 32 blocks leave 16 to each; 4 bytes a block.
+        (262_144, 1, {}, [4 * 32, 4]),
+        (512, 256, {}, []),  # one block sums it
+    ],
+)
+def test_sums_that_blocks_share_meet_in_a_staging_buffer(
+    rows: int, columns: int, more: dict[str, int], launch: list[int]
+) -> None:
+    assert sums(rows, columns, **more)[1] == [launch]
 
 
 def test_what_32_bits_cannot_count_is_summed_in_halves() -> None:
@@ -64,22 +57,3 @@ def test_what_32_bits_cannot_count_is_summed_in_halves() -> None:
     assert halved[0] == 4 * 4096
     assert sums(300_000, 4096)[0] == 0  # float32 sums meet in the result
     assert len(sums(300_000, 4096)[1]) == 4
-
-
-def test_the_grid_of_a_batch_normalization() -> None:
-    """9,000 x 100: 32 x 16 threads of 16 values: 4 blocks across, ceil(9,000 / 256) = 36 down.
-
-    Fewer than 8 blocks down are not worth it: one.
-    """
-    assert batch_norm_grid(9000, 100) == Grid(4, 36)
-    assert batch_norm_grid(7 * 256, 100) == Grid(4, 1)
-    assert batch_norm_grid(8 * 256, 100) == Grid(4, 8)
-    assert batch_norm_grid(10**6, 1) == Grid(1, 123)
-
-
-def test_layer_normalization_of_many_short_rows_sums_in_two_steps() -> None:
-    assert in_two_steps(65_537, 100, 108)
-    assert not in_two_steps(65_536, 100, 108)
-    assert not in_two_steps(65_537, 54 * 32, 108)
-    assert two_step_parts(70_000, 100) == 2188  # 32 rows each
-    assert two_step_parts(10**7, 100) == 32 * 1024 // 4

@@ -1,6 +1,7 @@
 """The prediction for CUDA as its reader sees it: names, ranges, verdicts, notes, errors."""
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from harness.cli.app import main
 from harness.prediction.gpu.fit import ENDLESS
 from harness.prediction.predict_workload import predict
+from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload
+from tests.known import known
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 
@@ -20,50 +23,44 @@ def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
 
 
-def test_every_metric_but_what_lies_outside_is_predicted() -> None:
-    predicted = predict(WORKLOAD, gpu="a100-40gb")
+@pytest.mark.parametrize("changes", [{}, {"norm": "batch", "dropout": 0.5}, {"accumulate": 3}])
+def test_every_metric_but_what_lies_outside_is_predicted(changes: dict[str, Any]) -> None:
+    predicted = predict(WORKLOAD.replace(**changes), gpu="a100-40gb")
     stated = msgspec.to_builtins(predicted)
     assert {n for n in Metrics.__struct_fields__ if stated[n] is None} == {"rss_rise_bytes"}
     unknown = {n for n in CudaMetrics.__struct_fields__ if stated["cuda"][n] is None}
     assert unknown == {"outside_bytes"}
     assert predicted.method == "formula"
+    assert stated["peak_live_bytes"] == stated["cuda"]["requested_peak_bytes"]
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_the_metrics_are_those_measured_under_the_dry_run() -> None:
     """``harness measure --device cuda --depth 2 --batch 512 --optimizer adam``, torch 2.13."""
-    cuda = predict(WORKLOAD, gpu="a100-40gb").cuda
-    assert cuda is not None
-    assert cuda.requested_peak_bytes == 24_035_528
-    assert cuda.allocated_peak_bytes == cuda.active_peak_bytes == 24_037_888
-    assert cuda.reserved_peak_bytes == 29_360_128
-    assert cuda.workspace_bytes == 2 * 8_519_680
-    assert cuda.steady_after == 3
-    assert cuda.first_step is not None
-    assert cuda.first_step.reserved_peak_bytes == 27_262_976
-    assert cuda.phases is not None
-    assert cuda.phases["build"].reserved_peak_bytes == 23_068_672
-    assert cuda.phases["forward"].requested_peak_bytes == 23_453_816
-
-
-def test_the_peak_requested_is_the_peak_live() -> None:
-    for changes in ({}, {"norm": "batch", "dropout": 0.5}, {"accumulate": 3, "batch": 1000}):
-        predicted = predict(WORKLOAD.replace(**changes))
-        assert predicted.cuda is not None
-        assert predicted.peak_live_bytes == predicted.cuda.requested_peak_bytes
+    cuda = msgspec.to_builtins(predict(WORKLOAD, gpu="a100-40gb"))["cuda"]
+    peaks = {
+        "requested_peak_bytes": 24_035_528,
+        "allocated_peak_bytes": 24_037_888,
+        "active_peak_bytes": 24_037_888,
+        "reserved_peak_bytes": 29_360_128,
+        "workspace_bytes": 2 * 8_519_680,
+        "steady_after": 3,
+    }
+    assert cuda | peaks == cuda
+    assert cuda["first_step"]["reserved_peak_bytes"] == 27_262_976
+    assert cuda["phases"]["build"]["reserved_peak_bytes"] == 23_068_672
+    assert cuda["phases"]["forward"]["requested_peak_bytes"] == 23_453_816
 
 
 def test_a_gpu_gets_a_verdict_and_the_largest_batch() -> None:
-    predicted = predict(WORKLOAD, gpu="t4").fit
-    assert predicted is not None
-    assert predicted.verdict == "fits"
-    assert predicted.largest_batch is not None
-    assert predicted.largest_batch_at_best is not None
-    assert predicted.largest_batch < predicted.largest_batch_at_best
-    beyond = WORKLOAD.replace(batch=predicted.largest_batch_at_best + 1)
-    assert predict(beyond, gpu="t4").fit.verdict == "does not fit"  # type: ignore[union-attr]
-    between = WORKLOAD.replace(batch=predicted.largest_batch + 1)
-    assert predict(between, gpu="t4").fit.verdict == "close call"  # type: ignore[union-attr]
+    def fit(batch: int) -> GpuFit:
+        return known(predict(WORKLOAD.replace(batch=batch), gpu="t4").fit)
+
+    here = fit(512)
+    assert here.verdict == "fits"
+    assert (here.largest_batch or 0) < (here.largest_batch_at_best or 0)
+    assert fit((here.largest_batch or 0) + 1).verdict == "close call"
+    assert fit((here.largest_batch_at_best or 0) + 1).verdict == "does not fit"
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
@@ -72,8 +69,7 @@ def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -
     predicted = predict(ties, gpu="l4")
     low, high = predicted.fit.allocated_peak_bytes  # type: ignore[union-attr]
     assert low < high
-    assert predicted.cuda is not None
-    assert low <= (predicted.cuda.allocated_peak_bytes or 0) <= high
+    assert low <= (known(predicted.cuda).allocated_peak_bytes or 0) <= high
     assert any("by where the driver places segments" in note for note in predicted.notes)
     one = predict(ties, gpu="l4", allocator_settings="expandable_segments:True")
     for name in ("allocated_peak_bytes", "reserved_peak_bytes"):
@@ -83,33 +79,22 @@ def test_where_the_driver_places_segments_is_a_range_but_for_expandable_ones() -
 
 def test_a_budget_is_what_the_allocator_may_reserve() -> None:
     needed = 29_360_128
-    predicted = predict(WORKLOAD, budget_bytes=needed).budget
-    assert predicted is not None
+    predicted = known(predict(WORKLOAD, budget_bytes=needed).budget)
     assert (predicted.needed_bytes, predicted.fits) == (needed, True)
     assert (predicted.largest_batch or 0) >= 512
     # Less still runs as long as unused segments can be released for it.
-    assert predict(WORKLOAD, budget_bytes=24_000_000).fits is False
-
-
-def test_without_a_gpu_there_is_no_verdict_but_a_note() -> None:
-    predicted = predict(WORKLOAD)
-    assert predicted.fit is None
-    assert any("no GPU was given" in note for note in predicted.notes)
-
-
-def test_another_torch_is_noted() -> None:
-    expected = "torch 2.7: CUDA kernels and workspaces are those of 2.13, 2.14, 2.15"
-    assert expected in predict(WORKLOAD, torch="2.7").notes
-    for version in ("2.13", "2.14", "2.15"):
-        assert not any("CUDA kernels" in note for note in predict(WORKLOAD, torch=version).notes)
+    without = predict(WORKLOAD, budget_bytes=24_000_000, torch="2.7")
+    assert without.fits is False
+    assert without.fit is None
+    assert any("no GPU was given" in note for note in without.notes)
+    assert "torch 2.7: CUDA kernels and workspaces are those of 2.13, 2.14, 2.15" in without.notes
 
 
 def test_a_limit_that_is_too_small_is_noted() -> None:
     settings = "per_process_memory_fraction:0.0001"
     predicted = predict(WORKLOAD, gpu="l4", allocator_settings=settings)
     assert ENDLESS in predicted.notes
-    assert predicted.fit is not None
-    assert predicted.fit.verdict == "does not fit"
+    assert known(predicted.fit).verdict == "does not fit"
 
 
 def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:

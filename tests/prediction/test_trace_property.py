@@ -1,10 +1,10 @@
 """Prediction against measurement over drawn workloads: a difference of one byte fails."""
 
 import os
+from collections.abc import Callable
 
 import msgspec
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,8 +22,7 @@ from harness.schema.workload import (
     Workload,
 )
 from harness.training import training_step
-from harness.training.data import Fill
-from tests.prediction.matmul_scratch import without_scratch
+from tests.prediction.comparison import fill, threads_of, without_scratch
 from tests.property_size import examples
 
 EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", examples(240)))
@@ -33,15 +32,6 @@ FEW = EXAMPLES // 8
 PLAIN = EXAMPLES - 3 * FEW
 LONGEST_SECONDS = max(600, 30 * FEW)
 """A split step took 10 seconds an example next to ten other jobs on two processors."""
-
-
-def fill(x: torch.Tensor, y: torch.Tensor | None) -> None:
-    """Leave the examples as they are: no metric depends on their values; labels are valid."""
-    if y is not None:
-        y.zero_()
-
-
-NO_FILL: Fill = fill
 
 
 DEPTHS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 12, 20, 33, 64)
@@ -120,42 +110,29 @@ def autocast_workloads(draw: st.DrawFn) -> Workload:
 
 def measure(workload: Workload) -> dict[str, object]:
     """Return the metrics of a record that trace and saved-tensor pass free, in this process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(workload.threads)
-    try:
-        trace = trace_pass(workload, NO_FILL, training_step.no_phase)
+    with threads_of(workload):
+        trace = trace_pass(workload, fill, training_step.no_phase)
         metrics = trace_metrics(without_scratch(trace, workload))
-        built = training_step.build(workload, NO_FILL)
+        built = training_step.build(workload, fill)
         training_step.step(built)
         return metrics | saved_pass(built, training_step.no_phase)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def assert_equal(workload: Workload) -> None:
-    measured = measure(workload)
-    trace = without_scratch(predict_trace(workload, without_scratch=True), workload)
-    predicted = msgspec.to_builtins(predict(workload)) | trace_metrics(trace)
-    assert {name: predicted[name] for name in measured} == measured
-
-
-KINDS = {
-    "plain": (workloads, PLAIN),
-    "split": (split_workloads, FEW),
-    "stack": (stacks, FEW),
-    "autocast": (autocast_workloads, FEW),
-}
 
 
 @pytest.mark.exact
 @pytest.mark.timeout(LONGEST_SECONDS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_metric_equals_measurement_to_the_byte(kind: str) -> None:
-    drawn, count = KINDS[kind]
-
+@pytest.mark.parametrize(
+    ("drawn", "count"),
+    [(workloads, PLAIN), (split_workloads, FEW), (stacks, FEW), (autocast_workloads, FEW)],
+)
+def test_every_metric_equals_measurement_to_the_byte(
+    drawn: Callable[[], st.SearchStrategy[Workload]], count: int
+) -> None:
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
     @given(drawn())
     def holds(workload: Workload) -> None:
-        assert_equal(workload)
+        measured = measure(workload)
+        trace = without_scratch(predict_trace(workload, without_scratch=True), workload)
+        predicted = msgspec.to_builtins(predict(workload)) | trace_metrics(trace)
+        assert {name: predicted[name] for name in measured} == measured
 
     holds()

@@ -64,29 +64,6 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
     assert outside == []
 
 
-def test_words_of_a_table_cell_are_not_squeezed(tab: Any) -> None:
-    narrow = tab.evaluate("""() => [...document.querySelectorAll(".claims .decides")]
-      .filter(e => e.getBoundingClientRect().width < 180).length""")
-    assert narrow == 0
-
-
-def test_figures_follow_the_colours_of_the_page(tab: Any) -> None:
-    shades = tab.evaluate("""() => {
-      const light = colour => {
-        const [r, g, b] = colour.match(/[0-9.]+/g).map(Number);
-        return (r + g + b) / 3;
-      };
-      const text = [...document.querySelectorAll("figure svg text")].find(e => e.clientWidth !== 0
-        && e.getBoundingClientRect().width);
-      return [light(getComputedStyle(document.body).backgroundColor),
-              light(getComputedStyle(text).fill)];
-    }""")
-    paper, ink = shades
-    dark = tab.evaluate('matchMedia("(prefers-color-scheme: dark)").matches')
-    assert (paper < 60) == dark
-    assert abs(paper - ink) > 150
-
-
 @pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
 def test_axe_finds_nothing_serious(tab: Any) -> None:
     tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))

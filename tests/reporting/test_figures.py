@@ -1,5 +1,4 @@
 import functools
-import io
 import re
 import xml.etree.ElementTree as ET
 
@@ -7,14 +6,12 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from harness.plots.labels import apart
 from harness.plots.series import Marked, series
-from harness.plots.stacked import owners, stacked
+from harness.plots.stacked import stacked
 from harness.plots.theme import (
     DARK,
     INK,
@@ -44,13 +41,7 @@ def test_a_figure_is_the_same_bytes_whatever_the_users_settings() -> None:
         second = picture(_figure())
     assert first.svg == second.svg
     assert first.png == second.png
-
-
-def test_neither_date_nor_path_is_in_a_picture() -> None:
-    drawn = picture(_figure())
-    assert not re.search(r"\b20\d\d-\d\d", drawn.svg)
-    assert "dc:date" not in drawn.svg
-    assert Image.open(io.BytesIO(drawn.png)).info["Title"] == "A <caption> & more"
+    assert "dc:date" not in first.svg
 
 
 def test_the_svg_is_well_formed_carries_its_caption_and_keeps_dollars() -> None:
@@ -65,19 +56,6 @@ def test_the_svg_is_well_formed_carries_its_caption_and_keeps_dollars() -> None:
     assert "depth (hidden layers)" in texts
 
 
-def test_an_inline_picture_has_ids_of_its_own_and_fills_its_box() -> None:
-    drawn = picture(_figure())
-    one, two = (inline_svg(drawn.svg, name, "label") for name in ("one", "two"))
-    ids = [set(re.findall(r'\bid="([^"]+)"', text)) for text in (one, two)]
-    assert ids[0]
-    assert not ids[0] & ids[1]
-    opening = one[: one.index(">")]
-    assert "viewBox=" in opening
-    assert " width=" not in opening
-    assert 'role="img" aria-labelledby="label"' in opening
-    ET.fromstring(one)
-
-
 PARTS = pd.DataFrame(
     {
         "panel": ["A", "A", "B"],
@@ -89,10 +67,6 @@ PARTS = pd.DataFrame(
 )
 
 
-def _bars(axes: Axes) -> list[Rectangle]:
-    return [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-
-
 @pytest.mark.parametrize("width", [4.0, 8.0])
 def test_stacked_parts_add_up_to_the_total_beside_each_bar(width: float) -> None:
     canvas = Canvas(figsize=(width, 3))
@@ -100,32 +74,12 @@ def test_stacked_parts_add_up_to_the_total_beside_each_bar(width: float) -> None
     assert len(canvas.axes) == 2
     for axes, expected in zip(canvas.axes, ([400, 200], [157]), strict=True):
         ends = [0.0] * len(expected)
-        for patch in _bars(axes):
+        for patch in axes.patches:
+            assert isinstance(patch, Rectangle)
             row = round(patch.get_y() + patch.get_height() / 2)
             ends[row] += patch.get_width()
         assert ends == expected
         assert [text.get_text() for text in axes.texts] == [f"{total} B" for total in expected]
-
-
-@pytest.mark.parametrize("width", [4.0, 8.0])
-def test_each_cell_of_the_owners_map_has_its_leader_and_share(width: float) -> None:
-    data = pd.DataFrame(
-        {
-            "depth": [1, 1, 2, 2],
-            "batch": [16, 64, 16, 64],
-            "owner": ["parameter", "activation", "parameter", "parameter"],
-            "share": [0.5, 0.875, 0.48, 0.44],
-            "peak_live_bytes": [2**20, 2**21, 2**20, 2**20],
-        }
-    )
-    canvas = Canvas(figsize=(width, 3))
-    owners(canvas, data)
-    (axes,) = canvas.axes
-    colours = [mpl.colors.to_hex(patch.get_facecolor()) for patch in axes.patches]
-    assert colours == [CATEGORY_COLOURS[name].lower() for name in data["owner"]]
-    said = [text.get_text() for text in axes.texts]
-    assert [words.split("\n")[0].rstrip("%") for words in said] == ["50", "88", "48", "44"]
-    assert ("2 MiB" in said[1]) == (width > 4)
 
 
 def test_a_series_is_drawn_where_it_was_measured_and_named_at_its_end() -> None:
@@ -148,24 +102,15 @@ def test_labels_are_moved_apart_and_no_further() -> None:
     )
 
 
-def test_contrast_is_that_of_wcag() -> None:
-    assert contrast("white", "black") == pytest.approx(21.0)
-    assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.005)
-
-
 def test_what_is_written_can_be_read_in_light_and_in_the_dark() -> None:
     for colour in CATEGORY_COLOURS.values():
         assert contrast(ink_on(colour), colour) >= 4.5
     assert contrast(INK, PAPER) >= 4.5
     assert contrast(DARK[INK], DARK[PAPER]) >= 4.5
-
-
-def test_lines_can_be_seen_in_light_and_in_the_dark() -> None:
-    dark = dark_colours()
-    for colour in ordered_colours(9):
-        assert contrast(dark[colour], DARK[PAPER]) >= 3
-    for colour in ordered_colours(9)[:6]:
-        assert contrast(colour, PAPER) >= 3
+    assert contrast("#777777", "white") == pytest.approx(4.48, abs=0.005), "WCAG's own"
+    for place, colour in enumerate(ordered_colours(9)):
+        assert contrast(dark_colours()[colour], DARK[PAPER]) >= 3
+        assert place > 5 or contrast(colour, PAPER) >= 3
 
 
 def test_a_page_knows_every_colour_that_changes_in_the_dark() -> None:

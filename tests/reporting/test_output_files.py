@@ -34,7 +34,10 @@ def run(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "run"))
 
 
-def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(run: Path) -> None:
+def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(
+    run: Path, tmp_path: Path
+) -> None:
+    """The folder of the figures may be a link."""
     mine = {
         "figures/mine.txt": b"drawn by hand",
         "figures/depth_batch-mine.svg": b"<svg/>",
@@ -47,7 +50,13 @@ def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(run: Path) -
     before = files(run)
     assert any(name.startswith("figures/depth_batch-") for name in before)
     assert [name for name in before if name.startswith(("figures/opt", "tables/opt"))]
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(run / "figures", tmp_path / "elsewhere" / "figures")
+    (run / "figures").symlink_to(tmp_path / "elsewhere" / "figures")
     assert main(["report", str(run)]) == 0
+    assert (run / "figures").is_symlink()
+    (run / "figures").unlink()
+    shutil.move(tmp_path / "elsewhere" / "figures", run / "figures")
     after = files(run)
     assert [name for name in after if "/optimizers" in name] == []
     assert before.items() >= mine.items() <= after.items()
@@ -55,7 +64,7 @@ def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(run: Path) -
     assert [name for name in after if name.endswith(".new")] == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
     run: Path,
     number: int,
@@ -85,9 +94,8 @@ def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
     assert files(run) == before
 
 
-@pytest.mark.parametrize("number", [errno.EXDEV, errno.ESTALE, errno.ENOTEMPTY])
 def test_a_file_system_that_stops_renaming_half_way_leaves_the_earlier_report(
-    run: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As a network file system may: over files that exist, and where there was none."""
     (run / "figures" / "depth_batch-owners.svg").unlink()
@@ -97,42 +105,28 @@ def test_a_file_system_that_stops_renaming_half_way_leaves_the_earlier_report(
     def fail(source: str, target: str) -> None:
         left[0] -= 1
         if left[0] <= 0 and Path(target).is_relative_to(run):
-            raise OSError(number, os.strerror(number))
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", fail)
     assert main(["report", str(run)]) == 2
-    assert os.strerror(number) in capsys.readouterr().err
+    assert os.strerror(errno.ESTALE) in capsys.readouterr().err
     assert left[0] == 0
     assert files(run) == before
 
 
-def test_folders_may_be_links(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    shutil.move(run / "figures", tmp_path / "elsewhere" / "figures")
-    (run / "figures").symlink_to(tmp_path / "elsewhere" / "figures")
-    shutil.rmtree(run / "optimizers")
-    assert main(["report", str(run)]) == 0
-    assert (run / "figures").is_symlink()
-    assert (tmp_path / "elsewhere" / "figures" / "depth_batch-owners.svg").is_file()
-
-
-@pytest.mark.parametrize(
-    "spoilt", ["a file", "a folder in the place of a file", "a loop", "a dangling link"]
-)
+@pytest.mark.parametrize("spoilt", ["file", "folder", "link"])
 def test_a_place_that_is_taken_is_one_line(
     run: Path, spoilt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(run / "tables")
-    if spoilt == "a folder in the place of a file":
-        (run / "figures" / "depth_batch-owners.svg").unlink()
-        (run / "figures" / "depth_batch-owners.svg").mkdir()
+    shutil.rmtree(run / "figures")
+    if spoilt == "file":
+        (run / "figures").write_text("mine")
+    elif spoilt == "folder":
+        (run / "figures" / "depth_batch-owners.svg").mkdir(parents=True)
     else:
-        shutil.rmtree(run / "figures")
-        if spoilt == "a file":
-            (run / "figures").write_text("mine")
-        else:
-            (run / "figures").symlink_to("figures" if spoilt == "a loop" else "no/such")
+        (run / "figures").symlink_to("no/such")
     assert main(["report", str(run)]) == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -1,4 +1,3 @@
-import functools
 import html
 import html.parser
 import re
@@ -10,16 +9,14 @@ import pandas as pd
 import pytest
 
 from harness.analysis.frame import load
-from harness.plots.series import series
 from harness.reporting import html as html_pages
 from harness.reporting import markdown
 from harness.reporting.claims import read_claims
 from harness.reporting.document import Report, environment_table
 from harness.reporting.report import experiment_folders, write_report
 from harness.schema.experiment import Evidence, Experiment
-from harness.schema.findings import Claim, Figure, Section, Verdict
+from harness.schema.findings import Figure, Section, Verdict
 from harness.schema.record import Outcome
-from harness.schema.threshold import THRESHOLDS
 from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from tests.analysis import planted
@@ -66,11 +63,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(run: Path) -> str:
     return (run / "report.html").read_text(encoding="utf-8")
-
-
-def _all_files(folder: Path) -> dict[str, bytes]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +135,30 @@ def test_a_page_stands_alone_and_is_small(run: Path, either: str) -> None:
                 assert (run / target.partition("#")[0]).is_file(), target
     assert not re.search(r"url\((?!#)", either)
     assert "default-src 'none'" in either
-
-
-def test_no_page_runs_a_script(either: str) -> None:
     assert "script-src" not in either
-    assert not _Page(either).of("script")
+    assert not result.of("script")
+    pictures = [attrs for attrs in result.of("svg") if attrs.get("role") == "img"]
+    assert len(pictures) == 2 * len(result.of("figure"))  # a wide and a narrow one
+
+
+def test_the_files_next_to_the_pages_are_complete_and_the_same_from_the_same_records(
+    run: Path, tmp_path: Path
+) -> None:
+    kinds: dict[str, set[str]] = {}
+    for path in (run / "figures").iterdir():
+        kinds.setdefault(path.stem, set()).add(path.suffix)
+    assert len(kinds) > 3
+    assert all(suffixes == {".svg", ".png", ".csv"} for suffixes in kinds.values())
+    links = re.findall(r"\]\(([^)]+)\)", (run / "report.md").read_text(encoding="utf-8"))
+    assert len(links) > 12
+    assert all((run / link).is_file() for link in links)
+    table = (run / "tables" / "depth_batch-cells.csv").read_text(encoding="utf-8")
+    assert f",{planted.peak_bytes(64, 4096)}," in table
+    again = tmp_path / "another name"
+    shutil.copytree(run / "depth_batch", again / "depth_batch")
+    write_report(again)
+    for path in run.rglob("*.*"):
+        assert (again / path.relative_to(run)).read_bytes() == path.read_bytes()
 
 
 def test_every_anchor_exists_once(page: str, evidence: str) -> None:
@@ -164,79 +175,6 @@ def test_every_anchor_exists_once(page: str, evidence: str) -> None:
         assert outer <= set(_Page(other).ids)
         inside = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
         assert inside <= set(result.ids)
-
-
-def test_a_page_has_landmarks_and_scoped_headings(either: str) -> None:
-    result = _Page(either)
-    for tag in ("main", "header", "footer", "h1"):
-        assert len(result.of(tag)) == 1, tag
-    assert all(attrs.get("scope") in ("col", "row", "rowgroup") for attrs in result.of("th"))
-    assert len(result.of("figure")) == len(result.of("figcaption")) == 2
-    pictures = [attrs for attrs in result.of("svg") if attrs.get("role") == "img"]
-    assert len(pictures) == 2 * len(result.of("figure"))  # a wide and a narrow one
-
-
-def test_a_report_on_other_records_takes_its_words_from_them(tmp_path: Path) -> None:
-    own = Experiment(
-        name="activations",
-        title="Momentum",
-        question="What does <momentum> keep?",
-        analyse=lambda _: Section(
-            claims=(
-                Claim(
-                    sentence="Momentum keeps a tensor per parameter.",
-                    headline="One tensor per parameter",
-                    topic="State",
-                    verdict=Verdict.SUPPORTED,
-                    measured="Equal in 2 of 2 cells.",
-                    number="2 of 2 cells",
-                ),
-            ),
-            figures=(_plain_figure(),),
-        ),
-    )
-    planted.write(tmp_path / "activations", planted.grid((1,), (16,), ("train",)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.reporting.report.experiment_of", lambda *_: own)
-        page = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "<title>What does &lt;momentum&gt; keep?</title>" in page
-    assert "<strong>One tensor per parameter: </strong> holds, 2 of 2 cells" in page
-    assert "State</th>" in page
-    assert 'id="activations-plain"' in page
-    assert "number of layers" not in page
-
-
-def _plain_figure() -> Figure:
-    data = pd.DataFrame({"at": [1, 2], "size": [1, 2], "name": ["a", "a"]})
-    draw = functools.partial(series, x="at", y="size", line="name", label="size")
-    return Figure(name="plain", caption="A line.", data=data, draw=draw)
-
-
-def test_each_figure_has_svg_png_and_its_data(run: Path) -> None:
-    stems: dict[str, set[str]] = {}
-    for path in (run / "figures").iterdir():
-        stems.setdefault(path.stem, set()).add(path.suffix)
-    assert len(stems) > 3
-    assert set(map(frozenset, stems.values())) == {frozenset({".svg", ".png", ".csv"})}
-
-
-def test_markdown_links_lead_to_files(run: Path) -> None:
-    text = (run / "report.md").read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    assert len(links) > 12
-    assert all((run / link).is_file() for link in links)
-
-
-def test_tables_keep_every_byte(run: Path) -> None:
-    text = (run / "tables" / "depth_batch-cells.csv").read_text(encoding="utf-8")
-    assert f",{planted.peak_bytes(64, 4096)}," in text
-
-
-def test_the_same_records_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
-    again = tmp_path / "another name"
-    shutil.copytree(run / "depth_batch", again / "depth_batch")
-    write_report(again)
-    assert _all_files(again) == _all_files(run)
 
 
 def test_text_from_records_stays_text(tmp_path: Path) -> None:
@@ -283,17 +221,6 @@ def test_failed_cells_are_counted_and_left_out(tmp_path: Path) -> None:
     assert "bytes in 62 of 62 cells" in section.claims[0].measured
 
 
-def test_an_unknown_experiment_is_said_plainly(tmp_path: Path) -> None:
-    planted.write(tmp_path / "mine", planted.grid(depths=(1,), batches=(16,)))
-    text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "No experiment of this name is known here; its 2 records are kept." in text
-
-
-def test_a_torn_line_is_noted(tmp_path: Path) -> None:
-    planted.write(tmp_path / "depth_batch", planted.grid(*SMALL), tail=b'{"sch')
-    assert "the last, is torn; skipped" in write_report(tmp_path).read_text(encoding="utf-8")
-
-
 def test_a_broken_timeline_costs_its_figure_alone(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "depth_batch", tmp_path / "depth_batch")
     (events,) = (tmp_path / "depth_batch" / "events").iterdir()
@@ -303,26 +230,16 @@ def test_a_broken_timeline_costs_its_figure_alone(run: Path, tmp_path: Path) -> 
     assert not [figure for figure in section.figures if "timeline" in figure.name]
 
 
-def test_chapters_come_in_reading_order_with_the_claim_first(tmp_path: Path) -> None:
-    for name in ("accumulation", "zebra", "depth_batch", "activations"):
-        planted.write(tmp_path / name, planted.grid((1,), (16,), ("train",)))
-    result = [path.name for path in experiment_folders(tmp_path)]
-    assert result == ["depth_batch", "activations", "accumulation", "zebra"]
-
-
-def test_an_experiment_without_records_is_analysed_for_its_thresholds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def analyse(evidence: Evidence) -> Section:
-        assert "peak_live_bytes" in evidence.frame
-        return Section(text=((evidence.folder / THRESHOLDS).read_text(encoding="utf-8"),))
-
-    own = Experiment(name="depth_batch", title="Own", question="?", analyse=analyse)
-    monkeypatch.setattr("harness.reporting.report.experiment_of", lambda *_: own)
-    (tmp_path / "depth_batch").mkdir()
-    (tmp_path / "depth_batch" / THRESHOLDS).write_text("what it kept", encoding="utf-8")
-    write_report(tmp_path)
-    assert "what it kept" in (tmp_path / "evidence.html").read_text(encoding="utf-8")
+def test_what_was_left_out_is_said_plainly_in_chapters_of_a_fixed_order(tmp_path: Path) -> None:
+    small = planted.grid(depths=(1,), batches=(16,))
+    planted.write(tmp_path / "mine", small)
+    planted.write(tmp_path / "accumulation", small)
+    planted.write(tmp_path / "depth_batch", planted.grid(*SMALL), tail=b'{"sch')
+    names = [path.name for path in experiment_folders(tmp_path)]
+    assert names == ["depth_batch", "accumulation", "mine"]
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "No experiment of this name is known here; its 2 records are kept." in text
+    assert "the last, is torn; skipped" in text
 
 
 @pytest.mark.parametrize("place", ["analysis", "drawing"])
@@ -349,12 +266,9 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
     assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page
 
 
-def test_the_file_of_claims_has_the_verdicts_of_the_analysis(tmp_path: Path) -> None:
-    planted.write(tmp_path / "depth_batch", planted.grid())
-    write_report(tmp_path)
-    section = section_of(tmp_path)
-    result = {entry.sentence: entry.verdict for entry in read_claims(tmp_path).claims}
-    assert result == {claim.sentence: claim.verdict for claim in section.claims}
+def test_the_file_of_claims_has_the_verdicts_of_the_analysis(run: Path) -> None:
+    result = {entry.sentence: entry.verdict for entry in read_claims(run).claims}
+    assert result == {claim.sentence: claim.verdict for claim in section_of(run).claims}
     assert len(set(result.values())) > 1, "else one verdict for all would do"
 
 

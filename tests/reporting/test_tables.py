@@ -48,10 +48,5 @@ def test_markdown_aligns_numbers_and_escapes_text() -> None:
     ]
 
 
-def test_an_empty_table_has_its_headings() -> None:
-    frame = pd.DataFrame({"name": [], "peak_live_bytes": []})
-    assert shown(Table(name="t", caption="c", frame=frame)).rows == ()
-
-
 def test_line_breaks_and_ampersands_cannot_break_markdown() -> None:
     assert escape_markdown("a\n# b & &lt;") == "a \\# b &amp; &amp;lt;"

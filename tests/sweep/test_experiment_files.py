@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.app import main
 from harness.sweeps.experiment_files import ExperimentError, find, names_found, own_names
 
 MINE = """
@@ -38,41 +37,14 @@ def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
     assert find("mine").question == "Does mine run?"
     assert names_found() == sorted([*own_names(), "mine"])
     assert "mine" not in own_names()
-
-
-def test_a_package_with_files_of_its_own_is_an_experiment(here: Path) -> None:
-    folder = here / "experiments" / "packed"
-    folder.mkdir(parents=True)
-    (folder / "answers.py").write_text("TITLE = 'From next to it'\n")
-    text = MINE.replace('title="Mine"', "title=TITLE")
-    (folder / "__init__.py").write_text("from .answers import TITLE\n" + text)
-    assert find("packed").title == "From next to it"
-
-
-def test_a_users_file_takes_precedence_over_ours_of_the_same_name(here: Path) -> None:
-    (here / "experiments").mkdir()
     (here / "experiments" / "width.py").write_text(MINE)
-    assert find("width").title == "Mine"
-
-
-def test_a_file_is_run_by_its_path_and_its_report_written(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (here / "mine.py").write_text(MINE)
-    assert main(["sweep", "mine.py", "--executor", "in-process", "--out", "out"]) == 0
-    assert len((here / "out" / "mine" / "records.jsonl").read_text().splitlines()) == 2
-    assert main(["report", "out"]) == 0
-    assert any("2 records" in page.read_text() for page in (here / "out").glob("*.md"))
-
-
-def test_the_list_names_each_experiment_with_its_question(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (here / "mine.py").write_text(MINE)
-    assert main(["sweep", "--list", "mine.py", "depth_batch"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["mine", "Does", "mine", "run?"]
-    assert "depth_batch" in lines[2]
+    assert find("width").title == "Mine", "a user's file comes before ours"
+    packed = here / "experiments" / "packed"
+    packed.mkdir()
+    (packed / "answers.py").write_text("TITLE = 'From next to it'\n")
+    text = MINE.replace('title="Mine"', "title=TITLE")
+    (packed / "__init__.py").write_text("from .answers import TITLE\n" + text)
+    assert find("packed").title == "From next to it"
 
 
 @pytest.mark.parametrize(
@@ -85,18 +57,13 @@ def test_the_list_names_each_experiment_with_its_question(
             r"cannot load mine.py: ModuleNotFoundError: .*no_such_module",
         ),
         ("x = (\n", r"cannot load mine.py: SyntaxError"),
+        (None, r"no such file: mine\.py"),
     ],
 )
 def test_a_file_that_is_no_experiment_is_one_clear_line(
-    here: Path, text: str, message: str
+    here: Path, text: str | None, message: str
 ) -> None:
-    (here / "mine.py").write_text(text)
+    if text:
+        (here / "mine.py").write_text(text)
     with pytest.raises(ExperimentError, match=message):
         find("mine.py")
-
-
-def test_an_unknown_name_or_path_is_refused() -> None:
-    with pytest.raises(ExperimentError, match=r"got 'depht_batch' \(did you mean depth_batch\?\)"):
-        find("depht_batch")
-    with pytest.raises(ExperimentError, match=r"no such file: no/such\.py"):
-        find("no/such.py")

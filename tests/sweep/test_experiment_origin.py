@@ -39,12 +39,9 @@ def test_a_report_from_elsewhere_has_the_analysis(
     assert main(["report", str(project / "out")]) == 0
     assert "2 records" in report_text(project / "out")
     assert "Does mine run?" in report_text(project / "out")
-
-
-def test_a_changed_analysis_is_used_where_it_is(project: Path) -> None:
     (project / "mine.py").write_text(MINE.replace(" records", " lines"))
-    assert main(["report", "out"]) == 0
-    assert "2 lines" in report_text(project / "out")
+    assert main(["report", str(project / "out")]) == 0
+    assert "2 lines" in report_text(project / "out"), "a changed analysis is used where it is"
 
 
 def test_a_moved_experiment_is_found_by_its_hash_alone(
@@ -83,22 +80,17 @@ def test_a_given_experiment_without_records_is_refused(
         assert why in said
 
 
-@pytest.mark.parametrize(
-    "name", ["figures.py", "tables.py", "mine.py", "experiments/figures.py", "out/depth_batch.py"]
-)
 def test_no_other_script_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: Path, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: Path
 ) -> None:
     """Neither one of a folder's name nor an experiment of the records' name: it was not run."""
     monkeypatch.chdir(tmp_path)
-    for made in ("mine", "figures", "tables", "depth_batch", "depth_batch.py"):
-        (tmp_path / "out" / made).mkdir(parents=True)
-    (tmp_path / "out" / "depth_batch" / "records.jsonl").touch()
-    (tmp_path / "out" / "mine" / "records.jsonl").touch()
-    (tmp_path / "experiments").mkdir()
-    if name == "out/depth_batch.py":
-        (tmp_path / "out" / "depth_batch.py").rmdir()
-    (tmp_path / name).write_text(RAN.format(mark=str(mark)) + MINE)
+    for made in ("out/mine", "out/figures", "out/tables", "out/depth_batch", "experiments"):
+        (tmp_path / made).mkdir(parents=True)
+    for name in ("figures", "tables", "mine", "experiments/figures", "out/depth_batch"):
+        (tmp_path / f"{name}.py").write_text(RAN.format(mark=str(mark)) + MINE)
+    for name in ("depth_batch", "mine"):
+        (tmp_path / "out" / name / "records.jsonl").touch()
     assert main(["report", "out"]) == 3, "there are no records, so no answer"
     assert not mark.exists()
 

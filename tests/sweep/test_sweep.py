@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
@@ -46,15 +48,16 @@ import sys
 from pathlib import Path
 from harness.sweeps.sweep import run
 from harness.schema.experiment import Size
+import pytest
+
 from harness.reporting.progress import Lines
 from tests.sweep.test_sweep import EXPERIMENT
 run(EXPERIMENT, Size.QUICK, Path(sys.argv[1]), Lines())
 """
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_kill_in_mid_run_then_the_same_command_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    if sys.platform == "win32":
-        return
     command = [sys.executable, "-c", _SWEEP, str(tmp_path / "killed")]
     path = tmp_path / "killed" / "probe" / "records.jsonl"
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:

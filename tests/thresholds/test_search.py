@@ -1,7 +1,6 @@
 from collections.abc import Callable
 from random import Random
 
-import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -39,22 +38,18 @@ def test_any_answer_is_found_from_any_guess_and_confirmed(answer: int, guess: in
     assert probe.asked.count(answer + 1) == 3
 
 
-@given(answer=st.integers(1, 20_000), off=st.floats(-0.005, 0.005))
-def test_a_guess_within_half_a_per_cent_needs_at_most_14_probes(answer: int, off: float) -> None:
-    probe = Planted(answer)
-    assert sharp(search(probe, round(answer * (1 + off)), least=1, most=MOST), answer)
-    assert len(probe.asked) <= 14
-
-
 @given(
     answer=st.integers(1, 10**9),
     off=st.floats(-0.005, 0.005),
-    slip=st.integers(-1, 1),
+    slip=st.none() | st.integers(-1, 1),
 )
-def test_probes_that_tell_what_they_needed_find_large_answers_in_14_too(
-    answer: int, off: float, slip: int
+def test_a_guess_within_half_a_per_cent_needs_at_most_14_probes(
+    answer: int, off: float, slip: int | None
 ) -> None:
-    probe = Planted(answer, lambda _: answer + slip)
+    """Of large answers, where probes tell what they needed."""
+    if slip is None:
+        answer = answer % 20_000 + 1
+    probe = Planted(answer, lambda _: None if slip is None else answer + slip)
     assert sharp(search(probe, round(answer * (1 + off)), least=1, most=MOST), answer)
     assert len(probe.asked) <= 14
 
@@ -82,21 +77,16 @@ def test_estimates_that_lie_cost_probes_and_never_the_answer(
     assert sharp(search(probe, guess, least=1, most=MOST), answer)
 
 
-@given(guess=st.integers(1, 10**6), least=st.integers(1, 64))
-def test_where_nothing_fits_there_is_no_largest_fit(guess: int, least: int) -> None:
-    probe = Planted(least - 1)
-    result = search(probe, guess, least=least, most=MOST)
+@given(guess=st.integers(1, 1000), least=st.integers(1, 64))
+def test_where_all_or_nothing_fits_one_side_is_missing(guess: int, least: int) -> None:
+    none, all_fit = Planted(least - 1), Planted(10**9)
+    result = search(none, guess, least=least, most=MOST)
     assert (result.largest_fit, result.smallest_fail, result.band) == (None, least, ())
     assert result.confirmed
-    assert min(probe.asked) == least
-
-
-@given(guess=st.integers(1, 1000))
-def test_where_all_fit_there_is_no_smallest_fail(guess: int) -> None:
-    probe = Planted(10**9)
-    result = search(probe, guess, least=1, most=1000)
+    assert min(none.asked) == least
+    result = search(all_fit, guess, least=1, most=1000)
     assert (result.largest_fit, result.smallest_fail, result.band) == (1000, None, ())
-    assert max(probe.asked) == 1000
+    assert max(all_fit.asked) == 1000
 
 
 @settings(max_examples=examples(200))
@@ -143,11 +133,3 @@ def test_a_coin_does_not_keep_the_search_going_for_ever() -> None:
 
     search(probe, 1000, least=1, most=10**6)
     assert request <= MOST_PROBES
-
-
-@pytest.mark.parametrize("confirmations", [1, 2, 5])
-def test_each_side_is_seen_as_often_as_asked(confirmations: int) -> None:
-    probe = Planted(100)
-    result = search(probe, 100, least=1, most=1000, confirmations=confirmations)
-    assert sharp(result, 100)
-    assert len(probe.asked) == 2 * confirmations

@@ -43,20 +43,6 @@ def test_offline_without_images_is_one_line_with_the_three_ways(
     for place in (data.FOLDER_VARIABLE, "dataset-fashion-mnist", "torchvision"):
         assert place in message
     assert "\n" not in message
-
-
-def test_a_named_folder_without_images_is_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
     with pytest.raises(data.DataError, match="holds no Fashion-MNIST"):
         data.source(Workload(data="fashion-mnist"))
-
-
-@pytest.mark.skipif(
-    not data.DEBIAN_FOLDER.exists(), reason="Debian's dataset-fashion-mnist is not installed"
-)
-def test_the_real_images_are_the_published_ones() -> None:
-    images, labels = data.load_fashion_mnist(train=True)
-    assert images.shape == (60_000, 784)
-    assert torch.bincount(labels).tolist() == [6000] * 10

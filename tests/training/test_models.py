@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from harness.schema.workload import ACTIVATIONS
-from harness.training.models import MLP, SIGMA, MLPScratch, TransformerBlock, relu
+from harness.training.models import MLP, SIGMA, MLPScratch, TransformerBlock
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -20,34 +20,22 @@ def test_the_scratch_network_computes_what_the_nn_one_does(activation: str) -> N
     torch.testing.assert_close(scratch(x.clone()), layers(x.clone()))
 
 
-def test_the_hand_written_relu_is_relu_and_the_notes_is_not() -> None:
-    x = torch.tensor([[-1.0, 2.0], [3.0, -4.0]])
-    assert torch.equal(relu(x), torch.nn.functional.relu(x))
-    assert not isinstance(torch.max(x, 0), torch.Tensor)
-
-
-def test_scratch_weights_have_the_notes_spread_and_biases_are_zero() -> None:
+def test_the_notes_network_has_its_published_parameters_spread_as_published() -> None:
+    """784 x 256 + 256 + 256 x 10 + 10, as d2l counts them."""
     torch.manual_seed(0)
     scratch = MLPScratch(784, [256], 10, "relu")
+    for model in (MLP(784, [256], 10, "relu"), scratch):
+        assert sum(p.numel() for p in model.parameters()) == 203_530
     assert scratch.weights[0].detach().std().item() == pytest.approx(SIGMA, rel=0.02)
     assert all(not bias.any() for bias in scratch.biases)
 
 
-def test_the_notes_network_has_its_published_number_of_parameters() -> None:
-    """784 x 256 + 256 + 256 x 10 + 10, as d2l counts them."""
-    for model in (MLP(784, [256], 10, "relu"), MLPScratch(784, [256], 10, "relu")):
-        assert sum(p.numel() for p in model.parameters()) == 203_530
-
-
-def test_layers_that_are_switched_off_are_not_there() -> None:
-    """Module names are in every record: today's stay what they are."""
+def test_a_hidden_layer_is_map_norm_activation_dropout() -> None:
+    """A layer that is switched off is not there: module names are in every record."""
     plain = MLP(6, [5, 4], 3, "tanh", norm="none", dropout=0.0)
     assert [type(module) for module in plain] == [
         nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear,
     ]  # fmt: skip
-
-
-def test_a_hidden_layer_is_map_norm_activation_dropout() -> None:
     full = MLP(6, [5], 3, "tanh", norm="batch", dropout=0.25)
     assert [type(module) for module in full] == [
         nn.Linear, nn.BatchNorm1d, nn.Tanh, nn.Dropout, nn.Linear,

@@ -23,6 +23,10 @@ def test_a_step_learns_unless_there_is_no_optimizer(optimizer: str) -> None:
     case = built(optimizer=optimizer)
     before = [p.detach().clone() for p in case.model.parameters()]
     training_step.step(case)
+    idle = built(mode="inference")
+    training_step.step(idle)
+    assert (idle.y, idle.model.training) == (None, False)
+    assert all(p.grad is None for p in idle.model.parameters())
     moved = any(not torch.equal(a, b) for a, b in zip(before, case.model.parameters(), strict=True))
     assert moved == (optimizer != "none")
 
@@ -49,11 +53,3 @@ def test_checkpointing_changes_no_gradient(fields: dict[str, object]) -> None:
 
 def test_equal_micro_batches_add_up_to_the_whole_batch() -> None:
     torch.testing.assert_close(gradients(built(accumulate=5)), gradients(built()))
-
-
-def test_inference_leaves_no_gradient_and_no_labels() -> None:
-    case = built(mode="inference")
-    training_step.step(case)
-    assert case.y is None
-    assert not case.model.training
-    assert all(p.grad is None for p in case.model.parameters())

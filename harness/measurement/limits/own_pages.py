@@ -11,8 +11,7 @@ what a small cell takes. A huge page is one entry (``gather``). Only ranges whos
 all in memory are gathered, so that no page becomes resident that was not.
 
 Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1);
-mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2); mm/mmu_gather.c
-(``tlb_remove_table``).
+mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2); mm/mmu_gather.c (``tlb_remove_table``).
 """
 
 import ctypes
@@ -106,11 +105,6 @@ def _cached_page(part: _Range) -> _Range | None:
     index = held.raw.find(b"\1")
     begin = part.begin + index * mmap.PAGESIZE
     return None if index < 0 else _Range(begin, begin + mmap.PAGESIZE)
-
-
-def can_populate() -> bool:
-    """Return whether the kernel copies pages on request (Linux 5.14)."""
-    return _advise(_Range(0, 0), _WRITE)  # of no bytes: only the advice is checked
 
 
 def gather() -> int:

@@ -36,7 +36,8 @@ from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, paramet
 from harness.prediction.versions import CHECKED_ON_CUDA, described_version
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch, StepPeaks
+from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
+from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
@@ -236,8 +237,8 @@ def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
         examples=epoch.examples,
         rows=epoch.rows,
         steps_before=epoch.steps_before,
-        partial_step=StepPeaks(**named_peaks(runs[0].partial)),
-        next_step=StepPeaks(**named_peaks(runs[0].following)),
+        partial_step=CudaPeaks(**named_peaks(runs[0].partial)),
+        next_step=CudaPeaks(**named_peaks(runs[0].following)),
         reserved_peak_bytes=(min(reserved), max(reserved)),
         reserved_rise_bytes=(min(rises), max(rises)),
     )
