@@ -46,4 +46,4 @@ def test_wide_layers_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.budget.fits, result.budget.largest_batch) == (False, None)
     assert (result.fit.verdict, result.fit.largest_batch_text) == ("does not fit", "no batch fits")
     assert result.unanswered == ()
-    assert any("played once" in note for note in result.notes)
+    assert any("simulated once" in note for note in result.notes)
