@@ -148,9 +148,11 @@ def _device(explanation: Explanation) -> str:
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)
     first, *others = explanation.moments
-    # The peak is left out where the failure has the same blocks.
-    shown = [first, *(each for each in others if each.categories != first.categories)]
-    moments = "".join(map(_moment, shown))
+    moments = _moment(first)
+    for other in others:  # the peak: left out where the failure has the same blocks
+        if other.categories != first.categories:
+            name = f"Alive {escape(other.name)}, in other amounts"
+            moments += f"<details><summary>{name}</summary>{_moment(other)}</details>"
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"

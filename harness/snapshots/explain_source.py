@@ -50,7 +50,7 @@ class OutOfMemoryReport:
     def _repr_html_(self) -> str:
         import html
 
-        return f"<pre>{html.escape(self.text)}</pre>"
+        return f"<pre style='white-space:pre-wrap'>{html.escape(self.text)}</pre>"
 
 
 def explain(source: str | Path) -> OutOfMemoryReport:

@@ -25,13 +25,19 @@ _MOST_PER_BYTE = 24
 _IN_ADVANCE_BYTES = 16 << 20
 _MOST_BYTES = 3 << 30
 _LONGEST_STRING = 1 << 24
-_LONGEST_NUMBER = 9
+_MOST_PAIRS = 1 << 12
+"""Different pairs: a recording has one for each memory pool. Python hashes pairs as keys, and a
+file could hold millions with one hash, each compared with all the others."""
 _STOPS_BETWEEN_CHECKS = 1 << 15
 
-_NUMBER = b"|".join(b"%s.{%d}" % (re.escape(bytes([n])), n) for n in range(_LONGEST_NUMBER + 1))
+# Up to 64 bits: Python hashes an integer modulo 2**61 - 1, so few of these share a hash.
+_NUMBER = b"|".join(
+    b"%s.{%d}" % (re.escape(bytes([n])), n) if n < 9 else b"\t.{8}\0" for n in range(10)
+)
 _SHORT_TEXT = b"|".join(b"%s.{%d}" % (re.escape(bytes([n])), n) for n in range(32))
 _INTEGER = rb"(?:K.|M..|J.{4}|\x8a(?:%s))" % _NUMBER
 _FRAME = rb"\x95.{8}"
+_PAIR = rb"%s(?:%s)?%s\x86" % (_INTEGER, _FRAME, _INTEGER)
 # The only tuple is a pair of integers, a pool's number: a deep tuple as a key would be hashed
 # without end. A frame may begin within the pair.
 _PLAIN = re.compile(
@@ -48,6 +54,8 @@ _LOGIC = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, Val
 def load_builtins(data: bytearray, *, deadline: Deadline | None = None) -> Any:
     """Return what the pickle ``data`` holds: dicts, lists, strings, numbers, pairs of numbers."""
     _check_opcodes(data, Deadline() if deadline is None else deadline)
+    if len({pair.group() for pair in re.finditer(_PAIR, data, re.DOTALL)}) > _MOST_PAIRS:
+        raise SnapshotError(f"the pickle has more than {_MOST_PAIRS:,} different pairs of numbers")
     collects = gc.isenabled()
     gc.disable()  # it would walk through millions of new dicts again and again
     try:
@@ -107,8 +115,8 @@ def _checked_length(data: bytearray, position: int, opcode: bytes) -> int:
         if _number(data, position, 4) > position:
             raise SnapshotError(f"the pickle is damaged before byte {position}")
         return 5
-    if opcode == pickle.LONG1 and _number(data, position, 1) > _LONGEST_NUMBER:
-        raise SnapshotError(f"a number at byte {position} is {data[position + 1]} bytes long")
+    if opcode == pickle.LONG1 and position + 1 + _number(data, position, 1) < len(data):
+        raise SnapshotError(f"a number at byte {position} has more than 64 bits")
     if opcode == pickle.LONG1 or opcode in _CUT_OFF:
         raise SnapshotError("the pickle is truncated")
     names = {operation.code: operation.name for operation in pickletools.opcodes}

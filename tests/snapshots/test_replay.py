@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.allocator import AllocatorConfig, AllocatorConfigError
+from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
+from harness.allocator.blocks import ALLOCATED, AWAITING, Block
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.follower import Agreement, Follower
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
@@ -62,6 +63,38 @@ def test_recordings_of_pytorch_are_followed_to_the_address(
     assert (agreement.allocations, agreement.allocations_matched) == (allocations,) * 2
     assert agreement.peak_reserved_bytes == agreement.recorded_peak_reserved_bytes == reserved
     assert agreement.fragmentation == agreement.recorded_fragmentation
+
+
+@settings(max_examples=examples(25))
+@given(cut=st.integers(0, 3410))
+def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
+    snapshot = read_recording(recording("resnet18-start")).snapshots[0]
+    while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
+        cut -= 1  # the model allocates a segment with the request that needs it
+    config = AllocatorConfig()
+    before = Follower(config, NOTHING)
+    before.run(snapshot.events[:cut])
+    origin = find_origin(snapshot, snapshot.events[cut:], config)
+    assert origin.layout is not None
+    blocks = {segment.address: list(segment.blocks) for segment in origin.layout}
+    assert blocks == layout_of(before.model)
+    assert origin.reserved_bytes == before.model.current("reserved_bytes")
+
+
+def layout_of(model: CachingAllocator) -> dict[int, list[BlockState]]:
+    """Return the size and the state of every block of the model, by segment."""
+    states = {ALLOCATED: "allocated", AWAITING: "awaiting"}
+    result = {}
+    for head in model.segment_heads():
+        blocks = []
+        block: Block | None = head
+        while block is not None:
+            state = states.get(block.state, "free")
+            size = 0 if state == "free" else block.requested
+            blocks.append(BlockState(block.size, size, state))  # type: ignore[arg-type]
+            block = block.next
+        result[head.address] = blocks
+    return result
 
 
 @settings(max_examples=examples(40))

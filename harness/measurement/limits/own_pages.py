@@ -11,7 +11,8 @@ what a small cell takes. A huge page is one entry (``gather``). Only ranges whos
 all in memory are gathered, so that no page becomes resident that was not.
 
 Source: madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE (Linux 5.14), MADV_COLLAPSE (6.1);
-mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2); mm/mmu_gather.c (``tlb_remove_table``).
+mincore(2); Documentation/admin-guide/mm/pagemap.rst; membarrier(2);
+mm/mmu_gather.c (``tlb_remove_table``).
 """
 
 import ctypes
