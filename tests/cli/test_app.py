@@ -47,8 +47,8 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["sweep", "depht_batch"], ["depht_batch", "did you mean depth_batch"]),
         (["reproduce", "--literature", *CUDA], ["--literature takes no --device"]),
         (["report", "no/such/folder"], ["no/such/folder", "does not exist"]),
-        (["report", "x" * 300], [""]),
-        (["compare", "x" * 5000, "x"], [""]),
+        (["report", "x" * 300], ["does not exist"]),
+        (["compare", "x" * 5000, "x"], ["does not exist"]),
         (["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x/" * 3000], ["too long"]),
         (["no-such-command"], ["no-such-command"]),
         (
