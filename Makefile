@@ -75,7 +75,7 @@ faults: $(VENV)/.installed-test
 # writes results/<name of the GPU>/. Half an hour.
 cuda: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m cuda
-	$(BIN)/python -m benchmarks.validation.on_gpu --out results
+	$(BIN)/python -m benchmarks.validation.compare_predictions --real --out results
 
 # The same without a GPU, under the dry run, in an environment of its own with the CUDA build of
 # PyTorch that the package index has: 7 GB, kept until clean. Tests, every comparison with PyTorch's
@@ -86,7 +86,7 @@ CUDA := $(VENV)-cuda
 CUDA_TORCH ?= 'torch==2.14.*'
 CUDA_OUT ?= results/cuda-dry-run
 CUDA_EVERY ?= 1
-COMPARISONS := compare_allocator compare_snapshots compare_events compare_predictions
+COMPARISONS := compare_snapshots compare_predictions
 cuda-dry-run: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_run
 	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda

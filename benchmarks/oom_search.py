@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.measurement.limits import cgroup, rlimit
-from harness.measurement.malloc_settings import ENVIRONMENT
+from harness.measurement.malloc_policy import ENVIRONMENT
 from harness.schema.units import format_bytes, parse_bytes
 from harness.schema.workload import Workload
 

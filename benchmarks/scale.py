@@ -28,7 +28,7 @@ from harness.schema.findings import Section
 from harness.schema.record import Record, to_json
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, Measured
-from harness.sweeps.store import RECORD, LineStore
+from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 
 COUNTS = (1_000, 10_000, 100_000)
@@ -94,7 +94,7 @@ def print_records() -> None:
 
 def print_append() -> None:
     kept = list(records(2_000))
-    with tempfile.TemporaryDirectory() as name, LineStore(Path(name), RECORD) as store:
+    with tempfile.TemporaryDirectory() as name, LineStore(Path(name), Record) as store:
         started = time.perf_counter()
         for record in kept:
             store.append(record)

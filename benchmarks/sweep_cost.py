@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import psutil
 
 from experiments.depth_batch import EXPERIMENT
-from harness.measurement.malloc_settings import ENVIRONMENT
+from harness.measurement.malloc_policy import ENVIRONMENT
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, SpawnLauncher
 from harness.schema.experiment import Size

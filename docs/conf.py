@@ -50,9 +50,11 @@ nb_merge_streams = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes as one list
 
 # make docs turns warnings into errors: a link to a page that does not exist fails the build.
 
@@ -64,6 +66,14 @@ def _literature(app, exception):
         shutil.copytree(ROOT / "results" / "literature", report, dirs_exist_ok=True)
 
 
+def _no_fields(_app, what, name, *_):
+    """Leave out the signature of a report: nobody but the harness makes one."""
+    if what == "class" and name.endswith(("Report", "Plan", "Threshold", "Comparison", "Trace")):
+        return "", None
+    return None
+
+
 def setup(app):
-    """Let Sphinx call it."""
+    """Let Sphinx call them."""
+    app.connect("autodoc-process-signature", _no_fields)
     app.connect("build-finished", _literature)

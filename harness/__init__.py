@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from harness.schema.workload import Grid as Grid
     from harness.schema.workload import Workload as Workload
     from harness.snapshots.explain_source import explain as explain
-    from harness.sweeps.grid_sweep import sweep as sweep
+    from harness.sweeps.sweep import sweep as sweep
     from harness.thresholds.find_threshold import threshold as threshold
 
 _PLACES = {
@@ -58,7 +58,7 @@ _PLACES = {
     "plan": "harness.planning.plan",
     "predict": "harness.planning.predict",
     "register_operator": "harness.prediction.estimate.operator_rules",
-    "sweep": "harness.sweeps.grid_sweep",
+    "sweep": "harness.sweeps.sweep",
     "threshold": "harness.thresholds.find_threshold",
     "trace": "harness.measurement.module_trace",
 }

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from harness.measurement.process.launch import environment_of_child
+from harness.measurement.process.launch import OnPhase, environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
 from harness.measurement.process.messages import Ended, Failure, Job
-from harness.measurement.process.worker_output import OnPhase
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
 

@@ -50,7 +50,6 @@ FORBIDDEN = {
     "measurement": ["matplotlib", "scipy", "statsmodels", "pandas"],
     "measurement/process/launcher.py": ["torch"],
     "measurement/process/fork_launcher.py": ["torch"],
-    "measurement/process/spawn_launcher.py": ["torch"],
     "measurement/process/start_child.py": ["torch"],
     "thresholds": ["torch"],
     "thresholds/search.py": ["subprocess", "multiprocessing", "harness.measurement"],

@@ -10,7 +10,6 @@ writes a JSON file for it, with which of counter, categories and layers do not a
 with the sentence that every estimate carries.
 """
 
-import csv
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.validation.dry_run import write_table
 from benchmarks.validation.public_models import names, own_step
 from harness.allocator import CachingAllocator
 from harness.measurement.step_trace import trace_step
@@ -37,7 +37,7 @@ COUNTERS = ("requested", "allocated", "reserved")
 WITHIN = 0.01
 
 SUMMARY = (
-    "A training step of public models on torch {version}, capability 8.0, each in a process "
+    "A training step of public models, capability 8.0, each in a process "
     "of its own: traced under the CUDA dry run, where PyTorch's own kernels decide what is "
     "allocated, and estimated on meta tensors. Peaks of the build and the steps, in bytes. "
     "Written by `benchmarks/validation/compare_public_models.py`."
@@ -95,7 +95,7 @@ def compare(folder: Path, out: Path) -> None:
             add_up += not measured["does_not_add_up"]
             rows.append(_row(name, measured))
             print(rows[-1], flush=True)
-            _write(rows, out, measured["torch"], add_up)
+            _write(rows, out, add_up)
 
 
 def _row(name: str, measured: dict[str, Any]) -> list[str]:
@@ -152,29 +152,19 @@ def sentence(rows: list[list[str]]) -> str:
     )
 
 
-def _write(rows: list[list[str]], out: Path, version: str, add_up: int) -> None:
-    with (out / "models.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([HEADS, *rows])
+def _write(rows: list[list[str]], out: Path, add_up: int) -> None:
     done = [row for row in rows if row[3]]
     exact = [sum(row[place] == "0" for row in done) for place in (3, 4, 5)]
-    text = [
-        "# Public models: estimate and dry run",
-        "",
-        SUMMARY.format(version=version.partition("+")[0]),
-        "",
+    counts = [
         f"- Counter, categories and layers add up to the traced peak in {add_up} of {len(rows)}.",
         f"- {sentence(rows)}.",
         f"- {len(rows) - len(done)} could not be estimated.",
         "- Peaks equal to the byte, of {}: requested {}, allocated {}, reserved {}.".format(
             len(done), *exact
         ),
-        "",
-        "| " + " | ".join(HEADS) + " |",
-        "|" + " --- |" * len(HEADS),
-        *("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows),
-        "",
     ]
-    (out / "models.md").write_text("\n".join(text))
+    title = "Public models: estimate and dry run"
+    write_table(out / "models", title, "\n".join([*counts, "", SUMMARY]), HEADS, rows)
     if sentence(rows) != ACCURACY:
         print(f"estimate_step.ACCURACY should read: {sentence(rows)}")
 

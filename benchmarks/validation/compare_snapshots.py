@@ -4,19 +4,120 @@
 
 Writes ``replay.md`` and ``replay.csv``; exit code 1 if any segment event, address or
 final block differs.
+
+    python compare_snapshots.py record FILE MODEL start|middle    # on a pretended GPU
+
+records one. Shapes are small: what matters is that every kind of event occurs. cuDNN is off: the
+dry run has none.
 """
 
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
 from harness.dry_run.toolchain import torch_build
 from harness.snapshots.replay import Replay, replay_devices
 
-MIB = 1 << 20
-RECORDER = Path(__file__).with_name("record_snapshots.py")
+Step = Callable[[], None]
+
+
+def resnet(batch: int) -> Step:
+    """Return a training step of torchvision's resnet18 with momentum."""
+    from torchvision.models import resnet18
+
+    model = resnet18(num_classes=10).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step() -> None:
+        images = torch.empty(batch, 3, 64, 64, device="cuda")
+        targets = torch.zeros(batch, dtype=torch.int64, device="cuda")
+        optimizer.zero_grad(set_to_none=True)
+        torch.nn.functional.cross_entropy(model(images), targets).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    return step
+
+
+def transformer(batch: int) -> Step:
+    """Return a training step of a small TransformerEncoder with AdamW."""
+    layer = torch.nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True, dropout=0.1)
+    model = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).cuda()
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step() -> None:
+        tokens = torch.empty(batch, 128, 256, device="cuda")
+        optimizer.zero_grad(set_to_none=True)
+        model(tokens).square().mean().backward()
+        optimizer.step()
+
+    return step
+
+
+def two_streams(batch: int) -> Step:
+    """Return a step that fills on one stream what another uses, as a prefetcher does."""
+    work = torch.nn.Linear(512, 512).cuda()
+    make_stream: Any = torch.cuda.Stream
+    loader = make_stream()
+
+    def step() -> None:
+        for _ in range(4):
+            with torch.cuda.stream(loader):
+                data = torch.empty(batch, 512, device="cuda")
+            data.record_stream(torch.cuda.current_stream())
+            work(data).sum().backward()
+
+    return step
+
+
+def oversubscribed(batch: int) -> Step:
+    """Return a step that runs out of memory, recovers and empties the cache."""
+    transformer_step = transformer(batch)
+
+    def step() -> None:
+        transformer_step()
+        held = []
+        try:
+            while True:
+                held.append(torch.empty(48 << 20, dtype=torch.uint8, device="cuda"))
+        except torch.OutOfMemoryError:
+            held.clear()
+        torch.cuda.empty_cache()
+
+    return step
+
+
+MODELS: dict[str, tuple[Callable[[int], Step], list[int]]] = {
+    "resnet18": (resnet, [8, 8, 5]),
+    "transformer": (transformer, [8, 8, 3]),
+    "two-streams": (two_streams, [4096, 4096, 999]),
+    "out-of-memory": (oversubscribed, [8, 8]),
+}
+"""Each model's step, and the batch sizes that are recorded."""
+
+
+def record(file: str, model: str, begin: str) -> None:
+    """Record a model from the start of this process, or from the middle of its training."""
+    torch.backends.cudnn.enabled = False
+    build, batches = MODELS[model]
+    history: dict[str, Any] = {"max_entries": 1_000_000, "stacks": "python", "context": None}
+    if begin == "start":
+        torch.cuda.memory._record_memory_history(**history)
+    step = build(batches[0])
+    if begin == "middle":
+        step()
+        torch.cuda.memory._record_memory_history(**history)
+    for batch in batches:
+        (step if begin == "middle" or batch == batches[0] else build(batch))()
+    if begin == "middle":
+        step()
+    dump: Any = torch.cuda.memory._dump_snapshot  # it has no annotations
+    dump(file)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +154,6 @@ CASES = (
 )
 
 
-def record(case: Case, folder: Path) -> Path:
-    """Record the case; return the snapshot's path."""
-    gpu = stub_gpu(total_bytes=case.total_bytes)
-    run_on(gpu, [RECORDER, folder, case.model, case.begin], settings=case.settings)
-    return folder / f"{case.model}-{case.begin}.pickle"
-
-
 def row(case: Case, replay: Replay) -> list[str]:
     """Return the table's row."""
     agreement = replay.agreement
@@ -76,8 +170,25 @@ def row(case: Case, replay: Replay) -> list[str]:
     ]
 
 
-def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
-    """Write the table as Markdown and as CSV."""
+def main() -> int:
+    """Record, replay and write; return the exit code."""
+    if sys.argv[1:2] == ["record"]:
+        record(*sys.argv[2:])
+        return 0
+    arguments = parser(__doc__).parse_args()
+    rows, equal = [], 0
+    for case in CASES[:: arguments.every]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "snapshot.pickle"
+            gpu = stub_gpu(total_bytes=case.total_bytes)
+            command: list[str | Path] = [__file__, "record", path, case.model, case.begin]
+            run_on(gpu, command, settings=case.settings)
+            replay = replay_devices(path, recorded_on_bytes=case.total_bytes)[0]
+        complete = replay.agreement is not None and replay.agreement.is_complete()
+        equal += complete
+        rows.append(row(case, replay))
+        print(case.model, case.begin, case.settings, "equal" if complete else "differs")
+        sys.stdout.flush()
     heads = ["recording", "begins at", "settings", "events", "segment events equal"]
     heads += ["addresses equal", "final blocks equal", "peak reserved", "recorded"]
     summary = (
@@ -86,23 +197,7 @@ def write_tables(rows: list[list[str]], folder: Path, equal: int) -> None:
         "difference. Written by `benchmarks/validation/compare_snapshots.py`."
     )
     title = "Recordings replayed through the allocator model"
-    write_table(folder / "replay", title, summary, heads, rows)
-
-
-def main() -> int:
-    """Record, replay and write; return the exit code."""
-    arguments = parser(__doc__).parse_args()
-    rows, equal = [], 0
-    for case in CASES[:: arguments.every]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = record(case, Path(folder))
-            replay = replay_devices(path, recorded_on_bytes=case.total_bytes)[0]
-        complete = replay.agreement is not None and replay.agreement.is_complete()
-        equal += complete
-        rows.append(row(case, replay))
-        print(case.model, case.begin, case.settings, "equal" if complete else "differs")
-        sys.stdout.flush()
-    write_tables(rows, arguments.out, equal)
+    write_table(arguments.out / "replay", title, summary, heads, rows)
     return 0 if equal == len(rows) else 1
 
 

@@ -26,30 +26,21 @@ def stub_gpu(
     capability: str = "8.0",
     multiprocessors: int = 108,
     total_bytes: int = 80 << 30,
-    other_bytes: int = 0,
 ) -> PretendedGpu:
-    """Return a GPU to pretend, of which others hold ``other_bytes``."""
+    """Return a GPU to pretend."""
     return PretendedGpu(
         name=f"capability {capability}",
         capability=parse_capability(capability),
         multiprocessors=multiprocessors,
         threads_per_multiprocessor=2048,
         total_bytes=total_bytes,
-        outside_bytes=(other_bytes, other_bytes),
+        outside_bytes=(0, 0),
     )
 
 
-def run_on(
-    gpu: PretendedGpu,
-    command: Sequence[str | Path],
-    *,
-    settings: str = "",
-    workspace_config: str | None = None,
-) -> None:
+def run_on(gpu: PretendedGpu, command: Sequence[str | Path], *, settings: str) -> None:
     """Run Python with ``command`` on a GPU; an exit code other than 0 is an error."""
     environment = environment_on(gpu) | {"PYTORCH_ALLOC_CONF": settings}
-    if workspace_config is not None:
-        environment["CUBLAS_WORKSPACE_CONFIG"] = workspace_config
     subprocess.run([sys.executable, *command], env=environment, check=True)
 
 

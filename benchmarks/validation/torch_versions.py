@@ -20,10 +20,11 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.validation.torch_versions_table import render
+from harness.prediction.torch_rules import CHANGES
 from harness.prediction.versions import KNOWN, NEWEST, TorchVersion
 
 ROOT = Path(__file__).parents[2]
@@ -45,12 +46,28 @@ TESTS = (
 """Events and drawn workloads, the trace next to MemTracker, saved bytes, profiles and
 thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
 
+IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipped; installed in \
+{install_seconds} s, tested in {test_seconds} s; {equal} of {workloads} tiny workloads equal"""
+
 LATEST, ALL = "latest", "all"
 TEST_FAILED, NOT_INSTALLED = 1, 4
 INSTALL_SECONDS = 600
 """For 3 GB, of which 90 s are usual; an index that takes longer has stalled."""
 _TORCHVISION_PINNED = TorchVersion(2, 14)
 """Up to here torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8 and so on; later ones take any."""
+
+
+HEAD = """# The memory model by version of PyTorch
+
+`make test-versions` writes this file: each version in an environment of its own, as pip installs
+it on Linux x86-64 without local configuration (CUDA builds, run without a GPU). A tiny workload of
+`harness doctor --check-model` is *equal* if every measured event was the predicted one (same order,
+operator, module, category, size and block), and the saved bytes too. The tests compare events,
+saved tensors, module profiles and thresholds with measurement, and the allocation trace with
+PyTorch's MemTracker.
+"""
+COLUMNS = ["torch", "Python", "tests passed", "failed", "skipped", "drawn workloads"]
+COLUMNS += ["tiny workloads equal", "seconds"]
 
 
 class InstallError(Exception):
@@ -74,8 +91,9 @@ def main() -> int:
             print(f"torch {text}: not installed, {error}", flush=True)
             codes.append(NOT_INSTALLED)
             continue
-        print(in_short(result), flush=True)
-        codes.append(TEST_FAILED if result["failed"] or differs(result) else 0)
+        print(IN_SHORT.format(failures=len(result["failed"]), **result), flush=True)
+        differs = result["known"] and result["equal"] != result["workloads"]
+        codes.append(TEST_FAILED if result["failed"] or differs else 0)
         if options.record and result["known"]:
             keep_result(result)
     return TEST_FAILED if TEST_FAILED in codes else max(codes)
@@ -105,21 +123,6 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def in_short(result: dict[str, Any]) -> str:
-    """Return one line: what passed, what failed, and the seconds."""
-    return (
-        f"torch {result['torch']}: {result['passed']} passed, {len(result['failed'])} failed, "
-        f"{result['skipped']} skipped; installed in {result['install_seconds']} s, "
-        f"tested in {result['test_seconds']} s; "
-        f"{result['equal']} of {result['workloads']} tiny workloads equal"
-    )
-
-
-def differs(result: dict[str, Any]) -> bool:
-    """Return whether a tiny workload differs on a version whose rules are known."""
-    return bool(result["known"] and result["equal"] != result["workloads"])
 
 
 def make_environment(folder: Path, text: str) -> Path:
@@ -219,6 +222,32 @@ def keep_result(result: dict[str, Any]) -> None:
     order = sorted(kept, key=TorchVersion.parse)
     KEPT.write_text(json.dumps({name: kept[name] for name in order}, indent=1) + "\n")
     TABLE.write_text(render([kept[name] for name in order]))
+
+
+def render(results: Sequence[dict[str, Any]]) -> str:
+    """Return the page."""
+    processors = "; ".join(dict.fromkeys(each["processor"] for each in results))
+    changes = (
+        f"- since {change.since}: {change.after}; before: {change.before}" for change in CHANGES
+    )
+    lines = (COLUMNS, ["---"] * len(COLUMNS), *map(_row, results))
+    table = "\n".join("| " + " | ".join(row) + " |" for row in lines)
+    parts = (HEAD, table, f"\nProcessor: {processors}.\n", "## Changes\n")
+    return "\n".join((*parts, *changes, ""))
+
+
+def _row(result: dict[str, Any]) -> list[str]:
+    differs = any("test_trace_property" in name for name in result["failed"])
+    return [
+        result["torch"],
+        result["python"],
+        str(result["passed"]),
+        ", ".join(result["failed"]) or "0",
+        str(result["skipped"]),
+        f"{result['drawn']}, {'with a difference' if differs else 'none differs'}",
+        f"{result['equal']} of {result['workloads']}",
+        str(result["test_seconds"]),
+    ]
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ import pandas as pd
 from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import Marked, series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Table, Verdict
-from harness.schema.literature import Judgement, Source
+from harness.schema.findings import Figure, Judgement, Source, Table, Verdict
 from harness.schema.traced_run import StepJob
 
 SOURCE = Source(

@@ -13,8 +13,7 @@ import pandas as pd
 from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Verdict
-from harness.schema.literature import Judgement, Source
+from harness.schema.findings import Figure, Judgement, Source, Verdict
 from harness.schema.traced_run import StepJob
 
 SOURCE = Source(

@@ -15,8 +15,7 @@ import pandas as pd
 from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Verdict
-from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8

@@ -13,8 +13,7 @@ import pandas as pd
 from harness.analysis.judgements import Steps, claim_experiment, widest
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Verdict
-from harness.schema.literature import Check, Judgement, Source, Witness
+from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
 
 from .mlp_peaks import Mlp

@@ -9,21 +9,28 @@ from .claims import STATE
 
 
 def phase_text(table: pd.DataFrame) -> str:
-    """Say for which updates, and up to which batch, the update itself is the peak."""
-    never, parts = [], []
+    """Say in how many cells the update itself is the peak, for updates alike together."""
+    alike: dict[str, list[str]] = {}
     for name, part in table.groupby("update", sort=False):
         late = part[part["peak_phase"] == "optimizer"]
-        if late.empty:
-            never.append(str(name))
-            continue
-        largest = late.groupby("depth")["batch"].max()
-        where = ", ".join(f"{batch} at depth {depth}" for depth, batch in largest.items())
-        parts.append(f"for {name} in {len(late)} of {len(part)} cells, up to batch {where}")
-    parts += [f"never for {' nor '.join(never)}"] if never else []
+        largest = sorted(late.groupby("depth")["batch"].max())
+        upto = f" (batch up to {_between(largest[0], largest[-1])}, by depth)" if largest else ""
+        alike.setdefault(f"in {len(late)} of {len(part)} cells{upto}", []).append(str(name))
+    parts = [f"for {_all(names)} {count}" for count, names in alike.items()]
     return (
         "The peak lies in the optimizer's update " + "; ".join(parts) + ". Elsewhere it lies in "
         "the backward pass, where the state is alive but the update's own tensors are not."
     )
+
+
+def _all(names: list[str]) -> str:
+    """Return the updates of a list; one with foreach says so in parentheses."""
+    *others, last = [name.replace(", foreach", " (foreach)") for name in names]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _between(low: int, high: int) -> str:
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def first_step_text(table: pd.DataFrame) -> list[str]:
@@ -35,8 +42,8 @@ def first_step_text(table: pd.DataFrame) -> list[str]:
     most = state.assign(hidden=hidden).sort_values("hidden").iloc[-1]
     text = (
         f"In {int((hidden > 0).sum())} of {len(state)} cells with state the first step's peak is "
-        "lower than a later step's, because the state only comes to be at its end: a run that "
-        "fits for one step may fail in the second."
+        "lower than a later step's, because the state is created at the end of the first step: "
+        "a run that fits for one step may fail in the second."
     )
     if hidden.max() > 0:
         text += (
@@ -52,14 +59,17 @@ def foreach_text(table: pd.DataFrame) -> list[str]:
     pairs = _forms_side_by_side(table)
     if pairs.empty:
         return []
-    parts = []
+    alike: dict[str, list[str]] = {}
     for name, part in pairs.groupby("optimizer", sort=False):
         extra = part["extra_bytes"]
         more, less = int((extra > 0).sum()), int((extra < 0).sum())
-        counts = f"more in {more}, less in {less}, the same in {len(part) - more - less}"
-        parts.append(f"{name} {counts} of {len(part)} cells")
+        counts = f"higher in {more}, lower in {less} of {len(part)} cells"
+        alike.setdefault(counts if more or less else "equal in all cells", []).append(str(name))
+    parts = [f"{counts} for {_all(names)}" for counts, names in alike.items()]
     return [
-        "The multi-tensor form's peak against the single-tensor form's: " + "; ".join(parts) + ". "
+        "The multi-tensor form's peak next to the single-tensor form's is "
+        + "; ".join(parts)
+        + ". "
         "It holds a denominator for every parameter at once, where the other holds a square root "
         "and two denominators, each of one parameter: in a network whose first layer is most of "
         "it, that is more than one of each."

@@ -10,9 +10,8 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.schema import columns
 from harness.schema.events import CATEGORIES
+from harness.schema.record import RECORDS as RECORDS
 from harness.schema.record import RecordError, from_json
-
-RECORDS = "records.jsonl"
 
 Line = TypeVar("Line")
 

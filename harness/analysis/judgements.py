@@ -9,8 +9,7 @@ from msgspec.structs import asdict
 from harness.analysis import AnalysisError
 from harness.analysis.frame import lines_if_there
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Section, Table, Verdict
-from harness.schema.literature import Check, Judgement, Source
+from harness.schema.findings import Check, Claim, Judgement, Section, Source, Table, Verdict
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
@@ -27,7 +26,7 @@ class Steps:
         self._runs = runs
 
     def __contains__(self, job: StepJob) -> bool:
-        return job.id in self._runs
+        return job.cell_id in self._runs
 
     def metrics(self, job: StepJob) -> Metrics:
         """Return the metrics of a traced step."""
@@ -59,9 +58,9 @@ class Steps:
         return _known(cuda.allocated_peak_bytes, job)
 
     def _run(self, job: StepJob) -> StepRun:
-        if job.id not in self._runs:
+        if job.cell_id not in self._runs:
             raise AnalysisError(f"{job} is missing")
-        return self._runs[job.id]
+        return self._runs[job.cell_id]
 
 
 def _known(value: _Known | None, job: StepJob) -> _Known:
@@ -105,9 +104,9 @@ def claim_experiment(
 def _analyse(
     source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
 ) -> Section:
-    runs = {run.job.id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
+    runs = {run.job.cell_id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
     size = run_size(jobs, runs)
-    wanted = {job.id: job for job in jobs(size)}
+    wanted = {job.cell_id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
     steps = Steps(well)
@@ -140,7 +139,7 @@ def _analyse(
 def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
     """Return the smallest size that has every step that was run."""
     for size in (Size.QUICK, Size.DEFAULT):
-        if set(runs) <= {job.id for job in jobs(size)}:
+        if set(runs) <= {job.cell_id for job in jobs(size)}:
             return size
     return Size.FULL
 
@@ -155,7 +154,9 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
     """Return why steps are missing, each reason once."""
     if not missing:
         return ""
-    why = dict.fromkeys(runs[job.id].problem if job.id in runs else "not run" for job in missing)
+    why = dict.fromkeys(
+        runs[job.cell_id].problem if job.cell_id in runs else "not run" for job in missing
+    )
     first, *more = [" ".join(reason.split())[:120] for reason in why]
     rest = f", and {len(more)} more reasons" if more else ""
     return f"{len(missing)} steps are missing: {first}{rest}"
@@ -181,7 +182,7 @@ def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Tabl
     import pandas as pd
 
     def row(job: StepJob) -> dict[str, object]:
-        run = runs.get(job.id)
+        run = runs.get(job.cell_id)
         metrics = (run.metrics if run else None) or Metrics()
         cuda = metrics.cuda
         return {

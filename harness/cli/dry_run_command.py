@@ -1,7 +1,6 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
 from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
 from harness.schema.plain_text import printable
-from harness.schema.verdict import DOES_NOT_FIT
 
 if TYPE_CHECKING:
     from harness.dry_run.dry_run_report import Answer
@@ -155,7 +153,7 @@ def dry_run(
     The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
     it was ended by Ctrl-C or SIGTERM.
     """
-    from harness.dry_run.dry_run_text import dry_run_text, next_steps
+    from harness.dry_run.dry_run_text import dry_run_text
     from harness.dry_run.run import dry_run as run
 
     if module is None and not command:
@@ -168,29 +166,15 @@ def dry_run(
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
     report = run(str(target), *arguments, **request)
 
-    def again(settings: str) -> bool:
-        both = ",".join(filter(None, (os.environ.get("PYTORCH_ALLOC_CONF"), settings)))
-        environment = {"PYTORCH_ALLOC_CONF": both}
-        other = {**request, "environment": environment, "snapshot": None, "quiet": True}
-        report = run(str(target), *arguments, **other)
-        return report.outcome == "ok" and report.fit != DOES_NOT_FIT
-
     if html is not None:
         from harness.dry_run.dry_run_page import dry_run_page
 
         write_page(html, dry_run_page(report, target=str(target)))
     text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
-    if not as_json:
-        for line in next_steps(report, _named(str(target), module), again):
-            click.echo(printable(line))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
-
-
-def _named(target: str, module: str | None) -> str:
-    return f"-- {target}" if module is None else f"-m {target} --"
 
 
 def _print_largest(

@@ -7,7 +7,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     after_import.py     Call a function with a module once it is imported
     assemble_report.py  The report of a dry run
     autotuning.py       Inductor's and Triton's choices between kernels
-    availability.py     Answers if the dry run works on this machine, by a tiny one
     build.py            Build the stub for the installed PyTorch, once
     child.py            The process that a dry run happens in
     child_process.py    The process of a dry run from outside
@@ -16,31 +15,24 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     dry_run_report.py   The result of a dry run as data
     dry_run_request.py  The request for a dry run
     dry_run_text.py     The report of a dry run as text for a terminal
-    ending.py           The end of a script's process: the result is written, whatever the end is
     fake_ranks.py       One rank of many in one process
-    for_workers.py      Let the harness's own measurements on CUDA run on a pretended GPU
+    for_workers.py      The harness's own workers on a pretended GPU
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
-    known_values.py     Values that can be known
-    library_workspaces.py  Workspaces of cuDNN and cuFFT
     large_parameters.py Parameters that a script initialises on the host
-    library_answers.py  Known places in libraries
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process
-    rounded_reads.py    Fractions that a script reads from the GPU and turns into integers
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
-    run_folder.py       The folder of one dry run, in the folder for temporary files
     script_search.py    The largest value of a script's argument with which it fits
     sent_objects.py     The user's Python objects as bytes for another process
     status_page.py      The page that the stub keeps next to the process
-    step_launcher.py    The fork server on whose forks a GPU is pretended
     stub_cache.py       The folder that the built stub is kept in
     supervisor.py       The process between the harness and the script
     toolchain.py        Requirements of the dry run
     unknown_sizes.py    Sizes that depend on values nobody knows
-    value_answers.py    Answers of the user to what a dry run cannot know
-    value_reads.py      Reads of GPU values
+    value_answers.py    Answers to what a dry run cannot know
+    value_reads.py      Values that are known, and reads of those that are not
 """
 
 import sys

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport, Outcome
 from harness.dry_run.dry_run_request import Request
@@ -23,33 +22,32 @@ _OUTCOMES: Mapping[str, Outcome] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """The end of the script's process, seen from outside; ``code`` is negative for a signal."""
-
-    code: int
-    late: bool = False
-    signal: int | None = None
-    """The signal that the harness received and passed on."""
-    seconds: float = 0.0
-
-
 def assemble_report(
     request: Request,
     inside: ChildResult,
     page: StatusPage,
-    ending: Ending,
     architectures: Sequence[int],
+    *,
+    code: int,
+    late: bool,
+    received: int | None,
+    seconds: float,
 ) -> DryRunReport:
-    """Put together what was seen from inside, by the stub and from outside."""
+    """Put together what was seen from inside, by the stub and from outside.
+
+    ``code`` is negative for a signal; ``received`` is the signal that the harness passed on.
+    """
     gpu, devices = request.gpu, inside.devices
     if inside.ended == "lost":
         devices = tuple(
             Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
             for i, peak in enumerate(page.peaks[: gpu.count])
         )
-    outcome, evidence = _outcome(request, inside, page, ending)
-    cuda = max((d.peaks for d in devices), key=_reserved, default=CudaPeaks())
+    outcome, evidence = _outcome(request, inside, page, code, received)
+    if late:
+        outcome, evidence = "timeout", f"ended after {request.deadline_seconds} seconds"
+    peaks = [device.peaks for device in devices]
+    cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
@@ -62,16 +60,10 @@ def assemble_report(
         out_of_memory=inside.out_of_memory,
         value_reads=inside.value_reads,
         unsupported=page.unsupported,
-        notes=(
-            *inside.notes,
-            *_notes_on_end(inside),
-            *bounds(inside.value_reads),
-            *_notes(page, inside, gpu),
-            *_notes_on_kernels(gpu, architectures),
-        ),
+        notes=(*inside.notes, *_notes(page, inside, gpu, architectures)),
         optimizer_steps=inside.optimizer_steps,
         kernels=page.kernels,
-        wall_seconds=ending.seconds,
+        wall_seconds=seconds,
         compiled=inside.compiled,
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
@@ -81,20 +73,24 @@ def assemble_report(
 
 
 def _outcome(
-    request: Request, inside: ChildResult, page: StatusPage, ending: Ending
+    request: Request, inside: ChildResult, page: StatusPage, code: int, received: int | None
 ) -> tuple[Outcome, str | None]:
     """Return how it ended, the most telling of what was seen."""
-    if ending.late:
-        return "timeout", f"ended after {request.deadline_seconds} seconds"
-    if ending.signal is not None and inside.ended in ("ok", "interrupted", "lost"):
-        interrupted = ending.signal == signal.SIGINT
-        return "killed", "interrupted" if interrupted else f"ended by {signal_name(ending.signal)}"
+    if received is not None and inside.ended in ("ok", "interrupted", "lost"):
+        interrupted = received == signal.SIGINT
+        return "killed", "interrupted" if interrupted else f"ended by {signal_name(received)}"
+    if inside.ended == "lost" and code >= 0:
+        return "crashed", f"the process ended by itself with exit code {code}"
     if inside.ended == "lost":
-        return _died(ending.code)
+        name = signal_name(-code)
+        killed = name in ("SIGKILL", "SIGTERM")
+        return "killed" if killed else "crashed", f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
         names = ", ".join(page.unsupported)
-        outcome, evidence = "unsupported", f"{names} is not pretended{_hint(page)}; {evidence}"
+        hint = " (--world-size N runs one rank of N, with a pretended process group)"
+        hint = hint if "nccl" in names else ""
+        outcome, evidence = "unsupported", f"{names} is not pretended{hint}; {evidence}"
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and (outcome in ("ok", "error")):
         return "unsupported", f"{open_sizes}; {evidence}" if evidence else open_sizes
@@ -111,25 +107,19 @@ def _outcome(
     return outcome, evidence
 
 
-def _hint(page: StatusPage) -> str:
-    if any(name.startswith("nccl") for name in page.unsupported):
-        return " (--world-size N runs one rank of N, with a pretended process group)"
-    return ""
-
-
 def _processes(page: StatusPage) -> str:
     count = page.other_processes
     return f"{count} process{'es' * (count > 1)}"
 
 
-def _notes_on_end(inside: ChildResult) -> Iterator[str]:
+def _notes(
+    page: StatusPage, inside: ChildResult, gpu: PretendedGpu, architectures: Sequence[int]
+) -> Iterator[str]:
     if inside.ended == "lost":
         yield "the process ended without its own report: peaks are the driver's"
     if inside.ended == "stopped":
         yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
-
-
-def _notes(page: StatusPage, inside: ChildResult, gpu: PretendedGpu) -> Iterator[str]:
+    yield from bounds(inside.value_reads)
     if page.other_processes:
         most = format_bytes(max(page.together))
         yield (
@@ -151,26 +141,12 @@ def _notes(page: StatusPage, inside: ChildResult, gpu: PretendedGpu) -> Iterator
             f"{count} allocation{were} refused, and the script went on: the peaks are those of what"
             " did fit"
         )
-
-
-def _notes_on_kernels(gpu: PretendedGpu, architectures: Sequence[int]) -> Iterator[str]:
     if architectures and gpu.binary(architectures) is None:
         yield (
             f"this build of PyTorch has no kernels for capability {gpu.capability[0]}."
             f"{gpu.capability[1]} (it has {', '.join(map(str, architectures))}): it does not run"
             " on such a GPU"
         )
-
-
-def _died(code: int) -> tuple[Outcome, str]:
-    if code >= 0:
-        return "crashed", f"the process ended by itself with exit code {code}"
-    name = signal_name(-code)
-    return ("killed" if name in ("SIGKILL", "SIGTERM") else "crashed"), f"ended by {name}"
-
-
-def _reserved(peaks: CudaPeaks) -> int:
-    return peaks.reserved_peak_bytes or 0
 
 
 def _fit(

@@ -1,17 +1,16 @@
 """Build the stub for the installed PyTorch, once, into the user's cache folder.
 
 The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them. Those
-in ``stub/*.c`` are pretended; the rest are generated here and refuse by name, so that nothing
-unknown passes silently.
+in ``stub/*.c`` are pretended; the rest are generated here, as weak symbols that these replace, and
+refuse by name, so that nothing unknown passes silently.
 """
 
 import contextlib
+import functools
 import hashlib
-import mmap
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -33,23 +32,13 @@ one GPU of the machine, see ``--world-size`` for many."""
 _WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
 """Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
 
-_NOT_SUPPORTED = {
-    "cudnn": 3000,
-    "cusolver": 9,
-    "cusparse": 10,
-    "cufft": 16,
-    "nccl": 1,
-}
+_NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 1}
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
 
 LIBRARY = "libharness_dry_run.so"
 
 VALUES = "libharness_values.so"
 """The library that follows values (``stub/values.cpp``); it uses PyTorch's own."""
-
-_DYNSYM = 11
-"""Type of the section that lists the dynamic symbols (ELF specification, "Sections")."""
-
 
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
@@ -61,7 +50,6 @@ _PYTORCH = (
     "libcaffe2_nvrtc.so",
     "libtorch_nvshmem.so",
 )
-
 
 COMPILER_SECONDS = 300.0
 """The limit of one call of the compiler, which takes up to half a minute on an idle machine."""
@@ -75,14 +63,7 @@ def build(torch: TorchBuild) -> Path:
     The folder is named after PyTorch's version and the text of the sources, so a new version of
     either is built anew. Processes that build at the same time wait for the first.
     """
-
-    def make(folder: Path) -> None:
-        try:
-            _compile(torch, folder)
-        except (ValueError, FileNotFoundError) as error:
-            raise DryRunUnavailableError(f"{compiler()} made no library: {error}") from error
-
-    return kept(f"{torch.version}-{_fingerprint(torch)}", make)
+    return kept(f"{torch.version}-{_fingerprint(torch)}", functools.partial(_compile, torch))
 
 
 def _fingerprint(torch: TorchBuild) -> str:
@@ -95,47 +76,34 @@ def _fingerprint(torch: TorchBuild) -> str:
 
 
 def _compile(torch: TorchBuild, folder: Path) -> None:
-    """Compile the sources, find what they leave undefined, and link all into one library.
+    """Compile the sources and link them into one library.
 
     The library goes by three names, because programs look for the driver and for NVML by theirs.
     """
     cc = compiler()
     include = [f"-I{path}" for path in (SOURCES / "include", *torch.include)]
-    objects = {source.stem: folder / f"{source.stem}.o" for source in SOURCES.glob("*.c")}
+    refusing = folder / "refusing.c"
+    refusing.write_text(refusing_functions(needed(torch.libraries)))
+    sources = (*SOURCES.glob("*.c"), refusing)
+    objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
     commands: list[list[str | Path]] = [
-        [cc, *_FLAGS, *include, SOURCES / f"{name}.c", "-o", made] for name, made in objects.items()
+        [cc, *_FLAGS, *include, source, "-o", objects[source.stem]] for source in sources
     ]
-    commands.append(_values_command(torch, folder))
+    # NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
+    flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
+    headers = f"-I{torch.libraries.parent / 'include'}"
+    libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
+    inputs = (headers, SOURCES / "values.cpp", "-o", folder / VALUES)
+    commands.append([compiler("C++"), *flags, *inputs, *libraries])
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))
     _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
     library = folder / LIBRARY
-    _link(cc, objects.values(), library)
-    _, written = symbols(library)
-    missing = folder / "missing.c"
-    missing.write_text(missing_functions(needed(torch.libraries), written))
-    _run([cc, *_FLAGS, missing, "-o", folder / "missing.o"])
-    _link(cc, [*objects.values(), folder / "missing.o"], library)
-    for made in (*folder.glob("*.o"), folder / "nvrtc.versions", missing):
-        made.unlink()
+    _run([cc, "-shared", "-fPIC", *objects.values(), "-o", library, "-lpthread", "-ldl"])
+    for left in (*folder.glob("*.o"), folder / "nvrtc.versions", refusing):
+        left.unlink()
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
         (folder / name).symlink_to(library.name)
-
-
-def _values_command(torch: TorchBuild, folder: Path) -> list[str | Path]:
-    """Return how the library that follows values is compiled against PyTorch's headers.
-
-    NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
-    """
-    flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
-    include = f"-I{torch.libraries.parent / 'include'}"
-    libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
-    source = SOURCES / "values.cpp"
-    return [compiler("C++"), *flags, include, source, "-o", folder / VALUES, *libraries]
-
-
-def _link(cc: str, objects: Iterable[Path], library: Path) -> None:
-    _run([cc, "-shared", "-fPIC", *objects, "-o", library, "-lpthread", "-ldl"])
 
 
 def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
@@ -154,64 +122,42 @@ def preloaded(folder: Path) -> str:
 
 def needed(libraries: Path) -> frozenset[str]:
     """Return NVIDIA's functions that PyTorch's libraries take from others, or look up by name."""
-    names: set[str] = set()
-    for name in _PYTORCH:
-        library = libraries / name
-        if library.exists():
-            undefined, _ = symbols(library)
-            names.update(text.partition("@")[0] for text in undefined)
+    names = symbols([path for name in _PYTORCH if (path := libraries / name).exists()], "undefined")
     looked_up = re.findall(
         rb"\0((?:cu[A-Z]|nvml[A-Z])\w{3,60})(?=\0)", (libraries / "libc10_cuda.so").read_bytes()
     )
-    names.update(text.decode() for text in looked_up)
+    names |= {text.decode() for text in looked_up}
     return frozenset(name for name in names if _NVIDIA.match(name))
 
 
-def missing_functions(wanted: frozenset[str], written: frozenset[str]) -> str:
-    """Return C code for the functions that no source file defines."""
+def refusing_functions(names: Iterable[str]) -> str:
+    """Return C code for functions, which counts where no other source file defines them."""
     lines = ["void pretend_unsupported(const char *function);", "void pretend_wrote(void);"]
-    for name in sorted(wanted - written):
+    for name in sorted(names):
         if _WORKS_ON_GIVEN_MEMORY.match(name):
-            lines.append(f"int {name}(void) {{ pretend_wrote(); return 0; }}")
+            body = "pretend_wrote(); return 0;"
         else:
             code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
-            lines.append(f'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}')
+            body = f'pretend_unsupported("{name}"); return {code};'
+        lines.append(f"__attribute__((weak)) int {name}(void) {{ {body} }}")
     return "\n".join([*lines, ""])
 
 
-def symbols(library: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the undefined and the defined dynamic symbols of a library."""
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:6] != b"\x7fELF\x02\x01":
-            raise ValueError(f"{library}: not a 64-bit ELF library")
-        (offset,) = struct.unpack_from("<Q", data, 40)
-        size, count = struct.unpack_from("<HH", data, 58)
-        headers = [struct.unpack_from("<IIQQQQIIQQ", data, offset + size * i) for i in range(count)]
-        undefined: set[str] = set()
-        defined: set[str] = set()
-        for header in headers:
-            if header[1] == _DYNSYM:
-                strings = headers[header[6]]
-                _read(data, header[4], header[5], strings[4], undefined, defined)
-    return frozenset(undefined), frozenset(defined)
+def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
+    """Return the undefined or the defined dynamic symbols, without versions, by the linker's nm."""
+    nm = _run([compiler(), "-print-prog-name=nm"]).strip()
+    if not nm:
+        raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")
+    listed = _run([nm, "-D", "--format=posix", f"--{kind}-only", *libraries])
+    return {line.partition(" ")[0].partition("@")[0] for line in listed.splitlines()}
 
 
-def _read(
-    data: mmap.mmap, start: int, size: int, names: int, undefined: set[str], defined: set[str]
-) -> None:
-    """Add the names of one table of symbols to the two sets."""
-    for name, _, _, section, _, _ in struct.iter_unpack("<IBBHQQ", data[start : start + size]):
-        begin = names + name
-        text = data[begin : data.find(b"\0", begin)].decode(errors="replace")
-        (defined if section else undefined).add(text)
-
-
-def _run(command: list[str | Path]) -> None:
-    """Run the compiler, for a limited time, and quote its first error."""
-    with tempfile.TemporaryFile() as errors:
+def _run(command: list[str | Path]) -> str:
+    """Run the compiler, for a limited time; return what it prints, and quote its first error."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         limited = ["/bin/sh", "-c", f'ulimit -f {MOST_BLOCKS}; exec "$0" "$@"', *command]
         process = subprocess.Popen(
-            limited, stdin=subprocess.DEVNULL, stderr=errors, start_new_session=True
+            limited, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
         )
         try:
             code = process.wait(COMPILER_SECONDS)
@@ -222,11 +168,13 @@ def _run(command: list[str | Path]) -> None:
             if not isinstance(error, subprocess.TimeoutExpired):
                 raise
             raise _refused(command, f"no end after {COMPILER_SECONDS:g} seconds") from None
-        errors.seek(0)
+        for file in (output, errors):
+            file.seek(0)
         text = errors.read(1 << 16).decode(errors="replace")
-    if code:
-        first = next((line for line in text.splitlines() if "error" in line), text[:300])
-        raise _refused(command, first.strip() or f"exit code {code}")
+        if code:
+            first = next((line for line in text.splitlines() if "error" in line), text[:300])
+            raise _refused(command, first.strip() or f"exit code {code}")
+        return output.read().decode(errors="replace")
 
 
 def _refused(command: list[str | Path], why: str) -> DryRunUnavailableError:

@@ -10,7 +10,6 @@ import importlib.metadata
 import logging
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
+from harness.dry_run.own_code import is_own
 from harness.dry_run.stub_cache import writable_folder
 from harness.schema.compilation import Compiled
 
@@ -60,21 +60,9 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
     }
 
 
-def is_generated(file: str) -> bool:
-    """Return whether Inductor or AOTAutograd wrote a file, or it is Triton's."""
-    folder = os.environ.get(INDUCTOR_CACHE)
-    return (
-        (folder is not None and file.startswith(folder + os.sep))
-        or f"site-packages{os.sep}triton{os.sep}" in file
-        or file.startswith("codegen.py:")
-    )
-
-
-def watch(
-    own: Callable[[str], bool], tell: Callable[[str], None], *, pretended: bool
-) -> "Compilations":
+def watch(tell: Callable[[str], None], *, pretended: bool) -> "Compilations":
     """Watch what ``torch.compile`` does in this process from now on."""
-    compilations = Compilations(own, tell)
+    compilations = Compilations()
     after_import("torch._dynamo", compilations.watch)
     for name, function in AFTER_IMPORT.items() if pretended else ():
         after_import(name, functools.partial(_change, function, tell))
@@ -94,9 +82,7 @@ def _change(
 class Compilations:
     """Watches compilation in this process, from the import of TorchDynamo on."""
 
-    def __init__(self, own: Callable[[str], bool], tell: Callable[[str], None]) -> None:
-        self._own = own
-        self._tell = tell
+    def __init__(self) -> None:
         self._seconds = 0.0
         self._begin: float | None = None
         self._recompilations = 0
@@ -125,18 +111,20 @@ class Compilations:
             reset()
 
         dynamo.reset = keep_and_reset
-        logging.getLogger("torch._dynamo.convert_frame").addHandler(_Fallbacks(self._fallbacks))
+        logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
+
+    def _keep_fallback(self, record: logging.LogRecord) -> bool:
+        """Keep a warning that code runs without being compiled; let every record pass."""
+        text = record.getMessage()
+        if any(word in text for word in _FALLBACKS):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._fallbacks.append(", ".join(lines[:2]))
+        return True
 
     def _on_start(self, about: Any) -> None:
         self._begin = time.monotonic()
-        trigger = about.callback_trigger.name
-        if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
+        if about.callback_trigger.name == "DYNAMO" and _recompiles(str(about.compile_id)):
             self._recompilations += 1
-        what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
-        self._tell(
-            f"compiling: {what} {about.compile_id}{self._place()};"
-            f" {self._seconds:.0f} s of compiling so far"
-        )
 
     def _on_end(self, about: Any) -> None:
         del about
@@ -144,18 +132,10 @@ class Compilations:
             self._seconds += time.monotonic() - self._begin
         self._begin = None
 
-    def _place(self) -> str:
-        """Return the user's line that the main thread is at; nothing where there is none."""
-        frame = sys._current_frames().get(threading.main_thread().ident or 0)
-        while frame is not None and self._own(frame.f_code.co_filename):
-            frame = frame.f_back
-        return "" if frame is None else f", called at {frame.f_code.co_filename}:{frame.f_lineno}"
-
     def _all_breaks(self) -> list[str]:
         from torch._dynamo import utils
 
-        now = [_broken(reason, self._own) for reason in utils.graph_break_reasons]
-        return [*self._breaks, *now]
+        return [*self._breaks, *map(_broken, utils.graph_break_reasons)]
 
     def compiled(self) -> Compiled | None:
         """Return what was compiled so far; None if nothing was."""
@@ -179,28 +159,14 @@ class Compilations:
         )
 
 
-class _Fallbacks(logging.Handler):
-    """Keeps TorchDynamo's warnings that code runs without being compiled."""
-
-    def __init__(self, kept: list[str]) -> None:
-        super().__init__(logging.WARNING)
-        self._kept = kept
-
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if any(word in text for word in _FALLBACKS):
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            self._kept.append(", ".join(lines[:2]))
-
-
 def _recompiles(compile_id: str) -> bool:
     """Return whether an identity such as ``3/1`` is not the first of its frame; ``3/0_2`` is."""
     count = compile_id.rpartition("/")[2].partition("_")[0]
     return count.isdigit() and int(count) > 0
 
 
-def _broken(reason: Any, own: Callable[[str], bool]) -> str:
+def _broken(reason: Any) -> str:
     """Return the place and the first line of a reason for a graph break."""
-    stack = [f for f in reason.user_stack if not own(f.filename)] or list(reason.user_stack)
+    stack = [f for f in reason.user_stack if not is_own(f.filename)] or list(reason.user_stack)
     place = f"{Path(stack[-1].filename)}:{stack[-1].lineno}" if stack else "?"
     return f"{place} {str(reason.reason).strip().partition(chr(10))[0]}"

@@ -24,24 +24,18 @@ class DryRunError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments.
-
-    Attributes:
-        kind: of the target: a script's path, a module's name, or a file of a pickled function.
-        integer: what unknown reads get that may become sizes.
-        path: where a function finds its modules.
-        result: file for the child's result.
-        lifeline: end of a pipe that closes when the parent has ended.
-    """
+    """A dry run in all its parts; ``dry_run`` makes one from friendlier arguments."""
 
     gpu: PretendedGpu
     kind: Literal["script", "module", "function"]
     target: str
+    """A script's path, a module's name, or a file of a pickled function."""
     arguments: tuple[str, ...] = ()
     steps: int | None = None
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     integer: int = 0
+    """What unknown reads get that may become sizes."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None
@@ -49,8 +43,12 @@ class Request:
     quiet: bool = False
     write_files: bool = False
     path: tuple[str, ...] = ()
+    """Where a function finds its modules."""
     result: str = ""
     lifeline: int = -1
+    """The end of a pipe that closes when the parent has ended."""
+    end_at: float | None = None
+    """The deadline, by the system's monotonic clock."""
 
     def __post_init__(self) -> None:
         script = Path(self.target)

@@ -1,6 +1,6 @@
-"""The report of a dry run as text for a terminal, and what to run next."""
+"""The report of a dry run as text for a terminal."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
     Category,
@@ -19,8 +19,6 @@ MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
 
-EXPANDABLE = "expandable_segments:True"
-
 CATEGORY_WORDS: Mapping[Category, str] = {
     "parameter": "parameters",
     "gradient": "gradients",
@@ -31,13 +29,6 @@ CATEGORY_WORDS: Mapping[Category, str] = {
     "workspace": "cuBLAS workspace",
     "other": "other (inputs, outputs, temporaries)",
 }
-
-
-_OTHER_END: Mapping[str, str] = {
-    ": ATen of": "With HARNESS_DRY_RUN_AUTOTUNE=triton the first template is taken instead.",
-    "pad_mm": "With TORCHINDUCTOR_FORCE_SHAPE_PAD=1 every such product is padded instead.",
-}
-"""The run that shows how far the peak can move by choices that nothing measured."""
 
 
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
@@ -91,12 +82,8 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
         text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
         yield f"  {name:<10}{text}"
     low, high = report.outside_bytes
-    if low == high:
-        yield f"  outside   {format_bytes(low):>12}  as given (CUDA context and libraries)"
-    else:
-        yield (
-            f"  outside   {_range(low, high):>12}  CUDA context and libraries, in none of the peaks"
-        )
+    what = "CUDA context and libraries, in none of the peaks"
+    yield f"  outside   {_range(low, high):>12}  {what}"
     reserved = peaks.reserved_peak_bytes
     if reserved is not None:
         sum_text = _range(reserved + low, reserved + high)
@@ -113,8 +100,6 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
         if done.unmeasured:
             yield "  Chosen without a measurement, where a GPU takes the fastest:"
             yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
-            chosen = " ".join(done.unmeasured)
-            yield from (f"  {hint}" for what, hint in _OTHER_END.items() if what in chosen)
     pools = sum(device.graph_pools for device in report.devices)
     if pools:
         kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))
@@ -143,16 +128,11 @@ def _range(low: int, high: int) -> str:
 
 
 def _when(moment: Moment, allocations: int) -> str:
-    return (
-        f"{format_bytes(moment.requested_bytes)} at allocation {moment.allocation:,} of"
-        f" {allocations:,}, {_steps(moment.step)}"
-    )
-
-
-def _steps(count: int) -> str:
-    if count == 0:
-        return "before the first optimizer step was complete"
-    return f"after {count:,} optimizer step{'s' * (count > 1)}"
+    steps = "before the first optimizer step was complete"
+    if moment.step:
+        steps = f"after {moment.step:,} optimizer step{'s' * (moment.step > 1)}"
+    size = format_bytes(moment.requested_bytes)
+    return f"{size} at allocation {moment.allocation:,} of {allocations:,}, {steps}"
 
 
 def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:
@@ -255,27 +235,3 @@ def _how(read: ValueRead) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."
-
-
-def next_steps(report: DryRunReport, target: str, completes: Callable[[str], bool]) -> list[str]:
-    """Return what may help, a line each; nothing where the script did not run out of memory."""
-    if report.outcome != "oom":
-        return []
-    on = f"--gpu {report.gpu}"
-    lines = ["Next steps:"]
-    if _is_fragmented(report) and completes(EXPANDABLE):
-        lines.append(f"  PYTORCH_ALLOC_CONF={EXPANDABLE}: tried, and the script fits with it")
-    return [
-        *lines,
-        f"  harness dry-run {on} --largest batch {target} --batch {{}}: the largest that fits",
-        f"  harness plan FILE.py:NETWORK --input SHAPE {on}: what to change in the step",
-    ]
-
-
-def _is_fragmented(report: DryRunReport) -> bool:
-    """Return whether the memory would have sufficed for what was refused, in one piece."""
-    if not report.out_of_memory or EXPANDABLE in report.environment.values():
-        return False
-    refused = report.out_of_memory[-1]
-    cached = refused.reserved_bytes - refused.allocated_bytes
-    return refused.requested_bytes <= cached + refused.free_bytes

@@ -4,10 +4,12 @@ The history is the list of events that ``torch.cuda.memory._snapshot()`` gives f
 the bytes that were requested are in it, so the moment is that of most requested bytes.
 """
 
+import functools
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypedDict
 
 from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
@@ -17,7 +19,6 @@ BACKWARD = "backward pass (thread of autograd, without Python)"
 COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
 AUTOTUNER = "autotuner"
 _AUTOTUNERS = ("/_inductor/runtime/benchmarking.py", "/select_algorithm.py", "/triton/testing.py")
-_AUTOGRAD_FUNCTION = "torch/autograd/function.py"
 
 
 class TraceFrame(TypedDict):
@@ -48,12 +49,17 @@ class Mark:
 
 @dataclass(kw_only=True)
 class _Block:
-    allocation: int
-    address: int
-    size: int
     event: TraceEvent
+    begin: int
+    """The number of its event; ``end`` is that of the event that frees it."""
+    allocation: int
+    end: int | None = None
     freed_at: int | None = None
-    freed_by: TraceEvent | None = None
+    """The number of allocations by then."""
+
+    @property
+    def size(self) -> int:
+        return self.event["size"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,20 +74,31 @@ class History:
     """Of cuBLAS; None where it is not known."""
     own: Callable[[str], bool]
 
+    @functools.cached_property
+    def _blocks(self) -> list[_Block]:
+        """Every block, in the order of the allocations."""
+        blocks: list[_Block] = []
+        alive: dict[int, _Block] = {}
+        for number, event in enumerate(self.events):
+            if event["action"] == "alloc":
+                block = _Block(event=event, begin=number, allocation=len(blocks) + 1)
+                blocks.append(block)
+                alive[event["addr"]] = block
+            elif event["action"] == "free_requested" and event["addr"] in alive:
+                block = alive.pop(event["addr"])
+                block.end, block.freed_at = number, len(blocks)
+        return blocks
+
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        now = most = 0
-        at = None
-        sizes: dict[int, int] = {}
-        for index, event in enumerate(self.events):
-            if event["action"] == "alloc":
-                sizes[event["addr"]] = event["size"]
-                now += event["size"]
-                if now > most:
-                    most, at = now, index
-            elif event["action"] == "free_requested":
-                now -= sizes.pop(event["addr"], 0)
-        return None if at is None else self.moment(at)
+        changes = [0] * len(self.events)
+        for block in self._blocks:
+            changes[block.begin] += block.size
+            if block.end is not None:
+                changes[block.end] -= block.size
+        live = list(accumulate(changes))
+        most = max(live, default=0)
+        return self.moment(live.index(most)) if most else None
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
@@ -90,49 +107,39 @@ class History:
 
     def moment(self, index: int) -> Moment:
         """Return what was alive just after an event."""
-        alive, allocation = self._alive(index)
-        owners = self._owners(alive, allocation)
-        refused = self.events[index]["action"] == "oom"
-        categories: dict[Category, int] = defaultdict(int)
-        groups: dict[tuple[str, Category], list[int]] = defaultdict(list)
-        for block in alive:
-            category = owners.get(block.address) or self._kind(block, refused=refused)
-            categories[category] += block.size
-            groups[self.place(block.event), category].append(block.size)
-        largest = sorted(groups.items(), key=lambda item: -sum(item[1]))[:MOST_GROUPS]
         event = self.events[index]
+        earlier = [block for block in self._blocks if block.begin <= index]
+        alive = [block for block in earlier if block.end is None or block.end > index]
+        allocation = len(earlier)
+        owners = self._owners(alive, allocation)
+        categories: Counter[Category] = Counter()
+        sizes: Counter[tuple[str, Category]] = Counter()
+        blocks: Counter[tuple[str, Category]] = Counter()
+        for block in alive:
+            category = owners.get(block.event["addr"]) or self._kind(
+                block, refused=event["action"] == "oom"
+            )
+            group = self.place(block.event), category
+            categories[category] += block.size
+            sizes[group] += block.size
+            blocks[group] += 1
         return Moment(
-            requested_bytes=sum(categories.values()),
+            requested_bytes=categories.total(),
             allocation=allocation,
             seconds=(event["time_us"] - self.events[0]["time_us"]) / 1e6,
             step=bisect_left(self.steps, allocation),
             stack=self.stack(event),
-            categories=dict(sorted(categories.items(), key=lambda item: -item[1])),
+            categories=dict(categories.most_common()),
             groups=tuple(
-                Group(place=p, category=c, requested_bytes=sum(sizes), blocks=len(sizes))
-                for (p, c), sizes in largest
+                Group(
+                    place=place,
+                    category=category,
+                    requested_bytes=size,
+                    blocks=blocks[place, category],
+                )
+                for (place, category), size in sizes.most_common(MOST_GROUPS)
             ),
         )
-
-    def _alive(self, index: int) -> tuple[list[_Block], int]:
-        """Return the blocks alive after an event, each with its end, and the allocations so far."""
-        alive: dict[int, _Block] = {}
-        here: list[_Block] = []
-        allocations = allocations_here = 0
-        for position, event in enumerate(self.events):
-            if event["action"] == "alloc":
-                allocations += 1
-                address = event["addr"]
-                alive[address] = _Block(
-                    allocation=allocations, address=address, size=event["size"], event=event
-                )
-            elif event["action"] == "free_requested":
-                gone = alive.pop(event["addr"], None)
-                if gone is not None:
-                    gone.freed_at, gone.freed_by = allocations, event
-            if position == index:
-                here, allocations_here = list(alive.values()), allocations
-        return here, allocations_here
 
     def _owners(self, alive: Sequence[_Block], allocation: int) -> dict[int, Category]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
@@ -143,34 +150,33 @@ class History:
                 lived = block.allocation <= mark.allocations and (
                     block.freed_at is None or block.freed_at >= mark.allocations
                 )
-                if lived and block.address in mark.owners:
-                    owners[block.address] = mark.owners[block.address]
+                if lived and block.event["addr"] in mark.owners:
+                    owners[block.event["addr"]] = mark.owners[block.event["addr"]]
         return owners
 
     def _kind(self, block: _Block, *, refused: bool) -> Category:
         """Return the category of a block that no optimizer knows."""
-        lasts = block.freed_at is None
-        if block.size == self.workspace_bytes and (
-            lasts or block.freed_at == block.allocation  # newer versions free it after each matmul
-        ):
+        freed_by = None if block.end is None else self.events[block.end]
+        # Newer versions free the workspace after each matmul.
+        if block.size == self.workspace_bytes and block.freed_at in (None, block.allocation):
             return "workspace"
         if not block.event["frames"]:
             return "other"
-        if block.freed_by is not None and not block.freed_by["frames"]:
+        if freed_by is not None and not freed_by["frames"]:
             return "activation"
         if _in_backward(block.event):
             return "other"
-        if block.freed_by is not None and _in_backward(block.freed_by):
+        if freed_by is not None and _in_backward(freed_by):
             return "activation"
         in_forward = any(frame["name"] == "forward" for frame in block.event["frames"])
         return "forward" if refused and in_forward else "other"
 
     def stack(self, event: TraceEvent) -> tuple[Frame, ...]:
         """Return the frames of the user's code, innermost first."""
-        frames = [frame for frame in event["frames"] if not self.own(frame["filename"])]
         return tuple(
             Frame(file=frame["filename"], line=frame["line"], function=frame["name"])
-            for frame in frames
+            for frame in event["frames"]
+            if not self.own(frame["filename"])
         )
 
     def place(self, event: TraceEvent) -> str:
@@ -190,5 +196,4 @@ class History:
 
 def _in_backward(event: TraceEvent) -> bool:
     """Return whether a thread of autograd called Python: a function's backward, compiled code."""
-    last = event["frames"][-1]["filename"]
-    return last.endswith(_AUTOGRAD_FUNCTION)
+    return event["frames"][-1]["filename"].endswith("torch/autograd/function.py")

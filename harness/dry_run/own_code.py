@@ -3,9 +3,11 @@
 import os
 import sys
 import sysconfig
+import threading
 from pathlib import Path
+from types import FrameType
 
-from harness.dry_run.compiled import is_generated
+from harness.dry_run.autotuning import INDUCTOR_CACHE
 
 _HARNESS = str(Path(__file__).parent.parent)
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
@@ -23,3 +25,30 @@ def is_own(file: str) -> bool:
         return True
     inside = file.startswith(_STANDARD) and "site-packages" not in file
     return inside or file.startswith(_HARNESS + os.sep)
+
+
+def is_generated(file: str) -> bool:
+    """Return whether Inductor or AOTAutograd wrote a file, or it is Triton's."""
+    folder = os.environ.get(INDUCTOR_CACHE)
+    return (
+        (folder is not None and file.startswith(folder + os.sep))
+        or f"site-packages{os.sep}triton{os.sep}" in file
+        or file.startswith("codegen.py:")
+    )
+
+
+def users_frame() -> FrameType | None:
+    """Return the innermost frame of the user's code, of the main thread if this one has none.
+
+    No variable holds a frame that holds the variable: tensors would live until a collection.
+    """
+    frame = _users(sys._getframe(1))
+    if frame is None:
+        frame = _users(sys._current_frames().get(threading.main_thread().ident or 0))
+    return frame
+
+
+def _users(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and is_own(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame

@@ -1,5 +1,6 @@
 """The GPU that a dry run pretends, and the environment variables that make it."""
 
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,10 +21,6 @@ class PretendedGpu:
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        name: as the report and ``torch.cuda.get_device_name()`` say it.
-        capability: compute capability, major and minor.
-        multiprocessors: their number.
-        threads_per_multiprocessor: maximum number of threads on one.
         total_bytes: the memory of each GPU.
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
@@ -100,3 +97,10 @@ def pretended_gpu(
         count=count,
         largest_workspace=largest_workspace,
     )
+
+
+def workspace_bytes() -> int:
+    """Return the largest workspace that cuDNN or cuFFT could have used in this process."""
+    ask = ctypes.CDLL(None).harness_dry_run_workspace
+    ask.restype = ctypes.c_size_t
+    return int(ask())

@@ -5,9 +5,9 @@ first lines hold, and a script that never uses the GPU is left alone.
 """
 
 import contextlib
+import functools
 import gc
-import sys
-import threading
+import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from harness.dry_run.dry_run_report import Category, Device, Frame, OutOfMemory
 from harness.dry_run.history import History, Mark, TraceEvent
+from harness.dry_run.own_code import is_own, users_frame
 from harness.dry_run.value_reads import ValueReads
 from harness.schema.metrics import CudaPeaks
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
-
-_COMPILED_STEPS = "the optimizer's step was compiled: its steps are not counted"
 
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
@@ -38,11 +37,8 @@ class EnoughStepsError(BaseException):
 class Recording:
     """Watches one process; ``start`` is called once PyTorch is imported."""
 
-    def __init__(
-        self, reads: ValueReads, own: Callable[[str], bool], most_steps: int | None
-    ) -> None:
+    def __init__(self, reads: ValueReads, most_steps: int | None) -> None:
         self._reads = reads
-        self._own = own
         self._most_steps = most_steps
         self._marks: list[Mark] = []
         self._steps: list[int] = []
@@ -93,26 +89,26 @@ class Recording:
         """Let the script's own calls neither clear nor end the history."""
 
         def kept(*_: object, **__: object) -> None:
-            note = "the script's own calls of _record_memory_history were left out"
-            if note not in self.notes:
-                self.notes.append(note)
+            self._note("the script's own calls of _record_memory_history were left out")
 
         bindings: Any = torch._C
         bindings._cuda_record_memory_history = kept
 
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
     def _fold_resets(self) -> None:
         """Remember peaks before the script resets them."""
-        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            reset = getattr(torch._C, name, None)
-            if reset is not None:
-                setattr(torch._C, name, self._after_folding(reset))
 
-    def _after_folding(self, reset: Callable[[int], None]) -> Callable[[int], None]:
-        def folded(device: int) -> None:
+        def folding(reset: Callable[[int], None], device: int) -> None:
             self._fold(device)
             reset(device)
 
-        return folded
+        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
+            reset = getattr(torch._C, name, None)
+            if reset is not None:
+                setattr(torch._C, name, functools.partial(folding, reset))
 
     def _fold(self, device: int) -> None:
         stats = torch.cuda.memory_stats(device)
@@ -123,16 +119,13 @@ class Recording:
     def _allocations(self) -> int:
         return int(torch.cuda.memory_stats()["allocation.all.allocated"])
 
-    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Note the addresses of an optimizer's parameters, gradients and states."""
-        owners: dict[int, Category] = {}
-        _own_all_of(owners, optimizer)
-        self._add_mark(owners)
-
     def _add_mark(self, owners: dict[int, Category]) -> None:
         if self._marks and self._marks[-1].owners == owners:
             owners = cast("dict[int, Category]", self._marks[-1].owners)
         self._marks.append(Mark(allocations=self._allocations(), owners=owners))
+
+    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
+        self._add_mark(_owned(optimizer))
 
     def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
         self._mark(optimizer)
@@ -150,7 +143,11 @@ class Recording:
                 allocated_bytes=torch.cuda.memory_allocated(device),
                 reserved_bytes=torch.cuda.memory_reserved(device),
                 free_bytes=free,
-                stack=self._stack_now(),
+                stack=tuple(
+                    Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
+                    for f in reversed(traceback.extract_stack(users_frame()))
+                    if not is_own(f.filename)
+                ),
             )
         )
         self._mark_modules()
@@ -167,23 +164,10 @@ class Recording:
                 for buffer in thing._buffers.values():
                     _own(owners, buffer, "buffer")
             elif issubclass(kind, torch.optim.Optimizer):
-                _own_all_of(owners, thing)
-                if thing.state and not self._steps and _COMPILED_STEPS not in self.notes:
-                    self.notes.append(_COMPILED_STEPS)
+                owners = _owned(thing) | owners
+                if thing.state and not self._steps:
+                    self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
-
-    def _stack_now(self) -> tuple[Frame, ...]:
-        """Return the user's frames of this thread, or of the main thread in the backward pass."""
-        stack = traceback.extract_stack()
-        if all(self._own(frame.filename) for frame in stack):
-            main = threading.main_thread().ident
-            frame = sys._current_frames().get(main or 0)
-            stack = traceback.extract_stack(frame)
-        return tuple(
-            Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
-            for f in reversed(stack)
-            if not self._own(f.filename)
-        )
 
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""
@@ -192,8 +176,7 @@ class Recording:
         self._mark_modules()
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
-            refusal = _write_snapshot(held, snapshot)
-            self.notes += [refusal] if refusal else []
+            self._write_snapshot(held, snapshot)
         traces = cast("list[list[TraceEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
@@ -205,6 +188,17 @@ class Recording:
             refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
 
+    def _write_snapshot(self, snapshot: object, path: Path) -> None:
+        """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+        part = Path(f"{path}.part")
+        try:
+            with part.open("wb") as file:
+                pickle.dump(snapshot, file)
+            part.replace(path)
+        except Exception as error:
+            part.unlink(missing_ok=True)
+            self.notes.append(f"the snapshot was not written: {error}")
+
     def _history(self, events: list[TraceEvent]) -> History:
         major = torch.cuda.get_device_capability(0)[0]
         if len(events) >= MOST_EVENTS:
@@ -214,18 +208,17 @@ class Recording:
             marks=self._marks,
             steps=self._steps,
             workspace_bytes=33_554_432 if major >= 9 else 8_519_680,
-            own=self._own,
+            own=is_own,
         )
 
     def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
         self._fold(index)
         stats = torch.cuda.memory_stats(index)
+        peaks = {name.replace("_bytes", "_peak_bytes"): self._folded[index][name] for name in PEAKS}
         return Device(
             index=index,
-            peaks=CudaPeaks(
-                **{f"{n.removesuffix('_bytes')}_peak_bytes": self._folded[index][n] for n in PEAKS}
-            ),
+            peaks=CudaPeaks(**peaks),
             allocations=stats.get("allocation.all.allocated", 0),
             requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
             segments=stats.get("segment.all.allocated", 0),
@@ -237,9 +230,7 @@ class Recording:
         )
 
 
-def _unless_compiled(
-    hook: Callable[["torch.optim.Optimizer"], None],
-) -> Callable[..., None]:
+def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callable[..., None]:
     """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
 
     def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
@@ -249,8 +240,9 @@ def _unless_compiled(
     return called
 
 
-def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer") -> None:
-    """Note the blocks of an optimizer's parameters, gradients and states."""
+def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, Category]:
+    """Return the blocks of an optimizer's parameters, gradients and states."""
+    owners: dict[int, Category] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             _own(owners, parameter, "parameter")
@@ -258,6 +250,7 @@ def _own_all_of(owners: dict[int, Category], optimizer: "torch.optim.Optimizer")
     for state in optimizer.state.values():
         for value in state.values() if isinstance(state, dict) else ():
             _own(owners, value, "optimizer_state")
+    return owners
 
 
 def _own(owners: dict[int, Category], value: object, category: Category) -> None:
@@ -269,18 +262,3 @@ def _own(owners: dict[int, Category], value: object, category: Category) -> None
         # The output of a CUDA graph that was replayed since has no address any more.
         with contextlib.suppress(RuntimeError):
             owners.setdefault(local.untyped_storage().data_ptr(), category)
-
-
-def _write_snapshot(snapshot: object, path: Path) -> str | None:
-    """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does; return any error."""
-    import pickle
-
-    part = Path(f"{path}.part")
-    try:
-        with part.open("wb") as file:
-            pickle.dump(snapshot, file)
-        part.replace(path)
-    except Exception as error:
-        part.unlink(missing_ok=True)
-        return f"the snapshot was not written: {error}"
-    return None

@@ -8,13 +8,15 @@ from typing import Literal
 
 import msgspec
 
-from harness.dry_run.child_process import run
+from harness.dry_run.child_process import run, run_folder
+from harness.dry_run.compiled import TESTED_TRITON, triton_version
 from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
-from harness.dry_run.run_folder import run_folder
+from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.dry_run.unknown_sizes import with_integers_tried
 from harness.dry_run.value_answers import check_answers
+from harness.measurement.doctor import Finding
 from harness.prediction.gpu.catalogue import Gpu
 
 
@@ -167,3 +169,28 @@ def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunR
         note = f"without torch.compile the run ended with {eager.outcome}: {eager.evidence}"
         report = msgspec.structs.replace(report, notes=(*report.notes, note))
     return msgspec.structs.replace(report, eager=eager.cuda)
+
+
+def examine_dry_run() -> Finding:
+    """Allocate one tensor on a pretended GPU; say what is missing where that cannot be done."""
+    what = "CUDA dry run"
+    try:
+        torch = torch_build()
+        detail = (
+            f"torch {torch.version} (CUDA {torch.cuda}), stub compiled by {compiler()}; compiled"
+            f" code by Triton {triton_version() or 'not installed'} (tested:"
+            f" {' and '.join(TESTED_TRITON)})"
+        )
+        report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)
+    except DryRunUnavailableError as error:
+        return Finding(what, False, str(error))
+    if report.cuda.reserved_peak_bytes != 2 << 20:
+        return Finding(what, False, f"{detail}; {report.outcome}: {report.evidence}")
+    return Finding(what, True, detail)
+
+
+def allocate(size_bytes: int) -> None:
+    """Allocate bytes on the GPU."""
+    import torch
+
+    torch.empty(size_bytes, dtype=torch.uint8, device="cuda")

@@ -3,7 +3,6 @@
 The stub is loaded into every process of a dry run, so who can change it can run code as this user.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -12,13 +11,13 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from harness.dry_run.toolchain import DryRunUnavailableError
-from harness.schema.user_cache import NAME, cache_folders, is_own, temporary_cache_folder
+from harness.schema.user_cache import NAME, cache_folders, is_own
 
 LOCK_SECONDS = 600.0
 """How long to wait for another process that builds; each of its compilers has its own limit."""
@@ -32,41 +31,47 @@ _UNSAFE = re.compile(r"[\s:;$]")
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:
     """Return a folder of the cache as ``make`` fills it, at a path that can be preloaded."""
-    tried: list[str] = []
-    with _reasons(tried):
-        for cache in cache_folders():
-            with _reasons(tried):
-                return _preloadable(_kept_in(cache / "dry-run", name, make))
-    raise DryRunUnavailableError(
-        f"no folder for the stub of the dry run: {'; '.join(tried)}; set XDG_CACHE_HOME to a folder"
-        " that you can write to and execute from"
-    )
+    return _first(lambda cache: _kept_in(cache / name, make), "the stub")
 
 
 def writable_folder(name: str) -> Path:
     """Return a folder of the cache that this process can write to, and no other user."""
+
+    def folder(cache: Path) -> Path:
+        _make_private(cache / name)
+        if not os.access(cache / name, os.W_OK | os.X_OK):
+            raise OSError(0, "it cannot be written to", str(cache / name))
+        return cache / name
+
+    return _first(folder, "what is compiled")
+
+
+def _first(use: Callable[[Path], Path], what: str) -> Path:
+    """Return what ``use`` makes of the first folder of the cache that can be used."""
     tried: list[str] = []
-    for cache in cache_folders():
-        with _reasons(tried):
-            folder = cache / "dry-run" / name
-            _make_private(folder)
-            if os.access(folder, os.W_OK | os.X_OK):
-                return folder
-            tried.append(f"{folder}: it cannot be written to")
-    raise DryRunUnavailableError(f"no folder for what is compiled: {'; '.join(tried)}")
-
-
-@contextlib.contextmanager
-def _reasons(tried: list[str]) -> Iterator[None]:
-    """Note why a folder cannot be used."""
     try:
-        yield
-    except OSError as error:
-        tried.append(f"{error.filename or ''}: {error.strerror or error}")
+        for cache in cache_folders():
+            try:
+                return use(cache / "dry-run")
+            except OSError as error:
+                tried.append(_reason(error))
+    except OSError as error:  # there is no folder for temporary files
+        tried.append(_reason(error))
+    raise DryRunUnavailableError(
+        f"no folder for {what} of the dry run: {'; '.join(tried)}; set XDG_CACHE_HOME to a folder"
+        " that you can write to and execute from"
+    )
 
 
-def _kept_in(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
-    made = folder / name
+def _reason(error: OSError) -> str:
+    return f"{error.filename or ''}: {error.strerror or error}"
+
+
+def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
+    if _UNSAFE.search(str(made)):
+        raise OSError(
+            0, "the dynamic linker splits its path at blanks, ':', ';' and '$'", str(made)
+        )
     _make_private(made)
     if os.statvfs(made).f_flag & os.ST_NOEXEC:
         raise OSError(0, "nothing can be executed from there (noexec)", str(made))
@@ -135,7 +140,7 @@ def _digest(file: Path) -> str:
 
 
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:
-    """Build next to the folder, then put file after file in its place; the manifest is the last."""
+    """Build next to the folder, then put what was made in its place."""
     mine = f"{_BUILDING}{folder.name}-"
     for left in folder.parent.glob(f"{_BUILDING}*"):  # of builds that were killed
         if left.name.startswith(mine) or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
@@ -143,41 +148,12 @@ def _fill(folder: Path, make: Callable[[Path], None]) -> None:
     made = Path(tempfile.mkdtemp(prefix=mine, dir=folder.parent))
     try:
         make(made)
-        files = sorted(made.iterdir())
-        digests = {file.name: _digest(file) for file in files}
-        manifest = made / _MANIFEST
-        manifest.write_text(json.dumps(digests))
-        for file in (*files, manifest):
+        digests = {file.name: _digest(file) for file in made.iterdir()}
+        (made / _MANIFEST).write_text(json.dumps(digests))
+        for file in made.iterdir():
             if not file.is_symlink():
                 file.chmod(0o600)
-            _replace(file, folder / file.name)
+        shutil.rmtree(folder)  # a process that loaded what was there keeps it
+        made.rename(folder)
     finally:
         shutil.rmtree(made, ignore_errors=True)
-
-
-def _replace(file: Path, place: Path) -> None:
-    """Move a file to where anything may be: a process that loaded the old one keeps it."""
-    if place.is_dir() and not place.is_symlink():
-        shutil.rmtree(place)
-    file.replace(place)
-
-
-def _preloadable(folder: Path) -> Path:
-    """Return a path to the folder that the dynamic linker reads as one: a link where it is none."""
-    if not _UNSAFE.search(str(folder)):
-        return folder
-    for below in (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm"):
-        links = temporary_cache_folder(below)
-        if _UNSAFE.search(below) or not os.access(below, os.W_OK):
-            continue
-        link = links / "links" / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-        _make_private(link.parent)
-        if not link.is_symlink() or link.readlink() != folder:
-            new = link.with_name(f"{link.name}.{os.getpid()}")
-            new.symlink_to(folder)
-            new.replace(link)
-        return link
-    raise DryRunUnavailableError(
-        f"the stub cannot be loaded from {folder}, whose path holds a blank, ':', ';' or '$': set"
-        " XDG_CACHE_HOME to another folder"
-    )

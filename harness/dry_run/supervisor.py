@@ -7,73 +7,68 @@ ended, however that happened.
 
 import contextlib
 import ctypes
+import math
 import os
-import selectors
+import select
 import shutil
 import signal
 import time
 from pathlib import Path
 from types import FrameType
 
-from harness.measurement.process.guards import die_with_parent
+from harness.measurement.process.start_child import die_with_parent
 
-KILL = getattr(signal, "SIGUSR1", signal.SIGTERM)
-"""Asks the supervisor to end the script by SIGKILL; systems without SIGUSR1 have no dry run."""
+GRACE_SECONDS = 30.0
+"""How long a script that is to end has to clean up and its report to be written."""
+SHORT_GRACE_SECONDS = 5.0
+"""The same after a second signal; a third one ends it at once."""
 
 _PR_SET_CHILD_SUBREAPER = 36
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
-_LOOK_SECONDS = 0.5
-"""Seconds between two looks at the script: the signal of its end can be lost."""
+_LOOK_SECONDS = 0.02
+"""Seconds between two looks at the script: a signal of its end could be lost."""
 
 
-def supervised(lifeline: int, folder: Path) -> None:
+def supervised(lifeline: int, folder: Path, end_at: float | None = None) -> None:
     """Return in a new process, whose parent stays as the supervisor."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     supervisor = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, (*_FORWARDED, KILL))
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     script = os.fork()
     if script:
-        os.set_blocking(lifeline, False)
-        signal.set_wakeup_fd(wake_write)
-        _Supervisor(script).run(lifeline, wake_read, folder)
-    for descriptor in (lifeline, wake_read, wake_write):
-        os.close(descriptor)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _Supervisor(script).run(lifeline, folder, math.inf if end_at is None else end_at)
+    os.close(lifeline)
     os.setsid()
     die_with_parent(supervisor)
 
 
 def unblock_signals() -> None:
     """Let signals through that came while the script's process was not ready for them."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, KILL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 
 class _Supervisor:
     def __init__(self, script: int) -> None:
         self._script = script
         self._signals = 0
+        self._kill_at = math.inf
 
-    def run(self, lifeline: int, wake: int, folder: Path) -> None:
+    def run(self, lifeline: int, folder: Path, end_at: float) -> None:
         """Wait for the script's end, or the harness's; then end the process as the script ended."""
         for number in _FORWARDED:
             signal.signal(number, self._hand_on)
-        signal.signal(KILL, lambda *_: self._signal(signal.SIGKILL))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_FORWARDED, KILL))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
         code: int | None = None
         orphaned = False
-        with selectors.DefaultSelector() as selector:
-            selector.register(lifeline, selectors.EVENT_READ)
-            selector.register(wake, selectors.EVENT_READ)
-            while code is None and not orphaned:
-                # The script may have ended before its signal could wake this process.
-                for key, _ in selector.select(_LOOK_SECONDS):
-                    orphaned = orphaned or key.fileobj == lifeline
-                    if key.fileobj == wake:
-                        os.read(wake, 512)
-                code = self._ended()
+        while code is None and not orphaned:
+            orphaned = bool(select.select([lifeline], [], [], _LOOK_SECONDS)[0])
+            if time.monotonic() >= end_at:
+                end_at = math.inf
+                self._signal(signal.SIGINT, GRACE_SECONDS)
+            if time.monotonic() >= self._kill_at:
+                self._signal(signal.SIGKILL, 0.0)
+            code = self._ended()
         _end_descendants()
         if orphaned:
             shutil.rmtree(folder, ignore_errors=True)
@@ -92,9 +87,14 @@ class _Supervisor:
         """Hand on the first signal as it is; later ones end a script that swallows Ctrl-C."""
         del frame
         self._signals += 1
-        self._signal(number if self._signals == 1 else signal.SIGTERM)
+        if self._signals == 1:
+            self._signal(number, math.inf if number == signal.SIGINT else GRACE_SECONDS)
+        else:
+            self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS if self._signals == 2 else 0.0)
 
-    def _signal(self, number: int) -> None:
+    def _signal(self, number: int, seconds: float) -> None:
+        """Signal the script's process, and have it killed after so long unless it is earlier."""
+        self._kill_at = min(self._kill_at, time.monotonic() + seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._script, number)
 

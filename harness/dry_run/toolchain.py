@@ -5,7 +5,6 @@ PyTorch is looked at through its files, never imported: the process that asks st
 
 import functools
 import importlib.util
-import mmap
 import os
 import platform
 import re
@@ -40,28 +39,11 @@ class TorchBuild:
 
     @functools.cache  # noqa: B019 - there are one or two builds
     def architectures(self) -> tuple[int, ...]:
-        """Return the architectures that it has kernels for, e.g. 80 and 86.
+        """Return the architectures that it has kernels for: ``torch.cuda.get_arch_list()``."""
+        text = (self.libraries / "libtorch_python.so").read_bytes()
+        match = re.search(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0", text)
+        return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()
 
-        They are the text behind ``torch.cuda.get_arch_list()``, found without loading PyTorch.
-        """
-        listed = re.compile(rb"\0((?:sm_\d+[af]? ?)+(?:compute_\d+ ?)*)\0")
-        with (self.libraries / "libtorch_python.so").open("rb") as file:
-            text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            match, place = None, text.find(b"\0sm_")
-            while place >= 0 and match is None:
-                match = listed.match(text, place)
-                place = text.find(b"\0sm_", place + 1)
-            return tuple(int(n) for n in re.findall(rb"sm_(\d+)", match[1])) if match else ()
-
-
-_HEADERS = (
-    "cuda_runtime_api.h",
-    "cudnn.h",
-    "cublas_api.h",
-    "cusolverDn.h",
-    "cusparse.h",
-    "nvrtc.h",
-)
 
 INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
 """On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
@@ -115,12 +97,11 @@ def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
     """Return the folders of headers below ``nvidia/``, which pip installs next to PyTorch."""
     nvidia = torch.parent / "nvidia"
     folders = tuple(sorted(nvidia.glob("*/include")))
-    for header in _HEADERS:
-        if not any((folder / header).exists() for folder in folders):
-            raise DryRunUnavailableError(
-                f"{header} is not below {nvidia}: this torch {cuda} did not come from pip;"
-                f" run: {INSTALL_CUDA_TORCH}"
-            )
+    if not any((folder / "cudnn.h").exists() for folder in folders):
+        raise DryRunUnavailableError(
+            f"no headers are below {nvidia}: this torch {cuda} did not come from pip; run:"
+            f" {INSTALL_CUDA_TORCH}"
+        )
     return folders
 
 

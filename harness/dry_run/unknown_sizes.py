@@ -6,13 +6,18 @@ read unknown integers runs again, and reads 100 for each of them instead of 0, o
 error: if the allocator is asked for anything else, a size depends on them.
 """
 
-from collections.abc import Callable, Sequence
+import ast
+import functools
+import linecache
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from harness.dry_run.dry_run_report import DryRunReport, ValueRead
 
 MOST_PLACES = 3
+_ROUNDING = {"int", "round", "ceil", "floor", "trunc", "range", "divmod"}
+_ASSIGNS = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -30,23 +35,19 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
 def unknown_integers(reads: Sequence[ValueRead]) -> str | None:
     """Return why a step that runs once is no answer: it read integers that may be sizes."""
     integers = [read for read in reads if read.integers]
-    if not integers:
-        return None
-    return f"sizes may depend on integers read at {_named(integers)}; {_hint(integers)}"
+    named, hint = _named(integers)
+    return f"sizes may depend on integers read at {named}; {hint}" if integers else None
 
 
 def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunReport]) -> DryRunReport:
-    """Return the report, refused if a size depends on an unknown integer.
+    """Return the report of a run that read each as 0, refused if a size depends on one.
 
-    Args:
-        report: of a run that read each as 0.
-        again: runs the same with another number for each.
-
+    ``again`` runs the same with another number for each.
     """
     integers = [read for read in report.value_reads if read.integers]
     if not integers or report.outcome not in ("ok", "error"):
         return report
-    named, hint = _named(integers), _hint(integers)
+    named, hint = _named(integers)
     if report.outcome == "error":
         why = f"{report.evidence}; the integers read at {named} are not known: {hint}"
         return replace(report, evidence=why)
@@ -89,12 +90,11 @@ def _total(report: DryRunReport) -> int:
     return sum(device.requested_total_bytes for device in report.devices)
 
 
-def _named(integers: Sequence[ValueRead]) -> str:
-    return _listed([read.place for read in integers])
-
-
-def _hint(integers: Sequence[ValueRead]) -> str:
-    return f"--answer {_name(integers[0])}=NUMBER gives the value that is read, 0 if it is zero"
+def _named(integers: Sequence[ValueRead]) -> tuple[str, str]:
+    """Return the places, and the answer that they want."""
+    first = _name(integers[0]) if integers else ""
+    hint = f"--answer {first}=NUMBER gives the value that is read, 0 if it is zero"
+    return _listed([read.place for read in integers]), hint
 
 
 def _listed(places: Sequence[str]) -> str:
@@ -116,3 +116,37 @@ def bounds(reads: Sequence[ValueRead]) -> list[str]:
                 f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
             )
     return notes
+
+
+@functools.cache
+def becomes_integer(file: str, line: int) -> bool:
+    """Return whether the source rounds what it reads on a line, there or by an assigned name."""
+    try:
+        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
+    except (SyntaxError, ValueError):
+        return False
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, _ASSIGNS) and _covers(node, line):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {name for target in targets for name in _names(target, ast.Store)}
+    rounded = [node for node in nodes if isinstance(node, ast.expr) and _rounds(node)]
+    return any(_covers(node, line) or not names.isdisjoint(_names(node)) for node in rounded)
+
+
+def _rounds(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+        return name in _ROUNDING and not (name == "round" and len(node.args) > 1)
+    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)
+
+
+def _names(node: ast.AST, context: type[ast.expr_context] = ast.Load) -> Iterator[str]:
+    """Yield what is read or assigned in a node: ``n`` of ``n``, ``.n`` of ``self.n``."""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Name | ast.Attribute) and isinstance(one.ctx, context):
+            yield one.id if isinstance(one, ast.Name) else f".{one.attr}"
+
+
+def _covers(node: ast.expr | ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)

@@ -1,25 +1,28 @@
-"""Answers of the user to what a dry run cannot know: values and sizes that depend on them."""
+"""Answers to what a dry run cannot know: those of the user, and the usual ones of libraries."""
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.dry_run_request import DryRunError
 
 EVERYWHERE = "*"
+_ASKING: Final = {
+    "find_packed_sequence_indices": "sequences are not packed",
+    "fast_all": "nothing is padded",
+    "_ignore_causal_mask_sdpa": "nothing is padded",
+    "_ignore_bidirectional_mask_sdpa": "nothing is padded",
+}
+"""Functions of ``transformers/masking_utils.py`` that ask a question, and the meaning of its usual
+answer, yes. It is given where the true one cannot be followed, and the report says so."""
+
+_SHARES: Final = {"all": 1.0, "none": 0.0}
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
 
 def parse_answer(text: str) -> tuple[str, Answer]:
-    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere.
-
-    Raises:
-        DryRunError: the text is no answer.
-
-    >>> parse_answer("train.py:42=0.25"), parse_answer("all")
-    (('train.py:42', 0.25), ('*', 'all'))
-
-    """
+    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
     if answer == "all":
@@ -33,17 +36,12 @@ def parse_answer(text: str) -> tuple[str, Answer]:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Refuse what is no answer.
-
-    Raises:
-        DryRunError: a place without a line, or an answer that is no finite number.
-
-    """
+    """Refuse a place without a line, and what is no finite number."""
     for place, answer in answers.items():
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():
             raise DryRunError(f"answer {_RULE}, got the place {place!r}")
-        number = 0.0 if answer == "all" or answer == "none" else answer
+        number = 0.0 if answer in _SHARES else answer
         if not isinstance(number, int | float) or not math.isfinite(number):
             raise DryRunError(f"answer {_RULE}, got {answer!r}")
 
@@ -59,23 +57,27 @@ def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | N
 
 def as_value(answer: Answer) -> float:
     """Return the answer to a read of a value: of a truth value, all is 1 and none is 0."""
-    return {"all": 1.0, "none": 0.0}[answer] if isinstance(answer, str) else answer
+    return _SHARES[answer] if isinstance(answer, str) else answer
 
 
 def as_size(answer: Answer, most: int) -> int | None:
     """Return the answer to a question for a size, at most ``most``; None where it says nothing.
 
-    Args:
-        answer: a number below 1 is a fraction of ``most``, another one a number of elements.
-        most: elements that could be kept; -1 where no upper bound is known.
+    A number below 1 is a fraction of ``most``, which is -1 where no upper bound is known.
 
     >>> as_size("all", 10), as_size(0.25, 10), as_size(3.0, 10), as_size("all", -1)
     (10, 3, 3, None)
-
     """
-    share = {"all": 1.0, "none": 0.0}[answer] if isinstance(answer, str) else answer
+    share = as_value(answer)
     if share < 0:
         return None
     if isinstance(answer, str) or share < 1:
         return 0 if share == 0 else None if most < 0 else math.ceil(share * most)
     return int(answer) if most < 0 else min(int(answer), most)
+
+
+def library_answer(file: str, function: str) -> tuple[float | None, str | None]:
+    """Return the usual answer in a function of a library and what it means; None elsewhere."""
+    if function in _ASKING and file.endswith("/transformers/masking_utils.py"):
+        return 1.0, _ASKING[function]
+    return None, None

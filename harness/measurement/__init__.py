@@ -5,14 +5,12 @@ process/             One process per measurement
 doctor.py            Measurements that this machine can make, and the reasons against the others
 environment.py       The environment of a record
 gpu.py               The GPU that a worker uses
-malloc_library.py    Which library gives this process its memory
-malloc_settings.py   The C allocator's policy
+malloc_policy.py    Which library gives this process its memory
+malloc_policy.py   The C allocator's policy
 measure.py           One isolated measurement: two worker processes, one record
 model_check.py       The memory model against the installed PyTorch: tiny workloads
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
-pretended_device.py  The variable of a pretended GPU, set by harness.dry_run
-run_trace.py         A whole training loop traced as one step
-step_trace.py        One traced step of any network: the source of every answer about it
+step_trace.py        One traced step, or training loop: the source of every answer about it
 whole_run.py         A whole training run in one worker
 """

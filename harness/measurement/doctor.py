@@ -17,7 +17,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Finding:
     """One ability: there or not, and how or why not."""
 
@@ -32,7 +32,29 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything a measurement may use; a tiny measurement is made to be sure."""
-    return [*_machine(), *_worker(), _kernel_mark(), _malloc(), *_budgets(), _images()]
+    marks = Path("/proc/self/clear_refs").exists()
+    mark = "the kernel's own (VmHWM), reset per pass"
+    pins = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
+    malloc = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
+    return [
+        _machine(),
+        *_worker(),
+        Finding(
+            "resident high-water mark",
+            marks,
+            mark if marks else "no /proc: psutil samples each millisecond",
+        ),
+        Finding(
+            "pinned malloc policy",
+            pins,
+            malloc
+            if pins
+            else "the C library is not glibc: resident sizes are further from the live bytes",
+        ),
+        Finding("budgets that refuse", *rlimit.data_segment_available()),
+        Finding("budgets that kill", *cgroup.available()),
+        Finding("Fashion-MNIST images", *_images()),
+    ]
 
 
 def examine_model() -> list[Finding]:
@@ -42,23 +64,23 @@ def examine_model() -> list[Finding]:
     check = check_model()
     differing = check.differences.items()
     return [
-        Finding(what="memory model", available=not differing, detail=str(check)),
-        *(Finding(what=str(workload), available=False, detail=why) for workload, why in differing),
+        Finding("memory model", not differing, str(check)),
+        *(Finding(str(workload), False, why) for workload, why in differing),
     ]
 
 
-def _machine() -> list[Finding]:
+def _machine() -> Finding:
     facts = describe(Workload(), "")
     if not Path("/proc/self").exists() and sys.platform.startswith("linux"):
         detail = "no /proc is mounted: no memory can be measured here (mount -t proc proc /proc)"
-        return [Finding(what="machine", available=False, detail=detail)]
+        return Finding("machine", False, detail)
     size = facts["memory_bytes"]
     memory = "memory of unknown size" if size is None else format_bytes(size)
     detail = f"{facts['cpu']}, {facts['cpu_count']} cores, {memory}, {platform.platform()}"
-    return [Finding(what="machine", available=True, detail=detail)]
+    return Finding("machine", True, detail)
 
 
-def _worker() -> list[Finding]:
+def _worker() -> Iterator[Finding]:
     """Start a worker for real and ask it what it sees."""
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
@@ -66,69 +88,42 @@ def _worker() -> list[Finding]:
         ended = launcher.launch(Job(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
         gpu = _gpu(launcher)
     except LaunchError as error:
-        return [Finding(what=what, available=False, detail=str(error))]
+        yield Finding(what, False, str(error))
+        return
     finally:
         launcher.close()
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK:
-        return [Finding(what=what, available=False, detail=str(evidence))]
-    environment = (ended.result or {})["environment"]
-    detail = f"torch {environment['torch']}, CPU capability {environment['cpu_capability']}"
-    return [Finding(what=what, available=True, detail=detail), gpu]
+        yield Finding(what, False, str(evidence))
+        return
+    facts = (ended.result or {})["environment"]
+    yield Finding(what, True, f"torch {facts['torch']}, CPU capability {facts['cpu_capability']}")
+    yield Finding("CUDA", *gpu)
 
 
-def _gpu(launcher: Launcher) -> Finding:
+def _gpu(launcher: Launcher) -> tuple[bool, str]:
     """Have a worker initialise CUDA and say what it sees."""
     ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
-        detail = f"{ended.failure.message}; everything on the CPU can be measured"
-        return Finding(what="CUDA", available=False, detail=detail)
+        return False, f"{ended.failure.message}; everything on the CPU can be measured"
     if ended.result is None:
-        return Finding(what="CUDA", available=False, detail=str(classify(ended)[1]))
+        return False, str(classify(ended)[1])
     facts = ended.result["environment"]
     used, total = facts["gpu_used_before_bytes"], facts["gpu_memory_bytes"]
-    detail = (
+    return True, (
         f"{facts['gpu']}, capability {facts['gpu_capability']}, CUDA {facts['cuda']}, driver "
         f"{facts['driver'] or 'unknown'}; before any tensor {format_bytes(used)} of "
         f"{format_bytes(total)} are in use (context, libraries, other processes)"
     )
-    return Finding(what="CUDA", available=True, detail=detail)
 
 
-def _kernel_mark() -> Finding:
-    marks = Path("/proc/self/clear_refs").exists()
-    detail = "the kernel's own (VmHWM), reset per pass"
-    if not marks:
-        detail = "no /proc: psutil samples each millisecond"
-    return Finding(what="resident high-water mark", available=marks, detail=detail)
-
-
-def _malloc() -> Finding:
-    pins = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
-    detail = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
-    if not pins:
-        detail = "the C library is not glibc: resident sizes are further from the live bytes"
-    return Finding(what="pinned malloc policy", available=pins, detail=detail)
-
-
-def _budgets() -> Iterator[Finding]:
-    """Try to enforce a budget on the CPU in either manner."""
-    for what, try_it in (
-        ("budgets that refuse", rlimit.data_segment_available),
-        ("budgets that kill", cgroup.available),
-    ):
-        available, detail = try_it()
-        yield Finding(what=what, available=available, detail=detail)
-
-
-def _images() -> Finding:
-    what = "Fashion-MNIST images"
+def _images() -> tuple[bool, str]:
     if importlib.util.find_spec("torchvision") is None:
-        return Finding(what=what, available=False, detail="torchvision is not installed")
+        return False, "torchvision is not installed"
     from harness.training.data import DataError, load_fashion_mnist
 
     try:
         images, _ = load_fashion_mnist(train=True)
     except DataError as error:
-        return Finding(what=what, available=False, detail=str(error))
-    return Finding(what=what, available=True, detail=f"{len(images):,} training images")
+        return False, str(error)
+    return True, f"{len(images):,} training images"

@@ -16,6 +16,11 @@ from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.version import PACKAGE, __version__
 
+PRETENDED = "HARNESS_DRY_RUN_NAME"
+"""A variable, set by ``harness.dry_run``: this process, and its workers, see a pretended GPU.
+
+Kernels are not run, and values are zero: a record leaves out what depends on values or time."""
+
 
 def describe(workload: Workload, launcher: str) -> Environment:
     """Return what a reader needs to judge or repeat a measurement of ``workload``."""
@@ -29,6 +34,9 @@ def describe(workload: Workload, launcher: str) -> Environment:
 @functools.cache
 def _machine() -> Environment:
     """Return the part that cannot change while a process runs."""
+    memory_bytes = None
+    with contextlib.suppress(OSError):  # no /proc is mounted
+        memory_bytes = int(psutil.virtual_memory().total)
     return {
         "harness": __version__,
         "python": platform.python_version(),
@@ -39,15 +47,9 @@ def _machine() -> Environment:
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory_bytes,
         "git_commit": git_commit(),
     }
-
-
-def _memory_bytes() -> int | None:
-    with contextlib.suppress(OSError):  # no /proc is mounted
-        return int(psutil.virtual_memory().total)
-    return None
 
 
 def _cpu_name() -> str:
@@ -67,3 +69,9 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def pretended_device() -> str | None:
+    """Return what a record says of a pretended GPU, e.g. ``dry run, a100-40gb``; None without."""
+    name = os.environ.get(PRETENDED)
+    return None if name is None else f"dry run, {name}"

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 
 from harness.instruments.cuda_counters import free_workspaces, gpu_bytes
-from harness.measurement.pretended_device import pretended_device
-from harness.measurement.process.failure import ForkFailedError
+from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import in_fork
+from harness.measurement.process.outcome import ForkFailedError
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment
 

@@ -11,7 +11,7 @@ from harness.measurement.passes import saved_pass, trace_pass
 from harness.measurement.process.worker import prime
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
-from harness.prediction.versions import described_version, is_newer_than_known, torch_version
+from harness.prediction.versions import described_version, torch_version
 from harness.schema.events import Event
 from harness.schema.workload import ACTIVATIONS, Workload
 from harness.training import training_step
@@ -77,13 +77,6 @@ def check_model() -> ModelCheck:
     finally:
         torch.set_num_threads(threads)
     return ModelCheck(workloads=len(PROBES), differences=differences)
-
-
-def why_exactness_is_not_tested() -> str | None:
-    """Return why the model need not be exact here; None on a version whose rules are known."""
-    if not is_newer_than_known(torch_version()):
-        return None
-    return f"newer than the versions whose rules are known: {check_model()}"
 
 
 def _difference(workload: Workload) -> str | None:

@@ -184,7 +184,8 @@ class ModuleTrace:
             adopt([p.grad for p in _grouped(optimizer) if p.grad is not None], "gradient")
             adopt(tensors(optimizer.state), "optimizer_state")
         adopt(tensors(self._inputs), "input")
-        adopt(_gradients_of(self._inputs), "gradient")
+        leaves = [x for x in tensors(self._inputs) if x.is_leaf]
+        adopt([x.grad for x in leaves if x.grad is not None], "gradient")
 
     @contextmanager
     def _watching_root(self) -> Iterator[None]:
@@ -246,11 +247,6 @@ class ModuleTrace:
 
     def _after_step(self, optimizer: Optimizer, *_: object) -> None:
         self._recorder.mark(tensor_roles.state_addresses(optimizer))
-
-
-def _gradients_of(inputs: object) -> list[torch.Tensor]:
-    """Return the gradients that inputs hold from an earlier step."""
-    return [x.grad for x in tensors(inputs) if x.is_leaf and x.grad is not None]
 
 
 def _grouped(optimizer: Optimizer) -> list[torch.Tensor]:

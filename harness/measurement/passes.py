@@ -12,7 +12,7 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, gpu_bytes
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
-from harness.measurement.pretended_device import pretended_device
+from harness.measurement.environment import pretended_device
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 from harness.training.data import Fill
@@ -29,12 +29,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     with AllocationRecorder(workload.device, operators=operators) as recorder:
-
-        @contextmanager
-        def phase(name: str) -> Iterator[None]:
-            with announce(name), recorder.phase(name):
-                yield
-
+        phase = _both(announce, recorder.phase)
         with phase("build"):
             built = build(workload, fill)
         recorder.mark(tensor_roles.parameter_addresses(built.model))
@@ -89,14 +84,17 @@ def warm_up(built: Built, announce: Phase) -> dict[str, Any]:
 def phase_pass(built: Built, announce: Phase) -> dict[str, dict[str, int]]:
     """Run one step with the CUDA allocator's peaks read around each phase; return them."""
     peaks = PhasePeaks()
+    step(built, _both(announce, peaks.phase))
+    return peaks.metrics
 
+
+def _both(outer: Phase, inner: Phase) -> Phase:
     @contextmanager
     def phase(name: str) -> Iterator[None]:
-        with announce(name), peaks.phase(name):
+        with outer(name), inner(name):
             yield
 
-    step(built, phase)
-    return peaks.metrics
+    return phase
 
 
 def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:

@@ -2,21 +2,30 @@
 
 The recorder starts before the network is built, so sums over the trace are absolute. On the CPU
 two steps run and the second one is measured; on a GPU, real or pretended, steps run until one
-reserves no more than the one before, and the next one is measured.
+reserves no more than the one before, and the next one is measured. The user's own training loop is
+traced as one step (``trace_run``), on a GPU.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import msgspec
+import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from harness.instruments import tensor_roles
-from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
+from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
+from harness.instruments.cuda_counters import PhasePeaks, cuda_peaks, free_workspaces
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
 from harness.instruments.saved_tensors import ROOT, SavedTensors, saved_metrics
+from harness.schema.errors import StepError
 from harness.schema.events import Trace, totals, trace_metrics
 from harness.schema.metrics import CudaMetrics, CudaPeaks, Metrics
 from harness.training.module_step import Step, run_step
@@ -162,3 +171,60 @@ def _rows(
     if at_peak:  # blocks of modules that ran under no name of the network's
         rows[0]["peak_bytes"] += sum(at_peak.values())
     return rows
+
+
+def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
+    """Return the trace of a call, all of it as one step, and its number of optimizer steps."""
+    recorder = AllocationRecorder("cuda", infer=True)
+    steps: list[Optimizer] = []
+    saved = SavedTensors(recorder.mark_saved)
+    with recorder, cuda_peaks() as peaks, saved.watch(), _watched(recorder, steps):
+        call()
+    events = [event._replace(step=1) for event in recorder.trace.events]
+    if not events:
+        raise StepError("run allocated nothing on the GPU; does it say device='cuda'?")
+    trace = Trace(events, steps=1)
+    metrics = msgspec.convert(trace_metrics(trace), Metrics)
+    result = StepTrace(
+        metrics=msgspec.structs.replace(metrics, cuda=msgspec.convert(peaks.metrics, CudaMetrics)),
+        events=[list(event) for event in events],
+        layers=[],
+    )
+    return result, len(steps)
+
+
+@contextmanager
+def _watched(recorder: AllocationRecorder, steps: list[Optimizer]) -> Iterator[None]:
+    """Mark what every optimizer holds before and after its steps, and every forward pass."""
+    running: list[AbstractContextManager[None]] = []
+
+    def before_step(optimizer: Optimizer, *_: object) -> None:
+        recorder.accumulates = True
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        recorder.mark(storage_addresses(held, "parameter"))
+        grads = [p.grad for p in held if isinstance(p.grad, torch.Tensor)]
+        recorder.mark(storage_addresses(grads, "gradient"))
+
+    def after_step(optimizer: Optimizer, *_: object) -> None:
+        steps.append(optimizer)
+        recorder.mark(tensor_roles.state_addresses(optimizer))
+
+    def before_forward(*_: object) -> None:
+        scope = recorder.module_scope("") if not running else nullcontext()
+        scope.__enter__()
+        running.append(scope)
+
+    def after_forward(*_: object) -> None:
+        running.pop().__exit__(None, None, None)
+
+    hooks = (
+        register_optimizer_step_pre_hook(before_step),
+        register_optimizer_step_post_hook(after_step),
+        register_module_forward_pre_hook(before_forward),
+        register_module_forward_hook(after_forward, always_call=True),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

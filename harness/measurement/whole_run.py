@@ -9,7 +9,6 @@ The order of the examples is drawn by numpy, so that no block of it is the alloc
 """
 
 import dataclasses
-import functools
 import gc
 import itertools
 import time
@@ -44,25 +43,39 @@ class Images(NamedTuple):
     y: Tensor
 
 
-class Passage(NamedTuple):
-    """One training step, or the evaluation of one batch."""
-
-    kind: str
-    epoch: int
-    rows: int
+Watch = Callable[[], AbstractContextManager[Phase]]
+"""Watches one training step or evaluated batch; gives the phases to announce in it."""
 
 
-Watch = Callable[[Passage], AbstractContextManager[Phase]]
-"""Watches one passage, within its context; gives the phases to announce in it."""
+class Training(NamedTuple):
+    """A network, its data and how long it is trained."""
+
+    workload: Workload
+    training: Images
+    validation: Images
+    epochs: int
+    zero_grad: ZeroGrad = "before_forward"
+
+    def steps(self) -> dict[str, list[Any]]:
+        """Return the kind, epoch and number of examples of every step and evaluated batch."""
+        once = [
+            (kind, len(part))
+            for kind, images in ((TRAIN, self.training), (EVALUATE, self.validation))
+            for part in _parts(np.arange(len(images.x)), self.workload.batch)
+        ]
+        return {
+            "kind": [kind for kind, _ in once] * self.epochs,
+            "epoch": [epoch for epoch in range(1, self.epochs + 1) for _ in once],
+            "rows": [rows for _, rows in once] * self.epochs,
+        }
 
 
 def run(job: Job) -> dict[str, Any]:
     """Train as ``job.run`` says and return accuracies and the memory of every step."""
     plan = job.run or TrainingPlan()
-    training, validation = _data(job.workload, plan)
+    training = Training(job.workload, *_data(job.workload, plan), plan.epochs, plan.zero_grad)
     gc.collect()  # what loading left behind would go in the middle of the first epoch
-    follow = traced if plan.instrument == "trace" else resident
-    return follow(job.workload, training, validation, plan.epochs, zero_grad=plan.zero_grad)
+    return traced(training) if plan.instrument == "trace" else resident(training)
 
 
 def _data(workload: Workload, plan: TrainingPlan) -> tuple[Images, Images]:
@@ -87,45 +100,32 @@ def _synthetic(workload: Workload, count: int) -> Images:
     )
 
 
-def resident(
-    workload: Workload,
-    training: Images,
-    validation: Images,
-    epochs: int,
-    *,
-    zero_grad: ZeroGrad = "before_forward",
-) -> dict[str, Any]:
-    """Run with the process's own size, or what it reserves of a GPU, read around each step.
-
-    Columns of ``steps``: ``kind, epoch, rows, resident_bytes`` (after the step),
-    ``rise_bytes`` (its highest less where it began), ``seconds``.
-    """
-    size_of, rise_of = _held_on(workload.device)
-    per_epoch = sum(-(-len(one.x) // workload.batch) for one in (training, validation))
+def resident(training: Training) -> dict[str, Any]:
+    """Run with the process's own size, or what it reserves of a GPU, read around each step."""
+    size_of, rise_of = _held_on(training.workload.device)
+    steps = training.steps()
     # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
     # a step.
-    sizes = np.full((epochs * per_epoch, 2), -1, dtype=np.int64)
+    sizes = np.full((len(steps["kind"]), 2), -1, dtype=np.int64)
     seconds = np.full(len(sizes), -1.0)
-    passages = [Passage(TRAIN, 0, 0)] * len(sizes)
     numbers = iter(range(len(sizes)))
 
     @contextmanager
-    def watch(passage: Passage) -> Iterator[Phase]:
+    def watch() -> Iterator[Phase]:
         number = next(numbers)
-        passages[number] = passage
         start = time.perf_counter()
         with rise_of() as rise:
             yield no_phase
         seconds[number] = time.perf_counter() - start
         sizes[number] = size_of(), rise.rise_bytes
 
-    ended = _train(_empty(workload), training, validation, epochs, watch, zero_grad=zero_grad)
+    ended = _train(training, _empty(training.workload), watch)
     metrics = {
         "resident_bytes": sizes[:, 0].tolist(),
         "rise_bytes": sizes[:, 1].tolist(),
         "seconds": seconds.tolist(),
     }
-    return {"epochs": ended, "steps": _columns(Passage._fields, passages) | metrics}
+    return {"epochs": ended, "steps": steps | metrics}
 
 
 def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
@@ -136,49 +136,30 @@ def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractConte
     return lambda: int(process.memory_info().rss), resident_rise
 
 
-def traced(
-    workload: Workload,
-    training: Images,
-    validation: Images,
-    epochs: int,
-    after: Callable[[Passage], None] = lambda _: None,
-    *,
-    zero_grad: ZeroGrad = "before_forward",
-) -> dict[str, Any]:
-    """Run under the allocation recorder; ``after`` is called within the trace after each step.
-
-    Columns of ``steps``: ``kind, epoch, rows, start_bytes, peak_bytes, end_bytes`` (alive
-    before, most alive during, alive after). ``categories``: what is alive at the peak of the
-    first step, of the last full one, of the partial batch and of an evaluated batch.
-    """
-    passages: list[Passage] = []
-    with AllocationRecorder(workload.device, operators=False) as recorder:
+def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Run under the allocation recorder; ``after`` is called within the trace after each step."""
+    steps = training.steps()
+    with AllocationRecorder(training.workload.device, operators=False) as recorder:
         with recorder.phase("build"):
-            built = _empty(workload)
+            built = _empty(training.workload)
         recorder.mark(tensor_roles.parameter_addresses(built.model))
         saved = SavedTensors(recorder.mark_saved)
 
         @contextmanager
-        def watch(passage: Passage) -> Iterator[Phase]:
-            passages.append(passage)
+        def watch() -> Iterator[Phase]:
             recorder.next_step()
             with saved.watch():
                 yield recorder.phase
             recorder.mark(tensor_roles.gradient_addresses(built.model))
             recorder.mark(tensor_roles.state_addresses(built.optimizer))
-            after(passage)
+            after()
 
-        ended = _train(
-            built, training, validation, epochs, watch, recorder.mark, zero_grad=zero_grad
-        )
+        ended = _train(training, built, watch, recorder.mark)
     trace = recorder.trace
-    metrics = _per_step(trace, len(passages))
-    names = (*Passage._fields, "start_bytes", "peak_bytes", "end_bytes", "peak_phase")
-    rows = [(*one, *sizes) for one, sizes in zip(passages, metrics, strict=True)]
     return {
         "epochs": ended,
-        "steps": _columns(names, rows),
-        "categories": _categories(trace, passages),
+        "steps": steps | _per_step(trace, len(steps["kind"])),
+        "categories": _categories(trace, steps["kind"], steps["rows"]),
     }
 
 
@@ -189,18 +170,13 @@ def _empty(workload: Workload) -> Built:
 
 
 def _train(
+    training: Training,
     built: Built,
-    training: Images,
-    validation: Images,
-    epochs: int,
     watch: Watch,
     mark: Callable[[dict[int, str]], None] = lambda _: None,
-    *,
-    zero_grad: ZeroGrad,
 ) -> list[dict[str, Any]]:
     """Train and validate; return each epoch's number, validation accuracy and seconds."""
-    workload = built.workload
-    passage = functools.cache(Passage)  # one object a kind: thousands of them would be growth
+    workload, train, validation, epochs, zero_grad = training
     random = np.random.default_rng(workload.seed)
 
     def with_batch(images: Images, part: Any, phase: Phase) -> Built:
@@ -212,13 +188,13 @@ def _train(
     ended = []
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
-        order = random.permutation(len(training.x))
+        order = random.permutation(len(train.x))
         for part in _parts(order, workload.batch):
-            with watch(passage(TRAIN, epoch, len(part))) as phase:
-                step(with_batch(training, part, phase), phase, zero_grad=zero_grad)
+            with watch() as phase:
+                step(with_batch(train, part, phase), phase, zero_grad=zero_grad)
         correct = 0
         for part in _parts(np.arange(len(validation.x)), workload.batch):
-            with watch(passage(EVALUATE, epoch, len(part))) as phase:
+            with watch() as phase:
                 correct += _correct(with_batch(validation, part, phase), phase)
         ended.append(
             {
@@ -244,20 +220,17 @@ def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, T
 
 
 def _correct(built: Built, phase: Phase) -> int:
-    """Return how many of a batch the network classifies correctly."""
+    """Return how many of a batch, which nothing else holds, the network classifies correctly."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())
 
 
-def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    columns = zip(*rows, strict=True) if rows else itertools.repeat((), len(names))
-    return {name: list(column) for name, column in zip(names, columns, strict=True)}
-
-
-def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int, str]]:
+def _per_step(trace: Trace, steps: int) -> dict[str, list[Any]]:
     """Return, for steps 1 to ``steps``, live bytes before, at most and after; the peak's phase."""
     live, number = trace.initial_bytes, 0
-    rows = []
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("start_bytes", "peak_bytes", "end_bytes", "peak_phase")
+    }
     for step_number in range(steps + 1):
         start, peak, phase = live, live, ""
         while number < len(trace.events) and trace.events[number].step == step_number:
@@ -265,26 +238,29 @@ def _per_step(trace: Trace, steps: int) -> list[tuple[int, int, int, str]]:
             if live > peak:
                 peak, phase = live, trace.events[number].phase
             number += 1
-        rows.append((start, peak, live, phase))
-    return rows[1:]
+        if step_number:
+            for column, value in zip(columns.values(), (start, peak, live, phase), strict=True):
+                column.append(value)
+    return columns
 
 
-def _categories(trace: Trace, passages: Sequence[Passage]) -> dict[str, dict[str, int]]:
-    """Return what is alive at the peaks of four passages, bytes by category."""
-    numbered = list(enumerate(passages, 1))
-    training = [(number, one) for number, one in numbered if one.kind == TRAIN]
-    full = max(one.rows for _, one in training)
-    evaluated = [(number, one) for number, one in numbered if one.kind == EVALUATE]
+def _categories(
+    trace: Trace, kinds: Sequence[str], rows: Sequence[int]
+) -> dict[str, dict[str, int]]:
+    """Return what is alive at the peaks of four steps, bytes by category."""
+    numbered = list(zip(itertools.count(1), kinds, rows, strict=False))
+    training = [(number, size) for number, kind, size in numbered if kind == TRAIN]
+    full = max(size for _, size in training)
     chosen = {
         "first step": [training[0][0]],
-        "a later step": [number for number, one in training[1:] if one.rows == full],
-        "last, partial batch": [number for number, one in training if one.rows < full],
-        "evaluation": [number for number, one in evaluated if one.rows == full],
+        "a later step": [number for number, size in training[1:] if size == full],
+        "last, partial batch": [number for number, size in training if size < full],
+        "evaluation": [n for n, kind, size in numbered if kind == EVALUATE and size == full],
     }
-    return {name: _at_peak(trace, steps[-1]) for name, steps in chosen.items() if steps}
-
-
-def _at_peak(trace: Trace, number: int) -> dict[str, int]:
-    order = Trace(trace.events, trace.initial_bytes, steps=number).peak_order
-    sums = totals(trace.alive_after(order), "category")
-    return {category: sums.get(category, 0) for category in CATEGORIES}
+    at_peaks = {}
+    for name, numbers in chosen.items():
+        if numbers:
+            order = Trace(trace.events, trace.initial_bytes, steps=numbers[-1]).peak_order
+            sums = totals(trace.alive_after(order), "category")
+            at_peaks[name] = {category: sums.get(category, 0) for category in CATEGORIES}
+    return at_peaks

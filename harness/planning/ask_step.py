@@ -1,17 +1,17 @@
 """Sends a question about a step to a worker and returns the answer; this process needs no torch."""
 
 import os
-from typing import Literal
+from contextlib import closing
 
 import msgspec
 
+from harness.dry_run.for_workers import LAUNCHER
 from harness.dry_run.pretended_gpu import pretended_gpu
-from harness.dry_run.step_launcher import LAUNCHER
 from harness.dry_run.toolchain import torch_build
-from harness.measurement.process.launcher import ForkLauncher, default_launcher
+from harness.measurement.process.launch import OnPhase
+from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.measurement.process.outcome import classify
-from harness.measurement.process.worker_output import OnPhase
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.prediction.gpu import context_overhead
 from harness.prediction.gpu.catalogue import Gpu
@@ -26,14 +26,10 @@ COMPILING_SECONDS = 3600.0
 """Deadline of a step that is compiled."""
 
 
-def ask(
-    question: StepQuestion,
-    where: Literal["dry run", "here"],
-    progress: OnPhase | None = None,
-) -> StepAnswer:
-    """Return the answer of a worker on a pretended GPU, or on this machine's devices."""
+def ask(question: StepQuestion, progress: OnPhase | None = None) -> StepAnswer:
+    """Return the answer of a worker on pretended GPUs."""
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
-    ended = ended_question(question, where, deadline, progress)
+    ended = ended_question(question, deadline, progress)
     if ended.failure is not None:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
@@ -45,33 +41,22 @@ def ask(
 
 def ended_question(
     question: StepQuestion,
-    where: Literal["dry run", "here"],
     deadline_seconds: float,
     progress: OnPhase | None = None,
+    *,
+    launcher: Launcher | None = None,
 ) -> Ended:
-    """Return how the worker of a question ended."""
-    job = job_of(question, where)
-    if where == "dry run":
+    """Return how the worker of a question ended; ``launcher`` is for a step without such a GPU."""
+    pretends = bool(question.gpus)
+    workload = Workload(device=question.device, malloc="system" if pretends else "pinned")
+    request = msgspec.json.encode(question)
+    job = Job(kind="call", workload=workload, function=_FUNCTION, request=request)
+    if pretends:
         return LAUNCHER.launch(job, deadline_seconds, progress)
-    launcher = default_launcher("pinned")
-    try:
-        if isinstance(launcher, ForkLauncher):
-            return launcher.launch(job, deadline_seconds, progress)
-        return launcher.launch(job, deadline_seconds)
-    finally:
-        launcher.close()
-
-
-def job_of(question: StepQuestion, where: Literal["dry run", "here"]) -> Job:
-    """Return the question as a job for a worker."""
-    return Job(
-        kind="call",
-        workload=Workload(
-            device=question.device, malloc="system" if where == "dry run" else "pinned"
-        ),
-        function=_FUNCTION,
-        request=msgspec.json.encode(question),
-    )
+    if launcher is not None:
+        return launcher.launch(job, deadline_seconds, progress)
+    with closing(default_launcher("pinned")) as own:
+        return own.launch(job, deadline_seconds, progress)
 
 
 def error_of(failure: Failure) -> HarnessError:

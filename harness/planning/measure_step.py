@@ -8,10 +8,10 @@ import msgspec
 from harness.dry_run.for_workers import has_gpu
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
+from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
-from harness.measurement.process.worker_output import OnPhase
 from harness.planning.ask_step import ended_question, error_of, option_of
-from harness.planning.predict_step import device_of, notes_of, report_of, request_of
+from harness.planning.predict_step import device_of, report_of, request_of
 from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
@@ -95,7 +95,7 @@ def measure(target: object, batch: int | None = None, **options: object) -> Reco
     deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
     return measure_step(
         request_of(target, batch, step),
-        device="cpu" if device_of(device if gpu is None else "cuda", gpu) == "cpu" else "cuda",
+        device=device_of(device if gpu is None else "cuda", gpu),
         gpu=None if gpu is None else gpu_of(gpu),
         deadline_seconds=deadline_seconds,
     )
@@ -113,8 +113,7 @@ def measure_step(
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)
-    where: Literal["dry run", "here"] = "dry run" if pretends else "here"
-    ended = ended_question(question, where, deadline_seconds, progress)
+    ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
@@ -129,5 +128,4 @@ def measure_step(
             reason=str(evidence.get("message", outcome)),
         )
     answer = msgspec.convert(ended.result, StepAnswer)
-    notes = notes_of(answer) if pretends else answer.notes
-    return report_of(request, answer, method=method, notes=notes, outcome=Outcome.OK)
+    return report_of(request, answer, method=method, outcome=Outcome.OK)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.planning.ask_step import ask, option_of
 from harness.planning.plan_result import Plan
-from harness.planning.predict_step import ESTIMATED, WORKSPACE, request_of
+from harness.planning.predict_step import WORKSPACE, by_dry_run, request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.input_spec import InputShapes
@@ -77,17 +76,21 @@ def plan_request(
     """Return the plan of a requested step."""
     if gpu.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {gpu.name!r} without it")
-    try:
+
+    def dry_run() -> Plan:
         option = option_of(gpu)
         question = StepQuestion(
             request=request, device="cuda", gpus=(option,), settings=settings, plan=True
         )
-        plan = msgspec.convert(ask(question, "dry run", progress).plan, Plan)
+        plan = msgspec.convert(ask(question, progress).plan, Plan)
         most = plan.as_asked.workspace_bytes
-        note = WORKSPACE.format(format_bytes(most)) if most else ""
-    except DryRunUnavailableError as error:
+        notes = [WORKSPACE.format(format_bytes(most))] if most else []
+        return replace(plan, notes=(*notes, *plan.notes))
+
+    def estimate(why: str) -> Plan:
         from harness.planning.estimated_step import estimated_plan
 
         plan = estimated_plan(request, gpu, settings=settings, progress=progress or str)
-        note = ESTIMATED.format(error)
-    return replace(plan, notes=(*[note] * bool(note), *plan.notes))
+        return replace(plan, notes=(why, *plan.notes))
+
+    return by_dry_run(dry_run, estimate, request, "auto")

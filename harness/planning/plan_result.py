@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
+from harness.schema.late_views import picture
 from harness.schema.memory_fit import GpuFit
 from harness.schema.notebook_table import notebook_table
 from harness.schema.units import format_bytes
@@ -101,13 +102,10 @@ class Plan:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the candidates as a data frame.
+        """Return a row for each candidate, the fastest first.
 
-        Returns:
-            A row for each, the fastest first: ``change`` in words, ``micro_batches``,
-            ``micro_batch``, ``allocator_settings``, ``relative_time``, and the lowest and highest
-            ``reserved_peak_low_bytes`` and ``reserved_peak_high_bytes``.
-
+        ``change`` is in words; ``reserved_peak_low_bytes`` and ``reserved_peak_high_bytes`` are
+        the lowest and the highest peak.
         """
         import pandas as pd
 
@@ -122,21 +120,20 @@ class Plan:
     def plot(self) -> "Figure":
         """Return a picture of what the step as asked and each candidate reserve at the peak.
 
-        Returns:
-            A matplotlib figure: a range in bytes for each, and what the CUDA context and libraries
-            leave free on the GPU.
-
+        It marks what the CUDA context and libraries leave free on the GPU.
         """
-        from harness.plots.public_objects import plot_ranges
-
-        peaks = [("as asked", *self.as_asked.reserved_peak_bytes)]
-        peaks += [
-            (f"{one.described()}: {one.relative_time:.2f}x the time", *one.fit.reserved_peak_bytes)
+        steps = [("as asked", self.as_asked)]
+        steps += [
+            (f"{one.described()}: {one.relative_time:.2f}x the time", one.fit)
             for one in self.candidates
         ]
         usable = self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
-        return plot_ranges(
-            [(name, low, high, high) for name, low, high in peaks],
+        return picture(
+            "plot_ranges",
+            [
+                (name, fit.reserved_peak_bytes[0], *[fit.reserved_peak_bytes[1]] * 2)
+                for name, fit in steps
+            ],
             label="reserved peak bytes",
             marked=usable,
             mark=f"free on {self.gpu}: {format_bytes(usable)}",
@@ -145,16 +142,10 @@ class Plan:
 
     def _repr_html_(self) -> str:
         rows = [
-            (f"{one.relative_time:.2f}", format_bytes(one.fit.reserved_peak_bytes[1]), described)
+            (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
             for one in self.candidates
-            for described in [one.described()]
         ]
         table = notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
         code = self.candidates[0].code if self.candidates else ""
-        tried = "".join(f"<li>{html.escape(each)}</li>" for each in self.rejected)
-        return (
-            f"<p><b>{html.escape(self.summary().partition(chr(10))[0])}</b><br>"
-            f"as asked: {html.escape(str(self.as_asked))}</p>{table}"
-            f"<pre>{html.escape(code)}</pre>"
-            f"<details><summary>tried, and not sure to fit</summary><ul>{tried}</ul></details>"
-        )
+        lines = "<br>".join(map(html.escape, self.summary().splitlines()))
+        return f"<p>{lines}</p>{table}<pre>{html.escape(code)}</pre>"

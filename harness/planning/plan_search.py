@@ -4,6 +4,7 @@ Every candidate is a change of the step and a number of micro-batches, each trie
 the plan takes the fewest micro-batches that fit, and shows that one step fewer does not.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -13,8 +14,6 @@ from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.verdict import FITS
 
-MOST_TRIED = 4
-"""From as many sizes of micro-batch on, a line leads to the first one that is tried."""
 EXPANDABLE = "expandable_segments:True"
 NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"
 NORMS = "batch normalization computes its statistics for each micro-batch"
@@ -56,7 +55,12 @@ class PlanSearch:
             raise StepError(as_asked)
         changes: tuple[StepChange, ...] = (StepChange(),)
         if as_asked.verdict != FITS or as_asked.needs_retries:
-            changes = self._changes()
+            changes = possible_changes(
+                self._subject.optimizer,
+                autocast=self._subject.autocast,
+                capability=self._subject.capability,
+                has_blocks=bool(self._subject.blocks),
+            )
         candidates: list[Candidate] = []
         too_large = []
         for change in sorted(changes, key=lambda change: len(change.described())):
@@ -82,25 +86,15 @@ class PlanSearch:
     def _rejected(self) -> Iterator[str]:
         """Yield each step that was tried and is not sure to fit, in the order of the search."""
         for (change, parts, settings), fit in self._known.items():
-            if isinstance(fit, GpuFit) and fit.verdict == FITS:
-                continue
             what = self._words(change, parts, settings)
             if isinstance(fit, str):
                 yield f"{what}: does not run: {fit}"
-            else:
+            elif fit.verdict != FITS:
                 yield f"{what}: {fit.verdict}, reserves {fit.reserved_text}"
 
     def _words(self, change: StepChange, parts: int, settings: str) -> str:
         micro = f"{parts} x {self._subject.batch // parts:,}"
         return ", ".join([micro, *change.described(), *[settings] * bool(settings)])
-
-    def _changes(self) -> tuple[StepChange, ...]:
-        return possible_changes(
-            self._subject.optimizer,
-            autocast=self._subject.autocast,
-            capability=self._subject.capability,
-            has_blocks=bool(self._subject.blocks),
-        )
 
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
@@ -119,60 +113,25 @@ class PlanSearch:
 
     def _candidate(self, change: StepChange, settings: str, counts: list[int]) -> Candidate | None:
         """Return the candidate with the fewest micro-batches of ``counts``; None if none fits."""
-        parts = self._fewest(change, settings, counts)
-        if parts is None:
+        at = bisect_left(counts, True, key=lambda n: self._fits(change, n, settings))
+        if at == len(counts):
             return None
-        fit, before = self._fit(change, parts, settings), self._fewer(parts)
-        neighbour = None if before is None else self._fit(change, before, settings)
+        parts, batch, optimizer = counts[at], self._subject.batch, self._subject.optimizer
+        fit = self._fit(change, parts, settings)
+        neighbour = self._fit(change, counts[at - 1], settings) if at else None
         assert isinstance(fit, GpuFit), "it fits, so it was predicted"
         return Candidate(
             change=change,
             micro_batches=parts,
-            micro_batch=self._subject.batch // parts,
+            micro_batch=batch // parts,
             allocator_settings=settings,
             relative_time=change.relative_time(parts) + RETRY_COST * fit.needs_retries,
             fit=fit,
             neighbour=neighbour if isinstance(neighbour, GpuFit) else None,
             code=code_of(
-                change,
-                optimizer=self._subject.optimizer,
-                micro_batches=parts,
-                blocks=self._subject.blocks,
+                change, optimizer=optimizer, micro_batches=parts, blocks=self._subject.blocks
             ),
         )
-
-    def _fewest(self, change: StepChange, settings: str, counts: list[int]) -> int | None:
-        """Return the fewest micro-batches of ``counts`` that fit; None where none does."""
-        if not counts:
-            return None
-        at = self._guess(change, settings, counts)
-        if self._fits(change, counts[at], settings):
-            while at and self._fits(change, counts[at - 1], settings):
-                at -= 1
-            return counts[at]
-        for parts in counts[at + 1 :]:
-            if self._fits(change, parts, settings):
-                return parts
-        return None
-
-    def _guess(self, change: StepChange, settings: str, counts: list[int]) -> int:
-        """Return where a line through two sizes of micro-batch meets the GPU's memory."""
-        if len(counts) < MOST_TRIED:
-            return len(counts) - 1
-        middle = [self._fit(change, n, settings) for n in counts[1:3]]
-        sizes = [self._subject.batch // n for n in counts[1:3]]
-        peaks = [fit.reserved_peak_bytes[1] for fit in middle if isinstance(fit, GpuFit)]
-        if len(peaks) < len(sizes) or peaks[0] <= peaks[1]:
-            return 1
-        one = next(fit for fit in middle if isinstance(fit, GpuFit))
-        room = one.total_bytes - one.outside_bytes[1]
-        slope = (peaks[0] - peaks[1]) / (sizes[0] - sizes[1])
-        examples = sizes[0] + (room - peaks[0]) / slope
-        fitting = (at for at, n in enumerate(counts) if self._subject.batch // n <= examples)
-        return next(fitting, len(counts) - 1)
-
-    def _fewer(self, parts: int) -> int | None:
-        return max((n for n in _divisors(self._subject.batch) if n < parts), default=None)
 
     def _fits(self, change: StepChange, parts: int, settings: str) -> bool:
         fit = self._fit(change, parts, settings)

@@ -112,14 +112,11 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
             raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
         check_choice("method", named.get("method", "auto"), get_args(Method))
         return predict_step(target, batch, **named)
-    return _predict_workload(target, named if batch is None else {**named, "batch": batch})
-
-
-def _predict_workload(workload: Any, options: dict[str, Any]) -> StepReport:
-    from dataclasses import replace
-
     from harness.prediction.predict_workload import predict as predict_workload
 
-    if isinstance(workload, Workload) and options.get("gpu") is not None:
-        workload = replace(workload, device="cuda")
-    return predict_workload(workload, **options)
+    workload: Any = target
+    if isinstance(target, Workload) and named.get("gpu") is not None:
+        workload = target.replace(device="cuda")
+    if batch is not None:
+        named["batch"] = batch
+    return predict_workload(workload, **named)

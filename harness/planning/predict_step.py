@@ -1,15 +1,15 @@
 """The prediction of one step of a network: by a dry run where it works, else by an estimate."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from harness.dry_run.sent_objects import sent
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
-from harness.measurement.process.worker_output import OnPhase
+from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import ask, option_of
-from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
+from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.prediction.whole_import import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
@@ -17,6 +17,7 @@ from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Layer
+from harness.schema.record import Outcome
 from harness.schema.step_choices import COMPILE_MODES
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest, own_places
@@ -29,9 +30,7 @@ OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers
 WORKSPACE = (
     "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
 )
-BY_REQUEST = "estimated on meta tensors, as was asked"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
-ESTIMATED = "estimated, because the dry run is not available: {}"
 
 Result = TypeVar("Result")
 
@@ -90,29 +89,32 @@ def predict_on_cuda(
             fits=gpu is not None,
             largest=searched,
         )
-        answer = ask(question, "dry run", progress)
-        notes = (*notes_of(answer), *[NOT_SEARCHED] * (largest and not searched))
-        return report_of(request, answer, method="dry run", notes=notes)
+        report = report_of(request, ask(question, progress), method="dry run")
+        compiling = [NOT_SEARCHED] * (largest and not searched)
+        return msgspec.structs.replace(report, notes=(*report.notes, *compiling))
 
-    report, why = _by_dry_run(dry_run, request, method)
-    if report is not None:
-        return report
-    report = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
-    return msgspec.structs.replace(report, notes=(why, *report.notes))
+    def estimate(why: str) -> StepReport:
+        report = estimated(request, device="cuda", gpu=gpu, settings=settings, largest=largest)
+        return msgspec.structs.replace(report, notes=(why, *report.notes))
+
+    return by_dry_run(dry_run, estimate, request, method)
 
 
-def _by_dry_run(
-    dry_run: Callable[[], Result], request: StepRequest, method: str
-) -> tuple[Result | None, str]:
-    """Return what a dry run answers; or None, and why the answer is to be estimated."""
+def by_dry_run(
+    dry_run: Callable[[], Result],
+    estimate: Callable[[str], Result],
+    request: StepRequest,
+    method: str,
+) -> Result:
+    """Return what a dry run answers; or the estimate, which gets the reason why it is one."""
     if method == "estimate":
-        return None, BY_REQUEST
+        return estimate("estimated on meta tensors, as was asked")
     try:
-        return dry_run(), ""
+        return dry_run()
     except DryRunUnavailableError as error:
         if method == "dry-run" or request.compile is not None:
             raise
-        return None, ESTIMATED.format(error)
+        return estimate(f"estimated, because the dry run is not available: {error}")
 
 
 def predict_run(
@@ -139,9 +141,7 @@ def predict_run(
         run=True,
         fits=gpu is not None,
     )
-    answer = ask(question, "dry run")
-    notes = notes_of(answer)
-    report = report_of(request, answer, method="dry run", notes=notes, steps=answer.steps)
+    report = report_of(request, ask(question), method="dry run")
     return msgspec.structs.replace(report, batch=None)
 
 
@@ -158,23 +158,22 @@ def report_of(
     answer: StepAnswer,
     *,
     method: Method,
-    notes: Sequence[str] = (),
-    **fields: Any,
+    outcome: Outcome = Outcome.PREDICTED,
 ) -> StepReport:
     """Return the report of a traced step."""
-    metrics = {name: getattr(answer.metrics, name) for name in answer.metrics.__struct_fields__}
     return StepReport(
-        **metrics,
+        **msgspec.structs.asdict(answer.metrics),
         method=method,
+        outcome=outcome,
         target=request.target,
         batch=request.batch,
         torch=torch_version(),
-        notes=tuple(notes),
+        notes=notes_of(answer) if method == "dry run" else answer.notes,
+        steps=answer.steps,
         layers=tuple(Layer(**row) for row in answer.layers),
         fit=answer.fits[0] if answer.fits else None,
         compiled=answer.compiled,
         trace=Trace([Event(*row) for row in answer.events]),
-        **fields,
     )
 
 
@@ -197,7 +196,12 @@ def fits_on_cuda(
     """Return the verdict on each GPU with its largest batch."""
 
     def dry_run() -> FitsOnGpus:
-        options, left_out = _options(gpus)
+        options, left_out = [], []
+        for gpu in gpus:
+            try:
+                options.append(option_of(gpu))
+            except UnsupportedError as error:  # the installed PyTorch has no kernels for it
+                left_out.append(f"left out: {error}")
         question = StepQuestion(
             request=request,
             device="cuda",
@@ -207,43 +211,33 @@ def fits_on_cuda(
             fits=True,
             largest=request.compile is None,
         )
-        answer = ask(question, "dry run", progress)
+        answer = ask(question, progress)
         compiling = () if request.compile is None else (NOT_SEARCHED,)
         notes = (*notes_of(answer), *left_out, *compiling)
         return FitsOnGpus(fits=answer.fits, method="dry run", notes=notes)
 
-    table, why = _by_dry_run(dry_run, request, method)
-    if table is not None:
-        return table
-    reports = [
-        estimated(request, device="cuda", gpu=gpu, settings=settings, largest=True) for gpu in gpus
-    ]
-    fits = tuple(report.fit for report in reports if report.fit is not None)
-    notes = dict.fromkeys(note for report in reports for note in report.notes)
-    return FitsOnGpus(fits=fits, method="estimate", notes=(why, *notes))
+    def estimate(why: str) -> FitsOnGpus:
+        options: dict[str, Any] = {"device": "cuda", "settings": settings, "largest": True}
+        reports = [estimated(request, gpu=gpu, **options) for gpu in gpus]
+        fits = tuple(report.fit for report in reports if report.fit is not None)
+        notes = dict.fromkeys(note for report in reports for note in report.notes)
+        return FitsOnGpus(fits=fits, method="estimate", notes=(why, *notes))
+
+    return by_dry_run(dry_run, estimate, request, method)
 
 
-def _options(gpus: Sequence[Gpu]) -> tuple[list[GpuOption], list[str]]:
-    """Return the GPUs that the installed PyTorch has kernels for, and notes on the others."""
-    options, notes = [], []
-    for gpu in gpus:
-        try:
-            options.append(option_of(gpu))
-        except UnsupportedError as error:
-            notes.append(f"left out: {error}")
-    return options, notes
-
-
-def device_of(device: object, gpu: object) -> str:
+def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     """Return ``cpu`` or ``cuda``, as the arguments name it."""
     if device is None:
         return "cpu" if gpu is None else "cuda"
     kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
+    if kind == "cuda":
+        return "cuda"
+    if kind != "cpu":
         raise StepError(f"device must be cpu or cuda, got {str(device)!r}")
-    if kind == "cpu" and gpu is not None:
+    if gpu is not None:
         raise GpuError("device must be cuda where a GPU is named, got 'cpu'")
-    return kind
+    return "cpu"
 
 
 def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:

@@ -6,7 +6,7 @@ processors: one records the traced step, one for each kind of GPU tries it at ot
 
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,31 +16,21 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
-from harness.dry_run.library_workspaces import workspace_bytes
-from harness.dry_run.own_code import is_own
-from harness.measurement.pretended_device import pretended_device
-from harness.measurement.process.failure import ForkFailedError
+from harness.dry_run.pretended_gpu import workspace_bytes
+from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall, in_fork
-from harness.measurement.run_trace import trace_run
-from harness.measurement.step_trace import trace_step
+from harness.measurement.process.outcome import ForkFailedError
+from harness.measurement.step_trace import trace_run, trace_step
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_search import PlanSearch, Subject
-from harness.planning.step_bench import (
-    Bench,
-    Need,
-    built_bench,
-    fresh_bench,
-    use_gpu,
-    within_memory,
-)
+from harness.planning.step_bench import Need, loop_bench, step_bench, use_gpu
 from harness.planning.step_changes import StepChange
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.planning.step_search import fits_of
 from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
-from harness.training.load_target import load_target
 from harness.training.own_step import OwnStep
-from harness.training.requested_step import find_modules, requested_step
+from harness.training.requested_step import find_modules, load_target, requested_step
 from harness.training.training_step import Phase, no_phase
 
 _MEMORY = ("MEMORY", "OUTSIDE", "NAME")
@@ -104,9 +94,9 @@ def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> dict[str, An
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
         step = changed_step(own, change, micro_batches)
-        bench = fresh_bench(step, replace(question, settings=settings), gpu)
+        changed = replace(question, settings=settings)
         try:
-            return fits_of(bench, (gpu,), batch=step.batch, settings=settings)[0]
+            return in_fork(partial(_fits_of_kind, changed, step, (gpu,)))[0]
         except ForkFailedError as error:
             if micro_batches == 1 or error.failure.type != "ValueError":
                 raise
@@ -142,11 +132,6 @@ def _of_run(question: StepQuestion) -> StepAnswer:
         )
         return result, workspace_bytes()
 
-    def run(batch: int, memory_bytes: int, *, largest_workspace: bool = False) -> Need | None:
-        del batch
-        use_gpu(question, gpu, memory_bytes, largest_workspace=largest_workspace)
-        return within_memory(partial(_run_need, call), largest_workspace=largest_workspace)
-
     result, workspace = in_fork(traced)
     if not question.fits or not gpu.total_bytes:
         return result
@@ -154,14 +139,12 @@ def _of_run(question: StepQuestion) -> StepAnswer:
     assert cuda is not None, "the run used the GPU"
     peaks = cuda.allocated_peak_bytes or 0, cuda.reserved_peak_bytes or 0
     need = Need(*peaks, *peaks, workspace)
-    fits = fits_of(Bench(run), (gpu,), batch=1, settings=question.settings, need=need)
-    return replace(result, fits=tuple(fits))
 
+    def fits() -> list[GpuFit]:
+        bench = loop_bench(call, use_gpu(question, gpu))
+        return fits_of(bench, (gpu,), batch=1, settings=question.settings, need=need)
 
-def _run_need(call: Callable[[], object]) -> Need:
-    call()
-    peaks = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
-    return Need(*peaks, *peaks, workspace_bytes())
+    return replace(result, fits=tuple(in_fork(fits)))
 
 
 def _on_pretended_gpus(question: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
@@ -188,11 +171,12 @@ def _traced_on_pretended_gpu(question: StepQuestion, own: OwnStep, announce: Pha
 
 def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepAnswer:
     """Return the traced step and what was compiled for it; refuse one of which nothing was."""
-    compilations = watch(is_own, partial(_tell, announce), pretended=pretended_device() is not None)
+    compilations = watch(partial(_tell, announce), pretended=pretended_device() is not None)
     traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.compiled()
-    if device == "cuda" and _has_pools():
-        raise UnsupportedError(GRAPHS)
+    snapshot: Any = torch.cuda.memory_snapshot
+    if device == "cuda" and any(any(segment["segment_pool_id"]) for segment in snapshot()):
+        raise UnsupportedError(GRAPHS)  # a CUDA graph, or the program, has a private pool
     if own.compile is not None and (compiled is None or not compiled.graphs):
         reasons = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
         why = ": " + "; ".join(reasons) if reasons else ""
@@ -222,16 +206,15 @@ def _fits(
         while waiting and len(running) < at_once:
             running.append(ForkedCall(waiting.pop(0)))
         fits += running.pop(0).result()
-        at_once = os.cpu_count() or 1
     order = {gpu.name: place for place, gpu in enumerate(gpus)}
     return sorted(fits, key=lambda fit: order[fit.gpu])
 
 
 def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
     values = use_gpu(question, gpus[0])
-    watch(is_own, lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
+    watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     return fits_of(
-        built_bench(own, values),
+        step_bench(own, values),
         gpus,
         batch=own.batch,
         unit=own.accumulate,
@@ -239,9 +222,3 @@ def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption
         find_largest=question.largest,
         find_best=len(question.gpus) == 1,  # a table has the batch that surely fits
     )
-
-
-def _has_pools() -> bool:
-    """Return whether a CUDA graph, or the program, keeps blocks in a private pool."""
-    snapshot: Any = torch.cuda.memory_snapshot
-    return any(any(segment["segment_pool_id"]) for segment in snapshot())

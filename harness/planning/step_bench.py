@@ -5,18 +5,16 @@ in the same state, as a run of its own would have after building the network.
 """
 
 import ctypes
-import gc
 import os
 from collections.abc import Callable
 from copy import copy
 from functools import partial
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import NamedTuple, Self
 
 import torch
 
 from harness.dry_run.dry_run_text import reads_in_words
-from harness.dry_run.library_workspaces import workspace_bytes
-from harness.dry_run.own_code import is_own
+from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
@@ -33,8 +31,6 @@ MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
 WORKSPACE = "HARNESS_DRY_RUN_LARGEST_WORKSPACE"
 ENDLESS_BYTES = 1 << 41
 """Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
-
-Result = TypeVar("Result")
 
 
 class TooLargeError(UnsupportedError):
@@ -60,7 +56,7 @@ class StepValues:
     def __init__(self, answers: tuple[str, ...]) -> None:
         known = dict(map(parse_answer, answers))
         check_answers(known)
-        self._reads = ValueReads(known, is_own)
+        self._reads = ValueReads(known)
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
@@ -76,18 +72,12 @@ class StepValues:
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
 
-def use_gpu(
-    question: StepQuestion,
-    gpu: GpuOption,
-    memory_bytes: int = ENDLESS_BYTES,
-    *,
-    largest_workspace: bool = False,
-) -> StepValues:
+def use_gpu(question: StepQuestion, gpu: GpuOption) -> StepValues:
     """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on."""
     os.environ.update(gpu.variables)
     if question.settings:
         torch.cuda.memory._set_allocator_settings(question.settings)
-    _limit_memory(memory_bytes, largest_workspace=largest_workspace)
+    _limit_memory(ENDLESS_BYTES, largest_workspace=False)
     torch.cuda.init()  # type: ignore[no-untyped-call]
     return StepValues(question.request.answers)
 
@@ -98,27 +88,24 @@ def _limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
     ctypes.CDLL(None).harness_dry_run_describe()
 
 
-class Run(Protocol):
-    """Runs the step; returns None where memory runs out."""
-
-    def __call__(
-        self, batch: int, memory_bytes: int, *, largest_workspace: bool = False
-    ) -> Need | None:
-        """Run it within so much memory; libraries ask for their largest workspace, or for none."""
-
-
 class Bench:
-    """Tries of one step; ``model`` is its network where that is built already."""
+    """Tries of one step on this process's GPU.
 
-    def __init__(self, run: Run, model: torch.nn.Module | None = None) -> None:
-        self.run: Run = run
-        self.model = model
-        self._built_bytes = 0 if model is None else torch.cuda.max_memory_reserved()
+    ``step`` runs it with that many examples and returns what it needs.
+    """
+
+    def __init__(self, step: Callable[[int], Need], values: StepValues) -> None:
+        self._step = step
+        self._values = values
+        self._largest_workspace = False
+        self._built_bytes = torch.cuda.max_memory_reserved()
+        # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
+        torch.cuda._is_in_bad_fork = lambda: False
 
     def with_largest_workspace(self) -> Self:
         """Return tries in which libraries ask for their largest workspace, instead of none."""
         other = copy(self)
-        other.run = partial(self.run, largest_workspace=True)
+        other._largest_workspace = True
         return other
 
     def need(self, batch: int) -> Need:
@@ -133,87 +120,39 @@ class Bench:
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try once."""
-        return in_fork(partial(self.run, batch, memory_bytes))
+        """Try once, in a fork; return None if memory runs out."""
+        return in_fork(partial(self._run, batch, memory_bytes))
 
-
-class StateLeftError(Exception):
-    """A step left something on the GPU, so that another one would not begin as the first did."""
-
-
-class SameProcessBench(Bench):
-    """Tries one after another without a fork: faster, and right unless a step leaves something."""
-
-    def __init__(self, bench: Bench, model: torch.nn.Module) -> None:
-        vars(self).update(vars(bench))
-        self.model, self._network = None, model  # no search in another process begins here
-        self._held = torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
-
-    def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try once, in this process."""
-        torch.cuda.reset_peak_memory_stats()
-        need = self.run(batch, memory_bytes)
-        self._network.zero_grad(set_to_none=True)
-        gc.collect()
-        torch._C._cuda_clearCublasWorkspaces()
-        torch.cuda.empty_cache()
-        if (torch.cuda.memory_allocated(), torch.cuda.memory_reserved()) != self._held:
-            raise StateLeftError
+    def _run(self, batch: int, memory_bytes: int) -> Need | None:
+        _limit_memory(memory_bytes, largest_workspace=self._largest_workspace)
+        refused = _refused()
+        try:
+            need = self._step(batch)
+        except torch.OutOfMemoryError:
+            return None
+        except RuntimeError:
+            if self._largest_workspace and _refused() > refused:
+                return None  # PyTorch looks for another algorithm then, and finds none here
+            raise
+        self._values.refuse_unknown_sizes()
         return need
 
 
-def built_bench(own: OwnStep, values: StepValues) -> Bench:
-    """Return tries of a step whose network is built once, on this process's GPU."""
+def step_bench(own: OwnStep, values: StepValues) -> Bench:
+    """Return tries of a step whose network is built once."""
     model = own.network("cuda", with_values=False)
-    bench = Bench(partial(_run, model, own, values), model)
-    # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
-    torch.cuda._is_in_bad_fork = lambda: False
-    return bench
+    return Bench(lambda batch: _need(own.step(model, "cuda", batch)), values)
 
 
-def fresh_bench(own: OwnStep, question: StepQuestion, gpu: GpuOption) -> Bench:
-    """Return tries of a step whose network is built anew each time."""
+def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
+    """Return tries of a training loop, which builds its network itself."""
 
-    def run(batch: int, memory_bytes: int, *, largest_workspace: bool = False) -> Need | None:
-        values = use_gpu(question, gpu, memory_bytes, largest_workspace=largest_workspace)
-        try:
-            model = own.network("cuda", with_values=False)
-        except torch.OutOfMemoryError:
-            return None
-        return _run(model, own, values, batch, memory_bytes, largest_workspace=largest_workspace)
+    def run(batch: int) -> Need:
+        del batch
+        call()
+        return Need(*_peaks(), *_peaks(), workspace_bytes())
 
-    return Bench(run)
-
-
-def _run(
-    model: torch.nn.Module,
-    own: OwnStep,
-    values: StepValues,
-    batch: int,
-    memory_bytes: int,
-    *,
-    largest_workspace: bool = False,
-) -> Need | None:
-    _limit_memory(memory_bytes, largest_workspace=largest_workspace)
-    need = within_memory(
-        lambda: _need(own.step(model, "cuda", batch)), largest_workspace=largest_workspace
-    )
-    if need is not None:
-        values.refuse_unknown_sizes()
-    return need
-
-
-def within_memory(run: Callable[[], Result], *, largest_workspace: bool) -> Result | None:
-    """Return what ``run`` returns; None if memory runs out."""
-    refused = _refused()
-    try:
-        return run()
-    except torch.OutOfMemoryError:
-        return None
-    except RuntimeError:
-        if largest_workspace and _refused() > refused:
-            return None  # PyTorch looks for another algorithm then, and finds none here
-        raise
+    return Bench(run, values)
 
 
 def _refused() -> int:

@@ -10,7 +10,7 @@ seconds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from harness.schema.step_choices import LEARNING_RATE
@@ -24,8 +24,13 @@ RETRY_COST = 0.1
 Checkpointing = Literal["none", "every second block", "every block"]
 OptimizerVariant = Literal["as asked", "fused", "without foreach", "sgd"]
 
-_ADAMS = {"adam": "Adam", "adamw": "AdamW"}
-_NAMED = {**_ADAMS, "sgd": "SGD", "momentum": "SGD"}
+_STRIDES: dict[Checkpointing, int] = {"every second block": 2, "every block": 1}
+_OPTIMIZERS: dict[OptimizerVariant, str] = {
+    "fused": "fused optimizer",
+    "without foreach": "optimizer without foreach",
+    "sgd": "SGD, which trains otherwise",
+}
+_NAMED = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "momentum": "SGD"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,24 +48,18 @@ class StepChange:
 
     def relative_time(self, micro_batches: int) -> float:
         """Return the estimated time of a step, where the step as asked takes 1."""
-        repeated = {"none": 0.0, "every second block": 0.5, "every block": 1.0}
+        stride = _STRIDES.get(self.checkpointing)
         arithmetic = BFLOAT16_TIME if self.autocast else 1.0
-        time = arithmetic * (1 + FORWARD_SHARE * repeated[self.checkpointing])
+        time = arithmetic * (1 + FORWARD_SHARE * (1 / stride if stride else 0.0))
         time += WITHOUT_FOREACH_COST * (self.optimizer == "without foreach")
         return time + MICRO_BATCH_COST * (micro_batches - 1)
 
     def described(self) -> tuple[str, ...]:
         """Return the changes in words."""
-        optimizers = {
-            "as asked": "",
-            "fused": "fused optimizer",
-            "without foreach": "optimizer without foreach",
-            "sgd": "SGD, which trains otherwise",
-        }
         parts = (
             f"checkpoint {self.checkpointing}" if self.checkpointing != "none" else "",
             f"autocast {self.autocast}" if self.autocast else "",
-            optimizers[self.optimizer],
+            _OPTIMIZERS.get(self.optimizer, ""),
         )
         return tuple(part for part in parts if part)
 
@@ -69,45 +68,27 @@ def possible_changes(
     optimizer: str | None, *, autocast: bool, capability: tuple[int, int], has_blocks: bool
 ) -> tuple[StepChange, ...]:
     """Return the combinations that make sense for the step, the unchanged one first."""
-    kinds: list[Checkpointing] = ["none", *_BLOCKWISE] if has_blocks else ["none"]
+    kinds: list[Checkpointing] = ["none", *(_STRIDES if has_blocks else ())]
     casts: list[Literal["bfloat16"] | None] = [None]
     if not autocast and capability >= (8, 0):
         casts.append("bfloat16")
     changes = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
     strongest = changes[-1]
-    for variant in _variants(optimizer):
-        changes.append(StepChange(optimizer=variant))
-        if variant != "without foreach":
-            changes.append(
-                StepChange(
-                    checkpointing=strongest.checkpointing,
-                    autocast=strongest.autocast,
-                    optimizer=variant,
-                )
-            )
+    for variant in _OPTIMIZERS:
+        if optimizer is None:
+            makes_sense = variant == "without foreach"  # for a function of the user's
+        else:
+            makes_sense = optimizer in _NAMED and variant != optimizer
+        if makes_sense:
+            changes.append(StepChange(optimizer=variant))
+        if makes_sense and variant != "without foreach":
+            changes.append(replace(strongest, optimizer=variant))
     return tuple(dict.fromkeys(changes))
-
-
-_BLOCKWISE: tuple[Checkpointing, ...] = ("every second block", "every block")
-
-
-def _variants(optimizer: str | None) -> list[OptimizerVariant]:
-    if optimizer is None:
-        return ["without foreach"]
-    if optimizer not in _NAMED:
-        return []
-    variants: list[OptimizerVariant] = ["fused", "without foreach"]
-    return [*variants, "sgd"] if optimizer != "sgd" else variants
 
 
 def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequence[str]:
     """Return which of the blocks ``checkpointing`` wraps."""
-    every: dict[Checkpointing, Sequence[str]] = {
-        "none": (),
-        "every second block": names[::2],
-        "every block": names,
-    }
-    return every[checkpointing]
+    return names[:: _STRIDES[checkpointing]] if checkpointing in _STRIDES else ()
 
 
 def code_of(

@@ -1,22 +1,13 @@
 """Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
 
-import gc
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 
 from msgspec.structs import replace
-from torch.nn import Module
 
-from harness.measurement.process.failure import ForkFailedError
-from harness.measurement.process.forked_call import ForkedCall, in_fork
-from harness.planning.step_bench import (
-    ENDLESS_BYTES,
-    Bench,
-    Need,
-    SameProcessBench,
-    TooLargeError,
-)
+from harness.measurement.process.forked_call import ForkedCall
+from harness.measurement.process.outcome import ForkFailedError
+from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value
 from harness.schema.memory_fit import GpuFit
@@ -85,26 +76,12 @@ class StepSearch:
         self._settings = settings
         self.needs: dict[int, Need] = {}
         self._completed: dict[tuple[int, int], bool] = {}
-        self._guesses: dict[str, int | None] = {}
 
     def fits(
         self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
     ) -> list[GpuFit]:
         """Return the verdict on each GPU, and its largest batch if wanted."""
-        model = self._bench.model
-        if find_largest and model is not None:
-            with suppress(ForkFailedError):  # one process searches first, forks then confirm
-                self._guesses = in_fork(partial(self._searched, model, gpus, at_best))
         return [self._fit(gpu, find_largest, at_best) for gpu in gpus]
-
-    def _searched(
-        self, model: Module, gpus: Sequence[GpuOption], at_best: bool
-    ) -> dict[str, int | None]:
-        gc.freeze()  # what exists is never collected between two tries
-        bench = SameProcessBench(self._bench, model)
-        search = StepSearch(bench, self._batch, self._unit, self._settings)
-        fits = search.fits(gpus, find_largest=True, at_best=at_best)
-        return {fit.gpu: fit.largest_batch for fit in fits}
 
     def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
         need = self.need(self._batch)
@@ -170,7 +147,7 @@ class StepSearch:
             lambda count: self._completes(count * unit, room),
             low=low // unit,
             high=HIGHEST // unit,
-            guess=(self._guesses.get(gpu.name) or self._guess(batch, room)) // unit,
+            guess=self._guess(batch, room) // unit,
         )
         return None if largest is None else largest * unit
 
@@ -188,14 +165,13 @@ class StepSearch:
         low, high = batch, 2 * max(batch, 2 * unit)
         while self._allocated(high) <= min(self._allocated(low), room) and high < HIGHEST:
             high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
-        guess = self._meets(low, high, room)
         for _ in range(2):  # again next to the answer, where kernels are those of its size
+            guess = self._meets(low, high, room)
             near = guess - guess % unit
             if near <= unit or near in (low, high) or near in self.needs:
-                break
+                return guess
             low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
-            guess = self._meets(low, high, room)
-        return guess
+        return self._meets(low, high, room)
 
     def _allocated(self, batch: int) -> int:
         try:

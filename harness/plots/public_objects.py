@@ -67,7 +67,7 @@ class Picture(Canvas):
 
     def _repr_png_(self) -> bytes:
         png = io.BytesIO()
-        self.savefig(png, format="png", dpi=110)
+        self.savefig(png, format="png", dpi=110, facecolor="white")  # readable in the dark
         return png.getvalue()
 
 

@@ -12,8 +12,7 @@ import pandas as pd
 
 from harness.reporting.figures import Picture
 from harness.reporting.tables import Shown, shown
-from harness.schema.findings import Claim, Table, Verdict
-from harness.schema.literature import Judgement, Source
+from harness.schema.findings import Claim, Judgement, Source, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Of a report without any section that has a question."""

@@ -4,8 +4,7 @@ from harness.reporting.document import Chapter, Report, decisive, headline
 from harness.reporting.literature_tables import checks_table, citation, witness_table
 from harness.reporting.methods import LIMITS, METHODS
 from harness.reporting.tables import Shown, escape_markdown, shown, to_markdown
-from harness.schema.findings import Claim
-from harness.schema.literature import Source
+from harness.schema.findings import Claim, Source
 
 _LONG_TABLE = 12
 

@@ -11,7 +11,6 @@ findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
 late_views.py           Pictures of plain data, drawn a layer above it
 layer_names.py          Names of layers
-literature.py           A claim of the literature, and what a judgement of it carries
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
@@ -25,7 +24,6 @@ step_choices.py         The names that a step of a network may be described with
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
 traced_run.py           One traced step of any network as a line of JSON
-sweep_progress.py       Progress of a sweep, for whoever shows it
 terminal_console.py     A console that prints text from outside as data
 threshold.py            The threshold of a workload, as strict JSON
 training_run.py         A whole training run as strict JSON

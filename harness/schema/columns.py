@@ -6,7 +6,6 @@ one of a single row. pandas is loaded when a frame is made, not before.
 
 import json
 import sys
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,47 +22,41 @@ if TYPE_CHECKING:
     from harness.schema.record import Record
     from harness.schema.step_report import StepReport
 
-Row = Mapping[str, Any]
-
 _NESTED: dict[str, type[msgspec.Struct]] = {
+    **{f"phases.{phase}": PhaseMetrics for phase in PHASES},
     "categories_at_peak": CategoryBytes,
     "cuda": CudaMetrics,
     "cuda.first_step": CudaPeaks,
     **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
-_LEFT_OUT = {"modules", "phases", *_NESTED}
+"""Metrics inside others, by their path."""
+_LEFT_OUT = {"modules", "phases", "categories_at_peak", "cuda", "first_step"}
 
 
-def _kind(annotation: Any) -> str:
-    """Return the pandas dtype for values of ``annotation``: whole, real or text."""
-    if typing.get_origin(annotation) is typing.Annotated:
-        annotation = typing.get_args(annotation)[0]
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        inner = [part for part in typing.get_args(annotation) if part is not types.NoneType]
-        return _kind(inner[0])
-    return {int: "Int64", float: "Float64"}.get(annotation, "string")
+def dtypes(described: type) -> dict[str, str]:
+    """Return the pandas dtype of each field of a class that holds one value: whole, real or text.
+
+    >>> from harness.schema.metrics import PhaseMetrics
+    >>> dtypes(PhaseMetrics)
+    {'peak_live_bytes': 'Int64'}
+    """
+    hints = typing.get_type_hints(described)
+    return {name: _dtype(hint) for name, hint in hints.items() if name not in _LEFT_OUT}
+
+
+def _dtype(hint: Any) -> str:
+    parts = () if typing.get_origin(hint) is tuple else (hint, *typing.get_args(hint))
+    return "Int64" if int in parts else "Float64" if float in parts else "string"
 
 
 def _columns() -> dict[str, str]:
     """Return every column that each frame has, with its dtype, in order."""
-    columns = {"workload_id": "string"}
-    for name, hint in typing.get_type_hints(Workload).items():
-        columns[name] = _kind(hint)
+    columns = {"workload_id": "string", **dtypes(Workload)}
     columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
-    for name, hint in typing.get_type_hints(Metrics, include_extras=True).items():
-        if name not in _LEFT_OUT:
-            columns[name] = _kind(hint)
-    for phase in PHASES:
-        for name in PhaseMetrics.__struct_fields__:
-            columns[f"phases.{phase}.{name}"] = "Int64"
-    for prefix, struct in _NESTED.items():
-        columns |= {f"{prefix}.{name}": "Int64" for name in _numbers(struct)}
+    columns |= dtypes(Metrics)
+    for path, struct in _NESTED.items():
+        columns |= {f"{path}.{name}": dtype for name, dtype in dtypes(struct).items()}
     return columns | {"rss_rise_spread_bytes": "Int64", "wall_seconds": "Float64"}
-
-
-def _numbers(struct: type[msgspec.Struct]) -> list[str]:
-    """Return the fields of ``struct`` that hold a number, not metrics of their own."""
-    return [name for name in struct.__struct_fields__ if name not in ("first_step", "phases")]
 
 
 COLUMNS = _columns()
@@ -95,26 +88,22 @@ def _shared(value: "Record | StepReport") -> dict[str, Any]:
         row["hidden"] = ",".join(map(str, workload.hidden)) or None
     row["outcome"] = value.outcome.value
     row["wall_seconds"] = value.wall_seconds
-    for name in Metrics.__struct_fields__:
-        if name not in _LEFT_OUT:
-            row[name] = getattr(value, name)
-    for phase, metrics in (value.phases or {}).items():
-        row[f"phases.{phase}.peak_live_bytes"] = metrics.peak_live_bytes
-    for prefix, struct in _NESTED.items():
-        metrics = _nested(value, prefix)
+    row |= {name: getattr(value, name) for name in _FIELDS[Metrics]}
+    for path, struct in _NESTED.items():
+        metrics: Any = value
+        for name in path.split("."):
+            metrics = (
+                metrics.get(name) if isinstance(metrics, dict) else getattr(metrics, name, None)
+            )
         if metrics is not None:
-            row |= {f"{prefix}.{name}": getattr(metrics, name) for name in _numbers(struct)}
+            row |= {f"{path}.{name}": getattr(metrics, name) for name in _FIELDS[struct]}
     for key, setting in value.environment.items():
         row[sys.intern(f"environment.{key}")] = _text(setting)
     return row
 
 
-def _nested(value: "Record | StepReport", path: str) -> Any:
-    """Return the metrics at ``path``, such as ``cuda.phases.forward``, or None."""
-    inner: Any = value
-    for name in path.split("."):
-        inner = inner.get(name) if isinstance(inner, dict) else getattr(inner, name, None)
-    return inner
+_STRUCTS: tuple[type, ...] = (Metrics, *_NESTED.values())
+_FIELDS = {struct: tuple(dtypes(struct)) for struct in _STRUCTS}
 
 
 def _text(value: Any) -> str | None:
@@ -125,13 +114,14 @@ def _text(value: Any) -> str | None:
     return sys.intern(text)
 
 
-def typed_frame(rows: Sequence[Row], columns: Mapping[str, str] = COLUMNS) -> "pd.DataFrame":
+def typed_frame(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] = COLUMNS
+) -> "pd.DataFrame":
     """Return ``rows`` as a frame of ``columns`` with their dtypes; further ones are text."""
     import pandas as pd
 
     extra = sorted({name for row in rows for name in row if name not in columns})
-    kinds = dict(columns)
-    kinds |= {name: "Int64" if name.startswith("phases.") else "string" for name in extra}
+    kinds = {**columns, **dict.fromkeys(extra, "string")}
     return pd.DataFrame(
         {
             name: pd.array([row.get(name) for row in rows], dtype=kind)  # type: ignore[call-overload]

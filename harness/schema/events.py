@@ -89,14 +89,7 @@ class Trace:
         return max((e.step for e in self.events), default=0) if self.steps is None else self.steps
 
     def live_before(self, order: int) -> int:
-        """Return the bytes alive just before an event.
-
-        Args:
-            order: number of the event, from 0 on.
-
-        Returns:
-            Bytes.
-        """
+        """Return the bytes alive just before the event of a number, from 0 on."""
         return self.live_bytes[order - 1] if order else self.initial_bytes
 
     def _first(self, step: int) -> int:
@@ -111,14 +104,7 @@ class Trace:
     def step_peak_bytes(self, step: int) -> int:
         """Return the most bytes alive at any moment of a step, its beginning included.
 
-        Args:
-            step: number of the step: 0 for the build, 1 for the first training step.
-
-        Returns:
-            Bytes.
-
-        >>> Trace([Event(1, "forward", "", "", "activation", 64, 0)]).step_peak_bytes(1)
-        64
+        Step 0 is the build, 1 the first training step.
         """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])
@@ -150,9 +136,8 @@ class Trace:
     def phase_peaks(self) -> dict[str, int]:
         """Return the peak of each phase in which a block was allocated or freed.
 
-        Returns:
-            Bytes by phase. The build's peak is absolute; the others are of the measured step.
-            What is alive when a phase begins counts.
+        The build's peak is absolute; the others are of the measured step. What is alive when a
+        phase begins counts.
         """
         peaks: dict[str, int] = {}
         start = 0
@@ -165,18 +150,9 @@ class Trace:
         return {phase: peaks[phase] for phase in PHASES if phase in peaks}
 
     def alive_after(self, order: int) -> list[Block]:
-        """Return the blocks alive after an event, largest first.
-
-        Args:
-            order: number of the event, from 0 on.
-
-        Returns:
-            The blocks, each with the event that allocated it.
-        """
-        events = self.events
-        numbers = sorted(self._alive_after(order))
-        numbers.sort(key=lambda number: events[number].size_bytes, reverse=True)
-        return [Block(number, events[number]) for number in numbers]
+        """Return the blocks alive after the event of a number, largest first."""
+        blocks = [Block(number, self.events[number]) for number in sorted(self._alive_after(order))]
+        return sorted(blocks, key=lambda block: -block.event.size_bytes)
 
     def _alive_after(self, order: int) -> list[int]:
         """Return the numbers of the events that allocated what is alive after ``order``."""
@@ -202,10 +178,7 @@ class Trace:
         return buffer.getvalue()
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the events as a data frame.
-
-        Returns:
-            A row an event: ``order``, the fields of ``Event``, and the ``live_bytes`` after it.
+        """Return a row an event: ``order``, the fields of ``Event``, and ``live_bytes`` after it.
 
         >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
         >>> trace.to_frame()[["phase", "size_bytes", "live_bytes"]].to_dict("records")
@@ -218,17 +191,7 @@ class Trace:
         return frame.assign(live_bytes=self.live_bytes)
 
     def plot(self) -> "Figure":
-        """Return a picture of the live bytes of the measured step by category.
-
-        Returns:
-            A matplotlib figure.
-
-        Raises:
-            ArgumentError: there are no events.
-
-        >>> trace = Trace([Event(1, "forward", "aten::mm", "", "activation", 4096, 0)])
-        >>> trace.plot().savefig("step.png")
-        """
+        """Return a picture of the live bytes of the measured step by category."""
         return picture("plot_trace", self)
 
     def summary(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.schema.literature import Source
+from harness.schema.findings import Source
 from harness.schema.rank_run import RankJob
 from harness.schema.threshold import ThresholdQuestion
 from harness.schema.traced_run import StepJob

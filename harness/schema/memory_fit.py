@@ -2,9 +2,9 @@
 
 from msgspec import Struct
 
-from harness.schema.metrics import Bytes
+from harness.schema.metrics import Bytes, CudaPeaks
 from harness.schema.units import format_bytes
-from harness.schema.verdict import FITS, Fit
+from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit
 
 LowHigh = tuple[Bytes, Bytes]
 
@@ -26,7 +26,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     largest_batch: int | None
 
     def __str__(self) -> str:
-        word = "fits" if self.fits else "does not fit"
+        word = FITS if self.fits else DOES_NOT_FIT
         size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
         largest = "no batch fits" if self.largest_batch is None else _batch(self.largest_batch)
         return f"{word}: {size}; {largest}"
@@ -110,15 +110,6 @@ def _batch(largest: int) -> str:
     return f"largest batch {largest:,}"
 
 
-class StepPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Peaks of the CUDA allocator's counters in one step."""
-
-    requested_peak_bytes: Bytes
-    allocated_peak_bytes: Bytes
-    active_peak_bytes: Bytes
-    reserved_peak_bytes: Bytes
-
-
 class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The last, smaller batch of an epoch, and the full batch after it.
 
@@ -135,8 +126,8 @@ class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     examples: int
     rows: int
     steps_before: int
-    partial_step: StepPeaks
-    next_step: StepPeaks
+    partial_step: CudaPeaks
+    next_step: CudaPeaks
     reserved_peak_bytes: LowHigh
     reserved_rise_bytes: LowHigh
 

@@ -1,18 +1,15 @@
 """Memory of one rank of many, or of one GPU through ``torch.compile``, while it trains, as JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
-import msgspec
 from msgspec import Struct
 
 from harness.schema.metrics import Bytes, CudaPeaks
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
-
-SCHEMA: Literal[1] = 1
 
 RANK_RUNS = "rank_runs.jsonl"
 """Name of the file of a folder's rank runs."""
@@ -61,7 +58,8 @@ class RankMemory(Struct, frozen=True, kw_only=True):
 class RankRun(Struct, frozen=True, kw_only=True):
     """One attempt at one rank run."""
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = RANK_RUNS
+    schema: Literal[1] = 1
     workload: Workload
     strategy: Strategy
     world_size: int
@@ -74,20 +72,9 @@ class RankRun(Struct, frozen=True, kw_only=True):
     memory: RankMemory | None = None
 
     @property
-    def workload_id(self) -> str:
-        """The workload's own id."""
-        return self.workload.id
-
-    @property
     def cell_id(self) -> str:
-        """Return the name of its job."""
-        return RankJob(
-            workload=self.workload,
-            strategy=self.strategy,
-            world_size=self.world_size,
-            network=self.network,
-        ).cell_id
+        """Name of its job."""
+        return RankJob(**{one.name: getattr(self, one.name) for one in fields(RankJob)}).cell_id
 
 
-from_json = partial(decode, msgspec.json.Decoder(RankRun))
-"""Return what a line holds: see ``harness.schema.record.decode``."""
+from_json = partial(decode, RankRun)

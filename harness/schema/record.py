@@ -5,7 +5,8 @@ measurement: metrics, outcome and the evidence for it, environment. What is unkn
 """
 
 import enum
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypeVar
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SCHEMA: Literal[1] = 1
+SCHEMA = 1
+RECORDS = "records.jsonl"
 
 
 class RecordError(HarnessError, ValueError):
@@ -95,7 +97,8 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> record.plot().savefig("peak.png")
     """
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = RECORDS
+    schema: Literal[1] = 1
     workload_id: str
     workload: Workload
     outcome: Outcome
@@ -106,6 +109,11 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wall_seconds: float | None = None
     environment: Environment = msgspec.field(default_factory=Environment)
 
+    @property
+    def cell_id(self) -> str:
+        """The workload's id."""
+        return self.workload_id
+
     def __repr__(self) -> str:
         return f"<Record: {metrics_line(self)}>"
 
@@ -113,25 +121,13 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return metrics_html(self)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the measurement as a data frame of one row.
-
-        Returns:
-            The columns of ``harness.load``, without ``experiment``; sizes are bytes in nullable
-            ``Int64`` columns, unknown values are missing. ``pandas.concat`` joins several.
-        """
+        """Return one row with the columns of ``harness.load``, without ``experiment``."""
         from harness.schema import columns
 
         return columns.typed_frame([columns.record_row(self)])
 
     def plot(self) -> "Figure":
-        """Return a picture of what is alive at the peak, by category.
-
-        Returns:
-            A matplotlib figure: one bar whose parts are the categories in bytes.
-
-        Raises:
-            ArgumentError: it is unknown, for example because the measurement failed.
-        """
+        """Return a picture of what is alive at the peak, by category."""
         return picture("plot_metrics", self)
 
     def summary(self) -> str:
@@ -142,59 +138,61 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "\n".join([metrics_line(self), *facts])
 
 
+class KeptLine(Protocol):
+    """One attempt at one cell of a run, kept as a line of JSON."""
+
+    FILE: ClassVar[str]
+    """Name of the file in the folder of the run."""
+
+    @property
+    def cell_id(self) -> str:
+        """Name of the cell."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """End of the attempt."""
+
+
+Line = TypeVar("Line", bound=KeptLine)
+
+
 class _Header(Struct):
     schema: object = None
 
 
-class _Named(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-class _Identified(Protocol):
-    @property
-    def workload_id(self) -> str: ...
-
-    @property
-    def workload(self) -> _Named: ...
-
-
-Line = TypeVar("Line", bound=_Identified)
-
 _ENCODER = msgspec.json.Encoder()
-_HEADER_DECODER = msgspec.json.Decoder(_Header)
-_DECODER = msgspec.json.Decoder(Record)
+_decoder = functools.cache(msgspec.json.Decoder)
 
 
-def to_json(value: Struct) -> bytes:
+def to_json(value: object) -> bytes:
     """Return ``value`` as one line of JSON, keys in the order of the schema."""
     return _ENCODER.encode(value)
 
 
-def from_json(line: bytes | str) -> Record:
-    """Return the record that ``line`` holds."""
-    return decode(_DECODER, line)
-
-
-def decode(decoder: "msgspec.json.Decoder[Line]", line: bytes | str) -> Line:
+def decode(kind: type[Line], line: bytes | str) -> Line:
     """Return what ``line`` holds, of this schema and with its workload's own id."""
     try:
-        schema = _HEADER_DECODER.decode(line).schema
+        schema = _decoder(_Header).decode(line).schema
         if schema is None:
             raise RecordError(f"schema: missing: this harness reads schema {SCHEMA}")
         if isinstance(schema, int) and schema != SCHEMA:
             hint = "; a newer harness wrote it" if schema > SCHEMA else ""
             raise SchemaError(f"schema: {schema!r}: this harness reads schema {SCHEMA}{hint}")
-        decoded = decoder.decode(line)
+        value: Any = _decoder(kind).decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RecordError(str(error)) from error
-    if decoded.workload_id != decoded.workload.id:
-        rule = f"the workload's own id is {decoded.workload.id}"
-        raise RecordError(f"workload_id: {decoded.workload_id!r}: {rule}")
+    named = getattr(value, "workload_id", None)
+    if named is not None and named != value.workload.id:
+        raise RecordError(f"workload_id: {named!r}: the workload's own id is {value.workload.id}")
     text = line.encode() if isinstance(line, str) else line
-    if _ENCODER.encode(decoded) != text.strip():  # else no key can be there twice
+    if _ENCODER.encode(value) != text.strip():  # else no key can be there twice
         try:
             read_json(text)
         except ValueError as error:
             raise RecordError(str(error)) from error
+    decoded: Line = value
     return decoded
+
+
+from_json = functools.partial(decode, Record)
+"""Return the record that a line holds."""

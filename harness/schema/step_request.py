@@ -20,17 +20,12 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     Attributes:
         target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE``, which returns the network.
         arguments: what it is called with, each as NAME=VALUE.
-        batch: examples in a step.
         inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch.
         inputs_from: ``MODULE:CALLABLE`` of the batch that returns inputs and labels instead.
         optimizer: a known name, or ``MODULE:CALLABLE`` of the parameters.
         loss: a known name, or ``MODULE:CALLABLE`` of output and labels.
         classes: labels are 0 to ``classes`` - 1; None: they have no values.
-        mode: ``train`` or ``inference``.
-        autocast: ``float16`` or ``bfloat16``.
-        accumulate: micro-batches of a step.
         compile: one of ``step_choices.COMPILE_MODES``; None: the network runs as it is written.
-        threads: CPU threads of an operation.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
         path: folders in which the requester finds its modules.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,8 +18,6 @@ from harness.schema.workload import Workload
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-SCHEMA: Literal[1] = 1
 
 Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
@@ -40,6 +38,13 @@ class ThresholdQuestion:
     budget_bytes: int
     confirmations: int = 3
     """How often each side of the threshold must be seen."""
+    kind: Enforcement | None = None
+    """How the budget is enforced, which the machine decides."""
+
+    @property
+    def cell_id(self) -> str:
+        """A name that is equal for equal questions."""
+        return f"{self.workload.id}-batch-{self.budget_bytes}-{self.kind}"
 
 
 class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -113,7 +118,8 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     >>> found.plot().savefig("search.png")
     """
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = THRESHOLDS
+    schema: Literal[1] = 1
     workload_id: str
     workload: Workload
     solve: Axis
@@ -139,23 +145,22 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         size = format_bytes(self.budget_bytes)
         if self.kind == "card":
             size = f"the free memory of the GPU, {size}"
+        fits, fails = self.largest_fit, self.smallest_fail
         if self.outcome is not Outcome.OK:
             return f"no answer: a probe ended with outcome {self.outcome}"
-        if self.largest_fit is None:
-            return f"not even {self.solve} {self.smallest_fail:,} fits into {size}"
-        if self.smallest_fail is None and self.confirmed:
-            return f"{self.solve} {self.largest_fit:,}, the largest possible, fits into {size}"
-        if self.smallest_fail is None:
+        if fits is None:
+            return f"not even {self.solve} {fails:,} fits into {size}"
+        if fails is None and self.confirmed:
+            return f"{self.solve} {fits:,}, the largest possible, fits into {size}"
+        if fails is None:
             unsettled = "from where on it does not is not settled"
-            return f"{self.solve} {self.largest_fit:,} fits into {size}; {unsettled}"
-        undecided = self.smallest_fail - self.largest_fit - 1
+            return f"{self.solve} {fits:,} fits into {size}; {unsettled}"
         between = ""
         if self.band:
             between = f"; {len(self.band):,} values between them fit only sometimes"
-        elif undecided:
-            between = f"; {undecided:,} between them not decided"
-        sides = f"{self.solve} {self.largest_fit:,} fits into {size}, {self.smallest_fail:,}"
-        return f"{sides} does not{between}"
+        elif fails - fits > 1:
+            between = f"; {fails - fits - 1:,} between them not decided"
+        return f"{self.solve} {fits:,} fits into {size}, {fails:,} does not{between}"
 
     @property
     def question(self) -> str:
@@ -180,51 +185,19 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return the probes as a data frame.
+        """Return a row a probe, in the order of the search, with the fields of ``Probed``."""
+        from harness.schema.columns import dtypes, typed_frame
 
-        Returns:
-            A row a probe, in the order of the search: ``value``, ``outcome``, ``phase``, ``type``,
-            ``needed_bytes`` (missing where unknown) and ``seconds``.
-        """
-        import pandas as pd
-
-        rows = [
-            msgspec.structs.asdict(probe) | {"outcome": probe.outcome.value}
-            for probe in self.probes
-        ]
-        frame = pd.DataFrame(rows, columns=list(Probed.__struct_fields__))
-        return frame.astype(
-            {
-                "value": "Int64",
-                "outcome": "string",
-                "phase": "string",
-                "type": "string",
-                "needed_bytes": "Int64",
-                "seconds": "Float64",
-            }
-        )
+        return typed_frame([msgspec.to_builtins(one) for one in self.probes], dtypes(Probed))
 
     def plot(self) -> "Figure":
-        """Return a picture of the search: each probed value, and whether it fitted.
-
-        Returns:
-            A matplotlib figure.
-
-        Raises:
-            ArgumentError: there are no probes.
-        """
+        """Return a picture of the search: each probed value, and whether it fitted."""
         return picture("plot_threshold", self)
 
     @property
     def cell_id(self) -> str:
-        """Return the name of the question: equal for equal questions."""
-        return cell_id(self.workload, self.budget_bytes, self.solve, self.kind)
+        """Name of the question: equal for equal questions."""
+        return f"{self.workload.id}-{self.solve}-{self.budget_bytes}-{self.kind}"
 
 
-def cell_id(workload: Workload, budget_bytes: int, solve: str, kind: str) -> str:
-    """Return a text that is equal for equal questions."""
-    return f"{workload.id}-{solve}-{budget_bytes}-{kind}"
-
-
-from_json = partial(decode, msgspec.json.Decoder(Threshold))
-"""Return what a line holds: see ``harness.schema.record.decode``."""
+from_json = partial(decode, Threshold)

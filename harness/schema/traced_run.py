@@ -2,7 +2,7 @@
 
 import hashlib
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 from msgspec import Struct
@@ -10,8 +10,6 @@ from msgspec import Struct
 from harness.schema.metrics import Bytes, Metrics
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, decode
-
-SCHEMA: Literal[1] = 1
 
 STEP_RUNS = "step_runs.jsonl"
 """Name of the file of a folder's traced steps."""
@@ -49,13 +47,12 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
     counts: bool = False
 
     @property
-    def id(self) -> str:
-        """Return sixteen hexadecimal digits, equal for equal jobs."""
+    def cell_id(self) -> str:
+        """Sixteen hexadecimal digits, equal for equal jobs."""
         text = msgspec.json.encode(self, order="deterministic")
         return hashlib.sha256(text).hexdigest()[:16]
 
     def __str__(self) -> str:
-        """Return the job in a line: the network, its arguments, where it runs."""
         named = ", ".join(f"{name}={value}" for name, value in self.arguments.items())
         where = f"{self.device} {self.gpu}" if self.device == "cuda" else self.device
         return f"{self.network.rpartition(':')[2]}({named}), batch {self.batch}, {where}"
@@ -64,7 +61,8 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class StepRun(Struct, frozen=True, kw_only=True):
     """One attempt at one job; without ``metrics`` and ``counted`` the evidence says why."""
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = STEP_RUNS
+    schema: Literal[1] = 1
     job: StepJob
     outcome: Outcome
     evidence: FailureEvidence = {}
@@ -74,14 +72,9 @@ class StepRun(Struct, frozen=True, kw_only=True):
     counted: dict[str, Bytes] | None = None
 
     @property
-    def workload(self) -> StepJob:
-        """The job, whose id is the line's."""
-        return self.job
-
-    @property
-    def workload_id(self) -> str:
+    def cell_id(self) -> str:
         """The job's id."""
-        return self.job.id
+        return self.job.cell_id
 
     @property
     def problem(self) -> str:
@@ -91,5 +84,4 @@ class StepRun(Struct, frozen=True, kw_only=True):
         return str(self.evidence.get("message", self.outcome))
 
 
-from_json = partial(decode, msgspec.json.Decoder(StepRun))
-"""Return what a line holds: see ``harness.schema.record.decode``."""
+from_json = partial(decode, StepRun)

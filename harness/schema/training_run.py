@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-import msgspec
 from msgspec import Struct
 
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.workload import Workload
-
-SCHEMA: Literal[1] = 1
 
 TRAINING_RUNS = "training_runs.jsonl"
 """Name of the file of a folder's training runs."""
@@ -39,6 +36,12 @@ class TrainingJob:
     workload: Workload
     """With ``data="fashion-mnist"`` the run uses synthetic images where the real are missing."""
     plan: TrainingPlan
+
+    @property
+    def cell_id(self) -> str:
+        """A name that is equal for equal workloads and plans."""
+        parts = (getattr(self.plan, name) for name in self.plan.__struct_fields__)
+        return "-".join((self.workload.id, *map(str, parts)))
 
 
 class Epoch(Struct, frozen=True, kw_only=True):
@@ -86,7 +89,8 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
 class TrainingRun(Struct, frozen=True, kw_only=True):
     """One attempt at one training run."""
 
-    schema: Literal[1] = SCHEMA
+    FILE: ClassVar = TRAINING_RUNS
+    schema: Literal[1] = 1
     workload: Workload
     """``data`` says which images were used."""
     plan: TrainingPlan
@@ -100,21 +104,9 @@ class TrainingRun(Struct, frozen=True, kw_only=True):
     result: TrainingResult | None = None
 
     @property
-    def workload_id(self) -> str:
-        """The workload's own id."""
-        return self.workload.id
-
-    @property
     def cell_id(self) -> str:
-        """Return a name that is equal for equal runs."""
-        return run_id(self.workload, self.plan)
+        """Name of its job."""
+        return TrainingJob(workload=self.workload, plan=self.plan).cell_id
 
 
-def run_id(workload: Workload, plan: TrainingPlan) -> str:
-    """Return a text that is equal for equal workloads and plans."""
-    parts = (getattr(plan, name) for name in plan.__struct_fields__)
-    return "-".join((workload.id, *map(str, parts)))
-
-
-from_json = partial(decode, msgspec.json.Decoder(TrainingRun))
-"""Return what a line holds: see ``harness.schema.record.decode``."""
+from_json = partial(decode, TrainingRun)

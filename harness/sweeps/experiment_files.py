@@ -5,14 +5,13 @@ The file's name is the experiment's. A file is imported only if its text defines
 scripts may stand next to it.
 """
 
-import ast
 import dataclasses
 import difflib
 import hashlib
 import importlib
 import importlib.util
+import symtable
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -22,9 +21,13 @@ from harness.version import PACKAGE
 
 _INSTALLED = PACKAGE / "_experiments"
 """Where a wheel has the experiments; a checkout has them next to the package ``harness``."""
+_OWN = _INSTALLED if _INSTALLED.is_dir() else PACKAGE.parent / "experiments"
+_OWN_PACKAGE = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
 
 LITERATURE = "literature"
 """Folder among the harness's own whose files test claims of the literature."""
+LITERATURE_PACKAGE = f"{_OWN_PACKAGE}.{LITERATURE}"
+"""The package that has them, and the networks that they share."""
 
 _USERS = Path("experiments")
 """Where the user's own are found by name."""
@@ -34,24 +37,14 @@ class ExperimentError(HarnessError):
     """There is no such experiment, or its file cannot be used."""
 
 
-def own_folder() -> Path:
-    """Return the folder of the harness's own experiments."""
-    return _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parent.parent / "experiments"
-
-
 def own_names() -> list[str]:
     """Return the names of the harness's own experiments, those on the literature left out."""
-    return sorted(path.stem for path in _files(own_folder()) if path.stem != LITERATURE)
+    return sorted(path.stem for path in _files(_OWN) if path.stem != LITERATURE)
 
 
 def literature_names() -> list[str]:
     """Return the names of the experiments that test claims of the literature."""
     return sorted(path.stem for path in _literature_files())
-
-
-def literature_package() -> str:
-    """Return the package that has them, and the networks that they share."""
-    return f"{_own_package()}.{LITERATURE}"
 
 
 def names_found() -> list[str]:
@@ -63,27 +56,19 @@ def names_found() -> list[str]:
 def other_scripts() -> list[Path]:
     """Return the Python files in ./experiments that define no experiment."""
     scripts = [path for path in _files(_USERS) if not defines(path)]
-    return [path for path in scripts if path.resolve() != (own_folder() / LITERATURE).resolve()]
+    return [path for path in scripts if path.resolve() != (_OWN / LITERATURE).resolve()]
 
 
 def defines(path: Path) -> bool:
     """Return whether the text of a file or a package binds ``EXPERIMENT``; nothing is imported."""
     try:
-        tree = ast.parse(code_file(path).read_bytes())
+        names = symtable.symtable(code_file(path).read_bytes(), str(path), "exec")  # type: ignore[arg-type]
+        name = names.lookup("EXPERIMENT")
+    except KeyError:
+        return False
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return True
-    bound = {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    }
-    imported = {
-        alias.asname or alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    return "EXPERIMENT" in bound | imported
+        return True  # so that whoever loads it says why
+    return name.is_assigned() or name.is_imported()
 
 
 def code_file(path: Path) -> Path:
@@ -96,15 +81,27 @@ def find(name_or_path: str) -> Experiment:
 
     The name is looked up in ``./experiments``, among the harness's own and in the current folder.
     """
-    return load(_path_of(name_or_path))
+    if name_or_path.endswith(".py"):
+        if not Path(name_or_path).is_file():
+            raise ExperimentError(f"no such file: {name_or_path}")
+        return load(Path(name_or_path))
+    for path in (*_files(_USERS), *_own_files(), *Path().glob("*.py")):
+        if path.stem == name_or_path:
+            return load(path)
+    known = names_found()
+    near = difflib.get_close_matches(name_or_path, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise ExperimentError(
+        f"experiment must be one of {', '.join(known)}, or a path, got {name_or_path!r}{hint}"
+    )
 
 
 def find_own(name: str) -> Experiment:
     """Return one of the harness's own experiments."""
-    for path in _own_files():
-        if path.stem == name:
-            return load(path)
-    raise ExperimentError(f"the harness has no experiment {name!r}")
+    own = {path.stem: path for path in _own_files()}
+    if name not in own:
+        raise ExperimentError(f"the harness has no experiment {name!r}")
+    return load(own[name])
 
 
 def load(path: Path) -> Experiment:
@@ -124,47 +121,19 @@ def code_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _path_of(name_or_path: str) -> Path:
-    if name_or_path.endswith(".py"):
-        path = Path(name_or_path)
-        if not path.is_file():
-            raise ExperimentError(f"no such file: {name_or_path}")
-        return path
-    for path in _candidates():
-        if path.stem == name_or_path:
-            return path
-    known = names_found()
-    near = difflib.get_close_matches(name_or_path, known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise ExperimentError(
-        f"experiment must be one of {', '.join(known)}, or a path, got {name_or_path!r}{hint}"
-    )
-
-
-def _candidates() -> Iterator[Path]:
-    """Yield the files that a name may mean, in the order of precedence."""
-    yield from _files(_USERS)
-    yield from _own_files()
-    yield from Path().glob("*.py")
-
-
 def _own_files() -> list[Path]:
-    every = [*_files(own_folder()), *_literature_files()]
+    every = [*_files(_OWN), *_literature_files()]
     return [path for path in every if path.stem != LITERATURE]
 
 
 def _literature_files() -> list[Path]:
     """Return the experiments on the literature; what they share stands next to them."""
-    every = _files(own_folder() / LITERATURE)
+    every = _files(_OWN / LITERATURE)
     return [path for path in every if b"\nEXPERIMENT = " in path.read_bytes()]
 
 
-def _own_package() -> str:
-    return "harness._experiments" if _INSTALLED.is_dir() else "experiments"
-
-
 def _is_own(path: Path) -> bool:
-    own = own_folder().resolve()
+    own = _OWN.resolve()
     return path.resolve().parent in (own, own / LITERATURE)
 
 
@@ -179,8 +148,8 @@ def _load(path: Path) -> ModuleType:
     """Return the module of a file or a package."""
     try:
         if _is_own(path):
-            own = path.resolve().parent == own_folder().resolve()
-            package = _own_package() if own else literature_package()
+            own = path.resolve().parent == _OWN.resolve()
+            package = _OWN_PACKAGE if own else LITERATURE_PACKAGE
             module = importlib.import_module(f"{package}.{path.stem}")
             file = Path(module.__file__ or "").resolve()
             if path.resolve() in (file, file.parent):  # no other package of that name was found

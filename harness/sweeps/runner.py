@@ -1,26 +1,33 @@
 """The interface of a kind of job: how to run one, and how to keep its result."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from harness.schema.events import Trace
-from harness.sweeps.store import Kept, Kind
+from harness.schema.record import KeptLine
 from harness.version import __version__
 
-Job = TypeVar("Job")
-Line = TypeVar("Line", bound=Kept)
+
+class Named(Protocol):
+    """A job, with the name by which its result is kept."""
+
+    @property
+    def cell_id(self) -> str:
+        """The name, equal for equal jobs."""
 
 
-class Runner(Protocol[Job, Line]):
+Job = TypeVar("Job", bound=Named)
+Line = TypeVar("Line", bound=KeptLine)
+
+
+class Runner(ABC, Generic[Job, Line]):
     """Runs jobs of one kind, up to ``capacity()`` of them at once."""
 
-    kind: Kind[Line]
-    """The file that the results are kept in."""
-
-    guess_seconds: float = 1.0
-    """Guess for every job of a kind whose jobs differ little."""
+    line: type[Line]
+    """Kind of the results."""
     notes: tuple[str, ...] = ()
     """Notes for the user before the jobs begin."""
 
@@ -29,31 +36,23 @@ class Runner(Protocol[Job, Line]):
         del is_finished
         return jobs
 
-    def cell_id(self, job: Job) -> str:
-        """Return the name by which the result of ``job`` is kept."""
-
-    def seconds(self, job: Job) -> float:
-        """Return a guess of how long ``job`` takes; only ratios of guesses matter."""
-        del job
-        return self.guess_seconds
-
     def capacity(self) -> int:
-        """Return how many jobs may be submitted and not ended, just now: 1 unless overridden."""
+        """Return how many jobs may be submitted and not ended, just now."""
         return 1
 
+    @abstractmethod
     def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
         """Begin ``job``; the future ends with the result and, if asked for, the events."""
 
-    def check(self) -> None:
-        """Settle what fell silent, if anything can; called about once a second while jobs run."""
-        return
-
+    @abstractmethod
     def describe(self, line: Line) -> str:
         """Return a result in one line."""
 
+    def check(self) -> None:  # most have nothing to do
+        """Settle what fell silent, if anything can; called about once a second while jobs run."""
+
     def close(self) -> None:
         """End the processes that this runner started itself."""
-        return
 
 
 def origin_of_line() -> dict[str, str]:

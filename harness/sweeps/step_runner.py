@@ -1,40 +1,24 @@
 """Runs single steps of workloads through an executor."""
 
 import dataclasses
-import itertools
 from concurrent.futures import Future
 from typing import cast
 
 from harness.prediction.predict_workload import predict
-from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.units import format_bytes
-from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, Measured
 from harness.sweeps.runner import Runner, ended, origin_of_line
-from harness.sweeps.store import RECORD
-
-_FLOPS_PER_SECOND = 3e10
-_CELL_SECONDS = 0.1
-_STEPS = 7
-"""Steps of a cell, over its passes."""
 
 
 class StepRunner(Runner[Cell, Record]):
     """Measures cells, except those that are predicted not to fit; its caller ends the executor."""
 
-    kind = RECORD
+    line = Record
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-
-    def cell_id(self, job: Cell) -> str:
-        """Return the workload's id."""
-        return job.workload.id
-
-    def seconds(self, job: Cell) -> float:
-        """Return a guess from the cell's arithmetic."""
-        return _CELL_SECONDS + _STEPS * step_seconds(job.workload)
 
     def capacity(self) -> int:
         """Return the executor's capacity."""
@@ -46,7 +30,7 @@ class StepRunner(Runner[Cell, Record]):
         if room_bytes is not None:
             needed_bytes = predict(job.workload).peak_live_bytes
             if needed_bytes is not None and needed_bytes > room_bytes:
-                return ended(_refused(job.workload, needed_bytes, room_bytes))
+                return ended(_refused(job, needed_bytes, room_bytes))
             job = dataclasses.replace(job, needed_bytes=needed_bytes)
         return self._executor.submit(job, attempt)
 
@@ -61,28 +45,20 @@ class StepRunner(Runner[Cell, Record]):
         return f"{line.workload}: {line.outcome}{known}"
 
 
-def step_seconds(workload: Workload) -> float:
-    """Return a guess of the seconds of one step, right up to a factor."""
-    widths = (workload.in_features, *workload.widths, workload.classes)
-    multiplications = sum(a * b for a, b in itertools.pairwise(widths)) * workload.batch
-    return multiplications * (6 if workload.mode == "train" else 2) / _FLOPS_PER_SECOND
-
-
-def _refused(workload: Workload, needed_bytes: int, room_bytes: int) -> Record:
+def _refused(cell: Cell, needed_bytes: int, room_bytes: int) -> Record:
     """Return the record of a cell that is predicted to fit nowhere and was not run.
 
     Attempt 0 and an outcome of its own: it must never pass for a measured failure.
     """
-    evidence: FailureEvidence = {
-        "message": "predicted to fit into no place there is; nothing was run",
-        "needed_bytes": needed_bytes,
-        "room_bytes": room_bytes,
-    }
     return Record(
-        workload_id=workload.id,
-        workload=workload,
+        workload_id=cell.workload.id,
+        workload=cell.workload,
         outcome=Outcome.REFUSED,
-        evidence=evidence,
+        evidence={
+            "message": "predicted to fit into no place there is; nothing was run",
+            "needed_bytes": needed_bytes,
+            "room_bytes": room_bytes,
+        },
         attempt=0,
         environment=cast("Environment", origin_of_line()),
     )

@@ -7,20 +7,17 @@ One writer at a time holds the lock of a file, which the kernel releases when it
 
 import contextlib
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.record import Outcome, RecordError, SchemaError, from_json, to_json
+from harness.schema.record import KeptLine, Outcome, RecordError, SchemaError, decode, to_json
 
-RECORDS = "records.jsonl"
 REJECTED = "rejected.jsonl"
 EVENTS = "events"
 MAX_ATTEMPTS = 2
@@ -36,62 +33,33 @@ class StoreError(HarnessError):
     """The folder cannot be written to; the message says why and what to do."""
 
 
-class Kept(Protocol):
-    """One line: an attempt at one cell, and its end."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """The end of the attempt."""
-
-
-Line = TypeVar("Line", bound=Kept)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind(Generic[Line]):
-    """A kind of line: its file's name, its JSON, and which cell it belongs to."""
-
-    file: str
-    encode: Callable[[Line], bytes]
-    decode: Callable[[bytes], Line]
-    cell: Callable[[Line], str]
+Line = TypeVar("Line", bound=KeptLine)
+Decoded = TypeVar("Decoded")
 
 
 class LineStore(Generic[Line]):
     """Appends to one folder's file of lines of one kind; use as a context manager."""
 
-    def __init__(self, folder: Path, kind: Kind[Line]) -> None:
+    def __init__(self, folder: Path, kind: type[Line]) -> None:
         self._folder = folder
         self._kind = kind
-        self._path = folder / kind.file
-        self._lock = FileLock(folder / f".{kind.file}.lock")
+        self._path = folder / kind.FILE
+        self._lock = FileLock(folder / f".{kind.FILE}.lock")
         self._descriptor = -1
         self._identity = (-1, -1)
         self.repairs: list[str] = []
         """What was mended on opening, one sentence each."""
-        self._attempts: Counter[str] = Counter()
-        self._losses: Counter[str] = Counter()
-        self._finished: set[str] = set()
-        self.outcomes: dict[str, Outcome] = {}
-        """Outcome of the last attempt at each cell."""
+        self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
+        """Of every attempt at each cell."""
 
     def __enter__(self) -> Self:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
+            self._open()
         except Timeout:
             rule = "another sweep is writing there; wait for it, or choose another --out"
             raise StoreError(f"out: {str(self._folder)!r}: {rule}") from None
-        except OSError as error:
-            raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
-        try:
-            self._repair()
-            for line in read_lines(self._path, self._kind.decode):
-                self._note(line)
-            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            opened = os.fstat(self._descriptor)
-            self._identity = (opened.st_dev, opened.st_ino)
-            _sync_folder(self._folder)
         except OSError as error:
             self._lock.release()
             raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
@@ -100,20 +68,29 @@ class LineStore(Generic[Line]):
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _open(self) -> None:
+        self._repair()
+        for line in read_lines(self._path, self._decoded):
+            self._outcomes[line.cell_id].append(line.outcome)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        opened = os.fstat(self._descriptor)
+        self._identity = (opened.st_dev, opened.st_ino)
+        if os.name == "posix":  # a new file's name is as durable as its contents
+            folder = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         os.close(self._descriptor)
         self._lock.release()
-        if error is None:
+        if kind is None:
             self._check_in_place()
 
     def append(self, item: Line) -> None:
         """Write ``item`` so that it is on disk, whole, when this returns."""
-        line = self._kind.encode(item) + b"\n"
+        line = to_json(item) + b"\n"
         self._check_in_place()
         size = os.fstat(self._descriptor).st_size
         try:
@@ -125,11 +102,11 @@ class LineStore(Generic[Line]):
             os.ftruncate(self._descriptor, size)
             raise StoreError(f"out: {str(self._path)!r}: {error.strerror}") from None
         self._check_in_place()  # again: what was written to a deleted file is not kept
-        self._note(item)
+        self._outcomes[item.cell_id].append(item.outcome)
 
-    def write_events(self, workload_id: str, trace: Trace) -> None:
+    def write_events(self, cell: str, trace: Trace) -> None:
         """Keep a traced cell's events as CSV, complete or not at all."""
-        path = self._folder / EVENTS / f"{workload_id}.csv"
+        path = self._folder / EVENTS / f"{cell}.csv"
         temporary = path.with_suffix(".tmp")
         try:
             path.parent.mkdir(exist_ok=True)
@@ -156,24 +133,22 @@ class LineStore(Generic[Line]):
 
     def attempts(self, cell: str) -> int:
         """Return how many lines of a cell there are."""
-        return self._attempts[cell]
+        return len(self._outcomes[cell])
+
+    def last_outcome(self, cell: str) -> Outcome:
+        """Return how the last attempt at a cell ended."""
+        return self._outcomes[cell][-1]
 
     def is_finished(self, cell: str) -> bool:
         """Return whether a cell needs no further attempt."""
-        return cell in self._finished
+        outcomes = self._outcomes[cell]
+        losses = outcomes.count(Outcome.LOST)
+        own = [outcome for outcome in outcomes if outcome is not Outcome.LOST]
+        ended = any(outcome not in _RETRIED for outcome in own)
+        return ended or losses >= MAX_LOSSES or len(own) >= MAX_ATTEMPTS
 
-    def _note(self, item: Line) -> None:
-        cell = self._kind.cell(item)
-        self._attempts[cell] += 1
-        self.outcomes[cell] = item.outcome
-        if item.outcome is Outcome.LOST:
-            self._losses[cell] += 1
-            again = self._losses[cell] < MAX_LOSSES
-        else:
-            own = self._attempts[cell] - self._losses[cell]
-            again = item.outcome in _RETRIED and own < MAX_ATTEMPTS
-        if not again:
-            self._finished.add(cell)
+    def _decoded(self, line: bytes) -> Line:
+        return decode(self._kind, line)
 
     def _repair(self) -> None:
         """Make every line of the file a record, keeping what is set aside."""
@@ -183,7 +158,7 @@ class LineStore(Generic[Line]):
         *lines, last = self._path.read_bytes().split(b"\n")
         for line in [*lines, last] if last else lines:
             try:
-                self._kind.decode(line)
+                self._decoded(line)
                 good.append(line)
             except SchemaError:
                 raise
@@ -204,26 +179,13 @@ class LineStore(Generic[Line]):
         temporary.replace(self._path)
 
 
-RECORD = Kind(file=RECORDS, encode=to_json, decode=from_json, cell=lambda item: item.workload_id)
-
-
-def read_lines(path: Path, decode: Callable[[bytes], Line]) -> Iterator[Line]:
-    """Yield what ``decode`` makes of each line of a file, if there is one."""
+def read_lines(path: Path, decoded: Callable[[bytes], Decoded]) -> Iterator[Decoded]:
+    """Yield what ``decoded`` makes of each line of a file, if there is one."""
     if not path.exists():
         return
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield decode(line)
+                yield decoded(line)
             except RecordError as error:
                 raise type(error)(f"{path}, line {number}: {error}") from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name as durable as its contents, where folders can be synced."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,37 +1,121 @@
-"""Runs an experiment's jobs, keeps each result, resumes by itself."""
+"""Runs the jobs of an experiment or of a grid, keeps each result, resumes by itself."""
 
 import json
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from harness.measurement.measure import DEADLINE_SECONDS
+from harness.schema.argument_checks import ArgumentError, check_choice, check_workload
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
 from harness.schema.rank_run import RankJob
-from harness.schema.sweep_progress import Progress
 from harness.schema.training_run import TrainingJob
+from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, make_executor
 from harness.sweeps.experiment_origin import keep_origin
-from harness.sweeps.rank_runner import RankRunner
-from harness.sweeps.runner import Runner
+from harness.sweeps.local_runners import RankRunner, ThresholdRunner, TracedRunner, TrainingRunner
+from harness.sweeps.runner import Job, Line, Runner
 from harness.sweeps.step_runner import StepRunner
-from harness.sweeps.store import Kept, LineStore, StoreError
-from harness.sweeps.threshold_runner import ThresholdRunner
-from harness.sweeps.traced_runner import TracedRunner
-from harness.sweeps.training_runner import TrainingRunner
+from harness.sweeps.store import LineStore, StoreError
+
+if TYPE_CHECKING:
+    from harness.schema.experiment import Evidence
+    from harness.schema.findings import Section
 
 CHECK_SECONDS = 1.0
 """How often an executor is asked whether anything fell silent."""
 
-Job = TypeVar("Job")
 PlacedJob = TypeVar("PlacedJob", TrainingJob, RankJob)
-Line = TypeVar("Line", bound=Kept)
+
+
+class Progress(Protocol):
+    """Shows a sweep while it runs; shows nothing of what is not overridden."""
+
+    def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
+        """Say that a sweep of ``cells`` begins, of which ``done`` are saved already."""
+        del experiment, cells, done, notes
+
+    def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
+        """Say how a cell ended, how many are left and about how long they will take."""
+        del description, left, seconds_left
+
+
+class Silent(Progress):
+    """A progress that shows nothing."""
+
+
+def sweep(
+    grid: Iterable[Workload],
+    *,
+    out: Path | str,
+    repeats: int = 3,
+    device: Literal["cpu", "cuda"] = "cpu",
+    deadline_seconds: float = DEADLINE_SECONDS,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Measure every workload of a grid and keep the records in a folder.
+
+    Each workload is measured in processes of its own. If the sweep is interrupted, the same call
+    resumes it. A failed measurement, such as one that runs out of memory, is a record too.
+
+    Args:
+        grid: a ``Grid``, or any iterable of workloads.
+        out: folder for ``records.jsonl``; it is made if it does not exist.
+        repeats: number of passes that time each step.
+        device: device that every workload runs on, whatever its own says.
+        deadline_seconds: seconds after which one worker process is stopped.
+        executor: where the cells run; one at a time on this machine by default.
+        progress: is called for every cell; nothing is shown by default.
+
+    Returns:
+        The folder, for ``harness.load``.
+
+    Raises:
+        ArgumentError: ``grid`` has something else than workloads.
+        StoreError: the folder cannot be used, or has records of another device.
+        LaunchError: no worker process can be started.
+
+    >>> import tempfile, harness
+    >>> tiny = harness.Workload(width=8, in_features=8)
+    >>> grid = harness.Grid(base=tiny, axes={"batch": [4, 8]})
+    >>> folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
+    >>> harness.load(folder)["saved_bytes"].tolist()
+    [452, 900]
+    """
+    if isinstance(grid, Workload):
+        raise ArgumentError("grid must be a harness.Grid or a list of workloads, got a Workload")
+    cells = [check_workload(cell) for cell in grid]
+    check_choice("device", device, ("cpu", "cuda"))
+    folder = Path(out)
+    experiment = Experiment(
+        name=folder.name,
+        title=folder.name,
+        question="",
+        cells=lambda _: cells,
+        repeats=repeats,
+        analyse=_no_analysis,
+    )
+    run(
+        experiment,
+        Size.DEFAULT,
+        folder.resolve().parent,
+        progress or Silent(),
+        device=device,
+        deadline_seconds=deadline_seconds,
+        executor=executor,
+    )
+    return folder
+
+
+def _no_analysis(evidence: "Evidence") -> "Section":
+    raise NotImplementedError(f"{evidence.folder} is a grid, not an experiment")
 
 
 def run(
@@ -47,12 +131,12 @@ def run(
     """Run every job of ``experiment`` on ``device`` whose result ``out`` does not hold yet.
 
     If it is interrupted, the same call resumes. Cells go to ``executor``, by default one at a
-    time on this machine; thresholds and whole training runs always run so.
+    time on this machine; the other jobs always run so.
     """
     folder = out / experiment.name
     _refuse_other_device(folder, device)
     with ExitStack() as stack:
-        used = stack.enter_context(_used(executor))
+        used = executor or stack.enter_context(closing(make_executor()))
         parts: list[_Part[Any, Any]] = []
         kinds: tuple[tuple[Runner[Any, Any], list[Any]], ...] = (
             (StepRunner(used), _cells(experiment, size, device, deadline_seconds)),
@@ -64,13 +148,18 @@ def run(
         for runner, jobs in kinds:
             if jobs:
                 stack.enter_context(closing(runner))
-                store = stack.enter_context(LineStore(folder, runner.kind))
+                store = stack.enter_context(LineStore(folder, runner.line))
                 parts.append(_Part(runner, store, runner.prepared(jobs, store.is_finished)))
-        if not any(part.cells for part in parts):
+        if not parts:
             what = "no cells, thresholds or training runs"
             raise StoreError(f"{experiment.name}: nothing to measure: {what} of size {size.value}")
         keep_origin(folder, experiment)  # the folder is there, and no other sweep writes to it
-        _run(experiment.name, parts, progress)
+        cells, left = sum(len(part.names) for part in parts), sum(len(part.left) for part in parts)
+        notes = [note for part in parts for note in part.notes]
+        progress.begin(experiment.name, cells=cells, done=cells - left, notes=notes)
+        meter = _Meter(progress, left)
+        for part in parts:
+            part.run(meter)
         return sum((part.outcomes() for part in parts), Counter[str]())
 
 
@@ -102,44 +191,30 @@ def _refuse_other_device(folder: Path, device: str) -> None:
                 raise StoreError(f"out: {str(folder)!r}: {rule}")
 
 
-@contextmanager
-def _used(executor: Executor | None) -> Iterator[Executor]:
-    """Yield ``executor``, or one of our own that ends with the sweep."""
-    if executor is not None:
-        yield executor
-        return
-    own = make_executor()
-    try:
-        yield own
-    finally:
-        own.close()
-
-
 class _Part(Generic[Job, Line]):
     """The jobs of one kind: hands them out, keeps what comes back, tries accidents again."""
 
     def __init__(
-        self, runner: Runner[Job, Line], store: LineStore[Line], jobs: Iterable[Job]
+        self, runner: Runner[Job, Line], store: LineStore[Line], jobs: Sequence[Job]
     ) -> None:
         self._runner = runner
         self._store = store
-        wanted = list(jobs)
-        self._left = deque(job for job in wanted if not store.is_finished(runner.cell_id(job)))
+        self.names = [job.cell_id for job in jobs]
+        self.left = deque(job for job in jobs if not store.is_finished(job.cell_id))
         self._running: dict[Future[tuple[Line, Trace | None]], Job] = {}
-        self.cells = len(wanted)
-        self.left = len(self._left)
-        self.seconds = sum(runner.seconds(job) for job in self._left)
-        self.repairs, self.notes = store.repairs, runner.notes
-        self._names = [runner.cell_id(job) for job in wanted]
+        self.notes = [*(f"repaired: {repair}" for repair in store.repairs), *runner.notes]
 
     def outcomes(self) -> Counter[str]:
         """Count how the jobs ended."""
-        return Counter[str](self._store.outcomes[name] for name in self._names)
+        return Counter[str](self._store.last_outcome(name) for name in self.names)
 
     def run(self, meter: "_Meter") -> None:
         """Run until nothing is left."""
-        while self._left or self._running:
-            self._submit()
+        while self.left or self._running:
+            while self.left and len(self._running) < self._runner.capacity():
+                job = self.left.popleft()
+                attempt = self._store.attempts(job.cell_id) + 1
+                self._running[self._runner.submit(job, attempt)] = job
             if not self._running:
                 time.sleep(CHECK_SECONDS)  # no place for a job just now
             else:
@@ -150,60 +225,31 @@ class _Part(Generic[Job, Line]):
                 self._settle(future, meter)
             self._runner.check()
 
-    def _submit(self) -> None:
-        while self._left and len(self._running) < self._runner.capacity():
-            job = self._left.popleft()
-            attempt = self._store.attempts(self._runner.cell_id(job)) + 1
-            self._running[self._runner.submit(job, attempt)] = job
-
     def _settle(self, future: "Future[tuple[Line, Trace | None]]", meter: "_Meter") -> None:
         job = self._running.pop(future)
         line, trace = future.result()
-        name = self._runner.cell_id(job)
         if trace is not None:
-            self._store.write_events(name, trace)
+            self._store.write_events(job.cell_id, trace)
         self._store.append(line)
-        finished = self._store.is_finished(name)
+        finished = self._store.is_finished(job.cell_id)
         if not finished:
-            self._left.appendleft(job)
-        seconds = self._runner.seconds(job) if finished else None
-        meter.ended(self._runner.describe(line), seconds)
-
-
-def _run(experiment: str, parts: Sequence[_Part[Any, Any]], progress: Progress) -> None:
-    """Run all parts of an experiment, one after the other."""
-    cells, left = (sum(getattr(part, name) for part in parts) for name in ("cells", "left"))
-    notes = [f"repaired: {repair}" for part in parts for repair in part.repairs]
-    notes += [note for part in parts for note in part.notes]
-    progress.begin(experiment, cells=cells, done=cells - left, notes=notes)
-    meter = _Meter(progress, left, sum(part.seconds for part in parts))
-    for part in parts:
-        part.run(meter)
+            self.left.appendleft(job)
+        meter.ended(self._runner.describe(line), finished=finished)
 
 
 class _Meter:
-    """Shows how far a sweep is, and estimates the time left from the guesses for its jobs."""
+    """Shows how far a sweep is, and how long the rest takes if its jobs take as long."""
 
-    def __init__(self, progress: Progress, left: int, guessed_seconds: float) -> None:
+    def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress
-        self._left = left
-        self._guessed_left = guessed_seconds
-        self._guessed_done = 0.0
-        self._started: float | None = None
+        self._jobs = jobs
+        self._done = 0
+        self._started = time.monotonic()
 
-    def ended(self, description: str, guessed_seconds: float | None) -> None:
-        """Count one attempt; without seconds its job will be tried again."""
-        if guessed_seconds is not None:
-            self._left -= 1
-            self._guessed_left -= guessed_seconds
-            if self._started is None:
-                self._started = time.monotonic()
-            else:
-                self._guessed_done += guessed_seconds
-        self._progress.cell(description, left=self._left, seconds_left=self._seconds_left())
-
-    def _seconds_left(self) -> float | None:
-        if self._started is None or not self._guessed_done:
-            return None
+    def ended(self, description: str, *, finished: bool) -> None:
+        """Count one attempt, after which its job may be tried again."""
+        self._done += finished
+        left = self._jobs - self._done
         taken = time.monotonic() - self._started
-        return max(0.0, self._guessed_left) * taken / self._guessed_done
+        seconds_left = taken / self._done * left if self._done else None
+        self._progress.cell(description, left=left, seconds_left=seconds_left)

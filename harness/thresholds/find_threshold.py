@@ -23,9 +23,9 @@ from harness.prediction.mlp.data_segment import (
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
-from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome
-from harness.schema.threshold import Axis, BandValue, EnforcementChoice, Headroom, Threshold
+from harness.schema.threshold import Axis, EnforcementChoice, Headroom, Threshold
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import (
     BudgetError,
@@ -35,7 +35,7 @@ from harness.thresholds.enforcement import (
     refuse_size,
 )
 from harness.thresholds.probing import Prober, UndecidedError
-from harness.thresholds.search import CONFIRMATIONS, Answer, search
+from harness.thresholds.search import CONFIRMATIONS, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
@@ -128,8 +128,7 @@ class _Run(Prober):
         live, predicted = self._predictions()
         least, most = axis_range(self.workload, self.solve)
         guess = predicted or live or (least if live is None and self._predictable else 0)
-        answer, outcome = None, Outcome.OK
-        evidence: FailureEvidence = {}
+        fields: dict[str, Any] = {"outcome": Outcome.OK}
         try:
             answer = search(
                 self.probe,
@@ -140,18 +139,17 @@ class _Run(Prober):
                 close=_CLOSE_IN_CGROUP if self.kind == "cgroup" and self._modelled else None,
             )
         except UndecidedError as error:
-            outcome, evidence = error.outcome, error.evidence
-        fields: dict[str, Any] = {} if answer is None else _answer_fields(answer)
-        if answer is not None and answer.largest_fit is not None:
-            fields["headroom"] = self._headroom(answer.largest_fit)
+            fields = {"outcome": error.outcome, "evidence": error.evidence}
+        else:
+            fields |= vars(answer)
+            if answer.largest_fit is not None:
+                fields["headroom"] = self._headroom(answer.largest_fit)
         return Threshold(
             workload_id=self.workload.id,
             workload=self.workload,
             solve=self.solve,
             budget_bytes=self.budget_bytes,
             kind=self.kind,
-            outcome=outcome,
-            evidence=evidence,
             attempt=attempt,
             predicted=predicted,
             live_bytes_predict=live,
@@ -182,9 +180,7 @@ class _Run(Prober):
             return None, None
         self._refuse_uncounted()
         live = solve_live(self.workload, self.budget_bytes, self.solve)
-        if not self._modelled:
-            return live, live
-        return live, self._solve()
+        return live, self._solve() if self._modelled else live
 
     @property
     def _counted(self) -> Callable[[Peak], int]:
@@ -251,15 +247,3 @@ class _Run(Prober):
             library_bytes=max(needed) - peak.data_bytes + peak.library_bytes,
             unused_bytes=self.budget_bytes - max(needed),
         )
-
-
-def _answer_fields(answer: Answer) -> dict[str, Any]:
-    return {
-        "largest_fit": answer.largest_fit,
-        "smallest_fail": answer.smallest_fail,
-        "confirmed": answer.confirmed,
-        "band": tuple(
-            BandValue(value=tried.value, fits=tried.fits, trials=tried.trials)
-            for tried in answer.band
-        ),
-    }

@@ -4,9 +4,13 @@ Pure logic: the probe is handed in, so planted probes test it without using memo
 may be noisy, the guess may be wrong by any factor, and there may be no answer at all.
 """
 
+import itertools
 import math
+from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from harness.schema.threshold import BandValue
 
 CONFIRMATIONS = 3
 """How often each side of the answer is seen before it is believed."""
@@ -33,15 +37,6 @@ Probe = Callable[[int], Reading]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
-    """A value with how often it was probed and how often it fitted."""
-
-    value: int
-    fits: int
-    trials: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Answer:
     """The largest value that fits, and the smallest that does not."""
 
@@ -49,7 +44,7 @@ class Answer:
     """Largest value that fitted every time; None where not even the least did."""
     smallest_fail: int | None
     """Smallest value above it that failed every time; None where the most still fitted."""
-    band: tuple[Tried, ...] = ()
+    band: tuple[BandValue, ...] = ()
     """Values between the two that were probed, in order."""
     confirmed: bool = True
     """Whether each side was seen as often as asked before the probes ran out. If not, the two
@@ -71,78 +66,57 @@ def search(
     A guess that is wrong may be off by ``close`` values, one if not given, then by half a per cent.
     """
     tally = _Tally(probe, confirmations)
-    bracket = _Bracket(fits=least - 1, fails=most + 1)
     start = min(max(guess, least), most)
-    distances = (close or 1, math.ceil(_CLOSE * start) + 1)
-    widening = _Widening(start=start, distances=distances)
-    while not bracket.closed and not tally.spent:
-        value = tally.hint(bracket)
-        if value is None:
-            unknown = bracket.fits < least or bracket.fails > most
-            value = widening.next(bracket, most) if unknown else bracket.middle
-        bracket.note(value, fits=tally.fits(value))
-    return _certify(tally, bracket.fits, bracket.fails, least, most)
-
-
-@dataclass
-class _Bracket:
-    """The largest value that fitted and the smallest that failed, so far."""
-
-    fits: int
-    fails: int
-
-    @property
-    def closed(self) -> bool:
-        return self.fails - self.fits <= 1
-
-    @property
-    def middle(self) -> int:
-        return (self.fits + self.fails) // 2
-
-    def holds(self, value: int) -> bool:
-        return self.fits < value < self.fails
-
-    def note(self, value: int, *, fits: bool) -> None:
-        if fits:
-            self.fits = value
+    wide = math.ceil(_CLOSE * start) + 1
+    distances = itertools.chain((0, close or 1), (wide * 4**n for n in itertools.count()))
+    fits, fails = least - 1, most + 1
+    while fails - fits > 1 and not tally.spent:
+        value = tally.hint(fits, fails)
+        if value is None and (fits < least or fails > most):
+            away = next(distances)
+            value = start + (away if fails > most else -away)
+            value = min(max(value, fits + 1), fails - 1)
+        elif value is None:
+            value = (fits + fails) // 2
+        if tally.fits(value):
+            fits = value
         else:
-            self.fails = value
+            fails = value
+    low = tally.confirmed_from(fits, least, fits=True)
+    high = tally.confirmed_from(fails, most, fits=False)
+    return Answer(
+        largest_fit=low if low >= least else None,
+        smallest_fail=high if high <= most else None,
+        band=tuple(
+            BandValue(value=value, fits=sum(seen), trials=len(seen))
+            for value, seen in sorted(tally.seen.items())
+            if low < value < high
+        ),
+        confirmed=not tally.spent,
+    )
 
 
-@dataclass
-class _Widening:
-    """The guess, then ``distances`` away from it, then distances that grow fourfold."""
-
-    start: int
-    distances: tuple[int, ...]
-    distance: int = 0
-
-    def next(self, bracket: _Bracket, most: int) -> int:
-        upward = bracket.fails > most
-        value = self.start + (self.distance if upward else -self.distance)
-        if self.distances:
-            self.distance, *rest = self.distances
-            self.distances = tuple(rest)
-        else:
-            self.distance *= 4
-        return min(max(value, bracket.fits + 1), bracket.fails - 1)
-
-
-@dataclass
 class _Tally:
     """Probes and remembers what came of it."""
 
-    probe: Probe
-    confirmations: int
-    seen: dict[int, list[bool]] = field(default_factory=dict)
-    count: int = 0
-    _hints: list[int] = field(default_factory=list)
-    _estimates: set[int] = field(default_factory=set)
+    def __init__(self, probe: Probe, confirmations: int) -> None:
+        self._probe = probe
+        self._confirmations = confirmations
+        self._count = 0
+        self._hints: list[int] = []
+        self._estimates: set[int] = set()
+        self.seen: defaultdict[int, list[bool]] = defaultdict(list)
+
+    @property
+    def spent(self) -> bool:
+        """True if no probe is left."""
+        return self._count >= MOST_PROBES
 
     def fits(self, value: int) -> bool:
-        self.count += 1
-        reading = self.probe(value)
-        self.seen.setdefault(value, []).append(reading.fits)
+        """Probe once."""
+        self._count += 1
+        reading = self._probe(value)
+        self.seen[value].append(reading.fits)
         estimate = reading.estimate
         if estimate is not None and len(self._estimates) < _TRUSTED:
             if estimate not in self._estimates:
@@ -150,46 +124,27 @@ class _Tally:
             self._estimates.add(estimate)
         return reading.fits
 
-    def hint(self, bracket: _Bracket) -> int | None:
-        """Return the next value around the latest estimate that the bracket leaves open."""
+    def hint(self, low: int, high: int) -> int | None:
+        """Return the next value around the latest estimate that lies between the two."""
         while self._hints:
             value = self._hints.pop(0)
-            if bracket.holds(value):
+            if low < value < high:
                 return value
         return None
 
-    def confirmed(self, value: int, *, fits: bool) -> bool:
+    def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
+        """Return ``value``, moved away from the other side until it is seen often enough."""
+        away, step = (-1 if fits else 1), 1
+        while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
+            value += away * (min(step, abs(end - value)) or 1)
+            step *= 2
+        return value
+
+    def _is_confirmed(self, value: int, fits: bool) -> bool:
         """Probe ``value`` until it was seen often enough; whether it was the same each time."""
-        seen = self.seen.setdefault(value, [])
-        while len(seen) < self.confirmations and all(one == fits for one in seen):
+        seen = self.seen[value]
+        while len(seen) < self._confirmations and all(one == fits for one in seen):
             if self.spent:
                 return False
             self.fits(value)
         return all(one == fits for one in seen)
-
-    @property
-    def spent(self) -> bool:
-        return self.count >= MOST_PROBES
-
-    def between(self, low: int, high: int) -> tuple[Tried, ...]:
-        return tuple(
-            Tried(value=value, fits=sum(seen), trials=len(seen))
-            for value, seen in sorted(self.seen.items())
-            if low < value < high
-        )
-
-
-def _certify(tally: _Tally, fits: int, fails: int, least: int, most: int) -> Answer:
-    """Confirm both sides, each moved away from the other until it stands."""
-    low, high, step = fits, fails, 1
-    while low >= least and not tally.confirmed(low, fits=True) and not tally.spent:
-        low, step = max(low - step, least if low > least else least - 1), 2 * step
-    step = 1
-    while high <= most and not tally.confirmed(high, fits=False) and not tally.spent:
-        high, step = min(high + step, most if high < most else most + 1), 2 * step
-    return Answer(
-        largest_fit=low if low >= least else None,
-        smallest_fail=high if high <= most else None,
-        band=tally.between(low, high),
-        confirmed=not tally.spent,
-    )

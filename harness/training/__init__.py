@@ -2,7 +2,6 @@
 
 data.py             Batches of Fashion-MNIST's shape and type: synthetic, or the real images
 deferred_values.py  Large values on the CPU that are written only if something reads them
-load_target.py      A user's own code by its name: package.module:callable or my_model.py:Net
 models.py           The two networks of the course note, MLP and MLPScratch
 module_step.py      One step of any module: the names that harness profile knows, made real
 nested_tensors.py   The tensors inside any nesting of containers

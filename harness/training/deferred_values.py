@@ -65,13 +65,15 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
         del types
         given, name = kwargs or {}, func._schema.name
         if name in _INITIALISERS and _is_large(args[0]):
-            self._run_noted(leaf for leaf in tree_leaves((args[1:], given)))
+            self._run_noted(tree_leaves((args[1:], given)))
             self._note(args[0], lambda noted: func(noted, *args[1:], **given))
             return args[0]
         if name in _FACTORIES and "generator" not in given:
             return self._factory(func, args, given)
         if _moves_away(name, args, given):
-            self._note_moved(args[1] if name == "aten::copy_" else args[0])
+            source = args[1] if name == "aten::copy_" else args[0]
+            if _is_large(source):
+                self._moved[_key(source)] = source.untyped_storage().nbytes()
         elif name == "aten::_to_copy" and _is_large(args[0]) and _key(args[0]) in self._noted:
             return self._converted(func, args[0], given)
         elif name not in _READS_NOTHING:
@@ -114,10 +116,6 @@ class deferred_values(TorchDispatchMode):  # type: ignore[no-untyped-call]  # no
     def _note(self, tensor: Tensor, run: Callable[[Tensor], object]) -> None:
         alias = tensor.detach()  # its storage lives as long as the note, whatever becomes of it
         self._noted.setdefault(_key(tensor), []).append(lambda: run(alias))
-
-    def _note_moved(self, tensor: Tensor) -> None:
-        if _is_large(tensor):
-            self._moved[_key(tensor)] = tensor.untyped_storage().nbytes()
 
     def _run_noted(self, leaves: Any) -> None:
         for leaf in leaves:

@@ -138,7 +138,4 @@ def _sum(output: Any) -> Tensor:
     sums = [t.sum() for t in tensors(output) if t.is_floating_point()]
     if not sums:
         raise StepError("loss 'sum' needs a floating-point tensor in the output, which has none")
-    total = sums[0]
-    for one in sums[1:]:
-        total = total + one
-    return total
+    return sum(sums[1:], sums[0])

@@ -1,9 +1,9 @@
 """One step of the user's own network, checked when it is described, and its example inputs."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +16,17 @@ from harness.schema.step_choices import COMPILE_MODES, MODES
 from harness.training.deferred_values import deferred_values
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 
+ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 
-def example_inputs(specs: Sequence[InputSpec], *, with_labels: bool) -> "ExampleInputs":
-    """Return a function of the batch that makes inputs and int64 labels, without values.
-
-    One input without a name is a tensor; several are a tuple, named ones a dict.
-    """
-    named = [spec for spec in specs if spec.name is not None]
-    if named and len(named) != len(specs):
-        raise InputSpecError("--input: give all inputs a name, or none")
-
-    return ExampleInputs(specs=tuple(specs), with_labels=with_labels)
+Inputs = Callable[[int], tuple[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleInputs:
-    """Makes the inputs of a batch; another process can be sent it."""
+    """Makes inputs and int64 labels of a batch; another process can be sent it.
+
+    One input without a name is a tensor; several are a tuple, named ones a dict.
+    """
 
     specs: tuple[InputSpec, ...]
     with_labels: bool
@@ -39,6 +34,10 @@ class ExampleInputs:
     """True if all are zero; else they have no values, and take none of this machine's memory."""
     classes: int | None = None
     """Labels take every value from 0 to ``classes`` - 1; None: they are 0, or have no values."""
+
+    def __post_init__(self) -> None:
+        if len({spec.name is None for spec in self.specs}) > 1:
+            raise InputSpecError("--input: give all inputs a name, or none")
 
     def __call__(self, batch: int, device: str = "cpu") -> tuple[Any, Tensor | None]:
         """Return the model's input and its labels."""
@@ -54,11 +53,7 @@ class ExampleInputs:
         return (made[0] if len(made) == 1 else tuple(made)), labels
 
 
-ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
-
-Inputs = Callable[[int], tuple[Any, Any]]
-
-
+@dataclass(kw_only=True, eq=False)
 class OwnStep:
     """A step of a network that a function makes, on any device.
 
@@ -66,38 +61,39 @@ class OwnStep:
     Linear(in_features=8, out_features=2, bias=True)
     """
 
-    def __init__(
-        self,
-        *,
-        build: Callable[[], nn.Module] | nn.Module,
-        batch: int,
-        inputs: Inputs | InputShapes | None = None,
-        optimizer: str | OptimizerMaker = "sgd",
-        loss: str | Loss = "cross-entropy",
-        mode: str = "train",
-        autocast: str | torch.dtype | None = None,
-        accumulate: int = 1,
-        compile: str | None = None,  # noqa: A002  # as in torch.nn.Module
-        prepare: Callable[[nn.Module], object] | None = None,
-    ) -> None:
-        self._given = {name: value for name, value in locals().items() if name != "self"}
-        self.build = _checked_build(build, may_be_compiled=compile is not None)
-        self.batch = _checked_count("batch", batch)
-        self.accumulate = _checked_count("accumulate", accumulate)
+    build: Callable[[], nn.Module] | nn.Module
+    batch: int
+    inputs: Inputs | InputShapes | None = None
+    optimizer: str | OptimizerMaker = "sgd"
+    loss: str | Loss = "cross-entropy"
+    mode: str = "train"
+    autocast: str | torch.dtype | None = None
+    accumulate: int = 1
+    compile: str | None = None
+    prepare: Callable[[nn.Module], object] | None = None
+
+    def __post_init__(self) -> None:
+        self.build = _checked_build(self.build, may_be_compiled=self.compile is not None)
+        for name in ("batch", "accumulate"):
+            value: object = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.batch % self.accumulate:
             rule = f"accumulate must divide the batch of {self.batch}, got {self.accumulate}"
             raise StepError(rule)
-        self.mode = _checked_mode(mode)
-        self.inputs = _checked_inputs(inputs, self.mode)
-        self.optimizer = optimizer
-        self.loss = loss
-        self.autocast = _checked_autocast(autocast)
-        self.compile = None if compile is None else check_choice("compile", compile, COMPILE_MODES)
-        self.prepare = prepare
+        if self.mode not in MODES:
+            hint = " (did you mean inference?)" if self.mode in ("eval", "test", "predict") else ""
+            raise StepError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}{hint}")
+        if not callable(self.inputs):
+            specs = tuple(_specs(self.inputs))
+            self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
+        _autocast_dtype(self.autocast)
+        if self.compile is not None:
+            check_choice("compile", self.compile, COMPILE_MODES)
 
-    def changed(self, **fields: Any) -> "OwnStep":
+    def changed(self, **fields: Any) -> Self:
         """Return the step with other arguments in place of some."""
-        return OwnStep(**{**self._given, **fields})
+        return replace(self, **fields)
 
     def network(self, device: str, *, with_values: bool = True) -> nn.Module:
         """Build the network, move it to ``device``, prepare it and have it compiled when called."""
@@ -126,12 +122,12 @@ class OwnStep:
             optimizer=make_optimizer(self.optimizer, trained) if self.mode == "train" else None,
             loss=self.loss,
             mode=self.mode,
-            autocast=self.autocast,
+            autocast=_autocast_dtype(self.autocast),
             device_type=device,
             accumulate=self.accumulate,
         )
 
-    def with_values(self) -> "OwnStep":
+    def with_values(self) -> Self:
         """Return the step with inputs and labels of zeros where a shape alone describes them."""
         if not isinstance(self.inputs, ExampleInputs):
             return self
@@ -141,7 +137,8 @@ class OwnStep:
         rows = batch // self.accumulate
         if isinstance(self.inputs, ExampleInputs):  # made where they are needed: millions of rows
             return self.inputs(rows, device)
-        made: Any = self.inputs(rows)
+        make: Any = self.inputs
+        made = make(rows)
         if not isinstance(made, tuple) or len(made) != 2:
             kind = type(made).__name__
             raise StepError(f"inputs must return (input, labels), got a {kind}")
@@ -165,49 +162,28 @@ def _checked_build(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Modu
     return maker
 
 
-def _checked_count(name: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
-    return value
-
-
-def _checked_mode(mode: str) -> str:
-    if mode not in MODES:
-        hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
-        raise StepError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
-    return mode
-
-
-def _checked_autocast(autocast: Any) -> torch.dtype | None:
-    if autocast is None or autocast in (torch.float16, torch.bfloat16):
-        dtype: torch.dtype | None = autocast
-        return dtype
-    if autocast in ("float16", "bfloat16"):
-        return getattr(torch, str(autocast))  # type: ignore[no-any-return]
+def _autocast_dtype(autocast: str | torch.dtype | None) -> torch.dtype | None:
+    types = {None: None, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    for name, dtype in types.items():
+        if autocast in (name, dtype):
+            return dtype
     raise StepError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")
-
-
-def _checked_inputs(inputs: Any, mode: str) -> Inputs:
-    if callable(inputs):
-        made: Inputs = inputs
-        return made
-    if inputs is None:
-        raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
-    return example_inputs(_specs(inputs), with_labels=mode == "train")
 
 
 def _specs(inputs: Any) -> list[InputSpec]:
     """Return the description of each input."""
+    if inputs is None:
+        raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
     if isinstance(inputs, Mapping):
         return [_spec(shape, str(name)) for name, shape in inputs.items()]
     if not isinstance(inputs, Iterable):
-        return [_spec((inputs, "not a shape"), None)]
+        return [_spec((inputs, "not a shape"))]
     if isinstance(inputs, str) or all(isinstance(extent, int) for extent in inputs):
-        return [_spec(inputs, None)]
-    return [_spec(shape, None) for shape in inputs]
+        return [_spec(inputs)]
+    return [_spec(shape) for shape in inputs]
 
 
-def _spec(shape: Any, name: str | None) -> InputSpec:
+def _spec(shape: Any, name: str | None = None) -> InputSpec:
     if isinstance(shape, str):
         return parse_input(shape if name is None else f"{name}={shape}")
     extents = tuple(shape)

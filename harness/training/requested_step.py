@@ -1,35 +1,43 @@
-"""The step that a request describes: names looked up, sent objects unpacked."""
+"""The step that a request describes: names looked up, sent objects unpacked.
 
+The name of a user's own code is ``package.module:callable`` or ``my_model.py:Net``.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
 import os
 import pickle
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from harness.schema.errors import StepError
+from torch import nn
+
+from harness.schema.errors import HarnessError, StepError
 from harness.schema.input_spec import parse_input
 from harness.schema.step_choices import LOSSES, OPTIMIZERS
 from harness.schema.step_request import StepRequest
-from harness.training.load_target import builder_of, load_target
-from harness.training.own_step import Inputs, OwnStep, example_inputs
+from harness.training.own_step import ExampleInputs, Inputs, OwnStep
+
+
+class TargetError(HarnessError, ValueError):
+    """No such module or callable, or it gives no network; the message says which."""
 
 
 def requested_step(request: StepRequest) -> OwnStep:
     """Return the step, with the modules that it names imported."""
     find_modules(request)
-    given: dict[str, Any] = {
-        "batch": request.batch,
-        "mode": request.mode,
-        "autocast": request.autocast,
-        "accumulate": request.accumulate,
-        "compile": request.compile,
-        "optimizer": _named(request.optimizer, OPTIMIZERS),
-        "loss": _named(request.loss, LOSSES),
-    }
+    same = ("batch", "mode", "autocast", "accumulate", "compile")
+    given: dict[str, Any] = {name: getattr(request, name) for name in same}
+    given["optimizer"] = _named(request.optimizer, OPTIMIZERS)
+    given["loss"] = _named(request.loss, LOSSES)
     if request.sent:
         given |= pickle.loads(request.sent)
     if request.target is not None:
-        given["build"] = builder_of(request.target, request.named_arguments())
+        given["build"] = _builder_of(request.target, request.named_arguments())
     if "inputs" not in given:
         given["inputs"] = _inputs(request)
     return OwnStep(**given)
@@ -53,6 +61,86 @@ def _inputs(request: StepRequest) -> Inputs:
         return inputs
     if not request.inputs:
         raise StepError("give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE")
-    specs = [parse_input(text) for text in request.inputs]
-    made = example_inputs(specs, with_labels=request.mode == "train")
-    return replace(made, classes=request.classes)
+    return ExampleInputs(
+        specs=tuple(map(parse_input, request.inputs)),
+        with_labels=request.mode == "train",
+        classes=request.classes,
+    )
+
+
+def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn.Module]:
+    """Return a function that makes the network ``target`` names."""
+    value = load_target(target)
+    if isinstance(value, nn.Module):
+        return lambda: value
+    if not callable(value):
+        raise TargetError(f"{target}: a {type(value).__name__} cannot be called")
+    try:
+        inspect.signature(value).bind(**arguments)
+    except TypeError as error:
+        known = inspect.signature(value).parameters
+        unknown = [name for name in arguments if name not in known]
+        hint = _near(unknown[0], known) if unknown else ""
+        hint = hint or "; give it with --arg NAME=VALUE"
+        raise TargetError(f"{target}: {error}{hint}") from error
+    except ValueError:
+        pass  # a callable without a signature
+
+    def build() -> nn.Module:
+        made = load_target(target)(**arguments)
+        if not isinstance(made, nn.Module):
+            kind = type(made).__name__
+            raise TargetError(f"{target}: returns a {kind}, not a torch.nn.Module")
+        return made
+
+    return build
+
+
+def load_target(target: str) -> Any:
+    """Return what ``target`` names."""
+    place, colon, path = target.rpartition(":")
+    if not (place and colon and path):
+        rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
+        raise TargetError(f"{target!r} names no callable; {rule}")
+    value: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
+    for part in path.split("."):
+        if not hasattr(value, part):
+            raise TargetError(f"{target}: {place} has no {part!r}{_near(part, dir(value))}")
+        value = getattr(value, part)
+    return value
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _imported(target: str, name: str) -> Any:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise TargetError(
+            f"{target}: there is no module {error.name!r} here or installed"
+        ) from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+
+
+def _from_file(target: str, name: str) -> Any:
+    path = Path(name)
+    if not path.is_file():
+        raise TargetError(f"{target}: there is no file {name}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None, "the name ends in .py"
+    assert spec.loader is not None, "the name ends in .py"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.resolve().parent))
+    return module

@@ -89,15 +89,20 @@ def step(built: Built, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before
     ``zero_grad`` says when the gradients of the step before are freed, in the phase "optimizer":
     first, as most training loops do, or after the (first) forward pass, as the note's does.
     """
-    if built.workload.mode == "inference":
-        _predict(built, phase)
+    workload, parts = built.workload, built.workload.accumulate
+    if workload.mode == "inference":
+        with phase("forward"), torch.no_grad(), _autocast(workload):
+            built.model(built.x)
         return
+    assert built.y is not None, "a training batch has labels"
+    batches: Iterable[tuple[Tensor, ...]] = [(built.x, built.y)]
+    if parts > 1:
+        batches = zip(built.x.tensor_split(parts), built.y.tensor_split(parts), strict=True)
     if zero_grad == "before_forward":
         _free_gradients(built, phase)
-    parts = built.workload.accumulate
-    for number, (x, y) in enumerate(_micro_batches(built, parts)):
-        with phase("forward"):
-            loss = _loss(built, x, y)
+    for number, (x, y) in enumerate(batches):
+        with phase("forward"), _autocast(workload):
+            loss = cross_entropy(_forward(built, x), y)
         if number == 0 and zero_grad == "after_forward":
             _free_gradients(built, phase)
         with phase("backward"):
@@ -111,24 +116,6 @@ def step(built: Built, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before
 def _free_gradients(built: Built, phase: Phase) -> None:
     with phase("optimizer"):
         (built.optimizer or built.model).zero_grad(set_to_none=True)
-
-
-def _micro_batches(built: Built, parts: int) -> Iterable[tuple[Tensor, Tensor]]:
-    assert built.y is not None, "a training batch has labels"
-    if parts == 1:
-        return [(built.x, built.y)]
-    return zip(built.x.tensor_split(parts), built.y.tensor_split(parts), strict=True)
-
-
-def _predict(built: Built, phase: Phase) -> None:
-    with phase("forward"), torch.no_grad(), _autocast(built.workload):
-        built.model(built.x)
-
-
-def _loss(built: Built, x: Tensor, y: Tensor) -> Tensor:
-    """Return the mean cross-entropy of one (micro-)batch, a scalar with its graph."""
-    with _autocast(built.workload):
-        return cross_entropy(_forward(built, x), y)
 
 
 def _forward(built: Built, x: Tensor) -> Tensor:

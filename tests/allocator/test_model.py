@@ -4,11 +4,8 @@ import pytest
 
 from harness.allocator import (
     AllocatorConfig,
-    Ascending,
     CachingAllocator,
-    Descending,
     OutOfMemoryError,
-    SegmentEvent,
 )
 
 MIB = 1 << 20
@@ -40,13 +37,6 @@ def test_one_byte_takes_512_of_a_segment_of_2_mib() -> None:
         2 * MIB,
     ]
     assert counters(allocator, "inactive_split_bytes", "segment") == [2 * MIB - 512, 1]
-
-
-def test_small_requests_fill_a_segment_from_its_low_end() -> None:
-    allocator = CachingAllocator()
-    addresses = [allocator.malloc(size) for size in (1, 513, MIB)]
-    assert addresses == [FIRST, FIRST + 512, FIRST + 1536]
-    assert allocator.current("reserved_bytes") == 2 * MIB
 
 
 def test_above_1_mib_a_request_shares_a_segment_of_20_mib() -> None:
@@ -82,39 +72,6 @@ def test_a_large_block_is_split_only_when_more_than_1_mib_would_be_left() -> Non
     assert allocator._blocks[address].size == 19 * MIB - 512
 
 
-def test_the_smallest_block_that_fits_is_taken() -> None:
-    allocator = CachingAllocator()
-    held = [allocator.malloc(size) for size in (4096, 512, 2048, 512, 1024, 512)]
-    for index in (0, 2, 4):
-        allocator.free(held[index])
-    assert allocator.malloc(1000) == held[4]
-    assert allocator.malloc(1000) == held[2]
-    assert allocator.malloc(3000) == held[0]
-
-
-@pytest.mark.parametrize(("policy", "expected"), [(Ascending, 0), (Descending, 2)])
-def test_among_equal_blocks_the_lowest_address_wins(
-    policy: type[Ascending] | type[Descending], expected: int
-) -> None:
-    allocator = CachingAllocator(addresses=policy())
-    held = [allocator.malloc(12 * MIB) for _ in range(3)]
-    for address in held:
-        allocator.free(address)
-    assert allocator.malloc(12 * MIB) == held[expected]
-
-
-def test_a_freed_block_merges_with_both_neighbours() -> None:
-    allocator = CachingAllocator()
-    first, second, third = (allocator.malloc(1024) for _ in range(3))
-    allocator.free(first)
-    allocator.free(third)  # merges with the free end of the segment
-    assert counters(allocator, "inactive_split", "inactive_split_bytes") == [2, 2 * MIB - 1024]
-    allocator.free(second)
-    assert counters(allocator, "inactive_split", "inactive_split_bytes") == [0, 0]
-    assert allocator._blocks[first].size == 2 * MIB
-    assert allocator.current("reserved_bytes") == 2 * MIB
-
-
 def test_peaks_are_kept_for_each_counter_and_begin_anew_when_reset() -> None:
     allocator = CachingAllocator()
     first = allocator.malloc(3 * MIB)
@@ -125,38 +82,6 @@ def test_peaks_are_kept_for_each_counter_and_begin_anew_when_reset() -> None:
     allocator.reset_peaks()
     assert allocator.peak("allocated_bytes") == MIB
     assert allocator.peak("reserved_bytes") == 22 * MIB
-
-
-def test_emptying_the_cache_keeps_segments_in_use() -> None:
-    allocator = CachingAllocator()
-    kept = allocator.malloc(512)
-    for address in (allocator.malloc(512), allocator.malloc(5 * MIB)):
-        allocator.free(address)
-    allocator.empty_cache()
-    assert allocator.current("reserved_bytes") == 2 * MIB
-    assert allocator.segment_log[-1] == SegmentEvent("segment_free", FIRST + 2 * MIB, 20 * MIB, 0)
-    allocator.free(kept)
-    allocator.empty_cache()
-    assert allocator.current("reserved_bytes") == 0
-    assert list(allocator.segment_heads()) == []
-
-
-def test_streams_share_no_blocks() -> None:
-    allocator = CachingAllocator()
-    address = allocator.malloc(512, stream=7)
-    allocator.free(address)
-    assert allocator.malloc(512, stream=0) != address
-    assert allocator.malloc(512, stream=7) == address
-
-
-def test_a_block_that_another_stream_uses_stays_active_until_the_next_request() -> None:
-    allocator = CachingAllocator()
-    address = allocator.malloc(512)
-    allocator.record_stream(address, 7)
-    allocator.free(address)
-    assert counters(allocator, "allocated_bytes", "active_bytes") == [0, 512]
-    assert allocator.malloc(512) == address
-    assert counters(allocator, "allocated_bytes", "active_bytes") == [512, 512]
 
 
 def test_a_block_can_await_its_stream_until_memory_is_released() -> None:

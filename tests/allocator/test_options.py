@@ -6,7 +6,6 @@ from harness.allocator import (
     AllocatorConfig,
     AllocatorConfigError,
     CachingAllocator,
-    OutOfMemoryError,
     SegmentEvent,
 )
 
@@ -54,53 +53,6 @@ def test_a_block_of_max_split_size_is_kept_for_requests_of_that_size() -> None:
     assert allocator.stats()["oversize_segments.allocated"] == 1
 
 
-def test_an_oversize_block_may_exceed_its_request_by_less_than_20_mib() -> None:
-    allocator = CachingAllocator(AllocatorConfig(max_split_size_bytes=32 * MIB))
-    large = allocator.malloc(60 * MIB)
-    allocator.free(large)
-    assert allocator.malloc(40 * MIB) != large
-    assert allocator.malloc(40 * MIB + 512) == large
-
-
-def test_out_of_memory_gives_oversize_blocks_back_before_anything_else() -> None:
-    config = AllocatorConfig(max_split_size_bytes=32 * MIB, total_bytes=110 * MIB)
-    allocator = CachingAllocator(config)
-    held = [allocator.malloc(size * MIB) for size in (10, 40, 60)]
-    for address in held:
-        allocator.free(address)
-    allocator.malloc(36 * MIB)  # the block of 40 serves
-    assert len(allocator.segment_log) == 3
-    allocator.malloc(32 * MIB)  # 60 is too long; it goes back, alone
-    assert allocator.segment_log[3:] == [
-        SegmentEvent("segment_free", held[2], 60 * MIB, 0),
-        SegmentEvent("segment_alloc", held[2] + 60 * MIB, 32 * MIB, 0),
-    ]
-    assert allocator.stats()["num_alloc_retries"] == 0
-
-
-def test_garbage_collection_returns_the_blocks_that_were_idle_longest() -> None:
-    config = AllocatorConfig(
-        total_bytes=200 * MIB, memory_fraction=0.5, garbage_collection_threshold=0.5
-    )
-    allocator = CachingAllocator(config)  # 100 MiB allowed, collecting above 50
-    old, young = allocator.malloc(20 * MIB), allocator.malloc(24 * MIB)
-    allocator.free(old)  # after 2 searches
-    for _ in range(3):
-        third = allocator.malloc(23 * MIB + MIB // 2)
-        allocator.free(third)  # after 5 searches, in the end
-    allocator.free(young)  # after 5 searches
-    allocator.malloc(30 * MIB)  # search 6: ages 4, 1, 1; only the first is above the mean
-    assert freed_segments(allocator) == [old]
-    allocator.malloc(32 * MIB)  # search 7: ages 2 and 2, neither below the mean
-    assert freed_segments(allocator) == [old, young, third]
-    assert allocator.current("reserved_bytes") == 62 * MIB
-    assert allocator.stats()["num_alloc_retries"] == 0
-
-
-def freed_segments(allocator: CachingAllocator) -> list[int]:
-    return [event.address for event in allocator.segment_log if event.action == "segment_free"]
-
-
 def test_large_segments_can_have_another_size() -> None:
     allocator = CachingAllocator(AllocatorConfig.from_settings("large_segment_size_mb:64"))
     allocator.malloc(2 * MIB)
@@ -126,56 +78,6 @@ def counters(allocator: CachingAllocator) -> tuple[int, int, int]:
     names = ("reserved_bytes", "segment", "inactive_split_bytes")
     reserved, segments, split = (allocator.current(name) for name in names)
     return reserved, segments, split
-
-
-def test_small_requests_of_an_expandable_segment_take_units_of_2_mib() -> None:
-    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
-    first = allocator.malloc(512)
-    assert allocator.current("reserved_bytes") == 2 * MIB
-    assert [allocator.malloc(MIB) - first for _ in range(2)] == [512, MIB + 512]
-    assert allocator.current("reserved_bytes") == 4 * MIB
-
-
-def test_expandable_blocks_are_split_down_to_512_bytes() -> None:
-    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
-    address = allocator.malloc(20 * MIB - 512)
-    assert allocator._blocks[address].size == 20 * MIB - 512
-    assert allocator._blocks[address + 20 * MIB - 512].size == 512
-
-
-def test_emptying_the_cache_unmaps_whole_units_and_leaves_ragged_ends() -> None:
-    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
-    held = [allocator.malloc(15 * MIB) for _ in range(5)]  # 75 MiB in 80
-    for address in held[1:4]:
-        allocator.free(address)  # 15 to 60 MiB: the units of 20 and 40 are whole
-    allocator.empty_cache()
-    assert allocator.current("reserved_bytes") == 40 * MIB
-    assert allocator.segment_log[-1] == SegmentEvent(
-        "segment_unmap", held[0] + 20 * MIB, 40 * MIB, 0
-    )
-    assert allocator._blocks[held[0] + 15 * MIB].size == 5 * MIB
-    assert allocator.malloc(20 * MIB) == held[0] + 15 * MIB
-    assert allocator.current("reserved_bytes") == 60 * MIB
-
-
-def test_an_expandable_segment_that_is_wholly_free_is_dropped() -> None:
-    allocator = CachingAllocator(AllocatorConfig(expandable_segments=True))
-    allocator.free(allocator.malloc(15 * MIB))
-    allocator.empty_cache()
-    assert allocator.current("reserved_bytes") == 0
-    assert list(allocator.segment_heads()) == []
-
-
-def test_an_expandable_segment_out_of_memory_keeps_what_is_in_use() -> None:
-    config = AllocatorConfig(expandable_segments=True, total_bytes=50 * MIB)
-    allocator = CachingAllocator(config)
-    held = allocator.malloc(30 * MIB)
-    with pytest.raises(OutOfMemoryError):
-        allocator.malloc(11 * MIB)
-    allocator.malloc(10 * MIB)
-    allocator.free(held)
-    allocator.malloc(30 * MIB)
-    assert allocator.current("reserved_bytes") == 40 * MIB
 
 
 def test_settings_can_change_on_the_way_but_for_max_split_size() -> None:

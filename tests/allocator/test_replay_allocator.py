@@ -88,19 +88,6 @@ def test_only_a_segment_that_is_wholly_free_can_be_given_back() -> None:
     assert allocator.current("reserved_bytes") == 0
 
 
-def test_what_happens_before_growing_happens_after_the_search() -> None:
-    allocator = follower()
-    allocator.adopt(segment(BlockState(20 * MIB, 0, "free")))
-    calls: list[int] = []
-    allocator.before_growing = lambda: calls.append(allocator.current("reserved_bytes"))
-    assert allocator.has_fit(3 * MIB)
-    assert allocator.malloc(3 * MIB) == BASE
-    assert calls == []
-    assert not allocator.has_fit(18 * MIB)
-    allocator.malloc(18 * MIB)
-    assert calls == [20 * MIB]
-
-
 def test_a_gpu_that_allows_no_more_is_full_until_that_changes() -> None:
     allocator = follower()
     allocator.allow(20 * MIB)

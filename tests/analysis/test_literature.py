@@ -15,14 +15,13 @@ from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Verdict
-from harness.schema.literature import Check, Judgement, Source
+from harness.schema.findings import Check, Judgement, Section, Source, Verdict
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
+from harness.sweeps.local_runners import TracedRunner
 from harness.sweeps.sweep import run
-from harness.sweeps.traced_runner import TracedRunner
 
 SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="two")
 
@@ -144,7 +143,7 @@ def test_where_no_gpu_can_be_pretended_a_step_on_cuda_is_a_line_that_says_why(
     def none(*_: object) -> None:
         raise DryRunUnavailableError("torch is no CUDA build")
 
-    monkeypatch.setattr("harness.sweeps.traced_runner.option_of", none)
+    monkeypatch.setattr("harness.sweeps.local_runners.option_of", none)
     on_cuda = msgspec.structs.replace(job(4), device="cuda")
     line, _ = TracedRunner(1.0).submit(on_cuda, 1).result()
     assert (line.outcome, line.problem) == (Outcome.UNSUPPORTED, "torch is no CUDA build")

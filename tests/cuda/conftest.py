@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.measurement.pretended_device import pretended_device
+from harness.measurement.environment import pretended_device
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Job
 from harness.prediction.versions import TorchVersion, described_version

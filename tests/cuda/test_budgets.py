@@ -7,7 +7,6 @@ import textwrap
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -84,16 +83,6 @@ def test_a_threshold_is_sharp_and_what_the_model_says(
     assert answer.predicted == pytest.approx(answer.largest_fit, rel=0.005)
 
 
-def test_the_deepest_network_that_fits_is_found_without_a_model(launcher: Launcher) -> None:
-    workload = NARROW.replace(mode="inference", width=2048, batch=32)
-    answer = threshold(workload, budget_bytes=512 * MIB, solve="depth", launcher=launcher)
-    assert answer.outcome is Outcome.OK
-    assert answer.predicted is None
-    assert answer.largest_fit is not None
-    layers = 512 * MIB // (4 * 2048 * 2049)
-    assert layers - 8 <= answer.largest_fit <= layers
-
-
 def test_a_busy_gpu_leaves_less_and_the_record_says_so(
     busy: Busy, gpu_bytes: int, fresh_launcher: Launcher
 ) -> None:
@@ -107,18 +96,6 @@ def test_a_busy_gpu_leaves_less_and_the_record_says_so(
     assert answer.largest_fit is not None
     needed = [one.needed_bytes or 0 for one in answer.probes]
     assert max(needed) <= answer.budget_bytes
-
-
-def test_what_others_hold_counts_as_outside(
-    busy: Busy, gpu_bytes: int, fresh_launcher: Launcher
-) -> None:
-    busy(gpu_bytes // 4)
-    record = measure(NARROW, launcher=fresh_launcher, repeats=1)
-    assert record.cuda is not None
-    if pretended_device() is None:  # a pretended driver holds nothing: the record leaves it out
-        assert record.cuda.outside_bytes is not None
-        assert record.cuda.outside_bytes >= gpu_bytes // 4
-    assert record.environment["gpu_used_before_bytes"] >= gpu_bytes // 4
 
 
 def test_a_budget_larger_than_the_gpu_is_a_mistake(launcher: Launcher, gpu_bytes: int) -> None:

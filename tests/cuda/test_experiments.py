@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.frame import load
-from harness.measurement.pretended_device import pretended_device
+from harness.measurement.environment import pretended_device
 from harness.sweeps.experiment_files import find, names_found
 
 pytestmark = [pytest.mark.cuda, pytest.mark.timeout(300)]
@@ -36,14 +36,6 @@ def test_a_sweep_on_the_gpu_gives_records_and_a_report(tmp_path: Path) -> None:
     else:
         assert "training_run is skipped in a dry run" in done.stderr
     assert "Under the caching allocator's limit 3 of 3 thresholds are sharp" in text
-
-
-def test_records_of_two_devices_do_not_share_a_folder(tmp_path: Path) -> None:
-    out = str(tmp_path)
-    assert harness("sweep", "accumulation", "--quick", "--device", "cuda", "--out", out)
-    mixed = harness("sweep", "accumulation", "--quick", "--out", out)
-    assert mixed.returncode == 2
-    assert "device cuda" in mixed.stderr
 
 
 def test_what_makes_no_sense_on_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:

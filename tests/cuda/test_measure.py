@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from harness.measurement.environment import pretended_device
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.measurement.process.launcher import Launcher
 from harness.prediction.mlp import formula
 from harness.schema.metrics import CudaMetrics, CudaPeaks
@@ -66,7 +66,7 @@ def test_every_metric_is_there(record: Record) -> None:
 
 def test_the_traces_peaks_are_the_counters_of_requested_bytes(record: Record) -> None:
     """Another process, another instrument, the same bytes: build, phases and both steps."""
-    cuda = cuda_of(record)
+    cuda, categories = cuda_of(record), record.categories_at_peak
     assert record.peak_live_bytes == cuda.requested_peak_bytes
     assert cuda.first_step is not None
     assert record.first_step_peak_live_bytes == cuda.first_step.requested_peak_bytes
@@ -75,22 +75,16 @@ def test_the_traces_peaks_are_the_counters_of_requested_bytes(record: Record) ->
     assert {name: one.peak_live_bytes for name, one in record.phases.items()} == {
         name: one.requested_peak_bytes for name, one in cuda.phases.items()
     }
-
-
-def test_categories_add_up_to_the_peak(record: Record) -> None:
-    categories = record.categories_at_peak
     assert categories is not None
     sizes = [getattr(categories, name) for name in categories.__struct_fields__]
     assert sum(sizes) == record.peak_live_bytes
+    if not record.workload.autocast:  # whose casts are saved on the CPU alone
+        assert record.saved_bytes == formula.saved_bytes(record.workload)
 
 
-def test_what_is_saved_is_the_closed_form(record: Record) -> None:
-    if record.workload.autocast:
-        pytest.skip("the closed form has the casts that autocast saves on the CPU, not on CUDA")
-    assert record.saved_bytes == formula.saved_bytes(record.workload)
-
-
-def test_every_measured_step_is_steady_and_its_phases_make_it_up(record: Record) -> None:
+def test_every_measured_step_is_steady_and_each_counter_holds_the_one_before(
+    record: Record,
+) -> None:
     cuda = cuda_of(record)
     assert cuda.phases is not None
     steps = [one for name, one in cuda.phases.items() if name != "build"]
@@ -98,10 +92,6 @@ def test_every_measured_step_is_steady_and_its_phases_make_it_up(record: Record)
         peak = getattr(cuda, counter)
         assert {getattr(repeat.cuda, counter) for repeat in record.repeats} == {peak}
         assert max(getattr(one, counter) for one in steps) == peak
-
-
-def test_each_counter_holds_the_one_before(record: Record) -> None:
-    cuda = cuda_of(record)
     peaks: list[Any] = [cuda.workspace_bytes, *(getattr(cuda, name) for name in COUNTERS)]
     assert peaks == sorted(peaks)
 

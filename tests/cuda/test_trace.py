@@ -50,18 +50,6 @@ def test_backward_blocks_of_autograds_thread_belong_to_their_step_phase_and_modu
     assert weights == taken
 
 
-def test_what_checkpoints_run_again_is_backward_and_names_its_modules() -> None:
-    workload = Workload(device="cuda", depth=4, width=64, batch=32, checkpoint=2)
-    trace = passes.trace_pass(workload, data.source(workload), training_step.no_phase)
-    by_phase: dict[str, set[str]] = {}
-    for event in trace.events:
-        if event.step == 2 and "addmm" in event.operator and event.size_bytes > 0:
-            by_phase.setdefault(event.phase, set()).add(event.operator.rpartition("/")[2])
-    assert by_phase == {"forward": {"aten::addmm"}, "backward": {"aten::addmm"}}
-    gradients = [e.module for e in trace.events if e.step == 2 and e.operator.endswith("aten::mm")]
-    assert gradients
-
-
 def test_a_users_own_block_is_traced_on_the_gpu() -> None:
     model = nn.Sequential(nn.Linear(30, 50), nn.ReLU(), nn.Linear(50, 10)).cuda()
     optimizer = torch.optim.Adam(model.parameters())

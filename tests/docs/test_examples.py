@@ -1,10 +1,12 @@
 """Every command and Python example of README and documentation runs as it stands there."""
 
+import importlib.metadata
 import re
 import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -12,55 +14,122 @@ from harness.cli.app import app, main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"(?:<!-- not run: (.+?) -->\n)?^```(console|python)\n(.*?)^```", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- (not run|file|numbers vary)(?:: (.+?))? -->\n)?^```(\w+)\n(.*?)^```", re.M | re.S
+)
+DOCUMENTED_TORCH = "2.15"
+"""Version whose CUDA build printed the output that the pages show."""
 
 
-def blocks(language: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of every block that has to run."""
+class Block(NamedTuple):
+    """A fenced block of a page, with the comment in front of it."""
+
+    page: str
+    line: int
+    language: str
+    text: str
+    mark: str | None
+    name: str | None
+
+
+def blocks() -> Iterator[Block]:
+    """Yield every fenced block of every page."""
     for page in PAGES:
-        name = page.relative_to(ROOT).as_posix()
         text = page.read_text(encoding="utf-8")
         for match in FENCE.finditer(text):
-            why_not, kind, block = match.groups()
-            if kind == language and why_not is None:
-                yield f"{name}:{text.count(chr(10), 0, match.start()) + 1}", block
+            mark, name, language, block = match.groups()
+            line = text.count("\n", 0, match.start()) + 1
+            yield Block(page.relative_to(ROOT).as_posix(), line, language, block, mark, name)
 
 
-PLACES = {
-    line[2:]: f"{where} {line[2:60]}"
-    for where, block in blocks("console")
-    for line in block.splitlines()
-    if line.startswith("$ ")
-}
-"""Each command with one place of it: what stands on several pages runs once."""
-COMMANDS = [pytest.param(command, id=place) for command, place in PLACES.items()]
-EXAMPLES = [pytest.param(block, id=where) for where, block in blocks("python")]
+RUN = [block for block in blocks() if block.mark != "not run"]
+SESSIONS = [block for block in RUN if block.language == "console"]
+EXAMPLES = [
+    pytest.param(block.text, id=f"{block.page}:{block.line}")
+    for block in RUN
+    if block.language == "python"
+]
+FILES = {block.name: block.text for block in RUN if block.mark == "file" and block.name}
+"""The files that the pages show, for the commands that read them."""
+
+
+def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
+    """Yield each command of a block with the lines that the page shows below it."""
+    for part in re.split(r"^\$ ", block.text, flags=re.M)[1:]:
+        command, *shown = part.replace("\\\n", " ").splitlines()
+        yield command, shown
+
+
+COMMANDS = {command: None for block in SESSIONS for command, _ in commands(block)}
 
 
 def test_there_are_examples_to_run() -> None:
-    assert len(COMMANDS) >= 8
+    assert len(COMMANDS) >= 25
+
+
+def documented(torch_version: str) -> bool:
+    """Return True if this torch prints what the pages show, also from a dry run."""
+    return torch_version.startswith(DOCUMENTED_TORCH) and "+cpu" not in torch_version
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(
-    command: str,
+@pytest.mark.parametrize("page", dict.fromkeys(block.page for block in SESSIONS))
+def test_the_commands_of_a_page_print_what_it_shows(
+    page: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    code = main(shlex.split(command, comments=True)[1:])
-    said = capfd.readouterr()
-    assert code == 0, said.err
-    assert said.out.strip() or said.err.strip()
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    for block in SESSIONS:
+        for command, shown in commands(block) if block.page == page else ():
+            line, _, file = command.partition(" > ")
+            code = main(shlex.split(line, comments=True)[1:])
+            said = capfd.readouterr()
+            assert code == 0 or (code == 3 and shown), said.err
+            assert said.out.strip() or said.err.strip()
+            if file:
+                Path(file).write_text(said.out)
+            if documented(importlib.metadata.version("torch")):
+                assert_shown(shown, said.out, masked=block.mark == "numbers vary")
+
+
+def assert_shown(shown: list[str], printed: str, *, masked: bool) -> None:
+    """Fail unless every line of the page is printed, in this order; "..." stands for others."""
+
+    def plain(line: str) -> str:
+        line = re.sub(r"[\d,.]*\d", "0", line) if masked else line
+        return " ".join(line.split())
+
+    rest = iter([plain(line) for line in printed.splitlines()])
+    for line in map(plain, shown):
+        if line not in ("", "..."):
+            assert line in rest, f"{line!r} is not printed here:\n{printed}"
+
+
+def test_a_line_that_is_not_printed_is_noticed() -> None:
+    assert_shown(["a 1", "...", "b  2"], "a 1\nx\nb 2\n", masked=False)
+    assert_shown(["a 1.5 s"], "a 77 s\n", masked=True)
+    for shown in (["a 2"], ["b 2", "a 1"]):
+        with pytest.raises(AssertionError, match="is not printed"):
+            assert_shown(shown, "a 1\nb 2\n", masked=False)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_command_line_takes_a_command_of_the_documentation(command: str) -> None:
-    program, name, *arguments = shlex.split(command, comments=True)
+    program, name, *arguments = shlex.split(command.partition(" > ")[0], comments=True)
     assert program == "harness", "mark anything else as sh"
-    if name != "report":  # of the folder that the sweep before it writes
+    if name not in (
+        "report",
+        "verdicts",
+        "compare",
+        "explain",
+        "replay",
+    ):  # of files that others write
         whole = app.make_context("harness", [name, *arguments])
         app.commands[name].make_context(name, arguments, parent=whole)
 

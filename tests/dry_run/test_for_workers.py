@@ -4,8 +4,8 @@ import pytest
 
 from harness.dry_run import for_workers
 from harness.dry_run.for_workers import gpu_or_dry_run
+from harness.measurement.environment import pretended_device
 from harness.measurement.measure import measure
-from harness.measurement.pretended_device import pretended_device
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import threshold
@@ -13,10 +13,12 @@ from harness.thresholds.find_threshold import threshold
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("cuda_build")
-def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
-    workload = Workload(device="cuda", depth=3, width=64, batch=128, optimizer="adam")
+def test_a_record_and_a_threshold_say_that_their_gpu_was_pretended() -> None:
+    """Time is left out of them."""
+    workload = Workload(device="cuda", depth=1, width=512, batch=128, optimizer="adam")
     with gpu_or_dry_run("cuda", "a100-40gb") as device:
         record = measure(workload, repeats=2)
+        answer = threshold(workload, budget_bytes=256 << 20)
     assert record.outcome is Outcome.OK
     assert record.environment["device"] == device == "dry run, a100-40gb"
     assert record.environment["gpu_multiprocessors"] == 108
@@ -26,18 +28,10 @@ def test_a_record_says_that_its_gpu_was_pretended_and_leaves_time_out() -> None:
     assert record.cuda.outside_bytes is None
     assert record.cuda.requested_peak_bytes == record.peak_live_bytes  # from the allocation trace
     assert all(repeat.wall_seconds is None for repeat in record.repeats)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cuda_build")
-def test_a_threshold_is_found_by_the_allocator_s_limit() -> None:
-    workload = Workload(device="cuda", depth=1, width=512, optimizer="sgd")
-    with gpu_or_dry_run("cuda", "l4"):
-        answer = threshold(workload, budget_bytes=256 << 20)
     assert answer.outcome is Outcome.OK
     assert answer.largest_fit is not None
     assert answer.smallest_fail == answer.largest_fit + 1
-    assert answer.environment["device"] == "dry run, l4"
+    assert answer.environment["device"] == device
 
 
 @pytest.mark.usefixtures("cuda_build")

@@ -115,10 +115,6 @@ def test_what_a_forward_pass_holds_when_memory_runs_out_is_named() -> None:
     assert peak.categories == {"activation": 100}
 
 
-def test_a_process_that_allocates_nothing_has_no_peak() -> None:
-    assert history([]).peak() is None
-
-
 THREAD = frame(460, "/site-packages/torch/autograd/function.py", "apply")
 BENCHMARK = frame(743, "/site-packages/torch/_inductor/runtime/benchmarking.py", "benchmark_gpu")
 COMPILED = [

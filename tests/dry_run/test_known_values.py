@@ -8,7 +8,6 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
-from tests.dry_run.scripts import run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -16,7 +15,6 @@ pytestmark = pytest.mark.usefixtures("cuda_build")
 def questions(device: str) -> dict[str, object]:
     """Ask what libraries ask: each answer is computed on the device and read from it."""
     torch: Any = importlib.import_module("torch")
-    from torch.nn import functional
     from torch.nn.utils.rnn import pack_padded_sequence
 
     on = torch.device(device)
@@ -40,19 +38,11 @@ def questions(device: str) -> dict[str, object]:
     labels = torch.tensor([3, 1, 1, 0, 3, 3]).to(on)
     counts = torch.bincount(labels, minlength=5)
     seen["classes"] = [counts.tolist(), torch.bincount(labels).shape, labels.max().item() + 1]
-    seen["one hot"] = functional.one_hot(labels).tolist()
-    seen["unique"] = [
-        one.tolist() for one in torch.unique(labels, return_inverse=True, return_counts=True)
-    ]
     seen["truths"] = [torch.unique(labels >= least).tolist() for least in (-1, 2, 9)]
     seen["rows"] = torch.unique(tokens.new_tensor([[1, 2], [1, 2], [0, 3]]), dim=0).tolist()
-    seen["runs"] = torch.unique_consecutive(labels).tolist()
-    seen["nonzero"] = [(labels == 3).nonzero().tolist(), torch.where(labels == 1)[0].tolist()]
-    seen["masked"] = [labels[labels > 1].tolist(), labels.masked_select(labels < 3).tolist()]
     kept = torch.randn(6, 4, device=on, requires_grad=True)[labels > 0]
     kept.sum().backward()
     seen["rows of what is unknown"] = list(kept.shape)
-    seen["repeated"] = labels[:3].repeat_interleave(counts[:3]).tolist()
     table = torch.arange(12, device=on, dtype=torch.float32).view(3, 4)
     seen["views"] = [table.t()[1].tolist(), table[:, ::2].sum().item(), table[1:, 1].tolist()]
     table[1, 2] = -8
@@ -66,14 +56,6 @@ def questions(device: str) -> dict[str, object]:
     grid.scatter_(1, tokens[:1, :2] % 3, 4)
     grid.index_put_((labels[1:3], labels[2:4]), labels[:2], accumulate=True)
     seen["scattered"] = [grid.tolist(), grid.tril().tolist(), torch.eye(3, device=on).tolist()]
-    seen["joined"] = torch.cat([labels, counts]).tolist() + torch.stack([labels, labels]).tolist()
-    seen["arithmetic"] = [
-        (labels // 2 % 2).tolist(),
-        (labels / 4 - 1).abs().tolist(),
-        (labels & 1 | 4).tolist(),
-        torch.where(labels > 1, labels, -labels).tolist(),
-        torch.full((2,), 7, device=on).add(labels[:2], alpha=3).tolist(),
-    ]
     seen["schedule"] = [
         torch.linspace(0, 1, 5, device=on).tolist(),
         (torch.arange(999, -1, -200, device=on) == 599).nonzero().item(),
@@ -93,7 +75,7 @@ def test_what_libraries_ask_has_the_answers_of_the_cpu() -> None:
     assert isinstance(report.returned, dict)
     for name, answer in expected.items():
         assert repr(report.returned[name]) == repr(_plain(answer)), name
-    assert sum(read.known for read in report.value_reads) > 60
+    assert sum(read.known for read in report.value_reads) > 40
     assert all(read.known == read.count for read in report.value_reads)
 
 
@@ -245,29 +227,3 @@ def test_a_library_s_question_without_known_values_gets_its_usual_answer_by_name
     (read,) = report.value_reads
     assert (read.count, read.known, read.answer) == (2, 1, 1.0)
     assert read.source == "sequences are not packed"
-
-
-COMPILED = """
-import torch
-norm = torch.nn.BatchNorm1d(4).cuda()
-counter = torch.zeros(3, dtype=torch.int64, device="cuda")
-kept = torch.arange(5, device="cuda")
-labels = torch.tensor([1, 2, 1]).cuda()
-@torch.compile
-def step(x, counter):
-    counter.add_(1)
-    return norm(x).relu().sum()
-step(torch.randn(8, 4, device="cuda"), counter).backward()
-assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-kept.tolist(); labels.tolist()  # known
-counter.tolist()  # unknown
-norm.num_batches_tracked.item()  # unknown
-"""
-
-
-@pytest.mark.slow
-def test_compiled_code_stays_compiled_and_what_its_kernels_write_is_unknown(tmp_path: Path) -> None:
-    report = run(tmp_path, COMPILED, gpu="l4")
-    assert report.outcome == "ok", report.evidence
-    check_lines(COMPILED, report)
-    assert report.compiled is not None

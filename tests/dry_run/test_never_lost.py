@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from harness.dry_run import DryRunError, dry_run
+from harness.dry_run.child import Ending
 from harness.dry_run.dry_run_text import dry_run_text
-from harness.dry_run.ending import Ending
 from tests.dry_run.scripts import run, script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -168,7 +168,7 @@ def test_a_result_that_is_being_written_is_awaited(monkeypatch: pytest.MonkeyPat
     """The limit for threads that outlive enough steps passed in the midst of it, once."""
     ended: list[int] = []
     monkeypatch.setattr("os._exit", ended.append)
-    monkeypatch.setattr("harness.dry_run.ending._THREADS_SECONDS", 0.0)
+    monkeypatch.setattr("harness.dry_run.child._THREADS_SECONDS", 0.0)
     recording = SimpleNamespace(notes=[])
     ending = Ending(Any, Any, recording)  # type: ignore[arg-type]
     with ending._lock:

@@ -1,28 +1,29 @@
 """One rank of many against the closed form, and one GPU alone, eager and compiled."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import pytest
 
 from experiments.distributed_memory.closed_form import held_bytes
 from harness.dry_run.run import dry_run
 from harness.schema.rank_run import ALONE, Strategy
 from harness.schema.workload import Workload
-from harness.sweeps.rank_runner import train
+from harness.sweeps.local_runners import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
 UNEVEN = Workload(
     in_features=33, hidden=(70, 55), classes=7, batch=12, optimizer="adamw", device="cuda"
 )
+FUSED = Workload(depth=2, width=256, batch=512, activation="gelu", norm="layer", device="cuda")
+STRATEGIES: tuple[Strategy, ...] = ("ddp", "zero", "fsdp2")
+"""The last keeps a little for its streams."""
+RANKS, WIDTH = 4, 512
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero", "fsdp2"])
-def test_what_a_rank_holds_is_the_closed_form(strategy: Strategy) -> None:
-    report = dry_run(train, UNEVEN, strategy, world_size=4, quiet=True)
-    assert report.outcome == "ok", report.evidence
-    assert report.returned == held_bytes(UNEVEN, strategy, 4)
-
-
-def split_by_columns_and_rows(width: int) -> int:
+def split_by_columns_and_rows() -> int:
     """Train two layers under tensor parallelism; return what the rank holds between steps."""
     import torch
     from torch import distributed, nn
@@ -30,7 +31,7 @@ def split_by_columns_and_rows(width: int) -> int:
     from torch.distributed.tensor import parallel
 
     distributed.init_process_group("nccl")
-    network = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(2)))
+    network = nn.Sequential(*(nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(2)))
     model = parallel.parallelize_module(
         network.cuda(),
         init_device_mesh("cuda", (distributed.get_world_size(),)),
@@ -39,25 +40,52 @@ def split_by_columns_and_rows(width: int) -> int:
     optimizer = torch.optim.AdamW(model.parameters())
     for _ in range(3):
         optimizer.zero_grad()
-        model(torch.zeros(8, width, device="cuda")).sum().backward()
+        model(torch.zeros(8, WIDTH, device="cuda")).sum().backward()
         optimizer.step()
     torch._C._cuda_clearCublasWorkspaces()
     return torch.cuda.memory_allocated()
 
 
-def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_moments() -> None:
-    report = dry_run(split_by_columns_and_rows, 512, world_size=64, quiet=True)
+def train_in_turn() -> dict[str, Any]:
+    """Train by each strategy, tensor parallel, and alone; return what each holds."""
+    import gc
+
+    from torch import distributed
+
+    runs: dict[str, Callable[[], Any]] = {"tensor parallel": split_by_columns_and_rows}
+    for one in STRATEGIES:
+        runs[one] = partial(train, UNEVEN, one)
+    for one in ALONE:
+        runs[one] = partial(train, FUSED, one)
+    seen = {}
+    for name, run in runs.items():
+        seen[name] = run()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+        gc.collect()
+    return seen
+
+
+@pytest.fixture(scope="module")
+def held() -> Any:
+    report = dry_run(train_in_turn, world_size=RANKS, quiet=True)
     assert report.outcome == "ok", report.evidence
-    assert report.returned == 4 * (2 * 4 * 512 * 512) // 64
+    return report.returned
 
 
-def test_compiling_saves_what_stands_between_the_matmuls() -> None:
-    workload = Workload(
-        depth=2, width=256, batch=512, activation="gelu", norm="layer", device="cuda"
-    )
-    eager, compiled = (dry_run(train, workload, one, quiet=True).returned for one in ALONE)
-    assert isinstance(eager, dict)
-    assert isinstance(compiled, dict)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_a_rank_holds_is_the_closed_form(held: Any, strategy: Strategy) -> None:
+    assert held[strategy] == held_bytes(UNEVEN, strategy, RANKS)
+
+
+def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_moments(
+    held: Any,
+) -> None:
+    assert held["tensor parallel"] == 4 * (2 * 4 * WIDTH * WIDTH) // RANKS
+
+
+def test_compiling_saves_what_stands_between_the_matmuls(held: Any) -> None:
+    eager, compiled = (held[one] for one in ALONE)
     layer = 4 * 512 * 256  # bytes of one layer's activation
     # Eager keeps three a layer: the norm's input, its output, which GELU needs, and GELU's own.
     assert eager["kept"] // layer == 3 * 2

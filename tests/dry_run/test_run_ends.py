@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.dry_run.run_folder import run_folder
+from harness.dry_run.child_process import run_folder
 from tests.dry_run.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -137,3 +137,20 @@ def test_the_next_start_ends_what_was_left(tmp_path: Path, monkeypatch: pytest.M
     finally:
         process.kill()
         process.wait()
+
+
+LOST_SIGNAL = """
+import os, pathlib, signal
+from harness.dry_run.supervisor import supervised
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+lifeline, other = os.pipe()
+supervised(lifeline, pathlib.Path("no such folder"))
+os._exit(7)
+"""
+
+
+@pytest.mark.quick
+def test_a_lost_signal_does_not_make_a_dry_run_wait_for_ever() -> None:
+    """The supervisor sees the end of the script even if the signal that tells of it is lost."""
+    ended = subprocess.run([sys.executable, "-c", LOST_SIGNAL], timeout=60, check=False)
+    assert ended.returncode == 7

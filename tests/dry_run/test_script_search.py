@@ -73,27 +73,3 @@ def test_a_real_module(
     said = capfd.readouterr()
     assert json.loads(said.out.splitlines()[-1])["largest"] == 1
     assert "number of blocks 2: oom" in said.err
-
-
-FRAGMENTED = """
-import torch
-blocks = [torch.empty(8 << 20, dtype=torch.uint8, device="cuda") for _ in range(40)]
-torch.empty(500 << 20, dtype=torch.uint8, device="cuda")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("cuda_build")
-@pytest.mark.parametrize("helps", [True, False])
-def test_out_of_memory_names_the_next_steps(
-    helps: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Two blocks of 8 MiB share a segment of 20 MiB, so a fifth is wasted."""
-    script = tmp_path / "train.py"
-    script.write_text(FRAGMENTED if helps else FRAGMENTED.replace("500", "900"))
-    memory = ["--memory", "1000MiB", "--outside", "150MiB"]
-    assert main(["dry-run", "--gpu", "t4", *memory, "--", str(script)]) == 3
-    said = capsys.readouterr().out
-    assert f"harness dry-run --gpu t4 --largest batch -- {script} --batch {{}}" in said
-    assert "harness plan FILE.py:NETWORK --input SHAPE --gpu t4" in said
-    assert ("expandable_segments:True: tried, and the script fits" in said) is helps

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_run import DryRunReport, dry_run
+from harness.dry_run import dry_run
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("cuda_build")]
 
@@ -30,64 +30,32 @@ json.dump([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()],
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, list[int], Path]:
-    folder = tmp_path_factory.mktemp("trained")
-    path = folder / "script.py"
+def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> None:
+    from harness.snapshots.snapshot import read_recording
+
+    path = tmp_path / "script.py"
     path.write_text(TRAIN)
     report = dry_run(
         path,
-        folder / "printed.json",
+        tmp_path / "printed.json",
         gpu="t4",
-        snapshot=folder / "snapshot.pickle",
+        snapshot=tmp_path / "snapshot.pickle",
         answers={f"{path.name}:13": 7.5},
         quiet=True,
     )
-    return report, json.loads((folder / "printed.json").read_text()), folder
-
-
-def test_the_peaks_are_those_that_the_script_reads_itself(
-    trained: tuple[DryRunReport, list[int], Path],
-) -> None:
-    report, printed, _ = trained
-    assert report.outcome == "ok"
-    assert report.fit == "fits"
+    assert (report.outcome, report.fit) == ("ok", "fits")
+    printed = json.loads((tmp_path / "printed.json").read_text())
     assert [report.cuda.allocated_peak_bytes, report.cuda.reserved_peak_bytes] == printed
     (device,) = report.devices
-    assert device.peak is not None
-    assert device.peak.requested_bytes == report.cuda.requested_peak_bytes
-    assert sum(device.peak.categories.values()) == device.peak.requested_bytes
-
-
-def test_parameters_gradients_and_optimizer_state_are_distinguished(
-    trained: tuple[DryRunReport, list[int], Path],
-) -> None:
-    report, _, _ = trained
-    peak = report.devices[0].peak
+    peak = device.peak
     assert peak is not None
+    assert peak.requested_bytes == report.cuda.requested_peak_bytes
+    assert sum(peak.categories.values()) == peak.requested_bytes
     weights = 4 * (300 * 400 + 400 + 400 * 10 + 10)
     assert peak.categories["parameter"] == weights
     assert peak.categories["optimizer_state"] == 2 * weights  # steps are counted on the CPU
-
-
-def test_reads_of_values_are_counted_and_answered(
-    trained: tuple[DryRunReport, list[int], Path],
-) -> None:
-    report, _, folder = trained
     (read,) = report.value_reads
     assert (read.count, read.bytes, read.answer) == (3, 12, 7.5)
-    assert read.place == f"{folder / 'script.py'}:13"
-    assert read.text == "if loss.item() > 5:"
-
-
-def test_the_snapshot_is_one_of_pytorch_s(
-    trained: tuple[DryRunReport, list[int], Path],
-) -> None:
-    from harness.snapshots.snapshot import read_recording
-
-    _, _, folder = trained
-    snapshot = read_recording(folder / "snapshot.pickle").snapshots[0]
-    assert (
-        sum(event.action == "alloc" for event in snapshot.events)
-        == trained[0].devices[0].allocations
-    )
+    assert (read.place, read.text) == (f"{path}:13", "if loss.item() > 5:")
+    events = read_recording(tmp_path / "snapshot.pickle").snapshots[0].events
+    assert sum(event.action == "alloc" for event in events) == device.allocations

@@ -152,7 +152,7 @@ def peaks_of(share: Callable[[str | None, float | None], float]) -> Change:
 )
 def test_the_steps_decide_the_verdict(name: str, change: Change, expected: Verdict) -> None:
     runs = lines_if_there(RESULTS / name / STEP_RUNS, from_json)
-    steps = Steps({run.job.id: change(run) for run in runs})
+    steps = Steps({run.job.cell_id: change(run) for run in runs})
     assert CLAIMS[name].judge(steps, Size.DEFAULT).verdict is expected
 
 

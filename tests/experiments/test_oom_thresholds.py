@@ -25,7 +25,6 @@ from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from harness.sweeps.threshold_runner import THRESHOLD
 from tests.analysis import planted
 from tests.known import known
 
@@ -57,7 +56,7 @@ def answered(question: ThresholdQuestion, lost: float) -> Threshold:
 
 
 def keep(folder: Path, size: Size) -> None:
-    with LineStore(folder, THRESHOLD) as store:
+    with LineStore(folder, Threshold) as store:
         for question in questions(size):
             store.append(answered(question, lost=0.3))
 

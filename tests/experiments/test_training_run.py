@@ -33,7 +33,6 @@ from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
 from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from harness.sweeps.training_runner import TRAINING_RUN
 from tests.experiments.predicted_records import named
 from tests.known import known
 
@@ -96,7 +95,7 @@ def planted(
 
 
 def section(folder: Path, *answer: TrainingRun) -> Section:
-    with LineStore(folder, TRAINING_RUN) as store:
+    with LineStore(folder, TrainingRun) as store:
         for one in answer:
             store.append(one)
     return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
@@ -149,7 +148,7 @@ def sets() -> tuple[worker.Images, worker.Images]:
 
 
 def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
-    result = worker.traced(TINY, *sets(), 3)
+    result = worker.traced(worker.Training(TINY, *sets(), 3))
     steps = result["steps"]
     assert steps["rows"] == [4, 4, 3, 4, 2] * 3
     assert steps["kind"] == (["train"] * 3 + ["evaluate"] * 2) * 3
@@ -173,7 +172,9 @@ def test_the_trace_of_a_real_run_is_flat_and_sums_up() -> None:
 
 def test_a_real_leak_shows_in_the_trace_to_the_byte() -> None:
     kept = []
-    result = worker.traced(TINY, *sets(), 2, after=lambda _: kept.append(torch.zeros(25)))
+    result = worker.traced(
+        worker.Training(TINY, *sets(), 2), after=lambda: kept.append(torch.zeros(25))
+    )
     starts = result["steps"]["start_bytes"]
     assert {b - a for a, b in itertools.pairwise(starts[1:])} == {100}
 

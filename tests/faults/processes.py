@@ -110,19 +110,3 @@ def kill(process: psutil.Process) -> None:
 def stop(process: psutil.Process) -> None:
     """Hold it by SIGSTOP."""
     process.send_signal(signal.SIGSTOP)
-
-
-def no_more_files(process: psutil.Process, user: Sequence[str] = ()) -> None:
-    """Let it open no file next to those that are open."""
-    set_limit(process, "--nofile=3:", user)
-
-
-def no_more_processes(process: psutil.Process, user: Sequence[str] = ()) -> None:
-    """Let it start no process and no thread."""
-    set_limit(process, "--nproc=0:", user)
-
-
-def set_limit(process: psutil.Process, limit: str, user: Sequence[str] = ()) -> None:
-    """Set a soft limit, below a command that becomes the process's ``user``."""
-    command = [*user, "prlimit", f"--pid={process.pid}", limit]
-    subprocess.run(command, check=True, capture_output=True)

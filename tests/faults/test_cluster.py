@@ -8,14 +8,12 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
-from harness.measurement.process.launcher import LaunchError
 from harness.schema.record import Outcome, Record, from_json
 from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
 from harness.sweeps.store import read_lines
@@ -25,10 +23,7 @@ from tests.faults.processes import (
     count,
     dask_workers,
     kill,
-    no_more_files,
-    set_limit,
     settle,
-    stop,
     wait_for_records,
 )
 
@@ -119,79 +114,6 @@ def test_dask_worker_killed_again_and_again(
     assert FULL <= failed <= tally.injected
 
 
-@full_only
-def test_dask_worker_held_by_sigstop(
-    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    """As a host that falls silent: its cell is lost within twice the scheduler's patience."""
-    cells, trials = 200, 5
-    held: list[psutil.Process] = []
-
-    def act(over: threading.Event) -> None:
-        for _ in range(trials):
-            wait_for_records(tmp_path, min(count(tmp_path) + 2, cells))  # the sweep may end first
-            while len(workers := dask_workers()) < 2 and not over.is_set():
-                time.sleep(0.05)
-            if over.is_set():
-                return
-            stop(workers[1])
-            held.append(workers[1])
-            tally.injected += 1
-            psutil.wait_procs(held, timeout=60)  # its nanny ends it
-
-    with meanwhile(act):
-        sweep(tmp_path, cells, cluster)
-    settle(tmp_path, cells, reference, tally)
-    assert not any(process.is_running() for process in held)
-    for record in lost(tmp_path):
-        assert record.evidence["seconds"] < 2 * SILENT_SECONDS + 10
-
-
-@full_only
-def test_dask_worker_without_files(
-    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    """One host in want is passed over; two are a clean stop."""
-    cells = 40
-
-    def limit(number: int) -> Callable[[threading.Event], None]:
-        def act(over: threading.Event) -> None:
-            wait_for_records(tmp_path, count(tmp_path) + 4)
-            for worker in dask_workers()[:number]:
-                no_more_files(worker)
-                tally.injected += 1
-
-        return act
-
-    # Which of the two depends on what runs out first: a launcher's file, or Dask's own connection.
-    stop = "Too many open files|every finished cell is kept, the same command goes on"
-    with meanwhile(limit(2)), pytest.raises((LaunchError, ExecutorError), match=stop):
-        sweep(tmp_path, cells, cluster)
-    for worker in dask_workers():
-        set_limit(worker, "--nofile=1000:")
-    with meanwhile(limit(1)):
-        sweep(tmp_path, cells, cluster)
-    settle(tmp_path, cells, reference, tally)
-    messages = [record.evidence["message"] for record in lost(tmp_path)]
-    assert messages
-    assert all("Too many open files" in message for message in messages)
-
-
-@full_only
-def test_a_cluster_that_is_slow_to_close_leaves_no_process(
-    cluster: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from harness.sweeps.executors import dask_cluster
-
-    sweep(tmp_path, 2, cluster)
-    started = [family for worker in dask_workers() for family in (worker, *worker.children())]
-    assert started
-    monkeypatch.setattr(dask_cluster, "GRACE_SECONDS", 0.01)
-    cluster.close()
-    _, alive = psutil.wait_procs(started, timeout=60)
-    assert alive == []
-
-
 @contextlib.contextmanager
 def dask_command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Run ``dask ...`` as an operator would; kill it and its children with the block."""
@@ -269,24 +191,6 @@ def test_dask_scheduler_killed_and_started_anew(
             tally.injected += 1
             port = address.rpartition(":")[2]
     with dask_scheduler(port) as (scheduler, address), dask_command("worker", address):
-        whole_sweep(address, tmp_path, cells)
-    settle(tmp_path, cells, reference, tally)
-
-
-@full_only
-@pytest.mark.usefixtures("impatient")
-def test_dask_scheduler_held_by_sigstop(
-    tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    cells = 20
-    with dask_scheduler() as (scheduler, address), dask_command("worker", address):
-        process = psutil.Process(scheduler.pid)
-        for _ in range(3):
-            started = time.monotonic()
-            stopped_sweep(address, tmp_path, cells, lambda: stop(process))
-            assert time.monotonic() - started < 90
-            tally.injected += 1
-            process.resume()
         whole_sweep(address, tmp_path, cells)
     settle(tmp_path, cells, reference, tally)
 

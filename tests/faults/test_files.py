@@ -1,7 +1,6 @@
 """Faults of files: the executor replays known records, so that hundreds of trials take seconds."""
 
 import errno
-import json
 import os
 import random
 import shutil
@@ -16,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from harness.measurement import environment
-from harness.schema.record import RecordError, from_json
+from harness.schema.record import Record
 from harness.sweeps.executors import Cell, Measured
 from harness.sweeps.executors.in_process import InProcessExecutor
-from harness.sweeps.store import RECORD, LineStore, StoreError, read_lines
+from harness.sweeps.store import LineStore, StoreError
 from tests.faults.conftest import FULL
 from tests.faults.grid import Replay, Tally, records_path, sweep
 
@@ -119,27 +118,6 @@ def truncated_copy(folder: Path) -> None:
     copy.replace(path)
 
 
-def test_records_with_a_key_twice_or_no_schema(
-    tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
-    whole = finished(tmp_path, reference).read_bytes().splitlines()
-    chance = random.Random(6)
-    for number in trials(4, 80):
-        lines = list(whole)
-        spoilt = chance.randrange(len(lines))
-        fields = list(json.loads(lines[spoilt]).items())
-        if number % 2:
-            fields = [(key, value) for key, value in fields if key != "schema"]
-        else:
-            fields.insert(chance.randrange(len(fields)), chance.choice(fields))
-        pairs = (f"{json.dumps(key)}:{json.dumps(value)}" for key, value in fields)
-        lines[spoilt] = ("{" + ",".join(pairs) + "}").encode()
-        records_path(tmp_path).write_bytes(b"\n".join(lines) + b"\n")
-        with pytest.raises(RecordError):
-            list(read_lines(records_path(tmp_path), from_json))
-        resume_and_check(tmp_path, reference, tally)
-
-
 def test_disk_full_at_any_record(
     tmp_path: Path, reference: Sequence[Measured], tally: Tally
 ) -> None:
@@ -186,24 +164,11 @@ class Disk:
         subprocess.run(command, check=True)
 
 
-def test_folder_read_only(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
-    for number in trials(2, 20):
-        folder = tmp_path / str(number)
-        with small_disk(folder, 1 << 26) as disk:
-            if number % 2:
-                sweep(folder, CELLS // 2, Replay(reference))
-            disk("ro")
-            with pytest.raises(StoreError):
-                sweep(folder, CELLS, Replay(reference))
-            disk("rw")
-            resume_and_check(folder, reference, tally)
-
-
 def test_two_writers(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
     for number in trials(3, 30):
         folder = tmp_path / str(number)
         sweep(folder, number % CELLS + 1, Replay(reference))
-        with LineStore(folder / "faulty", RECORD), pytest.raises(StoreError, match="another sweep"):
+        with LineStore(folder / "faulty", Record), pytest.raises(StoreError, match="another sweep"):
             sweep(folder, CELLS, Replay(reference))
         resume_and_check(folder, reference, tally)
 

@@ -5,25 +5,19 @@ A limit ends a sweep in one line, or costs an attempt; then, lifted, the same co
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import psutil
 import pytest
 
 from harness.sweeps.executors import Measured
-from tests.faults.conftest import FULL, IN_FULL, SITE, full_only
+from tests.faults.conftest import FULL
 from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
-    count,
     finish,
-    forkserver_of,
     log_of,
-    no_more_files,
-    no_more_processes,
     settle,
-    wait_for_records,
 )
 
 pytestmark = [
@@ -80,60 +74,5 @@ def test_few_processes_from_the_start(
         said = sweep_within(limit, folder, cells)
         assert not said or "LaunchError" in said, said
         tally.injected += 1
-    finish(folder, cells)
-    settle(folder, cells, reference, tally)
-
-
-@pytest.mark.parametrize(
-    ("victim", "limit", "restart"),
-    [
-        pytest.param(psutil.Process, no_more_files, False, id="files-coordinator"),
-        pytest.param(forkserver_of, no_more_files, False, id="files-forkserver"),
-        pytest.param(psutil.Process, no_more_processes, True, id="processes-coordinator"),
-        pytest.param(forkserver_of, no_more_processes, False, id="processes-forkserver"),
-    ],
-)
-def test_limit_in_mid_sweep(
-    victim: Callable[[int], psutil.Process | None],
-    limit: Callable[[psutil.Process, Sequence[str]], None],
-    restart: bool,
-    somebody_else: list[str],
-    tmp_path: Path,
-    reference: Sequence[Measured],
-    tally: Tally,
-) -> None:
-    """``restart``: a coordinator starts a process only where its forkserver is to be replaced."""
-    if not FULL and (restart or limit is no_more_files):
-        pytest.skip(IN_FULL)
-    folder, trials = tmp_path / "run", 6 if FULL else 1
-    for cells in range(6, 6 + 4 * trials, 4):
-        with coordinator(folder, cells, somebody_else) as process:
-            wait_for_records(folder, count(folder) + 2, process)
-            hit, server = victim(process.pid), forkserver_of(process.pid)
-            assert hit is not None
-            assert server is not None
-            limit(hit, somebody_else)
-            if restart:
-                server.kill()
-            code = process.wait()
-        tally.injected += 1
-        said = log_of(folder).read_text()
-        assert code == 0 or "LaunchError" in said.splitlines()[-1], said[-2000:]
-    finish(folder, cells)
-    settle(folder, cells, reference, tally)
-
-
-@full_only
-def test_worker_without_files(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
-    """Each cell's first process may open none: a clean stop, and no record of an error."""
-    folder, cells = tmp_path / "run", 6
-    hits = tmp_path / "hits"
-    hits.mkdir()
-    path = os.pathsep.join([str(SITE), os.environ.get("PYTHONPATH", "")])
-    faults = {"FAULT_FOLDER": str(hits), "FAULT_KINDS": "files", "PYTHONPATH": path}
-    for _ in range(cells):
-        assert "Too many open files" in sweep_within([], folder, cells, **faults)
-    tally.injected = len(list(hits.iterdir()))
-    assert tally.injected == cells
     finish(folder, cells)
     settle(folder, cells, reference, tally)

@@ -18,7 +18,6 @@ from tests.faults.grid import Tally
 from tests.faults.processes import (
     coordinator,
     count,
-    finish,
     forkserver_of,
     kill,
     log_of,
@@ -83,35 +82,6 @@ def test_process(
     cells, limit = full if FULL else quick
     inject(tmp_path / "run", cells, tally, victim, hit, limit)
     settle(tmp_path / "run", cells, reference, tally)
-
-
-def test_coordinator_killed(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
-    if not FULL:
-        pytest.skip(IN_FULL)
-    folder, cells = tmp_path / "run", 60
-    chance = random.Random(7)
-    for _ in range(10):
-        with coordinator(folder, cells) as process:
-            wait_for_records(folder, count(folder) + 1, process)
-            time.sleep(chance.uniform(0, 0.5))
-            process.kill()
-            tally.injected += 1
-    finish(folder, cells)
-    settle(folder, cells, reference, tally)
-
-
-def test_coordinator_stopped(tmp_path: Path, reference: Sequence[Measured], tally: Tally) -> None:
-    if not FULL:
-        pytest.skip(IN_FULL)
-    chance = random.Random(8)
-
-    def freeze(process: psutil.Process) -> None:
-        process.suspend()
-        time.sleep(chance.uniform(0, 0.8))
-        process.resume()
-
-    inject(tmp_path / "run", 100, tally, psutil.Process, freeze, 30)
-    settle(tmp_path / "run", 100, reference, tally)
 
 
 KINDS = ("prints", "closes", "garbage", "exits")

@@ -1,7 +1,8 @@
-"""Readers of files and questions (reports, replays, predictions) answer or refuse in words."""
+"""Readers of files (reports, replays) answer or refuse in words."""
 
+import contextlib
 import gzip
-import json
+import io
 import pickle
 import random
 from collections.abc import Sequence
@@ -10,52 +11,29 @@ from typing import Any
 
 import pytest
 
+from harness.cli.app import main
 from harness.snapshots import trace_event
-from harness.sweeps.experiment_files import names_found
-from tests.cli.test_fuzz import is_answered
-from tests.experiments.test_any_subset import changed, written
 from tests.faults.conftest import FULL
 from tests.faults.grid import Tally
-from tests.faults.test_refusals import run
 from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, by_hand
 
 pytestmark = pytest.mark.timeout(1800)
+
+
+def run(line: Sequence[str]) -> tuple[int, str]:
+    """Run a command in this process; return its exit code and all that it said."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(list(line))
+    return code, said.getvalue()
 
 
 def trials(quick: int, full: int) -> range:
     return range(full if FULL else quick)
 
 
-def test_report_of_any_records_with_any_outcomes(tmp_path: Path, tally: Tally) -> None:
-    """Every experiment, a random part of its records lost, failed or without some metrics."""
-    names = names_found()
-    for number in trials(2, 60):
-        name = names[number % len(names)]
-        choose = random.Random(f"report {number}")
-        folder = tmp_path / str(number)
-        (folder / name).mkdir(parents=True)
-        written(name, folder / name, lambda lines, choose=choose: changed(lines, choose))
-        code, said = run(["report", str(folder)])
-        tally.injected += 1
-        page, details = folder / "report.html", folder / "report.md"
-        answers = 0 if "experiment there has an answer" not in said else 3
-        is_written = code == answers and page.is_file() and details.is_file()
-        tally.internal += is_written and "internal error" in details.read_text(encoding="utf-8")
-        tally.count_answer(code, said, refused=is_written or refused_in_one_line(code, said))
-    tally.settle_answers()
-
-
 def refused_in_one_line(code: int, said: str) -> bool:
     return code == 2 and said.startswith("harness: ") and said.count("\n") == 1
-
-
-def count_replay(tally: Tally, line: Sequence[str]) -> bool:
-    """Replay and count the answer; return whether the recording was refused."""
-    code, said = run(["replay", *line])
-    refused = refused_in_one_line(code, said)
-    tally.injected += 1
-    tally.count_answer(code, said, refused=refused or (code == 0 and "device" in said))
-    return refused
 
 
 NUMBERS = (0, 1, 512, MIB, 2 * MIB, 12 * MIB, BASE, BASE + 16 * MIB, 2**43, 2**64 - 1, -1)
@@ -106,87 +84,10 @@ def test_recording_changed_in_any_place(tmp_path: Path, tally: Tally) -> None:
         for _ in range(chance.randrange(1, 5)):
             mutate(raw, chance)
         path.write_bytes(pickle.dumps(raw))
-        refused += count_replay(tally, [str(path), *chance.choice(options)])
+        code, said = run(["replay", str(path), *chance.choice(options)])
+        is_refused = refused_in_one_line(code, said)
+        refused += is_refused
+        tally.injected += 1
+        tally.count_answer(code, said, refused=is_refused or (code == 0 and "device" in said))
     assert 0 < refused < tally.injected
-    tally.settle_answers()
-
-
-def test_recording_cut_or_garbled_at_any_byte(tmp_path: Path, tally: Tally) -> None:
-    packed = (SNAPSHOTS / "two-streams-middle.pickle.gz").read_bytes()
-    wholes = [packed, gzip.decompress(packed)]
-    chance = random.Random(32)
-    path = tmp_path / "spoilt.pickle"
-    for number in trials(10, 160):
-        spoilt = bytearray(wholes[number % 2])
-        start = chance.randrange(len(spoilt))
-        if chance.randrange(2):
-            del spoilt[start:]
-        else:
-            spoilt[start : start + 3] = chance.randbytes(3)
-        path.write_bytes(spoilt)
-        count_replay(tally, [str(path)])
-    tally.settle_answers()
-
-
-def test_recording_out_of_proportion(tmp_path: Path, tally: Tally) -> None:
-    """Few bytes that ask for much memory or time: all are refused, in one line."""
-    chance = random.Random(33)
-    path = tmp_path / "bomb.pickle.gz"
-    for number in trials(3, 40):
-        size = chance.randrange(8, 64) * MIB
-        bomb = (
-            gzip.compress(bytes(size)),
-            gzip.compress(pickle.dumps({"segments": [], "device_traces": [[{}] * (size // 256)]})),
-            b"\x80\x04" + b"]" * (size // 64),
-            b"\x80\x04\x8e" + size.to_bytes(8, "little") + b"x",
-            b"\x80\x04" + b"(" * (size // 64) + b"t",
-        )[number % 5]
-        path.write_bytes(bomb)
-        code, said = run(["replay", str(path)])
-        tally.injected += 1
-        tally.count_answer(code, said, refused=refused_in_one_line(code, said))
-    tally.settle_answers()
-
-
-PREDICTED = {
-    "--model": ["mlp", "mlp-scratch"],
-    "--depth": ["1", "2", "7"],
-    "--width": ["1", "64", "1000"],
-    "--batch": ["1", "33", "100000"],
-    "--activation": ["relu", "gelu", "tanh"],
-    "--norm": ["none", "batch", "layer"],
-    "--dropout": ["0", "0.5"],
-    "--dtype": ["float32", "bfloat16", "float16", "float64"],
-    "--autocast": ["bfloat16", "float16"],
-    "--optimizer": ["none", "sgd", "adam"],
-    "--mode": ["train", "inference"],
-    "--device": ["cpu", "cuda"],
-    "--checkpoint": ["1", "2"],
-    "--accumulate": ["2"],
-    "--budget": ["1B", "1MiB", "64MiB", "8GiB"],
-    "--gpu": ["t4", "l4", "h100"],
-    "--examples": ["100", "200001"],
-    "--alloc-conf": ["expandable_segments:True", "max_split_size_mb:64", "backend:other"],
-}  # fmt: skip
-
-
-def test_prediction_whose_question_may_have_no_answer(tally: Tally) -> None:
-    """Code 0 has every metric and answer; code 3 says what has none, and why."""
-    chance = random.Random(34)
-    codes = set()
-    for _ in trials(12, 240):
-        chosen = chance.sample(sorted(PREDICTED), chance.randrange(1, 7))
-        line = ["predict", "--json"]
-        for flag in chosen:
-            line += [flag, chance.choice(PREDICTED[flag])]
-        code, said = run(line)
-        codes.add(code)
-        if code == 3:
-            stated = json.loads(said)
-            answered = bool(stated["unanswered"]) or stated["reason"] is not None
-        else:
-            answered = refused_in_one_line(code, said) or is_answered(line, said)
-        tally.injected += 1
-        tally.count_answer(code, f"{line}: {said}", refused=answered)
-    assert codes >= ({0, 2, 3} if FULL else {0})
     tally.settle_answers()

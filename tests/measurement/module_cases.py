@@ -127,13 +127,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "frozen": frozen,
     "encoder": encoder,
     "two optimizers": two_optimizers,
-}
-
-NETWORKS: dict[str, Callable[[], Case]] = {
     "resnet18": lambda: images(torchvision.models.resnet18(num_classes=10), 4, 32),
-    "mobilenet_v3_small": lambda: images(
-        torchvision.models.mobilenet_v3_small(num_classes=10), 4, 32
-    ),
 }
 
 

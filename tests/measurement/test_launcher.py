@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -18,17 +17,12 @@ from harness.schema.workload import Workload
 TINY = Workload(width=8, in_features=8, batch=4)
 
 
-@pytest.fixture
-def spawning() -> Iterator[Launcher]:
-    """Start an interpreter for each worker, as where there is no fork."""
-    own = SpawnLauncher("pinned")
-    yield own
-    own.close()
-
-
 @pytest.mark.slow
-def test_both_launchers_give_the_same_exact_metrics(spawning: Launcher, launcher: Launcher) -> None:
+def test_both_launchers_give_the_same_exact_metrics(launcher: Launcher) -> None:
+    """A worker is an interpreter of its own where there is no fork."""
+    spawning = SpawnLauncher("pinned")
     one, other = (measure(TINY, launcher=each, repeats=1) for each in (spawning, launcher))
+    spawning.close()
     assert one.outcome is Outcome.OK
     for name in ("saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"):
         assert getattr(one, name) == getattr(other, name) is not None
@@ -101,12 +95,8 @@ def test_no_process_outlives_a_killed_parent() -> None:
     assert alive == []
 
 
-@pytest.mark.parametrize("kind", ["launcher", pytest.param("spawning", marks=pytest.mark.slow)])
-def test_what_a_worker_prints_is_evidence_and_never_a_result(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
-    used: Launcher = request.getfixturevalue(kind)
-    ended = used.launch(Job(kind="probe", workload=TINY, inject="error"), 60)
+def test_what_a_worker_prints_is_evidence_and_never_a_result(launcher: Launcher) -> None:
+    ended = launcher.launch(Job(kind="probe", workload=TINY, inject="error"), 60)
     assert ended.failure is not None
     assert ended.result is None
     assert ended.exit_code == 1

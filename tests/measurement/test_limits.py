@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from msgspec.structs import replace
 
-from harness.measurement.limits import cgroup, own_pages, rlimit
+from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
@@ -144,42 +144,11 @@ def test_a_kill_that_the_group_did_not_count_is_no_out_of_memory(launcher: Launc
     assert classify(ended)[0] is Outcome.KILLED
 
 
-@pytest.mark.parametrize("copied_before", [False, True])
-def test_a_forked_process_is_charged_for_no_page_that_it_copied_before_it_joined(
-    copied_before: bool,
-) -> None:
-    needs_cgroup()
-    if not own_pages.can_populate():
-        pytest.skip("Linux before 5.14 cannot copy pages beforehand")
-    code = f"""
-        import os
-        from harness.measurement.limits import cgroup, own_pages
-        inherited = bytearray(os.urandom(8 << 20))
-        with cgroup.group() as made:
-            pid = os.fork()
-            if pid == 0:
-                if {copied_before}:
-                    own_pages.make_own()
-                with cgroup.joined(str(made.folder), 64 << 20):
-                    inherited[::4096] = bytes(len(inherited) // 4096)
-                    os._exit(0)
-            os.waitpid(pid, 0)
-            print(made.charged_bytes())
-    """
-    charged = int(child(code).stdout)
-    if copied_before:
-        assert charged <= len(os.sched_getaffinity(0)) * 64 * PAGE_BYTES, "a batch at most"
-    else:
-        assert charged >= 8 * MIB, "each page was copied in the group"
-
-
 @pytest.mark.slow
 def test_what_a_step_is_charged_for_in_a_group_is_modelled_to_six_pages(
     launcher: Launcher,
 ) -> None:
     needs_cgroup()
-    if not own_pages.can_populate():
-        pytest.skip("Linux before 5.14 cannot copy pages beforehand")
     workload = Workload(depth=2, width=64, batch=2000)
     budget_bytes = charged_bytes(data_peak(workload))
     around = 6 * PAGE_BYTES

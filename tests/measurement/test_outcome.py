@@ -107,6 +107,14 @@ LIMITED = f"""
 """
 
 
+def test_who_held_the_gpu_is_evidence() -> None:
+    held = {"total_bytes": 100, "free_bytes": 1, "reserved_bytes": 9, "outside_bytes": 90}
+    failure = Failure(type="OutOfMemoryError", message="CUDA", out_of_memory=True, gpu_memory=held)
+    outcome, evidence = classify(Ended(exit_code=1, failure=failure))
+    assert outcome is Outcome.OOM
+    assert evidence["gpu_memory"] == held
+
+
 def needs_refusal() -> None:
     works, why_not = data_segment_available()
     if not works:

@@ -136,9 +136,7 @@ def pretended() -> int:
 
 
 if __name__ == "__main__":
-    tiny = Workload(width=8, in_features=8, batch=4)
-    print(harness.__version__, *(error.__name__ for error in ERRORS))
-    measured(tiny)
-    swept(tiny)
     planned()
-    print(predicted(tiny), traced(), network(), whole_run, searched, failed, pretended, sep="\n")
+    print(harness.__version__, *(error.__name__ for error in ERRORS))
+    print(predicted, measured, swept, traced, network, whole_run, searched, failed, pretended)
+    print(*harness.__path__)

@@ -13,7 +13,7 @@ from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.schema.workload import Workload
 
 RECORDINGS = json.loads(Path(__file__).with_name("cuda_events.json").read_text())
-"""Made by ``benchmarks/validation/record_events.py`` with torch 2.13, whose rules hold below."""
+"""Made with torch 2.13 by ``record_events.py``, which commit 0badf1f has last."""
 
 pytestmark = pytest.mark.usefixtures("rules_of_2_13")
 WHOLE_STEPS = [one for one in RECORDINGS if "last_rows" not in one["workload"]]

@@ -6,57 +6,13 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.cli.app import main
-from harness.snapshots.event_shapes import EventShapes
 from harness.snapshots.file_bytes import SnapshotError, read_bytes
 from harness.snapshots.snapshot import read_recording
-from harness.snapshots.unpickler import load_builtins
-from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, block, by_hand, entry, written
-
-FRAMES = [{"name": "step", "filename": "/home/me/train.py", "line": 12}]
-
-
-def genuine_event(action: str, address: int, size: int, time_us: int) -> dict[str, Any]:
-    """As PyTorch 2.13 writes one: a new dict, new strings and a new tuple for each event."""
-    return {
-        "action": action,
-        "addr": address,
-        "size": size,
-        "stream": 0,
-        "time_us": 1_795_569_860_035_132 + time_us,
-        "compile_context": "".join(["N/", "A"]),
-        "user_metadata": "".join(["", ""]),
-        "pool_id": (time_us * 0, 0),
-        "frames": list(FRAMES),
-    }
-
-
-def genuine(pairs: int) -> dict[str, Any]:
-    """One segment in which two blocks are allocated and freed in turn."""
-    trace = [genuine_event("segment_alloc", BASE, 20 * MIB, 0)]
-    for index in range(pairs):
-        size = 2 * MIB + 512 * (index % 5)
-        trace += [
-            genuine_event(action, BASE, size, 3 * index)
-            for action in ("alloc", "free_requested", "free_completed")
-        ]
-    return {
-        "segments": [
-            {
-                "device": 0,
-                "address": BASE,
-                "total_size": 20 * MIB,
-                "stream": 0,
-                "segment_type": "large",
-                "blocks": [block(0, 20 * MIB, 0)],
-            }
-        ],
-        "device_traces": [trace],
-    }
+from tests.snapshots.test_replay import MIB, SNAPSHOTS, by_hand, entry, freed, written
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in SNAPSHOTS.glob("*.gz")))
@@ -66,14 +22,6 @@ def test_events_read_at_once_equal_those_read_opcode_by_opcode(name: str, tmp_pa
     slow = tmp_path / "protocol-2.pickle"  # whose memo has no form that is read at once
     slow.write_bytes(pickle.dumps(pickle.loads(data), protocol=2))
     assert fast == read_recording(slow)
-
-
-def test_most_events_are_read_at_once() -> None:
-    shapes = EventShapes()
-    data = bytearray(pickle.dumps(genuine(1000)))
-    raw = load_builtins(data, shortcut=shapes)
-    kinds = [type(event).__name__ for event in raw["device_traces"][0]]
-    assert kinds.count("TraceEvent") > 2900
 
 
 def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
@@ -118,8 +66,10 @@ def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
 def test_the_time_is_limited_and_the_option_named(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    path = tmp_path / "long.pickle"
-    path.write_bytes(pickle.dumps(genuine(20_000), 2))
+    raw, size = by_hand(), 11 * MIB
+    for _ in range(20_000):
+        raw["device_traces"][0] += [*freed(1, size), entry("alloc", 1, size)]
+    path = written(tmp_path, raw)
     assert main(["replay", str(path), "--deadline", "0.1"]) == 2
     assert "takes longer than 0.1 s; allow more with --deadline" in capsys.readouterr().err
 

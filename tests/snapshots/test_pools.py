@@ -1,6 +1,7 @@
 """Private pools: recordings of ``record_pools.py`` (PyTorch 2.15 under the dry run), and by hand.
 
-``REAL`` is what ``record_pools.py FILE 1`` printed when it ran again with each setting.
+``benchmarks/validation`` of commit 0badf1f has that program last. ``REAL`` is what
+``record_pools.py FILE 1`` printed when it ran again with each setting.
 """
 
 import gzip

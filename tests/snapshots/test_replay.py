@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
-from harness.allocator.blocks import ALLOCATED, AWAITING
+from harness.allocator import AllocatorConfig, AllocatorConfigError
 from harness.snapshots.agreement import Agreement
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.follower import Follower
@@ -66,30 +65,6 @@ def test_recordings_of_pytorch_are_followed_to_the_address(
     assert agreement.fragmentation == agreement.recorded_fragmentation
 
 
-@settings(max_examples=examples(25))
-@given(cut=st.integers(0, 3410))
-def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
-    snapshot = read_recording(recording("resnet18-start")).snapshots[0]
-    while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
-        cut -= 1  # the model allocates a segment with the request that needs it
-    config = AllocatorConfig()
-    before = Follower(config, NOTHING)
-    before.run(snapshot.events[:cut])
-    origin = find_origin(snapshot, snapshot.events[cut:], config)
-    assert origin.layout is not None
-    assert layout_of(before.model) == {
-        segment.address: list(segment.blocks) for segment in origin.layout
-    }
-    assert sum(origin.live.values()) + awaiting_bytes(origin) == before.model.current(
-        "requested_bytes"
-    )
-    assert origin.reserved_bytes == before.model.current("reserved_bytes")
-
-    after = Follower(config, origin)
-    after.run(snapshot.events[cut:])
-    assert after.agreement(snapshot).differences == ()
-
-
 @settings(max_examples=examples(40))
 @given(
     name=st.sampled_from(
@@ -130,31 +105,6 @@ def is_inside_a_request(snapshot: Snapshot, cut: int) -> bool:
     before, after = snapshot.events[cut - 1], snapshot.events[cut]
     halves = before.action == "free_requested" and after.address == before.address
     return before.action.startswith("segment") or after.action == "free_completed" or halves
-
-
-def awaiting_bytes(origin: Origin) -> int:
-    return sum(
-        block.requested_bytes
-        for segment in origin.layout or ()
-        for block in segment.blocks
-        if block.state == "awaiting"
-    )
-
-
-def layout_of(model: CachingAllocator) -> dict[int, list[BlockState]]:
-    result = {}
-    for head in model.segment_heads():
-        blocks = []
-        block = head
-        while True:
-            in_use = block.state in (ALLOCATED, AWAITING)
-            state = {ALLOCATED: "allocated", AWAITING: "awaiting"}.get(block.state, "free")
-            blocks.append(BlockState(block.size, block.requested if in_use else 0, state))  # type: ignore[arg-type]
-            if block.next is None:
-                break
-            block = block.next
-        result[head.address] = blocks
-    return result
 
 
 def test_a_recording_that_was_changed_does_not_agree() -> None:

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.schema.record import Outcome, Record, SchemaError, from_json, to_json
+from harness.schema.errors import HarnessError
+from harness.schema.record import RECORDS, Outcome, Record, SchemaError, from_json, to_json
 from harness.schema.workload import Workload
 from harness.sweeps.store import (
     MAX_ATTEMPTS,
     MAX_LOSSES,
-    RECORD,
-    RECORDS,
     REJECTED,
     LineStore,
     StoreError,
     read_lines,
 )
+from harness.sweeps.sweep import _refuse_other_device
 from tests.property_size import examples
 
 
@@ -30,7 +30,7 @@ def record(batch: int, outcome: Outcome = Outcome.OK) -> Record:
 
 def filled(folder: Path, count: int = 3) -> list[Record]:
     records = [record(batch) for batch in range(1, count + 1)]
-    with LineStore(folder, RECORD) as store:
+    with LineStore(folder, Record) as store:
         for item in records:
             store.append(item)
     return records
@@ -45,7 +45,7 @@ def test_a_torn_last_line_is_cut_off_and_never_glued(
     records = filled(folder)
     path = folder / RECORDS
     path.write_bytes(path.read_bytes()[:-cut])
-    with LineStore(folder, RECORD) as store:
+    with LineStore(folder, Record) as store:
         whole = cut == 1  # only the line feed is missing: the record itself is there
         assert bool(store.repairs) != whole
         store.append(record(99))
@@ -58,7 +58,7 @@ def test_garbled_lines_are_set_aside_and_their_cells_run_again(tmp_path: Path) -
     lines = path.read_bytes().split(b"\n")
     lines[1] = lines[1].replace(b'"ok"', b'"\xff\x00"')
     path.write_bytes(b"\n".join(lines))
-    with LineStore(tmp_path, RECORD) as store:
+    with LineStore(tmp_path, Record) as store:
         assert store.is_finished(record(1).workload_id)
         assert not store.is_finished(record(2).workload_id)
         assert "1 damaged line(s)" in store.repairs[0]
@@ -70,14 +70,14 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / RECORDS
     newer = json.dumps(json.loads(path.read_bytes()) | {"schema": 2}) + "\n"
     path.write_text(newer)
-    with pytest.raises(SchemaError, match="a newer harness wrote it"), LineStore(tmp_path, RECORD):
+    with pytest.raises(SchemaError, match="a newer harness wrote it"), LineStore(tmp_path, Record):
         pass
     assert path.read_text() == newer
 
 
 def test_accidents_are_tried_once_more_and_then_stand(tmp_path: Path) -> None:
     killed = record(1, Outcome.KILLED)
-    with LineStore(tmp_path, RECORD) as store:
+    with LineStore(tmp_path, Record) as store:
         store.append(killed)
         assert not store.is_finished(killed.workload_id)
         store.append(killed)
@@ -88,11 +88,11 @@ def test_accidents_are_tried_once_more_and_then_stand(tmp_path: Path) -> None:
 
 def test_losses_are_counted_apart_from_a_cells_own_attempts(tmp_path: Path) -> None:
     lost, killed = record(1, Outcome.LOST), record(1, Outcome.KILLED)
-    with LineStore(tmp_path, RECORD) as store:
+    with LineStore(tmp_path, Record) as store:
         for item in [*[lost] * (MAX_LOSSES - 1), *[killed] * (MAX_ATTEMPTS - 1)]:
             store.append(item)
             assert not store.is_finished(lost.workload_id)
-    with LineStore(tmp_path, RECORD) as again:
+    with LineStore(tmp_path, Record) as again:
         assert again.attempts(lost.workload_id) == MAX_LOSSES - 1 + MAX_ATTEMPTS - 1
         assert not again.is_finished(lost.workload_id)
         again.append(killed)
@@ -104,7 +104,7 @@ def test_losses_are_counted_apart_from_a_cells_own_attempts(tmp_path: Path) -> N
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted")
 def test_a_file_lost_after_the_last_append_is_no_success(tmp_path: Path) -> None:
-    store = LineStore(tmp_path / "run", RECORD).__enter__()
+    store = LineStore(tmp_path / "run", Record).__enter__()
     store.append(record(1))
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(StoreError, match="while"):
@@ -114,11 +114,12 @@ def test_a_file_lost_after_the_last_append_is_no_success(tmp_path: Path) -> None
 _FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from harness.sweeps.store import RECORD, LineStore, StoreError
+from harness.schema.record import Record
+from harness.sweeps.store import LineStore, StoreError
 from tests.sweep.test_store import record
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 folder = Path(sys.argv[1])
-with LineStore(folder, RECORD) as store:
+with LineStore(folder, Record) as store:
     store.append(record(1))
     size = (folder / "records.jsonl").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, size + 10))
@@ -135,3 +136,13 @@ def test_a_write_that_does_not_fit_leaves_no_part_behind(tmp_path: Path) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "records.jsonl" in done.stdout, done.stderr
     assert (tmp_path / RECORDS).read_bytes() == to_json(record(1)) + b"\n"
+
+
+def test_records_of_another_device_are_not_added_to(tmp_path: Path) -> None:
+    folder = tmp_path / "accumulation"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text(json.dumps({"workload": {"device": "cuda"}}) + "\n")
+    with pytest.raises(HarnessError, match="device cuda"):
+        _refuse_other_device(folder, "cpu")
+    _refuse_other_device(folder, "cuda")
+    _refuse_other_device(tmp_path / "none yet", "cpu")

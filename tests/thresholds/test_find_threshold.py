@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.cli.app import main
-from harness.measurement.limits import cgroup, own_pages
+from harness.measurement.limits import cgroup
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Job
@@ -137,8 +137,6 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     works, why_not = cgroup.available()
     if not works:
         pytest.skip(why_not)
-    if not own_pages.can_populate():
-        pytest.skip("Linux before 5.14 cannot copy pages beforehand")
     result = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert result.outcome is Outcome.OK
     # Where the kernel kills varies by one page; what one more example needs here is less than two.

@@ -16,11 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
-_YOUNG_SECONDS = 1.0
-_MOUNTS = Path("/proc/self/mountinfo")
+_STALE_SECONDS = 3600.0
+"""The age of a group that no probe, which has a deadline, can still be about to join."""
+_ROOTS = (
+    (1, Path("/sys/fs/cgroup/memory")),
+    (2, Path("/sys/fs/cgroup")),
+    (2, Path("/sys/fs/cgroup/unified")),
+)
+"""Version and root of each hierarchy that may have the memory controller, as systemd mounts it."""
 _OWN = Path("/proc/self/cgroup")
 
 
@@ -28,17 +35,16 @@ class CgroupError(OSError):
     """No memory cgroup can be made here; the message says why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Names:
+class Names(NamedTuple):
     """The files of one version's memory controller."""
 
     limit: tuple[str, ...]
     """Files that take the limit, in this order; all but the first may be missing."""
     usage: str
     peak: str
-    """File with the most that was charged at once; an old kernel has none."""
+    """Most that was charged at once; an old kernel has no such file."""
     events: str
-    """File with a line ``oom_kill N``."""
+    """It has a line ``oom_kill N``."""
 
 
 VERSIONS = {
@@ -81,46 +87,16 @@ class Group:
 
 @contextmanager
 def group() -> Iterator[Group]:
-    """Make a memory cgroup for the block and remove it afterwards.
-
-    Groups that a process left behind which died are removed first.
-    """
+    """Make a memory cgroup for the block and remove it afterwards, and old ones before."""
     made = _make()
     try:
-        with _held(made.folder):
-            _remove_stale(made.folder.parent)
-            yield made
+        for folder in made.folder.parent.glob(f"{_PREFIX}*"):  # of makers that were killed
+            with suppress(OSError):  # the kernel keeps one that has a process in it
+                if time.time() - folder.stat().st_ctime > _STALE_SECONDS:
+                    folder.rmdir()
+        yield made
     finally:
         _remove(made.folder)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the group's lock over the block: it ends with this process, and says that it lives."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _remove_stale(parent: Path) -> None:
-    """Remove the groups whose maker died; the kernel keeps one that has a process in it."""
-    import fcntl
-
-    for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - folder.stat().st_ctime < _YOUNG_SECONDS:
-                continue  # perhaps just made, and not yet locked
-            descriptor = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                folder.rmdir()
-            finally:
-                os.close(descriptor)
 
 
 @contextmanager
@@ -157,13 +133,10 @@ def available() -> tuple[bool, str]:
     """Return whether a memory cgroup can be made and entered, tried for real, and why (not)."""
     try:
         with group() as made:
-            enter = f"open({str(made.folder / 'cgroup.procs')!r}, 'w').write('0')"
-            done = subprocess.run(
-                [sys.executable, "-P", "-c", enter], capture_output=True, text=True, check=False
-            )
+            enter = ["/bin/sh", "-c", 'echo 0 > "$0"', str(made.folder / "cgroup.procs")]
+            done = subprocess.run(enter, capture_output=True, text=True, check=False)
             if done.returncode:
-                reason = done.stderr.strip().splitlines()[-1]
-                return False, f"cgroup v{made.version}: cannot be entered: {reason}"
+                return False, f"cgroup v{made.version}: cannot be entered: {done.stderr.strip()}"
             return True, f"cgroup v{made.version}: the kernel kills what exceeds the budget"
     except CgroupError as error:
         return False, str(error)
@@ -190,46 +163,20 @@ def _make() -> Group:
 
 def places() -> Iterator[tuple[int, Path]]:
     """Yield our own group and its ancestors, from the inside out; version 1 first."""
-    try:
-        own, mounts = _own_paths(), _mounts()
-    except OSError:  # no Linux, or no /proc
-        return
-    for version, root in mounts:
-        path = own.get(version)
-        if path is None:
-            continue
-        place = root / path.lstrip("/")
-        while True:
-            if place.is_dir():
-                yield version, place
-            if place == root or root not in place.parents:
-                break
-            place = place.parent
-
-
-def _mounts() -> list[tuple[int, Path]]:
-    """Return version and mount point of each hierarchy that may have the memory controller."""
-    mounts = []
-    for line in _MOUNTS.read_text().splitlines():
-        head, _, tail = line.partition(" - ")
-        kind, _, options = tail.split()[0], *tail.split()[1:3]
-        if kind == "cgroup" and "memory" in options.split(","):
-            mounts.append((1, Path(head.split()[4])))
-        elif kind == "cgroup2":
-            mounts.append((2, Path(head.split()[4])))
-    return sorted(mounts)
-
-
-def _own_paths() -> dict[int, str]:
-    """Return this process's group in each version's hierarchy."""
-    paths = {}
-    for line in _OWN.read_text().splitlines():
-        number, controllers, path = line.split(":", 2)
-        if number == "0" and not controllers:
-            paths[2] = path
-        elif "memory" in controllers.split(","):
-            paths[1] = path
-    return paths
+    own: dict[int, str] = {}
+    with suppress(OSError):  # no Linux, or no /proc
+        for line in _OWN.read_text().splitlines():
+            number, controllers, path = line.split(":", 2)
+            if "memory" in controllers.split(","):
+                own[1] = path
+            elif number == "0":
+                own[2] = path
+    for version, root in _ROOTS:
+        if version in own and (root / "cgroup.procs").exists():
+            inmost = root / own[version].lstrip("/")
+            for place in (inmost, *inmost.parents):
+                if place.is_dir() and place.is_relative_to(root):
+                    yield version, place
 
 
 def _remove(folder: Path) -> None:

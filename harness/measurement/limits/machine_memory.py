@@ -102,10 +102,7 @@ def _limited_groups() -> Iterator[tuple[Path, int, int]]:
         except (OSError, ValueError):  # no memory controller here, or "max"
             continue
         if limit < _UNLIMITED:
-            yield place, limit, max(0, used - _droppable_bytes(place))
-
-
-def _droppable_bytes(place: Path) -> int:
-    """Return the pages of files in a group that nobody used of late, its subgroups' included."""
-    counts = dict(line.split(" ") for line in (place / "memory.stat").read_text().splitlines())
-    return int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+            lines = (place / "memory.stat").read_text().splitlines()
+            counts = dict(line.split(" ") for line in lines)
+            droppable = counts.get("total_inactive_file", counts.get("inactive_file", "0"))
+            yield place, limit, max(0, used - int(droppable))

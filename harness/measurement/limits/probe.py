@@ -10,7 +10,7 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
-from harness.measurement.malloc_library import refuse_replacement
+from harness.measurement.malloc_policy import refuse_replacement
 from harness.measurement.process.messages import Job
 from harness.training import data, training_step
 
@@ -67,10 +67,7 @@ def _mappings() -> dict[str, int] | None:
 
 @contextmanager
 def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.Phase]:
-    """Ready the process and enforce the job's budget over the block.
-
-    Yields the function that announces the phases of the block.
-    """
+    """Ready the process and enforce the job's budget over the block, which announces its phases."""
     if job.budget_bytes is None:
         yield announce
         return

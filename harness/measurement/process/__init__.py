@@ -1,16 +1,12 @@
 """One process per measurement: fork server, launcher, worker, messages, outcomes.
 
-failure.py          The exception that ended a job, as a message
 fork_launcher.py    Forks workers from a fork server that is started on first use
 fork_server.py      A process that has torch loaded and primed, and forks a worker per request
 forked_call.py      A function called in a fork of this process
-guards.py           First settings of every child process
-launch.py           The interface of every launcher
-launcher.py         Chooses a launcher
+launch.py           Parts of every launcher: interface, environment, output
+launcher.py         Chooses a launcher; a fresh interpreter for each job where nothing forks
 messages.py         Messages between the parent and a worker
-outcome.py          Which outcome an ended process stands for
-spawn_launcher.py   Runs a job in a fresh interpreter
+outcome.py          The outcome of an ended process, the failure of an exception
 start_child.py      The first code of a child process: start_child PARENT MODULE [ARGUMENT]
 worker.py           Does one job in a process of its own
-worker_output.py    Output of a worker as the parent reads it
 """

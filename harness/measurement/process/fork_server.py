@@ -12,7 +12,7 @@ the system lets it make no process.
 import contextlib
 import gc
 import os
-import selectors
+import select
 import signal
 import socket
 import sys
@@ -21,16 +21,11 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.limits.own_pages import gather
-from harness.measurement.malloc_settings import disable_huge_pages, huge_pages_allowed
+from harness.measurement.malloc_policy import disable_huge_pages
 from harness.measurement.process.fork_launcher import UNPRIMED
-from harness.measurement.process.guards import die_first_for_memory, die_with_parent
 from harness.measurement.process.messages import Job
+from harness.measurement.process.start_child import die_first_for_memory, die_with_parent
 from harness.prediction.paused_collection import collection_paused
-
-FORKS_BEFORE_GATHERING = 12
-"""After this many a sweep is under way, and gathering (up to a second) pays off: a threshold search
-takes fewer."""
 
 
 def main() -> int:
@@ -44,14 +39,12 @@ def main() -> int:
         _reply(control, {"refused": str(error)})
         return 1
     _reply(control, {"ready": True})
-    forks = 0
+    wake, wake_write = os.pipe2(os.O_NONBLOCK)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write)
     while (request := _receive(control)) is not None:
-        if forks == FORKS_BEFORE_GATHERING:
-            with huge_pages_allowed():
-                gather()
-        if not _serve(control, *request, primed=primed):
-            return 0
-        forks += 1
+        if not _serve(control, wake, *request, primed=primed):
+            break
     return 0
 
 
@@ -67,10 +60,7 @@ def _load() -> bool:
 
 
 def _load_and_prime() -> bool:
-    """Load torch and run tiny steps; return False where a GPU allows a forward pass only.
-
-    A worker for the CPU then runs the rest itself.
-    """
+    """Load torch and run tiny steps; return False where a GPU leaves the rest to the workers."""
     import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
 
     from harness.measurement import gpu
@@ -104,14 +94,12 @@ def _receive(control: socket.socket) -> tuple[bytes, list[int]] | None:
     return bytes(body), descriptors
 
 
-def _serve(control: socket.socket, request: bytes, descriptors: list[int], *, primed: bool) -> bool:
+def _serve(
+    control: socket.socket, wake: int, request: bytes, descriptors: list[int], *, primed: bool
+) -> bool:
     """Fork a worker and wait for its end; return whether the requester is still there."""
     results, errors = descriptors
     server = os.getpid()
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write)
     try:
         pid = os.fork()
     except OSError as error:
@@ -127,33 +115,26 @@ def _serve(control: socket.socket, request: bytes, descriptors: list[int], *, pr
     os.close(errors)
     try:
         _reply(control, {"pid": pid})
-        status = _wait(pid, control, wake_read)
+        status = _wait(pid, control, wake)
         if status is not None:
             _reply(control, {"status": os.waitstatus_to_exitcode(status)})
         return status is not None
     except BrokenPipeError:
         return False
-    finally:
-        signal.set_wakeup_fd(-1)
-        os.close(wake_read)
-        os.close(wake_write)
 
 
 def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
     """Return the worker's wait status; None where the requester went away first."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(control, selectors.EVENT_READ)
-        selector.register(wake, selectors.EVENT_READ)
-        while True:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                return status
-            for key, _ in selector.select():
-                if key.fileobj is control:  # no request comes now: this is the end of them
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    return None
-                os.read(wake, 512)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        watched: list[Any] = [control, wake]
+        if control in select.select(watched, [], [])[0]:  # it has ended: no request comes now
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return None
+        os.read(wake, 512)
 
 
 def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:

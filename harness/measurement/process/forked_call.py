@@ -6,10 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from harness.measurement.process.failure import ForkFailedError, failure_of
-from harness.measurement.process.guards import die_with_parent
 from harness.measurement.process.messages import Failure
-from harness.measurement.process.outcome import signal_name
+from harness.measurement.process.outcome import ForkFailedError, failure_of, signal_name
+from harness.measurement.process.start_child import die_with_parent
 
 Result = TypeVar("Result")
 

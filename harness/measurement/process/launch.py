@@ -1,14 +1,21 @@
-"""The interface of every launcher, and the environment that its processes start with."""
+"""Parts of every launcher: its interface, the environment of its processes, and their output."""
 
 import contextlib
 import os
-from collections.abc import Iterator
-from typing import Protocol
+import time
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Protocol
 
-from harness.measurement.malloc_settings import ENVIRONMENT
-from harness.measurement.process.messages import Ended, Job
-from harness.measurement.process.worker_output import OnPhase
+import msgspec
+
+from harness.measurement.malloc_policy import ENVIRONMENT
+from harness.measurement.process.messages import Ended, Failure, Job, Message
 from harness.schema.errors import UnavailableError
+
+_TAIL_BYTES = 2000
+
+OnPhase = Callable[[str], object]
+"""Called with each phase as a worker begins it."""
 
 
 class LaunchError(UnavailableError):
@@ -42,17 +49,13 @@ class Launcher(Protocol):
 
 def environment_of_child(malloc: str) -> dict[str, str]:
     """Return the environment of a worker: ours, with the malloc policy's variables alone."""
-    inherited = {k: v for k, v in os.environ.items() if not _sets_malloc(k)}
+    sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for a GPU must not initialise CUDA
         "PYTHONUNBUFFERED": "1",
     }
     return inherited | ENVIRONMENT[malloc] | extra
-
-
-def _sets_malloc(variable: str) -> bool:
-    """Return whether an environment variable changes glibc's malloc behind the policy's back."""
-    return variable.startswith("MALLOC_") or variable == "GLIBC_TUNABLES"
 
 
 @contextlib.contextmanager
@@ -62,3 +65,50 @@ def as_launch_error() -> Iterator[None]:
         yield
     except OSError as error:
         raise LaunchError(f"no worker process can be started: {error}") from error
+
+
+class Report:
+    """The output of a worker so far."""
+
+    def __init__(self, on_phase: OnPhase | None = None) -> None:
+        self._on_phase = on_phase
+        self.phase: str | None = None
+        self.result: dict[str, Any] | None = None
+        self.failure: Failure | None = None
+        self._rest: list[bytes] = []
+        self._decoder = msgspec.json.Decoder(Message)
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes; a line that is no message (a torn last one) says nothing."""
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*self._rest, lines[0]])
+            self._rest = []
+        self._rest.append(rest)
+        for line in lines:
+            with contextlib.suppress(msgspec.MsgspecError):
+                message = self._decoder.decode(line)
+                self.phase = message.phase or self.phase
+                if message.phase and self._on_phase is not None:
+                    self._on_phase(message.phase)
+                self.result = message.result if message.result is not None else self.result
+                self.failure = message.failure or self.failure
+
+    def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended:
+        """Return the whole story of the process."""
+        return Ended(
+            phase=self.phase,
+            result=self.result,
+            failure=self.failure,
+            stderr_tail=tail(errors),
+            seconds=time.monotonic() - started,
+            **how,
+        )
+
+
+def tail(errors: IO[bytes]) -> str:
+    """Return the end of what a process printed, without the profiler's own chatter."""
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - _TAIL_BYTES))
+    lines = errors.read().decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("USDT:"))

@@ -1,11 +1,22 @@
-"""Which outcome an ended process stands for; the one place that recognises out of memory."""
+"""Which outcome an ended process stands for, and which failure an exception is.
+
+The one place that recognises out of memory.
+"""
 
 import signal
+import sysconfig
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 from harness.measurement.process.messages import Ended, Failure
+from harness.schema.errors import HarnessError, UnsupportedError
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+
+_HARNESS = str(Path(__file__).resolve().parents[2])
+_STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_MOST_CHARACTERS = 2000
 
 # What libraries say under a limit. A refused CPU allocation is a plain RuntimeError.
 _OUT_OF_MEMORY_TEXTS = (
@@ -32,11 +43,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == 12  # ENOMEM
-    return isinstance(error, RuntimeError) and _speaks_of_memory(str(error))
-
-
-def _speaks_of_memory(text: str) -> bool:
-    return _has_any(_OUT_OF_MEMORY_TEXTS, text)
+    return isinstance(error, RuntimeError) and _has_any(_OUT_OF_MEMORY_TEXTS, str(error))
 
 
 def signal_name(number: int) -> str:
@@ -89,7 +96,7 @@ def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidenc
     name = signal_name(number)
     evidence: FailureEvidence = {"signal": name}
     if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
-        memory = _speaks_of_memory(ended.stderr_tail)
+        memory = _has_any(_OUT_OF_MEMORY_TEXTS, ended.stderr_tail)
         evidence["message"] = f"the process ended itself by {name}"
         return (Outcome.OOM if memory else Outcome.CRASHED), evidence
     if number == signal.SIGKILL and ended.oom_kills:
@@ -99,3 +106,51 @@ def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidenc
     why = ", perhaps by the kernel's OOM killer: see dmesg" if number == signal.SIGKILL else ""
     evidence["message"] = f"the process was killed by {name}{why}"
     return Outcome.KILLED, evidence
+
+
+class ForkFailedError(Exception):
+    """A call in a fork raised, or its process ended without a result."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Return the failure that ``error`` is; an error of the harness is the user's mistake."""
+    if isinstance(error, ForkFailedError):
+        return error.failure
+    text = str(error).encode(errors="backslashreplace").decode()
+    return Failure(
+        type=type(error).__name__,
+        message=text[:_MOST_CHARACTERS],
+        out_of_memory=is_out_of_memory(error),
+        users_mistake=isinstance(error, HarnessError),
+        is_unsupported=isinstance(error, UnsupportedError),
+        place=_users_place(error),
+    )
+
+
+def _users_place(error: BaseException) -> str | None:
+    """Return file, line and function of the innermost frame of the user's, or of a library."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{_short(error.filename)}:{error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
+    own = [f for f in frames if "site-packages" not in f.filename]
+    for frame in reversed(own or frames):
+        name = "" if frame.name == "<module>" else f" in {frame.name}"
+        return f"{_short(frame.filename)}:{frame.lineno}{name}"
+    return None
+
+
+def _is_ours(file: str) -> bool:
+    inside = file.startswith(_STANDARD) and "site-packages" not in file
+    return inside or file.startswith(("<", _HARNESS)) or "/torch/" in file
+
+
+def _short(file: str) -> str:
+    """Return the path from the current folder, or the last two parts of another one."""
+    path = Path(file)
+    if path.is_relative_to(Path.cwd()):
+        return str(path.relative_to(Path.cwd()))
+    return str(Path(*path.parts[-2:]))

@@ -2,14 +2,21 @@
 
 It ties the process to its parent before torch is loaded, which takes seconds in which the
 parent may end; then it is that module's ``main``.
+
+Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """
 
+import contextlib
+import ctypes
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 
-from harness.measurement.process.guards import die_with_parent
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = Path("/proc/self/oom_score_adj")
+_FIRST_TO_DIE = "1000"
 
 _CODE = (
     "import importlib, importlib.util, sys;"
@@ -21,6 +28,24 @@ _CODE = (
 )
 """With ``-P``, the path holds neither the current folder nor a script's. The package is loaded from
 its file: another one of its name, or an older version, may be installed."""
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when ``parent``, its parent, ends; at once if it has.
+
+    A parent is the thread that started the process: a launcher's server ends with the thread
+    that used the launcher first, and is started again when it is needed again.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.name == "posix" and os.getppid() != parent:  # it ended before the kernel was asked
+        os._exit(1)
+
+
+def die_first_for_memory() -> None:
+    """Have the kernel choose this process where the machine runs out of memory."""
+    with contextlib.suppress(OSError):  # no Linux, or no /proc
+        _OOM_SCORE.write_text(_FIRST_TO_DIE)
 
 
 def own_interpreter(module: str, *arguments: str) -> list[str]:

@@ -16,13 +16,13 @@ import msgspec
 import torch
 
 from harness.instruments.cuda_counters import cuda_peaks, free_workspaces
-from harness.measurement import gpu, malloc_library, passes, whole_run
+from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
-from harness.measurement.malloc_settings import apply_policy, disable_huge_pages
-from harness.measurement.process.failure import failure_of
-from harness.measurement.process.guards import die_first_for_memory
+from harness.measurement.malloc_policy import apply_policy, disable_huge_pages
 from harness.measurement.process.messages import Job, Message
+from harness.measurement.process.outcome import failure_of
+from harness.measurement.process.start_child import die_first_for_memory
 from harness.schema.events import trace_metrics
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
@@ -49,10 +49,7 @@ def prime(*, forward_only: bool = False) -> None:
 
 
 def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
-    """Do ``job`` in a process that is ``primed`` or has made a forward pass only.
-
-    Send its result or failure; return the exit code.
-    """
+    """Do ``job``, send its result or failure, and return the exit code."""
     try:
         apply_policy(job.workload.malloc)
         if job.workload.device == "cpu":
@@ -143,7 +140,7 @@ def _environment(workload: Workload) -> Environment:
     """Return what only a process with torch in it knows."""
     facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
     facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    if (library := malloc_library.replacement()) is not None:
+    if (library := malloc_policy.replacement()) is not None:
         facts["malloc"] = f"replaced by {library}"
     return facts | (gpu.start() if workload.device == "cuda" else {})
 

@@ -15,7 +15,8 @@ from harness.prediction.gpu.simulation import simulate
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.last_batch import Epoch
-from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch, StepPeaks
+from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
+from harness.schema.metrics import CudaPeaks
 from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
@@ -67,8 +68,8 @@ def last_batch(epoch: Epoch, settings: str = "") -> tuple[LastBatch, tuple[str, 
         examples=epoch.examples,
         rows=epoch.rows,
         steps_before=epoch.steps_before,
-        partial_step=StepPeaks(**named_peaks(runs[0].partial)),
-        next_step=StepPeaks(**named_peaks(runs[0].following)),
+        partial_step=CudaPeaks(**named_peaks(runs[0].partial)),
+        next_step=CudaPeaks(**named_peaks(runs[0].following)),
         reserved_peak_bytes=(min(reserved), max(reserved)),
         reserved_rise_bytes=(min(rises), max(rises)),
     )

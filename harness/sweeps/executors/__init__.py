@@ -1,6 +1,5 @@
 """Executors that measure cells: one at a time, several on this machine, or on a Dask cluster.
 
-choose.py        Chooses an executor by its name
 dask_cluster.py  Cells on a Dask cluster
 dask_task.py     The task of a Dask worker
 in_process.py    Cells in this very process, for a debugger
@@ -8,7 +7,27 @@ interface.py     The interface of executors, and the treatment of metrics that o
 local.py         Cells on this machine, each in processes of its own, jobs of them at once
 """
 
-from harness.sweeps.executors.choose import EXECUTORS, make_executor
 from harness.sweeps.executors.interface import Cell, Executor, ExecutorError, Measured
+from harness.sweeps.executors.local import LocalExecutor
 
-__all__ = ["EXECUTORS", "Cell", "Executor", "ExecutorError", "Measured", "make_executor"]
+__all__ = ["Cell", "Executor", "ExecutorError", "Measured", "make_executor"]
+
+
+def make_executor(name: str = "local", *, jobs: int = 1, scheduler: str | None = None) -> Executor:
+    """Return the executor called ``name``; ``scheduler`` is a Dask cluster's address."""
+    if scheduler is not None and name != "dask":
+        raise ExecutorError(f"scheduler: {scheduler!r}: only with --executor dask")
+    if name == "local":
+        return LocalExecutor(jobs)
+    if name == "in-process":
+        if jobs != 1:
+            raise ExecutorError(f"jobs: {jobs}: the in-process executor runs one cell at a time")
+        from harness.sweeps.executors.in_process import InProcessExecutor
+
+        return InProcessExecutor()
+    try:
+        from harness.sweeps.executors.dask_cluster import DaskExecutor
+    except ImportError:
+        hint = "install it with: pip install distributed"
+        raise ExecutorError(f"executor: 'dask': distributed is not installed; {hint}") from None
+    return DaskExecutor.connect(scheduler) if scheduler else DaskExecutor.start(jobs)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import time
+import uuid
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,14 +23,14 @@ import dask
 import msgspec
 from distributed import Client, KilledWorker, LocalCluster
 
-from harness.measurement.process.launcher import GRACE_SECONDS, START_SECONDS, LaunchError
+from harness.measurement.process.launcher import GRACE_SECONDS, LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
 from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors.dask_task import Answer, measure_cell
-from harness.sweeps.executors.interface import Cell, ExecutorError, Measured
+from harness.sweeps.executors.interface import Cell, Executor, ExecutorError, Measured
 from harness.sweeps.runner import origin_of_line
 
 CONNECT_SECONDS = 30.0
@@ -54,12 +55,11 @@ _RESUME = "every finished cell is kept, the same command goes on"
 class _Worker(msgspec.Struct, frozen=True):
     """A Dask worker as the scheduler sees it."""
 
-    name: str
-    threads: int
-    memory_bytes: int
+    name: str | int
+    nthreads: int
+    memory_limit: int
     resources: dict[str, float]
-    keys: list[str]
-    """Tasks that were sent to it and have not ended."""
+    status: str
 
 
 @dataclass(kw_only=True)
@@ -68,20 +68,15 @@ class _Sent:
 
     cell: Cell
     attempt: int
-    future: "Future[Measured]"
+    future: "Future[Measured]" = field(default_factory=Future)
     key: str = ""
     only_at: frozenset[str] = frozenset()
     """Addresses of the workers that may take it; empty where all may."""
     task: Any = None
-    started: float = field(default_factory=time.monotonic)
-
-    @property
-    def limit_seconds(self) -> float:
-        """Return what two processes, and a server for each, may take at the very most."""
-        return 2 * (self.cell.deadline_seconds + 2 * GRACE_SECONDS + START_SECONDS)
+    started: float = 0.0
 
 
-class DaskExecutor:
+class DaskExecutor(Executor):
     """Sends cells to a cluster's workers, one per worker thread."""
 
     name = "dask"
@@ -91,10 +86,10 @@ class DaskExecutor:
         self._own = own or contextlib.ExitStack()
         self._sent: dict[str, _Sent] = {}
         self._lost_at: defaultdict[str, set[str]] = defaultdict(set)
+        """Names of the workers that lost a cell, by its workload's id."""
         self._workers: dict[str, _Worker] = {}
         self._seen = -_VIEW_SECONDS
         self._had_workers = time.monotonic()
-        self._numbers = 0
 
     @classmethod
     def connect(cls, address: str) -> Self:
@@ -106,7 +101,7 @@ class DaskExecutor:
             raise ExecutorError(f"scheduler: {address!r}: {said}") from None
         executor = cls(client)
         try:
-            allowed = executor._ask(_allowed_failures())
+            allowed = executor._ask(lambda dask_scheduler: int(dask_scheduler.allowed_failures))
             if allowed != 0:
                 rule = f"start the scheduler with {_VARIABLE}: only the harness tries again"
                 raise ExecutorError(f"scheduler: {address!r}: {_ALLOWED} is {allowed}; {rule}")
@@ -130,24 +125,22 @@ class DaskExecutor:
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Send ``cell`` to a worker, not to one that lost it before if there is another."""
-        self._look()
-        sent = _Sent(cell=cell, attempt=attempt, future=Future())
+        sent = _Sent(cell=cell, attempt=attempt)
         self._send(sent)
         return sent.future
 
     def _send(self, sent: _Sent) -> None:
-        cell = sent.cell
-        self._numbers += 1
-        sent.key = f"harness-{cell.workload.id}-{sent.attempt}-{self._numbers}-{time.time_ns()}"
-        self._sent[sent.key] = sent
+        cell, jobs = sent.cell, max(1, self.capacity())
         lost_at = self._lost_at.get(cell.workload.id, set())
-        others = [at for at, worker in self._workers.items() if worker.name not in lost_at]
+        others = [at for at, worker in self._workers.items() if str(worker.name) not in lost_at]
         sent.only_at = frozenset(others) if lost_at else frozenset()
-        request = msgspec.json.encode((cell, sent.attempt, max(1, self.capacity())))
+        sent.key = f"harness-{cell.workload.id}-{sent.attempt}-{uuid.uuid4()}"
+        sent.started = time.monotonic()
+        self._sent[sent.key] = sent
         try:
             sent.task = self._client.submit(
                 measure_cell,
-                request,
+                msgspec.json.encode((cell, sent.attempt, jobs)),
                 key=sent.key,
                 pure=False,
                 retries=0,
@@ -157,12 +150,6 @@ class DaskExecutor:
         except Exception as error:  # Dask closes in many ways
             raise ExecutorError(f"scheduler: {error}; {_RESUME}") from error
         sent.task.add_done_callback(partial(self._ended, sent.key))
-
-    def _send_elsewhere(self, sent: _Sent) -> None:
-        """Send a cell again whose only workers went before any of them began with it."""
-        if self._sent.pop(sent.key, None) is not None:
-            sent.task.cancel(force=True)
-            self._send(sent)
 
     def _needs(self, cell: Cell) -> dict[str, float] | None:
         """Return what to ask of a worker, of the resources that workers declare."""
@@ -177,35 +164,29 @@ class DaskExecutor:
     def capacity(self) -> int:
         """Return the workers' threads."""
         self._look()
-        return sum(worker.threads for worker in self._workers.values())
+        return sum(worker.nthreads for worker in self._workers.values())
 
     def room_bytes(self, workload: Workload) -> int | None:
         """Return the memory of the largest worker, by its resource MEMORY or its limit."""
         self._look()
-        workers = list(self._workers.values())
-        if workload.device == "cuda":
-            workers = [worker for worker in workers if "GPU" in worker.resources]
-            rooms = [int(worker.resources.get("MEMORY", 0)) for worker in workers]
-        else:
-            rooms = [int(w.resources.get("MEMORY", w.memory_bytes)) for w in workers]
+        on_gpu = workload.device == "cuda"
+        rooms = [
+            int(worker.resources.get("MEMORY", 0 if on_gpu else worker.memory_limit))
+            for worker in self._workers.values()
+            if "GPU" in worker.resources or not on_gpu
+        ]
         return max(rooms) if rooms and all(rooms) else None
 
     def check(self) -> None:
-        """Settle cells whose worker fell silent."""
+        """Send cells again whose only workers went before any of them began."""
         self._look()
-        now = time.monotonic()
-        if now - self._had_workers > WORKER_SECONDS:
+        if time.monotonic() - self._had_workers > WORKER_SECONDS:
             raise ExecutorError(f"scheduler: no worker for {WORKER_SECONDS:.0f} s; {_RESUME}")
         for sent in list(self._sent.values()):
-            if sent.only_at and not sent.only_at & self._workers.keys():
-                self._send_elsewhere(sent)
-        for sent in [s for s in list(self._sent.values()) if now - s.started > s.limit_seconds]:
-            at = [worker for worker in self._workers.values() if sent.key in worker.keys]
-            if not at:
-                sent.started = now  # nobody took it yet: this is no attempt
-                continue
-            sent.task.cancel(force=True)
-            self._lose(sent, f"nothing was heard for {sent.limit_seconds:.0f} s", at[0].name)
+            stranded = sent.only_at and not sent.only_at & self._workers.keys()
+            if stranded and self._sent.pop(sent.key, None) is not None:
+                sent.task.cancel(force=True)
+                self._send(sent)
 
     def close(self) -> None:
         """Leave the cluster; end it where it was started here."""
@@ -217,20 +198,21 @@ class DaskExecutor:
         """See which workers there are, no more than twice a second."""
         if time.monotonic() - self._seen < _VIEW_SECONDS:
             return
-        answer = self._ask(_workers_seen())
-        self._workers = msgspec.convert(answer, dict[str, _Worker])
+        seen = self._ask(lambda dask_scheduler: dask_scheduler.identity()["workers"])
+        workers = msgspec.convert(seen, dict[str, _Worker]).items()
+        self._workers = {at: worker for at, worker in workers if worker.status == "running"}
         self._seen = time.monotonic()
         if self._workers:
             self._had_workers = self._seen
 
     def _ask(self, question: Callable[..., Any]) -> Any:
-        """Run ``question`` on the scheduler."""
+        """Run ``question`` on the scheduler, which gets it by value: it needs no harness."""
         try:
             return self._client.sync(
                 self._client._run_on_scheduler, question, callback_timeout=CONNECT_SECONDS
             )
         except Exception as error:  # Dask closes in many ways
-            raise ExecutorError(f"scheduler: {_words(error)}; {_RESUME}") from error
+            raise _stopped(error) from error
 
     def _ended(self, key: str, task: Any) -> None:
         """Turn what Dask says of a task into a record or an error; runs in Dask's thread."""
@@ -240,38 +222,28 @@ class DaskExecutor:
         try:
             answer = msgspec.json.decode(task.result(timeout=CONNECT_SECONDS), type=Answer)
         except KilledWorker as error:
-            worker = error.last_worker
-            self._settle_lost(sent, "the worker that ran it was lost", str(worker.name))
+            self._lose(sent, "the worker that ran it was lost", str(error.last_worker.name))
         except BaseException as error:
-            said = ExecutorError(f"scheduler: {_words(error)}; {_RESUME}")
-            sent.future.set_exception(said)
+            sent.future.set_exception(_stopped(error))
         else:
-            self._answer(sent, answer)
+            if answer.mistake is not None:
+                sent.future.set_exception(HarnessError(answer.mistake))
+            elif answer.record is None:
+                self._not_begun(sent, str(answer.launch_error), str(answer.worker))
+            else:
+                events = answer.events
+                trace = Trace([Event(*row) for row in events]) if events else None
+                sent.future.set_result((answer.record, trace))
 
-    def _answer(self, sent: _Sent, answer: Answer) -> None:
-        if answer.mistake is not None:
-            sent.future.set_exception(HarnessError(answer.mistake))
-        elif answer.record is None:
-            self._settle_not_begun(sent, answer)
-        else:
-            events = answer.events
-            trace = Trace([Event(*row) for row in events]) if events else None
-            sent.future.set_result((answer.record, trace))
-
-    def _lose(self, sent: _Sent, message: str, worker: str) -> None:
-        if self._sent.pop(sent.key, None) is not None:
-            self._settle_lost(sent, message, worker)
-
-    def _settle_not_begun(self, sent: _Sent, answer: Answer) -> None:
+    def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
         """Let others try where a host could start no process; stop where there is no other."""
-        message, worker = str(answer.launch_error), str(answer.worker)
         tried = self._lost_at[sent.cell.workload.id] | {worker}
-        if all(other.name in tried for other in self._workers.values()):
+        if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
         else:
-            self._settle_lost(sent, message, worker)
+            self._lose(sent, message, worker)
 
-    def _settle_lost(self, sent: _Sent, message: str, worker: str) -> None:
+    def _lose(self, sent: _Sent, message: str, worker: str) -> None:
         """Record an attempt of which nothing came back."""
         workload = sent.cell.workload
         self._lost_at[workload.id].add(worker)
@@ -299,32 +271,6 @@ def _end(cluster: LocalCluster) -> None:
                     os.kill(nanny.pid, signal.SIGKILL)
 
 
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-# Functions made inside functions travel to the scheduler by value: it needs no harness.
-
-
-def _allowed_failures() -> Callable[..., int]:
-    def ask(dask_scheduler: Any) -> int:
-        return int(dask_scheduler.allowed_failures)
-
-    return ask
-
-
-def _workers_seen() -> Callable[..., dict[str, Any]]:
-    def ask(dask_scheduler: Any) -> dict[str, Any]:
-        return {
-            address: {
-                "name": str(worker.name),
-                "threads": worker.nthreads,
-                "memory_bytes": worker.memory_limit or 0,
-                "resources": dict(worker.resources),
-                "keys": [task.key for task in worker.processing if str(task.key)[:8] == "harness-"],
-            }
-            for address, worker in dask_scheduler.workers.items()
-            if worker.status.name == "running"
-        }
-
-    return ask
+def _stopped(error: BaseException) -> ExecutorError:
+    words = " ".join(str(error).split()) or type(error).__name__
+    return ExecutorError(f"scheduler: {words}; {_RESUME}")

@@ -2,13 +2,15 @@
 
 import os
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from io import BytesIO
+from unittest.mock import patch
 
+import msgspec
+
+from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
-from harness.measurement.process.messages import Ended, Failure, Job, Message
-from harness.measurement.process.worker_output import OnPhase
+from harness.measurement.process.messages import Ended, Job
 from harness.schema.workload import Workload
 from harness.sweeps.executors.interface import Cell, Executor, Measured
 from harness.sweeps.executors.local import Slot
@@ -57,7 +59,7 @@ class InProcessLauncher(Launcher):
 
     def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end; the deadline is not kept."""
-        del deadline_seconds, on_phase
+        del deadline_seconds
         if job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")
         from harness.measurement.process import worker
@@ -65,34 +67,8 @@ class InProcessLauncher(Launcher):
         if not self._primed:
             worker.prime()
             self._primed = True
-        phase: str | None = None
-        result: dict[str, object] | None = None
-        failure: Failure | None = None
-
-        def send(message: Message) -> None:
-            nonlocal phase, result, failure
-            phase = message.phase or phase
-            result = message.result if message.result is not None else result
-            failure = message.failure or failure
-
+        report = Report(on_phase)
         started = time.monotonic()
-        with _environment_kept():
-            code = worker.run_job(job, send)
-        return Ended(
-            exit_code=code,
-            result=result,
-            failure=failure,
-            phase=phase,
-            seconds=time.monotonic() - started,
-        )
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Undo what a job sets for a process of its own, such as that it sees no GPU."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+        with patch.dict(os.environ):  # undoes what a job sets for a process of its own
+            code = worker.run_job(job, lambda said: report.feed(msgspec.json.encode(said) + b"\n"))
+        return report.ended(BytesIO(), started, exit_code=code)

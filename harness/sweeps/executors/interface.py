@@ -36,6 +36,11 @@ class Cell:
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None where it cannot be predicted."""
 
+    @property
+    def cell_id(self) -> str:
+        """The workload's id."""
+        return self.workload.id
+
 
 class Executor(Protocol):
     """Measures cells, up to ``capacity()`` of them at once."""

@@ -1,6 +1,5 @@
 """Cells on this machine, each in processes of its own, ``jobs`` of them at once."""
 
-import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,10 +9,10 @@ from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Measured, with_executor
+from harness.sweeps.executors.interface import Cell, Executor, Measured, with_executor
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """Runs up to ``jobs`` cells at once, each slot with a launcher per malloc policy.
 
     Cells wait for one another where their predicted needs exceed this machine's memory, and
@@ -25,10 +24,8 @@ class LocalExecutor:
     def __init__(self, jobs: int = 1) -> None:
         self.jobs = jobs
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="cell")
-        self._slots: queue.SimpleQueue[Slot] = queue.SimpleQueue()
-        self._all_slots = [Slot() for _ in range(jobs)]
-        for slot in self._all_slots:
-            self._slots.put(slot)
+        self._slots = [Slot() for _ in range(jobs)]
+        self._free = list(self._slots)
         self._machine_bytes = limit_bytes()
         self._memory = _Memory(self._machine_bytes)
 
@@ -40,14 +37,14 @@ class LocalExecutor:
             raise LaunchError(f"no thread can be started: {error}") from error
 
     def _measure(self, cell: Cell, attempt: int) -> Measured:
-        slot = self._slots.get()
+        slot = self._free.pop()  # there are as many as threads
         try:
             with self._memory.taken(cell):
                 return slot.measure(
                     cell, attempt, self.name, jobs=self.jobs, disturbed=self.jobs > 1
                 )
         finally:
-            self._slots.put(slot)
+            self._free.append(slot)
 
     def capacity(self) -> int:
         """Return the number of slots."""
@@ -57,15 +54,12 @@ class LocalExecutor:
         """Return the machine's memory with swap, or its cgroup's limit, for cells on the CPU."""
         return self._machine_bytes if workload.device == "cpu" else None
 
-    def check(self) -> None:
-        """Nothing falls silent here: launchers keep the deadlines."""
-
     def close(self) -> None:
         """End running cells and their processes."""
-        for slot in self._all_slots:
+        for slot in self._slots:
             slot.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
-        for slot in self._all_slots:
+        for slot in self._slots:
             slot.close()
 
 
@@ -84,13 +78,14 @@ class Slot:
             cell.workload,
             repeats=cell.repeats,
             deadline_seconds=cell.deadline_seconds,
-            launcher=self._launcher(cell.workload.malloc),
+            launcher=self.launcher(cell.workload.malloc),
             keep_events=cell.keep_events,
             attempt=attempt,
         )
         return with_executor(record, executor, jobs=jobs, disturbed=disturbed), trace
 
-    def _launcher(self, malloc: str) -> Launcher:
+    def launcher(self, malloc: str) -> Launcher:
+        """Return the launcher for a malloc policy."""
         if malloc not in self._launchers:
             self._launchers[malloc] = default_launcher(malloc)
         launcher = self._launchers[malloc]

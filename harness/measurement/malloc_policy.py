@@ -1,9 +1,13 @@
-"""Which library gives this process its memory, and a refusal where it is not the C library.
+"""The C allocator: its policy, and a refusal where another library replaces it.
+
+glibc's defaults adapt: freed blocks stay in the heap and the mmap threshold grows, so the
+resident size says little about what is alive. Pinned, every block of 64 KiB and more is a
+mapping of its own that goes back to the kernel when it is freed.
 
 An allocator that is loaded before the C library (``LD_PRELOAD``: jemalloc, tcmalloc, a memory
-profiler) replaces malloc, and with it everything that the malloc policy pins.
+profiler) replaces malloc, and with it everything that the policy pins.
 
-Source: ld.so(8), LD_PRELOAD; proc_pid_maps(5).
+Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid_maps(5).
 """
 
 import ctypes
@@ -13,6 +17,38 @@ import sys
 from pathlib import Path
 
 from harness.schema.errors import HarnessError
+
+MMAP_THRESHOLD_BYTES = 64 * 1024
+
+ENVIRONMENT = {
+    "pinned": {
+        "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD_BYTES),
+        "MALLOC_TRIM_THRESHOLD_": "0",
+        "MALLOC_ARENA_MAX": "1",
+    },
+    "system": {},
+}
+"""Variables that a process must start with, by policy: a child reuses the holes in the heap
+that it inherits, so setting the policy in the child alone comes too late."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_PR_SET_THP_DISABLE = 41
+
+
+def apply_policy(policy: str) -> None:
+    """Pin this process's policy where asked; without glibc there is nothing to pin."""
+    if policy != "pinned" or not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, 0)
+
+
+def disable_huge_pages() -> None:
+    """Keep the kernel from rounding this process's blocks up to 2 MiB pages."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
 
 
 class MallocReplacedError(HarnessError):

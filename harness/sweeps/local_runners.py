@@ -1,0 +1,272 @@
+"""Runs jobs one at a time on this machine, each in processes of its own.
+
+The jobs are thresholds, whole training runs, one rank of many, and steps of any network. The last
+two run on a pretended GPU, or on this CPU.
+"""
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.run import dry_run
+from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
+from harness.measurement.environment import PRETENDED, describe
+from harness.measurement.process.launcher import Launcher
+from harness.measurement.process.messages import Job as Work
+from harness.measurement.process.outcome import classify
+from harness.planning.ask_step import ended_question, option_of
+from harness.planning.step_question import StepAnswer, StepQuestion
+from harness.prediction.gpu.catalogue import gpu_of
+from harness.schema.errors import HarnessError
+from harness.schema.events import Trace
+from harness.schema.metrics import CudaPeaks
+from harness.schema.rank_run import ALONE, Network, RankJob, RankMemory, RankRun, Strategy
+from harness.schema.record import Outcome
+from harness.schema.step_request import StepRequest, own_places
+from harness.schema.threshold import Threshold, ThresholdQuestion
+from harness.schema.traced_run import StepJob, StepRun
+from harness.schema.training_run import TrainingJob, TrainingPlan, TrainingResult, TrainingRun
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+from harness.sweeps.executors.local import Slot
+from harness.sweeps.experiment_files import LITERATURE_PACKAGE
+from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
+from harness.thresholds.enforcement import choose_kind
+from harness.thresholds.find_threshold import threshold
+
+
+class LocalRunner(Runner[Job, Line]):
+    """Runs a job when it is submitted; its launchers stay for the next one."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._deadline_seconds = deadline_seconds
+        self._slot = Slot()
+
+    def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
+        """Run ``job`` now; the future that comes back has ended."""
+        return ended(self.run(job, attempt))
+
+    @abstractmethod
+    def run(self, job: Job, attempt: int) -> Line:
+        """Return the result of ``job``."""
+
+    def close(self) -> None:
+        """End the launchers."""
+        self._slot.close()
+
+
+class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
+    """Finds thresholds."""
+
+    line = Threshold
+
+    def prepared(
+        self, jobs: list[ThresholdQuestion], is_finished: Callable[[str], bool]
+    ) -> list[ThresholdQuestion]:
+        """Return the questions with how this machine enforces their budgets."""
+        del is_finished
+        return [replace(job, kind=choose_kind(job.workload, "auto")) for job in jobs]
+
+    def run(self, job: ThresholdQuestion, attempt: int) -> Threshold:
+        """Return the answer."""
+        return threshold(
+            job.workload,
+            budget_bytes=job.budget_bytes,
+            confirmations=job.confirmations,
+            deadline_seconds=self._deadline_seconds,
+            launcher=self._slot.launcher(job.workload.malloc),
+            attempt=attempt,
+        )
+
+    def describe(self, line: Threshold) -> str:
+        """Return workload and answer."""
+        return f"{line.workload}: {line.answer}"
+
+
+class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
+    """Trains each network as its plan says, on the real images where they can be had."""
+
+    line = TrainingRun
+    _replaced: frozenset[TrainingPlan] = frozenset()
+    """Plans whose real images are missing."""
+    _missing: str | None = None
+    """Why the real images cannot be had, and how to get them."""
+
+    @property
+    def _launcher(self) -> Launcher:
+        return self._slot.launcher("pinned")
+
+    def prepared(
+        self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
+    ) -> list[TrainingJob]:
+        """Return ``jobs``, on synthetic images where the real ones are wanted but missing."""
+        on_real = [
+            job for job in jobs if job.workload.data != "synthetic" and not is_finished(job.cell_id)
+        ]
+        self._missing = self._images_missing() if on_real else None
+        if self._missing is None:
+            return jobs
+        self.notes = (f"synthetic images are used, so accuracy stays open: {self._missing}",)
+        self._replaced = frozenset(job.plan for job in on_real)
+        return [
+            replace(job, workload=job.workload.replace(data="synthetic")) if job in on_real else job
+            for job in jobs
+        ]
+
+    def _images_missing(self) -> str | None:
+        job = Work(
+            kind="training_run",
+            workload=Workload(data="fashion-mnist"),
+            run=TrainingPlan(epochs=0, examples=1, validation=1),
+        )
+        failure = self._launcher.launch(job, self._deadline_seconds).failure
+        return failure.message if failure is not None and failure.users_mistake else None
+
+    def run(self, job: TrainingJob, attempt: int) -> TrainingRun:
+        """Return the whole run."""
+        work = Work(kind="training_run", workload=job.workload, run=job.plan)
+        end = self._launcher.launch(work, self._deadline_seconds)
+        outcome, evidence = classify(end)
+        result = dict(end.result or {})
+        environment = describe(job.workload, self._launcher.name) | result.pop("environment", {})
+        return TrainingRun(
+            workload=job.workload,
+            plan=job.plan,
+            outcome=outcome,
+            evidence=evidence,
+            images_missing=self._missing if job.plan in self._replaced else None,
+            attempt=attempt,
+            environment=environment,
+            seconds=end.seconds,
+            result=msgspec.convert(result, TrainingResult) if outcome is Outcome.OK else None,
+        )
+
+    def describe(self, line: TrainingRun) -> str:
+        """Return network, instrument, outcome and peak."""
+        peaks = () if line.result is None else line.result.steps.peak_bytes
+        known = f", peak {format_bytes(max(peaks))}" if peaks else ""
+        return f"{line.workload}, {line.plan.instrument}: {line.outcome}{known}"
+
+
+def train(workload: Workload, strategy: Strategy, network: Network = "mlp") -> int | dict[str, int]:
+    """Train a rank in this process, which imports PyTorch where the sweep's own does not."""
+    from harness.training.one_rank import train_alone, train_rank
+
+    if strategy in ALONE:
+        return train_alone(workload, network, compiled=strategy == "compile")
+    return train_rank(workload, strategy)
+
+
+class RankRunner(LocalRunner[RankJob, RankRun]):
+    """Trains rank 0 of each job's world on a pretended GPU: the sweep's, or the default one."""
+
+    line = RankRun
+
+    def run(self, job: RankJob, attempt: int) -> RankRun:
+        """Return what the rank's allocator held."""
+        line = partial(RankRun, **vars(job), attempt=attempt)
+        try:
+            report = dry_run(
+                train,
+                job.workload,
+                job.strategy,
+                job.network,
+                gpu=os.environ.get(PRETENDED),
+                world_size=None if job.strategy in ALONE else job.world_size,
+                deadline_seconds=self._deadline_seconds,
+                quiet=True,
+            )
+        except DryRunUnavailableError as error:
+            return line(
+                outcome=Outcome.UNSUPPORTED,
+                evidence={"message": str(error)},
+                environment=origin_of_line(),
+            )
+        outcome = Outcome(report.outcome)
+        return line(
+            outcome=outcome,
+            evidence={} if report.evidence is None else {"message": report.evidence},
+            environment={**origin_of_line(), **report.environment},
+            memory=_memory(report) if outcome is Outcome.OK else None,
+        )
+
+    def describe(self, line: RankRun) -> str:
+        """Return strategy, world size and what is held."""
+        held = "" if line.memory is None else f", {format_bytes(line.memory.held_requested_bytes)}"
+        return f"{line.strategy}, {line.world_size:,} ranks: {line.outcome}{held}"
+
+
+def _memory(report: DryRunReport) -> RankMemory:
+    if isinstance(report.returned, dict):
+        seen = msgspec.convert(report.returned, dict[str, int])
+        held, kept = seen.pop("held"), seen.pop("kept")
+        peaks = CudaPeaks(**seen)
+        return RankMemory(held_requested_bytes=held, kept_requested_bytes=kept, cuda=peaks)
+    return RankMemory(
+        held_requested_bytes=msgspec.convert(report.returned, int),
+        cuda=CudaPeaks(**msgspec.structs.asdict(report.cuda)),
+    )
+
+
+class TracedRunner(LocalRunner[StepJob, StepRun]):
+    """Traces steps of any network, in a fork of a process that has PyTorch loaded."""
+
+    line = StepRun
+
+    def run(self, job: StepJob, attempt: int) -> StepRun:
+        """Return the metrics of the step, or what a function counted."""
+        on_gpu = job.device == "cuda"
+        environment = {
+            **origin_of_line(),
+            "torch": torch_version(),
+            "device": f"pretended {job.gpu}" if on_gpu else "cpu",
+        }
+        line = partial(StepRun, job=job, attempt=attempt, environment=environment)
+        try:
+            question = StepQuestion(
+                request=_request_of(job),
+                device=job.device,
+                gpus=(option_of(gpu_of(job.gpu)),) if on_gpu else (),
+                counts=job.counts,
+            )
+            launcher = None if on_gpu else self._slot.launcher("pinned")
+            end = ended_question(question, self._deadline_seconds, launcher=launcher)
+        except HarnessError as error:  # no GPU can be pretended here
+            return line(outcome=Outcome.UNSUPPORTED, evidence={"message": str(error)})
+        outcome, evidence = classify(end)
+        if outcome is not Outcome.OK or end.result is None:
+            return line(outcome=outcome, evidence=evidence)
+        if job.counts:
+            return line(outcome=outcome, counted=end.result)
+        return line(outcome=outcome, metrics=msgspec.convert(end.result, StepAnswer).metrics)
+
+    def describe(self, line: StepRun) -> str:
+        """Return the job, how it ended and its peak."""
+        peak = line.metrics.peak_live_bytes if line.metrics else None
+        known = "" if peak is None else f", peak {format_bytes(peak)}"
+        return f"{line.job}: {line.outcome}{known}"
+
+
+def _request_of(job: StepJob) -> StepRequest:
+    """Return the step as a worker is asked for it."""
+    named = ("optimizer", "loss", "inputs_from")
+    same = ("batch", "inputs", "classes", "mode", "autocast", "accumulate", "compile")
+    return StepRequest(
+        target=_placed(job.network),
+        arguments=tuple(f"{name}={value!r}" for name, value in job.arguments.items()),
+        **{name: _placed(getattr(job, name)) for name in named},
+        **{name: getattr(job, name) for name in same},
+        **own_places(),
+    )
+
+
+def _placed(name: str | None) -> Any:
+    """Return a name with the place of the experiments on the literature before a leading dot."""
+    return f"{LITERATURE_PACKAGE}{name}" if name and name.startswith(".") else name
