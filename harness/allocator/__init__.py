@@ -10,14 +10,13 @@ is an assumption (see ``CachingAllocator.completion``), because it depends on th
 
     addresses.py         Placement of segments by a driver, as far as the allocator can notice
     blocks.py            Blocks, the ordered lists of those that are free, and best fit
-    config.py            The allocator's settings
+    config.py            The allocator's settings, as PYTORCH_ALLOC_CONF states them
     counters.py          The counters of torch.cuda.memory_stats, kept cheaply
     device.py            The GPU below the allocator: its bytes, segment events, out of memory
     expandable.py        Expandable segments
     model.py             The allocator itself
     replay_allocator.py  The allocator of a replay, which starts from a recorded state
     segments.py          Sources of new memory, and the return of free memory
-    settings.py          Reads the text of PYTORCH_ALLOC_CONF
     statistics.py        Statistics that can be read of an allocator without changing it
 """
 
@@ -29,11 +28,10 @@ from harness.allocator.addresses import (
     Scattered,
     policies_to_try,
 )
-from harness.allocator.config import AllocatorConfig
+from harness.allocator.config import AllocatorConfig, AllocatorConfigError
 from harness.allocator.device import OutOfMemoryError, SegmentEvent
 from harness.allocator.model import CachingAllocator
 from harness.allocator.replay_allocator import BlockState, FollowingAllocator, SegmentState
-from harness.allocator.settings import AllocatorConfigError
 
 __all__ = [
     "AddressPolicy",

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from harness.allocator.config import AllocatorConfig
+from harness.allocator.config import GRANULE_BYTES, UNLIMITED, AllocatorConfig
 from harness.allocator.counters import PoolCounters
 
 SHIFT = 64
@@ -37,21 +37,20 @@ class Pool:
     is_small: bool
     counters: PoolCounters = field(default_factory=PoolCounters)
     lists: dict[int, "FreeList"] = field(default_factory=dict)
-    _lists_of_pool: dict[int, list["FreeList"]] = field(default_factory=dict)
     searches: int = 0
-    least_rest: int = 0
-    split_below: int = 0
+    least_rest: int = GRANULE_BYTES
+    split_below: int = UNLIMITED
 
     def list_of(self, stream: int) -> "FreeList":
         """Return the list of ``stream``, made on first use."""
         if stream not in self.lists:
-            home = self.lists[stream] = FreeList(self, stream)
-            self._lists_of_pool.setdefault(home.private_pool, []).append(home)
+            self.lists[stream] = FreeList(self, stream)
         return self.lists[stream]
 
     def in_stream_order(self, private_pool: int = 0) -> list["FreeList"]:
         """Return the lists of the default pool or of a private one, as the allocator's set has."""
-        return sorted(self._lists_of_pool.get(private_pool, ()), key=lambda home: home.stream)
+        streams = (stream for stream in self.lists if stream >> POOL_SHIFT == private_pool)
+        return [self.lists[stream] for stream in sorted(streams)]
 
 
 class FreeList:
@@ -72,21 +71,19 @@ class FreeList:
         self.unmapped: list[int] = []
 
     def insert(self, block: "Block") -> None:
-        """Add a block that became free; its age begins."""
-        block.born = self.pool.searches
-        insort(self.keys, block.size << SHIFT | block.address)
+        """Add a block that became free, whose age begins, or that lost its memory."""
+        if block.state == UNMAPPED:
+            insort(self.unmapped, block.address)
+        else:
+            block.born = self.pool.searches
+            insort(self.keys, block.size << SHIFT | block.address)
 
     def remove(self, block: "Block") -> None:
-        """Take a free block out."""
-        del self.keys[bisect_left(self.keys, block.size << SHIFT | block.address)]
-
-    def insert_unmapped(self, block: "Block") -> None:
-        """Add a block of addresses without memory."""
-        insort(self.unmapped, block.address)
-
-    def remove_unmapped(self, block: "Block") -> None:
-        """Take such a block out."""
-        del self.unmapped[bisect_left(self.unmapped, block.address)]
+        """Take a free or an unmapped block out."""
+        if block.state == UNMAPPED:
+            del self.unmapped[bisect_left(self.unmapped, block.address)]
+        else:
+            del self.keys[bisect_left(self.keys, block.size << SHIFT | block.address)]
 
 
 @dataclass(slots=True, eq=False)

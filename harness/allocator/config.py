@@ -1,13 +1,17 @@
 """The allocator's settings: what ``PYTORCH_ALLOC_CONF`` can set, and the size of the GPU.
 
 Source of names, limits and rounding: ``c10/core/AllocatorConfig.h`` and
-``CUDACachingAllocator.cpp`` (``round_size``, ``get_allocation_size``) of PyTorch 2.13.
+``CUDACachingAllocator.cpp`` (``round_size``, ``get_allocation_size``) of PyTorch 2.13. What
+PyTorch refuses is refused in one line.
 """
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
-from harness.allocator.settings import INTERVALS, AllocatorConfigError, parse_settings
+from harness.schema.errors import HarnessError
 
 MIB = 1 << 20
 GRANULE_BYTES = 512
@@ -18,7 +22,37 @@ SEGMENT_STEP_BYTES = 2 * MIB
 DEFAULT_LARGE_SEGMENT_BYTES = 20 * MIB
 UNLIMITED = (1 << 64) - 1
 
+INTERVALS = 16
 _NO_DIVISIONS = (0,) * INTERVALS
+
+# Accepted by PyTorch, without effect on which block or segment a request gets.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "graph_capture_record_stream_reuse",
+        "pinned_max_round_threshold_mb",
+        "pinned_num_register_threads",
+        "pinned_reserve_segment_size_mb",
+        "pinned_use_background_threads",
+        "pinned_use_cuda_host_register",
+        "pinned_use_hip_host_register",
+        "release_lock_on_cudamalloc",
+        "release_lock_on_hipmalloc",
+    }
+)
+_ONE_VALUE = {"backend": "native", "throw_on_cudamalloc_oom": "False"}
+_OPTION = re.compile(r"([A-Za-z0-9_]+):(\[[^\]]*\]|[^,\[\]:]+)(?:,|$)")
+
+
+class AllocatorConfigError(HarnessError, ValueError):
+    """A setting that PyTorch's allocator would refuse, or that the model does not know.
+
+    >>> import harness
+    >>> step, wrong = harness.Workload(device="cuda"), "expandable_segments:maybe"
+    >>> harness.predict(step, gpu="l4", allocator_settings=wrong)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    harness.allocator.config.AllocatorConfigError: ... must be True or False, got 'maybe'
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,49 +87,41 @@ class AllocatorConfig:
     outside_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self._check_sizes()
-        divisions = self.roundup_power2_divisions
-        if len(divisions) != INTERVALS or any(d < 0 or d & (d - 1) for d in divisions):
-            raise AllocatorConfigError(
-                f"roundup_power2_divisions must be {INTERVALS} powers of two, got {divisions}"
-            )
-        if not 0 <= self.garbage_collection_threshold < 1:
-            raise AllocatorConfigError(
-                "garbage_collection_threshold must be above 0 and below 1, "
-                f"got {self.garbage_collection_threshold}"
-            )
-        if not 0 <= self.memory_fraction <= 1:
-            raise AllocatorConfigError(
-                f"memory_fraction must be from 0 to 1, got {self.memory_fraction}"
-            )
+        least, divisions = DEFAULT_LARGE_SEGMENT_BYTES, self.roundup_power2_divisions
+        rules = {
+            "large_segment_size_bytes": (
+                self.large_segment_size_bytes > OWN_SEGMENT_FROM_BYTES,
+                f"above {OWN_SEGMENT_FROM_BYTES}",
+            ),
+            "max_split_size_bytes": (self.max_split_size_bytes >= least, f"at least {least}"),
+            "max_non_split_rounding_bytes": (
+                self.max_non_split_rounding_bytes >= least,
+                f"at least {least}",
+            ),
+            "roundup_power2_divisions": (
+                len(divisions) == INTERVALS and all(d >= 0 and not d & (d - 1) for d in divisions),
+                f"{INTERVALS} powers of two",
+            ),
+            "garbage_collection_threshold": (
+                0 <= self.garbage_collection_threshold < 1,
+                "above 0 and below 1",
+            ),
+            "memory_fraction": (0 <= self.memory_fraction <= 1, "from 0 to 1"),
+            "total_bytes": (self.total_bytes is None or self.total_bytes >= 1, "at least 1"),
+            "outside_bytes": (self.outside_bytes >= 0, "at least 0"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise AllocatorConfigError(f"{name} must be {rule}, got {getattr(self, name)}")
         if self.total_bytes is None and self.memory_fraction != 1:
             raise AllocatorConfigError("memory_fraction needs total_bytes")
-
-    def _check_sizes(self) -> None:
-        if self.large_segment_size_bytes <= OWN_SEGMENT_FROM_BYTES:
-            raise AllocatorConfigError(
-                f"large_segment_size_bytes must be above {OWN_SEGMENT_FROM_BYTES}, "
-                f"got {self.large_segment_size_bytes}"
-            )
-        for name in ("max_split_size_bytes", "max_non_split_rounding_bytes"):
-            if getattr(self, name) < DEFAULT_LARGE_SEGMENT_BYTES:
-                raise AllocatorConfigError(
-                    f"{name} must be at least {DEFAULT_LARGE_SEGMENT_BYTES}, "
-                    f"got {getattr(self, name)}"
-                )
-        if self.total_bytes is not None and self.total_bytes < 1:
-            raise AllocatorConfigError(f"total_bytes must be at least 1, got {self.total_bytes}")
-        if self.outside_bytes < 0:
-            raise AllocatorConfigError(
-                f"outside_bytes must be at least 0, got {self.outside_bytes}"
-            )
 
     @classmethod
     def from_settings(
         cls, text: str, *, total_bytes: int | None = None, outside_bytes: int = 0
     ) -> Self:
         """Return the settings that ``PYTORCH_ALLOC_CONF=text`` would make."""
-        fields: dict[str, Any] = parse_settings(text)
+        fields: dict[str, Any] = _parse_settings(text)
         return cls(total_bytes=total_bytes, outside_bytes=outside_bytes, **fields)
 
     def limit_bytes(self) -> int | None:
@@ -106,10 +132,6 @@ class AllocatorConfig:
         if self.total_bytes is None or self.memory_fraction == 1:
             return None
         return int(self.memory_fraction * self.total_bytes + 0.5)
-
-    def rounds_plainly(self) -> bool:
-        """Return whether every request is rounded to 512 bytes and no further."""
-        return all(divisions <= 1 for divisions in self.roundup_power2_divisions)
 
     def round_request(self, size_bytes: int) -> int:
         """Return the block size that a request of ``size_bytes`` asks for."""
@@ -129,3 +151,117 @@ class AllocatorConfig:
         if rounded_bytes < OWN_SEGMENT_FROM_BYTES:
             return self.large_segment_size_bytes
         return -(-rounded_bytes // SEGMENT_STEP_BYTES) * SEGMENT_STEP_BYTES
+
+
+def _parse_settings(text: str) -> dict[str, object]:
+    """Return the fields of an ``AllocatorConfig`` that ``text`` sets."""
+    packed = re.sub(r"\s+", "", text)
+    fields: dict[str, object] = {}
+    position = 0
+    while position < len(packed):
+        match = _OPTION.match(packed, position)
+        if match is None:
+            text = packed[position : position + 60]
+            raise AllocatorConfigError(f"allocator settings must be key:value pairs, got {text!r}")
+        key, value = match.groups()
+        if key in _READERS:
+            name, read = _READERS[key]
+            fields[name] = read(key, value)
+        elif key in _ONE_VALUE:
+            if value != _ONE_VALUE[key]:
+                raise _wrong(key, f"{_ONE_VALUE[key]!r}, the only one modelled", value)
+        elif key not in _WITHOUT_EFFECT:
+            raise AllocatorConfigError(f"allocator setting {key!r} is not known")
+        position = match.end()
+    _check_together(fields)
+    return fields
+
+
+def _wrong(key: str, rule: str, value: str) -> AllocatorConfigError:
+    return AllocatorConfigError(f"allocator setting {key} must be {rule}, got {value!r}")
+
+
+def _check_together(fields: dict[str, object]) -> None:
+    """Sizes below the large segment are refused, whichever of the two was named first."""
+    large = fields.get("large_segment_size_bytes", DEFAULT_LARGE_SEGMENT_BYTES)
+    assert isinstance(large, int)
+    for name in ("max_split_size_bytes", "max_non_split_rounding_bytes"):
+        size = fields.get(name, UNLIMITED)
+        assert isinstance(size, int)
+        if size < large:
+            key = name.removesuffix("_bytes") + "_mb"
+            raise AllocatorConfigError(
+                f"allocator setting {key} must be at least {large // MIB} MiB, "
+                f"got {size // MIB} MiB"
+            )
+
+
+def _mebibytes(key: str, value: str, least: int = 1) -> int:
+    if not value.isascii() or not value.isdigit() or not least <= int(value) < 1 << 44:
+        raise _wrong(key, f"a whole number of at least {least}", value)
+    return int(value) * MIB
+
+
+def _share(key: str, value: str) -> float:
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise _wrong(key, "from 0 to 1", value)
+    return share
+
+
+def _threshold(key: str, value: str) -> float:
+    share = _share(key, value)
+    if share in (0, 1):
+        raise _wrong(key, "above 0 and below 1", value)
+    return share
+
+
+def _expandable(key: str, value: str) -> bool:
+    if value not in ("True", "False"):
+        raise _wrong(key, "True or False", value)
+    return value == "True"
+
+
+def _power_of_two(key: str, text: str, least: int) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+    if number < least or number & (number - 1):
+        raise _wrong(key, "powers of two", text[:20])
+    return number
+
+
+def _divisions(key: str, value: str) -> tuple[int, ...]:
+    if not value.startswith("["):
+        return (_power_of_two(key, value, 1),) * INTERVALS
+    table = [0] * INTERVALS
+    first, last = True, 0
+    for pair in value[1:-1].split(","):
+        bound, separator, steps = pair.partition(":")
+        if not separator:
+            raise _wrong(key, "pairs such as 256:2", pair[:20])
+        divisions = _power_of_two(key, steps, 0)
+        if bound == ">":
+            # PyTorch starts one past the last interval named, even where none was named.
+            table[last + 1 :] = [divisions] * (INTERVALS - last - 1)
+            continue
+        index = min(_power_of_two(key, bound, 1).bit_length() - 1, INTERVALS - 1)
+        if first:
+            table[:index] = [divisions] * index
+            first = False
+        table[index] = divisions
+        last = index
+    return tuple(table)
+
+
+_READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
+    "expandable_segments": ("expandable_segments", _expandable),
+    "garbage_collection_threshold": ("garbage_collection_threshold", _threshold),
+    "large_segment_size_mb": ("large_segment_size_bytes", partial(_mebibytes, least=11)),
+    "max_non_split_rounding_mb": ("max_non_split_rounding_bytes", _mebibytes),
+    "max_split_size_mb": ("max_split_size_bytes", _mebibytes),
+    "per_process_memory_fraction": ("memory_fraction", _share),
+    "roundup_power2_divisions": ("roundup_power2_divisions", _divisions),
+}
+"""The field that a setting sets, and what reads its value."""

@@ -22,13 +22,11 @@ class OutOfMemoryError(RuntimeError):
     """A request that neither the pools nor the GPU can serve; the allocator stays valid."""
 
     requested_bytes: int
-    rounded_bytes: int
     segment_bytes: int
     allocated_bytes: int
     reserved_bytes: int
     free_bytes: int | None
     limit_bytes: int | None
-    total_bytes: int | None
 
     def __str__(self) -> str:
         allowed = "" if self.limit_bytes is None else f", {self.limit_bytes} allowed"

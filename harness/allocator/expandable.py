@@ -4,7 +4,7 @@ Source: ``find_expandable_block``, ``map_block``, ``try_allocate_expandable_bloc
 ``unmap_block`` and the class ``ExpandableSegment`` of ``CUDACachingAllocator.cpp``.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 from harness.allocator.blocks import (
     ALLOCATED,
@@ -19,23 +19,16 @@ from harness.allocator.config import SMALL_SEGMENT_BYTES
 from harness.allocator.device import Device, SegmentAction
 
 
-class Books(Protocol):
-    """Counter of the memory that expandable segments map and unmap."""
-
-    def record_reserved(
-        self, action: SegmentAction, home: FreeList, address: int, size: int
-    ) -> None:
-        """Book ``size`` bytes as reserved."""
-
-    def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
-        """Book ``size`` bytes as no longer reserved."""
-
-
 class ExpandableSegments:
-    """Maps memory into address ranges and unmaps it."""
+    """Maps memory into address ranges and unmaps it; ``record`` counts what it does."""
 
-    def __init__(self, books: Books, device: Device, blocks: dict[int, Block]) -> None:
-        self._books = books
+    def __init__(
+        self,
+        record: Callable[[SegmentAction, FreeList, int, int], None],
+        device: Device,
+        blocks: dict[int, Block],
+    ) -> None:
+        self._record = record
         self._device = device
         self._blocks = blocks
 
@@ -73,7 +66,7 @@ class ExpandableSegments:
         start, length = self._device.reserve(unit)
         block = Block(start, length, home, AddressRange(start, length, unit), UNMAPPED)
         self._blocks[start] = block
-        home.insert_unmapped(block)
+        home.insert(block)
         return block
 
     def _map(self, block: Block, size: int) -> bool:
@@ -85,18 +78,18 @@ class ExpandableSegments:
         if not self._device.take(size):
             return False
         home = block.home
-        home.remove_unmapped(block)
+        home.remove(block)
         block.state = FREE
         start = block.address
         if size < block.size:
             rest = Block(start + size, block.size - size, home, within, UNMAPPED)
             rest.put_between(block, block.next)
             self._blocks[rest.address] = rest
-            home.insert_unmapped(rest)
+            home.insert(rest)
             block.size = size
         self._merge(block)
         home.insert(block)
-        self._books.record_reserved("segment_map", home, start, size)
+        self._record("segment_map", home, start, size)
         return True
 
     def unmap(self, block: Block) -> None:
@@ -112,52 +105,44 @@ class ExpandableSegments:
         home = block.home
         home.remove(block)
         del self._blocks[block.address]
-        self._keep_ragged(block, block.address, start, before=True)
-        self._keep_ragged(block, end, block.address + block.size, before=False)
+        self._keep_ragged(block, block.address, start, block.previous, block)
+        self._keep_ragged(block, end, block.address + block.size, block, block.next)
         block.address, block.size, block.state = start, end - start, UNMAPPED
         self._blocks[start] = block
         self._merge(block)
-        home.insert_unmapped(block)
+        home.insert(block)
         self._device.give(end - start)
-        self._books.record_freed("segment_unmap", home, start, end - start)
+        self._record("segment_unmap", home, start, end - start)
         if not block.is_split():
-            home.remove_unmapped(block)
+            home.remove(block)
             del self._blocks[block.address]
             self._device.unreserve(within.address, within.size_bytes)
 
-    def _keep_ragged(self, block: Block, start: int, end: int, *, before: bool) -> None:
+    def _keep_ragged(
+        self, block: Block, start: int, end: int, previous: Block | None, following: Block | None
+    ) -> None:
         """Make a free block of an end that shares its unit with a neighbour."""
-        if start == end:
-            return
-        ragged = Block(start, end - start, block.home, block.range, FREE)
-        if before:
-            ragged.put_between(block.previous, block)
-        else:
-            ragged.put_between(block, block.next)
-        self._blocks[start] = ragged
-        block.home.insert(ragged)
+        if start < end:
+            ragged = Block(start, end - start, block.home, block.range, FREE)
+            ragged.put_between(previous, following)
+            self._blocks[start] = ragged
+            block.home.insert(ragged)
 
     def _merge(self, block: Block) -> None:
         """Swallow neighbours in the same state; they leave their list."""
         before, after = block.previous, block.next
         if before is not None and before.state == block.state:
-            self._take_out(before)
+            before.home.remove(before)
             del self._blocks[block.address]
             block.address = before.address
             block.size += before.size
             block.put_between(before.previous, after)
             self._blocks[block.address] = block
         if after is not None and after.state == block.state:
-            self._take_out(after)
+            after.home.remove(after)
             del self._blocks[after.address]
             block.size += after.size
             block.put_between(block.previous, after.next)
-
-    def _take_out(self, block: Block) -> None:
-        if block.state == UNMAPPED:
-            block.home.remove_unmapped(block)
-        else:
-            block.home.remove(block)
 
 
 def _usable(block: Block) -> bool:

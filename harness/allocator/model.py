@@ -6,6 +6,7 @@ because a call costs as much as the work that it would do.
 """
 
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from typing import Literal
 
 from harness.allocator.addresses import AddressPolicy, Ascending
@@ -21,11 +22,26 @@ from harness.allocator.blocks import (
     StreamUses,
     best_fit,
 )
-from harness.allocator.config import GRANULE_BYTES, SMALL_REQUEST_BYTES, UNLIMITED, AllocatorConfig
-from harness.allocator.counters import Counters
+from harness.allocator.config import (
+    GRANULE_BYTES,
+    SMALL_REQUEST_BYTES,
+    UNLIMITED,
+    AllocatorConfig,
+    AllocatorConfigError,
+)
+from harness.allocator.counters import (
+    ACTIVE,
+    ACTIVE_BYTES,
+    ALLOCATED_BYTES,
+    ALLOCATION,
+    OVERSIZE_ALLOCATIONS,
+    REQUESTED_BYTES,
+    SPLIT,
+    SPLIT_BYTES,
+    Counters,
+)
 from harness.allocator.device import Device, OutOfMemoryError, SegmentEvent
 from harness.allocator.segments import Segments
-from harness.allocator.settings import AllocatorConfigError
 from harness.allocator.statistics import Readings
 
 Completion = Literal["at_once", "at_release"]
@@ -35,7 +51,8 @@ class CachingAllocator(Readings):
     """Answers requests as PyTorch's allocator would on one device.
 
     Work of other streams on a block is assumed to be done by the next request (``completion``
-    "at_once"), or only when memory is released ("at_release").
+    "at_once"), or only when memory is released ("at_release"). ``before_growing`` is called when no
+    free block fits, before new memory is allocated.
     """
 
     def __init__(
@@ -48,6 +65,7 @@ class CachingAllocator(Readings):
         config = AllocatorConfig() if config is None else config
         self.segment_log: list[SegmentEvent] = []
         self.completion: Completion = completion
+        self.before_growing: Callable[[], None] | None = None
         self._blocks: dict[int, Block] = {}
         self._small, self._large = Pool(is_small=True), Pool(is_small=False)
         self._counters = Counters(self._small.counters, self._large.counters)
@@ -69,19 +87,16 @@ class CachingAllocator(Readings):
         if held and config.max_split_size_bytes != self.config.max_split_size_bytes:
             raise AllocatorConfigError("max_split_size_bytes cannot change while memory is held")
         self._segments.config = config
-        self._segments.limit_bytes = config.limit_bytes()
-        self._rounds_plainly = config.rounds_plainly()
+        self._rounds_plainly = max(config.roundup_power2_divisions) <= 1
         self._collects = (
             config.limit_bytes() is not None and config.garbage_collection_threshold > 0
         )
         self._may_be_oversize = config.max_split_size_bytes != UNLIMITED
-        self._has_ranges = config.expandable_segments or any(
+        has_ranges = config.expandable_segments or any(
             block.range is not None for block in self._blocks.values()
         )
-        self._searches_plainly = not (self._collects or self._may_be_oversize or self._has_ranges)
+        self._searches_plainly = not (self._collects or self._may_be_oversize or has_ranges)
         everywhere = config.expandable_segments
-        self._small.least_rest = GRANULE_BYTES
-        self._small.split_below = UNLIMITED
         self._large.least_rest = GRANULE_BYTES if everywhere else SMALL_REQUEST_BYTES + 1
         self._large.split_below = UNLIMITED if everywhere else config.max_split_size_bytes
 
@@ -117,15 +132,19 @@ class CachingAllocator(Readings):
             self._split(block, rounded, index)
         else:
             self._use_whole(block, index)
-        counters = pool.counters
+        size = block.size
         block.state = ALLOCATED
         block.requested = size_bytes
-        counters.allocation_up += 1
-        counters.allocated_bytes_up += block.size
-        counters.requested_bytes_up += size_bytes
+        up = pool.counters.up
+        up[ALLOCATION] += 1
+        up[ALLOCATED_BYTES] += size
+        up[ACTIVE] += 1
+        up[ACTIVE_BYTES] += size
+        up[REQUESTED_BYTES] += size_bytes
         self._counters.blocks_rose = True
-        if self._may_be_oversize and block.size >= self._segments.config.max_split_size_bytes:
-            self._counters.oversize_allocations.rise()
+        if self._may_be_oversize and size >= self._segments.config.max_split_size_bytes:
+            up[OVERSIZE_ALLOCATIONS] += 1
+            self._counters.note((OVERSIZE_ALLOCATIONS,))
         return block.address
 
     def _split(self, block: Block, size: int, index: int) -> None:
@@ -152,13 +171,13 @@ class CachingAllocator(Readings):
         if within is not None:
             return
         if following is None and block.previous is None:
-            counters.inactive_split_up += 1
-            counters.inactive_split_bytes_up += rest_size
+            counters.up[SPLIT] += 1
+            counters.up[SPLIT_BYTES] += rest_size
             self._counters.splits_rose = True
         else:
             if self._counters.splits_rose:
                 self._counters.note_splits()
-            counters.inactive_split_bytes_down += size
+            counters.down[SPLIT_BYTES] += size
 
     def _use_whole(self, block: Block, index: int) -> None:
         """Unlist the whole block, at ``index`` of its list of free blocks; -1 if it is in none."""
@@ -167,9 +186,9 @@ class CachingAllocator(Readings):
         if block.range is None and (block.previous is not None or block.next is not None):
             if self._counters.splits_rose:
                 self._counters.note_splits()
-            counters = block.home.counters
-            counters.inactive_split_down += 1
-            counters.inactive_split_bytes_down += block.size
+            down = block.home.counters.down
+            down[SPLIT] += 1
+            down[SPLIT_BYTES] += block.size
 
     def free(self, address: int) -> None:
         """Free the block at ``address``; address 0 is no block and no error."""
@@ -180,15 +199,12 @@ class CachingAllocator(Readings):
             raise ValueError(f"nothing is allocated at address {address:#x}")
         if self._counters.blocks_rose:
             self._counters.note_blocks()
-        counters = block.home.counters
-        counters.allocation_down += 1
-        counters.allocated_bytes_down += block.size
+        down = block.home.counters.down
+        down[ALLOCATION] += 1
+        down[ALLOCATED_BYTES] += block.size
         if self._may_be_oversize and block.size >= self._segments.config.max_split_size_bytes:
-            self._counters.oversize_allocations.down += 1
+            down[OVERSIZE_ALLOCATIONS] += 1
         if block.streams:
-            counters.awaiting += 1
-            counters.awaiting_bytes += block.size
-            self._counters.note_blocks()
             self._uses.add(block)
         else:
             self._complete(block)
@@ -196,10 +212,12 @@ class CachingAllocator(Readings):
     def _complete(self, block: Block) -> None:
         """Merge the block with free neighbours and put it in its list; ``free_block``."""
         home = block.home
-        counters = home.counters
+        up, down = home.counters.up, home.counters.down
         keys, blocks = home.keys, self._blocks
-        counters.requested_bytes_down += block.requested
         size = block.size
+        down[ACTIVE] += 1
+        down[ACTIVE_BYTES] += size
+        down[REQUESTED_BYTES] += block.requested
         block.state = FREE
         merged = merged_bytes = 0
         previous, following = block.previous, block.next
@@ -228,21 +246,22 @@ class CachingAllocator(Readings):
             if block.previous is not None or block.next is not None:
                 if merged == 2:
                     self._counters.note_splits()
-                    counters.inactive_split_down += 1
+                    down[SPLIT] += 1
                 elif merged == 0:
-                    counters.inactive_split_up += 1
-                counters.inactive_split_bytes_up += size
+                    up[SPLIT] += 1
+                up[SPLIT_BYTES] += size
                 self._counters.splits_rose = True
             elif merged:
                 if self._counters.splits_rose:
                     self._counters.note_splits()
-                counters.inactive_split_down += merged
-                counters.inactive_split_bytes_down += merged_bytes
+                down[SPLIT] += merged
+                down[SPLIT_BYTES] += merged_bytes
 
     def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
         """Get new memory, if need be after releasing what is free; ``malloc``."""
         segments, counters = self._segments, self._counters
-        self._before_growing()
+        if self.before_growing is not None:
+            self.before_growing()
         if self._collects:
             segments.collect_garbage()
         block = segments.grow(home, rounded)
@@ -250,28 +269,23 @@ class CachingAllocator(Readings):
             block = segments.grow(home, rounded)
         if block is None:
             self.empty_cache()
-            counters.num_alloc_retries += 1
+            counters.events["num_alloc_retries"] += 1
             block = segments.grow(home, rounded)
         if block is not None:
             return block
-        counters.num_ooms += 1
+        counters.events["num_ooms"] += 1
         raise OutOfMemoryError(
             requested_bytes=requested,
-            rounded_bytes=rounded,
             segment_bytes=segments.config.segment_size(rounded),
             allocated_bytes=counters.current("allocated_bytes"),
-            reserved_bytes=counters.reserved_bytes(),
+            reserved_bytes=counters.current("reserved_bytes"),
             free_bytes=self._device.free_bytes(),
-            limit_bytes=segments.limit_bytes,
-            total_bytes=self._device.total_bytes,
+            limit_bytes=segments.config.limit_bytes(),
         )
-
-    def _before_growing(self) -> None:
-        """Do nothing: a place for what follows a recording; see ``FollowingAllocator``."""
 
     def empty_cache(self) -> None:
         """Wait for other streams, then free every segment that is wholly free."""
-        self._counters.num_sync_all_streams += 1
+        self._counters.events["num_sync_all_streams"] += 1
         self._complete_all()
         self._segments.free_unused()
 
@@ -319,7 +333,4 @@ class CachingAllocator(Readings):
     def _stop_awaiting(self, block: Block) -> None:
         if self._counters.blocks_rose:
             self._counters.note_blocks()
-        counters = block.home.counters
-        counters.awaiting -= 1
-        counters.awaiting_bytes -= block.size
         self._complete(block)

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 
 from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
 from harness.allocator.config import UNLIMITED, AllocatorConfig
-from harness.allocator.counters import Counters
+from harness.allocator.counters import (
+    OF_SEGMENTS,
+    OVERSIZE_SEGMENTS,
+    RESERVED_BYTES,
+    SEGMENT,
+    Counters,
+)
 from harness.allocator.device import Device, SegmentAction, SegmentEvent
 from harness.allocator.expandable import ExpandableSegments
 
@@ -28,13 +34,12 @@ class Segments:
         log: list[SegmentEvent],
     ) -> None:
         self.config = config
-        self.limit_bytes = config.limit_bytes()
         self._device = device
         self._counters = counters
         self._blocks = blocks
         self._small, self._large = pools
         self._log = log
-        self._expandable = ExpandableSegments(self, device, blocks)
+        self._expandable = ExpandableSegments(self.record, device, blocks)
         self._released: dict[int, None] = {}
         self._reserved_by_pool: Counter[int] = Counter()
 
@@ -46,10 +51,8 @@ class Segments:
         if home.private_pool:
             self._released.pop(home.private_pool, None)  # who allocates holds the pool
         size = self.config.segment_size(rounded)
-        if (
-            self.limit_bytes is not None
-            and self._counters.reserved_bytes() + size > self.limit_bytes
-        ):
+        limit = self.config.limit_bytes()
+        if limit is not None and self._counters.current("reserved_bytes") + size > limit:
             return None
         if self.config.expandable_segments:
             return self._expandable.grow(home, rounded, self.config.large_segment_size_bytes)
@@ -58,59 +61,37 @@ class Segments:
             return None
         block = Block(address, size, home, None, FREE)
         self._blocks[address] = block
-        self._book_segment(home, address, size)
+        self.record("segment_alloc", home, address, size)
         return block
 
-    def pool_of(self, *, is_large: bool) -> Pool:
-        """Return one of the two pools."""
-        return self._large if is_large else self._small
-
-    def adopt(self, home: FreeList, address: int, size: int) -> None:
-        """Record a segment that existed before the model began."""
+    def adopt(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+        """Count a segment, or memory that was mapped, before the model began."""
         self._device.take(size)
-        self._book_segment(home, address, size)
+        self.record(action, home, address, size)
 
     def adopt_range(self, home: FreeList, address: int) -> AddressRange:
         """Return an address range that was reserved before the model began."""
         unit = self._expandable.unit_of(home, self.config.large_segment_size_bytes)
         return AddressRange(address, self._device.range_size(unit), unit)
 
-    def adopt_mapped(self, home: FreeList, address: int, size: int) -> None:
-        """Count memory that was mapped before the model began."""
-        self._device.take(size)
-        self.record_reserved("segment_map", home, address, size)
-
-    def _book_segment(self, home: FreeList, address: int, size: int) -> None:
-        home.counters.segment_up += 1
-        if size >= self.config.max_split_size_bytes:
-            self._counters.oversize_segments.rise()
-        self.record_reserved("segment_alloc", home, address, size)
-
-    def record_reserved(
-        self, action: SegmentAction, home: FreeList, address: int, size: int
-    ) -> None:
-        """Count ``size`` bytes as reserved, and log the segment event."""
-        home.counters.reserved_bytes_up += size
-        self._reserved_by_pool[home.private_pool] += size
-        self._counters.num_device_alloc += 1
-        self._counters.note_segments()
-        self._log.append(SegmentEvent(action, address, size, home.stream))
-
-    def record_freed(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
-        """Count ``size`` bytes as no longer reserved, and log the segment event."""
-        home.counters.reserved_bytes_down += size
-        self._reserved_by_pool[home.private_pool] -= size
-        self._counters.num_device_free += 1
+    def record(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
+        """Count ``size`` bytes as reserved, or as no longer reserved, and log the event."""
+        takes = action in ("segment_alloc", "segment_map")
+        totals = home.counters.up if takes else home.counters.down
+        totals[RESERVED_BYTES] += size
+        if action in ("segment_alloc", "segment_free"):
+            totals[SEGMENT] += 1
+            totals[OVERSIZE_SEGMENTS] += size >= self.config.max_split_size_bytes
+        self._reserved_by_pool[home.private_pool] += size if takes else -size
+        self._counters.events["num_device_alloc" if takes else "num_device_free"] += 1
+        self._counters.note(OF_SEGMENTS)
         self._log.append(SegmentEvent(action, address, size, home.stream))
 
     def free_segment(self, block: Block) -> None:
         """Return the segment that ``block`` spans to the driver; it is in no list any more."""
         self._device.free(block.address, block.size)
         del self._blocks[block.address]
-        block.home.counters.segment_down += 1
-        if block.size >= self.config.max_split_size_bytes:
-            self._counters.oversize_segments.down += 1
-        self.record_freed("segment_free", block.home, block.address, block.size)
+        self.record("segment_free", block.home, block.address, block.size)
 
     def release_pool(self, private_pool: int) -> None:
         """Allow a private pool to be freed from now on: no ``MemPool`` and no graph holds it."""
@@ -193,11 +174,11 @@ class Segments:
 
     def collect_garbage(self) -> None:
         """Return large blocks of at least mean age until reserved is under the threshold."""
-        if self.limit_bytes is None:
+        limit = self.config.limit_bytes()
+        if limit is None:
             return
-        target = self._counters.reserved_bytes() - int(
-            self.config.garbage_collection_threshold * self.limit_bytes
-        )
+        most = int(self.config.garbage_collection_threshold * limit)
+        target = self._counters.current("reserved_bytes") - most
         if target <= 0:
             return
         searches = self._large.searches

@@ -1,6 +1,6 @@
 """Statistics that can be read of an allocator without changing it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from harness.allocator.blocks import MASK, Block
 from harness.allocator.config import UNLIMITED, AllocatorConfig
@@ -25,6 +25,10 @@ class Readings:
         for address in sorted(self._blocks):
             if self._blocks[address].previous is None:
                 yield self._blocks[address]
+
+    def blocks(self) -> Iterable[Block]:
+        """Return every block, in no order."""
+        return self._blocks.values()
 
     def free_segments(self) -> list[int]:
         """Return the addresses of all segments that are wholly free, expandable ones apart."""

@@ -1,6 +1,5 @@
 """Types of options: the value of a text, or the line that says why it has none."""
 
-import difflib
 import pkgutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from harness.schema.errors import did_you_mean
 from harness.schema.units import format_bytes, is_decimal, parse_bytes
 
 if TYPE_CHECKING:  # generic since click 8.4, and not subscriptable before
@@ -43,8 +43,7 @@ class Choices(Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            near = difflib.get_close_matches(str(value).lower(), self.choices, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            hint = did_you_mean(str(value).lower(), self.choices)
             refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint)
 
 

@@ -1,14 +1,19 @@
 """The result of a dry run as data: the child process writes it, its parent and users read it."""
 
-from typing import Literal
+import html
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct
 
 from harness.schema.compilation import Compiled
 from harness.schema.metrics import CudaPeaks
+from harness.schema.notebook_table import sizes_table
 from harness.schema.units import format_bytes
 from harness.schema.verdict import Fit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
 Category = Literal[
@@ -198,6 +203,42 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         size = "" if reserved is None else f", reserved {format_bytes(reserved)}"
         fit = "" if self.fit is None else f", {self.fit}"
         return f"<DryRunReport: {self.outcome} on {self.gpu}{fit}{size}>"
+
+    @property
+    def answer(self) -> str:
+        """The outcome, the verdict and the GPU in one line."""
+        verdict = self.outcome if self.fit is None else f"{self.outcome}, {self.fit}"
+        return f"{verdict} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
+
+    def summary(self) -> str:
+        """Return the report in a few lines: the answer, the peaks, the failure, the notes."""
+        sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in self._peaks())
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([self.answer, sizes, *filter(None, [self.evidence]), *notes])
+
+    def _peaks(self) -> list[tuple[str, int]]:
+        peaks = msgspec.structs.asdict(self.cuda).items()
+        return [
+            (name.removesuffix("_bytes").replace("_", " "), size) for name, size in peaks if size
+        ]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the outcome, the GPU, the fit and the peaks as a data frame of one row.
+
+        Returns:
+            The peaks in bytes in nullable ``Int64`` columns, named as in ``harness.load``.
+        """
+        from harness.schema.columns import typed_frame
+
+        peaks = {f"cuda.{name}": size for name, size in msgspec.structs.asdict(self.cuda).items()}
+        plain = {"outcome": self.outcome, "gpu": self.gpu, "fit": self.fit}
+        kinds = dict.fromkeys(plain, "string") | dict.fromkeys(peaks, "Int64")
+        return typed_frame([plain | peaks], kinds)
+
+    def _repr_html_(self) -> str:
+        rest = "<br>".join(html.escape(line) for line in self.summary().splitlines()[2:])
+        table = sizes_table("peaks of the allocator", self._peaks())
+        return f"<p><b>{html.escape(self.answer)}</b></p>{table}<p>{rest}</p>"
 
     def to_json(self) -> str:
         """Return the report as one line of JSON."""

@@ -45,10 +45,10 @@ def apply_policy(policy: str) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 0)
 
 
-def disable_huge_pages() -> None:
-    """Keep the kernel from rounding this process's blocks up to 2 MiB pages."""
+def allow_huge_pages(allowed: bool) -> None:
+    """Let the kernel round this process's blocks up to 2 MiB pages, or keep it from it."""
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
 
 
 class MallocReplacedError(HarnessError):

@@ -36,10 +36,40 @@ def estimated_report(
     largest: bool = False,
 ) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
-    report = _estimate(request, device, gpu, settings)
-    if report.fit is None or not largest or gpu is None:
+    if request.compile is not None:
+        raise ArgumentError(
+            "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
+            " harness profile --compile runs a step on the CPU"
+        )
+
+    @cache
+    def at(batch: int) -> StepReport:
+        own = requested_step(replace(request, batch=batch))
+        with _LOCK:
+            report = estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
+        return replace(report, target=request.target, torch=torch_version())
+
+    report, unit = at(request.batch), request.accumulate
+    if report.fit is None or not largest:
         return report
-    return replace(report, fit=_with_largest(request, gpu, settings, report.fit))
+
+    def fit_at(count: int) -> GpuFit:
+        fit = at(count * unit).fit
+        assert fit is not None, "a GPU of known size was named"
+        return fit
+
+    count, fit = request.batch // unit, report.fit
+    room = fit.total_bytes - fit.outside_bytes[1]
+    before, after = fit.reserved_peak_bytes[1], fit_at(2 * count).reserved_peak_bytes[1]
+    slope = max(1, (after - before) // count)
+    most = largest_value(
+        lambda count: fit_at(count).verdict == FITS,
+        low=count if fit.verdict == FITS else 1,
+        high=HIGHEST // unit,
+        guess=max(1, count + (room - before) // slope),
+    )
+    searched = replace(fit, is_searched=True, largest_batch=None if most is None else most * unit)
+    return replace(report, fit=searched)
 
 
 def estimated_plan(
@@ -64,40 +94,3 @@ def estimated_plan(
 
     subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
     return PlanSearch(subject, fit_of, progress).plan(settings)
-
-
-def _estimate(
-    request: StepRequest, device: str, gpu: Gpu | None, settings: str, batch: int | None = None
-) -> StepReport:
-    if request.compile is not None:
-        raise ArgumentError(
-            "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
-            " harness profile --compile runs a step on the CPU"
-        )
-    own = requested_step(request if batch is None else replace(request, batch=batch))
-    with _LOCK:
-        report = estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
-    return replace(report, target=request.target, torch=torch_version())
-
-
-def _with_largest(request: StepRequest, gpu: Gpu, settings: str, fit: GpuFit) -> GpuFit:
-    """Return the verdict with the largest batch that fits, found by estimates at other batches."""
-    unit = request.accumulate
-
-    @cache
-    def at(count: int) -> GpuFit:
-        fit = _estimate(request, "cuda", gpu, settings, count * unit).fit
-        assert fit is not None, "a GPU of known size was named"
-        return fit
-
-    count = request.batch // unit
-    room = fit.total_bytes - fit.outside_bytes[1]
-    before, after = fit.reserved_peak_bytes[1], at(2 * count).reserved_peak_bytes[1]
-    slope = max(1, (after - before) // count)
-    largest = largest_value(
-        lambda count: at(count).verdict == FITS,
-        low=count if fit.verdict == FITS else 1,
-        high=HIGHEST // unit,
-        guess=max(1, count + (room - before) // slope),
-    )
-    return replace(fit, is_searched=True, largest_batch=None if largest is None else largest * unit)

@@ -118,5 +118,5 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
     if isinstance(target, Workload) and named.get("gpu") is not None:
         workload = target.replace(device="cuda")
     if batch is not None:
-        named["batch"] = batch
+        named["batch"] = batch  # which the function refuses by its name
     return predict_workload(workload, **named)

@@ -1,5 +1,8 @@
 """The user's mistakes: one line each, saying what is wrong and how to mend it."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class HarnessError(Exception):
     """Base of every error that the command line shows as one line with exit code 2.
@@ -41,3 +44,9 @@ class StepError(HarnessError, ValueError):
         ...
     harness...StepError: batch must be a whole number of at least 1, got 0
     """
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return the known name that is nearest to a wrong one, as a hint; empty if none is near."""
+    near = difflib.get_close_matches(given, list(known), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""

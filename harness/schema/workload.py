@@ -6,7 +6,6 @@ from which the command line is generated, so a flag and its check cannot drift a
 """
 
 import dataclasses
-import difflib
 import hashlib
 import itertools
 import json
@@ -15,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.step_choices import MODES as MODES
 from harness.schema.step_choices import OPTIMIZERS as OPTIMIZERS
 
@@ -269,8 +268,7 @@ def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
         return
     choices = item.metadata.get("choices")
     if choices and value not in choices:
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = did_you_mean(str(value), choices)
         raise WorkloadError(item.name, value, f"one of {', '.join(choices)}", hint)
     if "share" in item.metadata and not (type(value) is float and 0 <= value < 1):
         raise WorkloadError(item.name, value, "at least 0 and less than 1")

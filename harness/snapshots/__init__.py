@@ -1,17 +1,13 @@
 """Recordings of PyTorch's CUDA allocator: read, replayed, explained; imports no torch.
 
-agreement.py          Agreement of the allocator model with a recording
 categories.py         Category of a block
-diagnosis.py          The request that failed, and why
-event_shapes.py       Events read at once
+diagnosis.py          The request that failed, and why; growth over the steps
 explain.py            A recording explained
 explain_page.py       A recording or a message explained as one self-contained page
 explain_source.py     harness.explain: why a program ran out of memory, from a snapshot
 explain_text.py       A recording explained in words, for a terminal
 file_bytes.py         The bytes of a recording, unpacked where it is compressed
 follower.py           A recording's requests and releases given to the model, event by event
-growth.py             Growth of memory over the steps of training
-host_messages.py      Out-of-memory messages that are not CUDA's
 initial_state.py      State and settings at the start of a recording
 log_failures.py       Every out-of-memory failure in a log
 log_text.py           The end of a log of any size as plain text
@@ -25,6 +21,6 @@ replay_text.py        A replay in words, for a terminal
 rewind.py             Segments on their way back in time: every event of a trace can be undone
 snapshot.py           A memory snapshot as torch.cuda.memory._dump_snapshot writes it
 trace_event.py        One entry of a device's trace
-unpickler.py          Reads a pickle that is nothing but dicts, lists, tuples
+unpickler.py          Reads a pickle that is nothing but data
 what_if.py            The same requests and releases under other settings, or on another GPU
 """

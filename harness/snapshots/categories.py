@@ -42,9 +42,8 @@ class Categories:
 
     def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:
         self._has_stacks = any(event.stack.frames for event in events)
-        edges = sorted(
-            (each.time_us, each.is_start) for each in annotations if each.name.startswith(_STEP)
-        )
+        marks = [each for each in annotations if each.name.startswith(_STEP)]
+        edges = sorted((mark.time_us, mark.stage == "START") for mark in marks)
         workspaces = {_WORKSPACE_8}
         allocated = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
         freed = any(e.action != "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)

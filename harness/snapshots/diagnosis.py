@@ -1,16 +1,24 @@
-"""The request that failed, and why: a leak, the optimizer's first step, fragmentation, or need."""
+"""The request that failed, and why: a leak, the optimizer's first step, fragmentation, or need.
 
+A leak is judged by the floor of each step: the least that was alive during it. Activations come
+and go within a step, so floors rise only by what stays: optimizer state once, a leak in every step.
+"""
+
+import itertools
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from statistics import median
+from typing import Literal
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import CATEGORIES
-from harness.snapshots.growth import Growth
+from harness.snapshots.categories import CATEGORIES, own_line
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.moments import FRAMES_SHOWN, Moment, reserved_after
+from harness.snapshots.moments import FRAMES_SHOWN, Moment, blocks_after, reserved_after
 from harness.snapshots.replay import peak_reserved
+from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import WhatIf
 
@@ -34,6 +42,25 @@ class Failure:
     usable_bytes: int
     is_limited: bool
     frames: tuple[str, ...]
+
+
+Kind = Literal["leak", "plateau", "unknown"]
+_LEAST_STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Growth of the memory that stays alive over training steps, judged by each step's floor.
+
+    ``floors_bytes`` is the least alive in each step, ``places`` what a leak added later on.
+    """
+
+    kind: Kind
+    reason: str
+    floors_bytes: tuple[int, ...] = ()
+    per_step_bytes: int = 0
+    first_step_bytes: int = 0
+    places: tuple[tuple[str, int], ...] = ()
 
 
 def find_failure(
@@ -67,49 +94,51 @@ def diagnose(
     growth: Growth,
     cases: Sequence[WhatIf],
     moments: Sequence[Moment],
-    annotations: Sequence[Any],
+    annotations: Sequence[Annotation],
     events: Sequence[TraceEvent],
-) -> dict[str, Any]:
+) -> tuple[Diagnosis, tuple[str, ...]]:
     """Return the diagnosis and its sentences."""
     size = format_bytes
     first = moments[0]
     name, most = first.categories[0] if first.categories else ("nothing", 0)
     holds = f"{size(first.alive_bytes)} alive {first.name}, most of it {name} ({size(most)})"
-    if growth.kind == "leak" and (failure is None or not _is_fragmented(failure, cases)):
-        return _leak(growth, holds)
+    # Enough was reserved and unused, and other settings serve the request.
+    unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
+    total = cases[0].config.total_bytes
+    fitting = [c.name for c in cases[1:] if (c.verdict(), c.config.total_bytes) == ("fits", total)]
+    fragmented = failure is not None and unused >= failure.requested_bytes and bool(fitting)
+    if growth.kind == "leak" and not fragmented:
+        place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
+        return "leak", (
+            f"Leak: {size(growth.per_step_bytes)} more stay alive after every step{place}.",
+            (
+                "Something keeps tensors with their graph, such as a sum of losses without .item() "
+                "or .detach()."
+            ),
+            f"{holds}.",
+        )
     if failure is None:
-        return {"diagnosis": "no failure", "sentences": (f"No request failed. {holds}.",)}
+        return "no failure", (f"No request failed. {holds}.",)
     requested = f"{size(failure.requested_bytes)} requested"
     if _in_first_optimizer_step(failure, annotations, events):
-        return {
-            "diagnosis": "first optimizer step",
-            "sentences": (
-                f"Out of memory in the optimizer's first step: {requested} for its state.",
-                (
-                    "The forward and backward pass fitted; the state that the optimizer creates in "
-                    "its first step, and keeps, does not."
-                ),
-                f"{holds}.",
+        return "first optimizer step", (
+            f"Out of memory in the optimizer's first step: {requested} for its state.",
+            (
+                "The forward and backward pass fitted; the state that the optimizer creates in "
+                "its first step, and keeps, does not."
             ),
-        }
-    if _is_fragmented(failure, cases):
-        fits = _fitting(cases)
-        unused = failure.reserved_bytes - failure.alive_bytes
-        return {
-            "diagnosis": "fragmentation",
-            "sentences": (
-                (f"Fragmentation: {requested}, while {size(unused)} were reserved and unused."),
-                f"The same requests fit with {fits[0]}.",
-                f"{holds}.",
-            ),
-        }
+            f"{holds}.",
+        )
+    if fragmented:
+        return "fragmentation", (
+            f"Fragmentation: {requested}, while {size(unused)} were reserved and unused.",
+            f"The same requests fit with {fitting[0]}.",
+            f"{holds}.",
+        )
     missing = failure.alive_bytes + failure.requested_bytes - failure.usable_bytes
     whose = "the process's limit allows" if failure.is_limited else "the GPU has"
     short = f"{size(missing)} more than {whose}" if missing > 0 else "no free piece that large"
-    return {
-        "diagnosis": "real need",
-        "sentences": (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first)),
-    }
+    return "real need", (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first))
 
 
 def _less(failure: Failure, moment: Moment) -> str:
@@ -128,41 +157,63 @@ def _less(failure: Failure, moment: Moment) -> str:
     )
 
 
-def _is_fragmented(failure: Failure, cases: Sequence[WhatIf]) -> bool:
-    """Return whether enough was reserved and unused, and other settings serve the request."""
-    unused = failure.reserved_bytes - failure.alive_bytes
-    return unused >= failure.requested_bytes and bool(_fitting(cases))
-
-
-def _fitting(cases: Sequence[WhatIf]) -> list[str]:
-    """Return the settings under which the requests fit on the same GPU."""
-    total = cases[0].config.total_bytes
-    return [c.name for c in cases[1:] if c.verdict() == "fits" and c.config.total_bytes == total]
-
-
-def _leak(growth: Growth, holds: str) -> dict[str, Any]:
-    place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
-    return {
-        "diagnosis": "leak",
-        "sentences": (
-            f"Leak: {format_bytes(growth.per_step_bytes)} more stay alive after every step{place}.",
-            (
-                "Something keeps tensors with their graph, such as a sum of losses without .item() "
-                "or .detach()."
-            ),
-            f"{holds}.",
-        ),
-    }
-
-
 def _in_first_optimizer_step(
-    failure: Failure, annotations: Sequence[Any], events: Sequence[TraceEvent]
+    failure: Failure, annotations: Sequence[Annotation], events: Sequence[TraceEvent]
 ) -> bool:
     """Return whether the request came from within the first ``Optimizer.step``."""
     failed = events[failure.position]
     steps = [each for each in annotations if each.name.startswith("Optimizer.step#")]
-    ended = [each for each in steps if not each.is_start]
     if failed.time_us is not None and steps:
-        before_end = not any(each.time_us < failed.time_us for each in ended)
-        return before_end and any(each.time_us <= failed.time_us for each in steps if each.is_start)
+        before = [each.stage for each in steps if each.time_us < failed.time_us]
+        now = [each.stage for each in steps if each.time_us == failed.time_us]
+        return "END" not in before and "START" in (*before, *now)
     return any(frame.startswith("_init_group (") for frame in failed.stack.frames)
+
+
+def find_growth(
+    events: Sequence[TraceEvent], alive_bytes: Sequence[int], annotations: Sequence[Annotation]
+) -> Growth:
+    """Return how memory grows over the steps; ``alive_bytes``: what was alive after each event."""
+    edges = step_ends(events, annotations)
+    if len(edges) < _LEAST_STEPS:
+        reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
+        return Growth(kind="unknown", reason=reason)
+    floors = [min(alive_bytes[begin:end]) for begin, end in itertools.pairwise(edges)]
+    steps = [after - before for before, after in itertools.pairwise(floors)]
+    first = floors[0] - min(alive_bytes[: edges[0] + 1], default=0)
+    rising = [step for step in steps if step > 0]
+    level = max(floors[0] // 100, 1 << 16)
+    total = floors[-1] - floors[0]
+    if len(rising) >= 0.8 * len(steps) and total > level and steps[-1] > 0:
+        return Growth(
+            kind="leak",
+            reason=f"the least alive rises in {len(rising)} of {len(steps)} steps",
+            floors_bytes=tuple(floors),
+            per_step_bytes=int(median(steps)),
+            first_step_bytes=first,
+            places=_what_stayed(events, edges[len(edges) // 2], edges[-1]),
+        )
+    return Growth(
+        kind="plateau",
+        reason=f"the least alive stays level over {len(floors)} steps",
+        floors_bytes=tuple(floors),
+        first_step_bytes=first,
+    )
+
+
+def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
+    """Return the positions at which optimizer steps end, as PyTorch 2.6 and later mark them."""
+    times = [event.time_us or 0 for event in events]
+    ends = (
+        bisect_left(times, each.time_us)
+        for each in annotations
+        if each.stage == "END" and each.name.startswith("Optimizer.step#")
+    )
+    return sorted({position for position in ends if position > 0})
+
+
+def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:
+    totals: Counter[str] = Counter()
+    for event in blocks_after(events[begin:end], {}).values():
+        totals[own_line(event.stack)] += event.size_bytes
+    return tuple(totals.most_common(5))

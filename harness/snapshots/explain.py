@@ -1,26 +1,33 @@
 """A recording explained: what held the memory at the failure and the peak, and what would help."""
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
-from harness.snapshots.diagnosis import Diagnosis, Failure, diagnose, find_failure
+from harness.snapshots.diagnosis import (
+    Diagnosis,
+    Failure,
+    Growth,
+    diagnose,
+    find_failure,
+    find_growth,
+    step_ends,
+)
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.growth import Growth, find_growth, step_ends
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
+from harness.snapshots.operations import EMPTY_CACHE
 from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.replay import notes_on_file, peak_reserved, why_other
+from harness.snapshots.replay import notes_on_file, notes_on_origin, peak_reserved, why_other
 from harness.snapshots.snapshot import Recording, Snapshot, read_recording
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import (
     ALLOC,
-    EMPTY,
     WhatIf,
     Workload,
     find_workload,
@@ -58,9 +65,7 @@ class Explanation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data, for JSON."""
-        plain = asdict(self)
-        plain["what_ifs"] = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
-        return plain
+        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +87,8 @@ def explain_file(
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
     """Explain every device of the recording at ``path``, one that ran out of memory first."""
-    config = None if settings is None else AllocatorConfig.from_settings(settings, total_bytes=1)
-    if settings is not None and config is not None and config.memory_fraction != 1:
+    config = AllocatorConfig.from_settings(settings or "", total_bytes=1)
+    if config.memory_fraction != 1:
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
         )
@@ -114,34 +119,42 @@ def _explain(
     notes = [*notes_on_file(recording), *notes, *notes_on_pools(events, snapshot.segments)]
     annotations = [each for each in recording.annotations if each.device == snapshot.device]
     origin = find_origin(snapshot, events, config)
-    if not origin.is_start():
-        notes.append(
-            f"the recording begins in the middle: {len(origin.live)} blocks were there before"
-        )
+    notes += notes_on_origin(origin)
     alive = alive_after(events, origin)
     failure = find_failure(events, origin, alive, config)
-    kinds = Categories(events, annotations)
-    moments = _moments(events, origin, alive, kinds, failure)
     until = len(events) if failure is None else failure.position + 1
-    growth = find_growth(events[:until], alive[:until], annotations)
-    work = _workload(events, origin, failure)
-    peak = peak_reserved(events, origin)
     usable = None if failure is None else failure.usable_bytes
+    kinds = Categories(events, annotations)
+    positions = {"at the peak": max(range(len(alive)), key=alive.__getitem__, default=-1)}
+    if failure is not None:
+        positions = {"at the failure": failure.position} | positions
+    moments = [moment_at(*each, events, origin, alive, kinds) for each in positions.items()]
+    growth = find_growth(events[:until], alive[:until], annotations)
     ends = step_ends(events[:until], annotations)
-    cases = _what_ifs(config, work, ends, usable, gpus, settings, deadline)
-    notes += why_other(cases[0], peak, origin, failed=failure is not None)
+    work = _workload(events, origin, failure)
+    plain = replace(config, total_bytes=usable)
+    cases = [
+        what_if(name, each, done, deadline)
+        for name, each, done in _cases(plain, work, ends, gpus, settings)
+    ]
+    peak = peak_reserved(events, origin)
+    notes += why_other(cases[0], peak)
     if scaling is not None and other is not None:
         total = max(gpus.values(), default=None) if usable is None else usable
-        scaled = _scaled(scaling, other, work, replace(config, total_bytes=total), deadline)
-        if isinstance(scaled, str):
-            notes.append(scaled)
+        name, config = f"batch {scaling.batch}", replace(config, total_bytes=total)
+        try:
+            scaled = scaled_workload(work, _all_work(other), scaling.batches, scaling.batch)
+        except ValueError as error:
+            notes.append(f"{name} cannot be derived: {error}")
         else:
-            cases.append(scaled)
+            cases.append(what_if(name, config, scaled, deadline))
+    diagnosis, sentences = diagnose(failure, growth, cases, moments, annotations, events)
     return Explanation(
         device=snapshot.device,
-        events=len(snapshot.events),
+        events=len(events),
         settings=snapshot.settings,
-        **diagnose(failure, growth, cases, moments, annotations, events),
+        diagnosis=diagnosis,
+        sentences=sentences,
         failure=failure,
         moments=tuple(moments),
         growth=growth,
@@ -154,31 +167,10 @@ def _explain(
     )
 
 
-def _moments(
-    events: Sequence[TraceEvent],
-    origin: Origin,
-    alive: Sequence[int],
-    kinds: Categories,
-    failure: Failure | None,
-) -> list[Moment]:
-    """Return what was alive at the failure, if there is one, and at the peak."""
-    peak_at = max(range(len(alive)), key=alive.__getitem__, default=-1)
-    named = [] if failure is None else [("at the failure", failure.position)]
-    named.append(("at the peak", peak_at))
-    return [moment_at(name, at, events, origin, alive, kinds) for name, at in named]
-
-
-def _scaled(
-    scaling: Scaling, other: Recording, work: Workload, config: AllocatorConfig, deadline: Deadline
-) -> WhatIf | str:
-    """Return what another batch size would need, or why that cannot be derived."""
-    second = other.devices()[0]
-    origin = find_origin(second, second.events, recorded_config(second)[0])
-    theirs = find_workload(second.events, origin)
-    scaled, why_not = scaled_workload(work, theirs, scaling.batches, scaling.batch)
-    if scaled is None:
-        return f"batch {scaling.batch} cannot be derived: {why_not}"
-    return what_if(f"batch {scaling.batch}", config, scaled, deadline)
+def _all_work(recording: Recording) -> Workload:
+    snapshot = recording.devices()[0]
+    origin = find_origin(snapshot, snapshot.events, recorded_config(snapshot)[0])
+    return find_workload(snapshot.events, origin)
 
 
 def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | None) -> Workload:
@@ -192,39 +184,24 @@ def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | N
     return replace(work, steps=(*work.steps, last))
 
 
-def _what_ifs(
-    config: AllocatorConfig,
+def _cases(
+    plain: AllocatorConfig,
     work: Workload,
     ends: Sequence[int],
-    usable: int | None,
     gpus: Mapping[str, int],
     settings: str | None,
-    deadline: Deadline,
-) -> list[WhatIf]:
-    plain = replace(config, total_bytes=usable)
-    cases = {"as recorded": plain}
+) -> Iterator[tuple[str, AllocatorConfig, Workload]]:
+    """Yield each what-if's name, its settings and the work that is done under them."""
+    yield "as recorded", plain, work
     for text in dict.fromkeys((*_OTHER_SETTINGS, *(() if settings is None else (settings,)))):
-        cases[text] = AllocatorConfig.from_settings(text, total_bytes=usable)
-    results = [what_if(name, each, work, deadline) for name, each in cases.items()]
+        yield text, AllocatorConfig.from_settings(text, total_bytes=plain.total_bytes), work
     together = in_one_pool(work)
     if together is not None:
-        results.append(what_if("no private pools", plain, together, deadline))
+        yield "no private pools", plain, together
     if ends:
-        emptied = _emptied_at(work, ends)
-        results.append(what_if("empty_cache() in each step", plain, emptied, deadline))
-    results += [
-        what_if(name, replace(config, total_bytes=total), work, deadline)
-        for name, total in gpus.items()
-    ]
-    return results
-
-
-def _emptied_at(work: Workload, ends: Sequence[int]) -> Workload:
-    """Return the work with the cache emptied where each training step ends."""
-    left = deque(ends)
-    steps = []
-    for step in work.steps:
-        while left and step[4] >= left[0]:
-            steps.append((EMPTY, 0, 0, 0, left.popleft()))
-        steps.append(step)
-    return replace(work, steps=tuple(steps))
+        # The cache is emptied where each training step ends.
+        edges = [(EMPTY_CACHE, 0, 0, 0, end) for end in ends]
+        steps = merge(edges, work.steps, key=lambda step: step[4])
+        yield "empty_cache() in each step", plain, replace(work, steps=tuple(steps))
+    for name, total in gpus.items():
+        yield name, replace(plain, total_bytes=total), work

@@ -1,6 +1,7 @@
 """A recording or a message explained as one self-contained page: no script, nothing loaded."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from harness.schema.category_colours import BLUE, GREEN, GREY, LEVELS, ORANGE, PURPLE, SKY, VIOLET
@@ -32,6 +33,7 @@ _COLOURS: Mapping[Category, str] = {
 COLOUR_OF_WORDS = {CATEGORIES[name]: colour for name, colour in _COLOURS.items()}
 """By the words that an explanation uses for a category."""
 _WIDTH, _HEIGHT, _LEFT, _TOP = 900, 320, 80, 20
+_PLOT = _WIDTH - _LEFT - 20
 
 
 def timeline_chart(explanation: Explanation) -> str:
@@ -39,73 +41,59 @@ def timeline_chart(explanation: Explanation) -> str:
     points = explanation.timeline
     if not points:
         return "<p>The recording has no events.</p>"
-    totals: dict[str, int] = {}
+    most: Counter[str] = Counter()
     for _, sizes in points:
-        for name, size in sizes.items():
-            totals[name] = max(totals.get(name, 0), size)
-    names = [name for name in sorted(totals, key=lambda name: -totals[name]) if totals[name] > 0]
+        most |= Counter(sizes)
     highest = max(sum(sizes.values()) for _, sizes in points) or 1
-    step = max(1, 1 << (highest // 4).bit_length())  # ticks are whole powers of two
     last = max(1, points[-1][0])
-    plot = _WIDTH - _LEFT - 20
 
     def x(position: int) -> float:
-        return _LEFT + plot * position / last
+        return _LEFT + _PLOT * position / last
 
     def y(size: int) -> float:
         return _TOP + _HEIGHT * (1 - size / highest)
 
-    parts_of_svg = list(_axes(highest, step, last, plot))
+    tick = max(1, 1 << (highest // 4).bit_length())  # whole powers of two
+    shapes = [_rule(y(size), format_bytes(size)) for size in range(0, highest + 1, tick)]
     labels: list[tuple[str, str]] = []
     below = [0] * len(points)
-    for name in names:
+    for name, size in most.most_common():
         above = [low + sizes.get(name, 0) for low, (_, sizes) in zip(below, points, strict=True)]
         edge = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, above, strict=True)]
         back = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, below, strict=True)]
-        color = COLOUR_OF_WORDS.get(name, GREY)
-        label = f"{name} (most: {format_bytes(totals[name])})"
-        labels.append((color, label))
-        parts_of_svg.append(
+        labels.append((COLOUR_OF_WORDS.get(name, GREY), f"{name} (most: {format_bytes(size)})"))
+        color, label = labels[-1]
+        shapes.append(
             f'<polygon points="{" ".join(edge + back[::-1])}" fill="{color}">'
             f"<title>{escape(label)}</title></polygon>"
         )
         below = above
+    bottom = _TOP + _HEIGHT
+    shapes.append(
+        f'<text x="{_LEFT + _PLOT / 2:.1f}" y="{bottom + 20}" text-anchor="middle">'
+        f"events 0 to {last:,} of the allocator</text>"
+    )
     if explanation.failure is not None:
         at = x(min(explanation.failure.position, last))
-        parts_of_svg.append(
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{_TOP + _HEIGHT}" class="failure" '
+        shapes.append(
+            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" class="failure" '
             f'stroke-dasharray="4 3"/><text x="{at - 6:.1f}" y="{_TOP - 5}" text-anchor="end" '
             'class="failure">out of memory</text>'
         )
-    height = _TOP + _HEIGHT + 44
     picture = (
-        f'<svg viewBox="0 0 {_WIDTH} {height}" font-size="13" role="img" '
-        f'aria-label="Bytes alive by category over the events">{"".join(parts_of_svg)}</svg>'
+        f'<svg viewBox="0 0 {_WIDTH} {bottom + 28}" font-size="13" role="img" '
+        f'aria-label="Bytes alive by category over the events">{"".join(shapes)}</svg>'
     )
     return scrolling("Timeline", picture) + legend(labels)
 
 
-def _axes(highest: int, step: int, last: int, plot: int) -> Iterator[str]:
-    for size in range(0, highest + 1, step):
-        height = _TOP + _HEIGHT * (1 - size / highest)
-        yield (
-            f'<line x1="{_LEFT}" x2="{_LEFT + plot}" y1="{height:.1f}" y2="{height:.1f}" '
-            f'class="rule"/><text x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">'
-            f"{format_bytes(size)}</text>"
-        )
-    for quarter in range(5):
-        at = _LEFT + plot * quarter / 4
-        yield (
-            f'<text x="{at:.1f}" y="{_TOP + _HEIGHT + 18}" text-anchor="middle">'
-            f"{last * quarter // 4:,}</text>"
-        )
-    yield (
-        f'<text x="{_LEFT + plot / 2:.1f}" y="{_TOP + _HEIGHT + 36}" text-anchor="middle">'
-        "event of the allocator</text>"
+def _rule(height: float, label: str) -> str:
+    return (
+        f'<line x1="{_LEFT}" x2="{_LEFT + _PLOT}" y1="{height:.1f}" y2="{height:.1f}" '
+        f'class="rule"/><text x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{label}</text>'
     )
 
 
-_MOST_ROWS = 200
 _STYLE = """
 svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
 .bad { color: var(--bad); } .good { color: var(--good); }
@@ -121,15 +109,6 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
     """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
     body = "".join(map(_failure, explained(failures)))
-    if len(failures) > 1:
-        rows = "".join(
-            f'<tr><td class="name">{escape(facts(each))}</td><td>{escape(each.cause)}</td></tr>'
-            for each in failures[-_MOST_ROWS:]
-        )
-        caption = f"The last {_MOST_ROWS} of {len(failures):,} failures in the log"
-        if len(failures) <= _MOST_ROWS:
-            caption = f"All {len(failures)} failures in the log"
-        body += f"<table><caption>{caption}</caption>{rows}</table>"
     return self_contained_page("Out of memory explained", body + _as_text(text), style=_STYLE)
 
 
@@ -168,18 +147,15 @@ def _device(explanation: Explanation) -> str:
     )
     sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)
-    moments = "".join(map(_moment, _different(explanation.moments)))
+    first, *others = explanation.moments
+    # The peak is left out where the failure has the same blocks.
+    shown = [first, *(each for each in others if each.categories != first.categories)]
+    moments = "".join(map(_moment, shown))
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
         f"<h3>What if</h3><table>{rows}</table>{moments}{_as_text(explanation_text(explanation))}"
     )
-
-
-def _different(moments: Sequence[Moment]) -> Sequence[Moment]:
-    """Return the moments without the peak where the failure has the same blocks."""
-    first = moments[0]
-    return [first, *(each for each in moments[1:] if each.categories != first.categories)]
 
 
 def _moment(moment: Moment) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from harness.schema.units import format_bytes
-from harness.snapshots.diagnosis import Failure
 from harness.snapshots.explain import Explanation
 from harness.snapshots.moments import BlockGroup
 from harness.snapshots.what_if import WhatIf
@@ -32,16 +31,9 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         f"{format_bytes(max(0, explanation.fragmentation_bytes))} of "
         f"{format_bytes(explanation.peak_reserved_bytes)}"
     )
-    yield from _what_ifs(explanation)
-
-
-def _what_ifs(explanation: Explanation) -> Iterator[str]:
-    """Yield what fits, each with its peak, and the rest in one line for each place of failure."""
-    yield "what if" + (
-        ""
-        if explanation.failure is None
-        else " (the request that failed; what comes after is not recorded)"
-    )
+    after = " (the request that failed; what comes after is not recorded)"
+    after = "" if explanation.failure is None else after
+    yield f"what if{after}"
     for names, words, _ in outcomes(explanation):
         yield f"  {names}: {words}"
 
@@ -74,10 +66,16 @@ def _moment(explanation: Explanation) -> Iterator[str]:
     """Yield what was alive at the failure, or at the peak if nothing failed."""
     moment, *others = explanation.moments
     failure = explanation.failure
-    reserved = format_bytes(moment.reserved_bytes)
-    yield f"{moment.name} (event {moment.position}): {format_bytes(moment.alive_bytes)} alive, " + (
-        f"{reserved} reserved" if failure is None else f"{reserved} reserved, {_request(failure)}"
-    )
+    size = format_bytes
+    line = f"{moment.name} (event {moment.position}): {size(moment.alive_bytes)} alive, "
+    line += f"{size(moment.reserved_bytes)} reserved"
+    if failure is not None:
+        line += (
+            f", {size(failure.device_free_bytes)} free on the GPU; "
+            f"{size(failure.requested_bytes)} requested, which needs a segment of "
+            f"{size(failure.segment_bytes)}"
+        )
+    yield line
     if failure is not None and failure.is_limited:
         yield (
             "the GPU had room, so a limit of the process refused, such as "
@@ -89,21 +87,13 @@ def _moment(explanation: Explanation) -> Iterator[str]:
             more = f"{format_bytes(other.alive_bytes)} alive"
             yield f"{other.name} (event {other.position}): {more}; --json and --html have its parts"
     yield "  by category"
-    for name, size in moment.categories[:_SHOWN]:
-        yield f"    {format_bytes(size):>10}  {name}"
+    for name, held in moment.categories[:_SHOWN]:
+        yield f"    {size(held):>10}  {name}"
     yield "  by line"
     for group in moment.groups[:_SHOWN]:
         if group.size_bytes * _LEAST_SHARE < moment.alive_bytes:
             break
         yield f"    {format_bytes(group.size_bytes):>10}  {blocks_text(group)}"
-
-
-def _request(failure: Failure) -> str:
-    return (
-        f"{format_bytes(failure.device_free_bytes)} free on the GPU; "
-        f"{format_bytes(failure.requested_bytes)} requested, which needs a segment of "
-        f"{format_bytes(failure.segment_bytes)}"
-    )
 
 
 def blocks_text(group: BlockGroup) -> str:

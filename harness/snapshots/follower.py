@@ -6,32 +6,63 @@ read from the recording: when the cache was emptied, and when other streams were
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from operator import eq
 
 from harness.allocator import (
     AddressPolicy,
     AllocatorConfig,
     Ascending,
-    CachingAllocator,
     FollowingAllocator,
     OutOfMemoryError,
     SegmentEvent,
 )
-from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED, Block
-from harness.snapshots.agreement import Agreement
+from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import FREE_AT_ONCE, operations
+from harness.snapshots.operations import FREE_AT_ONCE, TAKING, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
 
-_TAKING = frozenset({"segment_alloc", "segment_map"})
 _SOME_STREAM = -1
+
+
+@dataclass(kw_only=True)
+class Agreement:
+    """Events at which the model and the recording say the same.
+
+    A block or segment event matches if its address, size and state, or kind, are the same.
+    ``releases_whole`` counts how often the cache was emptied in the model's own order,
+    ``releases_single`` the segments that went back one by one (garbage collection).
+    """
+
+    segment_events: int = 0
+    segment_events_matched: int = 0
+    allocations: int = 0
+    allocations_matched: int = 0
+    releases_whole: int = 0
+    releases_single: int = 0
+    peak_reserved_bytes: int = 0
+    recorded_peak_reserved_bytes: int = 0
+    peak_allocated_bytes: int = 0
+    blocks: int = 0
+    blocks_matched: int = 0
+    fragmentation: float | None = None
+    recorded_fragmentation: float | None = None
+    differences: list[str] = field(default_factory=list)
+
+    def is_complete(self) -> bool:
+        """Return whether nothing differs."""
+        return (
+            self.segment_events == self.segment_events_matched
+            and self.allocations == self.allocations_matched
+            and self.blocks == self.blocks_matched
+            and self.peak_reserved_bytes == self.recorded_peak_reserved_bytes
+        )
 
 
 class _AsRecorded(AddressPolicy):
@@ -54,13 +85,10 @@ class Follower:
         self.model = FollowingAllocator(config, addresses=self._addresses)
         for segment in origin.layout or ():
             self.model.adopt(segment)
-        self._reserved = self._peak_reserved = origin.reserved_bytes
+        self._reserved = origin.reserved_bytes
+        self._result = Agreement(recorded_peak_reserved_bytes=self._reserved)
         self._where = {address: address for address in origin.handed_out()}
         self._pending: list[TraceEvent] = []
-        self._matched = self._recorded = 0
-        self._allocations = self._allocations_matched = 0
-        self._whole = self._single = 0
-        self._differences: list[str] = []
 
     def run(self, events: Sequence[TraceEvent], deadline: Deadline | None = None) -> None:
         """Give every event to the model."""
@@ -87,10 +115,13 @@ class Follower:
     def _apply(self, event: TraceEvent) -> None:
         if event.action in SEGMENT_ACTIONS:
             self._pending.append(event)
-            self._recorded += 1
             self._reserved += reserved_change(event)
-            self._peak_reserved = max(self._peak_reserved, self._reserved)
-            if event.action not in _TAKING and is_private(event):
+            result = self._result
+            result.segment_events += 1
+            result.recorded_peak_reserved_bytes = max(
+                result.recorded_peak_reserved_bytes, self._reserved
+            )
+            if event.action not in TAKING and is_private(event):
                 # Its pool can be freed now; since when is not recorded.
                 self.model.release_pool(event.stream >> POOL_SHIFT)
         elif event.action == "alloc":
@@ -111,24 +142,22 @@ class Follower:
         self._addresses.upcoming = []
 
     def _differ(self, sentence: str) -> None:
-        if len(self._differences) < 10:
-            self._differences.append(sentence)
+        if len(self._result.differences) < 10:
+            self._result.differences.append(sentence)
 
     def _allocate(self, event: TraceEvent) -> None:
         group, self._pending = self._pending, []
-        taking = [each.action in _TAKING for each in group]
+        taking = [each.action in TAKING for each in group]
         begun = len(self.model.segment_log)
         self._set_expandable(group)
-        self._addresses.upcoming = [
-            e.address for e, takes in zip(group, taking, strict=True) if takes
-        ]
+        self._addresses.upcoming = [e.address for e in group if e.action in TAKING]
         if taking != sorted(taking):
             # Memory was allocated, freed and allocated again: the first attempt had failed.
             group = self._complete_within(group)
             self.model.allow(_most(group))
             address = self.model.malloc(event.size_bytes, event.stream)
         else:
-            gives = [e for e, takes in zip(group, taking, strict=True) if not takes]
+            gives = [e for e in group if e.action not in TAKING]
             group = [e for e in group if e.action in SEGMENT_ACTIONS]
             if any(taking) and not self.model.has_fit(event.size_bytes, event.stream):
                 self.model.before_growing = lambda: self._free_segments(gives)
@@ -138,9 +167,9 @@ class Follower:
         self._expect_nothing()
         self._match(group, self.model.segment_log[begun:])
         self._where[event.address] = address
-        self._allocations += 1
+        self._result.allocations += 1
         if address == event.address:
-            self._allocations_matched += 1
+            self._result.allocations_matched += 1
         else:
             self._differ(
                 f"{event.size_bytes} bytes at {address:#x}, recorded at {event.address:#x}"
@@ -150,18 +179,18 @@ class Follower:
         """Follow a program that switches expandable segments on or off as it runs."""
         for event in group:
             expandable = event.action == "segment_map"
-            if event.action in _TAKING and expandable != self.model.config.expandable_segments:
+            if event.action in TAKING and expandable != self.model.config.expandable_segments:
                 config = replace(self.model.config, expandable_segments=expandable)
                 self.model.reconfigure(config)
 
     def _run_out(self, event: TraceEvent) -> None:
         """Follow a request that failed: what it mapped before it failed stays mapped."""
-        if not any(pending.action in _TAKING for pending in self._pending):
+        if not any(pending.action in TAKING for pending in self._pending):
             self._flush()
             return
         group, self._pending = self._complete_within(self._pending), []
         begun = len(self.model.segment_log)
-        self._addresses.upcoming = [e.address for e in group if e.action in _TAKING]
+        self._addresses.upcoming = [e.address for e in group if e.action in TAKING]
         self.model.allow(_most(group))
         try:
             self.model.free(self.model.malloc(event.size_bytes, event.stream))
@@ -192,7 +221,7 @@ class Follower:
         """Apply what was freed; memory reserved without a request is a difference."""
         group, self._pending = self._pending, []
         begun = len(self.model.segment_log)
-        self._free_segments([event for event in group if event.action not in _TAKING])
+        self._free_segments([event for event in group if event.action not in TAKING])
         segment_events = [event for event in group if event.action in SEGMENT_ACTIONS]
         self._match(segment_events, self.model.segment_log[begun:])
 
@@ -218,7 +247,7 @@ class Follower:
                 free = dict.fromkeys(self.model.free_segments()) if left else {}
             elif give.action == "segment_free" and not unmaps:
                 whole = whole or (len(left) == len(free) and all(map(eq, left, free)))
-                self._single += not whole
+                self._result.releases_single += not whole
                 left.popleft()
                 if give.address in free:
                     del free[give.address]
@@ -228,24 +257,17 @@ class Follower:
                 self.model.empty_pool(number)
         elif unmaps:
             self.model.empty_cache()
-        self._whole += whole
+        self._result.releases_whole += whole
 
     def _match(self, recorded: Sequence[TraceEvent], modelled: Sequence[SegmentEvent]) -> None:
         """Compare two lists of segment events, one to one and in order."""
-        for index in range(max(len(recorded), len(modelled))):
-            theirs = recorded[index] if index < len(recorded) else None
-            ours = modelled[index] if index < len(modelled) else None
+        for theirs, ours in zip_longest(recorded, modelled):
             if theirs is None:
                 self._differ(f"the model has {_describe(ours)}, the recording nothing")
-            elif ours is None or ours != (
-                theirs.action,
-                theirs.address,
-                theirs.size_bytes,
-                theirs.stream,
-            ):
+            elif ours != (theirs.action, theirs.address, theirs.size_bytes, theirs.stream):
                 self._differ(f"recorded {_describe(theirs)}, the model has {_describe(ours)}")
             else:
-                self._matched += 1
+                self._result.segment_events_matched += 1
 
     def agreement(self, snapshot: Snapshot) -> Agreement:
         """Return where model and recording agree; the end is compared with the segments."""
@@ -258,28 +280,20 @@ class Follower:
         handed_out = sum(size for _, size, state in theirs if state == ALLOCATED)
         ours = {
             (block.address, block.size, block.state)
-            for block in all_blocks(self.model)
+            for block in self.model.blocks()
             if block.state != UNMAPPED
         }
         for address, size, _ in sorted(theirs - ours)[:3]:
             self._differ(f"at the end a block of {size} bytes at {address:#x} differs")
         held = self.model.current("reserved_bytes")
-        return Agreement(
-            segment_events=self._recorded,
-            segment_events_matched=self._matched,
-            allocations=self._allocations,
-            allocations_matched=self._allocations_matched,
-            releases_whole=self._whole,
-            releases_single=self._single,
-            peak_reserved_bytes=self.model.peak("reserved_bytes"),
-            recorded_peak_reserved_bytes=self._peak_reserved,
-            peak_allocated_bytes=self.model.peak("allocated_bytes"),
-            blocks=len(theirs),
-            blocks_matched=len(theirs & ours),
-            fragmentation=_share_unused(held, self.model.current("allocated_bytes")),
-            recorded_fragmentation=_share_unused(reserved, handed_out),
-            differences=tuple(self._differences),
-        )
+        result = self._result
+        result.peak_reserved_bytes = self.model.peak("reserved_bytes")
+        result.peak_allocated_bytes = self.model.peak("allocated_bytes")
+        result.blocks = len(theirs)
+        result.blocks_matched = len(theirs & ours)
+        result.fragmentation = _share_unused(held, self.model.current("allocated_bytes"))
+        result.recorded_fragmentation = _share_unused(reserved, handed_out)
+        return result
 
 
 def _most(group: Sequence[TraceEvent]) -> int:
@@ -288,15 +302,6 @@ def _most(group: Sequence[TraceEvent]) -> int:
 
 
 _STATES = {"active_allocated": ALLOCATED, "inactive": FREE}
-
-
-def all_blocks(model: CachingAllocator) -> Iterable[Block]:
-    """Yield every block of the model, segment by segment."""
-    for head in model.segment_heads():
-        block: Block | None = head
-        while block is not None:
-            yield block
-            block = block.next
 
 
 def _share_unused(reserved: int, handed_out: int) -> float | None:

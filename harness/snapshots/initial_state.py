@@ -54,11 +54,16 @@ def find_origin(
     live, streams = _live_at_start(segments, events)
     reserved = sum(segment.size_bytes for segment in segments)
     reserved -= sum(map(reserved_change, events))
-    if reserved == 0 and not live:
-        layout: tuple[SegmentState, ...] | None = ()
-        why_not, uncertain = "", 0
-    else:
-        layout, why_not, uncertain = _layout_at_start(segments, events, config)
+    layout: tuple[SegmentState, ...] | None = ()
+    why_not, uncertain = "", 0
+    if reserved or live:
+        try:
+            past = Past(segments, events, config)
+            for event in reversed(events):
+                past.undo(event)
+            layout, uncertain = past.as_states(), past.uncertain_blocks()
+        except UnderivableError as error:
+            layout, why_not = None, str(error)
     return Origin(
         live=live,
         streams=streams,
@@ -88,18 +93,6 @@ def _live_at_start(
     return live, {address: streams[address] for address in live}
 
 
-def _layout_at_start(
-    segments: Sequence[RecordedSegment], events: Sequence[TraceEvent], config: AllocatorConfig
-) -> tuple[tuple[SegmentState, ...] | None, str, int]:
-    try:
-        past = Past(segments, events, config)
-        for event in reversed(events):
-            past.undo(event)
-        return past.as_states(), "", past.uncertain_blocks()
-    except UnderivableError as error:
-        return None, str(error), 0
-
-
 def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
     """Return the settings of a recording, and what had to be assumed."""
     notes = []
@@ -112,21 +105,11 @@ def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
         config = AllocatorConfig()
     # How large the GPU was, and so what a fraction of it is, is in no recording.
     fields: dict[str, Any] = {"total_bytes": None, "memory_fraction": 1.0}
-    fields.update(_understood(snapshot.flags))
-    try:
-        return replace(config, **fields), notes
-    except AllocatorConfigError as error:
-        notes.append(f"{error}; it is ignored")
-        return AllocatorConfig(), notes
-
-
-def _understood(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that the allocator itself reported, which later calls may have set."""
-    fields: dict[str, Any] = {}
-    expandable = flags.get("expandable_segments")
+    # The allocator itself reported these, which later calls may have set.
+    flags = snapshot.flags
+    expandable, limit = flags.get("expandable_segments"), flags.get("max_split_size")
     if isinstance(expandable, bool):
         fields["expandable_segments"] = expandable
-    limit = flags.get("max_split_size")
     if isinstance(limit, int):
         fields["max_split_size_bytes"] = limit if limit > 0 else UNLIMITED
     divisions = flags.get("roundup_power2_divisions")
@@ -134,4 +117,8 @@ def _understood(flags: Mapping[str, Any]) -> dict[str, Any]:
         table = tuple(divisions.values())
         if all(isinstance(entry, int) for entry in table):
             fields["roundup_power2_divisions"] = table
-    return fields
+    try:
+        return replace(config, **fields), notes
+    except AllocatorConfigError as error:
+        notes.append(f"{error}; it is ignored")
+        return AllocatorConfig(), notes

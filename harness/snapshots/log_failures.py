@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import attrgetter
+from typing import NamedTuple
 
+from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.host_messages import HostMessage, host_message
 from harness.snapshots.log_text import Log, record_text
 from harness.snapshots.oom_message import BEGIN, OutOfMemoryMessage, advice, parse_message, why_none
 
@@ -39,6 +41,31 @@ _MOST_BEFORE = 400
 _MOST_AFTER = 400
 _WENT_ON_LINES = 3
 _MOST_FAILURES = 2_000
+
+_BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+_METAL_SIZE = r"([\d.]+ ?(?:bytes|[KMGT]i?B))"
+_CPU = re.compile(
+    r"(?:DefaultCPUAllocator|AlignedAllocator)[^\n]{0,40}?(?:can't allocate|not enough) "
+    r"memory(?:: you tried to allocate (\d+) bytes)?"
+)
+_MPS = re.compile(
+    rf"MPS backend out of memory \(MPS allocated: {_METAL_SIZE}, other allocations: "
+    rf"{_METAL_SIZE}, max allowed: {_METAL_SIZE}\)\. Tried to allocate {_METAL_SIZE}"
+)
+_KERNEL = re.compile(
+    r"(?P<cgroup>Memory cgroup )?out of memory: Kill(?:ed)? process (?P<pid>\d+) "
+    r"\((?P<name>[^)\n]{1,40})\)(?:[^\n]{0,200}?anon-rss:(?P<rss>\d{1,15})kB)?",
+    re.IGNORECASE,
+)
+_SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|OUT_OF_MEMORY\b")
+
+
+class _Said(NamedTuple):
+    """The cause that a message names, advice on it, and the bytes that were requested."""
+
+    cause: str
+    advice: str
+    requested_bytes: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,37 +125,38 @@ def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[
     own = record_text(lines[at])
     begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
     if not begins:
-        host = host_message(own)
-        if host is not None:
-            yield _failure(lines, at, own, host)
-        else:
+        host = _host_message(own)
+        if host is None:
             reasons.append(why_none(own))
-        return
+        else:
+            yield _failure(lines, at, own, host, None)
     for begin in begins:
         try:
             message = parse_message(text[begin:])
         except SnapshotError as error:
             reasons.append(str(error))
         else:
-            yield _failure(lines, at, own[:begin], message)
+            said = _Said(message.cause(), advice(message), message.requested_bytes)
+            yield _failure(lines, at, own[:begin], said, message)
 
 
 def _failure(
-    lines: Sequence[str], at: int, before: str, said: OutOfMemoryMessage | HostMessage
+    lines: Sequence[str],
+    at: int,
+    before: str,
+    said: _Said,
+    message: OutOfMemoryMessage | None,
 ) -> LogFailure:
     head = lines[at][:400]
     rank = _rank(head)
-    own = said if isinstance(said, OutOfMemoryMessage) else None
-    time = next((match[0] for text in (head, before[-400:]) if (match := _TIME.search(text))), None)
+    time = _TIME.search(head) or _TIME.search(before[-400:])
     return LogFailure(
         line=at + 1,
         rank=rank,
-        gpu=None if own is None else own.gpu,
-        time=time,
-        cause=said.cause() if isinstance(said, OutOfMemoryMessage) else said.cause,
-        advice=advice(said) if isinstance(said, OutOfMemoryMessage) else said.advice,
-        requested_bytes=said.requested_bytes,
-        message=own,
+        gpu=None if message is None else message.gpu,
+        time=None if time is None else time[0],
+        **said._asdict(),
+        message=message,
         frame=_frame([*lines[max(0, at - _MOST_BEFORE) : at], before], rank),
         went_on=_went_on(lines[at + 1 : at + 1 + _MOST_AFTER], rank),
     )
@@ -182,12 +210,52 @@ def _owner(failure: LogFailure) -> object:
 def _add(failures: list[LogFailure], failure: LogFailure) -> None:
     """Add a failure, or count it with the one before of the same owner and the same numbers."""
     own = [at for at, each in enumerate(failures) if _owner(each) == _owner(failure)]
-    if own and _numbers(failures[own[-1]]) == _numbers(failure):
+    numbers = attrgetter("message", "requested_bytes", "advice", "went_on")
+    if own and numbers(failures[own[-1]]) == numbers(failure):
         earlier = failures.pop(own[-1])
         frame = failure.frame or earlier.frame
         failure = replace(failure, times=earlier.times + 1, frame=frame)
     failures.append(failure)
 
 
-def _numbers(failure: LogFailure) -> tuple[object, ...]:
-    return failure.message, failure.requested_bytes, failure.advice, failure.went_on
+def _host_message(text: str) -> _Said | None:
+    """Return what the first message says that is not CUDA's; None where there is none."""
+    matches = [match for form in (_CPU, _MPS, _KERNEL, _SCHEDULER) if (match := form.search(text))]
+    if not matches:
+        return None
+    match = min(matches, key=re.Match.start)
+    if match.re is _CPU:
+        requested = int(match[1]) if match[1] and len(match[1]) <= 18 else None
+        size = "The" if requested is None else f"{format_bytes(requested)} of the"
+        hint = (
+            f"{size} CPU's memory was refused, not the GPU's: by a limit of the process (ulimit "
+            "-v) or of its container, or because there is no more. Look at the shape of that "
+            "tensor, load less data at once, or reduce the number of DataLoader workers."
+        )
+        return _Said("CPU memory", hint, requested)
+    if match.re is _MPS:
+        held, others, most, needed = map(_metal_size, match.groups())
+        hint = (
+            f"PyTorch held {format_bytes(held)} of Metal's memory, other parts of the process "
+            f"{format_bytes(others)}, and may take {format_bytes(most)} in all. Reduce the batch "
+            "size; PYTORCH_MPS_HIGH_WATERMARK_RATIO raises the limit, at the cost of the system."
+        )
+        return _Said("MPS limit" if held + needed <= most else "real need", hint, needed)
+    killed = "The job exceeded the CPU memory that it had asked for, and Linux ended a process"
+    if match.re is _KERNEL:
+        whose = "its memory cgroup's limit" if match["cgroup"] else "the machine's memory"
+        rss = f", which held {format_bytes(int(match['rss']) << 10)}" if match["rss"] else ""
+        killed = f"Linux ended process {match['pid']} ({match['name']}){rss}: {whose} was exhausted"
+    hint = (
+        f"{killed}. This is the CPU's memory, not the GPU's: load less data at once, use fewer "
+        "DataLoader workers, or ask for more memory (docker --memory, Slurm --mem, Kubernetes "
+        "limits)."
+    )
+    return _Said("killed by the kernel", hint, None)
+
+
+def _metal_size(text: str) -> int:
+    match = re.fullmatch(r"(\d{0,12}(?:\.\d{0,6})?) ?([kmgt]?)(?:i?b|ytes|bytes)", text.lower())
+    if match is None or not match[1].strip("."):
+        return 0
+    return int(float(match[1]) * (1 << _BINARY[match[2]]))

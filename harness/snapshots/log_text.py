@@ -3,7 +3,6 @@
 import json
 import os
 import re
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -26,22 +25,24 @@ class Log:
 
 
 def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Return the end of ``file``; one that cannot be searched is read to its end."""
+    """Return the end of ``file``, which is searched if its size is known."""
+    head, left_out, data = b"", 0, bytearray()
     if size is not None and size > LONGEST_BYTES:
         head = file.read(2)
-        left_out = (size - LONGEST_BYTES) & ~1  # UTF-16 has two bytes a letter
+        left_out = _even(size - LONGEST_BYTES)
         file.seek(left_out)
-        return Log(text=plain_text(file.read(LONGEST_BYTES + 1), head), left_out_bytes=left_out)
-    chunks: deque[bytes] = deque()
-    head, held, left_out = b"", 0, 0
     while chunk := file.read(_CHUNK):
         head = head or chunk[:2]
-        chunks.append(chunk)
-        held += len(chunk)
-        while held - len(chunks[0]) >= LONGEST_BYTES:
-            dropped = len(chunks.popleft())
-            held, left_out = held - dropped, left_out + dropped
-    return Log(text=plain_text(b"".join(chunks), head), left_out_bytes=left_out)
+        data += chunk
+        surplus = _even(len(data) - LONGEST_BYTES)
+        if surplus > 0:
+            del data[:surplus]
+            left_out += surplus
+    return Log(text=plain_text(bytes(data), head), left_out_bytes=left_out)
+
+
+def _even(size: int) -> int:
+    return size & ~1  # UTF-16 has two bytes a letter
 
 
 def read_log_file(path: Path) -> Log:

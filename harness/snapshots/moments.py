@@ -15,7 +15,7 @@ _TIMELINE_POINTS = 400
 _MOST_GROUPS = 12
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class LargeBlock:
     """One of the largest blocks alive, with the frames that asked for it."""
 
@@ -100,37 +100,16 @@ def moment_at(
     modules: Counter[str] = Counter()
     frames: Counter[str] = Counter()
     alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
+    named: list[tuple[TraceEvent, str]] = []
     for event in blocks.values():
         before = event.stack.place == _BEFORE
         category = _BEFORE if before else CATEGORIES[kinds.of(event)]
+        named.append((event, category))
         categories[category] += event.size_bytes
-        alike[category, own_line(event.stack), event.place].append(event.size_bytes)
+        alike[category, own_line(event.stack), event.stack.place].append(event.size_bytes)
         modules[_BEFORE if before else module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
-    largest = sorted(blocks.values(), key=lambda event: (-event.size_bytes, event.address))[:10]
-    return Moment(
-        name=name,
-        position=position,
-        alive_bytes=alive[position] if position >= 0 else sum(origin.live.values()),
-        reserved_bytes=reserved_after(events, origin, position),
-        categories=tuple(categories.most_common()),
-        modules=tuple(modules.most_common(12)),
-        frames=tuple(frames.most_common(12)),
-        largest=tuple(
-            LargeBlock(
-                size_bytes=event.size_bytes,
-                category=_BEFORE if event.place == _BEFORE else CATEGORIES[kinds.of(event)],
-                frames=event.stack.frames[:FRAMES_SHOWN],
-            )
-            for event in largest
-        ),
-        groups=_largest_groups(alike),
-    )
-
-
-def _largest_groups(
-    alike: Mapping[tuple[str, str, str | None], Sequence[int]],
-) -> tuple[BlockGroup, ...]:
+    named.sort(key=lambda each: (-each[0].size_bytes, each[0].address))
     groups = [
         BlockGroup(
             count=len(sizes),
@@ -142,7 +121,20 @@ def _largest_groups(
         )
         for (category, line, place), sizes in alike.items()
     ]
-    return tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS])
+    return Moment(
+        name=name,
+        position=position,
+        alive_bytes=alive[position] if position >= 0 else sum(origin.live.values()),
+        reserved_bytes=reserved_after(events, origin, position),
+        categories=tuple(categories.most_common()),
+        modules=tuple(modules.most_common(12)),
+        frames=tuple(frames.most_common(12)),
+        largest=tuple(
+            LargeBlock(event.size_bytes, category, event.stack.frames[:FRAMES_SHOWN])
+            for event, category in named[:10]
+        ),
+        groups=tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS]),
+    )
 
 
 def timeline(
@@ -204,7 +196,7 @@ def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
     highest = max((before, *after))
     position = after.index(highest) if highest > before else -1
     counts = Counter(
-        (event.place or _UNKNOWN, event.size_bytes)
+        (event.stack.place or _UNKNOWN, event.size_bytes)
         for event in blocks_after(events[: position + 1], origin.live).values()
     )
     groups = [
@@ -213,14 +205,15 @@ def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
     return Peak(
         position=position,
         events=len(events),
-        seconds=_seconds(events, position),
+        seconds=seconds_at(events, position),
         requested_bytes=highest,
         groups=tuple(sorted(groups, key=lambda g: (-g.total_bytes(), -g.size_bytes, g.place))),
     )
 
 
-def _seconds(events: Sequence[TraceEvent], position: int) -> float | None:
-    if position < 0:
-        return 0.0 if events and events[0].time_us is not None else None
-    begin, end = events[0].time_us, events[position].time_us
+def seconds_at(events: Sequence[TraceEvent], position: int) -> float | None:
+    """Return the seconds from the first event to another one; -1 is before the first."""
+    if not events:
+        return None
+    begin, end = events[0].time_us, events[max(position, 0)].time_us
     return None if begin is None or end is None else (end - begin) / 1e6

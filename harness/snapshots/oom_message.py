@@ -9,29 +9,41 @@ pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15)
 """
 
 import re
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 
-_SIZE = r"(\d[\d,]*(?:\.\d+)?\s*(?:[KMGTP]iB|bytes?|B))"
 _UNITS = {"b": 0, "byte": 0, "bytes": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40, "pib": 50}
 BEGIN = re.compile(r"(?:CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
 """The first words of a message."""
-_ASKED = re.compile(_SIZE)
-_OLD = re.compile(
-    rf"\((?:GPU|XPU|NPU) (\d+);\s*{_SIZE} total capacity;\s*{_SIZE} already allocated;\s*"
-    rf"{_SIZE} (?:free|current active)[^)]*?;\s*(?:.*?free;\s*)?{_SIZE} "
+
+
+def _form(pattern: str) -> re.Pattern[str]:
+    """Return an expression in which each ``SIZE(name)`` is a size of that name."""
+    size = r"(?P<\1>\\d[\\d,]*(?:\\.\\d+)?\\s*(?:[KMGTP]iB|bytes?|B))"
+    return re.compile(re.sub(r"SIZE\((\w+)\)", size, pattern))
+
+
+_REQUESTED = _form("SIZE(requested)")
+_OLD = _form(
+    r"\((?:GPU|XPU|NPU) (?P<gpu>\d+);\s*SIZE(total) total capacity;\s*SIZE(allocated) already "
+    r"allocated;\s*SIZE(free) (?:free|current active)[^)]*?;\s*(?:.*?free;\s*)?SIZE(reserved) "
     r"(?:reserved in total by PyTorch|cached)"
 )
-_NEW = re.compile(rf"(?:GPU|XPU) (\d+) has a total capac?i?ty of {_SIZE} of which {_SIZE} is free")
-_ALLOCATED = re.compile(rf"Of the allocated memory {_SIZE} is allocated by PyTorch")
-_PRIVATE = re.compile(rf"with {_SIZE} allocated in private pools")
-_UNALLOCATED = re.compile(rf"{_SIZE} is reserved by PyTorch but unallocated")
-_THIS = re.compile(rf"this process has {_SIZE} memory in use")
-_PROCESS = re.compile(rf"Process (\d+) has {_SIZE} memory in use")
-_ALLOWED = re.compile(rf"{_SIZE} allowed")
+_NEW = _form(
+    r"(?:GPU|XPU) (?P<gpu>\d+) has a total capac?i?ty of SIZE(total) of which SIZE(free) is free.*?"
+    r"Of the allocated memory SIZE(allocated) is allocated by PyTorch.*?"
+    r"SIZE(unallocated) is reserved by PyTorch but unallocated"
+)
+_OPTIONAL = (
+    _form(r"with SIZE(private) allocated in private pools"),
+    _form(r"this process has SIZE(process) memory in use"),
+    _form(r"SIZE(allowed) allowed"),
+)
+_PROCESS = _form(r"Process (?P<pid>\d+) has SIZE(held) memory in use")
 _MIG = re.compile(r"NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED.{0,300}?CUDACachingAllocator", re.S)
 _BARE = re.compile(
     r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation"
@@ -41,17 +53,6 @@ _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
 """Of the total: what the roundings of a dozen sizes cannot add up to."""
-
-Cause = Literal[
-    "driver",
-    "fragmentation",
-    "limit",
-    "other processes",
-    "private pools",
-    "real need",
-    "shared memory",
-    "too large",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,11 @@ class OutOfMemoryMessage:
         held = self.reserved_bytes + self.outside_bytes() + self.others_bytes()
         return max(0, self.total_bytes - self.free_bytes - held)
 
-    def cause(self) -> Cause:
+    def foreign_bytes(self) -> int:
+        """Return what other processes hold, named or not."""
+        return self.others_bytes() + self.unknown_bytes()
+
+    def cause(self) -> str:
         """Return the one part without which the request would have fitted; real need if none is."""
         requested, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
@@ -118,7 +123,7 @@ class OutOfMemoryMessage:
             return "limit"
         if free >= requested:
             return "driver"
-        foreign = self.others_bytes() + self.unknown_bytes()
+        foreign = self.foreign_bytes()
         if free + self.unallocated_bytes() >= requested and self.unallocated_bytes() > foreign:
             return "fragmentation"
         if foreign > self.total_bytes // 20 and free + foreign >= requested:
@@ -148,59 +153,42 @@ def parse_message(text: str) -> OutOfMemoryMessage:
     if begin is None:
         raise SnapshotError(why_none(text))
     # Log prefixes and line breaks stand inside a message; 2,000 characters hold any.
-    message = " ".join(text[begin.end() : begin.end() + 2000].split())
-    after = BEGIN.search(message)
-    message = message[: after.start()] if after else message
-    size, old, new = _ASKED.match(message), _OLD.search(message), _NEW.search(message)
-    if size is None or (old is None and new is None):
+    message = BEGIN.split(" ".join(text[begin.end() : begin.end() + 2000].split()))[0]
+    main = _OLD.search(message) or _NEW.search(message)
+    matches = [_REQUESTED.match(message), main, *(form.search(message) for form in _OPTIONAL)]
+    if main is None or matches[0] is None:
         raise SnapshotError("the out-of-memory message is cut off or of an unknown format")
-    requested = _bytes(size[1])
-    if old is not None:
-        gpu, total, allocated, free, reserved = int(old[1]), *map(_bytes, old.groups()[1:])
-        return _message(message, gpu, requested, total, free, allocated, reserved)
-    assert new is not None
-    allocated_text, unallocated = _ALLOCATED.search(message), _UNALLOCATED.search(message)
-    if allocated_text is None or unallocated is None:
-        raise SnapshotError("the out-of-memory message is cut off after the GPU's capacity")
-    allocated = _bytes(allocated_text[1])
-    reserved = allocated + _bytes(unallocated[1])
-    return _message(
-        message, int(new[1]), requested, _bytes(new[2]), _bytes(new[3]), allocated, reserved
-    )
-
-
-def _message(
-    text: str, gpu: int, requested: int, total: int, free: int, allocated: int, reserved: int
-) -> OutOfMemoryMessage:
-    this, private, allowed = (form.search(text) for form in (_THIS, _PRIVATE, _ALLOWED))
-    named = [(int(pid), _bytes(size)) for pid, size in _PROCESS.findall(text)]
-    processes = [each for each in named if each[1] < _NOT_AVAILABLE_BYTES]
-    process = None if this is None else _bytes(this[1])
-    if process is not None and process >= _NOT_AVAILABLE_BYTES:
-        process = None
+    texts = ChainMap(*(match.groupdict() for match in matches if match is not None))
+    sizes = {name: _bytes(text) for name, text in texts.items() if name != "gpu"}
+    total, free, allocated = sizes["total"], sizes["free"], sizes["allocated"]
+    reserved = sizes["reserved"] if main.re is _OLD else allocated + sizes["unallocated"]
+    named = [(int(match["pid"]), _bytes(match["held"])) for match in _PROCESS.finditer(message)]
+    others = [each for each in named if each[1] < _NOT_AVAILABLE_BYTES]
+    process = sizes.get("process", 0)
+    process = process if process < _NOT_AVAILABLE_BYTES else 0
     elsewhere: list[tuple[int, int]] = []
-    held = free + sum(size for _, size in processes)
-    if held + (reserved if process is not None else 0) > total * (1 + _ROUNDED_TO):
-        processes, elsewhere = [], processes
-    elif this is None and any(size >= reserved for _, size in processes):
+    used = free + sum(size for _, size in others) + (reserved if process else 0)
+    if used > total * (1 + _ROUNDED_TO):
+        others, elsewhere = [], others
+    elif "process" not in sizes and any(size >= reserved for _, size in others):
         # In a container the process does not know its own number on the host: it is listed.
-        own = min((each for each in processes if each[1] >= reserved), key=lambda each: each[1])
-        processes.remove(own)
+        own = min((each for each in others if each[1] >= reserved), key=lambda each: each[1])
+        others.remove(own)
         process = own[1]
-    free_in_pools = 0 if private is None else min(_bytes(private[1]), allocated)
+    private = min(sizes.get("private", 0), allocated)
     return OutOfMemoryMessage(
-        gpu=gpu,
-        requested_bytes=requested,
+        gpu=int(main["gpu"]),
+        requested_bytes=sizes["requested"],
         total_bytes=total,
         free_bytes=free,
-        allocated_bytes=allocated - free_in_pools,
+        allocated_bytes=allocated - private,
         reserved_bytes=reserved,
-        private_bytes=free_in_pools,
+        private_bytes=private,
         process_bytes=process or None,
-        others=tuple(processes),
+        others=tuple(others),
         elsewhere=tuple(elsewhere),
-        allowed_bytes=None if allowed is None else _bytes(allowed[1]),
-        suggests_expandable="expandable_segments:True" in text,
+        allowed_bytes=sizes.get("allowed"),
+        suggests_expandable="expandable_segments:True" in message,
     )
 
 
@@ -231,51 +219,57 @@ def _bytes(text: str) -> int:
     return int(size)
 
 
+_ADVICE: Mapping[str, str] = {
+    "shared memory": (
+        "More is allocated than the GPU has: the Windows driver spilled into system memory. "
+        "Reduce the batch size; spilled memory is slow in any case."
+    ),
+    "too large": (
+        "One tensor of {requested} is larger than the whole GPU; look for a wrong shape (a "
+        "broadcast, or one-hot labels) or split the computation."
+    ),
+    "driver": (
+        "The driver reported {free} free and still refused: its own limit per process (Windows), "
+        "other requests at that moment, or memory in pieces. Look at what else uses the GPU, and "
+        "try again with a smaller batch."
+    ),
+    "limit": (
+        "The GPU had room; the process's own limit of {allowed} refused. Raise "
+        "set_per_process_memory_fraction."
+    ),
+    "other processes": (
+        "Other processes hold {foreign}; without them the request fits. Look at nvidia-smi for "
+        "leftovers of earlier runs."
+    ),
+    "fragmentation": (
+        "{unallocated} reserved and unused + {free} free = {usable}, enough for {requested} but "
+        "not in one piece: fragmentation. Try PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a "
+        "snapshot shows whether it fits."
+    ),
+    "private pools": (
+        "{private} are free, but in private pools (CUDA graphs, MemPool), where no other request "
+        "may use them. Share one pool among the graphs, capture fewer graphs, or drop the pools "
+        "that are not needed any more."
+    ),
+    "real need": (
+        "Real need: even without fragmentation {missing} are missing. Reduce the batch size, use "
+        "checkpointing or lower precision, or use a larger GPU."
+    ),
+}
+
+
 def advice(message: OutOfMemoryMessage) -> str:
     """Return what to do, in a sentence or two."""
-    size = format_bytes
-    cause = message.cause()
-    if cause == "shared memory":
-        return (
-            "More is allocated than the GPU has: the Windows driver spilled into system memory. "
-            "Reduce the batch size; spilled memory is slow in any case."
-        )
-    if cause == "too large":
-        return (
-            f"One tensor of {size(message.requested_bytes)} is larger than the whole GPU; look for "
-            "a wrong shape (a broadcast, or one-hot labels) or split the computation."
-        )
-    if cause == "driver":
-        return (
-            f"The driver reported {size(message.free_bytes)} free and still refused: its own "
-            "limit per process (Windows), other requests at that moment, or memory in pieces. "
-            "Look at what else uses the GPU, and try again with a smaller batch."
-        )
-    if cause == "limit":
-        return (
-            f"The GPU had room; the process's own limit of {size(message.allowed_bytes or 0)} "
-            "refused. Raise set_per_process_memory_fraction."
-        )
-    if cause == "other processes":
-        return (
-            f"Other processes hold {size(message.others_bytes() + message.unknown_bytes())}; "
-            "without them the request fits. Look at nvidia-smi for leftovers of earlier runs."
-        )
-    if cause == "fragmentation":
-        return (
-            f"{size(message.unallocated_bytes())} reserved and unused + {size(message.free_bytes)} "
-            f"free = {size(message.unallocated_bytes() + message.free_bytes)}, enough for "
-            f"{size(message.requested_bytes)} but not in one piece: fragmentation. Try "
-            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a snapshot shows whether it fits."
-        )
-    if cause == "private pools":
-        return (
-            f"{size(message.private_bytes)} are free, but in private pools (CUDA graphs, MemPool), "
-            "where no other request may use them. Share one pool among the graphs, capture fewer "
-            "graphs, or drop the pools that are not needed any more."
-        )
-    short = message.requested_bytes - message.free_bytes - message.unallocated_bytes()
-    return (
-        f"Real need: even without fragmentation {size(max(0, short))} are missing. Reduce the "
-        "batch size, use checkpointing or lower precision, or use a larger GPU."
-    )
+    usable = message.free_bytes + message.unallocated_bytes()
+    sizes = {
+        "requested": message.requested_bytes,
+        "free": message.free_bytes,
+        "allowed": message.allowed_bytes or 0,
+        "foreign": message.foreign_bytes(),
+        "unallocated": message.unallocated_bytes(),
+        "usable": usable,
+        "private": message.private_bytes,
+        "missing": max(0, message.requested_bytes - usable),
+    }
+    texts = {name: format_bytes(size) for name, size in sizes.items()}
+    return _ADVICE[message.cause()].format_map(texts)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.schema.units import format_bytes
 from harness.snapshots.log_failures import LogFailure, explained
-from harness.snapshots.oom_message import OutOfMemoryMessage, advice
+from harness.snapshots.oom_message import OutOfMemoryMessage
 
 _WIDTH = 60
 _MOST_LISTED = 12
@@ -35,10 +35,10 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
 
 def failures_text(failures: Sequence[LogFailure], left_out_bytes: int = 0) -> str:
     """Return every failure of a log in a line, then those that ended the run in full."""
-    return "\n".join(_log_lines(failures, left_out_bytes)) + "\n"
+    return "\n".join(_lines(failures, left_out_bytes)) + "\n"
 
 
-def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[str]:
+def _lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[str]:
     chosen = explained(failures)
     if len(failures) > 1:
         which = "the last is explained"
@@ -55,67 +55,47 @@ def _log_lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[
     for number, each in enumerate(chosen):
         if number:
             yield ""
-        yield from _failure_lines(each)
+        yield f"cause: {each.cause}"
+        yield each.advice
+        if each.frame is not None:
+            yield f"failed at {each.frame}"
+        yield f"in the log: {facts(each)}"
+        if each.message is not None:
+            yield ""
+            yield from message_lines(each.message)
     if left_out_bytes:
         yield f"Only the end of the log was read: {format_bytes(left_out_bytes)} stand before it."
         yield "Lines are counted from where the part begins that was read."
 
 
-def _failure_lines(failure: LogFailure) -> Iterator[str]:
-    if failure.message is None:
-        yield f"cause: {failure.cause}"
-        yield failure.advice
-        yield from _place(failure)
-        return
-    head, sentence, *picture = message_lines(failure.message)
-    yield from (head, sentence, *_place(failure), *picture)
-
-
-def _place(failure: LogFailure) -> Iterator[str]:
-    if failure.frame is not None:
-        yield f"failed at {failure.frame}"
-    yield f"in the log: {facts(failure)}"
-
-
 def facts(failure: LogFailure) -> str:
     """Return where a failure stands, whose it is, and if the run went on."""
-    words = [f"line {failure.line:,}"]
-    if failure.rank is not None:
-        words.append(f"rank {failure.rank}")
-    if failure.gpu is not None:
-        words.append(f"GPU {failure.gpu}")
-    if failure.time is not None:
-        words.append(failure.time)
-    if failure.times > 1:
-        words.append(f"written {failure.times:,} times")
-    if failure.went_on:
-        words.append("the log goes on after it")
-    return ", ".join(words)
+    words = (
+        (True, f"line {failure.line:,}"),
+        (failure.rank is not None, f"rank {failure.rank}"),
+        (failure.gpu is not None, f"GPU {failure.gpu}"),
+        (failure.time is not None, failure.time),
+        (failure.times > 1, f"written {failure.times:,} times"),
+        (failure.went_on, "the log goes on after it"),
+    )
+    return ", ".join(str(word) for is_known, word in words if is_known)
 
 
 def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
-    """Yield the explanation of a message, a line each."""
+    """Yield what a message says of the GPU's memory, a line each."""
     size = format_bytes
-    yield f"cause: {message.cause()}"
-    yield advice(message)
-    yield ""
     yield (
         f"GPU {message.gpu}: {size(message.requested_bytes)} requested, "
         f"{size(message.free_bytes)} free of {size(message.total_bytes)}"
     )
-    yield _picture(message)
-    for letter, name, held in parts(message):
+    shown = parts(message)
+    whole = max(message.total_bytes, sum(held for _, _, held in shown))
+    bar = "".join(letter * max(1, round(_WIDTH * held / whole)) for letter, _, held in shown)
+    yield f"  [{bar}]"
+    for letter, name, held in shown:
         yield f"  {letter} {size(held):>10}  {held / message.total_bytes:6.1%}  {name}"
     for pid, held in message.elsewhere:
         yield f"    {size(held):>10} of process {pid} lie on another MIG instance of this GPU"
     if message.allowed_bytes is not None:
         yield f"    {size(message.allowed_bytes):>10} is this process's limit"
     yield "Sizes in a message are rounded to 0.01 of their unit."
-
-
-def _picture(message: OutOfMemoryMessage) -> str:
-    """Return one bar; every part that is not empty has at least one letter."""
-    shown = parts(message)
-    whole = max(message.total_bytes, sum(size for _, _, size in shown))
-    bar = "".join(letter * max(1, round(_WIDTH * size / whole)) for letter, _, size in shown)
-    return f"  [{bar}]"

@@ -14,7 +14,7 @@ FREE_AT_ONCE = "free"
 EMPTY_CACHE = "empty_cache"
 RELEASE_POOL = "release_pool"
 _GIVING = frozenset({"segment_free", "segment_unmap"})
-_TAKING = frozenset({"segment_alloc", "segment_map"})
+TAKING = frozenset({"segment_alloc", "segment_map"})
 
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
@@ -52,7 +52,7 @@ def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
                 if is_private(event) and (given is None or given.stream != event.stream):
                     yield position, event._replace(action=RELEASE_POOL)
                 given = event
-            took = took or event.action in _TAKING
+            took = took or event.action in TAKING
         else:
             made_room = event.action == "oom" or (event.action == "alloc" and took)
             if given is not None and not made_room:

@@ -6,7 +6,6 @@ stream's 64 bits, so that two pools never share a block; number 0 is the default
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from harness.allocator.blocks import POOL_SHIFT
 from harness.schema.units import format_bytes
@@ -19,29 +18,26 @@ STREAM_MASK = (1 << POOL_SHIFT) - 1
 
 def number_pools(
     events: tuple[TraceEvent, ...], segments: tuple[RecordedSegment, ...]
-) -> tuple[tuple[TraceEvent, ...], tuple[RecordedSegment, ...]]:
-    """Return both with the number of the private pool above each stream."""
+) -> tuple[TraceEvent, ...]:
+    """Set the number of the private pool above each stream; return the events so changed."""
     some = any(segment.pool != DEFAULT_POOL for segment in segments)
     if not some and not any(event.pool not in (None, DEFAULT_POOL) for event in events):
-        return events, segments
+        return events
     pools = list(_pools_of_events(events, segments))
     numbers: dict[PoolId, int] = {DEFAULT_POOL: 0}
     for pool in (*pools, *(segment.pool for segment in segments)):
         numbers.setdefault(pool, len(numbers))
     if len(numbers) > _MOST_POOLS:
         raise SnapshotError(f"the recording has more than {_MOST_POOLS:,} private pools")
-    return (
-        tuple(
-            event
-            if pool == DEFAULT_POOL
-            else event._replace(stream=event.stream | numbers[pool] << POOL_SHIFT)
-            for event, pool in zip(events, pools, strict=True)
-        ),
-        tuple(
-            replace(segment, stream=segment.stream | numbers[segment.pool] << POOL_SHIFT)
-            for segment in segments
-        ),
+    for segment in segments:
+        segment.stream |= numbers[segment.pool] << POOL_SHIFT
+    numbered = (
+        event
+        if pool == DEFAULT_POOL
+        else event._replace(stream=event.stream | numbers[pool] << POOL_SHIFT)
+        for event, pool in zip(events, pools, strict=True)
     )
+    return tuple(numbered)
 
 
 def _pools_of_events(

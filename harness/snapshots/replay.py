@@ -1,6 +1,6 @@
 """One call that reads a snapshot, follows it, and asks what else could have been."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -8,9 +8,8 @@ from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
-from harness.snapshots.agreement import Agreement
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.follower import Follower
+from harness.snapshots.follower import Agreement, Follower
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.moments import Peak, find_peak
 from harness.snapshots.pools import notes_on_pools
@@ -31,29 +30,17 @@ class Replay:
     events: int
     settings: str
     config: AllocatorConfig
-    origin: Origin
-    agreement: Agreement | None
+    live_at_start_bytes: int
+    reserved_at_start_bytes: int
     recorded_peak_reserved_bytes: int
+    agreement: Agreement | None
     peak: Peak
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the metrics as plain data, for JSON; the beginning as its totals."""
-        what_ifs = [{**asdict(case), "verdict": case.verdict()} for case in self.what_ifs]
-        return {
-            "device": self.device,
-            "events": self.events,
-            "settings": self.settings,
-            "config": asdict(self.config),
-            "live_at_start_bytes": sum(self.origin.live.values()),
-            "reserved_at_start_bytes": self.origin.reserved_bytes,
-            "recorded_peak_reserved_bytes": self.recorded_peak_reserved_bytes,
-            "agreement": None if self.agreement is None else asdict(self.agreement),
-            "peak": asdict(self.peak),
-            "what_ifs": what_ifs,
-            "notes": list(self.notes),
-        }
+        """Return everything as plain data, for JSON."""
+        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
 
 
 def replay_devices(
@@ -62,7 +49,6 @@ def replay_devices(
     device: int | None = None,
     settings: str | None = None,
     memory_bytes: int | None = None,
-    outside_bytes: int = 0,
     recorded_on_bytes: int | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Replay, ...]:
@@ -72,24 +58,15 @@ def replay_devices(
     that made the recording, which no recording says: it decides how far an expandable segment can
     grow on a GPU that is nearly full.
     """
-    gpu = AllocatorConfig(total_bytes=memory_bytes, outside_bytes=outside_bytes)
-    others = None
+    others: dict[str, AllocatorConfig] = {}
     if settings is not None:
-        others = AllocatorConfig.from_settings(
-            settings, total_bytes=memory_bytes, outside_bytes=outside_bytes
-        )
+        config = AllocatorConfig.from_settings(settings, total_bytes=memory_bytes)
+        others = {f"settings {settings}": config}
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
         return tuple(
-            _replay(
-                each,
-                {} if others is None else {f"settings {settings}": others},
-                gpu,
-                recorded_on_bytes,
-                deadline,
-                notes_on_file(recording),
-            )
+            _replay(recording, each, others, memory_bytes, recorded_on_bytes, deadline)
             for each in recording.devices(device)
         )
     except MemoryError:
@@ -97,28 +74,22 @@ def replay_devices(
         raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
 
 
-def notes_on_file(recording: Recording) -> list[str]:
-    """Return the devices of a recording of several, and how much host memory is pinned in it."""
-    notes = []
+def notes_on_file(recording: Recording) -> Iterator[str]:
+    """Yield the devices of a recording of several, and how much host memory is pinned in it."""
     if len(recording.snapshots) > 1:
-        devices = ", ".join(
-            f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots
-        )
-        notes.append(f"devices in the recording: {devices}")
+        devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
+        yield f"devices in the recording: {', '.join(devices)}"
     if recording.pinned_bytes:
-        notes.append(
-            f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
-        )
-    return notes
+        yield f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
 
 
 def _replay(
+    recording: Recording,
     snapshot: Snapshot,
     others: Mapping[str, AllocatorConfig],
-    gpu: AllocatorConfig,
+    memory_bytes: int | None,
     recorded_on_bytes: int | None,
     deadline: Deadline,
-    on_file: Sequence[str],
 ) -> Replay:
     config, notes = recorded_config(snapshot)
     events = snapshot.events
@@ -126,26 +97,27 @@ def _replay(
     deadline.check("replaying the recording")
     on_gpu = replace(config, total_bytes=recorded_on_bytes)
     agreement = _agreement(snapshot, on_gpu, origin, deadline)
-    failed = any(event.action == "oom" for event in events)
-    notes = [*on_file, *notes, *_notes_on_events(snapshot), *_notes_on_origin(origin)]
+    notes = [*notes_on_file(recording), *notes, *_notes_on_events(snapshot)]
+    notes += notes_on_origin(origin)
     if agreement is None:
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
     expandable = replace(config, expandable_segments=True)
     configs = {"as recorded": config, "expandable segments": expandable, **others}
     work = find_workload(events, origin)
-    size: dict[str, Any] = {"total_bytes": gpu.total_bytes, "outside_bytes": gpu.outside_bytes}
     what_ifs = tuple(
-        what_if(name, replace(each, **size), work, deadline) for name, each in configs.items()
+        what_if(name, replace(each, total_bytes=memory_bytes), work, deadline)
+        for name, each in configs.items()
     )
     recorded_peak = peak_reserved(events, origin)
-    notes += why_other(what_ifs[0], recorded_peak, origin, failed=failed)
+    notes += why_other(what_ifs[0], recorded_peak)
     return Replay(
         device=snapshot.device,
-        events=len(snapshot.events),
+        events=len(events),
         settings=snapshot.settings,
         config=config,
-        origin=origin,
+        live_at_start_bytes=sum(origin.live.values()),
+        reserved_at_start_bytes=origin.reserved_bytes,
         agreement=agreement,
         recorded_peak_reserved_bytes=recorded_peak,
         peak=find_peak(events, origin),
@@ -154,54 +126,40 @@ def _replay(
     )
 
 
-def _notes_on_events(snapshot: Snapshot) -> list[str]:
+def _notes_on_events(snapshot: Snapshot) -> Iterator[str]:
     """Say what the recorded events have that the what-ifs treat otherwise or cannot know."""
-    notes = list(notes_on_pools(snapshot.events, snapshot.segments))
+    yield from notes_on_pools(snapshot.events, snapshot.segments)
     actions = {event.action for event in snapshot.events}
     if "oom" in actions:
-        notes.append("requests that failed when recorded are left out of the what-ifs")
+        yield "requests that failed when recorded are left out of the what-ifs"
     if {"segment_alloc", "segment_map"} <= actions:
-        notes.append("expandable segments were switched on or off on the way; when is not recorded")
-    return notes
+        yield "expandable segments were switched on or off on the way; when is not recorded"
 
 
-def _notes_on_origin(origin: Origin) -> list[str]:
+def notes_on_origin(origin: Origin) -> Iterator[str]:
     """Say what was there before the recording began, and how surely it is known."""
-    notes = []
     if not origin.is_start():
-        notes.append(
+        yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "
             f"{origin.reserved_bytes} reserved bytes were there before"
         )
     if origin.uncertain_blocks:
-        notes.append(
+        yield (
             f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
             "longer than derived"
         )
-    return notes
 
 
-def why_other(as_recorded: WhatIf, recorded: int, origin: Origin, *, failed: bool) -> list[str]:
-    """Say why the run under the recorded settings has another peak than the recording."""
-    if as_recorded.peak_reserved_bytes is None:
-        return []
-    low, high = as_recorded.peak_reserved_bytes
-    if low <= recorded <= high:
-        return []
-    reasons = []
-    if not origin.is_start():
-        reasons.append("blocks from before the recording are allocated anew, without its gaps")
-    if failed:
-        reasons.append("the requests that failed, and what was released for them, are left out")
-    if as_recorded.most_retries:
-        reasons.append("memory ran short at other moments")
-    if as_recorded.config.total_bytes is None and recorded < low:
-        reasons.append("nothing is released to make room, because the memory is not limited")
-    if not reasons:
-        reasons.append("the driver placed segments at other addresses")
-    needed = str(low) if low == high else f"{low} to {high}"
-    recorded_peak = f"the recording's own peak reserved is {recorded} bytes"
-    return [f"{recorded_peak}, the run as recorded needs {needed}: {'; '.join(reasons)}"]
+def why_other(as_recorded: WhatIf, recorded: int) -> Iterator[str]:
+    """Say why the run under the recorded settings has another peak than the recording, if so."""
+    low, high = as_recorded.peak_reserved_bytes or (recorded, recorded)
+    if not low <= recorded <= high:
+        needed = str(low) if low == high else f"{low} to {high}"
+        yield (
+            f"the recording's own peak reserved is {recorded} bytes, the run as recorded needs "
+            f"{needed}: the addresses that the driver chose, gaps between blocks from before the "
+            "recording, and room that was made where memory was short are not replayed"
+        )
 
 
 def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from harness.schema.units import format_bytes
-from harness.snapshots.agreement import Agreement
+from harness.snapshots.follower import Agreement
 from harness.snapshots.moments import Peak
 from harness.snapshots.replay import Replay
 from harness.snapshots.what_if import WhatIf

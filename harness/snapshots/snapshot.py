@@ -5,33 +5,31 @@ PyTorch 2.1 to 2.13. Later versions add keys (``pool_id``, ``compile_context``);
 are missing have the value they had before they existed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from harness.allocator.config import MIB
-from harness.snapshots.event_shapes import EventShapes
 from harness.snapshots.file_bytes import Deadline, SnapshotError, read_bytes
-from harness.snapshots.pools import number_pools
+from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
-    ACTIONS,
     ADDRESS_LIMIT,
-    DEFAULT_POOL,
-    SIZE_LIMIT,
-    RecordedBlock,
+    FRAMES_READ,
+    Action,
+    Address,
+    PoolId,
     RecordedSegment,
+    Size,
     Stack,
     TraceEvent,
-    pool_of,
     printable,
     stack_of,
-    stream_of,
-    time_of,
 )
 from harness.snapshots.unpickler import load_builtins
 
-_STATES = frozenset({"active_allocated", "active_pending_free", "active_awaiting_free", "inactive"})
 _ALL_TOGETHER = 1 << 56
 _EVENTS_BETWEEN_CHECKS = 1 << 14
 
@@ -51,13 +49,13 @@ class Snapshot:
     flags: Mapping[str, Any]
 
 
-class Annotation(NamedTuple):
+class Annotation(msgspec.Struct):
     """The beginning or the end of a named range, such as ``Optimizer.step#AdamW.step``."""
 
-    is_start: bool
+    stage: Literal["START", "END"]
     name: str
-    device: int
-    time_us: int
+    time_us: Address
+    device: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +72,13 @@ class Recording:
 
     def devices(self, device: int | None = None) -> tuple[Snapshot, ...]:
         """Return one device, or all: out of memory first, then by the number of events."""
-
-        def order(snapshot: Snapshot) -> tuple[bool, int]:
-            failed = any(event.action == "oom" for event in snapshot.events)
-            return not failed, -len(snapshot.events)
-
         chosen = [each for each in self.snapshots if device in (None, each.device)]
         if not chosen:
             there = ", ".join(str(each.device) for each in self.snapshots)
             raise SnapshotError(f"the recording has no device {device}, only {there}")
-        return tuple(sorted(chosen, key=order))
+        failed = {each.device for each in chosen if any(e.action == "oom" for e in each.events)}
+        chosen.sort(key=lambda each: (each.device not in failed, -len(each.events)))
+        return tuple(chosen)
 
 
 def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
@@ -96,51 +91,39 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
 
 
 def _recording(data: bytearray, deadline: Deadline) -> Recording:
-    raw = load_builtins(data, deadline=deadline, shortcut=EventShapes())
+    raw = load_builtins(data, deadline=deadline)
     if isinstance(raw, list):
         raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
     if not isinstance(raw, dict) or not {"device_traces", "segments"} & set(raw):
         raise SnapshotError("the file is a pickle, but no memory snapshot")
-    traces = _get(raw, "device_traces", list)
-    if not traces or not all(isinstance(trace, list) for trace in traces):
+    whole = _read(raw, _Whole)
+    if not whole.device_traces:
         raise SnapshotError("the snapshot has no trace of any device")
-    flags = raw.get("allocator_settings", {})
-    if not isinstance(flags, dict):
-        raise SnapshotError("the snapshot's allocator_settings is no dict")
+    flags = whole.allocator_settings
     settings = flags.get("PYTORCH_CUDA_ALLOC_CONF", flags.get("PYTORCH_ALLOC_CONF", ""))
     segments: dict[int, list[RecordedSegment]] = {}
-    for entry in _get(raw, "segments", list):
-        device, segment = _segment(entry)
-        segments.setdefault(device, []).append(segment)
-    for number, trace in enumerate(traces):
+    for each in whole.segments:
+        each.stream &= STREAM_MASK
+        segments.setdefault(each.device, []).append(each)
+    for number, trace in enumerate(whole.device_traces):
         if trace:
             segments.setdefault(number, [])
     # A recording of nothing is one of an idle device 0.
-    devices = sorted(number for number in segments if number < len(traces)) or [0]
+    devices = sorted(number for number in segments if number < len(whole.device_traces)) or [0]
     text = printable(settings) if isinstance(settings, str) else ""
-    snapshots = tuple(
-        _snapshot(device, _events(traces[device], deadline), segments.get(device, ()), text, flags)
-        for device in devices
-    )
-    for snapshot in snapshots:
-        _refuse_cpu(snapshot.events)
+    snapshots = []
+    for device in devices:
+        in_order = tuple(sorted(segments.get(device, ()), key=lambda each: each.address))
+        events = number_pools(_events(whole.device_traces[device], deadline), in_order)
+        _refuse_cpu(events)
+        snapshots.append(
+            Snapshot(device=device, events=events, segments=in_order, settings=text, flags=flags)
+        )
     return Recording(
-        snapshots=snapshots,
-        pinned_bytes=_pinned(raw.get("host_segments")),
-        annotations=_annotations(raw.get("external_annotations")),
+        snapshots=tuple(snapshots),
+        pinned_bytes=sum(each.total_size for each in _valid(whole.host_segments, _Pinned)),
+        annotations=tuple(_valid(whole.external_annotations, Annotation)),
     )
-
-
-def _snapshot(
-    device: int,
-    events: tuple[TraceEvent, ...],
-    segments: Sequence[RecordedSegment],
-    settings: str,
-    flags: Mapping[str, Any],
-) -> Snapshot:
-    in_order = tuple(sorted(segments, key=lambda each: each.address))
-    events, in_order = number_pools(events, in_order)
-    return Snapshot(device=device, events=events, segments=in_order, settings=settings, flags=flags)
 
 
 def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
@@ -158,15 +141,14 @@ def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
 
 def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
     """Return a trace as events; its list is emptied on the way, for the memory's sake."""
-    stacks: dict[int, tuple[Any, Stack]] = {}
+    stacks: dict[tuple[int, ...], tuple[Any, Stack]] = {}
     events: list[TraceEvent] = []
     total = 0
     trace.reverse()
     while trace:
         if len(trace) % _EVENTS_BETWEEN_CHECKS == 0:
             deadline.check("reading the recording")
-        entry = trace.pop()
-        event = entry if type(entry) is TraceEvent else _event(entry, stacks)
+        event = _event(trace.pop(), stacks)
         total += event.size_bytes
         events.append(event)
     if total > _ALL_TOGETHER:
@@ -174,99 +156,67 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
     return tuple(events)
 
 
-def _pinned(segments: Any) -> int:
-    sizes = (
-        (entry.get("total_size") for entry in segments or () if isinstance(entry, dict))
-        if isinstance(segments, list)
-        else ()
-    )
-    return sum(size for size in sizes if isinstance(size, int) and 0 <= size < SIZE_LIMIT)
+class _Event(msgspec.Struct):
+    """An entry of a trace as recorded; what no number needs may be anything."""
+
+    action: Action
+    addr: Address = 0
+    size: Size = 0
+    stream: int = 0
+    pool_id: PoolId | None = None
+    time_us: Any = None
+    frames: Any = None
+    device_free: Size = 0
 
 
-def _annotations(entries: Any) -> tuple[Annotation, ...]:
-    """Return the marked ranges that make sense; no number needs the others."""
-    annotations = []
+class _Pinned(msgspec.Struct):
+    total_size: Size
+
+
+class _Whole(msgspec.Struct):
+    device_traces: list[list[Any]]
+    segments: list[RecordedSegment]
+    allocator_settings: dict[str, Any] = {}
+    host_segments: Any = ()
+    external_annotations: Any = ()
+
+
+_Kind = TypeVar("_Kind", bound=msgspec.Struct)
+
+
+def _read(entry: Any, kind: type[_Kind]) -> _Kind:
+    try:
+        return msgspec.convert(entry, kind)
+    except msgspec.ValidationError as error:
+        raise SnapshotError(f"not a CUDA memory snapshot: {printable(str(error))}") from None
+
+
+def _valid(entries: Any, kind: type[_Kind]) -> Iterator[_Kind]:
+    """Yield the entries that make sense; no number needs the others."""
     for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, dict):
+        try:
+            yield msgspec.convert(entry, kind)
+        except msgspec.ValidationError:
             continue
-        stage, name, device = (entry.get(key) for key in ("stage", "name", "device"))
-        time = time_of(entry.get("time_us"))
-        if stage in ("START", "END") and isinstance(name, str) and time is not None:
-            number = device if isinstance(device, int) else 0
-            annotations.append(Annotation(stage == "START", printable(name), number, time))
-    return tuple(annotations)
 
 
-def _get(entry: Any, key: str, kind: type, default: Any = None) -> Any:
-    if not isinstance(entry, dict):
-        raise SnapshotError("the file is a pickle, but no memory snapshot")
-    value = entry.get(key, default)
-    if not isinstance(value, kind):
-        raise SnapshotError(f"not a CUDA memory snapshot (no valid {key!r})")
-    return value
-
-
-def _number(entry: Any, key: str, default: int | None = None) -> int:
-    value = _get(entry, key, int, default)
-    assert isinstance(value, int)
-    if not 0 <= value < (SIZE_LIMIT if "size" in key else ADDRESS_LIMIT):
-        raise SnapshotError(f"the snapshot has {key!r} out of range")
-    return value
-
-
-def _event(entry: Any, stacks: dict[int, tuple[Any, Stack]]) -> TraceEvent:
-    action = _get(entry, "action", str)
-    if action not in ACTIONS:
-        raise SnapshotError(f"the snapshot has an unknown event {printable(action[:40])!r}")
-    frames = entry.get("frames")
-    known = stacks.get(id(frames))
-    if known is None:
-        # The list is kept next to its text, so that no other list gets its identity.
-        known = stacks[id(frames)] = (frames, stack_of(frames))
-    event = TraceEvent(
-        action=action,
-        address=_device_free(entry) if action == "oom" else _number(entry, "addr", 0),
-        size_bytes=_number(entry, "size", 0),
-        stream=stream_of(entry.get("stream", 0)),
-        pool=pool_of(entry.get("pool_id")),
-        time_us=time_of(entry.get("time_us")),
-        stack=known[1],
-    )
+def _event(entry: Any, stacks: dict[tuple[int, ...], tuple[Any, Stack]]) -> TraceEvent:
+    raw = _read(entry, _Event)
     # PyTorch writes a dict for each event; one dict used many times would make a long trace of
     # a short file. Emptied, it cannot be used again.
     entry.clear()
-    return event
-
-
-def _device_free(entry: dict[str, Any]) -> int:
-    """Return what the driver had left when memory ran out, 0 where it is not recorded."""
-    free = entry.get("device_free")
-    return free if isinstance(free, int) and 0 <= free < SIZE_LIMIT else 0
-
-
-def _segment(entry: Any) -> tuple[int, RecordedSegment]:
-    address = _number(entry, "address")
-    kind = _get(entry, "segment_type", str)
-    blocks = []
-    position = address
-    for raw in _get(entry, "blocks", list):
-        size = _number(raw, "size")
-        state = _get(raw, "state", str)
-        if state not in _STATES or size == 0:
-            raise SnapshotError(
-                f"the segment at {address:#x} has a block of an impossible size or state"
-            )
-        requested = 0 if state == "inactive" else _number(raw, "requested_size", size)
-        blocks.append(RecordedBlock(position, size, requested, state))
-        position += size
-    if position - address != _number(entry, "total_size"):
-        raise SnapshotError(f"the blocks of the segment at {address:#x} do not fill it")
-    return _number(entry, "device", 0), RecordedSegment(
-        address=address,
-        size_bytes=position - address,
-        stream=stream_of(entry.get("stream", 0)),
-        is_large=kind == "large",
-        is_expandable=_get(entry, "is_expandable", bool, False),
-        pool=pool_of(entry.get("segment_pool_id")) or DEFAULT_POOL,
-        blocks=tuple(blocks),
+    key = tuple(map(id, raw.frames[:FRAMES_READ])) if isinstance(raw.frames, list) else ()
+    known = stacks.get(key)
+    if known is None:
+        # The frames are kept next to their text, so that no others get their identities.
+        known = stacks[key] = (raw.frames, stack_of(raw.frames))
+    is_time = isinstance(raw.time_us, int) and 0 <= raw.time_us < ADDRESS_LIMIT
+    return TraceEvent(
+        action=raw.action,
+        address=raw.device_free if raw.action == "oom" else raw.addr,
+        size_bytes=raw.size,
+        stream=raw.stream & STREAM_MASK,
+        pool=raw.pool_id,
+        time_us=raw.time_us if is_time else None,
+        stack=known[1],
     )

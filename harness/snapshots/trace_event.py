@@ -1,21 +1,26 @@
 """Entries of a device's trace with their Python frames, and the segments at its end."""
 
 import re
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import msgspec
 
 ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
+Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
+Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
 _RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
 SEGMENT_ACTIONS = frozenset(_RESERVES)
-WITHOUT_EFFECT = frozenset({"snapshot", "user_defined"})
-ACTIONS = SEGMENT_ACTIONS | {"alloc", "free_requested", "free_completed", "oom"} | WITHOUT_EFFECT
+Action = Literal[
+    "alloc", "free_requested", "free_completed", "oom", "snapshot", "user_defined",
+    "segment_alloc", "segment_free", "segment_map", "segment_unmap",
+]  # fmt: skip
+ACTIONS = frozenset(get_args(Action))
 
 PoolId = tuple[int, int]
 DEFAULT_POOL: PoolId = (0, 0)
 
-_STREAM_BITS = (1 << 64) - 1
-_FRAMES_READ = 256
+FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
@@ -57,11 +62,6 @@ class TraceEvent(NamedTuple):
     time_us: int | None
     stack: Stack = NO_STACK
 
-    @property
-    def place(self) -> str | None:
-        """The innermost Python frame, if recorded."""
-        return self.stack.place
-
 
 def reserved_change(event: TraceEvent) -> int:
     """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
@@ -73,33 +73,13 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
-def stream_of(value: Any) -> int:
-    """Return a stream's handle; what is no number counts as the default stream."""
-    return value & _STREAM_BITS if isinstance(value, int) else 0
-
-
-def time_of(value: Any) -> int | None:
-    """Return microseconds, None for what is no time."""
-    return value if isinstance(value, int) and 0 <= value < ADDRESS_LIMIT else None
-
-
-def pool_of(value: Any) -> PoolId | None:
-    """Return the pool as recorded: the default one, a ``MemPool`` or one of CUDA graphs."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        return None
-    first, second = value
-    return (first, second) if isinstance(first, int) and isinstance(second, int) else None
-
-
 def stack_of(frames: Any) -> Stack:
     """Return the Python frames as text; what is no frame is left out, never refused."""
-    if isinstance(frames, Stack):
-        return frames
     if not isinstance(frames, list):
         return NO_STACK
     place, own = None, None
     texts: list[str] = []
-    for frame in frames[:_FRAMES_READ]:
+    for frame in frames[:FRAMES_READ]:
         if len(texts) == _FRAMES_KEPT or not isinstance(frame, dict):
             continue
         file, function, line = (frame.get(key) for key in ("filename", "name", "line"))
@@ -118,23 +98,33 @@ def stack_of(frames: Any) -> Stack:
     return Stack(place, tuple(texts), own)
 
 
-class RecordedBlock(NamedTuple):
-    """A block of a segment when the snapshot was taken; ``requested`` is 0 where free."""
+class RecordedBlock(msgspec.Struct):
+    """A block of a segment when the snapshot was taken; 0 bytes of a free one are requested."""
 
-    address: int
-    size_bytes: int
-    requested_bytes: int
-    state: str
+    size_bytes: Annotated[int, msgspec.Meta(gt=0, lt=SIZE_LIMIT)] = msgspec.field(name="size")
+    requested_bytes: Size = msgspec.field(name="requested_size")
+    state: Literal["active_allocated", "active_pending_free", "active_awaiting_free", "inactive"]
+    address: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordedSegment:
+class RecordedSegment(msgspec.Struct):
     """A segment, or a mapped stretch of an expandable one, when the snapshot was taken."""
 
-    address: int
-    size_bytes: int
-    stream: int
-    is_large: bool
-    is_expandable: bool
-    pool: PoolId
-    blocks: tuple[RecordedBlock, ...]
+    address: Address
+    size_bytes: Size = msgspec.field(name="total_size")
+    kind: str = msgspec.field(name="segment_type")
+    blocks: list[RecordedBlock]
+    device: Address = 0
+    stream: int = 0
+    is_expandable: bool = False
+    pool: PoolId = msgspec.field(name="segment_pool_id", default=DEFAULT_POOL)
+
+    def __post_init__(self) -> None:
+        position = self.address
+        for block in self.blocks:  # not all versions record their addresses
+            block.address = position
+            position += block.size_bytes
+            if block.state == "inactive":
+                block.requested_bytes = 0
+        if position - self.address != self.size_bytes:
+            raise ValueError(f"the blocks of the segment at {self.address:#x} do not fill it")

@@ -1,7 +1,8 @@
 """The same requests and releases under other settings, or on another GPU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from harness.allocator import (
     AddressPolicy,
@@ -14,6 +15,7 @@ from harness.allocator.blocks import POOL_SHIFT
 from harness.schema.verdict import Fit, fit_of
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError
 from harness.snapshots.initial_state import Origin
+from harness.snapshots.moments import seconds_at
 from harness.snapshots.operations import EMPTY_CACHE, FREE_AT_ONCE, RELEASE_POOL, workload
 from harness.snapshots.pools import STREAM_MASK
 from harness.snapshots.trace_event import TraceEvent
@@ -53,19 +55,18 @@ class WhatIf:
         failed = len(self.ran_out)
         return fit_of(in_every_case=not failed, in_some_case=failed < self.runs)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data, for JSON."""
+        return {**asdict(self), "verdict": self.verdict()}
 
-ALLOC, FREE, REQUEST_FREE, COMPLETE_FREE, EMPTY, RELEASE = range(6)
-_CODES = {
-    "alloc": ALLOC,
-    FREE_AT_ONCE: FREE,
-    "free_requested": REQUEST_FREE,
-    "free_completed": COMPLETE_FREE,
-    EMPTY_CACHE: EMPTY,
-    RELEASE_POOL: RELEASE,
-}
 
-Step = tuple[int, int, int, int, int]
-"""(code, address as recorded, bytes, stream, position among the events)."""
+ALLOC = "alloc"
+_ACTIONS = frozenset(
+    {ALLOC, FREE_AT_ONCE, "free_requested", "free_completed", EMPTY_CACHE, RELEASE_POOL}
+)
+
+Step = tuple[str, int, int, int, int]
+"""(action, address as recorded, bytes, stream, position among the events)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +82,9 @@ def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
     """Return the recorded requests and releases; those that failed are left out."""
     alive = ((address, origin.live[address], origin.streams[address]) for address in origin.live)
     steps = (
-        (_CODES[event.action], event.address, event.size_bytes, event.stream, position)
+        (event.action, event.address, event.size_bytes, event.stream, position)
         for position, event in workload(events)
-        if event.action in _CODES
+        if event.action in _ACTIONS
     )
     return Workload(events=events, alive=tuple(sorted(alive)), steps=tuple(steps))
 
@@ -97,7 +98,9 @@ def in_one_pool(work: Workload) -> Workload | None:
         work,
         alive=tuple((address, size, stream & STREAM_MASK) for address, size, stream in work.alive),
         steps=tuple(
-            (*step[:3], step[3] & STREAM_MASK, step[4]) for step in work.steps if step[0] != RELEASE
+            (*step[:3], step[3] & STREAM_MASK, step[4])
+            for step in work.steps
+            if step[0] != RELEASE_POOL
         ),
     )
 
@@ -127,69 +130,55 @@ def _run(
 ) -> tuple[CachingAllocator, RanOut | None]:
     model = CachingAllocator(config, addresses=policy, completion="at_release")
     where: dict[int, int] = {}
-    at = [-1]
+    malloc, free, pop = model.malloc, model.free, where.pop
+    position = -1
     try:
         for address, size, stream in work.alive:
-            where[address] = model.malloc(size, stream)
-        for begin in range(0, len(work.steps), EVENTS_BETWEEN_CHECKS):
-            if deadline is not None:
+            where[address] = malloc(size, stream)
+        for index, step in enumerate(work.steps):
+            action, address, size, stream, position = step
+            if index % EVENTS_BETWEEN_CHECKS == 0 and deadline is not None:
                 deadline.check("replaying the recording")
-            _run_some(model, where, work.steps[begin : begin + EVENTS_BETWEEN_CHECKS], at)
+            if action == ALLOC:
+                where[address] = malloc(size, stream)
+            elif action == EMPTY_CACHE:
+                model.empty_cache()
+            elif action == RELEASE_POOL:
+                model.release_pool(stream >> POOL_SHIFT)
+                model.empty_pool(stream >> POOL_SHIFT)
+            else:
+                # A recording may contradict itself (the agreement says so), and running out of
+                # memory or emptying the cache may have completed a release before its time.
+                try:
+                    if action == FREE_AT_ONCE:
+                        free(pop(address, 0))
+                    elif action == "free_completed":
+                        model.complete(pop(address, 0))
+                    else:
+                        model.record_stream(where.get(address, 0), _SOME_STREAM)
+                        free(where.get(address, 0))
+                except ValueError:
+                    continue
     except OutOfMemoryError as error:
-        return model, _ran_out(work, at[0], error)
+        event = work.events[position] if position >= 0 else None
+        return model, RanOut(
+            position=position,
+            seconds=seconds_at(work.events, position),
+            requested_bytes=error.requested_bytes,
+            allocated_bytes=error.allocated_bytes,
+            reserved_bytes=error.reserved_bytes,
+            place=None if event is None else event.stack.place,
+        )
     except ValueError:
         # Sizes are bounded when a snapshot is read: only endless streams lead here.
         raise SnapshotError("the recording uses more streams than there are addresses") from None
     return model, None
 
 
-def _ran_out(work: Workload, position: int, error: OutOfMemoryError) -> RanOut:
-    begin = work.events[0].time_us if work.events else None
-    event = work.events[position] if position >= 0 else None
-    now = begin if event is None else event.time_us
-    return RanOut(
-        position=position,
-        seconds=None if begin is None or now is None else (now - begin) / 1e6,
-        requested_bytes=error.requested_bytes,
-        allocated_bytes=error.allocated_bytes,
-        reserved_bytes=error.reserved_bytes,
-        place=None if event is None else event.place,
-    )
-
-
-def _run_some(
-    model: CachingAllocator, where: dict[int, int], steps: Sequence[Step], at: list[int]
-) -> None:
-    """Run some steps; if one runs out of memory, ``at`` is its position."""
-    malloc, free, pop = model.malloc, model.free, where.pop
-    for code, address, size, stream, position in steps:
-        if code == ALLOC:
-            at[0] = position
-            where[address] = malloc(size, stream)
-        elif code == EMPTY:
-            model.empty_cache()
-        elif code == RELEASE:
-            model.release_pool(stream >> POOL_SHIFT)
-            model.empty_pool(stream >> POOL_SHIFT)
-        else:
-            # A recording may contradict itself (the agreement says so), and running out of
-            # memory or emptying the cache may have completed a release before its time.
-            try:
-                if code == FREE:
-                    free(pop(address, 0))
-                elif code == COMPLETE_FREE:
-                    model.complete(pop(address, 0))
-                else:
-                    model.record_stream(where.get(address, 0), _SOME_STREAM)
-                    free(where.get(address, 0))
-            except ValueError:
-                continue
-
-
 def scaled_workload(
     first: Workload, second: Workload, batches: tuple[int, int], batch: int
-) -> tuple[Workload | None, str]:
-    """Return the work of ``first`` at batch ``batch``; None and the reason where it is unknown.
+) -> Workload:
+    """Return the work of ``first`` at batch ``batch``; raise ValueError where it is unknown.
 
     A block's bytes are taken as a constant plus a multiple of the batch, which two recordings
     determine. Both must have the same requests and releases in the same order; a recording that
@@ -197,26 +186,25 @@ def scaled_workload(
     """
     a, b = batches
     if a == b:
-        return None, "both recordings have the same batch size"
+        raise ValueError("both recordings have the same batch size")
     if len(first.alive) != len(second.alive):
-        return None, "the recordings begin at different moments of the program"
-    for position, (mine, theirs) in enumerate(zip(first.steps, second.steps, strict=False)):
+        raise ValueError("the recordings begin at different moments of the program")
+
+    def scaled(size: int, other: int) -> int:
+        return size + (other - size) * (batch - a) // (b - a)
+
+    pairs = list(zip(first.steps, second.steps, strict=False))
+    for index, (mine, theirs) in enumerate(pairs):
         if mine[0] != theirs[0]:
-            return None, f"the two recordings do different things from step {position} on"
+            raise ValueError(f"the two recordings do different things from step {index} on")
     steps = []
-    for index, (mine, theirs) in enumerate(zip(first.steps, second.steps, strict=False)):
-        size = _at(mine[2], theirs[2], batches, batch) if mine[0] == ALLOC else 0
+    for index, ((action, address, size, stream, position), theirs) in enumerate(pairs):
+        size = scaled(size, theirs[2]) if action == ALLOC else 0
         if size < 0:
-            return None, f"the size of request {index} would be negative"
-        steps.append((mine[0], mine[1], size, mine[3], mine[4]))
+            raise ValueError(f"the size of request {index} would be negative")
+        steps.append((action, address, size, stream, position))
     alive = [
-        (mine[0], max(1, _at(mine[1], theirs[1], batches, batch)), mine[2])
-        for mine, theirs in zip(first.alive, second.alive, strict=True)
+        (address, max(1, scaled(size, other)), stream)
+        for (address, size, stream), (_, other, _) in zip(first.alive, second.alive, strict=True)
     ]
-    return replace(first, steps=tuple(steps), alive=tuple(alive)), ""
-
-
-def _at(first: int, second: int, batches: Sequence[int], batch: int) -> int:
-    """Return the size at ``batch``, on the line through the two sizes."""
-    a, b = batches
-    return first + (second - first) * (batch - a) // (b - a)
+    return replace(first, steps=tuple(steps), alive=tuple(alive))

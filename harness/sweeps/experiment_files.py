@@ -6,7 +6,6 @@ scripts may stand next to it.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -15,7 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.experiment import Experiment
 from harness.version import PACKAGE
 
@@ -89,10 +88,9 @@ def find(name_or_path: str) -> Experiment:
         if path.stem == name_or_path:
             return load(path)
     known = names_found()
-    near = difflib.get_close_matches(name_or_path, known, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    allowed, hint = ", ".join(known), did_you_mean(name_or_path, known)
     raise ExperimentError(
-        f"experiment must be one of {', '.join(known)}, or a path, got {name_or_path!r}{hint}"
+        f"experiment must be one of {allowed}, or a path, got {name_or_path!r}{hint}"
     )
 
 

@@ -60,8 +60,8 @@ def origin_of_line() -> dict[str, str]:
     return {"harness": __version__, "time": datetime.now(UTC).isoformat(timespec="seconds")}
 
 
-def ended(line: Line) -> "Future[tuple[Line, Trace | None]]":
+def ended(line: Line, trace: Trace | None = None) -> "Future[tuple[Line, Trace | None]]":
     """Return a future that has ended with ``line``."""
     future: Future[tuple[Line, Trace | None]] = Future()
-    future.set_result((line, None))
+    future.set_result((line, trace))
     return future

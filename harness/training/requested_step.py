@@ -3,20 +3,19 @@
 The name of a user's own code is ``package.module:callable`` or ``my_model.py:Net``.
 """
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import os
 import pickle
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from harness.schema.errors import HarnessError, StepError
+from harness.schema.errors import HarnessError, StepError, did_you_mean
 from harness.schema.input_spec import parse_input
 from harness.schema.step_choices import LOSSES, OPTIMIZERS
 from harness.schema.step_request import StepRequest
@@ -80,7 +79,7 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
     except TypeError as error:
         known = inspect.signature(value).parameters
         unknown = [name for name in arguments if name not in known]
-        hint = _near(unknown[0], known) if unknown else ""
+        hint = did_you_mean(unknown[0], known) if unknown else ""
         hint = hint or "; give it with --arg NAME=VALUE"
         raise TargetError(f"{target}: {error}{hint}") from error
     except ValueError:
@@ -105,14 +104,9 @@ def load_target(target: str) -> Any:
     value: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
     for part in path.split("."):
         if not hasattr(value, part):
-            raise TargetError(f"{target}: {place} has no {part!r}{_near(part, dir(value))}")
+            raise TargetError(f"{target}: {place} has no {part!r}{did_you_mean(part, dir(value))}")
         value = getattr(value, part)
     return value
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _imported(target: str, name: str) -> Any:

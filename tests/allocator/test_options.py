@@ -138,7 +138,7 @@ def test_settings_are_read_as_pytorch_reads_them() -> None:
         ("large_segment_size_mb:10", "whole number of at least 11, got '10'"),
         ("expandable_segments:true", "must be True or False, got 'true'"),
         ("backend:cudaMallocAsync", "must be 'native', the only one modelled"),
-        ("throw_on_cudamalloc_oom:True", "is not modelled"),
+        ("throw_on_cudamalloc_oom:True", "must be .False., the only one modelled"),
         ("foo:1", "'foo' is not known"),
         ("foo", "must be key:value pairs, got 'foo'"),
     ],

@@ -73,3 +73,11 @@ def test_a_real_module(
     said = capfd.readouterr()
     assert json.loads(said.out.splitlines()[-1])["largest"] == 1
     assert "number of blocks 2: oom" in said.err
+
+
+def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
+    report = planted(lambda n: n * GIB)(3)
+    assert report.summary().startswith("ok, fits on a pretended planted (10 GiB)\nallocated peak 3")
+    assert report._repr_html_().startswith("<p><b>ok, fits on a pretended planted (10 GiB)</b>")
+    row = report.to_frame().iloc[0]
+    assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)

@@ -64,5 +64,5 @@ def test_the_floor_of_four_and_the_phase_are_named(tmp_path: Path, records: list
     top = (4 * PARAMETER_BYTES + 16 + 2 * largest + 12) / PARAMETER_BYTES
     assert f"to {top:.3g} times the parameters" in floor.number
     phases = next(text for text in section.text if text.startswith("The peak lies"))
-    assert "never for none nor sgd nor momentum" in phases
-    assert "for adam in " in phases
+    assert "for none, sgd and momentum in 0 of " in phases
+    assert "; for adam and adam (foreach) in " in phases

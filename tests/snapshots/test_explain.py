@@ -212,7 +212,7 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     assert re.findall(r"<(?:script|img|iframe)|https?:|onload", page) == []
     assert set(re.findall(r'(?:src|href)="([^"]*)"', page)) <= {"data:,"}  # an empty icon
     assert "prefers-color-scheme: dark" in page
-    words = ("event of the allocator", "forward pass (activations) (most: ", "out of memory")
+    words = ("of the allocator", "forward pass (activations) (most: ", "out of memory")
     for text in (*words, "What if", "By category", "By line", "Everything as text"):
         assert text in page
 

@@ -17,7 +17,7 @@ from tests.property_size import examples
 
 PLAIN: dict[str, Any] = {
     "a": [1, 255, 256, 65535, 65536, -1, 2**31, 2**47, 0.5, None, True, False],
-    "t": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+    "t": [(0, 0), (1, 256), (65536, -1), (2**40, 2**63)],
     "long text": "x" * 300,
     "nested": [{"k": {"k": [{}]}}] * 3,
 }
@@ -64,7 +64,7 @@ def test_a_reduce_that_would_make_a_file_is_refused_and_makes_none(
 ) -> None:
     made = tmp_path / "made"
     data = pickle.dumps({"device_traces": [Runs(made)]}, protocol)
-    assert "is no plain data; it could run code" in refuse(tmp_path, data)
+    assert "is no data of a recording; nothing in it was run" in refuse(tmp_path, data)
     assert not made.exists()
     pickle.loads(data)
     assert made.exists(), "the file would have done it"
@@ -88,10 +88,16 @@ def test_a_reduce_that_would_make_a_file_is_refused_and_makes_none(
         b"\x97.",
         b"\x96\x00\x00\x00\x00\x00\x00\x00\x00.",
         b"\xff.",
+        b"]\x85.",
+        b"K\x01]\x86.",
+        b"K\x01K\x01\x86K\x01\x86.",
+        b"(K\x01K\x01t.",
+        b").",
     ],
 )
 def test_every_opcode_that_does_more_than_hold_data_is_refused(tmp_path: Path, code: bytes) -> None:
-    assert "is no plain data; it could run code" in refuse(tmp_path, b"\x80\x04" + code)
+    message = refuse(tmp_path, b"\x80\x04" + code)
+    assert "is no data of a recording; nothing in it was run" in message
 
 
 @pytest.mark.parametrize(
@@ -105,10 +111,7 @@ def test_every_opcode_that_does_more_than_hold_data_is_refused(tmp_path: Path, c
         (b"\x80\x04\x8a\xff" + b"\x01" * 255 + b".", "bytes long"),
         (b"\x80\x04u.", "damaged"),
         (b"\x80\x04a.", "damaged"),
-        (b"\x80\x04]].", "damaged"),
         (b"\x80\x04](.", "damaged"),
-        (b"\x80\x04]N\x87.", "damaged"),
-        (b"\x80\x04}N]s.", "damaged"),
         (b"\x80\x04}(NNNu.", "damaged"),
         (b"\x80\x06N.", "not a pickle of protocol 2 to 5"),
         (b"\x80\x04.", "damaged"),
@@ -135,7 +138,7 @@ def test_a_refused_recording_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", [b"]", b"}", b"(", b"]a", b"}\x94", b")\x85", b"]\x94a"])
+@pytest.mark.parametrize("unit", [b"]", b"}", b"(", b"]a", b"}\x94", b"]\x94a"])
 def test_a_gigabyte_of_nothing_is_refused_before_it_grows(tmp_path: Path, unit: bytes) -> None:
     data = b"\x80\x04]" + unit * ((16 << 20) // len(unit)) + b"."
     message = refuse(tmp_path, data)
@@ -144,9 +147,11 @@ def test_a_gigabyte_of_nothing_is_refused_before_it_grows(tmp_path: Path, unit: 
     assert int(position) * (64 / len(unit) - 24) <= (16 << 20) + (1 << 20)
 
 
-def test_a_tuple_too_deep_to_hash_is_no_key(tmp_path: Path) -> None:
-    deep = b")" + b"\x85" * 200_000
-    assert "damaged" in refuse(tmp_path, b"\x80\x04}" + deep + b"Ns.")
+def test_a_tuple_too_deep_to_hash_is_refused(tmp_path: Path) -> None:
+    deep = b"K\x01K\x01\x86" + b"K\x01\x86" * 200_000
+    assert "TUPLE2 at byte 10 of the pickle is no data of a recording" in refuse(
+        tmp_path, b"\x80\x04}" + deep + b"Ns."
+    )
 
 
 def test_a_list_that_holds_itself_is_read_without_end_or_harm(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_the_notes_network_has_its_published_parameters_spread_as_published() ->
 
 
 def test_a_hidden_layer_is_map_norm_activation_dropout() -> None:
-    """What is switched off is not there: module names are in every record."""
+    """A layer that is switched off is not there: module names are in every record."""
     plain = MLP(6, [5, 4], 3, "tanh", norm="none", dropout=0.0)
     assert [type(module) for module in plain] == [
         nn.Linear, nn.Tanh, nn.Linear, nn.Tanh, nn.Linear,

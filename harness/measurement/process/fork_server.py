@@ -11,6 +11,7 @@ the system lets it make no process.
 
 import contextlib
 import gc
+import itertools
 import os
 import select
 import signal
@@ -21,17 +22,22 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.malloc_policy import disable_huge_pages
+from harness.measurement.limits.own_pages import gather
+from harness.measurement.malloc_policy import allow_huge_pages
 from harness.measurement.process.fork_launcher import UNPRIMED
 from harness.measurement.process.messages import Job
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent
 from harness.prediction.paused_collection import collection_paused
 
+FORKS_BEFORE_GATHERING = 12
+"""After this many a sweep is under way, and gathering (up to a second) pays off: a threshold search
+takes fewer."""
+
 
 def main() -> int:
     """Serve until the other end of the socket closes."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    disable_huge_pages()
+    allow_huge_pages(False)
     try:
         with collection_paused():  # a sixth of the time that PyTorch takes to load
             primed = _load() if UNPRIMED in sys.argv else _load_and_prime()
@@ -39,10 +45,16 @@ def main() -> int:
         _reply(control, {"refused": str(error)})
         return 1
     _reply(control, {"ready": True})
-    wake, wake_write = os.pipe2(os.O_NONBLOCK)
+    wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write)
-    while (request := _receive(control)) is not None:
+    for forks in itertools.count():
+        if (request := _receive(control)) is None:
+            break
+        if forks == FORKS_BEFORE_GATHERING:
+            allow_huge_pages(True)
+            gather()
+            allow_huge_pages(False)
         if not _serve(control, wake, *request, primed=primed):
             break
     return 0

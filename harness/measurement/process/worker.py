@@ -19,7 +19,7 @@ from harness.instruments.cuda_counters import cuda_peaks, free_workspaces
 from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
-from harness.measurement.malloc_policy import apply_policy, disable_huge_pages
+from harness.measurement.malloc_policy import allow_huge_pages, apply_policy
 from harness.measurement.process.messages import Job, Message
 from harness.measurement.process.outcome import failure_of
 from harness.measurement.process.start_child import die_first_for_memory
@@ -163,7 +163,7 @@ def main() -> int:
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing a library prints is taken for a result
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    disable_huge_pages()
+    allow_huge_pages(False)
     if job.workload.device == "cpu":
         gpu.hide()
     prime()

@@ -6,7 +6,6 @@ of a GiB; ``SOURCES`` names the report. Multiprocessors and threads are NVIDIA's
 Programming Guide, "Compute Capabilities"; the architectures' white papers).
 """
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.prediction.gpu.workspaces import VARIABLE
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 
 _GIB = 1 << 30
 
@@ -123,8 +122,7 @@ def find(name: str) -> Gpu:
     same = [gpu for gpu in _TABLE if short in (_short(gpu.name), gpu.name.partition("-")[0])]
     if same:
         return min(same, key=lambda gpu: gpu.total_bytes or 0)
-    near = difflib.get_close_matches(name.lower(), GPUS, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
+    hint = did_you_mean(name.lower(), GPUS)
     raise GpuError(f"gpu must be one of {', '.join(GPUS)}, got {name[:60]!r}{hint}")
 
 

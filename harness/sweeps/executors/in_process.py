@@ -14,6 +14,7 @@ from harness.measurement.process.messages import Ended, Job
 from harness.schema.workload import Workload
 from harness.sweeps.executors.interface import Cell, Executor, Measured
 from harness.sweeps.executors.local import Slot
+from harness.sweeps.runner import ended
 
 
 class InProcessExecutor(Executor):
@@ -32,13 +33,7 @@ class InProcessExecutor(Executor):
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Measure ``cell`` now; the future that comes back has ended."""
-        future: Future[Measured] = Future()
-        try:
-            measured = self._slot.measure(cell, attempt, self.name, jobs=1, disturbed=True)
-            future.set_result(measured)
-        except Exception as error:
-            future.set_exception(error)
-        return future
+        return ended(*self._slot.measure(cell, attempt, self.name, jobs=1, disturbed=True))
 
     def capacity(self) -> int:
         """Return 1."""
