@@ -108,11 +108,3 @@ def test_three_interrupts_end_with_130_and_no_traceback(delay: float) -> None:
         out, err = process.communicate()
     assert "Traceback" not in out + err
     assert process.returncode == 130
-
-
-def test_the_handlers_are_those_of_before_when_the_command_is_over() -> None:
-    from harness.cli.app import main
-
-    before = signal.getsignal(signal.SIGTERM)
-    assert main(["predict", "--depth", "1"]) == 0
-    assert signal.getsignal(signal.SIGTERM) is before

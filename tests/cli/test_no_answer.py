@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
@@ -103,6 +105,31 @@ LINES = [
     "verdicts no-claims other-claims",
     "verdicts broken",
 ]
+
+
+def bad_values(command: click.Command) -> Iterator[list[str]]:
+    """Yield the command without arguments, and with a wrong value for each thing that it takes."""
+    yield ["--no-such"]
+    required = [part.name for part in command.params if part.required]
+    if required:
+        yield []
+    arguments = ["no/such"] * len(required)
+    for part in command.params:
+        if isinstance(part, click.Option) and not part.is_flag:
+            yield [*arguments, part.opts[0]]
+            if not (part.type is click.STRING or isinstance(part.type, click.Path)):
+                yield [part.opts[0], "\t", *arguments]
+
+
+@pytest.mark.parametrize("name", app.commands)
+def test_a_wrong_value_is_one_line(
+    name: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in bad_values(app.commands[name]):
+        assert main([name, *words]) == 2, words
+        said = capsys.readouterr()
+        assert (said.out, said.err.count("\n")) == ("", 1), words
+        assert said.err.startswith("harness: ")
 
 
 def test_every_command_is_tried() -> None:

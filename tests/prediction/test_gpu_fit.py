@@ -9,7 +9,6 @@ from harness.prediction.gpu import catalogue, context_overhead
 from harness.prediction.gpu.catalogue import GPUS, GpuError, described, find
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
-from harness.schema.verdict import DOES_NOT_FIT
 from harness.schema.workload import Workload
 from tests.known import known
 
@@ -43,12 +42,6 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     assert not any(map(fits, [*range(largest + 1, largest + 50), *range(largest, 2000, 7)[1:]]))
     if settings:
         assert all(map(fits, range(1, largest, 7)))
-
-
-def test_no_batch_fits_on_a_gpu_smaller_than_the_parameters() -> None:
-    tiny = memory(MIB)
-    assert tiny.verdict(*runs_of(SMALL, tiny.gpu)) == DOES_NOT_FIT
-    assert largest_batch(tiny, SMALL, surely=False) is None
 
 
 def test_every_gpu_has_a_size() -> None:

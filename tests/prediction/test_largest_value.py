@@ -84,11 +84,6 @@ def test_no_fewer_examples_than_micro_batches_are_tried() -> None:
     assert solve(workload, needed_bytes(workload) - 1, "batch") is None
 
 
-def test_an_unknown_axis_is_named() -> None:
-    with pytest.raises(ValueError, match="axis must be one of batch, width, depth, got 'classes'"):
-        solve(SMALL, 1000, "classes")
-
-
 def test_the_need_is_the_highest_moment_of_build_and_both_steps() -> None:
     workload = Workload(depth=1, width=1, in_features=1, classes=1, batch=1, optimizer="adam")
     # Four parameters of 4 bytes, as many gradients, twice as many moments, four counters, a

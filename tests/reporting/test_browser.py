@@ -73,15 +73,6 @@ def test_axe_finds_nothing_serious(tab: Any) -> None:
     assert len(result["passes"]) > 15
 
 
-def test_the_answer_and_the_picture_are_on_the_first_screen(run: Path, browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 800})
-    page.goto((run / "report.html").as_uri())
-    for part in (".answer", ".opening figure svg"):
-        box = page.locator(part).first.bounding_box()
-        assert box["y"] + box["height"] <= 800, part
-    page.close()
-
-
 def test_a_timeline_tells_the_bytes_under_the_pointer(run: Path, browser: Any) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto((run / "report.html").as_uri())

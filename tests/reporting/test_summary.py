@@ -1,7 +1,6 @@
 """The end of a run on a terminal, its claims file, and the progress of a sweep."""
 
 import io
-import os
 import sys
 from pathlib import Path
 
@@ -215,8 +214,3 @@ def test_processes_give_the_same_results_in_the_same_order() -> None:
         several = run_each(abs, [-3, -1, -2], jobs=2, progress=lambda *at: told.append(at))
         assert several == alone
         assert told == [(1, 3), (2, 3), (3, 3)]
-        assert set(run_each(_process, [0, 1, 2, 3], jobs=2)).isdisjoint({os.getpid()})
-
-
-def _process(_: int) -> int:
-    return os.getpid()

@@ -44,16 +44,6 @@ def test_a_hidden_layer_is_map_norm_activation_dropout() -> None:
     assert full[3].p == 0.25
 
 
-def test_a_predictor_on_blocks_is_the_whole_network() -> None:
-    whole = MLP(6, [5, 4], 3, "tanh", norm="batch", dropout=0.5).eval()
-    for model in (MLP(6, [5, 4], 3, "tanh"), whole, MLPScratch(6, [5, 4], 3, "tanh")):
-        x = torch.randn(7, 6)
-        hidden = x
-        for block in model.blocks():
-            hidden = block(hidden)
-        torch.testing.assert_close(model.predictor(hidden), model(x))
-
-
 def test_a_transformer_block_computes_what_pytorch_s_layer_does() -> None:
     torch.manual_seed(0)
     block = TransformerBlock(128).eval()
