@@ -54,7 +54,7 @@ def measure(
     if as_json:
         click.echo(json_text(to_json(record)))
     else:
-        from harness.reporting.terminal import print_record
+        from harness.reporting.step_text import print_record
 
         print_record(record)
     return DONE if record.outcome is Outcome.OK else NOT_OK

@@ -192,7 +192,7 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(report.as_dict() | more))
         else:
-            from harness.reporting.report_text import print_report
+            from harness.reporting.step_text import print_report
 
             print_report(report)
     elif as_json:
@@ -200,7 +200,7 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
 
         click.echo(json_text(to_json(report)))
     else:
-        from harness.reporting.terminal import print_prediction
+        from harness.reporting.step_text import print_prediction
 
         print_prediction(report)
 
@@ -230,7 +230,7 @@ def _print_table(
         answer = {"outcome": "predicted", "target": request.target, "gpus": rows}
         click.echo(json.dumps({**answer, "method": table.method, "notes": table.notes}))
     else:
-        from harness.reporting.report_text import print_gpu_table
+        from harness.reporting.step_text import print_gpu_table
 
         print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, table.notes)
     return DONE if not check or all(fit.verdict == FITS for fit in fits) else NOT_OK

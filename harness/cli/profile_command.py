@@ -118,7 +118,9 @@ def profile(
     process of its own, on the CPU or on a GPU.
     """
     from harness.planning.measure_step import measure_step
-    from harness.reporting.profile_text import print_profile, write_exports
+    from harness.reporting.step_page import step_page, timeline_svg
+    from harness.reporting.step_text import print_profile
+    from harness.reporting.trace_exports import chrome_trace, memory_snapshot
 
     given = network.with_default_input("3x224x224", input_type)
     request = given.request(target, compile=compile_mode, **step)
@@ -134,16 +136,17 @@ def profile(
     except UnsupportedError as error:
         return report_unsupported(error, target, as_json=as_json)
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
-        title = f"{report.subject}, {request.mode}, {request.optimizer}"
-        write_exports(
-            report,
-            report.trace,
-            events=events,
-            chrome=chrome,
-            snapshot=snapshot,
-            page=html,
-            title=title,
-        )
+        if events is not None:
+            events.write_text(report.trace.as_csv())
+        if chrome is not None:
+            chrome.write_text(chrome_trace(report.trace))
+        if snapshot is not None:
+            snapshot.write_bytes(memory_snapshot(report.trace))
+        if html is not None:
+            title = f"{report.subject}, {request.mode}, {request.optimizer}"
+            is_figure = html.suffix == ".svg"
+            text = timeline_svg(report.trace, title) if is_figure else step_page(report, title)
+            html.write_text(text, encoding="utf-8")
     if as_json:
         click.echo(json.dumps(_as_json(report, request)))
     else:
@@ -154,7 +157,7 @@ def profile(
 def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
     import msgspec
 
-    from harness.reporting.profile_text import temporary_share
+    from harness.reporting.step_text import temporary_share
 
     step: dict[str, Any] = msgspec.to_builtins(request)
     return {

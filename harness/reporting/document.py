@@ -11,7 +11,6 @@ from functools import cached_property
 import pandas as pd
 
 from harness.reporting.figures import Picture
-from harness.reporting.tables import Shown, shown
 from harness.schema.findings import Claim, Table, Verdict
 from harness.schema.literature import Judgement, Source
 
@@ -47,11 +46,6 @@ class Chapter:
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
     judgement: Judgement | None = None
-
-    @property
-    def shown_tables(self) -> tuple[Shown, ...]:
-        """The tables as people read them."""
-        return tuple(shown(table) for table in self.tables)
 
 
 @dataclass(frozen=True, kw_only=True)

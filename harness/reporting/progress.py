@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -48,20 +48,6 @@ def _bar(console: "PlainConsole") -> "Bar":
         console=console,
         expand=True,
     )
-
-
-@contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what to tell how many of how many parts are done; it shows on a terminal alone."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    try:
-        yield lambda done, total: print(
-            f"\r{what}: {done} of {total}", end="", file=sys.stderr, flush=True
-        )
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def format_seconds(seconds: float | None) -> str:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.budgets.compare_predictions import compare_predictions, comparison_text
+from harness.budgets.compare_predictions import compare_predictions
 from harness.cli.app import main
+from harness.reporting.comparison import predictions_text
 
 
 def predicted(folder: Path, capsys: pytest.CaptureFixture[str], name: str, *flags: str) -> str:
@@ -101,7 +102,7 @@ def test_layers_of_equal_blocks_are_one_row_that_names_them(tmp_path: Path) -> N
         return path
 
     result = compare_predictions(written("a.json", 1 << 20), written("b.json", 1 << 21))
-    _, *rows = comparison_text(result).splitlines()
+    _, *rows = predictions_text(result).splitlines()
     assert [row.split("  ")[0] for row in rows] == [
         "peak_live_bytes (and 1 alike)",
         "layers.blocks.0–11.up.saved_bytes x12",
