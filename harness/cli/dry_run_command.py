@@ -10,8 +10,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
-from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
+from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
 from harness.schema.verdict import DOES_NOT_FIT
 
@@ -66,13 +66,7 @@ def _answers(
     type=WholeNumber(1, 1024),
     help="Number of multiprocessors of that GPU.",
 )
-@click.option(
-    "--gpus",
-    type=WholeNumber(1, 64),
-    default=1,
-    show_default=True,
-    help="Number of equal GPUs to pretend.",
-)
+@click.option("--gpus", type=WholeNumber(1, 64), default=1, help="Number of equal GPUs to pretend.")
 @click.option(
     "--outside",
     "outside_bytes",
@@ -83,7 +77,6 @@ def _answers(
     "--workspace",
     type=Choices(["none", "largest"]),
     default="none",
-    show_default=True,
     help="Workspace that cuDNN and cuFFT request: none, or the largest that they could use. The"
     " real size is in between.",
 )
@@ -102,13 +95,7 @@ def _answers(
     type=WholeNumber(1),
     help="Pretend a job of this many ranks, and run one of them.",
 )
-@click.option(
-    "--rank",
-    type=WholeNumber(0),
-    default=0,
-    show_default=True,
-    help="Rank to run, with --world-size.",
-)
+@click.option("--rank", type=WholeNumber(0), default=0, help="Rank to run, with --world-size.")
 @click.option(
     "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
 )

@@ -8,8 +8,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
+from harness.cli.shared_options import GpuFlags, gpu_description
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import (
     TargetFlags,

@@ -1,17 +1,21 @@
 """``harness profile``: one step of any module, traced."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, deadline_option, gpu_description
-from harness.cli.page_option import page_option
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
+from harness.cli.shared_options import (
+    GpuFlags,
+    deadline_option,
+    file_option,
+    gpu_description,
+    page_option,
+)
 from harness.cli.target_flags import (
     TargetFlags,
     compile_option,
@@ -27,13 +31,6 @@ from harness.schema.step_choices import MODES
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport
     from harness.schema.step_request import StepRequest
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
-    path = click.Path(dir_okay=False, writable=True, path_type=Path)
-    return click.option(name, type=path, metavar="FILE", help=help_text)
 
 
 @click.command(
@@ -51,18 +48,15 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     "--input-type",
     type=Choices(TYPES),
     default="float32",
-    help="Data type of inputs whose --input names none.  [default: float32]",
+    help="Data type of inputs whose --input names none.",
 )
-@click.option(
-    "--batch", type=WholeNumber(1, 2**31 - 1), default=32, show_default=True, help="Batch size."
-)
+@click.option("--batch", type=WholeNumber(1, 2**31 - 1), default=32, help="Batch size.")
 @optimizer_option
 @click.option("--classes", type=WholeNumber(1), help="Number of label classes.")
 @click.option(
     "--mode",
     type=Choices(MODES),
     default="train",
-    show_default=True,
     help="A training step, or a forward pass without gradients.",
 )
 @click.option("--autocast", type=Choices(("float16", "bfloat16")), help="Autocast dtype.")
@@ -70,21 +64,15 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     "--accumulate",
     type=WholeNumber(1, 2**31 - 1),
     default=1,
-    show_default=True,
     help="Number of micro-batches of a step.",
 )
 @click.option(
-    "--threads",
-    type=WholeNumber(1, 4096),
-    default=1,
-    show_default=True,
-    help="Number of CPU threads per operation.",
+    "--threads", type=WholeNumber(1, 4096), default=1, help="Number of CPU threads per operation."
 )
 @click.option(
     "--device",
     type=Choices(("cpu", "cuda")),
     default="cpu",
-    show_default=True,
     help="Device of the step; cuda is a pretended GPU where there is none.",
 )
 @click.option(
@@ -93,10 +81,10 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 @gpu_description
 @deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
-@_file_option("--events", "Write the allocation events to FILE as CSV.")
-@_file_option("--chrome", "Write a trace for Chrome or Perfetto to FILE.")
-@_file_option("--snapshot", "Write a pickle for PyTorch's memory viewer to FILE.")
-@page_option("--timeline", text="; only its figure if FILE ends in .svg")
+@file_option("--events", help_text="Write the allocation events to FILE as CSV.")
+@file_option("--chrome", help_text="Write a trace for Chrome or Perfetto to FILE.")
+@file_option("--snapshot", help_text="Write a pickle for PyTorch's memory viewer to FILE.")
+@page_option("--timeline", more="; only its figure if FILE ends in .svg")
 def profile(
     target: str,
     network: TargetFlags,
