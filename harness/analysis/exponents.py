@@ -65,12 +65,12 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
     return results
 
 
-def equivalence(estimate: float, error: float, left_over: int, margin: float = MARGIN) -> float:
-    """Return the p-value of "further than ``margin`` from 1": small means equivalent to 1.
+def equivalence(estimate: float, error: float, left_over: int) -> float:
+    """Return the p-value of "further than MARGIN from 1": small means equivalent to 1.
 
     ``error`` is the standard error, ``left_over`` the degrees of freedom of the residuals.
     """
-    distance = margin - abs(estimate - 1)
+    distance = MARGIN - abs(estimate - 1)
     if error <= 1e-12:
         return 0.0 if distance > 0 else 1.0
     return float(stats.t.sf(distance / error, left_over))

@@ -10,7 +10,6 @@ residuals (AIC, BIC, F) are None.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +97,6 @@ class NestedTest:
 
     f: float
     p: float
-    extra_terms: int
-    left_over: int
 
 
 def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = None) -> Fit:
@@ -121,10 +118,26 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     perfect = bool(np.abs(y - fitted).max() <= PERFECT * np.abs(y).max())
     leverage = _leverage(design)
     judged = len(y) > len(size) and float(leverage.max()) < 1 - DECISIVE
+    estimates = np.asarray(result.params) / size
+    errors = reaches = np.full(len(size), np.nan)
+    if judged:
+        errors = np.sqrt(np.maximum(np.diag(result.cov_HC3), 0.0)) / size
+        reaches = float(stats.t.ppf(0.5 + CONFIDENCE / 2, result.df_resid)) * errors
     has_spread = not perfect and len(y) > len(size)
     return Fit(
         terms=tuple(columns),
-        coefficients=_coefficients(result, tuple(columns), size, judged=judged),
+        coefficients=tuple(
+            Coefficient(
+                term=term,
+                estimate=float(estimate),
+                error=float(error) if judged else None,
+                low=float(estimate - reach) if judged else None,
+                high=float(estimate + reach) if judged else None,
+            )
+            for term, estimate, error, reach in zip(
+                columns, estimates, errors, reaches, strict=True
+            )
+        ),
         design=design,
         scales=unit,
         values=y,
@@ -145,29 +158,6 @@ def _leverage(design: Vector) -> Vector:
     """Return the diagonal of the hat matrix."""
     basis = np.linalg.qr(design)[0]
     return np.asarray((basis**2).sum(axis=1), dtype=np.float64)
-
-
-def _coefficients(
-    result: Any, terms: tuple[str, ...], scale: Vector, *, judged: bool
-) -> tuple[Coefficient, ...]:
-    estimates = np.asarray(result.params) / scale
-    if not judged:
-        return tuple(
-            Coefficient(term=term, estimate=float(estimate), error=None, low=None, high=None)
-            for term, estimate in zip(terms, estimates, strict=True)
-        )
-    errors = np.sqrt(np.maximum(np.diag(result.cov_HC3), 0.0)) / scale
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, result.df_resid))
-    return tuple(
-        Coefficient(
-            term=term,
-            estimate=float(estimate),
-            error=float(error),
-            low=float(estimate - reach * error),
-            high=float(estimate + reach * error),
-        )
-        for term, estimate, error in zip(terms, estimates, errors, strict=True)
-    )
 
 
 def _r2(y: Vector, fitted: Vector, scales: Vector) -> float | None:
@@ -192,7 +182,7 @@ def nested_test(small: Fit, large: Fit) -> NestedTest | None:
     gain = max(0.0, small.loss - large.loss)
     f = (gain / extra) / (large.loss / large.left_over)
     p = float(stats.f.sf(f, extra, large.left_over))
-    return NestedTest(f=f, p=p, extra_terms=extra, left_over=large.left_over)
+    return NestedTest(f=f, p=p)
 
 
 def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[str, float]:
@@ -209,13 +199,13 @@ def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[
     for name, values in along.items():
         log = np.log(np.asarray(values, dtype=np.float64))
         log = log - log.mean()
-        p = _extra_terms(model, np.column_stack([log, log**2]))
+        p = _p_of_extra_terms(model, np.column_stack([log, log**2]))
         if p is not None and p < level / len(along):
             results[name] = p
     return results
 
 
-def _extra_terms(model: Fit, extra: Vector) -> float | None:
+def _p_of_extra_terms(model: Fit, extra: Vector) -> float | None:
     """Return the p-value of ``extra`` terms in the scaled residuals; None if it has none."""
     size = np.abs(extra).max(axis=0)
     if not size.all():
