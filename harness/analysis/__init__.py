@@ -11,7 +11,6 @@ judgements.py       Judges a claim of the literature; with steps missing it stay
 predictions.py      Sets measured metrics next to those
 proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
 rank_runs.py        The rank runs of an experiment's folder
-ratio_interval.py   The geometric mean of ratios with its interval
 rss_agreement.py    Sets a process's RSS rise next to the rise
 scaling.py          Asks neighbouring cells whether twice as much of one thing needs twice the
 summaries.py        Growths as tables: coefficients, models compared, exponents, doublings

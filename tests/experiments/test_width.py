@@ -8,7 +8,7 @@ import pytest
 
 from experiments import width
 from experiments.width.pairs import neighbour_ratios, pooled
-from harness.analysis.ratio_interval import geometric_ratio
+from harness.analysis.decisions import geometric_ratio
 from harness.schema.experiment import Size
 from harness.schema.findings import Section, Verdict
 from harness.schema.record import Record
