@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from harness.snapshots.explain import Scaling
     from harness.snapshots.log_text import Log
 
-_SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 def is_message(text: str) -> bool:
     """Return whether an argument is a message itself and not the name of a file."""
@@ -67,7 +65,7 @@ class _LogOrMessage(click.Path):
 @what_if_option
 @click.option(
     "--second",
-    type=_SNAPSHOT,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Snapshot of the same program with another batch size; needed for --batch.",
 )
 @click.option(

@@ -166,42 +166,38 @@ def _of_target(
     from harness.planning.predict_step import estimated, predict_on_cuda
 
     gpu = gpu_flags.described()
-    if gpu is None and device != "cuda":
-        if method == "dry-run":
-            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-        return estimated(request, device="cpu")
-    return predict_on_cuda(
-        request,
-        gpu,
-        settings=gpu_flags.alloc_conf,
-        largest=gpu_flags.has_memory(),
-        method=method,
-        progress=show_progress,
-    )
+    if gpu is not None or device == "cuda":
+        return predict_on_cuda(
+            request,
+            gpu,
+            settings=gpu_flags.alloc_conf,
+            largest=gpu_flags.has_memory(),
+            method=method,
+            progress=show_progress,
+        )
+    if method == "dry-run":
+        raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+    return estimated(request, device="cpu")
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
+    from harness.schema.record import to_json
+
+    is_target = report.workload is None
     if html is not None:
         from harness.reporting.step_page import step_page
 
         write_page(html, step_page(report, report.subject))
-    if report.workload is None:
+    if not as_json:
+        from harness.reporting.step_text import print_prediction, print_report
+
+        (print_report if is_target else print_prediction)(report)
+    elif is_target:
         fit = report.fit
         more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}
-        if as_json:
-            click.echo(json.dumps(report.as_dict() | more))
-        else:
-            from harness.reporting.step_text import print_report
-
-            print_report(report)
-    elif as_json:
-        from harness.schema.record import to_json
-
-        click.echo(json_text(to_json(report)))
+        click.echo(json.dumps(report.as_dict() | more))
     else:
-        from harness.reporting.step_text import print_prediction
-
-        print_prediction(report)
+        click.echo(json_text(to_json(report)))
 
 
 def _print_table(

@@ -148,12 +148,11 @@ def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
     from harness.reporting.step_text import temporary_share
 
     step: dict[str, Any] = msgspec.to_builtins(request)
+    modules = report.bytes_at_peak("module")
     return {
         **report.as_dict(),
         "request": {name: value for name, value in step.items() if name not in ("sent", "path")},
-        "modules_at_peak": {
-            name or "(network)": size for name, size in report.bytes_at_peak("module").items()
-        },
+        "modules_at_peak": {name or "(network)": size for name, size in modules.items()},
         "operators_at_peak": report.bytes_at_peak("operator"),
         "temporary_share": temporary_share(report),
     }
