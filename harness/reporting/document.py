@@ -150,11 +150,6 @@ class Report:
             for number, (part, one) in enumerate([*chosen, *rest], 1)
         )
 
-    @property
-    def story(self) -> tuple[Numbered, ...]:
-        """The figures of the first page."""
-        return tuple(figure for figure in self.figures if figure.in_story)
-
     def figures_of(self, part: Chapter, *, in_story: bool) -> tuple[Numbered, ...]:
         """Return the figures of ``part`` on the first page, or on the evidence page."""
         return tuple(
@@ -182,10 +177,10 @@ _SEVERAL = {
 
 def tally(verdicts: Sequence[Verdict]) -> str:
     """Return how many claims got which verdict, in words."""
-    counts = [(verdicts.count(verdict), verdict) for verdict in Verdict]
+    counts = {verdict: verdicts.count(verdict) for verdict in Verdict}
     return ", ".join(
         f"{count} {verdict if count == 1 else _SEVERAL[verdict]}"
-        for count, verdict in counts
+        for verdict, count in counts.items()
         if count
     )
 
