@@ -16,15 +16,12 @@ def citation(part: Chapter, claim: Claim) -> str:
 def checks_table(report: Report) -> Table:
     """Return each number that decides next to its second derivation."""
     rows = [
-        {
-            "claim": part.title,
-            "number": one.name,
-            "value": float(one.value),
-            "second": float(one.second),
-            "difference": float(one.difference),
-            "allowed": float(one.allowed),
-            "second_from": one.second_from,
-        }
+        (
+            part.title,
+            one.name,
+            *map(float, (one.value, one.second, one.difference, one.allowed)),
+            one.second_from,
+        )
         for part in report.chapters
         for one in (part.judgement.checks if part.judgement else ())
     ]
