@@ -166,18 +166,16 @@ def dry_run(
         from harness.dry_run.dry_run_page import dry_run_page
 
         write_page(html, dry_run_page(report, target=str(target)))
-    text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
-    click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
-    if not as_json:
-        for line in next_steps(report, _named(str(target), module), again):
+    if as_json:
+        click.echo(f"\n{report.to_json()}")  # the script's own last line may have no end
+    else:
+        click.echo(printable(dry_run_text(report, target=str(target))))
+        script = f"-- {target}" if module is None else f"-m {target} --"
+        for line in next_steps(report, script, again):
             click.echo(printable(line))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
-
-
-def _named(target: str, module: str | None) -> str:
-    return f"-- {target}" if module is None else f"-m {target} --"
 
 
 def _print_largest(

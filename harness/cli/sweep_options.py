@@ -43,7 +43,6 @@ sweep_options = all_of(
     ),
     click.option("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler."),
 )
-"""The shared options."""
 
 
 def run_experiments(
@@ -77,7 +76,7 @@ def run_experiments(
             used = stack.enter_context(
                 closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
             )
-            chosen = _possible(_fit_for(device, chosen), grids, pretended)
+            chosen = _runnable(chosen, device, grids, pretended)
             if not chosen:
                 raise click.UsageError(f"no experiment is left to run on {device}")
             progress = stack.enter_context(shown(len(chosen)))
@@ -98,23 +97,18 @@ def run_experiments(
     return folder, outcomes
 
 
-def _fit_for(device: str, chosen: "list[Experiment]") -> "list[Experiment]":
-    """Those that can run on the device; names the others, once every setting was checked."""
-    reasons = {one.name: one.unfit_for(device) for one in chosen}
-    for name, why in reasons.items():
-        if why:
-            click.echo(f"{name} is skipped on {device}: {why}", err=True)
-    return [one for one in chosen if not reasons[one.name]]
-
-
-def _possible(
-    chosen: "list[Experiment]", size: "Size", pretended: str | None
+def _runnable(
+    chosen: "list[Experiment]", device: str, size: "Size", pretended: str | None
 ) -> "list[Experiment]":
-    """Return the experiments that a pretended GPU can run: those that need no trained values."""
-    if pretended is None:
-        return chosen
-    click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
-    learning = [one for one in chosen if list(one.training_runs(size))]
-    for one in learning:
-        click.echo(f"{one.name} is skipped in a dry run: accuracies need values", err=True)
-    return [one for one in chosen if one not in learning]
+    """Return the experiments that can run here; name the others, once every setting was checked."""
+    if pretended is not None:
+        click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
+    runnable = []
+    for one in chosen:
+        if why := one.unfit_for(device):
+            click.echo(f"{one.name} is skipped on {device}: {why}", err=True)
+        elif pretended is not None and list(one.training_runs(size)):
+            click.echo(f"{one.name} is skipped in a dry run: accuracies need values", err=True)
+        else:
+            runnable.append(one)
+    return runnable
