@@ -11,12 +11,7 @@ import click
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
 from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
-from harness.cli.shared_options import (
-    page_option,
-    replay_deadline,
-    what_if_option,
-    write_page,
-)
+from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
 
 if TYPE_CHECKING:
     from harness.snapshots.explain import Scaling

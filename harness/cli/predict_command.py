@@ -11,16 +11,9 @@ from harness.cli.exit_codes import DONE, NOT_OK
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import (
-    TargetFlags,
-    compile_option,
-    report_unsupported,
-    show_progress,
-    target_flags,
-)
+from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.prediction.gpu.catalogue import GPUS
-from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 from harness.schema.verdict import FITS
@@ -135,13 +128,10 @@ def predict(
         given = {name: step[name] for name in DEFAULTS if step[name] is not None}
         request = network.request(target, **DEFAULTS | given)
         used = {None: "auto", "rules": "estimate"}.get(method, method)
-        try:
-            if gpu_flags.mean_all():
-                return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
-            with answer_alone(as_json):
-                report = _of_target(request, flags["device"], gpu_flags, str(used))
-        except UnsupportedError as error:
-            return report_unsupported(error, target, as_json=as_json)
+        if gpu_flags.mean_all():
+            return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
+        with answer_alone(as_json):
+            report = _of_target(request, flags["device"], gpu_flags, str(used))
     _print(report, html, as_json)
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
     answered = is_known and not report.unanswered

@@ -20,11 +20,9 @@ from harness.cli.target_flags import (
     TargetFlags,
     compile_option,
     optimizer_option,
-    report_unsupported,
     show_progress,
     target_flags,
 )
-from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES
 
@@ -113,16 +111,13 @@ def profile(
     given = network.with_default_input("3x224x224", input_type)
     request = given.request(target, compile=compile_mode, **step)
     gpu = gpu_flags.described()
-    try:
-        report = measure_step(
-            request,
-            device=device if gpu is None else "cuda",
-            gpu=gpu,
-            deadline_seconds=deadline,
-            progress=show_progress,
-        )
-    except UnsupportedError as error:
-        return report_unsupported(error, target, as_json=as_json)
+    report = measure_step(
+        request,
+        device=device if gpu is None else "cuda",
+        gpu=gpu,
+        deadline_seconds=deadline,
+        progress=show_progress,
+    )
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         if events is not None:
             events.write_text(report.trace.as_csv())

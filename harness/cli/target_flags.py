@@ -3,13 +3,15 @@
 import json
 import sys
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.exit_codes import NOT_OK
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
-from harness.cli.shared_options import gathered
+from harness.cli.shared_options import Command, gathered
+from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
@@ -64,7 +66,7 @@ class TargetFlags:
         return request
 
 
-target_flags = gathered(
+_network = gathered(
     TargetFlags,
     "network",
     click.option(
@@ -104,6 +106,30 @@ target_flags = gathered(
     ),
 )
 
+
+def target_flags(command: Command) -> Command:
+    """Add the flags to a command, which receives them as ``network``.
+
+    A TARGET that cannot be predicted is said to be unsupported, with exit code 3.
+    """
+
+    @wraps(command)
+    def called(**given: Any) -> Any:
+        try:
+            return command(**given)
+        except UnsupportedError as error:
+            target = given["target"]
+            if target is None:
+                raise
+            reason = str(error).removeprefix("unsupported: ")
+            facts = {"outcome": "unsupported", "target": target, "reason": reason}
+            text = json.dumps(facts) if given["as_json"] else printable(f"unsupported: {reason}")
+            click.echo(text)
+            return NOT_OK
+
+    return _network(called)
+
+
 optimizer_option = click.option(
     "--optimizer",
     type=ChoicesOrTarget(OPTIMIZERS),
@@ -127,11 +153,3 @@ def show_progress(words: str) -> None:
     """Say on a terminal what is compiled or tried, but not which phase of a step runs."""
     if " " in words and sys.stderr.isatty():
         click.echo(printable(words), err=True)
-
-
-def report_unsupported(error: Exception, target: str, *, as_json: bool) -> int:
-    """Print why ``target`` cannot be predicted; return the exit code."""
-    reason = str(error).removeprefix("unsupported: ")
-    text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
-    click.echo(text if as_json else printable(f"unsupported: {reason}"))
-    return NOT_OK

@@ -7,14 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from harness.plots.theme import (
-    INK,
-    PAPER,
-    WIDE,
-    byte_ticks,
-    category_legend,
-    is_narrow,
-)
+from harness.plots.theme import INK, PAPER, WIDE, byte_ticks, category_legend, is_narrow
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import Trace
 from harness.schema.findings import Figure

@@ -11,12 +11,7 @@ from markupsafe import Markup
 
 from harness.reporting.document import Numbered, Report, decisive, headline
 from harness.reporting.figures import colour_properties, inline_pair
-from harness.reporting.literature_tables import (
-    checks_table,
-    citation,
-    witness_table,
-    witnesses_of,
-)
+from harness.reporting.literature_tables import checks_table, citation, witness_table, witnesses_of
 from harness.reporting.tables import cell, escape_markdown, shown, to_markdown
 
 STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"

@@ -10,11 +10,7 @@ from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.metrics_text import metrics_line, metrics_rows
 from harness.schema.plain_text import printable
-from harness.schema.self_contained_page import (
-    self_contained_page,
-    sizes_first_table,
-    stacked_bar,
-)
+from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
