@@ -48,19 +48,13 @@ class Marked:
     text: str
 
 
-def memory_panels(x: str, line: str, *, label: str, x_label: str) -> Callable[..., None]:
+def memory_panels(
+    x: str, line: str, *, y: str = "bytes", label: str, x_label: str | Mapping[str, str]
+) -> Callable[..., None]:
     """Return what draws bytes that double, a panel for each name in the column ``panel``."""
-    return partial(
-        series,
-        x=x,
-        y="bytes",
-        line=line,
-        panel="panel",
-        line_label="",
-        label=label,
-        x_label=x_label,
-        scale="doubling bytes",
-    )
+    names = {"x": x, "y": y, "line": line, "panel": "panel"}
+    words = {"line_label": "", "label": label, "x_label": x_label}
+    return partial(series, **names, **words, scale="doubling bytes")
 
 
 def series(

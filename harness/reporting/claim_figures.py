@@ -8,7 +8,7 @@ import pandas as pd
 from harness.analysis import AnalysisError, summaries
 from harness.analysis.frame import categories, read_events
 from harness.analysis.proportionality import Growth
-from harness.plots.series import series
+from harness.plots.series import memory_panels
 from harness.plots.stacked import stacked
 from harness.plots.step_timeline import live_by_category, timeline_figure
 from harness.plots.theme import WIDE
@@ -79,16 +79,12 @@ def growth_figure(result: Growth, label: str) -> Figure:
         f"the batch, a line per depth. Points are measured, lines are {model}. Lines that start "
         "flat carry a part that does not grow.",
         data=long[["panel", "at", "line", "measured", "fit"]].reset_index(drop=True),
-        draw=functools.partial(
-            series,
-            x="at",
+        draw=memory_panels(
+            "at",
+            "line",
             y="measured",
-            line="line",
-            panel="panel",
-            line_label="",
             label=label,
             x_label={panel: words for panel, _, _, words in axes},
-            scale="doubling bytes",
         ),
         size=WIDE,
     )

@@ -11,8 +11,8 @@ from functools import cached_property
 import pandas as pd
 
 from harness.reporting.figures import Picture
-from harness.schema.findings import Claim, Table, Verdict
-from harness.schema.literature import Judgement, Source
+from harness.schema.findings import Claim, Section, Table, Verdict
+from harness.schema.literature import Source
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Of a report without any section that has a question."""
@@ -38,14 +38,11 @@ class Chapter:
     problem: str | None = None
     is_failed: bool = False
     """The problem is an error in the analysis or a drawing, not a want of records."""
-    claims: tuple[Claim, ...] = ()
-    answer: tuple[str, ...] = ()
-    text: tuple[str, ...] = ()
+    section: Section = field(default_factory=Section)
     pictures: tuple[Picture, ...] = ()
-    tables: tuple[Table, ...] = ()
+    """The figures of the section."""
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
-    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ class Report:
     @cached_property
     def lead(self) -> Chapter | None:
         """The chapter whose question the report answers: the first that has an answer."""
-        settled = [part for part in self.chapters if part.claims or part.answer]
+        settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 
     @property
@@ -109,18 +106,17 @@ class Report:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
         if self.of_literature:
             return (("Verdicts: ", self.tally),)
-        written = [text for part in self.chapters for text in part.answer]
-        if self.lead and not self.lead.answer:
-            written = [
-                f"{headline(claim)}: {claim.verdict}, {claim.number}" for claim in self.lead.claims
-            ]
+        written = [text for part in self.chapters for text in part.section.answer]
+        if self.lead and not self.lead.section.answer:
+            claims = self.lead.section.claims
+            written = [f"{headline(one)}: {one.verdict}, {one.number}" for one in claims]
         split = (text.partition(": ") for text in written[:MOST_ANSWERS])
         return tuple((first + colon, rest) for first, colon, rest in split)
 
     @property
     def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
         """Every claim with its chapter, in reading order."""
-        return tuple((part, claim) for part in self.chapters for claim in part.claims)
+        return tuple((part, claim) for part in self.chapters for claim in part.section.claims)
 
     @property
     def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:

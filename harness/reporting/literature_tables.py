@@ -23,7 +23,7 @@ def checks_table(report: Report) -> Table:
             one.second_from,
         )
         for part in report.chapters
-        for one in (part.judgement.checks if part.judgement else ())
+        for one in (part.section.judgement.checks if part.section.judgement else ())
     ]
     columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -61,5 +61,5 @@ def _rows(part: Chapter) -> list[tuple[str | int, ...]]:
             one.why,
             one.source,
         )
-        for one in (part.judgement.witnesses if part.judgement else ())
+        for one in (part.section.judgement.witnesses if part.section.judgement else ())
     ]

@@ -152,15 +152,8 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         if not _has(folder) and not bool((own["outcome"] == "ok").any()):
             raise AnalysisError(f"none of its {len(own)} records ended well")
         section = experiment.analyse(Evidence(frame=own, folder=folder))
-        return dataclasses.replace(
-            chapter,
-            claims=section.claims,
-            answer=section.answer,
-            text=section.text,
-            pictures=tuple(map(picture, section.figures)),
-            tables=section.tables,
-            judgement=section.judgement,
-        )
+        pictures = tuple(map(picture, section.figures))
+        return dataclasses.replace(chapter, section=section, pictures=pictures)
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
@@ -185,7 +178,7 @@ def _files(report: Report) -> dict[str, bytes]:
     for part in report.chapters:
         for drawn in part.pictures:
             files |= picture_files(drawn, f"figures/{part.name}-{drawn.name}")
-        for table in part.tables:
+        for table in part.section.tables:
             files |= table_files(table, f"tables/{part.name}-{table.name}")
     files[CLAIMS] = claims_json(claims_of(report))
     others = [report.environment]
