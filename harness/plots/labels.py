@@ -38,8 +38,8 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     heights = apart([float(spots[end][1]) for end in order], step)
     for end, place in zip(order, heights, strict=True):
         x, y = (float(part) for part in spots[end])
-        name = {"transform": axes.transAxes, "va": "center", "fontsize": 8.5, "color": INK}
-        axes.text(_TEXT_START, place, end.text, **name)
+        style: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK}
+        axes.text(_TEXT_START, place, end.text, transform=axes.transAxes, **style)
         leader = Line2D(  # an annotation's arrow is clipped to its text in a quarter of the time
             (x, _LEADER_STOP),
             (y, place),

@@ -52,9 +52,17 @@ def memory_panels(
     x: str, line: str, *, y: str = "bytes", label: str, x_label: str | Mapping[str, str]
 ) -> Callable[..., None]:
     """Return what draws bytes that double, a panel for each name in the column ``panel``."""
-    names = {"x": x, "y": y, "line": line, "panel": "panel"}
-    words = {"line_label": "", "label": label, "x_label": x_label}
-    return partial(series, **names, **words, scale="doubling bytes")
+    return partial(
+        series,
+        x=x,
+        y=y,
+        line=line,
+        panel="panel",
+        line_label="",
+        label=label,
+        x_label=x_label,
+        scale="doubling bytes",
+    )
 
 
 def series(

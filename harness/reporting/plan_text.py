@@ -21,7 +21,7 @@ def print_plan(target: str, plan: "Plan") -> None:
     if plan.candidates:
         _print_first(console, head, plan.candidates[0])
     else:
-        console.line(f"{head}: nothing that was tried fits on {plan.gpu}", "bold")
+        console.say(f"{head}: nothing that was tried fits on {plan.gpu}", "bold")
     if len(plan.candidates) > 1:
         rows = [
             (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
@@ -31,26 +31,26 @@ def print_plan(target: str, plan: "Plan") -> None:
             more = len(plan.candidates) - MOST_ROWS
             rows.append(("", "", f"... and {more} more; --json lists all"))
         console.table((">time, about", ">reserved peak", "change"), rows)
-        console.line(f"note: {COST_MODEL}")
-    console.line(f"as asked: {plan.as_asked}")
+        console.say(f"note: {COST_MODEL}")
+    console.say(f"as asked: {plan.as_asked}")
     if plan.rejected:
-        console.line("tried, and not sure to fit:")
-        console.lines(plan.rejected[:MOST_ROWS], before="  ")
+        console.say("tried, and not sure to fit:")
+        console.say_all(plan.rejected[:MOST_ROWS], before="  ")
         if len(plan.rejected) > MOST_ROWS:
-            console.line(f"  ... and {len(plan.rejected) - MOST_ROWS} more; --json lists all")
+            console.say(f"  ... and {len(plan.rejected) - MOST_ROWS} more; --json lists all")
     if plan.too_large:
-        console.line(f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}")
-    console.lines(plan.notes)
+        console.say(f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}")
+    console.say_all(plan.notes)
 
 
 def _print_first(console: AnswerConsole, head: str, first: "Candidate") -> None:
     changes = first.described()
-    console.line(f"{head}: {'fits without a change' if changes == 'nothing' else changes}", "bold")
-    console.line(str(first.fit))
+    console.say(f"{head}: {'fits without a change' if changes == 'nothing' else changes}", "bold")
+    console.say(str(first.fit))
     if first.neighbour is not None:
         what = "is a close call" if first.neighbour.verdict == "close call" else "does not fit"
         reserved = first.neighbour.reserved_text
-        console.line(f"the next larger micro-batch {what}: it reserves {reserved}")
+        console.say(f"the next larger micro-batch {what}: it reserves {reserved}")
     if first.allocator_settings:
-        console.line(f"run with PYTORCH_ALLOC_CONF={first.allocator_settings}")
-    console.lines(first.code.splitlines(), before="    ")
+        console.say(f"run with PYTORCH_ALLOC_CONF={first.allocator_settings}")
+    console.say_all(first.code.splitlines(), before="    ")

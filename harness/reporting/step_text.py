@@ -28,40 +28,40 @@ def print_record(record: Record) -> None:
     if record.outcome is not Outcome.OK:
         _print_failure(console, f"{record.workload}: {record.outcome}", record.evidence)
         return
-    console.line(f"{record.workload}: {record.outcome}", "bold")
+    console.say(f"{record.workload}: {record.outcome}", "bold")
     console.sizes("metric", metrics_rows(record))
     if record.wall_seconds is not None:
-        console.line(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
+        console.say(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
 
 
 def _print_failure(console: AnswerConsole, head: str, evidence: Mapping[str, object]) -> None:
-    console.line(head, "bold")
-    console.lines((f"{key}: {value}" for key, value in evidence.items()), before="  ")
+    console.say(head, "bold")
+    console.say_all((f"{key}: {value}" for key, value in evidence.items()), before="  ")
 
 
 def print_prediction(prediction: StepReport) -> None:
     """Print the prediction of a workload: the answers first, then the metrics, then the notes."""
     console = AnswerConsole()
     for answer in prediction.answers:
-        console.line(answer, "bold")
-    console.line(f"{prediction.workload}: {prediction.outcome}, torch {prediction.torch}")
+        console.say(answer, "bold")
+    console.say(f"{prediction.workload}: {prediction.outcome}, torch {prediction.torch}")
     console.sizes("metric", metrics_rows(prediction))
-    console.lines(prediction.notes)
+    console.say_all(prediction.notes)
 
 
 def print_report(report: StepReport) -> None:
     """Print whether the step fits, its peak, the safe batch, the layers and the notes."""
     console = AnswerConsole()
     for answer in report.answers:
-        console.line(answer, "bold")
-    console.line(f"{report.subject}: {_peak_text(report)}; {report.method}")
+        console.say(answer, "bold")
+    console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
     parts = report.categories_at_peak
     sizes = {name.replace("_", " "): getattr(parts, name, 0) for name in CATEGORIES}
     named = [f"{name} {format_bytes(size)}" for name, size in sizes.items() if size]
-    console.line(f"at the peak: {', '.join(named)}")
+    console.say(f"at the peak: {', '.join(named)}")
     if report.layers:
         _print_layers(console, report)
-    console.lines(report.notes)
+    console.say_all(report.notes)
 
 
 def _peak_text(report: StepReport) -> str:
@@ -83,8 +83,8 @@ def print_profile(profile: StepReport, request: StepRequest) -> None:
         return
     share = temporary_share(profile)
     answer = f"peak {format_bytes(trace.peak_live_bytes)} in the {profile.peak_phase} phase"
-    console.line(answer if share is None else f"{answer}, {share:.1%} of it temporary", "bold")
-    console.line(head)
+    console.say(answer if share is None else f"{answer}, {share:.1%} of it temporary", "bold")
+    console.say(head)
     console.sizes("metric", metrics_rows(profile))
     _print_layers(console, profile)
     for what in ("module", "operator"):
@@ -92,7 +92,7 @@ def print_profile(profile: StepReport, request: StepRequest) -> None:
     events = [block.event for block in trace.alive_at_peak()[:TOP]]
     blocks = [(f"{e.category}, {e.module or '(network)'}, {e.operator}", e) for e in events]
     console.sizes("block, at the peak", [(name, event.size_bytes) for name, event in blocks])
-    console.lines(profile.notes)
+    console.say_all(profile.notes)
 
 
 def temporary_share(report: StepReport) -> float | None:
@@ -156,7 +156,7 @@ def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) 
     console = AnswerConsole()
     fitting = [fit.gpu for fit in fits if fit.verdict == FITS]
     where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""
-    console.line(f"{subject}: fits on {where or 'no GPU'}", "bold")
+    console.say(f"{subject}: fits on {where or 'no GPU'}", "bold")
     rows = [
         (
             fit.gpu,
@@ -170,7 +170,7 @@ def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) 
     ]
     console.table(("GPU", "fits", ">memory", ">reserved peak", ">headroom", ">largest batch"), rows)
     low, high = (size / 2**20 for size in fits[0].outside_bytes)
-    console.lines([f"{low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context", *notes])
+    console.say_all([f"{low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context", *notes])
 
 
 def _batches(fit: GpuFit) -> str:

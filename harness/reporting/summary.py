@@ -35,7 +35,7 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
     if short:
         console.print(Text(". ".join(short) + "."))
     _print_leading(console, [one for one in claims.claims if one.experiment == claims.lead])
-    console.line(_counted(claims.claims), "bold")
+    console.say(_counted(claims.claims), "bold")
     undecided = [
         f"{one.claim} ({one.open_reason or one.number})"
         for one in claims.claims
@@ -44,8 +44,8 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
     _print_names(console, "open", undecided)
     if folder.resolve() != reference.resolve():
         _print_comparison(console, claims, reference)
-    console.line(f"Report: {page}")
-    console.line(f"All verdicts: harness verdicts {folder}")
+    console.say(f"Report: {page}")
+    console.say(f"All verdicts: harness verdicts {folder}")
 
 
 def _print_leading(console: AnswerConsole, claims: Sequence[ClaimEntry]) -> None:
@@ -74,7 +74,7 @@ def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> Non
         text = f"{head}: {'; '.join(names[:count])}{rest}"
         lines = textwrap.wrap(text, console.width, initial_indent="  ", subsequent_indent="    ")
         if len(lines) <= MOST_LINES or count == 1:
-            console.lines(lines, before="")
+            console.say_all(lines, before="")
             return
 
 
@@ -87,7 +87,7 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
     both = [one for one in claims.claims if one.key in known]
     different = [one for one in both if one.verdict != known[one.key]]
     same = len(both) - len(different)
-    console.line(f"{same} of {len(both)} verdicts as in the reference run", "bold")
+    console.say(f"{same} of {len(both)} verdicts as in the reference run", "bold")
     words = []
     for one in different:
         reason = f" ({one.open_reason})" if one.open_reason else ""
@@ -99,9 +99,9 @@ def print_claims(folder: Path, *, short: bool = False) -> bool:
     """Print every claim of the report in ``folder`` by topic, with what was measured."""
     console = AnswerConsole()
     claims = read_claims(folder).claims
-    console.line(_counted(claims), "bold")
+    console.say(_counted(claims), "bold")
     if short:
-        console.lines((f"{SHORT[one.verdict]:<7}{one.claim}: {one.number}" for one in claims), "")
+        console.say_all((f"{SHORT[one.verdict]:<7}{one.claim}: {one.number}" for one in claims), "")
         return bool(claims)
     for topic in dict.fromkeys(one.topic for one in claims):
         console.print(Text(f"\n{topic}", style="bold"))
@@ -117,7 +117,7 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
     runs = [{one.key: one for one in read_claims(folder).claims} for folder in folders]
     console = AnswerConsole()
     for number, folder in enumerate(folders, 1):
-        console.line(f"run {number}: {folder}")
+        console.say(f"run {number}: {folder}")
     rows: list[list[Text]] = []
     contradicted = alike = missing = 0
     keys = dict.fromkeys(key for run in runs for key in run)
@@ -137,8 +137,8 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
         f"{len(keys)} claims: {alike} alike in all runs, {unsure} alike or open, "
         f"{contradicted} contradicted"
     )
-    console.line(text + f", {missing} not in every run" * bool(missing), "bold")
+    console.say(text + f", {missing} not in every run" * bool(missing), "bold")
     in_common = set.intersection(*map(set, runs))
     if not in_common:
-        console.line("The runs have no claim in common: nothing is compared.", "bold")
+        console.say("The runs have no claim in common: nothing is compared.", "bold")
     return bool(in_common) and not contradicted

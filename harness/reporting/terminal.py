@@ -22,14 +22,14 @@ class AnswerConsole(PlainConsole):
     def __init__(self) -> None:
         super().__init__(highlight=False)
 
-    def line(self, text: str, style: str = "") -> None:
+    def say(self, text: str, style: str = "") -> None:
         """Print one line, however long."""
         self.print(Text(text, style=style), soft_wrap=True)
 
-    def lines(self, texts: Iterable[str], before: str = "note: ") -> None:
+    def say_all(self, texts: Iterable[str], before: str = "note: ") -> None:
         """Print a line for each text, with the words ``before`` it."""
         for text in texts:
-            self.line(f"{before}{text}")
+            self.say(f"{before}{text}")
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         """Print a table; a heading that begins with ">" is of numbers, which stand to the right."""
@@ -73,14 +73,14 @@ def print_threshold(threshold: "Threshold") -> None:
     """Print a threshold: the answer, the prediction, where the budget goes, every probe."""
     console = AnswerConsole()
     solve = threshold.solve
-    console.line(threshold.answer, "bold")
-    console.line(threshold.question)
+    console.say(threshold.answer, "bold")
+    console.say(threshold.question)
     for text, value in (
         ("predicted", threshold.predicted),
         ("predicted from live bytes alone", threshold.live_bytes_predict),
     ):
-        console.line(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
-    console.lines((f"{key}: {fact}" for key, fact in threshold.evidence.items()), before="")
+        console.say(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
+    console.say_all((f"{key}: {fact}" for key, fact in threshold.evidence.items()), before="")
     rows = [
         (
             f"{probe.value:,}",
