@@ -4,8 +4,7 @@ answers.py          The answer to an experiment's question in a sentence or two
 compare.py          Two runs, metric by metric
 decisions.py        Decides claims about noisy numbers
 exact.py            Finds the exact formula behind whole numbers, where there is one
-exponents.py        Power laws: the exponent in each variable
-fits.py             Least squares on a handful of named terms
+fits.py             Least squares on a handful of named terms, and power laws
 frame.py            Records and events on disk as data frames
 judgements.py       Judges a claim of the literature; with steps missing it stays open
 predictions.py      Sets measured metrics next to those

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
-from harness.analysis.exponents import Exponent, exponents
-from harness.analysis.fits import Fit, NestedTest, bends, fit, nested_test
+from harness.analysis.fits import Exponent, Fit, NestedTest, bends, exponents, fit, nested_test
 from harness.analysis.frame import NOISY, ok_cells
 from harness.analysis.scaling import Scaling, scaling
 
