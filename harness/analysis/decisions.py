@@ -142,11 +142,12 @@ def in_most(hits: int, total: int) -> Decision:
     verdict = _share_verdict(hits, total)
     if verdict is not Verdict.OPEN:
         return Decision(verdict=verdict)
-    wanted = range(total + 1, MOST_REPEATS + 2)
-    enough = (n for n in wanted if _share_verdict(round(hits * n / total), n) is not Verdict.OPEN)
-    return Decision(
-        verdict=verdict, repeats=None if 2 * hits == total else next(enough, MOST_REPEATS + 1)
-    )
+    if 2 * hits == total:
+        return Decision(verdict=verdict)
+    for count in range(total + 1, MOST_REPEATS + 2):
+        if _share_verdict(round(hits * count / total), count) is not Verdict.OPEN:
+            break
+    return Decision(verdict=verdict, repeats=count)
 
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:
