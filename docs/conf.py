@@ -73,7 +73,20 @@ def _no_fields(_app, what, name, *_):
     return None
 
 
+def _examples(app, context, lines):
+    """Show the examples of a command as blocks that can be copied."""
+    del app
+    examples = getattr(context.command, "examples", ())
+    for line in [line for line in lines if line.startswith("Example: ")]:  # the group's own
+        lines.remove(line)
+        examples = (*examples, line.removeprefix("Example: "))
+    if examples:
+        commands = [f"    $ {example}" for example in examples]
+        lines += ["", "Examples:", "", ".. code-block:: console", "", *commands, ""]
+
+
 def setup(app):
     """Let Sphinx call them."""
     app.connect("autodoc-process-signature", _no_fields)
     app.connect("build-finished", _literature)
+    app.connect("sphinx-click-process-epilog", _examples)

@@ -1,7 +1,6 @@
 """Claims: √depth segments are best; their saving; the cost of a second forward pass."""
 
-from harness.analysis.decisions import CONFIDENCE, Decision, is_within
-from harness.analysis.ratio_interval import geometric_ratio
+from harness.analysis.decisions import CONFIDENCE, Decision, geometric_ratio, is_within
 from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 

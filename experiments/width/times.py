@@ -4,9 +4,8 @@ import functools
 
 import pandas as pd
 
-from harness.analysis.decisions import CONFIDENCE, is_above
+from harness.analysis.decisions import CONFIDENCE, Ratio, geometric_ratio, is_above
 from harness.analysis.frame import RECORDS, read_lines
-from harness.analysis.ratio_interval import Ratio, geometric_ratio
 from harness.plots.intervals import forest
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Figure, Table

@@ -4,14 +4,12 @@ answers.py          The answer to an experiment's question in a sentence or two
 compare.py          Two runs, metric by metric
 decisions.py        Decides claims about noisy numbers
 exact.py            Finds the exact formula behind whole numbers, where there is one
-exponents.py        Power laws: the exponent in each variable
-fits.py             Least squares on a handful of named terms
+fits.py             Least squares on a handful of named terms, and power laws
 frame.py            Records and events on disk as data frames
 judgements.py       Judges a claim of the literature; with steps missing it stays open
 predictions.py      Sets measured metrics next to those
 proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
 rank_runs.py        The rank runs of an experiment's folder
-ratio_interval.py   The geometric mean of ratios with its interval
 rss_agreement.py    Sets a process's RSS rise next to the rise
 scaling.py          Asks neighbouring cells whether twice as much of one thing needs twice the
 summaries.py        Growths as tables: coefficients, models compared, exponents, doublings

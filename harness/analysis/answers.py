@@ -12,46 +12,42 @@ from harness.analysis.proportionality import Growth
 from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.units import format_bytes
 
+_SHARP_PERCENT = 0.1
+"""Difference within which a threshold counts as predicted."""
+
 _GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
 
 def growth_answer(growths: Mapping[str, Growth], training: pd.DataFrame) -> tuple[str, ...]:
     """Answer whether memory grows like depth times batch: what is kept, and what is alive."""
-    return (*_kept(growths.get("saved for backward")), *_alive(training))
-
-
-def _kept(result: Growth | None) -> tuple[str, ...]:
-    if result is None or result.exact is None:
-        return ()
-    cells = len(result.sample.values)
-    text = (
-        f"Yes for what is kept for the backward pass: {result.exact} bytes, exact in {cells} of "
-        f"{cells} cells, so proportional to the batch and affine in the depth."
-    )
-    return (text,)
-
-
-def _alive(training: pd.DataFrame) -> tuple[str, ...]:
+    answers = []
+    kept = growths.get("saved for backward")
+    if kept is not None and kept.exact is not None:
+        cells = len(kept.sample.values)
+        answers.append(
+            f"Yes for what is kept for the backward pass: {kept.exact} bytes, exact in {cells} of "
+            f"{cells} cells, so proportional to the batch and affine in the depth."
+        )
     known = ok_cells(training, *AT_PEAK)
-    if known.empty:
-        return ()
+    if len(known):
+        answers.append(_alive(known))
+    return tuple(answers)
+
+
+def _alive(known: pd.DataFrame) -> str:
     largest = known[AT_PEAK].astype("int64").idxmax(axis=1)
     led = known[largest == "categories_at_peak.activation"]
     if led.empty:
-        text = (
-            "No for the peak of a step: activations are its largest part in none of "
-            f"{len(known)} cells."
-        )
-        return (text,)
+        none = f"activations are its largest part in none of {len(known)} cells"
+        return f"No for the peak of a step: {none}."
     others = largest[largest != "categories_at_peak.activation"].value_counts()
     parts = "parameters, gradients and the batch itself"
     if len(others) and others.index[0] == "categories_at_peak.temporary":
         parts = f"temporaries{_workspaces(known[largest == others.index[0]])}"
-    text = (
+    return (
         f"No for the peak of a step below a batch of about {int(led['batch'].min())}: there "
         f"{parts} outweigh activations, which lead in {len(led)} of {len(known)} cells."
     )
-    return (text,)
 
 
 def _workspaces(cells: pd.DataFrame) -> str:
@@ -77,13 +73,9 @@ def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> 
     curve = ""
     if worst is not None:
         curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g}%, and "
-    within = int((errors <= _SHARP).sum())
+    within = int((errors <= _SHARP_PERCENT).sum())
     text = (
         f"Memory runs out where predicted: {curve}{within} of {len(errors)} thresholds lie within "
-        f"{_SHARP:g}% of a prediction made without running anything."
+        f"{_SHARP_PERCENT:g}% of a prediction made without running anything."
     )
     return (text,)
-
-
-_SHARP = 0.1
-"""Per cent within which a threshold counts as predicted."""

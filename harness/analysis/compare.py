@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
@@ -21,11 +20,10 @@ WHERE = ("device", "threads", "malloc", "data", "seed")
 field and the two differ, cells are compared across it."""
 
 _FIELDS = tuple(Workload.__dataclass_fields__)
-_NOT_METRICS = {"attempt", "repeats"}
 METRICS = tuple(
     name
     for name, kind in COLUMNS.items()
-    if kind in ("Int64", "Float64") and name not in _NOT_METRICS and name not in _FIELDS
+    if kind in ("Int64", "Float64") and name not in ("attempt", "repeats", *_FIELDS)
 )
 """Every metric of a record."""
 EXACT = tuple(name for name in METRICS if name not in NOISY)
@@ -110,11 +108,8 @@ class Comparison:
         if not self.cells:
             return "The runs are not equal: they have no cell in common."
         reasons = [
-            f"{_count(number, 'cell')} {'is' if number == 1 else 'are'} {what}"
-            for number, what in (
-                (self.only_a, "only in the first run"),
-                (self.only_b, "only in the second run"),
-            )
+            f"{_count(number, 'cell')} {'is' if number == 1 else 'are'} only in the {which} run"
+            for number, which in ((self.only_a, "first"), (self.only_b, "second"))
             if number
         ]
         if len(self.outcomes):
@@ -165,41 +160,42 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
                 "for two predictions use their to_frame(), or harness compare A.json B.json"
             )
     a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))
-    across = tuple(name for name in WHERE if _apart(a, b, name))
-    keys = ["experiment", *(name for name in _FIELDS if name not in across)]
+    across = tuple(
+        name
+        for name in WHERE
+        if a[name].nunique(dropna=False) == 1 == b[name].nunique(dropna=False)
+        and set(a[name]) != set(b[name])
+    )
+    keys = [name for name in _FIELDS if name not in across]
     left, right = (_keyed(run, keys) for run in (a, b))
     both = left.index.intersection(right.index, sort=False)
     first, second = left.loc[both], right.loc[both]
-    unlike = first["outcome"] != second["outcome"]
+    unlike = (first["outcome"] != second["outcome"]).to_numpy(dtype=bool)
+    outcomes = {"a": first["outcome"].to_numpy()[unlike], "b": second["outcome"].to_numpy()[unlike]}
     return Comparison(
         cells=len(both),
         only_a=len(left) - len(both),
         only_b=len(right) - len(both),
         across=across,
-        outcomes=pd.DataFrame(
-            {
-                "cell": both[unlike.to_numpy(dtype=bool)].to_numpy(dtype=object),
-                "a": first.loc[unlike, "outcome"].to_numpy(),
-                "b": second.loc[unlike, "outcome"].to_numpy(),
-            }
-        ),
-        compared=sum(int(_known(first, second, name).sum()) for name in EXACT),
+        outcomes=pd.DataFrame({"cell": both.to_numpy(dtype=object)[unlike], **outcomes}),
+        compared=sum(int((first[name].notna() & second[name].notna()).sum()) for name in EXACT),
         different=_different(first, second, one_sided="device" not in across),
         noisy=_noisy(first, second),
     )
 
 
-def _apart(a: pd.DataFrame, b: pd.DataFrame, name: str) -> bool:
-    """Return whether each run has one value of ``name``, and not the same."""
-    first, second = set(a[name]), set(b[name])
-    return len(first) == len(second) == 1 and first != second
-
-
 def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return ``run`` indexed by each cell's description."""
+    """Return ``run`` indexed by each cell's name: its experiment, and what is not the default."""
     defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
-    columns = [run[key].astype(object).where(run[key].notna(), None) for key in keys]
-    names = [_describe(keys, values, defaults) for values in zip(*columns, strict=True)]
+    cells = run[["experiment", *keys]].astype(object)
+    names = []
+    for experiment, *values in cells.where(cells.notna(), None).itertuples(index=False):
+        parts = [
+            f"{key} {value}"
+            for key, value in zip(keys, values, strict=True)
+            if key in ("depth", "batch", "mode") or value not in (None, defaults[key])
+        ]
+        names.append(f"{experiment}: {', '.join(parts)}")
     keyed = run.set_index(pd.Index(names, name="cell", dtype=object))
     if keyed.index.has_duplicates:
         twice = keyed.index[keyed.index.duplicated()][0]
@@ -209,66 +205,42 @@ def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return keyed
 
 
-def _describe(keys: list[str], values: tuple[object, ...], defaults: dict[str, object]) -> str:
-    """Return a cell's name: its experiment, and what is not the default."""
-    shown = {"depth", "batch", "mode"}
-    parts = [
-        f"{key} {value}"
-        for key, value in zip(keys[1:], values[1:], strict=True)
-        if key in shown or (value is not None and value != defaults[key])
-    ]
-    return f"{values[0]}: {', '.join(parts)}"
-
-
-def _known(first: pd.DataFrame, second: pd.DataFrame, name: str) -> "pd.Series[bool]":
-    return first[name].notna() & second[name].notna()
-
-
 def _different(first: pd.DataFrame, second: pd.DataFrame, *, one_sided: bool) -> pd.DataFrame:
     """List exact metrics that differ, and with ``one_sided`` those that only one run has.
 
     Between two devices those do not count: only a GPU's allocator has metrics of its own.
     """
+    ended = (first["outcome"] == "ok") & (second["outcome"] == "ok")
     parts = []
     for name in EXACT:
-        alike = (first[name] == second[name]).fillna(value=False).astype(bool)
-        known = _known(first, second, name)
-        unlike = ~alike & (known | (one_sided & (first[name].notna() | second[name].notna())))
-        ended = (first["outcome"] == "ok") & (second["outcome"] == "ok")
-        rows = (unlike & ended).to_numpy()
+        differ = (first[name] != second[name]).fillna(value=False)
+        if one_sided:
+            differ |= first[name].isna() != second[name].isna()
+        rows = (differ & ended).to_numpy(dtype=bool)
         if rows.any():
             x, y = first.loc[rows, name].array, second.loc[rows, name].array
             cells = first.index[rows].to_numpy(dtype=object)
-            parts.append(
-                pd.DataFrame({"cell": cells, "metric": name, "a_bytes": x, "b_bytes": y}).assign(
-                    difference_bytes=y - x
-                )
-            )
-    if not parts:
-        columns = ["cell", "metric", "a_bytes", "b_bytes", "difference_bytes"]
-        return pd.DataFrame(columns=columns)
-    return pd.concat(parts, ignore_index=True)
+            sizes = {"a_bytes": x, "b_bytes": y, "difference_bytes": y - x}
+            parts.append(pd.DataFrame({"cell": cells, "metric": name, **sizes}))
+    columns = ["cell", "metric", "a_bytes", "b_bytes", "difference_bytes"]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
 
 def _noisy(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name in COMPARED_NOISY:
-        known = _known(first, second, name) & (first[name] > 0) & (second[name] > 0)
-        known = known.fillna(value=False).astype(bool)
+        known = ((first[name] > 0) & (second[name] > 0)).fillna(value=False).to_numpy(dtype=bool)
         if not known.any():
             continue
-        x, y = (run.loc[known, name].to_numpy(dtype=np.float64) for run in (first, second))
-        row: dict[str, object] = {"metric": name, "cells": int(known.sum())}
-        ratio = y / x
-        row |= {"median_ratio": float(np.median(ratio))}
-        row |= {"low_ratio": float(ratio.min()), "high_ratio": float(ratio.max())}
+        ratio = (second.loc[known, name] / first.loc[known, name]).astype(float)
+        row: dict[str, object] = {"metric": name, "cells": len(ratio)}
+        row |= {"median_ratio": ratio.median(), "low_ratio": ratio.min(), "high_ratio": ratio.max()}
         if name == "rss_rise_bytes":
             for label, run in (("a", first), ("b", second)):
                 spread = run.loc[known, "rss_rise_spread_bytes"].dropna()
                 middle = round(float(spread.median())) if len(spread) else None
                 row[f"median_spread_{label}_bytes"] = middle
         rows.append(row)
-    columns = ["metric", "cells", "median_ratio", "low_ratio", "high_ratio"]
-    columns += ["median_spread_a_bytes", "median_spread_b_bytes"]
-    frame = pd.DataFrame(rows).reindex(columns=columns)
-    return frame.astype({"median_spread_a_bytes": "Int64", "median_spread_b_bytes": "Int64"})
+    spreads = ["median_spread_a_bytes", "median_spread_b_bytes"]
+    columns = ["metric", "cells", "median_ratio", "low_ratio", "high_ratio", *spreads]
+    return pd.DataFrame(rows).reindex(columns=columns).astype(dict.fromkeys(spreads, "Int64"))

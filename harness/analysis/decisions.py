@@ -7,8 +7,11 @@ the limit. Otherwise it stays open, with the approximate number of repeats that 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from scipy import stats
 
+from harness.analysis import AnalysisError
+from harness.analysis.fits import Values
 from harness.schema.findings import Verdict
 
 CONFIDENCE = 0.99
@@ -88,13 +91,42 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
     return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
 
 
-def interval(estimate: float, error: float, left_over: int) -> tuple[float, float]:
-    """Return the 99% interval of an estimate with its standard error.
+def interval(
+    estimate: float, error: float, left_over: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Return the interval of an estimate with its standard error.
 
     ``left_over`` are the degrees of freedom that the estimate leaves.
     """
-    reach = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, left_over))
+    reach = error * float(stats.t.ppf(0.5 + confidence / 2, left_over))
     return estimate - reach, estimate + reach
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ratio:
+    """A ratio with its interval."""
+
+    estimate: float
+    low: float
+    high: float
+    blocks: int
+    """Observations, each of which gave one ratio."""
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
+    """Return the geometric mean of ``ratios`` with Student's t interval of their logarithms."""
+    values = np.asarray(ratios, dtype=np.float64)
+    if len(values) < 3 or not bool((values > 0).all()):
+        raise AnalysisError(f"{len(values)} blocks: an interval needs three ratios above zero")
+    logs = np.log(values)
+    middle = float(logs.mean())
+    error = float(logs.std(ddof=1)) / len(logs) ** 0.5
+    ends = interval(middle, error, len(logs) - 1, confidence)
+    estimate, low, high = (float(np.exp(part)) for part in (middle, *ends))
+    return Ratio(estimate=estimate, low=low, high=high, blocks=len(values))
 
 
 def in_most(hits: int, total: int) -> Decision:
@@ -110,11 +142,12 @@ def in_most(hits: int, total: int) -> Decision:
     verdict = _share_verdict(hits, total)
     if verdict is not Verdict.OPEN:
         return Decision(verdict=verdict)
-    wanted = range(total + 1, MOST_REPEATS + 2)
-    enough = (n for n in wanted if _share_verdict(round(hits * n / total), n) is not Verdict.OPEN)
-    return Decision(
-        verdict=verdict, repeats=None if 2 * hits == total else next(enough, MOST_REPEATS + 1)
-    )
+    if 2 * hits == total:
+        return Decision(verdict=verdict)
+    for count in range(total + 1, MOST_REPEATS + 2):
+        if _share_verdict(round(hits * count / total), count) is not Verdict.OPEN:
+            break
+    return Decision(verdict=verdict, repeats=count)
 
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:

@@ -7,6 +7,10 @@ them or it is wrong. Here equality is checked as equality, in rational arithmeti
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
+
+Column = Sequence[int] | Any
+"""Whole numbers, one a row; also an array of numpy's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,23 +35,30 @@ def _amount(value: Fraction) -> str:
     return f"{value.numerator:,}" if value.denominator == 1 else f"{value}"
 
 
-def exact_form(columns: Mapping[str, Sequence[int]], values: Sequence[int]) -> ExactForm | None:
+def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
     """Return the formula in ``columns`` that equals all of ``values``, or None.
 
     ``columns`` maps each term to its whole numbers, one per row. None also where the rows do
     not determine the coefficients, or leave no row over to check them with.
     """
-    terms = list(columns)
-    rows = [[int(columns[term][at]) for term in terms] for at in range(len(values))]
-    if len(rows) <= len(terms):
+    rows, targets = _exactly(columns, values)
+    solution = _solve(rows, targets) if len(rows) > len(columns) else None
+    if solution is None or _sums(rows, solution) != targets:
         return None
-    solution = _solve(rows, [int(value) for value in values])
-    if solution is None:
-        return None
-    for row, value in zip(rows, values, strict=True):
-        if sum(part * factor for part, factor in zip(row, solution, strict=True)) != value:
-            return None
-    return ExactForm(coefficients=dict(zip(terms, solution, strict=True)), rows=len(rows))
+    return ExactForm(coefficients=dict(zip(columns, solution, strict=True)), rows=len(rows))
+
+
+def _exactly(columns: Mapping[str, Column], values: Column) -> tuple[list[list[int]], list[int]]:
+    """Return the rows of ``columns``, and the values, as Python's whole numbers."""
+    rows = [[int(column[at]) for column in columns.values()] for at in range(len(values))]
+    return rows, [int(value) for value in values]
+
+
+def _sums(rows: Sequence[Sequence[int]], solution: Sequence[Fraction]) -> list[Fraction]:
+    return [
+        sum((part * factor for part, factor in zip(row, solution, strict=True)), Fraction(0))
+        for row in rows
+    ]
 
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
@@ -89,8 +100,8 @@ class ExactMaximum:
 
 
 def exact_maximum(
-    columns: Mapping[str, Sequence[int]],
-    values: Sequence[int],
+    columns: Mapping[str, Column],
+    values: Column,
     neighbours: Sequence[Sequence[int]],
     most: int = 4,
 ) -> ExactMaximum | None:
@@ -100,18 +111,16 @@ def exact_maximum(
     counts where it never exceeds a value and gives at least two rows more than it has
     coefficients. None where no formula counts.
     """
-    terms = list(columns)
-    rows = [[int(columns[term][at]) for term in terms] for at in range(len(values))]
-    targets = [int(value) for value in values]
+    rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)
     left = set(range(len(rows)))
     forms: list[ExactForm] = []
     while proposed and len(forms) < most:
         solution, given = max(proposed, key=lambda one: len(one[1] & left))
         fresh = given & left
-        if len(fresh) < len(terms) + 2:
+        if len(fresh) < len(columns) + 2:
             break
-        form = dict(zip(terms, solution, strict=True))
+        form = dict(zip(columns, solution, strict=True))
         forms.append(ExactForm(coefficients=form, rows=len(fresh)))
         left -= fresh
     if not forms:
@@ -130,11 +139,8 @@ def _proposals(
         if not solution or solution in seen:
             continue
         seen.add(solution)
-        results = [
-            sum((part * factor for part, factor in zip(row, solution, strict=True)), Fraction(0))
-            for row in rows
-        ]
-        if all(result <= value for result, value in zip(results, values, strict=True)):
-            pairs = enumerate(zip(results, values, strict=True))
-            proposals.append((solution, {at for at, (result, value) in pairs if result == value}))
+        sums = _sums(rows, solution)
+        if all(result <= value for result, value in zip(sums, values, strict=True)):
+            equal = {at for at, result in enumerate(sums) if result == values[at]}
+            proposals.append((solution, equal))
     return proposals

@@ -1,4 +1,4 @@
-"""Least squares on a handful of named terms, with intervals that survive uneven noise.
+"""Least squares on named terms, and power laws, with intervals that survive uneven noise.
 
 A grid spans four decades of bytes, and noise grows with size: unweighted, the largest cell
 alone would decide the fit. ``scales`` divides each cell by its own size, so that relative
@@ -10,7 +10,6 @@ residuals (AIC, BIC, F) are None.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,8 @@ PERFECT = 1e-9
 """Largest residual, relative to the largest value, that is rounding and not misfit."""
 DECISIVE = 1e-9
 """A cell whose leverage is this close to 1 fixes a coefficient alone: nothing checks it."""
+MARGIN = 0.05
+"""An exponent within 1 +- this counts as proportional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,6 @@ class NestedTest:
 
     f: float
     p: float
-    extra_terms: int
-    left_over: int
 
 
 def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = None) -> Fit:
@@ -121,10 +120,26 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     perfect = bool(np.abs(y - fitted).max() <= PERFECT * np.abs(y).max())
     leverage = _leverage(design)
     judged = len(y) > len(size) and float(leverage.max()) < 1 - DECISIVE
+    estimates = np.asarray(result.params) / size
+    errors = reaches = np.full(len(size), np.nan)
+    if judged:
+        errors = np.sqrt(np.maximum(np.diag(result.cov_HC3), 0.0)) / size
+        reaches = float(stats.t.ppf(0.5 + CONFIDENCE / 2, result.df_resid)) * errors
     has_spread = not perfect and len(y) > len(size)
     return Fit(
         terms=tuple(columns),
-        coefficients=_coefficients(result, tuple(columns), size, judged=judged),
+        coefficients=tuple(
+            Coefficient(
+                term=term,
+                estimate=float(estimate),
+                error=float(error) if judged else None,
+                low=float(estimate - reach) if judged else None,
+                high=float(estimate + reach) if judged else None,
+            )
+            for term, estimate, error, reach in zip(
+                columns, estimates, errors, reaches, strict=True
+            )
+        ),
         design=design,
         scales=unit,
         values=y,
@@ -145,29 +160,6 @@ def _leverage(design: Vector) -> Vector:
     """Return the diagonal of the hat matrix."""
     basis = np.linalg.qr(design)[0]
     return np.asarray((basis**2).sum(axis=1), dtype=np.float64)
-
-
-def _coefficients(
-    result: Any, terms: tuple[str, ...], scale: Vector, *, judged: bool
-) -> tuple[Coefficient, ...]:
-    estimates = np.asarray(result.params) / scale
-    if not judged:
-        return tuple(
-            Coefficient(term=term, estimate=float(estimate), error=None, low=None, high=None)
-            for term, estimate in zip(terms, estimates, strict=True)
-        )
-    errors = np.sqrt(np.maximum(np.diag(result.cov_HC3), 0.0)) / scale
-    reach = float(stats.t.ppf(0.5 + CONFIDENCE / 2, result.df_resid))
-    return tuple(
-        Coefficient(
-            term=term,
-            estimate=float(estimate),
-            error=float(error),
-            low=float(estimate - reach * error),
-            high=float(estimate + reach * error),
-        )
-        for term, estimate, error in zip(terms, estimates, errors, strict=True)
-    )
 
 
 def _r2(y: Vector, fitted: Vector, scales: Vector) -> float | None:
@@ -192,7 +184,7 @@ def nested_test(small: Fit, large: Fit) -> NestedTest | None:
     gain = max(0.0, small.loss - large.loss)
     f = (gain / extra) / (large.loss / large.left_over)
     p = float(stats.f.sf(f, extra, large.left_over))
-    return NestedTest(f=f, p=p, extra_terms=extra, left_over=large.left_over)
+    return NestedTest(f=f, p=p)
 
 
 def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[str, float]:
@@ -209,13 +201,13 @@ def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[
     for name, values in along.items():
         log = np.log(np.asarray(values, dtype=np.float64))
         log = log - log.mean()
-        p = _extra_terms(model, np.column_stack([log, log**2]))
+        p = _p_of_extra_terms(model, np.column_stack([log, log**2]))
         if p is not None and p < level / len(along):
             results[name] = p
     return results
 
 
-def _extra_terms(model: Fit, extra: Vector) -> float | None:
+def _p_of_extra_terms(model: Fit, extra: Vector) -> float | None:
     """Return the p-value of ``extra`` terms in the scaled residuals; None if it has none."""
     size = np.abs(extra).max(axis=0)
     if not size.all():
@@ -230,3 +222,66 @@ def _extra_terms(model: Fit, extra: Vector) -> float | None:
     covariance = np.asarray(result.cov_HC3)[-count:, -count:]
     wald = float(weights @ np.linalg.solve(covariance, weights)) / count
     return float(stats.f.sf(wald, count, model.left_over - count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponent:
+    """``value ~ variable ** estimate``, the other variables held, with its HC3 interval."""
+
+    variable: str
+    estimate: float
+    error: float
+    low: float
+    high: float
+    cells: int
+    p_equivalent: float
+    """Two one-sided tests that the exponent lies outside 1 +- MARGIN (Schuirmann, 1987)."""
+
+    @property
+    def is_one(self) -> bool:
+        """True if a test at the 5% level shows the exponent within 1 +- MARGIN."""
+        return self.p_equivalent < 1 - CONFIDENCE
+
+    def __str__(self) -> str:
+        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Exponent]:
+    """Fit ``log value`` on the logs of ``variables`` and return each exponent.
+
+    Rows without a logarithm are left out. For metrics without noise an interval says how far the
+    points lie from any power law, not how far a repetition would vary.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    kept = y > 0
+    count, wanted = int(kept.sum()), len(variables) + 2
+    if count < wanted:
+        raise AnalysisError(f"{count} positive cells; exponents need at least {wanted}")
+    logs = {name: np.log(np.asarray(column)[kept]) for name, column in variables.items()}
+    law = fit({"constant": np.ones(count), **logs}, np.log(y[kept]))
+    results = {}
+    for name in variables:
+        part = law.coefficient(name)
+        if part.error is None or part.low is None or part.high is None:
+            raise AnalysisError(f"{name}: one cell alone decides its exponent")
+        results[name] = Exponent(
+            variable=name,
+            estimate=part.estimate,
+            error=part.error,
+            low=part.low,
+            high=part.high,
+            cells=count,
+            p_equivalent=equivalence(part.estimate, part.error, law.left_over),
+        )
+    return results
+
+
+def equivalence(estimate: float, error: float, left_over: int) -> float:
+    """Return the p-value of "further than MARGIN from 1": small means equivalent to 1.
+
+    ``error`` is the standard error, ``left_over`` the degrees of freedom of the residuals.
+    """
+    distance = MARGIN - abs(estimate - 1)
+    if error <= 1e-12:
+        return 0.0 if distance > 0 else 1.0
+    return float(stats.t.sf(distance / error, left_over))

@@ -16,7 +16,6 @@ from harness.schema.record import RecordError, from_json
 Line = TypeVar("Line")
 
 _CHUNK = 8192
-_CELL = ["experiment", "workload_id"]
 
 NOISY = frozenset({"rss_rise_bytes", "rss_rise_spread_bytes", "wall_seconds", "cuda.outside_bytes"})
 """Metrics that a repetition may change; all others are exact."""
@@ -79,7 +78,6 @@ def read_lines(
 ) -> Iterator[Line]:
     """Yield what ``decode`` makes of each line; a torn last line becomes one of ``notes``."""
     failure: RecordError | None = None
-    number = 0
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if failure is not None:
@@ -112,11 +110,11 @@ def _is_json(line: bytes) -> bool:
 
 def _join(chunks: list[pd.DataFrame]) -> pd.DataFrame:
     """Return one frame with the last row of every cell, columns in a fixed order."""
-    frame = pd.concat(chunks, ignore_index=True) if len(chunks) > 1 else chunks[0]
+    frame = pd.concat(chunks, ignore_index=True)
     known = [name for name in frame.columns if name in COLUMNS]
-    rest = sorted(name for name in frame.columns if name not in COLUMNS)
-    frame = frame[known + rest].drop_duplicates(subset=_CELL, keep="last", ignore_index=True)
-    return frame.copy()
+    rest = sorted(set(frame.columns) - set(known))
+    cell = ["experiment", "workload_id"]
+    return frame[known + rest].drop_duplicates(subset=cell, keep="last", ignore_index=True)
 
 
 _NEEDED = ["order", "step", "phase", "category", "size_bytes", "live_bytes"]

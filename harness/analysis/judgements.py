@@ -30,10 +30,7 @@ class Steps:
 
     def metrics(self, job: StepJob) -> Metrics:
         """Return the metrics of a traced step."""
-        metrics = self._run(job).metrics
-        if metrics is None:
-            raise AnalysisError(f"{job} counts, and has no metrics")
-        return metrics
+        return _known(self._run(job).metrics, job)
 
     def counted(self, job: StepJob) -> dict[str, int]:
         """Return what a function counted."""
@@ -54,8 +51,7 @@ class Steps:
 
     def allocated_bytes(self, job: StepJob) -> int:
         """Return the allocated peak of the CUDA allocator."""
-        cuda = _known(self.metrics(job).cuda, job)
-        return _known(cuda.allocated_peak_bytes, job)
+        return _known(_known(self.metrics(job).cuda, job).allocated_peak_bytes, job)
 
     def _run(self, job: StepJob) -> StepRun:
         if job.cell_id not in self._runs:
@@ -109,27 +105,34 @@ def _analyse(
     wanted = {job.cell_id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
-    steps = Steps(well)
     judgement: Judgement | None = None
     try:
-        judgement = judge(steps, size)
+        judgement = judge(Steps(well), size)
     except Exception:
         if not missing:
             raise
-    reasons = _reasons(missing, runs) or _disagreements(judgement.checks if judgement else ())
-    if judgement is not None and not judgement.checks:
-        raise AnalysisError("no number of the judgement was derived a second way")
+    reasons = _reasons(missing, runs)
+    verdict, number = Verdict.OPEN, f"{len(well)} of {len(wanted)} steps"
+    measured = "Too few steps ended well to say more."
+    if judgement is not None:
+        if not judgement.checks:
+            raise AnalysisError("no number of the judgement was derived a second way")
+        reasons = reasons or _disagreements(judgement.checks)
+        verdict = Verdict.OPEN if reasons else judgement.verdict
+        number, measured = judgement.number, judgement.measured
     claim = Claim(
         sentence=source.sentence,
         headline=source.headline,
-        verdict=judgement.verdict if judgement and not reasons else Verdict.OPEN,
-        number=judgement.number if judgement else f"{len(well)} of {len(wanted)} steps",
-        measured=judgement.measured if judgement else "Too few steps ended well to say more.",
+        verdict=verdict,
+        number=number,
+        measured=measured,
         open_reason=reasons,
     )
+    environments = [run.environment for run in well.values()]
+    where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in environments})
     return Section(
         claims=(claim,),
-        text=(_method(well.values()),),
+        text=(f"{len(well)} steps ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
         judgement=judgement,
@@ -145,9 +148,8 @@ def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
 
 
 def _ended_well(run: StepRun) -> bool:
-    return (
-        run.outcome is Outcome.OK and (run.counted if run.job.counts else run.metrics) is not None
-    )
+    result = run.counted if run.job.counts else run.metrics
+    return run.outcome is Outcome.OK and result is not None
 
 
 def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
@@ -164,46 +166,35 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
 
 def _disagreements(checks: Iterable[Check]) -> str:
     """Return which numbers differ from their second derivation by more than is allowed."""
-    apart = [
+    return "; ".join(
         f"{one.name} differs from the {one.second_from} by {one.difference:,}"
         for one in checks
         if not one.holds
-    ]
-    return "; ".join(apart)
-
-
-def _method(runs: Iterable[StepRun]) -> str:
-    environments = [run.environment for run in runs]
-    where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in environments})
-    return f"{len(environments)} steps ({'; '.join(where) or 'none'})."
+    )
 
 
 def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Table:
     import pandas as pd
 
-    def row(job: StepJob) -> dict[str, object]:
+    rows = []
+    for job in wanted:
         run = runs.get(job.cell_id)
         metrics = (run.metrics if run else None) or Metrics()
-        cuda = metrics.cuda
-        return {
-            "step": str(job),
-            "optimizer": job.optimizer.rpartition(":")[2],
-            "outcome": str(run.outcome) if run else "not run",
-            "saved_bytes": metrics.saved_bytes,
-            "peak_live_bytes": metrics.peak_live_bytes,
-            "allocated_bytes": cuda.allocated_peak_bytes if cuda else None,
-            "counted": ", ".join(
-                f"{k} {v:,}" for k, v in ((run.counted if run else None) or {}).items()
-            ),
-            "reason": run.problem if run else "",
-        }
-
-    frame = pd.DataFrame([row(job) for job in wanted])
-    sizes = [name for name in frame.columns if name.endswith("_bytes")]
-    frame = frame.astype(dict.fromkeys(sizes, "Int64"))
-    empty = [
-        name
-        for name in ("counted", "reason", *sizes)
-        if not frame[name].replace("", None).notna().any()
-    ]
+        counted = (run.counted if run else None) or {}
+        rows.append(
+            {
+                "step": str(job),
+                "optimizer": job.optimizer.rpartition(":")[2],
+                "outcome": str(run.outcome) if run else "not run",
+                "saved_bytes": metrics.saved_bytes,
+                "peak_live_bytes": metrics.peak_live_bytes,
+                "allocated_bytes": metrics.cuda.allocated_peak_bytes if metrics.cuda else None,
+                "counted": ", ".join(f"{name} {value:,}" for name, value in counted.items()),
+                "reason": run.problem if run else "",
+            }
+        )
+    sizes = ["saved_bytes", "peak_live_bytes", "allocated_bytes"]
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(sizes, "Int64"))
+    known = frame.replace("", None).notna().any()
+    empty = [name for name in ("counted", "reason", *sizes) if not known[name]]
     return Table(name="steps", caption="Every step", frame=frame.drop(columns=empty))

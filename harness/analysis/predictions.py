@@ -16,23 +16,20 @@ from harness.schema.workload import Workload
 
 MISS_COLUMNS = ["workload", "metric", "measured_bytes", "predicted_bytes", "difference_bytes"]
 
-_SHARES = {item.name for item in dataclasses.fields(Workload) if "share" in item.metadata}
-
 
 def workload_of(row: Mapping[Any, Any]) -> Workload:
     """Return the workload that a row of ``harness.load``'s frame describes."""
-    known = {item.name: row[item.name] for item in dataclasses.fields(Workload)}
-    values = {name: _plain(name, value) for name, value in known.items() if not pd.isna(value)}
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(Workload):
+        value = row[item.name]
+        if isinstance(value, str):
+            values[item.name] = value
+        elif not pd.isna(value):
+            values[item.name] = float(value) if "share" in item.metadata else int(value)
     if "hidden" in values:
         values["hidden"] = tuple(int(part) for part in values["hidden"].split(","))
         values.pop("width", None)
     return Workload(**values)
-
-
-def _plain(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        return value
-    return float(value) if name in _SHARES else int(value)
 
 
 def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
@@ -74,24 +71,29 @@ def _metric(prediction: StepReport, name: str) -> int | None:
     return value if value is None else int(value)
 
 
+def _both(cells: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, "pd.Series[bool]"]:
+    """Return the cells with both numbers, and which of them are equal to the byte."""
+    both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
+    return both, (both[metric] == both[f"predicted.{metric}"]).astype(bool)
+
+
 def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
     """Return in how many of how many cells ``metric`` equals its prediction to the byte.
 
     ``cells`` as ``with_predictions`` returns them; cells without either number do not count.
     """
-    both = cells[cells[metric].notna() & cells[f"predicted.{metric}"].notna()]
-    return int((both[metric] == both[f"predicted.{metric}"]).sum()), len(both)
+    both, equal = _both(cells, metric)
+    return int(equal.sum()), len(both)
 
 
 def misses(cells: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Return the cells whose metric differs from its prediction, a row each."""
     rows = []
     for name in metrics:
-        both = cells[cells[name].notna() & cells[f"predicted.{name}"].notna()]
-        for row in both[both[name] != both[f"predicted.{name}"]].to_dict("records"):
+        both, equal = _both(cells, name)
+        for row in both[~equal].to_dict("records"):
             measured, expected = int(row[name]), int(row[f"predicted.{name}"])
-            text = str(workload_of(row))
-            rows.append((text, name, measured, expected, measured - expected))
+            rows.append((str(workload_of(row)), name, measured, expected, measured - expected))
     return pd.DataFrame(rows, columns=MISS_COLUMNS)
 
 
@@ -105,8 +107,6 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
     """Say in how many cells each metric, named in words, equals its prediction."""
-    parts = []
-    for name, words in metrics.items():
-        equal, total = equal_cells(cells, name)
-        parts.append(f"{words} in {equal} of {total}")
+    counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
+    parts = [f"{words} in {equal} of {total}" for words, (equal, total) in counts.items()]
     return "Equal to the byte to what the allocator model predicts: " + ", ".join(parts) + " cells."

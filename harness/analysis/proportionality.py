@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
-from harness.analysis.exponents import Exponent, exponents
-from harness.analysis.fits import Fit, NestedTest, bends, fit, nested_test
+from harness.analysis.fits import Exponent, Fit, NestedTest, bends, exponents, fit, nested_test
 from harness.analysis.frame import NOISY, ok_cells
 from harness.analysis.scaling import Scaling, scaling
 
@@ -46,15 +45,15 @@ class Sample:
         """A repetition may give other values, so that p-values mean something."""
         return self.quantity in NOISY
 
-    def column(self, term: str) -> NDArray[np.int64]:
-        """Return the column of one term of the models."""
+    def columns(self, terms: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
+        """Return the column of each term of a model."""
         columns = {
             "constant": np.ones_like(self.depth),
             "depth": self.depth,
             "batch": self.batch,
             "depth·batch": self.depth * self.batch,
         }
-        return columns[term]
+        return {term: columns[term] for term in terms}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +96,7 @@ class Growth:
     def _by_form(self) -> NDArray[np.float64]:
         """Return each exact formula's bytes, (formulas, cells)."""
         forms = () if self.pieces is None else self.pieces.forms
-        columns = {term: self.sample.column(term) for term in PRODUCT}
+        columns = self.sample.columns(PRODUCT)
         sums = [
             sum(float(part) * columns[term] for term, part in form.coefficients.items())
             for form in forms
@@ -127,13 +126,12 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
 def fit_terms(cells: Sample, terms: tuple[str, ...]) -> Fit:
     """Fit one of the models to a sample, so that relative errors count."""
     scales = np.maximum(np.abs(cells.values), RESOLUTION_BYTES).astype(np.float64)
-    return fit({term: cells.column(term) for term in terms}, cells.values, scales)
+    return fit(cells.columns(terms), cells.values, scales)
 
 
 def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | None:
     """Return the formula in ``terms`` that equals every value, if there is one."""
-    columns = {term: [int(part) for part in cells.column(term)] for term in terms}
-    return exact_form(columns, [int(value) for value in cells.values])
+    return exact_form(cells.columns(terms), cells.values)
 
 
 def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
@@ -161,7 +159,6 @@ def exact_pieces(cells: Sample) -> ExactMaximum | None:
 
     Each square of four neighbouring cells of the grid proposes one.
     """
-    columns = {term: [int(part) for part in cells.column(term)] for term in PRODUCT}
     at = {key: row for row, key in enumerate(zip(cells.depth, cells.batch, strict=True))}
     depths, batches = np.unique(cells.depth), np.unique(cells.batch)
     squares = [
@@ -169,4 +166,4 @@ def exact_pieces(cells: Sample) -> ExactMaximum | None:
         for rows in itertools.pairwise(depths)
         for lines in itertools.pairwise(batches)
     ]
-    return exact_maximum(columns, [int(value) for value in cells.values], squares)
+    return exact_maximum(cells.columns(PRODUCT), cells.values, squares)

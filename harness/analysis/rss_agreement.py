@@ -33,24 +33,20 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """
     known = ok_cells(frame, *_NEEDED)
-    known = known[_rise(known) > BIG_RISE_BYTES]
+    known = known[_rise(known) > BIG_RISE_BYTES].sort_values(["depth", "batch"])
     rise = _rise(known)
     size = known["dtype"].map({"float64": 8, "float32": 4}).fillna(2).astype("Int64")
     block = known["batch"] * known["width"] * size
     small = (block < MMAP_THRESHOLD_BYTES).fillna(value=False).astype(bool)
-    table = pd.DataFrame(
-        {
-            "depth": known["depth"],
-            "batch": known["batch"],
-            "trace_rise_bytes": rise,
-            "rss_rise_bytes": known["rss_rise_bytes"],
-            "spread_over_repeats_bytes": known["rss_rise_spread_bytes"],
-            "difference_percent": (100 * (known["rss_rise_bytes"] / rise - 1)).astype("float64"),
-            "one_activation_bytes": block,
-            "from_the_heap": small.map({True: "yes", False: "no"}),
-        }
+    table = known[["depth", "batch"]].assign(
+        trace_rise_bytes=rise,
+        rss_rise_bytes=known["rss_rise_bytes"],
+        spread_over_repeats_bytes=known["rss_rise_spread_bytes"],
+        difference_percent=(100 * (known["rss_rise_bytes"] / rise - 1)).astype("float64"),
+        one_activation_bytes=block,
+        from_the_heap=small.map({True: "yes", False: "no"}),
     )
-    return table.sort_values(["depth", "batch"]).reset_index(drop=True)
+    return table.reset_index(drop=True)
 
 
 def misses(table: pd.DataFrame) -> pd.DataFrame:
@@ -68,14 +64,13 @@ def in_words(table: pd.DataFrame) -> str:
         f"process's RSS rise is within {TOLERANCE_PERCENT:g}% of the trace's in "
         f"{len(table) - len(missed)}"
     )
-    text += f"; over repeats it varies by {format_bytes(int(spread.max()))} at most." * bool(
-        len(spread)
-    )
-    if missed.empty:
-        return text.rstrip(".") + "."
-    heap = int((missed["from_the_heap"] == "yes").sum())
-    return text.rstrip(".") + (
-        f". In {heap} of the {len(missed)} that miss, one activation is smaller than "
-        f"{format_bytes(MMAP_THRESHOLD_BYTES)}: it comes from the heap, where freed blocks are "
-        "kept and used again."
-    )
+    if len(spread):
+        text += f"; over repeats it varies by {format_bytes(int(spread.max()))} at most"
+    if len(missed):
+        heap = int((missed["from_the_heap"] == "yes").sum())
+        text += (
+            f". In {heap} of the {len(missed)} that miss, one activation is smaller than "
+            f"{format_bytes(MMAP_THRESHOLD_BYTES)}: it comes from the heap, where freed blocks are "
+            "kept and used again"
+        )
+    return f"{text}."

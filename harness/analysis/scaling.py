@@ -28,14 +28,10 @@ class Scaling:
 
         None where even the last step of some line misses.
         """
-        within = self.within(tolerance)
-        starts: list[int] = sorted({int(start) for start in self.steps["start"]})
-        first = None
-        for start in reversed(starts):
-            if not bool(within[self.steps["start"] == start].all()):
-                break
-            first = start
-        return first
+        steps = self.steps[~self.within(tolerance)]
+        starts = self.steps["start"]
+        later = starts[starts > steps["start"].max()] if len(steps) else starts
+        return int(later.min()) if len(later) else None
 
     def within(self, tolerance: float) -> "pd.Series[bool]":
         """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10%)."""

@@ -1,7 +1,6 @@
 """Growths as tables: coefficients, models compared, exponents, doublings."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,25 +8,23 @@ import pandas as pd
 from harness.analysis.fits import Fit
 from harness.analysis.proportionality import CLOSELY, ROUGHLY, Growth
 
-_Row = tuple[str, float, float | None, float | None]
-"""Term, estimate, low, high."""
-
 
 def coefficients(growths: Mapping[str, Growth]) -> pd.DataFrame:
     """Return each model's coefficients, bytes per unit of their term, with intervals.
 
     An exact formula takes the product model's place: its coefficients have no interval.
     """
-    rows = []
+    rows: list[tuple[str, str, str, float, float | None, float | None]] = []
     for name, result in growths.items():
         for model, fitted in _models(result).items():
             if model == "product" and result.exact is not None:
                 parts = result.exact.coefficients.items()
-                terms: list[_Row] = [(term, float(part), None, None) for term, part in parts]
-                model = "exact"
-            else:
-                terms = [(one.term, one.estimate, one.low, one.high) for one in fitted.coefficients]
-            rows += [(name, model, *one) for one in terms]
+                rows += [(name, "exact", term, float(part), None, None) for term, part in parts]
+                continue
+            rows += [
+                (name, model, one.term, one.estimate, one.low, one.high)
+                for one in fitted.coefficients
+            ]
     names = ["quantity", "model", "term", "estimate", "low", "high"]
     return _real(pd.DataFrame(rows, columns=names), "estimate", "low", "high")
 
@@ -45,47 +42,38 @@ def models(growths: Mapping[str, Growth]) -> pd.DataFrame:
 
     The p-value is left out for metrics without noise: nothing there happens by chance.
     """
-    rows = [
-        {"quantity": name, "model": model, **_quality(fitted), **_product(result, model)}
-        for name, result in growths.items()
-        for model, fitted in _models(result).items()
-    ]
+    rows = []
+    for name, result in growths.items():
+        for model, fitted in _models(result).items():
+            row: dict[str, object] = {"quantity": name, "model": model, "cells": len(fitted.values)}
+            row |= {"r2": fitted.r2, "aic": fitted.aic, "bic": fitted.bic}
+            errors = fitted.left_out_errors
+            if errors is not None and errors.size and not fitted.perfect:
+                row["median_left_out_error_percent"] = 100 * float(np.median(np.abs(errors)))
+                row["worst_left_out_error_percent"] = 100 * float(np.abs(errors).max())
+            if model == "product" and result.exact is not None:
+                row["remark"] = "exact: nothing is left over"
+            elif model == "product":
+                row["remark"] = _bends_words(result) or None
+                if result.nested is not None:
+                    row["f"] = result.nested.f
+                    row["p"] = result.nested.p if result.sample.noisy else None
+            rows.append(row)
     names = ["quantity", "model", "cells", "r2", "aic", "bic"]
     names += ["median_left_out_error_percent", "worst_left_out_error_percent", "f", "p", "remark"]
     frame = _real(pd.DataFrame(rows).reindex(columns=names), *names[3:10])
     return frame.astype({"remark": "string"})
 
 
-def _quality(fitted: Fit) -> dict[str, Any]:
-    errors = fitted.left_out_errors
-    row: dict[str, Any] = {"cells": len(fitted.values), "r2": fitted.r2}
-    row |= {"aic": fitted.aic, "bic": fitted.bic}
-    if errors is not None and errors.size and not fitted.perfect:
-        row["median_left_out_error_percent"] = 100 * float(np.median(np.abs(errors)))
-        row["worst_left_out_error_percent"] = 100 * float(np.abs(errors).max())
-    return row
-
-
-def _product(result: Growth, model: str) -> dict[str, Any]:
-    if model != "product":
-        return {}
-    if result.exact is not None:
-        return {"remark": "exact: nothing is left over"}
-    row: dict[str, Any] = {"remark": _bends_words(result) or None}
-    if result.nested is not None:
-        row |= {"f": result.nested.f, "p": result.nested.p if result.sample.noisy else None}
-    return row
-
-
 def _bends_words(result: Growth) -> str:
     """Warn of residuals with a structure; with p-values where there is chance."""
-    chance = {
-        name: f" (p = {p:.1g})" if result.sample.noisy else "" for name, p in result.bends.items()
-    }
-    return "; ".join(f"residuals bend along {name}{p}" for name, p in chance.items())
+    return "; ".join(
+        f"residuals bend along {name}" + (f" (p = {p:.1g})" if result.sample.noisy else "")
+        for name, p in result.bends.items()
+    )
 
 
-def exponent_table(growths: Mapping[str, Growth]) -> pd.DataFrame:
+def exponents(growths: Mapping[str, Growth]) -> pd.DataFrame:
     """Return each exponent with its interval and whether it is equivalent to 1."""
     rows = [
         {
@@ -118,8 +106,8 @@ def doublings(growths: Mapping[str, Growth]) -> pd.DataFrame:
         for name, result in growths.items()
         for axis in (result.by_depth, result.by_batch)
     ]
-    kinds = {"within_10_percent_from": "Int64", "within_1_percent_from": "Int64"}
-    return pd.DataFrame(rows).astype(kinds)
+    starts = ("within_10_percent_from", "within_1_percent_from")
+    return pd.DataFrame(rows).astype(dict.fromkeys(starts, "Int64"))
 
 
 def fitted_cells(result: Growth) -> pd.DataFrame:

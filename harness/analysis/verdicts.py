@@ -19,13 +19,12 @@ def rule(result: Growth) -> Verdict:
     """
     if result.sample.noisy:
         return _decide_noisy(result).verdict
-    axes = ("depth", "batch")
     steps = (result.by_depth, result.by_batch)
     if all(bool(axis.within(ROUGHLY).all()) for axis in steps):
         return Verdict.SUPPORTED
     if all(axis.proportional_from(ROUGHLY) is not None for axis in steps):
         return Verdict.LIMITED
-    if all(by_formula(result, name, ROUGHLY) is not None for name in axes):
+    if all(by_formula(result, name, ROUGHLY) is not None for name in ("depth", "batch")):
         return Verdict.LIMITED
     return Verdict.REFUTED
 
@@ -167,11 +166,6 @@ def _beyond(result: Growth, axis: Scaling) -> str:
 
 def growing_steps(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:
     """Return in how many of how many neighbouring pairs along ``variable`` the quantity grows."""
-    steps = (
-        ok_cells(frame, quantity)
-        .sort_values([line, variable])
-        .groupby(line)[quantity]
-        .diff()
-        .dropna()
-    )
+    ordered = ok_cells(frame, quantity).sort_values([line, variable])
+    steps = ordered.groupby(line)[quantity].diff().dropna()
     return int((steps > 0).sum()), len(steps)

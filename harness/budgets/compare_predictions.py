@@ -1,19 +1,15 @@
 """Two predictions (``harness predict --json``) compared, value by value."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.schema.errors import HarnessError
-from harness.schema.layer_names import common_name, pattern
 from harness.schema.unique_keys import read_json
-from harness.schema.units import format_bytes
 
 Value = int | float | str | None
 
 _LONGEST_BYTES = 64 << 20
-_LONGEST_TEXT = 40
-_CATEGORIES = "categories_at_peak."
 _NOT_COMPARED = ("environment", "target", "wall_seconds", "workload_id")
 """Of where and how the prediction was made; a workload's own settings are compared."""
 
@@ -30,16 +26,21 @@ class Difference:
     first: Value
     second: Value
 
+    @property
+    def is_bytes(self) -> bool:
+        """True if the value is a number of bytes."""
+        return _is_bytes(self.name)
+
     def change_bytes(self) -> int:
         """Return the second value minus the first in bytes; 0 for other values."""
-        if not _is_bytes(self.name):
+        if not self.is_bytes:
             return 0
         first, second = (each if isinstance(each, int) else 0 for each in (self.first, self.second))
         return second - first
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PredictionComparison:
     """Differences between two predictions, the largest change of bytes first."""
 
     differences: tuple[Difference, ...]
@@ -52,77 +53,33 @@ class Comparison:
         return self.answered and not self.differences
 
 
-def compare_predictions(first: Path, second: Path) -> Comparison:
+def compare_predictions(first: Path, second: Path) -> PredictionComparison:
     """Return what differs between two files."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
-        for name in sorted(one.keys() | two.keys())
+        for name in one.keys() | two.keys()
         if one.get(name) != two.get(name)
     ]
-    return Comparison(
-        differences=tuple(
-            sorted(differences, key=lambda each: (-abs(each.change_bytes()), each.name))
-        ),
-        answered=all(_is_answered(each) for each in (one, two)),
-    )
-
-
-def comparison_text(comparison: Comparison) -> str:
-    """Return the differences as a table."""
-    if comparison.equal:
-        return "the two predictions are equal\n"
-    if not comparison.differences:
-        return "neither prediction has a peak, so nothing can be compared\n"
-    rows = [
-        (
-            name,
-            _shown(each.name, each.first),
-            _shown(each.name, each.second),
-            _signed(each.change_bytes()) if _is_bytes(each.name) else "",
-        )
-        for name, each in _folded(comparison.differences)
-    ]
-    heads = ("value", "first", "second", "change")
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(4)]
-    lines = [
-        "  ".join([f"{row[0]:<{widths[0]}}", *(f"{row[n]:>{widths[n]}}" for n in (1, 2, 3))])
-        for row in (heads, *rows)
-    ]
-    return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
-def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
-    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal."""
-    groups: dict[tuple[object, ...], list[Difference]] = {}
-    has_layers = any(each.name.startswith("layers.") for each in differences)
-    for each in differences:
-        if has_layers and each.name.startswith("modules."):
-            continue  # the layers say the same
-        kind = pattern(each.name) if each.name.startswith("layers.") else ""
-        key = (kind, each.first, each.second) if _is_bytes(each.name) else (each.name,)
-        groups.setdefault(key, []).append(each)
-    for group in groups.values():
-        first = min(group, key=lambda each: (len(each.name), each.name))
-        if len(group) == 1:
-            yield first.name, first
-        elif first.name.startswith("layers."):
-            yield f"{common_name([each.name for each in group])} x{len(group)}", first
-        else:
-            yield f"{first.name} (and {len(group) - 1} alike)", first
+    differences.sort(key=lambda each: (-abs(each.change_bytes()), each.name))
+    answered = _is_answered(one) and _is_answered(two)
+    return PredictionComparison(differences=tuple(differences), answered=answered)
 
 
 def _read(path: Path) -> dict[str, object]:
-    problem = f"{path} is not a prediction that harness predict --json printed"
     try:
         with path.open("rb") as file:
             plain = read_json(file.read(_LONGEST_BYTES))
     except (OSError, ValueError):
-        raise PredictionFileError(problem) from None
-    if not isinstance(plain, dict) or "outcome" not in plain:
-        raise PredictionFileError(problem)
-    if not any(name == "gpus" or name.endswith("_bytes") for name in plain):
-        raise PredictionFileError(problem)
+        plain = None
+    is_prediction = (
+        isinstance(plain, dict)
+        and "outcome" in plain
+        and any(name == "gpus" or name.endswith("_bytes") for name in plain)
+    )
+    if not isinstance(plain, dict) or not is_prediction:
+        rule = "is not a prediction that harness predict --json printed"
+        raise PredictionFileError(f"{path} {rule}")
     return {name: value for name, value in plain.items() if name not in _NOT_COMPARED}
 
 
@@ -144,32 +101,16 @@ def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
 
 def _name_of(entry: object) -> str | None:
     """Return what an entry of a list is called: a layer's name, a GPU's."""
-    if not isinstance(entry, dict):
-        return None
-    name = entry.get("name", entry.get("gpu"))
+    name = entry.get("name", entry.get("gpu")) if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 
 
 def _is_answered(values: dict[str, Value]) -> bool:
     """Return whether a prediction knows the peak, or is a table of GPUs."""
-    return values.get("peak_live_bytes") is not None or any(
-        name.startswith("gpus.") for name in values
-    )
+    is_table = any(name.startswith("gpus.") for name in values)
+    return is_table or values.get("peak_live_bytes") is not None
 
 
 def _is_bytes(name: str) -> bool:
     stem = name.removesuffix(".low").removesuffix(".high")
-    return stem.endswith("_bytes") or name.startswith(_CATEGORIES)
-
-
-def _shown(name: str, value: Value) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return format_bytes(value) if _is_bytes(name) else f"{value:,}"
-    text = " ".join(str(value).split())
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
-
-
-def _signed(size: int) -> str:
-    return ("+" if size >= 0 else "-") + format_bytes(abs(size))
+    return stem.endswith("_bytes") or name.startswith("categories_at_peak.")

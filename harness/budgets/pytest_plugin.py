@@ -137,16 +137,14 @@ def _limit(peak: object) -> int | None:
     from harness.schema.errors import HarnessError
     from harness.schema.units import parse_bytes
 
-    if peak is None:
-        return None
-    if isinstance(peak, int) and not isinstance(peak, bool) and 0 < peak < 2**63:
+    if peak is None or (isinstance(peak, int) and not isinstance(peak, bool) and 0 < peak < 2**63):
         return peak
+    if not isinstance(peak, str):
+        raise HarnessError(f'peak must be a size such as "900MiB" or whole bytes, got {peak!r}')
     try:
-        if isinstance(peak, str):
-            return parse_bytes(peak)
+        return parse_bytes(peak)
     except ValueError as error:
         raise HarnessError(f"peak={peak!r}: {error}") from None
-    raise HarnessError(f'peak must be a size such as "900MiB" or whole bytes, got {peak!r}')
 
 
 def _tolerance(given: object) -> Fraction:

@@ -34,20 +34,17 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def growth(use: MemoryUse, baseline: MemoryUse) -> list[str]:
     """Return which layers hold more than before, most growth first, a sentence each."""
-    grown = {
-        name: size - baseline.layers.get(name, 0)
-        for name, size in use.layers.items()
-        if size > baseline.layers.get(name, 0)
-    }
     rows: dict[tuple[str, int, int | None], list[str]] = {}
+    grown = {name: size - baseline.layers.get(name, 0) for name, size in use.layers.items()}
     for name in sorted(grown, key=lambda name: (-grown[name], name)):
-        key = pattern(name), use.layers[name], baseline.layers.get(name)
-        rows.setdefault(key, []).append(name)
+        if grown[name] > 0:
+            key = pattern(name), use.layers[name], baseline.layers.get(name)
+            rows.setdefault(key, []).append(name)
     return [
-        f"{_named(names)} grew by {format_bytes(size - before)} "
+        f"{_named(names)} is new, with {format_bytes(size)}"
+        if before is None
+        else f"{_named(names)} grew by {format_bytes(size - before)} "
         f"({format_bytes(before)} to {format_bytes(size)})"
-        if before is not None
-        else f"{_named(names)} is new, with {format_bytes(size)}"
         for (_, size, before), names in [*rows.items()][:_LAYERS_NAMED]
     ]
 
@@ -76,7 +73,7 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
     from harness.planning.predict_step import predict_step
 
     report = predict_step(build, batch, gpu=gpu, **_renamed(step))
-    return _use(report, gpu, measured=False)
+    return _use(report, gpu, "predicted")
 
 
 def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
@@ -96,7 +93,7 @@ def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: A
     )
     if report.trace is None:
         raise MeasureError(f"the step was not measured: {report.reason}")
-    return _use(report, gpu, measured=True)
+    return _use(report, gpu, "measured")
 
 
 def _renamed(step: dict[str, Any]) -> dict[str, Any]:
@@ -104,15 +101,13 @@ def _renamed(step: dict[str, Any]) -> dict[str, Any]:
     return {"inputs" if name == "input_shape" else name: value for name, value in step.items()}
 
 
-def _use(report: StepReport, gpu: str | None, *, measured: bool) -> MemoryUse:
-    peak = report.peak_live_bytes or 0
-    if report.cuda is not None and report.cuda.allocated_peak_bytes is not None:
-        peak = report.cuda.allocated_peak_bytes
+def _use(report: StepReport, gpu: str | None, method: Method) -> MemoryUse:
+    peak = None if report.cuda is None else report.cuda.allocated_peak_bytes
     layers = {name or "(network)": size for name, size in report.bytes_at_peak("module").items()}
     return MemoryUse(
-        peak_bytes=peak,
+        peak_bytes=(report.peak_live_bytes or 0) if peak is None else peak,
         layers=layers,
-        method="measured" if measured else "predicted",
+        method=method,
         gpu=gpu,
         torch=torch_version(),
     )

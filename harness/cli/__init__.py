@@ -9,9 +9,7 @@ dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
 entry.py              The first code of the command harness, and the last
 exit_codes.py         The exit codes of every command
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
-gpu_options.py        Options that several commands share
 measure_command.py    harness measure: one isolated measurement
-page_option.py        --html FILE: the answer of a command as a page
 parameter_types.py    Types of options
 plan_command.py       harness plan: what to change so
 predict_command.py    harness predict: the metrics of a step without running it
@@ -19,6 +17,7 @@ profile_command.py    harness profile: one step of any module, traced
 replay_command.py     harness replay: a recording of the CUDA allocator
 report_command.py     harness report: the report of a folder of records
 reproduce_command.py  harness reproduce: every experiment, then the report
+shared_options.py     Options that several commands share
 standard_output.py    Standard output that may be full, closed or read by nobody
 sweep_command.py      harness sweep: experiments into a folder of records
 sweep_options.py      The options that sweep and reproduce share, and what both do with them

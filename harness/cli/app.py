@@ -6,76 +6,54 @@ Each command is a file of this package and imports what is heavy when it runs, s
 
 import errno
 import os
+import pkgutil
 import sys
 
 import click
 
 from harness.cli.clean_stop import clean_stop
 from harness.cli.command import debug_option
-from harness.cli.compare_command import compare
-from harness.cli.doctor_command import doctor
-from harness.cli.dry_run_command import dry_run
 from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
-from harness.cli.explain_command import explain
-from harness.cli.measure_command import measure
-from harness.cli.plan_command import plan
-from harness.cli.predict_command import predict
-from harness.cli.profile_command import profile
-from harness.cli.replay_command import replay
-from harness.cli.report_command import report
-from harness.cli.reproduce_command import reproduce
-from harness.cli.sweep_command import sweep
-from harness.cli.threshold_command import threshold
-from harness.cli.verdicts_command import verdicts
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 from harness.version import __version__
 
-_HINTS = {
-    "--layers": "use --depth N for the number of hidden layers",
-    "--num-layers": "use --depth N for the number of hidden layers",
-    "--n-layers": "use --depth N for the number of hidden layers",
-    "--hidden-size": "use --width N, or --hidden N,N,...",
-    "--units": "use --width N, or --hidden N,N,...",
-    "--lr": "memory does not depend on the learning rate; leave it out",
-    "--learning-rate": "memory does not depend on the learning rate; leave it out",
-    "--momentum": "use --optimizer momentum",
-    "--weight-decay": "memory does not depend on weight decay; leave it out",
-    "--epochs": "every step needs the same memory; leave it out",
-    "--steps": "every step needs the same memory; leave it out",
-    "--amp": "use --autocast float16 or --autocast bfloat16",
-    "--precision": "use --dtype for the model, or --autocast",
-    "--fp16": "use --dtype float16, or --autocast float16",
-    "--bf16": "use --dtype bfloat16, or --autocast bfloat16",
-    "--input-size": "use --in-features N",
-    "--num-classes": "use --classes N",
-    "--output": "use --out DIR",
-    "--cuda": "use --device cuda",
-    "--timeout": "use --deadline SECONDS",
-}
-
-
-def hint_for(option: str) -> str | None:
-    """Return what to do instead of ``option``; None if nothing is known."""
-    return _HINTS.get(option)
-
-
 COMMANDS = (
-    compare,
-    doctor,
-    explain,
-    dry_run,
-    measure,
-    plan,
-    predict,
-    profile,
-    replay,
-    report,
-    reproduce,
-    sweep,
-    threshold,
-    verdicts,
+    "compare",
+    "doctor",
+    "dry_run",
+    "explain",
+    "measure",
+    "plan",
+    "predict",
+    "profile",
+    "replay",
+    "report",
+    "reproduce",
+    "sweep",
+    "threshold",
+    "verdicts",
 )
+"""Each is a function of its own name in the file ``NAME_command.py``."""
+
+_HINTS = {
+    "use --depth N for the number of hidden layers": ("--layers", "--num-layers", "--n-layers"),
+    "use --width N, or --hidden N,N,...": ("--hidden-size", "--units"),
+    "memory does not depend on the learning rate; leave it out": ("--lr", "--learning-rate"),
+    "memory does not depend on weight decay; leave it out": ("--weight-decay",),
+    "every step needs the same memory; leave it out": ("--epochs", "--steps"),
+    "use --optimizer momentum": ("--momentum",),
+    "use --autocast float16 or --autocast bfloat16": ("--amp",),
+    "use --dtype for the model, or --autocast": ("--precision",),
+    "use --dtype float16, or --autocast float16": ("--fp16",),
+    "use --dtype bfloat16, or --autocast bfloat16": ("--bf16",),
+    "use --in-features N": ("--input-size",),
+    "use --classes N": ("--num-classes",),
+    "use --out DIR": ("--output",),
+    "use --device cuda": ("--cuda",),
+    "use --deadline SECONDS": ("--timeout",),
+}
+"""What to do instead of an option that other programs have."""
 
 _USER_ERRNOS = (
     errno.ENAMETOOLONG,
@@ -106,8 +84,8 @@ def app(context: click.Context) -> None:
 
 
 app.params.append(debug_option())
-for _command in COMMANDS:
-    app.add_command(_command)
+for _name in COMMANDS:
+    app.add_command(pkgutil.resolve_name(f"harness.cli.{_name}_command:{_name}"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -133,8 +111,11 @@ def _run(arguments: list[str]) -> int:
             raise
         return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
     except click.NoSuchOption as error:
-        name, hint = error.option_name, hint_for(error.option_name)
-        return _user_error(f"No such option: {name}; {hint}" if hint else error.format_message())
+        name = error.option_name
+        for hint, names in _HINTS.items():
+            if name in names:
+                return _user_error(f"No such option: {name}; {hint}")
+        return _user_error(error.format_message())
     except click.ClickException as error:
         return _user_error(error.format_message())
     except HarnessError as error:

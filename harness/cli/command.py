@@ -1,4 +1,4 @@
-"""The form that all commands share: ``--debug``, and examples below the options."""
+"""The form that all commands share: ``--debug``, defaults that are shown, examples at the end."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,11 +7,12 @@ import click
 
 
 class HarnessCommand(click.Command):
-    """A click command that takes ``--debug`` and lists examples at the end of its help."""
+    """A click command that takes ``--debug``, shows every default and ends its help in examples."""
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        self.context_settings.setdefault("show_default", True)
         self.params.append(debug_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

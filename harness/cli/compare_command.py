@@ -29,16 +29,17 @@ def compare(first: Path, second: Path) -> int:
         raise click.UsageError("compare takes two folders or two files, not one of each")
     from harness.analysis.compare import compare as run
     from harness.analysis.frame import load
-    from harness.reporting.comparison import render
+    from harness.reporting.comparison import runs_text
 
     comparison = run(load(first), load(second))
-    click.echo(printable(render(comparison)))
+    click.echo(printable(runs_text(comparison)))
     return DONE if comparison.equal else NOT_OK
 
 
 def _compare_predictions(first: Path, second: Path) -> int:
-    from harness.budgets.compare_predictions import compare_predictions, comparison_text
+    from harness.budgets.compare_predictions import compare_predictions
+    from harness.reporting.comparison import predictions_text
 
     comparison = compare_predictions(first, second)
-    click.echo(printable(comparison_text(comparison)), nl=False)
+    click.echo(printable(predictions_text(comparison)))
     return DONE if comparison.equal else NOT_OK

@@ -1,5 +1,6 @@
 """``harness explain``: an out-of-memory message, a log or a memory snapshot, explained."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -9,15 +10,12 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
-from harness.cli.gpu_options import replay_deadline
-from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
+from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
 
 if TYPE_CHECKING:
     from harness.snapshots.explain import Scaling
     from harness.snapshots.log_text import Log
-
-_SNAPSHOT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def is_message(text: str) -> bool:
@@ -59,20 +57,15 @@ class _LogOrMessage(click.Path):
     type=SIZE,
     help="Memory to check against: the most that PyTorch may reserve, e.g. 24GiB.",
 )
-@click.option(
-    "--what-if",
-    "settings",
-    metavar="SETTINGS",
-    help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
-)
+@what_if_option
 @click.option(
     "--second",
-    type=_SNAPSHOT,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Snapshot of the same program with another batch size; needed for --batch.",
 )
 @click.option(
     "--batches",
-    type=Numbers(",", "1024,2048", "numbers"),
+    type=Numbers("1024,2048", "numbers"),
     help="Batch sizes of FILE and of --second, e.g. 1024,2048.",
 )
 @click.option(
@@ -101,8 +94,6 @@ def explain(
     input. Every failure in a log is listed; the last is explained, and others that ended the run
     for another cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
-    import json
-
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot
     from harness.snapshots.file_bytes import is_snapshot
@@ -164,8 +155,7 @@ def _scaling(
 ) -> "Scaling | None":
     from harness.snapshots.explain import Scaling
 
-    given = [option is not None for option in (second, batches, batch)]
-    if not any(given):
+    if second is None and batches is None and batch is None:
         return None
     if second is None or batches is None or batch is None or len(batches) != 2:
         raise click.UsageError("--second, --batches N,N and --batch must be given together")

@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import deadline_option, force_option, pretend_option
 from harness.cli.parameter_types import WholeNumber
+from harness.cli.shared_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
@@ -24,7 +24,6 @@ from harness.schema.plain_text import json_text
     "--repeats",
     type=WholeNumber(1, 1000),
     default=3,
-    show_default=True,
     help="Number of passes that time the step and read its RSS.",
 )
 @deadline_option
@@ -54,7 +53,7 @@ def measure(
     if as_json:
         click.echo(json_text(to_json(record)))
     else:
-        from harness.reporting.terminal import print_record
+        from harness.reporting.step_text import print_record
 
         print_record(record)
     return DONE if record.outcome is Outcome.OK else NOT_OK

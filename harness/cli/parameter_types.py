@@ -55,49 +55,39 @@ class ChoicesOrTarget(Choices):
         return value if ":" in str(value) else super().convert(value, param, ctx)
 
 
-class WholeNumber(ParamType):
-    """A whole number, within limits where they are given."""
+class Number(ParamType):
+    """A number within limits; NaN is outside all limits."""
 
-    name = "integer"
+    name = "number"
+    kind: type[int] | type[float] = float
+    words = "a number"
 
-    def __init__(self, low: int | None = None, high: int | None = None) -> None:
+    def __init__(self, low: float | None = None, high: float | None = None) -> None:
         self._low, self._high = low, high
 
-    def convert(self, value: Any, param: Parameter, ctx: Context) -> int:
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> float:
         """Return the number."""
-        rule = "a whole number"
+        rule = self.words
         if self._low is not None and self._high is not None:
             rule += f" between {self._low:,} and {self._high:,}"
         elif self._low is not None:
             rule += f" of at least {self._low:,}"
         try:
-            number = int(value)
+            number = self.kind(value)
         except ValueError:
             refuse(rule, value, param, ctx)
-        too_low = self._low is not None and number < self._low
-        if too_low or (self._high is not None and number > self._high):
+        high_enough = self._low is None or number >= self._low
+        if not (high_enough and (self._high is None or number <= self._high)):
             refuse(rule, number, param, ctx)
         return number
 
 
-class Number(ParamType):
-    """A number within limits; NaN is outside all limits."""
+class WholeNumber(Number):
+    """A whole number, within limits where they are given."""
 
-    name = "number"
-
-    def __init__(self, low: float, high: float) -> None:
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: Parameter, ctx: Context) -> float:
-        """Return the number."""
-        rule = f"a number between {self._low:,} and {self._high:,}"
-        try:
-            number = float(value)
-        except ValueError:
-            refuse(rule, value, param, ctx)
-        if not self._low <= number <= self._high:
-            refuse(rule, number, param, ctx)
-        return number
+    name = "integer"
+    kind = int
+    words = "a whole number"
 
 
 class Size(ParamType):
@@ -122,23 +112,22 @@ class Size(ParamType):
 
 
 class Numbers(ParamType):
-    """Whole numbers of at least 1 with a separator between them."""
+    """Whole numbers of at least 1 with commas between them."""
 
-    def __init__(self, separator: str, example: str, name: str) -> None:
+    def __init__(self, example: str, name: str) -> None:
         self.name = name
-        self._separator, self._example = separator, example
+        self._example = example
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, ...]:
         """Return the numbers."""
         if isinstance(value, tuple):
             return value
         try:
-            numbers = tuple(int(part) for part in value.lower().split(self._separator))
+            numbers = tuple(int(part) for part in value.split(","))
         except ValueError:
             numbers = (0,)
         if min(numbers) < 1:
-            between = "commas" if self._separator == "," else repr(self._separator)
-            rule = f"whole numbers from 1 with {between} between them, such as {self._example}"
+            rule = f"whole numbers from 1 with commas between them, such as {self._example}"
             refuse(rule, value, param, ctx)
         return numbers
 
@@ -152,12 +141,10 @@ class Completed(ParamType):
         self._source, self._others, self._files = source, others, files
 
     def shell_complete(
-        self,
-        ctx: click.Context,  # noqa: ARG002
-        param: click.Parameter,  # noqa: ARG002
-        incomplete: str,
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the names that begin with what is typed."""
+        del ctx, param
         names = [*pkgutil.resolve_name(self._source)(), *self._others]
         items = [CompletionItem(name) for name in names if name.startswith(incomplete.lower())]
         return items or [CompletionItem(incomplete, type="file")] * self._files
@@ -166,6 +153,6 @@ class Completed(ParamType):
 GPU = Completed("harness.prediction.gpu.catalogue:GPUS.keys")
 GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:GPUS.keys", "all")
 EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
-WIDTHS = Numbers(",", "512,256", "widths")
+WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()
 SECONDS = Number(0.1, 1e6)

@@ -8,17 +8,10 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, gpu_description
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
+from harness.cli.shared_options import GpuFlags, gpu_description
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import (
-    TargetFlags,
-    optimizer_option,
-    report_unsupported,
-    show_progress,
-    target_flags,
-)
-from harness.schema.errors import UnsupportedError
+from harness.cli.target_flags import TargetFlags, optimizer_option, show_progress, target_flags
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -66,16 +59,13 @@ def plan(
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
-    try:
-        with answer_alone(as_json):
-            result = plan_request(
-                request,
-                gpu,
-                settings=gpu_flags.alloc_conf,
-                progress=lambda words: show_progress(f"trying {words}"),
-            )
-    except UnsupportedError as error:
-        return report_unsupported(error, target, as_json=as_json)
+    with answer_alone(as_json):
+        result = plan_request(
+            request,
+            gpu,
+            settings=gpu_flags.alloc_conf,
+            progress=lambda words: show_progress(f"trying {words}"),
+        )
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:

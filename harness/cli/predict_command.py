@@ -8,20 +8,12 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, gpu_description
-from harness.cli.page_option import page_option, write_page
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import (
-    TargetFlags,
-    compile_option,
-    report_unsupported,
-    show_progress,
-    target_flags,
-)
+from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.prediction.gpu.catalogue import GPUS
-from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 from harness.schema.verdict import FITS
@@ -136,13 +128,10 @@ def predict(
         given = {name: step[name] for name in DEFAULTS if step[name] is not None}
         request = network.request(target, **DEFAULTS | given)
         used = {None: "auto", "rules": "estimate"}.get(method, method)
-        try:
-            if gpu_flags.mean_all():
-                return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
-            with answer_alone(as_json):
-                report = _of_target(request, flags["device"], gpu_flags, str(used))
-        except UnsupportedError as error:
-            return report_unsupported(error, target, as_json=as_json)
+        if gpu_flags.mean_all():
+            return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
+        with answer_alone(as_json):
+            report = _of_target(request, flags["device"], gpu_flags, str(used))
     _print(report, html, as_json)
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
     answered = is_known and not report.unanswered
@@ -167,42 +156,38 @@ def _of_target(
     from harness.planning.predict_step import estimated, predict_on_cuda
 
     gpu = gpu_flags.described()
-    if gpu is None and device != "cuda":
-        if method == "dry-run":
-            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-        return estimated(request, device="cpu")
-    return predict_on_cuda(
-        request,
-        gpu,
-        settings=gpu_flags.alloc_conf,
-        largest=gpu_flags.has_memory(),
-        method=method,
-        progress=show_progress,
-    )
+    if gpu is not None or device == "cuda":
+        return predict_on_cuda(
+            request,
+            gpu,
+            settings=gpu_flags.alloc_conf,
+            largest=gpu_flags.has_memory(),
+            method=method,
+            progress=show_progress,
+        )
+    if method == "dry-run":
+        raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+    return estimated(request, device="cpu")
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
+    from harness.schema.record import to_json
+
+    is_target = report.workload is None
     if html is not None:
         from harness.reporting.step_page import step_page
 
         write_page(html, step_page(report, report.subject))
-    if report.workload is None:
+    if not as_json:
+        from harness.reporting.step_text import print_prediction, print_report
+
+        (print_report if is_target else print_prediction)(report)
+    elif is_target:
         fit = report.fit
         more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}
-        if as_json:
-            click.echo(json.dumps(report.as_dict() | more))
-        else:
-            from harness.reporting.report_text import print_report
-
-            print_report(report)
-    elif as_json:
-        from harness.schema.record import to_json
-
-        click.echo(json_text(to_json(report)))
+        click.echo(json.dumps(report.as_dict() | more))
     else:
-        from harness.reporting.terminal import print_prediction
-
-        print_prediction(report)
+        click.echo(json_text(to_json(report)))
 
 
 def _print_table(
@@ -230,7 +215,7 @@ def _print_table(
         answer = {"outcome": "predicted", "target": request.target, "gpus": rows}
         click.echo(json.dumps({**answer, "method": table.method, "notes": table.notes}))
     else:
-        from harness.reporting.report_text import print_gpu_table
+        from harness.reporting.step_text import print_gpu_table
 
         print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, table.notes)
     return DONE if not check or all(fit.verdict == FITS for fit in fits) else NOT_OK

@@ -1,39 +1,34 @@
 """``harness profile``: one step of any module, traced."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import GpuFlags, deadline_option, gpu_description
-from harness.cli.page_option import page_option
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
+from harness.cli.shared_options import (
+    GpuFlags,
+    deadline_option,
+    file_option,
+    gpu_description,
+    page_option,
+)
 from harness.cli.target_flags import (
     TargetFlags,
     compile_option,
     optimizer_option,
-    report_unsupported,
     show_progress,
     target_flags,
 )
-from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport
     from harness.schema.step_request import StepRequest
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
-    path = click.Path(dir_okay=False, writable=True, path_type=Path)
-    return click.option(name, type=path, metavar="FILE", help=help_text)
 
 
 @click.command(
@@ -51,18 +46,15 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     "--input-type",
     type=Choices(TYPES),
     default="float32",
-    help="Data type of inputs whose --input names none.  [default: float32]",
+    help="Data type of inputs whose --input names none.",
 )
-@click.option(
-    "--batch", type=WholeNumber(1, 2**31 - 1), default=32, show_default=True, help="Batch size."
-)
+@click.option("--batch", type=WholeNumber(1, 2**31 - 1), default=32, help="Batch size.")
 @optimizer_option
 @click.option("--classes", type=WholeNumber(1), help="Number of label classes.")
 @click.option(
     "--mode",
     type=Choices(MODES),
     default="train",
-    show_default=True,
     help="A training step, or a forward pass without gradients.",
 )
 @click.option("--autocast", type=Choices(("float16", "bfloat16")), help="Autocast dtype.")
@@ -70,21 +62,15 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
     "--accumulate",
     type=WholeNumber(1, 2**31 - 1),
     default=1,
-    show_default=True,
     help="Number of micro-batches of a step.",
 )
 @click.option(
-    "--threads",
-    type=WholeNumber(1, 4096),
-    default=1,
-    show_default=True,
-    help="Number of CPU threads per operation.",
+    "--threads", type=WholeNumber(1, 4096), default=1, help="Number of CPU threads per operation."
 )
 @click.option(
     "--device",
     type=Choices(("cpu", "cuda")),
     default="cpu",
-    show_default=True,
     help="Device of the step; cuda is a pretended GPU where there is none.",
 )
 @click.option(
@@ -93,10 +79,10 @@ def _file_option(name: str, help_text: str) -> Callable[[Command], Command]:
 @gpu_description
 @deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
-@_file_option("--events", "Write the allocation events to FILE as CSV.")
-@_file_option("--chrome", "Write a trace for Chrome or Perfetto to FILE.")
-@_file_option("--snapshot", "Write a pickle for PyTorch's memory viewer to FILE.")
-@page_option("--timeline", text="; only its figure if FILE ends in .svg")
+@file_option("--events", help_text="Write the allocation events to FILE as CSV.")
+@file_option("--chrome", help_text="Write a trace for Chrome or Perfetto to FILE.")
+@file_option("--snapshot", help_text="Write a pickle for PyTorch's memory viewer to FILE.")
+@page_option("--timeline", more="; only its figure if FILE ends in .svg")
 def profile(
     target: str,
     network: TargetFlags,
@@ -118,32 +104,32 @@ def profile(
     process of its own, on the CPU or on a GPU.
     """
     from harness.planning.measure_step import measure_step
-    from harness.reporting.profile_text import print_profile, write_exports
+    from harness.reporting.step_page import step_page, timeline_svg
+    from harness.reporting.step_text import print_profile
+    from harness.reporting.trace_exports import chrome_trace, memory_snapshot
 
     given = network.with_default_input("3x224x224", input_type)
     request = given.request(target, compile=compile_mode, **step)
     gpu = gpu_flags.described()
-    try:
-        report = measure_step(
-            request,
-            device=device if gpu is None else "cuda",
-            gpu=gpu,
-            deadline_seconds=deadline,
-            progress=show_progress,
-        )
-    except UnsupportedError as error:
-        return report_unsupported(error, target, as_json=as_json)
+    report = measure_step(
+        request,
+        device=device if gpu is None else "cuda",
+        gpu=gpu,
+        deadline_seconds=deadline,
+        progress=show_progress,
+    )
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
-        title = f"{report.subject}, {request.mode}, {request.optimizer}"
-        write_exports(
-            report,
-            report.trace,
-            events=events,
-            chrome=chrome,
-            snapshot=snapshot,
-            page=html,
-            title=title,
-        )
+        if events is not None:
+            events.write_text(report.trace.as_csv())
+        if chrome is not None:
+            chrome.write_text(chrome_trace(report.trace))
+        if snapshot is not None:
+            snapshot.write_bytes(memory_snapshot(report.trace))
+        if html is not None:
+            title = f"{report.subject}, {request.mode}, {request.optimizer}"
+            is_figure = html.suffix == ".svg"
+            text = timeline_svg(report.trace, title) if is_figure else step_page(report, title)
+            html.write_text(text, encoding="utf-8")
     if as_json:
         click.echo(json.dumps(_as_json(report, request)))
     else:
@@ -154,15 +140,14 @@ def profile(
 def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
     import msgspec
 
-    from harness.reporting.profile_text import temporary_share
+    from harness.reporting.step_text import temporary_share
 
     step: dict[str, Any] = msgspec.to_builtins(request)
+    modules = report.bytes_at_peak("module")
     return {
         **report.as_dict(),
         "request": {name: value for name, value in step.items() if name not in ("sent", "path")},
-        "modules_at_peak": {
-            name or "(network)": size for name, size in report.bytes_at_peak("module").items()
-        },
+        "modules_at_peak": {name or "(network)": size for name, size in modules.items()},
         "operators_at_peak": report.bytes_at_peak("operator"),
         "temporary_share": temporary_share(report),
     }

@@ -1,13 +1,14 @@
 """``harness replay``: a recording of the CUDA allocator, replayed under other settings."""
 
+import json
 from pathlib import Path
 
 import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE
-from harness.cli.gpu_options import replay_deadline
 from harness.cli.parameter_types import SIZE, WholeNumber
+from harness.cli.shared_options import replay_deadline, what_if_option
 from harness.schema.plain_text import printable
 
 
@@ -19,12 +20,7 @@ from harness.schema.plain_text import printable
     ],
 )
 @click.argument("snapshot", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--what-if",
-    "settings",
-    metavar="SETTINGS",
-    help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
-)
+@what_if_option
 @click.option("--memory", type=SIZE, help="Total memory of the GPU to replay on, e.g. 16GiB.")
 @click.option("--device", type=WholeNumber(0, 1023), help="Replay this device only.")
 @replay_deadline
@@ -44,8 +40,6 @@ def replay(
     SNAPSHOT is a file that torch.cuda.memory._dump_snapshot wrote. It is parsed by a restricted
     unpickler; no code from the file is executed.
     """
-    import json
-
     from harness.snapshots.replay import replay_devices
     from harness.snapshots.replay_text import replay_text
 

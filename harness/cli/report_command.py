@@ -39,15 +39,10 @@ def report(folder: Path, given: tuple[Path, ...]) -> int:
 
 def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
     """Write the report; return its page and the exit code, and say what is missing."""
-    from harness.reporting.parallel import usable_processors
-    from harness.reporting.progress import counted
-    from harness.reporting.report import write_report
+    from harness.reporting.report import usable_processors, write_report
 
     missing: list[str] = []
-    with counted("analysing and drawing experiments") as progress:
-        page = write_report(
-            folder, jobs=usable_processors(), progress=progress, given=given, missing=missing.append
-        )
+    page = write_report(folder, jobs=usable_processors(), given=given, missing=missing.append)
     for line in missing:
         click.echo(printable(f"harness: {line}"), err=True)
     return page, NOT_OK if missing else DONE

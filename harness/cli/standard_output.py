@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TextIO
+    from typing import Any, TextIO
 
     from _typeshed import ReadableBuffer
 
@@ -86,12 +86,8 @@ def answer_alone(wanted: bool) -> Iterator[None]:
 
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
     """Return a text stream as the one before it."""
-    if not isinstance(before, io.TextIOWrapper):
-        return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="replace")
-    return io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=before.encoding,
-        errors=before.errors,
-        line_buffering=before.line_buffering,
-        write_through=before.write_through,
-    )
+    settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
+    if isinstance(before, io.TextIOWrapper):
+        names = ("encoding", "errors", "line_buffering", "write_through")
+        settings = {name: getattr(before, name) for name in names}
+    return io.TextIOWrapper(io.BufferedWriter(raw), **settings)

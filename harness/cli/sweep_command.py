@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import deadline_option
 from harness.cli.parameter_types import EXPERIMENT
+from harness.cli.shared_options import deadline_option
 from harness.cli.sweep_options import run_experiments, sweep_options
 from harness.schema.plain_text import printable
 

@@ -1,22 +1,20 @@
 """The options that ``sweep`` and ``reproduce`` share, and what both do with them."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.gpu_options import pretend_option
 from harness.cli.parameter_types import Choices, WholeNumber
+from harness.cli.shared_options import all_of, pretend_option
 
 if TYPE_CHECKING:
     from harness.schema.experiment import Experiment, Size
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_OPTIONS = (
+sweep_options = all_of(
     click.option("--quick", "size", flag_value="quick", help="Run small grids, for a quick check."),
     click.option("--full", "size", flag_value="full", help="Run the grids of the reference run."),
     click.option(
@@ -28,7 +26,6 @@ _OPTIONS = (
         "--device",
         type=Choices(("cpu", "cuda")),
         default="cpu",
-        show_default=True,
         help="Device that every cell runs on.",
     ),
     pretend_option,
@@ -36,25 +33,16 @@ _OPTIONS = (
         "--executor",
         type=Choices(("local", "in-process", "dask")),
         default="local",
-        show_default=True,
         help="Where the cells run.",
     ),
     click.option(
         "--jobs",
         type=WholeNumber(1, 4096),
         default=1,
-        show_default=True,
         help="Number of cells at a time. With more than 1, RSS and times are null.",
     ),
     click.option("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler."),
 )
-
-
-def sweep_options(command: Command) -> Command:
-    """Add the shared options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def run_experiments(
@@ -78,7 +66,8 @@ def run_experiments(
     from harness.sweeps.sweep import run
 
     grids = Size(size or "default")
-    folder = out or _default_folder(grids.value, device)
+    name = grids.value if device == "cpu" else f"{grids.value}-{device}"
+    folder = out or Path("results", "local", name)
     chosen = [find(name) for name in names or names_found()]
     outcomes: Counter[str] = Counter()
     try:
@@ -87,7 +76,7 @@ def run_experiments(
             used = stack.enter_context(
                 closing(make_executor(executor, jobs=jobs, scheduler=scheduler))
             )
-            chosen = _possible(_fit_for(device, chosen), grids, pretended)
+            chosen = _runnable(chosen, device, grids, pretended)
             if not chosen:
                 raise click.UsageError(f"no experiment is left to run on {device}")
             progress = stack.enter_context(shown(len(chosen)))
@@ -108,30 +97,18 @@ def run_experiments(
     return folder, outcomes
 
 
-def _fit_for(device: str, chosen: "list[Experiment]") -> "list[Experiment]":
-    """Those that can run on the device; names the others, once every setting was checked."""
-    fit = []
+def _runnable(
+    chosen: "list[Experiment]", device: str, size: "Size", pretended: str | None
+) -> "list[Experiment]":
+    """Return the experiments that can run here; name the others, once every setting was checked."""
+    if pretended is not None:
+        click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
+    runnable = []
     for one in chosen:
         if why := one.unfit_for(device):
             click.echo(f"{one.name} is skipped on {device}: {why}", err=True)
+        elif pretended is not None and list(one.training_runs(size)):
+            click.echo(f"{one.name} is skipped in a dry run: accuracies need values", err=True)
         else:
-            fit.append(one)
-    return fit
-
-
-def _possible(
-    chosen: "list[Experiment]", size: "Size", pretended: str | None
-) -> "list[Experiment]":
-    """Return the experiments that a pretended GPU can run: those that need no trained values."""
-    if pretended is None:
-        return chosen
-    click.echo(f"No GPU: {pretended}. Times and accuracies are null.", err=True)
-    learning = [one for one in chosen if list(one.training_runs(size))]
-    for one in learning:
-        click.echo(f"{one.name} is skipped in a dry run: accuracies need values", err=True)
-    return [one for one in chosen if one not in learning]
-
-
-def _default_folder(size: str, device: str) -> Path:
-    name = size if device == "cpu" else f"{size}-{device}"
-    return Path("results") / "local" / name
+            runnable.append(one)
+    return runnable

@@ -3,13 +3,15 @@
 import json
 import sys
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.exit_codes import NOT_OK
-from harness.cli.gpu_options import Command, with_options
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
+from harness.cli.shared_options import Command, gathered
+from harness.schema.errors import UnsupportedError
 from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
@@ -17,7 +19,56 @@ from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
 if TYPE_CHECKING:
     from harness.schema.step_request import StepRequest
 
-_FLAGS = (
+
+@dataclass(frozen=True, kw_only=True)
+class TargetFlags:
+    """The flags that describe a network, as the help of each says."""
+
+    inputs: tuple[str, ...]
+    inputs_from: str | None
+    arguments: tuple[str, ...]
+    answers: tuple[str, ...]
+    loss: str
+
+    def are_given(self) -> bool:
+        """Return whether any flag but the loss, which has a default, is given."""
+        return bool(self.inputs or self.inputs_from or self.arguments or self.answers)
+
+    def with_default_input(self, shape: str, dtype: str) -> "TargetFlags":
+        """Return the flags with an input where none is given, and a type where none is named."""
+        typed = []
+        for text in self.inputs or (() if self.inputs_from else (shape,)):
+            name, equals, own = text.rpartition("=")
+            typed.append(text if ":" in text else f"{name}{equals}{dtype}:{own}")
+        return replace(self, inputs=tuple(typed))
+
+    def request(self, target: str, **step: Any) -> "StepRequest":
+        """Return the step of ``target``; ``step`` holds the other fields of the request."""
+        from harness.schema.step_request import StepRequest, own_places
+
+        for text in self.inputs:
+            parse_input(text)
+        if not self.inputs and self.inputs_from is None:
+            raise click.UsageError(
+                "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
+            )
+        request = StepRequest(
+            target=target,
+            arguments=self.arguments,
+            inputs=self.inputs,
+            inputs_from=self.inputs_from,
+            answers=self.answers,
+            loss=self.loss,
+            **own_places(),
+            **step,
+        )
+        request.named_arguments()  # a wrong one is refused before PyTorch is loaded
+        return request
+
+
+_network = gathered(
+    TargetFlags,
+    "network",
     click.option(
         "--input",
         "inputs",
@@ -51,66 +102,38 @@ _FLAGS = (
         "--loss",
         type=ChoicesOrTarget(LOSSES),
         default="cross-entropy",
-        show_default=True,
         help="Loss of TARGET; also MODULE:CALLABLE of output and labels.",
     ),
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class TargetFlags:
-    """The flags that describe a network, as the help of each says."""
-
-    inputs: tuple[str, ...]
-    inputs_from: str | None
-    arguments: tuple[str, ...]
-    answers: tuple[str, ...]
-    loss: str
-
-    def are_given(self) -> bool:
-        """Return whether any flag but the loss, which has a default, is given."""
-        return bool(self.inputs or self.inputs_from or self.arguments or self.answers)
-
-    def with_default_input(self, shape: str, dtype: str) -> "TargetFlags":
-        """Return the flags with an input where none is given, and a type where none is named."""
-        inputs = self.inputs or (() if self.inputs_from else (shape,))
-        typed = tuple(text if ":" in text else _typed(text, dtype) for text in inputs)
-        return replace(self, inputs=typed)
-
-    def request(self, target: str, **step: Any) -> "StepRequest":
-        """Return the step of ``target``; ``step`` holds the other fields of the request."""
-        from harness.schema.step_request import StepRequest, own_places
-
-        for text in self.inputs:
-            parse_input(text)
-        if not self.inputs and self.inputs_from is None:
-            raise click.UsageError(
-                "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
-            )
-        request = StepRequest(
-            target=target,
-            arguments=self.arguments,
-            inputs=self.inputs,
-            inputs_from=self.inputs_from,
-            answers=self.answers,
-            loss=self.loss,
-            **own_places(),
-            **step,
-        )
-        request.named_arguments()  # a wrong one is refused before PyTorch is loaded
-        return request
-
-
 def target_flags(command: Command) -> Command:
-    """Add the flags to a command, which receives them together as ``network``."""
-    return with_options(_FLAGS, TargetFlags, "network", command)
+    """Add the flags to a command, which receives them as ``network``.
+
+    A TARGET that cannot be predicted is said to be unsupported, with exit code 3.
+    """
+
+    @wraps(command)
+    def called(**given: Any) -> Any:
+        try:
+            return command(**given)
+        except UnsupportedError as error:
+            target = given["target"]
+            if target is None:
+                raise
+            reason = str(error).removeprefix("unsupported: ")
+            facts = {"outcome": "unsupported", "target": target, "reason": reason}
+            text = json.dumps(facts) if given["as_json"] else printable(f"unsupported: {reason}")
+            click.echo(text)
+            return NOT_OK
+
+    return _network(called)
 
 
 optimizer_option = click.option(
     "--optimizer",
     type=ChoicesOrTarget(OPTIMIZERS),
     default="sgd",
-    show_default=True,
     help="Optimizer; also MODULE:CALLABLE of the parameters.",
 )
 
@@ -130,17 +153,3 @@ def show_progress(words: str) -> None:
     """Say on a terminal what is compiled or tried, but not which phase of a step runs."""
     if " " in words and sys.stderr.isatty():
         click.echo(printable(words), err=True)
-
-
-def report_unsupported(error: Exception, target: str, *, as_json: bool) -> int:
-    """Print why ``target`` cannot be predicted; return the exit code."""
-    reason = str(error).removeprefix("unsupported: ")
-    text = json.dumps({"outcome": "unsupported", "target": target, "reason": reason})
-    click.echo(text if as_json else printable(f"unsupported: {reason}"))
-    return NOT_OK
-
-
-def _typed(text: str, dtype: str) -> str:
-    """Return an input without a type with this one."""
-    name, equals, shape = text.rpartition("=")
-    return f"{name}{equals}{dtype}:{shape}"

@@ -6,8 +6,8 @@ import click
 
 from harness.cli.command import HarnessCommand
 from harness.cli.exit_codes import DONE, NOT_OK
-from harness.cli.gpu_options import deadline_option, force_option, pretend_option
 from harness.cli.parameter_types import SIZE, Choices
+from harness.cli.shared_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
@@ -30,14 +30,12 @@ from harness.schema.plain_text import json_text
     "--solve",
     type=Choices(("batch", "depth", "width")),
     default="batch",
-    show_default=True,
     help="The value to make as large as possible.",
 )
 @click.option(
     "--kind",
     type=Choices(("auto", "rlimit", "cgroup", "allocator")),
     default="auto",
-    show_default=True,
     help="How the budget is enforced: RLIMIT_DATA or a cgroup on the CPU, the allocator's"
     " limit on CUDA.",
 )

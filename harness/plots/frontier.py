@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import FuncFormatter
 
 from harness.plots.labels import End, label_ends
 from harness.plots.theme import bytes_text, counts_axis, ordered_colours, panels
@@ -34,8 +33,7 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
                 at, size = float(last["depth"]), float(last["batch"])
                 ends.append(End(x=at, y=size, text=bytes_text(budget), colour=colour))
         counts_axis(axes, (int(at) for at in part.loc[part["what"] == "reproduced", "depth"]))
-        counts_axis(axes, numbers, which="y")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        counts_axis(axes, numbers, which="y", words="{:,.0f}")
         axes.set_ylim(float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)
         axes.set_title(name[0].upper() + name[1:])
         axes.set_xlabel("depth (hidden layers)")

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
-from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark
+from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark, rows_axis
 from harness.schema.category_colours import BLUE
 
 
@@ -19,7 +19,8 @@ def forest(
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
     axes.axvline(1, color=QUIET, linewidth=1)
     names = [str(name) for name in data["name"].unique()]
-    reach = _reach(data, tolerance)
+    ratios = data[["low", "high"]].to_numpy(dtype=np.float64)
+    reach = max(1.05 * float(np.exp(np.abs(np.log(ratios)).max())), 1 + 2 * tolerance)
     for place, name in enumerate(names):
         part = data[data["name"].astype(str) == name]
         first = part.iloc[0]
@@ -28,21 +29,12 @@ def forest(
         ends = [float(first[key]) for key in ("low", "high")]
         axes.plot(ends, [place, place], "-", color=BLUE, linewidth=2.5, solid_capstyle="butt")
         axes.plot([float(first["estimate"])], [place], "o", color=INK, markersize=5)
-    axes.set_yticks(np.arange(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    rows_axis(axes, names)
     axes.set_xlim(1 / reach / 1.01, reach * 1.01)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel(label)
     for at, text, side in ((0.0, f"← {left}", "left"), (1.0, f"{right} →", "right")):
         remark(axes, text, (at, 1.02), xycoords="axes fraction", ha=side)
-
-
-def _reach(data: pd.DataFrame, tolerance: float) -> float:
-    """Return the largest factor from 1, either way, that the axis shows."""
-    ends = data[["low", "high"]].to_numpy(dtype=np.float64)
-    return max(1.05 * float(np.exp(np.abs(np.log(ends)).max())), 1 + 2 * tolerance)
 
 
 def ranges(
@@ -64,12 +56,9 @@ def ranges(
     axes.axvline(marked, color=QUIET, linewidth=1, linestyle="--")
     remark(axes, mark, (marked, 1.02), xycoords=("data", "axes fraction"), ha="center")
     width = 20 if is_narrow(canvas) else 60
-    axes.set_yticks(places, [textwrap.fill(str(name), width) for name in data["name"]])
-    axes.set_ylim(len(data) - 0.4, -0.6)
+    rows_axis(axes, [textwrap.fill(str(name), width) for name in data["name"]])
     top = max(float(high.max()), marked)
     axes.set_xlim(0 if in_bytes else 0.97 * min(float(low.min()), 1.0), 1.03 * top)
     if in_bytes:
         byte_ticks(axes, top)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
     axes.set_xlabel(textwrap.fill(label, 26) if is_narrow(canvas) else label)

@@ -32,31 +32,23 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     assert canvas is not None
     height = float(axes.get_position().height * canvas.get_figheight())  # type: ignore[union-attr]
     to_axes = axes.transData + axes.transAxes.inverted()
-    spots = [to_axes.transform((end.x, end.y)) for end in ends]
-    order = sorted(range(len(ends)), key=lambda at: float(spots[at][1]))
-    heights = apart([float(spots[at][1]) for at in order], TEXT_INCHES / max(height, 0.5))
-    for at, place in zip(order, heights, strict=True):
-        end = ends[at]
-        x, y = (float(part) for part in spots[at])
-        axes.text(
-            _TEXT_START,
-            place,
-            end.text,
+    spots = {end: to_axes.transform((end.x, end.y)) for end in ends}
+    order = sorted(ends, key=lambda end: float(spots[end][1]))
+    step = TEXT_INCHES / max(height, 0.5)
+    heights = apart([float(spots[end][1]) for end in order], step)
+    for end, place in zip(order, heights, strict=True):
+        x, y = (float(part) for part in spots[end])
+        style: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK}
+        axes.text(_TEXT_START, place, end.text, transform=axes.transAxes, **style)
+        leader = Line2D(  # an annotation's arrow is clipped to its text in a quarter of the time
+            (x, _LEADER_STOP),
+            (y, place),
             transform=axes.transAxes,
-            va="center",
-            fontsize=8.5,
-            color=INK,
+            clip_on=False,
+            color=end.colour,
+            linewidth=0.8,
         )
-        axes.add_artist(  # an annotation's arrow is clipped to its text in a quarter of the time
-            Line2D(
-                (x, _LEADER_STOP),
-                (y, place),
-                transform=axes.transAxes,
-                clip_on=False,
-                color=end.colour,
-                linewidth=0.8,
-            )
-        )
+        axes.add_artist(leader)
     if title:
         top = max([1.0, *heights]) if heights else 1.0
         above: dict[str, Any] = {"xycoords": "axes fraction", "va": "bottom"}

@@ -19,14 +19,13 @@ from matplotlib.ticker import MaxNLocator
 from harness.plots.labels import End, label_ends
 from harness.plots.theme import (
     QUIET,
+    byte_ticks,
     bytes_axis,
-    bytes_text,
     counts_axis,
     is_narrow,
     ordered_colours,
     panels,
     remark,
-    round_ticks,
 )
 from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
 
@@ -49,12 +48,14 @@ class Marked:
     text: str
 
 
-def memory_panels(x: str, line: str, *, label: str, x_label: str) -> Callable[..., None]:
+def memory_panels(
+    x: str, line: str, *, y: str = "bytes", label: str, x_label: str | Mapping[str, str]
+) -> Callable[..., None]:
     """Return what draws bytes that double, a panel for each name in the column ``panel``."""
     return partial(
         series,
         x=x,
-        y="bytes",
+        y=y,
         line=line,
         panel="panel",
         line_label="",
@@ -179,16 +180,10 @@ def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float 
         axes.set_ylim(low / 1.6, top * 1.6)
         bytes_axis(axes)
     elif scale == "bytes":
-        from_zero(axes, top)
+        byte_ticks(axes, top, which="y", count=4)
+        axes.set_ylim(0, 1.12 * top)
     else:
         axes.set_ylim(bottom=y_from if y_from is not None else axes.get_ylim()[0], top=top * 1.06)
-
-
-def from_zero(axes: Axes, top: float) -> None:
-    """Let the upright axis show bytes from zero to a little above ``top``, at round ticks."""
-    ticks = round_ticks(top, 1.12)
-    axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
-    axes.set_ylim(0, 1.12 * top)
 
 
 def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:

@@ -3,11 +3,8 @@
 Bars and panels stand in the order in which the data first name them.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from harness.plots.theme import (
@@ -18,6 +15,7 @@ from harness.plots.theme import (
     ink_on,
     is_narrow,
     panels,
+    rows_axis,
 )
 from harness.schema.category_colours import CATEGORY_COLOURS
 
@@ -52,14 +50,26 @@ def stacked(
         total = np.sum(sizes, axis=0)
         if shares:
             sizes = [100 * size / np.maximum(total, 1) for size in sizes]
-        _bars(axes, names, sizes)
-        _rows(axes, [str(name) for name in part[bar]])
+        ends = np.zeros(len(part))
+        for name, size in zip(names, sizes, strict=True):
+            axes.barh(np.arange(len(size)), size, 0.78, left=ends, color=CATEGORY_COLOURS[name])
+            ends = ends + size
+        rows_axis(axes, [str(name) for name in part[bar]])
         repeated = list(part[bar]) == list(data.loc[data[panel].astype(str) == titles[0], bar])
         if repeated and axes is not places[0] and not is_narrow(canvas):
             axes.tick_params(labelleft=False)
         longest = 100.0 if shares else top if shared else float(total.max())
         axes.set_xlim(0, _ROOM * longest or 1.0)
-        _totals(axes, np.sum(sizes, axis=0), [bytes_text(size) for size in total])
+        for place, end in enumerate(np.sum(sizes, axis=0)):
+            axes.annotate(
+                bytes_text(total[place]),
+                (end, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=INK,
+            )
         if shares:
             axes.set_xticks([0, 50, 100], ["0%", "50%", "100%"])
         else:
@@ -69,33 +79,6 @@ def stacked(
             axes.set_ylabel(bar_label)
     (places[-1] if is_narrow(canvas) else places[0]).set_xlabel(label)
     category_legend(canvas, names)
-
-
-def _bars(axes: Axes, names: Sequence[str], sizes: Sequence[np.ndarray]) -> None:
-    base = np.zeros(len(sizes[0]))
-    for name, size in zip(names, sizes, strict=True):
-        axes.barh(np.arange(len(size)), size, 0.78, left=base, color=CATEGORY_COLOURS[name])
-        base = base + size
-
-
-def _rows(axes: Axes, names: Sequence[str]) -> None:
-    axes.set_yticks(np.arange(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)  # the first row on top
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
-
-
-def _totals(axes: Axes, ends: np.ndarray, texts: Sequence[str]) -> None:
-    for place, (end, text) in enumerate(zip(ends, texts, strict=True)):
-        axes.annotate(
-            text,
-            (end, place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=INK,
-        )
 
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:

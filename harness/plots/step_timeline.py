@@ -7,15 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from harness.plots.theme import (
-    INK,
-    PAPER,
-    WIDE,
-    bytes_text,
-    category_legend,
-    is_narrow,
-    round_ticks,
-)
+from harness.plots.theme import INK, PAPER, WIDE, byte_ticks, category_legend, is_narrow
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import Trace
 from harness.schema.findings import Figure
@@ -68,8 +60,7 @@ def timeline(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.set_ylim(0, top * (1.35 if is_narrow(canvas) else 1.2))
     _phases(axes, data, inches=0.85 * canvas.get_figwidth())
     _peak(axes, data)
-    ticks = round_ticks(top, 1.2)
-    axes.set_yticks(ticks, [bytes_text(tick) for tick in ticks])
+    byte_ticks(axes, top, which="y", reach=1.2, count=4)
     axes.set_xlabel("allocator event of the step")
     axes.set_ylabel("live bytes")
     axes.grid(visible=False, axis="x")
@@ -94,11 +85,8 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
     """Yield each run of events of one phase with its first and last event."""
     number = (data["phase"] != data["phase"].shift()).cumsum()
     for _, part in data.groupby(number, sort=True):
-        yield (
-            str(part["phase"].iloc[0]),
-            float(part["event"].iloc[0]),
-            float(part["event"].iloc[-1]),
-        )
+        first, last = (float(part["event"].iloc[at]) for at in (0, -1))
+        yield str(part["phase"].iloc[0]), first, last
 
 
 def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
@@ -107,7 +95,9 @@ def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
     for name, start, stop in _runs(data):
         if start > first:
             axes.axvline(start - 0.5, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
-        words = _phase_name(name, at_start=start == first)
+        words = name
+        if name == "optimizer":  # dropping old gradients opens a step, the update closes it
+            words = "zero_grad" if start == first else "update"
         if inches * (stop - start) / ((last - first) or 1.0) < _LETTER_INCHES * len(words):
             continue
         axes.text(
@@ -121,13 +111,6 @@ def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
             color=INK,
             fontweight="bold",
         )
-
-
-def _phase_name(name: str, *, at_start: bool) -> str:
-    """Return what a phase does: dropping old gradients opens a step, the update closes it."""
-    if name == "optimizer":
-        return "zero_grad" if at_start else "update"
-    return name
 
 
 def _peak(axes: Axes, data: pd.DataFrame) -> None:

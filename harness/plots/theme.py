@@ -1,11 +1,12 @@
 """The look of every picture: colours that survive colour blindness, type, quiet axes."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -90,15 +91,12 @@ def is_narrow(canvas: Canvas) -> bool:
     return bool(canvas.get_figwidth() <= NARROW_INCHES)
 
 
-def panels(
-    canvas: Canvas, count: int, *, height: float = 2.7, sharex: bool = False, sharey: bool = False
-) -> list[Axes]:
+def panels(canvas: Canvas, count: int, *, height: float = 2.7, sharey: bool = False) -> list[Axes]:
     """Return ``count`` panels: side by side, or on a phone one below the other."""
     if not is_narrow(canvas):
-        return list(canvas.subplots(1, count, sharex=sharex, sharey=sharey, squeeze=False)[0])
+        return list(canvas.subplots(1, count, sharey=sharey, squeeze=False)[0])
     canvas.set_figheight(height * count + 0.5)
-    grid = canvas.subplots(count, 1, sharex=False, sharey=sharey, squeeze=False)
-    return [row[0] for row in grid]
+    return [row[0] for row in canvas.subplots(count, 1, sharey=sharey, squeeze=False)]
 
 
 def contrast(one: Any, other: Any) -> float:
@@ -137,16 +135,22 @@ def remark(
     axes.annotate(text, at, xytext=offset, textcoords="offset points", **options)
 
 
-def byte_ticks(axes: Axes, top: float) -> None:
-    """Mark about three multiples of a power of two on an axis of bytes from 0 to ``top``."""
-    ticks = round_ticks(top, 1.12, count=2.5)
-    axes.set_xticks(ticks, [bytes_text(tick) for tick in ticks])
-
-
-def round_ticks(top: float, reach: float, count: float = 4) -> list[float]:
-    """Return about ``count`` multiples of a power of two, from 0 to ``reach`` times ``top``."""
+def byte_ticks(
+    axes: Axes, top: float, *, which: str = "x", reach: float = 1.12, count: float = 2.5
+) -> None:
+    """Mark about ``count`` multiples of a power of two, from 0 to ``reach`` times ``top``."""
     step = 2.0 ** round(math.log2(max(top, 4) / count))
-    return [step * at for at in range(int(reach * top // step) + 1)]
+    ticks = [step * at for at in range(int(reach * top // step) + 1)]
+    set_ticks = axes.set_xticks if which == "x" else axes.set_yticks
+    set_ticks(ticks, [bytes_text(tick) for tick in ticks])
+
+
+def rows_axis(axes: Axes, names: Sequence[str]) -> None:
+    """Name a row for each of ``names``, the first on top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
 
 
 def category_legend(
@@ -159,15 +163,10 @@ def category_legend(
     canvas.legend(handles, texts, loc="outside lower center", ncols=columns)
 
 
-def bytes_axis(axes: Axes, *, which: str = "y", log: bool = True) -> None:
-    """Let an axis show bytes in binary units; where logarithmic, at powers of two."""
-    axis = axes.yaxis if which == "y" else axes.xaxis
-    if log:
-        (axes.set_yscale if which == "y" else axes.set_xscale)("log", base=2)
-        low, high = axes.get_ylim() if which == "y" else axes.get_xlim()
-        axis.set_major_locator(FixedLocator(_power_ticks(low, high)))
-        axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(bytes_text))
+def bytes_axis(axes: Axes) -> None:
+    """Let the upright axis be logarithmic and show bytes at powers of two."""
+    axes.set_yscale("log", base=2)
+    _doublings(axes.yaxis, _power_ticks(*axes.get_ylim()), bytes_text)
 
 
 def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
@@ -178,11 +177,16 @@ def _power_ticks(low: float, high: float, most: int = 7) -> list[float]:
     return [2.0**power for power in range(first, last + 1, apart)]
 
 
-def counts_axis(axes: Axes, values: Iterable[int], *, which: str = "x") -> None:
+def counts_axis(
+    axes: Axes, values: Iterable[int], *, which: str = "x", words: str = "{:g}"
+) -> None:
     """Let a logarithmic axis show exactly ``values``, as plain numbers."""
-    ticks = sorted(set(values))
     (axes.set_xscale if which == "x" else axes.set_yscale)("log", base=2)
     axis = axes.xaxis if which == "x" else axes.yaxis
+    _doublings(axis, sorted(set(values)), lambda value, _: words.format(value))
+
+
+def _doublings(axis: Axis, ticks: Sequence[float], text: Callable[[float, int], str]) -> None:
     axis.set_major_locator(FixedLocator(ticks))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(text))

@@ -8,37 +8,27 @@ import pandas as pd
 from harness.analysis import AnalysisError, summaries
 from harness.analysis.frame import categories, read_events
 from harness.analysis.proportionality import Growth
-from harness.plots.series import series
+from harness.plots.series import memory_panels
 from harness.plots.stacked import stacked
 from harness.plots.step_timeline import live_by_category, timeline_figure
 from harness.plots.theme import WIDE
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure, Table
 
+_GROWTH_TABLES = (
+    ("doublings", "What one doubling multiplies each quantity by, and from where it is 2"),
+    ("exponents", "Exponents in depth and batch (95% intervals, HC3)"),
+    ("models", "Three models of each quantity, and what the product adds to the sum (F test)"),
+    ("coefficients", "Coefficients in bytes per unit of their term (95% intervals, HC3)"),
+)
+"""Names of functions of ``summaries``, with captions."""
+
 
 def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
     """Return doublings, exponents, models and coefficients of all ``growths``, by their labels."""
-    tables = {
-        "doublings": (
-            "What one doubling multiplies each quantity by, and from where it is 2",
-            summaries.doublings,
-        ),
-        "exponents": (
-            "Exponents in depth and batch (95% intervals, HC3)",
-            summaries.exponent_table,
-        ),
-        "models": (
-            "Three models of each quantity, and what the product adds to the sum (F test)",
-            summaries.models,
-        ),
-        "coefficients": (
-            "Coefficients in bytes per unit of their term (95% intervals, HC3)",
-            summaries.coefficients,
-        ),
-    }
     return [
-        Table(name=name, caption=caption, frame=frame_of(growths))
-        for name, (caption, frame_of) in tables.items()
+        Table(name=name, caption=caption, frame=getattr(summaries, name)(growths))
+        for name, caption in _GROWTH_TABLES
     ]
 
 
@@ -73,37 +63,28 @@ def composition(
 
 def growth_figure(result: Growth, label: str) -> Figure:
     """Return one quantity against depth and against batch, with the model that fits it best."""
-    data = summaries.fitted_cells(result)
-    stem = label.lower().replace(" ", "-")
+    data = summaries.fitted_cells(result).rename(columns={"best": "fit"})
     model = "the exact formula" if result.whole else "the fitted model"
-    ends = [
-        data.assign(panel=f"Against {along}, a line per {line}", at=data[along], line=data[line])
-        for along, line in (("depth", "batch"), ("batch", "depth"))
+    axes = (
+        ("Against depth, a line per batch", "depth", "batch", "depth (hidden layers)"),
+        ("Against batch, a line per depth", "batch", "depth", "batch (examples)"),
+    )
+    panels = [
+        data.assign(panel=panel, at=data[along], line=data[line]) for panel, along, line, _ in axes
     ]
-    long = pd.concat(ends, ignore_index=True)
-    long = long.rename(columns={"best": "fit"}).sort_values("panel", ascending=False)
+    long = pd.concat(panels, ignore_index=True).sort_values("panel", ascending=False)
     return Figure(
-        name=f"{stem}-growth",
+        name=f"{label.lower().replace(' ', '-')}-growth",
         caption=f"{label[0].upper()}{label[1:]} against the depth, a line per batch, and against "
         f"the batch, a line per depth. Points are measured, lines are {model}. Lines that start "
         "flat carry a part that does not grow.",
         data=long[["panel", "at", "line", "measured", "fit"]].reset_index(drop=True),
-        draw=functools.partial(
-            series,
-            x="at",
+        draw=memory_panels(
+            "at",
+            "line",
             y="measured",
-            line="line",
-            panel="panel",
-            line_label="",
             label=label,
-            x_label={
-                f"Against {along}, a line per {line}": label
-                for along, line, label in (
-                    ("depth", "batch", "depth (hidden layers)"),
-                    ("batch", "depth", "batch (examples)"),
-                )
-            },
-            scale="doubling bytes",
+            x_label={panel: words for panel, _, _, words in axes},
         ),
         size=WIDE,
     )
@@ -117,9 +98,7 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
     frame = evidence.frame
     known = frame[(frame["mode"] == "train") & (frame["outcome"] == "ok")]
     figures, faults = [], []
-    for name, depth, batch in zip(
-        known["workload_id"], known["depth"], known["batch"], strict=True
-    ):
+    for name, depth, batch in known[["workload_id", "depth", "batch"]].itertuples(index=False):
         path = evidence.folder / "events" / f"{name}.csv"
         if not path.is_file():
             continue

@@ -1,11 +1,17 @@
-"""A comparison of two runs as text for a terminal or a CI log."""
+"""Two runs, or two predictions, compared: as text for a terminal or a CI log."""
+
+from collections.abc import Iterator, Sequence
 
 from harness.analysis.compare import Comparison
-from harness.reporting.tables import Shown, shown
+from harness.budgets.compare_predictions import Difference, PredictionComparison, Value
+from harness.reporting.tables import shown
 from harness.schema.findings import Table
+from harness.schema.layer_names import common_name, pattern
+from harness.schema.units import format_bytes
 
 MOST = 20
 """Rows of a list that are printed; the rest are counted."""
+_LONGEST_TEXT = 40
 
 # Differences of a few bytes vanish in a unit, so these are printed digit by digit.
 _EXACT_NAMES = {
@@ -14,7 +20,7 @@ _EXACT_NAMES = {
 }
 
 
-def render(comparison: Comparison) -> str:
+def runs_text(comparison: Comparison) -> str:
     """Return the answer, then the differences and the noisy metrics."""
     parts = [str(comparison)]
     lists = (
@@ -25,22 +31,60 @@ def render(comparison: Comparison) -> str:
     for title, frame in lists:
         if len(frame):
             head = frame.head(MOST).rename(columns=_EXACT_NAMES)
-            table = Table(name="comparison", caption=title, frame=head)
-            parts += ["", _aligned(shown(table))]
+            table = shown(Table(name="comparison", caption=title, frame=head))
+            parts += ["", f"{title}:", *_aligned([table.headings, *table.rows], table.numeric)]
             if len(frame) > MOST:
                 parts.append(f"... and {len(frame) - MOST} more")
     return "\n".join(parts)
 
 
-def _aligned(table: Shown) -> str:
-    """Return a table in columns, numbers to the right."""
-    rows = [table.headings, *table.rows]
+def _aligned(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> Iterator[str]:
+    """Yield the rows of a table in columns, numbers to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, table.numeric, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-    return "\n".join([f"{table.caption}:", *lines])
+    for row in rows:
+        columns = zip(row, widths, numeric, strict=True)
+        texts = [text.rjust(width) if num else text.ljust(width) for text, width, num in columns]
+        yield "  ".join(texts).rstrip()
+
+
+def predictions_text(comparison: PredictionComparison) -> str:
+    """Return the differences of two predictions as a table."""
+    if comparison.equal:
+        return "the two predictions are equal"
+    if not comparison.differences:
+        return "neither prediction has a peak, so nothing can be compared"
+    rows = [("value", "first", "second", "change")]
+    for name, one in _folded(comparison.differences):
+        change = one.change_bytes()
+        signed = ("+" if change >= 0 else "-") + format_bytes(abs(change)) if one.is_bytes else ""
+        rows.append((name, _shown(one, one.first), _shown(one, one.second), signed))
+    return "\n".join(_aligned(rows, (False, True, True, True)))
+
+
+def _folded(differences: Sequence[Difference]) -> Iterator[tuple[str, Difference]]:
+    """Yield one row for sizes that changed alike: layers of equal blocks, peaks that are equal."""
+    groups: dict[tuple[object, ...], list[Difference]] = {}
+    has_layers = any(each.name.startswith("layers.") for each in differences)
+    for each in differences:
+        if has_layers and each.name.startswith("modules."):
+            continue  # the layers say the same
+        kind = pattern(each.name) if each.name.startswith("layers.") else ""
+        key = (kind, each.first, each.second) if each.is_bytes else (each.name,)
+        groups.setdefault(key, []).append(each)
+    for group in groups.values():
+        first = min(group, key=lambda each: (len(each.name), each.name))
+        if len(group) == 1:
+            yield first.name, first
+        elif first.name.startswith("layers."):
+            yield f"{common_name([each.name for each in group])} x{len(group)}", first
+        else:
+            yield f"{first.name} (and {len(group) - 1} alike)", first
+
+
+def _shown(difference: Difference, value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return format_bytes(value) if difference.is_bytes else f"{value:,}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"

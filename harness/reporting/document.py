@@ -11,8 +11,7 @@ from functools import cached_property
 import pandas as pd
 
 from harness.reporting.figures import Picture
-from harness.reporting.tables import Shown, shown
-from harness.schema.findings import Claim, Judgement, Source, Table, Verdict
+from harness.schema.findings import Claim, Section, Source, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
 """Of a report without any section that has a question."""
@@ -38,19 +37,11 @@ class Chapter:
     problem: str | None = None
     is_failed: bool = False
     """The problem is an error in the analysis or a drawing, not a want of records."""
-    claims: tuple[Claim, ...] = ()
-    answer: tuple[str, ...] = ()
-    text: tuple[str, ...] = ()
+    section: Section = field(default_factory=Section)
     pictures: tuple[Picture, ...] = ()
-    tables: tuple[Table, ...] = ()
+    """The figures of the section."""
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
-    judgement: Judgement | None = None
-
-    @property
-    def shown_tables(self) -> tuple[Shown, ...]:
-        """The tables as people read them."""
-        return tuple(shown(table) for table in self.tables)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +73,7 @@ class Report:
     @cached_property
     def lead(self) -> Chapter | None:
         """The chapter whose question the report answers: the first that has an answer."""
-        settled = [part for part in self.chapters if part.claims or part.answer]
+        settled = [part for part in self.chapters if part.section.claims or part.section.answer]
         return next(iter([*settled, *self.chapters]), None)
 
     @property
@@ -114,18 +105,17 @@ class Report:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
         if self.of_literature:
             return (("Verdicts: ", self.tally),)
-        written = [text for part in self.chapters for text in part.answer]
-        if self.lead and not self.lead.answer:
-            written = [
-                f"{headline(claim)}: {claim.verdict}, {claim.number}" for claim in self.lead.claims
-            ]
+        written = [text for part in self.chapters for text in part.section.answer]
+        if self.lead and not self.lead.section.answer:
+            claims = self.lead.section.claims
+            written = [f"{headline(one)}: {one.verdict}, {one.number}" for one in claims]
         split = (text.partition(": ") for text in written[:MOST_ANSWERS])
         return tuple((first + colon, rest) for first, colon, rest in split)
 
     @property
     def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
         """Every claim with its chapter, in reading order."""
-        return tuple((part, claim) for part in self.chapters for claim in part.claims)
+        return tuple((part, claim) for part in self.chapters for claim in part.section.claims)
 
     @property
     def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:
@@ -155,11 +145,6 @@ class Report:
             for number, (part, one) in enumerate([*chosen, *rest], 1)
         )
 
-    @property
-    def story(self) -> tuple[Numbered, ...]:
-        """The figures of the first page."""
-        return tuple(figure for figure in self.figures if figure.in_story)
-
     def figures_of(self, part: Chapter, *, in_story: bool) -> tuple[Numbered, ...]:
         """Return the figures of ``part`` on the first page, or on the evidence page."""
         return tuple(
@@ -187,10 +172,10 @@ _SEVERAL = {
 
 def tally(verdicts: Sequence[Verdict]) -> str:
     """Return how many claims got which verdict, in words."""
-    counts = [(verdicts.count(verdict), verdict) for verdict in Verdict]
+    counts = {verdict: verdicts.count(verdict) for verdict in Verdict}
     return ", ".join(
         f"{count} {verdict if count == 1 else _SEVERAL[verdict]}"
-        for count, verdict in counts
+        for verdict, count in counts.items()
         if count
     )
 

@@ -100,13 +100,13 @@ def _tips(canvas: Canvas, figure: Figure) -> str:
         return ""
     to_points = 72 / canvas.dpi
     axes = canvas.axes[0]
-    _, high = canvas.get_size_inches() * 72
-    bottom, top = (axes.bbox.y0 * to_points, axes.bbox.y1 * to_points)
+    bottom, top = (edge * to_points for edge in (axes.bbox.y0, axes.bbox.y1))
+    y = canvas.get_figheight() * 72 - top
     boxes = []
     for start, stop, words in figure.tips(figure.data):
         left, right = (axes.transData.transform((x, 0))[0] * to_points for x in (start, stop))
         boxes.append(
-            f'<rect x="{left:.2f}" y="{high - top:.2f}" width="{right - left:.2f}" '
+            f'<rect x="{left:.2f}" y="{y:.2f}" width="{right - left:.2f}" '
             f'height="{top - bottom:.2f}"><title>{html.escape(words)}</title></rect>\n'
         )
     return f'<g fill="none" pointer-events="all">\n{"".join(boxes)}</g>\n'
@@ -126,22 +126,32 @@ _HEX = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _DARK = dark_colours()
 
 
+def inline_pair(drawn: Picture, prefix: str, label_id: str) -> str:
+    """Return the picture for a wide page and for a phone; a page's style shows one of them.
+
+    ``label_id`` is the id of the element whose text describes it.
+    """
+    wide = inline_svg(drawn.svg, prefix, label_id)
+    narrow = inline_svg(drawn.narrow_svg, f"{prefix}-n", label_id)
+    return f'<div class="wide">{wide}</div>\n<div class="narrow">{narrow}</div>'
+
+
 def inline_svg(svg: str, prefix: str, label_id: str) -> str:
     """Return ``svg`` to stand in a page: no prolog, no fixed size, ids of its own.
 
-    ``label_id`` is the id of the element whose text describes it. Colours that change in the
-    dark become custom properties of the page (``colour_properties``).
+    Colours that change in the dark become custom properties of the page (``colour_properties``).
     """
     text = _PROLOG.sub("", svg, count=1)
     text = _TITLE.sub("", _METADATA.sub("", text, count=1), count=1)
     text = _ID.sub(lambda match: f"{match[1]}{prefix}-", text)
-    text = _HEX.sub(lambda match: _property(match[0]), text)
+    text = _HEX.sub(_property, text)
     opening, rest = text.split(">", 1)
     opening = re.sub(r'\s(?:width|height)="[^"]*"', "", opening)
     return f'{opening} role="img" aria-labelledby="{label_id}">{rest}'.strip()
 
 
-def _property(colour: str) -> str:
+def _property(match: re.Match[str]) -> str:
+    colour = match[0]
     return f"var(--c{colour[1:]}, {colour})" if colour in _DARK else colour
 
 

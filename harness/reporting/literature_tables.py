@@ -16,17 +16,14 @@ def citation(part: Chapter, claim: Claim) -> str:
 def checks_table(report: Report) -> Table:
     """Return each number that decides next to its second derivation."""
     rows = [
-        {
-            "claim": part.title,
-            "number": one.name,
-            "value": float(one.value),
-            "second": float(one.second),
-            "difference": float(one.difference),
-            "allowed": float(one.allowed),
-            "second_from": one.second_from,
-        }
+        (
+            part.title,
+            one.name,
+            *map(float, (one.value, one.second, one.difference, one.allowed)),
+            one.second_from,
+        )
         for part in report.chapters
-        for one in (part.judgement.checks if part.judgement else ())
+        for one in (part.section.judgement.checks if part.section.judgement else ())
     ]
     columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
     frame = pd.DataFrame(rows, columns=columns)
@@ -64,5 +61,5 @@ def _rows(part: Chapter) -> list[tuple[str | int, ...]]:
             one.why,
             one.source,
         )
-        for one in (part.judgement.witnesses if part.judgement else ())
+        for one in (part.section.judgement.witnesses if part.section.judgement else ())
     ]

@@ -11,9 +11,6 @@ from pathlib import Path
 
 from harness.schema.errors import HarnessError
 
-FIGURE_SUFFIXES = (".svg", ".png", ".csv")
-TABLE_SUFFIXES = (".csv", ".md")
-
 _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
 
@@ -39,7 +36,12 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
             replaced[path] = path.read_bytes() if path.exists() else None
             new.replace(path)
     except OSError as error:  # also half-way through the renames, which a network file system fails
-        _restore(replaced)
+        for place, before in replaced.items():
+            with contextlib.suppress(OSError):
+                if before is None:
+                    place.unlink(missing_ok=True)
+                else:
+                    place.write_bytes(before)
         why = error.strerror or str(error)
         raise ReportError(f"{path}: {why}; the report was not written") from None
     finally:
@@ -49,15 +51,6 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     for name in earlier - set(files):
         with contextlib.suppress(OSError):
             (folder / name).unlink()
-
-
-def _restore(replaced: Mapping[Path, bytes | None]) -> None:
-    for path, content in replaced.items():
-        with contextlib.suppress(OSError):
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_bytes(content)
 
 
 def files_of_report(folder: Path) -> set[str]:
@@ -71,7 +64,7 @@ def files_of_report(folder: Path) -> set[str]:
         return set()
     names: set[str] = set()
     for kind, stem in _LINK.findall(text):
-        suffixes = FIGURE_SUFFIXES if kind == "figures" else TABLE_SUFFIXES
+        suffixes = (".svg", ".png", ".csv") if kind == "figures" else (".csv", ".md")
         files = [f"{kind}/{stem}{suffix}" for suffix in suffixes]
         if all((folder / file).is_file() for file in files):
             names.update(files)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 @contextmanager
 def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
     """Yield the progress of ``experiments`` experiments that suits standard error."""
-    if not sys.stderr.isatty():
-        lines = Lines(experiments)
-        try:
-            yield lines
-        finally:
-            lines.end()
-        return
-    from harness.schema.terminal_console import PlainConsole
+    if sys.stderr.isatty():
+        from harness.schema.terminal_console import PlainConsole
 
-    with _bar(PlainConsole(stderr=True)) as bar:
-        yield Terminal(bar, experiments)
+        with _bar(PlainConsole(stderr=True)) as bar:
+            yield Terminal(bar, experiments)
+        return
+    lines = Lines(experiments)
+    try:
+        yield lines
+    finally:
+        lines.end()
 
 
 def _bar(console: "PlainConsole") -> "Bar":
@@ -36,38 +36,20 @@ def _bar(console: "PlainConsole") -> "Bar":
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Column
 
+    last = Column(no_wrap=True, overflow="ellipsis", ratio=1)
     return Progress(
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(bar_width=14),
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
-        TextColumn(
-            "[dim]{task.fields[cell]}",
-            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
-        ),
+        TextColumn("[dim]{task.fields[cell]}", table_column=last),
         console=console,
         expand=True,
     )
 
 
-@contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield what to tell how many of how many parts are done; it shows on a terminal alone."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    try:
-        yield lambda done, total: print(
-            f"\r{what}: {done} of {total}", end="", file=sys.stderr, flush=True
-        )
-    finally:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def format_seconds(seconds: float | None) -> str:
-    """Return a duration as people say it, such as ``2 min 5 s``; nothing where unknown."""
-    if seconds is None:
-        return ""
+def format_seconds(seconds: float) -> str:
+    """Return a duration as people say it, such as ``2 min 5 s``."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
@@ -78,8 +60,7 @@ class Lines:
     def __init__(self, experiments: int = 1) -> None:
         self._experiments = experiments
         self._number = 0
-        self._open = False
-        self._started = 0.0
+        self._started: float | None = None
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
         """Begin the experiment's line."""
@@ -91,7 +72,7 @@ class Lines:
         saved = f", {done} saved already" if done else ""
         text = f"{place}{experiment}: {cells} cells{saved}"
         print(text, end="", file=sys.stderr, flush=True)
-        self._open, self._started = True, time.monotonic()
+        self._started = time.monotonic()
         if cells == done:
             self.end()
 
@@ -103,9 +84,9 @@ class Lines:
 
     def end(self) -> None:
         """End the line, also where an experiment was interrupted."""
-        if self._open:
+        if self._started is not None:
             print(f", {format_seconds(time.monotonic() - self._started)}", file=sys.stderr)
-        self._open = False
+        self._started = None
 
 
 class Terminal:
@@ -128,9 +109,10 @@ class Terminal:
         self._number += 1
         self._cells = cells
         place = f"{self._number}/{self._experiments} " if self._experiments > 1 else ""
-        text = f"{place}{experiment}"
         cell = "starting workers" if cells > done else ""
-        self._task = self._bar.add_task(text, total=cells, completed=done, left="", cell=cell)
+        self._task = self._bar.add_task(
+            f"{place}{experiment}", total=cells, completed=done, left="", cell=cell
+        )
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
         """Move the bar on; what differs from the last cell comes first, where a line is short."""
@@ -138,6 +120,6 @@ class Terminal:
         words, colon, result = description.partition(": ")
         last, self._parts = self._parts, words.split(", ")
         ordered = sorted(self._parts, key=lambda part: part in last)
-        description = ", ".join(ordered) + colon + result
         estimate = f"{format_seconds(seconds_left)} left" if left and seconds_left else ""
-        self._bar.update(self._task, completed=self._cells - left, left=estimate, cell=description)
+        shown = ", ".join(ordered) + colon + result
+        self._bar.update(self._task, completed=self._cells - left, left=estimate, cell=shown)

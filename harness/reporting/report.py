@@ -2,25 +2,27 @@
 
 import dataclasses
 import math
+import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
-from harness.reporting import html, markdown
+from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
 from harness.reporting.document import Chapter, Report, environment_table
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.literature_tables import checks_table, witness_table
 from harness.reporting.output_files import ReportError, files_of_report, replace_files
-from harness.reporting.parallel import Progress, run_each
 from harness.reporting.tables import table_files
-from harness.schema.experiment import Evidence, Experiment
-from harness.schema.findings import Section
+from harness.schema.experiment import Evidence
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
@@ -29,6 +31,9 @@ from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.experiment_origin import experiment_of
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS, STEP_RUNS)
 
 
@@ -36,7 +41,6 @@ def write_report(
     folder: Path,
     *,
     jobs: int = 1,
-    progress: Progress | None = None,
     given: Sequence[Path] = (),
     missing: Callable[[str], object] = str,
 ) -> Path:
@@ -52,10 +56,13 @@ def write_report(
         if path.stem not in {part.resolve().name for part in folders}:
             raise ReportError(f"{path}: {folder} has no records of an experiment {path.stem!r}")
     _refuse_to_lose_claims(folder, [path for path in folders if not experiment_of(path, given)])
-    frame = load_files(_records(folders))
-    own = [(path, _own(path, frame), given) for path in folders]
+    frame = load_files([path / RECORDS for path in folders if (path / RECORDS).is_file()])
+    own = [
+        (path, frame[frame["experiment"] == path.resolve().name].reset_index(drop=True), given)
+        for path in folders
+    ]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
-        chapters = tuple(run_each(_chapter, own, jobs=jobs, progress=progress))
+        chapters = tuple(run_each(_chapter, own, jobs))
     outcomes = frame["outcome"].value_counts().sort_index()
     report = Report(
         chapters=chapters,
@@ -69,7 +76,25 @@ def write_report(
             missing(f"{part.title}: {part.problem}")
     if all(part.problem and not part.is_failed for part in chapters):
         missing(f"{folder}: no experiment there has an answer; the report says why")
-    return folder / html.STORY
+    return folder / pages.STORY
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+def run_each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1) -> list[Result]:
+    """Return ``work`` of each item, in order, computed by up to ``jobs`` processes.
+
+    The processes are forked from this one, so that they know what it has loaded; ask for several
+    only from a process that runs no threads of its own, such as a command's.
+    """
+    jobs = min(jobs, len(items))
+    if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        return list(map(work, items))
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(work, items))
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
@@ -79,19 +104,20 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
     """
     if (folder / RECORDS).is_file():
         return [folder]
-    folders = [path for path in folder.iterdir() if path.is_dir() and _has_results(path)]
+    folders = [path for path in folder.iterdir() if path.is_dir() and _has(path, RECORDS)]
     if not folders:
         raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
-    return sorted(folders, key=lambda path: (_order(path, given), path.name))
+
+    def place(path: Path) -> tuple[float, str]:
+        experiment = experiment_of(path, given)
+        return math.inf if experiment is None else experiment.order, path.name
+
+    return sorted(folders, key=place)
 
 
-def _has_results(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (RECORDS, *_OTHER_RESULTS))
-
-
-def _order(folder: Path, given: Sequence[Path]) -> float:
-    experiment = experiment_of(folder, given)
-    return math.inf if experiment is None else experiment.order
+def _has(folder: Path, *names: str) -> bool:
+    """Return whether there is a file of one of ``names``, or of other results than records."""
+    return any((folder / name).is_file() for name in (*names, *_OTHER_RESULTS))
 
 
 def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
@@ -106,15 +132,6 @@ def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
             raise ReportError(
                 f"{folder}: the report there has claims of {name}, which is not known here; {rule}"
             )
-
-
-def _records(folders: Sequence[Path]) -> list[Path]:
-    files = [path / RECORDS for path in folders]
-    return [path for path in files if path.is_file()]
-
-
-def _own(folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    return frame[frame["experiment"] == folder.resolve().name].reset_index(drop=True)
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
@@ -132,28 +149,15 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         source=experiment.source,
     )
     try:
-        section = _section(experiment, Evidence(frame=own, folder=folder))
-        return dataclasses.replace(
-            chapter,
-            claims=section.claims,
-            answer=section.answer,
-            text=section.text,
-            pictures=tuple(map(picture, section.figures)),
-            tables=section.tables,
-            judgement=section.judgement,
-        )
+        if not _has(folder) and not bool((own["outcome"] == "ok").any()):
+            raise AnalysisError(f"none of its {len(own)} records ended well")
+        section = experiment.analyse(Evidence(frame=own, folder=folder))
+        pictures = tuple(map(picture, section.figures))
+        return dataclasses.replace(chapter, section=section, pictures=pictures)
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
         return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)
-
-
-def _section(experiment: Experiment, evidence: Evidence) -> Section:
-    own = evidence.frame
-    others = any((evidence.folder / file).is_file() for file in _OTHER_RESULTS)
-    if not others and not bool((own["outcome"] == "ok").any()):
-        raise AnalysisError(f"none of its {len(own)} records ended well")
-    return experiment.analyse(evidence)
 
 
 def _fault(error: Exception) -> str:
@@ -174,13 +178,12 @@ def _files(report: Report) -> dict[str, bytes]:
     for part in report.chapters:
         for drawn in part.pictures:
             files |= picture_files(drawn, f"figures/{part.name}-{drawn.name}")
-        for table in part.tables:
+        for table in part.section.tables:
             files |= table_files(table, f"tables/{part.name}-{table.name}")
-    if not report.of_literature:  # there each section names its own
-        files |= table_files(report.environment, "tables/environment")
     files[CLAIMS] = claims_json(claims_of(report))
-    if report.of_literature:
-        for table in (checks_table(report), witness_table(report)):
-            files |= table_files(table, f"tables/{table.name}")
-    pages = {"report.md": markdown.render(report), **html.render(report)}
-    return files | {name: printable(page).encode() for name, page in pages.items()}
+    others = [report.environment]
+    if report.of_literature:  # there each section names its own environment
+        others = [checks_table(report), witness_table(report)]
+    for table in others:
+        files |= table_files(table, f"tables/{table.name}")
+    return files | {name: printable(page).encode() for name, page in pages.render(report).items()}

@@ -5,16 +5,12 @@ from collections.abc import Iterator
 from html import escape
 
 from harness.plots.step_timeline import of_trace, timeline_figure
-from harness.reporting.figures import Picture, colour_properties, inline_svg, picture
+from harness.reporting.figures import Picture, colour_properties, inline_pair, picture
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.metrics_text import metrics_line, metrics_rows
 from harness.schema.plain_text import printable
-from harness.schema.self_contained_page import (
-    self_contained_page,
-    sizes_first_table,
-    stacked_bar,
-)
+from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 
@@ -40,17 +36,19 @@ def _parts(report: StepReport, title: str) -> Iterator[str]:
     yield f"<p>{escape(metrics_line(report))}</p>"
     trace = report.trace
     if trace is not None and trace.events:
-        yield _timeline(trace, title)
-    elif report.categories_at_peak is not None:
-        sizes = {name: getattr(report.categories_at_peak, name) for name in CATEGORIES}
-        parts = [(words(name), sizes[name], CATEGORY_COLOURS[name]) for name in sizes]
-        yield "<h2>Alive at the peak</h2>"
-        yield stacked_bar("Bytes alive at the peak, by category", parts, sum(sizes.values()))
-    if trace is not None and trace.events:
+        drawn = _drawn(trace, title)
+        pictures = inline_pair(drawn, drawn.name, "timeline-words")
+        caption = f'<figcaption class="quiet" id="timeline-words">{escape(drawn.alt)}</figcaption>'
+        yield f"<figure>{pictures}{caption}</figure>"
         yield "<h2>Layers, in forward order</h2>"
         yield _layers(trace)
         yield "<h2>Largest blocks at the peak</h2>"
         yield _blocks(trace)
+    elif report.categories_at_peak is not None:
+        sizes = {name: getattr(report.categories_at_peak, name) for name in CATEGORIES}
+        parts = [(words(name), size, CATEGORY_COLOURS[name]) for name, size in sizes.items()]
+        yield "<h2>Alive at the peak</h2>"
+        yield stacked_bar("Bytes alive at the peak, by category", parts, sum(sizes.values()))
     rows = [(format_bytes(size), name.strip()) for name, size in metrics_rows(report) if size]
     metrics = sizes_first_table("Sizes of the step", ("size", "metric"), rows, numbers=1)
     yield f"<details><summary>Metrics</summary>{metrics}</details>"
@@ -65,17 +63,6 @@ def timeline_svg(trace: Trace, title: str) -> str:
 
 def _drawn(trace: Trace, title: str) -> Picture:
     return picture(timeline_figure(of_trace(trace), name="timeline", caption=title))
-
-
-def _timeline(trace: Trace, title: str) -> str:
-    drawn = _drawn(trace, title)
-    label = f"{drawn.name}-words"
-    wide = inline_svg(drawn.svg, drawn.name, label)
-    narrow = inline_svg(drawn.narrow_svg, f"{drawn.name}-n", label)
-    return (
-        f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-        f'<figcaption class="quiet" id="{label}">{escape(drawn.alt)}</figcaption></figure>'
-    )
 
 
 def words(name: str) -> str:

@@ -4,13 +4,14 @@ Source of the viewer's format: torch/cuda/_memory_viz.py and torch/csrc/cuda/mem
 of the trace's: the "Trace Event Format" of Chromium. CSV is ``Trace.as_csv``.
 """
 
+import itertools
 import json
 import pickle
 from typing import Any
 
 from harness.schema.events import CATEGORIES, Event, Trace
 
-_HIDDEN_FRAMES = 16
+_MOST_OPERATORS = 16
 """The viewer shows the innermost frames first; paths are seldom deeper."""
 
 
@@ -27,18 +28,12 @@ def memory_snapshot(trace: Trace) -> bytes:
         size = abs(event.size_bytes)
         common = {"addr": event.address, "size": size, "stream": 0, "time_us": order}
         if event.size_bytes > 0:
-            actions += [
-                {**common, "action": "segment_alloc", "frames": frames},
-                {**common, "action": "alloc", "frames": frames},
-            ]
+            names = ["segment_alloc", "alloc"]
             segments[event.address] = _segment(event.address, size, frames)
         else:
+            names = ["free_requested", "free_completed", "segment_free"]
             segments.pop(event.address, None)
-            actions += [
-                {**common, "action": "free_requested", "frames": frames},
-                {**common, "action": "free_completed", "frames": frames},
-                {**common, "action": "segment_free", "frames": frames},
-            ]
+        actions += [{**common, "action": name, "frames": frames} for name in names]
     snapshot = {
         "segments": [segments[address] for address in sorted(segments)],
         "device_traces": [actions],
@@ -48,32 +43,22 @@ def memory_snapshot(trace: Trace) -> bytes:
 
 
 def _segment(address: int, size: int, frames: list[dict[str, Any]]) -> dict[str, Any]:
-    block = {
-        "address": address,
-        "size": size,
-        "requested_size": size,
-        "state": "active_allocated",
-        "frames": frames,
-    }
+    common = {"address": address, "requested_size": size, "frames": frames}
     return {
+        **common,
+        **dict.fromkeys(("total_size", "allocated_size", "active_size"), size),
         "device": 0,
-        "address": address,
-        "total_size": size,
-        "allocated_size": size,
-        "active_size": size,
-        "requested_size": size,
         "stream": 0,
         "segment_type": "large",
         "segment_pool_id": (0, 0),
         "is_expandable": False,
-        "frames": frames,
-        "blocks": [block],
+        "blocks": [{**common, "size": size, "state": "active_allocated"}],
     }
 
 
 def _frames(event: Event) -> list[dict[str, Any]]:
     """Return the event's surroundings as stack frames, innermost first."""
-    operators = event.operator.split("/")[-_HIDDEN_FRAMES:] if event.operator else []
+    operators = event.operator.split("/")[-_MOST_OPERATORS:] if event.operator else []
     names = [f"step {event.step}, {event.phase}", f"module {event.module or '(network)'}"]
     names += [*operators, event.category]
     return [{"name": name, "filename": "", "line": 0} for name in reversed(names)]
@@ -86,23 +71,15 @@ def chrome_trace(trace: Trace) -> str:
     """
     live = dict.fromkeys(CATEGORIES, 0)
     live["temporary"] += trace.initial_bytes
-    rows: list[dict[str, Any]] = []
-    begun: tuple[int, str] | None = None
-    start = 0
     place = {"pid": 1, "tid": 1}
-    for order, event in enumerate(trace.events):
-        if begun != (event.step, event.phase):
-            if begun is not None:
-                rows.append(_bar(begun, start, order))
-            begun, start = (event.step, event.phase), order
-        live[event.category] += event.size_bytes
-        rows.append({"name": "live bytes", "ph": "C", "ts": order, **place, "args": dict(live)})
-    if begun is not None:
-        rows.append(_bar(begun, start, len(trace.events)))
+    rows: list[dict[str, Any]] = []
+    start = 0
+    for (step, phase), part in itertools.groupby(trace.events, lambda one: (one.step, one.phase)):
+        events = list(part)
+        name = f"{phase}, step {step}" if step else phase
+        rows.append({"name": name, "ph": "X", "ts": start, "dur": len(events), **place})
+        for order, event in enumerate(events, start):
+            live[event.category] += event.size_bytes
+            rows.append({"name": "live bytes", "ph": "C", "ts": order, **place, "args": {**live}})
+        start += len(events)
     return json.dumps({"traceEvents": rows, "displayTimeUnit": "ns"})
-
-
-def _bar(begun: tuple[int, str], start: int, stop: int) -> dict[str, Any]:
-    step, phase = begun
-    name = f"{phase}, step {step}" if step else phase
-    return {"name": name, "ph": "X", "ts": start, "dur": stop - start, "pid": 1, "tid": 1}

@@ -8,7 +8,7 @@ import pytest
 from harness.analysis import AnalysisError
 from harness.analysis.compare import compare
 from harness.analysis.frame import load
-from harness.reporting.comparison import render
+from harness.reporting.comparison import runs_text
 from harness.schema.argument_checks import ArgumentError
 from tests.analysis import planted
 
@@ -23,7 +23,7 @@ def test_a_run_equals_itself(run: pd.DataFrame) -> None:
     result = compare(run, run)
     assert result.equal
     assert result.cells == len(run)
-    last = render(result).splitlines()[0]
+    last = runs_text(result).splitlines()[0]
     assert re.fullmatch(
         r"The runs are equal\. All [\d,]+ exact metrics of the 126 cells in both runs are equal\.",
         last,
@@ -38,9 +38,9 @@ def test_one_byte_is_found_and_shown_to_the_byte(run: pd.DataFrame) -> None:
     row = result.different.iloc[0]
     assert (row["metric"], row["difference_bytes"]) == ("peak_live_bytes", 1)
     value = int(run["peak_live_bytes"].iloc[5])
-    assert f"{value:,}  {value + 1:,}" in render(result)
+    assert f"{value:,}  {value + 1:,}" in runs_text(result)
     assert re.search(
-        r"The runs are not equal: 1 of [\d,]+ exact metrics differ\.\n", render(result)
+        r"The runs are not equal: 1 of [\d,]+ exact metrics differ\.\n", runs_text(result)
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.exponents import exponents
+from harness.analysis.fits import exponents
 from tests.analysis import planted
 
 DEPTH, BATCH = (

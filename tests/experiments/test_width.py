@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import width
-from harness.analysis.ratio_interval import geometric_ratio
+from harness.analysis.decisions import geometric_ratio
 from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload

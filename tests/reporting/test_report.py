@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 
 from harness.analysis.frame import load
-from harness.reporting import html as html_pages
-from harness.reporting import markdown
 from harness.reporting.claims import read_claims
 from harness.reporting.document import Report, environment_table
+from harness.reporting.pages import render
 from harness.reporting.report import experiment_folders, write_report
 from harness.schema.experiment import Evidence, Experiment
 from harness.schema.findings import Figure, Section, Verdict
@@ -277,6 +276,7 @@ def test_a_report_of_a_dry_run_says_so_on_its_first_screen(device: str, words: i
     facts = environment_table(pd.DataFrame({"environment.device": [device]}))
     report = Report(chapters=(), environment=facts)
     said = "A dry run: PyTorch's own allocator on a pretended l4."
-    texts = [html.unescape(html_pages.render(report)["report.html"]), markdown.render(report)]
+    pages = render(report)
+    texts = [html.unescape(pages["report.html"]), pages["report.md"]]
     assert sum(said in text for text in texts) == words
     assert all(text.index(said) < 20_000 for text in texts if words)

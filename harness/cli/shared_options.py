@@ -1,0 +1,140 @@
+"""Options that several commands share: a GPU, a page, deadlines, a recording, ``--force``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.parameter_types import SECONDS, SIZE
+from harness.schema.plain_text import printable
+
+if TYPE_CHECKING:
+    from harness.prediction.gpu.catalogue import Gpu
+
+Command = Callable[..., Any]
+Decorator = Callable[[Command], Command]
+
+
+def all_of(*options: Decorator) -> Decorator:
+    """Return what adds several options to a command, in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def gathered(kind: type, name: str, *options: Decorator) -> Decorator:
+    """Return what adds options to a command, which receives one ``kind`` called ``name``."""
+
+    def add(command: Command) -> Command:
+        @wraps(command)
+        def called(**given: Any) -> Any:
+            values = {item.name: given.pop(item.name) for item in fields(kind)}
+            return command(**{name: kind(**values)}, **given)
+
+        return all_of(*options)(called)
+
+    return add
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuFlags:
+    """The flags that describe a GPU and its allocator."""
+
+    gpu: str | None
+    capability: str | None
+    memory: int | None
+    alloc_conf: str
+
+    def are_given(self) -> bool:
+        """Return whether the flags name or describe a GPU."""
+        return any(value is not None for value in (self.gpu, self.capability, self.memory))
+
+    def mean_all(self) -> bool:
+        """Return whether every GPU of the built-in list is asked for."""
+        return self.gpu is not None and self.gpu.lower() == "all"
+
+    def has_memory(self) -> bool:
+        """Return whether they describe a GPU of known memory."""
+        gpu = self.described()
+        return gpu is not None and gpu.total_bytes is not None
+
+    def described(self) -> "Gpu | None":
+        """Return the GPU; None if no flag is given."""
+        from harness.prediction.gpu.catalogue import described
+
+        return described(self.gpu, self.capability, self.memory) if self.are_given() else None
+
+
+gpu_description = gathered(
+    GpuFlags,
+    "gpu_flags",
+    click.option(
+        "--capability",
+        metavar="M.N",
+        help="Compute capability of a GPU that is not in the built-in list, e.g. 9.0.",
+    ),
+    click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB."),
+    click.option(
+        "--alloc-conf",
+        default="",
+        show_default=False,
+        metavar="SETTINGS",
+        help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
+    ),
+)
+
+what_if_option = click.option(
+    "--what-if",
+    "settings",
+    metavar="SETTINGS",
+    help="Allocator settings to replay under, as in PYTORCH_ALLOC_CONF.",
+)
+
+replay_deadline = click.option(
+    "--deadline",
+    type=SECONDS,
+    default=60.0,
+    help="Refuse a recording that takes longer than this many seconds.",
+)
+
+pretend_option = click.option(
+    "--gpu",
+    metavar="NAME",
+    help="GPU to pretend in a dry run, for --device cuda; times are null then. Without this option"
+    " a GPU is pretended only if the machine has none.  [a100-40gb]",
+)
+
+deadline_option = click.option(
+    "--deadline", type=SECONDS, default=600, help="Seconds after which a worker process is stopped."
+)
+
+force_option = click.option(
+    "--force", is_flag=True, help="Try more memory than is available on this machine."
+)
+
+
+def file_option(*names: str, help_text: str) -> Decorator:
+    """Return an option whose value is a file to write."""
+    path = click.Path(dir_okay=False, writable=True, path_type=Path)
+    return click.option(*names, type=path, metavar="FILE", help=help_text)
+
+
+def page_option(*former: str, more: str = "") -> Decorator:
+    """Return ``--html``, also under ``former`` names; its help ends in ``more``."""
+    help_text = f"Write a self-contained page to FILE{more}."
+    return file_option("--html", *former, "html", help_text=help_text)
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write the page; a path that cannot be written is the user's mistake."""
+    try:
+        path.write_text(printable(page), encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None

@@ -1,0 +1,78 @@
+"""The report as self-contained pages (story and evidence, or one on the literature) and Markdown.
+
+The Markdown links to the PNGs next to it.
+"""
+
+from functools import partial
+from importlib import resources
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.reporting.document import Numbered, Report, decisive, headline
+from harness.reporting.figures import colour_properties, inline_pair
+from harness.reporting.literature_tables import checks_table, citation, witness_table, witnesses_of
+from harness.reporting.tables import cell, escape_markdown, shown, to_markdown
+
+STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
+"""Names of the pages."""
+
+_SETTINGS = {
+    "story_page": STORY,
+    "evidence_page": EVIDENCE,
+    "long_table": 12,  # rows from which on a table is folded away until asked for
+    "long_text": 28,  # letters from which on the text of a table's cell may be broken into lines
+}
+
+
+def render(report: Report) -> dict[str, str]:
+    """Return the pages by name, their styles and figures inside; text from records stays text."""
+    made = _environment()
+    templates = {STORY: "story.html.j2", EVIDENCE: "evidence.html.j2", MARKDOWN: "report.md.j2"}
+    tables = {}
+    if report.of_literature:
+        templates = {STORY: "literature.html.j2", MARKDOWN: "report.md.j2"}
+        tables = {"witnesses": shown(witness_table(report)), "checks": shown(checks_table(report))}
+    return {
+        name: made.get_template(template).render(report=report, **tables).rstrip() + "\n"
+        for name, template in templates.items()
+    }
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = _template("report.css")
+    for scheme, dark in (("light", False), ("dark", True)):
+        style = style.replace(f"/* {scheme} figures */", colour_properties(dark=dark))
+    made.globals |= _SETTINGS | {
+        "style": Markup(style),
+        "svgs": _svgs,
+        "headline": headline,
+        "decisive": decisive,
+        "amount": partial(cell, ""),
+        "citation": citation,
+        "witnesses_of": lambda part: shown(witnesses_of(part)),
+    }
+    made.filters |= {
+        "keep": lambda text: text.replace(" %", "\u00a0%"),  # no line breaks before a per cent sign
+        "shown": shown,
+        "plain": escape_markdown,
+        "pipes": to_markdown,
+    }
+    return made
+
+
+def _template(name: str) -> str:
+    """Return the text of a file in ``templates/``."""
+    return (resources.files("harness.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _svgs(figure: Numbered) -> Markup:
+    """Return the figure for a wide page and for a phone; a page shows one of them."""
+    return Markup(inline_pair(figure.picture, figure.anchor, f"{figure.anchor}-alt"))

@@ -1,0 +1,181 @@
+"""A step on a terminal: the answer first, then where the bytes are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from harness.reporting.terminal import AnswerConsole
+from harness.schema.events import CATEGORIES
+from harness.schema.layer_names import common_name, pattern
+from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Layer
+from harness.schema.metrics_text import metrics_rows
+from harness.schema.record import Outcome, Record
+from harness.schema.step_report import StepReport
+from harness.schema.step_request import StepRequest
+from harness.schema.units import format_bytes
+from harness.schema.verdict import FITS
+
+FOLDED_FROM = 24
+"""Layers from which on repeated blocks are folded into one row."""
+MOST_LAYERS = 40
+TOP = 10
+"""Rows of each table of the peak."""
+
+
+def print_record(record: Record) -> None:
+    """Print a measurement: the outcome, then its metrics, exact and readable."""
+    console = AnswerConsole()
+    if record.outcome is not Outcome.OK:
+        _print_failure(console, f"{record.workload}: {record.outcome}", record.evidence)
+        return
+    console.say(f"{record.workload}: {record.outcome}", "bold")
+    console.sizes("metric", metrics_rows(record))
+    if record.wall_seconds is not None:
+        console.say(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
+
+
+def _print_failure(console: AnswerConsole, head: str, evidence: Mapping[str, object]) -> None:
+    console.say(head, "bold")
+    console.say_all((f"{key}: {value}" for key, value in evidence.items()), before="  ")
+
+
+def print_prediction(prediction: StepReport) -> None:
+    """Print the prediction of a workload: the answers first, then the metrics, then the notes."""
+    console = AnswerConsole()
+    for answer in prediction.answers:
+        console.say(answer, "bold")
+    console.say(f"{prediction.workload}: {prediction.outcome}, torch {prediction.torch}")
+    console.sizes("metric", metrics_rows(prediction))
+    console.say_all(prediction.notes)
+
+
+def print_report(report: StepReport) -> None:
+    """Print whether the step fits, its peak, the safe batch, the layers and the notes."""
+    console = AnswerConsole()
+    for answer in report.answers:
+        console.say(answer, "bold")
+    console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
+    parts = report.categories_at_peak
+    sizes = {name.replace("_", " "): getattr(parts, name, 0) for name in CATEGORIES}
+    named = [f"{name} {format_bytes(size)}" for name, size in sizes.items() if size]
+    console.say(f"at the peak: {', '.join(named)}")
+    if report.layers:
+        _print_layers(console, report)
+    console.say_all(report.notes)
+
+
+def _peak_text(report: StepReport) -> str:
+    text = f"peak {format_bytes(report.peak_live_bytes or 0)} in the {report.peak_phase} phase"
+    if report.cuda is not None and report.cuda.reserved_peak_bytes is not None:
+        text += f", reserved {format_bytes(report.cuda.reserved_peak_bytes)}"
+    if report.saved_bytes is not None:
+        text += f", saved for backward {format_bytes(report.saved_bytes)}"
+    return text
+
+
+def print_profile(profile: StepReport, request: StepRequest) -> None:
+    """Print the answer, the metrics as ``harness measure`` does, and what the peak consists of."""
+    console = AnswerConsole()
+    trace = profile.trace
+    head = f"{profile.subject}, {request.mode}, {request.optimizer}: {profile.outcome}"
+    if profile.outcome is not Outcome.OK or trace is None:
+        _print_failure(console, head, profile.evidence)
+        return
+    share = temporary_share(profile)
+    answer = f"peak {format_bytes(trace.peak_live_bytes)} in the {profile.peak_phase} phase"
+    console.say(answer if share is None else f"{answer}, {share:.1%} of it temporary", "bold")
+    console.say(head)
+    console.sizes("metric", metrics_rows(profile))
+    _print_layers(console, profile)
+    for what in ("module", "operator"):
+        console.sizes(f"{what}, at the peak", [*profile.bytes_at_peak(what).items()][:TOP])
+    events = [block.event for block in trace.alive_at_peak()[:TOP]]
+    blocks = [(f"{e.category}, {e.module or '(network)'}, {e.operator}", e) for e in events]
+    console.sizes("block, at the peak", [(name, event.size_bytes) for name, event in blocks])
+    console.say_all(profile.notes)
+
+
+def temporary_share(report: StepReport) -> float | None:
+    """Return the share of the peak's bytes that no fact assigns to another category."""
+    if report.categories_at_peak is None or not report.peak_live_bytes:
+        return None
+    return report.categories_at_peak.temporary / report.peak_live_bytes
+
+
+def _print_layers(console: AnswerConsole, report: StepReport) -> None:
+    """Print a row for each layer that holds anything, in the order of the forward pass."""
+    layers = [r for r in report.layers if r.parameter_bytes or r.saved_bytes or r.peak_bytes]
+    rows = folded(layers) if len(layers) >= FOLDED_FROM else layers
+    peak = report.peak_live_bytes
+    table = []
+    for row in [*rows[:MOST_LAYERS], replace(_sum(layers, "all layers", ""), output_bytes=0)]:
+        sizes = (row.parameter_bytes, row.saved_bytes, row.output_bytes)
+        name = f"{row.name or '(network)'} ({row.kind})" if row.kind else row.name
+        share = f"{row.peak_bytes / peak:.1%}" if peak else ""
+        table.append((name, *(format_bytes(size) if size else "" for size in sizes), share))
+    if len(rows) > MOST_LAYERS:
+        table.insert(-1, (f"... {len(rows) - MOST_LAYERS} more rows; --json lists all",))
+    console.table(("layer", ">parameters", ">saved", ">output", ">of the peak"), table)
+
+
+def folded(rows: Sequence[Layer]) -> list[Layer]:
+    """Return the rows with those of equal blocks in one: ``blocks.0–7.norm``, x8.
+
+    >>> def row(name, size=4):
+    ...     return Layer(name=name, kind="Linear", parameter_bytes=size, output_bytes=1,
+    ...                  saved_bytes=2, peak_bytes=3)
+    >>> [(one.name, one.kind, one.saved_bytes) for one in folded(
+    ...     [row("blocks.0.up"), row("blocks.1.up"), row("head", 8)])]
+    [('blocks.0–1.up', 'Linear x2', 4), ('head', 'Linear', 2)]
+    """
+    groups: dict[tuple[str, str, int], list[Layer]] = {}
+    for row in rows:
+        key = pattern(row.name), row.kind, row.parameter_bytes
+        groups.setdefault(key, []).append(row)
+    return [
+        group[0]
+        if len(group) == 1
+        else _sum(group, common_name([row.name for row in group]), f"{kind} x{len(group)}")
+        for (_, kind, _), group in groups.items()
+    ]
+
+
+def _sum(rows: Sequence[Layer], name: str, kind: str) -> Layer:
+    return Layer(
+        name=name,
+        kind=kind,
+        parameter_bytes=sum(row.parameter_bytes for row in rows),
+        output_bytes=sum(row.output_bytes for row in rows),
+        saved_bytes=sum(row.saved_bytes for row in rows),
+        peak_bytes=sum(row.peak_bytes for row in rows),
+    )
+
+
+def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:
+    """Print which GPUs the step fits on, and how far the batch could grow on each."""
+    console = AnswerConsole()
+    fitting = [fit.gpu for fit in fits if fit.verdict == FITS]
+    where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""
+    console.say(f"{subject}: fits on {where or 'no GPU'}", "bold")
+    rows = [
+        (
+            fit.gpu,
+            fit.verdict,
+            format_bytes(fit.total_bytes),
+            fit.reserved_text,
+            format_bytes(fit.headroom_bytes) if fit.headroom_bytes >= 0 else "none",
+            _batches(fit),
+        )
+        for fit in fits
+    ]
+    console.table(("GPU", "fits", ">memory", ">reserved peak", ">headroom", ">largest batch"), rows)
+    low, high = (size / 2**20 for size in fits[0].outside_bytes)
+    console.say_all([f"{low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context", *notes])
+
+
+def _batches(fit: GpuFit) -> str:
+    """Return the largest batch that surely fits, and up to which one may fit."""
+    if not fit.is_searched:
+        return "not searched"
+    safe, best = fit.largest_batch or 0, fit.largest_batch_at_best or 0
+    return f"{safe:,}–{best:,}" if best > safe else f"{safe:,}"
