@@ -82,7 +82,7 @@ def _answers(
     multiple=True,
     callback=_answers,
     metavar="[FILE:LINE=]ANSWER",
-    help="Value returned when the script reads GPU memory at FILE:LINE that is not known (default:"
+    help="Value returned when the script reads unknown GPU memory in that line (default:"
     " 0), or the elements that a mask keeps there: all, none or a fraction such as 0.25.",
 )
 @click.option(

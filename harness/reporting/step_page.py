@@ -7,7 +7,8 @@ from html import escape
 from harness.plots.step_timeline import of_trace, timeline_figure
 from harness.reporting.figures import Picture, colour_properties, inline_pair, picture
 from harness.schema.category_colours import CATEGORY_COLOURS
-from harness.schema.events import CATEGORIES, Trace, totals
+from harness.schema.events import CATEGORIES, Trace
+from harness.schema.layer_names import common_name, pattern
 from harness.schema.metrics_text import metrics_line, metrics_rows
 from harness.schema.plain_text import printable
 from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
@@ -78,18 +79,25 @@ def _layers(trace: Trace) -> str:
     held = {name: Counter[str]() for name in order}
     for block in alive:
         held[block.event.module][block.event.category] += block.event.size_bytes
-    sums = totals(alive, "module")
+    alike: dict[tuple[str, int], list[str]] = {}
+    for name, sizes in held.items():
+        if sizes:
+            alike.setdefault((pattern(name), sizes["parameter"]), []).append(name)
     used = [name for name in CATEGORIES if any(sizes[name] for sizes in held.values())]
-    rows = [
-        [
-            format_bytes(sums[name]),
-            f"{sums[name] / trace.peak_live_bytes:.1%}",
-            name or "(network)",
-            *(format_bytes(held[name][one]) if held[name][one] else "" for one in used),
-        ]
-        for name in order
-        if sums.get(name)
-    ]
+    rows = []
+    for names in alike.values():
+        sizes = Counter[str]()
+        for name in names:
+            sizes.update(held[name])
+        several = f" x{len(names)}" if len(names) > 1 else ""
+        rows.append(
+            [
+                format_bytes(sizes.total()),
+                f"{sizes.total() / trace.peak_live_bytes:.1%}",
+                f"{common_name(names) or '(network)'}{several}",
+                *(format_bytes(sizes[one]) if sizes[one] else "" for one in used),
+            ]
+        )
     heads = ["at the peak", "share", "layer", *map(words, used)]
     return sizes_first_table("Bytes alive at the peak, by layer", heads, rows, numbers=2)
 

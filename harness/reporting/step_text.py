@@ -5,9 +5,8 @@ from dataclasses import replace
 
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.events import CATEGORIES
-from harness.schema.layer_names import common_name, pattern
+from harness.schema.layer_names import folded, summed
 from harness.schema.memory_fit import GpuFit
-from harness.schema.metrics import Layer
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
@@ -108,7 +107,7 @@ def _print_layers(console: AnswerConsole, report: StepReport) -> None:
     rows = folded(layers) if len(layers) >= FOLDED_FROM else layers
     peak = report.peak_live_bytes
     table = []
-    for row in [*rows[:MOST_LAYERS], replace(_sum(layers, "all layers", ""), output_bytes=0)]:
+    for row in [*rows[:MOST_LAYERS], replace(summed(layers, "all layers", ""), output_bytes=0)]:
         sizes = (row.parameter_bytes, row.saved_bytes, row.output_bytes)
         name = f"{row.name or '(network)'} ({row.kind})" if row.kind else row.name
         share = f"{row.peak_bytes / peak:.1%}" if peak else ""
@@ -116,39 +115,6 @@ def _print_layers(console: AnswerConsole, report: StepReport) -> None:
     if len(rows) > MOST_LAYERS:
         table.insert(-1, (f"... {len(rows) - MOST_LAYERS} more rows; --json lists all",))
     console.table(("layer", ">parameters", ">saved", ">output", ">of the peak"), table)
-
-
-def folded(rows: Sequence[Layer]) -> list[Layer]:
-    """Return the rows with those of equal blocks in one: ``blocks.0–7.norm``, x8.
-
-    >>> def row(name, size=4):
-    ...     return Layer(name=name, kind="Linear", parameter_bytes=size, output_bytes=1,
-    ...                  saved_bytes=2, peak_bytes=3)
-    >>> [(one.name, one.kind, one.saved_bytes) for one in folded(
-    ...     [row("blocks.0.up"), row("blocks.1.up"), row("head", 8)])]
-    [('blocks.0–1.up', 'Linear x2', 4), ('head', 'Linear', 2)]
-    """
-    groups: dict[tuple[str, str, int], list[Layer]] = {}
-    for row in rows:
-        key = pattern(row.name), row.kind, row.parameter_bytes
-        groups.setdefault(key, []).append(row)
-    return [
-        group[0]
-        if len(group) == 1
-        else _sum(group, common_name([row.name for row in group]), f"{kind} x{len(group)}")
-        for (_, kind, _), group in groups.items()
-    ]
-
-
-def _sum(rows: Sequence[Layer], name: str, kind: str) -> Layer:
-    return Layer(
-        name=name,
-        kind=kind,
-        parameter_bytes=sum(row.parameter_bytes for row in rows),
-        output_bytes=sum(row.output_bytes for row in rows),
-        saved_bytes=sum(row.saved_bytes for row in rows),
-        peak_bytes=sum(row.peak_bytes for row in rows),
-    )
 
 
 def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
-"""Names of layers: those of equal blocks differ in a number and share a row."""
+"""Layers of equal blocks, whose names differ in a number, share a row."""
 
 import re
 from collections.abc import Sequence
+
+from harness.schema.metrics import Layer
 
 _NUMBER = re.compile(r"(?<![^._])\d+(?![^.])")
 """A number that is a whole part of a name (``blocks.3``) or ends one (``encoder_layer_3``)."""
@@ -29,3 +31,37 @@ def _ranged(values: Sequence[str]) -> str:
     numbers = sorted(int(value.removeprefix(stem)) for value in values)
     whole = numbers[-1] - numbers[0] + 1 == len(numbers)
     return stem + (f"{numbers[0]}–{numbers[-1]}" if whole else "*")
+
+
+def folded(rows: Sequence[Layer]) -> list[Layer]:
+    """Return the rows with those of equal blocks in one: ``blocks.0–7.norm``, x8.
+
+    >>> def row(name, size=4):
+    ...     return Layer(name=name, kind="Linear", parameter_bytes=size, output_bytes=1,
+    ...                  saved_bytes=2, peak_bytes=3)
+    >>> [(one.name, one.kind, one.saved_bytes) for one in folded(
+    ...     [row("blocks.0.up"), row("blocks.1.up"), row("head", 8)])]
+    [('blocks.0–1.up', 'Linear x2', 4), ('head', 'Linear', 2)]
+    """
+    groups: dict[tuple[str, str, int], list[Layer]] = {}
+    for row in rows:
+        key = pattern(row.name), row.kind, row.parameter_bytes
+        groups.setdefault(key, []).append(row)
+    return [
+        group[0]
+        if len(group) == 1
+        else summed(group, common_name([row.name for row in group]), f"{kind} x{len(group)}")
+        for (_, kind, _), group in groups.items()
+    ]
+
+
+def summed(rows: Sequence[Layer], name: str, kind: str) -> Layer:
+    """Return the layers as one, under another name."""
+    return Layer(
+        name=name,
+        kind=kind,
+        parameter_bytes=sum(row.parameter_bytes for row in rows),
+        output_bytes=sum(row.output_bytes for row in rows),
+        saved_bytes=sum(row.saved_bytes for row in rows),
+        peak_bytes=sum(row.peak_bytes for row in rows),
+    )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import asdict
 
+from harness.schema.layer_names import folded
 from harness.schema.notebook_table import notebook_table, sizes_table
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
@@ -64,7 +65,7 @@ def report_html(report: "StepReport") -> str:
     """Return the answers, the metrics, the largest layers and the notes as HTML."""
     answers = "<br>".join(f"<b>{html.escape(answer)}</b>" for answer in report.answers)
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
-    layers = sorted(report.layers, key=lambda layer: -layer.peak_bytes)[:LARGEST]
+    layers = sorted(folded(report.layers), key=lambda layer: -layer.peak_bytes)[:LARGEST]
     rows = [
         (
             f"{layer.name or '(network)'} ({layer.kind})",
@@ -75,5 +76,7 @@ def report_html(report: "StepReport") -> str:
     titles = ("layer", "parameters", "saved", "at the peak")
     table = notebook_table("largest layers", titles, rows) if rows else ""
     sizes = [(name, format_bytes(size)) for name, size in metrics_rows(report) if size]
-    metrics = notebook_table(metrics_line(report), ("metric", "size"), sizes)
-    return printable(f"<p>{answers}</p>{metrics}{table}<ul>{notes}</ul>")
+    metrics = notebook_table("", ("metric", "size"), sizes)
+    more = "<details><summary>{}</summary>{}</details>".format
+    rest = more("metrics", metrics) + (more("notes", f"<ul>{notes}</ul>") if notes else "")
+    return printable(f"<p>{answers}</p><p>{html.escape(metrics_line(report))}</p>{table}{rest}")
