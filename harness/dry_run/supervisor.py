@@ -9,14 +9,13 @@ import contextlib
 import ctypes
 import math
 import os
-import select
 import shutil
 import signal
 import time
 from pathlib import Path
 from types import FrameType
 
-from harness.measurement.process.start_child import die_with_parent
+from harness.measurement.process.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
 """How long a script that is to end has to clean up and its report to be written."""
@@ -62,7 +61,7 @@ class _Supervisor:
         code: int | None = None
         orphaned = False
         while code is None and not orphaned:
-            orphaned = bool(select.select([lifeline], [], [], _LOOK_SECONDS)[0])
+            orphaned = bool(readable([lifeline], _LOOK_SECONDS))
             if time.monotonic() >= end_at:
                 end_at = math.inf
                 self._signal(signal.SIGINT, GRACE_SECONDS)

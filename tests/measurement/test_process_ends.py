@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -96,6 +97,21 @@ def test_a_deadline_shorter_than_a_fork_is_a_timeout(own: ForkLauncher) -> None:
     record = measure(Workload(depth=512, batch=4096), launcher=own, deadline_seconds=0.001)
     assert record.outcome is Outcome.TIMEOUT, record.evidence
     assert measure(TINY, launcher=own).outcome is Outcome.OK
+
+
+@pytest.mark.slow
+def test_a_process_of_many_open_files_measures(own: ForkLauncher) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2000:
+        pytest.skip("this system allows fewer than 2,000 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        assert measure(TINY, launcher=own).outcome is Outcome.OK
+    finally:
+        for file in files:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended(

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -23,7 +22,7 @@ from harness.measurement.process.launch import (
 )
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import signal_name
-from harness.measurement.process.start_child import command
+from harness.measurement.process.start_child import command, readable
 
 UNPRIMED = "unprimed"
 """Argument of a fork server that loads PyTorch and runs nothing."""
@@ -91,9 +90,9 @@ class ForkLauncher:
         timed_out = False
         lost = "the fork server did not fork; it was ended"
         until = max(deadline, time.monotonic() + FORK_SECONDS)
-        watched: list[Any] = [control, results]
+        watched: list[socket.socket | int] = [control, results]
         while True:
-            ready, _, _ = select.select(watched, [], [], max(0.0, until - time.monotonic()))
+            ready = readable(watched, until - time.monotonic())
             if results in ready:
                 data = os.read(results, 1 << 16)
                 report.feed(data)
@@ -101,7 +100,7 @@ class ForkLauncher:
                     watched.remove(results)
                     until = min(until, time.monotonic() + GRACE_SECONDS)
                     lost = "the worker closed its pipe and no end of it was seen; it was ended"
-            if control in ready:
+            if control.fileno() in ready:
                 replies = self._read_replies(control)
                 if replies is None:
                     self.close()
@@ -142,7 +141,7 @@ class ForkLauncher:
             theirs.close()
             if self._stopped:  # stop() came before there was a server to end
                 server.kill()
-            if not select.select([ours], [], [], START_SECONDS)[0]:
+            if not readable([ours], START_SECONDS):
                 why = f"it loaded for {START_SECONDS:g} s; {tail(errors)}"
             elif self._read_replies(ours) == [{"ready": True}]:
                 return ours
@@ -193,7 +192,7 @@ class ForkLauncher:
 
 def _drain(results: int, report: Report) -> None:
     """Read what a process that has ended left in its pipe."""
-    while select.select([results], [], [], 0)[0] and (data := os.read(results, 1 << 16)):
+    while readable([results], 0) and (data := os.read(results, 1 << 16)):
         report.feed(data)
 
 

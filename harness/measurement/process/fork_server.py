@@ -13,7 +13,6 @@ import contextlib
 import gc
 import itertools
 import os
-import select
 import signal
 import socket
 import sys
@@ -26,7 +25,11 @@ from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages
 from harness.measurement.process.fork_launcher import UNPRIMED
 from harness.measurement.process.messages import Job
-from harness.measurement.process.start_child import die_first_for_memory, die_with_parent
+from harness.measurement.process.start_child import (
+    die_first_for_memory,
+    die_with_parent,
+    readable,
+)
 from harness.prediction.interpreter_state import collection_paused
 
 FORKS_BEFORE_GATHERING = 12
@@ -141,8 +144,7 @@ def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             return status
-        watched: list[Any] = [control, wake]
-        if control in select.select(watched, [], [])[0]:  # it has ended: no request comes now
+        if control.fileno() in readable([control, wake]):  # it has ended: no request comes now
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return None

@@ -1,7 +1,7 @@
 """The first code of a child process: ``start_child PARENT MODULE [ARGUMENT]``.
 
 It ties the process to its parent before torch is loaded, which takes seconds in which the
-parent may end; then it is that module's ``main``.
+parent may end; then it is that module's ``main``. ``readable`` is how both ends wait.
 
 Source: prctl(2), PR_SET_PDEATHSIG; proc_pid_oom_score_adj(5).
 """
@@ -10,8 +10,11 @@ import contextlib
 import ctypes
 import importlib
 import os
+import select
 import signal
+import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -66,3 +69,14 @@ def main() -> int:
     sys.argv = [module, *arguments]
     code: int = importlib.import_module(module).main()
     return code
+
+
+def readable(files: Iterable[socket.socket | int], seconds: float | None = None) -> list[int]:
+    """Return the descriptors that have something to read, or their end, within ``seconds``.
+
+    Unlike ``select.select`` it takes descriptors above 1,023.
+    """
+    poll = select.poll()
+    for file in files:
+        poll.register(file, select.POLLIN)
+    return [ready for ready, _ in poll.poll(None if seconds is None else 1000 * max(0.0, seconds))]
