@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.dry_run.after_import import after_import
 from harness.dry_run.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
-from harness.dry_run.own_code import is_own
+from harness.dry_run.own_code import is_own, users_frame
 from harness.dry_run.stub_cache import writable_folder
 from harness.schema.compilation import Compiled
 
@@ -62,7 +62,7 @@ def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str
 
 def watch(tell: Callable[[str], None], *, pretended: bool) -> "Compilations":
     """Watch what ``torch.compile`` does in this process from now on."""
-    compilations = Compilations()
+    compilations = Compilations(tell)
     after_import("torch._dynamo", compilations.watch)
     for name, function in AFTER_IMPORT.items() if pretended else ():
         after_import(name, functools.partial(_change, function, tell))
@@ -82,7 +82,8 @@ def _change(
 class Compilations:
     """Watches compilation in this process, from the import of TorchDynamo on."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
         self._seconds = 0.0
         self._begin: float | None = None
         self._recompilations = 0
@@ -123,8 +124,14 @@ class Compilations:
 
     def _on_start(self, about: Any) -> None:
         self._begin = time.monotonic()
-        if about.callback_trigger.name == "DYNAMO" and _recompiles(str(about.compile_id)):
+        trigger = about.callback_trigger.name
+        if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
             self._recompilations += 1
+        what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
+        frame = users_frame()
+        place = f", called at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+        done = f"{self._seconds:.0f} s of compiling so far"
+        self._tell(f"compiling: {what} {about.compile_id}{place}; {done}")
 
     def _on_end(self, about: Any) -> None:
         del about
