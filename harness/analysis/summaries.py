@@ -110,22 +110,6 @@ def doublings(growths: Mapping[str, Growth]) -> pd.DataFrame:
     return pd.DataFrame(rows).astype(dict.fromkeys(starts, "Int64"))
 
 
-def fitted_cells(result: Growth) -> pd.DataFrame:
-    """Return each cell's bytes: ``depth, batch, measured``, ``fitted`` and ``best``.
-
-    ``fitted`` is by the product model, ``best`` by the exact formulas if they give all cells.
-    """
-    return pd.DataFrame(
-        {
-            "depth": result.sample.depth,
-            "batch": result.sample.batch,
-            "measured": result.sample.values,
-            "fitted": result.product.fitted,
-            "best": result.best(),
-        }
-    )
-
-
 def _real(frame: pd.DataFrame, *names: str) -> pd.DataFrame:
     """Return ``frame`` with nullable real columns, so that None stays missing."""
     return frame.astype(dict.fromkeys(names, "Float64"))

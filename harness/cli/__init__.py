@@ -2,12 +2,11 @@
 
 app.py                The command line: the group of commands, and how each ends
 clean_stop.py         One clean stop for Ctrl-C, SIGTERM and SIGHUP
-command.py            The form that all commands share: --debug, and examples below the options
+command.py            The form that all commands share: exit codes, --debug, examples
 compare_command.py    harness compare: two runs, or two predictions, metric by metric
 doctor_command.py     harness doctor: what can be measured on this machine
 dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
 entry.py              The first code of the command harness, and the last
-exit_codes.py         The exit codes of every command
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
 measure_command.py    harness measure: one isolated measurement
 parameter_types.py    Types of options

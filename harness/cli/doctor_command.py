@@ -2,11 +2,10 @@
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 
 
-@click.command(cls=HarnessCommand, examples=["harness doctor", "harness doctor --check-model"])
+@harness_command("harness doctor", "harness doctor --check-model")
 @click.option(
     "--check-model",
     is_flag=True,

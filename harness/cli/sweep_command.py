@@ -4,22 +4,18 @@ from typing import Any
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import EXPERIMENT
 from harness.cli.shared_options import deadline_option
 from harness.cli.sweep_options import run_experiments, sweep_options
 from harness.schema.plain_text import printable
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness sweep depth_batch --quick",
-        "harness sweep depth_batch optimizers --out results/local/mine",
-        "harness sweep my_experiment.py --quick",
-        "harness sweep --list",
-    ],
+@harness_command(
+    "harness sweep depth_batch --quick",
+    "harness sweep depth_batch optimizers --out results/local/mine",
+    "harness sweep my_experiment.py --quick",
+    "harness sweep --list",
 )
 @click.argument("experiments", nargs=-1, type=EXPERIMENT, metavar="[EXPERIMENT]...")
 @sweep_options

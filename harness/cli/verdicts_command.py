@@ -4,17 +4,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness verdicts results/reference-cpu",
-        "harness verdicts results/reference-cpu --short",
-        "harness verdicts results/reference-cpu results/local/default",
-    ],
+@harness_command(
+    "harness verdicts results/reference-cpu",
+    "harness verdicts results/reference-cpu --short",
+    "harness verdicts results/reference-cpu results/local/default",
 )
 @click.argument(
     "folders",

@@ -63,7 +63,9 @@ def composition(
 
 def growth_figure(result: Growth, label: str) -> Figure:
     """Return one quantity against depth and against batch, with the model that fits it best."""
-    data = summaries.fitted_cells(result).rename(columns={"best": "fit"})
+    cells = result.sample
+    sizes = {"measured": cells.values, "fit": result.best()}
+    data = pd.DataFrame({"depth": cells.depth, "batch": cells.batch, **sizes})
     model = "the exact formula" if result.whole else "the fitted model"
     axes = (
         ("Against depth, a line per batch", "depth", "batch", "depth (hidden layers)"),
