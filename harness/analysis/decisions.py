@@ -140,9 +140,7 @@ def in_most(hits: int, total: int) -> Decision:
     if not total:
         return Decision(verdict=Verdict.OPEN)
     verdict = _share_verdict(hits, total)
-    if verdict is not Verdict.OPEN:
-        return Decision(verdict=verdict)
-    if 2 * hits == total:
+    if verdict is not Verdict.OPEN or 2 * hits == total:
         return Decision(verdict=verdict)
     for count in range(total + 1, MOST_REPEATS + 2):
         if _share_verdict(round(hits * count / total), count) is not Verdict.OPEN:

@@ -111,7 +111,7 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     raw = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
     weighted = raw / unit[:, None]
     size = np.abs(weighted).max(axis=0, initial=0.0)
-    if len(y) < len(size) or not size.all() or _rank(weighted / size) < len(size):
+    if len(y) < len(size) or not size.all() or np.linalg.matrix_rank(weighted / size) < len(size):
         wanted = ", ".join(columns)
         raise AnalysisError(f"{len(y)} cells cannot distinguish these terms: {wanted}")
     design = weighted / size
@@ -150,10 +150,6 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
         perfect=perfect,
         left_out=y - (y - fitted) / (1 - leverage) if judged else None,
     )
-
-
-def _rank(design: Vector) -> int:
-    return int(np.linalg.matrix_rank(design))
 
 
 def _leverage(design: Vector) -> Vector:
@@ -213,7 +209,8 @@ def _p_of_extra_terms(model: Fit, extra: Vector) -> float | None:
     if not size.all():
         return None
     design = np.column_stack([model.design, extra / size])
-    if _rank(design) < design.shape[1] or float(_leverage(design).max()) > 1 - DECISIVE:
+    is_full = np.linalg.matrix_rank(design) == design.shape[1]
+    if not is_full or float(_leverage(design).max()) > 1 - DECISIVE:
         return None
     rest = model.residuals / model.scales
     result = OLS(rest / np.abs(rest).max(), design).fit()

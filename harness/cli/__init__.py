@@ -18,8 +18,7 @@ report_command.py     harness report: the report of a folder of records
 reproduce_command.py  harness reproduce: every experiment, then the report
 shared_options.py     Options that several commands share
 standard_output.py    Standard output that may be full, closed or read by nobody
-sweep_command.py      harness sweep: experiments into a folder of records
-sweep_options.py      The options that sweep and reproduce share, and what both do with them
+sweep_command.py      harness sweep: experiments into a folder of records; its part of reproduce
 target_flags.py       The flags that describe a user's own network, shared by predict
 threshold_command.py  harness threshold: the largest batch, depth or width that fits a budget
 verdicts_command.py   harness verdicts: every claim of a report with its verdict

@@ -65,7 +65,7 @@ def plan(
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:
-        from harness.reporting.plan_text import print_plan
+        from harness.reporting.terminal import print_plan
 
         print_plan(target, result)
     return DONE if result.candidates else NOT_OK

@@ -7,7 +7,7 @@ import click
 
 from harness.cli.command import harness_command
 from harness.cli.report_command import write_page
-from harness.cli.sweep_options import run_experiments, sweep_options
+from harness.cli.sweep_command import run_experiments, sweep_options
 
 
 @harness_command("harness reproduce --quick --out /tmp/try", "harness reproduce --full")

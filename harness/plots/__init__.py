@@ -1,6 +1,5 @@
 """Figures: each function paints a data frame on an empty canvas, wide or narrow.
 
-frontier.py        The frontier at which networks stop fitting
 intervals.py       Ratios with their intervals, one a line, each observation next to them
 labels.py          Names at the ends of lines, moved apart where they would collide
 public_objects.py  Pictures that plot() of the public objects returns
