@@ -3,6 +3,7 @@
 The Markdown links to the PNGs next to it.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from importlib import resources
 
@@ -105,26 +106,19 @@ def checks_table(report: Report) -> Table:
 
 def witness_table(report: Report) -> Table:
     """Return every published measurement of a real GPU next to the harness's number."""
-    frame = pd.DataFrame([row for part in report.chapters for row in _rows(part)], columns=_COLUMNS)
-    return Table(name="witnesses", caption="Published runs of real GPUs next to ours", frame=frame)
+    caption = "Published runs of real GPUs next to ours"
+    return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))
 
 
 def witnesses_of(part: Chapter) -> Table:
     """Return the published measurements next to those of one claim."""
-    frame = pd.DataFrame(_rows(part), columns=_COLUMNS)
-    where = "; ".join(frame["source"].unique())
-    return Table(
-        name="witnesses",
-        caption=f"Real GPUs next to ours: {where}",
-        frame=frame.drop(columns=["claim", "source"]),
-    )
+    frame = _witnesses([part])
+    caption = f"Real GPUs next to ours: {'; '.join(frame['source'].unique())}"
+    return Table(name="witnesses", caption=caption, frame=frame.drop(columns=["claim", "source"]))
 
 
-_COLUMNS = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
-
-
-def _rows(part: Chapter) -> list[tuple[str | int, ...]]:
-    return [
+def _witnesses(chapters: Iterable[Chapter]) -> pd.DataFrame:
+    rows = [
         (
             part.title,
             one.name,
@@ -134,5 +128,8 @@ def _rows(part: Chapter) -> list[tuple[str | int, ...]]:
             one.why,
             one.source,
         )
+        for part in chapters
         for one in (part.section.judgement.witnesses if part.section.judgement else ())
     ]
+    columns = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
+    return pd.DataFrame(rows, columns=columns)
