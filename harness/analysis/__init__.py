@@ -9,7 +9,6 @@ judgements.py       Judges a claim of the literature; with steps missing it stay
 predictions.py      Sets measured metrics next to those
 proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
 rss_agreement.py    Sets a process's RSS rise next to the rise
-summaries.py        Growths as tables: coefficients, models compared, exponents, doublings
 verdicts.py         Verdicts on the growth of a quantity, and answers to a question
 """
 

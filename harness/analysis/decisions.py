@@ -50,9 +50,9 @@ class Decision:
             return ""
         if self.repeats is None:
             return f"more {unit} are needed"
-        out_of_reach = self.repeats > MOST_REPEATS
-        many = f"more than {MOST_REPEATS:,}" if out_of_reach else f"about {self.repeats:,}"
-        return f"{many} {unit} would decide"
+        if self.repeats > MOST_REPEATS:
+            return f"more than {MOST_REPEATS:,} {unit} would decide"
+        return f"about {self.repeats:,} {unit} would decide"
 
 
 def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:

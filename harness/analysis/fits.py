@@ -261,6 +261,10 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
         part = law.coefficient(name)
         if part.error is None or part.low is None or part.high is None:
             raise AnalysisError(f"{name}: one cell alone decides its exponent")
+        distance = MARGIN - abs(part.estimate - 1)
+        p = 0.0 if distance > 0 else 1.0
+        if part.error > 1e-12:
+            p = float(stats.t.sf(distance / part.error, law.left_over))
         results[name] = Exponent(
             variable=name,
             estimate=part.estimate,
@@ -268,17 +272,6 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
             low=part.low,
             high=part.high,
             cells=count,
-            p_equivalent=equivalence(part.estimate, part.error, law.left_over),
+            p_equivalent=p,
         )
     return results
-
-
-def equivalence(estimate: float, error: float, left_over: int) -> float:
-    """Return the p-value of "further than MARGIN from 1": small means equivalent to 1.
-
-    ``error`` is the standard error, ``left_over`` the degrees of freedom of the residuals.
-    """
-    distance = MARGIN - abs(estimate - 1)
-    if error <= 1e-12:
-        return 0.0 if distance > 0 else 1.0
-    return float(stats.t.sf(distance / error, left_over))

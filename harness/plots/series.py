@@ -15,14 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from harness.plots.labels import End, label_ends
 from harness.plots.theme import (
     QUIET,
+    End,
     byte_ticks,
     bytes_axis,
     bytes_text,
     counts_axis,
     is_narrow,
+    label_ends,
     ordered_colours,
     panels,
     remark,

@@ -9,13 +9,13 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from harness.plots.labels import apart
 from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.plots.theme import (
     DARK,
     INK,
     PAPER,
+    apart,
     contrast,
     dark_colours,
     ink_on,
