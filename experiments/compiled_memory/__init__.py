@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from harness.analysis.rank_runs import last_rank_runs, no_answer, seen_on
+from harness.analysis.frame import last_rank_runs, no_answer, seen_on
 from harness.plots.series import memory_panels
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table, Verdict

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
-from harness.analysis.answers import growth_answer
 from harness.analysis.proportionality import Growth, growth_of
-from harness.analysis.verdicts import proportionality
+from harness.analysis.verdicts import growth_answer, proportionality
 from harness.prediction.predict_workload import predict
 from harness.reporting.claim_figures import growth_tables, timelines
 from harness.schema.experiment import Evidence, Experiment, Size

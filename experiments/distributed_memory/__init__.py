@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.rank_runs import last_rank_runs, no_answer, seen_on
+from harness.analysis.frame import last_rank_runs, no_answer, seen_on
 from harness.plots.series import memory_panels
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.schema.experiment import Evidence, Experiment, Size

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis.judgements import Steps, claim_experiment, widest
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Table, Verdict
 from harness.schema.traced_run import StepJob
@@ -194,7 +194,7 @@ def _figure(table: pd.DataFrame) -> Figure:
             line_label="",
             label="peak / peak when all is trained",
             scale="ratio",
-            marked=Marked(value=THIRD, text="a third"),
+            marked=(THIRD, "a third"),
         ),
         size=(8.6, 4.2),
         story=True,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 import pandas as pd
 
 from harness.analysis.judgements import Steps, claim_experiment, widest
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
@@ -240,7 +240,7 @@ def _figure(table: pd.DataFrame) -> Figure:
             line_label="",
             label="times float32",
             scale="ratio",
-            marked=Marked(value=1.0, text="as float32"),
+            marked=(1.0, "as float32"),
             shared=False,
         ),
         size=(8.6, 3.6),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis.judgements import Steps, claim_experiment, widest
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
@@ -165,7 +165,7 @@ def _figure(taken: dict[int, int]) -> Figure:
             label="taken / asked for",
             x_label="size of the tensor (MiB)",
             scale="ratio",
-            marked=Marked(value=1.0, text="what is asked for"),
+            marked=(1.0, "what is asked for"),
             joined=False,
             ticks=(1, 2, 3, 48, 64, 100, 128),
         ),

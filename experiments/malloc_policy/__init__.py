@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.analysis.decisions import in_most
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table
 from harness.schema.units import format_bytes
@@ -158,7 +158,7 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
                 scale="ratio",
                 ticks=(128, 512, 2048, 8192),
                 joined=False,
-                marked=Marked(value=1.0, text="equal"),
+                marked=(1.0, "equal"),
             ),
             size=(8.6, 3.6),
         ),

@@ -9,7 +9,7 @@ larger batch seen to fail. On a GPU the caching allocator enforces it.
 from collections.abc import Iterable, Sequence
 
 from harness.analysis import AnalysisError
-from harness.analysis.answers import frontier_answer
+from harness.analysis.verdicts import frontier_answer
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section
 from harness.schema.threshold import ThresholdQuestion

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.plots.frontier import frontier
+from harness.plots.series import frontier
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.schema.findings import Figure, Table
 from harness.schema.threshold import Threshold

@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import AT_PEAK, ends, ok_cells, read_events
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.plots.step_timeline import live_by_category, thin, timeline, tips
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence
@@ -77,7 +77,7 @@ def ratio_figure(table: pd.DataFrame) -> list[Figure]:
                 panel="panel",
                 label="times float32",
                 scale="ratio",
-                marked=Marked(value=1.0, text="as float32"),
+                marked=(1.0, "as float32"),
                 shared=False,
             ),
             size=(8.6, 4.0),

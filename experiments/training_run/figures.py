@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.schema.findings import Figure, Table
 
@@ -74,7 +74,7 @@ def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
                 scale="ratio",
                 x_doublings=False,
                 y_from=None,
-                marked=Marked(value=NOTED_ACCURACY, text=f"the note's {NOTED_ACCURACY}"),
+                marked=(NOTED_ACCURACY, f"the note's {NOTED_ACCURACY}"),
             ),
             size=(7.0, 3.8),
         )

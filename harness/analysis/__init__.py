@@ -1,19 +1,15 @@
 """Fits, tests and verdicts on frames of records; no torch, no plots, no measuring.
 
-answers.py          The answer to an experiment's question in a sentence or two
 compare.py          Two runs, metric by metric
 decisions.py        Decides claims about noisy numbers
 exact.py            Finds the exact formula behind whole numbers, where there is one
 fits.py             Least squares on a handful of named terms, and power laws
-frame.py            Records and events on disk as data frames
+frame.py            Records and events on disk as data frames, and rank runs
 judgements.py       Judges a claim of the literature; with steps missing it stays open
 predictions.py      Sets measured metrics next to those
 proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
-rank_runs.py        The rank runs of an experiment's folder
 rss_agreement.py    Sets a process's RSS rise next to the rise
-scaling.py          Asks neighbouring cells whether twice as much of one thing needs twice the
-summaries.py        Growths as tables: coefficients, models compared, exponents, doublings
-verdicts.py         Verdicts on the growth of a quantity, in sentences that carry their numbers
+verdicts.py         Verdicts on the growth of a quantity, and answers to a question
 """
 
 from harness.schema.errors import HarnessError

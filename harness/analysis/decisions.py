@@ -50,9 +50,9 @@ class Decision:
             return ""
         if self.repeats is None:
             return f"more {unit} are needed"
-        out_of_reach = self.repeats > MOST_REPEATS
-        many = f"more than {MOST_REPEATS:,}" if out_of_reach else f"about {self.repeats:,}"
-        return f"{many} {unit} would decide"
+        if self.repeats > MOST_REPEATS:
+            return f"more than {MOST_REPEATS:,} {unit} would decide"
+        return f"about {self.repeats:,} {unit} would decide"
 
 
 def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
@@ -140,9 +140,7 @@ def in_most(hits: int, total: int) -> Decision:
     if not total:
         return Decision(verdict=Verdict.OPEN)
     verdict = _share_verdict(hits, total)
-    if verdict is not Verdict.OPEN:
-        return Decision(verdict=verdict)
-    if 2 * hits == total:
+    if verdict is not Verdict.OPEN or 2 * hits == total:
         return Decision(verdict=verdict)
     for count in range(total + 1, MOST_REPEATS + 2):
         if _share_verdict(round(hits * count / total), count) is not Verdict.OPEN:

@@ -111,7 +111,7 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     raw = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
     weighted = raw / unit[:, None]
     size = np.abs(weighted).max(axis=0, initial=0.0)
-    if len(y) < len(size) or not size.all() or _rank(weighted / size) < len(size):
+    if len(y) < len(size) or not size.all() or np.linalg.matrix_rank(weighted / size) < len(size):
         wanted = ", ".join(columns)
         raise AnalysisError(f"{len(y)} cells cannot distinguish these terms: {wanted}")
     design = weighted / size
@@ -150,10 +150,6 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
         perfect=perfect,
         left_out=y - (y - fitted) / (1 - leverage) if judged else None,
     )
-
-
-def _rank(design: Vector) -> int:
-    return int(np.linalg.matrix_rank(design))
 
 
 def _leverage(design: Vector) -> Vector:
@@ -213,7 +209,8 @@ def _p_of_extra_terms(model: Fit, extra: Vector) -> float | None:
     if not size.all():
         return None
     design = np.column_stack([model.design, extra / size])
-    if _rank(design) < design.shape[1] or float(_leverage(design).max()) > 1 - DECISIVE:
+    is_full = np.linalg.matrix_rank(design) == design.shape[1]
+    if not is_full or float(_leverage(design).max()) > 1 - DECISIVE:
         return None
     rest = model.residuals / model.scales
     result = OLS(rest / np.abs(rest).max(), design).fit()
@@ -264,6 +261,10 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
         part = law.coefficient(name)
         if part.error is None or part.low is None or part.high is None:
             raise AnalysisError(f"{name}: one cell alone decides its exponent")
+        distance = MARGIN - abs(part.estimate - 1)
+        p = 0.0 if distance > 0 else 1.0
+        if part.error > 1e-12:
+            p = float(stats.t.sf(distance / part.error, law.left_over))
         results[name] = Exponent(
             variable=name,
             estimate=part.estimate,
@@ -271,17 +272,6 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
             low=part.low,
             high=part.high,
             cells=count,
-            p_equivalent=equivalence(part.estimate, part.error, law.left_over),
+            p_equivalent=p,
         )
     return results
-
-
-def equivalence(estimate: float, error: float, left_over: int) -> float:
-    """Return the p-value of "further than MARGIN from 1": small means equivalent to 1.
-
-    ``error`` is the standard error, ``left_over`` the degrees of freedom of the residuals.
-    """
-    distance = MARGIN - abs(estimate - 1)
-    if error <= 1e-12:
-        return 0.0 if distance > 0 else 1.0
-    return float(stats.t.sf(distance / error, left_over))

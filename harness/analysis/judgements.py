@@ -117,7 +117,11 @@ def _analyse(
     if judgement is not None:
         if not judgement.checks:
             raise AnalysisError("no number of the judgement was derived a second way")
-        reasons = reasons or _disagreements(judgement.checks)
+        reasons = reasons or "; ".join(
+            f"{one.name} differs from the {one.second_from} by {one.difference:,}"
+            for one in judgement.checks
+            if not one.holds
+        )
         verdict = Verdict.OPEN if reasons else judgement.verdict
         number, measured = judgement.number, judgement.measured
     claim = Claim(
@@ -162,15 +166,6 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
     first, *more = [" ".join(reason.split())[:120] for reason in why]
     rest = f", and {len(more)} more reasons" if more else ""
     return f"{len(missing)} steps are missing: {first}{rest}"
-
-
-def _disagreements(checks: Iterable[Check]) -> str:
-    """Return which numbers differ from their second derivation by more than is allowed."""
-    return "; ".join(
-        f"{one.name} differs from the {one.second_from} by {one.difference:,}"
-        for one in checks
-        if not one.holds
-    )
 
 
 def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Table:

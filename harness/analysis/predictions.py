@@ -14,8 +14,6 @@ from harness.schema.findings import Table
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
-MISS_COLUMNS = ["workload", "metric", "measured_bytes", "predicted_bytes", "difference_bytes"]
-
 
 def workload_of(row: Mapping[Any, Any]) -> Workload:
     """Return the workload that a row of ``harness.load``'s frame describes."""
@@ -86,23 +84,18 @@ def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
     return int(equal.sum()), len(both)
 
 
-def misses(cells: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the cells whose metric differs from its prediction, a row each."""
+def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
+    """Return a table of the metrics that differ from their prediction, if there are any."""
     rows = []
     for name in metrics:
         both, equal = _both(cells, name)
         for row in both[~equal].to_dict("records"):
             measured, expected = int(row[name]), int(row[f"predicted.{name}"])
             rows.append((str(workload_of(row)), name, measured, expected, measured - expected))
-    return pd.DataFrame(rows, columns=MISS_COLUMNS)
-
-
-def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
-    """Return a table of the metrics that differ from their prediction, if there are any."""
-    missed = misses(cells, metrics)
-    if missed.empty:
-        return []
-    return [Table(name="misses", caption="Metrics that differ from the prediction", frame=missed)]
+    names = ["workload", "metric", "measured_bytes", "predicted_bytes", "difference_bytes"]
+    frame = pd.DataFrame(rows, columns=names)
+    caption = "Metrics that differ from the prediction"
+    return [Table(name="misses", caption=caption, frame=frame)] if rows else []
 
 
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from harness.budgets.baseline import Baseline
-    from harness.budgets.step_memory import MemoryUse
+    from harness.budgets.step_memory import Baseline, MemoryUse
 
 MARKER = (
     "memory(peak=None, gpu=None, tolerance=None): "
@@ -175,7 +174,7 @@ def _other_torch(use: "MemoryUse", baseline: "MemoryUse | None") -> list[str]:
 @pytest.fixture
 def memory(request: pytest.FixtureRequest) -> MemoryBudget:
     """Return a function that predicts or measures a step and checks the test's memory budget."""
-    from harness.budgets.baseline import Baseline
+    from harness.budgets.step_memory import Baseline
 
     path = Path(request.config.rootpath) / str(request.config.getini("memory_baseline"))
     return MemoryBudget(request.node, Baseline(path))

@@ -1,8 +1,15 @@
-"""The memory of a step of a test's model: predicted, or measured on this machine."""
+"""The memory of a step of a test's model, predicted or measured, and the file of the baseline."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
+from filelock import FileLock
 from msgspec import Struct
 
 from harness.prediction.versions import torch_version
@@ -10,10 +17,13 @@ from harness.schema.errors import HarnessError
 from harness.schema.layer_names import common_name, pattern
 from harness.schema.metrics import Bytes
 from harness.schema.step_report import StepReport
+from harness.schema.unique_keys import read_json
 from harness.schema.units import format_bytes
 
 Method = Literal["predicted", "measured"]
 _LAYERS_NAMED = 3
+SCHEMA = 1
+"""Version of the baseline file."""
 
 
 class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +74,10 @@ def largest(use: MemoryUse) -> list[str]:
     ]
 
 
+class BaselineError(HarnessError, ValueError):
+    """The baseline file cannot be read or written, or is not one."""
+
+
 class MeasureError(HarnessError):
     """The step cannot be measured here; one line says why."""
 
@@ -111,3 +125,56 @@ def _use(report: StepReport, gpu: str | None, method: Method) -> MemoryUse:
         gpu=gpu,
         torch=torch_version(),
     )
+
+
+class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    schema: int
+    tests: dict[str, MemoryUse]
+
+
+class Baseline:
+    """One JSON file, sorted so that a change of one test changes few lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, name: str) -> MemoryUse | None:
+        """Return a test's entry, None where it has none."""
+        return self._read().get(name)
+
+    def put(self, name: str, use: MemoryUse) -> None:
+        """Write a test's entry; the others stay as they are."""
+        with FileLock(_lock_file(self.path)):
+            tests = {**self._read(), name: use}
+            encoded = msgspec.json.encode(_File(schema=SCHEMA, tests=tests), order="sorted")
+            temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+            try:
+                temporary.write_bytes(msgspec.json.format(encoded, indent=2) + b"\n")
+                temporary.replace(self.path)
+            except OSError as error:
+                raise BaselineError(f"{self.path}: {error.strerror or error}") from None
+            finally:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+    def _read(self) -> Mapping[str, MemoryUse]:
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise BaselineError(f"{self.path}: {error.strerror or error}") from None
+        try:
+            plain = read_json(text)
+            if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
+                raise ValueError(f"its schema is not {SCHEMA}")
+            return msgspec.json.decode(text, type=_File).tests
+        except ValueError as error:  # msgspec's errors too
+            raise BaselineError(f"{self.path} is no memory baseline: {error}") from None
+
+
+def _lock_file(path: Path) -> Path:
+    """Return a file outside the user's repository that the processes of this user lock."""
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"memory-baseline-{user}-{place}.lock"

@@ -2,12 +2,11 @@
 
 app.py                The command line: the group of commands, and how each ends
 clean_stop.py         One clean stop for Ctrl-C, SIGTERM and SIGHUP
-command.py            The form that all commands share: --debug, and examples below the options
+command.py            The form that all commands share: exit codes, --debug, examples
 compare_command.py    harness compare: two runs, or two predictions, metric by metric
 doctor_command.py     harness doctor: what can be measured on this machine
 dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
 entry.py              The first code of the command harness, and the last
-exit_codes.py         The exit codes of every command
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
 measure_command.py    harness measure: one isolated measurement
 parameter_types.py    Types of options
@@ -19,8 +18,7 @@ report_command.py     harness report: the report of a folder of records
 reproduce_command.py  harness reproduce: every experiment, then the report
 shared_options.py     Options that several commands share
 standard_output.py    Standard output that may be full, closed or read by nobody
-sweep_command.py      harness sweep: experiments into a folder of records
-sweep_options.py      The options that sweep and reproduce share, and what both do with them
+sweep_command.py      harness sweep: experiments into a folder of records; its part of reproduce
 target_flags.py       The flags that describe a user's own network, shared by predict
 threshold_command.py  harness threshold: the largest batch, depth or width that fits a budget
 verdicts_command.py   harness verdicts: every claim of a report with its verdict

@@ -12,8 +12,7 @@ import sys
 import click
 
 from harness.cli.clean_stop import clean_stop
-from harness.cli.command import debug_option
-from harness.cli.exit_codes import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR
+from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR, debug_option
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 from harness.version import __version__

@@ -1,27 +1,44 @@
-"""The form that all commands share: ``--debug``, defaults that are shown, examples at the end."""
+"""The form that all commands share: exit codes, ``--debug``, defaults shown, examples at the end.
 
-from collections.abc import Sequence
+The exit codes 0 and 1 keep their usual meaning: done, internal error.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import click
+
+DONE = 0
+INTERNAL_ERROR = 1
+USER_ERROR = 2
+"""A wrong option, file or value; one line says what is wrong and what is allowed."""
+NOT_OK = 3
+"""The command ran and the outcome is not ok: out of memory, unsupported, different."""
+INTERRUPTED = 130
 
 
 class HarnessCommand(click.Command):
     """A click command that takes ``--debug``, shows every default and ends its help in examples."""
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, examples: tuple[str, ...], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.examples = tuple(examples)
+        self.examples = examples
         self.context_settings.setdefault("show_default", True)
         self.params.append(debug_option())
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, one a line, so that each can be copied."""
         super().format_epilog(ctx, formatter)
-        if self.examples:
-            with formatter.section("Examples"):
-                for example in self.examples:
-                    formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+        with formatter.section("Examples"):
+            for example in self.examples:
+                formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def harness_command(
+    *examples: str, **settings: Any
+) -> Callable[[Callable[..., Any]], HarnessCommand]:
+    """Return what makes a function a command whose help ends in ``examples``."""
+    return click.command(cls=HarnessCommand, examples=examples, **settings)
 
 
 def debug_option() -> click.Option:

@@ -4,16 +4,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.schema.plain_text import printable
 
 _PLACE = click.Path(exists=True, path_type=Path)
 
 
-@click.command(
-    cls=HarnessCommand, examples=["harness compare results/reference-cpu results/local/full"]
-)
+@harness_command("harness compare results/reference-cpu results/local/full")
 @click.argument("first", type=_PLACE)
 @click.argument("second", type=_PLACE)
 def compare(first: Path, second: Path) -> int:
@@ -23,23 +20,20 @@ def compare(first: Path, second: Path) -> int:
     is 3 if an exact metric differs or a cell is missing in one run, and if two predictions differ
     in any value.
     """
-    if first.is_file() and second.is_file():
-        return _compare_predictions(first, second)
-    if not (first.is_dir() and second.is_dir()):
+    are_files = first.is_file() and second.is_file()
+    if not are_files and not (first.is_dir() and second.is_dir()):
         raise click.UsageError("compare takes two folders or two files, not one of each")
-    from harness.analysis.compare import compare as run
-    from harness.analysis.frame import load
-    from harness.reporting.comparison import runs_text
+    from harness.reporting.comparison import predictions_text, runs_text
 
-    comparison = run(load(first), load(second))
-    click.echo(printable(runs_text(comparison)))
-    return DONE if comparison.equal else NOT_OK
+    if are_files:
+        from harness.budgets.compare_predictions import compare_predictions
 
+        predictions = compare_predictions(first, second)
+        equal, text = predictions.equal, predictions_text(predictions)
+    else:
+        from harness.analysis.compare import compare as compare_runs
 
-def _compare_predictions(first: Path, second: Path) -> int:
-    from harness.budgets.compare_predictions import compare_predictions
-    from harness.reporting.comparison import predictions_text
-
-    comparison = compare_predictions(first, second)
-    click.echo(printable(predictions_text(comparison)))
-    return DONE if comparison.equal else NOT_OK
+        runs = compare_runs(first, second)
+        equal, text = runs.equal, runs_text(runs)
+    click.echo(printable(text))
+    return DONE if equal else NOT_OK

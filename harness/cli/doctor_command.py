@@ -1,12 +1,13 @@
 """``harness doctor``: what can be measured on this machine, and whether the model holds here."""
 
+import json
+
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 
 
-@click.command(cls=HarnessCommand, examples=["harness doctor", "harness doctor --check-model"])
+@harness_command("harness doctor", "harness doctor --check-model")
 @click.option(
     "--check-model",
     is_flag=True,
@@ -21,11 +22,12 @@ def doctor(check_model: bool, as_json: bool) -> int:
     """
     from harness.dry_run.run import examine_dry_run
     from harness.measurement.doctor import examine, examine_model
-    from harness.reporting.terminal import print_findings
+    from harness.reporting.terminal import AnswerConsole
 
-    if not check_model:
-        print_findings([*examine(), examine_dry_run()], as_json=as_json)
-        return DONE
-    findings = examine_model()
-    print_findings(findings, as_json=as_json)
-    return DONE if findings[0].available else NOT_OK
+    findings = examine_model() if check_model else [*examine(), examine_dry_run()]
+    if as_json:
+        print(json.dumps([one.as_dict() for one in findings], indent=2))
+    else:
+        rows = [(one.what, "yes" if one.available else "no", one.detail) for one in findings]
+        AnswerConsole().table(("what", "", "how, or why not"), rows)
+    return NOT_OK if check_model and not findings[0].available else DONE

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, INTERRUPTED, NOT_OK
+from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
@@ -35,16 +34,13 @@ def _answers(
     return answers
 
 
-@click.command(
-    "dry-run",
-    cls=HarnessCommand,
+@harness_command(
+    "harness dry-run --gpu a100-40gb -- train.py --batch 32",
+    "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
+    'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
+    "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
+    name="dry-run",
     context_settings={"allow_interspersed_args": False},
-    examples=[
-        "harness dry-run --gpu a100-40gb -- train.py --batch 32",
-        "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
-        'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
-        "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
-    ],
 )
 @click.option(
     "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. h100-80gb.  [a100-40gb]"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.command import DONE, harness_command
 from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
 from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
 
@@ -31,16 +30,13 @@ class _LogOrMessage(click.Path):
         return value if is_message(value) else super().convert(value, param, ctx)
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness explain -",
-        "harness explain snapshot.pickle --gpu l4 --html page.html",
-        (
-            "harness explain snapshot-1.pickle --second snapshot-2.pickle --batches 1024,2048 "
-            "--batch 8192"
-        ),
-    ],
+@harness_command(
+    "harness explain -",
+    "harness explain snapshot.pickle --gpu l4 --html page.html",
+    (
+        "harness explain snapshot-1.pickle --second snapshot-2.pickle --batches 1024,2048 "
+        "--batch 8192"
+    ),
 )
 @click.argument("file", type=_LogOrMessage(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--device", type=WholeNumber(0, 1023), help="Explain this device only.")

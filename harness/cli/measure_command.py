@@ -4,20 +4,16 @@ from typing import Any
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import WholeNumber
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness measure --depth 8 --batch 512 --optimizer adam",
-        "harness measure --hidden 512,256,128 --mode inference --json",
-    ],
+@harness_command(
+    "harness measure --depth 8 --batch 512 --optimizer adam",
+    "harness measure --hidden 512,256,128 --mode inference --json",
 )
 @workload_flags()
 @click.option(

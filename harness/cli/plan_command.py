@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description
 from harness.cli.standard_output import answer_alone
@@ -17,12 +16,9 @@ if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness plan torchvision.models:resnet50 --input 3x224x224 --batch 1024 --gpu l4",
-        "harness plan my_model.py:Net --input int64:1024 --loss sum --batch 64 --gpu t4",
-    ],
+@harness_command(
+    "harness plan torchvision.models:resnet50 --input 3x224x224 --batch 1024 --gpu l4",
+    "harness plan my_model.py:Net --input int64:1024 --loss sum --batch 64 --gpu t4",
 )
 @click.argument("target", metavar="TARGET")
 @click.option("--batch", type=WholeNumber(1, 2**31 - 1), required=True, help="Batch size.")
@@ -69,7 +65,7 @@ def plan(
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:
-        from harness.reporting.plan_text import print_plan
+        from harness.reporting.terminal import print_plan
 
         print_plan(target, result)
     return DONE if result.candidates else NOT_OK

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
@@ -34,15 +33,12 @@ DEFAULTS = {
 """Workload flags that a target uses too, but for the device, and what it takes without them."""
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness predict --depth 8 --batch 512 --budget 24GiB",
-        "harness predict --depth 8 --batch 512 --budget 1GiB --check",
-        "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
-        "harness predict torchvision.models:resnet50 --input 3x224x224 --gpu all",
-        "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
-    ],
+@harness_command(
+    "harness predict --depth 8 --batch 512 --budget 24GiB",
+    "harness predict --depth 8 --batch 512 --budget 1GiB --check",
+    "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
+    "harness predict torchvision.models:resnet50 --input 3x224x224 --gpu all",
+    "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
 )
 @click.argument("target", required=False, metavar="[TARGET]")
 @workload_flags(without={"optimizer"})
@@ -116,8 +112,18 @@ def predict(
             )
         if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
             raise click.UsageError("--check needs --budget or --gpu")
-        questions = {"budget_bytes": budget, "examples": examples, "torch": torch}
-        report = _of_workload(flags, gpu_flags, questions)
+        from harness.prediction.predict_workload import predict as run
+
+        if gpu_flags.are_given() and flags["device"] is None:
+            flags["device"] = "cuda"
+        report = run(
+            workload_from(flags),
+            budget_bytes=budget,
+            gpu=gpu_flags.described(),
+            allocator_settings=gpu_flags.alloc_conf,
+            examples=examples,
+            torch=torch,
+        )
     else:
         _refuse_unused(flags, examples, budget)
         if html is not None and gpu_flags.mean_all():
@@ -136,18 +142,6 @@ def predict(
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
     answered = is_known and not report.unanswered
     return DONE if answered and (report.fits or not check) else NOT_OK
-
-
-def _of_workload(
-    flags: dict[str, Any], gpu_flags: GpuFlags, questions: dict[str, Any]
-) -> "StepReport":
-    from harness.prediction.predict_workload import predict as run
-
-    if gpu_flags.are_given() and flags["device"] is None:
-        flags["device"] = "cuda"
-    settings = gpu_flags.alloc_conf
-    workload = workload_from(flags)
-    return run(workload, gpu=gpu_flags.described(), allocator_settings=settings, **questions)
 
 
 def _of_target(

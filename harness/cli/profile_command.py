@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.shared_options import (
     GpuFlags,
@@ -31,13 +30,10 @@ if TYPE_CHECKING:
     from harness.schema.step_request import StepRequest
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness profile torchvision.models:resnet18 --input 3x64x64 --batch 8",
-        "harness profile my_model.py:Net --input tokens=int64:256 --input mask=bool:256",
-        "harness profile torchvision.models:resnet18 --optimizer adam --html step.html",
-    ],
+@harness_command(
+    "harness profile torchvision.models:resnet18 --input 3x64x64 --batch 8",
+    "harness profile my_model.py:Net --input tokens=int64:256 --input mask=bool:256",
+    "harness profile torchvision.models:resnet18 --optimizer adam --html step.html",
 )
 @click.argument("target", metavar="TARGET")
 @target_flags

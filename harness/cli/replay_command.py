@@ -5,19 +5,15 @@ from pathlib import Path
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE
+from harness.cli.command import DONE, harness_command
 from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.cli.shared_options import replay_deadline, what_if_option
 from harness.schema.plain_text import printable
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness replay snapshot.pickle",
-        "harness replay snapshot.pickle --what-if expandable_segments:True --memory 16GiB",
-    ],
+@harness_command(
+    "harness replay snapshot.pickle",
+    "harness replay snapshot.pickle --what-if expandable_segments:True --memory 16GiB",
 )
 @click.argument("snapshot", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @what_if_option

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.schema.plain_text import printable
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness report results/local/default",
-        "harness report results/local/mine --experiment my_experiment.py",
-    ],
+@harness_command(
+    "harness report results/local/default",
+    "harness report results/local/mine --experiment my_experiment.py",
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(

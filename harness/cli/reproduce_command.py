@@ -5,15 +5,12 @@ from typing import Any
 
 import click
 
-from harness.cli.command import HarnessCommand
+from harness.cli.command import harness_command
 from harness.cli.report_command import write_page
-from harness.cli.sweep_options import run_experiments, sweep_options
+from harness.cli.sweep_command import run_experiments, sweep_options
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=["harness reproduce --quick --out /tmp/try", "harness reproduce --full"],
-)
+@harness_command("harness reproduce --quick --out /tmp/try", "harness reproduce --full")
 @sweep_options
 @click.option(
     "--literature",

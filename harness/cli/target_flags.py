@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.exit_codes import NOT_OK
+from harness.cli.command import NOT_OK
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.cli.shared_options import Command, gathered
 from harness.schema.errors import UnsupportedError

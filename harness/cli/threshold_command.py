@@ -4,20 +4,16 @@ from typing import Any, Literal
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import SIZE, Choices
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness threshold --depth 8 --width 256 --budget 256MiB",
-        "harness threshold --batch 64 --solve depth --budget 256MiB --json",
-    ],
+@harness_command(
+    "harness threshold --depth 8 --width 256 --budget 256MiB",
+    "harness threshold --batch 64 --solve depth --budget 256MiB --json",
 )
 @workload_flags()
 @click.option(

@@ -4,17 +4,13 @@ from pathlib import Path
 
 import click
 
-from harness.cli.command import HarnessCommand
-from harness.cli.exit_codes import DONE, NOT_OK
+from harness.cli.command import DONE, NOT_OK, harness_command
 
 
-@click.command(
-    cls=HarnessCommand,
-    examples=[
-        "harness verdicts results/reference-cpu",
-        "harness verdicts results/reference-cpu --short",
-        "harness verdicts results/reference-cpu results/local/default",
-    ],
+@harness_command(
+    "harness verdicts results/reference-cpu",
+    "harness verdicts results/reference-cpu --short",
+    "harness verdicts results/reference-cpu results/local/default",
 )
 @click.argument(
     "folders",
@@ -34,10 +30,8 @@ def verdicts(folders: tuple[Path, ...], short: bool) -> int:
     """
     if short and len(folders) > 1:
         raise click.UsageError("--short takes one FOLDER; several are one line a claim already")
+    from harness.reporting.summary import print_claims, print_side_by_side
+
     if len(folders) == 1:
-        from harness.reporting.summary import print_claims
-
         return DONE if print_claims(folders[0], short=short) else NOT_OK
-    from harness.reporting.summary import print_side_by_side
-
     return DONE if print_side_by_side(folders) else NOT_OK

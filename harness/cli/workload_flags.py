@@ -1,30 +1,23 @@
 """One flag per field of ``Workload``, made from the field's own help and rule."""
 
 import dataclasses
-from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from collections.abc import Collection
+from typing import Any
 
 import click
 
 from harness.cli.parameter_types import WIDTHS, Choices, WholeNumber
+from harness.cli.shared_options import Decorator, all_of
 from harness.schema.workload import Workload, WorkloadError
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-def workload_flags(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
+def workload_flags(*, without: Collection[str] = ()) -> Decorator:
     """Return a decorator that adds the flags; the command receives them as ``**flags``."""
-
-    def add(command: Command) -> Command:
-        for item in reversed(dataclasses.fields(Workload)):
-            if item.name not in without:
-                command = _flag(item)(command)
-        return command
-
-    return add
+    items = dataclasses.fields(Workload)
+    return all_of(*(_flag(item) for item in items if item.name not in without))
 
 
-def _flag(item: "dataclasses.Field[Any]") -> Callable[[Command], Command]:
+def _flag(item: "dataclasses.Field[Any]") -> Decorator:
     help_text = item.metadata["help"]
     if item.default not in (None, ()):
         help_text += f"  [default: {item.default}]"

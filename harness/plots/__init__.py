@@ -1,11 +1,9 @@
 """Figures: each function paints a data frame on an empty canvas, wide or narrow.
 
-frontier.py        The frontier at which networks stop fitting
 intervals.py       Ratios with their intervals, one a line, each observation next to them
-labels.py          Names at the ends of lines, moved apart where they would collide
 public_objects.py  Pictures that plot() of the public objects returns
 series.py          Lines and dots along one variable: named series, models, ranges, limits
 stacked.py         Live bytes by category: bars, and the one that leads in each cell
 step_timeline.py   The picture of one step, and its data
-theme.py           The look of every picture
+theme.py           The look of every picture: colours, axes, names at the ends of lines
 """

@@ -6,7 +6,6 @@ is ordered from dark to light, any other has colours and markers of its own.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -16,13 +15,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from harness.plots.labels import End, label_ends
 from harness.plots.theme import (
     QUIET,
+    End,
     byte_ticks,
     bytes_axis,
+    bytes_text,
     counts_axis,
     is_narrow,
+    label_ends,
     ordered_colours,
     panels,
     remark,
@@ -38,14 +39,6 @@ MANY = 20
 """Points of a series from which on they are drawn small."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Marked:
-    """A value that is marked across the panels, with its name."""
-
-    value: float
-    text: str
 
 
 def memory_panels(
@@ -81,14 +74,14 @@ def series(
     ticks: Sequence[int] | None = None,
     x_doublings: bool = True,
     y_from: float | None = 0.0,
-    marked: Marked | None = None,
+    marked: tuple[float, str] | None = None,
     shared: bool = True,
 ) -> None:
     """Paint ``y`` against ``x``, a line per ``line``, named at its end.
 
     Of further columns of ``data``, ``fit`` becomes a line while the points stand alone, ``limit`` a
     dashed line, ``low`` and ``high`` a range at each point. ``y_from`` is where the axis of values
-    begins; None: where the values do.
+    begins; None: where the values do. ``marked`` is a value with its name, marked in each panel.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -112,7 +105,7 @@ def series(
         _values(axes, part if not shared else data, y, scale, y_from)
         _limit(axes, part, x)
         if marked is not None:
-            _mark(axes, marked)
+            _mark(axes, *marked)
         if len(styles) > 1:
             named = line.replace("_", " ") if line_label is None else line_label
             label_ends(axes, [end for end in ends if end is not None], named)
@@ -198,13 +191,13 @@ def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:
     remark(axes, "limit", (at[middle], value[middle]), (-4, 6), ha="right")
 
 
-def _mark(axes: Axes, marked: Marked) -> None:
-    axes.axhline(marked.value, color=QUIET, linewidth=1, linestyle="--")
-    at_right, below = _free_corner(axes, marked)
+def _mark(axes: Axes, marked: float, name: str) -> None:
+    axes.axhline(marked, color=QUIET, linewidth=1, linestyle="--")
+    at_right, below = _free_corner(axes, marked, name)
     remark(
         axes,
-        marked.text,
-        (0.99 if at_right else 0.01, marked.value),
+        name,
+        (0.99 if at_right else 0.01, marked),
         (0, -3 if below else 3),
         xycoords=("axes fraction", "data"),
         ha="right" if at_right else "left",
@@ -212,21 +205,18 @@ def _mark(axes: Axes, marked: Marked) -> None:
     )
 
 
-def _free_corner(axes: Axes, marked: Marked) -> tuple[bool, bool]:
+def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
     """Return where fewest data are in the name's way: at the right or not, below or above."""
     canvas = axes.figure
     assert canvas is not None
     place = axes.get_position()
     inches = place.width * canvas.get_figwidth(), place.height * canvas.get_figheight()  # type: ignore[union-attr]
-    wide, high = (0.07 * len(marked.text) / inches[0], 0.2 / inches[1])
+    wide, high = (0.07 * len(name) / inches[0], 0.2 / inches[1])
     to_axes = axes.transData + axes.transAxes.inverted()
-    lines = [
-        np.asarray(line.get_xydata()) for line in axes.get_lines()[:-1]
-    ]  # the last is the mark
-    lines += [
-        np.asarray(path.vertices) for ranges in axes.collections for path in ranges.get_paths()
-    ]
-    height = float(to_axes.transform((axes.get_xlim()[0], marked.value))[1])
+    lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()[:-1]]  # the last: the mark
+    paths = (path for ranges in axes.collections for path in ranges.get_paths())
+    lines += [np.asarray(path.vertices) for path in paths]
+    height = float(to_axes.transform((axes.get_xlim()[0], marked))[1])
     points = np.vstack([_along(to_axes.transform(line)) for line in lines if len(line)])
 
     def in_the_way(corner: tuple[bool, bool]) -> int:
@@ -245,3 +235,43 @@ def _along(
     """Return points that lie close to each other on a line."""
     steps = np.linspace(0, len(line) - 1, 20 * len(line))
     return np.column_stack([np.interp(steps, range(len(line)), line[:, axis]) for axis in (0, 1)])
+
+
+def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
+    """Paint the largest ``batch`` that fits against ``depth``: panels by series, colours by budget.
+
+    Column ``what``: ``predicted`` is a line, ``reproduced`` are points.
+    """
+    names = [str(name) for name in data["series"].unique()]
+    places = panels(canvas, len(names), sharey=True)
+    budgets = sorted(int(size) for size in data["budget_bytes"].unique())
+    colours = dict(zip(budgets, ordered_colours(len(budgets)), strict=True))
+    sizes = data["batch"].to_numpy(dtype=np.float64)
+    numbers = _round_numbers(float(sizes.min()), float(sizes.max()))
+    for axes, name in zip(places, names, strict=True):
+        part = data[data["series"] == name]
+        ends = []
+        for budget, colour in colours.items():
+            own = part[part["budget_bytes"] == budget].sort_values("depth")
+            for what, style in (("predicted", "-"), ("reproduced", "o")):
+                rows = own[own["what"] == what]
+                x, y = (rows[key].to_numpy(dtype=np.float64) for key in ("depth", "batch"))
+                axes.plot(x, y, style, color=colour)
+            if len(own):
+                last = own.iloc[-1]
+                at, size = float(last["depth"]), float(last["batch"])
+                ends.append(End(x=at, y=size, text=bytes_text(budget), colour=colour))
+        counts_axis(axes, (int(at) for at in part.loc[part["what"] == "reproduced", "depth"]))
+        counts_axis(axes, numbers, which="y", words="{:,.0f}")
+        axes.set_ylim(float(sizes.min()) / 1.3, float(sizes.max()) * 1.3)
+        axes.set_title(name[0].upper() + name[1:])
+        axes.set_xlabel("depth (hidden layers)")
+        label_ends(axes, ends, "budget")
+    places[0].set_ylabel("largest batch that fits")
+
+
+def _round_numbers(low: float, high: float) -> list[int]:
+    """Return 1, 2 and 5 times the powers of ten from just below ``low`` to just above ``high``."""
+    powers = range(int(np.log10(low)), int(np.log10(high)) + 1)
+    numbers = [first * 10**power for power in powers for first in (1, 2, 5)]
+    return [number for number in numbers if low / 2 <= number <= 2 * high]

@@ -5,10 +5,7 @@ claims.py           The claims of one run with their verdicts, as a file next to
 comparison.py       Two runs, or two predictions, compared: as text for a terminal or a CI log
 document.py         The report before it is laid out
 figures.py          A Figure to files: SVG, PNG and the CSV of its data
-literature_tables.py The tables over all claims of the literature
-output_files.py     Puts a report's files in place of the earlier report's
 pages.py            The report as self-contained pages and as Markdown
-plan_text.py        Text of harness plan
 progress.py         Shows a sweep as it goes
 report.py           Records in a folder to a report in the same folder
 step_page.py        A step's report as a page: answers, timeline, layers, largest blocks

@@ -3,16 +3,19 @@
 The Markdown links to the PNGs next to it.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from importlib import resources
 
+import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.document import Numbered, Report, decisive, headline
+from harness.reporting.document import Chapter, Numbered, Report, decisive, headline
 from harness.reporting.figures import colour_properties, inline_pair
-from harness.reporting.literature_tables import checks_table, citation, witness_table, witnesses_of
 from harness.reporting.tables import cell, escape_markdown, shown, to_markdown
+from harness.schema.findings import Claim, Table
+from harness.version import __version__
 
 STORY, EVIDENCE, MARKDOWN = "report.html", "evidence.html", "report.md"
 """Names of the pages."""
@@ -76,3 +79,57 @@ def _template(name: str) -> str:
 def _svgs(figure: Numbered) -> Markup:
     """Return the figure for a wide page and for a phone; a page shows one of them."""
     return Markup(inline_pair(figure.picture, figure.anchor, f"{figure.anchor}-alt"))
+
+
+def citation(part: Chapter, claim: Claim) -> str:
+    """Return the line by which a verdict is cited, with the claim's stable name."""
+    name = f"mlp-memory-harness {__version__}, literature/{part.name}"
+    return f"{name}: {claim.verdict} ({decisive(claim)})"
+
+
+def checks_table(report: Report) -> Table:
+    """Return each number that decides next to its second derivation."""
+    rows = [
+        (
+            part.title,
+            one.name,
+            *map(float, (one.value, one.second, one.difference, one.allowed)),
+            one.second_from,
+        )
+        for part in report.chapters
+        for one in (part.section.judgement.checks if part.section.judgement else ())
+    ]
+    columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return Table(name="checks", caption="Each number that decides, derived twice", frame=frame)
+
+
+def witness_table(report: Report) -> Table:
+    """Return every published measurement of a real GPU next to the harness's number."""
+    caption = "Published runs of real GPUs next to ours"
+    return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))
+
+
+def witnesses_of(part: Chapter) -> Table:
+    """Return the published measurements next to those of one claim."""
+    frame = _witnesses([part])
+    caption = f"Real GPUs next to ours: {'; '.join(frame['source'].unique())}"
+    return Table(name="witnesses", caption=caption, frame=frame.drop(columns=["claim", "source"]))
+
+
+def _witnesses(chapters: Iterable[Chapter]) -> pd.DataFrame:
+    rows = [
+        (
+            part.title,
+            one.name,
+            one.published_bytes,
+            one.ours_bytes,
+            f"{one.difference_bytes:+,}" if one.difference_bytes else "0",
+            one.why,
+            one.source,
+        )
+        for part in chapters
+        for one in (part.section.judgement.witnesses if part.section.judgement else ())
+    ]
+    columns = ["claim", "run", "published_bytes", "ours_bytes", "bytes_apart", "why", "source"]
+    return pd.DataFrame(rows, columns=columns)

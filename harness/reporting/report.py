@@ -1,11 +1,13 @@
 """Records in a folder to a report in the same folder; nothing is measured again."""
 
+import contextlib
 import dataclasses
 import math
 import multiprocessing
 import os
+import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -19,9 +21,8 @@ from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
 from harness.reporting.document import Chapter, Report, environment_table
 from harness.reporting.figures import picture, picture_files
-from harness.reporting.literature_tables import checks_table, witness_table
-from harness.reporting.output_files import ReportError, files_of_report, replace_files
 from harness.reporting.tables import table_files
+from harness.schema.errors import HarnessError
 from harness.schema.experiment import Evidence
 from harness.schema.plain_text import printable
 from harness.schema.rank_run import RANK_RUNS
@@ -35,6 +36,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS, STEP_RUNS)
+_LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
+
+
+class ReportError(HarnessError):
+    """The report cannot be written into its folder; the earlier one stands."""
 
 
 def write_report(
@@ -183,7 +189,63 @@ def _files(report: Report) -> dict[str, bytes]:
     files[CLAIMS] = claims_json(claims_of(report))
     others = [report.environment]
     if report.of_literature:  # there each section names its own environment
-        others = [checks_table(report), witness_table(report)]
+        others = [pages.checks_table(report), pages.witness_table(report)]
     for table in others:
         files |= table_files(table, f"tables/{table.name}")
     return files | {name: printable(page).encode() for name, page in pages.render(report).items()}
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
+    """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them.
+
+    All are written next to their places first. If one cannot be written, the earlier report stands.
+    """
+    staged: dict[Path, Path] = {}
+    replaced: dict[Path, bytes | None] = {}
+    path = folder
+    try:
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(exist_ok=True)  # fails for a link that leads nowhere
+            path = Path(os.path.realpath(path))  # through links, of folders too
+            if path.is_dir():
+                raise IsADirectoryError(0, "is a folder")
+            staged[path] = path.with_name(f".{path.name}.new")
+            staged[path].write_bytes(content)
+        for path, new in staged.items():
+            replaced[path] = path.read_bytes() if path.exists() else None
+            new.replace(path)
+    except OSError as error:  # also half-way through the renames, which a network file system fails
+        for place, before in replaced.items():
+            with contextlib.suppress(OSError):
+                if before is None:
+                    place.unlink(missing_ok=True)
+                else:
+                    place.write_bytes(before)
+        why = error.strerror or str(error)
+        raise ReportError(f"{path}: {why}; the report was not written") from None
+    finally:
+        for new in staged.values():
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+    for name in earlier - set(files):
+        with contextlib.suppress(OSError):
+            (folder / name).unlink()
+
+
+def files_of_report(folder: Path) -> set[str]:
+    """Return the figures' and tables' files that the report in ``folder`` wrote.
+
+    Its ``report.md`` links to each. A link of which not all files are there is not the report's.
+    """
+    try:
+        text = (folder / "report.md").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return set()
+    names: set[str] = set()
+    for kind, stem in _LINK.findall(text):
+        suffixes = (".svg", ".png", ".csv") if kind == "figures" else (".csv", ".md")
+        files = [f"{kind}/{stem}{suffix}" for suffix in suffixes]
+        if all((folder / file).is_file() for file in files):
+            names.update(files)
+    return names

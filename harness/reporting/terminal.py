@@ -1,6 +1,5 @@
 """Text of commands on a terminal: plain lines and tables that also read well through a pipe."""
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,7 @@ from harness.schema.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
-    from harness.measurement.doctor import Finding
-    from harness.schema.experiment import Experiment
+    from harness.planning.plan_result import Candidate, Plan
     from harness.schema.threshold import Threshold
 
 
@@ -97,16 +95,50 @@ def print_threshold(threshold: "Threshold") -> None:
         console.sizes(f"the budget at {solve} {threshold.largest_fit:,}", parts)
 
 
-def print_findings(findings: "Sequence[Finding]", *, as_json: bool) -> None:
-    """Print what ``harness doctor`` found."""
-    if as_json:
-        print(json.dumps([finding.as_dict() for finding in findings], indent=2))
-        return
-    rows = [(one.what, "yes" if one.available else "no", one.detail) for one in findings]
-    AnswerConsole().table(("what", "", "how, or why not"), rows)
+MOST_CANDIDATES = 12
+COST_MODEL = (
+    "times are estimates next to the step as asked (1.00): a repeated forward pass adds a third, "
+    "each further micro-batch 2%, bfloat16 takes 0.6, freeing cached segments adds 10%"
+)
 
 
-def print_experiments(experiments: "Sequence[Experiment]") -> None:
-    """Print the name and the question of each experiment."""
-    rows = [(one.name, one.question) for one in experiments]
-    AnswerConsole().table(("experiment", "question"), rows)
+def print_plan(target: str, plan: "Plan") -> None:
+    """Print the answer first, then the table of candidates and the notes."""
+    console = AnswerConsole()
+    head = f"{target}, batch {plan.batch:,}"
+    if plan.candidates:
+        _print_first(console, head, plan.candidates[0])
+    else:
+        console.say(f"{head}: nothing that was tried fits on {plan.gpu}", "bold")
+    if len(plan.candidates) > 1:
+        rows = [
+            (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
+            for one in plan.candidates[:MOST_CANDIDATES]
+        ]
+        if len(plan.candidates) > MOST_CANDIDATES:
+            more = len(plan.candidates) - MOST_CANDIDATES
+            rows.append(("", "", f"... and {more} more; --json lists all"))
+        console.table((">time, about", ">reserved peak", "change"), rows)
+        console.say(f"note: {COST_MODEL}")
+    console.say(f"as asked: {plan.as_asked}")
+    if plan.rejected:
+        console.say("tried, and not sure to fit:")
+        console.say_all(plan.rejected[:MOST_CANDIDATES], before="  ")
+        if len(plan.rejected) > MOST_CANDIDATES:
+            console.say(f"  ... and {len(plan.rejected) - MOST_CANDIDATES} more; --json lists all")
+    if plan.too_large:
+        console.say(f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}")
+    console.say_all(plan.notes)
+
+
+def _print_first(console: AnswerConsole, head: str, first: "Candidate") -> None:
+    changes = first.described()
+    console.say(f"{head}: {'fits without a change' if changes == 'nothing' else changes}", "bold")
+    console.say(str(first.fit))
+    if first.neighbour is not None:
+        what = "is a close call" if first.neighbour.verdict == "close call" else "does not fit"
+        reserved = first.neighbour.reserved_text
+        console.say(f"the next larger micro-batch {what}: it reserves {reserved}")
+    if first.allocator_settings:
+        console.say(f"run with PYTORCH_ALLOC_CONF={first.allocator_settings}")
+    console.say_all(first.code.splitlines(), before="    ")

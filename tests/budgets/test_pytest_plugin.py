@@ -9,8 +9,14 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from harness.budgets.baseline import Baseline, BaselineError
-from harness.budgets.step_memory import MemoryUse, growth, measured, predicted
+from harness.budgets.step_memory import (
+    Baseline,
+    BaselineError,
+    MemoryUse,
+    growth,
+    measured,
+    predicted,
+)
 
 pytest_plugins = ["pytester"]
 

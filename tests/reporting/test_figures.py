@@ -9,13 +9,13 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
-from harness.plots.labels import apart
-from harness.plots.series import Marked, series
+from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.plots.theme import (
     DARK,
     INK,
     PAPER,
+    apart,
     contrast,
     dark_colours,
     ink_on,
@@ -85,7 +85,7 @@ def test_stacked_parts_add_up_to_the_total_beside_each_bar(width: float) -> None
 def test_a_series_is_drawn_where_it_was_measured_and_named_at_its_end() -> None:
     canvas = Canvas()
     data = DATA.assign(measured=[10.0, np.nan, 20.0, 40.0])
-    marked = Marked(value=15.0, text="half")
+    marked = (15.0, "half")
     series(canvas, data, x="depth", y="measured", line="batch", label="x", marked=marked)
     (axes,) = canvas.axes
     known = [int(np.isfinite(np.asarray(line.get_ydata())).sum()) for line in axes.lines[:2]]
