@@ -3,7 +3,7 @@
 dask_cluster.py  Cells on a Dask cluster
 dask_task.py     The task of a Dask worker
 in_process.py    Cells in this very process, for a debugger
-interface.py     The interface of executors, and the treatment of metrics that other cells disturb
+interface.py     The interface of executors
 local.py         Cells on this machine, each in processes of its own, jobs of them at once
 """
 

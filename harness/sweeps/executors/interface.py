@@ -1,4 +1,4 @@
-"""The interface of executors, and the treatment of metrics that other cells disturb.
+"""The interface of executors.
 
 An executor measures cells and writes nothing: only the sweep, the coordinator, writes records.
 Every attempt ends as a record, whatever became of it; an executor never repeats one by itself.
@@ -7,8 +7,6 @@ Every attempt ends as a record, whatever became of it; an executor never repeats
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
-
-import msgspec
 
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
@@ -52,9 +50,12 @@ class Executor(Protocol):
 
     def capacity(self) -> int:
         """Return how many cells may be submitted and not ended, just now."""
+        return 1
 
     def room_bytes(self, workload: Workload) -> int | None:
         """Return the memory of the largest place for ``workload``; None where unknown."""
+        del workload
+        return None
 
     def check(self) -> None:
         """Settle what fell silent; called about once a second while cells run."""
@@ -63,26 +64,3 @@ class Executor(Protocol):
     def close(self) -> None:
         """End every process that was started for this executor, running cells included."""
         return
-
-
-def with_executor(record: Record, name: str, *, jobs: int, disturbed: bool) -> Record:
-    """Return ``record`` saying which executor made it, without what neighbours ``disturbed``.
-
-    Byte metrics of the allocators are exact whatever else runs. Resident size and seconds are
-    not, nor is what a GPU holds outside the allocator: next to other cells they become null
-    rather than wrong, and the single passes are left out with them.
-    """
-    environment = record.environment | {"executor": name, "jobs": jobs}
-    if not disturbed:
-        return msgspec.structs.replace(record, environment=environment)
-    cuda = record.cuda and msgspec.structs.replace(record.cuda, outside_bytes=None)
-    passes = {k: v for k, v in record.passes.items() if k not in ("rss_rise_bytes", "wall_seconds")}
-    return msgspec.structs.replace(
-        record,
-        environment=environment,
-        passes=passes,
-        repeats=(),
-        rss_rise_bytes=None,
-        wall_seconds=None,
-        cuda=cuda,
-    )
