@@ -22,12 +22,10 @@ from harness.allocator import (
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import FREE_AT_ONCE, TAKING, operations
+from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, TAKING, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
-
-_SOME_STREAM = -1
 
 
 @dataclass(kw_only=True)
@@ -200,7 +198,7 @@ class Follower:
             self._differ(f"a release at {event.address:#x}, where nothing was allocated")
             return
         if not at_once:
-            self.model.record_stream(address, _SOME_STREAM)
+            self.model.record_stream(address, SOME_STREAM)
         self.model.free(address)
         if at_once:
             del self._where[event.address]

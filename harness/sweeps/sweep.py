@@ -212,7 +212,20 @@ class StepRunner(Runner[Cell, Record]):
         if room_bytes is not None:
             needed_bytes = predict(job.workload).peak_live_bytes
             if needed_bytes is not None and needed_bytes > room_bytes:
-                return ended(_refused(job, needed_bytes, room_bytes))
+                # Attempt 0 and an outcome of its own: it must never pass for a measured failure.
+                record = Record(
+                    workload_id=job.workload.id,
+                    workload=job.workload,
+                    outcome=Outcome.REFUSED,
+                    evidence={
+                        "message": "predicted to fit into no place there is; nothing was run",
+                        "needed_bytes": needed_bytes,
+                        "room_bytes": room_bytes,
+                    },
+                    attempt=0,
+                    environment=cast("Environment", origin_of_line()),
+                )
+                return ended(record)
             job = dataclasses.replace(job, needed_bytes=needed_bytes)
         return self._executor.submit(job, attempt)
 
@@ -225,25 +238,6 @@ class StepRunner(Runner[Cell, Record]):
         peak = line.peak_live_bytes
         known = "" if peak is None else f", peak {format_bytes(peak)}"
         return f"{line.workload}: {line.outcome}{known}"
-
-
-def _refused(cell: Cell, needed_bytes: int, room_bytes: int) -> Record:
-    """Return the record of a cell that is predicted to fit nowhere and was not run.
-
-    Attempt 0 and an outcome of its own: it must never pass for a measured failure.
-    """
-    return Record(
-        workload_id=cell.workload.id,
-        workload=cell.workload,
-        outcome=Outcome.REFUSED,
-        evidence={
-            "message": "predicted to fit into no place there is; nothing was run",
-            "needed_bytes": needed_bytes,
-            "room_bytes": room_bytes,
-        },
-        attempt=0,
-        environment=cast("Environment", origin_of_line()),
-    )
 
 
 class _Part(Generic[Job, Line]):

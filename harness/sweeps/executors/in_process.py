@@ -11,9 +11,8 @@ import msgspec
 from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Job
-from harness.sweeps.executors.interface import Cell, Executor, Measured
 from harness.sweeps.executors.local import Slot
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Cell, Executor, Measured, ended
 
 
 class InProcessExecutor(Executor):

@@ -11,7 +11,7 @@ from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Executor, Measured
+from harness.sweeps.runner import Cell, Executor, Measured
 
 
 class LocalExecutor(Executor):
