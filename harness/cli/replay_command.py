@@ -36,8 +36,7 @@ def replay(
     SNAPSHOT is a file that torch.cuda.memory._dump_snapshot wrote. It is parsed by a restricted
     unpickler; no code from the file is executed.
     """
-    from harness.snapshots.replay import replay_devices
-    from harness.snapshots.replay_text import replay_text
+    from harness.snapshots.replay import replay_devices, replay_text
 
     replayed = replay_devices(
         snapshot, settings=settings, memory_bytes=memory, device=device, deadline_seconds=deadline

@@ -1,6 +1,7 @@
 """A step with the changes of a plan made to it: checkpoints, autocast, another optimizer."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,9 +28,9 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
             prepare(model)
         checkpointing_of(change)(model)
 
-    others = {"autocast": change.autocast} if change.autocast else {}
-    return own.changed(
-        **others,
+    return replace(
+        own,
+        autocast=change.autocast or own.autocast,
         batch=run * (own.batch // micro_batches),
         accumulate=run,
         optimizer=changed_optimizer(own.optimizer, change.optimizer),

@@ -148,7 +148,8 @@ class PlanSearch:
 
 def _rank(candidate: Candidate) -> tuple[bool, float, int]:
     change = candidate.change
-    return change.trains_otherwise, candidate.relative_time, len(change.described())
+    trains_otherwise = change.optimizer == "sgd"  # needs other settings to train as well
+    return trains_otherwise, candidate.relative_time, len(change.described())
 
 
 def _needed(candidates: list[Candidate]) -> list[Candidate]:

@@ -198,14 +198,15 @@ def _fits(
     for gpu in gpus:
         key = tuple(item for item in gpu.variables.items() if not item[0].endswith(_MEMORY))
         kinds.setdefault(key, []).append(gpu)
-    waiting = [partial(_fits_of_kind, question, own, alike) for alike in kinds.values()]
     running: list[ForkedCall[list[GpuFit]]] = []
     fits: list[GpuFit] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)
-    while waiting or running:
-        while waiting and len(running) < at_once:
-            running.append(ForkedCall(waiting.pop(0)))
-        fits += running.pop(0).result()
+    for alike in kinds.values():
+        if len(running) == at_once:
+            fits += running.pop(0).result()
+        running.append(ForkedCall(partial(_fits_of_kind, question, own, alike)))
+    for call in running:
+        fits += call.result()
     order = {gpu.name: place for place, gpu in enumerate(gpus)}
     return sorted(fits, key=lambda fit: order[fit.gpu])
 

@@ -41,11 +41,6 @@ class StepChange:
     autocast: Literal["bfloat16"] | None = None
     optimizer: OptimizerVariant = "as asked"
 
-    @property
-    def trains_otherwise(self) -> bool:
-        """True if another optimizer is used, which needs other settings to train as well."""
-        return self.optimizer == "sgd"
-
     def relative_time(self, micro_batches: int) -> float:
         """Return the estimated time of a step, where the step as asked takes 1."""
         stride = _STRIDES.get(self.checkpointing)

@@ -30,7 +30,7 @@ from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
-from harness.sweeps.experiment_origin import experiment_of
+from harness.sweeps.experiment_files import experiment_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

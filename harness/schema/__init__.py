@@ -9,12 +9,11 @@ events.py               The allocation trace
 experiment.py           An experiment
 findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
-late_views.py           Pictures of plain data, drawn a layer above it
 layer_names.py          Names of layers
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         Records and predictions as text
-notebook_table.py       Small HTML tables, which notebooks show for objects of the public API
+notebook_table.py       Small HTML tables and pictures of objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           Surroundings of a record and evidence of a failure
 rank_run.py             Memory of one rank of many, or of one GPU, compiled

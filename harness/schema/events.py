@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.schema.late_views import picture
-from harness.schema.notebook_table import sizes_table
+from harness.schema.notebook_table import picture, sizes_table
 from harness.schema.plain_text import csv_cell
 from harness.schema.units import format_bytes
 

@@ -28,8 +28,8 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __str__(self) -> str:
         word = FITS if self.fits else DOES_NOT_FIT
         size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
-        largest = "no batch fits" if self.largest_batch is None else _batch(self.largest_batch)
-        return f"{word}: {size}; {largest}"
+        most = self.largest_batch
+        return f"{word}: {size}; {'no batch fits' if most is None else f'largest batch {most:,}'}"
 
 
 class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,13 +101,9 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             return "no batch fits" if safe is None else f"safe up to batch {safe:,}"
         if safe is None:
             return f"no batch is sure to fit; up to {best:,} may fit"
-        return (
-            _batch(safe) if best == safe else f"safe up to batch {safe:,}; may fit up to {best:,}"
-        )
-
-
-def _batch(largest: int) -> str:
-    return f"largest batch {largest:,}"
+        if best == safe:
+            return f"largest batch {safe:,}"
+        return f"safe up to batch {safe:,}; may fit up to {best:,}"
 
 
 class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

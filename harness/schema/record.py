@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
-from harness.schema.late_views import picture
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_html, metrics_line
+from harness.schema.notebook_table import picture
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.unique_keys import read_json
 from harness.schema.workload import Workload

@@ -7,10 +7,10 @@ from msgspec import Meta
 
 from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
-from harness.schema.late_views import picture
 from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
 from harness.schema.metrics import Layer, Metrics
 from harness.schema.metrics_text import metrics_line
+from harness.schema.notebook_table import picture
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 from harness.schema.verdict import FITS

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from harness.schema.late_views import picture
 from harness.schema.metrics import Bytes
-from harness.schema.notebook_table import notebook_table
+from harness.schema.notebook_table import notebook_table, picture
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.units import format_bytes

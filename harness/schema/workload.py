@@ -52,10 +52,6 @@ def _count(default: Any, low: int, high: int, help_text: str) -> Any:
     return field(default=default, metadata={"range": (low, high), "help": help_text})
 
 
-def _share(default: float, help_text: str) -> Any:
-    return field(default=default, metadata={"share": True, "help": help_text})
-
-
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Workload:
     """One training or inference step of one network on one batch.
@@ -112,7 +108,10 @@ class Workload:
     classes: int = _count(10, 1, MAX_SIZE, "Number of classes.")
     activation: str = _choice("relu", ACTIVATIONS, "Activation function of the hidden layers.")
     norm: str = _choice("none", NORMS, "Normalization before each activation function.")
-    dropout: float = _share(0.0, "Dropout probability after each activation function.")
+    dropout: float = field(
+        default=0.0,
+        metadata={"share": True, "help": "Dropout probability after each activation function."},
+    )
     batch: int = _count(256, 1, MAX_SIZE, "Batch size.")
     dtype: str = _choice("float32", DTYPES, "Data type of parameters and activations.")
     autocast: str | None = _choice(None, AUTOCAST_DTYPES, "Autocast dtype of the forward pass.")

@@ -6,10 +6,9 @@ read from the recording: when the cache was emptied, and when other streams were
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import accumulate, zip_longest
+from itertools import accumulate, chain, zip_longest
 from operator import eq
 
 from harness.allocator import (
@@ -23,12 +22,10 @@ from harness.allocator import (
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import FREE_AT_ONCE, TAKING, operations
+from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, TAKING, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
-
-_SOME_STREAM = -1
 
 
 @dataclass(kw_only=True)
@@ -92,28 +89,24 @@ class Follower:
 
     def run(self, events: Sequence[TraceEvent], deadline: Deadline | None = None) -> None:
         """Give every event to the model."""
-        for position, event in operations(events):
+        for position, event in chain(operations(events), [(-1, None)]):
             if deadline is not None and position % EVENTS_BETWEEN_CHECKS == 0:
                 deadline.check("replaying the recording")
-            if not self._succeeds(partial(self._apply, event), event):
+            try:
+                self._apply(event)
+            except (OutOfMemoryError, ValueError) as error:
+                self._differ(f"the recording contradicts itself: {error}")
+                self._expect_nothing()
+            except (AssertionError, AttributeError, IndexError, KeyError):
+                # Overlapping segments, as no driver allocates, end in blocks that clash.
+                self._differ(f"the recording contradicts itself at {_describe(event)}")
                 return
-        self._succeeds(self._flush, None)
 
-    def _succeeds(self, action: Callable[[], None], event: TraceEvent | None) -> bool:
-        """Replay one operation; note a contradiction in the recording; return whether to go on."""
-        try:
-            action()
-        except (OutOfMemoryError, ValueError) as error:
-            self._differ(f"the recording contradicts itself: {error}")
-            self._expect_nothing()
-        except (AssertionError, AttributeError, IndexError, KeyError):
-            # Overlapping segments, as no driver allocates, end in blocks that clash.
-            self._differ(f"the recording contradicts itself at {_describe(event)}")
-            return False
-        return True
-
-    def _apply(self, event: TraceEvent) -> None:
-        if event.action in SEGMENT_ACTIONS:
+    def _apply(self, event: TraceEvent | None) -> None:
+        """Give one event to the model; None is the end of the recording."""
+        if event is None:
+            self._flush()
+        elif event.action in SEGMENT_ACTIONS:
             self._pending.append(event)
             self._reserved += reserved_change(event)
             result = self._result
@@ -205,7 +198,7 @@ class Follower:
             self._differ(f"a release at {event.address:#x}, where nothing was allocated")
             return
         if not at_once:
-            self.model.record_stream(address, _SOME_STREAM)
+            self.model.record_stream(address, SOME_STREAM)
         self.model.free(address)
         if at_once:
             del self._where[event.address]

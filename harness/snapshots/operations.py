@@ -13,6 +13,8 @@ from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
 FREE_AT_ONCE = "free"
 EMPTY_CACHE = "empty_cache"
 RELEASE_POOL = "release_pool"
+SOME_STREAM = -1
+"""Number of the other stream that still used a block; no recording says which."""
 _GIVING = frozenset({"segment_free", "segment_unmap"})
 TAKING = frozenset({"segment_alloc", "segment_map"})
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from harness.allocator.config import MIB
-from harness.snapshots.file_bytes import Deadline, SnapshotError, read_bytes
+from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
     ADDRESS_LIMIT,
@@ -31,7 +31,6 @@ from harness.snapshots.trace_event import (
 from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
-_EVENTS_BETWEEN_CHECKS = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +145,7 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
     total = 0
     trace.reverse()
     while trace:
-        if len(trace) % _EVENTS_BETWEEN_CHECKS == 0:
+        if len(trace) % EVENTS_BETWEEN_CHECKS == 0:
             deadline.check("reading the recording")
         event = _event(trace.pop(), stacks)
         total += event.size_bytes

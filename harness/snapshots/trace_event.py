@@ -1,7 +1,7 @@
 """Entries of a device's trace with their Python frames, and the segments at its end."""
 
 import re
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,6 @@ Action = Literal[
     "alloc", "free_requested", "free_completed", "oom", "snapshot", "user_defined",
     "segment_alloc", "segment_free", "segment_map", "segment_unmap",
 ]  # fmt: skip
-ACTIONS = frozenset(get_args(Action))
 
 PoolId = tuple[int, int]
 DEFAULT_POOL: PoolId = (0, 0)

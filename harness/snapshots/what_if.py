@@ -16,11 +16,15 @@ from harness.schema.verdict import Fit, fit_of
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import seconds_at
-from harness.snapshots.operations import EMPTY_CACHE, FREE_AT_ONCE, RELEASE_POOL, workload
+from harness.snapshots.operations import (
+    EMPTY_CACHE,
+    FREE_AT_ONCE,
+    RELEASE_POOL,
+    SOME_STREAM,
+    workload,
+)
 from harness.snapshots.pools import STREAM_MASK
 from harness.snapshots.trace_event import TraceEvent
-
-_SOME_STREAM = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +159,7 @@ def _run(
                     elif action == "free_completed":
                         model.complete(pop(address, 0))
                     else:
-                        model.record_stream(where.get(address, 0), _SOME_STREAM)
+                        model.record_stream(where.get(address, 0), SOME_STREAM)
                         free(where.get(address, 0))
                 except ValueError:
                     continue

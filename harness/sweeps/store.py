@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
@@ -42,7 +43,7 @@ class LineStore(Generic[Line]):
 
     def __init__(self, folder: Path, kind: type[Line]) -> None:
         self._folder = folder
-        self._kind = kind
+        self._decoded: Callable[[bytes], Line] = partial(decode, kind)
         self._path = folder / kind.FILE
         self._lock = FileLock(folder / f".{kind.FILE}.lock")
         self._descriptor = -1
@@ -146,9 +147,6 @@ class LineStore(Generic[Line]):
         own = [outcome for outcome in outcomes if outcome is not Outcome.LOST]
         ended = any(outcome not in _RETRIED for outcome in own)
         return ended or losses >= MAX_LOSSES or len(own) >= MAX_ATTEMPTS
-
-    def _decoded(self, line: bytes) -> Line:
-        return decode(self._kind, line)
 
     def _repair(self) -> None:
         """Make every line of the file a record, keeping what is set aside."""

@@ -1,27 +1,30 @@
 """Runs the jobs of an experiment or of a grid, keeps each result, resumes by itself."""
 
+import dataclasses
 import json
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
 
 from harness.measurement.measure import DEADLINE_SECONDS
+from harness.prediction.predict_workload import predict
 from harness.schema.argument_checks import ArgumentError, check_choice, check_workload
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
+from harness.schema.provenance import Environment
 from harness.schema.rank_run import RankJob
+from harness.schema.record import Outcome, Record
 from harness.schema.training_run import TrainingJob
+from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
-from harness.sweeps.executors import Cell, Executor, make_executor
-from harness.sweeps.experiment_origin import keep_origin
+from harness.sweeps.executors import Cell, Executor, Measured, make_executor
+from harness.sweeps.experiment_files import keep_origin
 from harness.sweeps.local_runners import RankRunner, ThresholdRunner, TracedRunner, TrainingRunner
-from harness.sweeps.runner import Job, Line, Runner
-from harness.sweeps.step_runner import StepRunner
+from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
 from harness.sweeps.store import LineStore, StoreError
 
 if TYPE_CHECKING:
@@ -178,7 +181,7 @@ def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: fl
 
 
 def _placed(jobs: Iterable[PlacedJob], device: str) -> list[PlacedJob]:
-    return [replace(job, workload=job.workload.replace(device=device)) for job in jobs]
+    return [dataclasses.replace(job, workload=job.workload.replace(device=device)) for job in jobs]
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
@@ -189,6 +192,52 @@ def _refuse_other_device(folder: Path, device: str) -> None:
             if kept != device:
                 rule = f"holds records of device {kept}; give --out another folder for {device}"
                 raise StoreError(f"out: {str(folder)!r}: {rule}")
+
+
+class StepRunner(Runner[Cell, Record]):
+    """Measures cells, except those that are predicted not to fit; its caller ends the executor."""
+
+    line = Record
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def capacity(self) -> int:
+        """Return the executor's capacity."""
+        return self._executor.capacity()
+
+    def submit(self, job: Cell, attempt: int) -> "Future[Measured]":
+        """Begin to measure ``job``, or refuse it at once."""
+        room_bytes = self._executor.room_bytes(job.workload)
+        if room_bytes is not None:
+            needed_bytes = predict(job.workload).peak_live_bytes
+            if needed_bytes is not None and needed_bytes > room_bytes:
+                # Attempt 0 and an outcome of its own: it must never pass for a measured failure.
+                record = Record(
+                    workload_id=job.workload.id,
+                    workload=job.workload,
+                    outcome=Outcome.REFUSED,
+                    evidence={
+                        "message": "predicted to fit into no place there is; nothing was run",
+                        "needed_bytes": needed_bytes,
+                        "room_bytes": room_bytes,
+                    },
+                    attempt=0,
+                    environment=cast("Environment", origin_of_line()),
+                )
+                return ended(record)
+            job = dataclasses.replace(job, needed_bytes=needed_bytes)
+        return self._executor.submit(job, attempt)
+
+    def check(self) -> None:
+        """Let the executor settle what fell silent."""
+        self._executor.check()
+
+    def describe(self, line: Record) -> str:
+        """Return workload, outcome and peak."""
+        peak = line.peak_live_bytes
+        known = "" if peak is None else f", peak {format_bytes(peak)}"
+        return f"{line.workload}: {line.outcome}{known}"
 
 
 class _Part(Generic[Job, Line]):
@@ -219,9 +268,9 @@ class _Part(Generic[Job, Line]):
                 time.sleep(CHECK_SECONDS)  # no place for a job just now
             else:
                 wait(self._running, timeout=CHECK_SECONDS, return_when=FIRST_COMPLETED)
-            ended = [future for future in self._running if future.done()]
+            done = [future for future in self._running if future.done()]
             # What was measured is kept before an exception may end the sweep.
-            for future in sorted(ended, key=lambda future: future.exception() is not None):
+            for future in sorted(done, key=lambda future: future.exception() is not None):
                 self._settle(future, meter)
             self._runner.check()
 

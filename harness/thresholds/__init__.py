@@ -2,6 +2,5 @@
 
 enforcement.py     Enforcement of a budget for a workload on this machine
 find_threshold.py  Finds a threshold for real
-probing.py         Runs the workload within the budget in pristine processes, a value at a time
 search.py          Finds where a probe stops fitting
 """

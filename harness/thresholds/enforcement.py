@@ -6,11 +6,18 @@ from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rl
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Job
 from harness.measurement.process.outcome import classify
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.prediction.mlp.data_segment import data_peak
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment
 from harness.schema.threshold import Enforcement, EnforcementChoice
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
+
+_MOST_UNCOUNTED = 10
+"""Blocks that no limit counts may make a tenth of a layer at most."""
+_TWO_DEPTHS = (16, 32)
+"""Between them lies what another layer needs."""
 
 
 class BudgetError(HarnessError):
@@ -27,6 +34,17 @@ def refuse_size(budget_bytes: int, workload: Workload, *, force: bool) -> None:
     if not force:
         hint = "choose a smaller budget, or override with --force"
         machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
+
+
+def refuse_uncounted(workload: Workload) -> None:
+    """Refuse to search a depth whose layers lie in blocks that no limit counts."""
+    few, many = (workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
+    live_bytes = predict_trace(many).peak_live_bytes - predict_trace(few).peak_live_bytes
+    counted_bytes = data_peak(many).data_bytes - data_peak(few).data_bytes
+    if counted_bytes < live_bytes * (1 - 1 / _MOST_UNCOUNTED):
+        share = f"{1 - counted_bytes / live_bytes:.0%} of what a layer needs"
+        rule = "no limit counts them; choose a larger width or batch"
+        raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
 
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:

@@ -2,13 +2,19 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from harness.allocator import AllocatorConfigError
 from harness.measurement.environment import describe
+from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
@@ -19,33 +25,48 @@ from harness.prediction.mlp.data_segment import (
     data_bytes,
     data_peak,
     solve_data_segment,
+    with_page_tables,
 )
 from harness.prediction.mlp.largest_fit import axis_range
 from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
-from harness.schema.provenance import Environment
+from harness.schema.errors import HarnessError
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome
-from harness.schema.threshold import Axis, EnforcementChoice, Headroom, Threshold
-from harness.schema.workload import Workload
+from harness.schema.threshold import (
+    Axis,
+    Enforcement,
+    EnforcementChoice,
+    Headroom,
+    Probed,
+    Threshold,
+)
+from harness.schema.workload import Workload, WorkloadError
 from harness.thresholds.enforcement import (
-    BudgetError,
     budget_of,
     choose_kind,
     gpu_environment,
     refuse_size,
+    refuse_uncounted,
 )
-from harness.thresholds.probing import Prober, UndecidedError
-from harness.thresholds.search import CONFIRMATIONS, search
+from harness.thresholds.search import CONFIRMATIONS, Reading, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
 """Where a search starts that no prediction guides."""
 _CLOSE_IN_CGROUP = 8
 """By how many values a wrong guess is mostly off in a cgroup, as seen; by more with two threads or
 wide layers."""
-_MOST_UNCOUNTED = 10
-"""Blocks that no limit counts may make a tenth of a layer at most."""
-_TWO_DEPTHS = (16, 32)
-"""Between them lies what another layer needs."""
+_MOST_UNSEEN_BYTES = 8 * 4096
+"""The most of the kernel's memory that a cgroup was seen to be charged for beyond page tables."""
+
+
+class UndecidedError(Exception):
+    """A probe neither fitted nor ran out of memory, twice."""
+
+    def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
+        super().__init__(f"{outcome}: {evidence}")
+        self.outcome = outcome
+        self.evidence = evidence
 
 
 def threshold(
@@ -118,10 +139,17 @@ def threshold(
 
 
 @dataclass(kw_only=True)
-class _Run(Prober):
-    """One search in progress."""
+class _Run:
+    """One search in progress: its probes, in order, each in a pristine process."""
 
+    workload: Workload
+    budget_bytes: int
+    solve: Axis
+    kind: Enforcement
+    launcher: Launcher
+    deadline_seconds: float
     environment: Environment
+    probes: list[Probed] = field(default_factory=list)
 
     def threshold(self, confirmations: int, attempt: int) -> Threshold:
         started = time.monotonic()
@@ -131,7 +159,7 @@ class _Run(Prober):
         fields: dict[str, Any] = {"outcome": Outcome.OK}
         try:
             answer = search(
-                self.probe,
+                self._probe,
                 guess or _START[self.solve],
                 least=least,
                 most=most,
@@ -159,6 +187,60 @@ class _Run(Prober):
             **fields,
         )
 
+    def _at(self, value: int) -> Workload | None:
+        """Return the workload with this value; None where it cannot be described."""
+        try:
+            return self.workload.replace(**{self.solve: value})
+        except WorkloadError:
+            return None
+
+    def _probe(self, value: int) -> Reading:
+        """Probe once; once more where it ended in an accident."""
+        workload = self._at(value)
+        if workload is None:  # larger than can be described: it fits into no budget
+            return Reading(fits=False)
+        for _ in range(2):
+            ended = self._launch(workload, self.budget_bytes)
+            outcome, evidence = classify(ended)
+            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
+            if by_signal and workload.device == "cpu" and self._only_within(workload):
+                outcome = Outcome.OOM
+            needed = (ended.result or {}).get("needed_bytes")
+            self.probes.append(
+                Probed(
+                    value=value,
+                    outcome=outcome,
+                    phase=None if outcome is Outcome.OK else ended.phase,
+                    type=evidence.get("type") or evidence.get("signal"),
+                    needed_bytes=needed,
+                    seconds=ended.seconds,
+                )
+            )
+            if outcome in (Outcome.OK, Outcome.OOM):
+                estimate = self._estimate(workload, needed)
+                return Reading(fits=outcome is Outcome.OK, estimate=estimate)
+        raise UndecidedError(outcome, evidence | {"value": value})
+
+    def _only_within(self, workload: Workload) -> bool:
+        """Return whether a crash that says nothing of memory goes away with twice the budget.
+
+        A library that writes where it could not allocate dies by a signal, without a word.
+        """
+        return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
+
+    def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
+        job = Job(kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind=self.kind)
+        with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
+            if group is not None:
+                job = msgspec.structs.replace(job, cgroup=str(group.folder))
+            ended = self.launcher.launch(job, self.deadline_seconds)
+            kills = group.oom_kills() if group is not None else 0
+            if group is not None and ended.result is not None:
+                ended.result["needed_bytes"] = _charged(group, ended.result)
+        if ended.failure is not None and ended.failure.users_mistake:
+            raise HarnessError(ended.failure.message)
+        return msgspec.structs.replace(ended, oom_kills=kills)
+
     @property
     def _modelled(self) -> bool:
         """Return whether the limited quantity is modelled: the pinned policy's data segment."""
@@ -178,7 +260,8 @@ class _Run(Prober):
             return self._by_the_allocator()
         if not self._predictable:
             return None, None
-        self._refuse_uncounted()
+        if self.solve == "depth" and self._modelled:
+            refuse_uncounted(self.workload)
         live = solve_live(self.workload, self.budget_bytes, self.solve)
         return live, self._solve() if self._modelled else live
 
@@ -216,26 +299,14 @@ class _Run(Prober):
         except (UnsupportedWorkloadError, AllocatorConfigError):
             return None, None
 
-    def _refuse_uncounted(self) -> None:
-        """Refuse to search a depth whose layers lie in blocks that no limit counts."""
-        if self.solve != "depth" or not self._modelled:
-            return
-        few, many = (self.workload.replace(depth=depth, hidden=()) for depth in _TWO_DEPTHS)
-        live_bytes = predict_trace(many).peak_live_bytes - predict_trace(few).peak_live_bytes
-        counted_bytes = data_peak(many).data_bytes - data_peak(few).data_bytes
-        if counted_bytes < live_bytes * (1 - 1 / _MOST_UNCOUNTED):
-            share = f"{1 - counted_bytes / live_bytes:.0%} of what a layer needs"
-            rule = "no limit counts them; choose a larger width or batch"
-            raise BudgetError(f"depth: blocks smaller than a page make {share}, and {rule}")
-
-    def estimate(self, workload: Workload, needed: int | None) -> int | None:
+    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
         """Return the largest value that fits, if the model is off by as much as here everywhere."""
         if needed is None or not self._modelled or not self._predictable:
             return None
         return self._solve(needed - self._counted(data_peak(workload)))
 
     def _headroom(self, largest_fit: int) -> Headroom | None:
-        workload = self.at(largest_fit)
+        workload = self._at(largest_fit)
         needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
         if workload is None or not needed or not self._modelled or not self._predictable:
             return None
@@ -247,3 +318,11 @@ class _Run(Prober):
             library_bytes=max(needed) - peak.data_bytes + peak.library_bytes,
             unused_bytes=self.budget_bytes - max(needed),
         )
+
+
+def _charged(group: cgroup.Group, result: dict[str, Any]) -> int | None:
+    """Return what the group was charged for at most, less what was charged ahead."""
+    charged, written = group.charged_bytes(), result["needed_bytes"]
+    if charged is None or written is None:
+        return charged
+    return min(charged, with_page_tables(written) + _MOST_UNSEEN_BYTES)

@@ -102,7 +102,6 @@ class _Tally:
     def __init__(self, probe: Probe, confirmations: int) -> None:
         self._probe = probe
         self._confirmations = confirmations
-        self._count = 0
         self._hints: list[int] = []
         self._estimates: set[int] = set()
         self.seen: defaultdict[int, list[bool]] = defaultdict(list)
@@ -110,11 +109,10 @@ class _Tally:
     @property
     def spent(self) -> bool:
         """True if no probe is left."""
-        return self._count >= MOST_PROBES
+        return sum(map(len, self.seen.values())) >= MOST_PROBES
 
     def fits(self, value: int) -> bool:
         """Probe once."""
-        self._count += 1
         reading = self._probe(value)
         self.seen[value].append(reading.fits)
         estimate = reading.estimate
@@ -126,11 +124,7 @@ class _Tally:
 
     def hint(self, low: int, high: int) -> int | None:
         """Return the next value around the latest estimate that lies between the two."""
-        while self._hints:
-            value = self._hints.pop(0)
-            if low < value < high:
-                return value
-        return None
+        return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
         """Return ``value``, moved away from the other side until it is seen often enough."""

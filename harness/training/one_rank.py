@@ -40,10 +40,8 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
 
 def train_alone(workload: Workload, network: Network, *, compiled: bool) -> dict[str, int]:
     """Train on one GPU; return what the last of a few equal steps keeps, and its peaks."""
-    if network == "transformer":
-        built = build(workload, source(workload), _transformer)
-    else:
-        built = build(workload, source(workload))
+    made = _transformer if network == "transformer" else None
+    built = build(workload, source(workload), made)
     if compiled:
         built.model.compile(fullgraph=True)
     kept = 0

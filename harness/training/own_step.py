@@ -91,10 +91,6 @@ class OwnStep:
         if self.compile is not None:
             check_choice("compile", self.compile, COMPILE_MODES)
 
-    def changed(self, **fields: Any) -> Self:
-        """Return the step with other arguments in place of some."""
-        return replace(self, **fields)
-
     def network(self, device: str, *, with_values: bool = True) -> nn.Module:
         """Build the network, move it to ``device``, prepare it and have it compiled when called."""
         with nullcontext() if with_values else deferred_values():
@@ -131,7 +127,7 @@ class OwnStep:
         """Return the step with inputs and labels of zeros where a shape alone describes them."""
         if not isinstance(self.inputs, ExampleInputs):
             return self
-        return self.changed(inputs=replace(self.inputs, with_values=True))
+        return replace(self, inputs=replace(self.inputs, with_values=True))
 
     def _example(self, batch: int, device: str) -> tuple[Any, Any]:
         rows = batch // self.accumulate

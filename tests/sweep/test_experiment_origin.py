@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.sweeps.experiment_origin import ORIGIN
+from harness.sweeps.experiment_files import ORIGIN
 from tests.sweep.test_experiment_files import MINE
 
 RAN = "import pathlib\npathlib.Path({mark!r}).touch()\n"

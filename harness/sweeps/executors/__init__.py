@@ -3,12 +3,11 @@
 dask_cluster.py  Cells on a Dask cluster
 dask_task.py     The task of a Dask worker
 in_process.py    Cells in this very process, for a debugger
-interface.py     The interface of executors, and the treatment of metrics that other cells disturb
 local.py         Cells on this machine, each in processes of its own, jobs of them at once
 """
 
-from harness.sweeps.executors.interface import Cell, Executor, ExecutorError, Measured
 from harness.sweeps.executors.local import LocalExecutor
+from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured
 
 __all__ = ["Cell", "Executor", "ExecutorError", "Measured", "make_executor"]
 

@@ -30,8 +30,7 @@ from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors.dask_task import Answer, measure_cell
-from harness.sweeps.executors.interface import Cell, Executor, ExecutorError, Measured
-from harness.sweeps.runner import origin_of_line
+from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured, origin_of_line
 
 CONNECT_SECONDS = 30.0
 """How long a scheduler may take to answer."""

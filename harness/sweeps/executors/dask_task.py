@@ -14,8 +14,8 @@ from msgspec import Struct
 from harness.measurement.process.launcher import LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.record import Record
-from harness.sweeps.executors.interface import Cell
 from harness.sweeps.executors.local import Slot
+from harness.sweeps.runner import Cell
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,10 +11,8 @@ import msgspec
 from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
 from harness.measurement.process.messages import Ended, Job
-from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Executor, Measured
 from harness.sweeps.executors.local import Slot
-from harness.sweeps.runner import ended
+from harness.sweeps.runner import Cell, Executor, Measured, ended
 
 
 class InProcessExecutor(Executor):
@@ -34,14 +32,6 @@ class InProcessExecutor(Executor):
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
         """Measure ``cell`` now; the future that comes back has ended."""
         return ended(*self._slot.measure(cell, attempt, self.name, jobs=1, disturbed=True))
-
-    def capacity(self) -> int:
-        """Return 1."""
-        return 1
-
-    def room_bytes(self, workload: Workload) -> int | None:  # noqa: ARG002  # the interface's
-        """Return None: a debugger's user decides."""
-        return None
 
 
 class InProcessLauncher(Launcher):

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from msgspec.structs import replace
+
 from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
-from harness.sweeps.executors.interface import Cell, Executor, Measured, with_executor
+from harness.sweeps.runner import Cell, Executor, Measured
 
 
 class LocalExecutor(Executor):
@@ -73,7 +75,12 @@ class Slot:
     def measure(
         self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
     ) -> Measured:
-        """Measure ``cell`` in processes of its own; used by one thread at a time."""
+        """Measure ``cell`` in processes of its own; used by one thread at a time.
+
+        Byte metrics of the allocators are exact whatever else runs. Resident size and seconds are
+        not, nor is what a GPU holds outside the allocator: next to other cells they become null
+        rather than wrong, and the single passes are left out with them.
+        """
         record, trace = measure_traced(
             cell.workload,
             repeats=cell.repeats,
@@ -82,7 +89,18 @@ class Slot:
             keep_events=cell.keep_events,
             attempt=attempt,
         )
-        return with_executor(record, executor, jobs=jobs, disturbed=disturbed), trace
+        environment = record.environment | {"executor": executor, "jobs": jobs}
+        record = replace(record, environment=environment)
+        if disturbed:
+            unsure = ("rss_rise_bytes", "wall_seconds")
+            record = replace(
+                record,
+                passes={name: one for name, one in record.passes.items() if name not in unsure},
+                repeats=(),
+                cuda=record.cuda and replace(record.cuda, outside_bytes=None),
+                **dict.fromkeys(unsure),
+            )
+        return record, trace
 
     def launcher(self, malloc: str) -> Launcher:
         """Return the launcher for a malloc policy."""
