@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.prediction.torch_rules import CHANGES
+from harness.prediction.versions import CHANGES
 from harness.prediction.versions import KNOWN, NEWEST, TorchVersion
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from harness.prediction.mlp.trace_writer import TraceWriter
-from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST
+from harness.prediction.versions import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event
 
 
@@ -84,7 +84,7 @@ def maximum_backward(
 
     ``at::where(self == other, grad / 2, grad)``, then zeros where ``self < other``, in place.
     The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte
-    an element. When the second comparison is made depends on the version (``torch_rules``).
+    an element. When the second comparison is made depends on the version.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 
