@@ -10,8 +10,7 @@ data_segment.py      From live bytes to what the kernel counts against a limit
 formula.py           Closed forms: what a workload holds, as plain functions of its description
 kernels.py           Scratch memory of a device's kernels
 largest_fit.py       Fit of a workload into a budget, and its largest batch, by its predicted trace
-layers.py            The events of single layers
-loss.py              The events of the cross-entropy
+layers.py            The events of single layers and of the cross-entropy
 network.py           Forward and backward pass of a whole network, event by event
 norms.py             Blocks of a normalization between a linear layer and its activation
 optimizer_events.py  The events of one optimizer step, for each optimizer and its two forms

@@ -12,20 +12,11 @@ from harness.prediction.versions import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event
 
 
-class Applied(NamedTuple):
-    """The blocks that one application of an activation function leaves."""
-
-    output: Event
-    """The next layer's input; where nothing new was allocated, the linear layer's own output."""
-    taken: tuple[Event, ...]
-    """Blocks alive next to ``output``, in the order in which they are freed."""
-
-
 class Activation(NamedTuple):
     """One activation function.
 
     ``keeps`` is what its derivative needs: "output", "input", "operands" (of the maximum
-    with zeros) or "nothing". ``taking`` says whether its output is a block of its own.
+    with zeros) or "nothing". ``allocates`` says whether its output is a block of its own.
     """
 
     keeps: str
