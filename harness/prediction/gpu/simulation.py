@@ -117,6 +117,14 @@ def highest(peaks: Iterable[Peaks]) -> Peaks:
     return Peaks(*map(max, zip(*peaks, strict=True)))
 
 
+def by_phase(events: Iterable[Event]) -> Requests:
+    """Return what the events of one step ask for."""
+    return [
+        (phase, [(event.size_bytes, event.address) for event in run])
+        for phase, run in groupby(events, attrgetter("phase"))
+    ]
+
+
 class RecordedSteps:
     """The build and the steps of ``trace``, the last of which is taken for a steady one."""
 
@@ -129,10 +137,7 @@ class RecordedSteps:
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` asks for; 0 is the build."""
-        requests = [
-            (phase, [(event.size_bytes, event.address) for event in run])
-            for phase, run in groupby(self._steps[step], attrgetter("phase"))
-        ]
+        requests = by_phase(self._steps[step])
         if step and requests and requests[-1][0] == "backward":  # an update that allocates nothing
             requests.append(("optimizer", []))
         return requests

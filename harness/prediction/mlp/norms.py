@@ -13,6 +13,7 @@ cpu/layer_norm_kernel.cpp, cuda/Normalization.cu, cuda/Normalization.cuh
 
 from collections.abc import Callable
 
+from harness.prediction.gpu.reduction import ceil_div, power_within
 from harness.prediction.mlp.activations import NODE
 from harness.prediction.mlp.formula import DTYPE_BYTES, TRACKED_BYTES
 from harness.prediction.mlp.kernels import CudaKernels, Kernels
@@ -189,15 +190,10 @@ def batch_norm_grid(rows: int, width: int) -> tuple[int, int]:
 
     Source: ``flexible_launch_configs``.
     """
-    wanted = _power(-(-rows // _VALUES_PER_THREAD))
-    block_width = min(_power(width), _TILE)
+    wanted = power_within(ceil_div(rows, _VALUES_PER_THREAD))
+    block_width = min(power_within(width), _TILE)
     block_height = min(wanted, _MOST_THREADS // block_width)
     if block_width * block_height != _MOST_THREADS:
-        block_width = min(_power(width), _MOST_THREADS // block_height)
+        block_width = min(power_within(width), _MOST_THREADS // block_height)
     along = min(-(-rows // (block_height * _VALUES_PER_THREAD)), _MOST_BLOCKS)
     return -(-width // block_width), along if along >= _FEWEST_BLOCKS else 1
-
-
-def _power(number: int) -> int:
-    """Return the largest power of two up to ``number``."""
-    return 1 << number.bit_length() - 1

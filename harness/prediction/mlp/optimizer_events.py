@@ -39,36 +39,32 @@ class Optimizer:
 
     def step(self) -> None:
         """Write the events of one step; the first creates the state."""
+        first, self._first = self._first, False
         if self._kind == "momentum":
-            self._momentum()
+            self._momentum(first)
         elif self._kind in ("adam", "adamw"):
-            if self._first:
-                self._create_moments()
+            zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
+            counter = (STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
+            for size in self._sizes if first else ():
+                self._writer.take_on_host(*counter)
+                for _ in ("exp_avg", "exp_avg_sq"):
+                    self._writer.allocate(size, zeros, "optimizer_state")
             if self._foreach:
                 self._adam_foreach()
             else:
                 self._adam()
-        self._first = False
 
-    def _momentum(self) -> None:
+    def _momentum(self, first: bool) -> None:
         """``buf = clone(grad)`` the first time, then ``buf.mul_(momentum).add_(grad)``."""
-        if not self._first and self._foreach:
-            self._each("mul_", "mul")
-            return
-        for size in self._sizes:
-            if self._first:
+        if first:
+            for size in self._sizes:
                 operator = f"{self._prefix}/aten::clone/aten::empty_strided"
                 self._writer.allocate(size, operator, "optimizer_state")
-            else:
+        elif self._foreach:
+            self._each("mul_", "mul")
+        else:
+            for _ in self._sizes:
                 self._scalar("mul_")
-
-    def _create_moments(self) -> None:
-        """``step``, ``exp_avg`` and ``exp_avg_sq`` of every parameter."""
-        zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
-        for size in self._sizes:
-            self._writer.take_on_host(STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
-            self._writer.allocate(size, zeros, "optimizer_state")
-            self._writer.allocate(size, zeros, "optimizer_state")
 
     def _adam(self) -> None:
         """One parameter after another; a denominator lives until the next replaces it."""
