@@ -102,21 +102,19 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
 
 def version_notes() -> Iterator[str]:
     """Say where the version that predictions describe is not the installed one, and why."""
-    installed, described = torch_version(), described_version()
+    installed, metrics = torch_version(), f"these are the metrics of torch {described_version()}"
     if installed is None:
         if _chosen.get() is None:
-            yield f"torch is not installed; these are the metrics of torch {described}"
-    elif is_newer_than_known(installed):
+            yield f"torch is not installed; {metrics}"
+        return
+    if is_newer_than_known(installed):
         yield (
             f"torch {installed} is newer than {NEWEST}, the newest version whose rules are known; "
-            f"these are the metrics of torch {described}; 'harness doctor --check-model' names "
-            "the events that differ"
+            f"{metrics}; 'harness doctor --check-model' names the events that differ"
         )
     elif TorchVersion.parse(installed) < OLDEST:
-        yield (
-            f"torch {installed} is older than {OLDEST}, the oldest version whose rules are known; "
-            f"these are the metrics of torch {described}"
-        )
+        rule = f"older than {OLDEST}, the oldest version whose rules are known"
+        yield f"torch {installed} is {rule}; {metrics}"
 
 
 @dataclass(frozen=True, kw_only=True)

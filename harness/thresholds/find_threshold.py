@@ -11,7 +11,8 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, axis_range, predict_trace
+from harness.prediction.mlp.cpu_trace import solve as solve_live
 from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
 from harness.prediction.mlp.data_segment import (
     Peak,
@@ -20,8 +21,6 @@ from harness.prediction.mlp.data_segment import (
     data_peak,
     solve_data_segment,
 )
-from harness.prediction.mlp.largest_fit import axis_range
-from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.provenance import Environment
 from harness.schema.record import Outcome

@@ -15,7 +15,18 @@ from typing import Any
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, did_you_mean
 
+_MIB = 1 << 20
 _GIB = 1 << 30
+
+OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
+"""The least and the most of a GPU that is outside the allocator: the driver's context, libraries.
+
+No counter of PyTorch's shows it and no model predicts it; it differs with the driver, the GPU and
+the kernels that were loaded. Reports of single processes, without NCCL: 274 MiB with lazy
+loading and 636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13
+(unslothai/unsloth-zoo #1053), 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888).
+The most is the highest report and a fifth, since no GPU of the table has a report of its own.
+"""
 
 
 class GpuError(HarnessError, ValueError):

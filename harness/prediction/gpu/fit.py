@@ -18,8 +18,7 @@ from harness.allocator import (
     OutOfMemoryError,
     policies_to_try,
 )
-from harness.prediction.gpu import context_overhead
-from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.simulation import Peaks, Script, simulate
 from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.largest_value import largest_value
@@ -154,10 +153,7 @@ def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
     if gpu.total_bytes is None:
         return None
     return GpuMemory(
-        gpu=gpu,
-        settings=settings,
-        total_bytes=gpu.total_bytes,
-        outside_bytes=(context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES),
+        gpu=gpu, settings=settings, total_bytes=gpu.total_bytes, outside_bytes=OUTSIDE_BYTES
     )
 
 
