@@ -153,7 +153,9 @@ def described(
     if capability is not None:
         parsed = parse_capability(capability)
         if name is None:
-            gpu = replace(_like(parsed), name=f"capability {capability}", total_bytes=None)
+            below = max((g.capability for g in _TABLE if g.capability <= parsed), default=(7, 0))
+            like = next(g for g in _TABLE if g.capability == below)
+            gpu = replace(like, name=f"capability {capability}", total_bytes=None)
         gpu = replace(gpu, capability=parsed)
     return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)
 
@@ -180,12 +182,6 @@ def parse_capability(text: str) -> tuple[int, int]:
     if len(text) > 5 or int(major) < 5:
         raise GpuError(f"capability must be 5.0 or more, got {text[:20]!r}")
     return int(major), int(minor)
-
-
-def _like(capability: tuple[int, int]) -> Gpu:
-    """Return the GPU that stands for one of this capability."""
-    below = max((g.capability for g in _TABLE if g.capability <= capability), default=(7, 0))
-    return next(gpu for gpu in _TABLE if gpu.capability == below)
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:

@@ -85,15 +85,7 @@ class Steps:
             if workload.checkpoint
             else network.Plain(layers)
         )
-        # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
-        setting = (workload.foreach, workload.device)
-        self._optimizer = Optimizer(
-            writer,
-            workload.optimizer,
-            workload.foreach == "on" or setting == ("auto", "cuda"),
-            layers.parameter_sizes,
-            layers.parameter_element_bytes,
-        )
+        self._optimizer = Optimizer(writer, workload, layers.parameter_sizes)
 
     def build(self) -> None:
         """Write the parameters and the batch."""

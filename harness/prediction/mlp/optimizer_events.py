@@ -10,10 +10,11 @@ path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a t
 
 from collections.abc import Sequence
 
-from harness.prediction.mlp.activations import CAST, wrapped_number
-from harness.prediction.mlp.formula import STEP_BYTES
+from harness.prediction.mlp.activations import wrapped_number
+from harness.prediction.mlp.formula import DTYPE_BYTES, STEP_BYTES
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
+from harness.schema.workload import Workload
 
 _NAMES = {"momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
@@ -21,21 +22,16 @@ _NAMES = {"momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 class Optimizer:
     """Writes the events of an optimizer's steps."""
 
-    def __init__(
-        self,
-        writer: TraceWriter,
-        kind: str,
-        foreach: bool,
-        sizes: Sequence[int],
-        element_bytes: int,
-    ) -> None:
+    def __init__(self, writer: TraceWriter, workload: Workload, sizes: Sequence[int]) -> None:
         self._writer = writer
-        self._kind = kind
-        self._foreach = foreach
+        self._kind = workload.optimizer
+        # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
+        setting = (workload.foreach, workload.device)
+        self._foreach = workload.foreach == "on" or setting == ("auto", "cuda")
         self._sizes = sizes
-        self._element_bytes = element_bytes
+        self._element_bytes = DTYPE_BYTES[workload.dtype]
         self._first = True
-        self._prefix = f"Optimizer.step#{_NAMES.get(kind)}.step"
+        self._prefix = f"Optimizer.step#{_NAMES.get(workload.optimizer)}.step"
 
     def step(self) -> None:
         """Write the events of one step; the first creates the state."""
@@ -76,12 +72,10 @@ class Optimizer:
                 self._scalar("mul_")
             self._scalar("mul_")
             root = writer.allocate(size, f"{prefix}/aten::sqrt")
-            number = writer.take_on_host(8, prefix)
-            cast = None
-            if self._element_bytes != 8:
-                cast = writer.take_on_host(self._element_bytes, f"{prefix}/aten::div{CAST}")
+            wrapped = wrapped_number(prefix, f"{prefix}/aten::div", self._element_bytes)
+            number = [writer.take_on_host(*block) for block in wrapped]
             denominator = writer.allocate(size, f"{prefix}/aten::div")
-            writer.free(cast, number, root)
+            writer.free(*reversed(number), root)
             self._scalar("add_")
             writer.free(before)
             before = denominator
