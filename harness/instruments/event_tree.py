@@ -75,7 +75,6 @@ class _StepAndPhase:
         self.phase = "forward"
 
     def backward(self) -> None:
-        """Enter the backward pass."""
         if self._infer:
             self.phase = "backward"
 

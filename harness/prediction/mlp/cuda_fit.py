@@ -65,7 +65,6 @@ class Epoch:
     examples: int
 
     def __post_init__(self) -> None:
-        """Check the examples."""
         batch, least = self.workload.batch, self.workload.least_batch
         if self.examples < batch:
             raise ExamplesError(
