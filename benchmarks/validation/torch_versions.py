@@ -24,8 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.prediction.torch_rules import CHANGES
-from harness.prediction.versions import KNOWN, NEWEST, TorchVersion
+from harness.prediction.versions import CHANGES, KNOWN, NEWEST, TorchVersion
 
 ROOT = Path(__file__).parents[2]
 KEPT = ROOT / "results" / "torch-versions.json"

@@ -17,7 +17,6 @@ is an assumption (see ``CachingAllocator.completion``), because it depends on th
     model.py             The allocator itself
     replay_allocator.py  The allocator of a replay, which starts from a recorded state
     segments.py          Sources of new memory, and the return of free memory
-    statistics.py        Statistics that can be read of an allocator without changing it
 """
 
 from harness.allocator.addresses import (

@@ -7,7 +7,8 @@ PyTorch refuses is refused in one line.
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
@@ -23,7 +24,6 @@ DEFAULT_LARGE_SEGMENT_BYTES = 20 * MIB
 UNLIMITED = (1 << 64) - 1
 
 INTERVALS = 16
-_NO_DIVISIONS = (0,) * INTERVALS
 
 # Accepted by PyTorch, without effect on which block or segment a request gets.
 _WITHOUT_EFFECT = frozenset(
@@ -79,7 +79,7 @@ class AllocatorConfig:
     expandable_segments: bool = False
     max_split_size_bytes: int = UNLIMITED
     max_non_split_rounding_bytes: int = DEFAULT_LARGE_SEGMENT_BYTES
-    roundup_power2_divisions: tuple[int, ...] = field(default=_NO_DIVISIONS)
+    roundup_power2_divisions: tuple[int, ...] = (0,) * INTERVALS
     garbage_collection_threshold: float = 0.0
     large_segment_size_bytes: int = DEFAULT_LARGE_SEGMENT_BYTES
     memory_fraction: float = 1.0
@@ -87,32 +87,22 @@ class AllocatorConfig:
     outside_bytes: int = 0
 
     def __post_init__(self) -> None:
-        least, divisions = DEFAULT_LARGE_SEGMENT_BYTES, self.roundup_power2_divisions
-        rules = {
-            "large_segment_size_bytes": (
-                self.large_segment_size_bytes > OWN_SEGMENT_FROM_BYTES,
-                f"above {OWN_SEGMENT_FROM_BYTES}",
-            ),
-            "max_split_size_bytes": (self.max_split_size_bytes >= least, f"at least {least}"),
-            "max_non_split_rounding_bytes": (
-                self.max_non_split_rounding_bytes >= least,
-                f"at least {least}",
-            ),
-            "roundup_power2_divisions": (
-                len(divisions) == INTERVALS and all(d >= 0 and not d & (d - 1) for d in divisions),
-                f"{INTERVALS} powers of two",
-            ),
-            "garbage_collection_threshold": (
-                0 <= self.garbage_collection_threshold < 1,
-                "above 0 and below 1",
-            ),
-            "memory_fraction": (0 <= self.memory_fraction <= 1, "from 0 to 1"),
-            "total_bytes": (self.total_bytes is None or self.total_bytes >= 1, "at least 1"),
-            "outside_bytes": (self.outside_bytes >= 0, "at least 0"),
-        }
-        for name, (holds, rule) in rules.items():
+        def check(name: str, holds: bool, rule: str) -> None:
             if not holds:
                 raise AllocatorConfigError(f"{name} must be {rule}, got {getattr(self, name)}")
+
+        least, divisions = DEFAULT_LARGE_SEGMENT_BYTES, self.roundup_power2_divisions
+        own, share = OWN_SEGMENT_FROM_BYTES, self.garbage_collection_threshold
+        rounding = self.max_non_split_rounding_bytes
+        powers = len(divisions) == INTERVALS and all(d >= 0 and not d & (d - 1) for d in divisions)
+        check("large_segment_size_bytes", self.large_segment_size_bytes > own, f"above {own}")
+        check("max_split_size_bytes", self.max_split_size_bytes >= least, f"at least {least}")
+        check("max_non_split_rounding_bytes", rounding >= least, f"at least {least}")
+        check("roundup_power2_divisions", powers, f"{INTERVALS} powers of two")
+        check("garbage_collection_threshold", 0 <= share < 1, "above 0 and below 1")
+        check("memory_fraction", 0 <= self.memory_fraction <= 1, "from 0 to 1")
+        check("total_bytes", self.total_bytes is None or self.total_bytes >= 1, "at least 1")
+        check("outside_bytes", self.outside_bytes >= 0, "at least 0")
         if self.total_bytes is None and self.memory_fraction != 1:
             raise AllocatorConfigError("memory_fraction needs total_bytes")
 
@@ -121,8 +111,7 @@ class AllocatorConfig:
         cls, text: str, *, total_bytes: int | None = None, outside_bytes: int = 0
     ) -> Self:
         """Return the settings that ``PYTORCH_ALLOC_CONF=text`` would make."""
-        fields: dict[str, Any] = _parse_settings(text)
-        return cls(total_bytes=total_bytes, outside_bytes=outside_bytes, **fields)
+        return cls(total_bytes=total_bytes, outside_bytes=outside_bytes, **_parse_settings(text))
 
     def limit_bytes(self) -> int | None:
         """Return what the per-process fraction allows, or None where it sets no limit.
@@ -153,10 +142,10 @@ class AllocatorConfig:
         return -(-rounded_bytes // SEGMENT_STEP_BYTES) * SEGMENT_STEP_BYTES
 
 
-def _parse_settings(text: str) -> dict[str, object]:
+def _parse_settings(text: str) -> dict[str, Any]:
     """Return the fields of an ``AllocatorConfig`` that ``text`` sets."""
     packed = re.sub(r"\s+", "", text)
-    fields: dict[str, object] = {}
+    fields: dict[str, Any] = {}
     position = 0
     while position < len(packed):
         match = _OPTION.match(packed, position)
@@ -181,13 +170,11 @@ def _wrong(key: str, rule: str, value: str) -> AllocatorConfigError:
     return AllocatorConfigError(f"allocator setting {key} must be {rule}, got {value!r}")
 
 
-def _check_together(fields: dict[str, object]) -> None:
+def _check_together(fields: dict[str, Any]) -> None:
     """Sizes below the large segment are refused, whichever of the two was named first."""
     large = fields.get("large_segment_size_bytes", DEFAULT_LARGE_SEGMENT_BYTES)
-    assert isinstance(large, int)
     for name in ("max_split_size_bytes", "max_non_split_rounding_bytes"):
         size = fields.get(name, UNLIMITED)
-        assert isinstance(size, int)
         if size < large:
             key = name.removesuffix("_bytes") + "_mb"
             raise AllocatorConfigError(
@@ -203,13 +190,10 @@ def _mebibytes(key: str, value: str, least: int = 1) -> int:
 
 
 def _share(key: str, value: str) -> float:
-    try:
-        share = float(value)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise _wrong(key, "from 0 to 1", value)
-    return share
+    with suppress(ValueError):
+        if 0 <= float(value) <= 1:
+            return float(value)
+    raise _wrong(key, "from 0 to 1", value)
 
 
 def _threshold(key: str, value: str) -> float:

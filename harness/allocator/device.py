@@ -38,7 +38,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 # Where a GPU without end is assumed, address ranges must still have an end.
-_RANGE_OF_ENDLESS_CARD = 1 << 44
+_RANGE_OF_ENDLESS_GPU = 1 << 44
 
 
 class Device:
@@ -89,7 +89,7 @@ class Device:
 
     def range_size(self, unit_bytes: int) -> int:
         """Return 1 1/8 times the GPU, as ``ExpandableSegment`` reserves, in whole units."""
-        total = _RANGE_OF_ENDLESS_CARD if self.total_bytes is None else self.total_bytes
+        total = _RANGE_OF_ENDLESS_GPU if self.total_bytes is None else self.total_bytes
         return -(-(total + total // 8) // unit_bytes) * unit_bytes
 
     def unreserve(self, address: int, size_bytes: int) -> None:

@@ -6,17 +6,11 @@ Source: ``find_expandable_block``, ``map_block``, ``try_allocate_expandable_bloc
 
 from collections.abc import Callable
 
-from harness.allocator.blocks import (
-    ALLOCATED,
-    AWAITING,
-    FREE,
-    UNMAPPED,
-    AddressRange,
-    Block,
-    FreeList,
-)
+from harness.allocator.blocks import FREE, UNMAPPED, AddressRange, Block, FreeList
 from harness.allocator.config import SMALL_SEGMENT_BYTES
 from harness.allocator.device import Device, SegmentAction
+
+_USABLE = (FREE, UNMAPPED)
 
 
 class ExpandableSegments:
@@ -58,7 +52,7 @@ class ExpandableSegments:
         """Return the lowest block from which ``size`` bytes of addresses are usable."""
         for address in home.unmapped:
             block = self._blocks[address]
-            if block.previous is not None and _usable(block.previous):
+            if block.previous is not None and block.previous.state in _USABLE:
                 block = block.previous
             if _has_room(block, size):
                 return block
@@ -145,13 +139,9 @@ class ExpandableSegments:
             block.put_between(block.previous, after.next)
 
 
-def _usable(block: Block) -> bool:
-    return block.state not in (ALLOCATED, AWAITING)
-
-
 def _has_room(block: Block | None, size: int) -> bool:
     room = 0
-    while room < size and block is not None and _usable(block):
+    while room < size and block is not None and block.state in _USABLE:
         room += block.size
         block = block.next
     return room >= size

@@ -6,7 +6,7 @@ because a call costs as much as the work that it would do.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from harness.allocator.addresses import AddressPolicy, Ascending
@@ -42,12 +42,11 @@ from harness.allocator.counters import (
 )
 from harness.allocator.device import Device, OutOfMemoryError, SegmentEvent
 from harness.allocator.segments import Segments
-from harness.allocator.statistics import Readings
 
 Completion = Literal["at_once", "at_release"]
 
 
-class CachingAllocator(Readings):
+class CachingAllocator:
     """Answers requests as PyTorch's allocator would on one device.
 
     Work of other streams on a block is assumed to be done by the next request (``completion``
@@ -80,6 +79,11 @@ class CachingAllocator(Readings):
         )
         self._uses = StreamUses()
         self.reconfigure(config)
+
+    @property
+    def config(self) -> AllocatorConfig:
+        """The settings in force."""
+        return self._segments.config
 
     def reconfigure(self, config: AllocatorConfig) -> None:
         """Change the settings from here on, as a running program can; the GPU stays the same."""
@@ -334,3 +338,42 @@ class CachingAllocator(Readings):
         if self._counters.blocks_rose:
             self._counters.note_blocks()
         self._complete(block)
+
+    def segment_heads(self) -> Iterator[Block]:
+        """Yield the first block of every segment and address range, lowest address first."""
+        for address in sorted(self._blocks):
+            if self._blocks[address].previous is None:
+                yield self._blocks[address]
+
+    def blocks(self) -> Iterable[Block]:
+        """Return every block, in no order."""
+        return self._blocks.values()
+
+    def free_segments(self) -> list[int]:
+        """Return the addresses of all segments that are wholly free, expandable ones apart."""
+        return [
+            block.address
+            for lists in self._segments.lists_to_free()
+            for home in lists
+            for block in (self._blocks[key & MASK] for key in home.keys)
+            if not block.is_split() and block.range is None
+        ]
+
+    def reset_peaks(self) -> None:
+        """Set every peak to the present value, as ``reset_peak_memory_stats`` does."""
+        self._counters.reset_peaks()
+
+    def current(self, name: str) -> int:
+        """Return a counter's present value for both pools, such as ``reserved_bytes``."""
+        return self._counters.current(name)
+
+    def peak(self, name: str) -> int:
+        """Return a counter's peak for both pools, such as ``reserved_bytes``."""
+        return self.stats()[f"{name}.all.peak"]
+
+    def stats(self) -> dict[str, int]:
+        """Return every counter under its name in ``torch.cuda.memory_stats``."""
+        stats = self._counters.as_stats()
+        limit = self.config.max_split_size_bytes
+        stats["max_split_size"] = -1 if limit == UNLIMITED else limit
+        return stats

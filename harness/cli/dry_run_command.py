@@ -164,13 +164,13 @@ def _print_largest(
     from harness.dry_run.dry_run_report import DryRunReport
     from harness.dry_run.run import dry_run as run
     from harness.dry_run.script_search import largest_of_script
-    from harness.prediction.gpu.context_overhead import MOST_BYTES
+    from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
     from harness.schema.units import format_bytes
 
     if not any("{}" in argument for argument in arguments):
         raise click.UsageError("--largest needs {} among the script's arguments, e.g. --batch {}")
     if request["outside_bytes"] is None:
-        request["outside_bytes"] = MOST_BYTES
+        request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     def tried(value: int) -> DryRunReport:
         return run(target, *(text.replace("{}", str(value)) for text in arguments), **request)

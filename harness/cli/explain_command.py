@@ -131,8 +131,7 @@ def _log(file: str) -> "Log":
 
 def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
     """Return what PyTorch could reserve on each GPU: its memory less the CUDA context's."""
-    from harness.prediction.gpu.catalogue import find
-    from harness.prediction.gpu.context_overhead import MOST_BYTES
+    from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, find
     from harness.schema.units import format_bytes
 
     room = {} if memory is None else {f"with {format_bytes(memory)}": memory}
@@ -142,7 +141,7 @@ def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
             raise click.UsageError(
                 f"the total memory of {name} is not known; give --memory, e.g. 24GiB"
             )
-        room[f"on {name}"] = total - MOST_BYTES
+        room[f"on {name}"] = total - OUTSIDE_BYTES[1]
     return room
 
 

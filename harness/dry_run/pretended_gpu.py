@@ -4,8 +4,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.prediction.gpu.catalogue import Gpu, described
-from harness.prediction.gpu.context_overhead import LEAST_BYTES, MOST_BYTES
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, described
 from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
 
@@ -32,7 +31,7 @@ class PretendedGpu:
     multiprocessors: int
     threads_per_multiprocessor: int
     total_bytes: int
-    outside_bytes: tuple[int, int] = (LEAST_BYTES, MOST_BYTES)
+    outside_bytes: tuple[int, int] = OUTSIDE_BYTES
     count: int = 1
     largest_workspace: bool = False
 
@@ -86,7 +85,7 @@ def pretended_gpu(
     total = memory_bytes or entry.total_bytes
     if total is None:
         raise PretendedGpuError(f"memory of a GPU of {entry.name} is not known; give --memory")
-    outside = (LEAST_BYTES, MOST_BYTES) if outside_bytes is None else (outside_bytes, outside_bytes)
+    outside = OUTSIDE_BYTES if outside_bytes is None else (outside_bytes, outside_bytes)
     return PretendedGpu(
         name=entry.name,
         capability=entry.capability,

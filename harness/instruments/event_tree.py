@@ -75,7 +75,6 @@ class _StepAndPhase:
         self.phase = "forward"
 
     def backward(self) -> None:
-        """Enter the backward pass."""
         if self._infer:
             self.phase = "backward"
 
@@ -286,7 +285,10 @@ class Replay:
                 self._adopt(address)
             else:
                 self._end(address, item[3], item[4])
-        return [_event(*row) for row in (*self._before, *rows)]
+        return [
+            _new(Event, (step, phase, b.operator, b.module, b.category, size, address))
+            for step, phase, size, address, b in (*self._before, *rows)
+        ]
 
     def _mark(self, categories: Mapping[int, str]) -> None:
         alive = self._alive
@@ -315,8 +317,3 @@ class Replay:
         if block is not None and self._alive.get(address) is block:
             del self._alive[address]
             self._rows.append((step, phase, -size, address, block))
-
-
-def _event(step: int, phase: str, size: int, address: int, block: _Block) -> Event:
-    fields = (step, phase, block.operator, block.module, block.category, size, address)
-    return _new(Event, fields)

@@ -13,8 +13,7 @@ from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.measurement.process.outcome import classify
 from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.prediction.gpu import context_overhead
-from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.schema.record import Outcome
@@ -87,6 +86,6 @@ def option_of(gpu: Gpu) -> GpuOption:
         name=gpu.name,
         capability=".".join(map(str, gpu.capability)),
         total_bytes=gpu.total_bytes or 0,
-        outside_bytes=(context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES),
+        outside_bytes=OUTSIDE_BYTES,
         variables=variables | ({VARIABLE: config} if config else {}),
     )

@@ -6,6 +6,5 @@ mlp/                  Closed forms and the event sequence of an MLP step, CPU an
 largest_value.py      The largest value that fits, for needs that are computed
 interpreter_state.py  State of the interpreter that a prediction changes for a while
 predict_workload.py   Every byte metric of a record
-torch_rules.py        Rules of the memory model that a version of PyTorch changed
 versions.py           Which version of PyTorch a prediction describes
 """

@@ -9,8 +9,12 @@ import msgspec
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace, why_refused
-from harness.prediction.mlp.largest_fit import solve
+from harness.prediction.mlp.cpu_trace import (
+    UnsupportedWorkloadError,
+    predict_trace,
+    solve,
+    why_refused,
+)
 from harness.prediction.versions import (
     described_version,
     describing,

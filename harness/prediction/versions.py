@@ -1,7 +1,9 @@
 """Which version of PyTorch a prediction describes.
 
 The installed one where its rules are known, otherwise the nearest known one, or the one that
-the caller chooses (``describing``). ``torch_rules`` says what differs between the versions.
+the caller chooses (``describing``). ``CHANGES`` are the only rules that differ between versions:
+``harness doctor --check-model`` compares the model with the installed version, and
+``results/torch-versions.md`` with all known ones.
 """
 
 import functools
@@ -10,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.schema.errors import HarnessError
@@ -99,18 +102,50 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
 
 def version_notes() -> Iterator[str]:
     """Say where the version that predictions describe is not the installed one, and why."""
-    installed, described = torch_version(), described_version()
+    installed, metrics = torch_version(), f"these are the metrics of torch {described_version()}"
     if installed is None:
         if _chosen.get() is None:
-            yield f"torch is not installed; these are the metrics of torch {described}"
-    elif is_newer_than_known(installed):
+            yield f"torch is not installed; {metrics}"
+        return
+    if is_newer_than_known(installed):
         yield (
             f"torch {installed} is newer than {NEWEST}, the newest version whose rules are known; "
-            f"these are the metrics of torch {described}; 'harness doctor --check-model' names "
-            "the events that differ"
+            f"{metrics}; 'harness doctor --check-model' names the events that differ"
         )
     elif TorchVersion.parse(installed) < OLDEST:
-        yield (
-            f"torch {installed} is older than {OLDEST}, the oldest version whose rules are known; "
-            f"these are the metrics of torch {described}"
-        )
+        rule = f"older than {OLDEST}, the oldest version whose rules are known"
+        yield f"torch {installed} is {rule}; {metrics}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One rule in its two forms; the newer one holds since a version of PyTorch.
+
+    >>> MAXIMUM_COMPARES_FIRST.holds(TorchVersion(2, 13))
+    False
+    """
+
+    since: TorchVersion
+    before: str
+    after: str
+
+    def holds(self, version: TorchVersion | None = None) -> bool:
+        """Return whether the newer form holds in ``version``, by default the described one."""
+        return (version or described_version()) >= self.since
+
+
+MAXIMUM_COMPARES_FIRST = Change(
+    since=TorchVersion(2, 14),
+    before="backward of maximum halves the gradient, compares for equality, selects, then compares "
+    "for less (tools/autograd/derivatives.yaml)",
+    after="it compares for less first; under a dispatch mode it fills out of place, which "
+    "allocates one block more",
+)
+WORKSPACES_FREED = Change(
+    since=TorchVersion(2, 15),
+    before="a cuBLAS workspace for each thread that multiplies, which stays; cuBLASLt shares it "
+    "(aten/src/ATen/cuda/CublasHandlePool.cpp)",
+    after="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
+)
+CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
+"""All of them, verified against the events of PyTorch's own allocator."""

@@ -17,7 +17,8 @@ from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, axis_range, predict_trace
+from harness.prediction.mlp.cpu_trace import solve as solve_live
 from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
 from harness.prediction.mlp.data_segment import (
     Peak,
@@ -27,8 +28,6 @@ from harness.prediction.mlp.data_segment import (
     solve_data_segment,
     with_page_tables,
 )
-from harness.prediction.mlp.largest_fit import axis_range
-from harness.prediction.mlp.largest_fit import solve as solve_live
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment, FailureEvidence

@@ -12,8 +12,8 @@ from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_th
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
 from harness.measurement.limits.rlimit import data_segment_available
+from harness.prediction.mlp.cpu_trace import solve
 from harness.prediction.mlp.data_segment import solve_data_segment
-from harness.prediction.mlp.largest_fit import solve
 from harness.reporting.figures import picture
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.measurement.passes import trace_pass
-from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST
+from harness.prediction.versions import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event, Trace
 from harness.schema.workload import Workload
 from harness.training import data, training_step

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness.prediction.gpu import catalogue, context_overhead
-from harness.prediction.gpu.catalogue import GPUS, GpuError, described, find
+from harness.prediction.gpu import catalogue
+from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, GpuError, described, find
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
 from harness.schema.workload import Workload
@@ -46,7 +46,7 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
 
 def test_every_gpu_has_a_size() -> None:
     for gpu in GPUS.values():
-        assert known(gpu.total_bytes) > context_overhead.MOST_BYTES > context_overhead.LEAST_BYTES
+        assert known(gpu.total_bytes) > OUTSIDE_BYTES[1] > OUTSIDE_BYTES[0]
         assert gpu.threads_per_multiprocessor in (1024, 1536, 2048)
 
 

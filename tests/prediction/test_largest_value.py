@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.prediction.largest_value import largest_value, largest_within
-from harness.prediction.mlp.largest_fit import needed_bytes, solve
+from harness.prediction.mlp.cpu_trace import needed_bytes, solve
 from harness.schema.workload import Workload
 from tests.known import known
 

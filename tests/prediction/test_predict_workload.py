@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.prediction.mlp.largest_fit import needed_bytes
+from harness.prediction.mlp.cpu_trace import needed_bytes
 from harness.prediction.predict_workload import predict
 from harness.schema.errors import HarnessError
 from harness.schema.memory_fit import BudgetFit

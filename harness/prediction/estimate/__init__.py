@@ -9,8 +9,7 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     block_recorder.py    when each block began and ended, in which phase and module
     cpu_recorder.py      the CPU, on fake tensors
     gpu_recorder.py      the GPU: results, scratch and workspaces
-    meta_gpu.py          a CUDA device made of meta tensors
-    gpu_answers.py       what programs ask of a CUDA device
+    meta_gpu.py          a CUDA device made of meta tensors, and its answers to programs
     meta_autocast.py     torch.autocast for it
     cuda_functions.py    functions and operators that CUDA runs another way
     attention_routes.py  which kernel attention takes

@@ -77,28 +77,25 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count = 0
         self._is_open = True
 
-    @abstractmethod
     def see(self, tensor: Tensor, operator: str) -> None:
         """Record the tensor's storages, where they are new or of a new size."""
+        for storage in storages_of(tensor):
+            key, size = storage._cdata, storage.nbytes()
+            known = self._alive.get(key)
+            if known is not None and known.size_bytes != size:
+                self._ended(key, known)
+            elif known is not None:
+                continue
+            if size:
+                self._begin(storage, operator)
 
     @abstractmethod
     def is_backward(self) -> bool:
         """Return whether what happens now is part of a backward pass."""
 
-    def is_known(self, storage: torch.UntypedStorage) -> bool:
-        """Return whether a storage is recorded; one of another size ends there."""
-        known = self._alive.get(storage._cdata)
-        if known is None or known.size_bytes == storage.nbytes():
-            return known is not None
-        self._ended(storage._cdata, known)
-        return False
-
-    def begin(self, storage: torch.UntypedStorage, operator: str) -> None:
-        """Record a storage, if it has any bytes, and its end when it comes."""
-        key, size = storage._cdata, storage.nbytes()
-        if not size:
-            return
-        block = self.write(size, operator)
+    def _begin(self, storage: torch.UntypedStorage, operator: str) -> None:
+        """Record a storage, and its end when it comes."""
+        key, block = storage._cdata, self.write(storage.nbytes(), operator)
 
         def gone(_: object) -> None:
             if self._alive.get(key) is block:

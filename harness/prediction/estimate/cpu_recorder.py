@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from harness.instruments.allocation_trace import storages_of
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.interpreter_state import patched_here
 from harness.schema.errors import StepError
@@ -51,12 +50,6 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
             self.see(tensor, func.name())
         return result
-
-    def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, where they are new or of a new size."""
-        for storage in storages_of(tensor):
-            if not self.is_known(storage):
-                self.begin(storage, operator)
 
     def is_backward(self) -> bool:
         """Return whether the phase is the backward pass."""

@@ -48,16 +48,12 @@ def estimate_step(
     Without ``gpu`` its kernels are the default one's, and there is no verdict.
     """
     with collection_paused():
-        if device == "cpu":
-            return _on_cpu(step)
-        return _on_gpu(step, gpu, allocator_settings)
-
-
-def _on_cpu(step: OwnStep) -> StepReport:
-    recorder = CpuRecorder()
-    with refusals(on_cpu=True), fake_cpu(recorder):
-        model = run_recorded(step, recorder, 2 if step.mode == "train" else 1, "cpu")
-    return _report(step, recorder, model, (ON_CPU, *recorder.notes))
+        if device != "cpu":
+            return _on_gpu(step, gpu, allocator_settings)
+        recorder = CpuRecorder()
+        with refusals(on_cpu=True), fake_cpu(recorder):
+            model = run_recorded(step, recorder, 2 if step.mode == "train" else 1, "cpu")
+        return _report(step, recorder, model, (ON_CPU, *recorder.notes))
 
 
 def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:

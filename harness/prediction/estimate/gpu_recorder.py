@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from harness.instruments.allocation_trace import storages_of
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
@@ -116,9 +115,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         What the building makes is not: of a network, what is left when it is moved to the GPU.
         """
         if tensor.is_meta and self.is_built:
-            for storage in storages_of(tensor):
-                if not self.is_known(storage):
-                    self.begin(storage, operator)
+            super().see(tensor, operator)
 
     def _see_all(self, result: Any, operator: str) -> None:
         for tensor in _tensors((result,)):

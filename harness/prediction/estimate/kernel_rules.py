@@ -129,11 +129,6 @@ def _is_readable(matrix: Tensor) -> bool:
     return by_rows or by_columns
 
 
-def _softmax_backward(_: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the product of gradient and output, which is formed before the kernel runs."""
-    return [tensor_bytes(args[1])]
-
-
 def _sum(gpu: Gpu, args: Sequence[Any]) -> list[int]:
     """Add the partial sums of blocks of threads that share an output."""
     given, dims = args[0], args[1] if len(args) > 1 else None
@@ -146,10 +141,6 @@ def _sum(gpu: Gpu, args: Sequence[Any]) -> list[int]:
         reduced={dim % given.dim() for dim in over} if given.dim() else set(),
         accumulator_bytes=max(given.element_size(), 4),
     ).scratch_bytes(gpu)
-
-
-def _binary_cross_entropy(_: Gpu, args: Sequence[Any]) -> list[int]:
-    return [2 * tensor_bytes(args[0])]
 
 
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
@@ -173,11 +164,12 @@ def _attention_backward(multiple: int, _: Gpu, args: Sequence[Any]) -> list[int]
 
 
 _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
-    "aten::_softmax_backward_data": _softmax_backward,
+    # The product of gradient and output, which is formed before the kernel runs.
+    "aten::_softmax_backward_data": lambda _, args: [tensor_bytes(args[1])],
     "aten::_safe_softmax": _safe_softmax,
     "aten::sum": _sum,
     "aten::mean": _sum,
-    "aten::binary_cross_entropy_with_logits": _binary_cross_entropy,
+    "aten::binary_cross_entropy_with_logits": lambda _, args: [2 * tensor_bytes(args[0])],
     **{
         f"aten::_scaled_dot_product_{kernel}_attention_backward": partial(_attention_backward, size)
         for kernel, size in {"cudnn": 1, "flash": 32, "efficient": 64}.items()

@@ -16,16 +16,18 @@ aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
 
 import importlib
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from harness.prediction.estimate.gpu_answers import answers
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import patched_here
 
@@ -162,6 +164,72 @@ def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     return dtype in (None, float)  # PyTorch takes Python's types too
 
 
+Answer = tuple[object, str, Callable[..., object]]
+"""A module or class, the name of its function, and what answers instead."""
+
+_SILENT = (
+    "_lazy_init", "synchronize", "empty_cache", "set_device", "reset_peak_memory_stats",
+    "manual_seed", "manual_seed_all", "get_rng_state", "set_rng_state",
+)  # fmt: skip
+"""Functions of ``torch.cuda`` that have nothing to do here."""
+
+_MEMORY = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
+
+_OVERRIDES = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+"""Questions of ``torch.nn.functional`` whether a mode is active, which would lead elsewhere."""
+
+_CHECKS = ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
+"""Methods of optimizers that ask a CUDA build's driver for its stream, before and since 2.15."""
+
+
+def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
+    """Yield every answer of ``gpu``; ``live_bytes`` says what its memory holds now."""
+    major, minor = gpu.capability
+    properties = SimpleNamespace(
+        name=gpu.name,
+        major=major,
+        minor=minor,
+        total_memory=gpu.total_bytes or 0,
+        multi_processor_count=gpu.multiprocessors,
+        max_threads_per_multi_processor=gpu.threads_per_multiprocessor,
+    )
+    of_device: dict[str, object] = {
+        "is_available": True,
+        "is_initialized": True,
+        "is_bf16_supported": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_name": gpu.name,
+        "get_device_capability": gpu.capability,
+        "get_device_properties": properties,
+        # What a CUDA build asks its driver (Adam asks for streams): none, as in a CPU build.
+        "is_current_stream_capturing": False,
+        **dict.fromkeys(_SILENT),
+    }
+    yield from ((torch.cuda, name, _always(value)) for name, value in of_device.items())
+    yield from ((torch.cuda, name, lambda *_: live_bytes()) for name in _MEMORY)
+    yield torch.accelerator, "is_available", _always(False)
+    yield torch.cuda.amp.common, "amp_definitely_not_available", _always(False)
+    yield torch.backends.cudnn, "is_acceptable", _always(False)
+    yield from ((functional, name, _always(False)) for name in _OVERRIDES)
+    # Whether a tensor is a traced one: no, as on a GPU.
+    transformers = sys.modules.get("transformers.utils.import_utils")
+    if hasattr(transformers, "is_fake_tensor"):
+        yield transformers, "is_fake_tensor", _always(False)
+    # What lets optimizers take the forms that they have on CUDA.
+    optimizer = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it
+    for name in _CHECKS:
+        if hasattr(optimizer.Optimizer, name):
+            yield optimizer.Optimizer, name, _always(None)
+    for form in ("foreach", "fused"):
+        name = f"_get_{form}_kernels_supported_devices"
+        yield optimizer, name, lambda: ["meta", "cuda"]
+
+
+def _always(value: object) -> Callable[..., object]:
+    return lambda *_, **__: value
+
+
 @contextmanager
 def simulated_gpu(
     recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
@@ -170,7 +238,7 @@ def simulated_gpu(
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
     with ExitStack() as stack:
-        for place, name, answer in tuple(answers(gpu, lambda: recorder.live_bytes)):
+        for place, name, answer in tuple(_answers(gpu, lambda: recorder.live_bytes)):
             stack.enter_context(patched_here(place, name, answer))
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter))

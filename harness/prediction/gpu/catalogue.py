@@ -15,7 +15,18 @@ from typing import Any
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, did_you_mean
 
+_MIB = 1 << 20
 _GIB = 1 << 30
+
+OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
+"""The least and the most of a GPU that is outside the allocator: the driver's context, libraries.
+
+No counter of PyTorch's shows it and no model predicts it; it differs with the driver, the GPU and
+the kernels that were loaded. Reports of single processes, without NCCL: 274 MiB with lazy
+loading and 636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13
+(unslothai/unsloth-zoo #1053), 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888).
+The most is the highest report and a fifth, since no GPU of the table has a report of its own.
+"""
 
 
 class GpuError(HarnessError, ValueError):
@@ -142,7 +153,9 @@ def described(
     if capability is not None:
         parsed = parse_capability(capability)
         if name is None:
-            gpu = replace(_like(parsed), name=f"capability {capability}", total_bytes=None)
+            below = max((g.capability for g in _TABLE if g.capability <= parsed), default=(7, 0))
+            like = next(g for g in _TABLE if g.capability == below)
+            gpu = replace(like, name=f"capability {capability}", total_bytes=None)
         gpu = replace(gpu, capability=parsed)
     return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)
 
@@ -169,12 +182,6 @@ def parse_capability(text: str) -> tuple[int, int]:
     if len(text) > 5 or int(major) < 5:
         raise GpuError(f"capability must be 5.0 or more, got {text[:20]!r}")
     return int(major), int(minor)
-
-
-def _like(capability: tuple[int, int]) -> Gpu:
-    """Return the GPU that stands for one of this capability."""
-    below = max((g.capability for g in _TABLE if g.capability <= capability), default=(7, 0))
-    return next(gpu for gpu in _TABLE if gpu.capability == below)
 
 
 def gpu_of(gpu: Gpu | str | None) -> Gpu:

@@ -18,9 +18,8 @@ from harness.allocator import (
     OutOfMemoryError,
     policies_to_try,
 )
-from harness.prediction.gpu import context_overhead
-from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.simulation import Peaks, Script, Simulated, simulate
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
+from harness.prediction.gpu.simulation import Peaks, Script, simulate
 from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.largest_value import largest_value
 from harness.schema.memory_fit import GpuFit
@@ -32,7 +31,7 @@ ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one w
 _Result = TypeVar("_Result")
 
 Run = Callable[[CachingAllocator], object]
-"""Plays steps through an allocator; raises OutOfMemoryError where they do not fit."""
+"""Simulates steps with an allocator; raises OutOfMemoryError where they do not fit."""
 
 
 def run_once(
@@ -137,7 +136,15 @@ def peaks_on(
         low, high = ranges[f"{name}_peak_bytes"]
         if low < high:
             notes.append(f"{name}: {low:,} to {high:,}, by where the driver places segments")
-    cuda = _cuda_peaks(runs[0], script.workspace_bytes)
+    ascending = runs[0]
+    phases = {"build": ascending.build, **ascending.phases}
+    cuda = CudaMetrics(
+        **peaks[0],
+        workspace_bytes=script.workspace_bytes,
+        first_step=CudaPeaks(**named_peaks(ascending.first_step)),
+        phases={phase: CudaPeaks(**named_peaks(highs)) for phase, highs in phases.items()},
+        steady_after=ascending.steady_after,
+    )
     return OnCuda(cuda=cuda, ranges=ranges, notes=tuple(notes))
 
 
@@ -146,10 +153,7 @@ def memory_of_gpu(gpu: Gpu, settings: str) -> GpuMemory | None:
     if gpu.total_bytes is None:
         return None
     return GpuMemory(
-        gpu=gpu,
-        settings=settings,
-        total_bytes=gpu.total_bytes,
-        outside_bytes=(context_overhead.LEAST_BYTES, context_overhead.MOST_BYTES),
+        gpu=gpu, settings=settings, total_bytes=gpu.total_bytes, outside_bytes=OUTSIDE_BYTES
     )
 
 
@@ -182,32 +186,18 @@ def by_each_policy(
     run: Callable[[CachingAllocator], _Result], gpu: Gpu, settings: str, policies: int | None = None
 ) -> tuple[list[_Result], bool]:
     """Return what ``run`` finds by each, and whether the GPU's limit had to be lifted for it."""
+
+    def results(config: AllocatorConfig) -> list[_Result]:
+        tried = policies_to_try(config)[:policies]
+        return [run_once(run, config, policy()) for policy in tried]
+
     config = AllocatorConfig.from_settings(settings, total_bytes=gpu.total_bytes)
     if config.memory_fraction == 1:  # no setting is a share of the GPU: one without end
         config = replace(config, total_bytes=None)
     try:
-        return _results(run, config, policies), False
+        return results(config), False
     except OutOfMemoryError:
-        endless = replace(config, memory_fraction=1.0, total_bytes=None)
-        return _results(run, endless, policies), True
-
-
-def _results(
-    run: Callable[[CachingAllocator], _Result], config: AllocatorConfig, policies: int | None
-) -> list[_Result]:
-    tried = policies_to_try(config)[:policies]
-    return [run_once(run, config, policy()) for policy in tried]
-
-
-def _cuda_peaks(simulated: Simulated, workspace_bytes: int) -> CudaMetrics:
-    phases = {"build": simulated.build, **simulated.phases}
-    return CudaMetrics(
-        **named_peaks(simulated.measured),
-        workspace_bytes=workspace_bytes,
-        first_step=CudaPeaks(**named_peaks(simulated.first_step)),
-        phases={phase: CudaPeaks(**named_peaks(peaks)) for phase, peaks in phases.items()},
-        steady_after=simulated.steady_after,
-    )
+        return results(replace(config, memory_fraction=1.0, total_bytes=None)), True
 
 
 def named_peaks(peaks: Peaks) -> dict[str, int]:

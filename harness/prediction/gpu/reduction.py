@@ -56,15 +56,15 @@ class Reduction:
         elif first.stride == 1 and not along:
             vector = _output_vector(first, dimensions)
             width //= vector
-        block = _block(width, second, _MOST_THREADS // vector)
-        values = ceil_div(each, block.width if along else 1)
-        if values < min(block.height * 16, _MOST_VALUES):
+        width, height = _block(width, second, _MOST_THREADS // vector)
+        values = ceil_div(each, width if along else 1)
+        if values < min(height * 16, _MOST_VALUES):
             return []  # every warp has outputs of its own
-        grid = ceil_div(outputs // vector, 1 if along else block.width)
-        parts = _parts(gpu, grid, ceil_div(values, block.height), block.width * block.height)
+        grid = ceil_div(outputs // vector, 1 if along else width)
+        parts = _parts(gpu, grid, ceil_div(values, height), width * height)
         if parts == 1:
             return []
-        lanes = 1 if along else block.width * vector
+        lanes = 1 if along else width * vector
         return [self.accumulator_bytes * outputs * parts * lanes, _COUNTER_BYTES * grid]
 
     def _dimensions(self) -> list[_Dimension]:
@@ -108,15 +108,11 @@ def _output_vector(first: _Dimension, dimensions: Sequence[_Dimension]) -> int:
     return vector
 
 
-class _Block(NamedTuple):
-    width: int
-    height: int
-
-
-def _block(width: int, height: int, most: int) -> _Block:
-    wide, high = _power(min(width, most)), _power(min(height, most))
+def _block(width: int, height: int, most: int) -> tuple[int, int]:
+    """Return the width and height of a block of threads."""
+    wide, high = power_within(min(width, most)), power_within(min(height, most))
     block_height = min(high, most // min(wide, _WARP))
-    return _Block(min(wide, most // block_height), block_height)
+    return min(wide, most // block_height), block_height
 
 
 def _parts(gpu: Gpu, grid: int, values: int, threads: int) -> int:
@@ -129,7 +125,7 @@ def _parts(gpu: Gpu, grid: int, values: int, threads: int) -> int:
     )
 
 
-def _power(number: int) -> int:
+def power_within(number: int) -> int:
     """Return the largest power of two up to ``number``, at least 1."""
     return 1 << max(number, 1).bit_length() - 1
 

@@ -1,11 +1,11 @@
-"""Steps played through the model of the caching allocator, until their peaks are steady.
+"""Steps simulated with the model of the caching allocator, until their peaks are steady.
 
 A step that finds its blocks in another order than the one before may reserve more. So steps
-are played until one reserves no more than the one before, and the next is the measured one,
+are simulated until one reserves no more than the one before, and the next is the measured one,
 as ``harness measure`` does.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple, Protocol
@@ -65,16 +65,15 @@ class Simulated(NamedTuple):
 
 
 def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
-    """Play the build and steps until the peaks are steady."""
-    simulator = _Simulator(allocator)
-    build = simulator.simulate(script.requests(0))
-    first = simulator.simulate(script.requests(1))
+    """Simulate the build and steps until the peaks are steady."""
+    addresses: dict[int, int] = {}
+    build, first = (_simulate(script.requests(step), allocator, addresses) for step in range(2))
     steps, before, now = 1, 0, highest(first.values()).reserved
     while now > before and steps < min(MOST_STEPS, script.last_step - 1):
         steps += 1
-        peaks = simulator.simulate(script.requests(steps))
+        peaks = _simulate(script.requests(steps), allocator, addresses)
         before, now = now, highest(peaks.values()).reserved
-    measured = simulator.simulate(script.requests(steps + 1))
+    measured = _simulate(script.requests(steps + 1), allocator, addresses)
     return Simulated(
         build=highest(build.values()),
         first_step=highest(first.values()),
@@ -87,41 +86,43 @@ def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
 def simulate_steps(
     script: Script, allocator: CachingAllocator, steps: int
 ) -> list[dict[str, Peaks]]:
-    """Play the build and ``steps``; return the peaks of each phase of each."""
-    simulator = _Simulator(allocator)
-    return [simulator.simulate(script.requests(step)) for step in range(steps + 1)]
+    """Simulate the build and ``steps``; return the peaks of each phase of each."""
+    addresses: dict[int, int] = {}
+    return [_simulate(script.requests(step), allocator, addresses) for step in range(steps + 1)]
 
 
-class _Simulator:
-    """Passes requests to an allocator and remembers each block's address."""
+def _simulate(
+    requests: Requests, allocator: CachingAllocator, addresses: dict[int, int]
+) -> dict[str, Peaks]:
+    """Simulate one step, given the address of each block that is alive.
 
-    def __init__(self, allocator: CachingAllocator) -> None:
-        self._allocator = allocator
-        self._where: dict[int, int] = {}
-
-    def simulate(self, requests: Requests) -> dict[str, Peaks]:
-        """Play one step; return the peaks of each phase, the higher where one comes twice."""
-        peaks: dict[str, Peaks] = {}
-        for phase, wanted in requests:
-            self._allocator.reset_peaks()
-            self._hand_over(wanted)
-            highs = Peaks.of(self._allocator)
-            peaks[phase] = highest([highs, peaks.get(phase, highs)])
-        return peaks
-
-    def _hand_over(self, wanted: list[Request]) -> None:
-        malloc: Callable[[int], int] = self._allocator.malloc
-        free, where = self._allocator.free, self._where
+    Return the peaks of each phase, the higher where one comes twice.
+    """
+    peaks: dict[str, Peaks] = {}
+    malloc, free = allocator.malloc, allocator.free
+    for phase, wanted in requests:
+        allocator.reset_peaks()
         for size, block in wanted:
             if size > 0:
-                where[block] = malloc(size)
+                addresses[block] = malloc(size)
             else:
-                free(where.pop(block))
+                free(addresses.pop(block))
+        highs = Peaks.of(allocator)
+        peaks[phase] = highest([highs, peaks.get(phase, highs)])
+    return peaks
 
 
 def highest(peaks: Iterable[Peaks]) -> Peaks:
     """Return the highest of each counter's peaks."""
     return Peaks(*map(max, zip(*peaks, strict=True)))
+
+
+def by_phase(events: Iterable[Event]) -> Requests:
+    """Return what the events of one step ask for."""
+    return [
+        (phase, [(event.size_bytes, event.address) for event in run])
+        for phase, run in groupby(events, attrgetter("phase"))
+    ]
 
 
 class RecordedSteps:
@@ -136,10 +137,7 @@ class RecordedSteps:
 
     def requests(self, step: int) -> Requests:
         """Return what ``step`` asks for; 0 is the build."""
-        requests = [
-            (phase, [(event.size_bytes, event.address) for event in run])
-            for phase, run in groupby(self._steps[step], attrgetter("phase"))
-        ]
+        requests = by_phase(self._steps[step])
         if step and requests and requests[-1][0] == "backward":  # an update that allocates nothing
             requests.append(("optimizer", []))
         return requests

@@ -5,7 +5,7 @@ own: the thread of the training loop gets its in the first forward pass, autogra
 backward pass. They stay. cuBLASLt, which runs ``addmm`` with a bias, shares them.
 
 PyTorch 2.15 allocates one for each matmul and frees it afterwards. cuBLASLt has one of its own
-there, of 1 MiB on every capability. ``torch_rules`` says which holds.
+there, of 1 MiB on every capability. ``WORKSPACES_FREED`` says which holds.
 
 Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
 capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 12.0.
@@ -14,7 +14,7 @@ capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 1
 import os
 import re
 
-from harness.prediction.torch_rules import WORKSPACES_FREED
+from harness.prediction.versions import WORKSPACES_FREED
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"

@@ -8,24 +8,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from harness.prediction.mlp.trace_writer import TraceWriter
-from harness.prediction.torch_rules import MAXIMUM_COMPARES_FIRST
+from harness.prediction.versions import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event
-
-
-class Applied(NamedTuple):
-    """The blocks that one application of an activation function leaves."""
-
-    output: Event
-    """The next layer's input; where nothing new was allocated, the linear layer's own output."""
-    taken: tuple[Event, ...]
-    """Blocks alive next to ``output``, in the order in which they are freed."""
 
 
 class Activation(NamedTuple):
     """One activation function.
 
     ``keeps`` is what its derivative needs: "output", "input", "operands" (of the maximum
-    with zeros) or "nothing". ``taking`` says whether its output is a block of its own.
+    with zeros) or "nothing". ``allocates`` says whether its output is a block of its own.
     """
 
     keeps: str
@@ -84,7 +75,7 @@ def maximum_backward(
 
     ``at::where(self == other, grad / 2, grad)``, then zeros where ``self < other``, in place.
     The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte
-    an element. When the second comparison is made depends on the version (``torch_rules``).
+    an element. When the second comparison is made depends on the version.
     """
     node, elements = MAXIMUM.backward, size_bytes // element_bytes
 

@@ -12,12 +12,21 @@ possible ones, and no metric depends on which, since nothing is allocated meanwh
 Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 """
 
-from harness.prediction.mlp import loss
 from harness.prediction.mlp.activations import CAST, NODE
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import Kernels
-from harness.prediction.mlp.layers import ADDMM_BACKWARD, ADDMM_NODE, Blocks, Layer, Layers, Unpack
-from harness.prediction.mlp.loss import Loss, Root
+from harness.prediction.mlp.layers import (
+    ADDMM_BACKWARD,
+    ADDMM_NODE,
+    LOG_SOFTMAX,
+    NLL,
+    SOFTMAX_BACKWARD,
+    Blocks,
+    Layer,
+    Layers,
+    Loss,
+    Unpack,
+)
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
 from harness.schema.workload import Workload
@@ -71,17 +80,17 @@ class AutocastLayers(Layers):
         """Write the logits' cast to float32 and the loss; both go."""
         size_bytes = rows * self.all[-1].fan_out * _FULL_BYTES
         cast = self.writer.allocate(size_bytes, _LOSS + CAST)
-        of_batch = loss.forward(self.writer, size_bytes, _FULL_BYTES, f"{_LOSS}/")
+        of_batch = self.cross_entropy(rows, _FULL_BYTES, f"{_LOSS}/")
         self.writer.free(cast, logits)
         return of_batch
 
-    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
+    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
         """Write the loss's backward pass and the cast of the logits' gradient."""
-        root = loss.backward(self.writer, of_batch, _FULL_BYTES, parts)
+        full, until_end = super().loss_backward(rows, of_batch, parts)
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
         gradient = self.writer.allocate(size_bytes, _CAST_BACKWARD)
-        self.writer.free(root.gradient)
-        return Root(gradient, root.until_end)
+        self.writer.free(full)
+        return gradient, until_end
 
     def linear_backward(
         self,
@@ -129,24 +138,21 @@ class CudaAutocastLayers(AutocastLayers):
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the log-softmax, its cast to float32 and the loss; free the logits."""
         allocate, elements = self.writer.allocate, rows * self.all[-1].fan_out
-        self._low = allocate(elements * self.element_bytes, loss.LOG_SOFTMAX, "activation")
-        cast = allocate(elements * _FULL_BYTES, loss.NLL.rpartition("/")[0] + CAST, "activation")
-        of_loss = allocate(_FULL_BYTES, loss.NLL)
-        total_weight = allocate(_FULL_BYTES, loss.NLL, "activation")
+        self._low = allocate(elements * self.element_bytes, LOG_SOFTMAX, "activation")
+        cast = allocate(elements * _FULL_BYTES, NLL.rpartition("/")[0] + CAST, "activation")
+        of_loss = allocate(_FULL_BYTES, NLL)
+        total_weight = allocate(_FULL_BYTES, NLL, "activation")
         self.writer.free(logits)
         return Loss(cast, of_loss, total_weight)
 
-    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
+    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
         """Write the loss's backward pass, its cast to the low type and the log-softmax's."""
         allocate, free = self.writer.allocate, self.writer.free
         size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        cast = of_batch.log_softmax
-        of_cast, until_end = loss.nll_backward(
-            self.writer, of_batch.loss, cast.size_bytes, _FULL_BYTES, parts
-        )
-        free(cast, of_batch.total_weight)
+        of_cast, until_end = self.nll_backward(of_batch, parts)
+        free(of_batch.log_softmax, of_batch.total_weight)
         of_log = allocate(size_bytes, _CAST_BACKWARD)
         free(of_cast)
-        gradient = allocate(size_bytes, loss.SOFTMAX_BACKWARD)
+        gradient = allocate(size_bytes, SOFTMAX_BACKWARD)
         free(of_log, self._low)
-        return Root(gradient, until_end)
+        return gradient, until_end

@@ -18,15 +18,6 @@ RANDOM_STATE_BYTES = 5056
 """``torch.get_rng_state()`` of the CPU: a Mersenne Twister and its cached normal number."""
 
 
-class Kept(NamedTuple):
-    """Blocks of one hidden layer that autograd holds, by the node that lets them go."""
-
-    by_next: tuple[Event, ...]
-    """Held by the next linear layer alone: gone before this activation's backward runs."""
-    by_activation: tuple[Event, ...]
-    """Gone when this activation's backward has run."""
-
-
 class Segment(NamedTuple):
     """One segment in the forward pass: its first and last layer, and what it holds."""
 
@@ -47,34 +38,31 @@ class Checkpointed:
         depth = len(layers.all) - 1
         self._bounds = [depth * number // segments for number in range(segments + 1)]
         self._held: list[Segment] = []
-        self._kept: dict[int, Kept] = {}
+        self._by_next: dict[int, Blocks] = {}
+        """Held by the linear layer after a hidden layer: gone before its activation's backward."""
+        self._by_activation: dict[int, Blocks] = {}
+        """Gone when the activation's backward has run."""
 
     def forward(self, rows: int) -> None:
-        """Write the segments' forward events and remember what they hold."""
-        self._held = []
+        """Write the segments' forward events, of which nothing but the outputs is kept."""
+        layers, self._held = self._layers, []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):
-            state = self._layers.writer.take_on_host(RANDOM_STATE_BYTES, "")
-            output = self._run(rows, first, stop - 1)
-            self._held.append(Segment(first, stop - 1, state, given, output))
-            given = output
+            state = layers.writer.take_on_host(RANDOM_STATE_BYTES, "")
+            hidden: Event | None = None
+            for index in range(first, stop):
+                layer = layers.all[index]
+                category = "activation" if index == stop - 1 else "temporary"
+                of_linear = "temporary" if layers.activation.allocates else category
+                linear = layers.linear(rows, layer, of_linear)
+                output, taken = layers.activate(rows, layer, linear, category, others="temporary")
+                layers.writer.free(*taken, hidden)
+                hidden = output
+            assert hidden is not None, "a segment has at least one layer"
+            self._held.append(Segment(first, stop - 1, state, given, hidden))
+            given = hidden
 
-    def _run(self, rows: int, first: int, last: int) -> Event:
-        """Write a segment's forward events where nothing but its output is kept."""
-        layers = self._layers
-        hidden: Event | None = None
-        for index in range(first, last + 1):
-            layer = layers.all[index]
-            category = "activation" if index == last else "temporary"
-            of_linear = "temporary" if layers.activation.allocates else category
-            linear = layers.linear(rows, layer, of_linear)
-            applied = layers.activate(rows, layer, linear, category, others="temporary")
-            layers.writer.free(*applied.taken, hidden)
-            hidden = applied.output
-        assert hidden is not None, "a segment has at least one layer"
-        return hidden
-
-    def backward(self, rows: int, gradient: Event) -> Event:
+    def backward(self, rows: int, gradient: Event) -> None:
         """Write every linear layer's backward events, given the logits' gradient."""
         output = self._held[-1].output
         gradient = self._layers.linear_backward(
@@ -83,7 +71,6 @@ class Checkpointed:
         for segment in reversed(self._held):
             for index in range(segment.last, segment.first - 1, -1):
                 gradient = self._layer_backward(rows, segment, index, gradient)
-        return gradient
 
     def _layer_backward(self, rows: int, segment: Segment, index: int, gradient: Event) -> Event:
         layers, layer = self._layers, self._layers.all[index]
@@ -95,47 +82,44 @@ class Checkpointed:
             pending = False
         result = layers.activation_backward(rows, layer, gradient)
         if result is not gradient:
-            layers.writer.free(*reversed(self._kept[index].by_activation), gradient)
+            layers.writer.free(*reversed(self._by_activation[index]), gradient)
 
         def unpack(node: str) -> Blocks:
             if pending:
                 self._recompute(rows, segment, node, layer.module)
-            return self._kept[index - 1].by_next if index > segment.first else ()
+            return self._by_next[index - 1] if index > segment.first else ()
 
         after = (segment.random_state, segment.input) if index == segment.first else ()
         return layers.linear_backward(rows, index, result, after, unpack)
 
     def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""
-        layers, prefix = self._layers, f"{node}/"
+        layers, keeps, prefix = self._layers, self._layers.activation.keeps, f"{node}/"
         state = layers.writer.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
-        self._kept = {
-            index: self._rerun(rows, index, prefix) for index in range(segment.first, segment.last)
-        }
-        kept, dropped = self._last(rows, segment.last, prefix)
-        self._kept[segment.last] = kept
+        for index in range(segment.first, segment.last):
+            layer = layers.all[index]
+            linear = layers.linear(rows, layer, "temporary", prefix)
+            output, taken = layers.activate(rows, layer, linear, "temporary", prefix)
+            self._by_next[index] = () if keeps == "output" else (output,)
+            self._by_activation[index] = (output,) if keeps == "output" else taken
+            if keeps == "output":
+                layers.writer.free(*taken)
+        dropped = self._last(rows, segment.last, prefix)
         # Sequential's frame, in the exception's traceback, still names the linear layer's output.
         layers.writer.free(*((*dropped, state) if layers.from_scratch else (state, *dropped)))
 
-    def _rerun(self, rows: int, index: int, prefix: str) -> Kept:
-        """Write a layer's events but for the last's; return what it keeps."""
-        layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
-        linear = layers.linear(rows, layer, "temporary", prefix)
-        output, taken = layers.activate(rows, layer, linear, "temporary", prefix)
-        if activation.keeps == "output":
-            layers.writer.free(*taken)
-            return Kept((), (output,))
-        return Kept((output,), () if activation.keeps == "nothing" else taken)
-
-    def _last(self, rows: int, index: int, prefix: str) -> tuple[Kept, Blocks]:
-        """Write the last layer's events up to its last saved tensor."""
+    def _last(self, rows: int, index: int, prefix: str) -> Blocks:
+        """Write the last layer's events up to its last saved tensor; return what is dropped."""
         layers, layer, activation = self._layers, self._layers.all[index], self._layers.activation
         if activation.keeps == "nothing":
-            return Kept((), ()), ()
+            return ()
         linear = layers.linear(rows, layer, "temporary", prefix)
+        self._by_activation[index] = (linear,)
         if activation.keeps == "input" or not activation.allocates:
-            return Kept((), (linear,)), ()
+            return ()
         if activation is MAXIMUM:
-            return Kept((), (layers.zeros(rows, layer, prefix), linear)), ()
-        applied = layers.activate(rows, layer, linear, "temporary", prefix)
-        return Kept((), (applied.output,)), (linear,)
+            self._by_activation[index] = (layers.zeros(rows, layer, prefix), linear)
+            return ()
+        output, _ = layers.activate(rows, layer, linear, "temporary", prefix)
+        self._by_activation[index] = (output,)
+        return (linear,)

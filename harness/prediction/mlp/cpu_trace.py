@@ -1,6 +1,9 @@
-"""The event sequence of a workload's build and steps, derived without running anything."""
+"""The events of a workload's build and steps, derived without running, and what fits by them."""
+
+from collections.abc import Callable
 
 from harness.prediction.interpreter_state import collection_paused
+from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp import network
 from harness.prediction.mlp.autocast import AutocastLayers
 from harness.prediction.mlp.checkpoint import Checkpointed
@@ -10,8 +13,9 @@ from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.optimizer_events import Optimizer
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Trace
-from harness.schema.workload import Workload
+from harness.schema.workload import MAX_DEPTH, MAX_SIZE, Workload
 
+AXES = ("batch", "width", "depth")
 _WITH_SCRATCH = ("bfloat16", "float16")
 
 
@@ -81,15 +85,7 @@ class Steps:
             if workload.checkpoint
             else network.Plain(layers)
         )
-        # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
-        setting = (workload.foreach, workload.device)
-        self._optimizer = Optimizer(
-            writer,
-            workload.optimizer,
-            workload.foreach == "on" or setting == ("auto", "cuda"),
-            layers.parameter_sizes,
-            layers.parameter_element_bytes,
-        )
+        self._optimizer = Optimizer(writer, workload, layers.parameter_sizes)
 
     def build(self) -> None:
         """Write the parameters and the batch."""
@@ -112,3 +108,29 @@ class Steps:
             network.train(self._layers, self._passes, part, parts)
         writer.phase = "optimizer"
         self._optimizer.step()
+
+
+def needed_bytes(workload: Workload) -> int:
+    """Return the most bytes alive at any moment of the build and two steps (one in inference)."""
+    return max(predict_trace(workload).live_bytes)
+
+
+def axis_range(workload: Workload, axis: str) -> tuple[int, int]:
+    """Return the least and the most that ``axis`` ("batch", "width" or "depth") can be."""
+    if axis not in AXES:
+        raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
+    least = {"batch": workload.least_batch, "depth": max(1, workload.checkpoint), "width": 1}
+    return least[axis], MAX_DEPTH if axis == "depth" else MAX_SIZE
+
+
+def solve(
+    workload: Workload,
+    budget_bytes: int,
+    axis: str,
+    need: Callable[[Workload], int] = needed_bytes,
+) -> int | None:
+    """Return the largest ``axis`` ("batch", "width" or "depth") whose need fits the budget."""
+    low, high = axis_range(workload, axis)
+    return largest_within(
+        lambda value: need(workload.replace(**{axis: value})), budget_bytes, low=low, high=high
+    )

@@ -7,7 +7,7 @@ alone exceed it.
 
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
@@ -36,7 +36,7 @@ from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, paramet
 from harness.prediction.versions import CHECKED_ON_CUDA, described_version
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
+from harness.schema.memory_fit import BudgetFit, LastBatch
 from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 from harness.schema.verdict import DOES_NOT_FIT, FITS
@@ -48,16 +48,6 @@ MOST_EVENTS = 50_000
 
 class ExamplesError(HarnessError, ValueError):
     """The workload cannot train on this number of examples."""
-
-
-class SimulatedEpoch(NamedTuple):
-    """The peaks of an epoch's steps under one allocator."""
-
-    before: Peaks
-    """Highest of the build and the whole steps."""
-    partial: Peaks
-    following: Peaks
-    """Of the whole step after the partial one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +65,6 @@ class Epoch:
     examples: int
 
     def __post_init__(self) -> None:
-        """Check the examples."""
         batch, least = self.workload.batch, self.workload.least_batch
         if self.examples < batch:
             raise ExamplesError(
@@ -98,16 +87,14 @@ class Epoch:
         return min(self.examples // self.workload.batch, MOST_STEPS + 1)
 
     @cached_property
-    def script(self) -> CudaSteps:
-        """Return the events of the build and of the steps."""
-        partial_step = self.steps_before + 1
-        return CudaSteps(self.workload, self.gpu, rows_of={partial_step: self.rows})
+    def _script(self) -> CudaSteps:
+        return CudaSteps(self.workload, self.gpu, rows_of={self.steps_before + 1: self.rows})
 
-    def simulate(self, allocator: CachingAllocator) -> SimulatedEpoch:
-        """Simulate build and steps."""
-        phases = simulate_steps(self.script, allocator, self.steps_before + 2)
+    def simulate(self, allocator: CachingAllocator) -> tuple[Peaks, Peaks, Peaks]:
+        """Return the peaks of build and whole steps, of the partial step, of the one after it."""
+        phases = simulate_steps(self._script, allocator, self.steps_before + 2)
         *before, partial_step, following = (highest(step.values()) for step in phases)
-        return SimulatedEpoch(highest(before), partial_step, following)
+        return highest(before), partial_step, following
 
 
 def answers(
@@ -157,7 +144,9 @@ def answers(
         needed = max(needed, last.reserved_peak_bytes[1])
         notes += [ENDLESS] * (endless and ENDLESS not in notes)
     if is_named and memory is not None:
-        fields["fit"] = _fit(memory, peaks, runs_of(workload, gpu, epoch), workload)
+        verdict = memory.verdict(*runs_of(workload, gpu, epoch))
+        batches = [largest_batch(memory, workload, surely=each) for each in (True, False)]
+        fields["fit"] = verdict_on_gpu(memory, peaks, verdict, *batches, is_searched=True)
     if budget_bytes is not None:
         memory = GpuMemory(
             gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0)
@@ -219,26 +208,18 @@ def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> i
     return largest_within(requested, available_bytes, low=low, high=high) or low
 
 
-def _fit(memory: GpuMemory, peaks: OnCuda, runs: tuple[Run, ...], workload: Workload) -> GpuFit:
-    """Return whether ``runs`` fit on the GPU, and the workload's largest batches."""
-    surely, at_best = (largest_batch(memory, workload, surely=each) for each in (True, False))
-    verdict = memory.verdict(*runs)
-    return verdict_on_gpu(memory, peaks, verdict, surely, at_best, is_searched=True)
-
-
 def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
     """Return the epoch's last peaks, and whether the GPU's limit had to be lifted for them."""
     runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
     reserved = [highest(simulated).reserved for simulated in runs]
-    rises = [
-        most - simulated.before.reserved for most, simulated in zip(reserved, runs, strict=True)
-    ]
+    rises = [most - before.reserved for most, (before, *_) in zip(reserved, runs, strict=True)]
+    _, partial_step, following = runs[0]
     result = LastBatch(
         examples=epoch.examples,
         rows=epoch.rows,
         steps_before=epoch.steps_before,
-        partial_step=CudaPeaks(**named_peaks(runs[0].partial)),
-        next_step=CudaPeaks(**named_peaks(runs[0].following)),
+        partial_step=CudaPeaks(**named_peaks(partial_step)),
+        next_step=CudaPeaks(**named_peaks(following)),
         reserved_peak_bytes=(min(reserved), max(reserved)),
         reserved_rise_bytes=(min(rises), max(rises)),
     )

@@ -2,11 +2,9 @@
 
 import sys
 from collections.abc import Mapping
-from itertools import groupby
-from operator import attrgetter
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.simulation import Requests
+from harness.prediction.gpu.simulation import Requests, by_phase
 from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.mlp.autocast import CudaAutocastLayers
 from harness.prediction.mlp.cpu_trace import Steps, UnsupportedWorkloadError, why_refused
@@ -77,10 +75,7 @@ class CudaSteps:
                 self._steps.step(self._rows_of.get(len(self._requests)))
             else:
                 self._steps.build()
-            requests = [
-                (phase, [(event.size_bytes, event.address) for event in run])
-                for phase, run in groupby(self._writer.events[start:], attrgetter("phase"))
-            ]
+            requests = by_phase(self._writer.events[start:])
         if requests[-1][0] != self._writer.phase:  # an update that allocates nothing
             requests.append((self._writer.phase, []))
         return requests

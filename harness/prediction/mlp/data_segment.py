@@ -16,8 +16,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.mlp.largest_fit import solve
+from harness.prediction.mlp.cpu_trace import predict_trace, solve
 from harness.schema.workload import Workload
 
 PAGE_BYTES = 4096

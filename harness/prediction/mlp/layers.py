@@ -1,4 +1,4 @@
-"""The events of single layers: a linear layer and its activation, forward and backward.
+"""The events of single layers and of the loss, forward and backward.
 
 ``MLP`` runs ``nn.Linear``, one ``addmm`` a layer; ``MLPScratch`` runs a matmul and a sum.
 """
@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from harness.prediction.mlp import activations, loss
-from harness.prediction.mlp.activations import MAXIMUM, NODE, Applied, Dropout
+from harness.prediction.mlp import activations
+from harness.prediction.mlp.activations import CAST, MAXIMUM, NODE, Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES
 from harness.prediction.mlp.kernels import CudaKernels, Kernels
-from harness.prediction.mlp.loss import Loss, Root
 from harness.prediction.mlp.norms import norm_of
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
@@ -23,11 +22,25 @@ ADDMM_NODE = f"{NODE}AddmmBackward0/"
 ADDMM_BACKWARD = f"{ADDMM_NODE}AddmmBackward0"
 MM_BACKWARD = f"{NODE}MmBackward0/MmBackward0"
 _BIAS_BACKWARD = f"{NODE}AddBackward0/aten::sum"
+LOG_SOFTMAX = "aten::cross_entropy_loss/aten::log_softmax/aten::_log_softmax"
+NLL = "aten::cross_entropy_loss/aten::nll_loss_nd/aten::nll_loss/aten::nll_loss_forward"
+_ONES = "aten::ones_like/aten::empty_like/aten::empty_strided"
+_DIV_BACKWARD = f"{NODE}DivBackward0/DivBackward0/aten::div"
+_NLL_BACKWARD = f"{NODE}NllLossBackward0/NllLossBackward0/aten::nll_loss_backward"
+SOFTMAX_BACKWARD = f"{NODE}LogSoftmaxBackward0/LogSoftmaxBackward0/aten::_log_softmax_backward_data"
 
 Blocks = Sequence[Event | None]
 Unpack = Callable[[str], Blocks]
 """Called with the operator path of a backward node when the node unpacks what it saved;
 returns the blocks that go as soon as the node's own work is done."""
+
+
+class Loss(NamedTuple):
+    """Blocks that the loss of one (micro-)batch leaves for its backward pass."""
+
+    log_softmax: Event
+    loss: Event
+    total_weight: Event
 
 
 class Layer(NamedTuple):
@@ -127,16 +140,6 @@ class Layers:
         self.writer.free(matmul)
         return output
 
-    def between(self, rows: int, layer: Layer, linear: Event) -> Applied:
-        """Write what is between two linear layers if autograd holds nothing: no dropout either."""
-        if self.norm is None:
-            return self.activate(rows, layer, linear, "temporary")
-        output, statistics = self.norm.forward(
-            rows, layer.fan_out, layer.norm_module, ("temporary", "temporary")
-        )
-        self.writer.free(*statistics, linear)
-        return self.activate(rows, layer, output, "temporary")
-
     def activate(
         self,
         rows: int,
@@ -146,26 +149,25 @@ class Layers:
         prefix: str = "",
         *,
         others: str | None = None,
-    ) -> Applied:
-        """Write an activation's forward events on ``given``.
+    ) -> tuple[Event, tuple[Event, ...]]:
+        """Write an activation's forward events on ``given``, an in-place one's output.
 
-        Its output is of ``category``, what else it allocates of ``others`` (the same where not
-        given).
+        Return its output, of ``category``, and the blocks alive next to it, in the order in which
+        they are freed; what it allocates in addition is of ``others`` (the same where not given).
         """
         if not self.activation.allocates:
-            return Applied(given, ())
+            return given, ()
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         taken: tuple[Event, ...] = (given,)
         if self.activation is MAXIMUM:
-            operator = prefix + activations.ZEROS
-            taken = (self.writer.allocate(size, operator, others or category, module), given)
+            taken = (self.zeros(rows, layer, prefix, others or category), given)
         operator = prefix + self.activation.forward
-        return Applied(self.writer.allocate(size, operator, category, module), taken)
+        return self.writer.allocate(size, operator, category, module), taken
 
-    def zeros(self, rows: int, layer: Layer, prefix: str) -> Event:
+    def zeros(self, rows: int, layer: Layer, prefix: str, category: str = "temporary") -> Event:
         """Write the zeros that the maximum compares with, without the maximum."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
-        return self.writer.allocate(size, prefix + activations.ZEROS, "temporary", module)
+        return self.writer.allocate(size, prefix + activations.ZEROS, category, module)
 
     def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
         """Write the events from the output's gradient to the input's; return the latter."""
@@ -214,15 +216,52 @@ class Layers:
 
     def loss(self, rows: int, logits: Event) -> Loss:
         """Write the loss of ``logits``, which are then freed."""
-        size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        of_batch = loss.forward(self.writer, size_bytes, self.element_bytes)
+        of_batch = self.cross_entropy(rows, self.element_bytes)
         self.writer.free(logits)
         return of_batch
 
-    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> Root:
-        """Write the loss's backward pass, down to the gradient of the logits."""
+    def cross_entropy(self, rows: int, element_bytes: int, prefix: str = "") -> Loss:
+        """Write the cross-entropy of logits of ``element_bytes`` an element."""
+        allocate, size_bytes = self.writer.allocate, rows * self.all[-1].fan_out * element_bytes
+        log_softmax = allocate(size_bytes, prefix + LOG_SOFTMAX, "activation")
+        loss = allocate(element_bytes, prefix + NLL)
+        return Loss(log_softmax, loss, allocate(element_bytes, prefix + NLL, "activation"))
+
+    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
+        """Write the loss's backward pass; return the logits' gradient, and what goes at the end."""
         del rows  # which its casts under autocast need
-        return loss.backward(self.writer, of_batch, self.element_bytes, parts)
+        size_bytes = of_batch.log_softmax.size_bytes
+        of_log, until_end = self.nll_backward(of_batch, parts)
+        self.writer.free(of_batch.total_weight)
+        of_logits = self.writer.allocate(size_bytes, SOFTMAX_BACKWARD)
+        self.writer.free(of_log, of_batch.log_softmax)
+        return of_logits, until_end
+
+    def nll_backward(self, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
+        """Write the backward pass down to the log-softmax; return its gradient and what stays.
+
+        The gradient of the loss, ones, lives until the pass ends; so does the loss itself, which
+        the step holds. With several ``parts`` the loss is divided by their number first, a wrapped
+        number that is kept for the backward pass.
+        """
+        allocate, writer = self.writer.allocate, self.writer
+        loss = of_batch.loss
+        element_bytes, size_bytes = loss.size_bytes, of_batch.log_softmax.size_bytes
+        held: Blocks = (loss,)
+        number = seed = None
+        if parts > 1:
+            number = writer.take_on_host(8, "")
+            cast = writer.take_on_host(element_bytes, f"aten::div{CAST}")
+            held = (allocate(element_bytes, "aten::div"), loss)
+            writer.free(cast)
+        ones = allocate(element_bytes, _ONES)
+        if parts > 1:
+            cast = writer.take_on_host(element_bytes, _DIV_BACKWARD + CAST)
+            seed = allocate(element_bytes, _DIV_BACKWARD)
+            writer.free(cast, number)
+        of_log = allocate(size_bytes, _NLL_BACKWARD)
+        writer.free(seed)
+        return of_log, (ones, *held)
 
     def leave(self) -> None:
         """Write what is freed when the forward pass ends: nothing."""

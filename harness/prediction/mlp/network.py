@@ -24,7 +24,14 @@ def predict(layers: Layers, rows: int) -> None:
         linear = layers.linear(rows, layer, "temporary")
         if not layers.from_scratch:
             free(hidden)
-        output, taken = layers.between(rows, layer, linear)
+        given = linear
+        if layers.norm is not None:
+            categories = ("temporary", "temporary")
+            given, statistics = layers.norm.forward(
+                rows, layer.fan_out, layer.norm_module, categories
+            )
+            free(*statistics, linear)
+        output, taken = layers.activate(rows, layer, given, "temporary")
         free(*taken)
         if layers.from_scratch:
             free(hidden)
@@ -43,9 +50,9 @@ def train(layers: Layers, passes: "Plain | Checkpointed", rows: int, parts: int)
     of_batch = layers.loss(rows, logits)
     layers.leave()
     writer.phase = "backward"
-    root = layers.loss_backward(rows, of_batch, parts)
-    passes.backward(rows, root.gradient)
-    writer.free(*root.until_end)
+    gradient, until_end = layers.loss_backward(rows, of_batch, parts)
+    passes.backward(rows, gradient)
+    writer.free(*until_end)
 
 
 Held = Mapping[str, Blocks]
@@ -98,7 +105,7 @@ class Plain:
             layers.writer.free(output)
         return {**held, DROPOUT: (mask,), NEXT: (result,)}
 
-    def backward(self, rows: int, gradient: Event) -> Event:
+    def backward(self, rows: int, gradient: Event) -> None:
         """Write every node's backward events, given the logits' gradient."""
         layers, held = self._layers, self._held
         gradient = layers.linear_backward(rows, len(held), gradient, held[-1][NEXT])
@@ -119,7 +126,6 @@ class Plain:
                 gradient = result
             after = held[index - 1][NEXT] if index else ()
             gradient = layers.linear_backward(rows, index, gradient, after)
-        return gradient
 
     def _norm_backward(self, rows: int, layer: Layer) -> tuple[Event, Blocks]:
         """Write a normalization's gradients; return its input's, and those only added to others."""

@@ -12,8 +12,8 @@ cpu/layer_norm_kernel.cpp, cuda/Normalization.cu, cuda/Normalization.cuh
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
+from harness.prediction.gpu.reduction import ceil_div, power_within
 from harness.prediction.mlp.activations import NODE
 from harness.prediction.mlp.formula import DTYPE_BYTES, TRACKED_BYTES
 from harness.prediction.mlp.kernels import CudaKernels, Kernels
@@ -35,13 +35,8 @@ _MOST_GRID = 32 * 1024
 Gradient = Callable[[int, int, str], None]
 """Takes the gradient of the weight (0) or the bias (1), given its bytes and operators."""
 
-
-class Normalised(NamedTuple):
-    """The blocks that one application leaves."""
-
-    output: Event
-    statistics: tuple[Event, ...]
-    """In addition to the input, what the backward pass needs."""
+Outputs = tuple[Event, tuple[Event, ...]]
+"""The output, and the statistics that the backward pass needs in addition to the input."""
 
 
 class _Norm:
@@ -81,44 +76,37 @@ class BatchNorm(_Norm):
             self._writer.allocate(width * self._element, operator, "parameter")
         self._writer.allocate(TRACKED_BYTES, "aten::empty", "parameter")
 
-    def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str]
-    ) -> Normalised:
+    def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
         """Write the forward pass; in inference the running statistics serve, or a copy on CUDA."""
-        of_output, of_statistics = categories
-        empty = f"{self._FORWARD}/aten::empty"
+        writer, of_output, of_statistics = self._writer, *categories
+        empty, zeros = (f"{self._FORWARD}/aten::{name}empty" for name in ("", "zeros/aten::"))
+        sums = width * self._sum
         if self._trains:  # num_batches_tracked.add_(1): a wrapped number
-            self._writer.scratch_on_host((8, ""), module=module)
+            writer.scratch_on_host((8, ""), module=module)
         like = f"{self._FORWARD}/aten::empty_like/aten::empty"
-        output = self._writer.allocate(rows * width * self._element, like, of_output, module)
+        output = writer.allocate(rows * width * self._element, like, of_output, module)
         statistics: tuple[Event, ...] = ()
         if self._trains or self._on_cuda:
             statistics = self._pair(width * self._statistic, empty, of_statistics, module)
-        if self._on_cuda:
-            if self._trains:
-                self._staged(4, rows, width, self._FORWARD, module)
-        else:
-            if self._trains:
-                moments = [(width * self._moment, empty)] * 2
-                sums = (
-                    self._threads * width * self._sum,
-                    f"{self._FORWARD}/aten::zeros/aten::empty",
-                )
-                by_threads = rows > self._threads or self._element < self._sum
-                self._writer.scratch(*moments, *[sums] * by_threads, module=module)
-            self._writer.scratch(*[(width * self._sum, empty)] * 2, module=module)
-        return Normalised(output, statistics)
+        if self._trains and self._on_cuda:
+            self._staged(4, rows, width, self._FORWARD, module)
+        elif self._trains:
+            by_threads = rows > self._threads or self._element < self._sum
+            parts = [(self._threads * sums, zeros)] * by_threads
+            writer.scratch(*[(width * self._moment, empty)] * 2, *parts, module=module)
+        if not self._on_cuda:
+            writer.scratch(*[(sums, empty)] * 2, module=module)
+        return output, statistics
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
         """Write sums and gradients; on the CPU a first block for the input's is not used."""
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         like = f"{self._BACKWARD}/aten::empty_like/aten::empty"
         size, sums = rows * width * self._element, width * self._sum
-        first = (
-            self._pair(sums, empty, "temporary", module)
-            if self._on_cuda
-            else (writer.allocate(size, like, "temporary", module),)
-        )
+        if self._on_cuda:
+            first = self._pair(sums, empty, "temporary", module)
+        else:
+            first = (writer.allocate(size, like, "temporary", module),)
         for place in range(2):
             gradient(place, width * self._element, empty)
         if self._on_cuda:
@@ -133,10 +121,10 @@ class BatchNorm(_Norm):
 
     def _staged(self, values: int, rows: int, width: int, operator: str, module: str) -> None:
         """Write where several blocks of threads share a unit: ``values`` of each, and counters."""
-        grid = batch_norm_grid(rows, width)
-        if grid.rows > 1:
-            staging = (values * width * grid.rows * self._sum, f"{operator}/aten::empty")
-            counters = (grid.units * _COUNTER_BYTES, f"{operator}/aten::zeros/aten::empty")
+        units, along = batch_norm_grid(rows, width)
+        if along > 1:
+            staging = (values * width * along * self._sum, f"{operator}/aten::empty")
+            counters = (units * _COUNTER_BYTES, f"{operator}/aten::zeros/aten::empty")
             self._writer.scratch(staging, counters, module=module)
 
 
@@ -152,15 +140,12 @@ class LayerNorm(_Norm):
         """Write weight and bias."""
         self._pair(width * self._element, "aten::empty", "parameter", "")
 
-    def forward(
-        self, rows: int, width: int, module: str, categories: tuple[str, str]
-    ) -> Normalised:
+    def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
         """Write the forward pass, in inference too with both statistics."""
         of_output, of_statistics = categories
         size = rows * width * self._element
         output = self._writer.allocate(size, self._FORWARD, of_output, module)
-        statistic_bytes = rows * self._statistic
-        return Normalised(output, self._pair(statistic_bytes, self._FORWARD, of_statistics, module))
+        return output, self._pair(rows * self._statistic, self._FORWARD, of_statistics, module)
 
     def backward(self, rows: int, width: int, module: str, gradient: Gradient) -> Event:
         """Write the gradients; the parameters' are summed by each thread first.
@@ -169,29 +154,25 @@ class LayerNorm(_Norm):
         """
         writer, empty = self._writer, f"{self._BACKWARD}/aten::empty"
         result = writer.allocate(rows * width * self._element, empty, "temporary", module)
-        size = width * self._element
-        if isinstance(self._kernels, CudaKernels) and in_two_steps(
-            rows, width, self._kernels.gpu.multiprocessors
-        ):
-            self._two_steps(rows, width, module, gradient)
+        size, kernels, tiles = width * self._element, self._kernels, -(-width // _TILE)
+        few = isinstance(kernels, CudaKernels) and width // _TILE < kernels.gpu.multiprocessors // 2
+        if few and rows > _MANY_ROWS:
+            sums = f"{self._BACKWARD}/aten::sum"
+            parts = min(_MOST_GRID // tiles, -(-rows // _ROWS_PER_BLOCK))
+            replaced = self._pair(size, empty, "temporary", module)
+            staged = self._pair(parts * size, empty, "temporary", module)
+            for place, block in enumerate(replaced):
+                gradient(place, size, sums)
+                kernels.column_sums(parts, width, self._element, sums, module)
+                writer.free(block)
+            writer.free(*reversed(staged))
             return result
         for place in range(2):
             gradient(place, size, empty)
         if not self._on_cuda:
-            parts = (2 * self._threads * size, f"{self._BACKWARD}/aten::resize_")
-            writer.scratch(parts, module=module)
+            per_thread = (2 * self._threads * size, f"{self._BACKWARD}/aten::resize_")
+            writer.scratch(per_thread, module=module)
         return result
-
-    def _two_steps(self, rows: int, width: int, module: str, gradient: Gradient) -> None:
-        empty, sums = f"{self._BACKWARD}/aten::empty", f"{self._BACKWARD}/aten::sum"
-        size, parts = width * self._element, two_step_parts(rows, width)
-        replaced = self._pair(size, empty, "temporary", module)
-        staged = self._pair(parts * size, empty, "temporary", module)
-        for place, block in enumerate(replaced):
-            gradient(place, size, sums)
-            self._kernels.column_sums(parts, width, self._element, sums, module)
-            self._writer.free(block)
-        self._writer.free(*reversed(staged))
 
 
 Norm = BatchNorm | LayerNorm
@@ -204,34 +185,15 @@ def norm_of(workload: Workload, writer: TraceWriter, kernels: Kernels) -> Norm |
     return kind(writer, workload, kernels) if kind else None
 
 
-class Grid(NamedTuple):
-    """Blocks of threads along the units and along the rows."""
+def batch_norm_grid(rows: int, width: int) -> tuple[int, int]:
+    """Return how many blocks of threads sum over rows, along the units and along the rows.
 
-    units: int
-    rows: int
-
-
-def batch_norm_grid(rows: int, width: int) -> Grid:
-    """Return the grid of a kernel that sums over rows: ``flexible_launch_configs``."""
-    wanted = _power(-(-rows // _VALUES_PER_THREAD))
-    block_width = min(_power(width), _TILE)
+    Source: ``flexible_launch_configs``.
+    """
+    wanted = power_within(ceil_div(rows, _VALUES_PER_THREAD))
+    block_width = min(power_within(width), _TILE)
     block_height = min(wanted, _MOST_THREADS // block_width)
     if block_width * block_height != _MOST_THREADS:
-        block_width = min(_power(width), _MOST_THREADS // block_height)
+        block_width = min(power_within(width), _MOST_THREADS // block_height)
     along = min(-(-rows // (block_height * _VALUES_PER_THREAD)), _MOST_BLOCKS)
-    return Grid(-(-width // block_width), along if along >= _FEWEST_BLOCKS else 1)
-
-
-def in_two_steps(rows: int, width: int, multiprocessors: int) -> bool:
-    """Return whether layer normalization sums its parameters' gradients in two steps."""
-    return rows > _MANY_ROWS and width // _TILE < multiprocessors // 2
-
-
-def two_step_parts(rows: int, width: int) -> int:
-    """Return into how many rows of partial sums the first of them sums."""
-    return min(_MOST_GRID // -(-width // _TILE), -(-rows // _ROWS_PER_BLOCK))
-
-
-def _power(number: int) -> int:
-    """Return the largest power of two up to ``number``."""
-    return 1 << number.bit_length() - 1
+    return -(-width // block_width), along if along >= _FEWEST_BLOCKS else 1

@@ -10,10 +10,11 @@ path of aten/src/ATen/native/ForeachOpsKernels.cpp on the CPU, one tensor at a t
 
 from collections.abc import Sequence
 
-from harness.prediction.mlp.activations import CAST, wrapped_number
-from harness.prediction.mlp.formula import STEP_BYTES
+from harness.prediction.mlp.activations import wrapped_number
+from harness.prediction.mlp.formula import DTYPE_BYTES, STEP_BYTES
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
+from harness.schema.workload import Workload
 
 _NAMES = {"momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
@@ -21,54 +22,45 @@ _NAMES = {"momentum": "SGD", "adam": "Adam", "adamw": "AdamW"}
 class Optimizer:
     """Writes the events of an optimizer's steps."""
 
-    def __init__(
-        self,
-        writer: TraceWriter,
-        kind: str,
-        foreach: bool,
-        sizes: Sequence[int],
-        element_bytes: int,
-    ) -> None:
+    def __init__(self, writer: TraceWriter, workload: Workload, sizes: Sequence[int]) -> None:
         self._writer = writer
-        self._kind = kind
-        self._foreach = foreach
+        self._kind = workload.optimizer
+        # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
+        setting = (workload.foreach, workload.device)
+        self._foreach = workload.foreach == "on" or setting == ("auto", "cuda")
         self._sizes = sizes
-        self._element_bytes = element_bytes
+        self._element_bytes = DTYPE_BYTES[workload.dtype]
         self._first = True
-        self._prefix = f"Optimizer.step#{_NAMES.get(kind)}.step"
+        self._prefix = f"Optimizer.step#{_NAMES.get(workload.optimizer)}.step"
 
     def step(self) -> None:
         """Write the events of one step; the first creates the state."""
+        first, self._first = self._first, False
         if self._kind == "momentum":
-            self._momentum()
+            self._momentum(first)
         elif self._kind in ("adam", "adamw"):
-            if self._first:
-                self._create_moments()
+            zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
+            counter = (STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
+            for size in self._sizes if first else ():
+                self._writer.take_on_host(*counter)
+                for _ in ("exp_avg", "exp_avg_sq"):
+                    self._writer.allocate(size, zeros, "optimizer_state")
             if self._foreach:
                 self._adam_foreach()
             else:
                 self._adam()
-        self._first = False
 
-    def _momentum(self) -> None:
+    def _momentum(self, first: bool) -> None:
         """``buf = clone(grad)`` the first time, then ``buf.mul_(momentum).add_(grad)``."""
-        if not self._first and self._foreach:
-            self._each("mul_", "mul")
-            return
-        for size in self._sizes:
-            if self._first:
+        if first:
+            for size in self._sizes:
                 operator = f"{self._prefix}/aten::clone/aten::empty_strided"
                 self._writer.allocate(size, operator, "optimizer_state")
-            else:
+        elif self._foreach:
+            self._each("mul_", "mul")
+        else:
+            for _ in self._sizes:
                 self._scalar("mul_")
-
-    def _create_moments(self) -> None:
-        """``step``, ``exp_avg`` and ``exp_avg_sq`` of every parameter."""
-        zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
-        for size in self._sizes:
-            self._writer.take_on_host(STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
-            self._writer.allocate(size, zeros, "optimizer_state")
-            self._writer.allocate(size, zeros, "optimizer_state")
 
     def _adam(self) -> None:
         """One parameter after another; a denominator lives until the next replaces it."""
@@ -80,12 +72,10 @@ class Optimizer:
                 self._scalar("mul_")
             self._scalar("mul_")
             root = writer.allocate(size, f"{prefix}/aten::sqrt")
-            number = writer.take_on_host(8, prefix)
-            cast = None
-            if self._element_bytes != 8:
-                cast = writer.take_on_host(self._element_bytes, f"{prefix}/aten::div{CAST}")
+            wrapped = wrapped_number(prefix, f"{prefix}/aten::div", self._element_bytes)
+            number = [writer.take_on_host(*block) for block in wrapped]
             denominator = writer.allocate(size, f"{prefix}/aten::div")
-            writer.free(cast, number, root)
+            writer.free(*reversed(number), root)
             self._scalar("add_")
             writer.free(before)
             before = denominator
