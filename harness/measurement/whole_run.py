@@ -94,7 +94,11 @@ def _images(workload: Workload, count: int, *, train: bool) -> Images:
 
 def resident(training: Training) -> dict[str, Any]:
     """Run with the process's own size, or what it reserves of a GPU, read around each step."""
-    size_of, rise_of = _held_on(training.workload.device)
+    size_of: Callable[[], int] = torch.cuda.memory_reserved
+    rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
+    if training.workload.device != "cuda":
+        process = psutil.Process()
+        size_of, rise_of = lambda: int(process.memory_info().rss), resident_rise
     steps = training.steps()
     # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
     # a step.
@@ -118,14 +122,6 @@ def resident(training: Training) -> dict[str, Any]:
         "seconds": seconds.tolist(),
     }
     return {"epochs": ended, "steps": steps | metrics}
-
-
-def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
-    """Return how to read what a run holds on ``device``, and its rise over a block."""
-    if device == "cuda":
-        return torch.cuda.memory_reserved, reserved_rise
-    process = psutil.Process()
-    return lambda: int(process.memory_info().rss), resident_rise
 
 
 def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:
