@@ -49,7 +49,6 @@ FORBIDDEN = {
     "prediction/predict_workload.py": ["torch"],
     "measurement": ["matplotlib", "scipy", "statsmodels", "pandas"],
     "measurement/process/launcher.py": ["torch"],
-    "measurement/process/fork_launcher.py": ["torch"],
     "measurement/process/start_child.py": ["torch"],
     "thresholds": ["torch"],
     "thresholds/search.py": ["subprocess", "multiprocessing", "harness.measurement"],

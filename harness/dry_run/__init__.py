@@ -26,7 +26,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     script_search.py    The largest value of a script's argument with which it fits
     sent_objects.py     The user's Python objects as bytes for another process
-    status_page.py      The page that the stub keeps next to the process
     stub_cache.py       The folder that the built stub is kept in
     supervisor.py       The process between the harness and the script
     toolchain.py        Requirements of the dry run

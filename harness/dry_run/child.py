@@ -249,10 +249,7 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "interrupted", "interrupted"
     with contextlib.suppress(Exception):  # its standard error may be closed
         _print_error(error)
-    last = first_line(error)
-    if is_out_of_memory(error):
-        return "oom", last
-    return "error", last
+    return ("oom" if is_out_of_memory(error) else "error"), first_line(error)
 
 
 def _tell(line: str) -> None:

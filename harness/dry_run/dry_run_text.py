@@ -11,7 +11,6 @@ from harness.dry_run.dry_run_report import (
     OutOfMemory,
     ValueRead,
 )
-from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
 
 MOST_GROUPS = 8
@@ -78,14 +77,9 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
 
 def _peaks(report: DryRunReport) -> Iterator[str]:
     peaks = report.cuda
-    named = {
-        "requested": peaks.requested_peak_bytes,
-        "allocated": peaks.allocated_peak_bytes,
-        "active": peaks.active_peak_bytes,
-        "reserved": peaks.reserved_peak_bytes,
-    }
     yield "Peaks of PyTorch's CUDA allocator:"
-    for name, size in named.items():
+    for name in ("requested", "allocated", "active", "reserved"):
+        size: int | None = getattr(peaks, f"{name}_peak_bytes")
         text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
         yield f"  {name:<10}{text}"
     low, high = report.outside_bytes
@@ -114,13 +108,8 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
             f"CUDA graphs: {pools} private pool{'s' * (pools > 1)} keep{'s' * (pools == 1)} {kept}"
             " reserved between replays, in the reserved peak"
         )
-    if report.eager is not None:
-        yield from _against_eager(report.cuda, report.eager)
-
-
-def _against_eager(compiled: CudaPeaks, eager: CudaPeaks) -> Iterator[str]:
-    for name in ("allocated", "reserved"):
-        one, other = (getattr(peaks, f"{name}_peak_bytes") for peaks in (compiled, eager))
+    for name in ("allocated", "reserved") if report.eager is not None else ():
+        one, other = (getattr(peaks, f"{name}_peak_bytes") for peaks in (report.cuda, report.eager))
         if one and other:
             yield (
                 f"Without torch.compile: {name} {format_bytes(other)} ({other:,} B);"

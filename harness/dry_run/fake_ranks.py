@@ -5,7 +5,6 @@ The fake group moves nothing between ranks, and allocates what a rank's own coll
 
 import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 
@@ -84,14 +83,10 @@ def _ranks_agree(dist: Any, distributed_c10d: Any, data_parallel: Any) -> None:
     def broadcast_object_list(*_: object, **__: object) -> None:
         """Leave the list as it is on this rank."""
 
-    answers: dict[str, Callable[..., None]] = {
-        "all_gather_object": all_gather_object,
-        "gather_object": gather_object,
-        "broadcast_object_list": broadcast_object_list,
-    }
-    for name, answer in answers.items():
-        setattr(dist, name, answer)
-        setattr(distributed_c10d, name, answer)
+    for module in (dist, distributed_c10d):
+        module.all_gather_object = all_gather_object
+        module.gather_object = gather_object
+        module.broadcast_object_list = broadcast_object_list
     # DDP compares the shapes of its parameters with rank 0's, which the fake group cannot send.
     data_parallel._verify_param_shape_across_processes = lambda *_, **__: True
 

@@ -13,8 +13,8 @@ from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_run.value_reads import LIBRARY_VARIABLE
 from harness.measurement.environment import pretended_device
-from harness.measurement.process.fork_launcher import ForkLauncher
 from harness.measurement.process.launch import OnPhase
+from harness.measurement.process.launcher import ForkLauncher
 from harness.measurement.process.messages import Ended, Job
 
 
@@ -94,18 +94,14 @@ class StepLauncher:
             raise
 
     def _launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None) -> Ended:
-        environment = self.environment()
+        torch = torch_build()
+        environment = pretending(pretended_gpu(None), torch, build(torch))
         if self._launcher is None or environment != self._environment:
             self.close()
             self._environment = environment
             self._launcher = ForkLauncher("system", environment=environment, primes=False)
             atexit.register(self._launcher.close)
         return self._launcher.launch(job, deadline_seconds, on_phase)
-
-    def environment(self) -> dict[str, str]:
-        """Return the variables that let a process see a pretended GPU."""
-        torch = torch_build()
-        return pretending(pretended_gpu(None), torch, build(torch))
 
     def _stop(self) -> None:
         """End the running job from another thread; the next one gets a new server."""

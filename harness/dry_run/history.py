@@ -102,8 +102,7 @@ class History:
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
-        refused = [i for i, event in enumerate(self.events) if event["action"] == "oom"]
-        return [self.moment(index) for index in refused]
+        return [self.moment(i) for i, event in enumerate(self.events) if event["action"] == "oom"]
 
     def moment(self, index: int) -> Moment:
         """Return what was alive just after an event."""
@@ -131,13 +130,8 @@ class History:
             stack=self.stack(event),
             categories=dict(categories.most_common()),
             groups=tuple(
-                Group(
-                    place=place,
-                    category=category,
-                    requested_bytes=size,
-                    blocks=blocks[place, category],
-                )
-                for (place, category), size in sizes.most_common(MOST_GROUPS)
+                Group(place=place, category=kind, requested_bytes=size, blocks=blocks[place, kind])
+                for (place, kind), size in sizes.most_common(MOST_GROUPS)
             ),
         )
 

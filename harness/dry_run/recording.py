@@ -77,22 +77,17 @@ class Recording:
         torch.cuda.memory._record_memory_history(
             "all", context="all", stacks="python", max_entries=MOST_EVENTS
         )
-        self._keep_history()
-        self._fold_resets()
         bindings: Any = torch._C
+        bindings._cuda_record_memory_history = self._leave_out
+        self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
         register_optimizer_step_pre_hook(_unless_compiled(self._mark))
         register_optimizer_step_post_hook(_unless_compiled(self._after_step))
         self._reads.listen()
 
-    def _keep_history(self) -> None:
-        """Let the script's own calls neither clear nor end the history."""
-
-        def kept(*_: object, **__: object) -> None:
-            self._note("the script's own calls of _record_memory_history were left out")
-
-        bindings: Any = torch._C
-        bindings._cuda_record_memory_history = kept
+    def _leave_out(self, *_: object, **__: object) -> None:
+        """Stand in for the script's own calls, which would clear or end the history."""
+        self._note("the script's own calls of _record_memory_history were left out")
 
     def _note(self, text: str) -> None:
         if text not in self.notes:

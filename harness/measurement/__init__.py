@@ -5,8 +5,7 @@ process/             One process per measurement
 doctor.py            Measurements that this machine can make, and the reasons against the others
 environment.py       The environment of a record
 gpu.py               The GPU that a worker uses
-malloc_policy.py    Which library gives this process its memory
-malloc_policy.py   The C allocator's policy
+malloc_policy.py     The C allocator: its policy, and a refusal where it is replaced
 measure.py           One isolated measurement: two worker processes, one record
 model_check.py       The memory model against the installed PyTorch: tiny workloads
 module_trace.py      with harness.trace(model) as trace

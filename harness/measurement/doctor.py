@@ -34,23 +34,17 @@ def examine() -> list[Finding]:
     """Look at everything a measurement may use; a tiny measurement is made to be sure."""
     marks = Path("/proc/self/clear_refs").exists()
     mark = "the kernel's own (VmHWM), reset per pass"
+    if not marks:
+        mark = "no /proc: psutil samples each millisecond"
     pins = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
     malloc = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
+    if not pins:
+        malloc = "the C library is not glibc: resident sizes are further from the live bytes"
     return [
         _machine(),
         *_worker(),
-        Finding(
-            "resident high-water mark",
-            marks,
-            mark if marks else "no /proc: psutil samples each millisecond",
-        ),
-        Finding(
-            "pinned malloc policy",
-            pins,
-            malloc
-            if pins
-            else "the C library is not glibc: resident sizes are further from the live bytes",
-        ),
+        Finding("resident high-water mark", marks, mark),
+        Finding("pinned malloc policy", pins, malloc),
         Finding("budgets that refuse", *rlimit.data_segment_available()),
         Finding("budgets that kill", *cgroup.available()),
         Finding("Fashion-MNIST images", *_images()),

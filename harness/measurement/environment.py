@@ -62,8 +62,7 @@ def _cpu_name() -> str:
 
 def git_commit() -> str | None:
     """Return the commit of the checkout that this package lies in, ``+`` where changed."""
-    folder = PACKAGE
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=12", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -89,10 +89,8 @@ class ModuleTrace:
     @property
     def report(self) -> StepReport:
         """The report of the block: metrics, layers and trace."""
-        metrics = self.metrics()
-        fields = {name: getattr(metrics, name) for name in metrics.__struct_fields__}
         return StepReport(
-            **fields,
+            **msgspec.structs.asdict(self.metrics()),
             method="measured",
             outcome=Outcome.OK,
             target=type(self._model).__name__,
@@ -157,14 +155,10 @@ class ModuleTrace:
         """Watch forward passes, saved tensors and optimizers while the context lasts."""
         self._adopt()
         with ExitStack() as stack:
-            for register, hook in (
-                (register_optimizer_step_pre_hook, self._before_step),
-                (register_optimizer_step_post_hook, self._after_step),
-            ):
-                stack.callback(register(hook).remove)
+            stack.callback(register_optimizer_step_pre_hook(self._before_step).remove)
+            stack.callback(register_optimizer_step_post_hook(self._after_step).remove)
             stack.enter_context(self._saved.watch())
-            scopes = self._recorder.module_scopes(self._model, self._saved.modules)
-            stack.enter_context(scopes)
+            stack.enter_context(self._recorder.module_scopes(self._model, self._saved.modules))
             stack.enter_context(self._watching_root())
             yield
             self._mark_gradients()

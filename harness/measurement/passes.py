@@ -98,10 +98,7 @@ def _both(outer: Phase, inner: Phase) -> Phase:
 
 
 def saved_pass(built: Built, announce: Phase) -> dict[str, Any]:
-    """Run one step under saved-tensor hooks; return what was held at the end of forward.
-
-    With micro-batches: the forward pass that held most.
-    """
+    """Run one step under saved-tensor hooks; return the most that one forward pass held."""
     instrument = SavedTensors()
 
     @contextmanager

@@ -72,16 +72,16 @@ class _Tracing:
             with self._phase("build"):
                 model = self._own.network(self._device, with_values=with_values)
                 step = self._own.step(model, self._device)
-            self._adopt(model, step)
+            for name, module in model.named_modules():
+                self._recorder.adopt(own_tensors(module), "parameter", name)
+            self._recorder.adopt(tensors([step.x, step.y]), "input")
             build = self._peaks.metrics
             first: dict[str, dict[str, int]] = {}
             for number in self._steps():
                 with wrapped_forwards(model, outputs.named) if number == 1 else nullcontext():
                     self._step(model, step)
                 first = first or self._peaks.metrics
-        cuda = None
-        if self._device == "cuda":
-            cuda = self._cuda(build, first)
+        cuda = self._cuda(build, first) if self._device == "cuda" else None
         trace = self._recorder.trace
         saved = saved_metrics(
             self._saved.most,
@@ -124,11 +124,6 @@ class _Tracing:
                 states = [step.optimizer.state.get(p) for p in own if isinstance(p, nn.Parameter)]
                 self._recorder.adopt(tensors(states), "optimizer_state", name)
         self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
-
-    def _adopt(self, model: nn.Module, step: Step) -> None:
-        for name, module in model.named_modules():
-            self._recorder.adopt(own_tensors(module), "parameter", name)
-        self._recorder.adopt(tensors([step.x, step.y]), "input")
 
     @contextmanager
     def _phase(self, name: str) -> Iterator[None]:

@@ -73,36 +73,32 @@ class Training(NamedTuple):
 def run(job: Job) -> dict[str, Any]:
     """Train as ``job.run`` says and return accuracies and the memory of every step."""
     plan = job.run or TrainingPlan()
-    training = Training(job.workload, *_data(job.workload, plan), plan.epochs, plan.zero_grad)
+    train = _images(job.workload, plan.examples, train=True)
+    validation = _images(job.workload, plan.validation, train=False)
+    training = Training(job.workload, train, validation, plan.epochs, plan.zero_grad)
     gc.collect()  # what loading left behind would go in the middle of the first epoch
     return traced(training) if plan.instrument == "trace" else resident(training)
 
 
-def _data(workload: Workload, plan: TrainingPlan) -> tuple[Images, Images]:
-    """Return the training and the validation set, cut to what the plan asks for."""
+def _images(workload: Workload, count: int, *, train: bool) -> Images:
+    """Return the first ``count`` examples of the training or the validation set."""
     if workload.data == "fashion-mnist":
-        sets = [Images(*load_fashion_mnist(train=train)) for train in (True, False)]
+        x, y = load_fashion_mnist(train=train)
     else:
-        sets = [_synthetic(workload, plan.examples), _synthetic(workload, plan.validation)]
-    sizes = (plan.examples, plan.validation)
-    training, validation = (
-        Images(one.x[:size].clone(), one.y[:size].clone())
-        for one, size in zip(sets, sizes, strict=True)
-    )
-    return training, validation
-
-
-def _synthetic(workload: Workload, count: int) -> Images:
-    random = np.random.default_rng(workload.seed)
-    x = random.integers(0, 256, (count, workload.in_features), dtype=np.uint8)
-    return Images(
-        torch.from_numpy(x), torch.from_numpy(random.integers(0, workload.classes, count))
-    )
+        random = np.random.default_rng(workload.seed)
+        values = random.integers(0, 256, (count, workload.in_features), dtype=np.uint8)
+        x = torch.from_numpy(values)
+        y = torch.from_numpy(random.integers(0, workload.classes, count))
+    return Images(x[:count].clone(), y[:count].clone())
 
 
 def resident(training: Training) -> dict[str, Any]:
     """Run with the process's own size, or what it reserves of a GPU, read around each step."""
-    size_of, rise_of = _held_on(training.workload.device)
+    size_of: Callable[[], int] = torch.cuda.memory_reserved
+    rise_of: Callable[[], AbstractContextManager[Any]] = reserved_rise
+    if training.workload.device != "cuda":
+        process = psutil.Process()
+        size_of, rise_of = lambda: int(process.memory_info().rss), resident_rise
     steps = training.steps()
     # Written to beforehand: what a list of observations takes would show as growth, 300 bytes
     # a step.
@@ -126,14 +122,6 @@ def resident(training: Training) -> dict[str, Any]:
         "seconds": seconds.tolist(),
     }
     return {"epochs": ended, "steps": steps | metrics}
-
-
-def _held_on(device: str) -> tuple[Callable[[], int], Callable[[], AbstractContextManager[Any]]]:
-    """Return how to read what a run holds on ``device``, and its rise over a block."""
-    if device == "cuda":
-        return torch.cuda.memory_reserved, reserved_rise
-    process = psutil.Process()
-    return lambda: int(process.memory_info().rss), resident_rise
 
 
 def traced(training: Training, after: Callable[[], object] = lambda: None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from harness.measurement.process import fork_launcher
+from harness.measurement.process import launcher
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
 from harness.sweeps import sweep
@@ -12,8 +12,8 @@ from tests.faults.grid import experiment
 
 def main() -> None:
     """Run the sweep with short patience, so that frozen processes cost seconds."""
-    fork_launcher.FORK_SECONDS = 2.0
-    fork_launcher.GRACE_SECONDS = 2.0
+    launcher.FORK_SECONDS = 2.0
+    launcher.GRACE_SECONDS = 2.0
     cells = experiment(int(sys.argv[2]))
     sweep.run(cells, Size.QUICK, Path(sys.argv[1]), Lines(), deadline_seconds=4.0)
 

@@ -101,10 +101,7 @@ def group() -> Iterator[Group]:
 
 @contextmanager
 def joined(folder: str, budget_bytes: int) -> Iterator[None]:
-    """Limit the empty cgroup to the budget and move this process into it.
-
-    What the process holds stays charged to the group that it leaves.
-    """
+    """Limit the empty cgroup to the budget and move this process into it."""
     place = Path(folder)
     names = VERSIONS[2 if (place / "memory.max").exists() else 1]
     for name in names.limit:

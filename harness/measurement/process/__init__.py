@@ -1,6 +1,5 @@
 """One process per measurement: fork server, launcher, worker, messages, outcomes.
 
-fork_launcher.py    Forks workers from a fork server that is started on first use
 fork_server.py      A process that has torch loaded and primed, and forks a worker per request
 forked_call.py      A function called in a fork of this process
 launch.py           Parts of every launcher: interface, environment, output

@@ -23,13 +23,9 @@ import msgspec
 
 from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages
-from harness.measurement.process.fork_launcher import UNPRIMED
+from harness.measurement.process.launcher import UNPRIMED
 from harness.measurement.process.messages import Job
-from harness.measurement.process.start_child import (
-    die_first_for_memory,
-    die_with_parent,
-    readable,
-)
+from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
 from harness.prediction.interpreter_state import collection_paused
 
 FORKS_BEFORE_GATHERING = 12
@@ -43,7 +39,7 @@ def main() -> int:
     allow_huge_pages(False)
     try:
         with collection_paused():  # a sixth of the time that PyTorch takes to load
-            primed = _load() if UNPRIMED in sys.argv else _load_and_prime()
+            primed = _load(primes=UNPRIMED not in sys.argv)
     except BlockingIOError as error:  # not even the fork that looks for a GPU is allowed
         _reply(control, {"refused": str(error)})
         return 1
@@ -63,28 +59,21 @@ def main() -> int:
     return 0
 
 
-def _load() -> bool:
-    """Load torch alone: its forks run steps of the user's own, each with all of its steps."""
-    import torch._dynamo  # noqa: F401
-
-    import harness.measurement.step_trace  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
-    return True
-
-
-def _load_and_prime() -> bool:
-    """Load torch and run tiny steps; return False where a GPU leaves the rest to the workers."""
+def _load(*, primes: bool) -> bool:
+    """Load torch, with ``primes`` run tiny steps; return False if a GPU leaves that to workers."""
     import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
 
-    from harness.measurement import gpu
-    from harness.measurement.limits.heap_headroom import prime_matmuls
-    from harness.measurement.process.worker import prime
+    beside_gpu = False
+    if primes:
+        from harness.measurement import gpu
+        from harness.measurement.limits.heap_headroom import prime_matmuls
+        from harness.measurement.process.worker import prime
 
-    beside_gpu = gpu.seen_in_a_fork()
-    prime(forward_only=beside_gpu)
-    prime_matmuls()
+        beside_gpu = gpu.seen_in_a_fork()
+        prime(forward_only=beside_gpu)
+        prime_matmuls()
+    else:  # its forks run steps of the user's own, each with all of its steps
+        import harness.measurement.step_trace  # noqa: F401
     gc.collect()
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
     return not beside_gpu

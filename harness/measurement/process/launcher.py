@@ -1,19 +1,24 @@
 """Chooses a launcher; each starts one process per job and reports how it ended.
 
-``ForkLauncher`` asks a primed fork server for a fork; ``SpawnLauncher`` starts a fresh
-interpreter, for systems without fork. Neither imports torch: what this process holds would
-show in its children's metrics. Both are used by one thread at a time; ``stop`` alone may come
-from another.
+``ForkLauncher`` forks workers from a fork server that is started on first use, and again if it
+dies; ``SpawnLauncher`` starts a fresh interpreter, for systems without fork. Neither imports torch:
+this process's memory would show in its children's metrics. Both are used by one thread at a time;
+``stop`` alone may come from another.
 """
 
+import contextlib
+import os
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
-from harness.measurement.process.fork_launcher import GRACE_SECONDS, START_SECONDS, ForkLauncher
 from harness.measurement.process.launch import (
     Launcher,
     LaunchError,
@@ -21,19 +26,193 @@ from harness.measurement.process.launch import (
     Report,
     as_launch_error,
     environment_of_child,
+    tail,
 )
 from harness.measurement.process.messages import Ended, Job
-from harness.measurement.process.start_child import command
+from harness.measurement.process.outcome import signal_name
+from harness.measurement.process.start_child import command, readable
 
-__all__ = [
-    "GRACE_SECONDS",
-    "START_SECONDS",
-    "ForkLauncher",
-    "LaunchError",
-    "Launcher",
-    "SpawnLauncher",
-    "default_launcher",
-]
+__all__ = ["ForkLauncher", "LaunchError", "Launcher", "SpawnLauncher", "default_launcher"]
+
+UNPRIMED = "unprimed"
+"""Argument of a fork server that loads PyTorch and runs nothing."""
+
+START_SECONDS = 120.0
+"""How long a fork server may take to load torch."""
+GRACE_SECONDS = 5.0
+"""How long a killed process may take to be gone, and the fork server to report an end."""
+FORK_SECONDS = 30.0
+"""How long a running fork server may take to fork."""
+
+
+class ForkLauncher:
+    """Forks a worker per job from a server of its own."""
+
+    name = "fork"
+
+    def __init__(
+        self, malloc: str, *, environment: Mapping[str, str] | None = None, primes: bool = True
+    ) -> None:
+        self._malloc = malloc
+        self._environment = dict(environment or {})
+        self._primes = primes
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._replies = b""
+        self._stopped = False
+
+    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+        """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
+        try:
+            with contextlib.ExitStack() as stack:
+                with as_launch_error():
+                    control = self._connect()
+                    errors = stack.enter_context(tempfile.TemporaryFile())
+                    results, child_results = os.pipe()
+                    stack.callback(os.close, results)
+                report = Report(on_phase)
+                started = time.monotonic()
+                body = msgspec.json.encode(job)
+                try:
+                    head = f"{len(body):<16}".encode()
+                    socket.send_fds(control, [head], [child_results, errors.fileno()])
+                    control.sendall(body)
+                except OSError:
+                    self.close()
+                    lost = "the fork server was gone before the job began"
+                    return report.ended(errors, started, exit_code=None, lost=lost)
+                finally:
+                    os.close(child_results)
+                how = self._follow(control, results, started + deadline_seconds, report)
+                return report.ended(errors, started, **how)
+        except LaunchError:  # nothing was asked of the server: it serves again when it can
+            raise
+        except BaseException:  # interrupted: a reply that is still to come is nobody's
+            self.close()
+            raise
+
+    def _follow(
+        self, control: socket.socket, results: int, deadline: float, report: Report
+    ) -> dict[str, Any]:
+        """Listen to the worker and the server until the worker's end is known."""
+        pid: int | None = None
+        timed_out = False
+        lost = "the fork server did not fork; it was ended"
+        until = max(deadline, time.monotonic() + FORK_SECONDS)
+        watched: list[socket.socket | int] = [control, results]
+        while True:
+            ready = readable(watched, until - time.monotonic())
+            if results in ready:
+                data = os.read(results, 1 << 16)
+                report.feed(data)
+                if not data:  # its end must follow: nothing else closes the pipe
+                    watched.remove(results)
+                    until = min(until, time.monotonic() + GRACE_SECONDS)
+                    lost = "the worker closed its pipe and no end of it was seen; it was ended"
+            if control.fileno() in ready:
+                replies = self._read_replies(control)
+                if replies is None:
+                    self.close()
+                    return {"exit_code": None, "lost": "the fork server died with the worker"}
+                for reply in replies:
+                    if "pid" in reply:
+                        pid, until = reply["pid"], min(until, deadline)
+                    if "status" in reply:
+                        _drain(results, report)
+                        return {"exit_code": reply["status"], "timed_out": timed_out}
+            if time.monotonic() >= until:
+                if pid is None or timed_out or results not in watched:
+                    self.close()
+                    return {"exit_code": None, "timed_out": timed_out, "lost": lost}
+                timed_out = True
+                until = time.monotonic() + GRACE_SECONDS
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _connect(self) -> socket.socket:
+        """Return the socket of a running fork server, started now if need be."""
+        if self._control is not None and self._server is not None and self._server.poll() is None:
+            return self._control
+        self.close()
+        ours, theirs = socket.socketpair()
+        role = [] if self._primes else [UNPRIMED]
+        with theirs, tempfile.TemporaryFile() as errors:
+            self._control = ours
+            self._server = server = subprocess.Popen(
+                command("harness.measurement.process.fork_server", str(theirs.fileno()), *role),
+                env=environment_of_child(self._malloc) | self._environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends the rest itself
+            )
+            theirs.close()
+            if self._stopped:  # stop() came before there was a server to end
+                server.kill()
+            if not readable([ours], START_SECONDS):
+                why = f"it loaded for {START_SECONDS:g} s; {tail(errors)}"
+            elif self._read_replies(ours) == [{"ready": True}]:
+                return ours
+            else:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(GRACE_SECONDS)
+                code = server.returncode or 0
+                why = tail(errors)
+                if code < 0:
+                    why = f"{signal_name(-code)} ended it while it loaded torch"
+        self.close()
+        raise LaunchError(f"the fork server did not start: {why}")
+
+    def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
+        """Return the complete replies that have come; None where the server is gone."""
+        try:
+            data = control.recv(1 << 16)
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._replies = (self._replies + data).split(b"\n")
+        replies: list[dict[str, Any]] = [msgspec.json.decode(line) for line in lines]
+        for reply in replies:
+            if "refused" in reply:
+                self.close()
+                raise LaunchError(f"no worker process can be forked: {reply['refused']}")
+        return replies
+
+    def stop(self) -> None:
+        """End the job that another thread waits for, and refuse every further one."""
+        self._stopped = True
+        server = self._server
+        if server is not None:
+            _kill_group(server)  # the waiting thread sees the socket close
+
+    def close(self) -> None:
+        """End the server and its worker."""
+        control, self._control = self._control, None
+        server, self._server = self._server, None
+        self._replies = b""
+        if control is not None:
+            control.close()
+        if server is not None:
+            _kill_group(server)
+            server.wait()
+
+
+def _drain(results: int, report: Report) -> None:
+    """Read what a process that has ended left in its pipe."""
+    while readable([results], 0) and (data := os.read(results, 1 << 16)):
+        report.feed(data)
+
+
+def _kill_group(server: "subprocess.Popen[bytes]") -> None:
+    """Kill the server and its worker, which leads no group of its own.
+
+    A worker that is stopped right after its fork has not yet asked to die with the server.
+    """
+    if server.returncode is None:  # or its number may be another's by now
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 class SpawnLauncher(Launcher):
