@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import psutil
 
 from harness.measurement.process.launch import (
     Launcher,
@@ -117,21 +118,23 @@ class ForkLauncher:
                 for reply in replies:
                     if "pid" in reply:
                         pid, until = reply["pid"], min(until, deadline)
+                        lost = "a signal stopped the worker until its deadline; it was ended"
                     if "status" in reply:
                         _drain(results, report)
                         return {"exit_code": reply["status"], "timed_out": timed_out}
             if time.monotonic() >= until:
-                if pid is None or timed_out or results not in watched:
+                if pid is None or timed_out or results not in watched or _is_stopped(pid):
                     self.close()
-                    return {"exit_code": None, "timed_out": timed_out, "lost": lost}
+                    return {"exit_code": None, "lost": lost}
                 timed_out = True
+                lost = "the fork server did not report the worker's end; it was ended"
                 until = time.monotonic() + GRACE_SECONDS
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
     def _connect(self) -> socket.socket:
         """Return the socket of a running fork server, started now if need be."""
-        if self._control is not None and self._server is not None and self._server.poll() is None:
+        if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
         self.close()
         ours, theirs = socket.socketpair()
@@ -203,6 +206,19 @@ def _drain(results: int, report: Report) -> None:
     """Read what a process that has ended left in its pipe."""
     while readable([results], 0) and (data := os.read(results, 1 << 16)):
         report.feed(data)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Return whether a signal such as SIGSTOP holds the process."""
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    return False
+
+
+def _runs(server: "subprocess.Popen[bytes]") -> bool:
+    """Return whether the server runs; one that ended keeps its number, for ``_kill_group``."""
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    return server.returncode is None and os.waitid(os.P_PID, server.pid, ended) is None
 
 
 def _kill_group(server: "subprocess.Popen[bytes]") -> None:
