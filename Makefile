@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-slow test-all docs test-torch test-oldest test-versions test-newer test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
+.PHONY: reproduce test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -49,10 +49,6 @@ test-oldest:
 VERSIONS ?= all
 test-versions:
 	$(PYTHON) -m benchmarks.validation.torch_versions $(VERSIONS) --record
-
-# The whole suite where the installed torch says that it is newer than the newest known version.
-test-newer: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks.validation.pretend_newer 2.99.0 -m pytest -n 2 --dist loadfile
 
 # The lowest versions that pyproject admits of all but torch, whose versions are tested above. What
 # old versions warn of among themselves is theirs.

@@ -11,10 +11,7 @@ from pathlib import Path
 def child(code: str) -> "subprocess.CompletedProcess[str]":
     """Run ``code`` in an interpreter of its own, which may set limits and die."""
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
     )
 
 

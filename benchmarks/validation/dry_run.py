@@ -23,9 +23,7 @@ from harness.prediction.gpu.catalogue import parse_capability
 
 
 def stub_gpu(
-    capability: str = "8.0",
-    multiprocessors: int = 108,
-    total_bytes: int = 80 << 30,
+    capability: str = "8.0", multiprocessors: int = 108, total_bytes: int = 80 << 30
 ) -> PretendedGpu:
     """Return a GPU to pretend."""
     return PretendedGpu(

@@ -93,8 +93,7 @@ def main() -> int:
             test = noticing_test(mutation, place)
             missed += test is None
             print(
-                f"| {mutation.package} | {mutation.mistake} | {test or 'not noticed'} |",
-                flush=True,
+                f"| {mutation.package} | {mutation.mistake} | {test or 'not noticed'} |", flush=True
             )
     print(f"{len(chosen) - missed} of {len(chosen)} are noticed")
     return int(not chosen or 10 * missed > len(chosen))

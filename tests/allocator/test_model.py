@@ -2,11 +2,7 @@
 
 import pytest
 
-from harness.allocator import (
-    AllocatorConfig,
-    CachingAllocator,
-    OutOfMemoryError,
-)
+from harness.allocator import AllocatorConfig, CachingAllocator, OutOfMemoryError
 
 MIB = 1 << 20
 FIRST = 1 << 32

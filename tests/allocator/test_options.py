@@ -2,12 +2,7 @@
 
 import pytest
 
-from harness.allocator import (
-    AllocatorConfig,
-    AllocatorConfigError,
-    CachingAllocator,
-    SegmentEvent,
-)
+from harness.allocator import AllocatorConfig, AllocatorConfigError, CachingAllocator, SegmentEvent
 
 MIB = 1 << 20
 FIRST = 1 << 32

@@ -8,11 +8,7 @@ import pytest
 
 from harness.analysis import AnalysisError
 from harness.analysis.proportionality import Growth, growth_of
-from harness.analysis.verdicts import (
-    form_words,
-    proportionality,
-    rule,
-)
+from harness.analysis.verdicts import form_words, proportionality, rule
 from harness.schema.findings import Verdict
 from tests.analysis import planted
 

@@ -66,9 +66,7 @@ def write(pytester: pytest.Pytester, width: int, marker: str = "", more: str = "
     )
 
 
-def test_a_widened_layer_fails_and_the_updated_baseline_passes(
-    pytester: pytest.Pytester,
-) -> None:
+def test_a_widened_layer_fails_and_the_updated_baseline_passes(pytester: pytest.Pytester) -> None:
     write(pytester, 256)
     missing = run(pytester)
     missing.assert_outcomes(failed=1)

@@ -16,10 +16,7 @@ from harness.cli.app import main
     ],
 )
 def test_names_are_completed_and_a_path_where_no_experiment_has_the_name(
-    line: str,
-    names: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    line: str, names: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("_HARNESS_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", line)

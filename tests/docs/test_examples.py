@@ -75,10 +75,7 @@ def documented(torch_version: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in SESSIONS))
 def test_the_commands_of_a_page_print_what_it_shows(
-    page: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")

@@ -79,11 +79,7 @@ def test_threads_and_functions_of_the_exit_are_seen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "end",
-    [
-        "threading.Thread(target=late).start()\n",
-        "atexit.register(late)\n",
-    ],
+    "end", ["threading.Thread(target=late).start()\n", "atexit.register(late)\n"]
 )
 def test_memory_that_runs_out_late_is_no_success(tmp_path: Path, end: str) -> None:
     text = "import atexit, threading, torch\ndef late(): torch.empty(1 << 42, device='cuda')\n"

@@ -43,9 +43,7 @@ def test_the_environment_is_as_it_was_after_the_block() -> None:
     assert dict(os.environ) == before
 
 
-def test_nothing_is_pretended_for_the_cpu_and_beside_a_gpu(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_is_pretended_for_the_cpu_and_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(for_workers, "has_gpu", lambda: True)
     for arguments in (("cpu", "t4"), ("cuda",)):
         with gpu_or_dry_run(*arguments) as device:

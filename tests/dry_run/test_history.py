@@ -7,13 +7,7 @@ def frame(line: int, file: str = "train.py", name: str = "step") -> TraceFrame:
 
 
 def event(action: str, address: int, size: int, *frames: TraceFrame, at: int = 0) -> TraceEvent:
-    return {
-        "action": action,
-        "addr": address,
-        "size": size,
-        "time_us": at,
-        "frames": list(frames),
-    }
+    return {"action": action, "addr": address, "size": size, "time_us": at, "frames": list(frames)}
 
 
 def history(events: list[TraceEvent], *marks: Mark, steps: tuple[int, ...] = ()) -> History:

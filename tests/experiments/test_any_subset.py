@@ -100,8 +100,7 @@ QUICK = ("depth_batch", "training_run")
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in names_found()],
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in names_found()]
 )
 def test_any_subset_with_any_outcomes_is_analysed_or_refused(name: str, tmp_path: Path) -> None:
     for seed in range(DRAWS):

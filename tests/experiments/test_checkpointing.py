@@ -18,10 +18,7 @@ from tests.experiments.predicted_records import section
 
 def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
     return planted.record(
-        workload,
-        peak_live_bytes=1000 + rise_bytes,
-        live_at_start_bytes=1000,
-        wall_seconds=seconds,
+        workload, peak_live_bytes=1000 + rise_bytes, live_at_start_bytes=1000, wall_seconds=seconds
     )
 
 

@@ -79,8 +79,6 @@ def write_table(kept: Tally) -> None:
 
 def _rows(table: str) -> Iterator[tuple[str, tuple[int, ...]]]:
     for name, *numbers in re.findall(
-        r"^\| ([^*|]+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$",
-        table,
-        re.MULTILINE,
+        r"^\| ([^*|]+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", table, re.MULTILINE
     ):
         yield name, tuple(int(number.replace(",", "")) for number in numbers)

@@ -19,13 +19,7 @@ from harness.sweeps.executors import Executor, ExecutorError, Measured, make_exe
 from harness.sweeps.store import read_lines
 from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally, records_path, sweep
-from tests.faults.processes import (
-    count,
-    dask_workers,
-    kill,
-    settle,
-    wait_for_records,
-)
+from tests.faults.processes import count, dask_workers, kill, settle, wait_for_records
 
 pytestmark = [
     pytest.mark.slow,
@@ -199,10 +193,7 @@ def test_a_scheduler_that_repeats_what_workers_lose_is_refused_with_the_way_to_m
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(ALLOWED, "3")
-    with (
-        dask_scheduler() as (_, address),
-        pytest.raises(ExecutorError, match="ALLOWED_FAILURES=0"),
-    ):
+    with dask_scheduler() as (_, address), pytest.raises(ExecutorError, match="ALLOWED_FAILURES=0"):
         make_executor("dask", scheduler=address)
 
 

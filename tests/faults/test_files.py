@@ -201,10 +201,7 @@ def test_network_file_system_that_fails_to_rename_lock_or_sync(
 
 
 def test_clock_that_jumps(
-    tmp_path: Path,
-    reference: Sequence[Measured],
-    tally: Tally,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, reference: Sequence[Measured], tally: Tally, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = random.Random(4)
 

@@ -13,19 +13,11 @@ import pytest
 from harness.sweeps.executors import Measured
 from tests.faults.conftest import FULL
 from tests.faults.grid import Tally
-from tests.faults.processes import (
-    coordinator,
-    finish,
-    log_of,
-    settle,
-)
+from tests.faults.processes import coordinator, finish, log_of, settle
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        shutil.which("prlimit") is None,
-        reason="no prlimit (util-linux)",
-    ),
+    pytest.mark.skipif(shutil.which("prlimit") is None, reason="no prlimit (util-linux)"),
     pytest.mark.timeout(900),
 ]
 UID = "54321"

@@ -82,9 +82,7 @@ class Words(nn.Module):
 
 def words(*, sparse: bool) -> Case:
     return Case(
-        Words(sparse=sparse),
-        torch.arange(35).reshape(5, 7),
-        torch.zeros(5, 7, dtype=torch.int64),
+        Words(sparse=sparse), torch.arange(35).reshape(5, 7), torch.zeros(5, 7, dtype=torch.int64)
     )
 
 

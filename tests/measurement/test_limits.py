@@ -13,12 +13,7 @@ from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Job
 from harness.measurement.process.outcome import classify
-from harness.prediction.mlp.data_segment import (
-    PAGE_BYTES,
-    charged_bytes,
-    data_peak,
-    mapped_bytes,
-)
+from harness.prediction.mlp.data_segment import PAGE_BYTES, charged_bytes, data_peak, mapped_bytes
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.child_process import child
@@ -145,9 +140,7 @@ def test_a_kill_that_the_group_did_not_count_is_no_out_of_memory(launcher: Launc
 
 
 @pytest.mark.slow
-def test_what_a_step_is_charged_for_in_a_group_is_modelled_to_six_pages(
-    launcher: Launcher,
-) -> None:
+def test_what_a_step_is_charged_for_in_a_group_is_modelled_to_six_pages(launcher: Launcher) -> None:
     needs_cgroup()
     workload = Workload(depth=2, width=64, batch=2000)
     budget_bytes = charged_bytes(data_peak(workload))

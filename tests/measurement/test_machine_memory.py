@@ -58,10 +58,7 @@ def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [
-        ["threshold", "--budget", "100TiB"],
-        ["measure", "--depth", "2", "--batch", "400000000"],
-    ],
+    [["threshold", "--budget", "100TiB"], ["measure", "--depth", "2", "--batch", "400000000"]],
 )
 def test_the_command_line_refuses_with_both_numbers(
     line: list[str], capsys: pytest.CaptureFixture[str]

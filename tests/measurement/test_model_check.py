@@ -1,12 +1,12 @@
 """The comparison of the memory model with the installed PyTorch: what it finds, and says."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.validation.pretend_newer import environment_of
 from harness.measurement.model_check import PROBES, check_model
 from harness.prediction.versions import NEWEST
 
@@ -31,6 +31,15 @@ def test_the_model_holds_for_the_installed_version() -> None:
     assert check.differences == {}
     assert check.workloads == len(set(PROBES)) >= 50
     assert f": {check.workloads} of {check.workloads} workloads equal" in str(check)
+
+
+def environment_of(version: str, folder: Path) -> dict[str, str]:
+    """Return this environment with metadata of torch ``version`` in ``folder`` found first."""
+    facts = folder / f"torch-{version}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n")
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -114,9 +114,7 @@ def test_a_process_of_many_open_files_measures(own: ForkLauncher) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended(
-    own: ForkLauncher,
-) -> None:
+def test_a_worker_that_has_not_yet_asked_to_die_with_its_server_is_ended(own: ForkLauncher) -> None:
     fork = ["sh", "-c", "sleep 60 & echo $!; wait"]
     server = subprocess.Popen(fork, stdout=subprocess.PIPE, start_new_session=True)
     assert server.stdout is not None, "it is a pipe"

@@ -51,9 +51,7 @@ def tight() -> Plan:
     return planned(TIGHT, optimizer="adam")
 
 
-def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(
-    tight: Plan,
-) -> None:
+def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Plan) -> None:
     result = tight
     assert result.as_asked.verdict != "fits"
     assert len(result.candidates) > 2  # three where torch 2.15 frees workspaces, else five

@@ -54,9 +54,7 @@ def test_the_memory_viewer_reads_the_snapshot_and_its_replay_is_the_running_sum(
     assert "<script" in viewer.segment_plot(snapshot)
 
 
-def test_the_counters_of_the_chrome_trace_add_up_and_phases_cover_every_event(
-    whole: Trace,
-) -> None:
+def test_the_counters_of_the_chrome_trace_add_up_and_phases_cover_every_event(whole: Trace) -> None:
     rows = json.loads(chrome_trace(whole))["traceEvents"]
     counters = [row["args"] for row in rows if row["ph"] == "C"]
     assert [sum(counter.values()) for counter in counters] == whole.live_bytes

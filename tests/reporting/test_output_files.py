@@ -66,10 +66,7 @@ def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
-    run: Path,
-    number: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(run / "optimizers")
     before = files(run)

@@ -10,13 +10,7 @@ from rich.console import Console
 
 from harness.cli.app import main
 from harness.reporting import progress
-from harness.reporting.claims import (
-    CLAIMS,
-    ClaimEntry,
-    Claims,
-    claims_json,
-    read_claims,
-)
+from harness.reporting.claims import CLAIMS, ClaimEntry, Claims, claims_json, read_claims
 from harness.reporting.report import run_each, write_report
 from harness.reporting.summary import print_summary
 from harness.schema.findings import Verdict

@@ -155,41 +155,22 @@ def test_messages_of_other_allocators_and_of_the_kernel(
 LOG = "".join(f"step {number}\n" for number in range(3)) + traceback(NEED)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        LOG.encode(),
-        LOG.replace("\n", "\r\n").encode(),
-        LOG.encode("utf-16"),
-        LOG.replace("\n", "\r\n").encode("utf-16-le"),
-        LOG.encode("utf-16-be"),
-        b"\xef\xbb\xbf" + LOG.encode(),
-        LOG.replace("CUDA", "\x1b[31;1mCUDA\x1b[0m")
-        .replace("GPU 1", "\x1b]8;;x\x07GPU\x1b[m 1")
-        .encode(),
-        ("10%|#  | 1/10\r20%|## | 2/10\r" + LOG).encode(),
-        (
-            json.dumps({"level": "ERROR", "time": "2026-11-26T09:00:43", "exc_info": LOG}) + "\n"
-        ).encode(),
-        "".join(
-            json.dumps({"log": line + "\n", "stream": "stderr"}) + "\n" for line in LOG.splitlines()
-        ).encode(),
-        (repr(LOG) + "\n").encode(),
-    ],
-    ids=[
-        "plain",
-        "crlf",
-        "utf-16",
-        "utf-16-le",
-        "utf-16-be",
-        "bom",
-        "ansi",
-        "progress",
-        "json",
-        "docker",
-        "repr",
-    ],
-)
+FORMS = {
+    "plain": LOG.encode(),
+    "crlf": LOG.replace("\n", "\r\n").encode(),
+    "utf-16": LOG.encode("utf-16"),
+    "utf-16-le": LOG.replace("\n", "\r\n").encode("utf-16-le"),
+    "utf-16-be": LOG.encode("utf-16-be"),
+    "bom": b"\xef\xbb\xbf" + LOG.encode(),
+    "ansi": LOG.replace("CUDA", "\x1b[31;1mCUDA\x1b[0m").replace("GPU 1", "\x1b]8;;x\x07GPU\x1b[m 1").encode(),
+    "progress": ("10%|#  | 1/10\r20%|## | 2/10\r" + LOG).encode(),
+    "json": (json.dumps({"level": "ERROR", "time": "2026-11-26T09:00:43", "exc_info": LOG}) + "\n").encode(),
+    "docker": "".join(json.dumps({"log": f"{line}\n", "stream": "stderr"}) + "\n" for line in LOG.splitlines()).encode(),
+    "repr": (repr(LOG) + "\n").encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data", FORMS.values(), ids=FORMS)
 def test_every_form_of_a_log_has_the_same_answer(
     data: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,10 +144,7 @@ def test_the_layers_of_one_forward_pass_are_no_leak(tmp_path: Path) -> None:
     for layer in range(9):
         trace += [entry("segment_alloc", layer, 12 * MIB), entry("alloc", layer, 12 * MIB)]
         trace[-1]["frames"] = frames
-    raw = {
-        "segments": [segment(layer, 12 * MIB) for layer in range(9)],
-        "device_traces": [trace],
-    }
+    raw = {"segments": [segment(layer, 12 * MIB) for layer in range(9)], "device_traces": [trace]}
     (explanation,) = explain_file(written(tmp_path, raw))
     assert explanation.growth.kind == "unknown"
     assert explanation.diagnosis == "no failure"

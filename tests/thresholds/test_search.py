@@ -39,9 +39,7 @@ def test_any_answer_is_found_from_any_guess_and_confirmed(answer: int, guess: in
 
 
 @given(
-    answer=st.integers(1, 10**9),
-    off=st.floats(-0.005, 0.005),
-    slip=st.none() | st.integers(-1, 1),
+    answer=st.integers(1, 10**9), off=st.floats(-0.005, 0.005), slip=st.none() | st.integers(-1, 1)
 )
 def test_a_guess_within_half_a_per_cent_needs_at_most_14_probes(
     answer: int, off: float, slip: int | None
