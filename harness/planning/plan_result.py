@@ -146,5 +146,6 @@ class Plan:
         ]
         table = notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
         code = self.candidates[0].code if self.candidates else ""
-        lines = "<br>".join(map(html.escape, self.summary().splitlines()))
+        answer, *rest = map(html.escape, self.summary().splitlines())
+        lines = "<br>".join([f"<b>{answer}</b>", *rest])
         return f"<p>{lines}</p>{table}<pre>{html.escape(code)}</pre>"

@@ -23,6 +23,8 @@ FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
+_OF_A_DRY_RUN = re.compile(r"/harness/(?:dry_run/\w+|training/deferred_values)\.py$")
+"""The harness's own frames in the snapshot of a dry run."""
 _NOT_YOURS = re.compile(
     r"site-packages|dist-packages|<frozen|lib/python3|^[A-Za-z]:/.*/Lib/|torchinductor_"
 )
@@ -85,7 +87,7 @@ def stack_of(frames: Any) -> Stack:
         if not isinstance(file, str) or not _PYTHON.search(file[-300:]):
             continue
         path = file[-300:].replace("\\", "/")
-        if path.endswith("/harness/training/deferred_values.py"):  # of a dry run's snapshot
+        if _OF_A_DRY_RUN.search(path):
             continue
         base = path.rsplit("/", 1)[-1]
         function = function[:150] if isinstance(function, str) else "?"
