@@ -184,7 +184,7 @@ class CachingAllocator:
             counters.down[SPLIT_BYTES] += size
 
     def _use_whole(self, block: Block, index: int) -> None:
-        """Unlist the whole block, at ``index`` of its list of free blocks; -1 if it is in none."""
+        """Take a free block out of its list, where it stands at ``index``; -1 if it is in none."""
         if index >= 0:
             del block.home.keys[index]
         if block.range is None and (block.previous is not None or block.next is not None):

@@ -1,7 +1,7 @@
 """Work of ``torch.compile`` in a dry run: graphs, breaks, seconds, choices that nothing measured.
 
 Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
-not run, so what would be measured to choose between kernels is not (``autotuning.py``).
+not run, so no choice between kernels is made by measuring (``autotuning.py``).
 """
 
 import functools

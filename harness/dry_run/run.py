@@ -45,8 +45,8 @@ def dry_run(
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
 
-    Code that reads integers from the GPU that are not known runs again with other ones, once to
-    three times, to see if a size depends on them; ``answers`` saves that.
+    Code that reads unknown integers from the GPU runs again with other ones, up to three times, to
+    see if a size depends on them; ``answers`` saves these runs.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can

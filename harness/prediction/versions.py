@@ -101,7 +101,7 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
 
 
 def version_notes() -> Iterator[str]:
-    """Say where the version that predictions describe is not the installed one, and why."""
+    """Say why predictions describe another version than the installed one, if they do."""
     installed, metrics = torch_version(), f"these are the metrics of torch {described_version()}"
     if installed is None:
         if _chosen.get() is None:

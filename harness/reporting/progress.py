@@ -115,7 +115,7 @@ class Terminal:
         )
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """Move the bar on; what differs from the last cell comes first, where a line is short."""
+        """Advance the bar; a short line shows first what differs from the last cell."""
         assert self._task is not None, "begin comes first"
         words, colon, result = description.partition(": ")
         last, self._parts = self._parts, words.split(", ")

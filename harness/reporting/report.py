@@ -141,7 +141,7 @@ def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
 
 
 def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
-    """Return one experiment's folder, whose records are given, analysed and drawn."""
+    """Analyse and draw one experiment's folder from its records."""
     folder, own, given = part
     name = folder.resolve().name
     experiment = experiment_of(folder, given)

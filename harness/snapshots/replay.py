@@ -129,7 +129,7 @@ def _replay(
 
 
 def _notes_on_events(snapshot: Snapshot) -> Iterator[str]:
-    """Say what the recorded events have that the what-ifs treat otherwise or cannot know."""
+    """Name what the recorded events contain that the what-ifs leave out or cannot know."""
     yield from notes_on_pools(snapshot.events, snapshot.segments)
     actions = {event.action for event in snapshot.events}
     if "oom" in actions:

@@ -78,7 +78,7 @@ def budget_of(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return how a budget for ``workload`` is to be enforced, having tried that it can be."""
+    """Return the kind of limit for a budget of ``workload``, which was tried to work here."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

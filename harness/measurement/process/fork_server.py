@@ -5,8 +5,8 @@ pristine as the first. It runs one job at a time, single-threaded, and never wor
 
 Protocol on the inherited socket, lines of JSON both ways. Request: a length line and the job,
 with two descriptors attached (results, standard error). Replies: ``{"pid": n}`` and then
-``{"status": exit code, negative for a signal}``; or ``{"refused": why}``, also at the start, where
-the system lets it make no process.
+``{"status": exit code, negative for a signal}``; or ``{"refused": why}``, also at the start, if
+the system allows no further process.
 """
 
 import contextlib
