@@ -242,7 +242,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Return whether the model covers what is limited: the pinned policy's data segment alone."""
+        """Return whether the model covers the limit: the pinned policy's data segment alone."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
