@@ -232,7 +232,7 @@ class Exponent:
     high: float
     cells: int
     p_equivalent: float
-    """Two one-sided tests that the exponent lies outside 1 +- MARGIN (Schuirmann, 1987)."""
+    """Two one-sided tests that the exponent is outside 1 +- MARGIN (Schuirmann, 1987)."""
 
     @property
     def is_one(self) -> bool:

@@ -52,7 +52,7 @@ _HINTS = {
     "use --device cuda": ("--cuda",),
     "use --deadline SECONDS": ("--timeout",),
 }
-"""What to do instead of an option that other programs have."""
+"""Advice for an option that other programs have."""
 
 _USER_ERRNOS = (
     errno.ENAMETOOLONG,

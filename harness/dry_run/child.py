@@ -41,7 +41,7 @@ from harness.dry_run.supervisor import supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
 
 _THREADS_SECONDS = 10.0
-"""How long threads may go on after enough steps."""
+"""Seconds that threads may go on after enough steps."""
 
 
 class Ending:
@@ -81,7 +81,7 @@ class Ending:
             devices, refused = self._recording.finish(self._job.snapshot)
         except Exception as error:
             devices, refused = [], []
-            notes.append(f"what the allocator did cannot be told: {first_line(error)}")
+            notes.append(f"the allocator's events are not known: {first_line(error)}")
         result = ChildResult(
             ended=self.ended,  # type: ignore[arg-type]
             evidence=self.evidence,

@@ -35,7 +35,7 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     integer: int = 0
-    """What unknown reads get that may become sizes."""
+    """Value of unknown reads that may become sizes."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None
@@ -43,7 +43,7 @@ class Request:
     quiet: bool = False
     write_files: bool = False
     path: tuple[str, ...] = ()
-    """Where a function finds its modules."""
+    """Folders in which a function finds its modules."""
     result: str = ""
     lifeline: int = -1
     """The end of a pipe that closes when the parent has ended."""

@@ -18,7 +18,7 @@ from types import FrameType
 from harness.measurement.process.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
-"""How long a script that is to end has to clean up and its report to be written."""
+"""Seconds that a script that is to end has to clean up and to report."""
 SHORT_GRACE_SECONDS = 5.0
 """The same after a second signal; a third one ends it at once."""
 

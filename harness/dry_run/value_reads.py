@@ -7,8 +7,8 @@ integer may become a size, and so may a fraction that the source rounds and a ma
 
 The stub gives device memory real bytes where a value is known (``stub/values.c``): after a copy
 from the host, a fill, a copy of known bytes. The operators between (``arange``, ``==``, ``cumsum``,
-``all``) are computed by their CPU kernels on those bytes (``stub/values.cpp``), when PyTorch tells
-of an operator as it tells its profiler (``at::RecordFunction``).
+``all``) are computed by their CPU kernels on those bytes (``stub/values.cpp``), when PyTorch
+reports an operator as it does to its profiler (``at::RecordFunction``).
 
 Nothing above the dispatcher changes: no mode that would make ``torch.compile`` run eagerly, no
 reference to a tensor that FSDP2 could not swap, no Python for an operator, and the operator's own

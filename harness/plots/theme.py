@@ -195,10 +195,10 @@ def _doublings(axis: Axis, ticks: Sequence[float], text: Callable[[float, int], 
 
 
 LABEL_INCHES = 0.15
-"""What a line of label text needs."""
+"""Height of a line of label text."""
 
 _LEADER_STOP, _TEXT_START = 1.055, 1.07
-"""Where a leader ends and its name begins, in widths of the axes."""
+"""End of a leader and beginning of its name, in widths of the axes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ class ThresholdQuestion:
     confirmations: int = 3
     """How often each side of the threshold must be seen."""
     kind: Enforcement | None = None
-    """How the budget is enforced, which the machine decides."""
+    """Enforcement of the budget, which the machine decides."""
 
     @property
     def cell_id(self) -> str:

@@ -1,9 +1,9 @@
 """Segments on their way back in time: every event of a trace can be undone.
 
 Kept are the stretches of memory from the driver, each a segment or a mapped part of an expandable
-one, and the blocks in use; what lies between them is free. The address ranges of expandable
-segments are not recorded; a range is taken to begin where memory was first mapped in it, which
-lies on a boundary of its units and so makes no difference.
+one, and the blocks in use; the space between them is free. The address ranges of expandable
+segments are not recorded; a range is taken to begin where memory was first mapped in it: a
+boundary of its units, so it makes no difference.
 """
 
 from bisect import bisect_left, bisect_right, insort

@@ -86,7 +86,7 @@ class Cell:
     repeats: int
     """Instrument-free passes."""
     deadline_seconds: float
-    """What one of the cell's two processes may take."""
+    """Seconds that one of the cell's two processes may take."""
     keep_events: bool = False
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None where it cannot be predicted."""

@@ -17,7 +17,7 @@ from harness.schema.workload import Workload
 _MOST_UNCOUNTED = 10
 """Blocks that no limit counts may make a tenth of a layer at most."""
 _TWO_DEPTHS = (16, 32)
-"""Between them lies what another layer needs."""
+"""The difference between them is the need of another layer."""
 
 
 class BudgetError(HarnessError):

@@ -39,11 +39,11 @@ UNPRIMED = "unprimed"
 """Argument of a fork server that loads PyTorch and runs nothing."""
 
 START_SECONDS = 120.0
-"""How long a fork server may take to load torch."""
+"""Seconds that a fork server may take to load torch."""
 GRACE_SECONDS = 5.0
-"""How long a killed process may take to be gone, and the fork server to report an end."""
+"""Seconds until a killed process is gone, and until the fork server reports an end."""
 FORK_SECONDS = 30.0
-"""How long a running fork server may take to fork."""
+"""Seconds that a running fork server may take to fork."""
 
 
 class ForkLauncher:

@@ -61,7 +61,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.step = 0
         self.phase = "build"
         self.is_built = False
-        """Whether the network exists."""
+        """True if the network exists."""
         self.modules = [""]
         self._on_stack = on_stack(self.modules)
         self.live_bytes = 0

@@ -202,7 +202,7 @@ def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
         "get_device_name": gpu.name,
         "get_device_capability": gpu.capability,
         "get_device_properties": properties,
-        # What a CUDA build asks its driver (Adam asks for streams): none, as in a CPU build.
+        # Questions of a CUDA build to its driver (Adam asks for streams): none, as in a CPU build.
         "is_current_stream_capturing": False,
         **dict.fromkeys(_SILENT),
     }
@@ -212,11 +212,11 @@ def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
     yield torch.cuda.amp.common, "amp_definitely_not_available", _always(False)
     yield torch.backends.cudnn, "is_acceptable", _always(False)
     yield from ((functional, name, _always(False)) for name in _OVERRIDES)
-    # Whether a tensor is a traced one: no, as on a GPU.
+    # No tensor is a traced one, as on a GPU.
     transformers = sys.modules.get("transformers.utils.import_utils")
     if hasattr(transformers, "is_fake_tensor"):
         yield transformers, "is_fake_tensor", _always(False)
-    # What lets optimizers take the forms that they have on CUDA.
+    # With this, optimizers take the forms that they have on CUDA.
     optimizer = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it
     for name in _CHECKS:
         if hasattr(optimizer.Optimizer, name):

@@ -164,7 +164,7 @@ def _without_search(
     workload: Workload, memory: GpuMemory | None, peaks: OnCuda, budget_bytes: int | None
 ) -> tuple[dict[str, Any], str]:
     """Return the answers that parameters and gradients alone give, and what these take."""
-    # What is alive at the end of a backward pass, whatever the batch.
+    # Alive at the end of every backward pass, for each batch size.
     least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
     fields: dict[str, Any] = {}
     if memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
