@@ -6,26 +6,32 @@ of today's networks (GELU, layer normalization, dropout); and blocks of a transf
 those of a later step: what the autotuner allocates in the first one is not in them.
 """
 
+import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 import pandas as pd
 
-from harness.analysis.frame import last_rank_runs, no_answer, seen_on
+from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
+from harness.measurement.environment import PRETENDED
 from harness.plots.series import memory_panels
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table, Verdict
-from harness.schema.rank_run import ALONE, TOKENS, RankJob, RankRun
-from harness.schema.record import Outcome
+from harness.schema.traced_run import StepJob, StepRun
 from harness.schema.units import format_bytes
-from harness.schema.workload import Workload
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]
 """Depths and batches."""
 
-MLPS = {
-    "ReLU": Workload(width=512, activation="relu"),
-    "GELU, norm, dropout": Workload(width=512, activation="gelu", norm="layer", dropout=0.1),
+GPU = "a100-40gb"
+"""The GPU where the sweep pretends no other one."""
+
+WIDTH = 512
+TOKENS = 128
+"""Tokens of a transformer's example."""
+
+MLPS: dict[str, dict[str, str | float]] = {
+    "ReLU": {"activation": "relu"},
+    "GELU, norm, dropout": {"activation": "gelu", "norm": "layer", "dropout": 0.1},
 }
 """The note's network, and one with more between its matmuls."""
 GRID: Mapping[Size, Grid] = {
@@ -34,7 +40,6 @@ GRID: Mapping[Size, Grid] = {
     Size.FULL: ((2, 4, 8, 16, 32), (256, 1024, 4096, 16384)),
 }
 
-TRANSFORMER = Workload(width=512, in_features=512 * TOKENS)
 BLOCKS: Mapping[Size, Grid] = {
     Size.QUICK: ((2,), (8,)),
     Size.DEFAULT: ((2, 4), (2, 8, 32)),
@@ -45,30 +50,34 @@ BLOCKS: Mapping[Size, Grid] = {
 LESS = 0.99
 """A cell counts as saving if compiled code needs less than this part of what eager code needs."""
 
+COMPILED = {"eager": False, "compile": True}
 COLUMNS = {"kept": "what the forward pass keeps", "peak": "the allocated peak"}
 
 
-def rank_runs(size: Size) -> Iterable[RankJob]:
+def jobs(size: Size) -> Iterable[StepJob]:
     """Return each network at each depth and batch, as it is written and compiled."""
     for network in MLPS.values():
-        yield from _jobs(RankJob(workload=network, strategy="eager", world_size=1), GRID[size])
-    yield from _jobs(
-        RankJob(workload=TRANSFORMER, strategy="eager", world_size=1, network="transformer"),
-        BLOCKS[size],
-    )
+        yield from _jobs("mlp", GRID[size], network)
+    yield from _jobs("transformer", BLOCKS[size], {"in_features": WIDTH * TOKENS})
 
 
-def _jobs(job: RankJob, grid: Grid) -> Iterable[RankJob]:
+def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Iterable[StepJob]:
     for depth in grid[0]:
         for batch in grid[1]:
-            workload = job.workload.replace(depth=depth, batch=batch)
-            for strategy in ALONE:
-                yield replace(job, workload=workload, strategy=strategy)
+            for compiled in COMPILED.values():
+                made = {"network": network, "compiled": compiled, "width": WIDTH, **options}
+                yield StepJob(
+                    network="..compiled_memory.one_gpu:train",
+                    arguments={**made, "depth": depth, "batch": batch},
+                    device="cuda",
+                    gpu=os.environ.get(PRETENDED, GPU),
+                    counts=True,
+                )
 
 
 def analyse(evidence: Evidence) -> Section:
     """Compare compiled with eager, cell by cell."""
-    runs = last_rank_runs(evidence.folder)
+    runs = last_runs(evidence.folder)
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no pair of runs ended well", runs)
@@ -84,30 +93,29 @@ def analyse(evidence: Evidence) -> Section:
     )
 
 
-def as_frame(runs: Iterable[RankRun]) -> pd.DataFrame:
+def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
     """Return a row for each network, depth and batch that ended well both ways."""
-    rows: dict[tuple[str, int, int], dict[str, int]] = {}
-    for run in runs:
-        if run.outcome is Outcome.OK and run.memory is not None:
-            key = (_name(run), run.workload.depth, run.workload.batch)
-            row = rows.setdefault(key, {})
-            row[f"{run.strategy}_kept_bytes"] = run.memory.kept_requested_bytes or 0
-            row[f"{run.strategy}_peak_bytes"] = run.memory.cuda.allocated_peak_bytes or 0
+    rows: dict[tuple[object, ...], dict[str, int]] = {}
+    for job, seen in well(runs):
+        named = job.arguments
+        row = rows.setdefault((_name(named), named["depth"], named["batch"]), {})
+        how = "compile" if named["compiled"] else "eager"
+        row[f"{how}_kept_bytes"] = seen["kept"]
+        row[f"{how}_peak_bytes"] = seen["allocated_peak_bytes"]
     table = pd.DataFrame(
         {"network": network, "depth": depth, "batch": batch, **row}
         for (network, depth, batch), row in rows.items()
-        if len(row) == 2 * len(ALONE)
+        if len(row) == 2 * len(COMPILED)
     )
     for what in COLUMNS if len(table) else ():
         table[f"{what}_ratio"] = table[f"compile_{what}_bytes"] / table[f"eager_{what}_bytes"]
     return table
 
 
-def _name(run: RankRun) -> str:
-    if run.network != "mlp":
-        return run.network
-    activation = run.workload.activation
-    return next((name for name, one in MLPS.items() if one.activation == activation), activation)
+def _name(arguments: Mapping[str, object]) -> object:
+    activation = arguments.get("activation")
+    known = (name for name, one in MLPS.items() if one["activation"] == activation)
+    return next(known, arguments["network"])
 
 
 def judge(network: str, cells: pd.DataFrame) -> Iterable[Claim]:
@@ -125,7 +133,7 @@ def judge(network: str, cells: pd.DataFrame) -> Iterable[Claim]:
         ends = dict.fromkeys(f"{end:.3g}" for end in (ratio.min(), ratio.max()))
         number = f"{'–'.join(ends)} of eager"
         largest = cells.sort_values(f"eager_{what}_bytes").iloc[-1]
-        eager, compiled = (format_bytes(int(largest[f"{s}_{what}_bytes"])) for s in ALONE)
+        eager, compiled = (format_bytes(int(largest[f"{one}_{what}_bytes"])) for one in COMPILED)
         yield Claim(
             sentence=f"Compiling lowers {words} ({network}).",
             headline=f"{network}: compiling lowers {words}",
@@ -136,7 +144,7 @@ def judge(network: str, cells: pd.DataFrame) -> Iterable[Claim]:
         )
 
 
-def _method(table: pd.DataFrame, runs: Iterable[RankRun]) -> str:
+def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
     return (
         f"{len(table)} pairs of networks of width 512 with SGD, three steps, fullgraph=True"
         f" ({seen_on(runs)}); a transformer's example is a sequence of {TOKENS} tokens. Kept:"
@@ -173,7 +181,7 @@ EXPERIMENT = Experiment(
     order=107,
     title="Compiled code",
     question="What does torch.compile save of what is kept, and of the peak?",
-    rank_runs=rank_runs,
+    step_jobs=jobs,
     analyse=analyse,
     gpu_alone="Inductor's code for a GPU is compiled under the CUDA dry run; use --device cuda",
 )

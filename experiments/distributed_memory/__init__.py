@@ -5,22 +5,25 @@ its own allocator on a pretended GPU. What NCCL holds lies outside the allocator
 these bytes; docs/guides/dry-run.md states its range.
 """
 
+import os
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
-from harness.analysis.frame import last_rank_runs, no_answer, seen_on
+from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
+from harness.measurement.environment import PRETENDED
 from harness.plots.series import memory_panels
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table
-from harness.schema.rank_run import RankJob, RankRun
-from harness.schema.record import Outcome
+from harness.schema.traced_run import StepJob, StepRun
 from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
 
 from . import verdicts
 from .closed_form import held_bytes
-from .network import NAMES, NETWORK
+from .network import GPU, NAMES, NETWORK
 
 WORLD_SIZES = {
     Size.QUICK: (1, 8),
@@ -29,16 +32,27 @@ WORLD_SIZES = {
 }
 
 
-def rank_runs(size: Size) -> Iterable[RankJob]:
+NAMED = ("depth", "width", "batch", "optimizer")
+"""Fields of the network that a job names."""
+
+
+def rank_jobs(size: Size) -> Iterable[StepJob]:
     """Return each way of sharing the work at each world size."""
+    network = {name: getattr(NETWORK, name) for name in NAMED}
     for strategy in NAMES:
         for world_size in WORLD_SIZES[size]:
-            yield RankJob(workload=NETWORK, strategy=strategy, world_size=world_size)
+            yield StepJob(
+                network="..distributed_memory.one_rank:train",
+                arguments={"strategy": strategy, "world_size": world_size, **network},
+                device="cuda",
+                gpu=os.environ.get(PRETENDED, GPU),
+                counts=True,
+            )
 
 
 def analyse(evidence: Evidence) -> Section:
     """Compare what each rank holds with the closed form, and its peaks with one GPU's."""
-    runs = last_rank_runs(evidence.folder)
+    runs = last_runs(evidence.folder)
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no rank run ended well", runs)
@@ -55,24 +69,26 @@ def analyse(evidence: Evidence) -> Section:
     )
 
 
-def as_frame(runs: Iterable[RankRun]) -> pd.DataFrame:
+def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
     """Return a row for each run that ended well: what it holds, the closed form, its peaks."""
-    rows = [
-        {
-            "strategy": NAMES[run.strategy],
-            "world_size": run.world_size,
-            "held_bytes": run.memory.held_requested_bytes,
-            "closed_form_bytes": held_bytes(run.workload, run.strategy, run.world_size),
-            "allocated_peak_bytes": run.memory.cuda.allocated_peak_bytes,
-            "reserved_peak_bytes": run.memory.cuda.reserved_peak_bytes,
-        }
-        for run in runs
-        if run.outcome is Outcome.OK and run.memory is not None
-    ]
+    rows = []
+    for job, seen in well(runs):
+        known: dict[str, Any] = {**job.arguments}
+        strategy, world_size = known.pop("strategy"), known.pop("world_size")
+        rows.append(
+            {
+                "strategy": NAMES[strategy],
+                "world_size": world_size,
+                "held_bytes": seen["held"],
+                "closed_form_bytes": held_bytes(Workload(**known), strategy, world_size),
+                "allocated_peak_bytes": seen["allocated_peak_bytes"],
+                "reserved_peak_bytes": seen["reserved_peak_bytes"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
-def _method(table: pd.DataFrame, runs: Iterable[RankRun]) -> str:
+def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
     equal = int((table["held_bytes"] == table["closed_form_bytes"]).sum())
     return (
         f"An MLP of {NETWORK.depth} hidden layers of width {NETWORK.width:,} "
@@ -84,13 +100,8 @@ def _method(table: pd.DataFrame, runs: Iterable[RankRun]) -> str:
     )
 
 
-def _failures(runs: Iterable[RankRun]) -> list[str]:
-    return [
-        f"{NAMES[run.strategy]} at world size {run.world_size:,} is missing: {run.outcome}, "
-        f"{run.evidence.get('message', 'without a message')}"
-        for run in runs
-        if run.outcome is not Outcome.OK
-    ]
+def _failures(runs: Iterable[StepRun]) -> list[str]:
+    return [f"{run.job} is missing: {run.problem}" for run in runs if run.problem]
 
 
 def _figure(table: pd.DataFrame) -> Figure:
@@ -114,7 +125,7 @@ EXPERIMENT = Experiment(
     order=105,
     title="Many GPUs",
     question="What does one rank of many hold under DDP, ZeRO and FSDP2?",
-    rank_runs=rank_runs,
+    step_jobs=rank_jobs,
     analyse=analyse,
     gpu_alone="a rank of many runs under the CUDA dry run; use --device cuda",
 )

@@ -11,8 +11,9 @@ import heapq
 from itertools import pairwise
 
 from harness.prediction.mlp.formula import parameter_bytes
-from harness.schema.rank_run import Strategy
 from harness.schema.workload import Workload
+
+from .network import Strategy
 
 FLOAT_BYTES = 4
 

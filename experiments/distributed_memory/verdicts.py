@@ -4,11 +4,10 @@ import pandas as pd
 
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.schema.findings import Claim, Verdict
-from harness.schema.rank_run import Strategy
 from harness.schema.units import format_bytes
 
 from .closed_form import owned_bytes
-from .network import NAMES, NETWORK
+from .network import NAMES, NETWORK, Strategy
 
 EVEN = 1.1
 """A share counts as divided if it is at most 1.1 times an even one."""

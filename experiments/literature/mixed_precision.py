@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
+
+from .judgements import claim_experiment, widest
 
 SOURCE = Source(
     citation="Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740",

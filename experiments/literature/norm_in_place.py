@@ -10,11 +10,13 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
+
+from .judgements import claim_experiment, widest
 
 SOURCE = Source(
     citation="Rota Bulo, Porzi, Kontschieder 2018, In-Place Activated BatchNorm for "

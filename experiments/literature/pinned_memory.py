@@ -9,12 +9,14 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
 from harness.schema.units import format_bytes
+
+from .judgements import claim_experiment, widest
 
 SOURCE = Source(
     citation="Folklore; here the plan of sgl-project/sglang#39021, September 2026",

@@ -9,11 +9,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.plots.series import series
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Table, Verdict
 from harness.schema.traced_run import StepJob
+
+from .judgements import claim_experiment, widest
 
 SOURCE = Source(
     citation="Chen, Xu, Zhang, Guestrin 2016, arXiv:1604.06174; the third is folklore",

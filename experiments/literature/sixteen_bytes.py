@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Table, Verdict
 from harness.schema.traced_run import StepJob
+
+from .judgements import claim_experiment, widest
 
 SOURCE = Source(
     citation="Rajbhandari, Rasley, Ruwase, He 2019, ZeRO: Memory Optimizations Toward Training "

@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Verdict, Witness
 from harness.schema.traced_run import StepJob
 
+from .judgements import claim_experiment, widest
 from .mlp_peaks import FLOAT_BYTES, WORKSPACE_BYTES, Mlp
 
 SOURCE = Source(

@@ -1,4 +1,4 @@
-"""Records and events on disk as data frames, and rank runs: exact integers, null if unknown."""
+"""Records and events on disk as data frames: exact integers, null if unknown."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.schema import columns, rank_run
+from harness.schema import columns
 from harness.schema.events import CATEGORIES
 from harness.schema.record import RECORDS as RECORDS
 from harness.schema.record import RecordError, from_json
@@ -166,23 +166,3 @@ def ends(frame: pd.DataFrame, column: str) -> pd.DataFrame:
     [8, 1]
     """
     return frame[frame[column].isin([frame[column].min(), frame[column].max()])]
-
-
-def last_rank_runs(folder: Path) -> list[rank_run.RankRun]:
-    """Return the last run of each cell."""
-    runs = lines_if_there(folder / rank_run.RANK_RUNS, rank_run.from_json)
-    return list({run.cell_id: run for run in runs}.values())
-
-
-def no_answer(what: str, runs: Iterable[rank_run.RankRun]) -> AnalysisError:
-    """Return the error that no run can be used, with the reasons that the runs give."""
-    why = sorted({str(run.evidence.get("message", run.outcome)) for run in runs})
-    return AnalysisError(what + "".join(f": {each}" for each in why))
-
-
-def seen_on(runs: Iterable[rank_run.RankRun]) -> str:
-    """Return the versions of PyTorch and the devices in words."""
-    seen = {
-        f"torch {run.environment.get('torch')} on a {run.environment.get('device')}" for run in runs
-    }
-    return ", ".join(sorted(seen))

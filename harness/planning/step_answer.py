@@ -57,7 +57,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     torch.manual_seed(0)
     if question.counts:
         with announce("forward"):
-            return _counted(question)
+            return _counted(question, announce)
     return dict(msgspec.to_builtins(_answer(question, announce)))
 
 
@@ -74,13 +74,14 @@ def _answer(question: StepQuestion, announce: Phase) -> StepAnswer:
     return _on_pretended_gpus(question, own, announce)
 
 
-def _counted(question: StepQuestion) -> dict[str, int]:
+def _counted(question: StepQuestion, announce: Phase) -> dict[str, int]:
     """Return what the target, a function, counts."""
     find_modules(question.request)
 
     def counted() -> dict[str, int]:
         if pretends:
             use_gpu(question, question.gpus[0])
+            watch(partial(_tell, announce), pretended=True)
         target = load_target(str(question.request.target))
         return msgspec.convert(target(**question.request.named_arguments()), dict[str, int])
 

@@ -25,7 +25,6 @@ from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
 from harness.schema.experiment import Evidence
 from harness.schema.plain_text import printable
-from harness.schema.rank_run import RANK_RUNS
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.traced_run import STEP_RUNS
@@ -35,7 +34,7 @@ from harness.sweeps.experiment_files import experiment_of
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, RANK_RUNS, STEP_RUNS)
+_OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
 _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
 

@@ -16,7 +16,6 @@ metrics_text.py         Records and predictions as text
 notebook_table.py       Small HTML tables and pictures of objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           Surroundings of a record and evidence of a failure
-rank_run.py             Memory of one rank of many, or of one GPU, compiled
 record.py               One measurement as strict JSON with a schema version
 self_contained_page.py  A self-contained HTML page
 step_choices.py         The names that a step of a network may be described with

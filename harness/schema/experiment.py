@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.schema.findings import Source
-from harness.schema.rank_run import RankJob
 from harness.schema.threshold import ThresholdQuestion
 from harness.schema.traced_run import StepJob
 from harness.schema.training_run import TrainingJob
@@ -60,10 +59,8 @@ class Experiment:
     """Thresholds to find, by size and device."""
     training_runs: Callable[[Size], Iterable[TrainingJob]] = field(default=lambda _: ())
     """Whole training runs."""
-    rank_runs: Callable[[Size], Iterable[RankJob]] = field(default=lambda _: ())
-    """Networks trained by one rank of many, under the dry run."""
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
-    """Steps of any network, traced on the CPU or under the dry run."""
+    """Steps of any network, or functions of your own, on the CPU or under the dry run."""
     source: Source | None = None
     """The claim of the literature that it tests."""
     cpu_alone: str | None = None

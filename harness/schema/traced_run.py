@@ -20,7 +20,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         network: ``MODULE:CALLABLE`` that returns the network, or a dict of whole numbers if
-            ``counts``; with a leading dot, of a module among the experiments on the literature.
+            ``counts``. A leading dot stands for the experiments on the literature, two for all.
         arguments: what it is called with.
         device: cpu by the trace, or cuda by the dry run.
         gpu: the GPU that is pretended.

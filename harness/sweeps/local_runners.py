@@ -1,23 +1,21 @@
 """Runs jobs one at a time on this machine, each in processes of its own.
 
-The jobs are thresholds, whole training runs, one rank of many, and steps of any network. The last
-two run on a pretended GPU, or on this CPU.
+The jobs are thresholds, whole training runs, and steps of any network or functions that count. The
+last two run on this CPU, or on a pretended GPU.
 """
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from importlib.util import resolve_name
 from typing import Any
 
 import msgspec
 
-from harness.dry_run.dry_run_report import DryRunReport
-from harness.dry_run.run import dry_run
-from harness.dry_run.toolchain import DryRunUnavailableError, torch_version
-from harness.measurement.environment import PRETENDED, describe
+from harness.dry_run.toolchain import torch_version
+from harness.measurement.environment import describe
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Job as Work
 from harness.measurement.process.outcome import classify
@@ -26,8 +24,6 @@ from harness.planning.step_question import StepAnswer, StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.metrics import CudaPeaks
-from harness.schema.rank_run import ALONE, Network, RankJob, RankMemory, RankRun, Strategy
 from harness.schema.record import Outcome
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.threshold import Threshold, ThresholdQuestion
@@ -155,66 +151,6 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
         return f"{line.workload}, {line.plan.instrument}: {line.outcome}{known}"
 
 
-def train(workload: Workload, strategy: Strategy, network: Network = "mlp") -> int | dict[str, int]:
-    """Train a rank in this process, which imports PyTorch where the sweep's own does not."""
-    from harness.training.one_rank import train_alone, train_rank
-
-    if strategy in ALONE:
-        return train_alone(workload, network, compiled=strategy == "compile")
-    return train_rank(workload, strategy)
-
-
-class RankRunner(LocalRunner[RankJob, RankRun]):
-    """Trains rank 0 of each job's world on a pretended GPU: the sweep's, or the default one."""
-
-    line = RankRun
-
-    def run(self, job: RankJob, attempt: int) -> RankRun:
-        """Return what the rank's allocator held."""
-        line = partial(RankRun, **vars(job), attempt=attempt)
-        try:
-            report = dry_run(
-                train,
-                job.workload,
-                job.strategy,
-                job.network,
-                gpu=os.environ.get(PRETENDED),
-                world_size=None if job.strategy in ALONE else job.world_size,
-                deadline_seconds=self._deadline_seconds,
-                quiet=True,
-            )
-        except DryRunUnavailableError as error:
-            return line(
-                outcome=Outcome.UNSUPPORTED,
-                evidence={"message": str(error)},
-                environment=origin_of_line(),
-            )
-        outcome = Outcome(report.outcome)
-        return line(
-            outcome=outcome,
-            evidence={} if report.evidence is None else {"message": report.evidence},
-            environment={**origin_of_line(), **report.environment},
-            memory=_memory(report) if outcome is Outcome.OK else None,
-        )
-
-    def describe(self, line: RankRun) -> str:
-        """Return strategy, world size and what is held."""
-        held = "" if line.memory is None else f", {format_bytes(line.memory.held_requested_bytes)}"
-        return f"{line.strategy}, {line.world_size:,} ranks: {line.outcome}{held}"
-
-
-def _memory(report: DryRunReport) -> RankMemory:
-    if isinstance(report.returned, dict):
-        seen = msgspec.convert(report.returned, dict[str, int])
-        held, kept = seen.pop("held"), seen.pop("kept")
-        peaks = CudaPeaks(**seen)
-        return RankMemory(held_requested_bytes=held, kept_requested_bytes=kept, cuda=peaks)
-    return RankMemory(
-        held_requested_bytes=msgspec.convert(report.returned, int),
-        cuda=CudaPeaks(**msgspec.structs.asdict(report.cuda)),
-    )
-
-
 class TracedRunner(LocalRunner[StepJob, StepRun]):
     """Traces steps of any network, in a fork of a process that has PyTorch loaded."""
 
@@ -268,5 +204,5 @@ def _request_of(job: StepJob) -> StepRequest:
 
 
 def _placed(name: str | None) -> Any:
-    """Return a name with the place of the experiments on the literature before a leading dot."""
-    return f"{LITERATURE_PACKAGE}{name}" if name and name.startswith(".") else name
+    """Return the whole name; one with a leading dot begins at the experiments on the literature."""
+    return name and resolve_name(name, LITERATURE_PACKAGE)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.prediction.predict_workload import predict
@@ -16,14 +16,13 @@ from harness.schema.argument_checks import ArgumentError, check_choice, check_wo
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
 from harness.schema.provenance import Environment
-from harness.schema.rank_run import RankJob
 from harness.schema.record import Outcome, Record
 from harness.schema.training_run import TrainingJob
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, Measured, make_executor
 from harness.sweeps.experiment_files import keep_origin
-from harness.sweeps.local_runners import RankRunner, ThresholdRunner, TracedRunner, TrainingRunner
+from harness.sweeps.local_runners import ThresholdRunner, TracedRunner, TrainingRunner
 from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
 from harness.sweeps.store import LineStore, StoreError
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
 
 CHECK_SECONDS = 1.0
 """How often an executor is asked whether anything fell silent."""
-
-PlacedJob = TypeVar("PlacedJob", TrainingJob, RankJob)
 
 
 class Progress(Protocol):
@@ -145,7 +142,6 @@ def run(
             (StepRunner(used), _cells(experiment, size, device, deadline_seconds)),
             (ThresholdRunner(deadline_seconds), list(experiment.thresholds(size, device))),
             (TrainingRunner(deadline_seconds), _placed(experiment.training_runs(size), device)),
-            (RankRunner(deadline_seconds), _placed(experiment.rank_runs(size), device)),
             (TracedRunner(deadline_seconds), list(experiment.step_jobs(size))),
         )
         for runner, jobs in kinds:
@@ -180,7 +176,7 @@ def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: fl
     ]
 
 
-def _placed(jobs: Iterable[PlacedJob], device: str) -> list[PlacedJob]:
+def _placed(jobs: Iterable[TrainingJob], device: str) -> list[TrainingJob]:
     return [dataclasses.replace(job, workload=job.workload.replace(device=device)) for job in jobs]
 
 

@@ -6,20 +6,18 @@ from typing import Any
 
 import pytest
 
+from experiments.compiled_memory import COMPILED, one_gpu
 from experiments.distributed_memory.closed_form import held_bytes
+from experiments.distributed_memory.network import NAMES, Strategy
 from harness.dry_run.run import dry_run
-from harness.schema.rank_run import ALONE, Strategy
 from harness.schema.workload import Workload
-from harness.sweeps.local_runners import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
 UNEVEN = Workload(
     in_features=33, hidden=(70, 55), classes=7, batch=12, optimizer="adamw", device="cuda"
 )
-FUSED = Workload(depth=2, width=256, batch=512, activation="gelu", norm="layer", device="cuda")
-STRATEGIES: tuple[Strategy, ...] = ("ddp", "zero", "fsdp2")
-"""The last keeps a little for its streams."""
+FUSED = {"depth": 2, "width": 256, "batch": 512, "activation": "gelu", "norm": "layer"}
 RANKS, WIDTH = 4, 512
 
 
@@ -52,11 +50,13 @@ def train_in_turn() -> dict[str, Any]:
 
     from torch import distributed
 
+    from experiments.distributed_memory import one_rank  # a rank's own process imports it
+
     runs: dict[str, Callable[[], Any]] = {"tensor parallel": split_by_columns_and_rows}
-    for one in STRATEGIES:
-        runs[one] = partial(train, UNEVEN, one)
-    for one in ALONE:
-        runs[one] = partial(train, FUSED, one)
+    for strategy in NAMES:
+        runs[strategy] = partial(one_rank.train_rank, UNEVEN, strategy)
+    for name, compiled in COMPILED.items():
+        runs[name] = partial(one_gpu.train, "mlp", compiled=compiled, **FUSED)
     seen = {}
     for name, run in runs.items():
         seen[name] = run()
@@ -73,9 +73,9 @@ def held() -> Any:
     return report.returned
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", NAMES)
 def test_what_a_rank_holds_is_the_closed_form(held: Any, strategy: Strategy) -> None:
-    assert held[strategy] == held_bytes(UNEVEN, strategy, RANKS)
+    assert held[strategy]["held"] == held_bytes(UNEVEN, strategy, RANKS)
 
 
 def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_moments(
@@ -85,7 +85,7 @@ def test_tensor_parallelism_leaves_a_rank_its_share_of_parameters_gradients_and_
 
 
 def test_compiling_saves_what_stands_between_the_matmuls(held: Any) -> None:
-    eager, compiled = (held[one] for one in ALONE)
+    eager, compiled = (held[name] for name in COMPILED)
     layer = 4 * 512 * 256  # bytes of one layer's activation
     # Eager keeps three a layer: the norm's input, its output, which GELU needs, and GELU's own.
     assert eager["kept"] // layer == 3 * 2

@@ -20,7 +20,7 @@ from experiments.literature import (
     sqrt_checkpoints,
 )
 from harness.analysis.frame import lines_if_there
-from harness.analysis.judgements import Steps
+from harness.analysis.step_runs import Steps
 from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
 from harness.reporting.claims import read_claims

@@ -2,52 +2,43 @@
 
 from pathlib import Path
 from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
 
 from experiments import compiled_memory, distributed_memory
+from experiments.compiled_memory.one_gpu import TransformerBlock
 from experiments.distributed_memory.closed_form import held_bytes
 from experiments.distributed_memory.network import NAMES, NETWORK
 from harness.analysis.frame import load_files
+from harness.analysis.step_runs import last_runs
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Section, Verdict
-from harness.schema.metrics import CudaPeaks
-from harness.schema.rank_run import RANK_RUNS, RankJob, RankMemory, RankRun, from_json
 from harness.schema.record import Outcome, to_json
+from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from tests.experiments.predicted_records import named
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference-cuda-dry-run" / "distributed_memory"
 
 
-def ran(job: RankJob, *, peak: int, held: int = 1, kept: int = 1) -> RankRun:
-    memory = RankMemory(
-        held_requested_bytes=held,
-        kept_requested_bytes=kept,
-        cuda=CudaPeaks(allocated_peak_bytes=peak),
-    )
-    return RankRun(
-        workload=job.workload,
-        strategy=job.strategy,
-        world_size=job.world_size,
-        network=job.network,
-        outcome=Outcome.OK,
-        memory=memory,
-    )
+def ran(job: StepJob, *, peak: int, **counted: int) -> StepRun:
+    counted |= {"allocated_peak_bytes": peak, "reserved_peak_bytes": peak}
+    return StepRun(job=job, outcome=Outcome.OK, counted=counted)
 
 
-def section(experiment: ModuleType, folder: Path, runs: list[RankRun]) -> Section:
-    (folder / RANK_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
+def section(experiment: ModuleType, folder: Path, runs: list[StepRun]) -> Section:
+    (folder / STEP_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
     result: Section = experiment.analyse(Evidence(frame=load_files([]), folder=folder))
     return result
 
 
 def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
-    runs = [
-        ran(
-            job,
-            held=held_bytes(job.workload, job.strategy, job.world_size),
-            peak=2**30 // job.world_size,
-        )
-        for job in distributed_memory.rank_runs(Size.DEFAULT)
-    ]
+    runs = []
+    for job in distributed_memory.rank_jobs(Size.DEFAULT):
+        known: dict[str, Any] = {**job.arguments}
+        strategy, ranks = known["strategy"], known["world_size"]
+        runs.append(ran(job, held=held_bytes(NETWORK, strategy, ranks), peak=2**30 // ranks))
     result = section(distributed_memory, tmp_path, runs)
     assert named(result, "Under DDP").verdict is Verdict.SUPPORTED
     assert named(result, "ZeRO").verdict is Verdict.LIMITED
@@ -57,22 +48,19 @@ def test_the_verdicts_are_those_planted(tmp_path: Path) -> None:
 
 
 def test_a_byte_that_differs_is_not_what_the_closed_form_says(tmp_path: Path) -> None:
-    jobs = [job for job in distributed_memory.rank_runs(Size.QUICK) if job.strategy == "ddp"]
+    every = distributed_memory.rank_jobs(Size.QUICK)
+    jobs = [job for job in every if job.arguments["strategy"] == "ddp"]
     held = held_bytes(NETWORK, "ddp", 1)
-    runs = [ran(job, held=held + (job.world_size == 8), peak=2**30) for job in jobs]
+    runs = [ran(job, held=held + (job.arguments["world_size"] == 8), peak=2**30) for job in jobs]
     claim = named(section(distributed_memory, tmp_path, runs), "Under DDP")
     assert claim.verdict is Verdict.REFUTED
     assert claim.number == "equal to the byte at 1 of 2 world sizes"
 
 
 def test_the_reference_runs_are_complete_and_equal_to_the_closed_form() -> None:
-    runs = [from_json(line) for line in (REFERENCE / RANK_RUNS).read_bytes().splitlines()]
-    jobs = {
-        RankJob(workload=NETWORK.replace(device="cuda"), strategy=strategy, world_size=size).cell_id
-        for strategy in NAMES
-        for size in (1, 8, 64, 1024)
-    }
-    assert {run.cell_id for run in runs} >= jobs
+    runs = last_runs(REFERENCE)
+    cells = {(run.job.arguments["strategy"], run.job.arguments["world_size"]) for run in runs}
+    assert cells >= {(strategy, size) for strategy in NAMES for size in (1, 8, 64, 1024)}
     table = distributed_memory.as_frame(runs)
     assert len(table) == len(runs)
     assert (table["held_bytes"] == table["closed_form_bytes"]).all()
@@ -84,12 +72,12 @@ def test_the_verdicts_on_compiled_code_are_those_planted(tmp_path: Path) -> None
     The transformer: the peak alone.
     """
     runs = []
-    for job in compiled_memory.rank_runs(Size.QUICK):
-        compiled = job.strategy == "compile"
-        saves = compiled and job.workload.activation == "gelu"
+    for job in compiled_memory.jobs(Size.QUICK):
+        compiled = job.arguments["compiled"]
+        saves = compiled and job.arguments.get("activation") == "gelu"
         kept = 600 if saves else 999 if compiled else 1000
-        peak = 900 if saves and job.workload.depth == 2 else 1000
-        if compiled and job.network == "transformer":
+        peak = 900 if saves and job.arguments["depth"] == 2 else 1000
+        if compiled and job.arguments["network"] == "transformer":
             peak = 800
         runs.append(ran(job, kept=kept, peak=peak))
     result = section(compiled_memory, tmp_path, runs)
@@ -103,3 +91,23 @@ def test_the_verdicts_on_compiled_code_are_those_planted(tmp_path: Path) -> None
     claim = named(result, "what the forward pass keeps (GELU")
     assert claim.number == "0.6 of eager"
     assert claim.measured.startswith("At least 1% less in 2 of 2 cells; at depth ")
+
+
+def test_a_transformer_block_computes_what_pytorch_s_layer_does() -> None:
+    torch.manual_seed(0)
+    block = TransformerBlock(128).eval()
+    layer = nn.TransformerEncoderLayer(
+        128, 2, 512, activation="gelu", batch_first=True, norm_first=True
+    ).eval()
+    ours = {
+        "self_attn.in_proj_": block.qkv, "self_attn.out_proj.": block.out,
+        "norm1.": block.attention_norm, "norm2.": block.norm,
+        "linear1.": block.mlp[0], "linear2.": block.mlp[2],
+    }  # fmt: skip
+    state = {
+        f"{name}{k}": v for name, module in ours.items() for k, v in module.state_dict().items()
+    }
+    layer.load_state_dict(state)
+    x = torch.randn(3, 5, 128)
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    torch.testing.assert_close(block(x), layer(x, src_mask=mask, is_causal=True))

@@ -8,8 +8,9 @@ import msgspec
 import pandas as pd
 import pytest
 
+from experiments.literature.judgements import claim_experiment, widest
 from harness.analysis import AnalysisError
-from harness.analysis.judgements import Steps, claim_experiment, widest
+from harness.analysis.step_runs import Steps
 from harness.dry_run.toolchain import DryRunUnavailableError
 from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines

@@ -2,68 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TypeVar
-
-from msgspec.structs import asdict
 
 from harness.analysis import AnalysisError
-from harness.analysis.frame import lines_if_there
+from harness.analysis.step_runs import Steps, last_runs
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Check, Claim, Judgement, Section, Source, Table, Verdict
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
-from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
+from harness.schema.traced_run import StepJob, StepRun
 
 Jobs = Callable[[Size], Iterable[StepJob]]
-
-_Known = TypeVar("_Known")
-
-
-class Steps:
-    """The steps of one experiment that ended well, by their jobs."""
-
-    def __init__(self, runs: Mapping[str, StepRun]) -> None:
-        self._runs = runs
-
-    def __contains__(self, job: StepJob) -> bool:
-        return job.cell_id in self._runs
-
-    def metrics(self, job: StepJob) -> Metrics:
-        """Return the metrics of a traced step."""
-        return _known(self._run(job).metrics, job)
-
-    def counted(self, job: StepJob) -> dict[str, int]:
-        """Return what a function counted."""
-        return self._run(job).counted or {}
-
-    def saved_bytes(self, job: StepJob) -> int:
-        """Return what autograd holds at the end of the forward pass."""
-        return _known(self.metrics(job).saved_bytes, job)
-
-    def peak_bytes(self, job: StepJob) -> int:
-        """Return the highest of the live bytes of the step; on CUDA, of those requested."""
-        return _known(self.metrics(job).peak_live_bytes, job)
-
-    def parts_at_peak(self, job: StepJob) -> dict[str, int]:
-        """Return the live bytes at the peak by category."""
-        parts: dict[str, int] = asdict(_known(self.metrics(job).categories_at_peak, job))
-        return parts
-
-    def allocated_bytes(self, job: StepJob) -> int:
-        """Return the allocated peak of the CUDA allocator."""
-        return _known(_known(self.metrics(job).cuda, job).allocated_peak_bytes, job)
-
-    def _run(self, job: StepJob) -> StepRun:
-        if job.cell_id not in self._runs:
-            raise AnalysisError(f"{job} is missing")
-        return self._runs[job.cell_id]
-
-
-def _known(value: _Known | None, job: StepJob) -> _Known:
-    """Return a metric that is there."""
-    if value is None:
-        raise AnalysisError(f"{job} has no such metric")
-    return value
 
 
 def widest(
@@ -100,7 +48,7 @@ def claim_experiment(
 def _analyse(
     source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
 ) -> Section:
-    runs = {run.job.cell_id: run for run in lines_if_there(evidence.folder / STEP_RUNS, from_json)}
+    runs = {run.cell_id: run for run in last_runs(evidence.folder)}
     size = run_size(jobs, runs)
     wanted = {job.cell_id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}

@@ -1,9 +1,8 @@
-"""Trains a workload as one rank of many: DDP, ZeRO or FSDP2, on a process group of any backend."""
+"""Trains the network as one rank of many: DDP, ZeRO or FSDP2; a worker imports this file."""
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator
+import os
 from typing import Any
 
 import torch
@@ -13,18 +12,31 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.schema.rank_run import TOKENS, Network, Strategy
+from harness.dry_run.fake_ranks import pretend_ranks, variables
 from harness.schema.workload import Workload
 from harness.training.data import source
-from harness.training.models import Transformer
 from harness.training.training_step import Built, build, optimizer_of, step
+
+from .network import Strategy
 
 STEPS = 3
 """DDP rebuilds its buckets after the first step; the others are alike."""
 
 
-def train_rank(workload: Workload, strategy: Strategy) -> int:
-    """Train as the rank that the environment names; return the bytes held between steps."""
+def train(strategy: Strategy, world_size: int, **network: Any) -> dict[str, int]:
+    """Train as rank 0 of many, with PyTorch's fake process group in place of NCCL."""
+    os.environ.update(variables(0, world_size, 1))
+    pretend_ranks([])
+    return train_rank(Workload(device="cuda", **network), strategy)
+
+
+def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
+    """Train as the rank that the environment names.
+
+    Returns:
+        The bytes held between steps, the batch and cuBLAS's workspaces left out; the peaks over
+        all steps.
+    """
     dist.init_process_group("nccl")
     built = share(build(workload, source(workload)), strategy)
     for _ in range(STEPS):
@@ -33,47 +45,13 @@ def train_rank(workload: Workload, strategy: Strategy) -> int:
     del built  # the batch
     clear: Any = torch._C._cuda_clearCublasWorkspaces
     clear()
-    held = _requested("current")
+    held = torch.cuda.memory_stats()["requested_bytes.all.current"]
     del keep
-    return held
-
-
-def train_alone(workload: Workload, network: Network, *, compiled: bool) -> dict[str, int]:
-    """Train on one GPU; return what the last of a few equal steps keeps, and its peaks."""
-    made = _transformer if network == "transformer" else None
-    built = build(workload, source(workload), made)
-    if compiled:
-        built.model.compile(fullgraph=True)
-    kept = 0
-
-    @contextlib.contextmanager
-    def phase(name: str) -> Iterator[None]:
-        nonlocal kept
-        before = _requested("current")
-        yield
-        if name == "forward":
-            kept = _requested("current") - before
-
-    for _ in range(STEPS):
-        torch.cuda.reset_peak_memory_stats()
-        step(built, phase)
     return {
-        "held": _requested("current"),
-        "kept": kept,
-        "requested_peak_bytes": _requested("peak"),
+        "held": int(held),
         "allocated_peak_bytes": torch.cuda.max_memory_allocated(),
         "reserved_peak_bytes": torch.cuda.max_memory_reserved(),
     }
-
-
-def _transformer(workload: Workload, dtype: torch.dtype, device: torch.device) -> Any:
-    widths = workload.widths
-    made = Transformer(len(widths), widths[0], workload.classes, tokens=TOKENS)
-    return made.to(device, dtype)
-
-
-def _requested(when: str) -> int:
-    return int(torch.cuda.memory_stats()[f"requested_bytes.all.{when}"])
 
 
 def share(built: Built, strategy: Strategy) -> Built:
