@@ -3,6 +3,7 @@
 ``harness reproduce --literature`` runs them all; no other command does unless one is named.
 
 course_stages.py       The peaks of the course's language model stage by stage
+judgements.py          Judges a claim on traced steps; with steps missing it stays open
 layer_stacks.py        Stacks of equal layers: kinds to freeze, convolutions with their norms, MLPs
 mlp_peaks.py           Closed forms of an MLP's backward pass
 networks.py            The networks: transformer blocks and others, from plain modules

@@ -24,7 +24,7 @@ DRAWS = 4
 KEPT = (
     "schema", "workload_id", "workload", "outcome", "evidence", "environment", "attempt",
     "cell_id", "solve", "budget_bytes", "kind", "band", "confirmed", "probes",
-    "instrument", "plan", "seconds", "strategy", "world_size", "network", "rank",
+    "instrument", "plan", "seconds", "job",
 )  # fmt: skip
 """What a line holds that did not end well."""
 METRICS = (
@@ -39,7 +39,7 @@ Line = dict[str, Any]
 
 def failed(line: Line, outcome: Outcome) -> Line:
     kept = {key: value for key, value in line.items() if key in KEPT}
-    kept |= {key: None for key in ("result", "memory") if key in line}
+    kept |= {key: None for key in ("result", "counted") if key in line}
     return kept | {"outcome": outcome.value}
 
 
@@ -114,16 +114,20 @@ def test_any_subset_with_any_outcomes_is_analysed_or_refused(name: str, tmp_path
             assert all(picture(figure).svg for figure in section.figures)
 
 
+def batch(line: Line) -> int:
+    return int((line["job"]["arguments"] if "job" in line else line["workload"])["batch"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", names_found())
 def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
     name: str, tmp_path: Path
 ) -> None:
     def change(lines: list[Line]) -> Iterable[Line]:
-        batches = sorted({line["workload"]["batch"] for line in lines})
+        batches = sorted({batch(line) for line in lines})
         large = batches[-1] if len(batches) > 2 else 10**9
         for line in lines:
-            yield failed(line, Outcome.OOM) if line["workload"]["batch"] >= large else line
+            yield failed(line, Outcome.OOM) if batch(line) >= large else line
 
     section = known(analysed(name, written(name, tmp_path, change)))
     assert section.claims
