@@ -12,16 +12,16 @@ from dataclasses import dataclass
 import pandas as pd
 
 from harness.analysis import AnalysisError, rss_agreement
-from harness.analysis.proportionality import Growth, growth_of
-from harness.analysis.verdicts import growth_answer, proportionality
 from harness.prediction.predict_workload import predict
-from harness.reporting.claim_figures import growth_tables, timelines
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Section, Table
 from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, rss_rise
 from .cuda_peaks import cuda_peaks_figure
+from .growth_tables import growth_tables
+from .proportionality import Growth, growth_of
+from .verdicts import growth_answer, proportionality
 
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
@@ -96,7 +96,7 @@ def analyse(evidence: Evidence) -> Section:
     growths = _growths(training)
     if not growths:
         raise AnalysisError("a test of growth needs 6 training cells over 3 depths and 3 batches")
-    steps, faults = timelines(evidence)
+    steps, faults = figures.timelines(evidence)
     return Section(
         answer=growth_answer(growths, training),
         claims=tuple(_proportional(growths)),

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.analysis.proportionality import PRODUCT, Growth, exact_in, sample
-from harness.analysis.verdicts import growing_steps
+
+from .proportionality import PRODUCT, Growth, exact_in, sample
+from .verdicts import growing_steps
 
 PARTS = {
     "parameter": "parameters",

@@ -1,22 +1,55 @@
-"""The growth of the peak, who owns it, and what it is made of."""
+"""The growth of the peak, who owns it, what it is made of, and the timelines of steps."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.analysis.proportionality import Growth
+from harness.analysis import AnalysisError
+from harness.analysis.frame import AT_PEAK, ok_cells, read_events
+from harness.plots.series import memory_panels
 from harness.plots.stacked import owners
+from harness.plots.step_timeline import live_by_category, timeline_figure
+from harness.plots.theme import WIDE
 from harness.reporting import claim_figures
+from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure
+
+from .proportionality import Growth
 
 
 def growth(growths: Mapping[str, Growth]) -> list[Figure]:
     """Return the growth of the peak: what is saved follows one short formula, said in words."""
-    return (
-        [claim_figures.growth_figure(growths["peak live"], "peak live")]
-        if "peak live" in growths
-        else []
+    return [growth_figure(growths["peak live"], "peak live")] if "peak live" in growths else []
+
+
+def growth_figure(result: Growth, label: str) -> Figure:
+    """Return one quantity against depth and against batch, with the model that fits it best."""
+    cells = result.sample
+    sizes = {"measured": cells.values, "fit": result.best()}
+    data = pd.DataFrame({"depth": cells.depth, "batch": cells.batch, **sizes})
+    model = "the exact formula" if result.whole else "the fitted model"
+    axes = (
+        ("Against depth, a line per batch", "depth", "batch", "depth (hidden layers)"),
+        ("Against batch, a line per depth", "batch", "depth", "batch (examples)"),
+    )
+    panels = [
+        data.assign(panel=panel, at=data[along], line=data[line]) for panel, along, line, _ in axes
+    ]
+    long = pd.concat(panels, ignore_index=True).sort_values("panel", ascending=False)
+    return Figure(
+        name=f"{label.lower().replace(' ', '-')}-growth",
+        caption=f"{label[0].upper()}{label[1:]} against the depth, a line per batch, and against "
+        f"the batch, a line per depth. Points are measured, lines are {model}. Lines that start "
+        "flat carry a part that does not grow.",
+        data=long[["panel", "at", "line", "measured", "fit"]].reset_index(drop=True),
+        draw=memory_panels(
+            "at",
+            "line",
+            y="measured",
+            label=label,
+            x_label={panel: words for panel, _, _, words in axes},
+        ),
+        size=WIDE,
     )
 
 
@@ -68,3 +101,29 @@ def composition(training: pd.DataFrame) -> list[Figure]:
         shares=True,
         size=(8.6, 3.4),
     )
+
+
+def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
+    """Return the timelines of the training cells whose events were kept, and what was wrong.
+
+    An events file that does not hold what it should costs its figure, not the section.
+    """
+    frame = evidence.frame
+    known = frame[(frame["mode"] == "train") & (frame["outcome"] == "ok")]
+    figures, faults = [], []
+    for name, depth, batch in known[["workload_id", "depth", "batch"]].itertuples(index=False):
+        path = evidence.folder / "events" / f"{name}.csv"
+        if not path.is_file():
+            continue
+        try:
+            data = live_by_category(read_events(path))
+        except AnalysisError as error:
+            faults.append(f"No timeline of depth {depth}, batch {batch}: {error}.")
+            continue
+        caption = (
+            f"Live bytes through one training step (depth {depth}, batch {batch}), event by event. "
+            "The forward pass piles up activations; the backward pass frees them while gradients "
+            "appear; the update needs no more."
+        )
+        figures.append(timeline_figure(data, name=f"timeline-{depth}-{batch}", caption=caption))
+    return figures, faults

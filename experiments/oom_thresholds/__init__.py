@@ -9,7 +9,6 @@ larger batch seen to fail. On a GPU the caching allocator enforces it.
 from collections.abc import Iterable, Sequence
 
 from harness.analysis import AnalysisError
-from harness.analysis.verdicts import frontier_answer
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section
 from harness.schema.threshold import ThresholdQuestion
@@ -92,7 +91,7 @@ def analyse(evidence: Evidence) -> Section:
     fits = verdicts.frontiers(pinned)
     policies = verdicts.policies(table)
     return Section(
-        answer=frontier_answer(
+        answer=verdicts.answer(
             pinned["error_percent"], max((one.worst for one in fits.values()), default=None)
         ),
         claims=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),

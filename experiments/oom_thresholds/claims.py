@@ -11,6 +11,9 @@ from .hyperbola import Frontier, fit_frontier
 PROMISED = 0.5
 """Per cent by which the pinned policy's thresholds may differ from their prediction."""
 
+_SHARP_PERCENT = 0.1
+"""Difference within which a threshold counts as predicted."""
+
 
 def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
     """Return the hyperbola of each series of training and budget that has depths enough."""
@@ -166,3 +169,22 @@ def texts(
     if len(undecided):
         text.append(f"{len(undecided)} thresholds were not settled; the table says how they ended.")
     return text
+
+
+def answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
+    """Answer where networks stop fitting.
+
+    ``worst`` is the share by which the hyperbola misses a threshold at most, where one was fitted.
+    """
+    errors = errors_percent.abs().dropna()
+    if errors.empty:
+        return ()
+    curve = ""
+    if worst is not None:
+        curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g}%, and "
+    within = int((errors <= _SHARP_PERCENT).sum())
+    text = (
+        f"Memory runs out where predicted: {curve}{within} of {len(errors)} thresholds lie within "
+        f"{_SHARP_PERCENT:g}% of a prediction made without running anything."
+    )
+    return (text,)

@@ -1,15 +1,13 @@
 """Fits, tests and verdicts on frames of records; no torch, no plots, no measuring.
 
-compare.py          Two runs, metric by metric
-decisions.py        Decides claims about noisy numbers
-exact.py            Finds the exact formula behind whole numbers, where there is one
-fits.py             Least squares on a handful of named terms, and power laws
-frame.py            Records and events on disk as data frames
-predictions.py      Sets measured metrics next to those
-proportionality.py  Tests one quantity: whether it grows in proportion to depth x batch
-rss_agreement.py    Sets a process's RSS rise next to the rise
-step_runs.py        The traced steps of one experiment
-verdicts.py         Verdicts on the growth of a quantity, and answers to a question
+compare.py        Two runs, metric by metric
+decisions.py      Decides claims about noisy numbers
+exact.py          Finds the exact formula behind whole numbers, where there is one
+fits.py           Least squares on a handful of named terms, and power laws
+frame.py          Records and events on disk as data frames
+predictions.py    Sets measured metrics next to predicted ones
+rss_agreement.py  Sets a process's RSS rise next to its live bytes
+step_runs.py      The traced steps of one experiment
 """
 
 from harness.schema.errors import HarnessError

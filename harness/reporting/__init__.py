@@ -1,6 +1,6 @@
 """Tables, figures, HTML and Markdown from what an analysis found.
 
-claim_figures.py    Tables and figures that several experiments show
+claim_figures.py    The figure that several experiments show
 claims.py           The claims of one run with their verdicts, as a file next to its report
 comparison.py       Two runs, or two predictions, compared: as text for a terminal or a CI log
 document.py         The report before it is laid out

@@ -3,9 +3,9 @@ import warnings
 import numpy as np
 import pytest
 
+from experiments.depth_batch.proportionality import RESOLUTION_BYTES
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Fit, Vector, bends, fit, nested_test
-from harness.analysis.proportionality import RESOLUTION_BYTES
 from tests.analysis import planted
 from tests.known import known
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.depth_batch.proportionality import Growth, growth_of
+from experiments.depth_batch.verdicts import form_words, proportionality, rule
 from harness.analysis import AnalysisError
-from harness.analysis.proportionality import Growth, growth_of
-from harness.analysis.verdicts import form_words, proportionality, rule
 from harness.schema.findings import Verdict
 from tests.analysis import planted
 

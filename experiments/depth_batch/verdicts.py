@@ -10,13 +10,11 @@ import pandas as pd
 
 from harness.analysis.decisions import Decision, interval, is_above, is_within
 from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.analysis.proportionality import CLOSELY, ROUGHLY, Growth, Scaling
 from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
-_SHARP_PERCENT = 0.1
-"""Difference within which a threshold counts as predicted."""
+from .proportionality import CLOSELY, ROUGHLY, Growth, Scaling
 
 _GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
@@ -228,22 +226,3 @@ def _workspaces(cells: pd.DataFrame) -> str:
     size = workspace_bytes((int(major), int(minor)), config)
     is_most = cells["categories_at_peak.temporary"].between(size, 2 * size - 1).all()
     return f", above all a cuBLAS workspace of {format_bytes(size)}," if is_most else ""
-
-
-def frontier_answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
-    """Answer where networks stop fitting.
-
-    ``worst`` is the share by which the hyperbola misses a threshold at most, where one was fitted.
-    """
-    errors = errors_percent.abs().dropna()
-    if errors.empty:
-        return ()
-    curve = ""
-    if worst is not None:
-        curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g}%, and "
-    within = int((errors <= _SHARP_PERCENT).sum())
-    text = (
-        f"Memory runs out where predicted: {curve}{within} of {len(errors)} thresholds lie within "
-        f"{_SHARP_PERCENT:g}% of a prediction made without running anything."
-    )
-    return (text,)

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.analysis.verdicts import growth_answer
+from experiments.depth_batch.verdicts import growth_answer
 from harness.schema.events import CATEGORIES
 
 WORKSPACE = 8_519_680
