@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from harness.analysis.fits import Fit
+from harness.analysis.fits import FittedModel
 from harness.schema.findings import Table
 
 from .proportionality import CLOSELY, ROUGHLY, Growth
@@ -42,7 +42,7 @@ def coefficients(growths: Mapping[str, Growth]) -> pd.DataFrame:
     return _real(pd.DataFrame(rows, columns=names), "estimate", "low", "high")
 
 
-def _models(result: Growth) -> dict[str, Fit]:
+def _models(result: Growth) -> dict[str, FittedModel]:
     return {
         "depth·batch alone": result.proportional,
         "additive": result.additive,

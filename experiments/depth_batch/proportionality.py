@@ -16,7 +16,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
 from harness.analysis.fits import (
     Exponent,
-    Fit,
+    FittedModel,
     NestedTest,
     Values,
     bends,
@@ -110,9 +110,9 @@ class Growth:
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
     """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
-    additive: Fit
-    product: Fit
-    proportional: Fit
+    additive: FittedModel
+    product: FittedModel
+    proportional: FittedModel
     nested: NestedTest | None
     """Additive against product; None where the product model is exact."""
     exponents: Mapping[str, Exponent]
@@ -168,7 +168,7 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
     )
 
 
-def fit_terms(cells: Sample, terms: tuple[str, ...]) -> Fit:
+def fit_terms(cells: Sample, terms: tuple[str, ...]) -> FittedModel:
     """Fit one of the models to a sample, so that relative errors count."""
     scales = np.maximum(np.abs(cells.values), RESOLUTION_BYTES).astype(np.float64)
     return fit(cells.columns(terms), cells.values, scales)

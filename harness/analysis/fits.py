@@ -43,7 +43,7 @@ class Coefficient:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fit:
+class FittedModel:
     """A least-squares fit of ``values`` on named terms."""
 
     terms: tuple[str, ...]
@@ -101,7 +101,7 @@ class NestedTest:
     p: float
 
 
-def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = None) -> Fit:
+def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = None) -> FittedModel:
     """Fit ``values`` on ``columns`` (a column of ones is a constant term).
 
     ``scales`` are positive and say what an equally large error is, cell by cell; default: ones.
@@ -126,7 +126,7 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
         errors = np.sqrt(np.maximum(np.diag(result.cov_HC3), 0.0)) / size
         reaches = float(stats.t.ppf(0.5 + CONFIDENCE / 2, result.df_resid)) * errors
     has_spread = not perfect and len(y) > len(size)
-    return Fit(
+    return FittedModel(
         terms=tuple(columns),
         coefficients=tuple(
             Coefficient(
@@ -167,7 +167,7 @@ def _r2(y: Vector, fitted: Vector, scales: Vector) -> float | None:
     return 1 - float((weights * (y - fitted) ** 2).sum()) / total
 
 
-def nested_test(small: Fit, large: Fit) -> NestedTest | None:
+def nested_test(small: FittedModel, large: FittedModel) -> NestedTest | None:
     """Compare two fits of the same values, the terms of ``small`` among those of ``large``.
 
     None where ``large`` leaves nothing over: then it is exact and no test is needed.
@@ -183,7 +183,7 @@ def nested_test(small: Fit, large: Fit) -> NestedTest | None:
     return NestedTest(f=f, p=p)
 
 
-def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[str, float]:
+def bends(model: FittedModel, along: Mapping[str, Values], level: float = 0.01) -> dict[str, float]:
     """Return the variables along which the residuals still bend, with p-values.
 
     Adds the logarithm of a (positive) variable and its square to the terms of ``model``, and
@@ -203,7 +203,7 @@ def bends(model: Fit, along: Mapping[str, Values], level: float = 0.01) -> dict[
     return results
 
 
-def _p_of_extra_terms(model: Fit, extra: Vector) -> float | None:
+def _p_of_extra_terms(model: FittedModel, extra: Vector) -> float | None:
     """Return the p-value of ``extra`` terms in the scaled residuals; None if it has none."""
     size = np.abs(extra).max(axis=0)
     if not size.all():

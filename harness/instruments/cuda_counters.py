@@ -20,16 +20,16 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 
 @dataclass
-class CudaPeaks:
+class PeakReading:
     """Peaks over a block, in bytes by the record's names; filled in when the block ends."""
 
     metrics: dict[str, int] = field(default_factory=dict)
 
 
 @contextmanager
-def cuda_peaks() -> Iterator[CudaPeaks]:
+def cuda_peaks() -> Iterator[PeakReading]:
     """Measure the allocator's peaks over the block; what is there when it begins counts."""
-    result = CudaPeaks()
+    result = PeakReading()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     try:

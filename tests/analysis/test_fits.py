@@ -5,7 +5,7 @@ import pytest
 
 from experiments.depth_batch.proportionality import RESOLUTION_BYTES
 from harness.analysis import AnalysisError
-from harness.analysis.fits import Fit, Vector, bends, fit, nested_test
+from harness.analysis.fits import FittedModel, Vector, bends, fit, nested_test
 from tests.analysis import planted
 from tests.known import known
 
@@ -38,7 +38,7 @@ def _noisy(seed: int, relative: float = 0.01) -> Vector:
     return np.asarray(MEAN * (1 + relative * noise), dtype=np.float64)
 
 
-def _fit(values: Vector) -> Fit:
+def _fit(values: Vector) -> FittedModel:
     return fit(COLUMNS, values, _scales(values))
 
 
