@@ -35,7 +35,7 @@ from harness.sweeps.executors.local import Slot
 from harness.sweeps.experiment_files import LITERATURE_PACKAGE
 from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
 from harness.thresholds.enforcement import choose_kind
-from harness.thresholds.find_threshold import threshold
+from harness.thresholds.find_threshold import find_threshold
 
 
 class LocalRunner(Runner[Job, Line]):
@@ -72,7 +72,7 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
 
     def run(self, job: ThresholdQuestion, attempt: int) -> Threshold:
         """Return the answer."""
-        return threshold(
+        return find_threshold(
             job.workload,
             budget_bytes=job.budget_bytes,
             confirmations=job.confirmations,

@@ -76,8 +76,6 @@ def threshold(
     kind: EnforcementChoice = "auto",
     confirmations: int = CONFIRMATIONS,
     deadline_seconds: float = DEADLINE_SECONDS,
-    launcher: Launcher | None = None,
-    attempt: int = 1,
     force: bool = False,
 ) -> Threshold:
     """Find the largest batch, depth or width that fits into a memory budget.
@@ -93,8 +91,6 @@ def threshold(
             "allocator" (its limit) on CUDA, or "auto".
         confirmations: how often each side of the threshold is seen.
         deadline_seconds: seconds after which a probe is stopped.
-        launcher: starts the worker processes; by default one that ends with this search.
-        attempt: the number of the attempt, for the record.
         force: try a budget larger than what is available on this machine.
 
     Returns:
@@ -111,6 +107,30 @@ def threshold(
     >>> harness.threshold(step, budget_bytes=8 * 2**20).outcome
     <Outcome.OK: 'ok'>
     """
+    return find_threshold(
+        workload,
+        budget_bytes=budget_bytes,
+        solve=solve,
+        kind=kind,
+        confirmations=confirmations,
+        deadline_seconds=deadline_seconds,
+        force=force,
+    )
+
+
+def find_threshold(
+    workload: Workload,
+    *,
+    budget_bytes: int | None = None,
+    solve: Axis = "batch",
+    kind: EnforcementChoice = "auto",
+    confirmations: int = CONFIRMATIONS,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    force: bool = False,
+    launcher: Launcher | None = None,
+    attempt: int = 1,
+) -> Threshold:
+    """Find a threshold as ``threshold`` does, in processes of a launcher that may be lent."""
     check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     check_choice("solve", solve, ("batch", "depth", "width"))

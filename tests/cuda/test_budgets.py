@@ -11,7 +11,7 @@ from harness.measurement.process.launcher import Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
-from harness.thresholds.find_threshold import threshold
+from harness.thresholds.find_threshold import find_threshold
 from tests.cuda.conftest import Busy
 
 pytestmark = pytest.mark.cuda
@@ -72,7 +72,7 @@ def test_a_threshold_is_sharp_and_what_the_model_says(
     workload: Workload, budget_mib: int, launcher: Launcher
 ) -> None:
     budget_bytes = budget_mib * MIB
-    answer = threshold(workload, budget_bytes=budget_bytes, launcher=launcher)
+    answer = find_threshold(workload, budget_bytes=budget_bytes, launcher=launcher)
     assert (answer.outcome, answer.kind) == (Outcome.OK, "allocator")
     assert answer.largest_fit is not None
     assert answer.smallest_fail == answer.largest_fit + 1
@@ -88,7 +88,7 @@ def test_a_busy_gpu_leaves_less_and_the_record_says_so(
 ) -> None:
     """No budget is given: what is free of the GPU is the budget, enforced by the driver."""
     busy(gpu_bytes - 1024 * MIB)
-    answer = threshold(NARROW, confirmations=1, launcher=fresh_launcher)
+    answer = find_threshold(NARROW, confirmations=1, launcher=fresh_launcher)
     assert (answer.outcome, answer.kind) == (Outcome.OK, "card")
     assert answer.budget_bytes <= 1024 * MIB
     used = answer.environment["gpu_used_before_bytes"]
@@ -100,4 +100,4 @@ def test_a_busy_gpu_leaves_less_and_the_record_says_so(
 
 def test_a_budget_larger_than_the_gpu_is_a_mistake(launcher: Launcher, gpu_bytes: int) -> None:
     with pytest.raises(BudgetError, match="the memory of the GPU"):
-        threshold(NARROW, budget_bytes=gpu_bytes + 1, launcher=launcher)
+        find_threshold(NARROW, budget_bytes=gpu_bytes + 1, launcher=launcher)

@@ -19,7 +19,7 @@ from harness.measurement.process.messages import Job
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
-from harness.thresholds.find_threshold import threshold
+from harness.thresholds.find_threshold import find_threshold
 from tests.child_process import child
 from tests.lent_launchers import OOM, LentLauncher, Planted
 
@@ -50,9 +50,9 @@ def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
     unused = Planted(lambda job: OOM)
     budget_bytes = psutil.virtual_memory().total + GIB
     with pytest.raises(MemoryUnavailableError, match="a budget of"):
-        threshold(Workload(), budget_bytes=budget_bytes, launcher=unused)
+        find_threshold(Workload(), budget_bytes=budget_bytes, launcher=unused)
     assert unused.jobs == []
-    threshold(Workload(), budget_bytes=budget_bytes, launcher=unused, force=True)
+    find_threshold(Workload(), budget_bytes=budget_bytes, launcher=unused, force=True)
     assert unused.jobs
 
 

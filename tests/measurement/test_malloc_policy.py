@@ -13,7 +13,7 @@ from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.errors import HarnessError
 from harness.schema.workload import Workload
-from harness.thresholds.find_threshold import threshold
+from harness.thresholds.find_threshold import find_threshold
 
 TINY = Workload(width=8, in_features=8, batch=4)
 REPLACEMENTS = [
@@ -60,7 +60,7 @@ def test_a_replaced_malloc_is_what_the_record_says_and_no_budget_is_enforced_und
     try:
         record = measure(TINY, launcher=launcher)
         with pytest.raises(HarnessError, match=f"no budget can be enforced under {library}"):
-            threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
+            find_threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
     finally:
         launcher.close()
     assert record.environment["malloc"] == f"replaced by {library}"

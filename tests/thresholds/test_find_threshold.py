@@ -15,7 +15,7 @@ from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import Axis, from_json
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
-from harness.thresholds.find_threshold import threshold
+from harness.thresholds.find_threshold import find_threshold
 from tests.known import known
 from tests.lent_launchers import OOM, Planted
 
@@ -52,7 +52,7 @@ def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
     extra_bytes: int,
 ) -> None:
     needs_refusal()
-    result = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
+    result = find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
     expected = solve_data_segment(NARROW, 64 * MIB, "batch", extra_bytes=extra_bytes)
     assert (result.largest_fit, result.band, result.confirmed) == (expected, (), True)
     assert result.smallest_fail == (expected or 0) + 1
@@ -70,14 +70,14 @@ def test_a_crash_that_more_memory_mends_was_memory() -> None:
         ended = off_by(0)(job)
         return SEGFAULT if ended is OOM else ended
 
-    result = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
+    result = find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
     assert result.largest_fit == result.predicted
     assert {p.type for p in result.probes if p.outcome is Outcome.OOM} == {"SIGSEGV"}
 
 
 def test_a_crash_that_stays_settles_nothing_and_is_recorded_with_its_probes() -> None:
     needs_refusal()
-    result = threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(lambda job: SEGFAULT))
+    result = find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(lambda job: SEGFAULT))
     assert result.outcome is Outcome.CRASHED
     assert result.largest_fit is result.smallest_fail is None
     assert [probe.outcome for probe in result.probes] == [Outcome.CRASHED] * 2
@@ -88,7 +88,7 @@ def test_a_crash_that_stays_settles_nothing_and_is_recorded_with_its_probes() ->
 def test_where_nothing_fits_the_answer_says_so() -> None:
     needs_refusal()
     wide = Workload(depth=2, width=4096)
-    result = threshold(wide, budget_bytes=8 * MIB, launcher=Planted(lambda job: OOM))
+    result = find_threshold(wide, budget_bytes=8 * MIB, launcher=Planted(lambda job: OOM))
     assert (result.outcome, result.largest_fit, result.smallest_fail) == (Outcome.OK, None, 1)
     assert result.predicted is None
     assert result.answer == "not even batch 1 fits into 8 MiB"
@@ -112,7 +112,7 @@ def test_a_budget_that_cannot_be_enforced_is_refused(
 ) -> None:
     given = {"workload": NARROW, "budget_bytes": 5 * MIB, **question}
     with pytest.raises(BudgetError, match=message):
-        threshold(given.pop("workload"), launcher=Planted(lambda job: OOM), **given)
+        find_threshold(given.pop("workload"), launcher=Planted(lambda job: OOM), **given)
 
 
 @pytest.mark.exact
@@ -122,7 +122,7 @@ def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
 ) -> None:
     needs_refusal()
     workload = NARROW.replace(batch=4000)
-    result = threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
+    result = find_threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
     assert result.outcome is Outcome.OK
     assert result.largest_fit is not None
     assert (result.smallest_fail, result.band) == (result.largest_fit + 1, ())
@@ -137,7 +137,7 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     works, why_not = cgroup.available()
     if not works:
         pytest.skip(why_not)
-    result = threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
+    result = find_threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert result.outcome is Outcome.OK
     # Where the kernel kills varies by one page; what one more example needs here is less than two.
     between = needs(known(result.smallest_fail)) - needs(known(result.largest_fit))
