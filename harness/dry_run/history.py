@@ -5,14 +5,16 @@ the bytes that were requested are in it, so the moment is that of most requested
 """
 
 import functools
+import math
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TypedDict
 
 from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
+from harness.snapshots.lifetimes import Block, bytes_alive, find_blocks, largest_first
 
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
@@ -47,21 +49,6 @@ class Mark:
     owners: Mapping[int, Category]
 
 
-@dataclass(kw_only=True)
-class _Block:
-    event: TraceEvent
-    begin: int
-    """The number of its event; ``end`` is that of the event that frees it."""
-    allocation: int
-    end: int | None = None
-    freed_at: int | None = None
-    """The number of allocations by then."""
-
-    @property
-    def size(self) -> int:
-        return self.event["size"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class History:
     """The events of one device, with what is known about owners and steps."""
@@ -75,53 +62,39 @@ class History:
     own: Callable[[str], bool]
 
     @functools.cached_property
-    def _blocks(self) -> list[_Block]:
+    def _blocks(self) -> list[Block]:
         """Every block, in the order of the allocations."""
-        blocks: list[_Block] = []
-        alive: dict[int, _Block] = {}
-        for number, event in enumerate(self.events):
-            if event["action"] == "alloc":
-                block = _Block(event=event, begin=number, allocation=len(blocks) + 1)
-                blocks.append(block)
-                alive[event["addr"]] = block
-            elif event["action"] == "free_requested" and event["addr"] in alive:
-                block = alive.pop(event["addr"])
-                block.end, block.freed_at = number, len(blocks)
-        return blocks
+        return find_blocks((e["action"], e.get("addr", 0), e["size"]) for e in self.events)
+
+    @functools.cached_property
+    def _allocations(self) -> list[int]:
+        """The number of allocations by each event."""
+        return list(accumulate(int(event["action"] == "alloc") for event in self.events))
 
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        changes = [0] * len(self.events)
-        for block in self._blocks:
-            changes[block.begin] += block.size
-            if block.end is not None:
-                changes[block.end] -= block.size
-        live = list(accumulate(changes))
-        most = max(live, default=0)
-        return self.moment(live.index(most)) if most else None
+        alive = bytes_alive(self._blocks, len(self.events))
+        position = alive.index(max(alive)) - 1
+        return self.moment(position) if position >= 0 else None
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
         return [self.moment(i) for i, event in enumerate(self.events) if event["action"] == "oom"]
 
-    def moment(self, index: int) -> Moment:
+    def moment(self, position: int) -> Moment:
         """Return what was alive just after an event."""
-        event = self.events[index]
-        earlier = [block for block in self._blocks if block.begin <= index]
-        alive = [block for block in earlier if block.end is None or block.end > index]
-        allocation = len(earlier)
+        event = self.events[position]
+        allocation = self._allocations[position]
+        alive = [block for block in self._blocks if block.is_alive_after(position)]
         owners = self._owners(alive, allocation)
         categories: Counter[Category] = Counter()
-        sizes: Counter[tuple[str, Category]] = Counter()
-        blocks: Counter[tuple[str, Category]] = Counter()
+        alike: defaultdict[tuple[str, Category], list[int]] = defaultdict(list)
         for block in alive:
-            category = owners.get(block.event["addr"]) or self._kind(
+            category = owners.get(block.address) or self._kind(
                 block, refused=event["action"] == "oom"
             )
-            group = self.place(block.event), category
-            categories[category] += block.size
-            sizes[group] += block.size
-            blocks[group] += 1
+            categories[category] += block.size_bytes
+            alike[self.place(self.events[block.begin]), category].append(block.size_bytes)
         return Moment(
             requested_bytes=categories.total(),
             allocation=allocation,
@@ -130,39 +103,44 @@ class History:
             stack=self.stack(event),
             categories=dict(categories.most_common()),
             groups=tuple(
-                Group(place=place, category=kind, requested_bytes=size, blocks=blocks[place, kind])
-                for (place, kind), size in sizes.most_common(MOST_GROUPS)
+                Group(place=place, category=kind, requested_bytes=sum(sizes), blocks=len(sizes))
+                for (place, kind), sizes in largest_first(alike)[:MOST_GROUPS]
             ),
         )
 
-    def _owners(self, alive: Sequence[_Block], allocation: int) -> dict[int, Category]:
+    def _freed_at(self, block: Block) -> float:
+        """Return the number of allocations by the event that frees a block; infinity without."""
+        return math.inf if block.end is None else self._allocations[block.end]
+
+    def _owners(self, alive: Sequence[Block], allocation: int) -> dict[int, Category]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
         place = bisect_left([mark.allocations for mark in self.marks], allocation)
         owners: dict[int, Category] = {}
         for mark in self.marks[max(0, place - 2) : place + 3]:
             for block in alive:
-                lived = block.allocation <= mark.allocations and (
-                    block.freed_at is None or block.freed_at >= mark.allocations
-                )
-                if lived and block.event["addr"] in mark.owners:
-                    owners[block.event["addr"]] = mark.owners[block.event["addr"]]
+                begun = self._allocations[block.begin]
+                lived = begun <= mark.allocations <= self._freed_at(block)
+                if lived and block.address in mark.owners:
+                    owners[block.address] = mark.owners[block.address]
         return owners
 
-    def _kind(self, block: _Block, *, refused: bool) -> Category:
+    def _kind(self, block: Block, *, refused: bool) -> Category:
         """Return the category of a block that no optimizer knows."""
+        allocated = self.events[block.begin]
         freed_by = None if block.end is None else self.events[block.end]
         # Newer versions free the workspace after each matmul.
-        if block.size == self.workspace_bytes and block.freed_at in (None, block.allocation):
+        until = (math.inf, self._allocations[block.begin])
+        if block.size_bytes == self.workspace_bytes and self._freed_at(block) in until:
             return "workspace"
-        if not block.event["frames"]:
+        if not allocated["frames"]:
             return "other"
         if freed_by is not None and not freed_by["frames"]:
             return "activation"
-        if _in_backward(block.event):
+        if _in_backward(allocated):
             return "other"
         if freed_by is not None and _in_backward(freed_by):
             return "activation"
-        in_forward = any(frame["name"] == "forward" for frame in block.event["frames"])
+        in_forward = any(frame["name"] == "forward" for frame in allocated["frames"])
         return "forward" if refused and in_forward else "other"
 
     def stack(self, event: TraceEvent) -> tuple[Frame, ...]:

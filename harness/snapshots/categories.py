@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 from harness.snapshots.snapshot import Annotation
-from harness.snapshots.trace_event import Stack, TraceEvent
+from harness.snapshots.trace_event import BEFORE, Stack, TraceEvent
 
-Category = Literal["parameter", "optimizer", "forward", "backward", "workspace", "other", "unknown"]
+Category = Literal[
+    "before", "parameter", "optimizer", "forward", "backward", "workspace", "other", "unknown"
+]
 CATEGORIES: dict[Category, str] = {
+    "before": "before the recording",
     "parameter": "parameters",
     "optimizer": "optimizer state and its temporaries",
     "forward": "forward pass (activations)",
@@ -34,16 +37,14 @@ _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 _MACHINERY = ("forward (runtime_wrappers.py", "forward (aot_autograd.py")
 _COMPILED_GRAPH = "<eval_with_key>"
-_STEP = "Optimizer.step#"
 
 
 class Categories:
     """Derives the categories of one device's events."""
 
-    def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:
+    def __init__(self, events: Sequence[TraceEvent], steps: Sequence[Annotation]) -> None:
         self._has_stacks = any(event.stack.frames for event in events)
-        marks = [each for each in annotations if each.name.startswith(_STEP)]
-        edges = sorted((mark.time_us, mark.stage == "START") for mark in marks)
+        edges = sorted((mark.time_us, mark.stage == "START") for mark in steps)
         workspaces = {_WORKSPACE_8}
         allocated = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
         freed = any(e.action != "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
@@ -56,6 +57,8 @@ class Categories:
 
     def of(self, event: TraceEvent) -> Category:
         """Return the category of the block that ``event`` allocates."""
+        if event.stack is BEFORE:
+            return "before"
         if _has(event, _PARAMETER):
             return "parameter"
         if event.size_bytes in self._workspaces:
@@ -87,6 +90,8 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
 
 def module_of(event: TraceEvent) -> str:
     """Return the chain of ``forward`` functions, outermost first: the module as far as known."""
+    if event.stack is BEFORE:
+        return CATEGORIES["before"]
     if _has(event, _BACKWARD):
         return "outside of a forward pass"
     names = [

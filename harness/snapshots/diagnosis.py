@@ -12,14 +12,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import CATEGORIES, own_line
-from harness.snapshots.initial_state import Origin
-from harness.snapshots.moments import FRAMES_SHOWN, Moment, blocks_after, reserved_after
-from harness.snapshots.replay import peak_reserved
-from harness.snapshots.snapshot import Annotation
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.moments import FRAMES_SHOWN, Moment
 from harness.snapshots.what_if import WhatIf
 
 Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
@@ -63,24 +59,22 @@ class Growth:
     places: tuple[tuple[str, int], ...] = ()
 
 
-def find_failure(
-    events: Sequence[TraceEvent], origin: Origin, alive: Sequence[int], config: AllocatorConfig
-) -> Failure | None:
+def find_failure(history: DeviceHistory) -> Failure | None:
     """Return the last request that failed, None where none did."""
-    failed = [position for position, event in enumerate(events) if event.action == "oom"]
+    failed = [position for position, event in enumerate(history.events) if event.action == "oom"]
     if not failed:
         return None
     position = failed[-1]
-    event = events[position]
-    reserved = reserved_after(events, origin, position)
-    segment = config.segment_size(config.round_request(event.size_bytes))
+    event = history.events[position]
+    reserved = history.reserved_bytes[position + 1]
+    segment = history.config.segment_size(history.config.round_request(event.size_bytes))
     is_limited = event.address >= segment
-    allowed = peak_reserved(events[:position], origin)
+    allowed = max(history.reserved_bytes[: position + 1])
     return Failure(
         position=position,
         requested_bytes=event.size_bytes,
         segment_bytes=segment,
-        alive_bytes=alive[position],
+        alive_bytes=history.alive_bytes[position + 1],
         reserved_bytes=reserved,
         device_free_bytes=event.address,
         usable_bytes=allowed if is_limited else reserved + event.address,
@@ -94,8 +88,7 @@ def diagnose(
     growth: Growth,
     cases: Sequence[WhatIf],
     moments: Sequence[Moment],
-    annotations: Sequence[Annotation],
-    events: Sequence[TraceEvent],
+    history: DeviceHistory,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
     """Return the diagnosis and its sentences."""
     size = format_bytes
@@ -120,7 +113,7 @@ def diagnose(
     if failure is None:
         return "no failure", (f"No request failed. {holds}.",)
     requested = f"{size(failure.requested_bytes)} requested"
-    if _in_first_optimizer_step(failure, annotations, events):
+    if _in_first_optimizer_step(failure, history):
         return "first optimizer step", (
             f"Out of memory in the optimizer's first step: {requested} for its state.",
             (
@@ -157,27 +150,22 @@ def _less(failure: Failure, moment: Moment) -> str:
     )
 
 
-def _in_first_optimizer_step(
-    failure: Failure, annotations: Sequence[Annotation], events: Sequence[TraceEvent]
-) -> bool:
+def _in_first_optimizer_step(failure: Failure, history: DeviceHistory) -> bool:
     """Return whether the request came from within the first ``Optimizer.step``."""
-    failed = events[failure.position]
-    steps = [each for each in annotations if each.name.startswith("Optimizer.step#")]
-    if failed.time_us is not None and steps:
-        before = [each.stage for each in steps if each.time_us < failed.time_us]
-        now = [each.stage for each in steps if each.time_us == failed.time_us]
+    failed = history.events[failure.position]
+    if failed.time_us is not None and history.steps:
+        before = [each.stage for each in history.steps if each.time_us < failed.time_us]
+        now = [each.stage for each in history.steps if each.time_us == failed.time_us]
         return "END" not in before and "START" in (*before, *now)
     return any(frame.startswith("_init_group (") for frame in failed.stack.frames)
 
 
-def find_growth(
-    events: Sequence[TraceEvent], alive_bytes: Sequence[int], annotations: Sequence[Annotation]
-) -> Growth:
-    """Return how memory grows over the steps; ``alive_bytes``: what was alive after each event."""
-    edges = step_ends(events, annotations)
+def find_growth(history: DeviceHistory, edges: Sequence[int]) -> Growth:
+    """Return how memory grows over the steps, which end at the positions ``edges``."""
     if len(edges) < _LEAST_STEPS:
         reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
         return Growth(kind="unknown", reason=reason)
+    alive_bytes = history.alive_bytes[1:]
     floors = [min(alive_bytes[begin:end]) for begin, end in itertools.pairwise(edges)]
     steps = [after - before for before, after in itertools.pairwise(floors)]
     first = floors[0] - min(alive_bytes[: edges[0] + 1], default=0)
@@ -191,7 +179,7 @@ def find_growth(
             floors_bytes=tuple(floors),
             per_step_bytes=int(median(steps)),
             first_step_bytes=first,
-            places=_what_stayed(events, edges[len(edges) // 2], edges[-1]),
+            places=_what_stayed(history, edges[len(edges) // 2], edges[-1]),
         )
     return Growth(
         kind="plateau",
@@ -201,19 +189,16 @@ def find_growth(
     )
 
 
-def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
-    """Return the positions at which optimizer steps end, as PyTorch 2.6 and later mark them."""
-    times = [event.time_us or 0 for event in events]
-    ends = (
-        bisect_left(times, each.time_us)
-        for each in annotations
-        if each.stage == "END" and each.name.startswith("Optimizer.step#")
-    )
+def step_ends(history: DeviceHistory, until: int) -> list[int]:
+    """Return the positions at which optimizer steps end, up to the event at ``until``."""
+    times = [event.time_us or 0 for event in history.events[:until]]
+    ends = (bisect_left(times, each.time_us) for each in history.steps if each.stage == "END")
     return sorted({position for position in ends if position > 0})
 
 
-def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:
+def _what_stayed(history: DeviceHistory, begin: int, end: int) -> tuple[tuple[str, int], ...]:
     totals: Counter[str] = Counter()
-    for event in blocks_after(events[begin:end], {}).values():
-        totals[own_line(event.stack)] += event.size_bytes
+    for block in history.blocks:
+        if begin <= block.begin and block.is_alive_after(end - 1):
+            totals[own_line(history.allocation(block).stack)] += block.size_bytes
     return tuple(totals.most_common(5))

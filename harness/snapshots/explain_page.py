@@ -22,6 +22,7 @@ from harness.snapshots.oom_message import OutOfMemoryMessage
 from harness.snapshots.oom_text import facts, parts
 
 _COLOURS: Mapping[Category, str] = {
+    "before": GREY,
     "parameter": BLUE,
     "optimizer": PURPLE,
     "forward": GREEN,
@@ -61,7 +62,7 @@ def timeline_chart(explanation: Explanation) -> str:
         above = [low + sizes.get(name, 0) for low, (_, sizes) in zip(below, points, strict=True)]
         edge = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, above, strict=True)]
         back = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, below, strict=True)]
-        labels.append((COLOUR_OF_WORDS.get(name, GREY), f"{name} (most: {format_bytes(size)})"))
+        labels.append((COLOUR_OF_WORDS[name], f"{name} (most: {format_bytes(size)})"))
         color, label = labels[-1]
         shapes.append(
             f'<polygon points="{" ".join(edge + back[::-1])}" fill="{color}">'

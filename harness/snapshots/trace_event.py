@@ -46,6 +46,8 @@ class Stack(NamedTuple):
 
 
 NO_STACK = Stack(None, ())
+BEFORE = Stack("before the recording", (), "before the recording")
+"""Stands for the frames of a block from before the recording."""
 
 
 class TraceEvent(NamedTuple):

@@ -21,7 +21,7 @@ from harness.snapshots.snapshot import Snapshot, read_recording
 from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
-NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
+NOTHING = Origin(live={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
 MIB = 1 << 20
 # How far an expandable segment can grow depends on the GPU.
 CARDS = {"random-expandable-small-card": 1324 * MIB}
