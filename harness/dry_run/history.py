@@ -14,7 +14,7 @@ from itertools import accumulate
 from typing import TypedDict
 
 from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
-from harness.snapshots.lifetimes import Block, bytes_alive, find_blocks, largest_first
+from harness.snapshots.lifetimes import Block, bytes_alive, find_blocks
 
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
@@ -95,6 +95,7 @@ class History:
             )
             categories[category] += block.size_bytes
             alike[self.place(self.events[block.begin]), category].append(block.size_bytes)
+        largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
         return Moment(
             requested_bytes=categories.total(),
             allocation=allocation,
@@ -104,7 +105,7 @@ class History:
             categories=dict(categories.most_common()),
             groups=tuple(
                 Group(place=place, category=kind, requested_bytes=sum(sizes), blocks=len(sizes))
-                for (place, kind), sizes in largest_first(alike)[:MOST_GROUPS]
+                for (place, kind), sizes in largest[:MOST_GROUPS]
             ),
         )
 

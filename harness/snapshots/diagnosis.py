@@ -98,7 +98,7 @@ def diagnose(
     # Enough was reserved and unused, and other settings serve the request.
     unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
     total = cases[0].config.total_bytes
-    fitting = [c.name for c in cases[1:] if (c.verdict(), c.config.total_bytes) == ("fits", total)]
+    fitting = [c.name for c in cases[1:] if (c.verdict, c.config.total_bytes) == ("fits", total)]
     fragmented = failure is not None and unused >= failure.requested_bytes and bool(fitting)
     if growth.kind == "leak" and not fragmented:
         place = f"; most of it from {growth.places[0][0]}" if growth.places else ""

@@ -1,10 +1,9 @@
 """A recording explained: what held the memory at the failure and the peak, and what would help."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
-from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
@@ -60,10 +59,6 @@ class Explanation:
     what_ifs: tuple[WhatIf, ...]
     timeline: tuple[tuple[int, dict[str, int]], ...]
     notes: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
-        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
 
 
 @dataclass(frozen=True, kw_only=True)

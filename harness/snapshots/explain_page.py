@@ -6,6 +6,7 @@ from html import escape
 
 from harness.schema.category_colours import BLUE, GREEN, GREY, LEVELS, ORANGE, PURPLE, SKY, VIOLET
 from harness.schema.self_contained_page import (
+    as_text,
     legend,
     scrolling,
     self_contained_page,
@@ -19,7 +20,7 @@ from harness.snapshots.explain_text import blocks_text, explanation_text, outcom
 from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage
-from harness.snapshots.oom_text import facts, parts
+from harness.snapshots.oom_text import facts, headline, parts
 
 _COLOURS: Mapping[Category, str] = {
     "before": GREY,
@@ -110,7 +111,7 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
     """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
     body = "".join(map(_failure, explained(failures)))
-    return self_contained_page("Out of memory explained", body + _as_text(text), style=_STYLE)
+    return self_contained_page("Out of memory explained", body + as_text(text), style=_STYLE)
 
 
 def _failure(failure: LogFailure) -> str:
@@ -133,11 +134,7 @@ def _bar(message: OutOfMemoryMessage) -> str:
         for _, name, size in held
     ]
     bar = stacked_bar("The GPU's memory at the failure", shown, whole)
-    caption = (
-        f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
-        f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
-    )
-    return f"<p>{escape(caption)}</p>{bar}"
+    return f"<p>{escape(headline(message))}.</p>{bar}"
 
 
 def _device(explanation: Explanation) -> str:
@@ -157,7 +154,7 @@ def _device(explanation: Explanation) -> str:
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
-        f"<h3>What if</h3><table>{rows}</table>{moments}{_as_text(explanation_text(explanation))}"
+        f"<h3>What if</h3><table>{rows}</table>{moments}{as_text(explanation_text(explanation))}"
     )
 
 
@@ -175,7 +172,3 @@ def _moment(moment: Moment) -> str:
 def _groups(caption: str, groups: Iterable[tuple[str, int]]) -> str:
     rows = ((format_bytes(size), name) for name, size in groups)
     return sizes_first_table(caption, ("size", "alive"), rows, numbers=1)
-
-
-def _as_text(text: str) -> str:
-    return f"<details><summary>Everything as text</summary><pre>{escape(text)}</pre></details>"

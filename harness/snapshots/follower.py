@@ -84,7 +84,8 @@ class Follower:
             self.model.adopt(segment)
         self._reserved = origin.reserved_bytes
         self._result = Agreement(recorded_peak_reserved_bytes=self._reserved)
-        self._where = {address: address for address in origin.handed_out()}
+        in_use = (block for block in self.model.blocks() if block.state in (ALLOCATED, AWAITING))
+        self._where = {block.address: block.address for block in in_use}
         self._pending: list[TraceEvent] = []
 
     def run(self, events: Sequence[TraceEvent], deadline: Deadline | None = None) -> None:

@@ -4,13 +4,13 @@ A snapshot holds the segments at its end. Undoing the events from the last to th
 leads to the beginning; what was allocated before and never freed is still there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.allocator import AllocatorConfig, AllocatorConfigError, SegmentState
 from harness.allocator.config import UNLIMITED
-from harness.snapshots.rewind import AWAITING, Past, UnderivableError
+from harness.snapshots.rewind import Past, UnderivableError
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import BEFORE, RecordedSegment, TraceEvent, reserved_change
 
@@ -30,20 +30,6 @@ class Origin:
     layout: tuple[SegmentState, ...] | None
     why_not: str
     uncertain_blocks: int
-
-    def handed_out(self) -> Iterator[int]:
-        """Yield the address of every block in use, those that await a stream among them."""
-        yield from self.live
-        for segment in self.layout or ():
-            address = segment.address
-            for block in segment.blocks:
-                if block.state == AWAITING:
-                    yield address
-                address += block.size_bytes
-
-    def is_start(self) -> bool:
-        """Return whether the recording begins before anything was reserved."""
-        return self.reserved_bytes == 0 and not self.live
 
 
 def find_origin(

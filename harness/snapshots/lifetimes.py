@@ -3,12 +3,9 @@
 The process of a dry run loads this module too, so it imports nothing but the standard library.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TypeVar
-
-_Key = TypeVar("_Key")
 
 
 @dataclass(slots=True)
@@ -59,8 +56,3 @@ def bytes_alive(blocks: Iterable[Block], events: int) -> list[int]:
         if block.end is not None:
             changes[block.end + 1] -= block.size_bytes
     return list(accumulate(changes))
-
-
-def largest_first(sizes: Mapping[_Key, Sequence[int]]) -> list[tuple[_Key, Sequence[int]]]:
-    """Return groups of sizes, that of the largest sum first."""
-    return sorted(sizes.items(), key=lambda group: -sum(group[1]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.lifetimes import Block, bytes_alive, largest_first
+from harness.snapshots.lifetimes import Block, bytes_alive
 from harness.snapshots.trace_event import TraceEvent
 
 FRAMES_SHOWN = 8
@@ -66,6 +66,7 @@ def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categorie
         modules[module_of(event)] += event.size_bytes
         frames[own_line(event.stack)] += event.size_bytes
     named.sort(key=lambda each: (-each[0].size_bytes, each[0].address))
+    largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
     return Moment(
         name=name,
         position=position,
@@ -87,7 +88,7 @@ def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categorie
                 line=line,
                 place=place,
             )
-            for (category, line, place), sizes in largest_first(alike)[:_MOST_GROUPS]
+            for (category, line, place), sizes in largest[:_MOST_GROUPS]
         ),
     )
 

@@ -1,9 +1,8 @@
 """One call that reads a snapshot, follows it, and asks what else could have been; its text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
@@ -38,10 +37,6 @@ class Replay:
     peak: Peak
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
-        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
 
 
 def replay_devices(
@@ -125,7 +120,7 @@ def _notes_on_events(events: Sequence[TraceEvent]) -> Iterator[str]:
 
 def notes_on_origin(origin: Origin) -> Iterator[str]:
     """Say what was there before the recording began, and how surely it is known."""
-    if not origin.is_start():
+    if origin.reserved_bytes or origin.live:
         yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "
             f"{origin.reserved_bytes} reserved bytes were there before"
@@ -221,7 +216,7 @@ def _peak_lines(peak: Peak) -> Iterator[str]:
 
 def _what_if_lines(case: WhatIf) -> Iterator[str]:
     total = case.config.total_bytes
-    gpu = "" if total is None else f" on {format_bytes(total)}: {case.verdict()}"
+    gpu = "" if total is None else f" on {format_bytes(total)}: {case.verdict}"
     yield f"  {case.name}{gpu}"
     if case.peak_reserved_bytes is not None:
         low, high = case.peak_reserved_bytes

@@ -1,9 +1,8 @@
 """The same requests and releases under other settings, or on another GPU."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any
 
 from harness.allocator import (
     AddressPolicy,
@@ -54,15 +53,7 @@ class WhatIf:
     peak_allocated_bytes: int | None
     most_retries: int
     ran_out: tuple[RanOut, ...]
-
-    def verdict(self) -> Fit:
-        """Return fits, does not fit, or close call."""
-        failed = len(self.ran_out)
-        return fit_of(in_every_case=not failed, in_some_case=failed < self.runs)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
-        return {**asdict(self), "verdict": self.verdict()}
+    verdict: Fit
 
 
 ALLOC = "alloc"
@@ -127,6 +118,7 @@ def what_if(
         peak_allocated_bytes=max(allocated) if allocated else None,
         most_retries=max(model.stats()["num_alloc_retries"] for model, _ in runs),
         ran_out=tuple(sorted(failures, key=lambda failure: failure.position)),
+        verdict=fit_of(in_every_case=not failures, in_some_case=len(failures) < len(runs)),
     )
 
 

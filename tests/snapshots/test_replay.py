@@ -3,7 +3,7 @@
 import gzip
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,7 @@ def test_what_if_the_gpu_were_smaller(
 ) -> None:
     path = written(tmp_path, by_hand())
     replay = replay_devices(path, memory_bytes=memory * MIB)[0]
-    assert [case.verdict() for case in replay.what_ifs] == verdicts
+    assert [case.verdict for case in replay.what_ifs] == verdicts
     expandable = replay.what_ifs[1]
     if position is None:
         assert expandable.peak_reserved_bytes == (40 * MIB, 40 * MIB)
@@ -316,7 +316,7 @@ def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
 
 def test_the_metrics_can_be_written_as_json(tmp_path: Path) -> None:
     replay = replay_devices(written(tmp_path, by_hand()), memory_bytes=39 * MIB)[0]
-    data = json.loads(json.dumps(replay.as_dict()))
+    data = json.loads(json.dumps(asdict(replay)))
     assert data["agreement"]["segment_events_matched"] == 3
     assert data["peak"]["groups"][0] == {
         "place": "forward (model.py:7)",
