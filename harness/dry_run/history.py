@@ -5,16 +5,14 @@ the bytes that were requested are in it, so the moment is that of most requested
 """
 
 import functools
-import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TypedDict
 
 from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
-from harness.snapshots.lifetimes import Block, bytes_alive, find_blocks
+from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
@@ -62,18 +60,22 @@ class History:
     own: Callable[[str], bool]
 
     @functools.cached_property
-    def _blocks(self) -> list[Block]:
-        """Every block, in the order of the allocations."""
-        return find_blocks((e["action"], e.get("addr", 0), e["size"]) for e in self.events)
+    def _lifetimes(self) -> Lifetimes:
+        """Lifetimes of all blocks, by the positions of their events."""
+        return find_lifetimes((event["action"], event.get("addr", 0)) for event in self.events)
 
     @functools.cached_property
-    def _allocations(self) -> list[int]:
-        """The number of allocations by each event."""
-        return list(accumulate(int(event["action"] == "alloc") for event in self.events))
+    def _begins(self) -> list[int]:
+        """Positions of the allocations."""
+        return list(self._lifetimes)
+
+    def _allocations(self, position: int) -> int:
+        """Return the number of allocations by an event."""
+        return bisect_right(self._begins, position)
 
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        alive = bytes_alive(self._blocks, len(self.events))
+        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
         position = alive.index(max(alive)) - 1
         return self.moment(position) if position >= 0 else None
 
@@ -84,17 +86,18 @@ class History:
     def moment(self, position: int) -> Moment:
         """Return what was alive just after an event."""
         event = self.events[position]
-        allocation = self._allocations[position]
-        alive = [block for block in self._blocks if block.is_alive_after(position)]
+        allocation = self._allocations(position)
+        alive = alive_after(self._lifetimes, position)
         owners = self._owners(alive, allocation)
         categories: Counter[Category] = Counter()
         alike: defaultdict[tuple[str, Category], list[int]] = defaultdict(list)
-        for block in alive:
-            category = owners.get(block.address) or self._kind(
-                block, refused=event["action"] == "oom"
+        for begin in alive:
+            block = self.events[begin]
+            category = owners.get(block["addr"]) or self._kind(
+                begin, refused=event["action"] == "oom"
             )
-            categories[category] += block.size_bytes
-            alike[self.place(self.events[block.begin]), category].append(block.size_bytes)
+            categories[category] += block["size"]
+            alike[self.place(block), category].append(block["size"])
         largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
         return Moment(
             requested_bytes=categories.total(),
@@ -109,39 +112,37 @@ class History:
             ),
         )
 
-    def _freed_at(self, block: Block) -> float:
-        """Return the number of allocations by the event that frees a block; infinity without."""
-        return math.inf if block.end is None else self._allocations[block.end]
-
-    def _owners(self, alive: Sequence[Block], allocation: int) -> dict[int, Category]:
+    def _owners(self, alive: Sequence[int], allocation: int) -> dict[int, Category]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
         place = bisect_left([mark.allocations for mark in self.marks], allocation)
         owners: dict[int, Category] = {}
         for mark in self.marks[max(0, place - 2) : place + 3]:
-            for block in alive:
-                begun = self._allocations[block.begin]
-                lived = begun <= mark.allocations <= self._freed_at(block)
-                if lived and block.address in mark.owners:
-                    owners[block.address] = mark.owners[block.address]
+            for begin in alive:
+                address, end = self.events[begin]["addr"], self._lifetimes[begin]
+                lived = self._allocations(begin) <= mark.allocations and (
+                    end is None or self._allocations(end) >= mark.allocations
+                )
+                if lived and address in mark.owners:
+                    owners[address] = mark.owners[address]
         return owners
 
-    def _kind(self, block: Block, *, refused: bool) -> Category:
+    def _kind(self, begin: int, *, refused: bool) -> Category:
         """Return the category of a block that no optimizer knows."""
-        allocated = self.events[block.begin]
-        freed_by = None if block.end is None else self.events[block.end]
+        block, end = self.events[begin], self._lifetimes[begin]
+        freed_by = None if end is None else self.events[end]
         # Newer versions free the workspace after each matmul.
-        until = (math.inf, self._allocations[block.begin])
-        if block.size_bytes == self.workspace_bytes and self._freed_at(block) in until:
+        is_alone = end is None or self._allocations(end) == self._allocations(begin)
+        if block["size"] == self.workspace_bytes and is_alone:
             return "workspace"
-        if not allocated["frames"]:
+        if not block["frames"]:
             return "other"
         if freed_by is not None and not freed_by["frames"]:
             return "activation"
-        if _in_backward(allocated):
+        if _in_backward(block):
             return "other"
         if freed_by is not None and _in_backward(freed_by):
             return "activation"
-        in_forward = any(frame["name"] == "forward" for frame in allocated["frames"])
+        in_forward = any(frame["name"] == "forward" for frame in block["frames"])
         return "forward" if refused and in_forward else "other"
 
     def stack(self, event: TraceEvent) -> tuple[Frame, ...]:

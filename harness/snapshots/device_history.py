@@ -8,7 +8,7 @@ from itertools import accumulate
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
-from harness.snapshots.lifetimes import Block, bytes_alive, find_blocks
+from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.snapshots.pools import notes_on_pools
 from harness.snapshots.snapshot import Annotation, Recording, Snapshot
 from harness.snapshots.trace_event import TraceEvent, reserved_change
@@ -37,15 +37,24 @@ class DeviceHistory:
         return self.snapshot.events
 
     @cached_property
-    def blocks(self) -> list[Block]:
-        """Every block, those from before the recording first."""
-        before = ((each.address, each.size_bytes) for each in self.origin.live.values())
-        return find_blocks((event[:3] for event in self.events), before)
+    def log(self) -> tuple[TraceEvent, ...]:
+        """Allocations of the blocks from before the recording, then the events."""
+        return *self.origin.live.values(), *self.events
+
+    @cached_property
+    def lifetimes(self) -> Lifetimes:
+        """Lifetimes of all blocks by their positions in ``log``."""
+        return find_lifetimes((event.action, event.address) for event in self.log)
+
+    def bytes_alive(self, lifetimes: Lifetimes) -> list[int]:
+        """Return the bytes of some blocks alive before the first event, then after each one."""
+        sizes = [event.size_bytes for event in self.log]
+        return bytes_alive(lifetimes, sizes)[len(self.origin.live) :]
 
     @cached_property
     def alive_bytes(self) -> list[int]:
         """Bytes alive before the first event, then after each one."""
-        return bytes_alive(self.blocks, len(self.events))
+        return self.bytes_alive(self.lifetimes)
 
     @cached_property
     def reserved_bytes(self) -> list[int]:
@@ -53,14 +62,15 @@ class DeviceHistory:
         changes = map(reserved_change, self.events)
         return list(accumulate(changes, initial=self.origin.reserved_bytes))
 
-    def allocation(self, block: Block) -> TraceEvent:
-        """Return the event that allocates a block; made up for one from before the recording."""
-        return self.origin.live[block.address] if block.begin < 0 else self.events[block.begin]
+    def alive_after(self, position: int, since: int | None = None) -> list[TraceEvent]:
+        """Return the allocation of each block alive after an event; -1 is before the first.
 
-    def alive_after(self, position: int) -> list[TraceEvent]:
-        """Return the allocation of each block alive after an event; -1 is before the first."""
-        alive = (block for block in self.blocks if block.is_alive_after(position))
-        return [self.allocation(block) for block in alive]
+        ``since`` leaves out blocks from before that event.
+        """
+        before = len(self.origin.live)
+        first = 0 if since is None else before + since
+        alive = alive_after(self.lifetimes, before + position)
+        return [self.log[begin] for begin in alive if begin >= first]
 
 
 def device_histories(recording: Recording, device: int | None = None) -> Iterator[DeviceHistory]:

@@ -198,7 +198,6 @@ def step_ends(history: DeviceHistory, until: int) -> list[int]:
 
 def _what_stayed(history: DeviceHistory, begin: int, end: int) -> tuple[tuple[str, int], ...]:
     totals: Counter[str] = Counter()
-    for block in history.blocks:
-        if begin <= block.begin and block.is_alive_after(end - 1):
-            totals[own_line(history.allocation(block).stack)] += block.size_bytes
+    for event in history.alive_after(end - 1, since=begin):
+        totals[own_line(event.stack)] += event.size_bytes
     return tuple(totals.most_common(5))

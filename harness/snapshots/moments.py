@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.lifetimes import Block, bytes_alive
 from harness.snapshots.trace_event import TraceEvent
 
 FRAMES_SHOWN = 8
@@ -101,13 +100,14 @@ def timeline(history: DeviceHistory, kinds: Categories) -> tuple[tuple[int, dict
     after = history.alive_bytes[1:]
     highest = [max(interval, key=after.__getitem__) for interval in intervals]
     points: list[dict[str, int]] = [{} for _ in intervals]
-    alike: defaultdict[str, list[Block]] = defaultdict(list)
-    for block in history.blocks:
-        alike[CATEGORIES[kinds.of(history.allocation(block))]].append(block)
-    for category, blocks in alike.items():
-        alive = bytes_alive(blocks, count)
+    alike: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
+    for begin, end in history.lifetimes.items():
+        alike[CATEGORIES[kinds.of(history.log[begin])]][begin] = end
+    for category, lifetimes in alike.items():
+        alive = history.bytes_alive(lifetimes)
+        first = min(lifetimes) - len(history.origin.live)
         for position, sizes in zip(highest, points, strict=True):
-            if blocks[0].begin <= position:
+            if first <= position:
                 sizes[category] = alive[position + 1]
     return tuple((interval[-1], sizes) for interval, sizes in zip(intervals, points, strict=True))
 
