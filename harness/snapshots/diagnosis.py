@@ -6,16 +6,15 @@ and go within a step, so floors rise only by what stays: optimizer state once, a
 
 import itertools
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import CATEGORIES, own_line
+from harness.snapshots.categories import Category, own_line
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.moments import FRAMES_SHOWN, Moment
+from harness.snapshots.moments import FRAMES_SHOWN, Moment, totals
 from harness.snapshots.what_if import WhatIf
 
 Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
@@ -140,7 +139,7 @@ def _less(failure: Failure, moment: Moment) -> str:
     if room <= 0:
         return "The request alone is larger than all that may be reserved: split it."
     most = f"At most {format_bytes(room)} may be alive before this request."
-    kept = [group for group in moment.groups if group.category == CATEGORIES["forward"]]
+    kept = [group for group in moment.groups if group.category == Category.FORWARD.words]
     if not kept:
         return f"{most} Reduce the batch size; harness plan compares other changes."
     line, size = kept[0].line, format_bytes(kept[0].size_bytes)
@@ -197,7 +196,4 @@ def step_ends(history: DeviceHistory, until: int) -> list[int]:
 
 
 def _what_stayed(history: DeviceHistory, begin: int, end: int) -> tuple[tuple[str, int], ...]:
-    totals: Counter[str] = Counter()
-    for event in history.alive_after(end - 1, since=begin):
-        totals[own_line(event.stack)] += event.size_bytes
-    return tuple(totals.most_common(5))
+    return totals(history.alive_after(end - 1, since=begin), own_line)[:5]

@@ -22,10 +22,10 @@ from harness.allocator import (
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, TAKING, operations
+from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TAKING, TraceEvent, reserved_change
 
 
 @dataclass(kw_only=True)

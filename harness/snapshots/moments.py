@@ -1,10 +1,10 @@
 """Blocks alive at one moment of a recording, grouped; and over all of it, as a timeline."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
+from harness.snapshots.categories import Categories, module_of, own_line
 from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.trace_event import TraceEvent
 
@@ -50,33 +50,35 @@ class Moment:
     groups: tuple[BlockGroup, ...]
 
 
+def totals(
+    alive: Iterable[TraceEvent], name_of: Callable[[TraceEvent], str]
+) -> tuple[tuple[str, int], ...]:
+    """Return the bytes of blocks by a name that each has, the largest sum first."""
+    sums: Counter[str] = Counter()
+    for event in alive:
+        sums[name_of(event)] += event.size_bytes
+    return tuple(sums.most_common())
+
+
 def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categories) -> Moment:
     """Return what was alive after the event at ``position``."""
-    categories: Counter[str] = Counter()
-    modules: Counter[str] = Counter()
-    frames: Counter[str] = Counter()
+    alive = history.alive_after(position)
     alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
-    named: list[tuple[TraceEvent, str]] = []
-    for event in history.alive_after(position):
-        category = CATEGORIES[kinds.of(event)]
-        named.append((event, category))
-        categories[category] += event.size_bytes
-        alike[category, own_line(event.stack), event.stack.place].append(event.size_bytes)
-        modules[module_of(event)] += event.size_bytes
-        frames[own_line(event.stack)] += event.size_bytes
-    named.sort(key=lambda each: (-each[0].size_bytes, each[0].address))
-    largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
+    for event in alive:
+        alike[kinds.of(event).words, own_line(event), event.stack.place].append(event.size_bytes)
+    largest = sorted(alive, key=lambda event: (-event.size_bytes, event.address))
+    groups = sorted(alike.items(), key=lambda group: -sum(group[1]))
     return Moment(
         name=name,
         position=position,
         alive_bytes=history.alive_bytes[position + 1],
         reserved_bytes=history.reserved_bytes[position + 1],
-        categories=tuple(categories.most_common()),
-        modules=tuple(modules.most_common(12)),
-        frames=tuple(frames.most_common(12)),
+        categories=totals(alive, lambda event: kinds.of(event).words),
+        modules=totals(alive, module_of)[:_MOST_GROUPS],
+        frames=totals(alive, own_line)[:_MOST_GROUPS],
         largest=tuple(
-            LargeBlock(event.size_bytes, category, event.stack.frames[:FRAMES_SHOWN])
-            for event, category in named[:10]
+            LargeBlock(event.size_bytes, kinds.of(event).words, event.stack.frames[:FRAMES_SHOWN])
+            for event in largest[:10]
         ),
         groups=tuple(
             BlockGroup(
@@ -87,7 +89,7 @@ def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categorie
                 line=line,
                 place=place,
             )
-            for (category, line, place), sizes in largest[:_MOST_GROUPS]
+            for (category, line, place), sizes in groups[:_MOST_GROUPS]
         ),
     )
 
@@ -102,7 +104,7 @@ def timeline(history: DeviceHistory, kinds: Categories) -> tuple[tuple[int, dict
     points: list[dict[str, int]] = [{} for _ in intervals]
     alike: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
     for begin, end in history.lifetimes.items():
-        alike[CATEGORIES[kinds.of(history.log[begin])]][begin] = end
+        alike[kinds.of(history.log[begin]).words][begin] = end
     for category, lifetimes in alike.items():
         alive = history.bytes_alive(lifetimes)
         first = min(lifetimes) - len(history.origin.live)
