@@ -85,7 +85,9 @@ def layout_of(model: CachingAllocator) -> dict[int, list[BlockState]]:
     """Return the size and the state of every block of the model, by segment."""
     states = {ALLOCATED: "allocated", AWAITING: "awaiting"}
     result = {}
-    for head in model.segment_heads():
+    for head in model.blocks():
+        if head.previous is not None:
+            continue
         blocks = []
         block: Block | None = head
         while block is not None:
