@@ -263,8 +263,7 @@ def main() -> int:
     job: Request = pickle.loads(file.read_bytes())
     stub = ctypes.CDLL(None)
     if not hasattr(stub, "pretend_main"):
-        write_result(ChildResult(ended="not loaded"), Path(job.result))
-        return 1
+        return 1  # which the parent sees by the status page
     supervised(job.lifeline, file.parent, job.end_at)
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
