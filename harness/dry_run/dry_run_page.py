@@ -25,8 +25,9 @@ def dry_run_page(report: DryRunReport, *, target: str) -> str:
 
 
 def _parts(report: DryRunReport, target: str) -> Iterator[str]:
+    verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
     gpu = f"{report.gpu} ({format_bytes(report.gpu_total_bytes)})"
-    yield f"<p><strong>{escape(report.verdict)}</strong><br>on a pretended {escape(gpu)}</p>"
+    yield f"<p><strong>{escape(verdict)}</strong><br>on a pretended {escape(gpu)}</p>"
     if report.evidence:
         yield f"<p>{escape(report.evidence)}</p>"
     reserved = report.cuda.reserved_peak_bytes

@@ -205,14 +205,10 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         return f"<DryRunReport: {self.outcome} on {self.gpu}{fit}{size}>"
 
     @property
-    def verdict(self) -> str:
-        """The outcome, and whether it fits if that is known."""
-        return self.outcome if self.fit is None else f"{self.outcome}, {self.fit}"
-
-    @property
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
-        return f"{self.verdict} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
+        verdict = self.outcome if self.fit is None else f"{self.outcome}, {self.fit}"
+        return f"{verdict} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
 
     def summary(self) -> str:
         """Return the report in a few lines: the answer, the peaks, the failure, the notes."""

@@ -38,8 +38,9 @@ def dry_run_text(report: DryRunReport, *, target: str) -> str:
 
 def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     total = format_bytes(report.gpu_total_bytes)
+    verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
     yield ""
-    yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {report.verdict}"
+    yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {verdict}"
     if report.evidence:
         yield f"  {report.evidence}"
     if report.world_size is not None:
