@@ -6,12 +6,7 @@ from html import escape
 from harness.dry_run.dry_run_report import DryRunReport, Moment
 from harness.dry_run.dry_run_text import CATEGORY_WORDS, dry_run_text
 from harness.schema.category_colours import CATEGORY_COLOURS, GREEN, LEVELS, SKY, VERMILION, VIOLET
-from harness.schema.self_contained_page import (
-    as_text,
-    self_contained_page,
-    sizes_first_table,
-    stacked_bar,
-)
+from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.units import format_bytes
 
 _OTHERS = {"buffer": SKY, "forward": GREEN, "workspace": VIOLET, "other": VERMILION}
@@ -52,7 +47,8 @@ def _parts(report: DryRunReport, target: str) -> Iterator[str]:
             of = f" on GPU {device.index}" if len(report.devices) > 1 else ""
             yield f"<h2>Alive at the peak{of}: {format_bytes(device.peak.requested_bytes)}</h2>"
             yield _moment(device.peak)
-    yield as_text(dry_run_text(report, target=target).strip())
+    text = dry_run_text(report, target=target).strip()
+    yield f"<details><summary>Everything as text</summary><pre>{escape(text)}</pre></details>"
 
 
 def _moment(moment: Moment) -> str:

@@ -111,11 +111,6 @@ def stacked_bar(label: str, parts: Sequence[tuple[str, int, str]], whole: int) -
     )
 
 
-def as_text(text: str) -> str:
-    """Return the last part of a page: what a terminal shows, folded."""
-    return f"<details><summary>Everything as text</summary><pre>{escape(text)}</pre></details>"
-
-
 def legend(labels: Sequence[tuple[str, str]]) -> str:
     """Return (colour, text) pairs as a list, in the page's own size of text."""
     items = "".join(

@@ -6,7 +6,6 @@ from html import escape
 
 from harness.schema.category_colours import LEVELS
 from harness.schema.self_contained_page import (
-    as_text,
     legend,
     scrolling,
     self_contained_page,
@@ -100,7 +99,7 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
     """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
     body = "".join(map(_failure, explained(failures)))
-    return self_contained_page("Out of memory explained", body + as_text(text), style=_STYLE)
+    return self_contained_page("Out of memory explained", body + _as_text(text), style=_STYLE)
 
 
 def _failure(failure: LogFailure) -> str:
@@ -143,7 +142,7 @@ def _device(explanation: Explanation) -> str:
     return (
         f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
         f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
-        f"<h3>What if</h3><table>{rows}</table>{moments}{as_text(explanation_text(explanation))}"
+        f"<h3>What if</h3><table>{rows}</table>{moments}{_as_text(explanation_text(explanation))}"
     )
 
 
@@ -161,3 +160,7 @@ def _moment(moment: Moment) -> str:
 def _groups(caption: str, groups: Iterable[tuple[str, int]]) -> str:
     rows = ((format_bytes(size), name) for name, size in groups)
     return sizes_first_table(caption, ("size", "alive"), rows, numbers=1)
+
+
+def _as_text(text: str) -> str:
+    return f"<details><summary>Everything as text</summary><pre>{escape(text)}</pre></details>"
