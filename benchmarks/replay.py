@@ -76,7 +76,8 @@ def write_recording(path: Path, events: int) -> None:
             "segment_type": "large",
             "blocks": [{"size": head.size, "requested_size": 0, "state": "inactive"}],
         }
-        for head in model.segment_heads()
+        for head in model.blocks()
+        if head.previous is None
     ]
     path.write_bytes(pickle.dumps({"segments": segments, "device_traces": [trace]}))
 

@@ -6,7 +6,7 @@ because a call costs as much as the work that it would do.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from harness.allocator.addresses import AddressPolicy, Ascending
@@ -338,12 +338,6 @@ class CachingAllocator:
         if self._counters.blocks_rose:
             self._counters.note_blocks()
         self._complete(block)
-
-    def segment_heads(self) -> Iterator[Block]:
-        """Yield the first block of every segment and address range, lowest address first."""
-        for address in sorted(self._blocks):
-            if self._blocks[address].previous is None:
-                yield self._blocks[address]
 
     def blocks(self) -> Iterable[Block]:
         """Return every block, in no order."""

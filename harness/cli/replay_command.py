@@ -1,6 +1,7 @@
 """``harness replay``: a recording of the CUDA allocator, replayed under other settings."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -42,7 +43,7 @@ def replay(
         snapshot, settings=settings, memory_bytes=memory, device=device, deadline_seconds=deadline
     )
     if as_json:
-        first, *others = (each.as_dict() for each in replayed)
+        first, *others = map(asdict, replayed)
         click.echo(json.dumps({**first, "other_devices": others}))
     else:
         click.echo(printable("\n".join(replay_text(each) for each in replayed)), nl=False)

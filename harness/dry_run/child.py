@@ -37,7 +37,7 @@ from harness.dry_run.kept_files import WRITERS, keep_written
 from harness.dry_run.own_code import is_own
 from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.dry_run.recording import EnoughStepsError, Recording
-from harness.dry_run.supervisor import supervised, unblock_signals
+from harness.dry_run.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
 
 _THREADS_SECONDS = 10.0
@@ -68,7 +68,7 @@ class Ending:
             return True
         if not self._lock.acquire(blocking=False):
             return False
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in FORWARDED:
             with contextlib.suppress(ValueError):  # in another thread than the main one
                 signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(Exception):  # it may be closed, or no file
@@ -263,8 +263,7 @@ def main() -> int:
     job: Request = pickle.loads(file.read_bytes())
     stub = ctypes.CDLL(None)
     if not hasattr(stub, "pretend_main"):
-        write_result(ChildResult(ended="not loaded"), Path(job.result))
-        return 1
+        return 1  # which the parent sees by the status page
     supervised(job.lifeline, file.parent, job.end_at)
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error

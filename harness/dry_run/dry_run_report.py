@@ -248,7 +248,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 class ChildResult(Struct, frozen=True, kw_only=True):
     """Observations of the child process from inside; its parent makes the report of them."""
 
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost", "not loaded"]
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost"]
     """``lost``: the process left no result of its own."""
     evidence: str | None = None
     devices: tuple[Device, ...] = ()

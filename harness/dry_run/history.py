@@ -5,14 +5,14 @@ the bytes that were requested are in it, so the moment is that of most requested
 """
 
 import functools
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import TypedDict
 
 from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
+from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 
 MOST_GROUPS = 30
 BACKWARD = "backward pass (thread of autograd, without Python)"
@@ -47,21 +47,6 @@ class Mark:
     owners: Mapping[int, Category]
 
 
-@dataclass(kw_only=True)
-class _Block:
-    event: TraceEvent
-    begin: int
-    """The number of its event; ``end`` is that of the event that frees it."""
-    allocation: int
-    end: int | None = None
-    freed_at: int | None = None
-    """The number of allocations by then."""
-
-    @property
-    def size(self) -> int:
-        return self.event["size"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class History:
     """The events of one device, with what is known about owners and steps."""
@@ -75,53 +60,45 @@ class History:
     own: Callable[[str], bool]
 
     @functools.cached_property
-    def _blocks(self) -> list[_Block]:
-        """Every block, in the order of the allocations."""
-        blocks: list[_Block] = []
-        alive: dict[int, _Block] = {}
-        for number, event in enumerate(self.events):
-            if event["action"] == "alloc":
-                block = _Block(event=event, begin=number, allocation=len(blocks) + 1)
-                blocks.append(block)
-                alive[event["addr"]] = block
-            elif event["action"] == "free_requested" and event["addr"] in alive:
-                block = alive.pop(event["addr"])
-                block.end, block.freed_at = number, len(blocks)
-        return blocks
+    def _lifetimes(self) -> Lifetimes:
+        """Lifetimes of all blocks, by the positions of their events."""
+        return find_lifetimes((event["action"], event.get("addr", 0)) for event in self.events)
+
+    @functools.cached_property
+    def _begins(self) -> list[int]:
+        """Positions of the allocations."""
+        return list(self._lifetimes)
+
+    def _allocations(self, position: int) -> int:
+        """Return the number of allocations by an event."""
+        return bisect_right(self._begins, position)
 
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        changes = [0] * len(self.events)
-        for block in self._blocks:
-            changes[block.begin] += block.size
-            if block.end is not None:
-                changes[block.end] -= block.size
-        live = list(accumulate(changes))
-        most = max(live, default=0)
-        return self.moment(live.index(most)) if most else None
+        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
+        position = alive.index(max(alive)) - 1
+        return self.moment(position) if position >= 0 else None
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
         return [self.moment(i) for i, event in enumerate(self.events) if event["action"] == "oom"]
 
-    def moment(self, index: int) -> Moment:
+    def moment(self, position: int) -> Moment:
         """Return what was alive just after an event."""
-        event = self.events[index]
-        earlier = [block for block in self._blocks if block.begin <= index]
-        alive = [block for block in earlier if block.end is None or block.end > index]
-        allocation = len(earlier)
+        event = self.events[position]
+        allocation = self._allocations(position)
+        alive = alive_after(self._lifetimes, position)
         owners = self._owners(alive, allocation)
         categories: Counter[Category] = Counter()
-        sizes: Counter[tuple[str, Category]] = Counter()
-        blocks: Counter[tuple[str, Category]] = Counter()
-        for block in alive:
-            category = owners.get(block.event["addr"]) or self._kind(
-                block, refused=event["action"] == "oom"
+        alike: defaultdict[tuple[str, Category], list[int]] = defaultdict(list)
+        for begin in alive:
+            block = self.events[begin]
+            category = owners.get(block["addr"]) or self._kind(
+                begin, refused=event["action"] == "oom"
             )
-            group = self.place(block.event), category
-            categories[category] += block.size
-            sizes[group] += block.size
-            blocks[group] += 1
+            categories[category] += block["size"]
+            alike[self.place(block), category].append(block["size"])
+        largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
         return Moment(
             requested_bytes=categories.total(),
             allocation=allocation,
@@ -130,39 +107,42 @@ class History:
             stack=self.stack(event),
             categories=dict(categories.most_common()),
             groups=tuple(
-                Group(place=place, category=kind, requested_bytes=size, blocks=blocks[place, kind])
-                for (place, kind), size in sizes.most_common(MOST_GROUPS)
+                Group(place=place, category=kind, requested_bytes=sum(sizes), blocks=len(sizes))
+                for (place, kind), sizes in largest[:MOST_GROUPS]
             ),
         )
 
-    def _owners(self, alive: Sequence[_Block], allocation: int) -> dict[int, Category]:
+    def _owners(self, alive: Sequence[int], allocation: int) -> dict[int, Category]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
         place = bisect_left([mark.allocations for mark in self.marks], allocation)
         owners: dict[int, Category] = {}
         for mark in self.marks[max(0, place - 2) : place + 3]:
-            for block in alive:
-                lived = block.allocation <= mark.allocations and (
-                    block.freed_at is None or block.freed_at >= mark.allocations
+            for begin in alive:
+                address, end = self.events[begin]["addr"], self._lifetimes[begin]
+                lived = self._allocations(begin) <= mark.allocations and (
+                    end is None or self._allocations(end) >= mark.allocations
                 )
-                if lived and block.event["addr"] in mark.owners:
-                    owners[block.event["addr"]] = mark.owners[block.event["addr"]]
+                if lived and address in mark.owners:
+                    owners[address] = mark.owners[address]
         return owners
 
-    def _kind(self, block: _Block, *, refused: bool) -> Category:
+    def _kind(self, begin: int, *, refused: bool) -> Category:
         """Return the category of a block that no optimizer knows."""
-        freed_by = None if block.end is None else self.events[block.end]
+        block, end = self.events[begin], self._lifetimes[begin]
+        freed_by = None if end is None else self.events[end]
         # Newer versions free the workspace after each matmul.
-        if block.size == self.workspace_bytes and block.freed_at in (None, block.allocation):
+        is_alone = end is None or self._allocations(end) == self._allocations(begin)
+        if block["size"] == self.workspace_bytes and is_alone:
             return "workspace"
-        if not block.event["frames"]:
+        if not block["frames"]:
             return "other"
         if freed_by is not None and not freed_by["frames"]:
             return "activation"
-        if _in_backward(block.event):
+        if _in_backward(block):
             return "other"
         if freed_by is not None and _in_backward(freed_by):
             return "activation"
-        in_forward = any(frame["name"] == "forward" for frame in block.event["frames"])
+        in_forward = any(frame["name"] == "forward" for frame in block["frames"])
         return "forward" if refused and in_forward else "other"
 
     def stack(self, event: TraceEvent) -> tuple[Frame, ...]:

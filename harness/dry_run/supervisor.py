@@ -23,7 +23,7 @@ SHORT_GRACE_SECONDS = 5.0
 """The same after a second signal; a third one ends it at once."""
 
 _PR_SET_CHILD_SUBREAPER = 36
-_FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+FORWARDED = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
 _PATIENCE_SECONDS = 10.0
 _LOOK_SECONDS = 0.02
 """Seconds between two looks at the script: a signal of its end could be lost."""
@@ -33,7 +33,7 @@ def supervised(lifeline: int, folder: Path, end_at: float | None = None) -> None
     """Return in a new process, whose parent stays as the supervisor."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     script = os.fork()
     if script:
         _Supervisor(script).run(lifeline, folder, math.inf if end_at is None else end_at)
@@ -44,7 +44,7 @@ def supervised(lifeline: int, folder: Path, end_at: float | None = None) -> None
 
 def unblock_signals() -> None:
     """Let signals through that came while the script's process was not ready for them."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
 class _Supervisor:
@@ -55,9 +55,9 @@ class _Supervisor:
 
     def run(self, lifeline: int, folder: Path, end_at: float) -> None:
         """Wait for the script's end, or the harness's; then end the process as the script ended."""
-        for number in _FORWARDED:
+        for number in FORWARDED:
             signal.signal(number, self._hand_on)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         code: int | None = None
         orphaned = False
         while code is None and not orphaned:

@@ -1,6 +1,7 @@
 """Recordings of PyTorch's CUDA allocator: read, replayed, explained; imports no torch.
 
 categories.py         Category of a block
+device_history.py     One device of a recording from its derived beginning on
 diagnosis.py          The request that failed, and why; growth over the steps
 explain.py            A recording explained
 explain_page.py       A recording or a message explained as one self-contained page
@@ -9,6 +10,7 @@ explain_text.py       A recording explained in words, for a terminal
 file_bytes.py         The bytes of a recording, unpacked where it is compressed
 follower.py           A recording's requests and releases given to the model, event by event
 initial_state.py      State and settings at the start of a recording
+lifetimes.py          Blocks of the event log, each from its allocation to its release
 log_failures.py       Every out-of-memory failure in a log
 log_text.py           The end of a log of any size as plain text
 moments.py            Blocks alive at one moment of a recording, grouped

@@ -7,21 +7,30 @@ backward temporaries by the autograd thread, which has no Python frames.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Literal
+from enum import Enum
 
+from harness.schema.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
 from harness.snapshots.snapshot import Annotation
-from harness.snapshots.trace_event import Stack, TraceEvent
+from harness.snapshots.trace_event import BEFORE, TraceEvent
 
-Category = Literal["parameter", "optimizer", "forward", "backward", "workspace", "other", "unknown"]
-CATEGORIES: dict[Category, str] = {
-    "parameter": "parameters",
-    "optimizer": "optimizer state and its temporaries",
-    "forward": "forward pass (activations)",
-    "backward": "backward pass (gradients and temporaries)",
-    "workspace": "cuBLAS workspaces",
-    "other": "input data and other tensors",
-    "unknown": "unknown: recorded without Python stacks",
-}
+
+class Category(Enum):
+    """A category of blocks: what it is called, and its colour in pictures."""
+
+    BEFORE = "before the recording", GREY
+    PARAMETER = "parameters", BLUE
+    OPTIMIZER = "optimizer state and its temporaries", PURPLE
+    FORWARD = "forward pass (activations)", GREEN
+    BACKWARD = "backward pass (gradients and temporaries)", ORANGE
+    WORKSPACE = "cuBLAS workspaces", VIOLET
+    OTHER = "input data and other tensors", SKY
+    UNKNOWN = "unknown: recorded without Python stacks", GREY
+
+    def __init__(self, words: str, colour: str) -> None:
+        self.words = words
+        self.colour = colour
+
+
 _WORKSPACE_8 = 8_519_680
 _WORKSPACE_9 = 33_554_432
 _MOST_WORKSPACES = 4
@@ -34,16 +43,14 @@ _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 _MACHINERY = ("forward (runtime_wrappers.py", "forward (aot_autograd.py")
 _COMPILED_GRAPH = "<eval_with_key>"
-_STEP = "Optimizer.step#"
 
 
 class Categories:
     """Derives the categories of one device's events."""
 
-    def __init__(self, events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> None:
+    def __init__(self, events: Sequence[TraceEvent], steps: Sequence[Annotation]) -> None:
         self._has_stacks = any(event.stack.frames for event in events)
-        marks = [each for each in annotations if each.name.startswith(_STEP)]
-        edges = sorted((mark.time_us, mark.stage == "START") for mark in marks)
+        edges = sorted((mark.time_us, mark.stage == "START") for mark in steps)
         workspaces = {_WORKSPACE_8}
         allocated = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
         freed = any(e.action != "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
@@ -56,23 +63,27 @@ class Categories:
 
     def of(self, event: TraceEvent) -> Category:
         """Return the category of the block that ``event`` allocates."""
+        if event.stack is BEFORE:
+            return Category.BEFORE
         if _has(event, _PARAMETER):
-            return "parameter"
+            return Category.PARAMETER
         if event.size_bytes in self._workspaces:
-            return "workspace"
+            return Category.WORKSPACE
         if _has(event, _OPTIMIZER) or (not event.stack.frames and self._in_optimizer(event)):
-            return "optimizer"
+            return Category.OPTIMIZER
         if _has(event, _COMPILED_BACKWARD):
-            return "backward"  # a graph that torch.compile wrote; its function is called forward
+            return (
+                Category.BACKWARD
+            )  # a graph that torch.compile wrote; its function is called forward
         if _has(event, ("forward (",)):
-            return "forward"
+            return Category.FORWARD
         if not event.stack.frames and self._has_stacks:
-            return "backward"
+            return Category.BACKWARD
         if _has(event, _BACKWARD):
-            return "backward"
+            return Category.BACKWARD
         if not self._has_stacks:
-            return "unknown"
-        return "optimizer" if _has(event, _OPTIMIZER_OF_YOURS) else "other"
+            return Category.UNKNOWN
+        return Category.OPTIMIZER if _has(event, _OPTIMIZER_OF_YOURS) else Category.OTHER
 
     def _in_optimizer(self, event: TraceEvent) -> bool:
         if event.time_us is None:
@@ -87,6 +98,8 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
 
 def module_of(event: TraceEvent) -> str:
     """Return the chain of ``forward`` functions, outermost first: the module as far as known."""
+    if event.stack is BEFORE:
+        return Category.BEFORE.words
     if _has(event, _BACKWARD):
         return "outside of a forward pass"
     names = [
@@ -98,8 +111,9 @@ def module_of(event: TraceEvent) -> str:
     return " > ".join(shown) or "outside of a forward pass"
 
 
-def own_line(stack: Stack) -> str:
+def own_line(event: TraceEvent) -> str:
     """Return the user's line that asked, or what there is instead."""
-    if stack.own is not None:
-        return stack.own
-    return "no Python frame" if stack.place is None else f"no line of yours ({stack.place})"
+    place, _, own = event.stack
+    if own is not None:
+        return own
+    return "no Python frame" if place is None else f"no line of yours ({place})"

@@ -6,20 +6,15 @@ and go within a step, so floors rise only by what stays: optimizer state once, a
 
 import itertools
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import CATEGORIES, own_line
-from harness.snapshots.initial_state import Origin
-from harness.snapshots.moments import FRAMES_SHOWN, Moment, blocks_after, reserved_after
-from harness.snapshots.replay import peak_reserved
-from harness.snapshots.snapshot import Annotation
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.categories import Category, own_line
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.moments import FRAMES_SHOWN, Moment, totals
 from harness.snapshots.what_if import WhatIf
 
 Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
@@ -63,24 +58,22 @@ class Growth:
     places: tuple[tuple[str, int], ...] = ()
 
 
-def find_failure(
-    events: Sequence[TraceEvent], origin: Origin, alive: Sequence[int], config: AllocatorConfig
-) -> Failure | None:
+def find_failure(history: DeviceHistory) -> Failure | None:
     """Return the last request that failed, None where none did."""
-    failed = [position for position, event in enumerate(events) if event.action == "oom"]
+    failed = [position for position, event in enumerate(history.events) if event.action == "oom"]
     if not failed:
         return None
     position = failed[-1]
-    event = events[position]
-    reserved = reserved_after(events, origin, position)
-    segment = config.segment_size(config.round_request(event.size_bytes))
+    event = history.events[position]
+    reserved = history.reserved_bytes[position + 1]
+    segment = history.config.segment_size(history.config.round_request(event.size_bytes))
     is_limited = event.address >= segment
-    allowed = peak_reserved(events[:position], origin)
+    allowed = max(history.reserved_bytes[: position + 1])
     return Failure(
         position=position,
         requested_bytes=event.size_bytes,
         segment_bytes=segment,
-        alive_bytes=alive[position],
+        alive_bytes=history.alive_bytes[position + 1],
         reserved_bytes=reserved,
         device_free_bytes=event.address,
         usable_bytes=allowed if is_limited else reserved + event.address,
@@ -94,8 +87,7 @@ def diagnose(
     growth: Growth,
     cases: Sequence[WhatIf],
     moments: Sequence[Moment],
-    annotations: Sequence[Annotation],
-    events: Sequence[TraceEvent],
+    history: DeviceHistory,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
     """Return the diagnosis and its sentences."""
     size = format_bytes
@@ -105,7 +97,7 @@ def diagnose(
     # Enough was reserved and unused, and other settings serve the request.
     unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
     total = cases[0].config.total_bytes
-    fitting = [c.name for c in cases[1:] if (c.verdict(), c.config.total_bytes) == ("fits", total)]
+    fitting = [c.name for c in cases[1:] if (c.verdict, c.config.total_bytes) == ("fits", total)]
     fragmented = failure is not None and unused >= failure.requested_bytes and bool(fitting)
     if growth.kind == "leak" and not fragmented:
         place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
@@ -120,7 +112,7 @@ def diagnose(
     if failure is None:
         return "no failure", (f"No request failed. {holds}.",)
     requested = f"{size(failure.requested_bytes)} requested"
-    if _in_first_optimizer_step(failure, annotations, events):
+    if _in_first_optimizer_step(failure, history):
         return "first optimizer step", (
             f"Out of memory in the optimizer's first step: {requested} for its state.",
             (
@@ -147,7 +139,7 @@ def _less(failure: Failure, moment: Moment) -> str:
     if room <= 0:
         return "The request alone is larger than all that may be reserved: split it."
     most = f"At most {format_bytes(room)} may be alive before this request."
-    kept = [group for group in moment.groups if group.category == CATEGORIES["forward"]]
+    kept = [group for group in moment.groups if group.category == Category.FORWARD.words]
     if not kept:
         return f"{most} Reduce the batch size; harness plan compares other changes."
     line, size = kept[0].line, format_bytes(kept[0].size_bytes)
@@ -157,27 +149,22 @@ def _less(failure: Failure, moment: Moment) -> str:
     )
 
 
-def _in_first_optimizer_step(
-    failure: Failure, annotations: Sequence[Annotation], events: Sequence[TraceEvent]
-) -> bool:
+def _in_first_optimizer_step(failure: Failure, history: DeviceHistory) -> bool:
     """Return whether the request came from within the first ``Optimizer.step``."""
-    failed = events[failure.position]
-    steps = [each for each in annotations if each.name.startswith("Optimizer.step#")]
-    if failed.time_us is not None and steps:
-        before = [each.stage for each in steps if each.time_us < failed.time_us]
-        now = [each.stage for each in steps if each.time_us == failed.time_us]
+    failed = history.events[failure.position]
+    if failed.time_us is not None and history.steps:
+        before = [each.stage for each in history.steps if each.time_us < failed.time_us]
+        now = [each.stage for each in history.steps if each.time_us == failed.time_us]
         return "END" not in before and "START" in (*before, *now)
     return any(frame.startswith("_init_group (") for frame in failed.stack.frames)
 
 
-def find_growth(
-    events: Sequence[TraceEvent], alive_bytes: Sequence[int], annotations: Sequence[Annotation]
-) -> Growth:
-    """Return how memory grows over the steps; ``alive_bytes``: what was alive after each event."""
-    edges = step_ends(events, annotations)
+def find_growth(history: DeviceHistory, edges: Sequence[int]) -> Growth:
+    """Return how memory grows over the steps, which end at the positions ``edges``."""
     if len(edges) < _LEAST_STEPS:
         reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
         return Growth(kind="unknown", reason=reason)
+    alive_bytes = history.alive_bytes[1:]
     floors = [min(alive_bytes[begin:end]) for begin, end in itertools.pairwise(edges)]
     steps = [after - before for before, after in itertools.pairwise(floors)]
     first = floors[0] - min(alive_bytes[: edges[0] + 1], default=0)
@@ -191,7 +178,7 @@ def find_growth(
             floors_bytes=tuple(floors),
             per_step_bytes=int(median(steps)),
             first_step_bytes=first,
-            places=_what_stayed(events, edges[len(edges) // 2], edges[-1]),
+            places=_what_stayed(history, edges[len(edges) // 2], edges[-1]),
         )
     return Growth(
         kind="plateau",
@@ -201,19 +188,12 @@ def find_growth(
     )
 
 
-def step_ends(events: Sequence[TraceEvent], annotations: Sequence[Annotation]) -> list[int]:
-    """Return the positions at which optimizer steps end, as PyTorch 2.6 and later mark them."""
-    times = [event.time_us or 0 for event in events]
-    ends = (
-        bisect_left(times, each.time_us)
-        for each in annotations
-        if each.stage == "END" and each.name.startswith("Optimizer.step#")
-    )
+def step_ends(history: DeviceHistory, until: int) -> list[int]:
+    """Return the positions at which optimizer steps end, up to the event at ``until``."""
+    times = [event.time_us or 0 for event in history.events[:until]]
+    ends = (bisect_left(times, each.time_us) for each in history.steps if each.stage == "END")
     return sorted({position for position in ends if position > 0})
 
 
-def _what_stayed(events: Sequence[TraceEvent], begin: int, end: int) -> tuple[tuple[str, int], ...]:
-    totals: Counter[str] = Counter()
-    for event in blocks_after(events[begin:end], {}).values():
-        totals[own_line(event.stack)] += event.size_bytes
-    return tuple(totals.most_common(5))
+def _what_stayed(history: DeviceHistory, begin: int, end: int) -> tuple[tuple[str, int], ...]:
+    return totals(history.alive_after(end - 1, since=begin), own_line)[:5]

@@ -1,14 +1,14 @@
 """A recording explained: what held the memory at the failure and the peak, and what would help."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from heapq import merge
 from pathlib import Path
-from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
+from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.diagnosis import (
     Diagnosis,
     Failure,
@@ -19,13 +19,10 @@ from harness.snapshots.diagnosis import (
     step_ends,
 )
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.initial_state import Origin, find_origin, recorded_config
-from harness.snapshots.moments import Moment, alive_after, moment_at, timeline
+from harness.snapshots.moments import Moment, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
-from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.replay import notes_on_file, notes_on_origin, peak_reserved, why_other
-from harness.snapshots.snapshot import Recording, Snapshot, read_recording
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.replay import notes_on_origin, why_other
+from harness.snapshots.snapshot import Recording, read_recording
 from harness.snapshots.what_if import (
     ALLOC,
     WhatIf,
@@ -63,10 +60,6 @@ class Explanation:
     timeline: tuple[tuple[int, dict[str, int]], ...]
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
-        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling:
@@ -97,8 +90,8 @@ def explain_file(
         recording = read_recording(path, deadline)
         other = None if scaling is None else read_recording(scaling.other, deadline)
         return tuple(
-            _explain(recording, each, gpus or {}, settings, scaling, other, deadline)
-            for each in recording.devices(device)
+            _explain(each, gpus or {}, settings, scaling, other, deadline)
+            for each in device_histories(recording, device)
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
@@ -106,53 +99,50 @@ def explain_file(
 
 
 def _explain(
-    recording: Recording,
-    snapshot: Snapshot,
+    history: DeviceHistory,
     gpus: Mapping[str, int],
     settings: str | None,
     scaling: Scaling | None,
     other: Recording | None,
     deadline: Deadline,
 ) -> Explanation:
-    config, notes = recorded_config(snapshot)
-    events = snapshot.events
-    notes = [*notes_on_file(recording), *notes, *notes_on_pools(events, snapshot.segments)]
-    annotations = [each for each in recording.annotations if each.device == snapshot.device]
-    origin = find_origin(snapshot, events, config)
-    notes += notes_on_origin(origin)
-    alive = alive_after(events, origin)
-    failure = find_failure(events, origin, alive, config)
+    events, config = history.events, history.config
+    notes = [*history.notes, *notes_on_origin(history.origin)]
+    alive = history.alive_bytes[1:]
+    failure = find_failure(history)
     until = len(events) if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes
-    kinds = Categories(events, annotations)
+    kinds = Categories(events, history.steps)
     positions = {"at the peak": max(range(len(alive)), key=alive.__getitem__, default=-1)}
     if failure is not None:
         positions = {"at the failure": failure.position} | positions
-    moments = [moment_at(*each, events, origin, alive, kinds) for each in positions.items()]
-    growth = find_growth(events[:until], alive[:until], annotations)
-    ends = step_ends(events[:until], annotations)
-    work = _workload(events, origin, failure)
+    moments = [moment_at(*each, history, kinds) for each in positions.items()]
+    ends = step_ends(history, until)
+    growth = find_growth(history, ends)
+    work = _workload(history, failure)
     plain = replace(config, total_bytes=usable)
     cases = [
         what_if(name, each, done, deadline)
         for name, each, done in _cases(plain, work, ends, gpus, settings)
     ]
-    peak = peak_reserved(events, origin)
+    peak = max(history.reserved_bytes)
     notes += why_other(cases[0], peak)
     if scaling is not None and other is not None:
         total = max(gpus.values(), default=None) if usable is None else usable
         name, config = f"batch {scaling.batch}", replace(config, total_bytes=total)
         try:
-            scaled = scaled_workload(work, _all_work(other), scaling.batches, scaling.batch)
+            scaled = scaled_workload(
+                work, find_workload(next(device_histories(other))), scaling.batches, scaling.batch
+            )
         except ValueError as error:
             notes.append(f"{name} cannot be derived: {error}")
         else:
             cases.append(what_if(name, config, scaled, deadline))
-    diagnosis, sentences = diagnose(failure, growth, cases, moments, annotations, events)
+    diagnosis, sentences = diagnose(failure, growth, cases, moments, history)
     return Explanation(
-        device=snapshot.device,
+        device=history.snapshot.device,
         events=len(events),
-        settings=snapshot.settings,
+        settings=history.snapshot.settings,
         diagnosis=diagnosis,
         sentences=sentences,
         failure=failure,
@@ -162,24 +152,18 @@ def _explain(
         peak_reserved_bytes=peak,
         fragmentation_bytes=peak - max(alive, default=0),
         what_ifs=tuple(cases),
-        timeline=timeline(events, origin, kinds),
+        timeline=timeline(history, kinds),
         notes=tuple(notes),
     )
 
 
-def _all_work(recording: Recording) -> Workload:
-    snapshot = recording.devices()[0]
-    origin = find_origin(snapshot, snapshot.events, recorded_config(snapshot)[0])
-    return find_workload(snapshot.events, origin)
-
-
-def _workload(events: Sequence[TraceEvent], origin: Origin, failure: Failure | None) -> Workload:
+def _workload(history: DeviceHistory, failure: Failure | None) -> Workload:
     """Return the work up to the request that failed, and that request itself."""
     if failure is None:
-        return find_workload(events, origin)
-    failed = events[failure.position]
+        return find_workload(history)
+    failed = history.events[failure.position]
     # What the allocator freed in vain for that request is no part of the program.
-    work = find_workload(events[: failure.position + 1], origin)
+    work = find_workload(history, failure.position + 1)
     last = (ALLOC, -1, failed.size_bytes, failed.stream, failure.position)
     return replace(work, steps=(*work.steps, last))
 

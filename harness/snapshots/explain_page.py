@@ -1,10 +1,10 @@
 """A recording or a message explained as one self-contained page: no script, nothing loaded."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 
-from harness.schema.category_colours import BLUE, GREEN, GREY, LEVELS, ORANGE, PURPLE, SKY, VIOLET
+from harness.schema.category_colours import LEVELS
 from harness.schema.self_contained_page import (
     legend,
     scrolling,
@@ -13,25 +13,15 @@ from harness.schema.self_contained_page import (
     stacked_bar,
 )
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import CATEGORIES, Category
+from harness.snapshots.categories import Category
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_text import blocks_text, explanation_text, outcomes
 from harness.snapshots.log_failures import LogFailure, explained
 from harness.snapshots.moments import Moment
 from harness.snapshots.oom_message import OutOfMemoryMessage
-from harness.snapshots.oom_text import facts, parts
+from harness.snapshots.oom_text import facts, headline, parts
 
-_COLOURS: Mapping[Category, str] = {
-    "parameter": BLUE,
-    "optimizer": PURPLE,
-    "forward": GREEN,
-    "backward": ORANGE,
-    "workspace": VIOLET,
-    "other": SKY,
-    "unknown": GREY,
-}
-COLOUR_OF_WORDS = {CATEGORIES[name]: colour for name, colour in _COLOURS.items()}
-"""By the words that an explanation uses for a category."""
+_COLOURS = {category.words: category.colour for category in Category}
 _WIDTH, _HEIGHT, _LEFT, _TOP = 900, 320, 80, 20
 _PLOT = _WIDTH - _LEFT - 20
 
@@ -61,7 +51,7 @@ def timeline_chart(explanation: Explanation) -> str:
         above = [low + sizes.get(name, 0) for low, (_, sizes) in zip(below, points, strict=True)]
         edge = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, above, strict=True)]
         back = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, below, strict=True)]
-        labels.append((COLOUR_OF_WORDS.get(name, GREY), f"{name} (most: {format_bytes(size)})"))
+        labels.append((_COLOURS[name], f"{name} (most: {format_bytes(size)})"))
         color, label = labels[-1]
         shapes.append(
             f'<polygon points="{" ".join(edge + back[::-1])}" fill="{color}">'
@@ -132,11 +122,7 @@ def _bar(message: OutOfMemoryMessage) -> str:
         for _, name, size in held
     ]
     bar = stacked_bar("The GPU's memory at the failure", shown, whole)
-    caption = (
-        f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
-        f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}."
-    )
-    return f"<p>{escape(caption)}</p>{bar}"
+    return f"<p>{escape(headline(message))}.</p>{bar}"
 
 
 def _device(explanation: Explanation) -> str:

@@ -52,9 +52,7 @@ def _outcome(case: WhatIf) -> str:
     within = "" if total is None else f" in {format_bytes(total)}"
     if case.ran_out:
         first = case.ran_out[0]
-        word = (
-            "fails" if case.verdict() == "does not fit" else "may fail (by the driver's addresses)"
-        )
+        word = "fails" if case.verdict == "does not fit" else "may fail (by the driver's addresses)"
         at = f"at event {first.position}: {format_bytes(first.requested_bytes)} requested"
         return f"{word}{within} {at}"
     low, high = case.peak_reserved_bytes or (0, 0)

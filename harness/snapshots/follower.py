@@ -22,10 +22,10 @@ from harness.allocator import (
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, TAKING, operations
+from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent, reserved_change
+from harness.snapshots.trace_event import SEGMENT_ACTIONS, TAKING, TraceEvent, reserved_change
 
 
 @dataclass(kw_only=True)
@@ -84,7 +84,8 @@ class Follower:
             self.model.adopt(segment)
         self._reserved = origin.reserved_bytes
         self._result = Agreement(recorded_peak_reserved_bytes=self._reserved)
-        self._where = {address: address for address in origin.handed_out()}
+        in_use = (block for block in self.model.blocks() if block.state in (ALLOCATED, AWAITING))
+        self._where = {block.address: block.address for block in in_use}
         self._pending: list[TraceEvent] = []
 
     def run(self, events: Sequence[TraceEvent], deadline: Deadline | None = None) -> None:

@@ -4,46 +4,32 @@ A snapshot holds the segments at its end. Undoing the events from the last to th
 leads to the beginning; what was allocated before and never freed is still there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.allocator import AllocatorConfig, AllocatorConfigError, SegmentState
 from harness.allocator.config import UNLIMITED
-from harness.snapshots.rewind import AWAITING, Past, UnderivableError
+from harness.snapshots.rewind import Past, UnderivableError
 from harness.snapshots.snapshot import Snapshot
-from harness.snapshots.trace_event import RecordedSegment, TraceEvent, reserved_change
+from harness.snapshots.trace_event import BEFORE, RecordedSegment, TraceEvent, reserved_change
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
     """The beginning of a recording.
 
-    ``live`` has the requested bytes by address. ``layout`` is None where the segments cannot be
-    derived, and ``why_not`` says why. ``uncertain_blocks`` may be up to 1 MiB longer than it
-    says: a large block keeps a short rest, and a trace shows requested sizes only.
+    ``live`` has the allocations of the blocks that were there, by address. ``layout`` is None where
+    the segments cannot be derived, and ``why_not`` says why. ``uncertain_blocks`` may be up to
+    1 MiB longer than it says: a large block keeps a short rest, and a trace shows requested sizes
+    only.
     """
 
-    live: Mapping[int, int]
-    streams: Mapping[int, int]
+    live: Mapping[int, TraceEvent]
     reserved_bytes: int
     layout: tuple[SegmentState, ...] | None
     why_not: str
     uncertain_blocks: int
-
-    def handed_out(self) -> Iterator[int]:
-        """Yield the address of every block in use, those that await a stream among them."""
-        yield from self.live
-        for segment in self.layout or ():
-            address = segment.address
-            for block in segment.blocks:
-                if block.state == AWAITING:
-                    yield address
-                address += block.size_bytes
-
-    def is_start(self) -> bool:
-        """Return whether the recording begins before anything was reserved."""
-        return self.reserved_bytes == 0 and not self.live
 
 
 def find_origin(
@@ -51,7 +37,7 @@ def find_origin(
 ) -> Origin:
     """Return how things stood before ``events``, which end where the segments were recorded."""
     segments = snapshot.segments
-    live, streams = _live_at_start(segments, events)
+    live = _live_at_start(segments, events)
     reserved = sum(segment.size_bytes for segment in segments)
     reserved -= sum(map(reserved_change, events))
     layout: tuple[SegmentState, ...] | None = ()
@@ -66,7 +52,6 @@ def find_origin(
             layout, why_not = None, str(error)
     return Origin(
         live=live,
-        streams=streams,
         reserved_bytes=reserved,
         layout=layout,
         why_not=why_not,
@@ -76,21 +61,24 @@ def find_origin(
 
 def _live_at_start(
     segments: Sequence[RecordedSegment], events: Sequence[TraceEvent]
-) -> tuple[dict[int, int], dict[int, int]]:
-    live: dict[int, int] = {}
-    streams: dict[int, int] = {}
-    for segment in segments:
-        for block in segment.blocks:
-            if block.state == "active_allocated":
-                live[block.address] = block.requested_bytes
-                streams[block.address] = segment.stream
+) -> dict[int, TraceEvent]:
+    live = {
+        block.address: TraceEvent(
+            "alloc", block.address, block.requested_bytes, segment.stream, None, None
+        )
+        for segment in segments
+        for block in segment.blocks
+        if block.state == "active_allocated"
+    }
     for event in reversed(events):
         if event.action == "alloc":
             live.pop(event.address, None)
         elif event.action == "free_requested":
-            live[event.address] = event.size_bytes
-            streams[event.address] = event.stream
-    return live, {address: streams[address] for address in live}
+            live[event.address] = event
+    return {
+        address: event._replace(action="alloc", time_us=None, stack=BEFORE)
+        for address, event in live.items()
+    }
 
 
 def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:

@@ -1,15 +1,14 @@
 """Blocks alive at one moment of a recording, grouped; and over all of it, as a timeline."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.snapshots.categories import CATEGORIES, Categories, module_of, own_line
-from harness.snapshots.initial_state import Origin
-from harness.snapshots.trace_event import Stack, TraceEvent, reserved_change
+from harness.snapshots.categories import Categories, module_of, own_line
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.trace_event import TraceEvent
 
 FRAMES_SHOWN = 8
-_BEFORE = "before the recording"
 _UNKNOWN = "place not recorded"
 _TIMELINE_POINTS = 400
 _MOST_GROUPS = 12
@@ -51,119 +50,68 @@ class Moment:
     groups: tuple[BlockGroup, ...]
 
 
-def alive_after(events: Sequence[TraceEvent], origin: Origin) -> list[int]:
-    """Return the bytes alive after each event."""
-    sizes = dict(origin.live)
-    now, after = sum(sizes.values()), []
-    for event in events:
-        if event.action == "alloc":
-            sizes[event.address] = event.size_bytes
-            now += event.size_bytes
-        elif event.action == "free_requested":
-            now -= sizes.pop(event.address, 0)
-        after.append(now)
-    return after
+def totals(
+    alive: Iterable[TraceEvent], name_of: Callable[[TraceEvent], str]
+) -> tuple[tuple[str, int], ...]:
+    """Return the bytes of blocks by a name that each has, the largest sum first."""
+    sums: Counter[str] = Counter()
+    for event in alive:
+        sums[name_of(event)] += event.size_bytes
+    return tuple(sums.most_common())
 
 
-def reserved_after(events: Sequence[TraceEvent], origin: Origin, position: int) -> int:
-    """Return what was reserved after the event at ``position``."""
-    return origin.reserved_bytes + sum(map(reserved_change, events[: position + 1]))
-
-
-def blocks_after(
-    events: Sequence[TraceEvent], live_before: Mapping[int, int]
-) -> dict[int, TraceEvent]:
-    """Return the allocation of each block alive after the last event, by address."""
-    blocks = {
-        address: TraceEvent("alloc", address, size, 0, None, None, Stack(_BEFORE, (), _BEFORE))
-        for address, size in live_before.items()
-    }
-    for event in events:
-        if event.action == "alloc":
-            blocks[event.address] = event
-        elif event.action == "free_requested":
-            blocks.pop(event.address, None)
-    return blocks
-
-
-def moment_at(
-    name: str,
-    position: int,
-    events: Sequence[TraceEvent],
-    origin: Origin,
-    alive: Sequence[int],
-    kinds: Categories,
-) -> Moment:
+def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categories) -> Moment:
     """Return what was alive after the event at ``position``."""
-    blocks = blocks_after(events[: position + 1], origin.live)
-    categories: Counter[str] = Counter()
-    modules: Counter[str] = Counter()
-    frames: Counter[str] = Counter()
+    alive = history.alive_after(position)
     alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
-    named: list[tuple[TraceEvent, str]] = []
-    for event in blocks.values():
-        before = event.stack.place == _BEFORE
-        category = _BEFORE if before else CATEGORIES[kinds.of(event)]
-        named.append((event, category))
-        categories[category] += event.size_bytes
-        alike[category, own_line(event.stack), event.stack.place].append(event.size_bytes)
-        modules[_BEFORE if before else module_of(event)] += event.size_bytes
-        frames[own_line(event.stack)] += event.size_bytes
-    named.sort(key=lambda each: (-each[0].size_bytes, each[0].address))
-    groups = [
-        BlockGroup(
-            count=len(sizes),
-            size_bytes=sum(sizes),
-            same_size=min(sizes) == max(sizes),
-            category=category,
-            line=line,
-            place=place,
-        )
-        for (category, line, place), sizes in alike.items()
-    ]
+    for event in alive:
+        alike[kinds.of(event).words, own_line(event), event.stack.place].append(event.size_bytes)
+    largest = sorted(alive, key=lambda event: (-event.size_bytes, event.address))
+    groups = sorted(alike.items(), key=lambda group: -sum(group[1]))
     return Moment(
         name=name,
         position=position,
-        alive_bytes=alive[position] if position >= 0 else sum(origin.live.values()),
-        reserved_bytes=reserved_after(events, origin, position),
-        categories=tuple(categories.most_common()),
-        modules=tuple(modules.most_common(12)),
-        frames=tuple(frames.most_common(12)),
+        alive_bytes=history.alive_bytes[position + 1],
+        reserved_bytes=history.reserved_bytes[position + 1],
+        categories=totals(alive, lambda event: kinds.of(event).words),
+        modules=totals(alive, module_of)[:_MOST_GROUPS],
+        frames=totals(alive, own_line)[:_MOST_GROUPS],
         largest=tuple(
-            LargeBlock(event.size_bytes, category, event.stack.frames[:FRAMES_SHOWN])
-            for event, category in named[:10]
+            LargeBlock(event.size_bytes, kinds.of(event).words, event.stack.frames[:FRAMES_SHOWN])
+            for event in largest[:10]
         ),
-        groups=tuple(sorted(groups, key=lambda group: -group.size_bytes)[:_MOST_GROUPS]),
+        groups=tuple(
+            BlockGroup(
+                count=len(sizes),
+                size_bytes=sum(sizes),
+                same_size=min(sizes) == max(sizes),
+                category=category,
+                line=line,
+                place=place,
+            )
+            for (category, line, place), sizes in groups[:_MOST_GROUPS]
+        ),
     )
 
 
-def timeline(
-    events: Sequence[TraceEvent], origin: Origin, kinds: Categories
-) -> tuple[tuple[int, dict[str, int]], ...]:
+def timeline(history: DeviceHistory, kinds: Categories) -> tuple[tuple[int, dict[str, int]], ...]:
     """Return bytes by category at up to 400 positions; each is the highest of its interval."""
-    interval = max(1, -(-len(events) // _TIMELINE_POINTS))
-    now: Counter[str] = Counter()
-    if origin.live:
-        now[_BEFORE] = sum(origin.live.values())
-    where = {address: (_BEFORE, size) for address, size in origin.live.items()}
-    points: list[tuple[int, dict[str, int]]] = []
-    best, best_total, total = dict(now), -1, sum(now.values())
-    for position, event in enumerate(events):
-        if event.action == "alloc":
-            category = CATEGORIES[kinds.of(event)]
-            where[event.address] = (category, event.size_bytes)
-            now[category] += event.size_bytes
-            total += event.size_bytes
-        elif event.action == "free_requested" and event.address in where:
-            category, size = where.pop(event.address)
-            now[category] -= size
-            total -= size
-        if total > best_total:
-            best, best_total = dict(now), total
-        if position % interval == interval - 1 or position == len(events) - 1:
-            points.append((position, best))
-            best, best_total = dict(now), -1
-    return tuple(points)
+    count = len(history.events)
+    length = max(1, -(-count // _TIMELINE_POINTS))
+    intervals = [range(begin, min(begin + length, count)) for begin in range(0, count, length)]
+    after = history.alive_bytes[1:]
+    highest = [max(interval, key=after.__getitem__) for interval in intervals]
+    points: list[dict[str, int]] = [{} for _ in intervals]
+    alike: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
+    for begin, end in history.lifetimes.items():
+        alike[kinds.of(history.log[begin]).words][begin] = end
+    for category, lifetimes in alike.items():
+        alive = history.bytes_alive(lifetimes)
+        first = min(lifetimes) - len(history.origin.live)
+        for position, sizes in zip(highest, points, strict=True):
+            if first <= position:
+                sizes[category] = alive[position + 1]
+    return tuple((interval[-1], sizes) for interval, sizes in zip(intervals, points, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,22 +138,20 @@ class Peak:
     groups: tuple[Group, ...]
 
 
-def find_peak(events: Sequence[TraceEvent], origin: Origin) -> Peak:
+def find_peak(history: DeviceHistory) -> Peak:
     """Return the first moment at which most bytes were asked for and not yet freed."""
-    before, after = sum(origin.live.values()), alive_after(events, origin)
-    highest = max((before, *after))
-    position = after.index(highest) if highest > before else -1
+    highest = max(history.alive_bytes)
+    position = history.alive_bytes.index(highest) - 1
     counts = Counter(
-        (event.stack.place or _UNKNOWN, event.size_bytes)
-        for event in blocks_after(events[: position + 1], origin.live).values()
+        (event.stack.place or _UNKNOWN, event.size_bytes) for event in history.alive_after(position)
     )
     groups = [
         Group(place=place, size_bytes=size, count=count) for (place, size), count in counts.items()
     ]
     return Peak(
         position=position,
-        events=len(events),
-        seconds=seconds_at(events, position),
+        events=len(history.events),
+        seconds=seconds_at(history.events, position),
         requested_bytes=highest,
         groups=tuple(sorted(groups, key=lambda g: (-g.total_bytes(), -g.size_bytes, g.place))),
     )

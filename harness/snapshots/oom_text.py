@@ -81,13 +81,18 @@ def facts(failure: LogFailure) -> str:
     return ", ".join(str(word) for is_known, word in words if is_known)
 
 
+def headline(message: OutOfMemoryMessage) -> str:
+    """Return how much was requested, and what the GPU had left."""
+    return (
+        f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
+        f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}"
+    )
+
+
 def message_lines(message: OutOfMemoryMessage) -> Iterator[str]:
     """Yield what a message says of the GPU's memory, a line each."""
     size = format_bytes
-    yield (
-        f"GPU {message.gpu}: {size(message.requested_bytes)} requested, "
-        f"{size(message.free_bytes)} free of {size(message.total_bytes)}"
-    )
+    yield headline(message)
     shown = parts(message)
     whole = max(message.total_bytes, sum(held for _, _, held in shown))
     bar = "".join(letter * max(1, round(_WIDTH * held / whole)) for letter, _, held in shown)

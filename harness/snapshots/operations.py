@@ -8,15 +8,13 @@ not why: because the program emptied the cache, or to make room for a request.
 from collections.abc import Iterator, Sequence
 
 from harness.snapshots.pools import is_private
-from harness.snapshots.trace_event import SEGMENT_ACTIONS, TraceEvent
+from harness.snapshots.trace_event import GIVING, SEGMENT_ACTIONS, TAKING, TraceEvent
 
 FREE_AT_ONCE = "free"
 EMPTY_CACHE = "empty_cache"
 RELEASE_POOL = "release_pool"
 SOME_STREAM = -1
 """Number of the other stream that still used a block; no recording says which."""
-_GIVING = frozenset({"segment_free", "segment_unmap"})
-TAKING = frozenset({"segment_alloc", "segment_map"})
 
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
@@ -50,7 +48,7 @@ def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     took = False
     for position, event in operations(events):
         if event.action in SEGMENT_ACTIONS:
-            if event.action in _GIVING:
+            if event.action in GIVING:
                 if is_private(event) and (given is None or given.stream != event.stream):
                     yield position, event._replace(action=RELEASE_POOL)
                 given = event

@@ -1,20 +1,18 @@
 """One call that reads a snapshot, follows it, and asks what else could have been; its text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
+from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
 from harness.snapshots.follower import Agreement, Follower
-from harness.snapshots.initial_state import Origin, find_origin, recorded_config
+from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import Peak, find_peak
-from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.snapshot import Recording, Snapshot, read_recording
-from harness.snapshots.trace_event import TraceEvent, reserved_change
+from harness.snapshots.snapshot import read_recording
+from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import WhatIf, find_workload, what_if
 
 _GROUPS_SHOWN = 12
@@ -40,10 +38,6 @@ class Replay:
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
-        return {**asdict(self), "what_ifs": [case.as_dict() for case in self.what_ifs]}
-
 
 def replay_devices(
     path: Path,
@@ -68,70 +62,56 @@ def replay_devices(
     try:
         recording = read_recording(path, deadline)
         return tuple(
-            _replay(recording, each, others, memory_bytes, recorded_on_bytes, deadline)
-            for each in recording.devices(device)
+            _replay(each, others, memory_bytes, recorded_on_bytes, deadline)
+            for each in device_histories(recording, device)
         )
     except MemoryError:
         size = format_bytes(path.stat().st_size)
         raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
 
 
-def notes_on_file(recording: Recording) -> Iterator[str]:
-    """Yield the devices of a recording of several, and how much host memory is pinned in it."""
-    if len(recording.snapshots) > 1:
-        devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
-        yield f"devices in the recording: {', '.join(devices)}"
-    if recording.pinned_bytes:
-        yield f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
-
-
 def _replay(
-    recording: Recording,
-    snapshot: Snapshot,
+    history: DeviceHistory,
     others: Mapping[str, AllocatorConfig],
     memory_bytes: int | None,
     recorded_on_bytes: int | None,
     deadline: Deadline,
 ) -> Replay:
-    config, notes = recorded_config(snapshot)
-    events = snapshot.events
-    origin = find_origin(snapshot, events, config)
+    config, origin = history.config, history.origin
     deadline.check("replaying the recording")
     on_gpu = replace(config, total_bytes=recorded_on_bytes)
-    agreement = _agreement(snapshot, on_gpu, origin, deadline)
-    notes = [*notes_on_file(recording), *notes, *_notes_on_events(snapshot)]
-    notes += notes_on_origin(origin)
+    agreement = _agreement(history, on_gpu, deadline)
+    notes = [*history.notes, *_notes_on_events(history.events), *notes_on_origin(origin)]
     if agreement is None:
         why_not = origin.why_not or "segments overlap"
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
     expandable = replace(config, expandable_segments=True)
     configs = {"as recorded": config, "expandable segments": expandable, **others}
-    work = find_workload(events, origin)
+    work = find_workload(history)
     what_ifs = tuple(
         what_if(name, replace(each, total_bytes=memory_bytes), work, deadline)
         for name, each in configs.items()
     )
-    recorded_peak = peak_reserved(events, origin)
+    recorded_peak = max(history.reserved_bytes)
     notes += why_other(what_ifs[0], recorded_peak)
     return Replay(
-        device=snapshot.device,
-        events=len(events),
-        settings=snapshot.settings,
+        device=history.snapshot.device,
+        events=len(history.events),
+        settings=history.snapshot.settings,
         config=config,
-        live_at_start_bytes=sum(origin.live.values()),
+        live_at_start_bytes=history.alive_bytes[0],
         reserved_at_start_bytes=origin.reserved_bytes,
         agreement=agreement,
         recorded_peak_reserved_bytes=recorded_peak,
-        peak=find_peak(events, origin),
+        peak=find_peak(history),
         what_ifs=what_ifs,
         notes=tuple(notes),
     )
 
 
-def _notes_on_events(snapshot: Snapshot) -> Iterator[str]:
+def _notes_on_events(events: Sequence[TraceEvent]) -> Iterator[str]:
     """Name what the recorded events contain that the what-ifs leave out or cannot know."""
-    yield from notes_on_pools(snapshot.events, snapshot.segments)
-    actions = {event.action for event in snapshot.events}
+    actions = {event.action for event in events}
     if "oom" in actions:
         yield "requests that failed when recorded are left out of the what-ifs"
     if {"segment_alloc", "segment_map"} <= actions:
@@ -140,7 +120,7 @@ def _notes_on_events(snapshot: Snapshot) -> Iterator[str]:
 
 def notes_on_origin(origin: Origin) -> Iterator[str]:
     """Say what was there before the recording began, and how surely it is known."""
-    if not origin.is_start():
+    if origin.reserved_bytes or origin.live:
         yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "
             f"{origin.reserved_bytes} reserved bytes were there before"
@@ -164,22 +144,17 @@ def why_other(as_recorded: WhatIf, recorded: int) -> Iterator[str]:
         )
 
 
-def peak_reserved(events: Sequence[TraceEvent], origin: Origin) -> int:
-    """Return the most that was reserved at any moment, as recorded."""
-    return max(accumulate(map(reserved_change, events), initial=origin.reserved_bytes))
-
-
 def _agreement(
-    snapshot: Snapshot, config: AllocatorConfig, origin: Origin, deadline: Deadline
+    history: DeviceHistory, config: AllocatorConfig, deadline: Deadline
 ) -> Agreement | None:
-    if origin.layout is None:
+    if history.origin.layout is None:
         return None
     try:
-        follower = Follower(config, origin)
+        follower = Follower(config, history.origin)
     except ValueError:  # segments that overlap, as no driver allocates
         return None
-    follower.run(snapshot.events, deadline)
-    return follower.agreement(snapshot)
+    follower.run(history.events, deadline)
+    return follower.agreement(history.snapshot)
 
 
 def replay_text(replay: Replay) -> str:
@@ -241,7 +216,7 @@ def _peak_lines(peak: Peak) -> Iterator[str]:
 
 def _what_if_lines(case: WhatIf) -> Iterator[str]:
     total = case.config.total_bytes
-    gpu = "" if total is None else f" on {format_bytes(total)}: {case.verdict()}"
+    gpu = "" if total is None else f" on {format_bytes(total)}: {case.verdict}"
     yield f"  {case.name}{gpu}"
     if case.peak_reserved_bytes is not None:
         low, high = case.peak_reserved_bytes

@@ -7,7 +7,6 @@ boundary of its units, so it makes no difference.
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -25,6 +24,7 @@ class UnderivableError(Exception):
 
 
 class _Stretch(NamedTuple):
+    start: int
     end: int
     stream: int
     is_large: bool
@@ -45,10 +45,7 @@ class Past:
         config: AllocatorConfig,
     ) -> None:
         self._config = config
-        self._stretches: dict[int, _Stretch] = {}
-        self._starts: list[int] = []
-        self._ends: dict[int, int] = {}
-        self._of_key: Counter[tuple[int, bool]] = Counter()
+        self._stretches: list[_Stretch] = []
         self._lowest: dict[tuple[int, ...], int] = {}
         self._used: dict[int, BlockState] = {}
         self._addresses: list[int] = []
@@ -59,7 +56,7 @@ class Past:
         for segment in segments:
             end = segment.address + segment.size_bytes
             kind = segment.kind == "large", segment.is_expandable
-            self._add(segment.address, _Stretch(end, segment.stream, *kind))
+            self._add(_Stretch(segment.address, end, segment.stream, *kind))
             for block in segment.blocks:
                 if block.state != "inactive":
                     used = BlockState(block.size_bytes, block.requested_bytes, AWAITING)
@@ -67,27 +64,21 @@ class Past:
                         used = used._replace(state=ALLOCATED)
                     self._use(block.address, used)
 
-    def _add(self, start: int, stretch: _Stretch) -> None:
-        if start in self._stretches:
-            raise UnderivableError(f"two segments at {start:#x} at one time")
-        insort(self._starts, start)
-        self._stretches[start] = stretch
-        self._ends[stretch.end] = start
-        self._of_key[stretch.key()] += 1
+    def _add(self, stretch: _Stretch) -> None:
+        index = bisect_left(self._stretches, (stretch.start,))
+        if any(each.start == stretch.start for each in self._stretches[index : index + 1]):
+            raise UnderivableError(f"two segments at {stretch.start:#x} at one time")
+        self._stretches.insert(index, stretch)
 
-    def _remove(self, start: int) -> _Stretch:
-        stretch = self._stretches.pop(start)
-        self._ends.pop(stretch.end, None)
-        self._of_key[stretch.key()] -= 1
-        del self._starts[bisect_left(self._starts, start)]
-        return stretch
+    def _remove(self, stretch: _Stretch) -> None:
+        del self._stretches[bisect_left(self._stretches, stretch)]
 
-    def _find(self, address: int) -> tuple[int, _Stretch]:
-        position = bisect_right(self._starts, address) - 1
-        if position < 0:
+    def _find(self, address: int) -> _Stretch:
+        """Return the stretch that begins at or before an address."""
+        index = bisect_left(self._stretches, (address + 1,)) - 1
+        if index < 0:
             raise UnderivableError(f"an event at {address:#x}, where no segment was")
-        start = self._starts[position]
-        return start, self._stretches[start]
+        return self._stretches[index]
 
     def _use(self, address: int, block: BlockState) -> None:
         self._used[address] = block
@@ -95,7 +86,7 @@ class Past:
 
     def _room(self, address: int) -> int:
         """Return the free bytes from ``address`` on, at most 0 where it is in use."""
-        _, stretch = self._find(address)
+        stretch = self._find(address)
         index = bisect_right(self._addresses, address)
         if index > 0:
             before = self._addresses[index - 1]
@@ -121,13 +112,14 @@ class Past:
         elif action == "free_completed":
             self._undo_completion(event)
         elif action == "segment_alloc":
-            stretch = self._stretches.get(address)
-            if stretch is None or (stretch.end - address, self._room(address)) != (size, size):
+            stretch = self._find(address)
+            whole = (stretch.start, stretch.end) == (address, address + size)
+            if not whole or self._room(address) != size:
                 raise UnderivableError(f"memory at {address:#x} was used before it was allocated")
-            self._remove(address)
+            self._remove(stretch)
         elif action == "segment_free":
             is_large = size != SMALL_SEGMENT_BYTES
-            self._add(address, _Stretch(address + size, event.stream, is_large, False))
+            self._add(_Stretch(address, address + size, event.stream, is_large, False))
         elif action == "segment_map":
             self._undo_map(event)
         elif action == "segment_unmap":
@@ -138,7 +130,7 @@ class Past:
         size = self._config.round_request(event.size_bytes)
         if size > room:
             raise UnderivableError(f"a release at {event.address:#x} that was not free afterwards")
-        _, stretch = self._find(event.address)
+        stretch = self._find(event.address)
         splits_finely = stretch.is_expandable or self._config.expandable_segments
         if stretch.is_large and not splits_finely:
             # Such a rest is never split off: the block had it.
@@ -151,31 +143,33 @@ class Past:
 
     def _undo_map(self, event: TraceEvent) -> None:
         """Take the mapped bytes out again: what lies before and behind are two stretches."""
-        start, stretch = self._find(event.address)
+        stretch = self._find(event.address)
         end = event.address + event.size_bytes
         if self._room(event.address) < event.size_bytes or not stretch.is_expandable:
             raise UnderivableError(f"memory at {event.address:#x} was used before it was allocated")
-        self._remove(start)
-        for low, high in ((start, event.address), (end, stretch.end)):
+        self._remove(stretch)
+        for low, high in ((stretch.start, event.address), (end, stretch.end)):
             if low < high:
-                self._add(low, stretch._replace(end=high))
+                self._add(stretch._replace(start=low, end=high))
         key = stretch.key()
-        if self._of_key[key] > 0:
+        if any(each.key() == key for each in self._stretches):
             # Mapped while the range held more: the range reaches down to here at least.
             self._lowest[key] = min(event.address, self._lowest.get(key, event.address))
 
     def _undo_unmap(self, event: TraceEvent) -> None:
         """Put free memory back, and join it to the stretches that it touches."""
         low, high = event.address, event.address + event.size_bytes
-        is_large = None
-        for start in (self._ends.get(low, -1), high):
-            stretch = self._stretches.get(start)
-            if stretch is not None and stretch.is_expandable:
-                self._remove(start)
-                low, high = min(low, start), max(high, stretch.end)
-                is_large = stretch.is_large if is_large is None else is_large
-        is_large = self._was_large(event) if is_large is None else is_large
-        self._add(low, _Stretch(high, event.stream, is_large, True))
+        index = bisect_left(self._stretches, (low,))
+        touching = [
+            stretch
+            for stretch in self._stretches[max(0, index - 1) : index + 1]
+            if stretch.is_expandable and (stretch.end == low or stretch.start == high)
+        ]
+        for stretch in touching:
+            self._remove(stretch)
+            low, high = min(low, stretch.start), max(high, stretch.end)
+        is_large = touching[0].is_large if touching else self._was_large(event)
+        self._add(_Stretch(low, high, event.stream, is_large, True))
 
     def _was_large(self, event: TraceEvent) -> bool:
         """Tell the pool of memory that went back, by a request that lay in it."""
@@ -193,12 +187,12 @@ class Past:
         """
         ends = {address: address + self._used[address].size_bytes for address in self._guessed}
         return sum(
-            end < self._find(address)[1].end and end not in self._used
-            for address, end in ends.items()
+            end < self._find(address).end and end not in self._used for address, end in ends.items()
         )
 
-    def _parts(self, start: int, stretch: _Stretch) -> list[BlockState]:
+    def _parts(self, stretch: _Stretch) -> list[BlockState]:
         """Return the blocks; a free end too short to exist belongs to the block before it."""
+        start = stretch.start
         first = bisect_left(self._addresses, start)
         inside = self._addresses[first : bisect_left(self._addresses, stretch.end)]
         least = 0 if stretch.is_expandable or not stretch.is_large else SMALL_REQUEST_BYTES
@@ -218,8 +212,8 @@ class Past:
         """Return what is left, lowest address first; stretches of one range as one."""
         ranges: dict[tuple[int, ...], tuple[int, _Stretch, list[BlockState]]] = {}
         ends: dict[tuple[int, ...], int] = {}
-        for start in self._starts:
-            stretch = self._stretches[start]
+        for stretch in self._stretches:
+            start = stretch.start
             key: tuple[int, ...] = stretch.key() if stretch.is_expandable else (start,)
             if key in ranges:
                 parts = ranges[key][2]
@@ -228,7 +222,7 @@ class Past:
                 lowest = self._lowest.get(key, start)
                 parts = [BlockState(start - lowest, 0, "unmapped")] if lowest < start else []
                 ranges[key] = (min(lowest, start), stretch, parts)
-            parts += self._parts(start, stretch)
+            parts += self._parts(stretch)
             ends[key] = stretch.end
         states = [
             SegmentState(

@@ -9,8 +9,9 @@ ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
 Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
 Size = Annotated[int, msgspec.Meta(ge=0, lt=SIZE_LIMIT)]
-_RESERVES = {"segment_alloc": 1, "segment_map": 1, "segment_free": -1, "segment_unmap": -1}
-SEGMENT_ACTIONS = frozenset(_RESERVES)
+TAKING = frozenset({"segment_alloc", "segment_map"})
+GIVING = frozenset({"segment_free", "segment_unmap"})
+SEGMENT_ACTIONS = TAKING | GIVING
 Action = Literal[
     "alloc", "free_requested", "free_completed", "oom", "snapshot", "user_defined",
     "segment_alloc", "segment_free", "segment_map", "segment_unmap",
@@ -46,6 +47,8 @@ class Stack(NamedTuple):
 
 
 NO_STACK = Stack(None, ())
+BEFORE = Stack("before the recording", (), "before the recording")
+"""Stands for the frames of a block from before the recording."""
 
 
 class TraceEvent(NamedTuple):
@@ -66,7 +69,9 @@ class TraceEvent(NamedTuple):
 
 def reserved_change(event: TraceEvent) -> int:
     """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
-    return _RESERVES.get(event.action, 0) * event.size_bytes
+    if event.action in TAKING:
+        return event.size_bytes
+    return -event.size_bytes if event.action in GIVING else 0
 
 
 def printable(text: str) -> str:

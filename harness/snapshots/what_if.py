@@ -1,8 +1,8 @@
 """The same requests and releases under other settings, or on another GPU."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from harness.allocator import (
     AddressPolicy,
@@ -13,8 +13,8 @@ from harness.allocator import (
 )
 from harness.allocator.blocks import POOL_SHIFT
 from harness.schema.verdict import Fit, fit_of
+from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError
-from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import seconds_at
 from harness.snapshots.operations import (
     EMPTY_CACHE,
@@ -53,15 +53,7 @@ class WhatIf:
     peak_allocated_bytes: int | None
     most_retries: int
     ran_out: tuple[RanOut, ...]
-
-    def verdict(self) -> Fit:
-        """Return fits, does not fit, or close call."""
-        failed = len(self.ran_out)
-        return fit_of(in_every_case=not failed, in_some_case=failed < self.runs)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data, for JSON."""
-        return {**asdict(self), "verdict": self.verdict()}
+    verdict: Fit
 
 
 ALLOC = "alloc"
@@ -75,32 +67,32 @@ Step = tuple[str, int, int, int, int]
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """A recorded program: requests and releases in order, and the blocks alive before."""
+    """A recorded program: requests and releases in order.
+
+    It begins with requests for the blocks that were there before, at position -1.
+    """
 
     events: Sequence[TraceEvent]
-    alive: tuple[tuple[int, int, int], ...]
     steps: tuple[Step, ...]
 
 
-def find_workload(events: Sequence[TraceEvent], origin: Origin) -> Workload:
-    """Return the recorded requests and releases; those that failed are left out."""
-    alive = ((address, origin.live[address], origin.streams[address]) for address in origin.live)
+def find_workload(history: DeviceHistory, until: int | None = None) -> Workload:
+    """Return the requests and releases of the first ``until`` events, without those that failed."""
+    before = ((-1, history.origin.live[address]) for address in sorted(history.origin.live))
     steps = (
         (event.action, event.address, event.size_bytes, event.stream, position)
-        for position, event in workload(events)
+        for position, event in chain(before, workload(history.events[:until]))
         if event.action in _ACTIONS
     )
-    return Workload(events=events, alive=tuple(sorted(alive)), steps=tuple(steps))
+    return Workload(events=history.events, steps=tuple(steps))
 
 
 def in_one_pool(work: Workload) -> Workload | None:
     """Return the work without its private pools; None where it has none."""
-    streams = [stream for _, _, stream in work.alive] + [step[3] for step in work.steps]
-    if not any(stream >> POOL_SHIFT for stream in streams):
+    if not any(step[3] >> POOL_SHIFT for step in work.steps):
         return None
     return replace(
         work,
-        alive=tuple((address, size, stream & STREAM_MASK) for address, size, stream in work.alive),
         steps=tuple(
             (*step[:3], step[3] & STREAM_MASK, step[4])
             for step in work.steps
@@ -126,6 +118,7 @@ def what_if(
         peak_allocated_bytes=max(allocated) if allocated else None,
         most_retries=max(model.stats()["num_alloc_retries"] for model, _ in runs),
         ran_out=tuple(sorted(failures, key=lambda failure: failure.position)),
+        verdict=fit_of(in_every_case=not failures, in_some_case=len(failures) < len(runs)),
     )
 
 
@@ -137,8 +130,6 @@ def _run(
     malloc, free, pop = model.malloc, model.free, where.pop
     position = -1
     try:
-        for address, size, stream in work.alive:
-            where[address] = malloc(size, stream)
         for index, step in enumerate(work.steps):
             action, address, size, stream, position = step
             if index % EVENTS_BETWEEN_CHECKS == 0 and deadline is not None:
@@ -191,24 +182,23 @@ def scaled_workload(
     a, b = batches
     if a == b:
         raise ValueError("both recordings have the same batch size")
-    if len(first.alive) != len(second.alive):
+    before, other_before = (sum(step[4] < 0 for step in work.steps) for work in (first, second))
+    if before != other_before:
         raise ValueError("the recordings begin at different moments of the program")
 
     def scaled(size: int, other: int) -> int:
         return size + (other - size) * (batch - a) // (b - a)
 
     pairs = list(zip(first.steps, second.steps, strict=False))
-    for index, (mine, theirs) in enumerate(pairs):
+    for index, (mine, theirs) in enumerate(pairs, -before):
         if mine[0] != theirs[0]:
             raise ValueError(f"the two recordings do different things from step {index} on")
     steps = []
-    for index, ((action, address, size, stream, position), theirs) in enumerate(pairs):
+    for index, ((action, address, size, stream, position), theirs) in enumerate(pairs, -before):
         size = scaled(size, theirs[2]) if action == ALLOC else 0
+        if index < 0:
+            size = max(1, size)
         if size < 0:
             raise ValueError(f"the size of request {index} would be negative")
         steps.append((action, address, size, stream, position))
-    alive = [
-        (address, max(1, scaled(size, other)), stream)
-        for (address, size, stream), (_, other, _) in zip(first.alive, second.alive, strict=True)
-    ]
-    return replace(first, steps=tuple(steps), alive=tuple(alive))
+    return replace(first, steps=tuple(steps))

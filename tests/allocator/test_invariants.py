@@ -59,7 +59,9 @@ OPERATIONS = st.lists(
 def chains(allocator: CachingAllocator) -> list[list[Block]]:
     """Every segment's blocks, by following the links."""
     result = []
-    for head in allocator.segment_heads():
+    for head in sorted(allocator.blocks(), key=lambda block: block.address):
+        if head.previous is not None:
+            continue
         chain = []
         block: Block | None = head
         while block is not None:

@@ -88,7 +88,7 @@ def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
     assert failure is not None
     assert failure.device_free_bytes > failure.segment_bytes
     assert (failure.is_limited, failure.usable_bytes) == (True, 3 << 29)
-    assert case(explanation, "as recorded").verdict() == "does not fit"
+    assert case(explanation, "as recorded").verdict == "does not fit"
     assert "the GPU had room, so a limit of the process refused" in explanation_text(explanation)
 
 
@@ -164,7 +164,7 @@ def test_what_ifs_say_what_really_happened(
     }
     settings = what if ":" in what else None
     result = case(explained(name, gpus=gpus, settings=settings), what)
-    assert result.verdict() == verdict
+    assert result.verdict == verdict
     if reserved is not None:
         assert result.peak_reserved_bytes == (reserved, reserved)
 
@@ -183,7 +183,7 @@ def test_a_batch_between_and_beyond_two_recordings_needs_what_it_really_needed(
 def test_a_batch_that_really_failed_is_said_to_fail() -> None:
     scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=8192)
     result = case(explained("batch-1024", scaling=scaling, gpus={"it": 300 * MIB}), "batch 8192")
-    assert result.verdict() == "does not fit"
+    assert result.verdict == "does not fit"
     assert result.ran_out[0].requested_bytes == 8192 * 1024 * 4
 
 

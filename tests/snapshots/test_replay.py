@@ -3,7 +3,7 @@
 import gzip
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from harness.snapshots.snapshot import Snapshot, read_recording
 from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
-NOTHING = Origin(live={}, streams={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
+NOTHING = Origin(live={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
 MIB = 1 << 20
 # How far an expandable segment can grow depends on the GPU.
 CARDS = {"random-expandable-small-card": 1324 * MIB}
@@ -85,7 +85,9 @@ def layout_of(model: CachingAllocator) -> dict[int, list[BlockState]]:
     """Return the size and the state of every block of the model, by segment."""
     states = {ALLOCATED: "allocated", AWAITING: "awaiting"}
     result = {}
-    for head in model.segment_heads():
+    for head in model.blocks():
+        if head.previous is not None:
+            continue
         blocks = []
         block: Block | None = head
         while block is not None:
@@ -238,7 +240,7 @@ def test_what_if_the_gpu_were_smaller(
 ) -> None:
     path = written(tmp_path, by_hand())
     replay = replay_devices(path, memory_bytes=memory * MIB)[0]
-    assert [case.verdict() for case in replay.what_ifs] == verdicts
+    assert [case.verdict for case in replay.what_ifs] == verdicts
     expandable = replay.what_ifs[1]
     if position is None:
         assert expandable.peak_reserved_bytes == (40 * MIB, 40 * MIB)
@@ -316,7 +318,7 @@ def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
 
 def test_the_metrics_can_be_written_as_json(tmp_path: Path) -> None:
     replay = replay_devices(written(tmp_path, by_hand()), memory_bytes=39 * MIB)[0]
-    data = json.loads(json.dumps(replay.as_dict()))
+    data = json.loads(json.dumps(asdict(replay)))
     assert data["agreement"]["segment_events_matched"] == 3
     assert data["peak"]["groups"][0] == {
         "place": "forward (model.py:7)",

@@ -1,0 +1,100 @@
+"""One device of a recording from its derived beginning on: what was there at each moment."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from harness.allocator import AllocatorConfig
+from harness.schema.units import format_bytes
+from harness.snapshots.initial_state import Origin, find_origin, recorded_config
+from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
+from harness.snapshots.pools import notes_on_pools
+from harness.snapshots.snapshot import Annotation, Recording, Snapshot
+from harness.snapshots.trace_event import TraceEvent, reserved_change
+
+_STEP = "Optimizer.step#"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceHistory:
+    """The events of one device, with what was there before them.
+
+    Attributes:
+        steps: where optimizer steps begin and end, as PyTorch 2.6 and later mark them.
+        notes: what the recording does not say, and what was assumed.
+    """
+
+    snapshot: Snapshot
+    config: AllocatorConfig
+    origin: Origin
+    steps: tuple[Annotation, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def events(self) -> tuple[TraceEvent, ...]:
+        """The events, whose positions count from 0."""
+        return self.snapshot.events
+
+    @cached_property
+    def log(self) -> tuple[TraceEvent, ...]:
+        """Allocations of the blocks from before the recording, then the events."""
+        return *self.origin.live.values(), *self.events
+
+    @cached_property
+    def lifetimes(self) -> Lifetimes:
+        """Lifetimes of all blocks by their positions in ``log``."""
+        return find_lifetimes((event.action, event.address) for event in self.log)
+
+    def bytes_alive(self, lifetimes: Lifetimes) -> list[int]:
+        """Return the bytes of some blocks alive before the first event, then after each one."""
+        sizes = [event.size_bytes for event in self.log]
+        return bytes_alive(lifetimes, sizes)[len(self.origin.live) :]
+
+    @cached_property
+    def alive_bytes(self) -> list[int]:
+        """Bytes alive before the first event, then after each one."""
+        return self.bytes_alive(self.lifetimes)
+
+    @cached_property
+    def reserved_bytes(self) -> list[int]:
+        """Bytes reserved before the first event, then after each one."""
+        changes = map(reserved_change, self.events)
+        return list(accumulate(changes, initial=self.origin.reserved_bytes))
+
+    def alive_after(self, position: int, since: int | None = None) -> list[TraceEvent]:
+        """Return the allocation of each block alive after an event; -1 is before the first.
+
+        ``since`` leaves out blocks from before that event.
+        """
+        before = len(self.origin.live)
+        first = 0 if since is None else before + since
+        alive = alive_after(self.lifetimes, before + position)
+        return [self.log[begin] for begin in alive if begin >= first]
+
+
+def device_histories(recording: Recording, device: int | None = None) -> Iterator[DeviceHistory]:
+    """Yield the history of one device, or of all: out of memory first."""
+    for snapshot in recording.devices(device):
+        config, assumed = recorded_config(snapshot)
+        pools = notes_on_pools(snapshot.events, snapshot.segments)
+        yield DeviceHistory(
+            snapshot=snapshot,
+            config=config,
+            origin=find_origin(snapshot, snapshot.events, config),
+            steps=tuple(
+                each
+                for each in recording.annotations
+                if each.device == snapshot.device and each.name.startswith(_STEP)
+            ),
+            notes=(*_notes_on_file(recording), *assumed, *pools),
+        )
+
+
+def _notes_on_file(recording: Recording) -> Iterator[str]:
+    """Yield the devices of a recording of several, and how much host memory is pinned in it."""
+    if len(recording.snapshots) > 1:
+        devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
+        yield f"devices in the recording: {', '.join(devices)}"
+    if recording.pinned_bytes:
+        yield f"{format_bytes(recording.pinned_bytes)} of pinned host memory is not GPU memory"
