@@ -4,12 +4,13 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
 
-from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport, Outcome
+from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
 from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
@@ -17,11 +18,11 @@ _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
 
 _OUTCOMES: Mapping[str, Outcome] = {
-    "ok": "ok",
-    "stopped": "ok",
-    "oom": "oom",
-    "error": "error",
-    "interrupted": "killed",
+    "ok": Outcome.OK,
+    "stopped": Outcome.OK,
+    "oom": Outcome.OOM,
+    "error": Outcome.ERROR,
+    "interrupted": Outcome.KILLED,
 }
 
 
@@ -111,7 +112,7 @@ def assemble_report(
         )
     outcome, evidence = _outcome(request, inside, page, code, received)
     if late:
-        outcome, evidence = "timeout", f"ended after {request.deadline_seconds} seconds"
+        outcome, evidence = Outcome.TIMEOUT, f"ended after {request.deadline_seconds} seconds"
     peaks = [device.peaks for device in devices]
     cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
     return DryRunReport(
@@ -144,29 +145,29 @@ def _outcome(
     """Return how it ended, the most telling of what was seen."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
-        return "killed", "interrupted" if interrupted else f"ended by {signal_name(received)}"
+        return Outcome.KILLED, "interrupted" if interrupted else f"ended by {signal_name(received)}"
     if inside.ended == "lost" and code >= 0:
-        return "crashed", f"the process ended by itself with exit code {code}"
+        return Outcome.CRASHED, f"the process ended by itself with exit code {code}"
     if inside.ended == "lost":
         name = signal_name(-code)
         killed = name in ("SIGKILL", "SIGTERM")
-        return "killed" if killed else "crashed", f"ended by {name}"
+        return Outcome.KILLED if killed else Outcome.CRASHED, f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
         names = ", ".join(page.unsupported)
         hint = " (--world-size N runs one rank of N, with a pretended process group)"
         hint = hint if "nccl" in names else ""
-        outcome, evidence = "unsupported", f"{names} is not pretended{hint}; {evidence}"
+        outcome, evidence = Outcome.UNSUPPORTED, f"{names} is not pretended{hint}; {evidence}"
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and (outcome in ("ok", "error")):
-        return "unsupported", f"{open_sizes}; {evidence}" if evidence else open_sizes
+        return Outcome.UNSUPPORTED, f"{open_sizes}; {evidence}" if evidence else open_sizes
     if outcome == "error" and request.gpu.largest_workspace and inside.out_of_memory:
-        return "oom", f"a workspace did not fit: {evidence}"
+        return Outcome.OOM, f"a workspace did not fit: {evidence}"
     if outcome == "ok" and page.refused_elsewhere_bytes:
         size = format_bytes(page.refused_elsewhere_bytes)
-        return "oom", f"another process of the script was refused an allocation of {size}"
+        return Outcome.OOM, f"another process of the script was refused an allocation of {size}"
     if outcome == "ok" and page.other_processes and not any(page.peaks):
-        return "unsupported", (
+        return Outcome.UNSUPPORTED, (
             f"the GPU was used by {_processes(page)} that the script started, whose allocator is"
             " not seen: run what they run, or one rank of it with --world-size N --gpus N"
         )

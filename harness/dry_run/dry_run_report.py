@@ -9,14 +9,14 @@ from msgspec import Struct
 from harness.schema.compilation import Compiled
 from harness.schema.metrics import CudaPeaks
 from harness.schema.notebook_table import sizes_table
+from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.verdict import Fit
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Outcome = Literal["ok", "oom", "killed", "timeout", "crashed", "error", "unsupported"]
-Category = Literal[
+BlockCategory = Literal[
     "parameter",
     "gradient",
     "optimizer_state",
@@ -47,7 +47,7 @@ class Group(Struct, frozen=True, kw_only=True):
     """Blocks that one place allocated and that were alive together."""
 
     place: str
-    category: Category
+    category: BlockCategory
     requested_bytes: int
     blocks: int
 
@@ -70,7 +70,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     seconds: float
     step: int
     stack: tuple[Frame, ...]
-    categories: dict[Category, int]
+    categories: dict[BlockCategory, int]
     groups: tuple[Group, ...]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_run.dry_run_report import (
-    Category,
+    BlockCategory,
     DryRunReport,
     Frame,
     KeptFile,
@@ -18,7 +18,7 @@ MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
 
-CATEGORY_WORDS: Mapping[Category, str] = {
+CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "parameter": "parameters",
     "gradient": "gradients",
     "optimizer_state": "optimizer state",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from harness.dry_run.dry_run_report import Category, Frame, Group, Moment
+from harness.dry_run.dry_run_report import BlockCategory, Frame, Group, Moment
 from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 
 MOST_GROUPS = 30
@@ -21,7 +21,7 @@ AUTOTUNER = "autotuner"
 _AUTOTUNERS = ("/_inductor/runtime/benchmarking.py", "/select_algorithm.py", "/triton/testing.py")
 
 
-class TraceFrame(TypedDict):
+class HistoryFrame(TypedDict):
     """One frame of an event's stack."""
 
     filename: str
@@ -29,14 +29,14 @@ class TraceFrame(TypedDict):
     name: str
 
 
-class TraceEvent(TypedDict, total=False):
+class HistoryEvent(TypedDict, total=False):
     """One event of the history, as PyTorch writes it."""
 
     action: str
     addr: int
     size: int
     time_us: int
-    frames: list[TraceFrame]
+    frames: list[HistoryFrame]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,14 @@ class Mark:
     """Known contents of some addresses after a number of allocations."""
 
     allocations: int
-    owners: Mapping[int, Category]
+    owners: Mapping[int, BlockCategory]
 
 
 @dataclass(frozen=True, kw_only=True)
 class History:
     """The events of one device, with what is known about owners and steps."""
 
-    events: Sequence[TraceEvent]
+    events: Sequence[HistoryEvent]
     marks: Sequence[Mark]
     steps: Sequence[int]
     """The number of allocations at the end of each optimizer step."""
@@ -89,8 +89,8 @@ class History:
         allocation = self._allocations(position)
         alive = alive_after(self._lifetimes, position)
         owners = self._owners(alive, allocation)
-        categories: Counter[Category] = Counter()
-        alike: defaultdict[tuple[str, Category], list[int]] = defaultdict(list)
+        categories: Counter[BlockCategory] = Counter()
+        alike: defaultdict[tuple[str, BlockCategory], list[int]] = defaultdict(list)
         for begin in alive:
             block = self.events[begin]
             category = owners.get(block["addr"]) or self._kind(
@@ -112,10 +112,10 @@ class History:
             ),
         )
 
-    def _owners(self, alive: Sequence[int], allocation: int) -> dict[int, Category]:
+    def _owners(self, alive: Sequence[int], allocation: int) -> dict[int, BlockCategory]:
         """Return the categories of blocks that an optimizer step saw, before or after."""
         place = bisect_left([mark.allocations for mark in self.marks], allocation)
-        owners: dict[int, Category] = {}
+        owners: dict[int, BlockCategory] = {}
         for mark in self.marks[max(0, place - 2) : place + 3]:
             for begin in alive:
                 address, end = self.events[begin]["addr"], self._lifetimes[begin]
@@ -126,7 +126,7 @@ class History:
                     owners[address] = mark.owners[address]
         return owners
 
-    def _kind(self, begin: int, *, refused: bool) -> Category:
+    def _kind(self, begin: int, *, refused: bool) -> BlockCategory:
         """Return the category of a block that no optimizer knows."""
         block, end = self.events[begin], self._lifetimes[begin]
         freed_by = None if end is None else self.events[end]
@@ -145,7 +145,7 @@ class History:
         in_forward = any(frame["name"] == "forward" for frame in block["frames"])
         return "forward" if refused and in_forward else "other"
 
-    def stack(self, event: TraceEvent) -> tuple[Frame, ...]:
+    def stack(self, event: HistoryEvent) -> tuple[Frame, ...]:
         """Return the frames of the user's code, innermost first."""
         return tuple(
             Frame(file=frame["filename"], line=frame["line"], function=frame["name"])
@@ -153,7 +153,7 @@ class History:
             if not self.own(frame["filename"])
         )
 
-    def place(self, event: TraceEvent) -> str:
+    def place(self, event: HistoryEvent) -> str:
         """Return the innermost line of the user's code, or what is known without one."""
         if not event["frames"]:
             return BACKWARD
@@ -168,6 +168,6 @@ class History:
         return f"{AUTOTUNER}, for {place}" if timed else place
 
 
-def _in_backward(event: TraceEvent) -> bool:
+def _in_backward(event: HistoryEvent) -> bool:
     """Return whether a thread of autograd called Python: a function's backward, compiled code."""
     return event["frames"][-1]["filename"].endswith("torch/autograd/function.py")

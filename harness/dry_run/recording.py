@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from msgspec.structs import replace
 
-from harness.dry_run.dry_run_report import Category, Device, Frame, OutOfMemory
-from harness.dry_run.history import History, Mark, TraceEvent
+from harness.dry_run.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
+from harness.dry_run.history import History, HistoryEvent, Mark
 from harness.dry_run.own_code import is_own, users_frame
 from harness.dry_run.value_reads import ValueReads
 from harness.schema.metrics import CudaPeaks
@@ -114,9 +114,9 @@ class Recording:
     def _allocations(self) -> int:
         return int(torch.cuda.memory_stats()["allocation.all.allocated"])
 
-    def _add_mark(self, owners: dict[int, Category]) -> None:
+    def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
         if self._marks and self._marks[-1].owners == owners:
-            owners = cast("dict[int, Category]", self._marks[-1].owners)
+            owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
         self._marks.append(Mark(allocations=self._allocations(), owners=owners))
 
     def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
@@ -149,7 +149,7 @@ class Recording:
 
     def _mark_modules(self) -> None:
         """Note what modules and parameters hold, found among all objects of the process."""
-        owners: dict[int, Category] = {}
+        owners: dict[int, BlockCategory] = {}
         for thing in gc.get_objects():
             kind = type(thing)  # isinstance would have lazy objects load themselves
             if issubclass(kind, torch.nn.Parameter):
@@ -172,7 +172,7 @@ class Recording:
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
-        traces = cast("list[list[TraceEvent]]", held["device_traces"])
+        traces = cast("list[list[HistoryEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
         for index in range(torch.cuda.device_count()):
@@ -194,7 +194,7 @@ class Recording:
             part.unlink(missing_ok=True)
             self.notes.append(f"the snapshot was not written: {error}")
 
-    def _history(self, events: list[TraceEvent]) -> History:
+    def _history(self, events: list[HistoryEvent]) -> History:
         major = torch.cuda.get_device_capability(0)[0]
         if len(events) >= MOST_EVENTS:
             self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
@@ -235,9 +235,9 @@ def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callabl
     return called
 
 
-def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, Category]:
+def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, BlockCategory]:
     """Return the blocks of an optimizer's parameters, gradients and states."""
-    owners: dict[int, Category] = {}
+    owners: dict[int, BlockCategory] = {}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             _own(owners, parameter, "parameter")
@@ -248,7 +248,7 @@ def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, Category]:
     return owners
 
 
-def _own(owners: dict[int, Category], value: object, category: Category) -> None:
+def _own(owners: dict[int, BlockCategory], value: object, category: BlockCategory) -> None:
     """Note the block of a tensor on the GPU."""
     if not isinstance(value, torch.Tensor):
         return

@@ -90,7 +90,7 @@ def dry_run(
     >>> _ = script.write_text("import torch; torch.zeros(1000, device='cuda')")
     >>> report = harness.dry_run(script, gpu="l4")
     >>> report.outcome, report.devices[0].peaks.requested_peak_bytes
-    ('ok', 4000)
+    (<Outcome.OK: 'ok'>, 4000)
     """
     check_answers(answers or {})
     if not isinstance(gpu, PretendedGpu):

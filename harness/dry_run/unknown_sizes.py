@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec.structs import replace
 
 from harness.dry_run.dry_run_report import DryRunReport, ValueRead
+from harness.schema.record import Outcome
 
 MOST_PLACES = 3
 _ROUNDING = {"int", "round", "ceil", "floor", "trunc", "range", "divmod"}
@@ -77,7 +78,7 @@ def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunRepor
             f"size depends on values at {named}: with {number} instead of 0, the allocator is asked"
             f" for {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
         )
-        return replace(report, outcome="unsupported", evidence=why, fit=None)
+        return replace(report, outcome=Outcome.UNSUPPORTED, evidence=why, fit=None)
     return replace(report, notes=(*report.notes, note))
 
 

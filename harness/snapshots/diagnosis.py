@@ -14,7 +14,7 @@ from typing import Literal
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Category, own_line
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.moments import FRAMES_SHOWN, Moment, totals
+from harness.snapshots.moments import FRAMES_SHOWN, RecordedMoment, totals
 from harness.snapshots.what_if import WhatIf
 
 Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
@@ -86,7 +86,7 @@ def diagnose(
     failure: Failure | None,
     growth: Growth,
     cases: Sequence[WhatIf],
-    moments: Sequence[Moment],
+    moments: Sequence[RecordedMoment],
     history: DeviceHistory,
 ) -> tuple[Diagnosis, tuple[str, ...]]:
     """Return the diagnosis and its sentences."""
@@ -133,7 +133,7 @@ def diagnose(
     return "real need", (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first))
 
 
-def _less(failure: Failure, moment: Moment) -> str:
+def _less(failure: Failure, moment: RecordedMoment) -> str:
     """Return what would have to go, and the line of the user's that activations come from."""
     room = failure.usable_bytes - failure.requested_bytes
     if room <= 0:

@@ -19,15 +19,15 @@ from harness.snapshots.diagnosis import (
     step_ends,
 )
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.moments import Moment, moment_at, timeline
+from harness.snapshots.moments import RecordedMoment, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
 from harness.snapshots.replay import notes_on_origin, why_other
 from harness.snapshots.snapshot import Recording, read_recording
 from harness.snapshots.what_if import (
     ALLOC,
+    RecordedWork,
     WhatIf,
-    Workload,
-    find_workload,
+    find_work,
     in_one_pool,
     scaled_workload,
     what_if,
@@ -51,7 +51,7 @@ class Explanation:
     diagnosis: Diagnosis
     sentences: tuple[str, ...]
     failure: Failure | None
-    moments: tuple[Moment, ...]
+    moments: tuple[RecordedMoment, ...]
     growth: Growth
     peak_alive_bytes: int
     peak_reserved_bytes: int
@@ -119,7 +119,7 @@ def _explain(
     moments = [moment_at(*each, history, kinds) for each in positions.items()]
     ends = step_ends(history, until)
     growth = find_growth(history, ends)
-    work = _workload(history, failure)
+    work = _work(history, failure)
     plain = replace(config, total_bytes=usable)
     cases = [
         what_if(name, each, done, deadline)
@@ -132,7 +132,7 @@ def _explain(
         name, config = f"batch {scaling.batch}", replace(config, total_bytes=total)
         try:
             scaled = scaled_workload(
-                work, find_workload(next(device_histories(other))), scaling.batches, scaling.batch
+                work, find_work(next(device_histories(other))), scaling.batches, scaling.batch
             )
         except ValueError as error:
             notes.append(f"{name} cannot be derived: {error}")
@@ -157,24 +157,24 @@ def _explain(
     )
 
 
-def _workload(history: DeviceHistory, failure: Failure | None) -> Workload:
+def _work(history: DeviceHistory, failure: Failure | None) -> RecordedWork:
     """Return the work up to the request that failed, and that request itself."""
     if failure is None:
-        return find_workload(history)
+        return find_work(history)
     failed = history.events[failure.position]
     # What the allocator freed in vain for that request is no part of the program.
-    work = find_workload(history, failure.position + 1)
+    work = find_work(history, failure.position + 1)
     last = (ALLOC, -1, failed.size_bytes, failed.stream, failure.position)
     return replace(work, steps=(*work.steps, last))
 
 
 def _cases(
     plain: AllocatorConfig,
-    work: Workload,
+    work: RecordedWork,
     ends: Sequence[int],
     gpus: Mapping[str, int],
     settings: str | None,
-) -> Iterator[tuple[str, AllocatorConfig, Workload]]:
+) -> Iterator[tuple[str, AllocatorConfig, RecordedWork]]:
     """Yield each what-if's name, its settings and the work that is done under them."""
     yield "as recorded", plain, work
     for text in dict.fromkeys((*_OTHER_SETTINGS, *(() if settings is None else (settings,)))):

@@ -17,7 +17,7 @@ from harness.snapshots.categories import Category
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_text import blocks_text, explanation_text, outcomes
 from harness.snapshots.log_failures import LogFailure, explained
-from harness.snapshots.moments import Moment
+from harness.snapshots.moments import RecordedMoment
 from harness.snapshots.oom_message import OutOfMemoryMessage
 from harness.snapshots.oom_text import facts, headline, parts
 
@@ -146,7 +146,7 @@ def _device(explanation: Explanation) -> str:
     )
 
 
-def _moment(moment: Moment) -> str:
+def _moment(moment: RecordedMoment) -> str:
     blocks = ((blocks_text(group), group.size_bytes) for group in moment.groups)
     return (
         f"<h3>Alive {escape(moment.name)}: {format_bytes(moment.alive_bytes)} of "

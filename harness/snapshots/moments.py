@@ -36,7 +36,7 @@ class BlockGroup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Moment:
+class RecordedMoment:
     """Blocks alive after the event at ``position``, grouped in three ways; bytes requested."""
 
     name: str
@@ -60,7 +60,9 @@ def totals(
     return tuple(sums.most_common())
 
 
-def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categories) -> Moment:
+def moment_at(
+    name: str, position: int, history: DeviceHistory, kinds: Categories
+) -> RecordedMoment:
     """Return what was alive after the event at ``position``."""
     alive = history.alive_after(position)
     alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
@@ -68,7 +70,7 @@ def moment_at(name: str, position: int, history: DeviceHistory, kinds: Categorie
         alike[kinds.of(event).words, own_line(event), event.stack.place].append(event.size_bytes)
     largest = sorted(alive, key=lambda event: (-event.size_bytes, event.address))
     groups = sorted(alike.items(), key=lambda group: -sum(group[1]))
-    return Moment(
+    return RecordedMoment(
         name=name,
         position=position,
         alive_bytes=history.alive_bytes[position + 1],

@@ -13,7 +13,7 @@ from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import Peak, find_peak
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.trace_event import TraceEvent
-from harness.snapshots.what_if import WhatIf, find_workload, what_if
+from harness.snapshots.what_if import WhatIf, find_work, what_if
 
 _GROUPS_SHOWN = 12
 
@@ -87,7 +87,7 @@ def _replay(
         notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
     expandable = replace(config, expandable_segments=True)
     configs = {"as recorded": config, "expandable segments": expandable, **others}
-    work = find_workload(history)
+    work = find_work(history)
     what_ifs = tuple(
         what_if(name, replace(each, total_bytes=memory_bytes), work, deadline)
         for name, each in configs.items()

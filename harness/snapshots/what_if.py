@@ -66,7 +66,7 @@ Step = tuple[str, int, int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workload:
+class RecordedWork:
     """A recorded program: requests and releases in order.
 
     It begins with requests for the blocks that were there before, at position -1.
@@ -76,7 +76,7 @@ class Workload:
     steps: tuple[Step, ...]
 
 
-def find_workload(history: DeviceHistory, until: int | None = None) -> Workload:
+def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
     """Return the requests and releases of the first ``until`` events, without those that failed."""
     before = ((-1, history.origin.live[address]) for address in sorted(history.origin.live))
     steps = (
@@ -84,10 +84,10 @@ def find_workload(history: DeviceHistory, until: int | None = None) -> Workload:
         for position, event in chain(before, workload(history.events[:until]))
         if event.action in _ACTIONS
     )
-    return Workload(events=history.events, steps=tuple(steps))
+    return RecordedWork(events=history.events, steps=tuple(steps))
 
 
-def in_one_pool(work: Workload) -> Workload | None:
+def in_one_pool(work: RecordedWork) -> RecordedWork | None:
     """Return the work without its private pools; None where it has none."""
     if not any(step[3] >> POOL_SHIFT for step in work.steps):
         return None
@@ -102,7 +102,7 @@ def in_one_pool(work: Workload) -> Workload | None:
 
 
 def what_if(
-    name: str, config: AllocatorConfig, work: Workload, deadline: Deadline | None = None
+    name: str, config: AllocatorConfig, work: RecordedWork, deadline: Deadline | None = None
 ) -> WhatIf:
     """Return what the recorded requests and frees would need under ``config``."""
     runs = [_run(config, policy(), work, deadline) for policy in policies_to_try(config)]
@@ -123,7 +123,7 @@ def what_if(
 
 
 def _run(
-    config: AllocatorConfig, policy: AddressPolicy, work: Workload, deadline: Deadline | None
+    config: AllocatorConfig, policy: AddressPolicy, work: RecordedWork, deadline: Deadline | None
 ) -> tuple[CachingAllocator, RanOut | None]:
     model = CachingAllocator(config, addresses=policy, completion="at_release")
     where: dict[int, int] = {}
@@ -171,8 +171,8 @@ def _run(
 
 
 def scaled_workload(
-    first: Workload, second: Workload, batches: tuple[int, int], batch: int
-) -> Workload:
+    first: RecordedWork, second: RecordedWork, batches: tuple[int, int], batch: int
+) -> RecordedWork:
     """Return the work of ``first`` at batch ``batch``; raise ValueError where it is unknown.
 
     A block's bytes are taken as a constant plus a multiple of the batch, which two recordings

@@ -10,6 +10,7 @@ from harness.dry_run.dry_run_page import dry_run_page
 from harness.dry_run.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
 
 NET = """
 from torch import nn
@@ -85,7 +86,7 @@ def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:
         requested_peak_bytes=4 << 20, allocated_peak_bytes=5 << 20, reserved_peak_bytes=20 << 20
     )
     report = DryRunReport(
-        outcome="ok",
+        outcome=Outcome.OK,
         gpu="l4",
         gpu_total_bytes=100 << 20,
         cuda=peaks,

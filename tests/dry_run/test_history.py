@@ -1,16 +1,16 @@
-from harness.dry_run.dry_run_report import Category
-from harness.dry_run.history import BACKWARD, History, Mark, TraceEvent, TraceFrame
+from harness.dry_run.dry_run_report import BlockCategory
+from harness.dry_run.history import BACKWARD, History, HistoryEvent, HistoryFrame, Mark
 
 
-def frame(line: int, file: str = "train.py", name: str = "step") -> TraceFrame:
+def frame(line: int, file: str = "train.py", name: str = "step") -> HistoryFrame:
     return {"filename": file, "line": line, "name": name}
 
 
-def event(action: str, address: int, size: int, *frames: TraceFrame, at: int = 0) -> TraceEvent:
+def event(action: str, address: int, size: int, *frames: HistoryFrame, at: int = 0) -> HistoryEvent:
     return {"action": action, "addr": address, "size": size, "time_us": at, "frames": list(frames)}
 
 
-def history(events: list[TraceEvent], *marks: Mark, steps: tuple[int, ...] = ()) -> History:
+def history(events: list[HistoryEvent], *marks: Mark, steps: tuple[int, ...] = ()) -> History:
     return History(
         events=events,
         marks=marks,
@@ -20,7 +20,7 @@ def history(events: list[TraceEvent], *marks: Mark, steps: tuple[int, ...] = ())
     )
 
 
-def mark(allocations: int, **owners: Category) -> Mark:
+def mark(allocations: int, **owners: BlockCategory) -> Mark:
     addresses = {int(name.removeprefix("at")): owner for name, owner in owners.items()}
     return Mark(allocations=allocations, owners=addresses)
 

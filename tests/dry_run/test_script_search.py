@@ -7,21 +7,24 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.dry_run.dry_run_report import DryRunReport, Outcome
+from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.script_search import HIGHEST, START, largest_of_script
 from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
 
 GIB = 1 << 30
 
 
-def planted(need: Callable[[int], int], outcome: Outcome = "ok") -> Callable[[int], DryRunReport]:
+def planted(
+    need: Callable[[int], int], outcome: Outcome = Outcome.OK
+) -> Callable[[int], DryRunReport]:
     """Return runs of a planted need on a GPU of 10 GiB."""
 
     def run(value: int) -> DryRunReport:
         fits = need(value) <= 10 * GIB
         return DryRunReport(
-            outcome=outcome if fits else "oom",
+            outcome=outcome if fits else Outcome.OOM,
             gpu="planted",
             gpu_total_bytes=10 * GIB,
             outside_bytes=(0, 0),
@@ -49,7 +52,7 @@ def test_where_nothing_fits_and_where_the_script_fails() -> None:
     assert none.value is None
     assert none.answer() == "no batch fits on planted"
     with pytest.raises(DryRunError, match=f"with batch {START} the script did not end well: error"):
-        largest_of_script("batch", planted(lambda n: n, "error"), lambda *_: None)
+        largest_of_script("batch", planted(lambda n: n, Outcome.ERROR), lambda *_: None)
 
 
 SCRIPT = """
