@@ -1,18 +1,20 @@
 """Sends a question about a step to a worker and returns the answer; this process needs no torch."""
 
 import os
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import TypeVar
 
 import msgspec
 
 from harness.dry_run.for_workers import LAUNCHER
 from harness.dry_run.pretended_gpu import pretended_gpu
-from harness.dry_run.toolchain import torch_build
+from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.measurement.process.outcome import classify
-from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
+from harness.planning.step_question import GpuOption, StepQuestion
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
@@ -24,9 +26,36 @@ DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
 """Deadline of a step that is compiled."""
 
+Answer = TypeVar("Answer")
 
-def ask(question: StepQuestion, progress: OnPhase | None = None) -> StepAnswer:
-    """Return the answer of a worker on pretended GPUs."""
+
+def answered(
+    question: StepQuestion,
+    gpus: Sequence[Gpu],
+    kind: type[Answer],
+    estimate: Callable[[str], Answer],
+    method: str,
+    progress: OnPhase | None,
+) -> Answer:
+    """Return the answer by a dry run; or the estimate, which gets the reason why it is one."""
+    if method == "estimate":
+        return estimate("estimated on meta tensors, as was asked")
+    try:
+        return ask(question, gpus, kind, progress)
+    except DryRunUnavailableError as error:
+        if method == "dry-run" or question.request.compile is not None:
+            raise
+        return estimate(f"estimated, because the dry run is not available: {error}")
+
+
+def ask(
+    question: StepQuestion,
+    gpus: Sequence[Gpu],
+    kind: type[Answer],
+    progress: OnPhase | None = None,
+) -> Answer:
+    """Return the answer of a worker that pretends ``gpus``."""
+    question = on_gpus(question, gpus)
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
     ended = ended_question(question, deadline, progress)
     if ended.failure is not None:
@@ -35,7 +64,7 @@ def ask(question: StepQuestion, progress: OnPhase | None = None) -> StepAnswer:
     if outcome is not Outcome.OK or ended.result is None:
         message = evidence.get("message", "")
         raise UnsupportedError(f"the step's process ended: {outcome}: {message}")
-    return msgspec.convert(ended.result, StepAnswer)
+    return msgspec.convert(ended.result, kind)
 
 
 def ended_question(
@@ -70,6 +99,21 @@ def error_of(failure: Failure) -> HarnessError:
     text = " ".join(failure.message.split())[:400]
     said = f"{failure.type}: {text}" if text else failure.type
     return StepError(f"the step fails: {said}{place}")
+
+
+def on_gpus(question: StepQuestion, gpus: Sequence[Gpu]) -> StepQuestion:
+    """Return the question on pretended GPUs; if it is on each, those without kernels are noted."""
+    options, left_out = [], []
+    for gpu in gpus:
+        try:
+            options.append(option_of(gpu))
+        except UnsupportedError as error:  # the installed PyTorch has no kernels for it
+            if not question.each:
+                raise
+            left_out.append(f"left out: {error}")
+    return msgspec.structs.replace(
+        question, device="cuda", gpus=tuple(options), left_out=tuple(left_out)
+    )
 
 
 def option_of(gpu: Gpu) -> GpuOption:

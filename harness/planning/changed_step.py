@@ -8,8 +8,12 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.planning.plan_search import Subject
-from harness.planning.step_changes import OptimizerVariant, StepChange, wrapped_blocks
+from harness.planning.step_changes import (
+    OptimizerVariant,
+    StepChange,
+    Subject,
+    wrapped_blocks,
+)
 from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import OwnStep
 

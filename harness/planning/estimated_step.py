@@ -13,7 +13,7 @@ from harness.planning.plan_search import PlanSearch, Progress
 from harness.planning.step_changes import StepChange
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.largest_value import largest_value
+from harness.prediction.largest_value import largest_value, line_meets
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
@@ -60,13 +60,12 @@ def estimated_report(
 
     count, fit = request.batch // unit, report.fit
     room = fit.total_bytes - fit.outside_bytes[1]
-    before, after = fit.reserved_peak_bytes[1], fit_at(2 * count).reserved_peak_bytes[1]
-    slope = max(1, (after - before) // count)
+    points = [(n, fit_at(n).reserved_peak_bytes[1]) for n in (count, 2 * count)]
     most = largest_value(
         lambda count: fit_at(count).verdict == FITS,
         low=count if fit.verdict == FITS else 1,
         high=HIGHEST // unit,
-        guess=max(1, count + (room - before) // slope),
+        guess=line_meets(room, *points),
     )
     searched = replace(fit, is_searched=True, largest_batch=None if most is None else most * unit)
     return replace(report, fit=searched)

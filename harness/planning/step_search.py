@@ -9,41 +9,12 @@ from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
-from harness.prediction.largest_value import largest_value
+from harness.prediction.largest_value import largest_value, line_meets
 from harness.schema.memory_fit import GpuFit
 from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit, fit_of
 
 HIGHEST = 1 << 24
 """The largest batch that is tried."""
-
-
-def fits_of(
-    bench: Bench,
-    gpus: Sequence[GpuOption],
-    *,
-    batch: int,
-    unit: int = 1,
-    settings: str = "",
-    find_largest: bool = False,
-    find_best: bool = True,
-    need: Need | None = None,
-) -> list[GpuFit]:
-    """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
-
-    The GPUs are of one kind and of known memory; a batch is a multiple of ``unit``. ``find_best``
-    says whether ``find_largest`` also searches the batch that may fit, without any workspace.
-    ``need`` is what the step needs without one, where that is known.
-    """
-    least = StepSearch(bench, batch, unit, settings)
-    if need is not None:
-        least.needs[batch] = need
-    if not least.need(batch).workspace_bytes:
-        return least.fits(gpus, find_largest=find_largest)
-    most = StepSearch(bench.with_largest_workspace(), batch, unit, settings)
-    other = ForkedCall(partial(most.fits, gpus, find_largest=find_largest))
-    fits = least.fits(gpus, find_largest=find_largest and find_best, at_best=True)
-    ends = zip(gpus, fits, other.result(), strict=True)
-    return [least.limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
 
 
 def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
@@ -67,7 +38,10 @@ def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
 
 
 class StepSearch:
-    """Answers about a step on one bench; each try is made once."""
+    """Answers about a step on one bench; each try is made once.
+
+    A batch is a multiple of ``unit``. ``needs`` are known peaks by their batch.
+    """
 
     def __init__(self, bench: Bench, batch: int, unit: int = 1, settings: str = "") -> None:
         self._bench = bench
@@ -78,10 +52,26 @@ class StepSearch:
         self._completed: dict[tuple[int, int], bool] = {}
 
     def fits(
-        self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
+        self, gpus: Sequence[GpuOption], *, find_largest: bool = False, find_best: bool = True
     ) -> list[GpuFit]:
-        """Return the verdict on each GPU, and its largest batch if wanted."""
-        return [self._fit(gpu, find_largest, at_best) for gpu in gpus]
+        """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
+
+        The GPUs are of one kind and of known memory. ``find_best`` says whether ``find_largest``
+        also searches the batch that may fit, without any workspace.
+        """
+        if not self.need(self._batch).workspace_bytes:
+            return [self._fit(gpu, find_largest, at_best=False) for gpu in gpus]
+        other = ForkedCall(partial(self._with_largest_workspace, gpus, find_largest))
+        fits = [self._fit(gpu, find_largest and find_best, at_best=True) for gpu in gpus]
+        ends = zip(gpus, fits, other.result(), strict=True)
+        return [self._limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
+
+    def _with_largest_workspace(
+        self, gpus: Sequence[GpuOption], find_largest: bool
+    ) -> list[GpuFit]:
+        bench = self._bench.with_largest_workspace()
+        search = StepSearch(bench, self._batch, self._unit, self._settings)
+        return [search._fit(gpu, find_largest, at_best=False) for gpu in gpus]
 
     def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
         need = self.need(self._batch)
@@ -102,7 +92,7 @@ class StepSearch:
             largest_batch=self._largest(gpu, outside, fitting) if find_largest else None,
         )
 
-    def limited(self, gpu: GpuOption, fit: GpuFit) -> GpuFit:
+    def _limited(self, gpu: GpuOption, fit: GpuFit) -> GpuFit:
         """Return a verdict whose largest batch is limited to what surely fits at this end too."""
         largest, outside = fit.largest_batch, gpu.outside_bytes[1]
         if largest is None or self._completes(largest, gpu.total_bytes - outside):
@@ -181,6 +171,4 @@ class StepSearch:
 
     def _meets(self, low: int, high: int, room: int) -> int:
         before, after = self._allocated(low), self._allocated(high)
-        if after <= before:
-            return high
-        return min(max(1, high + (room - after) * (high - low) // (after - before)), HIGHEST)
+        return min(max(1, line_meets(room, (low, before), (high, after))), HIGHEST)

@@ -22,11 +22,11 @@ from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Job as Work
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import ended_question, option_of
-from harness.planning.step_question import StepAnswer, StepQuestion
+from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.metrics import CudaPeaks
+from harness.schema.metrics import CudaPeaks, Metrics
 from harness.schema.rank_run import ALONE, Network, RankJob, RankMemory, RankRun, Strategy
 from harness.schema.record import Outcome
 from harness.schema.step_request import StepRequest, own_places
@@ -245,7 +245,8 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
             return line(outcome=outcome, evidence=evidence)
         if job.counts:
             return line(outcome=outcome, counted=end.result)
-        return line(outcome=outcome, metrics=msgspec.convert(end.result, StepAnswer).metrics)
+        metrics = {name: end.result[name] for name in Metrics.__struct_fields__}
+        return line(outcome=outcome, metrics=msgspec.convert(metrics, Metrics))
 
     def describe(self, line: StepRun) -> str:
         """Return the job, how it ended and its peak."""

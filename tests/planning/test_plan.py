@@ -10,10 +10,11 @@ from torch import nn
 
 import harness
 from harness.cli.app import main
-from harness.planning.changed_step import blocks_of, checkpointing_of
+from harness.planning.changed_step import blocks_of, checkpointing_of, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.step_changes import StepChange, code_of
 from harness.prediction.gpu.catalogue import GPUS
+from harness.training.own_step import OwnStep
 
 BATCH = 8192
 WIDTH = 256
@@ -97,7 +98,8 @@ def test_accumulated_gradients_are_the_gradients_of_the_whole_batch() -> None:
     whole = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     change = StepChange(checkpointing="every block")
-    code = code_of(change, optimizer="adam", micro_batches=4, blocks=blocks_of(model))
+    own = OwnStep(build=build, batch=8, inputs=(WIDTH,), optimizer="adam")
+    code = code_of(change, subject_of(own, model, gpu="l4", capability=(8, 9)), 4)
     code = code.replace(".cuda()", "")
     exec(code, {"torch": torch, "model": model, "loss_function": loss_function,
                 "batch_x": batch_x, "batch_y": batch_y})  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
-from harness.planning.step_search import HIGHEST, StepSearch, fits_of
+from harness.planning.step_search import HIGHEST, StepSearch
 
 GIB = 1 << 30
 OUTSIDE = (GIB // 4, GIB // 2)
@@ -94,16 +94,16 @@ def test_between_no_workspace_and_the_largest_one_it_is_a_close_call(
     batch: int, verdict: str
 ) -> None:
     bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
-    (fit,) = fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=batch, find_largest=True)
+    (fit,) = StepSearch(bench, batch).fits([gpu(ROOM + OUTSIDE[1])], find_largest=True)
     assert fit.verdict == verdict
     assert fit.allocated_peak_bytes == (batch * GIB, (batch + 5) * GIB)
     assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
     assert fit.largest_batch_text == "safe up to batch 15; may fit up to 20"
     assert "depending on cuDNN's workspace" in str(fit)
-    assert fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=21)[0].verdict == "does not fit"
+    assert StepSearch(bench, 21).fits([gpu(ROOM + OUTSIDE[1])])[0].verdict == "does not fit"
     # One that leaves blocks to others may need less.
     other = Planted(lambda batch: GIB * batch + 5 * GIB, workspace=-5 * GIB)
-    (least,) = fits_of(other, [gpu(ROOM + OUTSIDE[1])], batch=16, find_largest=True)
+    (least,) = StepSearch(other, 16).fits([gpu(ROOM + OUTSIDE[1])], find_largest=True)
     assert least.allocated_peak_bytes == (16 * GIB, 21 * GIB)
     assert (least.verdict, least.largest_batch, least.largest_batch_at_best) == (
         "close call", 15, 20
