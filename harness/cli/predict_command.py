@@ -12,10 +12,9 @@ from harness.cli.shared_options import GpuFlags, gpu_description, page_option, w
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.gpu.catalogue import GPUS, gpu_of
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
-from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
     from harness.schema.step_report import StepReport
@@ -147,21 +146,22 @@ def predict(
 def _of_target(
     request: "StepRequest", device: str | None, gpu_flags: GpuFlags, method: str
 ) -> "StepReport":
-    from harness.planning.predict_step import estimated, predict_on_cuda
+    from harness.planning.ask_step import answered
+    from harness.planning.step_question import StepQuestion
+    from harness.schema.step_report import StepReport
 
     gpu = gpu_flags.described()
-    if gpu is not None or device == "cuda":
-        return predict_on_cuda(
-            request,
-            gpu,
-            settings=gpu_flags.alloc_conf,
-            largest=gpu_flags.has_memory(),
-            method=method,
-            progress=show_progress,
-        )
-    if method == "dry-run":
+    on_cuda = gpu is not None or device == "cuda"
+    if not on_cuda and method == "dry-run":
         raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-    return estimated(request, device="cpu")
+    question = StepQuestion(
+        request=request,
+        device="cuda" if on_cuda else "cpu",
+        settings=gpu_flags.alloc_conf,
+        fits=gpu is not None,
+        largest=gpu_flags.has_memory(),
+    )
+    return answered(question, [gpu_of(gpu)], StepReport, method, show_progress)
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
@@ -189,13 +189,15 @@ def _print_table(
 ) -> int:
     import msgspec
 
-    from harness.planning.predict_step import fits_on_cuda
+    from harness.planning.ask_step import answered
+    from harness.planning.step_question import FitsOnGpus, StepQuestion
 
     gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
+    question = StepQuestion(
+        request=request, device="cuda", settings=settings, fits=True, largest=True, each=True
+    )
     with answer_alone(as_json):
-        table = fits_on_cuda(
-            request, gpus, settings=settings, method=method, progress=show_progress
-        )
+        table = answered(question, gpus, FitsOnGpus, method, show_progress)
     fits = sorted(table.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [
@@ -212,7 +214,7 @@ def _print_table(
         from harness.reporting.step_text import print_gpu_table
 
         print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, table.notes)
-    return DONE if not check or all(fit.verdict == FITS for fit in fits) else NOT_OK
+    return DONE if not check or all(fit.verdict == "fits" for fit in fits) else NOT_OK
 
 
 def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | None) -> None:

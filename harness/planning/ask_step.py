@@ -1,7 +1,7 @@
 """Sends a question about a step to a worker and returns the answer; this process needs no torch."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from harness.measurement.process.outcome import classify
 from harness.planning.step_question import GpuOption, StepQuestion
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
+from harness.prediction.interpreter_state import import_whole
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -33,19 +34,29 @@ def answered(
     question: StepQuestion,
     gpus: Sequence[Gpu],
     kind: type[Answer],
-    estimate: Callable[[str], Answer],
-    method: str,
-    progress: OnPhase | None,
+    method: str = "auto",
+    progress: OnPhase | None = None,
 ) -> Answer:
-    """Return the answer by a dry run; or the estimate, which gets the reason why it is one."""
-    if method == "estimate":
-        return estimate("estimated on meta tensors, as was asked")
-    try:
-        return ask(question, gpus, kind, progress)
-    except DryRunUnavailableError as error:
-        if method == "dry-run" or question.request.compile is not None:
-            raise
-        return estimate(f"estimated, because the dry run is not available: {error}")
+    """Return the answer by a dry run; else the estimate, whose first note is the reason for it.
+
+    A step on the CPU is estimated without a reason. PyTorch is loaded in this process then.
+    """
+    why = []
+    if question.device == "cuda" and method == "estimate":
+        why = ["estimated on meta tensors, as was asked"]
+    elif question.device == "cuda":
+        try:
+            return ask(question, gpus, kind, progress)
+        except DryRunUnavailableError as error:
+            if method == "dry-run" or question.request.compile is not None:
+                raise
+            why = [f"estimated, because the dry run is not available: {error}"]
+    import_whole("harness.planning.estimated_step")
+    from harness.planning.estimated_step import estimate
+
+    estimated = estimate(question, gpus, why, progress or str)
+    assert isinstance(estimated, kind), "estimates and workers answer alike"
+    return estimated
 
 
 def ask(

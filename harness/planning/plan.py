@@ -1,7 +1,6 @@
 """``harness.plan``: what to change in a training step so that a batch fits on a GPU."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.ask_step import answered
@@ -74,11 +73,5 @@ def plan_request(
     if gpu.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {gpu.name!r} without it")
 
-    def estimate(why: str) -> Plan:
-        from harness.planning.estimated_step import estimated_plan
-
-        plan = estimated_plan(request, gpu, settings=settings, progress=progress or str)
-        return replace(plan, notes=(why, *plan.notes))
-
-    question = StepQuestion(request=request, settings=settings, plan=True)
-    return answered(question, [gpu], Plan, estimate, "auto", progress)
+    question = StepQuestion(request=request, device="cuda", settings=settings, plan=True)
+    return answered(question, [gpu], Plan, progress=progress)

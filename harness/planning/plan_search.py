@@ -17,7 +17,6 @@ from harness.planning.step_changes import (
 )
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
-from harness.schema.verdict import FITS
 
 EXPANDABLE = "expandable_segments:True"
 NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"
@@ -45,7 +44,7 @@ class PlanSearch:
         if isinstance(as_asked, str):
             raise StepError(as_asked)
         changes: tuple[StepChange, ...] = (StepChange(),)
-        if as_asked.verdict != FITS or as_asked.needs_retries:
+        if as_asked.verdict != "fits" or as_asked.needs_retries:
             changes = possible_changes(self._subject)
         candidates: list[Candidate] = []
         too_large = []
@@ -75,7 +74,7 @@ class PlanSearch:
             what = self._words(change, parts, settings)
             if isinstance(fit, str):
                 yield f"{what}: does not run: {fit}"
-            elif fit.verdict != FITS:
+            elif fit.verdict != "fits":
                 yield f"{what}: {fit.verdict}, reserves {fit.reserved_text}"
 
     def _words(self, change: StepChange, parts: int, settings: str) -> str:
@@ -119,7 +118,7 @@ class PlanSearch:
 
     def _fits(self, change: StepChange, parts: int, settings: str) -> bool:
         fit = self._fit(change, parts, settings)
-        return isinstance(fit, GpuFit) and fit.verdict == FITS
+        return isinstance(fit, GpuFit) and fit.verdict == "fits"
 
     def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
         """Return what the step needs, or why it does not run."""

@@ -1,17 +1,12 @@
 """The prediction of one step of a network: by a dry run where it works, else by an estimate."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-import msgspec
-
 from harness.dry_run.sent_objects import sent
-from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
-from harness.planning.step_question import FitsOnGpus, StepQuestion
+from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
-from harness.prediction.interpreter_state import import_whole
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError
 from harness.schema.step_choices import COMPILE_MODES
@@ -20,15 +15,6 @@ from harness.schema.step_request import StepRequest, own_places
 
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
-
-
-def estimated(request: StepRequest, why: str | None = None, **options: Any) -> StepReport:
-    """Return the estimate of a step, with a note why it is one; PyTorch is loaded here."""
-    import_whole("harness.planning.estimated_step")
-    from harness.planning.estimated_step import estimated_report
-
-    report = estimated_report(request, **options)
-    return msgspec.structs.replace(report, notes=(*[why] * (why is not None), *report.notes))
 
 
 def predict_step(
@@ -44,35 +30,20 @@ def predict_step(
 ) -> StepReport:
     """Return the prediction of a step; the arguments are those of ``harness.predict``."""
     request = request_of(target, batch, step)
-    if device_of(device, gpu) == "cpu":
-        if method == "dry-run":
-            raise ArgumentError("method dry-run needs a CUDA device, e.g. gpu='l4'")
-        return estimated(request, device="cpu")
-    named = None if gpu is None else gpu_of(gpu)
-    if find_largest and (named is None or not named.total_bytes):
+    device = device_of(device, gpu)
+    if device == "cpu" and method == "dry-run":
+        raise ArgumentError("method dry-run needs a CUDA device, e.g. gpu='l4'")
+    used = gpu_of(gpu)
+    if device == "cuda" and find_largest and (gpu is None or not used.total_bytes):
         raise ArgumentError("find_largest needs a GPU of known size, e.g. gpu='l4'")
-    return predict_on_cuda(
-        request, named, settings=allocator_settings, largest=find_largest, method=method
-    )
-
-
-def predict_on_cuda(
-    request: StepRequest,
-    gpu: Gpu | None,
-    *,
-    settings: str,
-    largest: bool,
-    method: str,
-    progress: OnPhase | None = None,
-) -> StepReport:
-    """Return the report of a step on a GPU that is not there; None is the default GPU."""
     question = StepQuestion(
-        request=request, settings=settings, fits=gpu is not None, largest=largest
+        request=request,
+        device=device,
+        settings=allocator_settings,
+        fits=gpu is not None,
+        largest=find_largest,
     )
-    estimate = partial(
-        estimated, request, device="cuda", gpu=gpu, settings=settings, largest=largest
-    )
-    return answered(question, [gpu_of(gpu)], StepReport, estimate, method, progress)
+    return answered(question, [used], StepReport, method)
 
 
 def predict_run(
@@ -95,27 +66,6 @@ def predict_run(
         request=request, settings=allocator_settings, run=True, fits=gpu is not None
     )
     return ask(question, [gpu_of(gpu)], StepReport)
-
-
-def fits_on_cuda(
-    request: StepRequest,
-    gpus: Sequence[Gpu],
-    *,
-    settings: str,
-    method: str,
-    progress: OnPhase | None = None,
-) -> FitsOnGpus:
-    """Return the verdict on each GPU with its largest batch."""
-    question = StepQuestion(request=request, settings=settings, fits=True, largest=True, each=True)
-
-    def estimate(why: str) -> FitsOnGpus:
-        options: dict[str, Any] = {"device": "cuda", "settings": settings, "largest": True}
-        reports = [estimated(request, why, gpu=gpu, **options) for gpu in gpus]
-        fits = tuple(report.fit for report in reports if report.fit is not None)
-        notes = dict.fromkeys(note for report in reports for note in report.notes)
-        return FitsOnGpus(fits=fits, method="estimate", notes=tuple(notes))
-
-    return answered(question, gpus, FitsOnGpus, estimate, method, progress)
 
 
 def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:

@@ -10,8 +10,7 @@ from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.planning.step_question import GpuOption
 from harness.prediction.largest_value import largest_value, line_meets
-from harness.schema.memory_fit import GpuFit
-from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit, fit_of
+from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
 HIGHEST = 1 << 24
 """The largest batch that is tried."""
@@ -31,7 +30,7 @@ def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
         allocated_peak_bytes=(min(allocated), max(allocated)),
         reserved_peak_bytes=(min(reserved), max(reserved)),
         verdict=fit_of(
-            in_every_case=set(verdicts) == {FITS}, in_some_case=set(verdicts) != {DOES_NOT_FIT}
+            in_every_case=set(verdicts) == {"fits"}, in_some_case=set(verdicts) != {"does not fit"}
         ),
         largest_batch_at_best=best or None,
     )
@@ -77,7 +76,7 @@ class StepSearch:
         need = self.need(self._batch)
         verdict = self._verdict(gpu, self._batch)
         outside = gpu.outside_bytes[0 if at_best else 1]
-        fitting = verdict != DOES_NOT_FIT if at_best else verdict == FITS
+        fitting = verdict != "does not fit" if at_best else verdict == "fits"
         return GpuFit(
             gpu=gpu.name,
             capability=gpu.capability,

@@ -12,7 +12,6 @@ from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.units import format_bytes
-from harness.schema.verdict import FITS
 
 FOLDED_FROM = 24
 """Layers from which on repeated blocks are folded into one row."""
@@ -120,7 +119,7 @@ def _print_layers(console: AnswerConsole, report: StepReport) -> None:
 def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:
     """Print which GPUs the step fits on, and how far the batch could grow on each."""
     console = AnswerConsole()
-    fitting = [fit.gpu for fit in fits if fit.verdict == FITS]
+    fitting = [fit.gpu for fit in fits if fit.verdict == "fits"]
     where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""
     console.say(f"{subject}: fits on {where or 'no GPU'}", "bold")
     rows = [

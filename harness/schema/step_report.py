@@ -13,7 +13,6 @@ from harness.schema.metrics_text import metrics_line
 from harness.schema.notebook_table import picture
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
-from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.budget is not None:
             answers.append(self.budget.fits)
         if self.fit is not None:
-            answers.append(self.fit.verdict == FITS)
+            answers.append(self.fit.verdict == "fits")
         return all(answers) if answers else None
 
     @property
