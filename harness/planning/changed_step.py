@@ -1,6 +1,5 @@
 """A step with the changes of a plan made to it: checkpoints, autocast, another optimizer."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -30,7 +29,7 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
     def prepared(model: nn.Module) -> None:
         if prepare is not None:
             prepare(model)
-        checkpointing_of(change)(model)
+        checkpoint_blocks(model, change)
 
     return replace(
         own,
@@ -79,15 +78,11 @@ def blocks_of(model: nn.Module) -> list[str]:
     return blocks
 
 
-def checkpointing_of(change: StepChange) -> Callable[[nn.Module], None]:
-    """Return a function that makes a network checkpoint its blocks."""
-
-    def prepare(model: nn.Module) -> None:
-        for name in wrapped_blocks(blocks_of(model), change.checkpointing):
-            block: Any = model.get_submodule(name)
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-
-    return prepare
+def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
+    """Make a network checkpoint the blocks that the change wraps."""
+    for name in wrapped_blocks(blocks_of(model), change.checkpointing):
+        block: Any = model.get_submodule(name)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def subject_of(own: OwnStep, model: nn.Module, *, gpu: str, capability: tuple[int, int]) -> Subject:

@@ -9,7 +9,6 @@ from harness.planning.predict_step import request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.input_spec import InputShapes
-from harness.schema.step_request import StepRequest
 
 if TYPE_CHECKING:
     import torch
@@ -59,19 +58,8 @@ def plan(
     """
     step: dict[str, Any] = {"inputs": inputs, "optimizer": optimizer, "loss": loss}
     request = request_of(target, batch, {**step, "autocast": autocast})
-    return plan_request(request, gpu_of(gpu), settings=allocator_settings)
-
-
-def plan_request(
-    request: StepRequest,
-    gpu: Gpu,
-    *,
-    settings: str,
-    progress: Callable[[str], object] | None = None,
-) -> Plan:
-    """Return the plan of a requested step."""
-    if gpu.total_bytes is None:
-        raise GpuError(f"gpu must have a known total_bytes, got {gpu.name!r} without it")
-
-    question = StepQuestion(request=request, device="cuda", settings=settings, plan=True)
-    return answered(question, [gpu], Plan, progress=progress)
+    used = gpu_of(gpu)
+    if used.total_bytes is None:
+        raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
+    question = StepQuestion(request=request, device="cuda", settings=allocator_settings, plan=True)
+    return answered(question, [used], Plan)

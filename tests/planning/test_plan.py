@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 import harness
 from harness.cli.app import main
-from harness.planning.changed_step import blocks_of, checkpointing_of, subject_of
+from harness.planning.changed_step import blocks_of, checkpoint_blocks, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.step_changes import StepChange, code_of
 from harness.prediction.gpu.catalogue import GPUS
@@ -78,7 +79,7 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Pl
 
 def test_checkpointing_saves_what_the_blocks_save() -> None:
     def peak(change: StepChange) -> int:
-        prepare = checkpointing_of(change)
+        prepare = partial(checkpoint_blocks, change=change)
         result = harness.predict(build, BATCH, inputs=(WIDTH,), gpu="l4", prepare=prepare)
         return result.saved_bytes or 0
 
