@@ -127,4 +127,4 @@ def measure_step(
             reason=str(evidence.get("message", outcome)),
         )
     report = msgspec.convert(ended.result, StepReport)
-    return msgspec.structs.replace(report, outcome=outcome)
+    return msgspec.structs.replace(report, outcome=outcome, target=request.target)

@@ -7,7 +7,7 @@ processors: one records the traced step, one for each kind of GPU tries it at ot
 import dataclasses
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,7 +79,7 @@ def _answer(question: StepQuestion, announce: Phase) -> StepReport | FitsOnGpus 
     if question.plan:
         return _plan(question, own, announce)
     if question.device == "cpu" or not pretended_device():
-        return _traced(question, own.with_values(), announce, with_values=True)
+        return _traced(own.with_values(), question.device, announce, with_values=True)
     return _on_pretended_gpus(question, own, announce)
 
 
@@ -133,11 +133,7 @@ def _of_run(question: StepQuestion) -> StepReport:
     call = sent["run"] if sent["shapes"] is None else partial(sent["run"], sent["shapes"])
 
     def traced() -> tuple[StepReport, int]:
-        values = use_gpu(question, gpu)
-        report = trace_run(call)
-        values.refuse_unknown_sizes()
-        named = replace(report, target=question.request.target, notes=values.notes())
-        return named, workspace_bytes()
+        return _traced_on_pretended_gpu(question, lambda: trace_run(call)), workspace_bytes()
 
     report, workspace = in_fork(traced)
     if not question.fits or not gpu.total_bytes:
@@ -159,7 +155,8 @@ def _on_pretended_gpus(
 ) -> StepReport | FitsOnGpus:
     tracing: ForkedCall[StepReport] | None = None
     if own.compile is not None or not question.each:  # the trace sees if anything was compiled
-        tracing = ForkedCall(partial(_traced_on_pretended_gpu, question, own, announce))
+        trace = partial(_traced, own, "cuda", announce, with_values=False)
+        tracing = ForkedCall(partial(_traced_on_pretended_gpu, question, trace))
     known = [gpu for gpu in question.gpus if gpu.total_bytes] if question.fits else []
     try:
         fits = _fits(question, own, known, also_tracing=tracing is not None)
@@ -174,9 +171,9 @@ def _on_pretended_gpus(
     return report
 
 
-def _traced_on_pretended_gpu(question: StepQuestion, own: OwnStep, announce: Phase) -> StepReport:
+def _traced_on_pretended_gpu(question: StepQuestion, trace: Callable[[], StepReport]) -> StepReport:
     values = use_gpu(question, question.gpus[0])
-    report = _traced(question, own, announce, with_values=False)
+    report = trace()
     values.refuse_unknown_sizes()
     return replace(report, notes=(*values.notes(), *report.notes))
 
@@ -189,6 +186,7 @@ def _by_dry_run(question: StepQuestion, report: StepReport, fits: Sequence[GpuFi
     return replace(
         report,
         method="dry run",
+        target=question.request.target,
         fit=fits[0] if fits else None,
         notes=(kernels, *workspaces, *report.notes, *question.left_out, *unsearched),
     )
@@ -200,12 +198,9 @@ def _on_workspaces(fits: Sequence[GpuFit]) -> list[str]:
     return [WORKSPACE.format(format_bytes(most))] if most else []
 
 
-def _traced(
-    question: StepQuestion, own: OwnStep, announce: Phase, *, with_values: bool
-) -> StepReport:
+def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepReport:
     """Return the traced step and what was compiled for it; refuse one of which nothing was."""
-    device, pretends = question.device, pretended_device() is not None
-    compilations = watch(partial(_tell, announce), pretended=pretends)
+    compilations = watch(partial(_tell, announce), pretended=pretended_device() is not None)
     report = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot
@@ -215,12 +210,10 @@ def _traced(
         reasons = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
         why = ": " + "; ".join(reasons) if reasons else ""
         raise UnsupportedError(f"torch.compile compiled nothing{why}")
-    return replace(
-        report,
-        target=question.request.target,
-        compiled=compiled,
-        notes=() if compiled is None else (*compiled.notes(), INSIDE if own.compile else NOT_ASKED),
-    )
+    if compiled is None:
+        return report
+    notes = (*compiled.notes(), INSIDE if own.compile else NOT_ASKED)
+    return replace(report, compiled=compiled, notes=notes)
 
 
 def _fits(
@@ -240,8 +233,7 @@ def _fits(
         running.append(ForkedCall(partial(_fits_of_kind, question, own, alike)))
     for call in running:
         fits += call.result()
-    order = {gpu.name: place for place, gpu in enumerate(gpus)}
-    return sorted(fits, key=lambda fit: order[fit.gpu])
+    return fits
 
 
 def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
