@@ -57,12 +57,10 @@ def plan(
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
     question = StepQuestion(
-        request=request, device="cuda", settings=gpu_flags.alloc_conf, plan=True
+        request=request, device="cuda", gpus=(gpu,), settings=gpu_flags.alloc_conf, plan=True
     )
     with answer_alone(as_json):
-        result = answered(
-            question, [gpu], Plan, progress=lambda words: show_progress(f"trying {words}")
-        )
+        result = answered(question, Plan, progress=lambda words: show_progress(f"trying {words}"))
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:

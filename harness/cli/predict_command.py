@@ -157,11 +157,12 @@ def _of_target(
     question = StepQuestion(
         request=request,
         device="cuda" if on_cuda else "cpu",
+        gpus=(gpu_of(gpu),),
         settings=gpu_flags.alloc_conf,
         fits=gpu is not None,
         largest=gpu_flags.has_memory(),
     )
-    return answered(question, [gpu_of(gpu)], StepReport, method, show_progress)
+    return answered(question, StepReport, method, show_progress)
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
@@ -192,12 +193,17 @@ def _print_table(
     from harness.planning.ask_step import answered
     from harness.planning.step_question import FitsOnGpus, StepQuestion
 
-    gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
     question = StepQuestion(
-        request=request, device="cuda", settings=settings, fits=True, largest=True, each=True
+        request=request,
+        device="cuda",
+        gpus=tuple(gpu for gpu in GPUS.values() if gpu.total_bytes is not None),
+        settings=settings,
+        fits=True,
+        largest=True,
+        each=True,
     )
     with answer_alone(as_json):
-        table = answered(question, gpus, FitsOnGpus, method, show_progress)
+        table = answered(question, FitsOnGpus, method, show_progress)
     fits = sorted(table.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [

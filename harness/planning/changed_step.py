@@ -13,6 +13,7 @@ from harness.planning.step_changes import (
     Subject,
     wrapped_blocks,
 )
+from harness.prediction.gpu.catalogue import Gpu
 from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import OwnStep
 
@@ -85,7 +86,7 @@ def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def subject_of(own: OwnStep, model: nn.Module, *, gpu: str, capability: tuple[int, int]) -> Subject:
+def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
     """Return what a plan needs to know of the step, its network and the GPU."""
     norms = nn.modules.batchnorm._BatchNorm
     return Subject(
@@ -94,6 +95,6 @@ def subject_of(own: OwnStep, model: nn.Module, *, gpu: str, capability: tuple[in
         autocast=own.autocast is not None,
         blocks=tuple(blocks_of(model)),
         has_norms=any(isinstance(module, norms) for module in model.modules()),
-        gpu=gpu,
-        capability=capability,
+        gpu=gpu.name,
+        capability=gpu.capability,
     )

@@ -30,13 +30,13 @@ _LOCK = Lock()
 
 
 def estimate(
-    question: StepQuestion, gpus: Sequence[Gpu], why: Sequence[str], progress: Progress
+    question: StepQuestion, why: Sequence[str], progress: Progress
 ) -> StepReport | FitsOnGpus | Plan:
     """Return the estimate of what a worker would answer; its first notes say ``why`` it is one."""
     if question.plan:
-        plan = _plan(question, gpus[0], progress)
+        plan = _plan(question, progress)
         return dataclasses.replace(plan, notes=(*why, *plan.notes))
-    reports = [_report(question, gpu) for gpu in (gpus if question.fits else [None])]
+    reports = [_report(question, gpu) for gpu in (question.gpus if question.fits else [None])]
     if not question.each:
         return replace(reports[0], notes=(*why, *reports[0].notes))
     fits = tuple(report.fit for report in reports if report.fit is not None)
@@ -81,9 +81,9 @@ def _report(question: StepQuestion, gpu: Gpu | None) -> StepReport:
     return replace(report, fit=searched)
 
 
-def _plan(question: StepQuestion, gpu: Gpu, progress: Progress) -> Plan:
+def _plan(question: StepQuestion, progress: Progress) -> Plan:
     """Return the plan of a step, each change of it estimated."""
-    own = requested_step(question.request)
+    own, gpu = requested_step(question.request), question.gpus[0]
     with torch.device("meta"):
         model = own.build()
 
@@ -98,8 +98,7 @@ def _plan(question: StepQuestion, gpu: Gpu, progress: Progress) -> Plan:
         assert fit is not None, "the GPU's memory is known"
         return fit
 
-    subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
-    return PlanSearch(subject, fit_of, progress).plan(question.settings)
+    return PlanSearch(subject_of(own, model, gpu), fit_of, progress).plan(question.settings)
 
 
 def _estimated(step: OwnStep, question: StepQuestion, gpu: Gpu | None, settings: str) -> StepReport:

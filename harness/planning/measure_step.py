@@ -10,7 +10,7 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import ended_question, error_of, option_of
+from harness.planning.ask_step import checked, ended_question, error_of
 from harness.planning.predict_step import device_of, request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
@@ -111,7 +111,7 @@ def measure_step(
 ) -> StepReport:
     """Return the traced step of a request, whatever happens."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
-    gpus = (option_of(gpu_of(gpu)),) if pretends else ()
+    gpus = (checked(gpu_of(gpu)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:

@@ -61,5 +61,7 @@ def plan(
     used = gpu_of(gpu)
     if used.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
-    question = StepQuestion(request=request, device="cuda", settings=allocator_settings, plan=True)
-    return answered(question, [used], Plan)
+    question = StepQuestion(
+        request=request, device="cuda", gpus=(used,), settings=allocator_settings, plan=True
+    )
+    return answered(question, Plan)

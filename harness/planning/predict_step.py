@@ -39,11 +39,12 @@ def predict_step(
     question = StepQuestion(
         request=request,
         device=device,
+        gpus=(used,),
         settings=allocator_settings,
         fits=gpu is not None,
         largest=find_largest,
     )
-    return answered(question, [used], StepReport, method)
+    return answered(question, StepReport, method)
 
 
 def predict_run(
@@ -63,9 +64,14 @@ def predict_run(
         target=getattr(run, "__qualname__", None), sent=sent(objects), **own_places()
     )
     question = StepQuestion(
-        request=request, settings=allocator_settings, run=True, fits=gpu is not None
+        request=request,
+        device="cuda",
+        gpus=(gpu_of(gpu),),
+        settings=allocator_settings,
+        fits=gpu is not None,
+        run=True,
     )
-    return ask(question, [gpu_of(gpu)], StepReport)
+    return ask(question, StepReport)
 
 
 def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:

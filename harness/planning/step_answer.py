@@ -26,8 +26,9 @@ from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch
 from harness.planning.step_bench import Need, loop_bench, step_bench, use_gpu
 from harness.planning.step_changes import StepChange, Subject
-from harness.planning.step_question import FitsOnGpus, GpuOption, StepQuestion
+from harness.planning.step_question import FitsOnGpus, StepQuestion
 from harness.planning.step_search import StepSearch
+from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
@@ -35,8 +36,6 @@ from harness.schema.units import format_bytes
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
 from harness.training.training_step import Phase, no_phase
-
-_MEMORY = ("MEMORY", "OUTSIDE", "NAME")
 
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
 OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
@@ -112,9 +111,7 @@ def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> Plan:
             return error.failure.message  # batch normalization refuses one value per channel
 
     def subject() -> Subject:
-        major, minor = map(int, gpu.capability.split("."))
-        model = own.network("cpu", with_values=False)
-        return subject_of(own, model, gpu=gpu.name, capability=(major, minor))
+        return subject_of(own, own.network("cpu", with_values=False), gpu)
 
     plan = PlanSearch(in_fork(subject), fit_of, partial(_tell, announce)).plan(question.settings)
     return dataclasses.replace(plan, notes=(*_on_workspaces([plan.as_asked]), *plan.notes))
@@ -217,13 +214,12 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
 
 
 def _fits(
-    question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption], *, also_tracing: bool
+    question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu], *, also_tracing: bool
 ) -> list[GpuFit]:
     """Return the verdict on each GPU; those that differ in memory alone share a bench."""
-    kinds: dict[tuple[tuple[str, str], ...], list[GpuOption]] = {}
+    kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
-        key = tuple(item for item in gpu.variables.items() if not item[0].endswith(_MEMORY))
-        kinds.setdefault(key, []).append(gpu)
+        kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
     running: list[ForkedCall[list[GpuFit]]] = []
     fits: list[GpuFit] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)
@@ -236,7 +232,7 @@ def _fits(
     return fits
 
 
-def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
+def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu]) -> list[GpuFit]:
     values = use_gpu(question, gpus[0])
     watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)

@@ -4,21 +4,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method
 from harness.schema.step_request import StepRequest
-
-
-class GpuOption(Struct, frozen=True, kw_only=True):
-    """A GPU that may be pretended."""
-
-    name: str
-    capability: str
-    total_bytes: int
-    """0 where it is unknown."""
-    outside_bytes: tuple[int, int]
-    variables: dict[str, str]
-    """Environment variables by which it is described to the stub."""
 
 
 class StepQuestion(Struct, frozen=True, kw_only=True):
@@ -33,7 +22,7 @@ class StepQuestion(Struct, frozen=True, kw_only=True):
 
     request: StepRequest
     device: Literal["cpu", "cuda"] = "cpu"
-    gpus: tuple[GpuOption, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     left_out: tuple[str, ...] = ()
     """Why there is no verdict on other GPUs, a note each."""
     settings: str = ""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
-from harness.planning.step_question import GpuOption
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_value import largest_value, line_meets
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
@@ -51,7 +51,7 @@ class StepSearch:
         self._completed: dict[tuple[int, int], bool] = {}
 
     def fits(
-        self, gpus: Sequence[GpuOption], *, find_largest: bool = False, find_best: bool = True
+        self, gpus: Sequence[Gpu], *, find_largest: bool = False, find_best: bool = True
     ) -> list[GpuFit]:
         """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
 
@@ -65,38 +65,36 @@ class StepSearch:
         ends = zip(gpus, fits, other.result(), strict=True)
         return [self._limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
 
-    def _with_largest_workspace(
-        self, gpus: Sequence[GpuOption], find_largest: bool
-    ) -> list[GpuFit]:
+    def _with_largest_workspace(self, gpus: Sequence[Gpu], find_largest: bool) -> list[GpuFit]:
         bench = self._bench.with_largest_workspace()
         search = StepSearch(bench, self._batch, self._unit, self._settings)
         return [search._fit(gpu, find_largest, at_best=False) for gpu in gpus]
 
-    def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
+    def _fit(self, gpu: Gpu, find_largest: bool, at_best: bool) -> GpuFit:
         need = self.need(self._batch)
         verdict = self._verdict(gpu, self._batch)
-        outside = gpu.outside_bytes[0 if at_best else 1]
+        room = _room(gpu, at_best=at_best)
         fitting = verdict != "does not fit" if at_best else verdict == "fits"
         return GpuFit(
             gpu=gpu.name,
-            capability=gpu.capability,
-            total_bytes=gpu.total_bytes,
-            outside_bytes=gpu.outside_bytes,
+            capability=".".join(map(str, gpu.capability)),
+            total_bytes=gpu.total_bytes or 0,
+            outside_bytes=OUTSIDE_BYTES,
             allocator_settings=self._settings,
             allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
             reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
             workspace_bytes=need.workspace_bytes,
             verdict=verdict,
             is_searched=find_largest,
-            largest_batch=self._largest(gpu, outside, fitting) if find_largest else None,
+            largest_batch=self._largest(room, fitting) if find_largest else None,
         )
 
-    def _limited(self, gpu: GpuOption, fit: GpuFit) -> GpuFit:
+    def _limited(self, gpu: Gpu, fit: GpuFit) -> GpuFit:
         """Return a verdict whose largest batch is limited to what surely fits at this end too."""
-        largest, outside = fit.largest_batch, gpu.outside_bytes[1]
-        if largest is None or self._completes(largest, gpu.total_bytes - outside):
+        largest, room = fit.largest_batch, _room(gpu)
+        if largest is None or self._completes(largest, room):
             return fit
-        here = self._largest(gpu, outside, fits=False)
+        here = self._largest(room, fits=False)
         return replace(fit, largest_batch=None if here is None else min(here, largest))
 
     def need(self, batch: int) -> Need:
@@ -105,12 +103,11 @@ class StepSearch:
             self.needs[batch] = self._bench.need(batch)
         return self.needs[batch]
 
-    def _verdict(self, gpu: GpuOption, batch: int) -> Fit:
-        least, most = gpu.outside_bytes
-        surely = self._completes(batch, gpu.total_bytes - most)
+    def _verdict(self, gpu: Gpu, batch: int) -> Fit:
+        surely = self._completes(batch, _room(gpu))
         return fit_of(
             in_every_case=surely,
-            in_some_case=surely or self._completes(batch, gpu.total_bytes - least),
+            in_some_case=surely or self._completes(batch, _room(gpu, at_best=True)),
         )
 
     def _completes(self, batch: int, memory_bytes: int) -> bool:
@@ -126,9 +123,9 @@ class StepSearch:
             self._completed[question] = self._bench.completes(batch, memory_bytes)
         return self._completed[question]
 
-    def _largest(self, gpu: GpuOption, outside_bytes: int, fits: bool) -> int | None:
+    def _largest(self, room: int, fits: bool) -> int | None:
         """Return a batch that fits where the next one does not; None where none does."""
-        unit, room, batch = self._unit, gpu.total_bytes - outside_bytes, self._batch
+        unit, batch = self._unit, self._batch
         low = batch if fits else self._smallest()
         if low > batch:
             return None
@@ -171,3 +168,8 @@ class StepSearch:
     def _meets(self, low: int, high: int, room: int) -> int:
         before, after = self._allocated(low), self._allocated(high)
         return min(max(1, line_meets(room, (low, before), (high, after))), HIGHEST)
+
+
+def _room(gpu: Gpu, *, at_best: bool = False) -> int:
+    """Return the memory of the allocator, with the most outside it, or ``at_best`` the least."""
+    return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -21,7 +21,7 @@ from harness.measurement.environment import PRETENDED, describe
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Job as Work
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import ended_question, option_of
+from harness.planning.ask_step import checked, ended_question
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
@@ -233,7 +233,7 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
             question = StepQuestion(
                 request=_request_of(job),
                 device=job.device,
-                gpus=(option_of(gpu_of(job.gpu)),) if on_gpu else (),
+                gpus=(checked(gpu_of(job.gpu)),) if on_gpu else (),
                 counts=job.counts,
             )
             launcher = None if on_gpu else self._slot.launcher("pinned")

@@ -100,7 +100,7 @@ def test_accumulated_gradients_are_the_gradients_of_the_whole_batch() -> None:
     model.zero_grad()
     change = StepChange(checkpointing="every block")
     own = OwnStep(build=build, batch=8, inputs=(WIDTH,), optimizer="adam")
-    code = code_of(change, subject_of(own, model, gpu="l4", capability=(8, 9)), 4)
+    code = code_of(change, subject_of(own, model, GPUS["l4"]), 4)
     code = code.replace(".cuda()", "")
     exec(code, {"torch": torch, "model": model, "loss_function": loss_function,
                 "batch_x": batch_x, "batch_y": batch_y})  # fmt: skip
