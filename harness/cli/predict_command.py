@@ -17,6 +17,7 @@ from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
 if TYPE_CHECKING:
+    from harness.planning.step_question import StepQuestion
     from harness.schema.step_report import StepReport
     from harness.schema.step_request import StepRequest
 
@@ -132,37 +133,39 @@ def predict(
         step = {"compile": compile_mode, **flags}
         given = {name: step[name] for name in DEFAULTS if step[name] is not None}
         request = network.request(target, **DEFAULTS | given)
-        used = {None: "auto", "rules": "estimate"}.get(method, method)
-        if gpu_flags.mean_all():
-            return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
+        used = str({None: "auto", "rules": "estimate"}.get(method, method))
+        question = _question(request, flags["device"], gpu_flags)
+        if question.device == "cpu" and used == "dry-run":
+            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+        if question.each:
+            return _print_table(question, used, check, as_json)
+        from harness.planning.ask_step import answered
+        from harness.schema.step_report import StepReport
+
         with answer_alone(as_json):
-            report = _of_target(request, flags["device"], gpu_flags, str(used))
+            report = answered(question, StepReport, used, show_progress)
     _print(report, html, as_json)
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
-    answered = is_known and not report.unanswered
-    return DONE if answered and (report.fits or not check) else NOT_OK
+    is_answered = is_known and not report.unanswered
+    return DONE if is_answered and (report.fits or not check) else NOT_OK
 
 
-def _of_target(
-    request: "StepRequest", device: str | None, gpu_flags: GpuFlags, method: str
-) -> "StepReport":
-    from harness.planning.ask_step import answered
+def _question(request: "StepRequest", device: str | None, gpu_flags: GpuFlags) -> "StepQuestion":
     from harness.planning.step_question import StepQuestion
-    from harness.schema.step_report import StepReport
 
-    gpu = gpu_flags.described()
-    on_cuda = gpu is not None or device == "cuda"
-    if not on_cuda and method == "dry-run":
-        raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-    question = StepQuestion(
+    if gpu_flags.mean_all():
+        gpus, each, has_memory = tuple(GPUS.values()), True, True
+    else:
+        gpus, each, has_memory = (gpu_of(gpu_flags.described()),), False, gpu_flags.has_memory()
+    return StepQuestion(
         request=request,
-        device="cuda" if on_cuda else "cpu",
-        gpus=(gpu_of(gpu),),
+        device="cuda" if gpu_flags.are_given() or device == "cuda" else "cpu",
+        gpus=gpus,
         settings=gpu_flags.alloc_conf,
-        fits=gpu is not None,
-        largest=gpu_flags.has_memory(),
+        fits=gpu_flags.are_given(),
+        largest=has_memory,
+        each=each,
     )
-    return answered(question, StepReport, method, show_progress)
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
@@ -185,23 +188,13 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         click.echo(json_text(to_json(report)))
 
 
-def _print_table(
-    request: "StepRequest", settings: str, method: str, check: bool, as_json: bool
-) -> int:
+def _print_table(question: "StepQuestion", method: str, check: bool, as_json: bool) -> int:
     import msgspec
 
     from harness.planning.ask_step import answered
-    from harness.planning.step_question import FitsOnGpus, StepQuestion
+    from harness.planning.step_question import FitsOnGpus
 
-    question = StepQuestion(
-        request=request,
-        device="cuda",
-        gpus=tuple(gpu for gpu in GPUS.values() if gpu.total_bytes is not None),
-        settings=settings,
-        fits=True,
-        largest=True,
-        each=True,
-    )
+    request = question.request
     with answer_alone(as_json):
         table = answered(question, FitsOnGpus, method, show_progress)
     fits = sorted(table.fits, key=lambda fit: fit.total_bytes)
