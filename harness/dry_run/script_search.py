@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.dry_run_request import DryRunError
-from harness.prediction.largest_value import largest_value, line_meets
+from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 
-HIGHEST = 1 << 24
 START = 4
 """The first value that is tried, and then twice as much."""
 

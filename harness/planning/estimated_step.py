@@ -16,7 +16,7 @@ from harness.planning.step_changes import StepChange
 from harness.planning.step_question import FitsOnGpus, StepQuestion
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.largest_value import largest_value, line_meets
+from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
@@ -24,7 +24,6 @@ from harness.schema.step_report import StepReport
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 
-HIGHEST = 1 << 24
 _LOCK = Lock()
 """The simulated GPU patches PyTorch for the whole process: one estimate at a time."""
 

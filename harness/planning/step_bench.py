@@ -168,22 +168,18 @@ def _refused() -> int:
 
 def _need(step: Step) -> Need:
     """Run the steps until one reserves no more than the one before, and the measured one."""
-    most = [_peaks()]
-    number, before, now = 0, -1, 0
-    while now > before and number < MOST_STEPS:
-        before = now
-        now = _peaks_of(step, most)[1]
-        number += 1
-    measured = _peaks_of(step, most)
-    allocated, reserved = (max(sizes) for sizes in zip(*most, strict=True))
-    return Need(*measured, allocated, reserved, workspace_bytes())
+    peaks = [_peaks()]  # of the build
+    while len(peaks) < 3 or (peaks[-1][1] > peaks[-2][1] and len(peaks) <= MOST_STEPS):
+        peaks.append(_peaks_of(step))
+    peaks.append(_peaks_of(step))
+    allocated, reserved = (max(sizes) for sizes in zip(*peaks, strict=True))
+    return Need(*peaks[-1], allocated, reserved, workspace_bytes())
 
 
-def _peaks_of(step: Step, most: list[tuple[int, int]]) -> tuple[int, int]:
+def _peaks_of(step: Step) -> tuple[int, int]:
     torch.cuda.reset_peak_memory_stats()
     run_step(step, no_phase)
-    most.append(_peaks())
-    return most[-1]
+    return _peaks()
 
 
 def _peaks() -> tuple[int, int]:

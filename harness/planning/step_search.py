@@ -1,7 +1,6 @@
 """Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from msgspec.structs import replace
 
@@ -9,11 +8,8 @@ from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
-from harness.prediction.largest_value import largest_value, line_meets
+from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
-
-HIGHEST = 1 << 24
-"""The largest batch that is tried."""
 
 
 def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
@@ -60,15 +56,12 @@ class StepSearch:
         """
         if not self.need(self._batch).workspace_bytes:
             return [self._fit(gpu, find_largest, at_best=False) for gpu in gpus]
-        other = ForkedCall(partial(self._with_largest_workspace, gpus, find_largest))
+        bench = self._bench.with_largest_workspace()
+        most = StepSearch(bench, self._batch, self._unit, self._settings)
+        other = ForkedCall(lambda: [most._fit(gpu, find_largest, at_best=False) for gpu in gpus])
         fits = [self._fit(gpu, find_largest and find_best, at_best=True) for gpu in gpus]
         ends = zip(gpus, fits, other.result(), strict=True)
-        return [self._limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
-
-    def _with_largest_workspace(self, gpus: Sequence[Gpu], find_largest: bool) -> list[GpuFit]:
-        bench = self._bench.with_largest_workspace()
-        search = StepSearch(bench, self._batch, self._unit, self._settings)
-        return [search._fit(gpu, find_largest, at_best=False) for gpu in gpus]
+        return [self._limited(gpu, both_ends(low, high)) for gpu, low, high in ends]
 
     def _fit(self, gpu: Gpu, find_largest: bool, at_best: bool) -> GpuFit:
         need = self.need(self._batch)

@@ -7,6 +7,8 @@ have to be confirmed on both sides.
 from collections.abc import Callable
 from functools import cache
 
+HIGHEST = 1 << 24
+"""The largest batch of a user's own step that is tried."""
 _MOST_GUESSES = 12
 """Straight lines that are drawn before the bracket is closed by doubling and halving alone."""
 

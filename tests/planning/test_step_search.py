@@ -7,8 +7,9 @@ from typing import Self
 import pytest
 
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
-from harness.planning.step_search import HIGHEST, StepSearch
+from harness.planning.step_search import StepSearch
 from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, Gpu
+from harness.prediction.largest_value import HIGHEST
 
 GIB = 1 << 30
 ROOM = 20 * GIB
