@@ -1,4 +1,4 @@
-"""Sends a question about a step to a worker and returns the answer; this process needs no torch."""
+"""Sends a question about a step to a worker, which needs no torch here, or has it estimated."""
 
 from contextlib import closing
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""The prediction of one step of a network: by a dry run where it works, else by an estimate."""
+"""The prediction of one step of a network or of a whole training loop, and the request for it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
@@ -106,8 +106,6 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
         plain["target"] = target
     else:
         objects["build"] = target
-    if not objects:
-        return StepRequest(**plain)
     if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
         from harness.training.own_step import OwnStep
 

@@ -99,8 +99,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def needs_retries(self) -> bool:
         """True if it fits only because the allocator frees cached segments and tries again."""
-        room = self.total_bytes - self.outside_bytes[1]
-        return self.verdict == "fits" and self.reserved_peak_bytes[1] > room
+        return self.verdict == "fits" and self.headroom_bytes < 0
 
     @property
     def largest_batch_text(self) -> str:
