@@ -177,9 +177,9 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
 
         write_page(html, step_page(report, report.subject))
     if not as_json:
-        from harness.reporting.step_text import print_prediction, print_report
+        from harness.reporting.step_text import print_prediction
 
-        (print_report if is_target else print_prediction)(report)
+        print_prediction(report)
     elif is_target:
         fit = report.fit
         more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}

@@ -37,29 +37,26 @@ def _print_failure(console: AnswerConsole, head: str, evidence: Mapping[str, obj
     console.say_all((f"{key}: {value}" for key, value in evidence.items()), before="  ")
 
 
-def print_prediction(prediction: StepReport) -> None:
-    """Print the prediction of a workload: the answers first, then the metrics, then the notes."""
-    console = AnswerConsole()
-    for answer in prediction.answers:
-        console.say(answer, "bold")
-    console.say(f"{prediction.workload}: {prediction.outcome}, torch {prediction.torch}")
-    console.sizes("metric", metrics_rows(prediction))
-    console.say_all(prediction.notes)
-
-
-def print_report(report: StepReport) -> None:
-    """Print whether the step fits, its peak, the safe batch, the layers and the notes."""
+def print_prediction(report: StepReport) -> None:
+    """Print the answers; the metrics of a workload, or the peak and the layers; the notes."""
     console = AnswerConsole()
     for answer in report.answers:
         console.say(answer, "bold")
-    console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
-    parts = report.categories_at_peak
-    sizes = {name.replace("_", " "): getattr(parts, name, 0) for name in CATEGORIES}
-    named = [f"{name} {format_bytes(size)}" for name, size in sizes.items() if size]
-    console.say(f"at the peak: {', '.join(named)}")
+    if report.workload is not None:
+        console.say(f"{report.workload}: {report.outcome}, torch {report.torch}")
+        console.sizes("metric", metrics_rows(report))
+    else:
+        console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
+        console.say(f"at the peak: {_categories_text(report)}")
     if report.layers:
         _print_layers(console, report)
     console.say_all(report.notes)
+
+
+def _categories_text(report: StepReport) -> str:
+    parts = report.categories_at_peak
+    sizes = {name.replace("_", " "): getattr(parts, name, 0) for name in CATEGORIES}
+    return ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size)
 
 
 def _peak_text(report: StepReport) -> str:
