@@ -15,7 +15,6 @@ from harness.planning.step_changes import (
     code_of,
     possible_changes,
 )
-from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
 
 EXPANDABLE = "expandable_segments:True"
@@ -25,8 +24,8 @@ NORMS = "batch normalization computes its statistics for each micro-batch"
 Progress = Callable[[str], object]
 """Is called with each step that is tried, in words."""
 FitOf = Callable[[StepChange, int, str], GpuFit | str]
-"""Returns the verdict on a change in that many micro-batches under allocator settings, or why the
-step does not run."""
+"""Returns the verdict on a change in that many micro-batches under allocator settings, or why they
+do not run; a whole batch that does not run is an error."""
 
 
 class PlanSearch:
@@ -41,8 +40,7 @@ class PlanSearch:
     def plan(self, settings: str) -> Plan:
         """Return the candidates that fit, ranked by their estimated time."""
         as_asked = self._fit(StepChange(), 1, settings)
-        if isinstance(as_asked, str):
-            raise StepError(as_asked)
+        assert isinstance(as_asked, GpuFit), "a whole batch that does not run is an error"
         changes: tuple[StepChange, ...] = (StepChange(),)
         if as_asked.verdict != "fits" or as_asked.needs_retries:
             changes = possible_changes(self._subject)
