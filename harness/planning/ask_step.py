@@ -1,4 +1,4 @@
-"""Sends a question about a step to a worker, which needs no torch here, or has it estimated."""
+"""Sends a question about a step to a worker, or has it estimated; sending needs no torch."""
 
 from contextlib import closing
 from typing import TypeVar
