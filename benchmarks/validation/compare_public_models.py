@@ -65,7 +65,7 @@ def record(folder: Path, chosen: list[str]) -> None:
 def _trained(name: str) -> dict[str, Any]:
     """Trace the model's step on the pretended GPU; return its peaks, and what does not add up."""
     traced = trace_step(own_step(name), "cuda", lambda _: nullcontext(), with_values=False)
-    cuda, parts = traced.metrics.cuda, traced.metrics.categories_at_peak
+    cuda, parts = traced.cuda, traced.categories_at_peak
     assert cuda is not None
     assert cuda.first_step is not None
     assert parts is not None
@@ -76,9 +76,9 @@ def _trained(name: str) -> dict[str, Any]:
     sums = {
         "counter": cuda.requested_peak_bytes,
         "categories": sum(getattr(parts, name) for name in parts.__struct_fields__),
-        "layers": sum(layer["peak_bytes"] for layer in traced.layers),
+        "layers": sum(layer.peak_bytes for layer in traced.layers),
     }
-    peak = traced.metrics.peak_live_bytes
+    peak = traced.peak_live_bytes
     differ = [
         f"{what} {sum_bytes} of {peak}" for what, sum_bytes in sums.items() if sum_bytes != peak
     ]

@@ -93,18 +93,11 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
 def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
     """Return the memory of the traced step on this CPU or GPU."""
     from harness.dry_run.for_workers import has_gpu
-    from harness.measurement.measure import DEADLINE_SECONDS
-    from harness.planning.measure_step import measure_step
-    from harness.planning.predict_step import request_of
+    from harness.planning.measure_step import measure
 
     if gpu is not None and not has_gpu():
         raise MeasureError("measuring a step on a GPU needs a CUDA device; predict it instead")
-    report = measure_step(
-        request_of(build, batch, _renamed(step)),
-        device="cpu" if gpu is None else "cuda",
-        gpu=None,
-        deadline_seconds=DEADLINE_SECONDS,
-    )
+    report = measure(build, batch, device="cpu" if gpu is None else "cuda", **_renamed(step))
     if report.trace is None:
         raise MeasureError(f"the step was not measured: {report.reason}")
     return _use(report, gpu, "measured")

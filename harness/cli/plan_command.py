@@ -1,7 +1,6 @@
 """``harness plan``: what to change so that a step of your own network fits on a GPU."""
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -49,19 +48,19 @@ def plan(
     settings of the allocator are each tried on a pretended GPU. Times are estimates that rank the
     changes. The exit code is 3 if nothing fits.
     """
-    from harness.planning.plan import plan_request
+    from harness.planning.ask_step import answered
+    from harness.planning.plan_result import Plan
+    from harness.planning.step_question import StepQuestion
 
     gpu = gpu_flags.described()
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
+    question = StepQuestion(
+        request=request, device="cuda", gpus=(gpu,), settings=gpu_flags.alloc_conf, plan=True
+    )
     with answer_alone(as_json):
-        result = plan_request(
-            request,
-            gpu,
-            settings=gpu_flags.alloc_conf,
-            progress=lambda words: show_progress(f"trying {words}"),
-        )
+        result = answered(question, Plan, progress=lambda words: show_progress(f"trying {words}"))
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:
@@ -74,7 +73,7 @@ def plan(
 def _as_json(target: str, plan: "Plan") -> dict[str, Any]:
     import msgspec
 
-    plain: dict[str, Any] = msgspec.to_builtins(asdict(plan))
+    plain: dict[str, Any] = msgspec.to_builtins(plan)
     for row, candidate in zip(plain["candidates"], plan.candidates, strict=True):
         row["described"] = candidate.described()
     return {"outcome": "predicted", "target": target, **plain}

@@ -12,12 +12,12 @@ from harness.cli.shared_options import GpuFlags, gpu_description, page_option, w
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.prediction.gpu.catalogue import GPUS
+from harness.prediction.gpu.catalogue import GPUS, gpu_of
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
-from harness.schema.verdict import FITS
 
 if TYPE_CHECKING:
+    from harness.planning.step_question import StepQuestion
     from harness.schema.step_report import StepReport
     from harness.schema.step_request import StepRequest
 
@@ -133,35 +133,39 @@ def predict(
         step = {"compile": compile_mode, **flags}
         given = {name: step[name] for name in DEFAULTS if step[name] is not None}
         request = network.request(target, **DEFAULTS | given)
-        used = {None: "auto", "rules": "estimate"}.get(method, method)
-        if gpu_flags.mean_all():
-            return _print_table(request, gpu_flags.alloc_conf, str(used), check, as_json)
+        used = str({None: "auto", "rules": "estimate"}.get(method, method))
+        question = _question(request, flags["device"], gpu_flags)
+        if question.device == "cpu" and used == "dry-run":
+            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
+        if question.each:
+            return _print_table(question, used, check, as_json)
+        from harness.planning.ask_step import answered
+        from harness.schema.step_report import StepReport
+
         with answer_alone(as_json):
-            report = _of_target(request, flags["device"], gpu_flags, str(used))
+            report = answered(question, StepReport, used, show_progress)
     _print(report, html, as_json)
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
-    answered = is_known and not report.unanswered
-    return DONE if answered and (report.fits or not check) else NOT_OK
+    is_answered = is_known and not report.unanswered
+    return DONE if is_answered and (report.fits or not check) else NOT_OK
 
 
-def _of_target(
-    request: "StepRequest", device: str | None, gpu_flags: GpuFlags, method: str
-) -> "StepReport":
-    from harness.planning.predict_step import estimated, predict_on_cuda
+def _question(request: "StepRequest", device: str | None, gpu_flags: GpuFlags) -> "StepQuestion":
+    from harness.planning.step_question import StepQuestion
 
-    gpu = gpu_flags.described()
-    if gpu is not None or device == "cuda":
-        return predict_on_cuda(
-            request,
-            gpu,
-            settings=gpu_flags.alloc_conf,
-            largest=gpu_flags.has_memory(),
-            method=method,
-            progress=show_progress,
-        )
-    if method == "dry-run":
-        raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-    return estimated(request, device="cpu")
+    if gpu_flags.mean_all():
+        gpus, each, has_memory = tuple(GPUS.values()), True, True
+    else:
+        gpus, each, has_memory = (gpu_of(gpu_flags.described()),), False, gpu_flags.has_memory()
+    return StepQuestion(
+        request=request,
+        device="cuda" if gpu_flags.are_given() or device == "cuda" else "cpu",
+        gpus=gpus,
+        settings=gpu_flags.alloc_conf,
+        fits=gpu_flags.are_given(),
+        largest=has_memory,
+        each=each,
+    )
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
@@ -173,9 +177,9 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
 
         write_page(html, step_page(report, report.subject))
     if not as_json:
-        from harness.reporting.step_text import print_prediction, print_report
+        from harness.reporting.step_text import print_prediction
 
-        (print_report if is_target else print_prediction)(report)
+        print_prediction(report)
     elif is_target:
         fit = report.fit
         more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}
@@ -184,18 +188,15 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         click.echo(json_text(to_json(report)))
 
 
-def _print_table(
-    request: "StepRequest", settings: str, method: str, check: bool, as_json: bool
-) -> int:
+def _print_table(question: "StepQuestion", method: str, check: bool, as_json: bool) -> int:
     import msgspec
 
-    from harness.planning.predict_step import fits_on_cuda
+    from harness.planning.ask_step import answered
+    from harness.planning.step_question import FitsOnGpus
 
-    gpus = [gpu for gpu in GPUS.values() if gpu.total_bytes is not None]
+    request = question.request
     with answer_alone(as_json):
-        table = fits_on_cuda(
-            request, gpus, settings=settings, method=method, progress=show_progress
-        )
+        table = answered(question, FitsOnGpus, method, show_progress)
     fits = sorted(table.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [
@@ -212,7 +213,7 @@ def _print_table(
         from harness.reporting.step_text import print_gpu_table
 
         print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, table.notes)
-    return DONE if not check or all(fit.verdict == FITS for fit in fits) else NOT_OK
+    return DONE if not check or all(fit.verdict == "fits" for fit in fits) else NOT_OK
 
 
 def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | None) -> None:

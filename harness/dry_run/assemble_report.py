@@ -9,10 +9,10 @@ from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
+from harness.schema.memory_fit import Fit, fit_of
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
-from harness.schema.verdict import DOES_NOT_FIT, Fit, fit_of
 
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
@@ -221,7 +221,7 @@ def _fit(
 ) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
     if outcome == "oom" or (outcome == "ok" and refused):
-        return DOES_NOT_FIT
+        return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]

@@ -7,11 +7,11 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.compilation import Compiled
+from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.notebook_table import sizes_table
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
-from harness.schema.verdict import Fit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -98,6 +98,11 @@ def pretended_gpu(
     )
 
 
+def of_any_size(gpu: Gpu) -> PretendedGpu:
+    """Return a GPU of the catalogue; one of unknown memory has more than any other."""
+    return pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
+
+
 def workspace_bytes() -> int:
     """Return the largest workspace that cuDNN or cuFFT could have used in this process."""
     ask = ctypes.CDLL(None).harness_dry_run_workspace

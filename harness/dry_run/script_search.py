@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.dry_run_request import DryRunError
-from harness.prediction.largest_value import largest_value
+from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 
-HIGHEST = 1 << 24
 START = 4
 """The first value that is tried, and then twice as much."""
 
@@ -64,8 +63,8 @@ def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
 
 def _guess(first: DryRunReport, second: DryRunReport) -> int:
     """Return where a line through the allocated bytes of both runs meets the GPU's memory."""
+    if second.outcome != "ok":
+        return START
     before, after = (one.cuda.allocated_peak_bytes or 0 for one in (first, second))
     room = first.gpu_total_bytes - first.outside_bytes[1]
-    if second.outcome != "ok" or after <= before:
-        return START if second.outcome != "ok" else 4 * START
-    return min(max(START, 2 * START + (room - after) * START // (after - before)), HIGHEST)
+    return line_meets(room, (START, before), (2 * START, after))

@@ -27,7 +27,8 @@ from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.schema.errors import StepError
 from harness.schema.events import Trace, trace_metrics
-from harness.schema.metrics import CudaMetrics, CudaPeaks, Metrics
+from harness.schema.metrics import CudaMetrics, CudaPeaks
+from harness.schema.step_report import StepReport
 from harness.training.module_step import Step, run_step
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import OwnStep
@@ -37,18 +38,10 @@ MOST_STEPS = 8
 """Steps after which the next one is measured, whatever they reserved."""
 
 
-class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """The measured step: metrics, every event, and a row for each module."""
-
-    metrics: Metrics
-    events: list[list[Any]]
-    layers: list[dict[str, Any]]
-
-
 def trace_step(
     own: OwnStep, device: str, announce: Phase, *, with_values: bool = True
-) -> StepTrace:
-    """Build the step on ``device``, run it until it is steady, and return the last run's trace.
+) -> StepReport:
+    """Build the step on ``device``, run it until it is steady, and return the last run's report.
 
     ``with_values`` says whether the network's large tensors need their values.
     """
@@ -66,7 +59,7 @@ class _Tracing:
         self._saved = SavedTensors(self._recorder.mark_saved)
         self._peaks = PhasePeaks()
 
-    def run(self, *, with_values: bool) -> StepTrace:
+    def run(self, *, with_values: bool) -> StepReport:
         outputs = LayerOutputs()
         with self._recorder:
             with self._phase("build"):
@@ -88,11 +81,15 @@ class _Tracing:
             tensor_roles.parameter_addresses(model),
             tensor_roles.input_addresses(step.x, step.y),
         )
-        known = trace_metrics(trace) | (saved if self._own.mode == "train" else {})
-        metrics = msgspec.structs.replace(msgspec.convert(known, Metrics), cuda=cuda)
-        events = [list(event) for event in trace.events]
-        layers = outputs.rows(model, trace, saved["modules"])
-        return StepTrace(metrics=metrics, events=events, layers=layers)
+        facts = {
+            **trace_metrics(trace),
+            **(saved if self._own.mode == "train" else {}),
+            "cuda": cuda,
+            "layers": outputs.rows(model, trace, saved["modules"]),
+            "trace": trace,
+            "batch": self._own.batch,
+        }
+        return _report(facts)
 
     def _steps(self) -> Iterator[int]:
         """Yield the number of each step; the last one is the measured one."""
@@ -150,8 +147,8 @@ def highest(phases: dict[str, dict[str, int]]) -> dict[str, int]:
     return {name: max(peaks[name] for peaks in phases.values()) for name in sorted(names)}
 
 
-def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
-    """Return the trace of a call, all of it as one step, and its number of optimizer steps."""
+def trace_run(call: Callable[[], object]) -> StepReport:
+    """Return the report of a call, all of it as one step."""
     recorder = AllocationRecorder("cuda", infer=True)
     steps: list[Optimizer] = []
     saved = SavedTensors(recorder.mark_saved)
@@ -161,13 +158,14 @@ def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
     if not events:
         raise StepError("run allocated nothing on the GPU; does it say device='cuda'?")
     trace = Trace(events, steps=1)
-    metrics = msgspec.convert(trace_metrics(trace), Metrics)
-    result = StepTrace(
-        metrics=msgspec.structs.replace(metrics, cuda=msgspec.convert(peaks.metrics, CudaMetrics)),
-        events=[list(event) for event in events],
-        layers=[],
+    facts = {"cuda": peaks.metrics, "trace": trace, "steps": len(steps)}
+    return _report(trace_metrics(trace) | facts)
+
+
+def _report(facts: dict[str, Any]) -> StepReport:
+    return msgspec.convert(
+        {**facts, "method": "measured", "torch": str(torch.__version__)}, StepReport
     )
-    return result, len(steps)
 
 
 @contextmanager

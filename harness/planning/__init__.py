@@ -1,8 +1,8 @@
 """Answers about a step of any target: predicted, measured, and a plan if it does not fit.
 
-ask_step.py        Sends a question about a step to a worker and returns the answer
+ask_step.py        Sends a question about a step to a worker, or has it estimated
 changed_step.py    A step with the changes of a plan made to it
-estimated_step.py  The estimate of a step on meta tensors as a report, where nothing can be run
+estimated_step.py  Answers a question about a step by the estimate, where nothing can be run
 measure_step.py    harness.measure: a workload or a network, really run
 plan.py            harness.plan: what to change so that a batch fits on a GPU
 plan_result.py     The answer of harness.plan
@@ -12,6 +12,6 @@ predict_step.py    The prediction of a step of a network, or of a whole training
 step_answer.py     Answers a question about a step, a plan or a training loop, in a worker
 step_bench.py      A step tried on a pretended GPU, at any batch and within any memory
 step_changes.py    Changes of a training step that a plan may make, each with its cost in time
-step_question.py   A question about a step as a worker gets it, and the answer that comes back
+step_question.py   A question about a step as a worker gets it, and the answer about several GPUs
 step_search.py     Verdicts on GPUs of one kind, and the largest batch that fits
 """

@@ -1,20 +1,20 @@
-"""Sends a question about a step to a worker and returns the answer; this process needs no torch."""
+"""Sends a question about a step to a worker, or has it estimated; sending needs no torch."""
 
-import os
 from contextlib import closing
+from typing import TypeVar
 
 import msgspec
 
 from harness.dry_run.for_workers import LAUNCHER
-from harness.dry_run.pretended_gpu import pretended_gpu
-from harness.dry_run.toolchain import torch_build
+from harness.dry_run.pretended_gpu import of_any_size
+from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Job
 from harness.measurement.process.outcome import classify
-from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
-from harness.prediction.gpu.workspaces import VARIABLE
+from harness.planning.step_question import StepQuestion
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.interpreter_state import import_whole
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -24,18 +24,48 @@ DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
 """Deadline of a step that is compiled."""
 
+Answer = TypeVar("Answer")
 
-def ask(question: StepQuestion, progress: OnPhase | None = None) -> StepAnswer:
+
+def answered(
+    question: StepQuestion,
+    kind: type[Answer],
+    method: str = "auto",
+    progress: OnPhase | None = None,
+) -> Answer:
+    """Return the answer by a dry run; else the estimate, whose first note is the reason for it.
+
+    A step on the CPU is estimated without a reason. PyTorch is loaded in this process then.
+    """
+    why = []
+    if question.device == "cuda" and method == "estimate":
+        why = ["estimated on meta tensors, as was asked"]
+    elif question.device == "cuda":
+        try:
+            return ask(question, kind, progress)
+        except DryRunUnavailableError as error:
+            if method == "dry-run" or question.request.compile is not None:
+                raise
+            why = [f"estimated, because the dry run is not available: {error}"]
+    import_whole("harness.planning.estimated_step")
+    from harness.planning.estimated_step import estimate
+
+    estimated = estimate(question, why, progress or str)
+    assert isinstance(estimated, kind), "estimates and workers answer alike"
+    return estimated
+
+
+def ask(question: StepQuestion, kind: type[Answer], progress: OnPhase | None = None) -> Answer:
     """Return the answer of a worker on pretended GPUs."""
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
-    ended = ended_question(question, deadline, progress)
+    ended = ended_question(_on_known_kernels(question), deadline, progress)
     if ended.failure is not None:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
         message = evidence.get("message", "")
         raise UnsupportedError(f"the step's process ended: {outcome}: {message}")
-    return msgspec.convert(ended.result, StepAnswer)
+    return msgspec.convert(ended.result, kind)
 
 
 def ended_question(
@@ -72,20 +102,25 @@ def error_of(failure: Failure) -> HarnessError:
     return StepError(f"the step fails: {said}{place}")
 
 
-def option_of(gpu: Gpu) -> GpuOption:
-    """Return a GPU as a worker can pretend it."""
+def _on_known_kernels(question: StepQuestion) -> StepQuestion:
+    """Return the question without GPUs that PyTorch has no kernels for, if it is on each."""
+    gpus, left_out = [], []
+    for gpu in question.gpus:
+        try:
+            gpus.append(checked(gpu))
+        except UnsupportedError as error:
+            if not question.each:
+                raise
+            left_out.append(f"left out: {error}")
+    return msgspec.structs.replace(question, gpus=tuple(gpus), left_out=tuple(left_out))
+
+
+def checked(gpu: Gpu) -> Gpu:
+    """Return a GPU that a worker can pretend, with this process's CUBLAS_WORKSPACE_CONFIG."""
     torch = torch_build()
     oldest, capability = min(torch.architectures(), default=0), gpu.capability
     if capability[0] * 10 + capability[1] < oldest:
         has = f"torch {torch.version} has kernels for capability {oldest / 10:.1f} and newer"
         raise UnsupportedError(f"{gpu.name} has capability {capability[0]}.{capability[1]}; {has}")
-    described = pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
-    variables = described.variables(torch.architectures())
-    config = gpu.workspace_config if gpu.workspace_config is not None else os.environ.get(VARIABLE)
-    return GpuOption(
-        name=gpu.name,
-        capability=".".join(map(str, gpu.capability)),
-        total_bytes=gpu.total_bytes or 0,
-        outside_bytes=OUTSIDE_BYTES,
-        variables=variables | ({VARIABLE: config} if config else {}),
-    )
+    of_any_size(gpu)
+    return gpu.in_environment()

@@ -1,6 +1,5 @@
 """A step with the changes of a plan made to it: checkpoints, autocast, another optimizer."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -8,8 +7,13 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.planning.plan_search import Subject
-from harness.planning.step_changes import OptimizerVariant, StepChange, wrapped_blocks
+from harness.planning.step_changes import (
+    OptimizerVariant,
+    StepChange,
+    Subject,
+    wrapped_blocks,
+)
+from harness.prediction.gpu.catalogue import Gpu
 from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import OwnStep
 
@@ -26,7 +30,7 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
     def prepared(model: nn.Module) -> None:
         if prepare is not None:
             prepare(model)
-        checkpointing_of(change)(model)
+        checkpoint_blocks(model, change)
 
     return replace(
         own,
@@ -75,18 +79,14 @@ def blocks_of(model: nn.Module) -> list[str]:
     return blocks
 
 
-def checkpointing_of(change: StepChange) -> Callable[[nn.Module], None]:
-    """Return a function that makes a network checkpoint its blocks."""
-
-    def prepare(model: nn.Module) -> None:
-        for name in wrapped_blocks(blocks_of(model), change.checkpointing):
-            block: Any = model.get_submodule(name)
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-
-    return prepare
+def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
+    """Make a network checkpoint the blocks that the change wraps."""
+    for name in wrapped_blocks(blocks_of(model), change.checkpointing):
+        block: Any = model.get_submodule(name)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def subject_of(own: OwnStep, model: nn.Module, *, gpu: str, capability: tuple[int, int]) -> Subject:
+def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
     """Return what a plan needs to know of the step, its network and the GPU."""
     norms = nn.modules.batchnorm._BatchNorm
     return Subject(
@@ -95,6 +95,6 @@ def subject_of(own: OwnStep, model: nn.Module, *, gpu: str, capability: tuple[in
         autocast=own.autocast is not None,
         blocks=tuple(blocks_of(model)),
         has_norms=any(isinstance(module, norms) for module in model.modules()),
-        gpu=gpu,
-        capability=capability,
+        gpu=gpu.name,
+        capability=gpu.capability,
     )

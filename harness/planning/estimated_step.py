@@ -1,5 +1,7 @@
-"""The estimate of a step on meta tensors as a report, where nothing can be run."""
+"""Answers a question about a step by the estimate on meta tensors, where nothing can be run."""
 
+import dataclasses
+from collections.abc import Sequence
 from functools import cache
 from threading import Lock
 
@@ -11,31 +13,39 @@ from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch, Progress
 from harness.planning.step_changes import StepChange
+from harness.planning.step_question import FitsOnGpus, StepQuestion
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.largest_value import largest_value
+from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
-from harness.schema.step_request import StepRequest
-from harness.schema.verdict import FITS
+from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 
-HIGHEST = 1 << 24
 _LOCK = Lock()
 """The simulated GPU patches PyTorch for the whole process: one estimate at a time."""
 
 
-def estimated_report(
-    request: StepRequest,
-    *,
-    device: str,
-    gpu: Gpu | None = None,
-    settings: str = "",
-    largest: bool = False,
-) -> StepReport:
+def estimate(
+    question: StepQuestion, why: Sequence[str], progress: Progress
+) -> StepReport | FitsOnGpus | Plan:
+    """Return the estimate of what a worker would answer; its first notes say ``why`` it is one."""
+    if question.plan:
+        plan = _plan(question, progress)
+        return dataclasses.replace(plan, notes=(*why, *plan.notes))
+    reports = [_report(question, gpu) for gpu in (question.gpus if question.fits else [None])]
+    if not question.each:
+        return replace(reports[0], notes=(*why, *reports[0].notes))
+    fits = tuple(report.fit for report in reports if report.fit is not None)
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    return FitsOnGpus(fits=fits, method="estimate", notes=(*why, *notes))
+
+
+def _report(question: StepQuestion, gpu: Gpu | None) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
+    request = question.request
     if request.compile is not None:
         raise ArgumentError(
             "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
@@ -45,12 +55,11 @@ def estimated_report(
     @cache
     def at(batch: int) -> StepReport:
         own = requested_step(replace(request, batch=batch))
-        with _LOCK:
-            report = estimate_step(own, device=device, gpu=gpu, allocator_settings=settings)
+        report = _estimated(own, question, gpu, question.settings)
         return replace(report, target=request.target, torch=torch_version())
 
     report, unit = at(request.batch), request.accumulate
-    if report.fit is None or not largest:
+    if report.fit is None or not question.largest:
         return report
 
     def fit_at(count: int) -> GpuFit:
@@ -60,31 +69,27 @@ def estimated_report(
 
     count, fit = request.batch // unit, report.fit
     room = fit.total_bytes - fit.outside_bytes[1]
-    before, after = fit.reserved_peak_bytes[1], fit_at(2 * count).reserved_peak_bytes[1]
-    slope = max(1, (after - before) // count)
+    points = [(n, fit_at(n).reserved_peak_bytes[1]) for n in (count, 2 * count)]
     most = largest_value(
-        lambda count: fit_at(count).verdict == FITS,
-        low=count if fit.verdict == FITS else 1,
+        lambda count: fit_at(count).verdict == "fits",
+        low=count if fit.verdict == "fits" else 1,
         high=HIGHEST // unit,
-        guess=max(1, count + (room - before) // slope),
+        guess=line_meets(room, *points),
     )
     searched = replace(fit, is_searched=True, largest_batch=None if most is None else most * unit)
     return replace(report, fit=searched)
 
 
-def estimated_plan(
-    request: StepRequest, gpu: Gpu, *, settings: str, progress: Progress = str
-) -> Plan:
+def _plan(question: StepQuestion, progress: Progress) -> Plan:
     """Return the plan of a step, each change of it estimated."""
-    own = requested_step(request)
+    own, gpu = requested_step(question.request), question.gpus[0]
     with torch.device("meta"):
         model = own.build()
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
         step = changed_step(own, change, micro_batches)
         try:
-            with _LOCK:
-                fit = estimate_step(step, device="cuda", gpu=gpu, allocator_settings=settings).fit
+            fit = _estimated(step, question, gpu, settings).fit
         except StepError as error:
             if micro_batches == 1:
                 raise
@@ -92,5 +97,9 @@ def estimated_plan(
         assert fit is not None, "the GPU's memory is known"
         return fit
 
-    subject = subject_of(own, model, gpu=gpu.name, capability=gpu.capability)
-    return PlanSearch(subject, fit_of, progress).plan(settings)
+    return PlanSearch(subject_of(own, model, gpu), fit_of, progress).plan(question.settings)
+
+
+def _estimated(step: OwnStep, question: StepQuestion, gpu: Gpu | None, settings: str) -> StepReport:
+    with _LOCK:
+        return estimate_step(step, device=question.device, gpu=gpu, allocator_settings=settings)

@@ -10,9 +10,9 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import ended_question, error_of, option_of
-from harness.planning.predict_step import device_of, report_of, request_of
-from harness.planning.step_question import StepAnswer, StepQuestion
+from harness.planning.ask_step import checked, ended_question, error_of
+from harness.planning.predict_step import device_of, request_of
+from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.input_spec import InputShapes
@@ -111,21 +111,20 @@ def measure_step(
 ) -> StepReport:
     """Return the traced step of a request, whatever happens."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
-    gpus = (option_of(gpu or gpu_of(None)),) if pretends else ()
+    gpus = (checked(gpu_of(gpu)),) if pretends else ()
     question = StepQuestion(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
-    method: Literal["dry run", "measured"] = "dry run" if pretends else "measured"
     if outcome is not Outcome.OK or ended.result is None:
         return StepReport(
-            method=method,
+            method="dry run" if pretends else "measured",
             target=request.target,
             batch=request.batch,
             outcome=outcome,
             evidence=evidence,
             reason=str(evidence.get("message", outcome)),
         )
-    answer = msgspec.convert(ended.result, StepAnswer)
-    return report_of(request, answer, method=method, outcome=Outcome.OK)
+    report = msgspec.convert(ended.result, StepReport)
+    return msgspec.structs.replace(report, outcome=outcome, target=request.target)

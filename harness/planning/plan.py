@@ -1,19 +1,14 @@
 """``harness.plan``: what to change in a training step so that a batch fits on a GPU."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from harness.planning.ask_step import ask, option_of
+from harness.planning.ask_step import answered
 from harness.planning.plan_result import Plan
-from harness.planning.predict_step import WORKSPACE, by_dry_run, request_of
+from harness.planning.predict_step import request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.input_spec import InputShapes
-from harness.schema.step_request import StepRequest
-from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -63,34 +58,10 @@ def plan(
     """
     step: dict[str, Any] = {"inputs": inputs, "optimizer": optimizer, "loss": loss}
     request = request_of(target, batch, {**step, "autocast": autocast})
-    return plan_request(request, gpu_of(gpu), settings=allocator_settings)
-
-
-def plan_request(
-    request: StepRequest,
-    gpu: Gpu,
-    *,
-    settings: str,
-    progress: Callable[[str], object] | None = None,
-) -> Plan:
-    """Return the plan of a requested step."""
-    if gpu.total_bytes is None:
-        raise GpuError(f"gpu must have a known total_bytes, got {gpu.name!r} without it")
-
-    def dry_run() -> Plan:
-        option = option_of(gpu)
-        question = StepQuestion(
-            request=request, device="cuda", gpus=(option,), settings=settings, plan=True
-        )
-        plan = msgspec.convert(ask(question, progress).plan, Plan)
-        most = plan.as_asked.workspace_bytes
-        notes = [WORKSPACE.format(format_bytes(most))] if most else []
-        return replace(plan, notes=(*notes, *plan.notes))
-
-    def estimate(why: str) -> Plan:
-        from harness.planning.estimated_step import estimated_plan
-
-        plan = estimated_plan(request, gpu, settings=settings, progress=progress or str)
-        return replace(plan, notes=(why, *plan.notes))
-
-    return by_dry_run(dry_run, estimate, request, "auto")
+    used = gpu_of(gpu)
+    if used.total_bytes is None:
+        raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
+    question = StepQuestion(
+        request=request, device="cuda", gpus=(used,), settings=allocator_settings, plan=True
+    )
+    return answered(question, Plan)

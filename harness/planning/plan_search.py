@@ -6,13 +6,16 @@ the plan takes the fewest micro-batches that fit, and shows that one step fewer 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from harness.planning.plan_result import Candidate, Plan
-from harness.planning.step_changes import RETRY_COST, StepChange, code_of, possible_changes
-from harness.schema.errors import StepError
+from harness.planning.step_changes import (
+    RETRY_COST,
+    StepChange,
+    Subject,
+    code_of,
+    possible_changes,
+)
 from harness.schema.memory_fit import GpuFit
-from harness.schema.verdict import FITS
 
 EXPANDABLE = "expandable_segments:True"
 NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"
@@ -21,22 +24,8 @@ NORMS = "batch normalization computes its statistics for each micro-batch"
 Progress = Callable[[str], object]
 """Is called with each step that is tried, in words."""
 FitOf = Callable[[StepChange, int, str], GpuFit | str]
-"""Returns the verdict on a change in that many micro-batches under allocator settings, or why the
-step does not run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """The step and the GPU of a plan."""
-
-    batch: int
-    optimizer: str | None
-    """None for a function of the user's."""
-    autocast: bool
-    blocks: tuple[str, ...]
-    has_norms: bool
-    gpu: str
-    capability: tuple[int, int]
+"""Returns the verdict on a change in that many micro-batches under allocator settings, or why they
+do not run; a whole batch that does not run is an error."""
 
 
 class PlanSearch:
@@ -51,16 +40,10 @@ class PlanSearch:
     def plan(self, settings: str) -> Plan:
         """Return the candidates that fit, ranked by their estimated time."""
         as_asked = self._fit(StepChange(), 1, settings)
-        if isinstance(as_asked, str):
-            raise StepError(as_asked)
+        assert isinstance(as_asked, GpuFit), "a whole batch that does not run is an error"
         changes: tuple[StepChange, ...] = (StepChange(),)
-        if as_asked.verdict != FITS or as_asked.needs_retries:
-            changes = possible_changes(
-                self._subject.optimizer,
-                autocast=self._subject.autocast,
-                capability=self._subject.capability,
-                has_blocks=bool(self._subject.blocks),
-            )
+        if as_asked.verdict != "fits" or as_asked.needs_retries:
+            changes = possible_changes(self._subject)
         candidates: list[Candidate] = []
         too_large = []
         for change in sorted(changes, key=lambda change: len(change.described())):
@@ -89,7 +72,7 @@ class PlanSearch:
             what = self._words(change, parts, settings)
             if isinstance(fit, str):
                 yield f"{what}: does not run: {fit}"
-            elif fit.verdict != FITS:
+            elif fit.verdict != "fits":
                 yield f"{what}: {fit.verdict}, reserves {fit.reserved_text}"
 
     def _words(self, change: StepChange, parts: int, settings: str) -> str:
@@ -116,26 +99,24 @@ class PlanSearch:
         at = bisect_left(counts, True, key=lambda n: self._fits(change, n, settings))
         if at == len(counts):
             return None
-        parts, batch, optimizer = counts[at], self._subject.batch, self._subject.optimizer
+        parts = counts[at]
         fit = self._fit(change, parts, settings)
         neighbour = self._fit(change, counts[at - 1], settings) if at else None
         assert isinstance(fit, GpuFit), "it fits, so it was predicted"
         return Candidate(
             change=change,
             micro_batches=parts,
-            micro_batch=batch // parts,
+            micro_batch=self._subject.batch // parts,
             allocator_settings=settings,
             relative_time=change.relative_time(parts) + RETRY_COST * fit.needs_retries,
             fit=fit,
             neighbour=neighbour if isinstance(neighbour, GpuFit) else None,
-            code=code_of(
-                change, optimizer=optimizer, micro_batches=parts, blocks=self._subject.blocks
-            ),
+            code=code_of(change, self._subject, parts),
         )
 
     def _fits(self, change: StepChange, parts: int, settings: str) -> bool:
         fit = self._fit(change, parts, settings)
-        return isinstance(fit, GpuFit) and fit.verdict == FITS
+        return isinstance(fit, GpuFit) and fit.verdict == "fits"
 
     def _fit(self, change: StepChange, parts: int, settings: str) -> GpuFit | str:
         """Return what the step needs, or why it does not run."""

@@ -4,10 +4,10 @@ On pretended GPUs every part runs in a fork that has not used CUDA, as many at o
 processors: one records the traced step, one for each kind of GPU tries it at other batches.
 """
 
+import dataclasses
 import os
 import pickle
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,19 +22,27 @@ from harness.measurement.process.forked_call import ForkedCall, in_fork
 from harness.measurement.process.outcome import ForkFailedError
 from harness.measurement.step_trace import trace_run, trace_step
 from harness.planning.changed_step import changed_step, subject_of
-from harness.planning.plan_search import PlanSearch, Subject
+from harness.planning.plan_result import Plan
+from harness.planning.plan_search import PlanSearch
 from harness.planning.step_bench import Need, loop_bench, step_bench, use_gpu
-from harness.planning.step_changes import StepChange
-from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
-from harness.planning.step_search import fits_of
+from harness.planning.step_changes import StepChange, Subject
+from harness.planning.step_question import FitsOnGpus, StepQuestion
+from harness.planning.step_search import StepSearch
+from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
+from harness.schema.step_report import StepReport
+from harness.schema.units import format_bytes
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
 from harness.training.training_step import Phase, no_phase
 
-_MEMORY = ("MEMORY", "OUTSIDE", "NAME")
-
+KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
+OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
+WORKSPACE = (
+    "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
+)
+NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 GRAPHS = (
     "a CUDA graph that is replayed allocates nothing, so the trace of a step cannot show what its"
@@ -61,14 +69,14 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     return dict(msgspec.to_builtins(_answer(question, announce)))
 
 
-def _answer(question: StepQuestion, announce: Phase) -> StepAnswer:
+def _answer(question: StepQuestion, announce: Phase) -> StepReport | FitsOnGpus | Plan:
     if question.run:
         return _of_run(question)
     own = requested_step(question.request)
     if question.device == "cuda" and own.compile in CUDA_GRAPHS:
         raise UnsupportedError(GRAPHS)
     if question.plan:
-        return StepAnswer(plan=_plan(question, own, announce))
+        return _plan(question, own, announce)
     if question.device == "cpu" or not pretended_device():
         return _traced(own.with_values(), question.device, announce, with_values=True)
     return _on_pretended_gpus(question, own, announce)
@@ -89,8 +97,8 @@ def _counted(question: StepQuestion, announce: Phase) -> dict[str, int]:
     return in_fork(counted) if pretends else counted()
 
 
-def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> dict[str, Any]:
-    """Return what to change so that the step fits on the first GPU, as plain data."""
+def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> Plan:
+    """Return what to change so that the step fits on the first GPU."""
     gpu = question.gpus[0]
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
@@ -104,12 +112,10 @@ def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> dict[str, An
             return error.failure.message  # batch normalization refuses one value per channel
 
     def subject() -> Subject:
-        major, minor = map(int, gpu.capability.split("."))
-        model = own.network("cpu", with_values=False)
-        return subject_of(own, model, gpu=gpu.name, capability=(major, minor))
+        return subject_of(own, own.network("cpu", with_values=False), gpu)
 
-    search = PlanSearch(in_fork(subject), fit_of, partial(_tell, announce))
-    return dict(msgspec.to_builtins(asdict(search.plan(question.settings))))
+    plan = PlanSearch(in_fork(subject), fit_of, partial(_tell, announce)).plan(question.settings)
+    return dataclasses.replace(plan, notes=(*_on_workspaces([plan.as_asked]), *plan.notes))
 
 
 def _tell(announce: Phase, words: str) -> None:
@@ -117,63 +123,83 @@ def _tell(announce: Phase, words: str) -> None:
         pass
 
 
-def _of_run(question: StepQuestion) -> StepAnswer:
-    """Return the trace of the user's training loop, and whether it fits if that is a question."""
+def _of_run(question: StepQuestion) -> StepReport:
+    """Return the report of the user's training loop, and whether it fits if that is a question."""
     find_modules(question.request)
     gpu = question.gpus[0]
     sent = pickle.loads(question.request.sent)
     call = sent["run"] if sent["shapes"] is None else partial(sent["run"], sent["shapes"])
 
-    def traced() -> tuple[StepAnswer, int]:
-        values = use_gpu(question, gpu)
-        trace, steps = trace_run(call)
-        values.refuse_unknown_sizes()
-        result = StepAnswer(
-            metrics=trace.metrics, events=trace.events, steps=steps, notes=values.notes()
-        )
-        return result, workspace_bytes()
+    def traced() -> tuple[StepReport, int]:
+        return _traced_on_pretended_gpu(question, lambda: trace_run(call)), workspace_bytes()
 
-    result, workspace = in_fork(traced)
+    report, workspace = in_fork(traced)
     if not question.fits or not gpu.total_bytes:
-        return result
-    cuda = result.metrics.cuda
-    assert cuda is not None, "the run used the GPU"
-    peaks = cuda.allocated_peak_bytes or 0, cuda.reserved_peak_bytes or 0
-    need = Need(*peaks, *peaks, workspace)
+        return _by_dry_run(question, report, [])
+    assert report.cuda is not None, "the run used the GPU"
+    peaks = report.cuda.allocated_peak_bytes or 0, report.cuda.reserved_peak_bytes or 0
 
     def fits() -> list[GpuFit]:
         bench = loop_bench(call, use_gpu(question, gpu))
-        return fits_of(bench, (gpu,), batch=1, settings=question.settings, need=need)
+        search = StepSearch(bench, batch=1, settings=question.settings)
+        search.needs[1] = Need(*peaks, *peaks, workspace)
+        return search.fits([gpu])
 
-    return replace(result, fits=tuple(in_fork(fits)))
+    return _by_dry_run(question, report, in_fork(fits))
 
 
-def _on_pretended_gpus(question: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
-    traced: ForkedCall[StepAnswer] | None = None
-    if question.trace:
-        traced = ForkedCall(partial(_traced_on_pretended_gpu, question, own, announce))
+def _on_pretended_gpus(
+    question: StepQuestion, own: OwnStep, announce: Phase
+) -> StepReport | FitsOnGpus:
+    tracing: ForkedCall[StepReport] | None = None
+    if own.compile is not None or not question.each:  # the trace sees if anything was compiled
+        trace = partial(_traced, own, "cuda", announce, with_values=False)
+        tracing = ForkedCall(partial(_traced_on_pretended_gpu, question, trace))
     known = [gpu for gpu in question.gpus if gpu.total_bytes] if question.fits else []
     try:
-        fits = _fits(question, own, known, also_tracing=traced is not None)
+        fits = _fits(question, own, known, also_tracing=tracing is not None)
     except BaseException:
-        if traced is not None:
-            traced.result()  # its own error comes first: it has the user's line
+        if tracing is not None:
+            tracing.result()  # its own error comes first: it has the user's line
         raise
-    result = StepAnswer() if traced is None else traced.result()
-    return replace(result, fits=tuple(fits))
+    report = StepReport(method="dry run") if tracing is None else tracing.result()
+    report = _by_dry_run(question, report, fits)
+    if question.each:
+        return FitsOnGpus(fits=tuple(fits), method=report.method, notes=report.notes)
+    return report
 
 
-def _traced_on_pretended_gpu(question: StepQuestion, own: OwnStep, announce: Phase) -> StepAnswer:
+def _traced_on_pretended_gpu(question: StepQuestion, trace: Callable[[], StepReport]) -> StepReport:
     values = use_gpu(question, question.gpus[0])
-    result = _traced(own, "cuda", announce, with_values=False)
+    report = trace()
     values.refuse_unknown_sizes()
-    return replace(result, notes=(*values.notes(), *result.notes))
+    return replace(report, notes=(*values.notes(), *report.notes))
 
 
-def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepAnswer:
+def _by_dry_run(question: StepQuestion, report: StepReport, fits: Sequence[GpuFit]) -> StepReport:
+    """Return the report with the first verdict and the notes of a dry run."""
+    workspaces = _on_workspaces(fits)
+    kernels = OWN_KERNELS if workspaces else KERNELS
+    unsearched = [NOT_SEARCHED] * (question.largest and question.request.compile is not None)
+    return replace(
+        report,
+        method="dry run",
+        target=question.request.target,
+        fit=fits[0] if fits else None,
+        notes=(kernels, *workspaces, *report.notes, *question.left_out, *unsearched),
+    )
+
+
+def _on_workspaces(fits: Sequence[GpuFit]) -> list[str]:
+    """Return a note on cuDNN's workspaces if a verdict depends on them."""
+    most = max((fit.workspace_bytes for fit in fits), default=0)
+    return [WORKSPACE.format(format_bytes(most))] if most else []
+
+
+def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepReport:
     """Return the traced step and what was compiled for it; refuse one of which nothing was."""
     compilations = watch(partial(_tell, announce), pretended=pretended_device() is not None)
-    traced = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
+    report = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot
     if device == "cuda" and any(any(segment["segment_pool_id"]) for segment in snapshot()):
@@ -182,23 +208,19 @@ def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) ->
         reasons = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
         why = ": " + "; ".join(reasons) if reasons else ""
         raise UnsupportedError(f"torch.compile compiled nothing{why}")
-    return StepAnswer(
-        metrics=traced.metrics,
-        events=traced.events,
-        layers=traced.layers,
-        compiled=compiled,
-        notes=() if compiled is None else (*compiled.notes(), INSIDE if own.compile else NOT_ASKED),
-    )
+    if compiled is None:
+        return report
+    notes = (*compiled.notes(), INSIDE if own.compile else NOT_ASKED)
+    return replace(report, compiled=compiled, notes=notes)
 
 
 def _fits(
-    question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption], *, also_tracing: bool
+    question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu], *, also_tracing: bool
 ) -> list[GpuFit]:
     """Return the verdict on each GPU; those that differ in memory alone share a bench."""
-    kinds: dict[tuple[tuple[str, str], ...], list[GpuOption]] = {}
+    kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
-        key = tuple(item for item in gpu.variables.items() if not item[0].endswith(_MEMORY))
-        kinds.setdefault(key, []).append(gpu)
+        kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
     running: list[ForkedCall[list[GpuFit]]] = []
     fits: list[GpuFit] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)
@@ -208,19 +230,15 @@ def _fits(
         running.append(ForkedCall(partial(_fits_of_kind, question, own, alike)))
     for call in running:
         fits += call.result()
-    order = {gpu.name: place for place, gpu in enumerate(gpus)}
-    return sorted(fits, key=lambda fit: order[fit.gpu])
+    return fits
 
 
-def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[GpuOption]) -> list[GpuFit]:
+def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu]) -> list[GpuFit]:
     values = use_gpu(question, gpus[0])
     watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
-    return fits_of(
-        step_bench(own, values),
+    search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)
+    return search.fits(
         gpus,
-        batch=own.batch,
-        unit=own.accumulate,
-        settings=question.settings,
-        find_largest=question.largest,
-        find_best=len(question.gpus) == 1,  # a table has the batch that surely fits
+        find_largest=question.largest and own.compile is None,
+        find_best=not question.each,  # a table has the batch that surely fits
     )

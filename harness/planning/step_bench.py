@@ -6,6 +6,7 @@ in the same state, as a run of its own would have after building the network.
 
 import ctypes
 import os
+import re
 from collections.abc import Callable
 from copy import copy
 from functools import partial
@@ -14,13 +15,15 @@ from typing import NamedTuple, Self
 import torch
 
 from harness.dry_run.dry_run_text import reads_in_words
-from harness.dry_run.pretended_gpu import workspace_bytes
+from harness.dry_run.pretended_gpu import of_any_size, workspace_bytes
 from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import MOST_STEPS
-from harness.planning.step_question import GpuOption, StepQuestion
+from harness.planning.step_question import StepQuestion
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import UnsupportedError
 from harness.schema.units import format_bytes
 from harness.training.module_step import Step, run_step
@@ -72,9 +75,12 @@ class StepValues:
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
 
-def use_gpu(question: StepQuestion, gpu: GpuOption) -> StepValues:
+def use_gpu(question: StepQuestion, gpu: Gpu) -> StepValues:
     """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on."""
-    os.environ.update(gpu.variables)
+    architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
+    os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))
+    if gpu.workspace_config:
+        os.environ[VARIABLE] = gpu.workspace_config
     if question.settings:
         torch.cuda.memory._set_allocator_settings(question.settings)
     _limit_memory(ENDLESS_BYTES, largest_workspace=False)
@@ -162,22 +168,18 @@ def _refused() -> int:
 
 def _need(step: Step) -> Need:
     """Run the steps until one reserves no more than the one before, and the measured one."""
-    most = [_peaks()]
-    number, before, now = 0, -1, 0
-    while now > before and number < MOST_STEPS:
-        before = now
-        now = _peaks_of(step, most)[1]
-        number += 1
-    measured = _peaks_of(step, most)
-    allocated, reserved = (max(sizes) for sizes in zip(*most, strict=True))
-    return Need(*measured, allocated, reserved, workspace_bytes())
+    peaks = [_peaks()]  # of the build
+    while len(peaks) < 3 or (peaks[-1][1] > peaks[-2][1] and len(peaks) <= MOST_STEPS):
+        peaks.append(_peaks_of(step))
+    peaks.append(_peaks_of(step))
+    allocated, reserved = (max(sizes) for sizes in zip(*peaks, strict=True))
+    return Need(*peaks[-1], allocated, reserved, workspace_bytes())
 
 
-def _peaks_of(step: Step, most: list[tuple[int, int]]) -> tuple[int, int]:
+def _peaks_of(step: Step) -> tuple[int, int]:
     torch.cuda.reset_peak_memory_stats()
     run_step(step, no_phase)
-    most.append(_peaks())
-    return most[-1]
+    return _peaks()
 
 
 def _peaks() -> tuple[int, int]:

@@ -34,6 +34,20 @@ _NAMED = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "momentum": "SGD"}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The step and the GPU of a plan."""
+
+    batch: int
+    optimizer: str | None
+    """None for a function of the user's."""
+    autocast: bool
+    blocks: tuple[str, ...]
+    has_norms: bool
+    gpu: str
+    capability: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepChange:
     """Changes to a step that may be made together; ``None`` or the first choice changes nothing."""
 
@@ -59,21 +73,19 @@ class StepChange:
         return tuple(part for part in parts if part)
 
 
-def possible_changes(
-    optimizer: str | None, *, autocast: bool, capability: tuple[int, int], has_blocks: bool
-) -> tuple[StepChange, ...]:
+def possible_changes(subject: Subject) -> tuple[StepChange, ...]:
     """Return the combinations that make sense for the step, the unchanged one first."""
-    kinds: list[Checkpointing] = ["none", *(_STRIDES if has_blocks else ())]
+    kinds: list[Checkpointing] = ["none", *(_STRIDES if subject.blocks else ())]
     casts: list[Literal["bfloat16"] | None] = [None]
-    if not autocast and capability >= (8, 0):
+    if not subject.autocast and subject.capability >= (8, 0):
         casts.append("bfloat16")
     changes = [StepChange(checkpointing=kind, autocast=cast) for cast in casts for kind in kinds]
     strongest = changes[-1]
     for variant in _OPTIMIZERS:
-        if optimizer is None:
+        if subject.optimizer is None:
             makes_sense = variant == "without foreach"  # for a function of the user's
         else:
-            makes_sense = optimizer in _NAMED and variant != optimizer
+            makes_sense = subject.optimizer in _NAMED and variant != subject.optimizer
         if makes_sense:
             changes.append(StepChange(optimizer=variant))
         if makes_sense and variant != "without foreach":
@@ -86,12 +98,10 @@ def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequen
     return names[:: _STRIDES[checkpointing]] if checkpointing in _STRIDES else ()
 
 
-def code_of(
-    change: StepChange, *, optimizer: str | None, micro_batches: int, blocks: Sequence[str]
-) -> str:
+def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
     """Return the lines of Python that make the changes in a training loop."""
     lines: list[str] = []
-    wrapped = wrapped_blocks(blocks, change.checkpointing)
+    wrapped = wrapped_blocks(subject.blocks, change.checkpointing)
     if wrapped:
         lines += [
             "from functools import partial",
@@ -100,7 +110,7 @@ def code_of(
             "    block = model.get_submodule(name)",
             "    block.forward = partial(checkpoint, block.forward, use_reentrant=False)",
         ]
-    lines += _optimizer_code(change.optimizer, optimizer)
+    lines += _optimizer_code(change.optimizer, subject.optimizer)
     loss = "loss = loss_function(model(x), y)"
     body = [loss]
     if change.autocast:

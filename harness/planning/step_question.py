@@ -1,56 +1,42 @@
-"""A question about a step as a worker gets it, and the answer that comes back: plain data."""
+"""A question about a step as a worker gets it, and the answer about several GPUs: plain data."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
 
-from harness.schema.compilation import Compiled
+from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.memory_fit import GpuFit
-from harness.schema.metrics import Metrics
+from harness.schema.step_report import Method
 from harness.schema.step_request import StepRequest
-
-
-class GpuOption(Struct, frozen=True, kw_only=True):
-    """A GPU that may be pretended."""
-
-    name: str
-    capability: str
-    total_bytes: int
-    """0 where it is unknown."""
-    outside_bytes: tuple[int, int]
-    variables: dict[str, str]
-    """Environment variables by which it is described to the stub."""
 
 
 class StepQuestion(Struct, frozen=True, kw_only=True):
     """One question about one step.
 
-    ``trace``: the traced step, on ``device``. ``fits``: the verdict on each of ``gpus`` of known
-    memory, ``largest`` with the largest batch. ``plan``: the changes with which it fits on the
-    first of them. ``run``: the request's loop traced as a whole instead of a step. ``counts``: the
-    numbers that the target, a function, returns.
+    The answer is the ``StepReport`` of the traced step on ``device``, with the verdict on the
+    first of ``gpus`` if ``fits`` and its memory is known, ``largest`` with the largest batch.
+    ``run``: of the request's loop traced as a whole instead of a step. ``each``: the answer is the
+    verdicts on all ``gpus``, as ``FitsOnGpus``. ``plan``: the ``Plan`` with which the step fits on
+    the first of them. ``counts``: the numbers that the target, a function, returns.
     """
 
     request: StepRequest
     device: Literal["cpu", "cuda"] = "cpu"
-    gpus: tuple[GpuOption, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Why there is no verdict on other GPUs, a note each."""
     settings: str = ""
-    trace: bool = True
     fits: bool = False
     largest: bool = False
     run: bool = False
+    each: bool = False
     plan: bool = False
     counts: bool = False
 
 
-class StepAnswer(Struct, frozen=True, kw_only=True):
-    """The traced step, the verdicts in the order of the GPUs, and the plan."""
+class FitsOnGpus(Struct, frozen=True, kw_only=True):
+    """The verdicts on several GPUs, all of them by one method."""
 
-    metrics: Metrics = Metrics()
-    events: list[list[Any]] = []
-    layers: list[dict[str, Any]] = []
-    fits: tuple[GpuFit, ...] = ()
-    steps: int | None = None
-    notes: tuple[str, ...] = ()
-    compiled: Compiled | None = None
-    plan: dict[str, Any] | None = None
+    fits: tuple[GpuFit, ...]
+    method: Method
+    notes: tuple[str, ...]

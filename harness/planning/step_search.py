@@ -1,49 +1,15 @@
 """Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
 
 from collections.abc import Sequence
-from functools import partial
 
 from msgspec.structs import replace
 
 from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
-from harness.planning.step_question import GpuOption
-from harness.prediction.largest_value import largest_value
-from harness.schema.memory_fit import GpuFit
-from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit, fit_of
-
-HIGHEST = 1 << 24
-"""The largest batch that is tried."""
-
-
-def fits_of(
-    bench: Bench,
-    gpus: Sequence[GpuOption],
-    *,
-    batch: int,
-    unit: int = 1,
-    settings: str = "",
-    find_largest: bool = False,
-    find_best: bool = True,
-    need: Need | None = None,
-) -> list[GpuFit]:
-    """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
-
-    The GPUs are of one kind and of known memory; a batch is a multiple of ``unit``. ``find_best``
-    says whether ``find_largest`` also searches the batch that may fit, without any workspace.
-    ``need`` is what the step needs without one, where that is known.
-    """
-    least = StepSearch(bench, batch, unit, settings)
-    if need is not None:
-        least.needs[batch] = need
-    if not least.need(batch).workspace_bytes:
-        return least.fits(gpus, find_largest=find_largest)
-    most = StepSearch(bench.with_largest_workspace(), batch, unit, settings)
-    other = ForkedCall(partial(most.fits, gpus, find_largest=find_largest))
-    fits = least.fits(gpus, find_largest=find_largest and find_best, at_best=True)
-    ends = zip(gpus, fits, other.result(), strict=True)
-    return [least.limited(gpu, both_ends(fit, most)) for gpu, fit, most in ends]
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
+from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
+from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
 
 def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
@@ -60,14 +26,17 @@ def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
         allocated_peak_bytes=(min(allocated), max(allocated)),
         reserved_peak_bytes=(min(reserved), max(reserved)),
         verdict=fit_of(
-            in_every_case=set(verdicts) == {FITS}, in_some_case=set(verdicts) != {DOES_NOT_FIT}
+            in_every_case=set(verdicts) == {"fits"}, in_some_case=set(verdicts) != {"does not fit"}
         ),
         largest_batch_at_best=best or None,
     )
 
 
 class StepSearch:
-    """Answers about a step on one bench; each try is made once."""
+    """Answers about a step on one bench; each try is made once.
+
+    A batch is a multiple of ``unit``. ``needs`` are known peaks by their batch.
+    """
 
     def __init__(self, bench: Bench, batch: int, unit: int = 1, settings: str = "") -> None:
         self._bench = bench
@@ -78,36 +47,47 @@ class StepSearch:
         self._completed: dict[tuple[int, int], bool] = {}
 
     def fits(
-        self, gpus: Sequence[GpuOption], *, find_largest: bool, at_best: bool = False
+        self, gpus: Sequence[Gpu], *, find_largest: bool = False, find_best: bool = True
     ) -> list[GpuFit]:
-        """Return the verdict on each GPU, and its largest batch if wanted."""
-        return [self._fit(gpu, find_largest, at_best) for gpu in gpus]
+        """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
 
-    def _fit(self, gpu: GpuOption, find_largest: bool, at_best: bool) -> GpuFit:
+        The GPUs are of one kind and of known memory. ``find_best`` says whether ``find_largest``
+        also searches the batch that may fit, without any workspace.
+        """
+        if not self.need(self._batch).workspace_bytes:
+            return [self._fit(gpu, find_largest, at_best=False) for gpu in gpus]
+        bench = self._bench.with_largest_workspace()
+        most = StepSearch(bench, self._batch, self._unit, self._settings)
+        other = ForkedCall(lambda: [most._fit(gpu, find_largest, at_best=False) for gpu in gpus])
+        fits = [self._fit(gpu, find_largest and find_best, at_best=True) for gpu in gpus]
+        ends = zip(gpus, fits, other.result(), strict=True)
+        return [self._limited(gpu, both_ends(low, high)) for gpu, low, high in ends]
+
+    def _fit(self, gpu: Gpu, find_largest: bool, at_best: bool) -> GpuFit:
         need = self.need(self._batch)
         verdict = self._verdict(gpu, self._batch)
-        outside = gpu.outside_bytes[0 if at_best else 1]
-        fitting = verdict != DOES_NOT_FIT if at_best else verdict == FITS
+        room = _room(gpu, at_best=at_best)
+        fitting = verdict != "does not fit" if at_best else verdict == "fits"
         return GpuFit(
             gpu=gpu.name,
-            capability=gpu.capability,
-            total_bytes=gpu.total_bytes,
-            outside_bytes=gpu.outside_bytes,
+            capability=".".join(map(str, gpu.capability)),
+            total_bytes=gpu.total_bytes or 0,
+            outside_bytes=OUTSIDE_BYTES,
             allocator_settings=self._settings,
             allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
             reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
             workspace_bytes=need.workspace_bytes,
             verdict=verdict,
             is_searched=find_largest,
-            largest_batch=self._largest(gpu, outside, fitting) if find_largest else None,
+            largest_batch=self._largest(room, fitting) if find_largest else None,
         )
 
-    def limited(self, gpu: GpuOption, fit: GpuFit) -> GpuFit:
+    def _limited(self, gpu: Gpu, fit: GpuFit) -> GpuFit:
         """Return a verdict whose largest batch is limited to what surely fits at this end too."""
-        largest, outside = fit.largest_batch, gpu.outside_bytes[1]
-        if largest is None or self._completes(largest, gpu.total_bytes - outside):
+        largest, room = fit.largest_batch, _room(gpu)
+        if largest is None or self._completes(largest, room):
             return fit
-        here = self._largest(gpu, outside, fits=False)
+        here = self._largest(room, fits=False)
         return replace(fit, largest_batch=None if here is None else min(here, largest))
 
     def need(self, batch: int) -> Need:
@@ -116,12 +96,11 @@ class StepSearch:
             self.needs[batch] = self._bench.need(batch)
         return self.needs[batch]
 
-    def _verdict(self, gpu: GpuOption, batch: int) -> Fit:
-        least, most = gpu.outside_bytes
-        surely = self._completes(batch, gpu.total_bytes - most)
+    def _verdict(self, gpu: Gpu, batch: int) -> Fit:
+        surely = self._completes(batch, _room(gpu))
         return fit_of(
             in_every_case=surely,
-            in_some_case=surely or self._completes(batch, gpu.total_bytes - least),
+            in_some_case=surely or self._completes(batch, _room(gpu, at_best=True)),
         )
 
     def _completes(self, batch: int, memory_bytes: int) -> bool:
@@ -137,9 +116,9 @@ class StepSearch:
             self._completed[question] = self._bench.completes(batch, memory_bytes)
         return self._completed[question]
 
-    def _largest(self, gpu: GpuOption, outside_bytes: int, fits: bool) -> int | None:
+    def _largest(self, room: int, fits: bool) -> int | None:
         """Return a batch that fits where the next one does not; None where none does."""
-        unit, room, batch = self._unit, gpu.total_bytes - outside_bytes, self._batch
+        unit, batch = self._unit, self._batch
         low = batch if fits else self._smallest()
         if low > batch:
             return None
@@ -181,6 +160,9 @@ class StepSearch:
 
     def _meets(self, low: int, high: int, room: int) -> int:
         before, after = self._allocated(low), self._allocated(high)
-        if after <= before:
-            return high
-        return min(max(1, high + (room - after) * (high - low) // (after - before)), HIGHEST)
+        return min(max(1, line_meets(room, (low, before), (high, after))), HIGHEST)
+
+
+def _room(gpu: Gpu, *, at_best: bool = False) -> int:
+    """Return the memory of the allocator, with the most outside it, or ``at_best`` the least."""
+    return (gpu.total_bytes or 0) - OUTSIDE_BYTES[not at_best]

@@ -7,6 +7,8 @@ have to be confirmed on both sides.
 from collections.abc import Callable
 from functools import cache
 
+HIGHEST = 1 << 24
+"""The largest batch of a user's own step that is tried."""
 _MOST_GUESSES = 12
 """Straight lines that are drawn before the bracket is closed by doubling and halving alone."""
 
@@ -55,7 +57,7 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
         return None
     before, at = low, min(low + 1, high)
     for _ in range(_MOST_GUESSES):
-        after = _extrapolate((before, known(before)), (at, known(at)), budget)
+        after = line_meets(budget, (before, known(before)), (at, known(at)))
         after = min(max(after, low), high)
         if after in (before, at):
             break
@@ -63,9 +65,12 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
     return largest_value(lambda value: known(value) <= budget, low=low, high=high, guess=at)
 
 
-def _extrapolate(before: tuple[int, int], point: tuple[int, int], budget: int) -> int:
-    """Return where the line through two points meets ``budget``; twice as far where it is flat."""
+def line_meets(budget: int, before: tuple[int, int], point: tuple[int, int]) -> int:
+    """Return the value at which a line through two values and their needs meets ``budget``.
+
+    Twice the last value where the line does not rise.
+    """
     run, rise = point[0] - before[0], point[1] - before[1]
-    if rise == 0 or run == 0:
+    if run * rise <= 0:
         return 2 * point[0]
     return point[0] + (budget - point[1]) * run // rise

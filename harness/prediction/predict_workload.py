@@ -25,7 +25,8 @@ from harness.schema.argument_checks import check_bytes, check_workload
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.memory_fit import BudgetFit
 from harness.schema.metrics import Metrics
-from harness.schema.step_report import StepReport, formula_report
+from harness.schema.record import Outcome
+from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -82,13 +83,16 @@ def predict(
             why = "no answer, because the step cannot be predicted"
             unanswered = tuple(f"{name}: {why}" for name, is_open in questions.items() if is_open)
             fields = {"reason": str(error), "unanswered": unanswered}
-        metrics = msgspec.structs.asdict(msgspec.convert(known, Metrics))
-        return formula_report(
+        metrics = msgspec.structs.asdict(msgspec.convert(known, Metrics)) | fields
+        is_known = any(metrics[name] is not None for name in Metrics.__struct_fields__)
+        return StepReport(
+            method="formula",
+            outcome=Outcome.PREDICTED if is_known else Outcome.UNSUPPORTED,
             workload_id=workload.id,
             workload=workload,
             torch=str(described_version()),
             notes=tuple(notes),
-            **metrics | fields,
+            **metrics,
         )
 
 

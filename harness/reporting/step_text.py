@@ -12,7 +12,6 @@ from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.units import format_bytes
-from harness.schema.verdict import FITS
 
 FOLDED_FROM = 24
 """Layers from which on repeated blocks are folded into one row."""
@@ -38,29 +37,26 @@ def _print_failure(console: AnswerConsole, head: str, evidence: Mapping[str, obj
     console.say_all((f"{key}: {value}" for key, value in evidence.items()), before="  ")
 
 
-def print_prediction(prediction: StepReport) -> None:
-    """Print the prediction of a workload: the answers first, then the metrics, then the notes."""
-    console = AnswerConsole()
-    for answer in prediction.answers:
-        console.say(answer, "bold")
-    console.say(f"{prediction.workload}: {prediction.outcome}, torch {prediction.torch}")
-    console.sizes("metric", metrics_rows(prediction))
-    console.say_all(prediction.notes)
-
-
-def print_report(report: StepReport) -> None:
-    """Print whether the step fits, its peak, the safe batch, the layers and the notes."""
+def print_prediction(report: StepReport) -> None:
+    """Print the answers; the metrics of a workload, or the peak and the layers; the notes."""
     console = AnswerConsole()
     for answer in report.answers:
         console.say(answer, "bold")
-    console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
-    parts = report.categories_at_peak
-    sizes = {name.replace("_", " "): getattr(parts, name, 0) for name in CATEGORIES}
-    named = [f"{name} {format_bytes(size)}" for name, size in sizes.items() if size]
-    console.say(f"at the peak: {', '.join(named)}")
+    if report.workload is not None:
+        console.say(f"{report.workload}: {report.outcome}, torch {report.torch}")
+        console.sizes("metric", metrics_rows(report))
+    else:
+        console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
+        console.say(f"at the peak: {_categories_text(report)}")
     if report.layers:
         _print_layers(console, report)
     console.say_all(report.notes)
+
+
+def _categories_text(report: StepReport) -> str:
+    parts = report.categories_at_peak
+    sizes = {name.replace("_", " "): getattr(parts, name, 0) for name in CATEGORIES}
+    return ", ".join(f"{name} {format_bytes(size)}" for name, size in sizes.items() if size)
 
 
 def _peak_text(report: StepReport) -> str:
@@ -120,7 +116,7 @@ def _print_layers(console: AnswerConsole, report: StepReport) -> None:
 def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:
     """Print which GPUs the step fits on, and how far the batch could grow on each."""
     console = AnswerConsole()
-    fitting = [fit.gpu for fit in fits if fit.verdict == FITS]
+    fitting = [fit.gpu for fit in fits if fit.verdict == "fits"]
     where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""
     console.say(f"{subject}: fits on {where or 'no GPU'}", "bold")
     rows = [

@@ -28,6 +28,5 @@ training_run.py         A whole training run as strict JSON
 unique_keys.py          JSON that gives no key of an object twice
 units.py                Bytes to text and back: 268435456 <-> "256 MiB"
 user_cache.py           Folders of the user that may be deleted at any time
-verdict.py              The verdict on memory
 workload.py             One training step, described completely, and grids of them
 """

@@ -1,12 +1,23 @@
 """The verdict on a memory budget or a GPU, and the largest batch that fits."""
 
+from typing import Literal
+
 from msgspec import Struct
 
 from harness.schema.metrics import Bytes, CudaPeaks
 from harness.schema.units import format_bytes
-from harness.schema.verdict import DOES_NOT_FIT, FITS, Fit
 
+Fit = Literal["fits", "does not fit", "close call"]
+"""A close call fits in some cases: it depends on where the driver places segments and on how
+much memory the CUDA context takes."""
 LowHigh = tuple[Bytes, Bytes]
+
+
+def fit_of(*, in_every_case: bool, in_some_case: bool) -> Fit:
+    """Return the verdict on what completes in every case, in some, or in none."""
+    if in_every_case:
+        return "fits"
+    return "close call" if in_some_case else "does not fit"
 
 
 class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +37,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     largest_batch: int | None
 
     def __str__(self) -> str:
-        word = FITS if self.fits else DOES_NOT_FIT
+        word = "fits" if self.fits else "does not fit"
         size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
         most = self.largest_batch
         return f"{word}: {size}; {'no batch fits' if most is None else f'largest batch {most:,}'}"
@@ -88,8 +99,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def needs_retries(self) -> bool:
         """True if it fits only because the allocator frees cached segments and tries again."""
-        room = self.total_bytes - self.outside_bytes[1]
-        return self.verdict == FITS and self.reserved_peak_bytes[1] > room
+        return self.verdict == "fits" and self.headroom_bytes < 0
 
     @property
     def largest_batch_text(self) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import asdict
 
 from harness.schema.layer_names import folded
-from harness.schema.notebook_table import notebook_table, sizes_table
+from harness.schema.notebook_table import notebook_table
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def metrics_line(value: "Record | StepReport") -> str:
     """Return the workload, the outcome and the two main metrics in one line."""
-    parts = [f"{_subject(value)}: {value.outcome}"]
+    parts = [f"{getattr(value, 'subject', value.workload)}: {value.outcome}"]
     if value.saved_bytes is not None:
         parts.append(f"saved for backward {format_bytes(value.saved_bytes)}")
     if value.peak_live_bytes is not None:
@@ -46,15 +46,6 @@ def metrics_rows(value: "Record | StepReport") -> list[tuple[str, int]]:
     if cuda.get("first_step") is not None:
         rows.append(("CUDA reserved peak, first step", cuda["first_step"].reserved_peak_bytes))
     return [(name, size) for name, size in rows if size is not None]
-
-
-def metrics_html(value: "Record | StepReport") -> str:
-    """Return the metrics as an HTML table."""
-    return sizes_table(f"{_subject(value)}: {value.outcome}", metrics_rows(value))
-
-
-def _subject(value: "Record | StepReport") -> str:
-    return str(getattr(value, "subject", value.workload))
 
 
 LARGEST = 10

@@ -13,8 +13,8 @@ from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
 from harness.schema.metrics import CudaMetrics, Metrics
-from harness.schema.metrics_text import metrics_html, metrics_line
-from harness.schema.notebook_table import picture
+from harness.schema.metrics_text import metrics_line, metrics_rows
+from harness.schema.notebook_table import picture, sizes_table
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.unique_keys import read_json
 from harness.schema.workload import Workload
@@ -118,7 +118,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"<Record: {metrics_line(self)}>"
 
     def _repr_html_(self) -> str:
-        return metrics_html(self)
+        return sizes_table(f"{self.workload}: {self.outcome}", metrics_rows(self))
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row with the columns of ``harness.load``, without ``experiment``."""

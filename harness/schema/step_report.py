@@ -1,6 +1,6 @@
 """One report for every question about a step: measured, by a dry run, by formula or estimated."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -9,11 +9,10 @@ from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
 from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
 from harness.schema.metrics import Layer, Metrics
-from harness.schema.metrics_text import metrics_line
+from harness.schema.metrics_text import metrics_line, report_html
 from harness.schema.notebook_table import picture
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
-from harness.schema.verdict import FITS
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.budget is not None:
             answers.append(self.budget.fits)
         if self.fit is not None:
-            answers.append(self.fit.verdict == FITS)
+            answers.append(self.fit.verdict == "fits")
         return all(answers) if answers else None
 
     @property
@@ -182,13 +181,4 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return f"<StepReport: {', '.join(parts)}; {self.method}>"
 
     def _repr_html_(self) -> str:
-        from harness.schema.metrics_text import report_html
-
         return report_html(self)
-
-
-def formula_report(**fields: Any) -> StepReport:
-    """Return a workload's report by formula, unsupported where no metric is known."""
-    known = any(fields.get(name) is not None for name in Metrics.__struct_fields__)
-    outcome = Outcome.PREDICTED if known else Outcome.UNSUPPORTED
-    return StepReport(outcome=outcome, method="formula", **fields)

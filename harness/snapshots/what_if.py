@@ -12,7 +12,7 @@ from harness.allocator import (
     policies_to_try,
 )
 from harness.allocator.blocks import POOL_SHIFT
-from harness.schema.verdict import Fit, fit_of
+from harness.schema.memory_fit import Fit, fit_of
 from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError
 from harness.snapshots.moments import seconds_at

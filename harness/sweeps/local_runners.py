@@ -19,11 +19,12 @@ from harness.measurement.environment import describe
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Job as Work
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import ended_question, option_of
-from harness.planning.step_question import StepAnswer, StepQuestion
+from harness.planning.ask_step import checked, ended_question
+from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
+from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.threshold import Threshold, ThresholdQuestion
@@ -169,7 +170,7 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
             question = StepQuestion(
                 request=_request_of(job),
                 device=job.device,
-                gpus=(option_of(gpu_of(job.gpu)),) if on_gpu else (),
+                gpus=(checked(gpu_of(job.gpu)),) if on_gpu else (),
                 counts=job.counts,
             )
             launcher = None if on_gpu else self._slot.launcher("pinned")
@@ -181,7 +182,8 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
             return line(outcome=outcome, evidence=evidence)
         if job.counts:
             return line(outcome=outcome, counted=end.result)
-        return line(outcome=outcome, metrics=msgspec.convert(end.result, StepAnswer).metrics)
+        metrics = {name: end.result[name] for name in Metrics.__struct_fields__}
+        return line(outcome=outcome, metrics=msgspec.convert(metrics, Metrics))
 
     def describe(self, line: StepRun) -> str:
         """Return the job, how it ended and its peak."""

@@ -9,7 +9,8 @@ import pytest
 from harness.cli.app import main
 from harness.dry_run.dry_run_report import DryRunReport
 from harness.dry_run.dry_run_request import DryRunError
-from harness.dry_run.script_search import HIGHEST, START, largest_of_script
+from harness.dry_run.script_search import START, largest_of_script
+from harness.prediction.largest_value import HIGHEST
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 

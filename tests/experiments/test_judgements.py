@@ -144,7 +144,7 @@ def test_where_no_gpu_can_be_pretended_a_step_on_cuda_is_a_line_that_says_why(
     def none(*_: object) -> None:
         raise DryRunUnavailableError("torch is no CUDA build")
 
-    monkeypatch.setattr("harness.sweeps.local_runners.option_of", none)
+    monkeypatch.setattr("harness.sweeps.local_runners.checked", none)
     on_cuda = msgspec.structs.replace(job(4), device="cuda")
     line, _ = TracedRunner(1.0).submit(on_cuda, 1).result()
     assert (line.outcome, line.problem) == (Outcome.UNSUPPORTED, "torch is no CUDA build")

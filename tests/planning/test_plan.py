@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from torch import nn
 
 import harness
 from harness.cli.app import main
-from harness.planning.changed_step import blocks_of, checkpointing_of
+from harness.planning.changed_step import blocks_of, checkpoint_blocks, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.step_changes import StepChange, code_of
 from harness.prediction.gpu.catalogue import GPUS
+from harness.training.own_step import OwnStep
 
 BATCH = 8192
 WIDTH = 256
@@ -77,7 +79,7 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Pl
 
 def test_checkpointing_saves_what_the_blocks_save() -> None:
     def peak(change: StepChange) -> int:
-        prepare = checkpointing_of(change)
+        prepare = partial(checkpoint_blocks, change=change)
         result = harness.predict(build, BATCH, inputs=(WIDTH,), gpu="l4", prepare=prepare)
         return result.saved_bytes or 0
 
@@ -97,7 +99,8 @@ def test_accumulated_gradients_are_the_gradients_of_the_whole_batch() -> None:
     whole = [p.grad.clone() for p in model.parameters() if p.grad is not None]
     model.zero_grad()
     change = StepChange(checkpointing="every block")
-    code = code_of(change, optimizer="adam", micro_batches=4, blocks=blocks_of(model))
+    own = OwnStep(build=build, batch=8, inputs=(WIDTH,), optimizer="adam")
+    code = code_of(change, subject_of(own, model, GPUS["l4"]), 4)
     code = code.replace(".cuda()", "")
     exec(code, {"torch": torch, "model": model, "loss_function": loss_function,
                 "batch_x": batch_x, "batch_y": batch_y})  # fmt: skip

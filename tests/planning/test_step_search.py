@@ -1,16 +1,17 @@
 """The search of the largest batch, over planted needs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Self
 
 import pytest
 
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
-from harness.planning.step_question import GpuOption
-from harness.planning.step_search import HIGHEST, StepSearch, fits_of
+from harness.planning.step_search import StepSearch
+from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, Gpu
+from harness.prediction.largest_value import HIGHEST
 
 GIB = 1 << 30
-OUTSIDE = (GIB // 4, GIB // 2)
 ROOM = 20 * GIB
 
 
@@ -39,14 +40,8 @@ class Planted(Bench):
         return self._bytes_of(batch) <= memory_bytes
 
 
-def gpu(total_bytes: int) -> GpuOption:
-    return GpuOption(
-        name="planted",
-        capability="8.9",
-        total_bytes=total_bytes,
-        outside_bytes=OUTSIDE,
-        variables={},
-    )
+def gpu(total_bytes: int) -> Gpu:
+    return replace(GPUS["l4"], total_bytes=total_bytes)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +59,9 @@ def test_the_largest_batch_fits_and_the_next_one_does_not(
     bytes_of: Callable[[int], int], accumulate: int
 ) -> None:
     tries = Planted(bytes_of)
-    (fit,) = StepSearch(tries, 8, accumulate).fits([gpu(ROOM + OUTSIDE[1])], find_largest=True)
+    (fit,) = StepSearch(tries, 8, accumulate).fits(
+        [gpu(ROOM + OUTSIDE_BYTES[1])], find_largest=True
+    )
     largest = fit.largest_batch
     assert fit.verdict == "fits"
     assert largest is not None
@@ -76,13 +73,13 @@ def test_the_largest_batch_fits_and_the_next_one_does_not(
 
 def test_a_batch_that_is_too_large_is_searched_downwards() -> None:
     search = StepSearch(Planted(lambda batch: GIB + GIB * batch), 1000)
-    fit, none = search.fits([gpu(ROOM + OUTSIDE[1]), gpu(GIB)], find_largest=True)
+    fit, none = search.fits([gpu(ROOM + OUTSIDE_BYTES[1]), gpu(GIB)], find_largest=True)
     assert (fit.verdict, fit.largest_batch) == ("does not fit", 19)
     assert (none.largest_batch, none.largest_batch_text) == (None, "no batch fits")
 
 
 def test_between_the_least_and_the_most_outside_it_is_a_close_call() -> None:
-    total = ROOM + OUTSIDE[0] + 1
+    total = ROOM + OUTSIDE_BYTES[0] + 1
     (fit,) = StepSearch(Planted(lambda batch: ROOM), 8).fits([gpu(total)], find_largest=False)
     assert (fit.verdict, fit.largest_batch_text) == ("close call", "")
 
@@ -94,16 +91,16 @@ def test_between_no_workspace_and_the_largest_one_it_is_a_close_call(
     batch: int, verdict: str
 ) -> None:
     bench = Planted(lambda batch: GIB * batch, workspace=5 * GIB)
-    (fit,) = fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=batch, find_largest=True)
+    (fit,) = StepSearch(bench, batch).fits([gpu(ROOM + OUTSIDE_BYTES[1])], find_largest=True)
     assert fit.verdict == verdict
     assert fit.allocated_peak_bytes == (batch * GIB, (batch + 5) * GIB)
     assert (fit.largest_batch, fit.largest_batch_at_best) == (15, 20)
     assert fit.largest_batch_text == "safe up to batch 15; may fit up to 20"
     assert "depending on cuDNN's workspace" in str(fit)
-    assert fits_of(bench, [gpu(ROOM + OUTSIDE[1])], batch=21)[0].verdict == "does not fit"
+    assert StepSearch(bench, 21).fits([gpu(ROOM + OUTSIDE_BYTES[1])])[0].verdict == "does not fit"
     # One that leaves blocks to others may need less.
     other = Planted(lambda batch: GIB * batch + 5 * GIB, workspace=-5 * GIB)
-    (least,) = fits_of(other, [gpu(ROOM + OUTSIDE[1])], batch=16, find_largest=True)
+    (least,) = StepSearch(other, 16).fits([gpu(ROOM + OUTSIDE_BYTES[1])], find_largest=True)
     assert least.allocated_peak_bytes == (16 * GIB, 21 * GIB)
     assert (least.verdict, least.largest_batch, least.largest_batch_at_best) == (
         "close call", 15, 20

@@ -11,7 +11,6 @@ from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import Epoch, runs_of
 from harness.prediction.predict_workload import predict
-from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
 from tests.known import known
 
@@ -49,10 +48,10 @@ def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
     """Under a limit of 42 MiB PyTorch ran whole steps, and not the one of 89 (dry run)."""
     run = epoch(RISING, 10 * 256 + 89)
     memory = GpuMemory(gpu=run.gpu, settings="", total_bytes=42 * MIB, outside_bytes=(0, 0))
-    assert memory.verdict(*runs_of(RISING, run.gpu)) == FITS
-    assert memory.verdict(*runs_of(RISING, run.gpu, run)) == DOES_NOT_FIT
+    assert memory.verdict(*runs_of(RISING, run.gpu)) == "fits"
+    assert memory.verdict(*runs_of(RISING, run.gpu, run)) == "does not fit"
     larger = replace(memory, total_bytes=44 * MIB)
-    assert larger.verdict(*runs_of(RISING, run.gpu, run)) == FITS
+    assert larger.verdict(*runs_of(RISING, run.gpu, run)) == "fits"
     for examples, needed in ((2560, 42 * MIB), (run.examples, 44 * MIB)):
         budget = known(predict(RISING, budget_bytes=42 * MIB, examples=examples).budget)
         assert (budget.needed_bytes, budget.fits) == (needed, needed == 42 * MIB)

@@ -22,9 +22,8 @@ from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.simulation import Peaks, Script, simulate
 from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.largest_value import largest_value
-from harness.schema.memory_fit import GpuFit
+from harness.schema.memory_fit import Fit, GpuFit, fit_of
 from harness.schema.metrics import CudaMetrics, CudaPeaks
-from harness.schema.verdict import Fit, fit_of
 
 ENDLESS = "allocator settings: the GPU's limit is too small; metrics as on one without a limit"
 

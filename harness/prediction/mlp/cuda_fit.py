@@ -39,7 +39,6 @@ from harness.schema.events import Trace
 from harness.schema.memory_fit import BudgetFit, LastBatch
 from harness.schema.metrics import CudaPeaks
 from harness.schema.units import format_bytes
-from harness.schema.verdict import DOES_NOT_FIT, FITS
 from harness.schema.workload import Workload
 
 MOST_EVENTS = 50_000
@@ -154,7 +153,7 @@ def answers(
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
             needed_bytes=needed,
-            fits=memory.verdict(*runs_of(workload, gpu, epoch)) == FITS,
+            fits=memory.verdict(*runs_of(workload, gpu, epoch)) == "fits",
             largest_batch=largest_batch(memory, workload),
         )
     return script.trace(2), fields
@@ -168,7 +167,7 @@ def _without_search(
     least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
     fields: dict[str, Any] = {}
     if memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-        fields["fit"] = verdict_on_gpu(memory, peaks, DOES_NOT_FIT, is_searched=True)
+        fields["fit"] = verdict_on_gpu(memory, peaks, "does not fit", is_searched=True)
     if budget_bytes is not None and least > budget_bytes:
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
