@@ -101,6 +101,13 @@ class SavedTensors:
                     storages.setdefault(address, Saved(address, storage.nbytes(), held.module))
         return list(storages.values())
 
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Remember what autograd holds at the end of a forward pass, if it is the most."""
+        yield
+        if name == "forward":
+            self.keep_most()
+
     def keep_most(self) -> None:
         """Remember what autograd holds now if it is more than what is remembered."""
         self.most = max(self.most, self.held(), key=lambda saved: sum(s.size_bytes for s in saved))
