@@ -107,8 +107,12 @@ class AllocationRecorder:
             ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
         )
         activities = {ProfilerActivity.CPU}
-        with _quiet_kineto():
-            _prepare_profiler(config, activities)
+        # Kineto reads its level once per process, now, and else writes its start and stop.
+        user_chose = "KINETO_LOG_LEVEL" in os.environ
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        _prepare_profiler(config, activities)
+        if not user_chose:
+            del os.environ["KINETO_LOG_LEVEL"]
         # The stub knows two arguments; the third is in torch/csrc/autograd/init.cpp.
         enable: Callable[..., None] = _enable_profiler
         enable(config, activities, set() if self._operators else _OUTLINE)
@@ -248,22 +252,6 @@ def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
     return []
-
-
-@contextmanager
-def _quiet_kineto() -> Iterator[None]:
-    """Keep Kineto from writing its own start and stop to standard error, unless asked to.
-
-    It reads its level once per process, when it is first prepared.
-    """
-    if "KINETO_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["KINETO_LOG_LEVEL"] = "99"
-    try:
-        yield
-    finally:
-        del os.environ["KINETO_LOG_LEVEL"]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import cuda_peaks, gpu_bytes, steps_until_steady
+from harness.instruments.forward_hooks import on_stack, wrapped_forwards
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.environment import pretended_device
@@ -43,22 +44,21 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 
 def plain_pass(step: Step, announce: Phase) -> dict[str, Any]:
     """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
-    if step.device_type != "cuda":
-        with resident_rise() as rise:
-            started = time.perf_counter()
-            run_step(step, announce)
-            seconds = time.perf_counter() - started
-        source = rise.source
-        return {"wall_seconds": seconds, "rss_rise_bytes": rise.rise_bytes, "rss_source": source}
-    with cuda_peaks() as peaks:
+    on_gpu = step.device_type == "cuda"
+    instrument: Any = cuda_peaks if on_gpu else resident_rise
+    with instrument() as seen:
         started = time.perf_counter()
         run_step(step, announce)
-        torch.cuda.synchronize()
+        if on_gpu:
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - started
+    if not on_gpu:
+        rise = {"rss_rise_bytes": seen.rise_bytes, "rss_source": seen.source}
+        return {"wall_seconds": seconds, **rise}
     if pretended_device():  # no kernel has run, and nothing is outside the allocator
-        return {"cuda": peaks}
+        return {"cuda": seen}
     outside = gpu_bytes()["outside_bytes"]
-    return {"wall_seconds": seconds, "cuda": peaks | {"outside_bytes": outside}}
+    return {"wall_seconds": seconds, "cuda": seen | {"outside_bytes": outside}}
 
 
 def warm_up(step: Step, announce: Phase) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def warm_up(step: Step, announce: Phase) -> dict[str, Any]:
 def saved_pass(step: Step, announce: Phase) -> dict[str, Any]:
     """Run one step under saved-tensor hooks; return the most that one forward pass held."""
     saved = SavedTensors()
-    with saved.watch(step.model):
+    with saved.watch(), wrapped_forwards(step.model, on_stack(saved.modules)):
         run_step(step, announced_to(announce, saved.phase))
     parameters = tensor_roles.parameter_addresses(step.model)
     return saved_metrics(saved.most, parameters, tensor_roles.input_addresses(step.x, step.y))

@@ -12,12 +12,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import MOST_STEPS as MOST_STEPS
 from harness.instruments.cuda_counters import (
     PhasePeaks,
     cuda_peaks,
@@ -113,8 +111,8 @@ class _Tracing:
             own = own_tensors(module)
             self._recorder.adopt(tensor_roles.gradients(own), "gradient", name)
             if step.optimizer is not None:
-                states = [step.optimizer.state.get(p) for p in own if isinstance(p, nn.Parameter)]
-                self._recorder.adopt(tensors(states), "optimizer_state", name)
+                states = tensors([step.optimizer.state.get(tensor) for tensor in own])
+                self._recorder.adopt(states, "optimizer_state", name)
         self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
         return highest(self._peaks[-1].values()).get("reserved_peak_bytes", 0)
 
