@@ -45,7 +45,7 @@ from torch._C._profiler import (
 
 from harness.instruments import event_tree
 from harness.instruments.allocation_log import AllocationLog
-from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, WHOLE, Adopted
+from harness.instruments.event_tree import CLAIM, GONE, MODULE, PHASE, WHOLE, Claim
 from harness.instruments.forward_hooks import Forward, wrapped_forwards
 from harness.schema.events import Trace
 
@@ -86,8 +86,7 @@ class AllocationRecorder:
         self._range = _RecordFunctionFast if operators else _UserRange
         self._operators = operators
         self._infer = infer
-        self._marks: list[Mapping[int, str]] = []
-        self._adopted: list[Adopted] = []
+        self._claims: list[list[Claim]] = []
         self._watched: dict[int, weakref.ref[Any]] = {}
         self._passages: list[tuple[int, str]] = []
         self._step = 0
@@ -151,8 +150,7 @@ class AllocationRecorder:
 
         A later mark does not change an earlier one of the same block.
         """
-        with self._range(f"{MARK}{len(self._marks)}"):
-            self._marks.append(categories)
+        self._claim([Claim(address, category) for address, category in categories.items()])
 
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
@@ -160,6 +158,7 @@ class AllocationRecorder:
         Those from before open the trace, and their end is recorded. Those of another device, such
         as an optimizer's step counters next to parameters on a GPU, are none of the trace's.
         """
+        claims = []
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
             if storage.device.type != self._device:
                 continue
@@ -167,16 +166,19 @@ class AllocationRecorder:
             known = self._watched.get(address)
             if not size or (known is not None and known() is not None):
                 continue
-            number = len(self._adopted)
-            self._adopted.append(Adopted(address, size, category, module))
-            gone = functools.partial(self._gone, number)
+            claims.append(Claim(address, category, module, size))
+            gone = functools.partial(self._gone, address)
             self._watched[address] = weakref.ref(storage, gone)
-            with self._range(f"{ADOPT}{number}"):
-                pass
+        self._claim(claims)
 
-    def _gone(self, number: int, _: object) -> None:
+    def _claim(self, claims: list[Claim]) -> None:
+        if claims:
+            with self._range(f"{CLAIM}{len(self._claims)}"):
+                self._claims.append(claims)
+
+    def _gone(self, address: int, _: object) -> None:
         if self._running:
-            with self._range(f"{GONE}{number}"):
+            with self._range(f"{GONE}{address}"):
                 pass
 
     @contextmanager
@@ -232,7 +234,7 @@ class AllocationRecorder:
             items = reader.read(self._result.experimental_event_tree())
             if self._log is not None:
                 items = event_tree.with_requested_sizes(items, self._log.entries)
-            events = event_tree.Replay(self._marks, self._adopted).run(items)
+            events = event_tree.Replay(self._claims).run(items)
             steps = max((e.step for e in events), default=0) if self._infer else self._step
             self._trace = Trace(events, steps=steps)
             self._result = None
