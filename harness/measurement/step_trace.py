@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.cuda_counters import MOST_STEPS as MOST_STEPS
 from harness.instruments.cuda_counters import (
     PhasePeaks,
     cuda_peaks,
@@ -39,11 +40,6 @@ class StepTrace(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Metrics
     events: list[list[Any]]
     layers: list[dict[str, Any]]
-
-
-def _step_trace(trace: Trace, known: dict[str, Any], layers: list[dict[str, Any]]) -> StepTrace:
-    metrics = msgspec.convert(trace_metrics(trace) | known, Metrics)
-    return StepTrace(metrics=metrics, events=[list(event) for event in trace.events], layers=layers)
 
 
 def trace_step(
@@ -83,15 +79,18 @@ class _Tracing:
                 steps_until_steady(partial(self._step, step), reserved_bytes)
             if on_gpu or step.mode == "train" or self._own.compile:
                 self._step(step)
-        known: dict[str, Any] = {"cuda": self._cuda()} if on_gpu else {}
+        cuda = self._cuda() if on_gpu else None
         trace = self._recorder.trace
         saved = saved_metrics(
             self._saved.most,
             tensor_roles.parameter_addresses(model),
             tensor_roles.input_addresses(step.x, step.y),
         )
+        known = trace_metrics(trace) | (saved if self._own.mode == "train" else {})
+        metrics = msgspec.structs.replace(msgspec.convert(known, Metrics), cuda=cuda)
+        events = [list(event) for event in trace.events]
         layers = outputs.rows(model, trace, saved["modules"])
-        return _step_trace(trace, known | (saved if step.mode == "train" else {}), layers)
+        return StepTrace(metrics=metrics, events=events, layers=layers)
 
     def _phases(self) -> Phase:
         """Return the phase that instruments of the build, or of a step, are announced."""
@@ -142,7 +141,14 @@ def trace_run(call: Callable[[], object]) -> tuple[StepTrace, int]:
     events = [event._replace(step=1) for event in recorder.trace.events]
     if not events:
         raise StepError("run allocated nothing on the GPU; does it say device='cuda'?")
-    return _step_trace(Trace(events, steps=1), {"cuda": peaks}, []), len(steps)
+    trace = Trace(events, steps=1)
+    metrics = msgspec.convert(trace_metrics(trace), Metrics)
+    result = StepTrace(
+        metrics=msgspec.structs.replace(metrics, cuda=msgspec.convert(peaks, CudaMetrics)),
+        events=[list(event) for event in events],
+        layers=[],
+    )
+    return result, len(steps)
 
 
 @contextmanager

@@ -29,9 +29,9 @@ from harness.planning.step_question import GpuOption, StepAnswer, StepQuestion
 from harness.planning.step_search import fits_of
 from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
-from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
+from harness.training.training_step import Phase, no_phase
 
 _MEMORY = ("MEMORY", "OUTSIDE", "NAME")
 

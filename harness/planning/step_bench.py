@@ -18,13 +18,14 @@ from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
-from harness.instruments.cuda_counters import MOST_STEPS
 from harness.measurement.process.forked_call import in_fork
+from harness.measurement.step_trace import MOST_STEPS
 from harness.planning.step_question import GpuOption, StepQuestion
 from harness.schema.errors import UnsupportedError
 from harness.schema.units import format_bytes
-from harness.training.module_step import Step, no_phase, run_step
+from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
+from harness.training.training_step import no_phase
 
 MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
 WORKSPACE = "HARNESS_DRY_RUN_LARGEST_WORKSPACE"
