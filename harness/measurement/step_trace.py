@@ -65,7 +65,8 @@ class _Tracing:
         """Of the phases of the build, then of each step; empty on the CPU."""
 
     def run(self, *, with_values: bool) -> StepTrace:
-        outputs, on_gpu = LayerOutputs(), self._device == "cuda"
+        outputs = LayerOutputs()
+        on_gpu = self._device == "cuda"
         with self._recorder:
             with self._phases()("build"):
                 model = self._own.network(self._device, with_values=with_values)
