@@ -20,7 +20,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,6 @@ class AllocationRecorder:
         self.accumulates = False
         """Whether a step ends with an optimizer's, for what is inferred."""
         self._result: Any = None
-        self._trace: Trace | None = None
 
     def __enter__(self) -> "AllocationRecorder":
         if self._log is not None:
@@ -131,11 +130,9 @@ class AllocationRecorder:
         if self._log is not None:
             self._log.stop()
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[None]:
         """Attribute the block's events to phase ``name`` of the current step."""
-        with self._range(f"{PHASE}{self._step}:{name}"):
-            yield
+        return self._range(f"{PHASE}{self._step}:{name}")
 
     def next_step(self) -> None:
         """Begin another step: 1 after the build, then 2."""
@@ -181,14 +178,13 @@ class AllocationRecorder:
             with self._range(f"{GONE}{address}"):
                 pass
 
-    @contextmanager
-    def module_scope(self, name: str) -> Iterator[None]:
+    def module_scope(self, name: str) -> AbstractContextManager[None]:
         """Attribute the block's events to the forward pass of the module ``name``."""
-        with self._range(MODULE + name):
-            yield
+        return self._range(MODULE + name)
 
-    @contextmanager
-    def module_scopes(self, model: nn.Module, names: list[str] | None = None) -> Iterator[None]:
+    def module_scopes(
+        self, model: nn.Module, names: list[str] | None = None
+    ) -> AbstractContextManager[None]:
         """Name each module's forward in the trace while the context lasts.
 
         ``names``, if given, is the stack of the modules that are running.
@@ -218,27 +214,24 @@ class AllocationRecorder:
 
             return run
 
-        with wrapped_forwards(model, scoped):
-            yield
+        return wrapped_forwards(model, scoped)
 
-    @property
+    @functools.cached_property
     def trace(self) -> Trace:
         """The recording; the profiler's events are read on first use."""
-        if self._trace is None:
-            reader = event_tree.Reader(
-                device=self._device,
-                passages=self._passages,
-                infer=self._infer,
-                accumulates=self.accumulates,
-            )
-            items = reader.read(self._result.experimental_event_tree())
-            if self._log is not None:
-                items = event_tree.with_requested_sizes(items, self._log.entries)
-            events = event_tree.Replay(self._claims).run(items)
-            steps = max((e.step for e in events), default=0) if self._infer else self._step
-            self._trace = Trace(events, steps=steps)
-            self._result = None
-        return self._trace
+        reader = event_tree.Reader(
+            device=self._device,
+            passages=self._passages,
+            infer=self._infer,
+            accumulates=self.accumulates,
+        )
+        items = reader.read(self._result.experimental_event_tree())
+        if self._log is not None:
+            items = event_tree.with_requested_sizes(items, self._log.entries)
+        events = event_tree.Replay(self._claims).run(items)
+        steps = max((e.step for e in events), default=0) if self._infer else self._step
+        self._result = None
+        return Trace(events, steps=steps)
 
 
 def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[int, str]:

@@ -148,7 +148,7 @@ class ModuleTrace:
     def _watching(self) -> Iterator[None]:
         """Watch forward passes, saved tensors and optimizers while the context lasts."""
         self._adopt()
-        if isinstance(self._model, torch.jit.ScriptModule):
+        if "_c" in vars(self._model):  # torch.jit: its methods are not Python's
             self.notes.append("the model is scripted: its forward passes were not seen")
         with (
             tensor_roles.marked_steps(self._recorder) as stepped,

@@ -94,7 +94,7 @@ class _Tracing:
         return StepTrace(metrics=metrics, events=events, layers=layers)
 
     def _phases(self) -> Phase:
-        """Return the phase that instruments of the build, or of a step, are announced."""
+        """Return the phase that announces the build, or a step, to every instrument."""
         peaks = PhasePeaks()
         self._peaks.append(peaks.metrics)
         counted = [peaks.phase] if self._device == "cuda" else []
