@@ -20,7 +20,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ from torch._C._profiler import (
 
 from harness.instruments import event_tree
 from harness.instruments.allocation_log import AllocationLog
-from harness.instruments.event_tree import ADOPT, GONE, MARK, MODULE, PHASE, WHOLE, Adopted
+from harness.instruments.event_tree import CLAIM, GONE, MODULE, PHASE, WHOLE, Claim
 from harness.instruments.forward_hooks import Forward, wrapped_forwards
 from harness.schema.events import Trace
 
@@ -86,8 +86,7 @@ class AllocationRecorder:
         self._range = _RecordFunctionFast if operators else _UserRange
         self._operators = operators
         self._infer = infer
-        self._marks: list[Mapping[int, str]] = []
-        self._adopted: list[Adopted] = []
+        self._claims: list[list[Claim]] = []
         self._watched: dict[int, weakref.ref[Any]] = {}
         self._passages: list[tuple[int, str]] = []
         self._step = 0
@@ -98,7 +97,6 @@ class AllocationRecorder:
         self.accumulates = False
         """Whether a step ends with an optimizer's, for what is inferred."""
         self._result: Any = None
-        self._trace: Trace | None = None
 
     def __enter__(self) -> "AllocationRecorder":
         if self._log is not None:
@@ -107,8 +105,12 @@ class AllocationRecorder:
             ProfilerState.KINETO, False, True, False, False, False, _ExperimentalConfig()
         )
         activities = {ProfilerActivity.CPU}
-        with _quiet_kineto():
-            _prepare_profiler(config, activities)
+        # Kineto reads its level once per process, now, and else writes its start and stop.
+        user_chose = "KINETO_LOG_LEVEL" in os.environ
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+        _prepare_profiler(config, activities)
+        if not user_chose:
+            del os.environ["KINETO_LOG_LEVEL"]
         # The stub knows two arguments; the third is in torch/csrc/autograd/init.cpp.
         enable: Callable[..., None] = _enable_profiler
         enable(config, activities, set() if self._operators else _OUTLINE)
@@ -128,11 +130,9 @@ class AllocationRecorder:
         if self._log is not None:
             self._log.stop()
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[None]:
         """Attribute the block's events to phase ``name`` of the current step."""
-        with self._range(f"{PHASE}{self._step}:{name}"):
-            yield
+        return self._range(f"{PHASE}{self._step}:{name}")
 
     def next_step(self) -> None:
         """Begin another step: 1 after the build, then 2."""
@@ -147,8 +147,7 @@ class AllocationRecorder:
 
         A later mark does not change an earlier one of the same block.
         """
-        with self._range(f"{MARK}{len(self._marks)}"):
-            self._marks.append(categories)
+        self._claim([Claim(address, category) for address, category in categories.items()])
 
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
@@ -156,6 +155,7 @@ class AllocationRecorder:
         Those from before open the trace, and their end is recorded. Those of another device, such
         as an optimizer's step counters next to parameters on a GPU, are none of the trace's.
         """
+        claims = []
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):
             if storage.device.type != self._device:
                 continue
@@ -163,26 +163,28 @@ class AllocationRecorder:
             known = self._watched.get(address)
             if not size or (known is not None and known() is not None):
                 continue
-            number = len(self._adopted)
-            self._adopted.append(Adopted(address, size, category, module))
-            gone = functools.partial(self._gone, number)
+            claims.append(Claim(address, category, module, size))
+            gone = functools.partial(self._gone, address)
             self._watched[address] = weakref.ref(storage, gone)
-            with self._range(f"{ADOPT}{number}"):
-                pass
+        self._claim(claims)
 
-    def _gone(self, number: int, _: object) -> None:
+    def _claim(self, claims: list[Claim]) -> None:
+        if claims:
+            with self._range(f"{CLAIM}{len(self._claims)}"):
+                self._claims.append(claims)
+
+    def _gone(self, address: int, _: object) -> None:
         if self._running:
-            with self._range(f"{GONE}{number}"):
+            with self._range(f"{GONE}{address}"):
                 pass
 
-    @contextmanager
-    def module_scope(self, name: str) -> Iterator[None]:
+    def module_scope(self, name: str) -> AbstractContextManager[None]:
         """Attribute the block's events to the forward pass of the module ``name``."""
-        with self._range(MODULE + name):
-            yield
+        return self._range(MODULE + name)
 
-    @contextmanager
-    def module_scopes(self, model: nn.Module, names: list[str] | None = None) -> Iterator[None]:
+    def module_scopes(
+        self, model: nn.Module, names: list[str] | None = None
+    ) -> AbstractContextManager[None]:
         """Name each module's forward in the trace while the context lasts.
 
         ``names``, if given, is the stack of the modules that are running.
@@ -212,27 +214,24 @@ class AllocationRecorder:
 
             return run
 
-        with wrapped_forwards(model, scoped):
-            yield
+        return wrapped_forwards(model, scoped)
 
-    @property
+    @functools.cached_property
     def trace(self) -> Trace:
         """The recording; the profiler's events are read on first use."""
-        if self._trace is None:
-            reader = event_tree.Reader(
-                device=self._device,
-                passages=self._passages,
-                infer=self._infer,
-                accumulates=self.accumulates,
-            )
-            items = reader.read(self._result.experimental_event_tree())
-            if self._log is not None:
-                items = event_tree.with_requested_sizes(items, self._log.entries)
-            events = event_tree.Replay(self._marks, self._adopted).run(items)
-            steps = max((e.step for e in events), default=0) if self._infer else self._step
-            self._trace = Trace(events, steps=steps)
-            self._result = None
-        return self._trace
+        reader = event_tree.Reader(
+            device=self._device,
+            passages=self._passages,
+            infer=self._infer,
+            accumulates=self.accumulates,
+        )
+        items = reader.read(self._result.experimental_event_tree())
+        if self._log is not None:
+            items = event_tree.with_requested_sizes(items, self._log.entries)
+        events = event_tree.Replay(self._claims).run(items)
+        steps = max((e.step for e in events), default=0) if self._infer else self._step
+        self._result = None
+        return Trace(events, steps=steps)
 
 
 def storage_addresses(tensors: Iterable[torch.Tensor], category: str) -> dict[int, str]:
@@ -248,22 +247,6 @@ def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
     if tensor.layout == torch.sparse_coo:
         return [tensor._indices().untyped_storage(), tensor._values().untyped_storage()]
     return []
-
-
-@contextmanager
-def _quiet_kineto() -> Iterator[None]:
-    """Keep Kineto from writing its own start and stop to standard error, unless asked to.
-
-    It reads its level once per process, when it is first prepared.
-    """
-    if "KINETO_LOG_LEVEL" in os.environ:
-        yield
-        return
-    os.environ["KINETO_LOG_LEVEL"] = "99"
-    try:
-        yield
-    finally:
-        del os.environ["KINETO_LOG_LEVEL"]
 
 
 @contextmanager

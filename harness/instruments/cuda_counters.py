@@ -7,39 +7,36 @@ waiting for another stream is settled and an error of a kernel shows where it ha
 Source: ``torch.cuda.memory_stats``; aten/src/ATen/cuda/CublasHandlePool.cpp (workspaces).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from harness.instruments.rss import Rise
 
+MOST_STEPS = 8
+"""Steps after which the next one is measured, whatever they reserved."""
+
 _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 
-@dataclass
-class PeakReading:
-    """Peaks over a block, in bytes by the record's names; filled in when the block ends."""
-
-    metrics: dict[str, int] = field(default_factory=dict)
-
-
 @contextmanager
-def cuda_peaks() -> Iterator[PeakReading]:
-    """Measure the allocator's peaks over the block; what is there when it begins counts."""
-    result = PeakReading()
+def cuda_peaks() -> Iterator[dict[str, int]]:
+    """Measure the allocator's peaks over the block; what is there when it begins counts.
+
+    They are in the dict, in bytes by the record's names, when the block has ended.
+    """
+    peaks: dict[str, int] = {}
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     try:
-        yield result
+        yield peaks
     finally:
         torch.cuda.synchronize()
         stats = torch.cuda.memory_stats()
-        result.metrics = {
-            f"{name}_peak_bytes": stats.get(f"{name}_bytes.all.peak", 0) for name in _COUNTERS
-        }
+        for name in _COUNTERS:
+            peaks[f"{name}_peak_bytes"] = stats.get(f"{name}_bytes.all.peak", 0)
 
 
 @contextmanager
@@ -49,7 +46,7 @@ def reserved_rise() -> Iterator[Rise]:
     before = torch.cuda.memory_reserved()
     with cuda_peaks() as peaks:
         yield result
-    result.rise_bytes = peaks.metrics["reserved_peak_bytes"] - before
+    result.rise_bytes = peaks["reserved_peak_bytes"] - before
 
 
 class PhasePeaks:
@@ -63,9 +60,29 @@ class PhasePeaks:
         """Count the block to phase ``name``."""
         with cuda_peaks() as peaks:
             yield
-        known = self.metrics.setdefault(name, peaks.metrics)
-        for counter, peak in peaks.metrics.items():
-            known[counter] = max(known[counter], peak)
+        self.metrics[name] = highest([self.metrics.get(name, peaks), peaks])
+
+
+def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
+    """Return the highest of each counter's peaks."""
+    result: dict[str, int] = {}
+    for peaks in several:
+        result |= {name: max(peak, result.get(name, 0)) for name, peak in peaks.items()}
+    return result
+
+
+def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
+    """Run steps until one reserves no more than the one before; return the number of the last.
+
+    The first step makes gradients, optimizer state and cuBLAS's workspaces. Later ones may
+    still find their blocks in another order than the one before, and reserve more: at most
+    ``MOST_STEPS`` are waited for. ``run`` runs a step and returns the most that was reserved;
+    ``reserved_bytes`` is that of the first step, which has been run.
+    """
+    number, before, now = 1, 0, reserved_bytes
+    while now > before and number < MOST_STEPS:
+        number, before, now = number + 1, now, run()
+    return number
 
 
 def gpu_bytes() -> dict[str, int]:

@@ -5,7 +5,7 @@ itself, so the walk asks for as little as it can: of a node without children onl
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -17,9 +17,8 @@ from harness.instruments.allocation_log import Entry, LogMismatchError
 from harness.schema.events import BEFORE_TRACE, Event
 
 MODULE = "harness.module:"
-MARK = "harness.mark:"
+CLAIM = "harness.claim:"
 PHASE = "harness.phase:"
-ADOPT = "harness.adopt:"
 GONE = "harness.gone:"
 WHOLE = "harness.whole"
 _OURS = "harness."
@@ -34,18 +33,19 @@ _NODE = RecordScope.BACKWARD_FUNCTION
 _new = tuple.__new__  # half the time of Event(*fields)
 
 
-class Adopted(NamedTuple):
-    """A storage that the caller registered with the recorder."""
+class Claim(NamedTuple):
+    """A statement on the block that is alive at an address; the first one holds."""
 
     address: int
-    size_bytes: int
     category: str
-    module: str
+    module: str = ""
+    size_bytes: int = 0
+    """Not 0: if no block is known there, there is one of that size from before the recording."""
 
 
 # What the walk finds, ordered by its first field, the time:
 # (time_ns, size_bytes, address, step, phase, operator, module) for an allocator's event;
-# (time_ns, 0, number, step, phase, kind) for a mark, an adoption, an adopted storage's end.
+# (time_ns, 0, number, step, phase, kind) for claims, and at its address for a storage's end.
 Item = tuple[Any, ...]
 
 
@@ -121,7 +121,7 @@ class Reader:
         self._items: list[Item] = []
 
     def read(self, tree: Sequence[Any]) -> list[Item]:
-        """Return the allocator's events and the marks in ``tree``, in order of time."""
+        """Return the allocator's events and the claims in ``tree``, in order of time."""
         # A frame: nodes not yet read, operators around them, module, place in the backward
         # pass (0 outside, 1 inside, 2 directly below a node of autograd's engine).
         stack: list[tuple[Iterator[Any], str, str, int]] = [(iter(tree), "", "", 0)]
@@ -190,7 +190,7 @@ class Reader:
             return module
         if name == WHOLE:
             return module
-        kind = next(kind for kind in (MARK, ADOPT, GONE) if name.startswith(kind))
+        kind = CLAIM if name.startswith(CLAIM) else GONE
         number = int(name[len(kind) :])
         at = self._current
         self._items.append((node.start_time_ns, 0, number, at.step, at.phase, kind))
@@ -227,7 +227,7 @@ def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[It
         size, address = item[1], item[2]
         if size > 0:
             known.add(address)
-        elif not size or address not in known:  # a mark, or allocated before the recording
+        elif not size or address not in known:  # claims, or allocated before the recording
             changed.append(item)
             continue
         else:
@@ -257,13 +257,12 @@ _Row = tuple[int, str, int, int, _Block]
 
 
 class Replay:
-    """Follows the blocks through time, so that each mark finds those alive at it."""
+    """Follows the blocks through time, so that each claim finds the block alive at it."""
 
-    def __init__(self, marks: Sequence[Mapping[int, str]], adopted: Sequence[Adopted]) -> None:
-        self._marks = marks
-        self._adopted = adopted
+    def __init__(self, claims: Sequence[Sequence[Claim]]) -> None:
+        self._claims = claims
         self._alive: dict[int, _Block] = {}
-        self._initial: dict[int, _Block] = {}
+        self._initial: dict[int, _Row] = {}
         self._before: list[_Row] = []
         self._rows: list[_Row] = []
 
@@ -279,10 +278,8 @@ class Replay:
                 known = alive.pop(address, None)
                 if known is not None:
                     rows.append((item[3], item[4], size, address, known))
-            elif item[5] == MARK:
-                self._mark(self._marks[address])
-            elif item[5] == ADOPT:
-                self._adopt(address)
+            elif item[5] == CLAIM:
+                self._note(self._claims[address])
             else:
                 self._end(address, item[3], item[4])
         return [
@@ -290,30 +287,20 @@ class Replay:
             for step, phase, size, address, b in (*self._before, *rows)
         ]
 
-    def _mark(self, categories: Mapping[int, str]) -> None:
-        alive = self._alive
-        for address, category in categories.items():
-            block = alive.get(address)
+    def _note(self, claims: Sequence[Claim]) -> None:
+        for address, category, module, size in claims:
+            block = self._alive.get(address)
             if block is not None and block.category == "temporary":
                 block.category = category
+                block.module = module or block.module
+            elif block is None and size:
+                block = self._alive[address] = _Block(BEFORE_TRACE, module, category)
+                self._initial[address] = (0, "build", size, address, block)
+                self._before.append(self._initial[address])
 
-    def _adopt(self, number: int) -> None:
-        address, size, category, module = self._adopted[number]
-        known = self._alive.get(address)
-        if known is not None:
-            if known.category == "temporary":
-                known.module = module or known.module
-            self._mark({address: category})
-            return
-        block = self._alive[address] = self._initial[number] = _Block(
-            BEFORE_TRACE, module, category
-        )
-        self._before.append((0, "build", size, address, block))
-
-    def _end(self, number: int, step: int, phase: str) -> None:
-        """Return a block that the profiler does not know, if the storage was one."""
-        block = self._initial.pop(number, None)
-        address, size, _, _ = self._adopted[number]
-        if block is not None and self._alive.get(address) is block:
+    def _end(self, address: int, step: int, phase: str) -> None:
+        """Free a block that the profiler does not know, if the storage at ``address`` was one."""
+        row = self._initial.pop(address, None)
+        if row is not None and self._alive.get(address) is row[-1]:
             del self._alive[address]
-            self._rows.append((step, phase, -size, address, block))
+            self._rows.append((step, phase, -row[2], *row[3:]))

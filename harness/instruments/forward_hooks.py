@@ -18,12 +18,12 @@ ROOT = "(network)"
 """Name of the network itself among its modules."""
 
 Forward = Callable[..., Any]
-Wrap = Callable[[str, Forward], Forward]
+Wrap = Callable[[str, Forward], Forward | None]
 
 
 @contextmanager
 def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
-    """Replace the forward of each of ``model``'s modules by ``wrap(name, forward)``.
+    """Replace the forward of each of ``model``'s modules by ``wrap(name, forward)``, unless None.
 
     A module that several parents share is wrapped once, under its first name. Modules whose
     forward cannot be replaced, such as scripted ones, are left alone, and so are those inside a
@@ -41,6 +41,8 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
             entry = entry_of(module)
             forward = own.get(entry) or module.forward
             stand_in = wrap(name, forward)
+            if stand_in is None:
+                continue
             stand_in.__wrapped__ = forward  # type: ignore[attr-defined]
             replaced.append((own, entry, own.get(entry)))
             own[entry] = stand_in
@@ -53,7 +55,7 @@ def wrapped_forwards(model: nn.Module, wrap: Wrap) -> Iterator[None]:
                 own[entry] = before
 
 
-def on_stack(modules: list[str]) -> Wrap:
+def on_stack(modules: list[str]) -> Callable[[str, Forward], Forward]:
     """Return a wrap that keeps the names of running modules in ``modules``, innermost last."""
 
     def wrap(name: str, forward: Forward) -> Forward:

@@ -7,15 +7,15 @@ their whole storage: that is what stays in memory.
 
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import Parameter
 
 from harness.instruments.allocation_trace import storages_of
-from harness.instruments.forward_hooks import ROOT, on_stack, wrapped_forwards
+from harness.instruments.forward_hooks import ROOT
 
 
 class Saved(NamedTuple):
@@ -64,12 +64,9 @@ class SavedTensors:
         """The most that was held when ``keep_most`` was called."""
 
     @contextmanager
-    def watch(self, model: nn.Module | None = None) -> Iterator["SavedTensors"]:
-        """Watch autograd, and ``model``'s modules for their names, until the context ends."""
-        named = (
-            wrapped_forwards(model, on_stack(self.modules)) if model is not None else nullcontext()
-        )
-        with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack), named:
+    def watch(self) -> Iterator["SavedTensors"]:
+        """Watch autograd until the context ends."""
+        with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
             yield self
 
     def _pack(self, tensor: Tensor) -> _Held:
@@ -100,6 +97,13 @@ class SavedTensors:
                     address = storage.data_ptr()
                     storages.setdefault(address, Saved(address, storage.nbytes(), held.module))
         return list(storages.values())
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Remember what autograd holds at the end of a forward pass, if it is the most."""
+        yield
+        if name == "forward":
+            self.keep_most()
 
     def keep_most(self) -> None:
         """Remember what autograd holds now if it is more than what is remembered."""

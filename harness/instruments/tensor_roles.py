@@ -1,9 +1,16 @@
 """The facts that turn allocator events into categories: which tensors are what, and when."""
 
-import torch
-from torch import nn
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from harness.instruments.allocation_trace import storage_addresses
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
 from harness.training.nested_tensors import tensors
 
 
@@ -14,11 +21,10 @@ def parameter_addresses(model: nn.Module) -> dict[int, str]:
 
 def gradient_addresses(model: nn.Module) -> dict[int, str]:
     """Return the storages of the gradients that ``model`` holds now."""
-    held = [p.grad for p in model.parameters() if p.grad is not None]
-    return storage_addresses(held, "gradient")
+    return storage_addresses(gradients(model.parameters()), "gradient")
 
 
-def state_addresses(optimizer: torch.optim.Optimizer | None) -> dict[int, str]:
+def state_addresses(optimizer: Optimizer | None) -> dict[int, str]:
     """Return the storages of the tensors in ``optimizer``'s state."""
     if optimizer is None:
         return {}
@@ -28,3 +34,42 @@ def state_addresses(optimizer: torch.optim.Optimizer | None) -> dict[int, str]:
 def input_addresses(*inputs: object) -> dict[int, str]:
     """Return the storages of the tensors in ``inputs``, nested in any containers."""
     return storage_addresses(list(tensors(inputs)), "input")
+
+
+def gradients(held: Iterable[Tensor]) -> list[Tensor]:
+    """Return the gradients that tensors have now."""
+    return [tensor.grad for tensor in held if tensor.grad is not None]
+
+
+def updated_by(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters that ``optimizer`` updates."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+@contextmanager
+def marked_steps(
+    recorder: AllocationRecorder, *, parameters: bool = False
+) -> Iterator[list[Optimizer]]:
+    """Mark gradients before the step of any optimizer, and its state after it.
+
+    With ``parameters`` they are marked too. Yields the optimizers, one for each step.
+    """
+    stepped: list[Optimizer] = []
+
+    def before(optimizer: Optimizer, *_: object) -> None:
+        stepped.append(optimizer)
+        recorder.accumulates = True
+        held = updated_by(optimizer)
+        if parameters:
+            recorder.mark(storage_addresses(held, "parameter"))
+        recorder.mark(storage_addresses(gradients(held), "gradient"))
+
+    def after(optimizer: Optimizer, *_: object) -> None:
+        recorder.mark(state_addresses(optimizer))
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    try:
+        yield stepped
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -14,7 +14,8 @@ from harness.prediction.predict_workload import predict
 from harness.prediction.versions import described_version, torch_version
 from harness.schema.events import Event
 from harness.schema.workload import ACTIVATIONS, Workload
-from harness.training import training_step
+from harness.training.module_step import no_phase, run_step
+from harness.training.training_step import build
 
 _PLAIN = Workload(hidden=(12, 7), in_features=20, classes=5, batch=9, optimizer="none")
 _DEEP = _PLAIN.replace(hidden=(12, 7, 6))
@@ -82,14 +83,14 @@ def check_model() -> ModelCheck:
 def _difference(workload: Workload) -> str | None:
     """Return the first event that is not the predicted one, or other saved bytes."""
     predicted = _comparable(predict_trace(workload, without_scratch=True).events, workload)
-    trace = trace_pass(workload, _leave_as_they_are, training_step.no_phase)
+    trace = trace_pass(workload, _leave_as_they_are, no_phase)
     pairs = zip_longest(predicted, _comparable(trace.events, workload))
     for number, (expected, event) in enumerate(pairs, 1):
         if expected != event:
             return f"event {number}: predicted {_text(expected)}, measured {_text(event)}"
-    built = training_step.build(workload, _leave_as_they_are)
-    training_step.step(built)
-    saved = saved_pass(built, training_step.no_phase)
+    built = build(workload, _leave_as_they_are)
+    run_step(built)
+    saved = saved_pass(built, no_phase)
     whole = predict(workload)
     for name in ("saved_bytes", "saved_input_bytes"):
         if getattr(whole, name) != saved[name]:

@@ -7,7 +7,7 @@ of the network, what autograd saves.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,15 +15,12 @@ import torch
 from torch import nn
 from torch._C._autograd import _profiler_enabled
 from torch.optim import Optimizer
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 from harness.instruments import tensor_roles
-from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
-from harness.instruments.forward_hooks import Forward, entry_of, own_tensors
+from harness.instruments.allocation_trace import AllocationRecorder
+from harness.instruments.forward_hooks import Forward, own_tensors, wrapped_forwards
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
+from harness.instruments.tensor_roles import gradients, updated_by
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.metrics import Metrics
@@ -71,14 +68,13 @@ class ModuleTrace:
         recorder: AllocationRecorder,
     ) -> None:
         self._model = model
-        self._optimizers: dict[int, Optimizer] = {id(one): one for one in optimizers}
+        self._optimizers = optimizers
         self._inputs = inputs
         self._recorder = recorder
         self._saved = SavedTensors(recorder.mark_saved, self._on_unpack)
         self._parameters = tensor_roles.parameter_addresses(model)
         self._input_addresses = tensor_roles.input_addresses(inputs)
         self._in_backward = False
-        self._depth = 0
         self.notes: list[str] = [OLDER, STEPS]
 
     @property
@@ -131,15 +127,13 @@ class ModuleTrace:
     def _repr_html_(self) -> str:
         return self.report._repr_html_()
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str) -> AbstractContextManager[None]:
         """Name the phase of a part of the step; from the first one on, none is inferred.
 
         Args:
             name: forward, backward or optimizer.
         """
-        with self._recorder.phase(name):
-            yield
+        return self._recorder.phase(name)
 
     def next_step(self) -> None:
         """Begin the next step, in a block whose phases are named by ``phase``."""
@@ -154,16 +148,18 @@ class ModuleTrace:
     def _watching(self) -> Iterator[None]:
         """Watch forward passes, saved tensors and optimizers while the context lasts."""
         self._adopt()
-        with ExitStack() as stack:
-            stack.callback(register_optimizer_step_pre_hook(self._before_step).remove)
-            stack.callback(register_optimizer_step_post_hook(self._after_step).remove)
-            stack.enter_context(self._saved.watch())
-            stack.enter_context(self._recorder.module_scopes(self._model, self._saved.modules))
-            stack.enter_context(self._watching_root())
+        if "_c" in vars(self._model):  # torch.jit: its methods are not Python's
+            self.notes.append("the model is scripted: its forward passes were not seen")
+        with (
+            tensor_roles.marked_steps(self._recorder) as stepped,
+            self._saved.watch(),
+            self._recorder.module_scopes(self._model, self._saved.modules),
+            wrapped_forwards(self._model, self._around_root),
+        ):
             yield
             self._mark_gradients()
             self._recorder.mark(tensor_roles.parameter_addresses(self._model))
-            for optimizer in self._optimizers.values():
+            for optimizer in {id(one): one for one in (*self._optimizers, *stepped)}.values():
                 self._recorder.mark(tensor_roles.state_addresses(optimizer))
 
     def _adopt(self) -> None:
@@ -172,43 +168,32 @@ class ModuleTrace:
         for name, module in self._model.named_modules():
             own = own_tensors(module)
             adopt(own, "parameter", name)
-            adopt([p.grad for p in own if p.grad is not None], "gradient", name)
-        for optimizer in self._optimizers.values():
-            adopt(_grouped(optimizer), "parameter")
-            adopt([p.grad for p in _grouped(optimizer) if p.grad is not None], "gradient")
+            adopt(gradients(own), "gradient", name)
+        for optimizer in self._optimizers:
+            adopt(updated_by(optimizer), "parameter")
+            adopt(gradients(updated_by(optimizer)), "gradient")
             adopt(tensors(optimizer.state), "optimizer_state")
         adopt(tensors(self._inputs), "input")
-        leaves = [x for x in tensors(self._inputs) if x.is_leaf]
-        adopt([x.grad for x in leaves if x.grad is not None], "gradient")
+        adopt(gradients(x for x in tensors(self._inputs) if x.is_leaf), "gradient")
 
-    @contextmanager
-    def _watching_root(self) -> Iterator[None]:
-        """Record the network's arguments as inputs, and gradients before they may be freed."""
-        own, entry = vars(self._model), entry_of(self._model)
-        forward: Forward | None = own.get(entry)
-        if forward is None:
-            self.notes.append("the model is scripted: its forward passes were not seen")
-            yield
-            return
+    def _around_root(self, name: str, forward: Forward) -> Forward | None:
+        """Stand in for the network's forward; leave those of its modules alone."""
+        if name:
+            return None
 
         def run(*args: Any, **kwargs: Any) -> Any:
-            if self._depth == 0:
+            if len(self._saved.modules) == 1:  # the network does not call itself
                 self._enter(args, kwargs)
-            self._depth += 1
             try:
                 return forward(*args, **kwargs)
             finally:
-                self._depth -= 1
                 if not torch.is_grad_enabled():
                     self._saved.keep_most()
 
-        own[entry] = run
-        try:
-            yield
-        finally:
-            own[entry] = forward
+        return run
 
     def _enter(self, args: object, kwargs: object) -> None:
+        """Record the network's arguments as inputs, and gradients before they may be freed."""
         self._mark_gradients()
         if not self._in_backward:
             given = list(tensors([args, kwargs]))
@@ -232,19 +217,6 @@ class ModuleTrace:
 
     def _mark_gradients(self) -> None:
         self._recorder.mark(tensor_roles.gradient_addresses(self._model))
-
-    def _before_step(self, optimizer: Optimizer, *_: object) -> None:
-        self._recorder.accumulates = True
-        self._optimizers.setdefault(id(optimizer), optimizer)
-        held = [p.grad for p in _grouped(optimizer) if p.grad is not None]
-        self._recorder.mark(storage_addresses(held, "gradient"))
-
-    def _after_step(self, optimizer: Optimizer, *_: object) -> None:
-        self._recorder.mark(tensor_roles.state_addresses(optimizer))
-
-
-def _grouped(optimizer: Optimizer) -> list[torch.Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 @contextmanager

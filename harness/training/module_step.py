@@ -1,7 +1,11 @@
-"""One step of any module: the names that ``harness profile`` knows, made real."""
+"""One step of any network, phase by phase, and the optimizers and losses that names stand for.
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+Phases are announced through ``phase(name)``, a context manager that the caller supplies;
+this file neither measures nor prints.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +14,31 @@ from torch import Tensor, nn
 
 from harness.schema.errors import StepError
 from harness.schema.step_choices import LEARNING_RATE, LOSSES, OPTIMIZERS
+from harness.schema.training_run import ZeroGrad
 from harness.training.nested_tensors import tensors
 
 Loss = Callable[[Any, Any], Tensor]
 OptimizerMaker = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+Phase = Callable[[str], AbstractContextManager[object]]
+
+
+def no_phase(name: str) -> AbstractContextManager[object]:
+    """Announce nothing."""
+    del name
+    return nullcontext()
+
+
+def announced_to(*phases: Phase) -> Phase:
+    """Return a phase that is announced to each of ``phases``, the first one outermost."""
+
+    @contextmanager
+    def phase(name: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            for announce in phases:
+                stack.enter_context(announce(name))
+            yield
+
+    return phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,17 +46,28 @@ class Step:
     """All that a step reads and writes."""
 
     model: nn.Module
-    x: object
+    x: Any
     """What the model is called with: a tensor, or a tuple or dict of its arguments."""
     y: Any
     optimizer: torch.optim.Optimizer | None
-    loss: str | Loss
+    loss: str | Loss = "cross-entropy"
     mode: str
     autocast: torch.dtype | None = None
     """The type that forward pass and loss are cast to; None without ``torch.autocast``."""
     device_type: str = "cpu"
     accumulate: int = 1
-    """Micro-batches of the step, each of ``x`` and ``y``, whose gradients are added up."""
+    """Micro-batches of the step, whose gradients are added up."""
+    is_split: bool = False
+    """True if micro-batches are parts of ``x`` and ``y``, and their loss is divided by their number
+    in the phase "backward"; else each is all of ``x`` and ``y``, and its loss is divided before.
+    """
+
+    def micro_batches(self) -> Iterable[tuple[Any, Any]]:
+        """Return input and labels of each micro-batch."""
+        if self.is_split and self.accumulate > 1:
+            parts = self.accumulate
+            return zip(self.x.tensor_split(parts), self.y.tensor_split(parts), strict=True)
+        return [(self.x, self.y)] * self.accumulate
 
 
 def make_optimizer(
@@ -61,35 +97,51 @@ def named_optimizer(
             return torch.optim.SGD(parameters, learning_rate, momentum, foreach=foreach)
 
 
-def run_step(step: Step, phase: Callable[[str], AbstractContextManager[object]]) -> None:
-    """Run one step: gradients dropped, forward, backward, update; or a forward pass alone."""
+def run_step(
+    step: Step, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before_forward"
+) -> None:
+    """Run one step: forward, backward and update in training, a forward pass in inference.
+
+    ``zero_grad`` says when the gradients of the step before are freed, in the phase "optimizer":
+    first, as most training loops do, or after the (first) forward pass, as the note's does.
+    """
     if step.mode == "inference":
         with phase("forward"), torch.no_grad(), _autocast(step):
-            _output(step)
+            _output(step.model, step.x)
         return
-    with phase("optimizer"):
-        (step.optimizer or step.model).zero_grad(set_to_none=True)
-    for _ in range(step.accumulate):
+    early, late = (1, step.accumulate) if step.is_split else (step.accumulate, 1)
+    if zero_grad == "before_forward":
+        _free_gradients(step, phase)
+    for number, (x, y) in enumerate(step.micro_batches()):
         with phase("forward"), _autocast(step):
-            loss = loss_of(step.loss, _output(step), step.y)
-            if step.accumulate > 1:
-                loss = loss / step.accumulate
+            loss = _divided(loss_of(step.loss, _output(step.model, x), y), early)
+        if number == 0 and zero_grad == "after_forward":
+            _free_gradients(step, phase)
         with phase("backward"):
-            loss.backward()  # type: ignore[no-untyped-call]
+            _divided(loss, late).backward()  # type: ignore[no-untyped-call]
             del loss
     with phase("optimizer"):
         if step.optimizer is not None:
             step.optimizer.step()
 
 
-def _output(step: Step) -> Any:
-    match step.x:
+def _free_gradients(step: Step, phase: Phase) -> None:
+    with phase("optimizer"):
+        (step.optimizer or step.model).zero_grad(set_to_none=True)
+
+
+def _divided(loss: Tensor, parts: int) -> Tensor:
+    return loss / parts if parts > 1 else loss
+
+
+def _output(model: nn.Module, x: Any) -> Any:
+    match x:
         case dict():
-            return step.model(**step.x)
+            return model(**x)
         case tuple() | list():
-            return step.model(*step.x)
+            return model(*x)
         case _:
-            return step.model(step.x)
+            return model(x)
 
 
 def _autocast(step: Step) -> AbstractContextManager[object]:

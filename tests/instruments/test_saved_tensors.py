@@ -1,6 +1,7 @@
 import torch
 from torch import nn
 
+from harness.instruments.forward_hooks import on_stack, wrapped_forwards
 from harness.instruments.saved_tensors import SavedTensors
 
 
@@ -39,7 +40,7 @@ def test_what_autograd_dropped_again_does_not_count() -> None:
 
 def test_storages_belong_to_the_module_that_saved_them_first() -> None:
     model = nn.Sequential(nn.Linear(3, 5), nn.Sigmoid(), nn.Linear(5, 2))
-    with SavedTensors().watch(model) as saved:
+    with SavedTensors().watch() as saved, wrapped_forwards(model, on_stack(saved.modules)):
         out = model(torch.ones(7, 3))
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     sizes = {s.module: s.size_bytes for s in saved.held() if s.address not in weights}

@@ -12,10 +12,12 @@ from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
 from harness.measurement.malloc_policy import refuse_replacement
 from harness.measurement.process.messages import Job
-from harness.training import data, training_step
+from harness.training import data
+from harness.training.module_step import Phase, run_step
+from harness.training.training_step import build
 
 
-def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+def run(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     """Build and run two whole steps (one in inference) within the job's budget.
 
     On a GPU as many as ``harness measure`` runs up to the first measured one: until then
@@ -33,9 +35,9 @@ def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, A
         written = own_pages.written_bytes() if in_group else None
         before = _mappings()
         with phase("build"):
-            built = training_step.build(job.workload, fill)
+            built = build(job.workload, fill)
         for _ in range(steps):
-            training_step.step(built, phase)
+            run_step(built, phase)
         after = _mappings()
         written_now = own_pages.written_bytes() if in_group else None
     if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
@@ -47,15 +49,15 @@ def run(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, A
     return {"needed_bytes": written_now - written + after["VmPeak"] - after["VmSize"]}
 
 
-def _run_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+def _run_on_gpu(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     limit: AbstractContextManager[None] = nullcontext()
     if job.budget_kind == "allocator" and job.budget_bytes is not None:
         limit = rlimit.caching_allocator(job.budget_bytes)
     with limit:
         with announce("build"):
-            built = training_step.build(job.workload, fill)
+            built = build(job.workload, fill)
         passes.warm_up(built, announce)
-        training_step.step(built, announce)
+        run_step(built, announce)
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
 
@@ -66,7 +68,7 @@ def _mappings() -> dict[str, int] | None:
 
 
 @contextmanager
-def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.Phase]:
+def _within(job: Job, announce: Phase) -> Iterator[Phase]:
     """Ready the process and enforce the job's budget over the block, which announces its phases."""
     if job.budget_bytes is None:
         yield announce
@@ -88,7 +90,7 @@ def _within(job: Job, announce: training_step.Phase) -> Iterator[training_step.P
         yield _after_tables(announce)
 
 
-def _after_tables(announce: training_step.Phase) -> training_step.Phase:
+def _after_tables(announce: Phase) -> Phase:
     @contextmanager
     def phase(name: str) -> Iterator[None]:
         own_pages.await_freed_tables()

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import torch
 
-from harness.instruments.cuda_counters import cuda_peaks, free_workspaces
+from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
 from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
@@ -26,7 +26,9 @@ from harness.measurement.process.start_child import die_first_for_memory
 from harness.schema.events import trace_metrics
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
-from harness.training import data, training_step
+from harness.training import data
+from harness.training.module_step import Phase, announced_to, run_step
+from harness.training.training_step import build
 
 Send = Callable[[Message], None]
 
@@ -43,9 +45,9 @@ def prime(*, forward_only: bool = False) -> None:
     mode = "inference" if forward_only else "train"
     for optimizer in ("sgd",) if forward_only else ("sgd", "adam"):
         tiny = Workload(mode=mode, optimizer=optimizer, width=8, in_features=8, batch=4)
-        built = training_step.build(tiny, data.source(tiny))
-        training_step.step(built)
-        training_step.step(built)
+        built = build(tiny, data.source(tiny))
+        run_step(built)
+        run_step(built)
 
 
 def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
@@ -65,7 +67,7 @@ def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
     return 0
 
 
-def _announcer(job: Job, send: Send) -> training_step.Phase:
+def _announcer(job: Job, send: Send) -> Phase:
     """Return a phase manager that tells the parent each phase as it begins."""
     pending = [job.inject] if job.inject else []
 
@@ -91,7 +93,7 @@ def _inject(fault: str) -> None:
     raise RuntimeError("an injected error")
 
 
-def _do(job: Job, announce: training_step.Phase) -> dict[str, Any]:
+def _do(job: Job, announce: Phase) -> dict[str, Any]:
     if job.kind == "call":
         called: dict[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
         return called
@@ -114,25 +116,27 @@ def _do(job: Job, announce: training_step.Phase) -> dict[str, Any]:
             return _measured_passes(job, fill, announce) | {"environment": environment}
 
 
-def _measured_passes(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
+def _measured_passes(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     """Build, step until all is as it stays, and run the passes."""
     if job.workload.device == "cuda":
         return _passes_on_gpu(job, fill, announce)
     with announce("build"):
-        built = training_step.build(job.workload, fill)
-    training_step.step(built, announce)
+        built = build(job.workload, fill)
+    run_step(built, announce)
     repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
     return {"repeats": repeats, "metrics": passes.saved_pass(built, announce)}
 
 
-def _passes_on_gpu(job: Job, fill: data.Fill, announce: training_step.Phase) -> dict[str, Any]:
-    with announce("build"), cuda_peaks() as peaks:
-        built = training_step.build(job.workload, fill)
+def _passes_on_gpu(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+    peaks = PhasePeaks()
+    counted = announced_to(announce, peaks.phase)
+    with counted("build"):
+        built = build(job.workload, fill)
     cuda = passes.warm_up(built, announce)
     repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
-    cuda["phases"] = {"build": peaks.metrics} | passes.phase_pass(built, announce)
+    run_step(built, counted)
     metrics = passes.saved_pass(built, announce)
-    cuda["workspace_bytes"] = free_workspaces()
+    cuda |= {"phases": peaks.metrics, "workspace_bytes": free_workspaces()}
     return {"repeats": repeats, "metrics": metrics, "cuda": cuda}
 
 
