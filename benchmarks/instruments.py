@@ -32,78 +32,78 @@ from harness.instruments.saved_tensors import SavedTensors
 from harness.measurement.passes import saved_pass
 from harness.schema.workload import Workload
 from harness.training import data, training_step
-from harness.training.training_step import Built
+from harness.training.module_step import Step, no_phase, run_step
 
 CELLS = ((1, 256), (8, 512), (64, 32), (64, 2048))
 GOALS = {(64, 32): 1.7, (64, 2048): 1.1}
 
 
-def plain(built: Built) -> None:
-    training_step.step(built)
+def plain(built: Step) -> None:
+    run_step(built)
 
 
-def _trace(built: Built, *, operators: bool) -> None:
+def _trace(built: Step, *, operators: bool) -> None:
     with AllocationRecorder(operators=operators) as recorder:
         recorder.mark(tensor_roles.parameter_addresses(built.model))
         recorder.mark(tensor_roles.input_addresses(built.x, built.y))
         saved = SavedTensors(recorder.mark_saved)
         with saved.watch(), recorder.module_scopes(built.model):
-            training_step.step(built, recorder.phase)
+            run_step(built, recorder.phase)
         recorder.mark(tensor_roles.gradient_addresses(built.model))
         recorder.mark(tensor_roles.state_addresses(built.optimizer))
     assert recorder.trace.events
 
 
-def our_trace(built: Built) -> None:
+def our_trace(built: Step) -> None:
     """Trace as ``harness measure`` does: every event, phase, module and category."""
     _trace(built, operators=False)
 
 
-def our_trace_with_operators(built: Built) -> None:
+def our_trace_with_operators(built: Step) -> None:
     """Trace as for a timeline: each event with the path of operators around it."""
     _trace(built, operators=True)
 
 
-def our_saved_pass(built: Built) -> None:
-    saved_pass(built, training_step.no_phase)
+def our_saved_pass(built: Step) -> None:
+    saved_pass(built, no_phase)
 
 
-def mem_tracker(built: Built) -> None:
+def mem_tracker(built: Step) -> None:
     tracker = MemTracker()
     tracked = (built.model, built.optimizer, built.x, built.y)
     tracker.track_external(*[one for one in tracked if one is not None])
     with tracker:
-        training_step.step(built)
+        run_step(built)
     tracker.get_tracker_snapshot("peak")
 
 
-def torch_profiler(built: Built) -> None:
+def torch_profiler(built: Step) -> None:
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
-        training_step.step(built)
+        run_step(built)
     assert run.events()
 
 
-def memray_tracker(built: Built) -> None:
+def memray_tracker(built: Step) -> None:
     import memray
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.bin"
         with memray.Tracker(path):
-            training_step.step(built)
+            run_step(built)
         with memray.FileReader(path) as reader:
             list(reader.get_high_watermark_allocation_records())
 
 
-def tracemalloc_snapshot(built: Built) -> None:
+def tracemalloc_snapshot(built: Step) -> None:
     tracemalloc.start()
-    training_step.step(built)
+    run_step(built)
     tracemalloc.take_snapshot()
     tracemalloc.stop()
 
 
-def instruments() -> list[Callable[[Built], None]]:
+def instruments() -> list[Callable[[Step], None]]:
     """Return the instruments that are installed."""
-    result: list[Callable[[Built], None]] = [
+    result: list[Callable[[Step], None]] = [
         our_trace,
         our_trace_with_operators,
         our_saved_pass,

@@ -29,6 +29,7 @@ from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.malloc_policy import ENVIRONMENT
 from harness.schema.units import format_bytes, parse_bytes
 from harness.schema.workload import Workload
+from harness.training.module_step import run_step
 
 WORKLOAD = Workload(depth=8, width=256)
 START = 65_536
@@ -45,8 +46,8 @@ def steps(batch: int, trials: list[int]) -> None:
     print(json.dumps({"trial": batch}), flush=True)
     workload = WORKLOAD.replace(batch=batch)
     built = training_step.build(workload, data.source(workload))
-    training_step.step(built)
-    training_step.step(built)
+    run_step(built)
+    run_step(built)
 
 
 def with_accelerate(trials: list[int]) -> int:

@@ -18,6 +18,7 @@ from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
 from harness.schema.events import trace_metrics
 from harness.schema.workload import Workload
+from harness.training.module_step import run_step
 
 DEPTHS = (64, 256, 1024)
 FAKE_DEPTHS = (16, 32, 64)
@@ -66,18 +67,18 @@ def fake_step(workload: Workload) -> tuple[float, int]:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed._tools.mem_tracker import MemTracker
 
-    from harness.training.training_step import build, step
+    from harness.training.training_step import build
 
     start = time.perf_counter()
     with FakeTensorMode():
         built = build(workload, lambda *_: None)
-        step(built)
+        run_step(built)
         tracker = MemTracker()
         assert built.optimizer is not None
         assert built.y is not None
         tracker.track_external(built.model, built.optimizer, built.x, built.y)
         with tracker:
-            step(built)
+            run_step(built)
     peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
     return time.perf_counter() - start, peak
 

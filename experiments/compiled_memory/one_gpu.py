@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from harness.schema.workload import Workload
 from harness.training.data import source
-from harness.training.training_step import build, step
+from harness.training.module_step import run_step
+from harness.training.training_step import build
 
 from . import TOKENS
 
@@ -41,7 +42,7 @@ def train(
 
     for _ in range(STEPS):
         torch.cuda.reset_peak_memory_stats()
-        step(built, phase)
+        run_step(built, phase)
     return {
         "kept": kept,
         "requested_peak_bytes": _requested("peak"),

@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.dry_run.fake_ranks import pretend_ranks, variables
 from harness.schema.workload import Workload
 from harness.training.data import source
-from harness.training.training_step import Built, build, optimizer_of, step
+from harness.training.module_step import Step, run_step
+from harness.training.training_step import build, optimizer_of
 
 from .network import Strategy
 
@@ -38,9 +39,9 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
         all steps.
     """
     dist.init_process_group("nccl")
-    built = share(build(workload, source(workload)), strategy)
+    built = share(build(workload, source(workload)), workload, strategy)
     for _ in range(STEPS):
-        step(built)
+        run_step(built)
     keep = (built.model, built.optimizer)
     del built  # the batch
     clear: Any = torch._C._cuda_clearCublasWorkspaces
@@ -54,9 +55,8 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
     }
 
 
-def share(built: Built, strategy: Strategy) -> Built:
+def share(built: Step, workload: Workload, strategy: Strategy) -> Step:
     """Return what was built with its network and its optimizer shared among the ranks."""
-    workload = built.workload
     model: Any = built.model
     if strategy == "fsdp2":
         for layer in built.model.modules():

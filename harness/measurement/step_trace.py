@@ -17,7 +17,6 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import MOST_STEPS as MOST_STEPS
 from harness.instruments.cuda_counters import (
     PhasePeaks,
     cuda_peaks,

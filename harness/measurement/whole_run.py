@@ -31,7 +31,8 @@ from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.training_run import TrainingPlan, ZeroGrad
 from harness.schema.workload import Workload
 from harness.training.data import load_fashion_mnist
-from harness.training.training_step import Built, Phase, build, no_phase, step
+from harness.training.module_step import Phase, Step, no_phase, run_step
+from harness.training.training_step import build
 
 TRAIN, EVALUATE = "train", "evaluate"
 
@@ -151,15 +152,16 @@ def traced(training: Training, after: Callable[[], object] = lambda: None) -> di
     }
 
 
-def _empty(workload: Workload) -> Built:
+def _empty(workload: Workload) -> Step:
     """Build the network and its optimizer, with no batch."""
-    built = build(workload.replace(batch=1), lambda *_: None)
-    return dataclasses.replace(built, workload=workload, x=torch.empty(0), y=None)
+    least = workload.accumulate * (1 + (workload.norm == "batch"))
+    built = build(workload.replace(batch=least), lambda *_: None)
+    return dataclasses.replace(built, x=torch.empty(0), y=None)
 
 
 def _train(
     training: Training,
-    built: Built,
+    built: Step,
     watch: Watch,
     mark: Callable[[dict[int, str]], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
@@ -167,7 +169,7 @@ def _train(
     workload, train, validation, epochs, zero_grad = training
     random = np.random.default_rng(workload.seed)
 
-    def with_batch(images: Images, part: Any, phase: Phase) -> Built:
+    def with_batch(images: Images, part: Any, phase: Phase) -> Step:
         with phase("build"):
             x, y = _batch(images, torch.from_numpy(part), workload)
         mark(tensor_roles.input_addresses(x, y))
@@ -179,7 +181,7 @@ def _train(
         order = random.permutation(len(train.x))
         for part in _parts(order, workload.batch):
             with watch() as phase:
-                step(with_batch(train, part, phase), phase, zero_grad=zero_grad)
+                run_step(with_batch(train, part, phase), phase, zero_grad=zero_grad)
         correct = 0
         for part in _parts(np.arange(len(validation.x)), workload.batch):
             with watch() as phase:
@@ -207,7 +209,7 @@ def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, T
     return x.to(workload.device), y.to(workload.device)
 
 
-def _correct(built: Built, phase: Phase) -> int:
+def _correct(built: Step, phase: Phase) -> int:
     """Return how many of a batch, which nothing else holds, the network classifies correctly."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())

@@ -33,9 +33,9 @@ from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
+from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
-from harness.training.training_step import Phase, no_phase
 
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
 OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"

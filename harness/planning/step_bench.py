@@ -19,8 +19,8 @@ from harness.dry_run.pretended_gpu import of_any_size, workspace_bytes
 from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
+from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
-from harness.measurement.step_trace import MOST_STEPS
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
@@ -28,7 +28,6 @@ from harness.schema.errors import UnsupportedError
 from harness.schema.units import format_bytes
 from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
-from harness.training.training_step import no_phase
 
 MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
 WORKSPACE = "HARNESS_DRY_RUN_LARGEST_WORKSPACE"
@@ -169,17 +168,17 @@ def _refused() -> int:
 def _need(step: Step) -> Need:
     """Run the steps until one reserves no more than the one before, and the measured one."""
     peaks = [_peaks()]  # of the build
-    while len(peaks) < 3 or (peaks[-1][1] > peaks[-2][1] and len(peaks) <= MOST_STEPS):
-        peaks.append(_peaks_of(step))
-    peaks.append(_peaks_of(step))
+
+    def run() -> int:
+        torch.cuda.reset_peak_memory_stats()
+        run_step(step)
+        peaks.append(_peaks())
+        return peaks[-1][1]
+
+    steps_until_steady(run, run())
+    run()
     allocated, reserved = (max(sizes) for sizes in zip(*peaks, strict=True))
     return Need(*peaks[-1], allocated, reserved, workspace_bytes())
-
-
-def _peaks_of(step: Step) -> tuple[int, int]:
-    torch.cuda.reset_peak_memory_stats()
-    run_step(step, no_phase)
-    return _peaks()
 
 
 def _peaks() -> tuple[int, int]:

@@ -3,7 +3,6 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,34 +12,20 @@ from torch.utils.checkpoint import checkpoint
 from harness.schema.workload import Workload
 from harness.training.data import Fill
 from harness.training.models import MLP, MLPScratch
-from harness.training.module_step import Phase as Phase
-from harness.training.module_step import Step, named_optimizer, run_step
-from harness.training.module_step import no_phase as no_phase
+from harness.training.module_step import Step, named_optimizer
 
 LEARNING_RATE = 0.1
 """The note's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Built(Step):
-    """Result of the build phase: a workload's step.
-
-    ``x`` are examples, (batch, in_features); ``y`` labels, int64 (batch,), None in inference.
-    """
-
-    workload: Workload
-
-
-step = run_step
-"""Runs a workload's step."""
-
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 
 
-def build(workload: Workload, fill: Fill, network: Network | None = None) -> Built:
+def build(workload: Workload, fill: Fill, network: Network | None = None) -> Step:
     """Create the network, its optimizer and one batch, in that order.
 
-    ``network`` makes another one than the workload's.
+    ``network`` makes another one than the workload's. In the step, ``x`` are examples, (batch,
+    in_features), and ``y`` labels, int64 (batch,), None in inference.
     """
     torch.manual_seed(workload.seed)
     dtype: torch.dtype = getattr(torch, workload.dtype)
@@ -54,8 +39,7 @@ def build(workload: Workload, fill: Fill, network: Network | None = None) -> Bui
     x = torch.empty(workload.batch, workload.in_features, dtype=dtype, device=device)
     y = torch.empty(workload.batch, dtype=torch.int64, device=device) if training else None
     fill(x, y)
-    return Built(
-        workload=workload,
+    return Step(
         model=model,
         x=x,
         y=y,

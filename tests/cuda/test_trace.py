@@ -11,7 +11,8 @@ from harness.instruments.allocation_log import LogMismatchError
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.measurement import passes
 from harness.schema.workload import Workload
-from harness.training import data, training_step
+from harness.training import data
+from harness.training.module_step import no_phase
 from tests.cuda.conftest import WORKSPACES_STAY
 
 pytestmark = pytest.mark.cuda
@@ -31,7 +32,7 @@ def test_the_trace_ends_with_what_the_log_says_is_alive(workload: Workload) -> N
     before = torch.cuda.memory_stats().get("requested_bytes.all.current", 0)
     fill = data.source(workload)
     torch.cuda.reset_peak_memory_stats()
-    trace = passes.trace_pass(workload, fill, training_step.no_phase)
+    trace = passes.trace_pass(workload, fill, no_phase)
     stats = torch.cuda.memory_stats()
     peak = stats["requested_bytes.all.peak"] - before
     assert max(trace.live_bytes) == peak
@@ -40,7 +41,7 @@ def test_the_trace_ends_with_what_the_log_says_is_alive(workload: Workload) -> N
 def test_backward_blocks_of_autograds_thread_belong_to_their_step_phase_and_module() -> None:
     """The tree holds that thread's events apart, after all others: time must place them."""
     workload = Workload(device="cuda", depth=2, width=64, batch=32)
-    trace = passes.trace_pass(workload, data.source(workload), training_step.no_phase)
+    trace = passes.trace_pass(workload, data.source(workload), no_phase)
     weights = [
         (e.step, e.phase, e.module)
         for e in trace.events

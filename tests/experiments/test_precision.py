@@ -14,6 +14,7 @@ from harness.schema.metrics import CategoryBytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from harness.training import data, training_step
+from harness.training.module_step import no_phase
 from tests.analysis import planted
 from tests.experiments.predicted_records import named, section
 
@@ -61,5 +62,5 @@ def test_a_type_that_does_not_halve_is_refuted(tmp_path: Path) -> None:
 def test_the_formula_of_autocast_is_what_a_real_step_saves(depth: int, batch: int) -> None:
     workload = Workload(depth=depth, width=24, in_features=40, batch=batch, autocast="bfloat16")
     built = training_step.build(workload, data.source(workload))
-    measured = saved_pass(built, training_step.no_phase)["saved_bytes"]
+    measured = saved_pass(built, no_phase)["saved_bytes"]
     assert measured == precision_effect.autocast_saved_bytes(workload)

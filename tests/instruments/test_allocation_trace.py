@@ -13,6 +13,7 @@ from harness.prediction.versions import MAXIMUM_COMPARES_FIRST
 from harness.schema.events import Event, Trace
 from harness.schema.workload import Workload
 from harness.training import data, training_step
+from harness.training.module_step import no_phase, run_step
 
 
 def test_known_blocks_are_recorded_with_size_phase_and_order() -> None:
@@ -69,7 +70,7 @@ ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
 def mem_tracker_peak(workload: Workload) -> int:
     """Return the peak over the second step as PyTorch's own tracker counts it."""
     built = training_step.build(workload, data.source(workload))
-    training_step.step(built)
+    run_step(built)
     from torch.distributed._tools.mem_tracker import MemTracker  # takes seconds to import
 
     tracker = MemTracker()
@@ -77,13 +78,13 @@ def mem_tracker_peak(workload: Workload) -> int:
         *[t for t in (built.model, built.optimizer, built.x, built.y) if t is not None]
     )
     with tracker:
-        training_step.step(built)
+        run_step(built)
     peak = tracker.get_tracker_snapshot("peak")
     return int(peak[torch.device("cpu")]["Total"])
 
 
 def traced(workload: Workload) -> Trace:
-    return trace_pass(workload, data.source(workload), training_step.no_phase)
+    return trace_pass(workload, data.source(workload), no_phase)
 
 
 def plain_trace(workload: Workload) -> list[tuple[Any, ...]]:
@@ -94,7 +95,7 @@ def plain_trace(workload: Workload) -> list[tuple[Any, ...]]:
             built = training_step.build(workload, fill)
         for _ in range(1 if workload.mode == "inference" else 2):
             recorder.next_step()
-            training_step.step(built, recorder.phase)
+            run_step(built, recorder.phase)
     return [(e.step, e.phase, e.operator, e.size_bytes) for e in recorder.trace.events]
 
 
@@ -119,7 +120,7 @@ def test_the_hooks_change_no_event_and_without_operators_none_is_missing(
     seen = [(e.step, e.phase, e.operator, e.size_bytes) for e in whole.events]
     assert seen == plain_trace(workload)
     fill = data.source(workload)
-    bare = trace_pass(workload, fill, training_step.no_phase, operators=False)
+    bare = trace_pass(workload, fill, no_phase, operators=False)
 
     def facts(trace: Trace) -> list[Any]:
         return [(e.step, e.phase, e.module, e.category, e.size_bytes) for e in trace.events]

@@ -16,8 +16,8 @@ from harness.measurement.step_trace import trace_step
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
+from harness.training.module_step import no_phase
 from harness.training.own_step import OwnStep
-from harness.training.training_step import no_phase
 from tests.known import known
 
 BATCH = 512

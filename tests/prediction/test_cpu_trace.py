@@ -17,6 +17,7 @@ from harness.schema.events import Event, Trace, trace_metrics
 from harness.schema.workload import ACTIVATIONS, MODELS, NORMS, Workload
 from harness.training import training_step
 from harness.training.data import Fill, _fill_real
+from harness.training.module_step import no_phase, run_step
 from tests.prediction.comparison import fill, threads_of, without_scratch
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tutorial.md"
@@ -68,7 +69,7 @@ CASES = [
 def measure(workload: Workload, fill: Fill = fill) -> Trace:
     """Return the trace of ``workload``, measured in this process."""
     with threads_of(workload):
-        trace = trace_pass(workload, fill, training_step.no_phase)
+        trace = trace_pass(workload, fill, no_phase)
     return without_scratch(trace, workload)
 
 
@@ -198,8 +199,8 @@ def test_the_document_derives_what_norms_and_dropout_save(name: str) -> None:
     assert len(table) >= 4
     assert formula.saved_by_module(NETWORKS[name]) == table
     built = training_step.build(NETWORKS[name], fill)
-    training_step.step(built)
-    modules: dict[str, Any] = saved_pass(built, training_step.no_phase)["modules"]
+    run_step(built)
+    modules: dict[str, Any] = saved_pass(built, no_phase)["modules"]
     assert {module: result["saved_bytes"] for module, result in modules.items()} == table
 
 

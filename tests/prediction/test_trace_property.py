@@ -22,6 +22,7 @@ from harness.schema.workload import (
     Workload,
 )
 from harness.training import training_step
+from harness.training.module_step import no_phase, run_step
 from tests.prediction.comparison import fill, threads_of, without_scratch
 from tests.property_size import examples
 
@@ -111,11 +112,11 @@ def autocast_workloads(draw: st.DrawFn) -> Workload:
 def measure(workload: Workload) -> dict[str, object]:
     """Return the metrics of a record that trace and saved-tensor pass free, in this process."""
     with threads_of(workload):
-        trace = trace_pass(workload, fill, training_step.no_phase)
+        trace = trace_pass(workload, fill, no_phase)
         metrics = trace_metrics(without_scratch(trace, workload))
         built = training_step.build(workload, fill)
-        training_step.step(built)
-        return metrics | saved_pass(built, training_step.no_phase)
+        run_step(built)
+        return metrics | saved_pass(built, no_phase)
 
 
 @pytest.mark.exact

@@ -6,15 +6,16 @@ import torch
 
 from harness.schema.workload import Workload
 from harness.training import data, training_step
+from harness.training.module_step import Step, run_step
 
 
-def built(**fields: object) -> training_step.Built:
+def built(**fields: object) -> Step:
     workload = Workload(width=16, in_features=12, classes=4, batch=10, **fields)  # type: ignore[arg-type]
     return training_step.build(workload, data.source(workload))
 
 
-def gradients(case: training_step.Built) -> list[torch.Tensor]:
-    training_step.step(case)
+def gradients(case: Step) -> list[torch.Tensor]:
+    run_step(case)
     return [p.grad for p in case.model.parameters() if p.grad is not None]
 
 
@@ -22,9 +23,9 @@ def gradients(case: training_step.Built) -> list[torch.Tensor]:
 def test_a_step_learns_unless_there_is_no_optimizer(optimizer: str) -> None:
     case = built(optimizer=optimizer)
     before = [p.detach().clone() for p in case.model.parameters()]
-    training_step.step(case)
+    run_step(case)
     idle = built(mode="inference")
-    training_step.step(idle)
+    run_step(idle)
     assert (idle.y, idle.model.training) == (None, False)
     assert all(p.grad is None for p in idle.model.parameters())
     moved = any(not torch.equal(a, b) for a, b in zip(before, case.model.parameters(), strict=True))
@@ -39,7 +40,7 @@ def test_phases_come_in_order_and_gradients_are_dropped_first() -> None:
         seen.append(name)
         yield
 
-    training_step.step(built(accumulate=2), phase)
+    run_step(built(accumulate=2), phase)
     assert seen == ["optimizer", "forward", "backward", "forward", "backward", "optimizer"]
 
 
