@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from harness.measurement.process.launch import OnPhase, environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
-from harness.measurement.process.messages import Ended, Failure, Job
+from harness.measurement.process.messages import Ended, Failure, Work
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
 
@@ -32,7 +32,7 @@ class LentLauncher:
         assert self._own._server is not None
         return self._own._server.pid
 
-    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end, or kill it at the deadline."""
         self._runs = True
         try:
@@ -94,11 +94,11 @@ class Planted:
 
     name = "planted"
 
-    def __init__(self, end: Callable[[Job], Ended]) -> None:
+    def __init__(self, end: Callable[[Work], Ended]) -> None:
         self._end = end
-        self.jobs: list[Job] = []
+        self.jobs: list[Work] = []
 
-    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         del deadline_seconds, on_phase
         self.jobs.append(job)
         return self._end(job)

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Job
+from harness.measurement.process.messages import Work
 from harness.measurement.process.outcome import classify
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
@@ -79,7 +79,7 @@ def _worker() -> Iterator[Finding]:
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
     try:
-        ended = launcher.launch(Job(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
+        ended = launcher.launch(Work(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
         gpu = _gpu(launcher)
     except LaunchError as error:
         yield Finding(what, False, str(error))
@@ -97,7 +97,7 @@ def _worker() -> Iterator[Finding]:
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
     """Have a worker initialise CUDA and say what it sees."""
-    ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 120.0)
+    ended = launcher.launch(Work(kind="describe", workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
         return False, f"{ended.failure.message}; everything on the CPU can be measured"
     if ended.result is None:

@@ -9,7 +9,7 @@ import msgspec
 from harness.measurement.environment import describe
 from harness.measurement.limits.machine_memory import refuse_workload
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.messages import Ended, Work
 from harness.measurement.process.outcome import classify, is_under_limit
 from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError
@@ -59,12 +59,12 @@ def measure_traced(
     used = launcher or default_launcher(workload.malloc)
     try:
         passes = used.launch(
-            Job(kind="passes", workload=workload, repeats=repeats, inject=inject), deadline_seconds
+            Work(kind="passes", workload=workload, repeats=repeats, inject=inject), deadline_seconds
         )
         if classify(passes)[0] is not Outcome.OK:
             return _record(workload, used.name, attempt, {"passes": passes}), None
         traced = used.launch(
-            Job(kind="trace", workload=workload, keep_events=keep_events), deadline_seconds
+            Work(kind="trace", workload=workload, keep_events=keep_events), deadline_seconds
         )
     finally:
         if launcher is None:

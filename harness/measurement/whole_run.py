@@ -26,7 +26,7 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import reserved_rise
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors
-from harness.measurement.process.messages import Job
+from harness.measurement.process.messages import Work
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.training_run import TrainingPlan, ZeroGrad
 from harness.schema.workload import Workload
@@ -71,7 +71,7 @@ class Training(NamedTuple):
         }
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: Work) -> dict[str, Any]:
     """Train as ``job.run`` says and return accuracies and the memory of every step."""
     plan = job.run or TrainingPlan()
     train = _images(job.workload, plan.examples, train=True)

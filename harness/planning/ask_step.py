@@ -10,7 +10,7 @@ from harness.dry_run.pretended_gpu import of_any_size
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Failure, Job
+from harness.measurement.process.messages import Ended, Failure, Work
 from harness.measurement.process.outcome import classify
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu
@@ -79,7 +79,7 @@ def ended_question(
     pretends = bool(question.gpus)
     workload = Workload(device=question.device, malloc="system" if pretends else "pinned")
     request = msgspec.json.encode(question)
-    job = Job(kind="call", workload=workload, function=_FUNCTION, request=request)
+    job = Work(kind="call", workload=workload, function=_FUNCTION, request=request)
     if pretends:
         return LAUNCHER.launch(job, deadline_seconds, progress)
     if launcher is not None:

@@ -17,7 +17,7 @@ import msgspec
 from harness.dry_run.toolchain import torch_version
 from harness.measurement.environment import describe
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Job as Work
+from harness.measurement.process.messages import Work
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question
 from harness.planning.step_question import StepQuestion

@@ -13,7 +13,7 @@ from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.messages import Ended, Work
 from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
@@ -248,7 +248,9 @@ class _Run:
         return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
 
     def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
-        job = Job(kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind=self.kind)
+        job = Work(
+            kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind=self.kind
+        )
         with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
             if group is not None:
                 job = msgspec.structs.replace(job, cgroup=str(group.folder))

@@ -6,7 +6,7 @@ import pytest
 
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Job
+from harness.measurement.process.messages import Work
 from harness.prediction.versions import TorchVersion, described_version
 from harness.schema.workload import Workload
 
@@ -39,7 +39,7 @@ def fresh_launcher() -> Iterator[Launcher]:
 
 @pytest.fixture(scope="session")
 def gpu_bytes(launcher: Launcher) -> int:
-    ended = launcher.launch(Job(kind="describe", workload=Workload(device="cuda")), 100)
+    ended = launcher.launch(Work(kind="describe", workload=Workload(device="cuda")), 100)
     assert ended.result is not None, ended
     return int(ended.result["environment"]["gpu_memory_bytes"])
 

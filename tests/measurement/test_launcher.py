@@ -10,7 +10,7 @@ import pytest
 
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
-from harness.measurement.process.messages import Job
+from harness.measurement.process.messages import Work
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 
@@ -70,13 +70,13 @@ def test_a_forkserver_that_dies_is_replaced() -> None:
 
 _PARENT = """
 import sys
-from harness.measurement.process.messages import Job
+from harness.measurement.process.messages import Work
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.workload import Workload
 launcher = ForkLauncher("pinned")
-launcher.launch(Job(kind="probe", workload=Workload(width=8)), 60)
+launcher.launch(Work(kind="probe", workload=Workload(width=8)), 60)
 print(launcher._server.pid, flush=True)
-launcher.launch(Job(kind="probe", workload=Workload(width=8), inject="hang"), 600)
+launcher.launch(Work(kind="probe", workload=Workload(width=8), inject="hang"), 600)
 """
 
 
@@ -96,7 +96,7 @@ def test_no_process_outlives_a_killed_parent() -> None:
 
 
 def test_what_a_worker_prints_is_evidence_and_never_a_result(launcher: Launcher) -> None:
-    ended = launcher.launch(Job(kind="probe", workload=TINY, inject="error"), 60)
+    ended = launcher.launch(Work(kind="probe", workload=TINY, inject="error"), 60)
     assert ended.failure is not None
     assert ended.result is None
     assert ended.exit_code == 1

@@ -9,7 +9,7 @@ from harness.cli.app import main
 from harness.measurement.limits import cgroup
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.messages import Ended, Work
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import Axis, from_json
@@ -35,10 +35,10 @@ def needs(batch: int) -> int:
     return data_peak(NARROW.replace(batch=batch)).data_bytes
 
 
-def off_by(extra_bytes: int) -> Callable[[Job], Ended]:
+def off_by(extra_bytes: int) -> Callable[[Work], Ended]:
     """End as the model says of a process that needs ``extra_bytes`` in addition."""
 
-    def end(job: Job) -> Ended:
+    def end(job: Work) -> Ended:
         size = data_peak(job.workload).data_bytes + extra_bytes
         if size > known(job.budget_bytes):
             return OOM
@@ -66,7 +66,7 @@ def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
 def test_a_crash_that_more_memory_mends_was_memory() -> None:
     needs_refusal()
 
-    def end(job: Job) -> Ended:
+    def end(job: Work) -> Ended:
         ended = off_by(0)(job)
         return SEGFAULT if ended is OOM else ended
 

@@ -11,13 +11,13 @@ from torch.nn.modules.module import register_module_forward_hook
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
 from harness.measurement.malloc_policy import refuse_replacement
-from harness.measurement.process.messages import Job
+from harness.measurement.process.messages import Work
 from harness.training import data
 from harness.training.module_step import Phase, run_step
 from harness.training.training_step import build
 
 
-def run(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+def run(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     """Build and run two whole steps (one in inference) within the job's budget.
 
     On a GPU as many as ``harness measure`` runs up to the first measured one: until then
@@ -49,7 +49,7 @@ def run(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     return {"needed_bytes": written_now - written + after["VmPeak"] - after["VmSize"]}
 
 
-def _run_on_gpu(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+def _run_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     limit: AbstractContextManager[None] = nullcontext()
     if job.budget_kind == "allocator" and job.budget_bytes is not None:
         limit = rlimit.caching_allocator(job.budget_bytes)
@@ -68,7 +68,7 @@ def _mappings() -> dict[str, int] | None:
 
 
 @contextmanager
-def _within(job: Job, announce: Phase) -> Iterator[Phase]:
+def _within(job: Work, announce: Phase) -> Iterator[Phase]:
     """Ready the process and enforce the job's budget over the block, which announces its phases."""
     if job.budget_bytes is None:
         yield announce

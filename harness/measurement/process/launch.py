@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from harness.measurement.malloc_policy import ENVIRONMENT
-from harness.measurement.process.messages import Ended, Failure, Job, Message
+from harness.measurement.process.messages import Ended, Failure, Message, Work
 from harness.schema.errors import UnavailableError
 
 _TAIL_BYTES = 2000
@@ -35,7 +35,7 @@ class Launcher(Protocol):
 
     name: str
 
-    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end, or kill it at the deadline; ``on_phase`` may hear of phases."""
 
     def stop(self) -> None:

@@ -29,7 +29,7 @@ from harness.measurement.process.launch import (
     environment_of_child,
     tail,
 )
-from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.messages import Ended, Work
 from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command, readable
 
@@ -62,7 +62,7 @@ class ForkLauncher:
         self._replies = b""
         self._stopped = False
 
-    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
         try:
             with contextlib.ExitStack() as stack:
@@ -241,7 +241,7 @@ class SpawnLauncher(Launcher):
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
-    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` in a new interpreter, whose phases are known when it has ended."""
         del on_phase
         begun = time.monotonic()

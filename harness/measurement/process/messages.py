@@ -8,7 +8,7 @@ from harness.schema.training_run import TrainingPlan
 from harness.schema.workload import Workload
 
 
-class Job(Struct, frozen=True, kw_only=True):
+class Work(Struct, frozen=True, kw_only=True):
     """One process's worth of work.
 
     ``passes``: instrument-free passes, then the saved-tensor pass. ``trace``: the allocation

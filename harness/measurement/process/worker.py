@@ -20,7 +20,7 @@ from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
 from harness.measurement.malloc_policy import allow_huge_pages, apply_policy
-from harness.measurement.process.messages import Job, Message
+from harness.measurement.process.messages import Message, Work
 from harness.measurement.process.outcome import failure_of
 from harness.measurement.process.start_child import die_first_for_memory
 from harness.schema.events import trace_metrics
@@ -50,7 +50,7 @@ def prime(*, forward_only: bool = False) -> None:
         run_step(built)
 
 
-def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
+def run_job(job: Work, send: Send, *, primed: bool = True) -> int:
     """Do ``job``, send its result or failure, and return the exit code."""
     try:
         apply_policy(job.workload.malloc)
@@ -67,7 +67,7 @@ def run_job(job: Job, send: Send, *, primed: bool = True) -> int:
     return 0
 
 
-def _announcer(job: Job, send: Send) -> Phase:
+def _announcer(job: Work, send: Send) -> Phase:
     """Return a phase manager that tells the parent each phase as it begins."""
     pending = [job.inject] if job.inject else []
 
@@ -93,7 +93,7 @@ def _inject(fault: str) -> None:
     raise RuntimeError("an injected error")
 
 
-def _do(job: Job, announce: Phase) -> dict[str, Any]:
+def _do(job: Work, announce: Phase) -> dict[str, Any]:
     if job.kind == "call":
         called: dict[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
         return called
@@ -116,7 +116,7 @@ def _do(job: Job, announce: Phase) -> dict[str, Any]:
             return _measured_passes(job, fill, announce) | {"environment": environment}
 
 
-def _measured_passes(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     """Build, step until all is as it stays, and run the passes."""
     if job.workload.device == "cuda":
         return _passes_on_gpu(job, fill, announce)
@@ -127,7 +127,7 @@ def _measured_passes(job: Job, fill: data.Fill, announce: Phase) -> dict[str, An
     return {"repeats": repeats, "metrics": passes.saved_pass(built, announce)}
 
 
-def _passes_on_gpu(job: Job, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+def _passes_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     peaks = PhasePeaks()
     counted = announced_to(announce, peaks.phase)
     with counted("build"):
@@ -166,7 +166,7 @@ def main() -> int:
     die_first_for_memory()
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing a library prints is taken for a result
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Work)
     allow_huge_pages(False)
     if job.workload.device == "cpu":
         gpu.hide()

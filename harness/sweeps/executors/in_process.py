@@ -10,7 +10,7 @@ import msgspec
 
 from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
-from harness.measurement.process.messages import Ended, Job
+from harness.measurement.process.messages import Ended, Work
 from harness.sweeps.executors.local import Slot
 from harness.sweeps.runner import Cell, Executor, Measured, ended
 
@@ -42,7 +42,7 @@ class InProcessLauncher(Launcher):
     def __init__(self) -> None:
         self._primed = False
 
-    def launch(self, job: Job, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` to its end; the deadline is not kept."""
         del deadline_seconds
         if job.budget_bytes is not None:
