@@ -42,7 +42,7 @@ def test_what_makes_no_sense_on_a_gpu_says_so_in_one_line(tmp_path: Path) -> Non
     alone = [name for name in names_found() if find(name).cpu_alone]
     assert alone == ["malloc_policy"]
     done = harness("sweep", *alone, "--quick", "--device", "cuda", "--out", str(tmp_path))
-    assert done.returncode == 0
+    assert done.returncode == 2
     assert "malloc_policy is skipped on cuda: " in done.stderr
     assert not list(tmp_path.glob("*/*.jsonl"))
 
