@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.versions import TorchVersion, described_version
 
@@ -69,17 +68,16 @@ class Attention:
         enable_gqa: bool = False,
     ) -> Tensor:
         """Return the output; the arguments are PyTorch's."""
-        *given, mask = cast_arguments(query, key, value, attn_mask)
-        with without_autocast():
-            is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
-            if is_flat:
-                given = [t.unsqueeze(0) for t in given]
-            if mask is not None:
-                mask = _added_mask(mask, given[0].dtype)
-            query, key, value = given
-            options = (dropout_p, is_causal, scale, enable_gqa, self._capability)
-            output = _route(_Call(query, key, value, mask, *options))
-            return output.squeeze(0) if is_flat else output
+        given, mask = [query, key, value], attn_mask
+        is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
+        if is_flat:
+            given = [t.unsqueeze(0) for t in given]
+        if mask is not None:
+            mask = _added_mask(mask, given[0].dtype)
+        query, key, value = given
+        options = (dropout_p, is_causal, scale, enable_gqa, self._capability)
+        output = _route(_Call(query, key, value, mask, *options))
+        return output.squeeze(0) if is_flat else output
 
 
 def _route(call: _Call) -> Tensor:

@@ -17,7 +17,7 @@ aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
 import importlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -63,7 +63,7 @@ def _is_index(value: object) -> bool:
 class DeviceMode(TorchFunctionMode):
     """Translate what a program says of devices, and put CUDA's functions in place."""
 
-    def __init__(self, recorder: "GpuRecorder", functions: Mapping[Function, Function]) -> None:
+    def __init__(self, recorder: "GpuRecorder") -> None:
         super().__init__()
         self._recorder = recorder
         place: Any = Tensor
@@ -80,7 +80,6 @@ class DeviceMode(TorchFunctionMode):
             Tensor.pin_memory: lambda tensor, *_: tensor,
             Tensor.is_pinned: _no,
             torch.tensor: self._tensor,
-            **functions,
         }
 
     def __torch_function__(
@@ -231,9 +230,7 @@ def _always(value: object) -> Callable[..., object]:
 
 
 @contextmanager
-def simulated_gpu(
-    recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
-) -> Iterator[None]:
+def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
     """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
@@ -243,7 +240,7 @@ def simulated_gpu(
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter))
         stack.enter_context(recorder)
-        mode = DeviceMode(recorder, functions)
+        mode = DeviceMode(recorder)
         stack.enter_context(mode)
         engine = _inside(mode, torch.autograd.graph._engine_run_backward)
         for module in (torch.autograd, torch.autograd.graph):
