@@ -37,8 +37,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def __init__(self, rules: KernelRules) -> None:
         super().__init__()
         self.rules = rules
-        self.python_calls = 0
-        """Calls of PyTorch's functions that are under way, made by the program itself."""
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
@@ -77,7 +75,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         check_types(func, args)
         in_backward = self.is_backward()
-        if in_backward and not self.python_calls:  # autograd's engine calls
+        # The mode of devices is off while PyTorch runs a call of the program's: it is the engine's.
+        if in_backward and torch._C._len_torch_function_stack():
             if func is _ADD and self._sums_in_place(*args):
                 return _aten.add_.Tensor(*args)
             func = _IN_PLACE.get(func, func)

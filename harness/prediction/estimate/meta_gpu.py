@@ -52,48 +52,40 @@ def names_cuda(device: object) -> bool:
 class DeviceMode(TorchFunctionMode):
     """Translates what a program says of devices, and answers what it wants to know of them."""
 
-    def __init__(self, recorder: "GpuRecorder") -> None:
-        super().__init__()
-        self._recorder = recorder
-        place: Any = Tensor
-        self._answers: dict[Function, Function] = {
-            place.device.__get__: lambda tensor: CUDA if tensor.is_meta else tensor.device,
-            place.is_cuda.__get__: lambda tensor: tensor.is_meta,
-            place.is_meta.__get__: _no,
-            Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
-            Tensor.to: self._to,
-            Tensor.cuda: lambda tensor, *_, **__: tensor.to(META),
-            Tensor.pin_memory: lambda tensor, *_: tensor,
-        }
-
     def __torch_function__(
         self, func: Function, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        self._recorder.python_calls += 1
-        try:
-            answer = self._answers.get(func)
-            if answer is not None:
-                return answer(*args, **kwargs)
-            return self._translated(func, args, kwargs)
-        finally:
-            self._recorder.python_calls -= 1
-
-    def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
-        if names_cuda(kwargs.get("device")) or _makes_floats(func, args, kwargs):
-            kwargs["device"] = META
-            kwargs.pop("generator", None)
-            kwargs.pop("pin_memory", None)
-        return func(*args, **kwargs)
-
-    def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        args = (META if names_cuda(a) else a for a in args)
-        moved: Tensor = self._translated(Tensor.to, (tensor, *args), kwargs)
-        return moved
+        answer = _ANSWERS.get(func)
+        if answer is not None:
+            return answer(*args, **(kwargs or {}))
+        return _translated(func, args, dict(kwargs or {}))
 
 
-def _no(*_: object) -> bool:
-    return False
+def _translated(func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
+    if names_cuda(kwargs.get("device")) or _makes_floats(func, args, kwargs):
+        kwargs["device"] = META
+        kwargs.pop("generator", None)
+        kwargs.pop("pin_memory", None)
+    return func(*args, **kwargs)
+
+
+def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    args = (META if names_cuda(a) else a for a in args)
+    moved: Tensor = _translated(Tensor.to, (tensor, *args), kwargs)
+    return moved
+
+
+_tensor: Any = Tensor
+_ANSWERS: dict[Function, Function] = {
+    _tensor.device.__get__: lambda tensor: CUDA if tensor.is_meta else tensor.device,
+    _tensor.is_cuda.__get__: lambda tensor: tensor.is_meta,
+    _tensor.is_meta.__get__: lambda _: False,
+    Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
+    Tensor.to: _to,
+    Tensor.cuda: lambda tensor, *_, **__: tensor.to(META),
+    Tensor.pin_memory: lambda tensor, *_: tensor,
+}
+"""By PyTorch's function, what is called instead; the mode is off then."""
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:
@@ -189,7 +181,7 @@ def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter))
         stack.enter_context(recorder)
-        stack.enter_context(DeviceMode(recorder))
+        stack.enter_context(DeviceMode())
         yield
 
 
