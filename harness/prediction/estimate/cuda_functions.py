@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.prediction.estimate.attention_routes import Attention
+from harness.prediction.estimate.attention_routes import attention
 from harness.prediction.gpu.catalogue import Gpu
 
 Function = Callable[..., Any]
@@ -34,7 +34,7 @@ def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
         _aten.rms_norm.default: _rms_norm,
         _aten.softmax.int: _softmax(_aten.softmax.int, _aten._softmax),
         _aten.log_softmax.int: _softmax(_aten.log_softmax.int, _aten._log_softmax),
-        _aten.scaled_dot_product_attention.default: Attention(gpu),
+        _aten.scaled_dot_product_attention.default: partial(attention, gpu.capability),
         _aten.lstm.input: partial(_recurrent, 4),
         _aten.gru.input: partial(_recurrent, 3),
         _aten.rnn_tanh.input: partial(_recurrent, 1),

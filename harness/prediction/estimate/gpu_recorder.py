@@ -119,10 +119,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self.see(tensor, operator)
         return result
 
-    def is_backward(self) -> bool:
-        """Return whether autograd's engine runs."""
-        return torch._C._current_graph_task_id() != -1
-
 
 def _counts_of_a_sole_owner() -> tuple[int, int]:
     """Return the reference counts, under a mode, of a gradient that the engine alone holds."""
