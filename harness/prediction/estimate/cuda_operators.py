@@ -149,7 +149,7 @@ def _kernel(operator: Any, cast: Cast, on_gpu: Function) -> Function:
 
 @contextmanager
 def cuda_operators(functions: Mapping[Any, Function]) -> Iterator[None]:
-    """Run operators as CUDA does while the block runs, those in ``functions`` by another function."""
+    """Run operators as CUDA does while the block runs, some of them by one of ``functions``."""
     registry: Any = torch.library
     library, others = registry.Library("aten", "IMPL"), registry.Library("_", "IMPL")
     clear = torch.clear_autocast_cache

@@ -70,9 +70,16 @@ def _translated(func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
 
 
 def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    args = (META if names_cuda(a) else a for a in args)
-    moved: Tensor = _translated(Tensor.to, (tensor, *args), kwargs)
+    places = [META if names_cuda(a) else a for a in args]
+    moved: Tensor = _translated(Tensor.to, (tensor, *places), kwargs)
     return moved
+
+
+def _made(*args: Any, **kwargs: Any) -> Tensor:
+    """Make a tensor of Python's numbers, which PyTorch before 2.15 does below its dispatcher."""
+    made: Tensor = _translated(torch.tensor, args, kwargs)
+    made.detach()  # a recorder sees it
+    return made
 
 
 _tensor: Any = Tensor
@@ -83,6 +90,7 @@ _ANSWERS: dict[Function, Function] = {
     Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
     Tensor.to: _to,
     Tensor.cuda: lambda tensor, *_, **__: tensor.to(META),
+    torch.tensor: _made,
     Tensor.pin_memory: lambda tensor, *_: tensor,
 }
 """By PyTorch's function, what is called instead; the mode is off then."""
@@ -185,7 +193,7 @@ def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
         yield
 
 
-_made = nn.Parameter.__new__
+_new_parameter = nn.Parameter.__new__
 
 
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
@@ -198,4 +206,4 @@ def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True
             if not data.is_meta:
                 layout = data.shape, data.stride()
                 data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
-    return _made(cls, data, requires_grad)
+    return _new_parameter(cls, data, requires_grad)
