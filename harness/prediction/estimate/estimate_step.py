@@ -1,6 +1,5 @@
 """The estimate of one step: its events, and what follows from them."""
 
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -60,10 +59,8 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     import_whole("torch._dynamo")  # optimizers load it, and it lists torch's functions
     gpu = (named or catalogue.DEFAULT).in_environment()
     recorder = GpuRecorder(KernelRules(gpu))
-    with ExitStack() as stack:
-        stack.enter_context(refusals(on_cpu=False))
-        stack.enter_context(simulated_gpu(recorder, gpu))
-        stack.enter_context(cuda_operators(cuda_functions(gpu)))
+    operators = cuda_operators(cuda_functions(gpu))
+    with refusals(on_cpu=False), simulated_gpu(recorder, gpu), operators:
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
     script = RecordedSteps(recorder.trace(), recorder.workspace_bytes)
     on_cuda = peaks_on(script, gpu, settings, policies=1)
