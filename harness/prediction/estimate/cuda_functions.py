@@ -28,7 +28,7 @@ _EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
 
 
 def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
-    """Return what to run instead of a composite operator, before autograd sees it."""
+    """Return what to run in place of a composite operator, by operator."""
     return {
         _aten.dropout.default: _dropout,
         _aten.rms_norm.default: _rms_norm,

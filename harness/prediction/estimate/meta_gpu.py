@@ -10,8 +10,10 @@ Floating-point tensors that a program makes on the CPU (a network before ``.cuda
 there too, so that a large network costs nothing. Other CPU tensors are real, and so are the values
 in them.
 
-Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py,
-aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
+PyTorch's fake tensors can say that they are on a GPU as well, but have no backward pass where
+there is none: autograd's engine needs the device's streams, which a meta tensor does not have.
+
+Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py.
 """
 
 import importlib
@@ -35,15 +37,15 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
-META = torch.device("meta")
-CUDA = torch.device("cuda", 0)
+_META = torch.device("meta")
+_CUDA = torch.device("cuda", 0)
 
 _FLOATING_FACTORIES = {
     torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.normal,
 }  # fmt: skip
 
 
-def names_cuda(device: object) -> bool:
+def _names_cuda(device: object) -> bool:
     """Return whether ``device`` is a spelling of a CUDA device: a device, a string, an index."""
     is_name = isinstance(device, str | torch.device) and str(device).partition(":")[0] == "cuda"
     return is_name or type(device) is int
@@ -55,22 +57,22 @@ class DeviceMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Function, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
-        answer = _ANSWERS.get(func)
-        if answer is not None:
-            return answer(*args, **(kwargs or {}))
+        instead = _INSTEAD.get(func)
+        if instead is not None:
+            return instead(*args, **(kwargs or {}))
         return _translated(func, args, dict(kwargs or {}))
 
 
 def _translated(func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
-    if names_cuda(kwargs.get("device")) or _makes_floats(func, args, kwargs):
-        kwargs["device"] = META
+    if _names_cuda(kwargs.get("device")) or _makes_floats(func, args, kwargs):
+        kwargs["device"] = _META
         kwargs.pop("generator", None)
         kwargs.pop("pin_memory", None)
     return func(*args, **kwargs)
 
 
 def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    places = [META if names_cuda(a) else a for a in args]
+    places = [_META if _names_cuda(a) else a for a in args]
     moved: Tensor = _translated(Tensor.to, (tensor, *places), kwargs)
     return moved
 
@@ -83,13 +85,13 @@ def _made(*args: Any, **kwargs: Any) -> Tensor:
 
 
 _tensor: Any = Tensor
-_ANSWERS: dict[Function, Function] = {
-    _tensor.device.__get__: lambda tensor: CUDA if tensor.is_meta else tensor.device,
+_INSTEAD: dict[Function, Function] = {
+    _tensor.device.__get__: lambda tensor: _CUDA if tensor.is_meta else tensor.device,
     _tensor.is_cuda.__get__: lambda tensor: tensor.is_meta,
     _tensor.is_meta.__get__: lambda _: False,
     Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
     Tensor.to: _to,
-    Tensor.cuda: lambda tensor, *_, **__: tensor.to(META),
+    Tensor.cuda: lambda tensor, *_, **__: tensor.to(_META),
     torch.tensor: _made,
     Tensor.pin_memory: lambda tensor, *_: tensor,
 }
@@ -103,9 +105,9 @@ def _shape_and_type(tensor: Tensor) -> dict[str, object]:
 
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
     """Return whether a function, called so, makes a floating-point tensor on the CPU."""
-    device, dtype = kwargs.get("device"), kwargs.get("dtype")
     if func not in _FLOATING_FACTORIES:
         return False
+    device, dtype = kwargs.get("device"), kwargs.get("dtype")
     if device is not None and torch.device(device).type != "cpu":
         return False
     if kwargs.get("out") is not None or any(isinstance(a, Tensor) for a in args):
@@ -205,5 +207,5 @@ def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True
         with torch._C.DisableTorchFunction():
             if not data.is_meta:
                 layout = data.shape, data.stride()
-                data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
+                data = torch.empty_strided(*layout, dtype=data.dtype, device=_META)
     return _new_parameter(cls, data, requires_grad)
