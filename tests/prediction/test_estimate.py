@@ -198,6 +198,15 @@ class Looking(nn.Module):
         return self.look(self.linear(x))
 
 
+def test_arguments_may_be_named_and_a_device_be_made_of_another() -> None:
+    def look(y: Tensor) -> Tensor:
+        assert torch.device(y.device).type == "cuda"
+        return torch.softmax(input=torch.dropout(input=y, p=0.5, train=True), dim=-1)
+
+    answer = estimate(build=lambda: Looking(look), batch=8, inputs=(WIDTH,), loss="sum")
+    assert answer.layers[0].output_bytes == 8 * 4 * 4
+
+
 def test_a_check_of_all_values_is_true_and_every_use_of_a_value_is_noted() -> None:
     request = {"batch": 4096, "inputs": (WIDTH,), "loss": "sum"}
 

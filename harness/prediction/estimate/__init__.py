@@ -10,8 +10,8 @@ decides a peak. The CPU's step runs on fake tensors, and its estimate is a lower
     cpu_recorder.py      the CPU, on fake tensors
     gpu_recorder.py      the GPU: results, scratch and workspaces
     meta_gpu.py          a CUDA device made of meta tensors, and its answers to programs
-    meta_autocast.py     torch.autocast for it
-    cuda_functions.py    functions and operators that CUDA runs another way
+    cuda_operators.py    the operators that torch.autocast casts, or that CUDA runs another way
+    cuda_functions.py    what it runs in their place
     attention_routes.py  which kernel attention takes
     kernel_rules.py      what kernels allocate in addition to results, your own ones included
 """

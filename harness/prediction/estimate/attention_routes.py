@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
-from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.versions import TorchVersion, described_version
 
 _HALVES = (torch.float16, torch.bfloat16)
@@ -50,36 +48,29 @@ class _Call(NamedTuple):
         return torch.is_grad_enabled() and any(t.requires_grad for t in self[:3])
 
 
-class Attention:
-    """``torch.nn.functional.scaled_dot_product_attention`` on one GPU."""
-
-    def __init__(self, gpu: Gpu) -> None:
-        self._capability = gpu.capability
-
-    def __call__(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        *,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        """Return the output; the arguments are PyTorch's."""
-        *given, mask = cast_arguments(query, key, value, attn_mask)
-        with without_autocast():
-            is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
-            if is_flat:
-                given = [t.unsqueeze(0) for t in given]
-            if mask is not None:
-                mask = _added_mask(mask, given[0].dtype)
-            query, key, value = given
-            options = (dropout_p, is_causal, scale, enable_gqa, self._capability)
-            output = _route(_Call(query, key, value, mask, *options))
-            return output.squeeze(0) if is_flat else output
+def attention(
+    capability: tuple[int, int],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Return the output on a GPU of that capability; the other arguments are PyTorch's."""
+    given, mask = [query, key, value], attn_mask
+    is_flat = all(t.dim() == 3 for t in given) and described_version() >= _FUSES_MORE
+    if is_flat:
+        given = [t.unsqueeze(0) for t in given]
+    if mask is not None:
+        mask = _added_mask(mask, given[0].dtype)
+    query, key, value = given
+    options = (dropout_p, is_causal, scale, enable_gqa, capability)
+    output = _route(_Call(query, key, value, mask, *options))
+    return output.squeeze(0) if is_flat else output
 
 
 def _route(call: _Call) -> Tensor:

@@ -5,7 +5,6 @@ the block freed.
 """
 
 import weakref
-from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,9 +88,9 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if size:
                 self._begin(storage, operator)
 
-    @abstractmethod
     def is_backward(self) -> bool:
-        """Return whether what happens now is part of a backward pass."""
+        """Return whether autograd's engine runs."""
+        return torch._C._current_graph_task_id() != -1
 
     def _begin(self, storage: torch.UntypedStorage, operator: str) -> None:
         """Record a storage, and its end when it comes."""

@@ -51,10 +51,6 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self.see(tensor, func.name())
         return result
 
-    def is_backward(self) -> bool:
-        """Return whether the phase is the backward pass."""
-        return self.phase == "backward"
-
 
 @contextmanager
 def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:

@@ -11,14 +11,13 @@ cudnn/RNN.cpp; harness/dry_run/stub/cudnn_rnn.c.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from harness.prediction.estimate.attention_routes import Attention
-from harness.prediction.estimate.meta_autocast import cast_arguments, without_autocast
+from harness.prediction.estimate.attention_routes import attention
 from harness.prediction.gpu.catalogue import Gpu
 
 Function = Callable[..., Any]
@@ -26,35 +25,24 @@ Function = Callable[..., Any]
 _HALVES = (torch.float16, torch.bfloat16)
 _aten = torch.ops.aten
 _EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
-_torch: Any = torch
 
 
-def cuda_functions(gpu: Gpu) -> dict[Function, Function]:
-    """Return what to run instead, by PyTorch's function."""
-
-    def only_on_gpu(instead: Function, original: Function) -> Function:
-        def run(*args: Any, **kwargs: Any) -> Any:
-            first = args[0] if args else kwargs.get("input", kwargs.get("query"))
-            on_gpu = isinstance(first, Tensor) and first.is_meta
-            return (instead if on_gpu else original)(*args, **kwargs)
-
-        return run
-
-    gates = {_torch.lstm: 4, _torch.gru: 3, _torch.rnn_tanh: 1, _torch.rnn_relu: 1}
-    replaced: dict[Function, Function] = {
-        torch.dropout: _dropout,
-        torch.rms_norm: _rms_norm,
-        torch.softmax: _softmax(torch.softmax, _aten._softmax),
-        Tensor.softmax: _softmax(Tensor.softmax, _aten._softmax),
-        torch.log_softmax: _softmax(torch.log_softmax, _aten._log_softmax),
-        Tensor.log_softmax: _softmax(Tensor.log_softmax, _aten._log_softmax),
-        functional.scaled_dot_product_attention: Attention(gpu),
-        **{function: _recurrent(count, function) for function, count in gates.items()},
+def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
+    """Return what to run in place of a composite operator, by operator."""
+    return {
+        _aten.dropout.default: _dropout,
+        _aten.rms_norm.default: _rms_norm,
+        _aten.softmax.int: _softmax(_aten.softmax.int, _aten._softmax),
+        _aten.log_softmax.int: _softmax(_aten.log_softmax.int, _aten._log_softmax),
+        _aten.scaled_dot_product_attention.default: partial(attention, gpu.capability),
+        _aten.lstm.input: partial(_recurrent, 4),
+        _aten.gru.input: partial(_recurrent, 3),
+        _aten.rnn_tanh.input: partial(_recurrent, 1),
+        _aten.rnn_relu.input: partial(_recurrent, 1),
     }
-    return {function: only_on_gpu(new, function) for function, new in replaced.items()}
 
 
-def _dropout(given: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
+def _dropout(given: Tensor, p: float, train: bool) -> Tensor:
     """Draw the mask and multiply in one kernel: ``is_fused_kernel_acceptable``."""
     if train and 0 < p < 1 and given.numel():
         return torch.native_dropout(given, p, train)[0]
@@ -64,12 +52,10 @@ def _dropout(given: Tensor, p: float = 0.5, train: bool = True) -> Tensor:
 def _softmax(original: Function, operator: Any) -> Function:
     """Return a softmax that reads float16 and writes float32 without a copy between."""
 
-    def run(given: Tensor, dim: int, dtype: torch.dtype | None = None, **others: Any) -> Any:
-        autocast = torch.is_autocast_enabled("cuda")
-        wanted = torch.float32 if autocast and dtype is None else dtype
-        if given.dtype == torch.float16 and wanted == torch.float32:
+    def run(given: Tensor, dim: int, dtype: torch.dtype | None = None) -> Any:
+        if given.dtype == torch.float16 and dtype == torch.float32:
             return operator(given, dim, True)
-        return original(given, dim, dtype=dtype, **others)
+        return original(given, dim, dtype)
 
     return run
 
@@ -99,8 +85,6 @@ class _FusedRmsNorm(torch.autograd.Function):
 def _rms_norm(
     given: Tensor, normalized_shape: Sequence[int], weight: Tensor | None = None, *_: object
 ) -> Tensor:
-    if torch.is_autocast_enabled("cuda") and given.dtype in _HALVES:
-        given = given.float()
     fused: Callable[..., Tensor] = _FusedRmsNorm.apply
     return fused(given, list(normalized_shape), weight)
 
@@ -127,26 +111,19 @@ class _RecurrentLayers(torch.autograd.Function):
         return results[0], None, None, *results[1:]
 
 
-def _recurrent(gates: int, original: Function) -> Function:
-    """Return ``torch.lstm`` or another with that many gates; packed input stays as it is."""
+def _recurrent(gates: int, given: Tensor, hx: Any, weights: Sequence[Tensor], *rest: Any) -> Any:
+    """Stand in for ``torch.lstm`` or another with that many gates."""
     has_cell = gates == 4  # an LSTM's
-
-    def run(given: Tensor, hx: Any, *rest: Any) -> Any:
-        if isinstance(hx, Tensor) and hx.dim() == 1:  # the batch sizes of a packed sequence
-            return original(given, hx, *rest)
-        weights, _, layers, _, train, bidirectional, _ = rest
-        states = list(hx) if has_cell else [hx]
-        given, *held = cast_arguments(given, *states, *weights)
-        directions, hidden = 1 + bidirectional, states[-1].shape[-1]
-        projected = states[0].shape[-1]
-        positions = given.shape[0] * given.shape[1] * directions
-        each = positions * ((gates + has_cell) * hidden * layers + (layers - 1) * projected)
-        shape = (*given.shape[:2], directions * projected)
-        with without_autocast():
-            results: Any = _RecurrentLayers.apply(given, shape, each if train else 0, *held)
-        return results[: 1 + len(states)]
-
-    return run
+    _, layers, _, train, bidirectional, _ = rest
+    states = list(hx) if has_cell else [hx]
+    directions, hidden = 1 + bidirectional, states[-1].shape[-1]
+    projected = states[0].shape[-1]
+    positions = given.shape[0] * given.shape[1] * directions
+    each = positions * ((gates + has_cell) * hidden * layers + (layers - 1) * projected)
+    shape = (*given.shape[:2], directions * projected)
+    held = (*states, *weights)
+    results: Any = _RecurrentLayers.apply(given, shape, each if train else 0, *held)
+    return results[: 1 + len(states)]
 
 
 def _nothing(*_: object, **__: object) -> None:

@@ -1,6 +1,5 @@
 """The estimate of one step: its events, and what follows from them."""
 
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -9,9 +8,9 @@ from torch import nn
 
 from harness.prediction.estimate.cpu_recorder import CpuRecorder, fake_cpu
 from harness.prediction.estimate.cuda_functions import cuda_functions
+from harness.prediction.estimate.cuda_operators import cuda_operators
 from harness.prediction.estimate.gpu_recorder import GpuRecorder
 from harness.prediction.estimate.kernel_rules import KernelRules
-from harness.prediction.estimate.meta_autocast import simulated_autocast
 from harness.prediction.estimate.meta_gpu import simulated_gpu
 from harness.prediction.estimate.step_run import refusals, run_recorded
 from harness.prediction.gpu import catalogue
@@ -60,10 +59,8 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     import_whole("torch._dynamo")  # optimizers load it, and it lists torch's functions
     gpu = (named or catalogue.DEFAULT).in_environment()
     recorder = GpuRecorder(KernelRules(gpu))
-    with ExitStack() as stack:
-        stack.enter_context(refusals(on_cpu=False))
-        stack.enter_context(simulated_gpu(recorder, gpu, cuda_functions(gpu)))
-        stack.enter_context(simulated_autocast())
+    operators = cuda_operators(cuda_functions(gpu))
+    with refusals(on_cpu=False), simulated_gpu(recorder, gpu), operators:
         model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
     script = RecordedSteps(recorder.trace(), recorder.workspace_bytes)
     on_cuda = peaks_on(script, gpu, settings, policies=1)

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map_only
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
+from harness.training.nested_tensors import tensors
 
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
@@ -36,8 +37,6 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def __init__(self, rules: KernelRules) -> None:
         super().__init__()
         self.rules = rules
-        self.python_calls = 0
-        """Calls of PyTorch's functions that are under way, made by the program itself."""
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
@@ -48,15 +47,13 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             return self._dispatched(func, args, kwargs or {})
 
     def _dispatched(self, func: Any, args: Any, kwargs: Any) -> Any:
-        tensors = _tensors((*args, *kwargs.values()))
-        if not any(tensor.is_meta for tensor in tensors):
-            result = func(*args, **kwargs)
-            self._see_all(result, func.name())
-            return result
+        given = list(tensors((*args, *kwargs.values())))
+        if not any(tensor.is_meta for tensor in given):
+            return self._seen(func(*args, **kwargs), func.name())
         answer = self._answer(func, args, kwargs)
         if answer is not None:
             return answer
-        if any(t.dim() and not t.is_meta for t in tensors) and "index" not in func.name():
+        if any(t.dim() and not t.is_meta for t in given) and "index" not in func.name():
             args, kwargs = _all_meta((args, kwargs))  # PyTorch takes an index of the CPU as it is
         return self._on_gpu(func, args, kwargs)
 
@@ -78,13 +75,13 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         check_types(func, args)
         in_backward = self.is_backward()
-        if in_backward and not self.python_calls:  # autograd's engine calls
+        # The mode of devices is off while PyTorch runs a call of the program's: it is the engine's.
+        if in_backward and torch._C._len_torch_function_stack():
             if func is _ADD and self._sums_in_place(*args):
                 return _aten.add_.Tensor(*args)
             func = _IN_PLACE.get(func, func)
         name = func.name()
-        result = KERNELS.get(func, func)(*args, **kwargs)
-        self._see_all(result, name)
+        result = self._seen(KERNELS.get(func, func)(*args, **kwargs), name)
         scratch = [(name, size) for size in self.rules.scratch(name, args, result)]
         workspace = self.rules.workspace(name, args, kwargs, result)
         if workspace and not self.rules.keeps_workspaces:
@@ -117,13 +114,10 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         if tensor.is_meta and self.is_built:
             super().see(tensor, operator)
 
-    def _see_all(self, result: Any, operator: str) -> None:
-        for tensor in _tensors((result,)):
+    def _seen(self, result: Any, operator: str) -> Any:
+        for tensor in tensors(result):
             self.see(tensor, operator)
-
-    def is_backward(self) -> bool:
-        """Return whether autograd's engine runs."""
-        return torch._C._current_graph_task_id() != -1
+        return result
 
 
 def _counts_of_a_sole_owner() -> tuple[int, int]:
@@ -150,17 +144,6 @@ def _counts(tensor: Tensor) -> tuple[int, int]:
     """Return how many hold the tensor, and how many its storage."""
     held: Any = tensor
     return held._use_count(), torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
-
-
-def _tensors(given: Any) -> list[Tensor]:
-    """Return the tensors among an operator's arguments, or in lists among them."""
-    tensors: list[Tensor] = []
-    for one in given:
-        if isinstance(one, Tensor):
-            tensors.append(one)
-        elif isinstance(one, list | tuple):
-            tensors += _tensors(one)
-    return tensors
 
 
 def _all_meta(given: Any) -> Any:

@@ -10,14 +10,15 @@ Floating-point tensors that a program makes on the CPU (a network before ``.cuda
 there too, so that a large network costs nothing. Other CPU tensors are real, and so are the values
 in them.
 
-Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py,
-aten/src/ATen/native/Dropout.cpp (``is_fused_kernel_acceptable``).
+PyTorch's fake tensors can say that they are on a GPU as well, but have no backward pass where
+there is none: autograd's engine needs the device's streams, which a meta tensor does not have.
+
+Source: torch/overrides.py (``TorchFunctionMode``), torch/utils/_device.py.
 """
 
 import importlib
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -36,113 +37,65 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 
-META = torch.device("meta")
-CUDA = torch.device("cuda", 0)
-HOST = torch.device("cpu")
+_META = torch.device("meta")
+_CUDA = torch.device("cuda", 0)
 
-_CUDA_NAME = re.compile(r"cuda(:\d+)?")
 _FLOATING_FACTORIES = {
     torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.normal,
 }  # fmt: skip
-_ENGINE = {Tensor.backward, torch.autograd.backward, torch.autograd.grad}
 
 
-def names_cuda(device: object) -> bool:
-    """Return whether ``device`` is a spelling of a CUDA device."""
-    if isinstance(device, torch.device):
-        return device.type == "cuda"
-    if isinstance(device, str):
-        return _CUDA_NAME.fullmatch(device) is not None
-    return _is_index(device)
-
-
-def _is_index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _names_cuda(device: object) -> bool:
+    """Return whether ``device`` is a spelling of a CUDA device: a device, a string, an index."""
+    is_name = isinstance(device, str | torch.device) and str(device).partition(":")[0] == "cuda"
+    return is_name or type(device) is int
 
 
 class DeviceMode(TorchFunctionMode):
-    """Translate what a program says of devices, and put CUDA's functions in place."""
-
-    def __init__(self, recorder: "GpuRecorder", functions: Mapping[Function, Function]) -> None:
-        super().__init__()
-        self._recorder = recorder
-        place: Any = Tensor
-        self._functions: dict[Function, Function] = {
-            place.device.__get__: lambda tensor: CUDA if tensor.is_meta else tensor.device,
-            place.is_cuda.__get__: lambda tensor: tensor.is_meta,
-            place.is_meta.__get__: _no,
-            Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
-            Tensor.to: self._to,
-            Tensor.cuda: lambda tensor, device=None, *_, **__: self._to(
-                tensor, CUDA if device is None else device
-            ),
-            Tensor.cpu: lambda tensor, *_, **__: self._to(tensor, HOST),
-            Tensor.pin_memory: lambda tensor, *_: tensor,
-            Tensor.is_pinned: _no,
-            torch.tensor: self._tensor,
-            **functions,
-        }
+    """Translates what a program says of devices, and answers what it wants to know of them."""
 
     def __torch_function__(
         self, func: Function, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _ENGINE:
-            return func(*args, **kwargs)
-        self._recorder.python_calls += 1
-        try:
-            replacement = self._functions.get(func)
-            if replacement is not None:
-                return replacement(*args, **kwargs)
-            return self._translated(func, args, kwargs)
-        finally:
-            self._recorder.python_calls -= 1
-
-    def _translated(self, func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
-        device = kwargs.get("device")
-        makes_floats = func in _FLOATING_FACTORIES and _makes_floats(func, args, kwargs)
-        if makes_floats or (device is not None and names_cuda(device)):
-            kwargs["device"] = META
-            kwargs.pop("generator", None)
-            kwargs.pop("pin_memory", None)
-        args = (META if isinstance(a, torch.device) and a.type == "cuda" else a for a in args)
-        return func(*args, **kwargs)
-
-    def _to(self, tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if args and isinstance(args[0], Tensor):
-            args = (args[0].device, args[0].dtype, *args[1:])
-        is_first = bool(args) and (isinstance(args[0], str | torch.device) or _is_index(args[0]))
-        if is_first and names_cuda(args[0]):
-            args = (META, *args[1:])
-        elif names_cuda(kwargs.get("device")):
-            kwargs["device"] = META
-        return Tensor.to(tensor, *args, **kwargs)
-
-    def _tensor(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Make a tensor of Python's numbers, which PyTorch does below its dispatcher."""
-        on_gpu = names_cuda(kwargs.get("device", HOST))
-        made: Tensor = self._translated(torch.tensor, args, kwargs)
-        if on_gpu:
-            self._recorder.see(made, "aten::empty")
-        return made
+        instead = _INSTEAD.get(func)
+        if instead is not None:
+            return instead(*args, **(kwargs or {}))
+        return _translated(func, args, dict(kwargs or {}))
 
 
-def _no(*_: object) -> bool:
-    return False
+def _translated(func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
+    if _names_cuda(kwargs.get("device")) or _makes_floats(func, args, kwargs):
+        kwargs["device"] = _META
+        kwargs.pop("generator", None)
+        kwargs.pop("pin_memory", None)
+    return func(*args, **kwargs)
 
 
-def _inside(mode: DeviceMode, function: Function) -> Function:
-    """Return ``function`` with the mode active, which is off while it handles a call.
+def _to(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    places = [_META if _names_cuda(a) else a for a in args]
+    moved: Tensor = _translated(Tensor.to, (tensor, *places), kwargs)
+    return moved
 
-    So Python code that the autograd engine calls is translated too: custom functions, hooks, and
-    the forward passes that checkpointing repeats.
-    """
 
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with mode:
-            return function(*args, **kwargs)
+def _made(*args: Any, **kwargs: Any) -> Tensor:
+    """Make a tensor of Python's numbers, which PyTorch before 2.15 does below its dispatcher."""
+    made: Tensor = _translated(torch.tensor, args, kwargs)
+    made.detach()  # a recorder sees it
+    return made
 
-    return run
+
+_tensor: Any = Tensor
+_INSTEAD: dict[Function, Function] = {
+    _tensor.device.__get__: lambda tensor: _CUDA if tensor.is_meta else tensor.device,
+    _tensor.is_cuda.__get__: lambda tensor: tensor.is_meta,
+    _tensor.is_meta.__get__: lambda _: False,
+    Tensor.get_device: lambda tensor: 0 if tensor.is_meta else -1,
+    Tensor.to: _to,
+    Tensor.cuda: lambda tensor, *_, **__: tensor.to(_META),
+    torch.tensor: _made,
+    Tensor.pin_memory: lambda tensor, *_: tensor,
+}
+"""By PyTorch's function, what is called instead; the mode is off then."""
 
 
 def _shape_and_type(tensor: Tensor) -> dict[str, object]:
@@ -151,7 +104,9 @@ def _shape_and_type(tensor: Tensor) -> dict[str, object]:
 
 
 def _makes_floats(func: Function, args: Any, kwargs: dict[str, Any]) -> bool:
-    """Return whether a factory, called so, makes a floating-point tensor on the CPU."""
+    """Return whether a function, called so, makes a floating-point tensor on the CPU."""
+    if func not in _FLOATING_FACTORIES:
+        return False
     device, dtype = kwargs.get("device"), kwargs.get("dtype")
     if device is not None and torch.device(device).type != "cpu":
         return False
@@ -176,10 +131,11 @@ _SILENT = (
 _MEMORY = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
 
 _OVERRIDES = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-"""Questions of ``torch.nn.functional`` whether a mode is active, which would lead elsewhere."""
+"""Questions of PyTorch's Python functions whether a mode is active: no.
 
-_CHECKS = ("_cuda_graph_capture_health_check", "_accelerator_graph_capture_health_check")
-"""Methods of optimizers that ask a CUDA build's driver for its stream, before and since 2.15."""
+A mode is off while it handles a call. So it stays on in them, and in all that autograd's engine
+calls: custom functions, hooks, and the forward passes that checkpointing repeats.
+"""
 
 
 def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
@@ -211,19 +167,13 @@ def _answers(gpu: Gpu, live_bytes: Callable[[], int]) -> Iterator[Answer]:
     yield torch.accelerator, "is_available", _always(False)
     yield torch.cuda.amp.common, "amp_definitely_not_available", _always(False)
     yield torch.backends.cudnn, "is_acceptable", _always(False)
-    yield from ((functional, name, _always(False)) for name in _OVERRIDES)
+    for module in (functional, torch._tensor, torch.autograd):
+        names = [name for name in _OVERRIDES if hasattr(module, name)]
+        yield from ((module, name, _always(False)) for name in names)
     # No tensor is a traced one, as on a GPU.
     transformers = sys.modules.get("transformers.utils.import_utils")
     if hasattr(transformers, "is_fake_tensor"):
         yield transformers, "is_fake_tensor", _always(False)
-    # With this, optimizers take the forms that they have on CUDA.
-    optimizer = importlib.import_module("torch.optim.optimizer")  # torch.optim hides it
-    for name in _CHECKS:
-        if hasattr(optimizer.Optimizer, name):
-            yield optimizer.Optimizer, name, _always(None)
-    for form in ("foreach", "fused"):
-        name = f"_get_{form}_kernels_supported_devices"
-        yield optimizer, name, lambda: ["meta", "cuda"]
 
 
 def _always(value: object) -> Callable[..., object]:
@@ -231,9 +181,7 @@ def _always(value: object) -> Callable[..., object]:
 
 
 @contextmanager
-def simulated_gpu(
-    recorder: "GpuRecorder", gpu: Gpu, functions: Mapping[Function, Function]
-) -> Iterator[None]:
+def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
     """Run the block as if PyTorch had a CUDA device; ``recorder`` writes down what it allocates."""
     checkpointing = importlib.import_module("torch.utils.checkpoint")
     comparisons = checkpointing._allowed_determinism_checks_to_fns
@@ -243,15 +191,11 @@ def simulated_gpu(
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter))
         stack.enter_context(recorder)
-        mode = DeviceMode(recorder, functions)
-        stack.enter_context(mode)
-        engine = _inside(mode, torch.autograd.graph._engine_run_backward)
-        for module in (torch.autograd, torch.autograd.graph):
-            stack.enter_context(patched_here(module, "_engine_run_backward", engine))
+        stack.enter_context(DeviceMode())
         yield
 
 
-_made = nn.Parameter.__new__
+_new_parameter = nn.Parameter.__new__
 
 
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
@@ -263,5 +207,5 @@ def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True
         with torch._C.DisableTorchFunction():
             if not data.is_meta:
                 layout = data.shape, data.stride()
-                data = torch.empty_strided(*layout, dtype=data.dtype, device=META)
-    return _made(cls, data, requires_grad)
+                data = torch.empty_strided(*layout, dtype=data.dtype, device=_META)
+    return _new_parameter(cls, data, requires_grad)

@@ -6,7 +6,7 @@ What goes wrong, in the user's own code or at an operator, is one clear line.
 import copy
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,10 +45,8 @@ def run_recorded(own: OwnStep, recorder: BlockRecorder, steps: int, device: str)
         _check_on_cpu("inputs", tensors([step.x, step.y]))
     recorder.mark(tensors([step.x, step.y]), "input")
     optimizer = step.optimizer
-    with ExitStack() as stack:
-        stack.enter_context(wrapped_forwards(model, recorder.named))
-        hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, recorder.unpack)
-        stack.enter_context(hooks)
+    hooks = torch.autograd.graph.saved_tensors_hooks(recorder.pack, recorder.unpack)
+    with wrapped_forwards(model, recorder.named), hooks:
         for _ in range(steps):
             recorder.step += 1
             run_step(step, recorder.announce)
