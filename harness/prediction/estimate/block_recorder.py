@@ -105,6 +105,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _ended(self, key: int, block: RecordedBlock) -> None:
         del self._alive[key]
+        self._savers.pop(key, None)  # another storage may get its address
         self.end(block)
 
     def write(self, size: int, operator: str) -> RecordedBlock:
