@@ -1,6 +1,7 @@
 """Faults of a Dask cluster: workers killed, held and without files; a scheduler gone and back."""
 
 import contextlib
+import gc
 import importlib.util
 import os
 import random
@@ -202,6 +203,7 @@ def test_a_cluster_with_tls(
 ) -> None:
     """A client without a certificate, or without TLS, is refused in one line."""
     import dask
+    import distributed
 
     pair = [tmp_path / "key.pem", tmp_path / "cert.pem"]
     made = f"req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -keyout {pair[0]} -out {pair[1]}"
@@ -216,6 +218,8 @@ def test_a_cluster_with_tls(
     with dask_scheduler(protocol="tls") as (_, address), dask_command("worker", address):
         with pytest.raises(ExecutorError, match="ssl_context"):
             make_executor("dask", scheduler=address)
+        # Dask ends a client when it is collected, which hangs if it happens in another's start.
+        assert not any(isinstance(one, distributed.Client) for one in gc.get_objects())
         with dask.config.set(settings):
             with pytest.raises(ExecutorError, match="encryption required"):
                 make_executor("dask", scheduler=plain)

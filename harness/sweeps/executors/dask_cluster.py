@@ -7,6 +7,7 @@ has is not known on a cluster, so resident sizes and seconds are null.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -93,12 +94,14 @@ class DaskExecutor(Executor):
     @classmethod
     def connect(cls, address: str) -> Self:
         """Use the cluster whose scheduler listens at ``address``."""
+        said = ""
         try:
-            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            executor = cls(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except Exception as error:  # of many types: without certificates, or on a busy machine
             said = str(error) or type(error).__name__
-            raise ExecutorError(f"scheduler: {address!r}: {said}") from None
-        executor = cls(client)
+        if said:
+            gc.collect()  # the half-made client's end, now: within another's start it would hang
+            raise ExecutorError(f"scheduler: {address!r}: {said}")
         try:
             allowed = executor._ask(lambda dask_scheduler: int(dask_scheduler.allowed_failures))
             if allowed != 0:
