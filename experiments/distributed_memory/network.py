@@ -11,7 +11,7 @@ GPU = "a100-40gb"
 """The GPU of a rank where the sweep pretends no other one."""
 
 Strategy = Literal["ddp", "zero", "fsdp2"]
-"""How the ranks share the work: DistributedDataParallel; the same with ZeroRedundancyOptimizer;
-``fully_shard`` of every linear layer and of the whole network."""
+"""DistributedDataParallel; the same with ZeroRedundancyOptimizer; ``fully_shard`` of every linear
+layer and of the whole network."""
 
 NAMES: dict[Strategy, str] = {"ddp": "DDP", "zero": "ZeRO", "fsdp2": "FSDP2"}

@@ -87,11 +87,14 @@ def _counted(question: StepQuestion, announce: Phase) -> dict[str, int]:
     find_modules(question.request)
 
     def counted() -> dict[str, int]:
-        if pretends:
-            use_gpu(question, question.gpus[0])
+        values = use_gpu(question, question.gpus[0]) if pretends else None
+        if values is not None:
             watch(partial(_tell, announce), pretended=True)
         target = load_target(str(question.request.target))
-        return msgspec.convert(target(**question.request.named_arguments()), dict[str, int])
+        numbers = msgspec.convert(target(**question.request.named_arguments()), dict[str, int])
+        if values is not None:
+            values.refuse_unknown_sizes()
+        return numbers
 
     pretends = question.device == "cuda" and pretended_device() is not None
     return in_fork(counted) if pretends else counted()

@@ -12,6 +12,8 @@ from harness.dry_run.run import dry_run
 from harness.dry_run.unknown_sizes import becomes_integer, with_integers_tried
 from harness.dry_run.value_answers import as_size, check_answers, parse_answer
 from harness.schema.metrics import CudaPeaks
+from harness.schema.traced_run import StepJob
+from harness.sweeps.local_runners import TracedRunner
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -247,3 +249,32 @@ def test_what_is_no_answer_is_refused(text: str) -> None:
 def test_a_share_is_rounded_up_and_a_negative_size_says_nothing() -> None:
     assert [as_size(0.5, 7), as_size(2.0, 7), as_size(9.0, 7), as_size(-1.0, 7)] == [4, 2, 7, None]
     assert [as_size("all", -1), as_size("none", -1), as_size(0.5, -1)] == [None, 0, None]
+
+
+CHOOSES = """
+import torch
+
+def chosen(known):
+    values = torch.arange(1000.0) if known else torch.randn(1000, device="cuda")
+    values = values.cuda()
+    kept = values[values > 499.5]
+    return {"kept": kept.numel()}
+"""
+
+
+@pytest.mark.slow
+def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(CHOOSES)
+    seen = {}
+    for known in (True, False):
+        job = StepJob(
+            network=f"{tmp_path / 'counting.py'}:chosen",
+            arguments={"known": known},
+            device="cuda",
+            gpu="l4",
+            counts=True,
+        )
+        seen[known], _ = TracedRunner(120.0).submit(job, 1).result()
+    assert seen[True].counted == {"kept": 500}
+    assert seen[False].counted is None
+    assert "size depends on values at" in seen[False].problem
