@@ -28,6 +28,10 @@ METRICS = tuple(
 """Every metric of a record."""
 EXACT = tuple(name for name in METRICS if name not in NOISY)
 COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
+FAR_APART = 10
+"""A noisy metric that differs by more than this factor is no noise."""
+SMALLEST_BYTES = 256 * 1024
+"""Sizes that differ by less are never far apart: pages and heap come in pieces of this size."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -46,6 +50,8 @@ class Comparison:
         noisy: each noisy metric over the cells: ``metric, cells, median_ratio, low_ratio,
             high_ratio, median_spread_a_bytes, median_spread_b_bytes`` (b divided by a; spread
             over repeats).
+        far_apart: cells in which a noisy metric of one run is more than ten times that of the
+            other: ``cell, metric, a, b``. They do not change ``equal``.
 
     ``harness.compare`` shows an example.
     """
@@ -58,6 +64,7 @@ class Comparison:
     compared: int
     different: pd.DataFrame
     noisy: pd.DataFrame
+    far_apart: pd.DataFrame
 
     def __repr__(self) -> str:
         """Return the answer in one line, without the tables."""
@@ -121,7 +128,17 @@ class Comparison:
         across = f", compared across {', '.join(self.across)}" if self.across else ""
         cells = f"the {_count(self.cells, 'cell')} in both runs{across}"
         rest = "" if different else f" All {self.compared:,} exact metrics of {cells} are equal."
-        return f"The runs are {answer}.{rest}"
+        far = f" {self.far_apart_words}" if len(self.far_apart) else ""
+        return f"The runs are {answer}.{rest}{far}"
+
+    @property
+    def far_apart_words(self) -> str:
+        """The metrics that are ten times off, in a sentence; empty if there is none."""
+        parts = []
+        for name, one in self.far_apart.groupby("metric", sort=False):
+            known = int(self.noisy.set_index("metric")["cells"].get(str(name), len(one)))
+            parts.append(f"{name} in {len(one)} of {_count(max(known, len(one)), 'cell')}")
+        return f"More than {FAR_APART} times off: {', '.join(parts)}." if parts else ""
 
 
 def _count(number: int, noun: str) -> str:
@@ -181,6 +198,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
         compared=sum(int((first[name].notna() & second[name].notna()).sum()) for name in EXACT),
         different=_different(first, second, one_sided="device" not in across),
         noisy=_noisy(first, second),
+        far_apart=_far_apart(first, second),
     )
 
 
@@ -244,3 +262,15 @@ def _noisy(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     spreads = ["median_spread_a_bytes", "median_spread_b_bytes"]
     columns = ["metric", "cells", "median_ratio", "low_ratio", "high_ratio", *spreads]
     return pd.DataFrame(rows).reindex(columns=columns).astype(dict.fromkeys(spreads, "Int64"))
+
+
+def _far_apart(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """List the cells in which a noisy metric of one run is many times that of the other."""
+    rows = []
+    for name in COMPARED_NOISY:
+        least = SMALLEST_BYTES if name.endswith("_bytes") else 0
+        pairs = pd.DataFrame({"a": first[name], "b": second[name]}).dropna().astype(float)
+        low, high = pairs.min(axis=1), pairs.max(axis=1)
+        far = pairs[(high > FAR_APART * low) & (high - low > least)]
+        rows += [(cell, name, *values) for cell, *values in far.itertuples(name=None)]
+    return pd.DataFrame(rows, columns=["cell", "metric", "a", "b"])

@@ -25,8 +25,8 @@ def verdicts(folders: tuple[Path, ...], short: bool) -> int:
 
     The report in each FOLDER is read; nothing is written. For one FOLDER, each claim comes with
     what was measured, or with --short in one line. Several are printed side by side. The exit
-    code is 3 if two reports contradict each other, have no claim in common, or if there is no
-    claim.
+    code is 3 if two reports contradict each other, if a metric that both have measured is more
+    than ten times off, if they have no claim in common, or if there is no claim.
     """
     if short and len(folders) > 1:
         raise click.UsageError("--short takes one FOLDER; several are one line a claim already")

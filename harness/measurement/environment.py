@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.measurement.measuring_code import measuring_code
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.version import PACKAGE, __version__
@@ -25,6 +26,7 @@ Kernels are not run, and values are zero: a record leaves out what depends on va
 def describe(workload: Workload, launcher: str) -> Environment:
     """Return what a reader needs to judge or repeat a measurement of ``workload``."""
     return _machine() | {
+        "code": measuring_code(pretended=pretended_device() is not None),
         "launcher": launcher,
         "malloc": workload.malloc,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

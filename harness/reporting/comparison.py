@@ -27,6 +27,7 @@ def runs_text(comparison: Comparison) -> str:
         ("Ended differently", comparison.outcomes),
         ("Exact metrics that differ", comparison.different),
         ("Noisy metrics, second run divided by first", comparison.noisy),
+        ("Noisy metrics that are more than ten times off", comparison.far_apart),
     )
     for title, frame in lists:
         if len(frame):

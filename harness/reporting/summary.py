@@ -8,10 +8,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from harness.analysis import AnalysisError
+from harness.analysis.compare import compare
 from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ClaimsError, read_claims
 from harness.reporting.document import tally
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.findings import Verdict
+from harness.schema.record import RecordError
 
 MOST_ROWS = 4
 """Claims of the leading experiment that the table shows."""
@@ -138,7 +141,18 @@ def print_side_by_side(folders: Sequence[Path]) -> bool:
         f"{contradicted} contradicted"
     )
     console.say(text + f", {missing} not in every run" * bool(missing), "bold")
+    far = [words for folder in folders[1:] if (words := _far_apart(folders[0], folder))]
+    console.say_all(far, before="")
     in_common = set.intersection(*map(set, runs))
     if not in_common:
         console.say("The runs have no claim in common: nothing is compared.", "bold")
-    return bool(in_common) and not contradicted
+    return bool(in_common) and not contradicted and not far
+
+
+def _far_apart(first: Path, second: Path) -> str:
+    """Return which measured metrics are ten times off, whatever the verdicts are."""
+    try:
+        words = compare(first, second).far_apart_words
+    except (RecordError, AnalysisError):  # a report without records, or of other cells
+        return ""
+    return f"{second}: {words}" if words else ""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         cpu_capability: str
         memory_bytes: int | None
         git_commit: str | None
+        code: str
         launcher: str
         malloc: str
         threads: int

@@ -57,6 +57,21 @@ def test_noise_is_no_difference_and_shows_its_spread(run: pd.DataFrame) -> None:
     assert int(noisy["median_spread_a_bytes"].iloc[0]) > 0
 
 
+def test_a_noisy_metric_that_is_ten_times_off_is_said(run: pd.DataFrame) -> None:
+    other = run.copy()
+    large = int(run["rss_rise_bytes"].idxmax())
+    small = int(run["rss_rise_bytes"].idxmin())
+    assert int(run["rss_rise_bytes"].iloc[large]) > 11 * 256 * 1024
+    other.loc[large, "rss_rise_bytes"] = int(run["rss_rise_bytes"].iloc[large]) // 11
+    other.loc[small, "rss_rise_bytes"] = 0
+    result = compare(run, other)
+    assert result.equal
+    assert len(result.far_apart) == 1 + (int(run["rss_rise_bytes"].iloc[small]) > 256 * 1024)
+    assert "More than 10 times off: rss_rise_bytes in" in str(result)
+    assert result.far_apart_words in runs_text(result)
+    assert compare(run, run).far_apart_words == ""
+
+
 def test_cells_of_one_run_alone_and_other_outcomes_are_counted(run: pd.DataFrame) -> None:
     other = run.iloc[:-2].copy()
     other.loc[0, "outcome"] = "oom"

@@ -14,9 +14,13 @@ def test_two_runs_that_differ_in_one_byte_are_exit_code_3(
 ) -> None:
     records = planted.grid((1, 2), (16, 64))
     changed = replace(records[0], saved_bytes=(records[0].saved_bytes or 0) + 1)
-    for name, run in (("one", records), ("same", records), ("other", [changed, *records[1:]])):
+    tenfold = [replace(one, rss_rise_bytes=2**30) for one in records]
+    runs = {"one": records, "same": records, "other": [changed, *records[1:]], "far": tenfold}
+    for name, run in runs.items():
         planted.write(tmp_path / name / "depth_batch", run)
-    folders = {name: str(tmp_path / name) for name in ("one", "same", "other")}
+    folders = {name: str(tmp_path / name) for name in runs}
     assert main(["compare", folders["one"], folders["same"]]) == 0
     assert main(["compare", folders["one"], folders["other"]]) == 3
     assert "saved_bytes" in capsys.readouterr().out
+    assert main(["compare", folders["one"], folders["far"]]) == 3
+    assert "times off: rss_rise_bytes" in capsys.readouterr().out
