@@ -22,5 +22,6 @@ sweep_command.py      harness sweep: experiments into a folder of records; its p
 target_flags.py       The flags that describe a user's own network, shared by predict
 threshold_command.py  harness threshold: the largest batch, depth or width that fits a budget
 verdicts_command.py   harness verdicts: every claim of a report with its verdict
+verify_command.py     harness verify: a run against its data package and its report
 workload_flags.py     One flag per field of Workload, made from the field's own help and rule
 """

@@ -32,6 +32,7 @@ COMMANDS = (
     "sweep",
     "threshold",
     "verdicts",
+    "verify",
 )
 """Each is a function of its own name in the file ``NAME_command.py``."""
 

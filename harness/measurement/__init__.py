@@ -7,6 +7,7 @@ environment.py       The environment of a record
 gpu.py               The GPU that a worker uses
 malloc_policy.py     The C allocator: its policy, and a refusal where it is replaced
 measure.py           One isolated measurement: two worker processes, one record
+measuring_code.py    A hash of the code that measures
 model_check.py       The memory model against the installed PyTorch: tiny workloads
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each

@@ -1,4 +1,4 @@
-"""A hash of the code that decides what a record says: a reference run belongs to the code that made it.
+"""A hash of the code that measures: a reference run belongs to the code that made it.
 
 Comments, docstrings and blank lines do not count, so the hash of one text is the same in every
 version of Python.

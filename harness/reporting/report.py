@@ -19,6 +19,7 @@ from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
+from harness.reporting.data_package import DATA_PACKAGE, data_package
 from harness.reporting.document import Chapter, Report, environment_table
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.tables import table_files
@@ -49,13 +50,27 @@ def write_report(
     given: Sequence[Path] = (),
     missing: Callable[[str], object] = str,
 ) -> Path:
-    """Write the report's two pages, report.md, tables/ and figures/; return the first page.
+    """Write the report's pages, tables/, figures/ and data package; return the first page.
 
     Every experiment found gets its chapter, also where it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
     all; files of the user's are left alone. ``missing`` is called with one line for each section
     that failed, or if nothing could be settled.
     """
+    report = analysed(folder, jobs=jobs, given=given)
+    files = report_files(report)
+    files[DATA_PACKAGE] = data_package(report.title, folder, files)
+    replace_files(folder, files, files_of_report(folder))
+    for part in report.chapters:
+        if part.is_failed:
+            missing(f"{part.title}: {part.problem}")
+    if all(part.problem and not part.is_failed for part in report.chapters):
+        missing(f"{folder}: no experiment there has an answer; the report says why")
+    return folder / pages.STORY
+
+
+def analysed(folder: Path, *, jobs: int = 1, given: Sequence[Path] = ()) -> Report:
+    """Return the report of the records in ``folder``; nothing is written."""
     folders = experiment_folders(folder, given)
     for path in given:
         if path.stem not in {part.resolve().name for part in folders}:
@@ -69,19 +84,12 @@ def write_report(
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
         chapters = tuple(run_each(_chapter, own, jobs))
     outcomes = frame["outcome"].value_counts().sort_index()
-    report = Report(
+    return Report(
         chapters=chapters,
         environment=environment_table(frame),
         notes=frame.attrs["notes"],
         totals={str(name): int(count) for name, count in outcomes.items()},
     )
-    replace_files(folder, _files(report), files_of_report(folder))
-    for part in chapters:
-        if part.is_failed:
-            missing(f"{part.title}: {part.problem}")
-    if all(part.problem and not part.is_failed for part in chapters):
-        missing(f"{folder}: no experiment there has an answer; the report says why")
-    return folder / pages.STORY
 
 
 def usable_processors() -> int:
@@ -177,7 +185,7 @@ def _anchor(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in name)
 
 
-def _files(report: Report) -> dict[str, bytes]:
+def report_files(report: Report) -> dict[str, bytes]:
     """Return every file of the report by its name within the folder."""
     files: dict[str, bytes] = {}
     for part in report.chapters:

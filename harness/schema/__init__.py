@@ -4,6 +4,7 @@ argument_checks.py      Checks of the arguments of public functions
 category_colours.py     The colour of each category of a live byte
 columns.py              Records and predictions as rows of a data frame
 compilation.py          Work of torch.compile
+dictionary.py           The data dictionary: name, type, unit and meaning of every column
 errors.py               The user's mistakes
 events.py               The allocation trace
 experiment.py           An experiment

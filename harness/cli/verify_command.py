@@ -1,0 +1,49 @@
+"""``harness verify``: a run's files against its data package, its report and new measurements."""
+
+from pathlib import Path
+
+import click
+
+from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.parameter_types import WholeNumber
+
+
+@harness_command(
+    "harness verify results/reference-cpu",
+    "harness verify results/reference-cpu --again 5 --seed 1",
+)
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--again",
+    type=WholeNumber(0, 10_000),
+    default=0,
+    metavar="N",
+    help="Also measure N random cells again and compare them.",
+)
+@click.option("--seed", type=int, default=0, help="Seed of the choice of cells.")
+@click.option(
+    "--experiment",
+    "given",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
+)
+def verify(folder: Path, again: int, seed: int, given: tuple[Path, ...]) -> int:
+    """Check that a run is whole and gives its report.
+
+    Compares every file with datapackage.json, reads every record, makes claims and tables again,
+    and says if the records are of several commits or of other code than this. Nothing in FOLDER
+    is written. The exit code is 3 if a check fails.
+    """
+    from harness.reporting.terminal import AnswerConsole
+    from harness.reporting.verify import verify as checks
+    from harness.reporting.verify_again import again as measured_again
+
+    console = AnswerConsole()
+    failed = False
+    for one in (*checks(folder, given), *([measured_again(folder, again, seed)] if again else ())):
+        console.say(f"{one.name}: {'FAILS' if one.problems else 'ok'} ({one.seen})", "bold")
+        console.say_all(one.problems, before="  ")
+        failed |= bool(one.problems)
+    return NOT_OK if failed else DONE

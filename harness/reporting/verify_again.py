@@ -1,0 +1,77 @@
+"""Random cells of a run, measured again and compared with its records."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from harness.analysis.compare import Comparison, compare
+from harness.analysis.frame import lines_if_there
+from harness.dry_run.for_workers import gpu_or_dry_run
+from harness.measurement.measure import DEADLINE_SECONDS, measure
+from harness.reporting.data_package import evidence_of
+from harness.reporting.verify import Checked
+from harness.schema import record, traced_run
+from harness.schema.columns import record_row, typed_frame
+from harness.schema.record import Outcome, Record
+from harness.schema.traced_run import StepRun
+from harness.sweeps.local_runners import TracedRunner
+
+Problems = Iterator[str]
+
+
+def again(folder: Path, count: int, seed: int) -> Checked:
+    """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
+
+    Exact metrics must be equal; no noisy one may be ten times off. A cell counts as one of the
+    run's lines of cells or of steps that ended well; thresholds and training runs are left out.
+    """
+    cells: dict[str, Callable[[], Problems]] = {}
+    for path in evidence_of(folder):
+        kind, name = Path(path).name, Path(path).parent.as_posix()
+        if kind == record.RECORDS:
+            for one in lines_if_there(folder / path, record.from_json):
+                if one.outcome is Outcome.OK:
+                    cells[f"{name}: {one.workload}"] = partial(_cell, one)
+        elif kind == traced_run.STEP_RUNS:
+            for step in lines_if_there(folder / path, traced_run.from_json):
+                if step.outcome is Outcome.OK:
+                    cells[f"{name}: {step.job}"] = partial(_step, step)
+    chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
+    problems = [f"{name}: {problem}" for name in chosen for problem in cells[name]()]
+    if not chosen:
+        problems = ["no cell of this run can be measured again"]
+    seen = f"{len(chosen)} of {len(cells):,} cells measured again, seed {seed}"
+    return Checked(name="again", seen=seen, problems=tuple(problems))
+
+
+def _cell(known: Record) -> Problems:
+    """Yield how a cell differs when it is measured again."""
+    _, is_dry_run, gpu = str(known.environment.get("device", "")).rpartition("dry run, ")
+    with gpu_or_dry_run(known.workload.device, gpu if is_dry_run else None):
+        new = measure(known.workload, repeats=max(1, len(known.repeats)))
+    if new.outcome is not known.outcome:
+        yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
+        return
+    frames = [typed_frame([{"experiment": "cell", **record_row(one)}]) for one in (known, new)]
+    yield from _differences(compare(*frames))
+
+
+def _differences(found: Comparison) -> Problems:
+    for row in found.different.itertuples(index=False):
+        yield f"{row.metric} is {row.b_bytes:,} here, {row.a_bytes:,} in the run"
+    for row in found.far_apart.itertuples(index=False):
+        yield f"{row.metric} is {row.b:,.6g} here, {row.a:,.6g} in the run"
+
+
+def _step(known: StepRun) -> Problems:
+    """Yield how a step of any network, or what a function counted, differs."""
+    with closing(TracedRunner(DEADLINE_SECONDS)) as runner:
+        new = runner.run(known.job, 1)
+    if new.outcome is not known.outcome:
+        yield f"ended {new.outcome}: {new.problem}"
+    elif new.counted != known.counted:
+        yield f"counted {new.counted} here, {known.counted} in the run"
+    elif new.metrics != known.metrics:
+        yield f"metrics {new.metrics} here, {known.metrics} in the run"
