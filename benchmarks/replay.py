@@ -1,6 +1,6 @@
 """Seconds and memory that reading and replaying a recording takes.
 
-    python benchmarks/replay.py [FILE] [--events 1000000]
+    python -m benchmarks.replay [FILE] [--events 1000000]
 
 Without a FILE a recording is made as PyTorch 2.13 writes one: a training loop through the
 allocator model, a dict with new strings and a new tuple for each event. Seconds are the
@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.validation.follower import agreement_of
 from harness.allocator import CachingAllocator
 from harness.snapshots.file_bytes import Deadline
 from harness.snapshots.replay import replay_devices
@@ -98,10 +99,11 @@ def main() -> None:
         events = sum(len(snapshot.events) for snapshot in recording.snapshots)
         del recording
         begin = time.process_time()
-        replay = replay_devices(path, deadline_seconds=1e6)[0]
+        replay_devices(path, deadline_seconds=1e6)
         both = time.process_time() - begin
         size = path.stat().st_size
-    complete = replay.agreement is not None and replay.agreement.is_complete()
+        agreement = agreement_of(path)
+    complete = agreement is not None and agreement.is_complete()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{events:,} events, {size / MIB:.1f} MiB: read in {read:.1f} s, read and replayed in")
     print(f"{both:.1f} s, {most:.0f} MiB resident at most; model equals recording: {complete}")

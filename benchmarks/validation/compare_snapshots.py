@@ -21,8 +21,9 @@ from typing import Any
 import torch
 
 from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
+from benchmarks.validation.follower import Agreement, agreement_of
 from harness.dry_run.toolchain import torch_build
-from harness.snapshots.replay import Replay, replay_devices
+from harness.snapshots.snapshot import read_recording
 
 Step = Callable[[], None]
 
@@ -154,10 +155,9 @@ CASES = (
 )
 
 
-def row(case: Case, replay: Replay) -> list[str]:
+def row(case: Case, events: int, agreement: Agreement | None) -> list[str]:
     """Return the table's row."""
-    agreement = replay.agreement
-    cells = [case.model, case.begin, case.settings or "none", str(replay.events)]
+    cells = [case.model, case.begin, case.settings or "none", str(events)]
     if agreement is None:
         return [*cells, "not derivable", "", "", "", ""]
     return [
@@ -183,10 +183,11 @@ def main() -> int:
             gpu = stub_gpu(total_bytes=case.total_bytes)
             command: list[str | Path] = [__file__, "record", path, case.model, case.begin]
             run_on(gpu, command, settings=case.settings)
-            replay = replay_devices(path, recorded_on_bytes=case.total_bytes)[0]
-        complete = replay.agreement is not None and replay.agreement.is_complete()
+            agreement = agreement_of(path, recorded_on_bytes=case.total_bytes)
+            events = len(read_recording(path).snapshots[0].events)
+        complete = agreement is not None and agreement.is_complete()
         equal += complete
-        rows.append(row(case, replay))
+        rows.append(row(case, events, agreement))
         print(case.model, case.begin, case.settings, "equal" if complete else "differs")
         sys.stdout.flush()
     heads = ["recording", "begins at", "settings", "events", "segment events equal"]

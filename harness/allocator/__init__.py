@@ -8,15 +8,15 @@ Known limitations: ``MemPool`` with ``no_split`` or ``use_on_oom``, ``throw_on_c
 and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
 
-    addresses.py         Placement of segments by a driver, as far as the allocator can notice
-    blocks.py            Blocks, the ordered lists of those that are free, and best fit
-    config.py            The allocator's settings, as PYTORCH_ALLOC_CONF states them
-    counters.py          The counters of torch.cuda.memory_stats, kept cheaply
-    device.py            The GPU below the allocator: its bytes, segment events, out of memory
-    expandable.py        Expandable segments
-    model.py             The allocator itself
-    replay_allocator.py  The allocator of a replay, which starts from a recorded state
-    segments.py          Sources of new memory, and the return of free memory
+    addresses.py   Placement of segments by a driver, as far as the allocator can notice
+    blocks.py      Blocks, the ordered lists of those that are free, and best fit
+    config.py      The allocator's settings, as PYTORCH_ALLOC_CONF states them
+    counters.py    The counters of torch.cuda.memory_stats, kept cheaply
+    device.py      The GPU below the allocator: its bytes, segment events, out of memory
+    expandable.py  Expandable segments
+    layout.py      A segment and its blocks as a recording describes them
+    model.py       The allocator itself
+    segments.py    Sources of new memory, and the return of free memory
 """
 
 from harness.allocator.addresses import (
@@ -29,8 +29,8 @@ from harness.allocator.addresses import (
 )
 from harness.allocator.config import AllocatorConfig, AllocatorConfigError
 from harness.allocator.device import OutOfMemoryError, SegmentEvent
+from harness.allocator.layout import BlockState, SegmentState
 from harness.allocator.model import CachingAllocator
-from harness.allocator.replay_allocator import BlockState, FollowingAllocator, SegmentState
 
 __all__ = [
     "AddressPolicy",
@@ -40,7 +40,6 @@ __all__ = [
     "BlockState",
     "CachingAllocator",
     "Descending",
-    "FollowingAllocator",
     "LowestFree",
     "OutOfMemoryError",
     "Scattered",

@@ -3,7 +3,7 @@
 claim_figures.py    The figure that several experiments show
 claims.py           The claims of one run with their verdicts, as a file next to its report
 comparison.py       Two runs, or two predictions, compared: as text for a terminal or a CI log
-data_package.py     datapackage.json: the files of a run with their checksums, and the data dictionary
+data_package.py     datapackage.json: the files of a run and the meaning of its columns
 document.py         The report before it is laid out
 figures.py          A Figure to files: SVG, PNG and the CSV of its data
 pages.py            The report as self-contained pages and as Markdown

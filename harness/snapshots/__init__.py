@@ -8,7 +8,6 @@ explain_page.py       A recording or a message explained as one self-contained p
 explain_source.py     harness.explain: why a program ran out of memory, from a snapshot
 explain_text.py       A recording explained in words, for a terminal
 file_bytes.py         The bytes of a recording, unpacked where it is compressed
-follower.py           A recording's requests and releases given to the model, event by event
 initial_state.py      State and settings at the start of a recording
 lifetimes.py          Blocks of the event log, each from its allocation to its release
 log_failures.py       Every out-of-memory failure in a log

@@ -1,4 +1,4 @@
-"""One call that reads a snapshot, follows it, and asks what else could have been; its text."""
+"""One call that reads a snapshot and asks what other settings would have made of it; its text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,6 @@ from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
 from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.follower import Agreement, Follower
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.moments import Peak, find_peak
 from harness.snapshots.snapshot import read_recording
@@ -20,11 +19,7 @@ _GROUPS_SHOWN = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """A recording next to the model's replay of it.
-
-    ``agreement`` is None where the beginning could not be derived; ``notes`` say why, and
-    whatever else was assumed or left out.
-    """
+    """A recording, its peak, and what-ifs; ``notes`` say what was assumed or left out."""
 
     device: int
     events: int
@@ -33,7 +28,6 @@ class Replay:
     live_at_start_bytes: int
     reserved_at_start_bytes: int
     recorded_peak_reserved_bytes: int
-    agreement: Agreement | None
     peak: Peak
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
@@ -45,14 +39,11 @@ def replay_devices(
     device: int | None = None,
     settings: str | None = None,
     memory_bytes: int | None = None,
-    recorded_on_bytes: int | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Replay, ...]:
     """Replay every device of the snapshot at ``path``; a device that ran out of memory first.
 
-    ``memory_bytes`` is the GPU's memory in every what-if. ``recorded_on_bytes`` is that of the GPU
-    that made the recording, which no recording says: it decides how far an expandable segment can
-    grow on a GPU that is nearly full.
+    ``memory_bytes`` is the GPU's memory in every what-if.
     """
     others: dict[str, AllocatorConfig] = {}
     if settings is not None:
@@ -62,7 +53,7 @@ def replay_devices(
     try:
         recording = read_recording(path, deadline)
         return tuple(
-            _replay(each, others, memory_bytes, recorded_on_bytes, deadline)
+            _replay(each, others, memory_bytes, deadline)
             for each in device_histories(recording, device)
         )
     except MemoryError:
@@ -74,17 +65,13 @@ def _replay(
     history: DeviceHistory,
     others: Mapping[str, AllocatorConfig],
     memory_bytes: int | None,
-    recorded_on_bytes: int | None,
     deadline: Deadline,
 ) -> Replay:
     config, origin = history.config, history.origin
     deadline.check("replaying the recording")
-    on_gpu = replace(config, total_bytes=recorded_on_bytes)
-    agreement = _agreement(history, on_gpu, deadline)
     notes = [*history.notes, *_notes_on_events(history.events), *notes_on_origin(origin)]
-    if agreement is None:
-        why_not = origin.why_not or "segments overlap"
-        notes.append(f"the beginning cannot be derived: {why_not}; nothing to compare")
+    if origin.layout is None:
+        notes.append(f"the beginning cannot be derived: {origin.why_not}")
     expandable = replace(config, expandable_segments=True)
     configs = {"as recorded": config, "expandable segments": expandable, **others}
     work = find_work(history)
@@ -101,7 +88,6 @@ def _replay(
         config=config,
         live_at_start_bytes=history.alive_bytes[0],
         reserved_at_start_bytes=origin.reserved_bytes,
-        agreement=agreement,
         recorded_peak_reserved_bytes=recorded_peak,
         peak=find_peak(history),
         what_ifs=what_ifs,
@@ -144,19 +130,6 @@ def why_other(as_recorded: WhatIf, recorded: int) -> Iterator[str]:
         )
 
 
-def _agreement(
-    history: DeviceHistory, config: AllocatorConfig, deadline: Deadline
-) -> Agreement | None:
-    if history.origin.layout is None:
-        return None
-    try:
-        follower = Follower(config, history.origin)
-    except ValueError:  # segments that overlap, as no driver allocates
-        return None
-    follower.run(history.events, deadline)
-    return follower.agreement(history.snapshot)
-
-
 def replay_text(replay: Replay) -> str:
     """Return the replay as lines of text."""
     return "\n".join(_lines(replay)) + "\n"
@@ -168,35 +141,11 @@ def _lines(replay: Replay) -> Iterator[str]:
     for note in replay.notes:
         yield f"note: {note}"
     yield ""
-    if replay.agreement is not None:
-        yield from _agreement_lines(replay.agreement)
-        yield ""
     yield from _peak_lines(replay.peak)
     yield ""
     yield "what if"
     for case in replay.what_ifs:
         yield from _what_if_lines(case)
-
-
-def _agreement_lines(agreement: Agreement) -> Iterator[str]:
-    yield "model against recording" + (": no difference" if agreement.is_complete() else "")
-    for name, matched, total in (
-        ("segment events", agreement.segment_events_matched, agreement.segment_events),
-        ("addresses", agreement.allocations_matched, agreement.allocations),
-        ("blocks at the end", agreement.blocks_matched, agreement.blocks),
-    ):
-        yield f"  {name:<20}{matched} of {total} equal"
-    yield (
-        f"  {'peak reserved':<20}{_exact(agreement.peak_reserved_bytes)}, "
-        f"recorded {_exact(agreement.recorded_peak_reserved_bytes)}"
-    )
-    yield f"  {'peak allocated':<20}{_exact(agreement.peak_allocated_bytes)}"
-    yield (
-        f"  {'unused at the end':<20}{_percent(agreement.fragmentation)} of reserved, "
-        f"recorded {_percent(agreement.recorded_fragmentation)}"
-    )
-    for sentence in agreement.differences:
-        yield f"  differs: {sentence}"
 
 
 def _peak_lines(peak: Peak) -> Iterator[str]:
@@ -239,7 +188,3 @@ def _what_if_lines(case: WhatIf) -> Iterator[str]:
 
 def _exact(size: int) -> str:
     return f"{format_bytes(size)} ({size} B)"
-
-
-def _percent(share: float | None) -> str:
-    return "nothing" if share is None else f"{100 * share:.1f}%"

@@ -142,7 +142,7 @@ def _run(
                 model.release_pool(stream >> POOL_SHIFT)
                 model.empty_pool(stream >> POOL_SHIFT)
             else:
-                # A recording may contradict itself (the agreement says so), and running out of
+                # A recording may contradict itself, and running out of
                 # memory or emptying the cache may have completed a release before its time.
                 try:
                     if action == FREE_AT_ONCE:

@@ -31,7 +31,7 @@ def loaded(path: Path) -> dict[str, Any]:
 
 def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Path) -> None:
     path = recording("compiled")
-    assert agreement_of(replay_devices(path)[0]).is_complete()
+    assert agreement_of(path).is_complete()
     (explanation,) = explain_file(path)
     held = dict(explanation.moments[0].categories)
     parameters = (512 * WIDTH + WIDTH + WIDTH * 10 + 10) * 4

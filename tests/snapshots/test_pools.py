@@ -97,7 +97,7 @@ def test_the_pool_of_an_event_is_its_own_or_that_of_its_segment(
     assert [event.stream >> POOL_SHIFT for event in events[-2:]] == [1, 1]
     assert not any(event.stream >> POOL_SHIFT for event in events[:-2])
     replay = replay_devices(path)[0]
-    assert agreement_of(replay).is_complete()
+    assert agreement_of(path).is_complete()
     assert any(note.startswith("2 events of private pools") for note in replay.notes)
     assert any("does not record the pool" in note for note in replay.notes) == (not more)
 
@@ -116,15 +116,16 @@ def test_addresses_belong_to_a_private_pool_from_its_segment_on(tmp_path: Path) 
     numbers = [event.stream >> POOL_SHIFT for event in read_recording(path).snapshots[0].events]
     assert sum(numbers) == 2
     assert numbers[-2:] == [1, 1]
-    assert agreement_of(replay_devices(path)[0]).is_complete()
+    assert agreement_of(path).is_complete()
 
 
 def test_a_recording_without_the_pools_of_events_says_what_it_lacks(tmp_path: Path) -> None:
     raw = pickle.loads(gzip.decompress(recording("pools").read_bytes()))
     for event in raw["device_traces"][0]:
         del event["pool_id"]
-    replay = replay_devices(written(tmp_path, raw))[0]
-    assert not agreement_of(replay).is_complete()
+    path = written(tmp_path, raw)
+    replay = replay_devices(path)[0]
+    assert not agreement_of(path).is_complete()
     assert any("does not record the pool of an event" in note for note in replay.notes)
 
 

@@ -1,8 +1,5 @@
 """The allocator of a replay, which starts from a recorded state and frees on command."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
 from harness.allocator.addresses import AddressPolicy
 from harness.allocator.blocks import ALLOCATED, FREE, UNMAPPED, Block, best_fit
 from harness.allocator.config import SMALL_REQUEST_BYTES, AllocatorConfig
@@ -15,29 +12,11 @@ from harness.allocator.counters import (
     SPLIT,
     SPLIT_BYTES,
 )
+from harness.allocator.layout import BlockState, SegmentState
 from harness.allocator.model import CachingAllocator
 
 # Stands for whatever streams a block awaited when the recording began.
 _SOME_STREAM = -1
-
-
-class BlockState(NamedTuple):
-    """A part of a segment: its bytes, the requested bytes (0 if free), its state."""
-
-    size_bytes: int
-    requested_bytes: int
-    state: Literal["free", "allocated", "awaiting", "unmapped"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmentState:
-    """A segment, described from its low end; an expandable one from its mapped part on."""
-
-    address: int
-    stream: int
-    is_large: bool
-    is_expandable: bool
-    blocks: tuple[BlockState, ...]
 
 
 class FollowingAllocator(CachingAllocator):

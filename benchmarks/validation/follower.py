@@ -10,21 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, zip_longest
 from operator import eq
+from pathlib import Path
 
+from benchmarks.validation.following_allocator import FollowingAllocator
 from harness.allocator import (
     AddressPolicy,
     AllocatorConfig,
     Ascending,
-    FollowingAllocator,
     OutOfMemoryError,
     SegmentEvent,
 )
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
-from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline
+from harness.snapshots.device_history import device_histories
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, operations
 from harness.snapshots.pools import is_private
-from harness.snapshots.snapshot import Snapshot
+from harness.snapshots.snapshot import Snapshot, read_recording
 from harness.snapshots.trace_event import SEGMENT_ACTIONS, TAKING, TraceEvent, reserved_change
 
 
@@ -88,11 +89,9 @@ class Follower:
         self._where = {block.address: block.address for block in in_use}
         self._pending: list[TraceEvent] = []
 
-    def run(self, events: Sequence[TraceEvent], deadline: Deadline | None = None) -> None:
+    def run(self, events: Sequence[TraceEvent]) -> None:
         """Give every event to the model."""
-        for position, event in chain(operations(events), [(-1, None)]):
-            if deadline is not None and position % EVENTS_BETWEEN_CHECKS == 0:
-                deadline.check("replaying the recording")
+        for _, event in chain(operations(events), [(-1, None)]):
             try:
                 self._apply(event)
             except (OutOfMemoryError, ValueError) as error:
@@ -306,3 +305,21 @@ def _describe(event: TraceEvent | SegmentEvent | None) -> str:
     if event is None:
         return "nothing"
     return f"{event.action} of {event.size_bytes} bytes at {event.address:#x}"
+
+
+def agreement_of(path: Path, recorded_on_bytes: int | None = None) -> Agreement | None:
+    """Return where the model and the recording at ``path`` agree, for its first device.
+
+    None if the state at the beginning cannot be derived. ``recorded_on_bytes`` is the memory of
+    the GPU that made the recording, which decides how far an expandable segment can grow.
+    """
+    history = next(device_histories(read_recording(path)))
+    if history.origin.layout is None:
+        return None
+    config = replace(history.config, total_bytes=recorded_on_bytes)
+    try:
+        follower = Follower(config, history.origin)
+    except ValueError:  # segments that overlap, as no driver allocates
+        return None
+    follower.run(history.events)
+    return follower.agreement(history.snapshot)

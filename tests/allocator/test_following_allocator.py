@@ -2,13 +2,8 @@
 
 import pytest
 
-from harness.allocator import (
-    AllocatorConfig,
-    Ascending,
-    BlockState,
-    FollowingAllocator,
-    SegmentState,
-)
+from benchmarks.validation.following_allocator import FollowingAllocator
+from harness.allocator import AllocatorConfig, Ascending, BlockState, SegmentState
 
 MIB = 1 << 20
 BASE = 1 << 40
