@@ -1,4 +1,4 @@
-"""Answers to what a dry run cannot know: those of the user, and the usual ones of libraries."""
+"""Answers of the user to what a dry run cannot know."""
 
 import math
 from collections.abc import Mapping
@@ -8,15 +8,6 @@ from harness.dry_run.dry_run_report import Answer
 from harness.dry_run.dry_run_request import DryRunError
 
 EVERYWHERE = "*"
-_ASKING: Final = {
-    "find_packed_sequence_indices": "sequences are not packed",
-    "fast_all": "nothing is padded",
-    "_ignore_causal_mask_sdpa": "nothing is padded",
-    "_ignore_bidirectional_mask_sdpa": "nothing is padded",
-}
-"""Functions of ``transformers/masking_utils.py`` that ask a question, and the meaning of its usual
-answer, yes. It is given where the true one cannot be followed, and the report says so."""
-
 _SHARES: Final = {"all": 1.0, "none": 0.0}
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
@@ -74,10 +65,3 @@ def as_size(answer: Answer, most: int) -> int | None:
     if isinstance(answer, str) or share < 1:
         return 0 if share == 0 else None if most < 0 else math.ceil(share * most)
     return int(answer) if most < 0 else min(int(answer), most)
-
-
-def library_answer(file: str, function: str) -> tuple[float | None, str | None]:
-    """Return the usual answer in a function of a library and what it means; None elsewhere."""
-    if function in _ASKING and file.endswith("/transformers/masking_utils.py"):
-        return 1.0, _ASKING[function]
-    return None, None

@@ -32,7 +32,8 @@ from typing import Final
 from harness.dry_run.dry_run_report import Answer, ValueRead
 from harness.dry_run.own_code import users_frame
 from harness.dry_run.unknown_sizes import becomes_integer
-from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value, library_answer
+from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
+from harness.prediction.library_answers import library_answer
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""

@@ -15,14 +15,15 @@ from torch.utils._pytree import tree_map_only
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
+from harness.prediction.library_answers import answer_of_caller
 from harness.training.nested_tensors import tensors
 
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
 INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
 READ = (
-    "the program read a value from a GPU tensor: a check of 'all' was answered with true, all "
-    "else with 0, so sizes and branches that depend on it may differ"
+    "the program read a value from a GPU tensor: a check of 'all', and whether a mask leaves out "
+    "nothing, were answered with true, all else with 0, so sizes and branches that depend on it may differ"
 )
 
 _aten = torch.ops.aten
@@ -63,7 +64,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self.notes[INITIALISER if self.phase == "build" else READ] = None
             kind = args[0].dtype
             if kind == torch.bool:
-                return self.operator_of(args[0]).startswith("aten::all")
+                usual, _ = answer_of_caller()
+                return usual is not None or self.operator_of(args[0]).startswith("aten::all")
             return 0.0 if kind.is_floating_point else 0
         to = kwargs.get("device")
         if func is _aten._to_copy.default and to is not None and to.type == "cpu":
