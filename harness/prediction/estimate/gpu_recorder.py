@@ -23,7 +23,8 @@ WORKSPACE = "cublas workspace"
 INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
 READ = (
     "the program read a value from a GPU tensor: a check of 'all', and whether a mask leaves out "
-    "nothing, were answered with true, all else with 0, so sizes and branches that depend on it may differ"
+    "nothing, were answered with true, all else with 0, so sizes and branches that depend on it "
+    "may differ"
 )
 
 _aten = torch.ops.aten
