@@ -85,7 +85,12 @@ def names(parts: Sequence[Part]) -> str:
 
 
 def judge_cells(
-    cells: pd.DataFrame, held: Iterable[object], axes: Sequence[str], *, missing: int = 0
+    cells: pd.DataFrame,
+    held: Iterable[object],
+    axes: Sequence[str],
+    *,
+    missing: int = 0,
+    steps: bool = False,
 ) -> Decision:
     """Return the verdict over cells, and name the regions in which the claim holds and fails.
 
@@ -94,6 +99,7 @@ def judge_cells(
         held: True where the claim holds, False where it fails, missing where nothing is known.
         axes: columns by which regions are named.
         missing: cells of which the claim speaks, and that are not in ``cells``.
+        steps: a cell is a step up from its numbers, so the last ones are named with "≥" too.
 
     >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
@@ -105,7 +111,7 @@ def judge_cells(
     for value in (True, False):
         left = np.asarray(known.fillna(not value) == value, dtype=np.bool_)
         for _ in range(MOST_REGIONS):
-            name, found = _region(cells, left, axes)
+            name, found = _region(cells, left, axes, steps=steps)
             parts.append(Part(name=name, decision=exactly(value), cells=int(found.sum())))
             left = left & ~found
         count = int(left.sum())
@@ -115,17 +121,19 @@ def judge_cells(
     return judge(parts)
 
 
-def _region(cells: pd.DataFrame, inside: Mask, axes: Sequence[str]) -> tuple[str, Mask]:
+def _region(
+    cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
+) -> tuple[str, Mask]:
     """Return the largest region of ``cells`` all of which is ``inside``, with its name."""
     best, found = "", np.zeros(len(cells), dtype=np.bool_)
-    for chosen in itertools.product(*(_conditions(cells[axis]) for axis in axes)):
+    for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
         mask = np.logical_and.reduce([mask for _, mask in chosen])
         if mask.sum() > found.sum() and not (mask & ~inside).any():
             best, found = _name([words for words, _ in chosen if words]), mask
     return best, found
 
 
-def _conditions(column: pd.Series) -> list[tuple[str, Mask]]:
+def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
     """Return each condition on one axis, the weakest first: a name, or a bound of a number."""
     everything = [("", np.ones(len(column), dtype=np.bool_))]
     values = sorted(column.unique())
@@ -134,7 +142,8 @@ def _conditions(column: pd.Series) -> list[tuple[str, Mask]]:
     if not pd.api.types.is_numeric_dtype(column):
         return everything + [(str(one), np.asarray(column == one)) for one in values]
     numbers, name = column.to_numpy(dtype=np.float64), column.name
-    lower = [(f"{name} ≥ {one:,}", numbers >= one) for one in values[1:-1]]
+    last = len(values) if steps else -1
+    lower = [(f"{name} ≥ {one:,}", numbers >= one) for one in values[1:last]]
     upper = [(f"{name} ≤ {one:,}", numbers <= one) for one in values[1:-1]]
     single = [(f"{name} {one:,}", numbers == one) for one in values]
     return everything + lower + upper[::-1] + single
