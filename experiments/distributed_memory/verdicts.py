@@ -35,20 +35,20 @@ def _claim(
     headline: str = "",
 ) -> Claim:
     """Judge by ``times``, what a rank holds over what the claim says, of several ranks."""
-    ranks = own.assign(ranks=own["world_size"], times=times)[own["world_size"] > 1]
+    ranks = own.assign(times=times, **{"world size": own["world_size"]})[own["world_size"] > 1]
     ranks = ranks.reset_index(drop=True)
     near = (ranks["times"] - 1).abs() <= ROUGHLY
     ends = dict.fromkeys(f"{end:.3g}" for end in (ranks["times"].min(), ranks["times"].max()))
     equal = int((own["held_bytes"] == own["closed_form_bytes"]).sum())
     form = f"the closed form, equal to the byte at {equal} of {len(own)} world sizes"
     return decided(
-        judge_cells(ranks, near, ["ranks"]),
+        judge_cells(ranks, near, ["world size"]),
         sentence=sentence,
         headline=headline,
         rule=_rule(holds),
         second="none: PyTorch's own allocator counts both" if "peak" in holds else form,
         measured=measured,
-        number=f"{' to '.join(ends) if len(ranks) else 'at no number of ranks'} times that",
+        number=f"{' to '.join(ends) if len(ranks) else 'at no number of ranks'} times what the claim says",
         unit="ranks",
     )
 
