@@ -19,7 +19,7 @@ def test_predicted_records_support_one_sentence_and_refute_the_other(tmp_path: P
     result = section(experiment, tmp_path, records)
     activations, peak = result.claims
     assert activations.verdict is Verdict.SUPPORTED
-    assert activations.number == "14 of 14 cells equal to the byte"
+    assert activations.number == "12 of 12 cells equal to the byte"
     assert peak.verdict is Verdict.REFUTED
     assert any("the peak in 14 of 14 cells" in text for text in result.text)
 
@@ -30,7 +30,7 @@ def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     records = [record(cell) for cell in cells[:-1]]
     records.append(record(cells[-1], saved_activation_bytes=saved + 1))
     result = section(experiment, tmp_path, records)
-    assert named(result, "divides the activations").verdict is Verdict.REFUTED
+    assert named(result, "divides the activations").fails_for == "parts 8"
 
 
 def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
