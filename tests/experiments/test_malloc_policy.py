@@ -44,6 +44,6 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     assert table.loc["system", "difference_percent"] == pytest.approx(-50)
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
     assert table.loc["system", "over_processes_percent"] == 0
-    right = named(result, "With the system's malloc, a step's RSS rise is what")
+    right = named(result, "With the system's malloc, a step's RSS rise is roughly what")
     assert right.words == "fails"
     assert right.number == "0 of 1 cells within 10%; worst -50%"

@@ -144,7 +144,7 @@ def test_verdicts_prints_every_claim_of_the_report(
     assert main(["verdicts", str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     for one in kept.claims:
-        assert f"{one.verdict}: {one.sentence}" in said
+        assert f"{one.words}: {one.sentence}" in said
         assert " ".join(f"{one.measured} ({one.number})".split()) in said
     assert main(["verdicts", "--short", str(tmp_path)]) == 0
     _, *lines = capsys.readouterr().out.splitlines()
