@@ -109,6 +109,7 @@ def analyse(evidence: Evidence) -> Section:
         ),
         tables=(*growth_tables(growths), *rss_rise.resident_tables(training), _cells_table(frame)),
         figures=(
+            *figures.claim_figures_of(training),
             *steps,
             *figures.owners_map(training),
             *cuda_peaks_figure(training, _on_cpu(training)),

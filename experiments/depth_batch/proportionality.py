@@ -45,12 +45,7 @@ class Sample:
 
     def columns(self, terms: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
         """Return the column of each term of a model."""
-        columns = {
-            "constant": np.ones_like(self.depth),
-            "depth": self.depth,
-            "batch": self.batch,
-            "depth·batch": self.depth * self.batch,
-        }
+        columns = term_columns(self.depth, self.batch)
         return {term: columns[term] for term in terms}
 
 
@@ -113,27 +108,37 @@ class Growth:
         """One exact formula, or the largest of several, gives every cell."""
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
-    def best(self) -> NDArray[np.float64]:
-        """Return each cell's bytes by the exact formulas if they give all, else by the fit."""
-        if not self.whole:
-            return self.product.fitted
-        return np.asarray(self._by_form().max(axis=0), dtype=np.float64)
+    def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
+        """Return bytes by the exact formulas if they give every cell, else by the fit."""
+        columns = term_columns(np.asarray(depth), np.asarray(batch))
+        if self.whole:
+            return np.asarray(self._by_form(columns).max(axis=0), dtype=np.float64)
+        parts = [one.estimate * columns[one.term] for one in self.product.coefficients]
+        return np.asarray(sum(parts), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
         """Return which of the exact formulas gives each cell, if they give all; else empty."""
         if not self.whole:
             return np.empty(0, dtype=np.int64)
-        return np.asarray(self._by_form().argmax(axis=0), dtype=np.int64)
+        columns = self.sample.columns(PRODUCT)
+        return np.asarray(self._by_form(columns).argmax(axis=0), dtype=np.int64)
 
-    def _by_form(self) -> NDArray[np.float64]:
+    def _by_form(self, columns: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float64]:
         """Return each exact formula's bytes, (formulas, cells)."""
         forms = () if self.pieces is None else self.pieces.forms
-        columns = self.sample.columns(PRODUCT)
         sums = [
             sum(float(part) * columns[term] for term, part in form.coefficients.items())
             for form in forms
         ]
         return np.asarray(sums, dtype=np.float64)
+
+
+def term_columns(
+    depth: NDArray[np.int64], batch: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the column of each of PRODUCT's terms."""
+    columns = (np.ones_like(depth), depth, batch, depth * batch)
+    return dict(zip(PRODUCT, columns, strict=True))
 
 
 def sample(frame: pd.DataFrame, quantity: str) -> Sample:

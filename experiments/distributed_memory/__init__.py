@@ -112,7 +112,15 @@ def _figure(table: pd.DataFrame) -> Figure:
         panel="Held between steps", bytes=table["held_bytes"], fit=table["closed_form_bytes"]
     )
     peak = table.assign(panel="Peak of a step", bytes=table["allocated_peak_bytes"])
-    data = pd.concat([held, peak], ignore_index=True)
+    law = [
+        (held["panel"].iloc[0], NAMES[name], ranks, held_bytes(NETWORK, name, ranks))
+        for name in NAMES
+        for ranks in WORLD_SIZES[Size.FULL]
+        if NAMES[name] in set(held["strategy"]) and ranks <= held["world_size"].max()
+    ]
+    lines = pd.DataFrame(law, columns=["panel", "strategy", "world_size", "fit"])
+    data = pd.concat([held.drop(columns="fit"), peak], ignore_index=True)
+    data = data.merge(lines, "outer", on=["panel", "strategy", "world_size"])
     return Figure(
         name="ranks",
         caption="Memory of rank 0 against the number of ranks. Left, between steps: points are "

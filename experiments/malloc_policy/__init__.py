@@ -164,7 +164,7 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
         }
     )
     depths = sorted(table["depth"].unique())
-    chosen = {depths[0], depths[len(depths) // 2], depths[-1]}
+    chosen = {depths[0], depths[-1]}
     data = data[table["depth"].isin(chosen)].reset_index(drop=True)
     return (
         Figure(
@@ -181,8 +181,8 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
                 panel="panel",
                 label="RSS rise over the tensors' rise",
                 scale="ratio",
-                ticks=(128, 512, 2048, 8192),
                 joined=False,
+                y_from=-0.1,
                 marked=(1.0, "equal"),
             ),
             size=(8.6, 3.6),

@@ -96,7 +96,10 @@ def analyse(evidence: Evidence) -> Section:
         claims=(verdicts.deeper(pinned, fits), *predicted),
         text=(*verdicts.texts(table, pinned, fits, policies),),
         tables=(*figures.tables(table, pinned, fits, policies),),
-        figures=(figures.frontier_figure(thresholds, pinned),),
+        figures=(
+            figures.frontier_figure(thresholds, pinned),
+            *figures.agreement_figure(pinned),
+        ),
     )
 
 

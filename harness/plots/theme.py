@@ -197,8 +197,8 @@ def _doublings(axis: Axis, ticks: Sequence[float], text: Callable[[float, int], 
 LABEL_INCHES = 0.15
 """Height of a line of label text."""
 
-_LEADER_STOP, _TEXT_START = 1.055, 1.07
-"""End of a leader and beginning of its name, in widths of the axes."""
+_LEADER_STOP, _TEXT_START, _NEAR = 1.055, 1.07, 0.9
+"""End of a leader and beginning of its name, in widths of the axes; where a short one begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +230,8 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
             (y, place),
             transform=axes.transAxes,
             clip_on=False,
-            color=end.colour,
+            color=end.colour if x > _NEAR else QUIET,
+            linestyle="-" if x > _NEAR else ":",  # a long one is no line of data
             linewidth=0.8,
         )
         axes.add_artist(leader)
