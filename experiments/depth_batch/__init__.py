@@ -24,6 +24,8 @@ from .growth_tables import growth_tables
 from .proportionality import BATCHES, DEPTHS, Growth, growth_of
 from .verdicts import growth_answer, proportionality
 
+BASE = Workload(width=256)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
@@ -73,12 +75,16 @@ QUANTITIES = (
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid, training and inference."""
+    """Return the grid, training and inference; in full other widths and threads too."""
     depths, batches = DEPTHS, BATCHES
     if size is Size.QUICK:
         depths, batches = DEPTHS[::2], (16, 256, 1024)  # activations lead from 512 on
     axes = {"mode": ("train", "inference"), "depth": depths, "batch": batches}
-    return Grid(base=Workload(width=256), axes=axes)
+    yield from Grid(base=BASE, axes=axes)
+    if size is Size.FULL:
+        few = {"depth": (1, 4, 16), "batch": (16, 256, 2048)}
+        yield from Grid(base=BASE, axes={"width": (64, 1024), **few})
+        yield from Grid(base=BASE, axes={"threads": (2, 4), **few})
 
 
 def traced(size: Size) -> Iterable[Workload]:
@@ -89,7 +95,8 @@ def traced(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Try every quantity that the records have; see the module's docstring."""
-    frame = evidence.frame
+    is_base = (evidence.frame["width"] == BASE.width) & (evidence.frame["threads"] == BASE.threads)
+    frame = evidence.frame[is_base]
     training = frame[frame["mode"] == "train"].reset_index(drop=True)
     growths = _growths(_with_laws(training))
     if not growths:
@@ -102,7 +109,7 @@ def analyse(evidence: Evidence) -> Section:
         text=(
             *explanations.formula_text(training),
             *explanations.why_text(training, growths),
-            *explanations.steps_text(training),
+            *explanations.others_text(evidence.frame[~is_base]),
             *rss_rise.resident_text(training),
             *explanations.failures_text(frame),
             *faults,

@@ -4,16 +4,15 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.analysis.decisions import ROUGHLY
 from harness.schema.findings import Table
 
-from .proportionality import CLOSELY, Growth
+from .proportionality import Growth
 
 
 def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:
     """Return doublings and exponents of all ``growths``, by their labels."""
     made = (
-        (doublings, "What one doubling multiplies each quantity by, and from where it is 2"),
+        (doublings, "What one doubling multiplies each quantity by"),
         (exponents, "Exponents in depth and batch (95% intervals, HC3)"),
     )
     return [Table(name=one.__name__, caption=text, frame=one(growths)) for one, text in made]
@@ -37,18 +36,15 @@ def exponents(growths: Mapping[str, Growth]) -> pd.DataFrame:
 
 
 def doublings(growths: Mapping[str, Growth]) -> pd.DataFrame:
-    """Return what one doubling does, and from where it gives 2 within 10% and 1%."""
+    """Return what one doubling multiplies each quantity by."""
     rows = [
         {
             "quantity": name,
             "doubled": axis.variable,
             "smallest_factor": axis.smallest,
             "largest_factor": axis.largest,
-            "within_10_percent_from": axis.proportional_from(ROUGHLY),
-            "within_1_percent_from": axis.proportional_from(CLOSELY),
         }
         for name, result in growths.items()
         for axis in (result.by_depth, result.by_batch)
     ]
-    starts = ("within_10_percent_from", "within_1_percent_from")
-    return pd.DataFrame(rows).astype(dict.fromkeys(starts, "Int64"))
+    return pd.DataFrame(rows)

@@ -22,7 +22,6 @@ PRODUCT = ("constant", "depth", "batch", "depth·batch")
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
 """The sizes of which every claim about growth speaks, whatever part of them a run measures."""
-CLOSELY = 0.01
 RESOLUTION_BYTES = 4 * 2**20
 """Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator
 allocate at once, so relative errors of small cells say little."""
@@ -60,20 +59,6 @@ class Scaling:
     steps: pd.DataFrame
     """One row a pair of neighbours: ``line`` (the held value), ``start``, ``stop``, ``factor``
     (what one doubling multiplies the quantity by)."""
-
-    def proportional_from(self, tolerance: float) -> int | None:
-        """Return the smallest start from which every doubling gives 2 within ``tolerance``.
-
-        None where even the last step of some line misses.
-        """
-        steps = self.steps[~self.within(tolerance)]
-        starts = self.steps["start"]
-        later = starts[starts > steps["start"].max()] if len(steps) else starts
-        return int(later.min()) if len(later) else None
-
-    def within(self, tolerance: float) -> "pd.Series[bool]":
-        """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10%)."""
-        return (self.steps["factor"] / 2 - 1).abs() <= tolerance * (1 + 1e-12)
 
     @property
     def smallest(self) -> float:

@@ -5,10 +5,9 @@ The words before the first colon of an answer are the answer itself; the rest is
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
-from harness.analysis.decisions import ROUGHLY, Decision, interval, is_roughly
+from harness.analysis.decisions import Decision, interval, is_roughly
 from harness.analysis.fits import Exponent
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.analysis.judge import Part, decided, judge, judge_cells
@@ -16,7 +15,7 @@ from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.findings import Claim, Rule, Verdict
 from harness.schema.units import format_bytes
 
-from .proportionality import BATCHES, CLOSELY, DEPTHS, Growth, Scaling, squares
+from .proportionality import BATCHES, DEPTHS, Growth, squares
 
 PARTS = {
     "parameter": "parameters",
@@ -118,45 +117,18 @@ def form_words(result: Growth) -> str:
 
 def fit_words(result: Growth) -> str:
     """Say how well constant, depth, batch and depth·batch together describe the quantity."""
-    r2, errors = result.product.r2, result.product.left_out_errors
+    r2 = result.product.r2
     if r2 is None:
         return "It is the same in every cell."
     near = "> 0.99999" if r2 > 0.99999 else f"= {r2:.5f}"
-    words = f"A constant, depth, batch and depth·batch fit it with R² {near}"
-    if errors is not None and errors.size:
-        middle, worst = (100 * float(part) for part in (np.median(abs(errors)), abs(errors).max()))
-        words += f"; a cell left out is predicted to {middle:.2g}% (median), {worst:.2g}% (worst)"
-    return words + "."
+    return f"A constant, depth, batch and depth·batch fit it with R² {near}."
 
 
 def axis_words(result: Growth, name: str) -> str:
-    """Say what a doubling of depth or batch does, and from where it is proportional."""
+    """Say what a doubling of depth or batch does."""
     axis = result.by_depth if name == "depth" else result.by_batch
-    low, high = axis.smallest, axis.largest
-    span = f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g} to {high:.4g}"
-    head = f"Doubling the {name} multiplies it by {span}"
-    return f"{head}: {_settles(axis)}."
-
-
-def _settles(axis: Scaling) -> str:
-    """Say from where the factor of a doubling stays near 2."""
-    first = int(axis.steps["start"].min())
-    roughly, closely = (axis.proportional_from(tolerance) for tolerance in (ROUGHLY, CLOSELY))
-    if closely == first:
-        return "always within 1% of 2"
-    near = f"within 1% from {axis.variable} {closely} on" if closely else "not yet within 1%"
-    if roughly == first:
-        return f"always within 10% of 2, {near}"
-    if roughly is not None:
-        return f"within 10% of 2 from {axis.variable} {roughly} on, {near}"
-    return "it does not settle within 10% of 2 on this grid"
-
-
-def growing_steps(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:
-    """Return in how many of how many neighbouring pairs along ``variable`` the quantity grows."""
-    ordered = ok_cells(frame, quantity).sort_values([line, variable])
-    steps = ordered.groupby(line)[quantity].diff().dropna()
-    return int((steps > 0).sum()), len(steps)
+    ends = dict.fromkeys(f"{end:.4g}" for end in (axis.smallest, axis.largest))
+    return f"Doubling the {name} multiplies it by {' to '.join(ends)}."
 
 
 _ANSWERS = {

@@ -20,7 +20,6 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
 from . import rises as malloc_effect
-from .rises import Agreement
 
 POLICIES = ("pinned", "system")
 NAMES = {"pinned": "pinned malloc", "system": "the system's malloc"}
@@ -58,11 +57,6 @@ def analyse(evidence: Evidence) -> Section:
         ),
         figures=_figures(table),
     )
-
-
-def _parts(table: pd.DataFrame, *, big: bool) -> list[Agreement]:
-    result = [malloc_effect.agreement(table, name, big=big) for name in POLICIES]
-    return [part for part in result if part is not None]
 
 
 def _rule(what: str) -> Rule:
@@ -135,12 +129,12 @@ def _text(table: pd.DataFrame) -> tuple[str, ...]:
         "nothing; or blocks that are freed in between keep the heap's top from shrinking, so it "
         "seems to need more."
     )
-    small = _parts(table, big=False)
-    if not (_parts(table, big=True) and small):
+    small = table[table["trace_rise_bytes"] <= BIG_RISE_BYTES]
+    if len(small) in (0, len(table)):
         return (repeatable,)
+    off = small["difference_percent"].abs().groupby(small["malloc"])
     words = "; ".join(
-        f"{NAMES[part.malloc]} {part.median_percent:.3g}% (worst {part.worst_percent:+.3g}%)"
-        for part in small
+        f"{NAMES[str(name)]} {part.median():.3g}% (worst {part.max():.3g}%)" for name, part in off
     )
     limits = (
         f"The verdicts are about steps that add more than {format_bytes(BIG_RISE_BYTES)}. The "

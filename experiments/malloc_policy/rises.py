@@ -1,12 +1,9 @@
 """RSS rise against what the tensors need, under two malloc policies."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.rss_agreement import BIG_RISE_BYTES
 
 _KEYS = ["malloc", "depth", "batch"]
 
@@ -53,29 +50,3 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Distance of one policy's RSS rises from the trace's, in the cells of one size."""
-
-    malloc: str
-    median_percent: float
-    """Of the distances, whatever their sign."""
-    worst_percent: float
-    """The largest distance with its sign."""
-
-
-def agreement(table: pd.DataFrame, malloc: str, *, big: bool) -> Agreement | None:
-    """Sum up one policy's cells that rise by more than BIG_RISE_BYTES, or by less."""
-    part = table[
-        (table["malloc"] == malloc) & ((table["trace_rise_bytes"] > BIG_RISE_BYTES) == big)
-    ]
-    if part.empty:
-        return None
-    off = part["difference_percent"].to_numpy(dtype=np.float64)
-    return Agreement(
-        malloc=malloc,
-        median_percent=float(np.median(np.abs(off))),
-        worst_percent=float(off[np.abs(off).argmax()]),
-    )

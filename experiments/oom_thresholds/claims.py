@@ -7,7 +7,6 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.judge import decided, judge_cells
 from harness.schema.findings import Claim, Rule, Verdict
-from harness.schema.units import format_bytes
 
 from .hyperbola import Frontier, fit_frontier
 
@@ -188,13 +187,6 @@ def texts(
         )
     if not fits:
         text.append("Too few depths were probed for the curve (depth + a)(batch + b) = c.")
-    late = pinned[pinned["error_percent"].abs() > PROMISED]
-    text += [
-        f"{row['series']}, depth {row['depth']}, {format_bytes(row['budget_bytes'])}: predicted "
-        f"{row['error_percent']:+.2f}%. One page more in every layer is a large step at this "
-        f"depth; {row['library_bytes']} bytes beyond the model decide on which side it falls."
-        for row in late[late["library_bytes"].notna()].to_dict("records")
-    ]
     undecided = table[table["outcome"] != "ok"]
     if len(undecided):
         text.append(f"{len(undecided)} thresholds were not settled; the table says how they ended.")

@@ -56,7 +56,6 @@ def analyse(evidence: Evidence) -> Section:
         text=(
             predictions.in_words(frame, {PEAK: "the peak"}),
             *explanations.formula_text(table),
-            *explanations.small_batch_text(table),
         ),
         tables=(_parts_table(table), _pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
         figures=(

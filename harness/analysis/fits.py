@@ -52,21 +52,10 @@ class FittedModel:
     constant does better; None where the values are all equal."""
     perfect: bool
     """Residuals are rounding: the terms explain every value."""
-    left_out: Vector | None
-    """Prediction of each value by the fit to all the others; None where one is decisive."""
 
     def coefficient(self, term: str) -> Coefficient:
         """Return the coefficient of ``term``."""
         return self.coefficients[self.terms.index(term)]
-
-    @property
-    def left_out_errors(self) -> Vector | None:
-        """Relative errors of the leave-one-out predictions, where values are not zero."""
-        if self.left_out is None:
-            return None
-        known = self.values != 0
-        errors: Vector = (self.left_out[known] - self.values[known]) / np.abs(self.values[known])
-        return errors
 
 
 def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = None) -> FittedModel:
@@ -111,7 +100,6 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
         fitted=fitted,
         r2=_r2(y, fitted, unit),
         perfect=perfect,
-        left_out=y - (y - fitted) / (1 - leverage) if judged else None,
     )
 
 

@@ -105,11 +105,11 @@ def judge_cells(
     >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
     'holds for batch ≥ 16, fails for batch 1'
     """
-    known = pd.array([None if pd.isna(one) else bool(one) for one in held], dtype="boolean")
+    known = pd.Series(list(held), dtype="boolean")
     unsure = int(known.isna().sum()) + missing
     parts = [Part(name="unknown", decision=Decision(verdict=Verdict.OPEN), cells=unsure)]
     for value in (True, False):
-        left = np.asarray(known.fillna(not value) == value, dtype=np.bool_)
+        left = (known.fillna(not value) == value).to_numpy(dtype=np.bool_)
         for _ in range(MOST_REGIONS):
             name, found = _region(cells, left, axes, steps=steps)
             parts.append(Part(name=name, decision=exactly(value), cells=int(found.sum())))
@@ -129,7 +129,8 @@ def _region(
     for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
         mask = np.logical_and.reduce([mask for _, mask in chosen])
         if mask.sum() > found.sum() and not (mask & ~inside).any():
-            best, found = _name([words for words, _ in chosen if words]), mask
+            best = ", ".join(words for words, _ in chosen if words) or "every cell"
+            found = mask
     return best, found
 
 
@@ -147,15 +148,6 @@ def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
     upper = [(f"{name} ≤ {one:,}", numbers <= one) for one in values[1:-1]]
     single = [(f"{name} {one:,}", numbers == one) for one in values]
     return everything + lower + upper[::-1] + single
-
-
-def _name(conditions: Sequence[str]) -> str:
-    """Return the name of a region from the words of its conditions.
-
-    >>> _name(["adam", "depth ≥ 4", "batch 1"])
-    'adam, depth ≥ 4, batch 1'
-    """
-    return ", ".join(conditions) or "every cell"
 
 
 def decided(

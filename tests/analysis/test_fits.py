@@ -59,17 +59,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
         assert 0.93 <= count / SIMULATIONS <= 0.97, name
 
 
-def test_left_out_predictions_equal_refits_without_the_cell() -> None:
-    values = _noisy(3)
-    answer = _fit(values)
-    for at in (0, 17, 62):
-        kept = np.arange(len(values)) != at
-        columns = {name: column[kept] for name, column in COLUMNS.items()}
-        refit = fit(columns, values[kept], _scales(values)[kept])
-        alone = sum(part.estimate * COLUMNS[part.term][at] for part in refit.coefficients)
-        assert known(answer.left_out)[at] == pytest.approx(alone, rel=1e-9)
-
-
 def test_too_few_cells_or_equal_columns_are_one_clear_line() -> None:
     with pytest.raises(AnalysisError, match="3 cells cannot distinguish"):
         fit({name: column[:3] for name, column in COLUMNS.items()}, MEAN[:3])
@@ -93,4 +82,3 @@ def test_fits_without_spare_cells_have_no_interval(rows: list[int], judged: bool
         values = _noisy(2)[rows]
         answer = fit({name: column[rows] for name, column in COLUMNS.items()}, values)
     assert {part.low is not None for part in answer.coefficients} == {judged}
-    assert (answer.left_out is not None) == judged

@@ -1,11 +1,13 @@
 """The verdict on a whole from its parts: the middle one is earned, and both parts are named."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 
 from harness.analysis.decisions import Decision, exactly, is_roughly
 from harness.analysis.judge import Part, decided, judge, judge_cells
-from harness.schema.findings import Claim, Judgement, Rule, Verdict
+from harness.schema.findings import Judgement, Rule, Verdict
 
 YES, NO, OPEN = exactly(True), exactly(False), Decision(verdict=Verdict.OPEN, repeats=9)
 RULE = Rule(holds="it does", fails="it does not", open="nobody knows")
@@ -57,9 +59,9 @@ def test_a_verdict_in_part_names_both_parts_and_a_claim_its_rule() -> None:
     decision = judge(parts((YES, 2), (NO, 1)))
     claim = decided(decision, sentence="It is.", rule=RULE, second="none", number="2", measured="2")
     assert claim.words == decision.words == "holds for part 0, fails for part 1"
-    for wrong in ({"holds_for": "a"}, {"fails_for": "b"}, {}):
+    for holds_for, fails_for in (("a", ""), ("", "b"), ("", "")):
         with pytest.raises(ValueError, match="names where"):
-            Claim(sentence="It is.", verdict=Verdict.LIMITED, measured="", number="", **wrong)
+            dataclasses.replace(claim, holds_for=holds_for, fails_for=fails_for)
     with pytest.raises(ValueError, match="no part where it fails"):
         Judgement(
             verdict=Verdict.SUPPORTED,
@@ -114,7 +116,8 @@ GRID = pd.DataFrame(
     ],
 )
 def test_the_regions_in_which_a_claim_holds_are_named(held: str, missing: int, words: str) -> None:
-    decision = judge_cells(GRID, GRID.eval(held), ["optimizer", "depth", "batch"], missing=missing)
+    chosen = [bool(one) for one in GRID.eval(held)]
+    decision = judge_cells(GRID, chosen, ["optimizer", "depth", "batch"], missing=missing)
     assert decision.words == words
 
 

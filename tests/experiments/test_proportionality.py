@@ -45,8 +45,8 @@ def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
     assert claim.words == "fails; holds only for depth ≥ 16"
     assert claim.number.endswith("bytes; doubles with both in 16 of 48 squares")
     assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in claim.measured
-    assert "within 10% of 2 from depth 16 on" in claim.measured
-    assert "Doubling the batch multiplies it by 2: always within 1% of 2." in claim.measured
+    assert "Doubling the depth multiplies it by 1.243 to 1.911." in claim.measured
+    assert "Doubling the batch multiplies it by 2." in claim.measured
 
 
 @pytest.mark.parametrize("most", [(64, 4096), (64, 1024), (16, 4096), (8, 256)])
@@ -59,7 +59,7 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
     assert claim.words == "fails; holds only for depth ≥ 32, batch ≥ 1,024"
     if outside.any():
         assert f"{(~outside).sum()} of 63 cells were measured" in claim.measured
-        frame.loc[0, "saved_bytes"] += 1  # no law of these cells any more
+        frame["saved_bytes"] += frame["depth"] // 2  # no law of these cells any more
         other = proportionality(growth_of(frame, "saved_bytes"), "claim", "headline")
         assert "were measured" not in other.measured
 
@@ -69,7 +69,9 @@ def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
     assert result.exact is None
     assert result.whole
     assert "In 63 of 63 cells it is the larger of two sums" in form_words(result)
-    assert list(result.best()) == [planted.peak_bytes(*cell) for cell in CELLS]
+    cells = result.sample
+    law = [planted.peak_bytes(*cell) for cell in CELLS]
+    assert list(result.at(cells.depth, cells.batch)) == law
 
 
 def test_failed_cells_and_missing_metrics_are_left_out() -> None:

@@ -101,7 +101,9 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         measured = html.escape(claim.measured.replace(" %", "\u00a0%"))
         assert measured in evidence
         assert measured not in page
-        assert html.escape(f"Stated before the data: holds if {known(claim.rule).holds}") in evidence
+        assert (
+            html.escape(f"Stated before the data: holds if {known(claim.rule).holds}") in evidence
+        )
     assert {claim.verdict for claim in section.claims} == {Verdict.SUPPORTED, Verdict.REFUTED}
     assert "4 claims: 1 holds, 3 fail" in page
     assert "fails; holds only for depth ≥ 32, batch ≥ 1,024" in page
