@@ -45,7 +45,6 @@ def analyse(evidence: Evidence) -> Section:
                 predictions.with_predictions(evidence.frame, ["peak_live_bytes"]),
                 {"peak_live_bytes": "the peak"},
             ),
-            _time_text(table),
         ),
         tables=(
             Table(
@@ -116,7 +115,6 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
             f"{format_bytes(int(first['batch_bytes']))} for the batch, which stays whole: "
             "micro-batches are views of it."
         )
-    text += micro_batches.regimes_in_words(table)
     text.append(
         "What it does not save: parameters, optimizer state, the batch, and the gradients, which "
         "now live through every forward pass but the first. That is why the peak with few parts "
@@ -124,19 +122,6 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
         "mean of the parts' means is not the mean of the batch, and the step is another one."
     )
     return text
-
-
-def _time_text(table: pd.DataFrame) -> str:
-    words = [
-        f"{parts} parts {part['time_over_whole'].median():.2g}"
-        for parts, part in table[table["parts"] > 1].groupby("parts")
-        if part["time_over_whole"].notna().any()
-    ]
-    return (
-        "Time per step as a multiple of the whole batch's (median over depths; noisy, one process "
-        f"after the other): {', '.join(words)}. Small parts pay the fixed cost of every operation "
-        "again."
-    )
 
 
 def _what_stays(frame: pd.DataFrame) -> list[Figure]:

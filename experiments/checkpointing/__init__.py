@@ -71,7 +71,6 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.fit_text(result),
             *explanations.gradient_text(result),
             explanations.time_text(result),
-            *explanations.random_text(result, evidence.frame),
         ),
         tables=(
             Table(

@@ -20,7 +20,6 @@ from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, rss_rise
 from .cuda_peaks import cuda_peaks_figure
-from .growth_tables import growth_tables
 from .proportionality import BATCHES, DEPTHS, Growth, growth_of
 from .verdicts import growth_answer, proportionality
 
@@ -114,7 +113,7 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.failures_text(frame),
             *faults,
         ),
-        tables=(*growth_tables(growths), *rss_rise.resident_tables(training), _cells_table(frame)),
+        tables=(*rss_rise.resident_tables(training), _cells_table(frame)),
         figures=(
             *figures.claim_figures_of(training),
             *steps,

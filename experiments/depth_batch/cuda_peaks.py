@@ -44,7 +44,6 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
             "allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
             "outweigh the batch. The dashed line is in proportion to the batch, through the "
             "largest allocated peak; the CPU's peak of live bytes is predicted for the same step.",
-            alt=_words(known, columns, whole),
             story=True,
             heading="The same step on a GPU",
             data=data[data["depth"].isin(chosen)].reset_index(drop=True),
@@ -85,22 +84,3 @@ def _long(
         ignore_index=True,
     )
     return long.dropna(subset=["bytes"])
-
-
-def _words(known: pd.DataFrame, columns: list[str], whole: int) -> str:
-    """Say what the figure shows: the smallest and the largest cell, and the steps."""
-    ordered = known.sort_values(["depth", "batch"])
-    ends = [
-        f"depth {row['depth']}, batch {row['batch']}: "
-        + ", ".join(
-            f"{name.removeprefix('cuda.').removesuffix('_peak_bytes')} "
-            f"{format_bytes(int(row[name]))}"
-            for name in columns
-        )
-        for row in (ordered.iloc[0], ordered.iloc[-1])
-    ]
-    return (
-        f"Panels by depth, the peak against the batch on doubling axes. {'; '.join(ends)}. "
-        f"Reserved memory is a multiple of 2 MiB in {whole} of {len(known)} cells. The dashed "
-        "line in proportion to the batch falls far below the peaks at small batches."
-    )

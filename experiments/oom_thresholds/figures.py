@@ -48,7 +48,6 @@ def tables(
                 "b": one.b,
                 "c": one.c,
                 "worst_error_percent": 100 * one.worst,
-                "left_out_error_percent": None if one.left_out is None else 100 * one.left_out,
             }
             for (name, budget), one in fits.items()
         ]

@@ -54,7 +54,7 @@ def analyse(evidence: Evidence) -> Section:
             *claims.doubles(table, missing),
             *claims.autocast(table, missing),
         ),
-        text=(*_exact_text(table), *copies.copies_text(held), _time_text(table)),
+        text=(*_exact_text(table), *copies.copies_text(held)),
         tables=(
             Table(
                 name="precisions",
@@ -96,21 +96,6 @@ def _exact_text(table: pd.DataFrame) -> list[str]:
         f"than float32 only from a batch of {', of '.join(breaks)} on."
     )
     return [text]
-
-
-def _time_text(table: pd.DataFrame) -> str:
-    words = []
-    for name in ("float64", "bfloat16", "autocast bfloat16"):
-        ratio = claims.of(table, name)["time_ratio"].dropna()
-        if len(ratio):
-            words.append(f"{name} {ratio.median():.2g} ({ratio.min():.2g} to {ratio.max():.2g})")
-    if not words:
-        return "No times were kept."
-    return (
-        "Time per step as a multiple of float32's, median and range over the cells: "
-        f"{'; '.join(words)}. Times are noisy, from processes that ran one after the other; "
-        "a machine without bfloat16 arithmetic pays for it in time."
-    )
 
 
 EXPERIMENT = Experiment(

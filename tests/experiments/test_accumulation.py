@@ -3,13 +3,9 @@
 from pathlib import Path
 
 from experiments import accumulation as experiment
-from experiments.accumulation import splits as micro_batches
-from harness.analysis.frame import load
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
-from harness.schema.workload import Workload
-from tests.analysis import planted
 from tests.experiments.predicted_records import named, record, section
 from tests.known import known
 
@@ -31,19 +27,3 @@ def test_one_byte_more_is_seen(tmp_path: Path) -> None:
     records.append(record(cells[-1], saved_activation_bytes=saved + 1))
     result = section(experiment, tmp_path, records)
     assert named(result, "divides the activations").fails_for == "parts 8"
-
-
-def test_the_planted_regime_is_found_exactly(tmp_path: Path) -> None:
-    base = Workload(depth=2, batch=64)
-    cells = [
-        record(
-            base.replace(accumulate=parts),
-            live_at_start_bytes=500,
-            peak_live_bytes=500 + max(7 * 64 // parts + 3, 100),
-        )
-        for parts in (1, 2, 4, 8, 16, 32)
-    ]
-    planted.write(tmp_path, cells)
-    (words,) = micro_batches.regimes_in_words(micro_batches.beside_whole(load(tmp_path)))
-    assert "from 8 to 32 parts" in words
-    assert "exactly 100 bytes" in words
