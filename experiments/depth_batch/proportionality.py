@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
-from harness.analysis.fits import Exponent, FittedModel, Values, exponents, fit
+from harness.analysis.fits import Exponent, Values, exponents
 from harness.analysis.frame import NOISY, ok_cells
 
 PRODUCT = ("constant", "depth", "batch", "depth·batch")
@@ -22,9 +22,6 @@ PRODUCT = ("constant", "depth", "batch", "depth·batch")
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
 """The sizes of which every claim about growth speaks, whatever part of them a run measures."""
-RESOLUTION_BYTES = 4 * 2**20
-"""Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator
-allocate at once, so relative errors of small cells say little."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,7 +77,6 @@ class Growth:
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
     """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
-    product: FittedModel
     exponents: Mapping[str, Exponent]
     by_depth: Scaling
     by_batch: Scaling
@@ -94,12 +90,11 @@ class Growth:
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
-        """Return bytes by the exact formulas if they give every cell, else by the fit."""
+        """Return bytes by the exact formulas if they give every cell; else NaN."""
         columns = term_columns(np.asarray(depth), np.asarray(batch))
-        if self.whole:
-            return np.asarray(self._by_form(columns).max(axis=0), dtype=np.float64)
-        parts = [one.estimate * columns[one.term] for one in self.product.coefficients]
-        return np.asarray(sum(parts), dtype=np.float64)
+        if not self.whole:
+            return np.full(len(columns["depth"]), np.nan)
+        return np.asarray(self._by_form(columns).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
         """Return which of the exact formulas gives each cell, if they give all; else empty."""
@@ -145,12 +140,6 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
     )
 
 
-def fit_terms(cells: Sample, terms: tuple[str, ...]) -> FittedModel:
-    """Fit one of the models to a sample, so that relative errors count."""
-    scales = np.maximum(np.abs(cells.values), RESOLUTION_BYTES).astype(np.float64)
-    return fit(cells.columns(terms), cells.values, scales)
-
-
 def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | None:
     """Return the formula in ``terms`` that equals every value, if there is one."""
     return exact_form(cells.columns(terms), cells.values)
@@ -164,7 +153,6 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
         sample=cells,
         exact=exact_in(cells),
         pieces=exact_pieces(cells),
-        product=fit_terms(cells, PRODUCT),
         exponents=exponents(axes, cells.values),
         by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),

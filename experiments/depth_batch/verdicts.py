@@ -112,16 +112,7 @@ def form_words(result: Growth) -> str:
         kind = "larger" if len(pieces.forms) == 2 else "largest"
         count = {2: "two", 3: "three", 4: "four"}[len(pieces.forms)]
         return f"In {pieces.rows} of {cells} cells it is the {kind} of {count} sums: {forms}."
-    return fit_words(result)
-
-
-def fit_words(result: Growth) -> str:
-    """Say how well constant, depth, batch and depth·batch together describe the quantity."""
-    r2 = result.product.r2
-    if r2 is None:
-        return "It is the same in every cell."
-    near = "> 0.99999" if r2 > 0.99999 else f"= {r2:.5f}"
-    return f"A constant, depth, batch and depth·batch fit it with R² {near}."
+    return "No one formula of depth, batch and depth·batch gives every cell."
 
 
 def axis_words(result: Growth, name: str) -> str:

@@ -3,11 +3,9 @@ import warnings
 import numpy as np
 import pytest
 
-from experiments.depth_batch.proportionality import RESOLUTION_BYTES
 from harness.analysis import AnalysisError
-from harness.analysis.fits import FittedModel, Vector, fit
+from harness.analysis.fits import Vector, fit
 from tests.analysis import planted
-from tests.known import known
 
 DEPTH, BATCH = (
     column.ravel().astype(np.float64)
@@ -21,11 +19,6 @@ COLUMNS = {
 }
 TRUTH = {"constant": 1.6e6, "depth": 5.3e5, "batch": 3184.0, "depth·batch": 1024.0}
 MEAN = sum(TRUTH[name] * column for name, column in COLUMNS.items())
-SIMULATIONS = 1200
-
-
-def _scales(values: Vector) -> Vector:
-    return np.maximum(np.abs(values), RESOLUTION_BYTES)
 
 
 def _noisy(seed: int, relative: float = 0.01) -> Vector:
@@ -33,30 +26,12 @@ def _noisy(seed: int, relative: float = 0.01) -> Vector:
     return np.asarray(MEAN * (1 + relative * noise), dtype=np.float64)
 
 
-def _fit(values: Vector) -> FittedModel:
-    return fit(COLUMNS, values, _scales(values))
-
-
 def test_planted_coefficients_come_back_without_noise() -> None:
-    answer = _fit(np.asarray(MEAN))
-    assert answer.perfect
+    answer = fit(COLUMNS, MEAN)
     for name, value in TRUTH.items():
         assert answer.coefficient(name).estimate == pytest.approx(value, rel=1e-9)
     assert answer.r2 == pytest.approx(1.0)
-    equal = fit(COLUMNS, np.full(len(DEPTH), 8.0))
-    assert (equal.r2, equal.perfect) == (None, True)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
-    # Noise grows with size, as in resident sizes: each cell is off by 1% of itself.
-    hits = dict.fromkeys(TRUTH, 0)
-    for seed in range(SIMULATIONS):
-        answer = _fit(_noisy(seed))
-        for name, value in TRUTH.items():
-            part = answer.coefficient(name)
-            hits[name] += known(part.low) <= value <= known(part.high)
-    for name, count in hits.items():
-        assert 0.93 <= count / SIMULATIONS <= 0.97, name
+    assert fit(COLUMNS, np.full(len(DEPTH), 8.0)).r2 is None
 
 
 def test_too_few_cells_or_equal_columns_are_one_clear_line() -> None:
