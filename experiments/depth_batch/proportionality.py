@@ -83,6 +83,8 @@ class Growth:
     known: Mapping[tuple[int, int], int]
     """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
     cell that was measured."""
+    equal: int
+    """Measured cells that equal the prediction."""
 
     @property
     def whole(self) -> bool:
@@ -149,6 +151,10 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
     """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
     cells = sample(frame, quantity)
     axes = {"depth": cells.depth, "batch": cells.batch}
+    keys = zip(cells.depth.tolist(), cells.batch.tolist(), strict=True)
+    measured = dict(zip(keys, cells.values.tolist(), strict=True))
+    law = _predicted(frame, quantity)
+    equal = sum(law.get(cell) == size for cell, size in measured.items())
     return Growth(
         sample=cells,
         exact=exact_in(cells),
@@ -156,19 +162,17 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
         exponents=exponents(axes, cells.values),
         by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
-        known=_known(frame, quantity, cells),
+        known=law if equal == len(measured) else measured,
+        equal=equal,
     )
 
 
-def _known(frame: pd.DataFrame, quantity: str, cells: Sample) -> dict[tuple[int, int], int]:
-    keys = zip(cells.depth.tolist(), cells.batch.tolist(), strict=True)
-    measured = dict(zip(keys, cells.values.tolist(), strict=True))
-    if f"predicted.{quantity}" not in frame:
-        return measured
-    both = frame[["depth", "batch", f"predicted.{quantity}"]].dropna().astype("int64")
-    law = {(depth, batch): size for depth, batch, size in both.itertuples(index=False)}
-    is_law = all(law.get(cell) == size for cell, size in measured.items())
-    return law if is_law else measured
+def _predicted(frame: pd.DataFrame, quantity: str) -> dict[tuple[int, int], int]:
+    column = f"predicted.{quantity}"
+    if column not in frame:
+        return {}
+    both = frame[["depth", "batch", column]].dropna().astype("int64")
+    return {(depth, batch): size for depth, batch, size in both.itertuples(index=False)}
 
 
 def squares(known: Mapping[tuple[int, int], int]) -> pd.DataFrame:

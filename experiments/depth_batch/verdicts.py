@@ -76,7 +76,7 @@ def proportionality(result: Growth, sentence: str, headline: str) -> Claim:
             f"{len(result.sample.values)} of {len(result.known)} cells were measured; the others "
             "are by the allocator model, which equals each of those."
         )
-    law = "the law of the allocator model, which equals each measured cell"
+    law = f"the allocator model, equal in {result.equal} of {len(result.sample.values)} cells"
     return decided(
         rule(result),
         sentence=sentence,
