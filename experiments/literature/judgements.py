@@ -39,6 +39,7 @@ def claim_experiment(
         title=title,
         question=source.sentence,
         step_jobs=jobs,
+        steps_from=".steps",
         source=source,
         analyse=partial(_analyse, source, jobs, judge),
         order=order,
