@@ -105,6 +105,6 @@ def time(result: list[Curve]) -> Claim:
         open_reason=decision.reason("networks"),
         measured=f"The median over cells of the time with segments over the time without is "
         f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}.{words} "
-        f"The claim holds within {FAR:.0%} of 4/3.{decision.words('networks')}",
+        f"The claim holds within {FAR:.0%} of 4/3.{decision.remark('networks')}",
         number=f"{middle:.3g} times [{low:.3g}, {high:.3g}]; by arithmetic 1.33",
     )

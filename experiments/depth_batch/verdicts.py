@@ -91,7 +91,7 @@ def proportionality(result: Growth, sentence: str) -> Claim:
     return Claim(
         sentence=sentence,
         verdict=decision.verdict,
-        measured=" ".join(parts) + decision.words("cells"),
+        measured=" ".join(parts) + decision.remark("cells"),
         number=_number(result),
         open_reason=decision.reason("cells"),
     )

@@ -61,6 +61,7 @@ def _analyse(
         if not missing:
             raise
     reasons = _reasons(missing, runs)
+    holds_for = fails_for = ""
     verdict, number = Verdict.OPEN, f"{len(well)} of {len(wanted)} steps"
     measured = "Too few steps ended well to say more."
     if judgement is not None:
@@ -71,12 +72,20 @@ def _analyse(
             for one in judgement.checks
             if not one.holds
         )
-        verdict = Verdict.OPEN if reasons else judgement.verdict
+        if not reasons:
+            verdict = judgement.verdict
+            holds_for, fails_for = judgement.holds_for, judgement.fails_for
         number, measured = judgement.number, judgement.measured
     claim = Claim(
         sentence=source.sentence,
         headline=source.headline,
         verdict=verdict,
+        holds_for=holds_for,
+        fails_for=fails_for,
+        rule=source.rule,
+        second="; ".join(dict.fromkeys(one.second_from for one in judgement.checks))
+        if judgement
+        else "",
         number=number,
         measured=measured,
         open_reason=reasons,

@@ -81,7 +81,7 @@ def _right(part: Agreement) -> Claim:
         open_reason=decision.reason("cells"),
         measured=f"Within {CLOSE_PERCENT:g}% of the trace in {part.close} of {part.cells} cells; "
         f"the difference is {part.median_percent:.3g}% (median) and {part.worst_percent:+.3g}% "
-        f"at worst.{decision.words('cells')}",
+        f"at worst.{decision.remark('cells')}",
         number=f"{part.close} of {part.cells} within {CLOSE_PERCENT:g}%; worst "
         f"{part.worst_percent:+.3g}%",
     )
@@ -98,7 +98,7 @@ def _repeatable(part: Agreement) -> Claim:
         measured=f"The processes lie within {CLOSE_PERCENT:g}% of each other in {part.repeatable} "
         f"of {part.cells} cells. Median spread, as a share of what the tensors need: "
         f"{part.over_repeats_percent:.3g}% over the repeats in a process, "
-        f"{part.over_processes_percent:.3g}% over processes.{decision.words('cells')}",
+        f"{part.over_processes_percent:.3g}% over processes.{decision.remark('cells')}",
         number=f"{part.over_processes_percent:.3g}% over processes",
     )
 

@@ -82,7 +82,7 @@ def accuracy(result: Sequence[Run]) -> list[Claim]:
         decision = _all(decisions)
         numbers = ", ".join(f"{model} {end:.4f}" for model, end in ends.items())
         words = f"Validation accuracy after {at} epochs, on {images:,} images: {numbers}."
-        words += decision.words("runs with other seeds")
+        words += decision.remark("runs with other seeds")
         why = decision.reason("seeds")
     return [
         Claim(
@@ -186,7 +186,7 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
             open_reason=decision.reason("epochs"),
             measured=f"{what.title} against the step, from the second epoch on: "
             f"{'; '.join(words)}. A batch that is never freed would add 786 KiB a step. "
-            f"{what.note}{decision.words('epochs')}",
+            f"{what.note}{decision.remark('epochs')}",
             number="; ".join(f"{slope.estimate:+.3g} bytes a step" for slope in known.values()),
         )
     ]

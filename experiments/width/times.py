@@ -60,7 +60,7 @@ def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
             measured="Time of a step at the odd widths next to a power of two, over the time at "
             f"the power itself (95% intervals, {everything.blocks} blocks): {listed}. The claim "
             f"is decided by whether the 99% interval of all powers together, {wide.low:.3f} to "
-            f"{wide.high:.3f}, lies above or below {1 + WORTH:g}.{decision.words('blocks')}",
+            f"{wide.high:.3f}, lies above or below {1 + WORTH:g}.{decision.remark('blocks')}",
             number=f"odd over power of two: {everything} times the time",
         )
     ]

@@ -12,24 +12,25 @@ from scipy import stats
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Values
-from harness.schema.findings import Verdict
+from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
+ROUGHLY = 0.10
+"""A number is roughly another, in every claim, if it is at most 10% away from it."""
 MOST_REPEATS = 10_000
 """Larger numbers of repeats are not worth naming."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(Judged):
     """A verdict and, where it is open, how many repeats would about decide it."""
 
-    verdict: Verdict
     repeats: int | None = None
 
-    def words(self, unit: str) -> str:
+    def remark(self, unit: str) -> str:
         """Return why the claim is open, as a sentence to append; nothing where it is decided.
 
-        >>> Decision(verdict=Verdict.OPEN, repeats=40).words("blocks")
+        >>> Decision(verdict=Verdict.OPEN, repeats=40).remark("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
         """
         if self.verdict is not Verdict.OPEN:
@@ -89,6 +90,31 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
         return Decision(verdict=Verdict.REFUTED)
     nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
     return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
+
+
+def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decision:
+    """Decide "a number is roughly what the claim says" from the interval of their ratio.
+
+    A ratio that is known exactly is its own interval.
+
+    >>> is_roughly(low=1.05).verdict.name, is_roughly(low=0.9).verdict.name
+    ('SUPPORTED', 'SUPPORTED')
+    >>> is_roughly(low=1.2, high=1.4).verdict.name, is_roughly(low=1.0, high=1.2).verdict.name
+    ('REFUTED', 'OPEN')
+    """
+    slack = 1e-12  # a ratio of exactly 10% away is roughly the other
+    least, most = 1 - ROUGHLY - slack, 1 + ROUGHLY + slack
+    high = low if high is None else high
+    return is_within(least, most, low=low, high=high, repeats=repeats)
+
+
+def exactly(holds: bool) -> Decision:
+    """Return the decision on what is known exactly.
+
+    >>> exactly(False).verdict.name
+    'REFUTED'
+    """
+    return Decision(verdict=Verdict.SUPPORTED if holds else Verdict.REFUTED)
 
 
 def interval(

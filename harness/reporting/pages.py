@@ -84,7 +84,7 @@ def _svgs(figure: Numbered) -> Markup:
 def citation(part: Chapter, claim: Claim) -> str:
     """Return the line by which a verdict is cited, with the claim's stable name."""
     name = f"mlp-memory-harness {__version__}, literature/{part.name}"
-    return f"{name}: {claim.verdict} ({decisive(claim)})"
+    return f"{name}: {claim.words} ({decisive(claim)})"
 
 
 def checks_table(report: Report) -> Table:
