@@ -152,8 +152,8 @@ def _own_files() -> list[Path]:
 
 def _literature_files() -> list[Path]:
     """Return the experiments on the literature; what they share stands next to them."""
-    every = _files(_OWN / LITERATURE)
-    return [path for path in every if b"\nEXPERIMENT = " in path.read_bytes()]
+    files = (path for path in _files(_OWN / LITERATURE) if path.is_file())
+    return [path for path in files if b"\nEXPERIMENT = " in path.read_bytes()]
 
 
 def _is_own(path: Path) -> bool:
