@@ -32,7 +32,7 @@ NOTE = Workload(width=256, batch=256)
 def cells(size: Size) -> Iterable[Workload]:
     """Return each network without checkpoints (three processes) and with 1 to depth segments."""
     if size is Size.QUICK:
-        yield from _curve(NARROW.replace(depth=9, batch=256), every=False)
+        yield from _curve(NARROW.replace(depth=9, batch=512), every=False)
         return
     every = size is Size.FULL
     for depth in (16, 36, 64) if every else (16, 36):

@@ -7,17 +7,7 @@ import pandas as pd
 from harness.analysis.frame import AT_PEAK, ok_cells
 
 from .proportionality import PRODUCT, Growth, exact_in, sample
-from .verdicts import growing_steps
-
-PARTS = {
-    "parameter": "parameters",
-    "gradient": "gradients",
-    "optimizer_state": "optimizer state",
-    "input": "the batch",
-    "activation": "activations",
-    "temporary": "temporaries",
-}
-"""Categories of live bytes in words."""
+from .verdicts import PARTS, growing_steps
 
 
 def formula_text(training: pd.DataFrame) -> list[str]:

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from harness.analysis.decisions import ROUGHLY
 from harness.analysis.fits import FittedModel
 from harness.schema.findings import Table
 
-from .proportionality import CLOSELY, ROUGHLY, Growth
+from .proportionality import CLOSELY, Growth
 
 
 def growth_tables(growths: Mapping[str, Growth]) -> list[Table]:

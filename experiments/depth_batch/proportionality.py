@@ -30,8 +30,9 @@ ADDITIVE = ("constant", "depth", "batch")
 PRODUCT = (*ADDITIVE, "depth·batch")
 PROPORTIONAL = ("depth·batch",)
 
-ROUGHLY = 0.10
-"""How far a doubling may miss 2 for the note's "roughly proportional"."""
+DEPTHS = tuple(2**power for power in range(7))
+BATCHES = tuple(2**power for power in range(4, 13))
+"""The sizes of which every claim about growth speaks, whatever part of them a run measures."""
 CLOSELY = 0.01
 RESOLUTION_BYTES = 4 * 2**20
 """Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator
@@ -120,6 +121,9 @@ class Growth:
     by_batch: Scaling
     bends: Mapping[str, float]
     """Variables along which the product model's residuals bend, with p-values: a warning."""
+    known: Mapping[tuple[int, int], int]
+    """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
+    cell that was measured."""
 
     @property
     def whole(self) -> bool:
@@ -196,7 +200,37 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
         by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
         bends=bends(product, axes),
+        known=_known(frame, quantity, cells),
     )
+
+
+def _known(frame: pd.DataFrame, quantity: str, cells: Sample) -> dict[tuple[int, int], int]:
+    keys = zip(cells.depth.tolist(), cells.batch.tolist(), strict=True)
+    measured = dict(zip(keys, cells.values.tolist(), strict=True))
+    if f"predicted.{quantity}" not in frame:
+        return measured
+    both = frame[["depth", "batch", f"predicted.{quantity}"]].dropna().astype("int64")
+    law = {(depth, batch): size for depth, batch, size in both.itertuples(index=False)}
+    is_law = all(law.get(cell) == size for cell, size in measured.items())
+    return law if is_law else measured
+
+
+def squares(known: Mapping[tuple[int, int], int]) -> pd.DataFrame:
+    """Return the squares of DEPTHS and BATCHES all four cells of which are known.
+
+    A square has each of a depth and a batch once and doubled. Columns: its smaller ``depth`` and
+    ``batch``, and ``factors``, what each of its four doublings multiplies the bytes by.
+    """
+    rows = []
+    for depth, batch in itertools.product(DEPTHS[:-1], BATCHES[:-1]):
+        cells = [known.get((depth * a, batch * b)) for a, b in ((1, 1), (2, 1), (1, 2), (2, 2))]
+        if None in cells:
+            continue
+        low, deeper, larger, both = (max(int(size or 0), 0) for size in cells)
+        steps = ((low, deeper), (low, larger), (deeper, both), (larger, both))
+        factors = [after / before if before else 0.0 for before, after in steps]
+        rows.append((depth, batch, factors))
+    return pd.DataFrame(rows, columns=["depth", "batch", "factors"])
 
 
 def exact_pieces(cells: Sample) -> ExactMaximum | None:

@@ -8,7 +8,6 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
 
-CLOSE_PERCENT = 2.0
 _KEYS = ["malloc", "depth", "batch"]
 
 
@@ -61,18 +60,10 @@ class Agreement:
     """Distance of one policy's RSS rises from the trace's, in the cells of one size."""
 
     malloc: str
-    cells: int
-    close: int
-    """Cells within CLOSE_PERCENT of the trace."""
     median_percent: float
     """Of the distances, whatever their sign."""
     worst_percent: float
     """The largest distance with its sign."""
-    repeatable: int
-    """Cells whose processes lie within CLOSE_PERCENT of each other."""
-    over_repeats_percent: float
-    """Median over cells of the spread within a process."""
-    over_processes_percent: float
 
 
 def agreement(table: pd.DataFrame, malloc: str, *, big: bool) -> Agreement | None:
@@ -85,11 +76,6 @@ def agreement(table: pd.DataFrame, malloc: str, *, big: bool) -> Agreement | Non
     off = part["difference_percent"].to_numpy(dtype=np.float64)
     return Agreement(
         malloc=malloc,
-        cells=len(part),
-        close=int((np.abs(off) <= CLOSE_PERCENT).sum()),
         median_percent=float(np.median(np.abs(off))),
         worst_percent=float(off[np.abs(off).argmax()]),
-        repeatable=int((part["over_processes_percent"] <= CLOSE_PERCENT).sum()),
-        over_repeats_percent=float(part["over_repeats_percent"].median()),
-        over_processes_percent=float(part["over_processes_percent"].median()),
     )

@@ -4,14 +4,23 @@ The middle verdict is earned: the claim holds in part only if the larger part ho
 parts are named. If the smaller part holds, the claim fails, and that part is named.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.analysis.decisions import Decision
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.analysis.decisions import Decision, exactly
 from harness.schema.findings import Claim, Rule, Verdict
 
 MOST_NAMES = 3
 """Parts that a verdict names one by one; the others are counted."""
+MOST_REGIONS = 2
+"""Regions of cells that a verdict names on each side; the cells outside of them are counted."""
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +78,84 @@ def names(parts: Sequence[Part]) -> str:
     known = [part.name for part in parts]
     if len(known) > MOST_NAMES + 1:
         known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]
+    if any("," in name for name in known):
+        return "; ".join(known)
     *first, last = known or [""]
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def judge_cells(
+    cells: pd.DataFrame,
+    held: Iterable[object],
+    axes: Sequence[str],
+    *,
+    missing: int = 0,
+    steps: bool = False,
+) -> Decision:
+    """Return the verdict over cells, and name the regions in which the claim holds and fails.
+
+    Args:
+        cells: a row a cell, with the columns ``axes``: numbers, or names.
+        held: True where the claim holds, False where it fails, missing where nothing is known.
+        axes: columns by which regions are named.
+        missing: cells of which the claim speaks, and that are not in ``cells``.
+        steps: a cell is a step up from its numbers, so the last ones are named with "≥" too.
+
+    >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
+    >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
+    'holds for batch ≥ 16, fails for batch 1'
+    """
+    known = pd.array([None if pd.isna(one) else bool(one) for one in held], dtype="boolean")
+    unsure = int(known.isna().sum()) + missing
+    parts = [Part(name="unknown", decision=Decision(verdict=Verdict.OPEN), cells=unsure)]
+    for value in (True, False):
+        left = np.asarray(known.fillna(not value) == value, dtype=np.bool_)
+        for _ in range(MOST_REGIONS):
+            name, found = _region(cells, left, axes, steps=steps)
+            parts.append(Part(name=name, decision=exactly(value), cells=int(found.sum())))
+            left = left & ~found
+        count = int(left.sum())
+        other = "other " if parts[-1].cells else ""
+        name = f"{count:,} {other}cell{'s' * (count > 1)}"
+        parts.append(Part(name=name, decision=exactly(value), cells=count))
+    return judge(parts)
+
+
+def _region(
+    cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
+) -> tuple[str, Mask]:
+    """Return the largest region of ``cells`` all of which is ``inside``, with its name."""
+    best, found = "", np.zeros(len(cells), dtype=np.bool_)
+    for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
+        mask = np.logical_and.reduce([mask for _, mask in chosen])
+        if mask.sum() > found.sum() and not (mask & ~inside).any():
+            best, found = _name([words for words, _ in chosen if words]), mask
+    return best, found
+
+
+def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
+    """Return each condition on one axis, the weakest first: a name, or a bound of a number."""
+    everything = [("", np.ones(len(column), dtype=np.bool_))]
+    values = sorted(column.unique())
+    if len(values) < 2:
+        return everything
+    if not pd.api.types.is_numeric_dtype(column):
+        return everything + [(str(one), np.asarray(column == one)) for one in values]
+    numbers, name = column.to_numpy(dtype=np.float64), column.name
+    last = len(values) if steps else -1
+    lower = [(f"{name} ≥ {one:,}", numbers >= one) for one in values[1:last]]
+    upper = [(f"{name} ≤ {one:,}", numbers <= one) for one in values[1:-1]]
+    single = [(f"{name} {one:,}", numbers == one) for one in values]
+    return everything + lower + upper[::-1] + single
+
+
+def _name(conditions: Sequence[str]) -> str:
+    """Return the name of a region from the words of its conditions.
+
+    >>> _name(["adam", "depth ≥ 4", "batch 1"])
+    'adam, depth ≥ 4, batch 1'
+    """
+    return ", ".join(conditions) or "every cell"
 
 
 def decided(

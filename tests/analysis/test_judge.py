@@ -1,9 +1,10 @@
 """The verdict on a whole from its parts: the middle one is earned, and both parts are named."""
 
+import pandas as pd
 import pytest
 
 from harness.analysis.decisions import Decision, exactly, is_roughly
-from harness.analysis.judge import Part, decided, judge
+from harness.analysis.judge import Part, decided, judge, judge_cells
 from harness.schema.findings import Claim, Judgement, Rule, Verdict
 
 YES, NO, OPEN = exactly(True), exactly(False), Decision(verdict=Verdict.OPEN, repeats=9)
@@ -87,3 +88,35 @@ def test_a_verdict_in_part_names_both_parts_and_a_claim_its_rule() -> None:
 )
 def test_roughly_means_one_thing(low: float, high: float | None, verdict: Verdict) -> None:
     assert is_roughly(low=low, high=high).verdict is verdict
+
+
+GRID = pd.DataFrame(
+    [(name, d, b) for name in ("adam", "sgd") for d in (1, 2, 4) for b in (1, 16, 256)],
+    columns=["optimizer", "depth", "batch"],
+)
+
+
+@pytest.mark.parametrize(
+    ("held", "missing", "words"),
+    [
+        ("batch > 0", 0, "holds"),
+        ("batch < 0", 0, "fails"),
+        (
+            "optimizer == 'adam' or batch > 1",
+            0,
+            "holds for batch ≥ 16; adam, batch 1, fails for sgd, batch 1",
+        ),
+        ("depth == 4 and batch == 256", 0, "fails; holds only for depth 4, batch 256"),
+        ("depth == 2", 0, "fails; holds only for depth 2"),
+        ("batch > 0", 1, "open"),
+        ("batch > 1", 6, "open"),
+        ("batch > 1", 5, "holds for batch ≥ 16, fails for batch 1"),
+    ],
+)
+def test_the_regions_in_which_a_claim_holds_are_named(held: str, missing: int, words: str) -> None:
+    decision = judge_cells(GRID, GRID.eval(held), list(GRID), missing=missing)
+    assert decision.words == words
+
+
+def test_a_cell_of_which_nothing_is_known_leaves_the_verdict_open() -> None:
+    assert judge_cells(GRID, [True] * 17 + [None], ["batch"]).verdict is Verdict.OPEN
