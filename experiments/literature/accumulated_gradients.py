@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, parts_of, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, rule, widest
 from .mlp_peaks import COUNTER_BYTES, Mlp
 from .pictures import bars
 
@@ -83,9 +83,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = ["device", "optimizer", "batch"]
     first = split[split["micro_batches"] == 2].set_index(cases)
     last = split.groupby(cases, sort=False)["peak_bytes"].last()
-    by = {"optimizer": "{}", "device": "{}", "batch": "micro-batches of {}"}
     return Judgement(
-        **decided_by(parts_of(split, by)),
+        **decided_by(split, ["optimizer", "device", "batch"]),
         number=f"peak rises by {shares.min():.2f} to {shares.max():.2f} times the gradients' bytes",
         measured=f"In {split['holds'].sum()} of {len(split)} steps of several micro-batches the "
         f"peak is that of one; in the others it changes by up to {shares.abs().max():.3f} times "

@@ -9,8 +9,7 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.decisions import ROUGHLY, exactly
-from harness.analysis.judge import Part
+from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Table
@@ -109,12 +108,12 @@ def judge(steps: Steps, size: Size) -> Judgement:
     table = table_of(steps, size)
     share = table.set_index(["network", "way"])["peak_share"]
     budgets = [f"budget {b:g}" for b in BUDGETS[size]]
-    parts = []
+    rows = []
     for name in NETWORKS:
         falls = [share[name, few] < share[name, many] for few, many in pairwise(budgets)]
-        saves = exactly(share[name, "compiled"] < 1 - ROUGHLY)
-        parts.append(Part(name=f"compiling ({name})", decision=saves))
-        parts.append(Part(name=f"budgets ({name})", decision=exactly(all(falls))))
+        rows.append(("compiling", name, share[name, "compiled"] < 1 - ROUGHLY))
+        rows.append(("budgets", name, all(falls)))
+    cases = pd.DataFrame(rows, columns=["way", "network", "holds"])
     first = next(iter(NETWORKS))
     compiled = share.xs("compiled", level="way")
     words = "; ".join(
@@ -123,7 +122,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         for name in NETWORKS
     )
     return Judgement(
-        **decided_by(parts),
+        **decided_by(cases, ["way", "network"]),
         number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
         f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
         measured=f"Peaks over the step as it is written. {words}.",

@@ -16,7 +16,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import ITEM_BYTES, claim_experiment, decided_by, near, over, parts_of, rule, widest
+from .judgements import ITEM_BYTES, claim_experiment, decided_by, near, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -107,7 +107,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     spoken = growth.dropna(subset=["expected"])
     both = (near(spoken[name], spoken["expected"]) for name in ("kept_growth", "peak_growth"))
     cases = spoken.assign(holds=next(both) & next(both))
-    cases = cases.groupby("low").agg(holds=("holds", "all")).reset_index()
+    cases = cases.groupby("tokens").agg(holds=("holds", "all")).reset_index()
     last = growth[growth["high"] == max(LENGTHS[size])].set_index("way")
     words = "; ".join(
         f"{way} {row['kept_growth']:.2f} and {row['peak_growth']:.2f}"
@@ -115,7 +115,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     )
     ends = table[table["length"] == max(LENGTHS[size])].set_index("way")["peak_bytes"]
     return Judgement(
-        **decided_by(parts_of(cases, {"low": "doubling from {} tokens"})),
+        **decided_by(cases, ["tokens"], steps=True),
         number=f"peak x {last['peak_growth'][FLASH[0]]:.2f} when the sequence doubles, without "
         f"SDPA x {last['peak_growth'][EAGER]:.2f}",
         measured=f"The last doubling multiplies kept bytes and peak by: {words}. "
@@ -142,7 +142,7 @@ def growth_of(table: pd.DataFrame) -> pd.DataFrame:
             rows.append(
                 {
                     "way": way,
-                    "low": few["length"],
+                    "tokens": few["length"],
                     "high": many["length"],
                     "kept_growth": over(many["kept_bytes"], few["kept_bytes"]) ** (1 / doublings),
                     "peak_growth": over(many["peak_bytes"], few["peak_bytes"]) ** (1 / doublings),

@@ -13,7 +13,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, parts_of, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, rule, widest
 from .mlp_peaks import WORKSPACE_BYTES
 from .pictures import bars
 
@@ -128,7 +128,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     kept = (f"{row.kind} {row.kept_bytes:,}" for row in cases.itertuples())
     witnesses = _witnesses(steps, size)
     return Judgement(
-        **decided_by(parts_of(cases, {"kind": "{}"})),
+        **decided_by(cases.assign(kind=cases["kind"] + " layers"), ["kind"]),
         number=f"{cases['holds'].sum()} of {len(cases)} kinds forget their input behind a trained "
         "layer",
         measured=f"Frozen behind a trained layer, a layer keeps these bytes: {', '.join(kept)}. In "

@@ -6,17 +6,15 @@ differ, or if a step's numbers contradict each other.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypedDict, TypeVar
 
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.decisions import ROUGHLY, exactly
-from harness.analysis.judge import Part
-from harness.analysis.judge import judge as verdict_of
+from harness.analysis.decisions import ROUGHLY
+from harness.analysis.judge import judge_cells
 from harness.analysis.step_runs import Steps, distrusted, last_runs
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import (
@@ -116,51 +114,17 @@ def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -
     )
 
 
-def parts_of(table: pd.DataFrame, by: Mapping[str, str], holds: str = "holds") -> list[Part]:
-    """Return the parts of a table on which the column ``holds`` is true, and those where not.
-
-    ``by`` has the columns that tell cases apart, in order, each with the words for its values. A
-    part is as large as it can be; neighbours along a column of whole numbers are one.
-
-    >>> table = pd.DataFrame({"batch": [1, 2, 4, 4], "way": list("aaab"), "holds": [1, 1, 1, 0]})
-    >>> [part.name for part in parts_of(table, {"batch": "batch {}", "way": "{}"})]
-    ['batch 1–2', 'batch 4 (a)', 'batch 4 (b)']
-    """
-    (column, words), *rest = by.items()
-    parts: list[Part] = []
-    stretch: list[object] = []
-    for value, rows in table.groupby(column, sort=False):
-        held = rows[holds].astype(bool)
-        decision = exactly(bool(held.all()))
-        if rest and held.nunique() > 1:
-            stretch = []
-            for one in parts_of(rows, dict(rest), holds):
-                inner = one.name.replace(" (", ", ").rstrip(")")
-                parts.append(replace(one, name=f"{_named(words, [value])} ({inner})"))
-            continue
-        grows = stretch and not isinstance(value, str) and parts[-1].decision == decision
-        stretch = [*stretch, value] if grows else [value]
-        cells = len(rows) + (parts.pop().cells if grows else 0)
-        parts.append(Part(name=_named(words, stretch), decision=decision, cells=cells))
-    return parts
-
-
-def _named(words: str, values: list[object]) -> str:
-    ends = (value if isinstance(value, str) else f"{value:,}" for value in (values[0], values[-1]))
-    return words.format("–".join(dict.fromkeys(ends)))
-
-
 class Outcomes(TypedDict):
-    """The fields of a ``Judgement`` that its parts decide."""
+    """The fields of a ``Judgement`` that its cases decide."""
 
     verdict: Verdict
     holds_for: str
     fails_for: str
 
 
-def decided_by(parts: Iterable[Part]) -> Outcomes:
-    """Return the verdict on the whole from its parts, with the names of both."""
-    end = verdict_of(parts)
+def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
+    """Return the verdict from the cases by their column ``holds``, with its regions along axes."""
+    end = judge_cells(cases, cases["holds"], axes, steps=steps)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 
 

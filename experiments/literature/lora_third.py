@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Table
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, over, parts_of, rule, widest
+from .judgements import by_law, claim_experiment, decided_by, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -137,7 +137,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     held = [held_law(way) / held_law(FULL) for way in WAYS]
     low, high = cases["of_full"].min(), cases["of_full"].max()
     return Judgement(
-        **decided_by(parts_of(cases.sort_values("batch"), {"batch": "batch {}", "way": "{}"})),
+        **decided_by(cases.sort_values("batch"), ["batch", "way"]),
         number=f"peak {low:.2f} of training all at batch {min(BATCHES[size])}, up to {high:.2f} at "
         f"batch {max(BATCHES[size])}",
         measured=f"Held between steps: {min(held):.2f}–{max(held):.2f} of training all. Kept by a "

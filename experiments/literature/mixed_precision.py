@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, near, over, parts_of, rule
+from .judgements import at, by_law, claim_experiment, decided_by, near, over, rule
 from .pictures import lines
 
 SOURCE = Source(
@@ -151,9 +151,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     """Ask what part of float32's peak autocast leaves, by the number of tokens."""
     table = blocks(steps, size)
     cast = table[table["autocast"]]
-    parts = parts_of(
-        cast.assign(holds=near(cast["peak_ratio"], 0.5)), {"device": "{}", "tokens": "{} tokens"}
-    )
+    cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
     words = "; ".join(
         f"{row.tokens:,} tokens on {row.device}: {row.kept_ratio:.2f} of what is kept, "
         f"{row.peak_ratio:.2f} of the peak"
@@ -162,7 +160,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     witnesses = tuple(_witnesses(steps, size))
     on_gpu = table[table["device"] == "cuda"]
     return Judgement(
-        **decided_by(parts),
+        **decided_by(cases, ["device", "tokens"]),
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
         measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH}: {words}.",

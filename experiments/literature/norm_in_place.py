@@ -9,14 +9,12 @@ from itertools import pairwise
 
 import pandas as pd
 
-from harness.analysis.decisions import is_roughly
-from harness.analysis.judge import Part
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, rule
+from .judgements import at, by_law, claim_experiment, decided_by, near, over, rule
 from .pictures import lines
 
 SOURCE = Source(
@@ -117,12 +115,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     table = layers(steps, size)
     most = table.groupby("norm")[["kept_bytes", "peak_bytes"]].max()
     left = {of: over(most[of]["in place"], most[of]["relu"]) for of in most}
-    parts = [
-        Part(name=words, decision=is_roughly(low=2 * (1 - left[of])))
-        for of, words in (
-            ("kept_bytes", "what a layer keeps"), ("peak_bytes", "what a layer adds to the peak"),
-        )
-    ]  # fmt: skip
+    cases = pd.DataFrame({"bytes": ["kept by a layer", "added to the peak"], "left": left.values()})
+    cases["holds"] = near(1 - cases["left"], 0.5)
     devices, depths = at(GRIDS, size)
     peaks = {
         depth: [
@@ -133,7 +127,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     }
     kept = most["kept_bytes"]
     return Judgement(
-        **decided_by(parts),
+        **decided_by(cases, ["bytes"]),
         number=f"{left['kept_bytes']:.3f} of a layer's bytes are left, {left['peak_bytes']:.3f} of "
         "what it adds to the peak",
         measured=f"One more layer keeps {kept['in place']:,} bytes in place, {kept['relu']:,} with "

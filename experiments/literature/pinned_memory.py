@@ -14,7 +14,7 @@ from harness.schema.findings import Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 from harness.schema.units import format_bytes
 
-from .judgements import at, claim_experiment, decided_by, over, parts_of, rule, widest
+from .judgements import at, claim_experiment, decided_by, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -118,7 +118,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         (steps.counted(reuse_job(*pair))["taken_bytes"], reuse_by_law(*pair)) for pair in REUSED
     ]
     return Judgement(
-        **decided_by(parts_of(cases, {"what": "{}", "kind": "{}", "asked": "{} bytes"})),
+        **decided_by(cases, ["what", "kind", "asked"]),
         number=f"up to {highest:.2f} times the bytes asked for; {len(taken) - freed} of "
         f"{len(taken)} blocks stay",
         measured=f"{exact} of {len(taken)} tensors take their own bytes. {len(taken) - freed} "

@@ -13,7 +13,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Table
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, decided_by, near, over, parts_of, rule, widest
+from .judgements import claim_experiment, decided_by, near, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -104,13 +104,12 @@ def judge(steps: Steps, size: Size) -> Judgement:
     """Compare what checkpoints add with a third."""
     table = table_of(steps, size)
     cases = table[table["segment"] > 0]
-    by = {"way": "{}", "segment": "segments of {}"}
     added = 100 * cases["more"]
     ends = (100 * cases.groupby("way", sort=False)["more"].agg(["min", "max"])).itertuples()
     words = "; ".join(f"{way} {low:.1f}–{high:.1f}%" for way, low, high in ends)
     forward = table.groupby("way", sort=False)["forward"].agg(["min", "max"])
     return Judgement(
-        **decided_by(parts_of(cases.assign(holds=near(cases["more"], THIRD)), by)),
+        **decided_by(cases.assign(holds=near(cases["more"], THIRD)), ["way", "segment"]),
         number=f"{added.min():.1f}–{added.max():.1f}% more operations; time open",
         measured=f"Operations that checkpoints add, from segments of one layer to one segment of "
         f"{LAYERS}: {words}.",

@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, parts_of, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -106,9 +106,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         f"batch {row.batch}, {row.blocks}: {row.kept_bytes:,} kept, peak {row.peak_bytes:,}"
         for row in last.itertuples()
     )
-    by = {"device": "{}", "batch": "batch {}", "depth": "up to {} blocks"}
     return Judgement(
-        **decided_by(parts_of(cases, by)),
+        **decided_by(cases, ["device", "batch", "depth"]),
         number=f"{max(cases['kept_bytes'], key=abs):,} bytes a block kept; its peak still adds "
         f"{cases['peak_bytes'].max():,}",
         measured=f"One more block adds, in bytes: {words}. A network of {STAGES[-1]} stages keeps "

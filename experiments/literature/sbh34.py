@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Table
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, near, parts_of, rule
+from .judgements import by_law, claim_experiment, decided_by, near, rule
 from .pictures import lines
 
 SOURCE = Source(
@@ -142,12 +142,11 @@ def judge(steps: Steps, size: Size) -> Judgement:
     table = table_of(steps, size)
     spoken = table[table["way"] == PAPER]
     cases = spoken.assign(holds=near(spoken["over_the_paper"], 1))
-    by = {"hidden": "hidden size {}", "sequence": "sequence {}"}
     bounds = table.groupby("way", sort=False)["over_the_paper"].agg(["min", "max"])
     words = "; ".join(f"{way} {low:.3f}–{high:.3f}" for way, low, high in bounds.itertuples())
     (low, high), sdpa = bounds.loc[PAPER], bounds.loc["SDPA"]
     return Judgement(
-        **decided_by(parts_of(cases, by)),
+        **decided_by(cases, ["hidden", "sequence"]),
         number=f"{low:.4f}–{high:.4f} of the formula; with SDPA {sdpa['min']:.2f}–"
         f"{sdpa['max']:.2f}",
         measured=f"Bytes that a further layer keeps, over the formula: {words}.",

@@ -15,7 +15,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, parts_of, rule
+from .judgements import at, by_law, claim_experiment, decided_by, over, rule
 from .mlp_peaks import FLOAT_BYTES, WORKSPACE_BYTES, Mlp
 from .pictures import bars
 
@@ -140,12 +140,11 @@ def judge(steps: Steps, size: Size) -> Judgement:
         for name, part in table.groupby("optimizer", sort=False)
     )
     reached, of_peak = 100 * table["reached"], 100 * table["of_peak"]
-    by = {"optimizer": "{}", "device": "{}", "batch": "batch {}"}
     adam = table[["adam_bytes", "adam_law_bytes"]].set_axis(
         ["peak_bytes", "peak_law_bytes"], axis=1
     )
     return Judgement(
-        **decided_by(parts_of(cases, by)),
+        **decided_by(cases, ["optimizer", "device", "batch"]),
         number=f"{reached.min():.1f}% to {reached.max():.0f}% of the state's saving reaches the "
         "peak",
         measured=f"Of Adam's state {shares}. {cases['holds'].sum()} of {len(table)} peaks fall by "

@@ -13,7 +13,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, parts_of, rule, widest
+from .judgements import by_law, claim_experiment, decided_by, rule, widest
 from .pictures import lines
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
@@ -152,7 +152,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     table = pd.DataFrame(rows, columns=["network", "layers", "holds"])
     words = "; ".join(f"{name}, {n} layers: {_lengths(k)}" for (name, n), k in best.items())
     return Judgement(
-        **decided_by(parts_of(table, {"network": "{}", "layers": "{} layers"})),
+        **decided_by(table, ["layers", "network"]),
         number=f"lowest at sqrt(n): {table['holds'].sum()} of {len(table)} networks; transformer "
         f"of {LAYERS} layers: {_lengths(best['transformer', LAYERS])}",
         measured=f"Layers of the segments with the lowest peak. {words}.",

@@ -15,7 +15,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, parts_of, rule
+from .judgements import at, by_law, claim_experiment, decided_by, over, rule
 from .mlp_peaks import COUNTER_BYTES, Mlp
 from .pictures import bars
 
@@ -119,9 +119,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = table.assign(holds=table["left"] < 1 - ROUGHLY)
     low, high = 100 * table["saved"].min(), 100 * table["saved"].max()
     witnesses = _witnesses(steps, size)
-    by = {"batch": "batch {}", "optimizer": "{}", "device": "{}"}
     return Judgement(
-        **decided_by(parts_of(cases, by)),
+        **decided_by(cases, ["batch", "optimizer", "device"]),
         number=f"{table['left'].min():.2f} to {table['left'].max():.2f} of the peak is left",
         measured=f"The peak falls by more than 10% in {cases['holds'].sum()} of {len(cases)} pairs "
         f"of steps. It loses {low:.1f}% to {high:.0f}% of the gradients' bytes. Its phase after "

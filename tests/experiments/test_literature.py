@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from msgspec.structs import replace
 
-from experiments.literature import sqrt_checkpoints
 from harness.analysis.frame import lines_if_there
 from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
@@ -26,7 +25,6 @@ from tests.experiments import planted_steps as plant
 from tests.experiments.planted_steps import Change, scaled
 
 HOLDS, FAILS = Verdict.SUPPORTED, Verdict.REFUTED
-CHAINS = [f"a chain with {name}" for name in sqrt_checkpoints.CHAINS]
 
 
 def at(length: int) -> Callable[[int, int], float]:
@@ -56,10 +54,9 @@ PLANTS: dict[str, tuple[Callable[..., Change], list[Any], list[Any]]] = {
 PARTS = [
     ("sqrt_checkpoints", (at(1), at(4)), "fails; holds only for transformer"),
     ("sqrt_checkpoints", (at(1), at(8)), "fails; holds only for transformer"),
-    ("sqrt_checkpoints", (plant.root, at(1)),
-     f"holds for {', '.join(CHAINS[:2])} and {CHAINS[2]}, fails for transformer"),
+    ("sqrt_checkpoints", (plant.root, at(1)), "holds for layers 16 and layers 36, fails for transformer"),
     ("compiled_budgets", (0.95, 0.98),
-     "fails; holds only for budgets (transformer) and budgets (linear, GELU, norm)"),
+     "fails; holds only for budgets"),
     ("pinned_memory", (2, False), "fails; holds only for bytes given back"),
     ("pinned_memory", (1, True), "fails; holds only for bytes taken"),
 ]  # fmt: skip
