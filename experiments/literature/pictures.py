@@ -28,6 +28,7 @@ def lines(
     joined: bool = True,
     ticks: Sequence[int] | None = None,
     doublings: bool = True,
+    x_bytes: bool = False,
     shared: bool = True,
     story: bool = True,
 ) -> Figure:
@@ -51,6 +52,7 @@ def lines(
             joined=joined,
             ticks=ticks,
             x_doublings=doublings,
+            x_bytes=x_bytes,
             shared=shared,
         ),
         size=(WIDE, HIGH if story else MEDIUM),

@@ -152,27 +152,22 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
 
 
 def _figure(taken: dict[int, int]) -> Figure:
-    shown = {asked: block for asked, block in taken.items() if asked >= MIB}
+    rows = [(asked, block / asked, "pinned tensor") for asked, block in taken.items()]
     return lines(
         "ratio",
         "Host memory for each byte of a pinned tensor, against its size. One byte more than a "
         "power of two takes twice the memory.",
-        pd.DataFrame(
-            {
-                "mebibytes": [asked / MIB for asked in shown],
-                "ratio": [block / asked for asked, block in shown.items()],
-                "what": "pinned tensor",
-            }
-        ),
-        x="mebibytes",
+        pd.DataFrame(rows, columns=["asked_bytes", "ratio", "what"]),
+        x="asked_bytes",
         y="ratio",
         line="what",
         label="taken / asked for",
-        x_label="size of the tensor (MiB)",
+        x_label="size of the tensor",
         scale="ratio",
         marked=(1.0, "what is asked for"),
         joined=False,
-        ticks=(1, 2, 3, 48, 64, 100, 128),
+        ticks=(1, 64, 4_096, 64 << 10, MIB, 8 * MIB, 128 * MIB),
+        x_bytes=True,
         story=False,
     )
 

@@ -181,6 +181,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         label="bytes / (s b h)",
         x_label="sequence (tokens)",
         scale="ratio",
+        doublings=False,
     )
 
 

@@ -54,7 +54,8 @@ PLANTS: dict[str, tuple[Callable[..., Change], list[Any], list[Any]]] = {
 PARTS = [
     ("sqrt_checkpoints", (at(1), at(4)), "fails; holds only for transformer"),
     ("sqrt_checkpoints", (at(1), at(8)), "fails; holds only for transformer"),
-    ("sqrt_checkpoints", (plant.root, at(1)), "holds for layers 16 and layers 36, fails for transformer"),
+    ("sqrt_checkpoints", (plant.root, at(1)),
+     "holds for layers 16 and layers 36, fails for transformer"),
     ("compiled_budgets", (0.95, 0.98),
      "fails; holds only for budgets"),
     ("pinned_memory", (2, False), "fails; holds only for bytes given back"),
