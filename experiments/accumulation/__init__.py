@@ -36,8 +36,9 @@ def analyse(evidence: Evidence) -> Section:
     """Set what each number of parts takes next to the whole batch and the floor."""
     table = micro_batches.beside_whole(evidence.frame)
     split = table[table["parts"] > 1].reset_index(drop=True)
+    missing = int((evidence.frame["accumulate"] > 1).sum()) - len(split)
     return Section(
-        claims=(_activations(split), _peak(split)),
+        claims=(_activations(split, missing), _peak(split, missing)),
         text=(
             *_floor_text(table),
             predictions.in_words(
@@ -61,15 +62,15 @@ def _rule(what: str) -> Rule:
     return Rule(
         holds=f"{what} in every cell with several micro-batches",
         fails="it is not so in half of the cells or more; otherwise it holds for the larger part",
-        open="no batch was measured both whole and in parts",
+        open="cells that failed, or whose whole batch failed, could turn it",
     )
 
 
-def _activations(split: pd.DataFrame) -> Claim:
+def _activations(split: pd.DataFrame, missing: int) -> Claim:
     equal = split["saved_activation_bytes"] == split["saved_by_formula_bytes"]
     last = split.sort_values(["depth", "parts"]).iloc[-1]
     return decided(
-        judge_cells(split, equal, ["depth", "parts"]),
+        judge_cells(split, equal, ["depth", "parts"], missing=missing),
         sentence="Splitting a batch into m micro-batches divides the activations by m.",
         rule=_rule("what is saved, the batch left out, is the m-th part but for the loss's 4 B"),
         second="the closed form (B/m)·4·(Σ hidden + classes) + 4",
@@ -80,7 +81,7 @@ def _activations(split: pd.DataFrame) -> Claim:
     )
 
 
-def _peak(split: pd.DataFrame) -> Claim:
+def _peak(split: pd.DataFrame, missing: int) -> Claim:
     last = split[split["parts"] == split["parts"].max()]
     ratios = last["peak_over_whole"]
     above = last["peak_live_bytes"] - last["floor_bytes"]
@@ -92,7 +93,7 @@ def _peak(split: pd.DataFrame) -> Claim:
     divided = (split["peak_over_whole"] * split["parts"] - 1).abs() <= ROUGHLY
     parts = int(last["parts"].iloc[0])
     return decided(
-        judge_cells(split, divided, ["depth", "parts"]),
+        judge_cells(split, divided, ["depth", "parts"], missing=missing),
         sentence="Splitting a batch into m micro-batches divides the memory of a step by m.",
         headline="m micro-batches divide the memory of a step by m",
         rule=_rule(f"the peak is within {ROUGHLY:.0%} of the m-th part of the whole batch's"),

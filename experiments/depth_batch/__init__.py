@@ -140,8 +140,8 @@ def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
     names = [one.column for one in QUANTITIES if one.column not in NOISY and one.column in good]
     empty = good.iloc[[0] * len(missing)] if len(good) else good
     rows = pd.DataFrame(missing, columns=["depth", "batch"], index=empty.index)
-    absent = dict.fromkeys(names, pd.NA) | {"rss_rise_bytes": pd.NA}
-    empty = empty.assign(depth=rows["depth"], batch=rows["batch"], **absent)
+    empty = empty.assign(depth=rows["depth"], batch=rows["batch"])
+    empty[[*names, "rss_rise_bytes"]] = pd.NA
     every = pd.concat([good, empty.astype(good.dtypes)], ignore_index=True)
     return predictions.with_predictions(every, names)
 

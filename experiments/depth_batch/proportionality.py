@@ -14,21 +14,10 @@ from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
-from harness.analysis.fits import (
-    Exponent,
-    FittedModel,
-    NestedTest,
-    Values,
-    bends,
-    exponents,
-    fit,
-    nested_test,
-)
+from harness.analysis.fits import Exponent, FittedModel, Values, exponents, fit
 from harness.analysis.frame import NOISY, ok_cells
 
-ADDITIVE = ("constant", "depth", "batch")
-PRODUCT = (*ADDITIVE, "depth·batch")
-PROPORTIONAL = ("depth·batch",)
+PRODUCT = ("constant", "depth", "batch", "depth·batch")
 
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
@@ -111,16 +100,10 @@ class Growth:
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
     """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
-    additive: FittedModel
     product: FittedModel
-    proportional: FittedModel
-    nested: NestedTest | None
-    """Additive against product; None where the product model is exact."""
     exponents: Mapping[str, Exponent]
     by_depth: Scaling
     by_batch: Scaling
-    bends: Mapping[str, float]
-    """Variables along which the product model's residuals bend, with p-values: a warning."""
     known: Mapping[tuple[int, int], int]
     """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
     cell that was measured."""
@@ -187,19 +170,14 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
     """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
     cells = sample(frame, quantity)
     axes = {"depth": cells.depth, "batch": cells.batch}
-    additive, product = fit_terms(cells, ADDITIVE), fit_terms(cells, PRODUCT)
     return Growth(
         sample=cells,
         exact=exact_in(cells),
         pieces=exact_pieces(cells),
-        additive=additive,
-        product=product,
-        proportional=fit_terms(cells, PROPORTIONAL),
-        nested=nested_test(additive, product),
+        product=fit_terms(cells, PRODUCT),
         exponents=exponents(axes, cells.values),
         by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
-        bends=bends(product, axes),
         known=_known(frame, quantity, cells),
     )
 

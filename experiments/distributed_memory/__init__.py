@@ -6,6 +6,7 @@ these bytes; docs/guides/dry-run.md states its range.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -56,12 +57,14 @@ def analyse(evidence: Evidence) -> Section:
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no rank run ended well", runs)
+    good = {job.cell_id for job, _ in well(runs)}
+    failed = Counter(run.job.arguments["strategy"] for run in runs if run.job.cell_id not in good)
     return Section(
         claims=(
-            *verdicts.ddp(table),
-            *verdicts.zero(table),
-            *verdicts.fsdp2(table),
-            *verdicts.divided_peak(table),
+            *verdicts.ddp(table, failed["ddp"]),
+            *verdicts.zero(table, failed["zero"]),
+            *verdicts.fsdp2(table, failed["fsdp2"]),
+            *verdicts.divided_peak(table, failed["fsdp2"]),
         ),
         text=(_method(table, runs), *_failures(runs)),
         tables=(Table(name="ranks", caption="Rank 0 at each world size", frame=table),),

@@ -16,7 +16,7 @@ def _rule(holds: str) -> Rule:
     return Rule(
         holds=f"{holds}, within {ROUGHLY:.0%}, at every number of ranks above 1",
         fails="it is further off at half of them or more; otherwise it holds for the larger part",
-        open="no rank of several ran",
+        open="ranks that failed could turn it",
     )
 
 
@@ -27,6 +27,7 @@ def _of(table: pd.DataFrame, strategy: Strategy) -> pd.DataFrame:
 
 def _claim(
     own: pd.DataFrame,
+    missing: int,
     times: "pd.Series[float]",
     *,
     sentence: str,
@@ -40,15 +41,16 @@ def _claim(
     near = (ranks["times"] - 1).abs() <= ROUGHLY
     ends = dict.fromkeys(f"{end:.3g}" for end in (ranks["times"].min(), ranks["times"].max()))
     equal = int((own["held_bytes"] == own["closed_form_bytes"]).sum())
+    number = " to ".join(ends) if len(ranks) else "at no number of ranks"
     form = f"the closed form, equal to the byte at {equal} of {len(own)} world sizes"
     return decided(
-        judge_cells(ranks, near, ["world size"]),
+        judge_cells(ranks, near, ["world size"], missing=missing),
         sentence=sentence,
         headline=headline,
         rule=_rule(holds),
         second="none: PyTorch's own allocator counts both" if "peak" in holds else form,
         measured=measured,
-        number=f"{' to '.join(ends) if len(ranks) else 'at no number of ranks'} times what the claim says",
+        number=f"{number} times what the claim says",
         unit="ranks",
     )
 
@@ -61,7 +63,7 @@ def _ends(own: pd.DataFrame, column: str) -> str:
     )
 
 
-def ddp(table: pd.DataFrame) -> list[Claim]:
+def ddp(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge DDP: nothing is divided."""
     own = _of(table, "ddp")
     if own.empty:
@@ -70,6 +72,7 @@ def ddp(table: pd.DataFrame) -> list[Claim]:
     return [
         _claim(
             own,
+            missing,
             own["held_bytes"] / (4 * whole),
             sentence="Under DDP every rank holds what one GPU alone holds: with Adam four times "
             "the parameters.",
@@ -80,7 +83,7 @@ def ddp(table: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def zero(table: pd.DataFrame) -> list[Claim]:
+def zero(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge ZeRO: the optimizer's state is divided, by whole parameters."""
     own = _of(table, "zero")
     if own.empty:
@@ -90,6 +93,7 @@ def zero(table: pd.DataFrame) -> list[Claim]:
     return [
         _claim(
             own,
+            missing,
             (own["held_bytes"] - whole) / (whole / own["world_size"]),
             sentence="ZeRO divides the optimizer's state by the number of ranks.",
             holds="a rank holds an even share of the state",
@@ -100,7 +104,7 @@ def zero(table: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def fsdp2(table: pd.DataFrame) -> list[Claim]:
+def fsdp2(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge FSDP2, which divides everything that a rank holds between steps by rows."""
     own = _of(table, "fsdp2")
     if own.empty:
@@ -108,6 +112,7 @@ def fsdp2(table: pd.DataFrame) -> list[Claim]:
     return [
         _claim(
             own,
+            missing,
             own["held_bytes"] * own["world_size"] / (4 * parameter_bytes(NETWORK)),
             sentence="FSDP2 divides all that a rank holds between steps by the number of ranks.",
             headline="FSDP2 divides what a rank holds by the number of ranks",
@@ -118,7 +123,7 @@ def fsdp2(table: pd.DataFrame) -> list[Claim]:
     ]
 
 
-def divided_peak(table: pd.DataFrame) -> list[Claim]:
+def divided_peak(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge the peak of a step under FSDP2, next to the peak with one rank."""
     own = _of(table, "fsdp2")
     if own.empty or own["world_size"].iloc[0] != 1:
@@ -127,6 +132,7 @@ def divided_peak(table: pd.DataFrame) -> list[Claim]:
     return [
         _claim(
             own,
+            missing,
             peaks * own["world_size"] / peaks.iloc[0],
             sentence="FSDP2 divides the peak of a step by the number of ranks.",
             holds="a rank's peak is an even share of the peak with one rank",

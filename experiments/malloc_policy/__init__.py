@@ -91,7 +91,10 @@ def _right(malloc: str, cells: pd.DataFrame) -> Claim:
         for low, high, count in zip(*ends, cells["processes"], strict=True)
     ]
     off = cells["difference_percent"]
-    close, worst = int((off.abs() <= 100 * ROUGHLY).sum()), float(off[off.abs().idxmax()])
+    close, worst = (
+        int((off.abs() <= 100 * ROUGHLY).sum()),
+        float(off.iloc[int(off.abs().to_numpy().argmax())]),
+    )
     return decided(
         judge_cells(cells, _held(known), ["depth", "batch"]),
         sentence=f"With {NAMES[malloc]}, a step's RSS rise is roughly what its tensors need.",

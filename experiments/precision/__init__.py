@@ -44,9 +44,16 @@ def traced(size: Size) -> Iterable[Workload]:
 def analyse(evidence: Evidence) -> Section:
     """Compare each precision with float32, cell by cell, to the byte."""
     table = precision_effect.beside_float32(evidence.frame)
+    wanted = precision_effect.labels(evidence.frame).value_counts()
+    found = table["precision"].value_counts()
+    missing = {str(name): int(n - found.get(name, 0)) for name, n in wanted.items()}
     held = copies.held_copies(evidence)
     return Section(
-        claims=(*claims.halves(table), *claims.doubles(table), *claims.autocast(table)),
+        claims=(
+            *claims.halves(table, missing),
+            *claims.doubles(table, missing),
+            *claims.autocast(table, missing),
+        ),
         text=(*_exact_text(table), *copies.copies_text(held), _time_text(table)),
         tables=(
             Table(

@@ -1,5 +1,7 @@
 """Claims: half the bits take half the memory, and so does autocast."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from harness.analysis.decisions import ROUGHLY
@@ -9,12 +11,16 @@ from harness.schema.findings import Claim, Rule
 _SECOND = "the closed form of what is saved and the allocator model's peak, cell by cell"
 
 
+Missing = Mapping[str, int]
+"""Cells of each precision that failed, or whose float32 failed."""
+
+
 def _rule(what: str, times: str) -> Rule:
     return Rule(
         holds=f"{what} are within {ROUGHLY:.0%} of {times} float32's in every cell",
         fails="one of them is not in half of the cells or more; otherwise it holds for the larger "
         "part",
-        open="no cell was measured both ways",
+        open="cells that failed, or whose float32 failed, could turn it",
     )
 
 
@@ -23,17 +29,19 @@ def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table[table["precision"] == name].reset_index(drop=True)
 
 
-def halves(table: pd.DataFrame) -> list[Claim]:
+def halves(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge bfloat16."""
-    return _scaled(table, "bfloat16", 2, "Half the bits take half the memory (bfloat16).")
+    return _scaled(table, missing, "bfloat16", 2, "Half the bits take half the memory (bfloat16).")
 
 
-def doubles(table: pd.DataFrame) -> list[Claim]:
+def doubles(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge float64."""
-    return _scaled(table, "float64", 8, "Twice the bits take twice the memory (float64).")
+    return _scaled(table, missing, "float64", 8, "Twice the bits take twice the memory (float64).")
 
 
-def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> list[Claim]:
+def _scaled(
+    table: pd.DataFrame, missing: Missing, name: str, size_bytes: int, sentence: str
+) -> list[Claim]:
     """Judge a type of ``size_bytes``: everything but the int64 labels scales with it."""
     own = of(table, name)
     if own.empty:
@@ -46,7 +54,7 @@ def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> l
     near = ((own[columns] / wanted - 1).abs() <= ROUGHLY).all(axis=1)
     return [
         decided(
-            judge_cells(own, near, ["depth", "batch"]),
+            judge_cells(own, near, ["depth", "batch"], missing=missing.get(name, 0)),
             sentence=sentence,
             rule=_rule(
                 "the parameters, what is saved for backward (int64 labels aside) and the peak",
@@ -63,9 +71,10 @@ def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> l
     ]
 
 
-def autocast(table: pd.DataFrame) -> list[Claim]:
+def autocast(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge whether autocast halves what a step needs."""
-    own = of(table, "autocast bfloat16")
+    name = "autocast bfloat16"
+    own = of(table, name)
     if own.empty:
         return []
     ordered = own.sort_values("saved_ratio")
@@ -75,7 +84,7 @@ def autocast(table: pd.DataFrame) -> list[Claim]:
     halved = ((own[["saved_ratio", "peak_ratio"]] / 0.5 - 1).abs() <= ROUGHLY).all(axis=1)
     return [
         decided(
-            judge_cells(own, halved, ["depth", "batch"]),
+            judge_cells(own, halved, ["depth", "batch"], missing=missing.get(name, 0)),
             sentence="Autocast to bfloat16 halves the memory of a training step.",
             headline="Autocast to bfloat16 halves the memory of a step",
             rule=_rule("what is saved for backward and the peak", "half of"),

@@ -46,11 +46,12 @@ def analyse(evidence: Evidence) -> Section:
     table = pairs.pairs(frame)
     if table.empty:
         raise AnalysisError("no training cell has an inference cell of its network and batch")
+    missing = int((evidence.frame["mode"] == "train").sum()) - len(table)
     return Section(
         claims=(
-            claims.more_verdict(table),
-            claims.reasons_verdict(table),
-            *claims.depth_verdict(table),
+            claims.more_verdict(table, missing),
+            claims.reasons_verdict(table, missing),
+            *claims.depth_verdict(table, missing),
         ),
         text=(
             predictions.in_words(frame, {PEAK: "the peak"}),

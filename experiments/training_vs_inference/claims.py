@@ -19,18 +19,18 @@ _MORE = Rule(
     holds="the peak of a training step is at least twice that of inference in every cell",
     fails="it is less than twice in half of the cells or more; otherwise it holds for the larger "
     "part",
-    open="no cell was measured both ways",
+    open="training cells that failed, or whose inference failed, could turn it",
 )
 _REASONS = Rule(
     holds=f"held activations are more than {ROUGHLY:.0%} of the difference in every cell",
     fails="they are less in half of the cells or more; otherwise it holds for the larger part",
-    open="no cell was measured both ways",
+    open="training cells that failed, or whose inference failed, could turn it",
 )
 _DEPTH = Rule(
     holds="at every optimizer and batch the ratio rises in each step to a deeper network, and by "
     f"more than {ROUGHLY:.0%} from the shallowest to the deepest",
     fails="it does not in half of them or more; otherwise it holds for the larger part",
-    open="no optimizer and batch was measured at two depths",
+    open="training cells that failed, or whose inference failed, could turn it",
 )
 
 
@@ -40,13 +40,13 @@ def _named(row: Mapping[Any, Any]) -> str:
     return f"{kind}, depth {row['depth']}, width {row['width']}, batch {row['batch']}"
 
 
-def more_verdict(table: pd.DataFrame) -> Claim:
+def more_verdict(table: pd.DataFrame, missing: int) -> Claim:
     """Judge whether training needs at least twice as much as inference."""
     rows = table.sort_values("ratio").to_dict("records")
     low, high = rows[0], rows[-1]
     twice = table["ratio"] >= SIGNIFICANT
     return decided(
-        judge_cells(table, twice, AXES),
+        judge_cells(table, twice, AXES, missing=missing),
         sentence="Training requires significantly more memory than plain prediction.",
         rule=_MORE,
         second=_SECOND,
@@ -60,14 +60,14 @@ def more_verdict(table: pd.DataFrame) -> Claim:
     )
 
 
-def reasons_verdict(table: pd.DataFrame) -> Claim:
+def reasons_verdict(table: pd.DataFrame, missing: int) -> Claim:
     """Judge whether held activations are a part of the difference that counts."""
     share = (table[more("activation")] / table["difference_bytes"]).astype("float64")
     reason = (table["difference_bytes"] > 0) & (share > ROUGHLY)
     led = table["leading"].value_counts()
     words = ", ".join(f"{str(name).replace('_', ' ')} in {number}" for name, number in led.items())
     return decided(
-        judge_cells(table, reason, AXES),
+        judge_cells(table, reason, AXES, missing=missing),
         sentence="Backpropagation is one of the reasons: it holds on to the intermediate values "
         "calculated during forward propagation.",
         rule=_REASONS,
@@ -81,7 +81,7 @@ def reasons_verdict(table: pd.DataFrame) -> Claim:
     )
 
 
-def depth_verdict(table: pd.DataFrame) -> list[Claim]:
+def depth_verdict(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge whether the ratio grows with depth, for each optimizer and batch."""
     own = base(table).sort_values(["optimizer", "batch", "depth"])
     rows = [
@@ -94,22 +94,22 @@ def depth_verdict(table: pd.DataFrame) -> list[Claim]:
         for _, part in own.groupby(["optimizer", "batch"])
         if part["depth"].nunique() > 1
     ]
-    if not rows:
-        return []
-    lines = pd.DataFrame(rows)
-    grows = lines["steady"] & (lines["rise"] > 1 + ROUGHLY)
+    lines = pd.DataFrame(rows, columns=["optimizer", "batch", "rise", "steady"])
+    grows = lines["steady"].astype(bool) & (lines["rise"] > 1 + ROUGHLY)
     last = own.sort_values(["batch", "depth", "optimizer"]).iloc[-1]
     width, features = int(last["width"]), int(last["in_features"])
+    rise = "unknown"
+    if rows:
+        rise = f"{lines['rise'].min():.3g} to {lines['rise'].max():.3g} times as large"
     return [
         decided(
-            judge_cells(lines, grows, ["optimizer", "batch"]),
+            judge_cells(lines, grows, ["optimizer", "batch"], missing=missing),
             sentence="The deeper the network, the more times as much memory training needs.",
             rule=_DEPTH,
             second=_SECOND,
             measured=f"From depth {own['depth'].min()} to {own['depth'].max()} the ratio becomes "
-            f"{lines['rise'].min():.3g} to {lines['rise'].max():.3g} times as large. At batch "
-            f"{last['batch']} it is on its way to {last['limit']:.3g} for ever larger batches: "
-            "each layer adds width / (features + 2·width) = "
+            f"{rise}. At batch {last['batch']} it is on its way to {last['limit']:.3g} for ever "
+            "larger batches: each layer adds width / (features + 2·width) = "
             f"{width / (features + 2 * width):.3g}, at most ½ however wide. At small batches "
             "parameters and gradients grow alike.",
             number=f"grows at {int(grows.sum())} of {len(lines)} pairs of optimizer and batch, "

@@ -35,22 +35,22 @@ def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
     """Return how much longer odd widths take than the multiples of 8 next to them.
 
     ``times`` has a row a cell: ``block, width, seconds``. For each block and each power of two p
-    whose five widths were measured: ``block, power, ratio``, the geometric mean of the seconds at
-    p - 1 and p + 1 over that at p - 8, p and p + 8; and ``power_ratio``, the mean at p - 8 and
-    p + 8 over that at p. The arithmetic of both sides is nearly the same, so a ratio is 1 where
-    only the size of a width counts.
+    whose five widths were measured: ``block, power, ratio``, the mean of the seconds at p - 1 and
+    p + 1 over that at p - 8, p and p + 8; and ``power_ratio``, the mean at p - 8 and p + 8 over
+    the seconds at p. Where only the size of a width counts, a mean of widths on both sides of p
+    takes as long as p (a little longer, as far as the time grows with the square).
     """
     rows = []
     for block, part in times.groupby("block"):
-        seconds = np.log(part["seconds"].astype("float64"))
-        logs = dict(zip(part["width"].astype("int64"), seconds, strict=True))
-        for power in sorted(width for width in logs if is_power(width)):
-            if not {power + at for at in (-8, -1, 1, 8)} <= set(logs):
+        widths = part["width"].astype("int64")
+        seconds = dict(zip(widths, part["seconds"].astype("float64"), strict=True))
+        for power in sorted(width for width in seconds if is_power(width)):
+            if not {power + at for at in (-8, -1, 1, 8)} <= set(seconds):
                 continue
-            odd = np.mean([logs[power - 1], logs[power + 1]])
-            eights = [logs[power - 8], logs[power + 8]]
-            ratio = float(np.exp(odd - np.mean([*eights, logs[power]])))
-            rows.append((block, power, ratio, float(np.exp(np.mean(eights) - logs[power]))))
+            odd = (seconds[power - 1] + seconds[power + 1]) / 2
+            sides = seconds[power - 8] + seconds[power + 8]
+            ratio = 3 * odd / (sides + seconds[power])
+            rows.append((block, power, ratio, sides / 2 / seconds[power]))
     return pd.DataFrame(rows, columns=["block", "power", "ratio", "power_ratio"])
 
 

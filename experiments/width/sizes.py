@@ -89,11 +89,12 @@ def growth_verdict(sizes: pd.DataFrame) -> Claim:
 
 def bytes_verdict(sizes: pd.DataFrame) -> Claim:
     """Judge the note's "memory is allocated": the peak at a power next to its neighbours'."""
-    peaks = sizes.set_index(["batch", "width"])["peak_live_bytes"].astype("float64")
+    known = sizes[["batch", "width", "peak_live_bytes"]].astype("int64")
+    peaks = {(batch, width): peak for batch, width, peak in known.itertuples(index=False)}
     rows = [
-        (batch, width, peak / ((peaks[batch, width - 1] + peaks[batch, width + 1]) / 2))
+        (batch, width, 2 * peak / (peaks[batch, width - 1] + peaks[batch, width + 1]))
         for (batch, width), peak in peaks.items()
-        if is_power(width) and {(batch, width - 1), (batch, width + 1)} <= set(peaks.index)
+        if is_power(width) and {(batch, width - 1), (batch, width + 1)} <= set(peaks)
     ]
     cells = pd.DataFrame(rows, columns=["batch", "width", "ratio"])
     equal, total = predictions.equal_cells(sizes, "peak_live_bytes")

@@ -73,11 +73,11 @@ def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
 
 def _decide(wide: Ratio) -> Decision:
     """Decide on the scale of logarithms, on which the interval is symmetric."""
-    ends = {"low": math.log(wide.low), "high": math.log(wide.high), "repeats": wide.blocks}
-    longer = is_above(0.0, **ends)
+    low, high, blocks = math.log(wide.low), math.log(wide.high), wide.blocks
+    longer = is_above(0.0, low=low, high=high, repeats=blocks)
     if longer.verdict is Verdict.SUPPORTED:
         return longer
-    worth = is_above(math.log(1 + WORTH), **ends)
+    worth = is_above(math.log(1 + WORTH), low=low, high=high, repeats=blocks)
     return worth if worth.verdict is Verdict.REFUTED else longer
 
 

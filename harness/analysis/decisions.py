@@ -157,36 +157,12 @@ def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
     return Ratio(estimate=estimate, low=low, high=high, blocks=len(values))
 
 
-def in_most(hits: int, total: int) -> Decision:
-    """Decide "in most cells", by the interval of a share (Clopper & Pearson, 1934).
-
-    >>> in_most(9, 9).verdict.name, in_most(0, 9).verdict.name
-    ('SUPPORTED', 'REFUTED')
-    >>> in_most(2, 2).repeats  # it is open
-    8
-    """
-    if not total:
-        return Decision(verdict=Verdict.OPEN)
-    verdict = _share_verdict(hits, total)
-    if verdict is not Verdict.OPEN or 2 * hits == total:
-        return Decision(verdict=verdict)
-    for count in range(total + 1, MOST_REPEATS + 2):
-        if _share_verdict(round(hits * count / total), count) is not Verdict.OPEN:
-            break
-    return Decision(verdict=verdict, repeats=count)
-
-
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """Return the interval of a share of which ``hits`` of ``total`` were seen."""
     rest = (1 - CONFIDENCE) / 2
     low = float(stats.beta.ppf(rest, hits, total - hits + 1)) if hits else 0.0
     high = float(stats.beta.ppf(1 - rest, hits + 1, total - hits)) if hits < total else 1.0
     return low, high
-
-
-def _share_verdict(hits: int, total: int) -> Verdict:
-    low, high = share_interval(hits, total)
-    return is_above(0.5, low=low, high=high, repeats=total).verdict
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int, rate: float) -> int:
