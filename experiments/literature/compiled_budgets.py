@@ -12,10 +12,10 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table
+from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, decided_by, over, rule, widest
+from .judgements import at, claim_experiment, decided_by, listed, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -41,7 +41,6 @@ NETWORKS: dict[str, dict[str, str | int]] = {
 BUDGETS = {
     Size.QUICK: (0.0, 0.2, 1.0),
     Size.DEFAULT: (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
-    Size.FULL: (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
 }
 
 
@@ -73,7 +72,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
     for name in NETWORKS:
         yield job(name)
         yield job(name, compile=True)
-        for budget in BUDGETS[size]:
+        for budget in at(BUDGETS, size):
             yield job(name, budget=budget)
 
 
@@ -84,7 +83,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
         ways = {
             "as written": job(name),
             "compiled": job(name, compile=True),
-            **{f"budget {b:g}": job(name, budget=b) for b in BUDGETS[size]},
+            **{f"budget {b:g}": job(name, budget=b) for b in at(BUDGETS, size)},
         }
         plain = ways["as written"]
         for way, one in ways.items():
@@ -107,7 +106,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     """Compare compiled peaks with the written step's, and the budgets' with each other."""
     table = table_of(steps, size)
     share = table.set_index(["network", "way"])["peak_share"]
-    budgets = [f"budget {b:g}" for b in BUDGETS[size]]
+    budgets = [f"budget {b:g}" for b in at(BUDGETS, size)]
     rows = []
     for name in NETWORKS:
         falls = [share[name, few] < share[name, many] for few, many in pairwise(budgets)]
@@ -151,13 +150,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
             ),
         ),
         figures=(_figure(table),),
-        tables=(
-            Table(
-                name="ways",
-                caption="Kept bytes and peak by way",
-                frame=table.drop(columns=["counter_bytes"]),
-            ),
-        ),
+        tables=(listed("ways", "Kept bytes and peak by way", table, "counter_bytes"),),
     )
 
 

@@ -5,18 +5,28 @@ the peak of forward and backward pass above the inputs; attention that keeps its
 PyTorch's scaled_dot_product_attention (SDPA) with the kernels that it chooses.
 """
 
-import math
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 
+from harness.analysis import AnalysisError
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import ITEM_BYTES, claim_experiment, decided_by, near, over, rule, widest
+from .judgements import (
+    ITEM_BYTES,
+    at,
+    claim_experiment,
+    counting,
+    decided_by,
+    near,
+    over,
+    rule,
+    widest,
+)
 from .pictures import lines
 
 SOURCE = Source(
@@ -50,7 +60,6 @@ BATCH, WIDTH = 8, 64
 LENGTHS = {
     Size.QUICK: (1024, 4096, 8192),
     Size.DEFAULT: (1024, 2048, 4096, 8192, 16384),
-    Size.FULL: (1024, 2048, 4096, 8192, 16384),
 }
 MIB = 2**20
 
@@ -67,19 +76,14 @@ WORKSPACES_BYTES = 2 * 8_519_680
 
 def job(length: int, way: str) -> StepJob:
     """Return the measurement of one way at one length."""
-    return StepJob(
-        network=".course_lm:attention",
-        arguments={"batch": BATCH, "length": length, "width": WIDTH, **WAYS[way]},
-        device="cuda",
-        gpu="a100-80gb",
-        counts=True,
-    )
+    sizes = {"batch": BATCH, "length": length, "width": WIDTH}
+    return counting(".course_lm:attention", gpu="a100-80gb", **sizes, **WAYS[way])
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every way at every length."""
     for way in WAYS:
-        for length in LENGTHS[size]:
+        for length in at(LENGTHS, size):
             yield job(length, way)
 
 
@@ -102,24 +106,26 @@ def laws(length: int) -> dict[str, int]:
 
 def judge(steps: Steps, size: Size) -> Judgement:
     """Compare how kept bytes and peak grow from one length to the next."""
-    table = table_of(steps, LENGTHS[size])
-    growth = growth_of(table)
-    spoken = growth.dropna(subset=["expected"])
-    both = (near(spoken[name], spoken["expected"]) for name in ("kept_growth", "peak_growth"))
-    cases = spoken.assign(holds=next(both) & next(both))
-    cases = cases.groupby("tokens").agg(holds=("holds", "all")).reset_index()
-    last = growth[growth["high"] == max(LENGTHS[size])].set_index("way")
-    words = "; ".join(
-        f"{way} {row['kept_growth']:.2f} and {row['peak_growth']:.2f}"
-        for way, row in last.iterrows()
-    )
-    ends = table[table["length"] == max(LENGTHS[size])].set_index("way")["peak_bytes"]
+    table = table_of(steps, at(LENGTHS, size))
+    before = table.groupby("way", sort=False).shift()
+    doublings = np.log2(table["length"] / before["length"])
+    grown = ["kept_bytes", "peak_bytes"]
+    growth = (table[grown] / before[grown]).pow(1 / doublings, axis=0)
+    expected = table["way"].map({EAGER: 4.0} | dict.fromkeys(FLASH, 2.0))
+    right = near(growth["kept_bytes"], expected) & near(growth["peak_bytes"], expected)
+    spoken = expected.notna() & doublings.notna()
+    cases = pd.DataFrame({"tokens": before["length"], "holds": right})[spoken].astype(int)
+    cases = cases.groupby("tokens", as_index=False).min()
+    longest = at(LENGTHS, size)[-1]
+    last = growth.assign(way=table["way"]).groupby("way", sort=False).last()
+    words = "; ".join(f"{way} {kept:.2f} and {peak:.2f}" for way, kept, peak in last.itertuples())
+    ends = table[table["length"] == longest].set_index("way")["peak_bytes"]
     return Judgement(
         **decided_by(cases, ["tokens"], steps=True),
-        number=f"peak x {last['peak_growth'][FLASH[0]]:.2f} when the sequence doubles, without "
-        f"SDPA x {last['peak_growth'][EAGER]:.2f}",
+        number=f"peak x {last['peak_bytes'][FLASH[0]]:.2f} when the sequence doubles, without "
+        f"SDPA x {last['peak_bytes'][EAGER]:.2f}",
         measured=f"The last doubling multiplies kept bytes and peak by: {words}. "
-        f"At {max(LENGTHS[size]):,} tokens SDPA's peak is {over(ends[EAGER], ends[FLASH[0]]):.0f} "
+        f"At {longest:,} tokens SDPA's peak is {over(ends[EAGER], ends[FLASH[0]]):.0f} "
         "times smaller in float32.",
         closed_form="Let S = 4 B s s be the bytes of a matrix of scores, v = 4 B s and "
         "q = 4 B s d. Attention that keeps its scores keeps 2 S + 3 v until the backward pass; its "
@@ -127,29 +133,10 @@ def judge(steps: Steps, size: Size) -> Judgement:
         "v + 1,024 B and its output.",
         limits="SDPA chooses a kernel that keeps the scores if no other fits: float64 has none. "
         "A mask of numbers is itself s x s, and its gradient is another one for each example.",
-        checks=_checks(steps, table, LENGTHS[size]),
+        checks=_checks(steps, table, at(LENGTHS, size)),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(table),),
     )
-
-
-def growth_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the growth of kept bytes and peak by doubling, and the growth that is claimed."""
-    rows = []
-    for way, part in table.groupby("way", sort=False):
-        for few, many in pairwise(part.to_dict("records")):
-            doublings = math.log2(many["length"] / few["length"])
-            rows.append(
-                {
-                    "way": way,
-                    "tokens": few["length"],
-                    "high": many["length"],
-                    "kept_growth": over(many["kept_bytes"], few["kept_bytes"]) ** (1 / doublings),
-                    "peak_growth": over(many["peak_bytes"], few["peak_bytes"]) ** (1 / doublings),
-                    "expected": {EAGER: 4.0}.get(str(way), 2.0 if way in FLASH else None),
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
@@ -159,6 +146,8 @@ def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
         for length in lengths:
             found = steps.counted(job(length, way))
             peak = found["backward_peak"] - found["inputs"]
+            if min(found["saved"], peak) <= 0:
+                raise AnalysisError(f"{way} keeps or needs nothing above its inputs")
             rows.append((way, length, found["saved"], peak))
     return pd.DataFrame(rows, columns=["way", "length", "kept_bytes", "peak_bytes"])
 
@@ -184,11 +173,10 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
         for length in lengths
     ]
     found.append(widest("bytes of the inputs", inputs, "shapes of the inputs", gates=True))
-    apart = max(abs(one.difference_bytes) / _half_digit(one) for one in _corrected(steps))
     found.append(
         Check(
             name="published peaks less two workspaces, in halves of their last digit",
-            value=round(apart, 3),
+            value=round(_apart(steps), 3),
             second=0,
             second_from="real GPU",
             allowed=1,
@@ -209,39 +197,29 @@ def above(found: Mapping[str, int], name: str) -> int:
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 
-def _half_digit(one: Witness) -> float:
-    whole = len(str(one.published_bytes // MIB))
-    return 0.5 * 10.0 ** (whole - 6) * MIB
-
-
 def _witnesses(steps: Steps) -> Iterable[Witness]:
     for length, values in PUBLISHED.items():
         found = steps.counted(job(length, EAGER))
         for name, text in values.items():
-            held = name != "saved"
+            why = "" if name == "saved" else "two workspaces that cuBLAS kept, 17,039,360 B; "
             yield Witness(
                 name=f"{length:,} tokens: {name.replace('_', ' ')}",
                 published_bytes=round(float(text) * MIB),
                 ours_bytes=found[name],
-                why="two workspaces that cuBLAS kept, 17,039,360 B; rounding"
-                if held
-                else "rounding",
+                why=f"{why}rounding",
                 source=WITNESS,
             )
 
 
-def _corrected(steps: Steps) -> Iterable[Witness]:
-    """Yield the witnesses with what cuBLAS holds there and here made equal."""
+def _apart(steps: Steps) -> float:
+    """Return how far a published number is from ours at most, cuBLAS's workspaces made equal."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
+    apart = []
     for one in _witnesses(steps):
         moved = 0 if one.name.endswith("saved") else WORKSPACES_BYTES - ours
-        yield Witness(
-            name=one.name,
-            published_bytes=one.published_bytes,
-            ours_bytes=one.ours_bytes + moved,
-            why=one.why,
-            source=one.source,
-        )
+        half_digit = 0.5 * 10.0 ** (len(str(one.published_bytes // MIB)) - 6) * MIB
+        apart.append(abs(one.difference_bytes + moved) / half_digit)
+    return max(apart)
 
 
 def _figure(table: pd.DataFrame) -> Figure:

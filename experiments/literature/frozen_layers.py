@@ -13,7 +13,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, rule, widest
+from .judgements import at, by_law, claim_experiment, counting, decided_by, rule, widest
 from .mlp_peaks import WORKSPACE_BYTES
 from .pictures import bars
 
@@ -62,12 +62,7 @@ def stack_job(kind: str, depth: int, trained: str, device: str) -> StepJob:
 
 def resnet_job(trained: str, evaluated: bool) -> StepJob:
     """Return the forward pass of ResNet-101 that the authors measured."""
-    return StepJob(
-        network=".resnet:forward_peak",
-        arguments={"trained": trained, "evaluated": evaluated},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".resnet:forward_peak", trained=trained, evaluated=evaluated)
 
 
 def _places(size: Size) -> Iterator[tuple[str, str, str]]:

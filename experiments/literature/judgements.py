@@ -55,6 +55,13 @@ def rule(so: str, cases: str) -> Rule:
     )
 
 
+def counting(
+    network: str, *, gpu: str = "a100", **arguments: bool | int | float | str | None
+) -> StepJob:
+    """Return a call, on a pretended GPU, of a function that counts."""
+    return StepJob(network=network, arguments=arguments, device="cuda", gpu=gpu, counts=True)
+
+
 def at(sizes: Mapping[Size, Value], size: Size) -> Value:
     """Return what a size has; a full run has what the default has."""
     return sizes.get(size, sizes[Size.DEFAULT])
@@ -251,6 +258,12 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
     first, *more = [" ".join(reason.split())[:120] for reason in why]
     rest = f", and {len(more)} more reasons" if more else ""
     return f"{len(missing)} steps are missing: {first}{rest}"
+
+
+def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
+    """Return a table of the report, without the columns of closed forms and those named."""
+    laws = [column for column in table if str(column).endswith("law_bytes")]
+    return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 
 
 def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Table:

@@ -11,10 +11,10 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table
+from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, over, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, listed, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -43,7 +43,6 @@ LAYERS, HIDDEN, HEADS, LENGTH, RANK = 8, 1024, 16, 512, 8
 BATCHES = {
     Size.QUICK: (1, 8, 64),
     Size.DEFAULT: (1, 2, 4, 8, 16, 32, 64),
-    Size.FULL: (1, 2, 4, 8, 16, 32, 64),
 }
 
 KEPT = {FULL: 64, "adapters at attention": 44, "adapters everywhere": 64}
@@ -69,7 +68,7 @@ def job(way: str, batch: int, layers: int = LAYERS) -> StepJob:
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every way at every batch, and two numbers of layers for what a layer keeps."""
     for way in (FULL, *WAYS):
-        for batch in BATCHES[size]:
+        for batch in at(BATCHES, size):
             yield job(way, batch)
         for layers in (1, 2):
             yield job(way, 1, layers)
@@ -104,7 +103,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
     """Return peak and held bytes by way and batch."""
     rows = []
     for way in (FULL, *WAYS):
-        for batch in BATCHES[size]:
+        for batch in at(BATCHES, size):
             metrics = steps.metrics(job(way, batch))
             start = metrics.live_at_start_bytes or 0
             counter = metrics.cuda.requested_peak_bytes if metrics.cuda else None
@@ -138,8 +137,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     low, high = cases["of_full"].min(), cases["of_full"].max()
     return Judgement(
         **decided_by(cases.sort_values("batch"), ["batch", "way"]),
-        number=f"peak {low:.2f} of training all at batch {min(BATCHES[size])}, up to {high:.2f} at "
-        f"batch {max(BATCHES[size])}",
+        number=f"peak {low:.2f} of training all at batch {at(BATCHES, size)[0]}, up to {high:.2f} "
+        f"at batch {at(BATCHES, size)[-1]}",
         measured=f"Held between steps: {min(held):.2f}–{max(held):.2f} of training all. Kept by a "
         f"further layer, over training all: {by_layer}. Peak over training all: {low:.2f}–"
         f"{high:.2f}.",
@@ -164,13 +163,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
             ),
         ),
         figures=(_figure(table),),
-        tables=(
-            Table(
-                name="batches",
-                caption="Peak and held bytes by batch",
-                frame=table.drop(columns=["counter_bytes", "held_law_bytes"]),
-            ),
-        ),
+        tables=(listed("batches", "Peak and held bytes by batch", table, "counter_bytes"),),
     )
 
 

@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, near, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over, rule
 from .pictures import lines
 
 SOURCE = Source(
@@ -71,13 +71,8 @@ def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> Ste
 
 def model_job(context: int, train: bool, autocast: bool) -> StepJob:
     """Return the step of a language model whose peaks on a real GPU are published."""
-    return StepJob(
-        network=".course_stages:stage_peaks",
-        arguments={"context": context, "train": train, "autocast": autocast},
-        device="cuda",
-        gpu="a100-80gb",
-        counts=True,
-    )
+    own = {"context": context, "train": train, "autocast": autocast}
+    return counting(".course_stages:stage_peaks", gpu="a100-80gb", **own)
 
 
 def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:

@@ -14,7 +14,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, near, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over, rule
 from .pictures import lines
 
 SOURCE = Source(
@@ -48,9 +48,7 @@ VGG = {False: round(17_732.86 * 2**20), True: round(11_857.39 * 2**20)}
 
 def vgg_job(in_place: bool) -> StepJob:
     """Return the training step of VGG-16 whose peak is published."""
-    return StepJob(
-        network=".vgg:step_peak", arguments={"in_place": in_place}, device="cuda", counts=True
-    )
+    return counting(".vgg:step_peak", in_place=in_place)
 
 
 def job(depth: int, norm: str, device: str) -> StepJob:

@@ -14,7 +14,7 @@ from harness.schema.findings import Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 from harness.schema.units import format_bytes
 
-from .judgements import at, claim_experiment, decided_by, over, rule, widest
+from .judgements import at, claim_experiment, counting, decided_by, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -55,22 +55,12 @@ REUSED = ((3 * MIB, 3 * MIB + 5), (16 * MIB, 1_024), (MIB, 2 * MIB))
 
 def job(asked: int, exact_from_mib: int = 0) -> StepJob:
     """Return one pinned tensor; ``exact_from_mib`` sets the threshold above which none rounds."""
-    return StepJob(
-        network=".pinned_blocks:block_bytes",
-        arguments={"asked": asked, "exact_from_mib": exact_from_mib},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".pinned_blocks:block_bytes", asked=asked, exact_from_mib=exact_from_mib)
 
 
 def reuse_job(first: int, second: int) -> StepJob:
     """Return a tensor that follows a freed one."""
-    return StepJob(
-        network=".pinned_blocks:reuse",
-        arguments={"first": first, "second": second},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".pinned_blocks:reuse", first=first, second=second)
 
 
 def jobs(size: Size) -> Iterable[StepJob]:

@@ -10,10 +10,10 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table
+from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, decided_by, near, over, rule, widest
+from .judgements import at, claim_experiment, decided_by, listed, near, over, rule, widest
 from .pictures import lines
 
 SOURCE = Source(
@@ -37,7 +37,6 @@ LAYERS = 16
 SEGMENTS = {
     Size.QUICK: (1, 4, 16),
     Size.DEFAULT: (1, 2, 4, 8, 16),
-    Size.FULL: (1, 2, 4, 8, 16),
 }
 CHAIN = {"size": 64, "width": 256}
 TRANSFORMER: dict[str, str | int] = {"size": 512, "hidden": 256, "heads": 4}
@@ -63,7 +62,7 @@ def job(way: str, segment: int) -> StepJob:
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every network without checkpoints and at every length of a segment."""
     for way in WAYS:
-        for segment in (0, *SEGMENTS[size]):
+        for segment in (0, *at(SEGMENTS, size)):
             yield job(way, segment)
 
 
@@ -90,7 +89,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
     """Return the operations of a step by network and segment, over those without checkpoints."""
     rows = []
     for way in WAYS:
-        for segment in (0, *SEGMENTS[size]):
+        for segment in (0, *at(SEGMENTS, size)):
             found = steps.counted(job(way, segment))
             flops = found["forward"] + found["backward"]
             rows.append((way, segment, found["forward"], flops, law(way, segment)))
@@ -131,7 +130,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
             ),
         ),
         figures=(_figure(table),),
-        tables=(Table(name="operations", caption="Operations of a step", frame=table),),
+        tables=(listed("operations", "Operations of a step", table),),
     )
 
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table
+from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, near, rule
+from .judgements import at, by_law, claim_experiment, decided_by, listed, near, rule
 from .pictures import lines
 
 SOURCE = Source(
@@ -64,7 +64,6 @@ PAPER = next(iter(WAYS))
 SHAPES = {
     Size.QUICK: ((128, 256, 4), (256, 256, 4)),
     Size.DEFAULT: ((128, 256, 4), (256, 256, 4), (512, 256, 4), (256, 512, 8)),
-    Size.FULL: ((128, 256, 4), (256, 256, 4), (512, 256, 4), (256, 512, 8)),
 }
 """Sequence, hidden size, heads."""
 
@@ -93,7 +92,7 @@ def job(way: Way, shape: tuple[int, int, int], layers: int) -> StepJob:
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every way at every shape with one layer and with two."""
     for way in WAYS.values():
-        for shape in SHAPES[size]:
+        for shape in at(SHAPES, size):
             for layers in (1, 2):
                 yield job(way, shape, layers)
 
@@ -131,7 +130,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
             "paper_bytes": paper(shape),
         }
         for name, way in WAYS.items()
-        for shape in SHAPES[size]
+        for shape in at(SHAPES, size)
     ]
     table = pd.DataFrame(rows)
     return table.assign(over_the_paper=table["kept_bytes"] / table["paper_bytes"])
@@ -159,7 +158,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         "dropout keeps more than attention written out.",
         checks=by_law(table, {"kept": "kept by a further layer in bytes"}),
         figures=(_figure(table),),
-        tables=(Table(name="layers", caption="Bytes that a further layer keeps", frame=table),),
+        tables=(listed("layers", "Bytes that a further layer keeps", table),),
     )
 
 

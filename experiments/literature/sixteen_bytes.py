@@ -11,10 +11,10 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table
+from harness.schema.findings import Figure, Judgement, Source
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, near, rule
+from .judgements import at, by_law, claim_experiment, decided_by, listed, near, rule
 from .pictures import bars
 
 SOURCE = Source(
@@ -70,7 +70,7 @@ MIXED = {
 }
 """Recipes of mixed precision, of which the claim speaks, by their names in the verdict."""
 
-LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096, Size.FULL: 4096}
+LAYERS, WIDTHS = 8, {Size.QUICK: 1024, Size.DEFAULT: 4096}
 
 
 def job(recipe: Recipe, width: int, device: str) -> StepJob:
@@ -91,7 +91,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
     """Return every recipe on CUDA, and a small network on the CPU."""
     for recipe in RECIPES.values():
         yield job(recipe, 256, "cpu")
-        for width in sorted({WIDTHS[Size.QUICK], WIDTHS[size]}):
+        for width in sorted({WIDTHS[Size.QUICK], at(WIDTHS, size)}):
             yield job(recipe, width, "cuda")
 
 
@@ -141,7 +141,7 @@ def step_bytes(recipe: Recipe) -> int:
 
 def judge(steps: Steps, size: Size) -> Judgement:
     """Compare what each recipe of mixed precision holds with 16 bytes a parameter."""
-    table = table_of(steps, WIDTHS[size])
+    table = table_of(steps, at(WIDTHS, size))
     mixed = table[table["recipe"].isin(MIXED)].replace({"recipe": MIXED})
     cases = mixed.assign(holds=near(mixed["held_a_parameter"], 16))
     words = "; ".join(
@@ -170,17 +170,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
             },
         ),
         figures=(_figure(table),),
-        tables=(
-            Table(
-                name="recipes",
-                caption="Bytes by recipe",
-                frame=table.drop(columns=[*_LAWS, "parameter", "optimizer_state"]),
-            ),
-        ),
+        tables=(listed("recipes", "Bytes by recipe", table, "parameter", "optimizer_state"),),
     )
-
-
-_LAWS = ["held_law_bytes", "update_law_bytes", "cpu_held_law_bytes"]
 
 
 def _figure(table: pd.DataFrame) -> Figure:

@@ -15,7 +15,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, over, rule
 from .mlp_peaks import FLOAT_BYTES, WORKSPACE_BYTES, Mlp
 from .pictures import bars
 
@@ -54,12 +54,7 @@ BERT_ADAM, MIB = 14_949, 1 << 20
 def bert_job(optimizer: str) -> StepJob:
     """Return what the states of BERT-large take."""
     named = optimizer.rpartition(":")[2]
-    return StepJob(
-        network=".small_states:bert_large_states",
-        arguments={"optimizer": named},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".small_states:bert_large_states", optimizer=named)
 
 
 def _grid(size: Size) -> Iterator[tuple[str, Mlp]]:

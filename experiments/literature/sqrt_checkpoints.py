@@ -13,7 +13,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import by_law, claim_experiment, decided_by, rule, widest
+from .judgements import at, by_law, claim_experiment, counting, decided_by, rule, widest
 from .pictures import lines
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
@@ -53,7 +53,7 @@ WORKSPACES_BYTES = 2 * 8_519_680
 """A workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
 ROUNDING_BYTES = round(0.0005 * 2**30)
 
-DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36, Size.FULL: 36}
+DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36}
 
 
 def chain_job(depth: int, width: int, batch: int, segment: int) -> StepJob:
@@ -87,18 +87,13 @@ def jobs(size: Size) -> Iterable[StepJob]:
 
 
 def _depths(size: Size) -> list[int]:
-    return sorted({DEPTHS[Size.QUICK], DEPTHS[size]})
+    return sorted({DEPTHS[Size.QUICK], at(DEPTHS, size)})
 
 
 def course_job(length: int, segment: int) -> StepJob:
     """Return the published step, measured as its authors did."""
-    return StepJob(
-        network=".course_lm:peak",
-        arguments={**COURSE, "length": length, "segment": segment},
-        device="cuda",
-        gpu="a100-80gb",
-        counts=True,
-    )
+    own = {"length": length, "segment": segment}
+    return counting(".course_lm:peak", gpu="a100-80gb", **COURSE, **own)
 
 
 def kept_job(layers: int) -> StepJob:

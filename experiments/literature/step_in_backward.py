@@ -15,7 +15,7 @@ from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Source, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, over, rule
 from .mlp_peaks import COUNTER_BYTES, Mlp
 from .pictures import bars
 
@@ -47,12 +47,7 @@ ROUNDED_BYTES = 500_000_000
 
 def vit_job(fused: bool) -> StepJob:
     """Return the training step of PyTorch's tutorial."""
-    return StepJob(
-        network=".vision_transformer:step_peak",
-        arguments={"fused": fused},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".vision_transformer:step_peak", fused=fused)
 
 
 def _grid(size: Size) -> Iterable[tuple[str, tuple[str, str], Mlp]]:

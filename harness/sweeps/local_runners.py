@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from harness.dry_run.toolchain import torch_version
 from harness.measurement.environment import describe, versions
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Work
@@ -196,6 +197,7 @@ def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
     malloc = "system" if launcher is None else "pinned"
     named = "dry run" if launcher is None else launcher.name
     own: Environment = {
+        "torch": torch_version() or "none",
         "device": f"pretended {job.gpu}" if launcher is None else job.device,
         "threads": StepRequest().threads,
         "seed": SEED,

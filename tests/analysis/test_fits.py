@@ -87,9 +87,7 @@ def test_too_few_cells_or_equal_columns_are_one_clear_line() -> None:
         ([0, 1, 2, 9, 10, 11, 18, 19], True),
     ],
 )
-def test_fits_without_spare_cells_have_no_interval(
-    rows: list[int], judged: bool
-) -> None:
+def test_fits_without_spare_cells_have_no_interval(rows: list[int], judged: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         values = _noisy(2)[rows]
