@@ -11,24 +11,12 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, widest
 from .mlp_peaks import COUNTER_BYTES, Mlp
 from .pictures import bars
-
-SOURCE = Source(
-    citation="Folklore; here huggingface/accelerate#2035, comment of 6 October 2023",
-    quote="it doesn't matter how many microsteps of gradient accumulation you perform: peak "
-    "memory usage doesn't change. you only need enough memory to survive the microstep.",
-    sentence="A step of m micro-batches has the peak of a step of one micro-batch.",
-    headline="Gradient accumulation is free",
-    rule=rule(
-        "the peak of a step of several micro-batches is that of one to the byte",
-        "steps of several micro-batches",
-    ),
-)
 
 DEPTH, WIDTH = 4, 256
 OPTIMIZERS = {"sgd": "SGD", ".small_states:adam_foreach": "Adam"}
@@ -89,14 +77,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         measured=f"In {split['holds'].sum()} of {len(split)} steps of several micro-batches the "
         f"peak is that of one; in the others it changes by up to {shares.abs().max():.3f} times "
         "the bytes of all gradients.",
-        closed_form="Let P be all gradients and G those that exist when one micro-batch reaches "
-        "its peak. With a second micro-batch the backward pass rises by P - G, plus the gradient "
-        "of the layer that is being added up, which then exists twice. More micro-batches change "
-        "nothing. Adam's update needs 2 P, gradients and temporary tensors.",
-        limits="It is free if the optimizer's own step is the peak: Adam, whose temporary tensors "
-        "weigh as much as the gradients, with a micro-batch whose activations weigh less. Users "
-        "who accumulate because activations fill the GPU pay nearly all of P. Compilers pay it "
-        "too: AI-Hypercomputer/maxtext#5039 has 113.82, 165.88 and 165.93 MiB for 1, 2 and 4.",
         checks=(
             *by_law(table, {"peak": "peak of a step"}, allowed=COUNTER_BYTES),
             widest(
@@ -126,6 +106,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Accumulated gradients", jobs=jobs, judge=judge, order=110
-)
+EXPERIMENT = claim_experiment("accumulated_gradients", jobs=jobs, judge=judge)

@@ -12,26 +12,11 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, claim_experiment, decided_by, listed, over, rule, widest
+from .judgements import at, claim_experiment, decided_by, listed, over, widest
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Folklore; torch._functorch.config.activation_memory_budget",
-    quote="activation_memory_budget: physical peak allocated memory is non-monotonic across "
-    "budgets. [...] The budget is documented as a ratio of saved activation memory, and the proxy "
-    "objective tracks it.",
-    secondary="pytorch/pytorch, issue 197838, with measurements of a real GPU",
-    sentence="torch.compile lowers the peak of a step, and a smaller activation budget lowers it "
-    "further.",
-    headline="Compiling, and a smaller budget, lower the peak",
-    rule=rule(
-        "compiling lowers the peak by more than 10%, and each smaller budget gives a lower peak,",
-        "networks, each way counted by itself",
-    ),
-)
 
 BATCH, LENGTH, HIDDEN = 8, 256, 256
 NETWORKS: dict[str, dict[str, str | int]] = {
@@ -125,14 +110,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
         f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
         measured=f"Peaks over the step as it is written. {words}.",
-        closed_form="With a budget of b autograd keeps b times what it keeps for the step as it is "
-        "written, with 0 only the input. The peak is what is kept plus what is computed again at "
-        "one time. With budget 0 the backward pass begins by computing every activation again, so "
-        "its peak is as high as if all were kept.",
-        limits="Compiling helps if elementwise operators stand between matmuls; the inputs of "
-        "matmuls are needed either way. The lowest peak belongs to a budget in between. Budgets "
-        "run by eager kernels here (aot_eager); issue 197838 saw budget 0 peak 0.7% above the step "
-        "as it is written on a real GPU.",
         checks=(
             widest(
                 "kept with budget 0 in bytes",
@@ -177,6 +154,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Compiled code and budgets", jobs=jobs, judge=judge, order=60
-)
+EXPERIMENT = claim_experiment("compiled_budgets", jobs=jobs, judge=judge)

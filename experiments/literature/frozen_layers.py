@@ -10,25 +10,12 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, counting, decided_by, rule, widest
+from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
 from .mlp_peaks import WORKSPACE_BYTES
 from .pictures import bars
-
-SOURCE = Source(
-    citation="Bhatia, Dangel 2024, Lowering PyTorch's Memory Consumption for Selective "
-    "Differentiation, arXiv:2404.12406",
-    quote="Specifically, inputs to layers that act linearly in their parameters (dense, "
-    "convolution, or normalization layers) can be discarded whenever the parameters are marked "
-    "as non-differentiable.",
-    secondary="the abstract of version 1",
-    sentence="PyTorch discards the input of a dense, convolution or normalization layer whose "
-    "parameters are frozen.",
-    headline="Freezing a layer frees its activations",
-    rule=rule("a frozen layer behind a trained one keeps 0 bytes", "kinds of layers"),
-)
 
 FLOAT_BYTES, SIDE, BATCH = 4, 16, 8
 DEPTHS = (2, 4)
@@ -129,13 +116,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         measured=f"Frozen behind a trained layer, a layer keeps these bytes: {', '.join(kept)}. In "
         f"front of every trained layer {int(first.eq(0).sum())} of {len(first)} stacks keep "
         "nothing.",
-        closed_form="Let x be a layer's input. A trained linear layer or convolution keeps x, a "
-        "norm keeps x and two numbers for each channel or row, ReLU and GELU keep x, dropout keeps "
-        "a mask. A frozen linear layer keeps 0, all others keep the same as before. Before the "
-        "first trained layer all keep 0.",
-        limits="It is true of layers before the first trained one, and of linear layers whose "
-        "input nothing else keeps. Behind ReLU a frozen linear layer saves nothing, because ReLU "
-        "keeps the same tensor: an MLP with all layers but the first frozen keeps every byte.",
         checks=(*by_law(table, {"kept": "bytes a layer keeps"}), *_same(witnesses)),
         witnesses=tuple(witnesses),
         figures=(_figure(table),),
@@ -196,4 +176,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Frozen layers", jobs=jobs, judge=judge, order=100)
+EXPERIMENT = claim_experiment("frozen_layers", jobs=jobs, judge=judge)

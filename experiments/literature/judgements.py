@@ -7,6 +7,7 @@ differ, or if a step's numbers contradict each other.
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypedDict, TypeVar
 
@@ -22,7 +23,6 @@ from harness.schema.findings import (
     Claim,
     Judged,
     Judgement,
-    Rule,
     Section,
     Source,
     Table,
@@ -33,6 +33,8 @@ from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.traced_run import StepJob, StepRun
 
+from .claim_texts import ClaimText, claim_texts
+
 Jobs = Callable[[Size], Iterable[StepJob]]
 Judge = Callable[[Steps, Size], Judgement]
 Value = TypeVar("Value")
@@ -40,19 +42,6 @@ Value = TypeVar("Value")
 ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
 """Of the types of inputs that are not of four bytes."""
 LABEL_BYTES = 8
-
-
-def rule(so: str, cases: str) -> Rule:
-    """Return the rule of a claim: ``so`` has to be the case in all ``cases``.
-
-    >>> rule("the peak falls by more than 10%", "2 networks").fails
-    'that is untrue of half of the 2 networks or more; else it holds in part'
-    """
-    return Rule(
-        holds=f"{so} in all of the {cases}",
-        fails=f"that is untrue of half of the {cases} or more; else it holds in part",
-        open="a step is missing, attempts at one differ, or its numbers contradict each other",
-    )
 
 
 def counting(
@@ -135,25 +124,24 @@ def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False)
     return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
 
 
-def claim_experiment(
-    source: Source, *, title: str, jobs: Jobs, judge: Judge, order: int
-) -> Experiment:
-    """Return the experiment that tests a claim of the literature.
+def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
+    """Return the experiment that tests a claim, which ``claims.toml`` may have by its name.
 
     ``judge`` gets the steps that ended well. With some missing it may fail: the claim is open.
     """
+    text = claim_texts()[claim] if isinstance(claim, str) else claim
     return Experiment(
-        title=title,
-        question=source.sentence,
+        title=text.title,
+        question=text.sentence,
         step_jobs=jobs,
         steps_from=".steps",
-        source=source,
-        analyse=partial(_analyse, source, jobs, judge),
-        order=order,
+        source=text.source,
+        analyse=partial(_analyse, text, jobs, judge),
+        order=text.order,
     )
 
 
-def _analyse(source: Source, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
+def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
     runs = {run.cell_id: _with_its_inputs(run) for run in last_runs(evidence.folder)}
     size = run_size(jobs, runs)
     wanted = {job.cell_id: job for job in jobs(size)}
@@ -161,7 +149,8 @@ def _analyse(source: Source, jobs: Jobs, judge: Judge, evidence: Evidence) -> Se
     missing = [job for name, job in wanted.items() if name not in well]
     reasons, judgement = _reasons(missing, runs), None
     try:
-        judgement = judge(Steps(well), size)
+        found = judge(Steps(well), size)
+        judgement = replace(found, closed_form=text.closed_form, limits=text.limits)
     except AnalysisError as error:
         reasons = reasons or str(error)
     except Exception:
@@ -169,11 +158,12 @@ def _analyse(source: Source, jobs: Jobs, judge: Judge, evidence: Evidence) -> Se
             raise
     if judgement and not judgement.checks:
         raise AnalysisError("no number of the judgement was derived a second way")
-    versions = sorted({str(run.environment.get("torch")) for run in well.values()})
-    where = sorted({f"torch {v['torch']}, {v['device']}" for v in map(_environment, well.values())})
-    claim = _claim(source, judgement, reasons, f"{len(well)} of {len(wanted)} steps", versions)
+    seen = [run.environment for run in well.values()]
+    versions = sorted({str(each.get("torch")) for each in seen})
+    where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in seen})
+    ended = f"{len(well)} of {len(wanted)} steps"
     return Section(
-        claims=(claim,),
+        claims=(_claim(text.source, judgement, reasons, ended, versions),),
         text=(f"{len(well)} steps ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
@@ -242,10 +232,6 @@ def given_bytes(job: StepJob) -> int:
 def _ended_well(run: StepRun) -> bool:
     result = run.counted if run.job.counts else run.metrics
     return run.outcome is Outcome.OK and result is not None
-
-
-def _environment(run: StepRun) -> dict[str, object]:
-    return {"torch": None, "device": None, **run.environment}
 
 
 def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:

@@ -11,25 +11,11 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, listed, over, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, listed, over, widest
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXiv:2106.09685",
-    quote="Compared to GPT-3 175B fine-tuned with Adam, LoRA can reduce the number of trainable "
-    "parameters by 10,000 times and the GPU memory requirement by 3 times.",
-    secondary="the abstract, as many repositories repeat it word for word",
-    sentence="Fine-tuning with LoRA needs a third of the memory of fine-tuning all parameters "
-    "with Adam.",
-    headline="LoRA needs a third of the memory",
-    rule=rule(
-        "the peak is at most a third of that of a step that trains all, within 10%,",
-        "ways to place adapters, at each batch",
-    ),
-)
 
 WAYS: dict[str, dict[str, str | float]] = {
     "adapters at attention": {"where": "attention"},
@@ -142,14 +128,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         measured=f"Held between steps: {min(held):.2f}–{max(held):.2f} of training all. Kept by a "
         f"further layer, over training all: {by_layer}. Peak over training all: {low:.2f}–"
         f"{high:.2f}.",
-        closed_form="With p trained parameters of P, 4 P + 12 p bytes are held, against 16 P. If "
-        "all linear layers have adapters, a layer keeps 64 s b h, as without them. If only "
-        "attention's first has one, it keeps 44 s b h, since frozen layers keep no input. Dropout "
-        "before each adapter adds masks and a copy of attention's output, 11 s b h.",
-        limits="A third is right if parameters outweigh activations. The more tokens a step has, "
-        "the nearer the ratio is to that of the activations: about 0.7 to 1.2. A published run of "
-        "peft on ResNet-50 saw 1,311 MiB of activations become 2,618 (huggingface/peft, issue "
-        "2196).",
         checks=(
             *by_law(table, {"held": "held between steps in bytes"}),
             widest(
@@ -184,4 +162,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="LoRA", jobs=jobs, judge=judge, order=50)
+EXPERIMENT = claim_experiment("lora_third", jobs=jobs, judge=judge)

@@ -11,24 +11,11 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740",
-    quote="We introduce methodology for training deep neural networks using half-precision "
-    "floating point numbers, without losing model accuracy or having to modify hyperparameters. "
-    "This nearly halves memory requirements and, on recent GPUs, speeds up arithmetic.",
-    secondary="the abstract, as nvidia.github.io/OpenSeq2Seq repeats it",
-    sentence="Autocast to bfloat16 nearly halves the peak of a transformer's training step.",
-    headline="Mixed precision halves memory",
-    rule=rule(
-        "the peak is half of float32's, within 10% of it,", "numbers of tokens on each device"
-    ),
-)
 
 FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
 DEPTHS = (2, 4)
@@ -159,13 +146,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
         measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH}: {words}.",
-        closed_form="With T for tokens x width in float32 and w for the width, a block keeps 16 T "
-        "in float32, under autocast 9 T on CUDA (8 T on the CPU) and 24 w^2 for the copies of its "
-        "weights. Autocast keeps fewer bytes from 6/7 w tokens on (3/4 w on the CPU).",
-        limits="Parameters, gradients and optimizer state stay float32, so the peak approaches a "
-        "half only if activations are nearly all of it; on CUDA the limit is 9/16, since norms "
-        "keep float32 inputs. With fewer tokens than 6/7 of the width the forward pass needs more "
-        "than in float32: a published forward pass of 512 tokens, width 2,560, takes 24% more.",
         checks=(
             *by_law(table, {"kept": "bytes a block keeps"}),
             *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),
@@ -230,4 +210,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)
+EXPERIMENT = claim_experiment("mixed_precision", jobs=jobs, judge=judge)

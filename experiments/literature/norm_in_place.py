@@ -11,27 +11,11 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Witness
+from harness.schema.findings import Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Rota Bulo, Porzi, Kontschieder 2018, In-Place Activated BatchNorm for "
-    "Memory-Optimized Training of DNNs, arXiv:1712.02616",
-    quote="We obtain memory savings of up to 50% by dropping intermediate results and by "
-    "recovering required information during the backward pass through the inversion of stored "
-    "forward results, with only minor increase (0.8-2%) in computation time.",
-    secondary="the abstract, as research.mapillary.com repeats it",
-    sentence="Batch norm and activation in place save up to half of the memory of a "
-    "convolutional network.",
-    headline="Batch norm in place saves half",
-    rule=rule(
-        "one more layer takes half of the bytes, within 10% of it,",
-        "two amounts, what it keeps and what it adds to the peak",
-    ),
-)
 
 FLOAT_BYTES, BATCH, CHANNELS, SIDE = 4, 4, 16, 32
 GRIDS = {
@@ -132,12 +116,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         f"batch norm and ReLU, {kept['leaky']:,} with leaky ReLU. Of the whole peak "
         f"{min(peaks[depths[-1]]):.2f} is left with {depths[-1]} layers, up to "
         f"{max(peaks[depths[0]]):.2f} with {depths[0]}.",
-        closed_form="For a layer's input of x bytes and c bytes for its channels: 3 x + 2 c with "
-        "leaky ReLU, which keeps its input too, 2 x + 2 c with ReLU, x + c in place.",
-        limits="It takes an activation that can be inverted: leaky ReLU or ELU, not ReLU. A "
-        "tensor that something else keeps, such as a shortcut's, is not saved. The backward pass "
-        "works on two or three tensors of one layer, so a short stack's peak falls by less, and "
-        "parameters and their gradients do not fall: a published VGG-16 keeps 0.67 of its peak.",
         checks=by_law(
             table, {"kept": "bytes a layer keeps", "peak": "bytes a layer adds to the peak"}
         ),
@@ -188,6 +166,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160
-)
+EXPERIMENT = claim_experiment("norm_in_place", jobs=jobs, judge=judge)

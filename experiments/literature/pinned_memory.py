@@ -10,24 +10,12 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Witness
+from harness.schema.findings import Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 from harness.schema.units import format_bytes
 
-from .judgements import at, claim_experiment, counting, decided_by, over, rule, widest
+from .judgements import at, claim_experiment, counting, decided_by, over, widest
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Folklore; here the plan of sgl-project/sglang#39021, September 2026",
-    quote="The pin budget charges the bytes asked for, so nothing in the plan could see it coming.",
-    sentence="A pinned tensor takes its own bytes of host memory, and gives them back when it is "
-    "freed.",
-    headline="Pinned memory costs what you ask for",
-    rule=rule(
-        "a tensor takes the bytes asked for and gives all of them back, to the byte,",
-        "sizes, each of the two counted by itself",
-    ),
-)
 
 MIB, GIB = 1 << 20, 1 << 30
 SIZES = {
@@ -112,11 +100,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"up to {highest:.2f} times the bytes asked for; {len(taken) - freed} of "
         f"{len(taken)} blocks stay",
         measured=f"{exact} of {len(taken)} tensors take their own bytes. {len(taken) - freed} "
-        "blocks stay when their tensor is freed; a block is reused only for the same power of two.",
-        closed_form="A tensor of n bytes takes 2^ceil(log2 n), until torch._C._host_emptyCache().",
-        limits="With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
-        f"{format_bytes(set_exact)}: above the threshold nothing is rounded. The default has no "
-        "threshold. Memory that is registered in place (cudaHostRegister) is not rounded either.",
+        "blocks stay when their tensor is freed; a block is reused only for the same power of two. "
+        "With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
+        f"{format_bytes(set_exact)}.",
         checks=(
             widest("bytes of a block", ((found, block_by_law(n)) for n, found in taken.items())),
             widest("bytes after a tensor that was freed", pairs),
@@ -162,4 +148,4 @@ def _figure(taken: dict[int, int]) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)
+EXPERIMENT = claim_experiment("pinned_memory", jobs=jobs, judge=judge)

@@ -10,25 +10,12 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, claim_experiment, decided_by, listed, near, over, rule, widest
+from .judgements import at, claim_experiment, decided_by, listed, near, over, widest
 from .pictures import lines
 
-SOURCE = Source(
-    citation="Chen, Xu, Zhang, Guestrin 2016, arXiv:1604.06174; the third is folklore",
-    quote="We design an algorithm that costs O(sqrt(n)) memory to train a n layer network, with "
-    "only the computational cost of an extra forward pass per mini-batch. [...] from 48G to 7G "
-    "with only 30 percent additional running time cost",
-    secondary="the abstract, as bibliographies repeat it",
-    sentence="Checkpoints cost one more forward pass, a third of the arithmetic of a step.",
-    headline="Recomputation costs a third more arithmetic",
-    rule=rule(
-        "the operations of the matmuls rise by a third, within 10% of it,",
-        "networks, at each length of a segment",
-    ),
-)
 """The time is left open: the harness measures bytes."""
 
 THIRD = 1 / 3
@@ -112,14 +99,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{added.min():.1f}–{added.max():.1f}% more operations; time open",
         measured=f"Operations that checkpoints add, from segments of one layer to one segment of "
         f"{LAYERS}: {words}.",
-        closed_form="A forward pass of n equal layers takes n f, a backward pass 2 n f less one "
-        "matmul if the input needs no gradient, so one more forward pass is a third. PyTorch stops "
-        "recomputing at the last tensor that is needed: a segment leaves out its last matmul if "
-        "nothing keeps the result, which is 4 of a transformer layer's 12 + 2 s / h.",
-        limits="A third is the upper end, slightly more if the first layer's input needs no "
-        "gradient. Segments of one transformer layer add about a quarter. Flash attention computes "
-        "more in the backward pass, so the share is smaller still. Only matmuls are counted, and "
-        "no time: the cost of memory traffic and launches is another question.",
         checks=(
             widest("operations of a step", zip(table["operations"], table["law"], strict=True)),
             widest(
@@ -150,6 +129,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="The arithmetic of recomputation", jobs=jobs, judge=judge, order=80
-)
+EXPERIMENT = claim_experiment("recompute_third", jobs=jobs, judge=judge)

@@ -11,23 +11,11 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, over, rule, widest
+from .judgements import at, by_law, claim_experiment, decided_by, over, widest
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Gomez, Ren, Urtasun, Grosse 2017, The Reversible Residual Network: Backpropagation "
-    "Without Storing Activations, arXiv:1707.04585",
-    quote="Therefore, the activations for most layers need not be stored in memory during "
-    "backpropagation. [...] the activation storage requirements are independent of depth.",
-    secondary="the abstract, as tomesphere.com repeats it",
-    sentence="What a run of reversible blocks keeps for the backward pass does not depend on "
-    "their number.",
-    headline="Reversible blocks need no activations",
-    rule=rule("one more block keeps 0 bytes more", "devices, batches and depths"),
-)
 
 FLOAT_BYTES, WIDTH = 4, 128
 BATCHES = (32, 512)
@@ -112,13 +100,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         f"{cases['peak_bytes'].max():,}",
         measured=f"One more block adds, in bytes: {words}. A network of {STAGES[-1]} stages keeps "
         f"{over(stages[-1], stages[0]):.2f} times what one of a single stage keeps.",
-        closed_form="With h for half of a block's input and P for its parameters, a residual "
-        "block keeps 4 h, a reversible one 0. The peak rises with each residual block by "
-        "P + max(4 h, P), with each reversible one by 2 P: its parameters and their gradients.",
-        limits="Parameters, gradients and optimizer state grow as ever. With a batch below "
-        f"(width + 1) / 2, here {(WIDTH + 1) // 2}, 4 h is less than P and the peak gains "
-        "nothing. Every layer that is not reversible, such as a stride, keeps its own input and "
-        "begins another run. Inputs are rebuilt in floating point, not exactly.",
         checks=(
             *by_law(
                 table,
@@ -167,4 +148,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)
+EXPERIMENT = claim_experiment("reversible_blocks", jobs=jobs, judge=judge)

@@ -11,22 +11,11 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, listed, near, rule
+from .judgements import at, by_law, claim_experiment, decided_by, listed, near
 from .pictures import lines
-
-SOURCE = Source(
-    citation="Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer "
-    "Models, arXiv:2205.05198, equation 1",
-    quote="Activations memory per layer = sbh(34 + 5\u00b7as/h)",
-    secondary="a public note on the paper, and a dozen courses and blogs alike",
-    sentence="A transformer layer in bfloat16 with dropout and attention without a fused kernel "
-    "keeps s b h (34 + 5 a s / h) bytes for the backward pass.",
-    headline="A transformer layer keeps s b h (34 + 5 a s / h)",
-    rule=rule("a further layer keeps the formula's bytes, within 10%,", "shapes"),
-)
 
 BATCH = 2
 
@@ -149,13 +138,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{low:.4f}–{high:.4f} of the formula; with SDPA {sdpa['min']:.2f}–"
         f"{sdpa['max']:.2f}",
         measured=f"Bytes that a further layer keeps, over the formula: {words}.",
-        closed_form="bfloat16 on CUDA: s b h (34 + 5 a s / h) + 16 s b, the last for the mean and "
-        "the deviation of two layer norms in float32. SDPA: s b h (34 + 4 a / h), its row sums, "
-        "+ 16 s b + 24 B. Without dropout 34 becomes 32 and 5 becomes 2.",
-        limits="The formula is right for dropout on CUDA, whose masks take one byte. On the CPU "
-        "the masks have the type of the numbers: 36 and 6. In float32 everything but the masks "
-        "doubles: 66 and 9. SDPA, today's default, removes the term with s s; on the CPU SDPA with "
-        "dropout keeps more than attention written out.",
         checks=by_law(table, {"kept": "kept by a further layer in bytes"}),
         figures=(_figure(table),),
         tables=(listed("layers", "Bytes that a further layer keeps", table),),
@@ -184,6 +166,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="What a transformer layer keeps", jobs=jobs, judge=judge, order=30
-)
+EXPERIMENT = claim_experiment("sbh34", jobs=jobs, judge=judge)

@@ -11,24 +11,11 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, decided_by, listed, near, rule
+from .judgements import at, by_law, claim_experiment, decided_by, listed, near
 from .pictures import bars
-
-SOURCE = Source(
-    citation="Rajbhandari, Rasley, Ruwase, He 2019, ZeRO: Memory Optimizations Toward Training "
-    "Trillion Parameter Models, arXiv:1910.02054, section 3.1",
-    quote="With Adam in mixed precision, optimizer states consume K=12 bytes per parameter in FP32 "
-    "(FP32 copy of weights + momentum + variance), while parameters and gradients in FP16 add "
-    "2\u03a8 + 2\u03a8 bytes (\u03a8 = number of parameters; Sec. 3.1).",
-    secondary="a public summary of the paper; the paper's own text could not be read here",
-    sentence="With Adam in mixed precision, parameters, gradients and optimizer state take 16 "
-    "bytes a parameter.",
-    headline="Adam takes 16 bytes a parameter",
-    rule=rule("16 bytes a parameter are held between steps, within 10%,", "recipes"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +141,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{paper['held_a_parameter']:.2f} B held, {paper['update_a_parameter']:.2f} B at "
         "the update",
         measured=f"Bytes a parameter, held between steps and at the update on CUDA: {words}.",
-        closed_form="Held: the sizes of a weight, its gradient, its float32 copy and two float32 "
-        "moments, times the number of parameters; with fused AdamW also 4 B a tensor for the step "
-        "counters, which are on the GPU then. The update adds float32 copies of the gradients, "
-        "4 B, and the square roots that AdamW for lists of tensors makes, 4 B.",
-        limits="The 16 bytes are what is held between two steps. The update needs up to 24; fused "
-        "AdamW needs 4 fewer. Plain float32 holds 16 bytes by coincidence (4 + 4 + 8). Weights "
-        "and moments in bfloat16 hold 8; with float32 gradients that are kept it is 18.",
         checks=by_law(
             table,
             {
@@ -191,6 +171,4 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="16 bytes a parameter", jobs=jobs, judge=judge, order=20
-)
+EXPERIMENT = claim_experiment("sixteen_bytes", jobs=jobs, judge=judge)

@@ -12,27 +12,12 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Witness
+from harness.schema.findings import Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, counting, decided_by, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, over
 from .mlp_peaks import FLOAT_BYTES, WORKSPACE_BYTES, Mlp
 from .pictures import bars
-
-SOURCE = Source(
-    citation="Dettmers, Lewis, Shleifer, Zettlemoyer 2021, 8-bit Optimizers via Block-wise "
-    "Quantization, arXiv:2110.02861; Shazeer, Stern 2018, Adafactor, arXiv:1804.04235",
-    quote="our 8-bit optimizers maintain 32-bit performance with a small fraction of the memory "
-    "footprint; Adafactor: while using very little auxiliary storage in the optimizer.",
-    secondary="the abstracts, as deepai.com and huggingface.co repeat them",
-    sentence="An 8-bit or factored optimizer lowers the peak of a step by the bytes that its "
-    "state saves of Adam's.",
-    headline="8-bit and factored states: all they save reaches the peak",
-    rule=rule(
-        "the peak falls by what the state saves, or by at most 10% less,",
-        "batches of each optimizer and device",
-    ),
-)
 
 ADAM = ".small_states:adam_loop"
 SMALLER = {".small_states:Adam8bit": "8-bit Adam", ".small_states:adafactor": "Adafactor"}
@@ -145,13 +130,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         measured=f"Of Adam's state {shares}. {cases['holds'].sum()} of {len(table)} peaks fall by "
         f"all that is saved, within 10%; the peak as a whole falls by {of_peak.min():.0f}% to "
         f"{of_peak.max():.0f}%.",
-        closed_form="For n elements Adam keeps 8 n bytes, 8-bit Adam 2 (n + 4 ceil(n / 2,048)). "
-        "Adafactor keeps 4 (rows + columns) of a matrix and 4 n of a vector. The state is there "
-        "through the whole step, so a peak in the backward pass loses what the state loses.",
-        limits="The first step has no state during its forward and backward pass, so its peak may "
-        "not fall at all. Adafactor multiplies its factors for each update, with cuBLAS's "
-        "workspace; for a small network on a GPU that update becomes the peak. If activations "
-        "make the peak, the same bytes are a small part of it.",
         checks=(
             *by_law(table, {"state": "bytes of the state"}),
             *by_law(pd.concat([table, adam]), {"peak": "peak of a step"}, allowed=SMALL_BYTES),
@@ -195,6 +173,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Smaller optimizer states", jobs=jobs, judge=judge, order=150
-)
+EXPERIMENT = claim_experiment("smaller_states", jobs=jobs, judge=judge)

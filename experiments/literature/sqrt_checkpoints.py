@@ -10,26 +10,13 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, counting, decided_by, rule, widest
+from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
 from .pictures import lines
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
-
-SOURCE = Source(
-    citation="Chen, Xu, Zhang, Guestrin 2016, Training Deep Nets with Sublinear Memory Cost, "
-    "arXiv:1604.06174",
-    quote="We design an algorithm that costs O(sqrt(n)) memory to train a n layer network, with "
-    "only the computational cost of an extra forward pass per mini-batch. [...] we can reduce the "
-    "memory cost of a 1,000-layer deep residual network from 48G to 7G",
-    secondary="the abstract, as aminer.cn and bibliographies repeat it",
-    sentence="Checkpoints every sqrt(n) layers, the rule that is drawn from this bound, give the "
-    "lowest peak.",
-    headline="Checkpoints at sqrt(n) need least memory",
-    rule=rule("the peak is lowest at the measured length nearest to sqrt(n)", "networks"),
-)
 
 CHAINS = {
     "gradients 0.03 of the input": (64, 2048),
@@ -151,15 +138,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"lowest at sqrt(n): {table['holds'].sum()} of {len(table)} networks; transformer "
         f"of {LAYERS} layers: {_lengths(best['transformer', LAYERS])}",
         measured=f"Layers of the segments with the lowest peak. {words}.",
-        closed_form="Let x be a layer's input, R what the layer keeps and g its gradients. With "
-        "segments of k of n layers the peak above parameters and batch is about (n/k) x + k R "
-        "while k g <= x. It is least at k = sqrt(n x / R), which is sqrt(n) for R = x. For larger "
-        "k the peak is reached when the first segment runs again: n g + k (R - g), a straight "
-        "line in k.",
-        limits="The bound O(sqrt(n)) holds for what is kept. The square root gives the lowest peak "
-        "only if a segment's gradients weigh less than its input and a layer keeps one tensor of "
-        "its input's size. In a transformer R is many x and g outweighs x, so segments of one "
-        "layer are best. If g outweighs R, no segment lowers the peak.",
         checks=_checks(steps, chains, course),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(chains, course),),
@@ -268,6 +246,4 @@ def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Checkpoints at the square root", jobs=jobs, judge=judge, order=10
-)
+EXPERIMENT = claim_experiment("sqrt_checkpoints", jobs=jobs, judge=judge)

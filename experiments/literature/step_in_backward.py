@@ -12,23 +12,12 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import at, by_law, claim_experiment, counting, decided_by, over, rule
+from .judgements import at, by_law, claim_experiment, counting, decided_by, over
 from .mlp_peaks import COUNTER_BYTES, Mlp
 from .pictures import bars
-
-SOURCE = Source(
-    citation="Lv, Yang, Liu, Gao, Guo, Qiu 2023, Full Parameter Fine-tuning for Large Language "
-    "Models with Limited Resources, arXiv:2306.09782",
-    quote="we propose a new optimizer, LOw-Memory Optimization (LOMO), which fuses the gradient "
-    "computation and the parameter update in one step to reduce memory usage.",
-    secondary="the abstract, as researchtrend.ai repeats it",
-    sentence="An optimizer step inside the backward pass reduces the peak of a step.",
-    headline="A step inside the backward pass reduces the peak",
-    rule=rule("the peak falls by more than 10%", "pairs of steps"),
-)
 
 DEPTH, WIDTH = 8, 512
 SGD = ("sgd", ".small_states:sgd_in_backward")
@@ -120,15 +109,6 @@ def judge(steps: Steps, size: Size) -> Judgement:
         measured=f"The peak falls by more than 10% in {cases['holds'].sum()} of {len(cases)} pairs "
         f"of steps. It loses {low:.1f}% to {high:.0f}% of the gradients' bytes. Its phase after "
         f"and inside: {', '.join(sorted(set(table['phases'])))}.",
-        closed_form="Let h be a hidden layer's activations and G a layer's gradients, of n hidden "
-        "layers. After the backward pass SGD needs max((n + 2) h + G of the output layer, h + all "
-        "G), inside it max((n + 2) h, h + the largest G). Adam adds two tensors of a weight's size "
-        "to either.",
-        limits="Nothing is saved if activations make the peak: it is reached when the backward "
-        "pass begins, before there are gradients. Adam also needs temporary tensors of a layer's "
-        "size in either case. Its foreach form, the default on CUDA, needs them for all layers at "
-        "once, and most of what a user sees saved is that. It excludes accumulation and clipping "
-        "by the global norm.",
         checks=(
             *by_law(
                 table,
@@ -189,6 +169,4 @@ def _figure(steps: Steps, size: Size) -> Figure:
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="A step inside the backward pass", jobs=jobs, judge=judge, order=120
-)
+EXPERIMENT = claim_experiment("step_in_backward", jobs=jobs, judge=judge)

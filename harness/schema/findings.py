@@ -203,9 +203,9 @@ class Judgement(Judged):
     """The number that decides, in a few words, for the table."""
     measured: str
     """A sentence or two with the numbers."""
-    closed_form: str
+    closed_form: str = ""
     """The rule behind the numbers, as a formula in words or symbols."""
-    limits: str
+    limits: str = ""
     """Limits beyond which the verdict is not true."""
     checks: tuple[Check, ...]
     """At least one: no number decides that was not derived a second way."""

@@ -8,6 +8,7 @@ import msgspec
 import pandas as pd
 import pytest
 
+from experiments.literature.claim_texts import ClaimText, claim_texts
 from experiments.literature.judgements import claim_experiment, widest
 from harness.analysis import AnalysisError
 from harness.analysis.step_runs import Steps
@@ -16,7 +17,7 @@ from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Check, Judgement, Section, Source, Verdict
+from harness.schema.findings import Check, Judgement, Section, Verdict
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
@@ -24,7 +25,10 @@ from harness.sweeps.experiment_files import find, literature_names, names_found,
 from harness.sweeps.local_runners import TracedRunner, _placed
 from harness.sweeps.sweep import run
 
-SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="two")
+TEXT = ClaimText(
+    order=1, title="Two", headline="two", citation="A", quote="B", sentence="Two is enough.",
+    holds_if="two are enough", cases="cases", closed_form="1 + 1", limits="None.",
+)  # fmt: skip
 
 
 def job(batch: int, network: str = "torch.nn:Linear") -> StepJob:
@@ -51,14 +55,12 @@ def judgement(*checks: Check) -> Judgement:
         verdict=Verdict.SUPPORTED,
         number="2",
         measured="Two.",
-        closed_form="1 + 1",
-        limits="None.",
         checks=checks,
     )
 
 
 def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
-    made = claim_experiment(SOURCE, title="Two", jobs=jobs, judge=judge, order=1)
+    made = claim_experiment(TEXT, jobs=jobs, judge=judge)
     return dataclasses.replace(made, name="two")
 
 
@@ -156,7 +158,7 @@ def test_the_page_has_the_verdicts_first(tmp_path: Path) -> None:
 def test_no_command_without_the_flag_runs_them() -> None:
     names = literature_names()
     assert "sqrt_checkpoints" in names
-    assert "networks" not in names
+    assert sorted(claim_texts()) == names
     assert not set(names) & {*own_names(), *names_found(), "literature"}
     assert "literature" not in own_names()
     assert find("sqrt_checkpoints").source is not None
