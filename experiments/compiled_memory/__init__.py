@@ -74,7 +74,7 @@ def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Itera
             for compiled in COMPILED.values():
                 made = {"network": network, "compiled": compiled, "width": WIDTH, **options}
                 yield StepJob(
-                    network="..compiled_memory.one_gpu:train",
+                    network=".one_gpu:train",
                     arguments={**made, "depth": depth, "batch": batch},
                     device="cuda",
                     gpu=os.environ.get(PRETENDED, GPU),

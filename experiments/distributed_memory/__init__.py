@@ -43,7 +43,7 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
     for strategy in NAMES:
         for world_size in WORLD_SIZES[size]:
             yield StepJob(
-                network="..distributed_memory.one_rank:train",
+                network=".one_rank:train",
                 arguments={"strategy": strategy, "world_size": world_size, **network},
                 device="cuda",
                 gpu=os.environ.get(PRETENDED, GPU),

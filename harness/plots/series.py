@@ -73,6 +73,7 @@ def series(
     joined: bool = True,
     ticks: Sequence[int] | None = None,
     x_doublings: bool = True,
+    x_bytes: bool = False,
     y_from: float | None = 0.0,
     marked: tuple[float, str] | None = None,
     limit: str = "limit",
@@ -100,6 +101,8 @@ def series(
             counts_axis(axes, _few(ticks or at, 6) if is_narrow(canvas) else ticks or at)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        if x_bytes:
+            axes.xaxis.set_major_formatter(bytes_text)
         named_x = x_label if isinstance(x_label, str) else x_label[str(title)]
         axes.set_xlabel(named_x or _AXES.get(x, x.replace("_", " ")))
         if title is not None:

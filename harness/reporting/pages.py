@@ -95,11 +95,21 @@ def checks_table(report: Report) -> Table:
             one.name,
             *map(float, (one.value, one.second, one.difference, one.allowed)),
             one.second_from,
+            one.holds,
         )
         for part in report.chapters
         for one in (part.section.judgement.checks if part.section.judgement else ())
     ]
-    columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
+    columns = [
+        "claim",
+        "number",
+        "value",
+        "second",
+        "difference",
+        "allowed",
+        "second_from",
+        "holds",
+    ]
     frame = pd.DataFrame(rows, columns=columns)
     return Table(name="checks", caption="Each number that decides, derived twice", frame=frame)
 

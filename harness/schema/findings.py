@@ -156,7 +156,10 @@ class Check:
     second_from: str
     """Source of ``second``: closed form, the other instrument, the real GPU of a witness."""
     allowed: int | float = 0
-    """Largest difference that leaves the verdict standing."""
+    """Largest difference at which the two agree."""
+    gates: bool = False
+    """True if both are measurements of one quantity: if they disagree, the claim is open. A law
+    that the data do not follow leaves the verdict to the data, and is shown as a failed check."""
 
     @property
     def difference(self) -> int | float:
@@ -167,6 +170,11 @@ class Check:
     def holds(self) -> bool:
         """True if the two agree as well as they have to."""
         return abs(self.difference) <= self.allowed
+
+    @property
+    def words(self) -> str:
+        """How far the two are apart, in words."""
+        return f"{self.name} differs from the {self.second_from} by {self.difference:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,9 +203,9 @@ class Judgement(Judged):
     """The number that decides, in a few words, for the table."""
     measured: str
     """A sentence or two with the numbers."""
-    closed_form: str
+    closed_form: str = ""
     """The rule behind the numbers, as a formula in words or symbols."""
-    limits: str
+    limits: str = ""
     """Limits beyond which the verdict is not true."""
     checks: tuple[Check, ...]
     """At least one: no number decides that was not derived a second way."""
