@@ -102,7 +102,7 @@ def series(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         if x_bytes:
-            axes.xaxis.set_major_formatter(bytes_text)
+            axes.xaxis.set_major_formatter(lambda value, _: bytes_text(value))
         named_x = x_label if isinstance(x_label, str) else x_label[str(title)]
         axes.set_xlabel(named_x or _AXES.get(x, x.replace("_", " ")))
         if title is not None:

@@ -82,9 +82,9 @@ class Claim(Judged):
 
     sentence: str
     """The claim, in the note's words or as a quantity of its own."""
-    rule: Rule | None = None
-    """Results that decide; None only while an experiment has not stated them."""
-    second: str = ""
+    rule: Rule
+    """Results that decide, whatever the data are."""
+    second: str
     """Second derivation of the number that decides, or why it has none."""
     measured: str
     """Plain words with their numbers."""
@@ -142,8 +142,8 @@ class Source:
     """The harness's version of it: what exactly is tested."""
     headline: str
     """The claim in at most about eight words, for the table."""
-    rule: Rule | None = None
-    """Results that decide; None only while a claim has not stated them."""
+    rule: Rule
+    """Results that decide, whatever the data are."""
 
 
 @dataclass(frozen=True, kw_only=True)

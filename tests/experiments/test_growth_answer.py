@@ -5,7 +5,7 @@ import pytest
 
 from experiments.depth_batch.verdicts import growth_answer
 from harness.schema.events import CATEGORIES
-from harness.schema.findings import Claim, Verdict
+from harness.schema.findings import Claim, Rule, Verdict
 
 WORKSPACE = 8_519_680
 PEAK = " for the peak of a step: 12 bytes"
@@ -27,6 +27,8 @@ def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFra
 CLAIMS = {
     verdict: Claim(
         sentence="It grows.",
+        rule=Rule(holds="it does", fails="it does not", open="nobody knows"),
+        second="none",
         verdict=verdict,
         holds_for="" if verdict in (Verdict.SUPPORTED, Verdict.OPEN) else "batch ≥ 64",
         fails_for="batch 8" if verdict is Verdict.LIMITED else "",
