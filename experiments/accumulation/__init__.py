@@ -10,9 +10,11 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import predictions
+from harness.analysis.decisions import ROUGHLY
+from harness.analysis.judge import decided, judge_cells
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Section, Table, Verdict
+from harness.schema.findings import Claim, Figure, Rule, Section, Table
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
@@ -33,15 +35,16 @@ def cells(size: Size) -> Iterable[Workload]:
 def analyse(evidence: Evidence) -> Section:
     """Set what each number of parts takes next to the whole batch and the floor."""
     table = micro_batches.beside_whole(evidence.frame)
+    split = table[table["parts"] > 1].reset_index(drop=True)
+    missing = int((evidence.frame["accumulate"] > 1).sum()) - len(split)
     return Section(
-        claims=(_activations(table), _peak(table)),
+        claims=(_activations(split, missing), _peak(split, missing)),
         text=(
             *_floor_text(table),
             predictions.in_words(
                 predictions.with_predictions(evidence.frame, ["peak_live_bytes"]),
                 {"peak_live_bytes": "the peak"},
             ),
-            _time_text(table),
         ),
         tables=(
             Table(
@@ -54,25 +57,30 @@ def analyse(evidence: Evidence) -> Section:
     )
 
 
-def _activations(table: pd.DataFrame) -> Claim:
-    split = table[table["parts"] > 1]
-    equal = int((table["saved_activation_bytes"] == table["saved_by_formula_bytes"]).sum())
-    last = split.sort_values(["depth", "parts"]).iloc[-1]
-    exact = equal == len(table)
-    return Claim(
-        sentence="Splitting a batch into m micro-batches divides the activations by m.",
-        verdict=Verdict.SUPPORTED if exact else Verdict.REFUTED,
-        measured="What is saved without the batch equals (B/m)·4·(Σ hidden + classes) + 4 bytes "
-        f"in {equal} of {len(table)} cells: but for the loss's 4 bytes it is the m-th part. With "
-        f"{int(last['parts'])} parts (depth {int(last['depth'])}) "
-        f"{format_bytes(int(last['whole_bytes']))} become "
-        f"{format_bytes(int(last['saved_activation_bytes']))}.",
-        number=f"{equal} of {len(table)} cells equal to the byte",
+def _rule(what: str) -> Rule:
+    return Rule(
+        holds=f"{what} in every cell with several micro-batches",
+        fails="it is not so in half of the cells or more; otherwise it holds for the larger part",
+        open="cells that failed, or whose whole batch failed, could turn it",
     )
 
 
-def _peak(table: pd.DataFrame) -> Claim:
-    split = table[table["parts"] > 1]
+def _activations(split: pd.DataFrame, missing: int) -> Claim:
+    equal = split["saved_activation_bytes"] == split["saved_by_formula_bytes"]
+    last = split.sort_values(["depth", "parts"]).iloc[-1]
+    return decided(
+        judge_cells(split, equal, ["depth", "parts"], missing=missing),
+        sentence="Splitting a batch into m micro-batches divides the activations by m.",
+        rule=_rule("what is saved, the batch left out, is the m-th part but for the loss's 4 B"),
+        second="the closed form (B/m)·4·(Σ hidden + classes) + 4",
+        measured=f"With {int(last['parts'])} parts (depth {int(last['depth'])}) "
+        f"{format_bytes(int(last['whole_bytes']))} become "
+        f"{format_bytes(int(last['saved_activation_bytes']))}.",
+        number=f"{int(equal.sum())} of {len(split)} cells equal to the byte",
+    )
+
+
+def _peak(split: pd.DataFrame, missing: int) -> Claim:
     last = split[split["parts"] == split["parts"].max()]
     ratios = last["peak_over_whole"]
     above = last["peak_live_bytes"] - last["floor_bytes"]
@@ -81,17 +89,19 @@ def _peak(table: pd.DataFrame) -> Claim:
         f"{format_bytes(int(row.whole_peak_bytes))}"
         for row in last.itertuples()
     )
-    divided = bool((ratios * last["parts"] <= 1.1).all())
+    divided = (split["peak_over_whole"] * split["parts"] - 1).abs() <= ROUGHLY
     parts = int(last["parts"].iloc[0])
-    return Claim(
+    return decided(
+        judge_cells(split, divided, ["depth", "parts"], missing=missing),
         sentence="Splitting a batch into m micro-batches divides the memory of a step by m.",
         headline="m micro-batches divide the memory of a step by m",
-        verdict=Verdict.SUPPORTED if divided else Verdict.REFUTED,
+        rule=_rule(f"the peak is within {ROUGHLY:.0%} of the m-th part of the whole batch's"),
+        second="the allocator model's peak, cell by cell",
         measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
-        f"the whole batch's ({words}). Below the floor of parameters, gradients and the batch it "
-        f"cannot go; it ends {format_bytes(int(above.max()))} above it at most: the gradient of "
-        "the largest layer exists twice while it is added.",
-        number=f"{ratios.min():.3g} to {ratios.max():.3g} times, not 1/{parts}",
+        f"the whole batch's ({words}). It ends {format_bytes(int(above.max()))} above the floor "
+        "of parameters, gradients and the batch at most: the gradient of the largest layer "
+        "exists twice while it is added.",
+        number=f"{ratios.min():.3g} to {ratios.max():.3g} times with {parts} parts",
     )
 
 
@@ -105,7 +115,6 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
             f"{format_bytes(int(first['batch_bytes']))} for the batch, which stays whole: "
             "micro-batches are views of it."
         )
-    text += micro_batches.regimes_in_words(table)
     text.append(
         "What it does not save: parameters, optimizer state, the batch, and the gradients, which "
         "now live through every forward pass but the first. That is why the peak with few parts "
@@ -113,19 +122,6 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
         "mean of the parts' means is not the mean of the batch, and the step is another one."
     )
     return text
-
-
-def _time_text(table: pd.DataFrame) -> str:
-    words = [
-        f"{parts} parts {part['time_over_whole'].median():.2g}"
-        for parts, part in table[table["parts"] > 1].groupby("parts")
-        if part["time_over_whole"].notna().any()
-    ]
-    return (
-        "Time per step as a multiple of the whole batch's (median over depths; noisy, one process "
-        f"after the other): {', '.join(words)}. Small parts pay the fixed cost of every operation "
-        "again."
-    )
 
 
 def _what_stays(frame: pd.DataFrame) -> list[Figure]:

@@ -1,9 +1,8 @@
-"""A step in micro-batches next to the same step in one: exact metrics, floor, regimes."""
+"""A step in micro-batches next to the same step in one: exact metrics and floor."""
 
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.schema.events import CATEGORIES
 
@@ -50,34 +49,6 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
         }
     )
     return table.sort_values([*_KEYS, "parts"]).reset_index(drop=True)
-
-
-def regimes_in_words(table: pd.DataFrame) -> list[str]:
-    """Say, for each depth, in which splits the peak above its floor is one exact formula."""
-    result = []
-    for depth, part in table[table["parts"] > 1].groupby("depth"):
-        regime = _longest_regime(part.sort_values("parts"))
-        if regime is not None:
-            form, run = regime
-            first, last = int(run["parts"].iloc[0]), int(run["parts"].iloc[-1])
-            result.append(
-                f"Depth {depth}: from {first} to {last} parts the peak above the floor is exactly "
-                f"{form} bytes, where rows are those of one part."
-            )
-    return result
-
-
-def _longest_regime(part: pd.DataFrame) -> tuple[ExactForm, pd.DataFrame] | None:
-    """Return the longest run of splits that one formula of the rows gives, three at least."""
-    for count in range(len(part), 2, -1):
-        for start in range(len(part) - count, -1, -1):
-            run = part.iloc[start : start + count]
-            columns = {"constant": [1] * count, "rows": [int(rows) for rows in run["rows"]]}
-            above = run["peak_live_bytes"] - run["floor_bytes"]
-            form = exact_form(columns, [int(value) for value in above])
-            if form is not None:
-                return form, run
-    return None
 
 
 def composition(frame: pd.DataFrame) -> pd.DataFrame:

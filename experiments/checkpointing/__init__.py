@@ -32,7 +32,7 @@ NOTE = Workload(width=256, batch=256)
 def cells(size: Size) -> Iterable[Workload]:
     """Return each network without checkpoints (three processes) and with 1 to depth segments."""
     if size is Size.QUICK:
-        yield from _curve(NARROW.replace(depth=9, batch=256), every=False)
+        yield from _curve(NARROW.replace(depth=9, batch=512), every=False)
         return
     every = size is Size.FULL
     for depth in (16, 36, 64) if every else (16, 36):
@@ -71,7 +71,6 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.fit_text(result),
             *explanations.gradient_text(result),
             explanations.time_text(result),
-            *explanations.random_text(result, evidence.frame),
         ),
         tables=(
             Table(

@@ -1,7 +1,15 @@
 """Claims: √depth segments are best; their saving; the cost of a second forward pass."""
 
-from harness.analysis.decisions import CONFIDENCE, Decision, geometric_ratio, is_within
-from harness.schema.findings import Claim, Verdict
+from harness.analysis.decisions import (
+    CONFIDENCE,
+    ROUGHLY,
+    Decision,
+    exactly,
+    geometric_ratio,
+    is_roughly,
+)
+from harness.analysis.judge import Part, decided, judge
+from harness.schema.findings import Claim, Rule, Verdict
 from harness.schema.units import format_bytes
 
 from . import law
@@ -9,52 +17,79 @@ from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
 """Time of a step with a second forward pass over one without, by arithmetic."""
+_ROOT = Rule(
+    holds=f"√depth segments add at most {ROUGHLY:.0%} more than the best number in every network, "
+    "and one segment or one a layer adds more than that",
+    fails="it is not so in half of the networks or more; otherwise it holds for the larger part",
+    open="no network of the kind was measured",
+)
+_CHEAPER = Rule(
+    holds="some number of segments adds less than the step without checkpoints in every network of "
+    "three kinds: a layer's activation outweighs its gradients, weighs about as much, or less",
+    fails="it does not for two of the kinds; otherwise it holds for the larger part",
+    open="a kind that was not measured could turn it",
+)
+_TIME = Rule(
+    holds="the 99% interval of the geometric mean over networks, of the time with segments over "
+    f"the time without, lies within {ROUGHLY:.0%} of 4/3",
+    fails="the interval lies outside",
+    open="the interval contains an end, or there are fewer than three networks",
+)
+_REGIMES = {
+    "activations": ("where activations outweigh parameters", "where activations outweigh"),
+    "both": (
+        "also where gradients are not small next to activations",
+        "where gradients weigh as much",
+    ),
+}
 
-
-FAR = 0.1
-"""Differences beyond this part are not "about" equal."""
+_KINDS = {
+    "activations": "large activations",
+    "both": "gradients that weigh as much",
+    "gradients": "gradients that outweigh activations",
+}
+"""Kinds of network by the regime of their curve, in words."""
 
 
 def root_law(result: list[Curve]) -> list[Claim]:
-    """Rule apart where activations outweigh parameters, and where gradients count too."""
-    sentences = {
-        "activations": "About the square root of the depth is the best number of checkpointed "
-        "segments (Chen et al.), where activations outweigh parameters.",
-        "both": "About the square root of the depth is the best number of checkpointed segments, "
-        "also where gradients are not small next to activations.",
-    }
-    headlines = {
-        "activations": "√depth segments are best where activations outweigh parameters",
-        "both": "√depth segments are best where gradients weigh as much",
-    }
-    verdicts = []
-    for regime, sentence in sentences.items():
-        chosen = [curve for curve in result if curve.regime == regime]
-        if not chosen:
-            continue
-        excess = max(curve.excess_at_root for curve in chosen)
-        within = all(curve.root in curve.best for curve in chosen)
-        verdict = Verdict.SUPPORTED if within else Verdict.LIMITED
-        words = "; ".join(
-            f"depth {curve.depth}: √depth {curve.root}, the fitted law's {curve.optimum_in_words}, "
-            f"measured {counts_in_words(curve.best)} (R² of the law {curve.r2:.5f})"
-            for curve in chosen
+    """Judge apart where activations outweigh parameters, and where gradients count too."""
+    return [
+        _root_claim([curve for curve in result if curve.regime == regime], *words)
+        for regime, words in _REGIMES.items()
+    ]
+
+
+def _root_claim(chosen: list[Curve], where: str, short: str) -> Claim:
+    words = "; ".join(
+        f"depth {curve.depth}: √depth {curve.root}, the fitted law's {curve.optimum_in_words}, "
+        f"measured {counts_in_words(curve.best)} (R² of the law {curve.r2:.5f})"
+        for curve in chosen
+    )
+    excess = max((curve.excess_at_root for curve in chosen), default=0.0)
+    measured = "No network of this kind was measured."
+    if chosen:
+        measured = f"{words[0].upper()}{words[1:]}. At √depth segments a step adds "
+        measured += f"{100 * excess:.3g}% more than at the best number, at most."
+    return decided(
+        judge(Part(name=one.name, decision=exactly(_is_best(one))) for one in chosen),
+        sentence="About the square root of the depth is the best number of checkpointed segments "
+        f"(Chen et al.), {where}.",
+        headline=f"√depth segments are best {short}",
+        rule=_ROOT,
+        second="the allocator model's peak, cell by cell",
+        measured=measured,
+        number="; ".join(
+            f"√{curve.depth} = {curve.root}, best {counts_in_words(curve.best)}" for curve in chosen
         )
-        words = f"{words[0].upper()}{words[1:]}. At √depth segments a step adds "
-        words += f"{100 * excess:.3g}% more than at the best number, at most."
-        verdicts.append(
-            Claim(
-                sentence=sentence,
-                headline=headlines[regime],
-                verdict=Verdict.REFUTED if excess > FAR else verdict,
-                measured=words,
-                number="; ".join(
-                    f"√{curve.depth} = {curve.root}, best {counts_in_words(curve.best)}"
-                    for curve in chosen
-                ),
-            )
-        )
-    return verdicts
+        or "none",
+        unit="networks of the kind",
+    )
+
+
+def _is_best(curve: Curve) -> bool:
+    """Return whether the square root is about the best, and other numbers are not."""
+    ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
+    return curve.excess_at_root <= ROUGHLY < ends
 
 
 def cheaper(result: list[Curve]) -> list[Claim]:
@@ -64,14 +99,22 @@ def cheaper(result: list[Curve]) -> list[Claim]:
         f"{curve.name}: {format_bytes(curve.without)} become {format_bytes(curve.lowest)}"
         for curve in result
     )
+    parts = []
+    for regime, name in _KINDS.items():
+        lower = [one.lowest < one.without for one in result if one.regime == regime]
+        decision = exactly(all(lower)) if lower else Decision(verdict=Verdict.OPEN)
+        parts.append(Part(name=name, decision=decision))
     return [
-        Claim(
+        decided(
+            judge(parts),
             sentence="Checkpointing lowers the peak of a training step.",
-            verdict=Verdict.SUPPORTED if min(saved) > 0 else Verdict.LIMITED,
+            rule=_CHEAPER,
+            second="the allocator model's peak, cell by cell",
             measured=f"What a step adds at its best number of segments ({words}). Where a layer's "
             "gradients are as large as its activation, each freed activation is replaced by a "
             "gradient: the peak is the end of the backward pass, and nothing is saved.",
             number=f"{_less(min(saved))} to {_less(max(saved))} than without",
+            unit="kinds of network",
         )
     ]
 
@@ -83,28 +126,24 @@ def _less(share: float) -> str:
 def time(result: list[Curve]) -> Claim:
     """Judge the time of a second forward pass; each network gives one ratio."""
     middle, low, high = law.time_ratio(result)
-    decision, words = Decision(verdict=Verdict.OPEN), ""
+    decision = Decision(verdict=Verdict.OPEN)
+    number = f"{len(result)} networks; an interval needs three"
     if len(result) >= 3:
         ratio = geometric_ratio([curve.time_ratio for curve in result], CONFIDENCE)
-        decision = is_within(
-            (1 - FAR) * SECOND_FORWARD,
-            (1 + FAR) * SECOND_FORWARD,
-            low=ratio.low,
-            high=ratio.high,
-            repeats=ratio.blocks,
-        )
-        words = (
-            f" The 99% interval over {ratio.blocks} networks is {ratio.low:.3g} to "
-            f"{ratio.high:.3g}."
-        )
-    return Claim(
+        ends = (ratio.low / SECOND_FORWARD, ratio.high / SECOND_FORWARD)
+        decision = is_roughly(low=ends[0], high=ends[1], repeats=ratio.blocks)
+        number = f"{ratio.estimate:.3g} times, 99% interval {ratio.low:.3g} to {ratio.high:.3g}"
+        number += f" over {ratio.blocks} networks"
+    return decided(
+        decision,
         sentence="The second forward pass makes a step a third longer (four units of arithmetic "
         "instead of three).",
         headline="Checkpointing makes a step a third longer",
-        verdict=decision.verdict,
-        open_reason=decision.reason("networks"),
+        rule=_TIME,
+        second="none: one clock reads the seconds",
         measured=f"The median over cells of the time with segments over the time without is "
-        f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}.{words} "
-        f"The claim holds within {FAR:.0%} of 4/3.{decision.words('networks')}",
-        number=f"{middle:.3g} times [{low:.3g}, {high:.3g}]; by arithmetic 1.33",
+        f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}. By "
+        "arithmetic it is 1.33.",
+        number=number,
+        unit="networks",
     )

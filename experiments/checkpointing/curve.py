@@ -75,6 +75,11 @@ class Curve:
         return int(self._segmented["rise_bytes"].min())
 
     @property
+    def most(self) -> int:
+        """The largest measured number of segments."""
+        return int(self._segmented["segments"].max())
+
+    @property
     def without(self) -> int:
         """Bytes that the step without checkpoints adds."""
         return self.at(0)

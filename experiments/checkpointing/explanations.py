@@ -1,7 +1,5 @@
 """Why the curves follow the law or leave it, and how noisy the times are."""
 
-import pandas as pd
-
 from harness.schema.units import format_bytes
 
 from .curve import Curve
@@ -46,15 +44,3 @@ def time_text(result: list[Curve]) -> str:
         "fastest. Their bytes are equal in "
         f"{sum(curve.base_equal for curve in result)} of {len(result)} curves."
     )
-
-
-def random_text(result: list[Curve], frame: pd.DataFrame) -> list[str]:
-    """Say what the law leaves out on the CPU; a GPU's random state is in the host's memory."""
-    if (frame["device"] == "cuda").any():
-        return []
-    most = max(curve.depth for curve in result)
-    text = (
-        "A segment keeps one thing more than the law counts: the random state, 5,056 bytes on the "
-        f"CPU; at most {most} of them are alive here. It is why a is a little larger than b."
-    )
-    return [text]

@@ -1,9 +1,11 @@
 """Memory and time against the number of segments."""
 
 import functools
+import math
 
 import pandas as pd
 
+from harness.analysis.decisions import CONFIDENCE, geometric_ratio
 from harness.plots.intervals import ranges
 from harness.plots.series import series
 from harness.schema.findings import Figure
@@ -11,6 +13,8 @@ from harness.schema.findings import Figure
 from .curve import Curve
 
 TICKS = (1, 2, 4, 8, 16, 32, 64)
+FITS = 0.99
+"""R² above which the law is drawn; a line that misses the points says nothing of them."""
 
 
 def peaks(result: list[Curve]) -> list[Figure]:
@@ -18,20 +22,11 @@ def peaks(result: list[Curve]) -> list[Figure]:
     shown = [one for one in result if _changes(one)]
     if not shown:
         return []
-    data = pd.concat(
-        [
-            curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]].assign(
-                panel=curve.network, depth=curve.depth, fit=curve.fitted
-            )
-            for curve in shown
-        ],
-        ignore_index=True,
-    )
+    data = pd.concat([_with_law(curve) for curve in shown], ignore_index=True)
     figure = Figure(
         name="segments",
         caption="What a step adds to memory, against the number of checkpointed segments: points "
-        "are measured, lines are the law a·k + b·depth/k + c. Where activations outweigh "
-        "gradients the valley lies at √depth; where gradients count too, the points leave the law. "
+        f"are measured, lines are the law a·k + b·depth/k + c where it fits (R² above {FITS}). "
         "Networks whose memory the segments hardly change are left out.",
         data=data[["panel", "depth", "segments", "rise_bytes", "fit"]],
         draw=functools.partial(
@@ -49,6 +44,17 @@ def peaks(result: list[Curve]) -> list[Figure]:
     return [figure]
 
 
+def _with_law(curve: Curve) -> pd.DataFrame:
+    """Return the points of a curve, and the law at every number of segments where it fits."""
+    points = curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]]
+    every = pd.DataFrame({"segments": range(1, curve.depth + 1)}).merge(points, "left")
+    k = every["segments"]
+    law = curve.a * k + curve.b * -(-curve.depth // k) + curve.c
+    return every.assign(
+        panel=curve.network, depth=curve.depth, fit=law if curve.r2 > FITS else math.nan
+    ).astype({"rise_bytes": "Float64"})
+
+
 def _changes(curve: Curve) -> bool:
     rise = curve.table.loc[curve.table["segments"] > 0, "rise_bytes"]
     return bool(rise.max() > 1.1 * rise.min())
@@ -62,10 +68,15 @@ def times(result: list[Curve]) -> Figure:
         low, middle, high = ratio.quantile([0.05, 0.5, 0.95])
         name = f"{curve.network}, depth {curve.depth}"
         rows.append({"name": name, "estimate": middle, "low": low, "high": high})
+    if len(result) >= 3:
+        one = geometric_ratio([curve.time_ratio for curve in result], CONFIDENCE)
+        ends = {"estimate": one.estimate, "low": one.low, "high": one.high}
+        rows.append({"name": "mean of all, 99% interval", **ends})
     return Figure(
         name="times",
         caption="Time of a step with checkpoints over the same step without: the median over the "
-        "numbers of segments (dot) and the middle 90% of them (bar). The dashed line is 4/3, what "
+        "numbers of segments (dot) and the middle 90% of them (bar); last, the mean of the "
+        "networks with the interval that decides. The dashed line is 4/3, what "
         "the arithmetic of a second forward pass costs.",
         data=pd.DataFrame(rows),
         draw=functools.partial(

@@ -5,13 +5,14 @@ of network layers and the batch size". A grid of depths and batches, training an
 tests it for what autograd keeps, for all that is alive, and for the whole process.
 """
 
-import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis import AnalysisError, rss_agreement
+from harness.analysis import AnalysisError, predictions, rss_agreement
+from harness.analysis.frame import NOISY, ok_cells
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Section, Table
@@ -19,12 +20,10 @@ from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, rss_rise
 from .cuda_peaks import cuda_peaks_figure
-from .growth_tables import growth_tables
-from .proportionality import Growth, growth_of
+from .proportionality import BATCHES, DEPTHS, Growth, growth_of
 from .verdicts import growth_answer, proportionality
 
-DEPTHS = tuple(2**power for power in range(7))
-BATCHES = tuple(2**power for power in range(4, 13))
+BASE = Workload(width=256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +74,16 @@ QUANTITIES = (
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid, training and inference."""
+    """Return the grid, training and inference; in full other widths and threads too."""
     depths, batches = DEPTHS, BATCHES
     if size is Size.QUICK:
-        depths, batches = DEPTHS[:4], (16, 64, 256)
+        depths, batches = DEPTHS[::2], (16, 256, 1024)  # activations lead from 512 on
     axes = {"mode": ("train", "inference"), "depth": depths, "batch": batches}
-    return Grid(base=Workload(width=256), axes=axes)
+    yield from Grid(base=BASE, axes=axes)
+    if size is Size.FULL:
+        few = {"depth": (1, 4, 16), "batch": (16, 256, 2048)}
+        yield from Grid(base=BASE, axes={"width": (64, 1024), **few})
+        yield from Grid(base=BASE, axes={"threads": (2, 4), **few})
 
 
 def traced(size: Size) -> Iterable[Workload]:
@@ -91,25 +94,28 @@ def traced(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Try every quantity that the records have; see the module's docstring."""
-    frame = evidence.frame
+    is_base = (evidence.frame["width"] == BASE.width) & (evidence.frame["threads"] == BASE.threads)
+    frame = evidence.frame[is_base]
     training = frame[frame["mode"] == "train"].reset_index(drop=True)
-    growths = _growths(training)
+    growths = _growths(_with_laws(training))
     if not growths:
         raise AnalysisError("a test of growth needs 6 training cells over 3 depths and 3 batches")
     steps, faults = figures.timelines(evidence)
+    claims = _proportional(growths)
     return Section(
-        answer=growth_answer(growths, training),
-        claims=tuple(_proportional(growths)),
+        answer=growth_answer(claims, training),
+        claims=tuple(claims.values()),
         text=(
             *explanations.formula_text(training),
             *explanations.why_text(training, growths),
-            *explanations.steps_text(training),
+            *explanations.others_text(evidence.frame[~is_base]),
             *rss_rise.resident_text(training),
             *explanations.failures_text(frame),
             *faults,
         ),
-        tables=(*growth_tables(growths), *rss_rise.resident_tables(training), _cells_table(frame)),
+        tables=(*rss_rise.resident_tables(training), _cells_table(frame)),
         figures=(
+            *figures.claim_figures_of(training),
             *steps,
             *figures.owners_map(training),
             *cuda_peaks_figure(training, _on_cpu(training)),
@@ -133,15 +139,30 @@ def _growths(training: pd.DataFrame) -> dict[str, Growth]:
     return result
 
 
-def _proportional(growths: Mapping[str, Growth]) -> list[Claim]:
-    return [
-        dataclasses.replace(
-            proportionality(growths[quantity.label], quantity.sentence),
-            headline=f"{quantity.label[0].upper()}{quantity.label[1:]}: grows as depth x batch",
+def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
+    """Return the cells, and those of DEPTHS x BATCHES that are missing, with their predictions."""
+    good = ok_cells(training)
+    measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
+    missing = [cell for cell in itertools.product(DEPTHS, BATCHES) if cell not in measured]
+    names = [one.column for one in QUANTITIES if one.column not in NOISY and one.column in good]
+    empty = good.iloc[[0] * len(missing)] if len(good) else good
+    rows = pd.DataFrame(missing, columns=["depth", "batch"], index=empty.index)
+    empty = empty.assign(depth=rows["depth"], batch=rows["batch"])
+    empty[[*names, "rss_rise_bytes"]] = pd.NA
+    every = pd.concat([good, empty.astype(good.dtypes)], ignore_index=True)
+    return predictions.with_predictions(every, names)
+
+
+def _proportional(growths: Mapping[str, Growth]) -> dict[str, Claim]:
+    return {
+        quantity.label: proportionality(
+            growths[quantity.label],
+            quantity.sentence,
+            f"{quantity.label[0].upper()}{quantity.label[1:]}: grows as depth x batch",
         )
         for quantity in QUANTITIES
         if quantity.label in growths
-    ]
+    }
 
 
 def _on_cpu(training: pd.DataFrame) -> dict[str, int | None]:

@@ -42,9 +42,8 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
             f"in segments of {format_bytes(SEGMENT_BYTES)} and {format_bytes(LARGE_SEGMENT_BYTES)} "
             f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells); "
             "allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
-            "outweigh the batch. The claim is a line in proportion to the batch, drawn through the "
+            "outweigh the batch. The dashed line is in proportion to the batch, through the "
             "largest allocated peak; the CPU's peak of live bytes is predicted for the same step.",
-            alt=_words(known, columns, whole),
             story=True,
             heading="The same step on a GPU",
             data=data[data["depth"].isin(chosen)].reset_index(drop=True),
@@ -57,6 +56,7 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
                 line_label="",
                 label="peak of a training step",
                 scale="doubling bytes",
+                limit="in proportion",
                 ticks=batches[::-2][::-1],  # every second, the largest among them
             ),
             size=(8.6, 4.0),
@@ -67,46 +67,20 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
 def _long(
     known: pd.DataFrame, columns: list[str], on_cpu: Mapping[str, int | None]
 ) -> pd.DataFrame:
-    """Return a row for each peak of each cell; the claim's line goes through the largest batch."""
+    """Return a row for each peak of each cell, and what is in proportion to the largest batch."""
     known = known.sort_values(["depth", "batch"], ignore_index=True)
-    last = known.groupby("depth")["batch"].transform("max") == known["batch"]
-    largest = known["depth"].map(known[last].set_index("depth")[columns[1]]).astype("float64")
-    most = known.groupby("depth")["batch"].transform("max")
+    last = known.groupby("depth")[["batch", columns[1]]].transform("last").astype("float64")
     parts = {
         "reserved": known[columns[0]],
         "allocated": known[columns[1]],
         "on the CPU": known["workload_id"].map(on_cpu),
-        "the claim": largest * known["batch"] / most,
     }
+    cells = known[["depth", "batch"]].assign(
+        panel=[f"Depth {depth}" for depth in known["depth"]],
+        limit=last[columns[1]] * known["batch"] / last["batch"],
+    )
     long = pd.concat(
-        [
-            known[["depth", "batch"]].assign(
-                panel=[f"Depth {depth}" for depth in known["depth"]],
-                peak=name,
-                bytes=sizes.astype("float64").round(),
-            )
-            for name, sizes in parts.items()
-        ],
+        [cells.assign(peak=name, bytes=sizes.astype("Int64")) for name, sizes in parts.items()],
         ignore_index=True,
     )
-    long["bytes"] = long["bytes"].astype("Int64")
     return long.dropna(subset=["bytes"])
-
-
-def _words(known: pd.DataFrame, columns: list[str], whole: int) -> str:
-    """Say what the figure shows: the smallest and the largest cell, and the steps."""
-    ordered = known.sort_values(["depth", "batch"])
-    ends = [
-        f"depth {row['depth']}, batch {row['batch']}: "
-        + ", ".join(
-            f"{name.removeprefix('cuda.').removesuffix('_peak_bytes')} "
-            f"{format_bytes(int(row[name]))}"
-            for name in columns
-        )
-        for row in (ordered.iloc[0], ordered.iloc[-1])
-    ]
-    return (
-        f"Panels by depth, the peak against the batch on doubling axes. {'; '.join(ends)}. "
-        f"Reserved memory is a multiple of 2 MiB in {whole} of {len(known)} cells. The claim's "
-        "line falls far below the peaks at small batches."
-    )

@@ -4,20 +4,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from harness.analysis import predictions
 from harness.analysis.frame import AT_PEAK, ok_cells
 
 from .proportionality import PRODUCT, Growth, exact_in, sample
-from .verdicts import growing_steps
-
-PARTS = {
-    "parameter": "parameters",
-    "gradient": "gradients",
-    "optimizer_state": "optimizer state",
-    "input": "the batch",
-    "activation": "activations",
-    "temporary": "temporaries",
-}
-"""Categories of live bytes in words."""
+from .verdicts import PARTS
 
 
 def formula_text(training: pd.DataFrame) -> list[str]:
@@ -38,6 +29,20 @@ def formula_text(training: pd.DataFrame) -> list[str]:
             f"{equal} of {len(known)} cells are equal to it to the byte."
         )
     ]
+
+
+def others_text(others: pd.DataFrame) -> list[str]:
+    """Say whether the laws of the bytes hold at other widths and numbers of threads."""
+    metrics = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+    if others.empty:
+        return []
+    known = predictions.with_predictions(others, list(metrics))
+    widths, threads = (
+        ", ".join(f"{value:,}" for value in sorted(known[name].unique()))
+        for name in ("width", "threads")
+    )
+    text = f"The same laws at widths {widths}, and with {threads} threads. "
+    return [text + predictions.in_words(known, metrics)]
 
 
 def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]:
@@ -82,19 +87,6 @@ def _moments_text(known: pd.DataFrame, names: list[str], peak: Growth | None) ->
         parts.append(f"in {count} cells it is {form}, made of {made}")
     words = "; ".join(parts)
     return [f"The peak is the highest of {len(parts)} moments of the step: {words}."]
-
-
-def steps_text(training: pd.DataFrame) -> list[str]:
-    """Say whether a deeper network and a larger batch always need more."""
-    deeper, deeper_pairs = growing_steps(training, "peak_live_bytes", "depth", "batch")
-    larger, larger_pairs = growing_steps(training, "peak_live_bytes", "batch", "depth")
-    if not deeper_pairs + larger_pairs:
-        return []
-    text = (
-        f"The peak grows in {deeper} of {deeper_pairs} steps to a deeper network and in {larger} "
-        f"of {larger_pairs} steps to a larger batch."
-    )
-    return [text]
 
 
 def failures_text(frame: pd.DataFrame) -> list[str]:

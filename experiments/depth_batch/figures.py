@@ -1,13 +1,15 @@
 """The growth of the peak, who owns it, what it is made of, and the timelines of steps."""
 
+import functools
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import AT_PEAK, ok_cells, read_events
-from harness.plots.series import memory_panels
-from harness.plots.stacked import owners
+from harness.plots.series import memory_panels, series
+from harness.plots.stacked import owners, ratios_map
 from harness.plots.step_timeline import live_by_category, timeline_figure
 from harness.plots.theme import WIDE
 from harness.reporting import claim_figures
@@ -15,6 +17,65 @@ from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure
 
 from .proportionality import Growth
+
+DENSE = 49
+"""Points of a line between the ends of an axis."""
+
+
+def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
+    """Return the claim itself: bytes against depth x batch, and the peak over it."""
+    columns = ["saved_activation_bytes", "peak_live_bytes"]
+    known = ok_cells(training, *columns).sort_values(["depth", "batch"], ignore_index=True)
+    if known["depth"].nunique() < 2 or known["batch"].nunique() < 2:
+        return []
+    product = known["depth"] * known["batch"]
+    parts, off = [], []
+    for column, panel in zip(columns, ("Saved activations", "Alive at the peak"), strict=True):
+        rate = known[column] / product
+        line = float(rate.median())
+        off.append(100 * float((rate / line - 1).abs().max()))
+        parts.append(
+            known[["depth"]].assign(
+                panel=panel, product=product, bytes=known[column], limit=line * product
+            )
+        )
+    over = known[["depth", "batch"]].assign(
+        bytes_per_layer_and_example=(known["peak_live_bytes"] / product).astype("float64")
+    )
+    ends = [f"{end:,.0f}" for end in over["bytes_per_layer_and_example"].agg(["min", "max"])]
+    return [
+        Figure(
+            name="product",
+            caption="The claim: bytes against layers x batch, a point a cell, a colour a depth. "
+            "The dashed line is in proportion, through the median. Saved activations are at most "
+            f"{off[0]:.2g}% off it, the peak up to {off[1]:,.0f}%.",
+            story=True,
+            heading="Layers times batch",
+            data=pd.concat(parts, ignore_index=True),
+            draw=functools.partial(
+                series,
+                x="product",
+                y="bytes",
+                line="depth",
+                panel="panel",
+                label="bytes",
+                x_label="depth x batch",
+                scale="doubling bytes",
+                joined=False,
+                limit="in proportion",
+                ticks=[2**power for power in range(4, 19, 4)],
+            ),
+            size=(8.6, 4.0),
+        ),
+        Figure(
+            name="peak-over-product",
+            caption="The peak of a training step over layers x batch, in bytes: one number "
+            f"everywhere if the claim held of the peak. It is {ends[0]} to {ends[1]}.",
+            data=over,
+            draw=functools.partial(ratios_map, value="bytes_per_layer_and_example"),
+            size=(8.6, 4.0),
+        ),
+    ]
 
 
 def growth(growths: Mapping[str, Growth]) -> list[Figure]:
@@ -25,23 +86,29 @@ def growth(growths: Mapping[str, Growth]) -> list[Figure]:
 def growth_figure(result: Growth, label: str) -> Figure:
     """Return one quantity against depth and against batch, with the model that fits it best."""
     cells = result.sample
-    sizes = {"measured": cells.values, "fit": result.best()}
-    data = pd.DataFrame({"depth": cells.depth, "batch": cells.batch, **sizes})
-    model = "the exact formula" if result.whole else "the fitted model"
+    measured = pd.DataFrame(
+        {"depth": cells.depth, "batch": cells.batch, "measured": cells.values}
+    ).astype({"measured": "Int64"})
+    model = "lines are the exact formula" if result.whole else "no one formula gives them all"
     axes = (
         ("Against depth, a line per batch", "depth", "batch", "depth (hidden layers)"),
         ("Against batch, a line per depth", "batch", "depth", "batch (examples)"),
     )
-    panels = [
-        data.assign(panel=panel, at=data[along], line=data[line]) for panel, along, line, _ in axes
-    ]
-    long = pd.concat(panels, ignore_index=True).sort_values("panel", ascending=False)
+    panels = []
+    for panel, along, line, _ in axes:
+        most = int(measured[along].max())
+        dense = np.unique(np.geomspace(measured[along].min(), most, DENSE).round())
+        between = measured[[line]].drop_duplicates().merge(pd.DataFrame({along: dense}), "cross")
+        data = between.astype("int64").merge(measured, "outer", on=["depth", "batch"])
+        fit = result.at(data["depth"].to_numpy(), data["batch"].to_numpy())
+        panels.append(data.assign(panel=panel, at=data[along], line=data[line], fit=fit))
+    long = pd.concat(panels, ignore_index=True)
     return Figure(
         name=f"{label.lower().replace(' ', '-')}-growth",
         caption=f"{label[0].upper()}{label[1:]} against the depth, a line per batch, and against "
-        f"the batch, a line per depth. Points are measured, lines are {model}. Lines that start "
-        "flat carry a part that does not grow.",
-        data=long[["panel", "at", "line", "measured", "fit"]].reset_index(drop=True),
+        f"the batch, a colour a line. Points are measured; {model}. What starts flat carries a "
+        "part that does not grow.",
+        data=long[["panel", "at", "line", "measured", "fit"]],
         draw=memory_panels(
             "at",
             "line",

@@ -14,28 +14,14 @@ from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
-from harness.analysis.fits import (
-    Exponent,
-    FittedModel,
-    NestedTest,
-    Values,
-    bends,
-    exponents,
-    fit,
-    nested_test,
-)
+from harness.analysis.fits import Exponent, Values, exponents
 from harness.analysis.frame import NOISY, ok_cells
 
-ADDITIVE = ("constant", "depth", "batch")
-PRODUCT = (*ADDITIVE, "depth·batch")
-PROPORTIONAL = ("depth·batch",)
+PRODUCT = ("constant", "depth", "batch", "depth·batch")
 
-ROUGHLY = 0.10
-"""How far a doubling may miss 2 for the note's "roughly proportional"."""
-CLOSELY = 0.01
-RESOLUTION_BYTES = 4 * 2**20
-"""Cells below this weigh alike in a fit: resident sizes jump by what kernel and allocator
-allocate at once, so relative errors of small cells say little."""
+DEPTHS = tuple(2**power for power in range(7))
+BATCHES = tuple(2**power for power in range(4, 13))
+"""The sizes of which every claim about growth speaks, whatever part of them a run measures."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,12 +41,7 @@ class Sample:
 
     def columns(self, terms: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
         """Return the column of each term of a model."""
-        columns = {
-            "constant": np.ones_like(self.depth),
-            "depth": self.depth,
-            "batch": self.batch,
-            "depth·batch": self.depth * self.batch,
-        }
+        columns = term_columns(self.depth, self.batch)
         return {term: columns[term] for term in terms}
 
 
@@ -75,20 +56,6 @@ class Scaling:
     steps: pd.DataFrame
     """One row a pair of neighbours: ``line`` (the held value), ``start``, ``stop``, ``factor``
     (what one doubling multiplies the quantity by)."""
-
-    def proportional_from(self, tolerance: float) -> int | None:
-        """Return the smallest start from which every doubling gives 2 within ``tolerance``.
-
-        None where even the last step of some line misses.
-        """
-        steps = self.steps[~self.within(tolerance)]
-        starts = self.steps["start"]
-        later = starts[starts > steps["start"].max()] if len(steps) else starts
-        return int(later.min()) if len(later) else None
-
-    def within(self, tolerance: float) -> "pd.Series[bool]":
-        """Return for each step whether its factor is 2 within ``tolerance`` (0.1: 10%)."""
-        return (self.steps["factor"] / 2 - 1).abs() <= tolerance * (1 + 1e-12)
 
     @property
     def smallest(self) -> float:
@@ -110,43 +77,50 @@ class Growth:
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
     """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
-    additive: FittedModel
-    product: FittedModel
-    proportional: FittedModel
-    nested: NestedTest | None
-    """Additive against product; None where the product model is exact."""
     exponents: Mapping[str, Exponent]
     by_depth: Scaling
     by_batch: Scaling
-    bends: Mapping[str, float]
-    """Variables along which the product model's residuals bend, with p-values: a warning."""
+    known: Mapping[tuple[int, int], int]
+    """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
+    cell that was measured."""
+    equal: int
+    """Measured cells that equal the prediction."""
 
     @property
     def whole(self) -> bool:
         """One exact formula, or the largest of several, gives every cell."""
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
-    def best(self) -> NDArray[np.float64]:
-        """Return each cell's bytes by the exact formulas if they give all, else by the fit."""
+    def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
+        """Return bytes by the exact formulas if they give every cell; else NaN."""
+        columns = term_columns(np.asarray(depth), np.asarray(batch))
         if not self.whole:
-            return self.product.fitted
-        return np.asarray(self._by_form().max(axis=0), dtype=np.float64)
+            return np.full(len(columns["depth"]), np.nan)
+        return np.asarray(self._by_form(columns).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
         """Return which of the exact formulas gives each cell, if they give all; else empty."""
         if not self.whole:
             return np.empty(0, dtype=np.int64)
-        return np.asarray(self._by_form().argmax(axis=0), dtype=np.int64)
+        columns = self.sample.columns(PRODUCT)
+        return np.asarray(self._by_form(columns).argmax(axis=0), dtype=np.int64)
 
-    def _by_form(self) -> NDArray[np.float64]:
+    def _by_form(self, columns: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float64]:
         """Return each exact formula's bytes, (formulas, cells)."""
         forms = () if self.pieces is None else self.pieces.forms
-        columns = self.sample.columns(PRODUCT)
         sums = [
             sum(float(part) * columns[term] for term, part in form.coefficients.items())
             for form in forms
         ]
         return np.asarray(sums, dtype=np.float64)
+
+
+def term_columns(
+    depth: NDArray[np.int64], batch: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Return the column of each of PRODUCT's terms."""
+    columns = (np.ones_like(depth), depth, batch, depth * batch)
+    return dict(zip(PRODUCT, columns, strict=True))
 
 
 def sample(frame: pd.DataFrame, quantity: str) -> Sample:
@@ -168,12 +142,6 @@ def sample(frame: pd.DataFrame, quantity: str) -> Sample:
     )
 
 
-def fit_terms(cells: Sample, terms: tuple[str, ...]) -> FittedModel:
-    """Fit one of the models to a sample, so that relative errors count."""
-    scales = np.maximum(np.abs(cells.values), RESOLUTION_BYTES).astype(np.float64)
-    return fit(cells.columns(terms), cells.values, scales)
-
-
 def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | None:
     """Return the formula in ``terms`` that equals every value, if there is one."""
     return exact_form(cells.columns(terms), cells.values)
@@ -183,20 +151,46 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
     """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
     cells = sample(frame, quantity)
     axes = {"depth": cells.depth, "batch": cells.batch}
-    additive, product = fit_terms(cells, ADDITIVE), fit_terms(cells, PRODUCT)
+    keys = zip(cells.depth.tolist(), cells.batch.tolist(), strict=True)
+    measured = dict(zip(keys, cells.values.tolist(), strict=True))
+    law = _predicted(frame, quantity)
+    equal = sum(law.get(cell) == size for cell, size in measured.items())
     return Growth(
         sample=cells,
         exact=exact_in(cells),
         pieces=exact_pieces(cells),
-        additive=additive,
-        product=product,
-        proportional=fit_terms(cells, PROPORTIONAL),
-        nested=nested_test(additive, product),
         exponents=exponents(axes, cells.values),
         by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
-        bends=bends(product, axes),
+        known=law if equal == len(measured) else measured,
+        equal=equal,
     )
+
+
+def _predicted(frame: pd.DataFrame, quantity: str) -> dict[tuple[int, int], int]:
+    column = f"predicted.{quantity}"
+    if column not in frame:
+        return {}
+    both = frame[["depth", "batch", column]].dropna().astype("int64")
+    return {(depth, batch): size for depth, batch, size in both.itertuples(index=False)}
+
+
+def squares(known: Mapping[tuple[int, int], int]) -> pd.DataFrame:
+    """Return the squares of DEPTHS and BATCHES all four cells of which are known.
+
+    A square has each of a depth and a batch once and doubled. Columns: its smaller ``depth`` and
+    ``batch``, and ``factors``, what each of its four doublings multiplies the bytes by.
+    """
+    rows = []
+    for depth, batch in itertools.product(DEPTHS[:-1], BATCHES[:-1]):
+        cells = [known.get((depth * a, batch * b)) for a, b in ((1, 1), (2, 1), (1, 2), (2, 2))]
+        if None in cells:
+            continue
+        low, deeper, larger, both = (max(int(size or 0), 0) for size in cells)
+        steps = ((low, deeper), (low, larger), (deeper, both), (larger, both))
+        factors = [after / before if before else 0.0 for before, after in steps]
+        rows.append((depth, batch, factors))
+    return pd.DataFrame(rows, columns=["depth", "batch", "factors"])
 
 
 def exact_pieces(cells: Sample) -> ExactMaximum | None:

@@ -5,115 +5,100 @@ The words before the first colon of an answer are the answer itself; the rest is
 
 from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 
-from harness.analysis.decisions import Decision, interval, is_above, is_within
+from harness.analysis.decisions import Decision, interval, is_roughly
+from harness.analysis.fits import Exponent
 from harness.analysis.frame import AT_PEAK, ok_cells
+from harness.analysis.judge import Part, decided, judge, judge_cells
 from harness.prediction.gpu.workspaces import workspace_bytes
-from harness.schema.findings import Claim, Verdict
+from harness.schema.findings import Claim, Rule, Verdict
 from harness.schema.units import format_bytes
 
-from .proportionality import CLOSELY, ROUGHLY, Growth, Scaling
+from .proportionality import BATCHES, DEPTHS, Growth, squares
 
+PARTS = {
+    "parameter": "parameters",
+    "gradient": "gradients",
+    "optimizer_state": "optimizer state",
+    "input": "the batch",
+    "activation": "activations",
+    "temporary": "temporaries",
+}
+"""Categories of live bytes in words."""
 _GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
 
-def rule(result: Growth) -> Verdict:
-    """Judge "proportional to depth and to batch".
+EXACT = Rule(
+    holds="in every square of depths 1 to 64 and batches 16 to 4,096 (a depth and a batch, each "
+    "once and doubled) each of the four doublings multiplies the bytes by 2 within 10%",
+    fails="they do so in half of the squares or fewer; in a larger part it holds for that part",
+    open="squares that nobody measured, and that no law known beforehand gives, could turn it",
+)
+NOISY = Rule(
+    holds="the 99% intervals of both exponents of a power law double within 10% (0.85 to 1.14)",
+    fails="an interval lies outside",
+    open="an interval contains an end, and the other one does not refute",
+)
 
-    Supported where every doubling gives 2 within ROUGHLY; with a limit where, in both
-    variables, every doubling from some size on does, on the grid or by an exact formula with
-    a depth·batch term; refuted where one never gets there.
-    """
+
+def rule(result: Growth) -> Decision:
+    """Judge "roughly proportional to depth and to batch", as EXACT and NOISY say."""
     if result.sample.noisy:
-        return _decide_noisy(result).verdict
-    steps = (result.by_depth, result.by_batch)
-    if all(bool(axis.within(ROUGHLY).all()) for axis in steps):
-        return Verdict.SUPPORTED
-    if all(axis.proportional_from(ROUGHLY) is not None for axis in steps):
-        return Verdict.LIMITED
-    if all(by_formula(result, name, ROUGHLY) is not None for name in ("depth", "batch")):
-        return Verdict.LIMITED
-    return Verdict.REFUTED
+        return judge(
+            Part(name=f"the {one.variable}", decision=_is_one(one))
+            for one in result.exponents.values()
+        )
+    cells = squares(result.known)
+    missing = (len(DEPTHS) - 1) * (len(BATCHES) - 1) - len(cells)
+    return judge_cells(cells, _doubled(cells), ["depth", "batch"], missing=missing, steps=True)
 
 
-def _decide_noisy(result: Growth) -> Decision:
-    """Decide by 99% intervals, so that noise leaves a claim open instead of flipping it.
-
-    Supported where both exponents are 1 within ROUGHLY, with a limit where one is not and the
-    fitted depth·batch term is positive, refuted where there is no such term.
-    """
-    cells = len(result.sample.values)
-    product = result.product.coefficient("depth·batch")
-    if product.error is None:
-        return Decision(verdict=Verdict.OPEN)
-    low, high = interval(product.estimate, product.error, result.product.left_over)
-    positive = is_above(0.0, low=low, high=high, repeats=cells)
-    if positive.verdict is not Verdict.SUPPORTED:
-        return positive
-    decisions = []
-    for one in result.exponents.values():
-        low, high = interval(one.estimate, one.error, one.cells - len(result.exponents) - 1)
-        near = is_within(1 - ROUGHLY, 1 + ROUGHLY, low=low, high=high, repeats=cells)
-        decisions.append(near)
-    if any(one.verdict is Verdict.REFUTED for one in decisions):
-        return Decision(verdict=Verdict.LIMITED)
-    unsure = [one for one in decisions if one.verdict is Verdict.OPEN]
-    return max(unsure, key=lambda one: one.repeats or 0) if unsure else decisions[0]
+def _doubled(cells: pd.DataFrame) -> list[bool]:
+    """Return for each square if all its doublings are roughly 2."""
+    return [
+        all(is_roughly(low=factor / 2).verdict is Verdict.SUPPORTED for factor in factors)
+        for factors in cells["factors"]
+    ]
 
 
-def by_formula(result: Growth, name: str, tolerance: float) -> int | None:
-    """Return from where the exact formula doubles with depth or batch within ``tolerance``.
-
-    The other variable is held at its largest: bytes are ``fixed + growing * n``, and one doubling
-    of n falls short of 2 by ``fixed / (fixed + growing * n)``. None without an exact formula,
-    where it never gets there, or where a negative fixed part makes more than 2 of a doubling.
-    """
-    if result.exact is None or result.exact.coefficients["depth·batch"] <= 0:
-        return None
-    parts = result.exact.coefficients
-    cells = result.sample
-    across, held = ("batch", cells.batch) if name == "depth" else ("depth", cells.depth)
-    most = int(held.max())
-    fixed = float(parts["constant"] + parts[across] * most)
-    growing = float(parts[name] + parts["depth·batch"] * most)
-    if fixed < 0 or growing <= 0:
-        return None
-    exact = fixed * (1 / (2 * tolerance) - 1) / growing
-    return max(1, -int(-exact // 1))
+def _is_one(one: Exponent) -> Decision:
+    low, high = interval(one.estimate, one.error, one.cells - 3)
+    return is_roughly(low=2.0 ** (low - 1), high=2.0 ** (high - 1), repeats=one.cells)
 
 
-def proportionality(result: Growth, sentence: str) -> Claim:
+def proportionality(result: Growth, sentence: str, headline: str) -> Claim:
     """Return the verdict on ``sentence``, that a quantity is proportional to depth and batch."""
-    parts = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
-    decision = _decide_noisy(result) if result.sample.noisy else Decision(verdict=rule(result))
-    return Claim(
+    noisy = result.sample.noisy
+    words = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
+    if len(result.known) > len(result.sample.values):
+        words.append(
+            f"{len(result.sample.values)} of {len(result.known)} cells were measured; the others "
+            "are by the allocator model, which equals each of those."
+        )
+    law = f"the allocator model, equal in {result.equal} of {len(result.sample.values)} cells"
+    return decided(
+        rule(result),
         sentence=sentence,
-        verdict=decision.verdict,
-        measured=" ".join(parts) + decision.words("cells"),
+        headline=headline,
+        rule=NOISY if noisy else EXACT,
+        second="none: the kernel alone counts pages" if noisy else law,
+        measured=" ".join(words),
         number=_number(result),
-        open_reason=decision.reason("cells"),
     )
 
 
 def _number(result: Growth) -> str:
-    """Return the exact formula, the power law of a noisy quantity, or the effect of doublings."""
-    if result.exact is not None:
-        return f"{result.exact} bytes"
+    """Return the power law of a noisy quantity, or the squares that double, with the formula."""
     if result.sample.noisy:
         powers = (
             f"{name}^{one.estimate:.2f}±{one.high - one.estimate:.2f}"
             for name, one in result.exponents.items()
         )
         return "grows as " + " · ".join(powers)
-    starts = {}
-    for axis in (result.by_depth, result.by_batch):
-        starts[axis.variable] = axis.proportional_from(ROUGHLY)
-        if starts[axis.variable] is None:
-            span = f"{axis.smallest:.3g} to {axis.largest:.3g}"
-            return f"doubling the {axis.variable} gives {span} times"
-    return "proportional from depth {depth:,}, batch {batch:,}".format(**starts)
+    doubled = _doubled(squares(result.known))
+    count = f"doubles with both in {sum(doubled)} of {len(doubled)} squares"
+    return count if result.exact is None else f"{result.exact} bytes; {count}"
 
 
 def form_words(result: Growth) -> str:
@@ -127,93 +112,55 @@ def form_words(result: Growth) -> str:
         kind = "larger" if len(pieces.forms) == 2 else "largest"
         count = {2: "two", 3: "three", 4: "four"}[len(pieces.forms)]
         return f"In {pieces.rows} of {cells} cells it is the {kind} of {count} sums: {forms}."
-    return fit_words(result)
-
-
-def fit_words(result: Growth) -> str:
-    """Say how well constant, depth, batch and depth·batch together describe the quantity."""
-    r2, errors = result.product.r2, result.product.left_out_errors
-    if r2 is None:
-        return "It is the same in every cell."
-    near = "> 0.99999" if r2 > 0.99999 else f"= {r2:.5f}"
-    words = f"A constant, depth, batch and depth·batch fit it with R² {near}"
-    if errors is not None and errors.size:
-        middle, worst = (100 * float(part) for part in (np.median(abs(errors)), abs(errors).max()))
-        words += f"; a cell left out is predicted to {middle:.2g}% (median), {worst:.2g}% (worst)"
-    return words + "."
+    return "No one formula of depth, batch and depth·batch gives every cell."
 
 
 def axis_words(result: Growth, name: str) -> str:
-    """Say what a doubling of depth or batch does, and from where it is proportional."""
+    """Say what a doubling of depth or batch does."""
     axis = result.by_depth if name == "depth" else result.by_batch
-    low, high = axis.smallest, axis.largest
-    span = f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g} to {high:.4g}"
-    head = f"Doubling the {name} multiplies it by {span}"
-    return f"{head}: {_settles(axis)}{_beyond(result, axis)}."
+    ends = dict.fromkeys(f"{end:.4g}" for end in (axis.smallest, axis.largest))
+    return f"Doubling the {name} multiplies it by {' to '.join(ends)}."
 
 
-def _settles(axis: Scaling) -> str:
-    """Say from where the factor of a doubling stays near 2."""
-    first = int(axis.steps["start"].min())
-    roughly, closely = (axis.proportional_from(tolerance) for tolerance in (ROUGHLY, CLOSELY))
-    if closely == first:
-        return "always within 1% of 2"
-    near = f"within 1% from {axis.variable} {closely} on" if closely else "not yet within 1%"
-    if roughly == first:
-        return f"always within 10% of 2, {near}"
-    if roughly is not None:
-        return f"within 10% of 2 from {axis.variable} {roughly} on, {near}"
-    return "it does not settle within 10% of 2 on this grid"
+_ANSWERS = {
+    Verdict.SUPPORTED: "Yes",
+    Verdict.LIMITED: "In part",
+    Verdict.REFUTED: "No",
+    Verdict.OPEN: "Open",
+}
 
 
-def _beyond(result: Growth, axis: Scaling) -> str:
-    """Say where the exact formula settles beyond the grid."""
-    words = [
-        f"within {tolerance:.0%} from {axis.variable} {start}"
-        for tolerance in (ROUGHLY, CLOSELY)
-        if axis.proportional_from(tolerance) is None
-        and (start := by_formula(result, axis.variable, tolerance)) is not None
-    ]
-    return f" (by the formula {' and '.join(words)})" if words else ""
-
-
-def growing_steps(frame: pd.DataFrame, quantity: str, variable: str, line: str) -> tuple[int, int]:
-    """Return in how many of how many neighbouring pairs along ``variable`` the quantity grows."""
-    ordered = ok_cells(frame, quantity).sort_values([line, variable])
-    steps = ordered.groupby(line)[quantity].diff().dropna()
-    return int((steps > 0).sum()), len(steps)
-
-
-def growth_answer(growths: Mapping[str, Growth], training: pd.DataFrame) -> tuple[str, ...]:
-    """Answer whether memory grows like depth times batch: what is kept, and what is alive."""
+def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[str, ...]:
+    """Answer whether memory grows like depth times batch, from the verdicts and their numbers."""
+    named = {
+        "saved activations": "the intermediate values that are kept",
+        "peak live": "the peak of a step",
+    }
     answers = []
-    kept = growths.get("saved for backward")
-    if kept is not None and kept.exact is not None:
-        cells = len(kept.sample.values)
-        answers.append(
-            f"Yes for what is kept for the backward pass: {kept.exact} bytes, exact in {cells} of "
-            f"{cells} cells, so proportional to the batch and affine in the depth."
-        )
+    for label, what in named.items():
+        if label in claims:
+            claim = claims[label]
+            parts = f"it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
+            parts = parts or claim.open_reason
+            said = "; ".join(filter(None, (claim.number, parts)))
+            answers.append(f"{_ANSWERS[claim.verdict]} for {what}: {said}.")
     known = ok_cells(training, *AT_PEAK)
-    if len(known):
-        answers.append(_alive(known))
+    if len(known) and "peak live" in claims:
+        answers[-1] += _alive(known)
     return tuple(answers)
 
 
 def _alive(known: pd.DataFrame) -> str:
+    """Say in how many cells activations are the largest part of the peak, and what is else."""
     largest = known[AT_PEAK].astype("int64").idxmax(axis=1)
-    led = known[largest == "categories_at_peak.activation"]
-    if led.empty:
-        none = f"activations are its largest part in none of {len(known)} cells"
-        return f"No for the peak of a step: {none}."
+    led = int((largest == "categories_at_peak.activation").sum())
     others = largest[largest != "categories_at_peak.activation"].value_counts()
-    parts = "parameters, gradients and the batch itself"
-    if len(others) and others.index[0] == "categories_at_peak.temporary":
-        parts = f"temporaries{_workspaces(known[largest == others.index[0]])}"
-    return (
-        f"No for the peak of a step below a batch of about {int(led['batch'].min())}: there "
-        f"{parts} outweigh activations, which lead in {len(led)} of {len(known)} cells."
-    )
+    text = f" Activations are the largest part of it in {led} of {len(known)} cells"
+    if others.empty:
+        return f"{text}."
+    name = str(others.index[0]).rpartition(".")[2]
+    gpu = _workspaces(known[largest == others.index[0]]) if name == "temporary" else ""
+    return f"{text}, {PARTS[name]}{gpu} in {others.iloc[0]}."
 
 
 def _workspaces(cells: pd.DataFrame) -> str:
@@ -225,4 +172,4 @@ def _workspaces(cells: pd.DataFrame) -> str:
     major, _, minor = capability.partition(".")
     size = workspace_bytes((int(major), int(minor)), config)
     is_most = cells["categories_at_peak.temporary"].between(size, 2 * size - 1).all()
-    return f", above all a cuBLAS workspace of {format_bytes(size)}," if is_most else ""
+    return f" (above all a cuBLAS workspace of {format_bytes(size)})" if is_most else ""

@@ -6,6 +6,7 @@ these bytes; docs/guides/dry-run.md states its range.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -42,7 +43,7 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
     for strategy in NAMES:
         for world_size in WORLD_SIZES[size]:
             yield StepJob(
-                network="..distributed_memory.one_rank:train",
+                network=".one_rank:train",
                 arguments={"strategy": strategy, "world_size": world_size, **network},
                 device="cuda",
                 gpu=os.environ.get(PRETENDED, GPU),
@@ -56,12 +57,14 @@ def analyse(evidence: Evidence) -> Section:
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no rank run ended well", runs)
+    good = {job.cell_id for job, _ in well(runs)}
+    failed = Counter(run.job.arguments["strategy"] for run in runs if run.job.cell_id not in good)
     return Section(
         claims=(
-            *verdicts.ddp(table),
-            *verdicts.zero(table),
-            *verdicts.fsdp2(table),
-            *verdicts.divided_peak(table),
+            *verdicts.ddp(table, failed["ddp"]),
+            *verdicts.zero(table, failed["zero"]),
+            *verdicts.fsdp2(table, failed["fsdp2"]),
+            *verdicts.divided_peak(table, failed["fsdp2"]),
         ),
         text=(_method(table, runs), *_failures(runs)),
         tables=(Table(name="ranks", caption="Rank 0 at each world size", frame=table),),
@@ -109,7 +112,15 @@ def _figure(table: pd.DataFrame) -> Figure:
         panel="Held between steps", bytes=table["held_bytes"], fit=table["closed_form_bytes"]
     )
     peak = table.assign(panel="Peak of a step", bytes=table["allocated_peak_bytes"])
-    data = pd.concat([held, peak], ignore_index=True)
+    law = [
+        (held["panel"].iloc[0], NAMES[name], ranks, held_bytes(NETWORK, name, ranks))
+        for name in NAMES
+        for ranks in WORLD_SIZES[Size.FULL]
+        if NAMES[name] in set(held["strategy"]) and ranks <= held["world_size"].max()
+    ]
+    lines = pd.DataFrame(law, columns=["panel", "strategy", "world_size", "fit"])
+    data = pd.concat([held.drop(columns="fit"), peak], ignore_index=True)
+    data = data.merge(lines, "outer", on=["panel", "strategy", "world_size"])
     return Figure(
         name="ranks",
         caption="Memory of rank 0 against the number of ranks. Left, between steps: points are "

@@ -2,15 +2,22 @@
 
 import pandas as pd
 
+from harness.analysis.decisions import ROUGHLY
+from harness.analysis.judge import decided, judge_cells
 from harness.prediction.mlp.formula import parameter_bytes
-from harness.schema.findings import Claim, Verdict
+from harness.schema.findings import Claim, Rule
 from harness.schema.units import format_bytes
 
 from .closed_form import owned_bytes
 from .network import NAMES, NETWORK, Strategy
 
-EVEN = 1.1
-"""A share counts as divided if it is at most 1.1 times an even one."""
+
+def _rule(holds: str) -> Rule:
+    return Rule(
+        holds=f"{holds}, within {ROUGHLY:.0%}, at every number of ranks above 1",
+        fails="it is further off at half of them or more; otherwise it holds for the larger part",
+        open="ranks that failed could turn it",
+    )
 
 
 def _of(table: pd.DataFrame, strategy: Strategy) -> pd.DataFrame:
@@ -18,9 +25,34 @@ def _of(table: pd.DataFrame, strategy: Strategy) -> pd.DataFrame:
     return own.sort_values("world_size", ignore_index=True)
 
 
-def _equal(own: pd.DataFrame) -> tuple[bool, str]:
+def _claim(
+    own: pd.DataFrame,
+    missing: int,
+    times: "pd.Series[float]",
+    *,
+    sentence: str,
+    holds: str,
+    measured: str,
+    headline: str = "",
+) -> Claim:
+    """Judge by ``times``, what a rank holds over what the claim says, of several ranks."""
+    ranks = own.assign(times=times, **{"world size": own["world_size"]})[own["world_size"] > 1]
+    ranks = ranks.reset_index(drop=True)
+    near = (ranks["times"] - 1).abs() <= ROUGHLY
+    ends = dict.fromkeys(f"{end:.3g}" for end in (ranks["times"].min(), ranks["times"].max()))
     equal = int((own["held_bytes"] == own["closed_form_bytes"]).sum())
-    return equal == len(own), f"equal to the byte at {equal} of {len(own)} world sizes"
+    number = " to ".join(ends) if len(ranks) else "at no number of ranks"
+    form = f"the closed form, equal to the byte at {equal} of {len(own)} world sizes"
+    return decided(
+        judge_cells(ranks, near, ["world size"], missing=missing),
+        sentence=sentence,
+        headline=headline,
+        rule=_rule(holds),
+        second="none: PyTorch's own allocator counts both" if "peak" in holds else form,
+        measured=measured,
+        number=f"{number} times what the claim says",
+        unit="ranks",
+    )
 
 
 def _ends(own: pd.DataFrame, column: str) -> str:
@@ -31,82 +63,81 @@ def _ends(own: pd.DataFrame, column: str) -> str:
     )
 
 
-def ddp(table: pd.DataFrame) -> list[Claim]:
+def ddp(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge DDP: nothing is divided."""
     own = _of(table, "ddp")
     if own.empty:
         return []
-    exact, number = _equal(own)
+    whole = parameter_bytes(NETWORK)
     return [
-        Claim(
+        _claim(
+            own,
+            missing,
+            own["held_bytes"] / (4 * whole),
             sentence="Under DDP every rank holds what one GPU alone holds: with Adam four times "
             "the parameters.",
             headline="DDP: every rank holds four times the parameters",
-            verdict=Verdict.SUPPORTED if exact else Verdict.REFUTED,
-            measured=f"4 x {format_bytes(parameter_bytes(NETWORK))}, {number}: "
-            f"{_ends(own, 'held_bytes')}.",
-            number=number,
+            holds="a rank holds four times the parameters",
+            measured=f"4 x {format_bytes(whole)}: {_ends(own, 'held_bytes')}.",
         )
     ]
 
 
-def zero(table: pd.DataFrame) -> list[Claim]:
+def zero(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge ZeRO: the optimizer's state is divided, by whole parameters."""
     own = _of(table, "zero")
     if own.empty:
         return []
-    exact, number = _equal(own)
     whole = 2 * parameter_bytes(NETWORK)
-    uneven = float(((own["held_bytes"] - whole) / (whole / own["world_size"])).max())
     most = int(own["world_size"].max())
-    divided = Verdict.SUPPORTED if uneven <= EVEN else Verdict.LIMITED
     return [
-        Claim(
+        _claim(
+            own,
+            missing,
+            (own["held_bytes"] - whole) / (whole / own["world_size"]),
             sentence="ZeRO divides the optimizer's state by the number of ranks.",
-            verdict=divided if exact else Verdict.REFUTED,
+            holds="a rank holds an even share of the state",
             measured=f"{_ends(own, 'held_bytes')}. ZeRO never cuts a parameter, so with {most:,} "
             f"ranks rank 0 still keeps the moments of {format_bytes(owned_bytes(NETWORK, most))} "
-            f"of parameters. With that share the closed form is {number}.",
-            number=f"{number}; up to {uneven:.3g} times an even share of the state",
+            "of parameters.",
         )
     ]
 
 
-def fsdp2(table: pd.DataFrame) -> list[Claim]:
+def fsdp2(table: pd.DataFrame, missing: int) -> list[Claim]:
     """Judge FSDP2, which divides everything that a rank holds between steps by rows."""
     own = _of(table, "fsdp2")
     if own.empty:
         return []
-    exact, number = _equal(own)
-    least = 4 * parameter_bytes(NETWORK) / own["world_size"]
-    padding = float((own["held_bytes"] / least).max()) - 1
     return [
-        Claim(
+        _claim(
+            own,
+            missing,
+            own["held_bytes"] * own["world_size"] / (4 * parameter_bytes(NETWORK)),
             sentence="FSDP2 divides all that a rank holds between steps by the number of ranks.",
             headline="FSDP2 divides what a rank holds by the number of ranks",
-            verdict=Verdict.SUPPORTED if exact and 1 + padding <= EVEN else Verdict.LIMITED,
+            holds="a rank holds an even share of four times the parameters",
             measured=f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
-            f"holds whole rows: up to {100 * padding:.2g}% more than an even share. With that "
-            f"the closed form is {number}.",
-            number=f"{number}; up to {100 * padding:.2g}% above an even share",
+            "holds whole rows.",
         )
     ]
 
 
-def divided_peak(table: pd.DataFrame) -> list[Claim]:
-    """Judge the peak of a step under FSDP2."""
+def divided_peak(table: pd.DataFrame, missing: int) -> list[Claim]:
+    """Judge the peak of a step under FSDP2, next to the peak with one rank."""
     own = _of(table, "fsdp2")
-    if len(own) < 2:
+    if own.empty or own["world_size"].iloc[0] != 1:
         return []
-    times = float(own["allocated_peak_bytes"].iloc[0] / own["allocated_peak_bytes"].iloc[-1])
-    most = int(own["world_size"].max())
+    peaks = own["allocated_peak_bytes"]
     return [
-        Claim(
+        _claim(
+            own,
+            missing,
+            peaks * own["world_size"] / peaks.iloc[0],
             sentence="FSDP2 divides the peak of a step by the number of ranks.",
-            verdict=Verdict.REFUTED if times < most / EVEN else Verdict.SUPPORTED,
+            holds="a rank's peak is an even share of the peak with one rank",
             measured=f"Allocated: {_ends(own, 'allocated_peak_bytes')}. Activations of the rank's "
             "own batch, the layers gathered whole for a moment and cuBLAS's workspaces do not "
             "become smaller with more ranks.",
-            number=f"{times:.3g} times less with {most:,} ranks",
         )
     ]

@@ -4,29 +4,19 @@ A step as it is written, through Inductor, and with activation budgets, which de
 code keeps and what it computes again. What is kept follows the budget; the peak does not.
 """
 
-import functools
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pandas as pd
 
+from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table, Verdict
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
-
-SOURCE = Source(
-    citation="Folklore; torch._functorch.config.activation_memory_budget",
-    quote="activation_memory_budget: physical peak allocated memory is non-monotonic across "
-    "budgets. [...] The budget is documented as a ratio of saved activation memory, and the proxy "
-    "objective tracks it.",
-    secondary="pytorch/pytorch, issue 197838, with measurements of a real GPU",
-    sentence="torch.compile lowers the peak of a step, and a smaller activation budget lowers it "
-    "further.",
-    headline="Compiling, and a smaller budget, lower the peak",
-)
+from .judgements import at, claim_experiment, decided_by, listed, over, widest
+from .pictures import lines
 
 BATCH, LENGTH, HIDDEN = 8, 256, 256
 NETWORKS: dict[str, dict[str, str | int]] = {
@@ -36,7 +26,6 @@ NETWORKS: dict[str, dict[str, str | int]] = {
 BUDGETS = {
     Size.QUICK: (0.0, 0.2, 1.0),
     Size.DEFAULT: (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
-    Size.FULL: (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
 }
 
 
@@ -68,7 +57,7 @@ def jobs(size: Size) -> Iterable[StepJob]:
     for name in NETWORKS:
         yield job(name)
         yield job(name, compile=True)
-        for budget in BUDGETS[size]:
+        for budget in at(BUDGETS, size):
             yield job(name, budget=budget)
 
 
@@ -79,7 +68,7 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
         ways = {
             "as written": job(name),
             "compiled": job(name, compile=True),
-            **{f"budget {b:g}": job(name, budget=b) for b in BUDGETS[size]},
+            **{f"budget {b:g}": job(name, budget=b) for b in at(BUDGETS, size)},
         }
         plain = ways["as written"]
         for way, one in ways.items():
@@ -91,8 +80,8 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
                     "kept_bytes": steps.saved_bytes(one),
                     "peak_bytes": steps.peak_bytes(one),
                     "counter_bytes": metrics.cuda.requested_peak_bytes if metrics.cuda else None,
-                    "kept_share": steps.saved_bytes(one) / steps.saved_bytes(plain),
-                    "peak_share": steps.peak_bytes(one) / steps.peak_bytes(plain),
+                    "kept_share": over(steps.saved_bytes(one), steps.saved_bytes(plain)),
+                    "peak_share": over(steps.peak_bytes(one), steps.peak_bytes(plain)),
                 }
             )
     return pd.DataFrame(rows)
@@ -101,54 +90,44 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
 def judge(steps: Steps, size: Size) -> Judgement:
     """Compare compiled peaks with the written step's, and the budgets' with each other."""
     table = table_of(steps, size)
-    compiled = table[table["way"] == "compiled"].set_index("network")["peak_share"]
-    peaks = {
-        name: [steps.peak_bytes(job(name, budget=b)) for b in BUDGETS[size]] for name in NETWORKS
-    }
-    rising = {name: sorted(found) == found for name, found in peaks.items()}
-    lower = compiled < 1
-    zero = table[table["way"] == "budget 0"].set_index("network")
-    lowest = {name: table[table["network"] == name]["peak_share"].min() for name in NETWORKS}
+    share = table.set_index(["network", "way"])["peak_share"]
+    budgets = [f"budget {b:g}" for b in at(BUDGETS, size)]
+    rows = []
+    for name in NETWORKS:
+        falls = [share[name, few] < share[name, many] for few, many in pairwise(budgets)]
+        rows.append(("compiling", name, share[name, "compiled"] < 1 - ROUGHLY))
+        rows.append(("budgets", name, all(falls)))
+    cases = pd.DataFrame(rows, columns=["way", "network", "holds"])
+    first = next(iter(NETWORKS))
+    compiled = share.xs("compiled", level="way")
     words = "; ".join(
-        f"{name}: compiled {compiled[name]:.3f}, budget 0 {zero['peak_share'][name]:.2f} with "
-        f"{zero['kept_share'][name]:.3f} kept, lowest {lowest[name]:.2f}"
+        f"{name}: compiled {share[name, 'compiled']:.3f}, budget 0 {share[name, 'budget 0']:.2f}, "
+        f"lowest {share[name].min():.2f}"
         for name in NETWORKS
     )
-    both = bool(lower.all()) and all(rising.values())
-    any_of = bool(lower.any()) or any(rising.values())
-    first = next(iter(NETWORKS))
     return Judgement(
-        verdict=Verdict.SUPPORTED if both else Verdict.LIMITED if any_of else Verdict.REFUTED,
+        **decided_by(cases, ["way", "network"]),
         number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
-        f"{zero['peak_share'][first]:.2f}, best {lowest[first]:.2f}",
+        f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
         measured=f"Peaks over the step as it is written. {words}.",
-        closed_form="A budget of b keeps b times what the step as it is written keeps, and 0 the "
-        "input alone. The peak is what is kept and what is computed again at one time: at 0 the "
-        "backward pass begins by computing every activation again, and peaks as if all were kept.",
-        limits="Compiling helps where elementwise operators stand between matmuls; their inputs "
-        "are needed either way. The lowest peak belongs to a budget in between. Budgets run by "
-        "eager kernels here (aot_eager); issue 197838 saw budget 0 peak 0.7% above the step as it "
-        "is written on a real GPU.",
         checks=(
             widest(
                 "kept with budget 0 in bytes",
-                [(int(kept), 4 * BATCH * LENGTH * HIDDEN) for kept in zero["kept_bytes"]],
+                [
+                    (steps.saved_bytes(job(name, budget=0.0)), 4 * BATCH * LENGTH * HIDDEN)
+                    for name in NETWORKS
+                ],
                 "closed form, the input",
             ),
             widest(
                 "peak in bytes",
                 zip(table["peak_bytes"], table["counter_bytes"], strict=True),
                 "allocator's own counter",
+                gates=True,
             ),
         ),
         figures=(_figure(table),),
-        tables=(
-            Table(
-                name="ways",
-                caption="Kept bytes and peak by way",
-                frame=table.drop(columns=["counter_bytes"]),
-            ),
-        ),
+        tables=(listed("ways", "Kept bytes and peak by way", table, "counter_bytes"),),
     )
 
 
@@ -160,28 +139,19 @@ def _figure(table: pd.DataFrame) -> Figure:
         for name, column in (("kept", "kept_share"), ("peak", "peak_share"))
     ]
     data = pd.concat(parts, ignore_index=True)
-    return Figure(
-        name="budgets",
-        caption="Kept bytes and peak with an activation budget, over those of the step as it is "
-        "written. What is kept follows the budget; the peak turns back up.",
-        data=data[["panel", "line", "budget", "share"]],
-        draw=functools.partial(
-            series,
-            x="budget",
-            y="share",
-            line="line",
-            panel="panel",
-            line_label="",
-            label="share of the step as it is written",
-            x_label="activation budget (%)",
-            x_doublings=False,
-            scale="ratio",
-        ),
-        size=(8.6, 4.2),
-        story=True,
+    return lines(
+        "budgets",
+        "Kept bytes and peak with an activation budget, over those of the step as it is written. "
+        "Kept bytes follow the budget; the peak rises again for small budgets.",
+        data,
+        x="budget",
+        y="share",
+        line="line",
+        label="share of the step as it is written",
+        x_label="activation budget (%)",
+        doublings=False,
+        scale="ratio",
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Compiled code and budgets", jobs=jobs, judge=judge, order=60
-)
+EXPERIMENT = claim_experiment("compiled_budgets", jobs=jobs, judge=judge)

@@ -5,29 +5,28 @@ the peak of forward and backward pass above the inputs; attention that keeps its
 PyTorch's scaled_dot_product_attention (SDPA) with the kernels that it chooses.
 """
 
-import functools
 from collections.abc import Iterable, Mapping
 
+import numpy as np
 import pandas as pd
 
+from harness.analysis import AnalysisError
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
-
-SOURCE = Source(
-    citation="Dao, Fu, Ermon, Rudra, Re 2022, FlashAttention, arXiv:2205.14135",
-    quote="Memory savings are proportional to sequence length -- since standard attention has "
-    "memory quadratic in sequence length, whereas FlashAttention has memory linear in sequence "
-    "length. We see 10X memory savings at sequence length 2K, and 20X at 4K.",
-    secondary="the README of the authors' repository, Dao-AILab/flash-attention",
-    sentence="With SDPA, what attention keeps and its peak above the inputs double with the "
-    "sequence; without it they grow fourfold.",
-    headline="Attention is linear in the sequence with flash kernels",
+from .judgements import (
+    ITEM_BYTES,
+    at,
+    claim_experiment,
+    counting,
+    decided_by,
+    near,
+    over,
+    widest,
 )
+from .pictures import lines
 
 WAYS: dict[str, dict[str, str | bool]] = {
     "scores kept": {},
@@ -44,7 +43,6 @@ BATCH, WIDTH = 8, 64
 LENGTHS = {
     Size.QUICK: (1024, 4096, 8192),
     Size.DEFAULT: (1024, 2048, 4096, 8192, 16384),
-    Size.FULL: (1024, 2048, 4096, 8192, 16384),
 }
 MIB = 2**20
 
@@ -61,19 +59,14 @@ WORKSPACES_BYTES = 2 * 8_519_680
 
 def job(length: int, way: str) -> StepJob:
     """Return the measurement of one way at one length."""
-    return StepJob(
-        network=".course_lm:attention",
-        arguments={"batch": BATCH, "length": length, "width": WIDTH, **WAYS[way]},
-        device="cuda",
-        gpu="a100-80gb",
-        counts=True,
-    )
+    sizes = {"batch": BATCH, "length": length, "width": WIDTH}
+    return counting(".course_lm:attention", gpu="a100-80gb", **sizes, **WAYS[way])
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every way at every length."""
     for way in WAYS:
-        for length in LENGTHS[size]:
+        for length in at(LENGTHS, size):
             yield job(length, way)
 
 
@@ -95,37 +88,32 @@ def laws(length: int) -> dict[str, int]:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare how kept bytes and peak grow when the sequence doubles."""
-    table = table_of(steps, LENGTHS[size])
-    last = LENGTHS[size][-2:]
-    growth = {way: grows(table, way, last) for way in WAYS}
-    linear = [way for way in growth if max(growth[way]) < LINEAR]
-    flash = all(way in linear for way in FLASH)
-    contrast = min(growth[EAGER]) > QUADRATIC
-    everywhere = len(linear) == len(WAYS) - 1
-    words = "; ".join(f"{way} {kept:.2f} and {peak:.2f}" for way, (kept, peak) in growth.items())
-    one = {way: table[(table["way"] == way) & (table["length"] == last[1])] for way in WAYS}
-    times = float(one[EAGER]["peak_bytes"].iloc[0] / one[FLASH[0]]["peak_bytes"].iloc[0])
-    limited = Verdict.SUPPORTED if everywhere else Verdict.LIMITED
+    """Compare how kept bytes and peak grow from one length to the next."""
+    table = table_of(steps, at(LENGTHS, size))
+    before = table.groupby("way", sort=False).shift()
+    doublings = np.log2(table["length"] / before["length"])
+    grown = ["kept_bytes", "peak_bytes"]
+    growth = (table[grown] / before[grown]).pow(1 / doublings, axis=0)
+    expected = table["way"].map({EAGER: 4.0} | dict.fromkeys(FLASH, 2.0))
+    right = near(growth["kept_bytes"], expected) & near(growth["peak_bytes"], expected)
+    spoken = expected.notna() & before["length"].notna()
+    cases = pd.DataFrame({"tokens": before["length"], "holds": right})[spoken].astype(int)
+    cases = cases.groupby("tokens", as_index=False).min()
+    longest = at(LENGTHS, size)[-1]
+    last = growth.assign(way=table["way"]).groupby("way", sort=False).last()
+    words = "; ".join(f"{way} {kept:.2f} and {peak:.2f}" for way, kept, peak in last.itertuples())
+    ends = table[table["length"] == longest].set_index("way")["peak_bytes"]
     return Judgement(
-        verdict=limited if flash and contrast else Verdict.REFUTED,
-        number=f"peak x {growth[FLASH[0]][1]:.2f} when the sequence doubles, without SDPA x "
-        f"{growth[EAGER][1]:.2f}",
-        measured=f"From {last[0]:,} to {last[1]:,} tokens kept bytes and peak grow by: {words}. "
-        f"At {last[1]:,} tokens SDPA's peak is {times:.0f} times smaller in float32.",
-        closed_form="With S = 4 B s s for a matrix of scores, v = 4 B s and q = 4 B s d: keeping "
-        "the scores costs 2 S + 3 v until the backward pass, 4 S + 3 v at the forward peak and "
-        "8 S + 2 q + 6 v + 1,024 B at the backward peak. Of SDPA v + 1,024 B and its output stay.",
-        limits="SDPA chooses a kernel that keeps the scores where no other fits: float64 has none. "
-        "A mask of numbers is itself s x s, and its gradient is another one for each example.",
-        checks=_checks(steps, table, LENGTHS[size]),
+        **decided_by(cases, ["tokens"], steps=True),
+        number=f"peak x {last['peak_bytes'][FLASH[0]]:.2f} when the sequence doubles, without "
+        f"SDPA x {last['peak_bytes'][EAGER]:.2f}",
+        measured=f"The last doubling multiplies kept bytes and peak by: {words}. "
+        f"At {longest:,} tokens SDPA's peak is {over(ends[EAGER], ends[FLASH[0]]):.0f} "
+        "times smaller in float32.",
+        checks=_checks(steps, table, at(LENGTHS, size)),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(table),),
     )
-
-
-LINEAR, QUADRATIC = 2.2, 3.5
-"""Growth when the sequence doubles, at most and at least."""
 
 
 def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
@@ -135,15 +123,10 @@ def table_of(steps: Steps, lengths: Iterable[int]) -> pd.DataFrame:
         for length in lengths:
             found = steps.counted(job(length, way))
             peak = found["backward_peak"] - found["inputs"]
+            if min(found["saved"], peak) <= 0:
+                raise AnalysisError(f"{way} keeps or needs nothing above its inputs")
             rows.append((way, length, found["saved"], peak))
     return pd.DataFrame(rows, columns=["way", "length", "kept_bytes", "peak_bytes"])
-
-
-def grows(table: pd.DataFrame, way: str, last: tuple[int, ...]) -> tuple[float, float]:
-    """Return by how much kept bytes and peak grow between two lengths, for each doubling."""
-    rows = table[(table["way"] == way) & table["length"].isin(last)].sort_values("length")
-    kept, peak = (rows[name].tolist() for name in ("kept_bytes", "peak_bytes"))
-    return kept[1] / kept[0], peak[1] / peak[0]
 
 
 def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[Check, ...]:
@@ -152,7 +135,6 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
         widest(
             f"scores kept: {name.replace('_', ' ')} in bytes",
             [(above(eager[n], name), laws(n)[name]) for n in eager],
-            "closed form",
         )
         for name in ("saved", "forward_peak", "backward_peak")
     ]
@@ -161,12 +143,17 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
         (int(kept), rounded(4 * BATCH * int(length)) + 1024)
         for kept, length in zip(flash["kept_bytes"], flash["length"], strict=True)
     ]
-    found.append(widest("SDPA: kept bytes", pairs, "closed form"))
-    apart = max(abs(one.difference_bytes) / _half_digit(one) for one in _corrected(steps))
+    found.append(widest("SDPA: kept bytes", pairs))
+    inputs = [
+        (steps.counted(job(length, way))["inputs"], given_bytes(length, way))
+        for way in WAYS
+        for length in lengths
+    ]
+    found.append(widest("bytes of the inputs", inputs, "shapes of the inputs", gates=True))
     found.append(
         Check(
             name="published peaks less two workspaces, in halves of their last digit",
-            value=round(apart, 3),
+            value=round(_apart(steps), 3),
             second=0,
             second_from="real GPU",
             allowed=1,
@@ -175,71 +162,59 @@ def _checks(steps: Steps, table: pd.DataFrame, lengths: Iterable[int]) -> tuple[
     return tuple(found)
 
 
+def given_bytes(length: int, way: str) -> int:
+    """Return the bytes of query, key, value and the output's gradient, of mask and loss."""
+    item = ITEM_BYTES.get(str(WAYS[way].get("dtype")), 4)
+    mask = item * length * length if "mask" in WAYS[way] else 0
+    return 4 * item * BATCH * length * WIDTH + mask + 512
+
+
 def above(found: Mapping[str, int], name: str) -> int:
     """Return a number above the inputs; what is saved is so by itself."""
     return found[name] - (0 if name == "saved" else found["inputs"])
-
-
-def _half_digit(one: Witness) -> float:
-    whole = len(str(one.published_bytes // MIB))
-    return 0.5 * 10.0 ** (whole - 6) * MIB
 
 
 def _witnesses(steps: Steps) -> Iterable[Witness]:
     for length, values in PUBLISHED.items():
         found = steps.counted(job(length, EAGER))
         for name, text in values.items():
-            held = name != "saved"
+            why = "" if name == "saved" else "two workspaces that cuBLAS kept, 17,039,360 B; "
             yield Witness(
                 name=f"{length:,} tokens: {name.replace('_', ' ')}",
                 published_bytes=round(float(text) * MIB),
                 ours_bytes=found[name],
-                why="two workspaces that cuBLAS kept, 17,039,360 B; rounding"
-                if held
-                else "rounding",
+                why=f"{why}rounding",
                 source=WITNESS,
             )
 
 
-def _corrected(steps: Steps) -> Iterable[Witness]:
-    """Yield the witnesses with what cuBLAS holds there and here made equal."""
+def _apart(steps: Steps) -> float:
+    """Return how far a published number is from ours at most, cuBLAS's workspaces made equal."""
     ours = steps.counted(job(min(PUBLISHED), EAGER))["workspaces"]
+    apart = []
     for one in _witnesses(steps):
         moved = 0 if one.name.endswith("saved") else WORKSPACES_BYTES - ours
-        yield Witness(
-            name=one.name,
-            published_bytes=one.published_bytes,
-            ours_bytes=one.ours_bytes + moved,
-            why=one.why,
-            source=one.source,
-        )
+        half_digit = 0.5 * 10.0 ** (len(str(one.published_bytes // MIB)) - 6) * MIB
+        apart.append(abs(one.difference_bytes + moved) / half_digit)
+    return max(apart)
 
 
 def _figure(table: pd.DataFrame) -> Figure:
     kept = table.assign(panel="Kept for the backward pass", bytes=table["kept_bytes"])
     peak = table.assign(panel="Peak above the inputs", bytes=table["peak_bytes"])
     data = pd.concat([kept, peak], ignore_index=True)
-    return Figure(
-        name="sequence",
-        caption="Attention's memory against the length of the sequence, both by doublings: a line "
-        "that rises twice as steeply grows with the square.",
-        data=data[["panel", "way", "length", "bytes"]],
-        draw=functools.partial(
-            series,
-            x="length",
-            y="bytes",
-            line="way",
-            panel="panel",
-            line_label="",
-            label="bytes",
-            x_label="sequence (tokens)",
-            scale="doubling bytes",
-        ),
-        size=(8.6, 4.2),
-        story=True,
+    return lines(
+        "sequence",
+        "Attention's memory against the length of the sequence, both by doublings: a line that "
+        "rises twice as steeply grows with the square.",
+        data,
+        x="length",
+        y="bytes",
+        line="way",
+        label="bytes",
+        x_label="sequence (tokens)",
+        scale="doubling bytes",
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Attention and the sequence", jobs=jobs, judge=judge, order=40
-)
+EXPERIMENT = claim_experiment("flash_linear", jobs=jobs, judge=judge)

@@ -4,30 +4,18 @@ PyTorch forgets the input of a frozen linear layer alone. Convolutions and norms
 so does whatever stands behind a linear layer and needs its output: ReLU.
 """
 
-import functools
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.stacked import stacked
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
+from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
 from .mlp_peaks import WORKSPACE_BYTES
-
-SOURCE = Source(
-    citation="Bhatia, Dangel 2024, Lowering PyTorch's Memory Consumption for Selective "
-    "Differentiation, arXiv:2404.12406",
-    quote="Specifically, inputs to layers that act linearly in their parameters (dense, "
-    "convolution, or normalization layers) can be discarded whenever the parameters are marked "
-    "as non-differentiable.",
-    secondary="the abstract of version 1",
-    sentence="A layer whose parameters are frozen keeps nothing for the backward pass.",
-    headline="Freezing a layer frees its activations",
-)
+from .pictures import bars
 
 FLOAT_BYTES, SIDE, BATCH = 4, 16, 8
 DEPTHS = (2, 4)
@@ -61,16 +49,11 @@ def stack_job(kind: str, depth: int, trained: str, device: str) -> StepJob:
 
 def resnet_job(trained: str, evaluated: bool) -> StepJob:
     """Return the forward pass of ResNet-101 that the authors measured."""
-    return StepJob(
-        network=".resnet:forward_peak",
-        arguments={"trained": trained, "evaluated": evaluated},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".resnet:forward_peak", trained=trained, evaluated=evaluated)
 
 
 def _places(size: Size) -> Iterator[tuple[str, str, str]]:
-    kinds, devices = KINDS.get(size, KINDS[Size.DEFAULT])
+    kinds, devices = at(KINDS, size)
     for kind in kinds:
         for device in devices:
             for trained in TRAINED:
@@ -110,34 +93,30 @@ def kept_table(steps: Steps, size: Size) -> pd.DataFrame:
         low, high = (steps.saved_bytes(stack_job(kind, d, trained, device)) for d in DEPTHS)
         kept = (high - low) // (DEPTHS[1] - DEPTHS[0])
         law = kept_bytes(kind, trained, device)
-        rows.append((kind, device, trained, kept, law))
-    return pd.DataFrame(rows, columns=["kind", "device", "learns", "kept_bytes", "law_bytes"])
+        rows.append((kind, device, trained, kept, law, high == low))
+    return pd.DataFrame(
+        rows, columns=["kind", "device", "learns", "kept_bytes", "kept_law_bytes", "nothing"]
+    )
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
     """Ask of each kind of layer with parameters if it keeps nothing once it is frozen."""
     table = kept_table(steps, size)
     behind = table[table["learns"].eq("others") & table["kind"].isin(WITH_PARAMETERS)]
-    kept = behind.groupby("kind", sort=False)["kept_bytes"].max()
-    freed = [str(kind) for kind in kept.index[kept == 0]]
+    cases = behind.groupby("kind", sort=False, as_index=False).agg(
+        kept_bytes=("kept_bytes", "max"), holds=("nothing", "all")
+    )
     first = table.loc[table["learns"] == "head", "kept_bytes"]
-    some = Verdict.LIMITED if freed or first.eq(0).all() else Verdict.REFUTED
+    kept = (f"{row.kind} {row.kept_bytes:,}" for row in cases.itertuples())
     witnesses = _witnesses(steps, size)
-    pairs = list(zip(table["kept_bytes"], table["law_bytes"], strict=True))
     return Judgement(
-        verdict=Verdict.SUPPORTED if len(freed) == len(kept) else some,
-        number=f"{len(freed)} of {len(kept)} kinds forget their input behind a trained layer",
-        measured=f"Frozen behind a trained layer, these keep nothing: {', '.join(freed) or 'none'};"
-        f" the others keep what they keep when they are trained. In front of every trained layer "
-        f"{int(first.eq(0).sum())} of {len(first)} stacks keep nothing, whatever their kind.",
-        closed_form="With x for a layer's input, a trained linear layer or convolution keeps x, a "
-        "norm x and two numbers for each channel or row, ReLU and GELU x, dropout a mask. Frozen, "
-        "a linear layer keeps 0 and all others the same; before the first trained layer all "
-        "keep 0.",
-        limits="It is true of layers before the first trained one, and of linear layers whose "
-        "input nothing else keeps. Behind ReLU a frozen linear layer saves nothing: ReLU keeps "
-        "the same tensor, so an MLP with all layers but the first frozen keeps every byte.",
-        checks=(widest("bytes a layer keeps", pairs, "closed form"), *_same(witnesses)),
+        **decided_by(cases.assign(kind=cases["kind"] + " layers"), ["kind"]),
+        number=f"{cases['holds'].sum()} of {len(cases)} kinds forget their input behind a trained "
+        "layer",
+        measured=f"Frozen behind a trained layer, a layer keeps these bytes: {', '.join(kept)}. In "
+        f"front of every trained layer {int(first.eq(0).sum())} of {len(first)} stacks keep "
+        "nothing.",
+        checks=(*by_law(table, {"kept": "bytes a layer keeps"}), *_same(witnesses)),
         witnesses=tuple(witnesses),
         figures=(_figure(table),),
     )
@@ -179,23 +158,22 @@ def _same(witnesses: list[Witness]) -> list[Check]:
 def _figure(table: pd.DataFrame) -> Figure:
     device = str(table["device"].iloc[-1])
     shown = table[table["device"] == device]
-    return Figure(
-        name="kept",
-        caption="Bytes that one layer keeps for the backward pass, by kind, on "
-        f"{'a pretended GPU' if device == 'cuda' else 'the CPU'}. Freezing a layer behind a "
-        "trained one changes the first row alone.",
-        data=pd.DataFrame(
+    return bars(
+        "kept",
+        "Bytes that one layer keeps for the backward pass, by kind, on "
+        f"{'a pretended GPU' if device == 'cuda' else 'the CPU'}. If a layer behind a trained one "
+        "is frozen, only the first row changes.",
+        pd.DataFrame(
             {
                 "panel": shown["learns"].map(TRAINED),
                 "kind": shown["kind"],
                 "activation": shown["kept_bytes"],
             }
         ),
-        draw=functools.partial(
-            stacked, panel="panel", bar="kind", label="kept by a layer", shared=True
-        ),
-        size=(8.6, 3.0),
+        bar="kind",
+        label="kept by a layer",
+        shared=True,
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Frozen layers", jobs=jobs, judge=judge, order=100)
+EXPERIMENT = claim_experiment("frozen_layers", jobs=jobs, judge=judge)

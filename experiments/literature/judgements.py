@@ -1,93 +1,203 @@
-"""Judges a claim of the literature on traced steps; a claim with steps missing stays open."""
+"""Judges a claim of the literature on traced steps, by a rule that was stated before.
 
-from collections.abc import Callable, Iterable, Mapping
+The verdict follows from the measured numbers by the claim's rule. A law that they do not follow is
+shown next to it as a failed check. A claim is open if a step is missing, if attempts at one step
+differ, or if a step's numbers contradict each other.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypedDict, TypeVar
+
+import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.step_runs import Steps, last_runs
+from harness.analysis.decisions import ROUGHLY
+from harness.analysis.judge import judge_cells
+from harness.analysis.step_runs import Steps, distrusted, last_runs
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Check, Claim, Judgement, Section, Source, Table, Verdict
+from harness.schema.findings import (
+    Check,
+    Claim,
+    Judged,
+    Judgement,
+    Section,
+    Source,
+    Table,
+    Verdict,
+)
+from harness.schema.input_spec import parse_input
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.traced_run import StepJob, StepRun
 
+from .claim_texts import ClaimText, claim_texts
+
 Jobs = Callable[[Size], Iterable[StepJob]]
+Judge = Callable[[Steps, Size], Judgement]
+Value = TypeVar("Value")
+
+ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
+"""Of the types of inputs that are not of four bytes."""
+LABEL_BYTES = 8
+
+
+def counting(
+    network: str, *, gpu: str = "a100", **arguments: bool | int | float | str | None
+) -> StepJob:
+    """Return a call, on a pretended GPU, of a function that counts."""
+    return StepJob(network=network, arguments=arguments, device="cuda", gpu=gpu, counts=True)
+
+
+def at(sizes: Mapping[Size, Value], size: Size) -> Value:
+    """Return what a size has; a full run has what the default has."""
+    return sizes.get(size, sizes[Size.DEFAULT])
+
+
+def over(above: float, below: float) -> float:
+    """Return a quotient of measured numbers; without a positive divisor nothing is decided."""
+    if below <= 0:
+        raise AnalysisError(f"a number that others are compared with is {below:,}")
+    return above / below
+
+
+def near(values: "pd.Series[float]", wanted: "float | pd.Series[float]") -> "pd.Series[bool]":
+    """Return which numbers are roughly what is wanted: at most 10% away, in every claim.
+
+    >>> near(pd.Series([0.45, 0.44, 0.55]), 0.5).tolist()
+    [True, False, True]
+    """
+    return (values / wanted - 1).abs() <= ROUGHLY + 1e-12
 
 
 def widest(
-    name: str, pairs: Iterable[tuple[int, int]], second_from: str, *, allowed: int = 0
+    name: str,
+    pairs: Iterable[tuple[int, int]],
+    second_from: str = "closed form",
+    *,
+    allowed: int = 0,
+    gates: bool = False,
 ) -> Check:
     """Return the check of the pair, of a number and its second derivation, that differs most.
 
-    >>> widest("peak", [(8, 8), (9, 8)], "closed form").difference
+    >>> widest("peak", [(8, 8), (9, 8)]).difference
     1
     """
     known = list(pairs)
     value, second = max(known, key=lambda pair: abs(pair[0] - pair[1]))
     named = f"{name} ({len(known)} steps, the widest difference)" if len(known) > 1 else name
-    return Check(name=named, value=value, second=second, second_from=second_from, allowed=allowed)
-
-
-def claim_experiment(
-    source: Source, *, title: str, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], order: int
-) -> Experiment:
-    """Return the experiment that tests a claim of the literature.
-
-    ``judge`` gets the steps that ended well. With some missing it may fail: the claim is open.
-    """
-    return Experiment(
-        title=title,
-        question=source.sentence,
-        step_jobs=jobs,
-        source=source,
-        analyse=partial(_analyse, source, jobs, judge),
-        order=order,
+    return Check(
+        name=named,
+        value=int(value),
+        second=int(second),
+        second_from=second_from,
+        allowed=allowed,
+        gates=gates,
     )
 
 
-def _analyse(
-    source: Source, jobs: Jobs, judge: Callable[[Steps, Size], Judgement], evidence: Evidence
-) -> Section:
-    runs = {run.cell_id: run for run in last_runs(evidence.folder)}
+def by_law(table: pd.DataFrame, names: Mapping[str, str], *, allowed: int = 0) -> tuple[Check, ...]:
+    """Return the check of each column ``X_bytes`` that is named against ``X_law_bytes``."""
+    return tuple(
+        widest(
+            words,
+            zip(table[f"{column}_bytes"], table[f"{column}_law_bytes"], strict=True),
+            allowed=allowed,
+        )
+        for column, words in names.items()
+    )
+
+
+class Outcomes(TypedDict):
+    """The fields of a ``Judgement`` that its cases decide."""
+
+    verdict: Verdict
+    holds_for: str
+    fails_for: str
+
+
+def decided_by(cases: pd.DataFrame, axes: Sequence[str], *, steps: bool = False) -> Outcomes:
+    """Return the verdict from the cases by their column ``holds``, with its regions along axes."""
+    end = judge_cells(cases, cases["holds"], axes, steps=steps)
+    return {"verdict": end.verdict, "holds_for": end.holds_for, "fails_for": end.fails_for}
+
+
+def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Experiment:
+    """Return the experiment that tests a claim, which ``claims.toml`` may have by its name.
+
+    ``judge`` gets the steps that ended well. With some missing it may fail: the claim is open.
+    """
+    text = claim_texts()[claim] if isinstance(claim, str) else claim
+    return Experiment(
+        title=text.title,
+        question=text.sentence,
+        step_jobs=jobs,
+        steps_from=".steps",
+        source=text.source,
+        analyse=partial(_analyse, text, jobs, judge),
+        order=text.order,
+    )
+
+
+def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
+    runs = {run.cell_id: _with_its_inputs(run) for run in last_runs(evidence.folder)}
     size = run_size(jobs, runs)
     wanted = {job.cell_id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
-    judgement: Judgement | None = None
+    reasons, judgement = _reasons(missing, runs), None
     try:
-        judgement = judge(Steps(well), size)
+        found = judge(Steps(well), size)
+        judgement = replace(found, closed_form=text.closed_form, limits=text.limits)
+    except AnalysisError as error:
+        reasons = reasons or str(error)
     except Exception:
         if not missing:
             raise
-    reasons = _reasons(missing, runs)
-    verdict, number = Verdict.OPEN, f"{len(well)} of {len(wanted)} steps"
-    measured = "Too few steps ended well to say more."
-    if judgement is not None:
-        if not judgement.checks:
-            raise AnalysisError("no number of the judgement was derived a second way")
-        reasons = reasons or "; ".join(
-            f"{one.name} differs from the {one.second_from} by {one.difference:,}"
-            for one in judgement.checks
-            if not one.holds
-        )
-        verdict = Verdict.OPEN if reasons else judgement.verdict
-        number, measured = judgement.number, judgement.measured
-    claim = Claim(
-        sentence=source.sentence,
-        headline=source.headline,
-        verdict=verdict,
-        number=number,
-        measured=measured,
-        open_reason=reasons,
-    )
-    environments = [run.environment for run in well.values()]
-    where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in environments})
+    if judgement and not judgement.checks:
+        raise AnalysisError("no number of the judgement was derived a second way")
+    seen = [run.environment for run in well.values()]
+    versions = sorted({str(each.get("torch")) for each in seen})
+    where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in seen})
+    ended = f"{len(well)} of {len(wanted)} steps"
     return Section(
-        claims=(claim,),
+        claims=(_claim(text.source, judgement, reasons, ended, versions),),
         text=(f"{len(well)} steps ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
         judgement=judgement,
+    )
+
+
+def _claim(
+    source: Source, judgement: Judgement | None, reasons: str, ended: str, versions: list[str]
+) -> Claim:
+    measured, number = "Too few steps ended well to say more.", ended
+    second, decided = "", Judged(verdict=Verdict.OPEN)
+    if judgement is not None:
+        apart = [one for one in judgement.checks if not one.holds]
+        reasons = reasons or "; ".join(one.words for one in apart if one.gates)
+        decided = decided if reasons else judgement
+        second = "; ".join(dict.fromkeys(one.second_from for one in judgement.checks))
+        number, measured = judgement.number, judgement.measured
+        if apart:
+            measured += f" Not as derived: {'; '.join(one.words for one in apart)}."
+            second += f"; {len(apart)} of {len(judgement.checks)} checks failed"
+    if len(versions) > 1:
+        measured += f" The steps ran on different versions of PyTorch: {', '.join(versions)}."
+    return Claim(
+        sentence=source.sentence,
+        headline=source.headline,
+        verdict=decided.verdict,
+        holds_for=decided.holds_for,
+        fails_for=decided.fails_for,
+        rule=source.rule,
+        second=second,
+        number=number,
+        measured=measured,
+        open_reason=reasons,
     )
 
 
@@ -97,6 +207,26 @@ def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
         if set(runs) <= {job.cell_id for job in jobs(size)}:
             return size
     return Size.FULL
+
+
+def _with_its_inputs(run: StepRun) -> StepRun:
+    """Return a run, without its numbers if the batch that was alive is not the one asked for."""
+    parts = run.metrics.categories_at_peak if run.metrics else None
+    given = given_bytes(run.job)
+    if parts is None or parts.input == given:
+        return run
+    return distrusted(run, f"the batch is {given:,} bytes, those alive at the peak {parts.input:,}")
+
+
+def given_bytes(job: StepJob) -> int:
+    """Return the bytes of a batch and its labels, of a micro-batch where a step has several.
+
+    >>> given_bytes(StepJob(network=".n:n", batch=4, inputs=("bfloat16:8x2",)))
+    160
+    """
+    specs = map(parse_input, job.inputs)
+    example = sum(ITEM_BYTES.get(one.dtype, 4) * math.prod(one.shape) for one in specs)
+    return job.batch // job.accumulate * (example + LABEL_BYTES)
 
 
 def _ended_well(run: StepRun) -> bool:
@@ -116,9 +246,13 @@ def _reasons(missing: list[StepJob], runs: Mapping[str, StepRun]) -> str:
     return f"{len(missing)} steps are missing: {first}{rest}"
 
 
-def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Table:
-    import pandas as pd
+def listed(name: str, caption: str, table: pd.DataFrame, *left_out: str) -> Table:
+    """Return a table of the report, without the columns of closed forms and those named."""
+    laws = [column for column in table if str(column).endswith("law_bytes")]
+    return Table(name=name, caption=caption, frame=table.drop(columns=[*laws, *left_out]))
 
+
+def _steps_table(wanted: Iterable[StepJob], runs: Mapping[str, StepRun]) -> Table:
     rows = []
     for job in wanted:
         run = runs.get(job.cell_id)

@@ -5,33 +5,20 @@ optimizer state in float32, casts each weight once a forward pass and keeps the 
 computes norms in float32. ``precision`` has the MLP; here is a transformer.
 """
 
-import functools
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
-
-SOURCE = Source(
-    citation="Micikevicius et al. 2018, Mixed Precision Training, arXiv:1710.03740",
-    quote="We introduce methodology for training deep neural networks using half-precision "
-    "floating point numbers, without losing model accuracy or having to modify hyperparameters. "
-    "This nearly halves memory requirements and, on recent GPUs, speeds up arithmetic.",
-    secondary="the abstract, as nvidia.github.io/OpenSeq2Seq repeats it",
-    sentence="Autocast to bfloat16 nearly halves the peak of a transformer's training step.",
-    headline="Mixed precision halves memory",
-)
+from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over
+from .pictures import lines
 
 FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
 DEPTHS = (2, 4)
-NEARLY = 0.55
-"""A peak counts as nearly halved up to this part of float32's."""
 
 FEW, SOME, MANY, MOST = (1, 32), (2, 96), (8, 128), (128, 128)
 """Examples and tokens of an example."""
@@ -71,17 +58,12 @@ def job(depth: int, tokens: tuple[int, int], autocast: bool, device: str) -> Ste
 
 def model_job(context: int, train: bool, autocast: bool) -> StepJob:
     """Return the step of a language model whose peaks on a real GPU are published."""
-    return StepJob(
-        network=".course_stages:stage_peaks",
-        arguments={"context": context, "train": train, "autocast": autocast},
-        device="cuda",
-        gpu="a100-80gb",
-        counts=True,
-    )
+    own = {"context": context, "train": train, "autocast": autocast}
+    return counting(".course_stages:stage_peaks", gpu="a100-80gb", **own)
 
 
 def _grid(size: Size) -> tuple[tuple[str, tuple[int, int]], ...]:
-    return GRIDS.get(size, GRIDS[Size.DEFAULT])
+    return at(GRIDS, size)
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
@@ -140,8 +122,8 @@ def blocks(steps: Steps, size: Size) -> pd.DataFrame:
                     "kept_law_bytes": law,
                     "peak_bytes": peak // (DEPTHS[1] - DEPTHS[0]),
                     "peak_law_bytes": peak_bytes(law),
-                    "kept_ratio": steps.saved_bytes(many) / steps.saved_bytes(whole),
-                    "peak_ratio": steps.peak_bytes(many) / steps.peak_bytes(whole),
+                    "kept_ratio": over(steps.saved_bytes(many), steps.saved_bytes(whole)),
+                    "peak_ratio": over(steps.peak_bytes(many), steps.peak_bytes(whole)),
                 }
             )
     return pd.DataFrame(rows)
@@ -151,38 +133,22 @@ def judge(steps: Steps, size: Size) -> Judgement:
     """Ask what part of float32's peak autocast leaves, by the number of tokens."""
     table = blocks(steps, size)
     cast = table[table["autocast"]]
-    halved = cast["peak_ratio"] <= NEARLY
-    low, high = cast["peak_ratio"].min(), cast["peak_ratio"].max()
-    some = Verdict.LIMITED if halved.any() else Verdict.REFUTED
-    on_gpu = table[table["device"] == "cuda"]
+    cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
     words = "; ".join(
         f"{row.tokens:,} tokens on {row.device}: {row.kept_ratio:.2f} of what is kept, "
         f"{row.peak_ratio:.2f} of the peak"
         for row in cast.itertuples()
     )
     witnesses = tuple(_witnesses(steps, size))
+    on_gpu = table[table["device"] == "cuda"]
     return Judgement(
-        verdict=Verdict.SUPPORTED if halved.all() else some,
-        number=f"peak {low:.2f} to {high:.2f} times float32's",
+        **decided_by(cases, ["device", "tokens"]),
+        number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
+        "float32's",
         measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH}: {words}.",
-        closed_form="With T for tokens x width in float32 and w for the width, a block keeps 16 T "
-        "in float32, under autocast 9 T on CUDA (8 T on the CPU) and 24 w^2 for the copies of its "
-        "weights. Autocast keeps fewer bytes from 6/7 w tokens on (3/4 w on the CPU).",
-        limits="Parameters, gradients and optimizer state stay float32, so the peak is halved only "
-        "where activations are nearly all of it, and on CUDA to no less than 9/16, since norms "
-        "keep float32 inputs. With fewer tokens than 6/7 of the width the forward pass needs more "
-        "than in float32: a published forward pass of 512 tokens, width 2,560, takes 24% more.",
         checks=(
-            widest(
-                "bytes a block keeps",
-                zip(table["kept_bytes"], table["kept_law_bytes"], strict=True),
-                "closed form",
-            ),
-            widest(
-                "bytes a block adds to the peak on CUDA",
-                zip(on_gpu["peak_bytes"], on_gpu["peak_law_bytes"], strict=True),
-                "closed form",
-            ),
+            *by_law(table, {"kept": "bytes a block keeps"}),
+            *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),
             *_changes(witnesses),
         ),
         witnesses=witnesses,
@@ -227,26 +193,21 @@ def _figure(table: pd.DataFrame) -> Figure:
         for panel, column in (("Kept", "kept_ratio"), ("Peak", "peak_ratio"))
     ]
     data = pd.concat(parts, ignore_index=True)
-    return Figure(
-        name="ratio",
-        caption=f"Bytes under autocast as a multiple of float32's, against the tokens in a step "
+    return lines(
+        "ratio",
+        f"Bytes under autocast as a multiple of float32's, against the tokens in a step "
         f"({DEPTHS[-1]} blocks of width {WIDTH}). Few tokens keep more, for the copies of the "
         "weights; many come near 9/16 on CUDA and 1/2 on the CPU.",
-        data=data[["panel", "line", "tokens", "ratio"]],
-        draw=functools.partial(
-            series,
-            x="tokens",
-            y="ratio",
-            line="line",
-            panel="panel",
-            line_label="",
-            label="times float32",
-            scale="ratio",
-            marked=(1.0, "as float32"),
-            shared=False,
-        ),
-        size=(8.6, 3.6),
+        data,
+        x="tokens",
+        y="ratio",
+        line="line",
+        label="times float32",
+        scale="ratio",
+        marked=(1.0, "as float32"),
+        shared=False,
+        story=False,
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Mixed precision", jobs=jobs, judge=judge, order=140)
+EXPERIMENT = claim_experiment("mixed_precision", jobs=jobs, judge=judge)

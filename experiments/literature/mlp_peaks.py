@@ -15,6 +15,9 @@ FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
 WORKSPACE_BYTES = 8_519_680
 """cuBLAS's, on a GPU of capability 8.x; since PyTorch 2.15 only while it multiplies."""
 
+COUNTER_BYTES = 64
+"""At most, for scalars of Adam's update; the closed forms leave them out."""
+
 Gradients = Literal["dropped", "kept", "updated"]
 """Dropped before the step; kept from an earlier micro-batch; updated and dropped one by one."""
 

@@ -4,31 +4,18 @@ A convolution keeps its input, batch norm keeps its own, and leaky ReLU a third 
 only the activation's output is kept, which the next convolution keeps anyway.
 """
 
-import functools
 from collections.abc import Iterable
 from itertools import pairwise
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Verdict, Witness
+from harness.schema.findings import Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
-
-SOURCE = Source(
-    citation="Rota Bulo, Porzi, Kontschieder 2018, In-Place Activated BatchNorm for "
-    "Memory-Optimized Training of DNNs, arXiv:1712.02616",
-    quote="We obtain memory savings of up to 50% by dropping intermediate results and by "
-    "recovering required information during the backward pass through the inversion of stored "
-    "forward results, with only minor increase (0.8-2%) in computation time.",
-    secondary="the abstract, as research.mapillary.com repeats it",
-    sentence="Batch norm and activation in place halve what a convolutional layer keeps, and the "
-    "peak.",
-    headline="Batch norm in place saves half",
-)
+from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over
+from .pictures import lines
 
 FLOAT_BYTES, BATCH, CHANNELS, SIDE = 4, 4, 16, 32
 GRIDS = {
@@ -39,18 +26,13 @@ NORMS = {"leaky": "batch norm, leaky ReLU", "relu": "batch norm, ReLU", "in plac
 TENSORS = {"leaky": 3, "relu": 2, "in place": 1}
 """Tensors of the size of its input that a layer keeps."""
 
-HALF = 0.55
-"""A peak counts as halved up to this part of the other one."""
-
 VGG = {False: round(17_732.86 * 2**20), True: round(11_857.39 * 2**20)}
 """Published peak of VGG-16, batch 128, with batch norm and ReLU, and in place."""
 
 
 def vgg_job(in_place: bool) -> StepJob:
     """Return the training step of VGG-16 whose peak is published."""
-    return StepJob(
-        network=".vgg:step_peak", arguments={"in_place": in_place}, device="cuda", counts=True
-    )
+    return counting(".vgg:step_peak", in_place=in_place)
 
 
 def job(depth: int, norm: str, device: str) -> StepJob:
@@ -64,13 +46,9 @@ def job(depth: int, norm: str, device: str) -> StepJob:
     )
 
 
-def _grid(size: Size) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    return GRIDS.get(size, GRIDS[Size.DEFAULT])
-
-
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every stack at every depth."""
-    devices, depths = _grid(size)
+    devices, depths = at(GRIDS, size)
     for device in devices:
         for depth in depths:
             for norm in NORMS:
@@ -94,7 +72,7 @@ def peak_bytes(norm: str) -> int:
 
 def layers(steps: Steps, size: Size) -> pd.DataFrame:
     """Return what one more layer keeps and adds to the peak, and the closed forms."""
-    devices, depths = _grid(size)
+    devices, depths = at(GRIDS, size)
     rows = []
     for device in devices:
         for norm in NORMS:
@@ -115,41 +93,31 @@ def layers(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask what part of a layer's bytes and of the peak is left in place of batch norm and ReLU."""
+    """Ask what part of a layer's bytes and of its share of the peak in place saves."""
     table = layers(steps, size)
-    kept = table.groupby("norm")["kept_bytes"].max()
-    risen = table.groupby("norm")["peak_bytes"].max()
-    devices, depths = _grid(size)
+    most = table.groupby("norm")[["kept_bytes", "peak_bytes"]].max()
+    left = {of: over(most[of]["in place"], most[of]["relu"]) for of in most}
+    cases = pd.DataFrame({"bytes": ["kept by a layer", "added to the peak"], "left": left.values()})
+    cases["holds"] = near(1 - cases["left"], 0.5)
+    devices, depths = at(GRIDS, size)
     peaks = {
-        (device, depth): steps.peak_bytes(job(depth, "in place", device))
-        / steps.peak_bytes(job(depth, "relu", device))
-        for device in devices
-        for depth in depths
+        depth: [
+            over(*(steps.peak_bytes(job(depth, norm, device)) for norm in ("in place", "relu")))
+            for device in devices
+        ]
+        for depth in (depths[0], depths[-1])
     }
-    left = kept["in place"] / kept["relu"]
-    halved = left <= 0.5
-    low, high = min(peaks.values()), max(peaks.values())
-    whole = Verdict.SUPPORTED if high <= HALF else Verdict.LIMITED
-    deepest = ", ".join(f"{device} {peaks[device, depths[-1]]:.2f}" for device in devices)
+    kept = most["kept_bytes"]
     return Judgement(
-        verdict=whole if halved else Verdict.REFUTED,
-        number=f"{left:.3f} of a layer's bytes are left; {low:.2f} to {high:.2f} of the peak",
+        **decided_by(cases, ["bytes"]),
+        number=f"{left['kept_bytes']:.3f} of a layer's bytes are left, {left['peak_bytes']:.3f} of "
+        "what it adds to the peak",
         measured=f"One more layer keeps {kept['in place']:,} bytes in place, {kept['relu']:,} with "
-        f"batch norm and ReLU, {kept['leaky']:,} with leaky ReLU; to the peak it adds "
-        f"{risen['in place'] / risen['relu']:.3f} of what it adds with ReLU. Of the whole peak is "
-        f"left with {depths[-1]} layers: {deepest}; with {depths[0]} layers up to {high:.2f}.",
-        closed_form="With x for a layer's input and c for its channels in bytes: 3 x + 2 c with "
-        "leaky ReLU, which keeps its input too, 2 x + 2 c with ReLU, x + c in place.",
-        limits="It takes an activation that can be inverted: leaky ReLU or ELU, not ReLU. A "
-        "tensor that somebody else keeps, such as a shortcut's, is not saved. The backward pass "
-        "works on two or three tensors of one layer, so a short stack's peak falls by less, and "
-        "parameters and their gradients do not fall: a published VGG-16 keeps 0.67 of its peak.",
-        checks=tuple(
-            widest(name, zip(table[of], table[law], strict=True), "closed form")
-            for name, of, law in (
-                ("bytes a layer keeps", "kept_bytes", "kept_law_bytes"),
-                ("bytes a layer adds to the peak", "peak_bytes", "peak_law_bytes"),
-            )
+        f"batch norm and ReLU, {kept['leaky']:,} with leaky ReLU. Of the whole peak "
+        f"{min(peaks[depths[-1]]):.2f} is left with {depths[-1]} layers, up to "
+        f"{max(peaks[depths[0]]):.2f} with {depths[0]}.",
+        checks=by_law(
+            table, {"kept": "bytes a layer keeps", "peak": "bytes a layer adds to the peak"}
         ),
         witnesses=_witnesses(steps, size),
         figures=(_figure(steps, size),),
@@ -172,7 +140,7 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
 
 
 def _figure(steps: Steps, size: Size) -> Figure:
-    devices, depths = _grid(size)
+    devices, depths = at(GRIDS, size)
     rows = [
         {"panel": what, "norm": named, "depth": depth, "bytes": of(job(depth, norm, devices[0]))}
         for what, of in (
@@ -182,26 +150,20 @@ def _figure(steps: Steps, size: Size) -> Figure:
         for norm, named in NORMS.items()
         for depth in depths
     ]
-    return Figure(
-        name="depth",
-        caption="Bytes against the number of convolutions, on the CPU. In place a layer keeps one "
-        "tensor, not two or three.",
-        data=pd.DataFrame(rows),
-        draw=functools.partial(
-            series,
-            x="depth",
-            y="bytes",
-            line="norm",
-            panel="panel",
-            line_label="",
-            label="bytes",
-            x_label="convolutions",
-            shared=False,
-        ),
-        size=(8.6, 3.6),
+    return lines(
+        "depth",
+        "Bytes against the number of convolutions, on the CPU. In place a layer keeps one tensor, "
+        "not two or three.",
+        pd.DataFrame(rows),
+        x="depth",
+        y="bytes",
+        line="norm",
+        label="bytes",
+        x_label="convolutions",
+        doublings=False,
+        shared=False,
+        story=False,
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Batch norm in place", jobs=jobs, judge=judge, order=160
-)
+EXPERIMENT = claim_experiment("norm_in_place", jobs=jobs, judge=judge)

@@ -4,27 +4,18 @@ PyTorch's allocator of pinned memory takes the next power of two, never splits a
 none back when a tensor is freed: the block waits for a request of its own power of two.
 """
 
-import functools
 from collections.abc import Iterable
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Verdict, Witness
+from harness.schema.findings import Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 from harness.schema.units import format_bytes
 
-from .judgements import claim_experiment, widest
-
-SOURCE = Source(
-    citation="Folklore; here the plan of sgl-project/sglang#39021, September 2026",
-    quote="The pin budget charges the bytes asked for, so nothing in the plan could see it coming.",
-    sentence="A pinned tensor takes its own bytes of host memory, and gives them back when it is "
-    "freed.",
-    headline="Pinned memory costs what you ask for",
-)
+from .judgements import at, claim_experiment, counting, decided_by, over, widest
+from .pictures import lines
 
 MIB, GIB = 1 << 20, 1 << 30
 SIZES = {
@@ -52,35 +43,21 @@ REUSED = ((3 * MIB, 3 * MIB + 5), (16 * MIB, 1_024), (MIB, 2 * MIB))
 
 def job(asked: int, exact_from_mib: int = 0) -> StepJob:
     """Return one pinned tensor; ``exact_from_mib`` sets the threshold above which none rounds."""
-    return StepJob(
-        network=".pinned_blocks:block_bytes",
-        arguments={"asked": asked, "exact_from_mib": exact_from_mib},
-        device="cuda",
-        counts=True,
-    )
+    return counting(".pinned_blocks:block_bytes", asked=asked, exact_from_mib=exact_from_mib)
 
 
 def reuse_job(first: int, second: int) -> StepJob:
     """Return a tensor that follows a freed one."""
-    return StepJob(
-        network=".pinned_blocks:reuse",
-        arguments={"first": first, "second": second},
-        device="cuda",
-        counts=True,
-    )
-
-
-def _sizes(size: Size) -> tuple[int, ...]:
-    return SIZES.get(size, SIZES[Size.DEFAULT])
+    return counting(".pinned_blocks:reuse", first=first, second=second)
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return a tensor of each size, those with published numbers, and pairs of tensors."""
-    yield from map(job, _sizes(size))
+    yield from map(job, at(SIZES, size))
     yield from (reuse_job(*pair) for pair in REUSED)
     yield job(3 * MIB, exact_from_mib=1)
     if size is not Size.QUICK:
-        yield from (job(asked) for asked in PUBLISHED if asked not in _sizes(size))
+        yield from (job(asked) for asked in PUBLISHED if asked not in at(SIZES, size))
 
 
 def block_by_law(asked: int) -> int:
@@ -100,31 +77,35 @@ def reuse_by_law(first: int, second: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask what a tensor takes for each byte asked for, and what stays when it is freed."""
-    sizes = _sizes(size)
-    taken = {asked: steps.counted(job(asked))["taken_bytes"] for asked in sizes}
-    stays = {asked: steps.counted(job(asked))["freed_bytes"] for asked in sizes}
-    exact = sum(taken[asked] == asked for asked in sizes)
-    kept = sum(stays[asked] > 0 for asked in sizes)
-    highest = max(taken[asked] / asked for asked in sizes)
+    """Ask if a tensor takes the bytes asked for, and if they are given back when it is freed."""
+    counted = {asked: steps.counted(job(asked)) for asked in at(SIZES, size)}
+    taken = {asked: found["taken_bytes"] for asked, found in counted.items()}
+    cases = pd.DataFrame(
+        {
+            "asked": asked,
+            "kind": "powers of two" if block_by_law(asked) == asked else "other sizes",
+            "bytes taken": found["taken_bytes"] == asked,
+            "bytes given back": found["freed_bytes"] == 0,
+        }
+        for asked, found in counted.items()
+    ).melt(["asked", "kind"], var_name="what", value_name="holds")
+    exact, freed = cases.groupby("what", sort=False)["holds"].sum()
+    highest = max(over(block, asked) for asked, block in taken.items())
     set_exact = steps.counted(job(3 * MIB, exact_from_mib=1))["taken_bytes"]
     pairs = [
         (steps.counted(reuse_job(*pair))["taken_bytes"], reuse_by_law(*pair)) for pair in REUSED
     ]
-    holds = exact == len(sizes) and not kept
     return Judgement(
-        verdict=Verdict.SUPPORTED if holds else Verdict.REFUTED,
-        number=f"up to {highest:.2f} times the bytes asked for; {kept} of {len(sizes)} blocks stay",
-        measured=f"{exact} of {len(sizes)} tensors take their own bytes: those whose size is a "
-        f"power of two. {kept} blocks stay when their tensor is freed, and are reused for the same "
-        "power of two alone: after a freed tensor of 16 MiB one of 1 KiB needs another block.",
-        closed_form="A tensor of n bytes takes 2^ceil(log2 n), until torch._C._host_emptyCache().",
-        limits="With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
-        f"{format_bytes(set_exact)}: above the threshold nothing is rounded. The default has no "
-        "threshold. Memory that is registered in place (cudaHostRegister) is not rounded either.",
+        **decided_by(cases, ["what", "kind", "asked"]),
+        number=f"up to {highest:.2f} times the bytes asked for; {len(taken) - freed} of "
+        f"{len(taken)} blocks stay",
+        measured=f"{exact} of {len(taken)} tensors take their own bytes. {len(taken) - freed} "
+        "blocks stay when their tensor is freed; a block is reused only for the same power of two. "
+        "With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
+        f"{format_bytes(set_exact)}.",
         checks=(
-            widest("bytes of a block", ((taken[n], block_by_law(n)) for n in sizes), "closed form"),
-            widest("bytes after a tensor that was freed", pairs, "closed form"),
+            widest("bytes of a block", ((found, block_by_law(n)) for n, found in taken.items())),
+            widest("bytes after a tensor that was freed", pairs),
         ),
         witnesses=_witnesses(steps, size),
         figures=(_figure(taken),),
@@ -147,32 +128,24 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
 
 
 def _figure(taken: dict[int, int]) -> Figure:
-    shown = {asked: block for asked, block in taken.items() if asked >= MIB}
-    return Figure(
-        name="ratio",
-        caption="Host memory for each byte of a pinned tensor, against its size. One byte more "
-        "than a power of two takes twice the memory.",
-        data=pd.DataFrame(
-            {
-                "mebibytes": [asked // MIB for asked in shown],
-                "ratio": [block / asked for asked, block in shown.items()],
-                "what": "pinned tensor",
-            }
-        ),
-        draw=functools.partial(
-            series,
-            x="mebibytes",
-            y="ratio",
-            line="what",
-            label="taken / asked for",
-            x_label="size of the tensor (MiB)",
-            scale="ratio",
-            marked=(1.0, "what is asked for"),
-            joined=False,
-            ticks=(1, 2, 3, 48, 64, 100, 128),
-        ),
-        size=(8.6, 3.2),
+    rows = [(asked, block / asked, "pinned tensor") for asked, block in taken.items()]
+    return lines(
+        "ratio",
+        "Host memory for each byte of a pinned tensor, against its size. One byte more than a "
+        "power of two takes twice the memory.",
+        pd.DataFrame(rows, columns=["asked_bytes", "ratio", "what"]),
+        x="asked_bytes",
+        y="ratio",
+        line="what",
+        label="taken / asked for",
+        x_label="size of the tensor",
+        scale="ratio",
+        marked=(1.0, "what is asked for"),
+        joined=False,
+        ticks=(1, 64, 4_096, 64 << 10, MIB, 8 * MIB, 128 * MIB),
+        x_bytes=True,
+        story=False,
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Pinned memory", jobs=jobs, judge=judge, order=170)
+EXPERIMENT = claim_experiment("pinned_memory", jobs=jobs, judge=judge)

@@ -4,37 +4,26 @@ The multiplications of a step are counted, with and without checkpoints. A step 
 and a backward pass of two, so one more is a third; what is not needed again is not computed again.
 """
 
-import functools
 from collections.abc import Iterable
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Table, Verdict
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
+from .judgements import at, claim_experiment, decided_by, listed, near, over, widest
+from .pictures import lines
 
-SOURCE = Source(
-    citation="Chen, Xu, Zhang, Guestrin 2016, arXiv:1604.06174; the third is folklore",
-    quote="We design an algorithm that costs O(sqrt(n)) memory to train a n layer network, with "
-    "only the computational cost of an extra forward pass per mini-batch. [...] from 48G to 7G "
-    "with only 30 percent additional running time cost",
-    secondary="the abstract, as bibliographies repeat it",
-    sentence="Checkpointing every layer adds a third to the arithmetic of a step, and longer "
-    "segments add no more; the time is not measured.",
-    headline="Recomputation costs a third more arithmetic",
-)
 """The time is left open: the harness measures bytes."""
 
-WAYS = ("chain", "transformer", "with flash attention")
+THIRD = 1 / 3
+WAYS = ("chain", "transformer", "transformer with flash attention")
 LAYERS = 16
 SEGMENTS = {
     Size.QUICK: (1, 4, 16),
     Size.DEFAULT: (1, 2, 4, 8, 16),
-    Size.FULL: (1, 2, 4, 8, 16),
 }
 CHAIN = {"size": 64, "width": 256}
 TRANSFORMER: dict[str, str | int] = {"size": 512, "hidden": 256, "heads": 4}
@@ -45,7 +34,7 @@ LENGTHS = 2
 def job(way: str, segment: int) -> StepJob:
     """Return the count of one network; segment 0 is without checkpoints."""
     flash: dict[str, str | int] = {}
-    if way == "with flash attention":
+    if way == "transformer with flash attention":
         flash = {"sdpa": True, "dtype": "bfloat16", "device": "cuda"}
     own = {"depth": LAYERS, **CHAIN} if way == "chain" else {"layers": LAYERS, **TRANSFORMER}
     network = "chain" if way == "chain" else "transformer"
@@ -60,7 +49,7 @@ def job(way: str, segment: int) -> StepJob:
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return every network without checkpoints and at every length of a segment."""
     for way in WAYS:
-        for segment in (0, *SEGMENTS[size]):
+        for segment in (0, *at(SEGMENTS, size)):
             yield job(way, segment)
 
 
@@ -87,74 +76,57 @@ def table_of(steps: Steps, size: Size) -> pd.DataFrame:
     """Return the operations of a step by network and segment, over those without checkpoints."""
     rows = []
     for way in WAYS:
-        for segment in (0, *SEGMENTS[size]):
+        for segment in (0, *at(SEGMENTS, size)):
             found = steps.counted(job(way, segment))
             flops = found["forward"] + found["backward"]
             rows.append((way, segment, found["forward"], flops, law(way, segment)))
     table = pd.DataFrame(rows, columns=["way", "segment", "forward", "operations", "law"])
     base = table[table["segment"] == 0].set_index("way")["operations"]
-    return table.assign(more=table["operations"] / table["way"].map(base) - 1)
+    pairs = zip(table["way"], table["operations"], strict=True)
+    return table.assign(more=[over(total, base[way]) - 1 for way, total in pairs])
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
     """Compare what checkpoints add with a third."""
     table = table_of(steps, size)
-    added = table[table["segment"] > 0].groupby("way", sort=False)["more"].agg(["min", "max"])
-    low, high = float(added["min"].min()), float(added["max"].max())
-    words = "; ".join(f"{way} {100 * a:.1f}–{100 * b:.1f}%" for way, a, b in added.itertuples())
-    near = added[(added["min"] > THIRD - NEAR) & (added["max"] < THIRD + NEAR)]
-    limited = Verdict.LIMITED if high < THIRD + NEAR else Verdict.REFUTED
+    cases = table[table["segment"] > 0]
+    added = 100 * cases["more"]
+    ends = (100 * cases.groupby("way", sort=False)["more"].agg(["min", "max"])).itertuples()
+    words = "; ".join(f"{way} {low:.1f}–{high:.1f}%" for way, low, high in ends)
+    forward = table.groupby("way", sort=False)["forward"].agg(["min", "max"])
     return Judgement(
-        verdict=Verdict.SUPPORTED if len(near) == len(added) else limited,
-        number=f"{100 * low:.1f}–{100 * high:.1f}% more operations; time open",
+        **decided_by(cases.assign(holds=near(cases["more"], THIRD)), ["way", "segment"]),
+        number=f"{added.min():.1f}–{added.max():.1f}% more operations; time open",
         measured=f"Operations that checkpoints add, from segments of one layer to one segment of "
         f"{LAYERS}: {words}.",
-        closed_form="A forward pass of n equal layers is n f, a backward pass 2 n f, less one "
-        "matmul where the input needs no gradient: one forward pass more is a third. "
-        "PyTorch stops recomputing at the last tensor that is needed, so a segment leaves out its "
-        "last matmul where nothing keeps its result: 4 of a transformer layer's 12 + 2 s / h.",
-        limits="A third is the upper end, slightly more where the first layer's input needs no "
-        "gradient. Segments of one transformer layer add about a quarter; flash attention adds to "
-        "the backward pass, and so lowers the share further. Only matmuls are counted, and no "
-        "time: what memory traffic and launches cost is another question.",
         checks=(
+            widest("operations of a step", zip(table["operations"], table["law"], strict=True)),
             widest(
-                "operations of a step",
-                zip(table["operations"], table["law"], strict=True),
-                "closed form",
+                "operations of the forward pass",
+                zip(forward["min"], forward["max"], strict=True),
+                "same pass with other segments",
+                gates=True,
             ),
         ),
         figures=(_figure(table),),
-        tables=(Table(name="operations", caption="Operations of a step", frame=table),),
+        tables=(listed("operations", "Operations of a step", table),),
     )
-
-
-THIRD, NEAR = 1 / 3, 0.02
 
 
 def _figure(table: pd.DataFrame) -> Figure:
     shown = table[table["segment"] > 0]
-    return Figure(
-        name="operations",
-        caption="Operations that checkpoints add to a step, as a share, against the layers of a "
-        "segment.",
-        data=shown[["way", "segment", "more"]],
-        draw=functools.partial(
-            series,
-            x="segment",
-            y="more",
-            line="way",
-            line_label="",
-            label="added / operations without checkpoints",
-            x_label="layers of a segment",
-            scale="ratio",
-            marked=(THIRD, "a third"),
-        ),
-        size=(8.6, 4.2),
-        story=True,
+    return lines(
+        "operations",
+        "Operations that checkpoints add to a step, as a share, against the layers of a segment.",
+        shown,
+        x="segment",
+        y="more",
+        line="way",
+        label="added / operations without checkpoints",
+        x_label="layers of a segment",
+        scale="ratio",
+        marked=(THIRD, "a third"),
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="The arithmetic of recomputation", jobs=jobs, judge=judge, order=80
-)
+EXPERIMENT = claim_experiment("recompute_third", jobs=jobs, judge=judge)

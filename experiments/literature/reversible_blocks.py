@@ -4,30 +4,18 @@ The same blocks run twice: with autograd's own bookkeeping, and so that each blo
 computed from its outputs. What is kept is then constant; parameters and gradients still grow.
 """
 
-import functools
-from collections.abc import Iterable, Iterator
-from itertools import pairwise
+import itertools
+from collections.abc import Iterable
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement, Source, Verdict
+from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
-
-SOURCE = Source(
-    citation="Gomez, Ren, Urtasun, Grosse 2017, The Reversible Residual Network: Backpropagation "
-    "Without Storing Activations, arXiv:1707.04585",
-    quote="Therefore, the activations for most layers need not be stored in memory during "
-    "backpropagation. [...] the activation storage requirements are independent of depth.",
-    secondary="the abstract, as tomesphere.com repeats it",
-    sentence="What a run of reversible blocks keeps for the backward pass does not depend on "
-    "their number.",
-    headline="Reversible blocks need no activations",
-)
+from .judgements import at, by_law, claim_experiment, decided_by, over, widest
+from .pictures import lines
 
 FLOAT_BYTES, WIDTH = 4, 128
 BATCHES = (32, 512)
@@ -49,21 +37,14 @@ def job(depth: int, batch: int, rebuild: bool, device: str, stages: int = 1) -> 
     )
 
 
-def _grid(size: Size) -> Iterator[tuple[str, int]]:
-    devices, _ = GRIDS.get(size, GRIDS[Size.DEFAULT])
-    for device in devices:
-        for batch in BATCHES:
-            yield device, batch
-
-
-def _depths(size: Size) -> tuple[int, ...]:
-    return GRIDS.get(size, GRIDS[Size.DEFAULT])[1]
+def _grid(size: Size) -> list[tuple[str, int]]:
+    return list(itertools.product(at(GRIDS, size)[0], BATCHES))
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return both forms of the stack at every depth, and reversible ones of several stages."""
     for device, batch in _grid(size):
-        for depth in _depths(size):
+        for depth in at(GRIDS, size)[1]:
             for rebuild in (False, True):
                 yield job(depth, batch, rebuild, device)
     for stages in STAGES[1:]:
@@ -81,8 +62,8 @@ def slopes(steps: Steps, size: Size) -> pd.DataFrame:
     for device, batch in _grid(size):
         half = FLOAT_BYTES * batch * WIDTH
         for rebuild in (False, True):
-            depths = _depths(size)
-            for low, high in pairwise(depths):
+            depths = at(GRIDS, size)[1]
+            for low, high in itertools.pairwise(depths):
                 few, many = (job(depth, batch, rebuild, device) for depth in (low, high))
                 peak = steps.peak_bytes(many) - steps.peak_bytes(few)
                 kept = steps.saved_bytes(many) - steps.saved_bytes(few)
@@ -93,6 +74,7 @@ def slopes(steps: Steps, size: Size) -> pd.DataFrame:
                         "batch": batch,
                         "blocks": "reversible" if rebuild else "residual",
                         "depth": high,
+                        "holds": kept == 0,
                         "kept_bytes": kept // (high - low),
                         "kept_law_bytes": law,
                         "peak_bytes": peak // (high - low),
@@ -103,39 +85,27 @@ def slopes(steps: Steps, size: Size) -> pd.DataFrame:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask what one more block adds."""
+    """Ask if what reversible blocks keep is the same for every number of them."""
     table = slopes(steps, size)
-    own = table[table["blocks"] == "reversible"]
-    flat = own["kept_bytes"].eq(0)
-    some = Verdict.LIMITED if flat.any() else Verdict.REFUTED
+    cases = table[table["blocks"] == "reversible"]
     stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
-    pairs = list(zip(table["kept_bytes"], table["kept_law_bytes"], strict=True))
-    last = table[(table["depth"] == _depths(size)[-1]) & (table["device"] == "cpu")]
+    last = table[(table["depth"] == at(GRIDS, size)[1][-1]) & (table["device"] == "cpu")]
     words = "; ".join(
         f"batch {row.batch}, {row.blocks}: {row.kept_bytes:,} kept, peak {row.peak_bytes:,}"
         for row in last.itertuples()
     )
     return Judgement(
-        verdict=Verdict.SUPPORTED if flat.all() else some,
-        number=f"{own['kept_bytes'].max():,} bytes a block kept; its peak still adds "
-        f"{own['peak_bytes'].max():,}",
+        **decided_by(cases, ["device", "batch", "depth"]),
+        number=f"{max(cases['kept_bytes'], key=abs):,} bytes a block kept; its peak still adds "
+        f"{cases['peak_bytes'].max():,}",
         measured=f"One more block adds, in bytes: {words}. A network of {STAGES[-1]} stages keeps "
-        f"{stages[-1] / stages[0]:.2f} times what one of a single stage keeps.",
-        closed_form="With h for half of a block's input and P for its parameters, a residual "
-        "block keeps 4 h, a reversible one 0. The peak rises with each block by P + max(4 h, P) "
-        "and by 2 P: its parameters and their gradients.",
-        limits="Parameters, gradients and optimizer state grow as ever: with a batch below "
-        f"(width + 1) / 2, here {(WIDTH + 1) // 2}, 4 h is less than P and the peak gains "
-        "nothing. Every layer that is not reversible, such as a stride, keeps its own input and "
-        "begins another run. Inputs are rebuilt in floating point, not exactly.",
+        f"{over(stages[-1], stages[0]):.2f} times what one of a single stage keeps.",
         checks=(
-            widest("bytes a block keeps", pairs, "closed form"),
-            widest(
-                "bytes a block adds to the peak",
-                zip(table["peak_bytes"], table["peak_law_bytes"], strict=True),
-                "closed form",
+            *by_law(
+                table,
+                {"kept": "bytes a block keeps", "peak": "bytes a block adds to the peak"},
             ),
-            widest("bytes of stages", zip(stages, _stages_by_law(stages[0]), strict=True), "law"),
+            widest("bytes of stages", zip(stages, _stages_by_law(stages[0]), strict=True)),
         ),
         figures=(_figure(steps, size),),
     )
@@ -160,26 +130,22 @@ def _figure(steps: Steps, size: Size) -> Figure:
             ("Peak of a step", steps.peak_bytes),
         )
         for rebuild in (False, True)
-        for depth in _depths(size)
+        for depth in at(GRIDS, size)[1]
     ]
-    return Figure(
-        name="depth",
-        caption=f"Bytes against the number of blocks, batch {BATCHES[1]}. What reversible blocks "
-        "keep is flat; their peak rises by parameters and gradients.",
-        data=pd.DataFrame(rows),
-        draw=functools.partial(
-            series,
-            x="depth",
-            y="bytes",
-            line="blocks",
-            panel="panel",
-            line_label="",
-            label="bytes",
-            x_label="blocks",
-            shared=False,
-        ),
-        size=(8.6, 3.6),
+    return lines(
+        "depth",
+        f"Bytes against the number of blocks, batch {BATCHES[1]}. What reversible blocks keep is "
+        "flat; their peak rises by parameters and gradients.",
+        pd.DataFrame(rows),
+        x="depth",
+        y="bytes",
+        line="blocks",
+        label="bytes",
+        x_label="blocks",
+        doublings=False,
+        shared=False,
+        story=False,
     )
 
 
-EXPERIMENT = claim_experiment(SOURCE, title="Reversible blocks", jobs=jobs, judge=judge, order=130)
+EXPERIMENT = claim_experiment("reversible_blocks", jobs=jobs, judge=judge)

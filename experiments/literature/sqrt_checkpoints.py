@@ -1,37 +1,22 @@
 """Chen et al. 2016: with n layers, checkpoints at every sqrt(n)th layer need least memory.
 
-In units of a layer's input x, with g for the gradients of a layer and segments of k of n layers,
-the peak above what is always there is n/k + k while k g <= x: least at k = sqrt(n). Beyond, it is
-where the first layers are run again with all other gradients alive: a straight line in k, which a
-published run on a real GPU shows too.
+They do if a segment's gradients weigh less than its input. Else the peak is reached when the first
+layers run again next to all other gradients, which a published run on a real GPU shows too.
 """
 
-import functools
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from harness.analysis.step_runs import Steps
-from harness.plots.series import series
 from harness.schema.experiment import Size
-from harness.schema.findings import Check, Figure, Judgement, Source, Verdict, Witness
+from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
-from .judgements import claim_experiment, widest
+from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
+from .pictures import lines
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
-
-SOURCE = Source(
-    citation="Chen, Xu, Zhang, Guestrin 2016, Training Deep Nets with Sublinear Memory Cost, "
-    "arXiv:1604.06174",
-    quote="We design an algorithm that costs O(sqrt(n)) memory to train a n layer network, with "
-    "only the computational cost of an extra forward pass per mini-batch. [...] we can reduce the "
-    "memory cost of a 1,000-layer deep residual network from 48G to 7G",
-    secondary="the abstract, as aminer.cn and bibliographies repeat it",
-    sentence="Of all segments of equal length, those of sqrt(n) layers have the lowest peak.",
-    headline="Checkpoints at sqrt(n) need least memory",
-)
 
 CHAINS = {
     "gradients 0.03 of the input": (64, 2048),
@@ -55,7 +40,7 @@ WORKSPACES_BYTES = 2 * 8_519_680
 """A workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
 ROUNDING_BYTES = round(0.0005 * 2**30)
 
-DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36, Size.FULL: 36}
+DEPTHS = {Size.QUICK: 16, Size.DEFAULT: 36}
 
 
 def chain_job(depth: int, width: int, batch: int, segment: int) -> StepJob:
@@ -77,7 +62,7 @@ def segments(depth: int) -> list[int]:
 
 def jobs(size: Size) -> Iterable[StepJob]:
     """Return each chain at each length of a segment, and the published transformer."""
-    for depth in sorted({DEPTHS[Size.QUICK], DEPTHS[size]}):
+    for depth in _depths(size):
         for width, batch in CHAINS.values():
             for segment in (0, *segments(depth)):
                 yield chain_job(depth, width, batch, segment)
@@ -88,15 +73,14 @@ def jobs(size: Size) -> Iterable[StepJob]:
         yield kept_job(layers)
 
 
+def _depths(size: Size) -> list[int]:
+    return sorted({DEPTHS[Size.QUICK], at(DEPTHS, size)})
+
+
 def course_job(length: int, segment: int) -> StepJob:
     """Return the published step, measured as its authors did."""
-    return StepJob(
-        network=".course_lm:peak",
-        arguments={**COURSE, "length": length, "segment": segment},
-        device="cuda",
-        gpu="a100-80gb",
-        counts=True,
-    )
+    own = {"length": length, "segment": segment}
+    return counting(".course_lm:peak", gpu="a100-80gb", **COURSE, **own)
 
 
 def kept_job(layers: int) -> StepJob:
@@ -132,34 +116,47 @@ def law(depth: int, width: int, batch: int, segment: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Compare the length with the lowest peak with the square root, network by network."""
-    depth = DEPTHS[size]
-    table = chain_table(steps, depth)
+    """Ask of each network if its peak is lowest at a length nearest to the square root."""
+    chains = pd.concat([chain_table(steps, depth) for depth in _depths(size)], ignore_index=True)
     course = {k: steps.counted(course_job(512, k))["allocated_peak"] for k in (0, *WITNESSED)}
-    best = {str(name): best_lengths(part) for name, part in table.groupby("network", sort=False)}
-    roots = [lengths == [math.isqrt(depth)] for lengths in best.values()]
-    best["transformer"] = [k for k in course if course[k] == min(course.values())]
-    roots.append(best["transformer"] == [6])
-    words = "; ".join(f"{name}: {_lengths(lengths)}" for name, lengths in best.items())
-    supported = Verdict.SUPPORTED if all(roots) else Verdict.LIMITED
+    networks = {
+        (f"a chain with {name}", depth): {
+            k: steps.peak_bytes(chain_job(depth, *sizes, k)) for k in (0, *segments(depth))
+        }
+        for depth in _depths(size)
+        for name, sizes in CHAINS.items()
+    } | {("transformer", LAYERS): course}
+    best = {network: lowest(peaks) for network, peaks in networks.items()}
+    rows = [
+        (name, layers, set(best[name, layers]) <= set(nearest(peaks, layers)))
+        for (name, layers), peaks in networks.items()
+    ]
+    table = pd.DataFrame(rows, columns=["network", "layers", "holds"])
+    words = "; ".join(f"{name}, {n} layers: {_lengths(k)}" for (name, n), k in best.items())
     return Judgement(
-        verdict=supported if any(roots) else Verdict.REFUTED,
-        number=f"best at sqrt(n): {sum(roots)} of {len(roots)} networks; transformer of 32: "
-        f"{_lengths(best['transformer'])}",
-        measured=f"Layers of the best segment, of {depth} in the chains and of {LAYERS} in the "
-        f"transformer. {words}.",
-        closed_form="With x for a layer's input, R for what it keeps, g for its gradients and "
-        "segments of k of n layers, the peak above parameters and batch is about (n/k) x + k R "
-        "while k g <= x: least at k = sqrt(n x / R), which is sqrt(n) for R = x. Beyond, it is "
-        "where the first segment is run again: n g + k (R - g), a straight line in k.",
-        limits="The square root is right where a segment's gradients weigh less than its input "
-        "and a layer keeps one tensor of its input's size. In a transformer R is many x and g "
-        "outweighs x, so segments of one layer are best, and each further layer costs R - g. Where "
-        "g outweighs R, no segment lowers the peak at all.",
-        checks=_checks(steps, table, course),
+        **decided_by(table, ["layers", "network"]),
+        number=f"lowest at sqrt(n): {table['holds'].sum()} of {len(table)} networks; transformer "
+        f"of {LAYERS} layers: {_lengths(best['transformer', LAYERS])}",
+        measured=f"Layers of the segments with the lowest peak. {words}.",
+        checks=_checks(steps, chains, course),
         witnesses=tuple(_witnesses(steps)),
-        figures=(_figure(table, course),),
+        figures=(_figure(chains, course),),
     )
+
+
+def lowest(peaks: Mapping[int, int]) -> list[int]:
+    """Return the lengths with the lowest peak; 0 for the step without checkpoints."""
+    return [int(length) for length in peaks if peaks[length] == min(peaks.values())]
+
+
+def nearest(lengths: Iterable[int], layers: int) -> list[int]:
+    """Return the measured lengths that are nearest to the square root, by their quotient.
+
+    >>> nearest([0, 1, 2, 4, 8, 16, 32], 32), nearest([1, 6, 9, 36], 36)
+    ([4, 8], [6])
+    """
+    apart = {k: max(k * k / layers, layers / (k * k)) for k in map(int, lengths) if k}
+    return [k for k in apart if apart[k] == min(apart.values())]
 
 
 WITNESSED = [segment for length, segment in PUBLISHED if length == 512 and segment]
@@ -174,9 +171,8 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
         (with_workspaces(steps.counted(course_job(*key))), round(gib * 2**30))
         for key, gib in PUBLISHED.items()
     ]
-    chains = zip(table["peak_live_bytes"], table["law_bytes"], strict=True)
     return (
-        widest("peak of a chain in bytes", chains, "closed form"),
+        *by_law(table, {"peak": "peak of a chain in bytes"}),
         widest("peak of the transformer in bytes", lines, "straight line from saved tensors"),
         widest(
             "the same with two cuBLAS workspaces", published, "real GPU, three digits of a GiB",
@@ -206,20 +202,15 @@ def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
     rows = [
         {
             "network": name,
+            "layers": depth,
             "segment": segment,
-            "peak_live_bytes": steps.peak_bytes(chain_job(depth, width, batch, segment)),
-            "law_bytes": law(depth, width, batch, segment),
+            "peak_bytes": steps.peak_bytes(chain_job(depth, width, batch, segment)),
+            "peak_law_bytes": law(depth, width, batch, segment),
         }
         for name, (width, batch) in CHAINS.items()
         for segment in (0, *segments(depth))
     ]
     return pd.DataFrame(rows)
-
-
-def best_lengths(part: pd.DataFrame) -> list[int]:
-    """Return the lengths with the lowest peak; 0 for the step without checkpoints."""
-    lowest = part["peak_live_bytes"].min()
-    return [int(one) for one in part.loc[part["peak_live_bytes"] == lowest, "segment"]]
 
 
 def _lengths(lengths: list[int]) -> str:
@@ -229,7 +220,8 @@ def _lengths(lengths: list[int]) -> str:
 
 
 def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
-    shown = table.rename(columns={"peak_live_bytes": "peak", "law_bytes": "law"})
+    shown = table[table["layers"] == table["layers"].max()]
+    shown = shown.rename(columns={"peak_bytes": "peak", "peak_law_bytes": "law"})
     line = (course[32] - course[1]) / 31
     rows = [(k, course[k], course[1] + (k - 1) * line if k else course[0]) for k in course]
     lm = pd.DataFrame(rows, columns=["segment", "peak", "law"]).assign(network="transformer")
@@ -239,27 +231,19 @@ def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
     data = data.assign(
         ratio=data["peak"] / data["network"].map(base), fit=data["law"] / data["network"].map(base)
     )
-    return Figure(
-        name="segments",
-        caption="Peak over the peak without checkpoints, against the layers of a segment. Points "
-        "are steps, lines are the closed forms. Only the chain whose gradients are light has its "
-        "minimum at the square root.",
-        data=data[["network", "segment", "ratio", "fit"]],
-        draw=functools.partial(
-            series,
-            x="segment",
-            y="ratio",
-            line="network",
-            line_label="",
-            label="peak / peak without checkpoints",
-            x_label="layers of a segment",
-            scale="ratio",
-        ),
-        size=(8.6, 4.2),
-        story=True,
+    return lines(
+        "segments",
+        "Peak over the peak without checkpoints, against the layers of a segment. Points are "
+        "steps, lines connect the values of the closed forms. Only the chain whose gradients are "
+        "light has its minimum at the square root.",
+        data,
+        x="segment",
+        y="ratio",
+        line="network",
+        label="peak / peak without checkpoints",
+        x_label="layers of a segment",
+        scale="ratio",
     )
 
 
-EXPERIMENT = claim_experiment(
-    SOURCE, title="Checkpoints at the square root", jobs=jobs, judge=judge, order=10
-)
+EXPERIMENT = claim_experiment("sqrt_checkpoints", jobs=jobs, judge=judge)

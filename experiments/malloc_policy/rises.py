@@ -1,14 +1,10 @@
 """RSS rise against what the tensors need, under two malloc policies."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.rss_agreement import BIG_RISE_BYTES
 
-CLOSE_PERCENT = 2.0
 _KEYS = ["malloc", "depth", "batch"]
 
 
@@ -54,42 +50,3 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Distance of one policy's RSS rises from the trace's, in the cells of one size."""
-
-    malloc: str
-    cells: int
-    close: int
-    """Cells within CLOSE_PERCENT of the trace."""
-    median_percent: float
-    """Of the distances, whatever their sign."""
-    worst_percent: float
-    """The largest distance with its sign."""
-    repeatable: int
-    """Cells whose processes lie within CLOSE_PERCENT of each other."""
-    over_repeats_percent: float
-    """Median over cells of the spread within a process."""
-    over_processes_percent: float
-
-
-def agreement(table: pd.DataFrame, malloc: str, *, big: bool) -> Agreement | None:
-    """Sum up one policy's cells that rise by more than BIG_RISE_BYTES, or by less."""
-    part = table[
-        (table["malloc"] == malloc) & ((table["trace_rise_bytes"] > BIG_RISE_BYTES) == big)
-    ]
-    if part.empty:
-        return None
-    off = part["difference_percent"].to_numpy(dtype=np.float64)
-    return Agreement(
-        malloc=malloc,
-        cells=len(part),
-        close=int((np.abs(off) <= CLOSE_PERCENT).sum()),
-        median_percent=float(np.median(np.abs(off))),
-        worst_percent=float(off[np.abs(off).argmax()]),
-        repeatable=int((part["over_processes_percent"] <= CLOSE_PERCENT).sum()),
-        over_repeats_percent=float(part["over_repeats_percent"].median()),
-        over_processes_percent=float(part["over_processes_percent"].median()),
-    )

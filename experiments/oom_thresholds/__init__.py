@@ -90,14 +90,16 @@ def analyse(evidence: Evidence) -> Section:
         raise AnalysisError("no threshold of the pinned policy was found")
     fits = verdicts.frontiers(pinned)
     policies = verdicts.policies(table)
+    predicted = verdicts.predictable(pinned)
     return Section(
-        answer=verdicts.answer(
-            pinned["error_percent"], max((one.worst for one in fits.values()), default=None)
-        ),
-        claims=(verdicts.deeper(pinned, fits), *verdicts.predictable(pinned)),
+        answer=verdicts.answer(predicted),
+        claims=(verdicts.deeper(pinned, fits), *predicted),
         text=(*verdicts.texts(table, pinned, fits, policies),),
         tables=(*figures.tables(table, pinned, fits, policies),),
-        figures=(figures.frontier_figure(thresholds, pinned),),
+        figures=(
+            figures.frontier_figure(thresholds, pinned),
+            *figures.agreement_figure(pinned),
+        ),
     )
 
 

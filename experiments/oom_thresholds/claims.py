@@ -1,18 +1,33 @@
 """Claims from thresholds: deeper networks run out sooner, and the batch can be predicted."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.schema.findings import Claim, Verdict
-from harness.schema.units import format_bytes
+from harness.analysis.judge import decided, judge_cells
+from harness.schema.findings import Claim, Rule, Verdict
 
 from .hyperbola import Frontier, fit_frontier
 
 PROMISED = 0.5
 """Per cent by which the pinned policy's thresholds may differ from their prediction."""
 
-_SHARP_PERCENT = 0.1
-"""Difference within which a threshold counts as predicted."""
+_DEEPER = Rule(
+    holds="the largest batch that fits falls in every step to a deeper network, in each series of "
+    "training steps and in each budget, where both ends are confirmed: the batch was seen to fit, "
+    "and the next one to fail",
+    fails="it stays or rises in half of the steps or more; otherwise it holds for the larger part",
+    open="steps whose ends are not confirmed could turn it",
+)
+_PREDICTED = Rule(
+    holds=f"the prediction is within {PROMISED}% of the reproduced batch in every confirmed "
+    "threshold",
+    fails="it is further off in half of them or more; otherwise it holds for the larger part",
+    open="thresholds that are not confirmed could turn it",
+)
+_BUDGET = "budget in MiB"
+_AXES = ["series", _BUDGET, "depth"]
 
 
 def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
@@ -31,66 +46,80 @@ def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
 
 def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Claim:
     """Return the verdict on "deeper and larger runs out of memory more easily"."""
-    training = pinned[pinned["series"] != "inference"]
-    steps = _steps(training)
-    fell = int((steps < 0).sum())
-    measured = (
-        f"The largest batch that fits falls in {fell} of {len(steps)} steps to a deeper network"
-    )
+    steps = _steps(pinned[pinned["series"] != "inference"])
+    fell = int((steps["share"] < 0).sum())
     number = f"falls in {fell} of {len(steps)} steps"
+    measured = f"The largest batch that fits {number} to a deeper network"
     if fits:
         worst = 100 * max(one.worst for one in fits.values())
         measured += (
-            f", along (depth + a)(batch + b) = c: {len(fits)} hyperbolas fit their thresholds "
-            f"within {worst:.2g}%. Not depth times batch alone runs out: a is what a batch costs "
-            "in addition to the hidden layers, b what a layer costs in addition to its batch"
+            f". The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
+            f"within {worst:.2g}%: a is what a batch costs in addition to the hidden layers, b "
+            "what a layer costs in addition to its batch"
         )
-        number += f"; off the hyperbola by at most {worst:.2g}%"
-    inference = _steps(pinned[pinned["series"] == "inference"], relative=True)
+        number += f"; off (depth + a)(batch + b) = c by at most {worst:.2g}%"
+    inference = _steps(pinned[pinned["series"] == "inference"])
     if len(inference):
         measured += (
-            f". In inference twice the depth costs {-100 * float(inference.mean()):.2g}% of "
-            "the batch on average: only the parameters grow"
+            f". In inference a deeper network costs {-100 * float(inference['share'].mean()):.2g}% "
+            "of the batch in a step on average: only the parameters grow"
         )
-    verdict = Verdict.SUPPORTED if len(steps) and fell == len(steps) else Verdict.LIMITED
-    if not len(steps):
-        verdict = Verdict.OPEN
-    return Claim(
+    return decided(
+        judge_cells(steps, steps["falls"], _AXES, steps=True),
         sentence="Training deeper networks using larger batch sizes more easily leads to "
         "out-of-memory errors.",
-        verdict=verdict,
+        rule=_DEEPER,
+        second="the thresholds that are predicted without running anything",
         measured=measured + ".",
         number=number,
+        unit="thresholds",
     )
 
 
-def _steps(rows: pd.DataFrame, *, relative: bool = False) -> pd.Series:
-    """Return what each step to the next depth does to the largest batch."""
-    ordered = rows.sort_values(["series", "budget_bytes", "depth"])
-    batches = ordered["largest_fit"].astype("float64")
-    grouped = batches.groupby([ordered["series"], ordered["budget_bytes"]])
-    steps = grouped.pct_change() if relative else grouped.diff()
-    return steps.dropna()
+def _confirmed(rows: pd.DataFrame) -> "pd.Series[bool]":
+    sharp = rows["smallest_fail"] == rows["largest_fit"] + 1
+    return (rows["confirmed"] & sharp).fillna(value=False).astype(bool)
+
+
+def _steps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return each step to the next depth: ``share`` of the batch that it costs, and ``falls``.
+
+    ``falls`` is missing where one of the two thresholds was not confirmed.
+    """
+    rows = rows.sort_values(["series", "budget_bytes", "depth"]).assign(
+        sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20}
+    )
+    series = rows.groupby(["series", "budget_bytes"])
+    share = series["largest_fit"].shift(-1).astype("Float64") / rows["largest_fit"] - 1
+    sure = rows["sure"] & series["sure"].shift(-1, fill_value=False)
+    falls = (share < 0).astype("boolean").where(sure)
+    return rows.assign(share=share, falls=falls)[share.notna()].reset_index(drop=True)
 
 
 def predictable(pinned: pd.DataFrame) -> list[Claim]:
     """Return the verdict on whether a threshold can be predicted, where any was."""
-    known = pinned[pinned["error_percent"].notna()]
+    known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
     if known.empty:
         return []
     off = known["error_percent"].abs().astype("float64")
     live = known["live_error_percent"].abs().astype("float64")
-    within = int((off <= PROMISED).sum())
+    near = (off <= PROMISED).astype("boolean").where(_confirmed(known))
+    within = int(near.sum())
+    cells = known.assign(**{_BUDGET: known["budget_bytes"] // 2**20})
     return [
-        Claim(
+        decided(
+            judge_cells(cells, near, _AXES),
             sentence="The batch at which a network stops fitting can be predicted without "
             "running it.",
-            verdict=Verdict.SUPPORTED if within == len(known) else Verdict.LIMITED,
+            rule=_PREDICTED,
+            second="the search itself: the prediction knows no measurement",
             measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
             f"reproduced one in {within} of {len(known)} thresholds (largest error "
             f"{off.max():.2g}%, median {off.median():.2g}%); live bytes alone are off by up "
             f"to {live.max():.2g}%.",
-            number=f"at most {off.max():.2g}% off",
+            number=f"{within} of {len(known)} thresholds within {PROMISED}%, at most "
+            f"{off.max():.2g}% off",
+            unit="confirmed thresholds",
         )
     ]
 
@@ -158,33 +187,25 @@ def texts(
         )
     if not fits:
         text.append("Too few depths were probed for the curve (depth + a)(batch + b) = c.")
-    late = pinned[pinned["error_percent"].abs() > PROMISED]
-    text += [
-        f"{row['series']}, depth {row['depth']}, {format_bytes(row['budget_bytes'])}: predicted "
-        f"{row['error_percent']:+.2f}%. One page more in every layer is a large step at this "
-        f"depth; {row['library_bytes']} bytes beyond the model decide on which side it falls."
-        for row in late[late["library_bytes"].notna()].to_dict("records")
-    ]
     undecided = table[table["outcome"] != "ok"]
     if len(undecided):
         text.append(f"{len(undecided)} thresholds were not settled; the table says how they ended.")
     return text
 
 
-def answer(errors_percent: "pd.Series[float]", worst: float | None) -> tuple[str, ...]:
-    """Answer where networks stop fitting.
+_ANSWERS = {
+    Verdict.SUPPORTED: "Memory runs out where predicted",
+    Verdict.LIMITED: "Memory runs out where predicted, in part",
+    Verdict.REFUTED: "Memory does not run out where predicted",
+    Verdict.OPEN: "It is open where memory runs out",
+}
 
-    ``worst`` is the share by which the hyperbola misses a threshold at most, where one was fitted.
-    """
-    errors = errors_percent.abs().dropna()
-    if errors.empty:
-        return ()
-    curve = ""
-    if worst is not None:
-        curve = f"along (depth + a)(batch + b) = c to {100 * worst:.2g}%, and "
-    within = int((errors <= _SHARP_PERCENT).sum())
-    text = (
-        f"Memory runs out where predicted: {curve}{within} of {len(errors)} thresholds lie within "
-        f"{_SHARP_PERCENT:g}% of a prediction made without running anything."
+
+def answer(claims: Sequence[Claim]) -> tuple[str, ...]:
+    """Answer where networks stop fitting, from the verdict on the prediction, if there is one."""
+    return tuple(
+        f"{_ANSWERS[one.verdict]}: {one.number}"
+        + (f"; it {one.words.removeprefix('fails; ')}" if one.holds_for else "")
+        + "."
+        for one in claims
     )
-    return (text,)

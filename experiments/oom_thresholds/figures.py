@@ -1,17 +1,19 @@
 """The tables of the thresholds, and the picture of where memory runs out."""
 
+import functools
 from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.plots.series import frontier
+from harness.plots.series import agreement, frontier
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.schema.findings import Figure, Table
 from harness.schema.threshold import Threshold
 
+from .claims import PROMISED
 from .hyperbola import Frontier, series
 
-CURVE = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+CURVE = sorted({round(2 ** (step / 4)) for step in range(25)})
 """Depths at which the predicted curves have their points."""
 
 
@@ -46,7 +48,6 @@ def tables(
                 "b": one.b,
                 "c": one.c,
                 "worst_error_percent": 100 * one.worst,
-                "left_out_error_percent": None if one.left_out is None else 100 * one.left_out,
             }
             for (name, budget), one in fits.items()
         ]
@@ -63,14 +64,17 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     points = pinned[["series", "budget_bytes", "depth", "largest_fit"]].rename(
         columns={"largest_fit": "batch"}
     )
-    rows = _curve(thresholds, points)
-    curves = pd.DataFrame(rows).dropna().assign(what="predicted")
+    on_gpu = any(one.workload.device == "cuda" for one in thresholds)
+    rows = _here(thresholds) if on_gpu else _curve(thresholds, points)
+    what = "predicted here" if on_gpu else "predicted"
+    curves = pd.DataFrame(rows).dropna().assign(what=what)
+    drawn = "Crosses" if on_gpu else "Lines"
+    shape = "" if on_gpu else " Training's lines bend down as hyperbolas; inference's hardly fall."
     data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
     return Figure(
         name="frontier",
-        caption="The largest batch that fits into a budget, against depth. Lines are predicted, "
-        "points are reproduced: one example more ran out of memory. Training's lines bend down "
-        "as hyperbolas; those of inference hardly fall.",
+        caption=f"The largest batch that fits into a budget, against depth. {drawn} are "
+        f"predicted, points are reproduced: one example more ran out of memory.{shape}",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,
@@ -79,18 +83,42 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     )
 
 
+def agreement_figure(pinned: pd.DataFrame) -> list[Figure]:
+    """Return each prediction against its threshold, and the difference."""
+    known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
+    if known.empty:
+        return []
+    data = known[["series", "budget_bytes", "depth", "predicted"]].assign(
+        reproduced=known["largest_fit"], error=known["error_percent"].astype("float64")
+    )
+    return [
+        Figure(
+            name="agreement",
+            caption=f"{len(data)} thresholds: the batch that was predicted against the one that "
+            "was reproduced (dashed: equal), and the difference in per cent (dashed: "
+            f"±{PROMISED}%, the limit of the claim).",
+            data=data,
+            draw=functools.partial(agreement, limit=PROMISED),
+            size=(8.6, 3.8),
+        )
+    ]
+
+
+def _here(thresholds: Sequence[Threshold]) -> list[dict[str, object]]:
+    """Return the predictions at the depths seen: on a GPU a point more costs seconds."""
+    return [
+        {
+            "series": series(one),
+            "budget_bytes": one.budget_bytes,
+            "depth": one.workload.depth,
+            "batch": one.predicted,
+        }
+        for one in thresholds
+    ]
+
+
 def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[str, object]]:
-    """Return the predicted curves: on a GPU, where a point costs seconds, at the depths seen."""
-    if any(one.workload.device == "cuda" for one in thresholds):
-        return [
-            {
-                "series": series(one),
-                "budget_bytes": one.budget_bytes,
-                "depth": one.workload.depth,
-                "batch": one.predicted,
-            }
-            for one in thresholds
-        ]
+    """Return the predicted curves."""
     bases = {series(one): one.workload for one in thresholds}
     return [
         {

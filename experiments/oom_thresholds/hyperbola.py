@@ -32,8 +32,6 @@ class Frontier:
     c: float
     worst: float
     """Largest relative error of a batch on the curve."""
-    left_out: float | None
-    """The same where each threshold is predicted by the curve through the others."""
 
     def batch(self, depth: float) -> float:
         """Return the batch on the curve at ``depth``."""
@@ -55,7 +53,7 @@ def fit_frontier(depths: Sequence[int], batches: Sequence[int]) -> Frontier:
         raise AnalysisError("a frontier needs thresholds at 4 depths or more")
     a, b, c = _hyperbola(d, n)
     errors = (c / (d + a) - b) / n - 1
-    return Frontier(a=a, b=b, c=c, worst=float(np.abs(errors).max()), left_out=_left_out(d, n))
+    return Frontier(a=a, b=b, c=c, worst=float(np.abs(errors).max()))
 
 
 def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
@@ -74,20 +72,6 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
             raise AnalysisError("no hyperbola goes through the thresholds")
     rest, _, b = (float(part) for part in solution)
     return a, b, rest + a * b
-
-
-def _left_out(d: Vector, n: Vector) -> float | None:
-    if len(d) < 5:
-        return None
-    errors = []
-    for at in range(len(d)):
-        others = np.arange(len(d)) != at
-        try:
-            a, b, c = _hyperbola(d[others], n[others])
-        except AnalysisError:
-            return None
-        errors.append(abs((c / (d[at] + a) - b) / n[at] - 1))
-    return float(max(errors))
 
 
 def read_thresholds(folder: Path) -> list[Threshold]:

@@ -37,9 +37,7 @@ def cells(size: Size) -> Iterable[Workload]:
     depths, batches = AXES[size]
     forms = [(name, form) for name in OPTIMIZERS[1:] for form in ("off", "on")]
     if size is not Size.FULL:
-        forms = [("sgd", "off"), ("momentum", "off"), ("adam", "off"), ("adam", "on")]
-    if size is Size.DEFAULT:
-        forms += [("adamw", "off"), ("adamw", "on")]
+        forms = [(name, "off") for name in OPTIMIZERS[1:]] + [("adam", "on"), ("adamw", "on")]
     for name, form in [("none", "auto"), *forms]:
         base = Workload(optimizer=name, foreach=form)
         yield from Grid(base=base, axes={"depth": depths, "batch": batches})

@@ -2,14 +2,29 @@
 
 import pandas as pd
 
+from harness.analysis.decisions import ROUGHLY
 from harness.analysis.exact import ExactForm, exact_form
-from harness.schema.findings import Claim, Table, Verdict
+from harness.analysis.judge import decided, judge_cells
+from harness.schema.findings import Claim, Rule, Table
 
 MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps for each parameter."""
 
 
 STATE = "categories_at_peak.optimizer_state"
+_AXES = ["update", "depth", "batch"]
+_STATE = Rule(
+    holds="the state is that many tensors of each parameter, and Adam's counters, to the byte in "
+    "every cell",
+    fails="it is not in half of the cells or more; otherwise it holds for the larger part",
+    open="an optimizer of which it speaks was not measured, and could turn it",
+)
+_FLOOR = Rule(
+    holds=f"at the smallest batch the peak, the batch left out, is within {ROUGHLY:.0%} of four "
+    "times the parameters in every cell",
+    fails="it is further off in half of the cells or more; otherwise it holds for the larger part",
+    open="neither Adam nor AdamW was measured",
+)
 
 
 def _expected_state(table: pd.DataFrame) -> "pd.Series[int]":
@@ -32,21 +47,25 @@ def _state_form(part: pd.DataFrame) -> ExactForm | None:
 
 def state_verdict(table: pd.DataFrame) -> list[Claim]:
     """Judge whether the state follows its closed form to the byte."""
-    equal = int((table[STATE] == _expected_state(table)).sum())
+    equal = table[STATE] == _expected_state(table)
     forms = {
         str(name): str(_state_form(part) or "no exact formula")
         for name, part in table.groupby("optimizer", sort=False)
     }
     words = "; ".join(f"{name}: {form}" for name, form in forms.items())
+    missing = len({"sgd", "momentum", "adam", "adamw"} - set(forms))
     return [
-        Claim(
+        decided(
+            judge_cells(table, equal, _AXES, missing=missing * len(table)),
             sentence="An optimizer keeps nothing (SGD), one tensor per parameter (momentum) or two "
             "(Adam, AdamW).",
-            verdict=Verdict.SUPPORTED if equal == len(table) else Verdict.REFUTED,
+            rule=_STATE,
+            second="the closed form: moments times the parameters' bytes, and Adam's counters",
             measured=f"Bytes of state: {words}. The layers count the linear predictor; each has a "
             "weight and a bias, and Adam keeps a step counter of 4 bytes for either, in the host's "
             "memory.",
-            number=f"equal to the byte in {equal} of {len(table)} cells",
+            number=f"equal to the byte in {int(equal.sum())} of {len(table)} cells",
+            unit="optimizers",
         )
     ]
 
@@ -54,21 +73,20 @@ def state_verdict(table: pd.DataFrame) -> list[Claim]:
 def floor_verdict(table: pd.DataFrame) -> list[Claim]:
     """Judge the rule of thumb of four times the parameters where the batch is smallest."""
     adam = table[table["optimizer"].isin(["adam", "adamw"])]
-    adam = adam[adam["batch"] == adam["batch"].min()]
-    if adam.empty:
-        return []
+    adam = adam[adam["batch"] == adam["batch"].min()].reset_index(drop=True)
     times = _times_parameters(adam)
-    above = int((times > 4).sum())
+    near = (times / 4 - 1).abs() <= ROUGHLY
     return [
-        Claim(
+        decided(
+            judge_cells(adam, near, _AXES[:2]),
             sentence="With Adam a step with a small batch needs four times the parameters: "
             "weights, gradients, two moments.",
-            verdict=Verdict.LIMITED if times.min() > 4 else Verdict.REFUTED,
-            measured=f"At batch {adam['batch'].min()} the peak is {times.min():.3g} to "
-            f"{times.max():.3g} times the parameters, above four in {above} of {len(adam)} cells. "
-            "Four is only the floor: the update itself takes tensors of a parameter's size, two "
-            "at a time in the single-tensor form, one for every parameter at once in the "
-            "multi-tensor form.",
+            rule=_FLOOR,
+            second="the allocator model's peak, cell by cell",
+            measured=f"At batch {adam['batch'].min()} the peak is within {ROUGHLY:.0%} of four "
+            f"times in {int(near.sum())} of {len(adam)} cells. The update takes tensors of a "
+            "parameter's size too, two at a time in the single-tensor form, one for every "
+            "parameter at once in the multi-tensor form.",
             number=f"{times.min():.3g} to {times.max():.3g} times the parameters",
         )
     ]

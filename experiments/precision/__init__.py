@@ -44,10 +44,17 @@ def traced(size: Size) -> Iterable[Workload]:
 def analyse(evidence: Evidence) -> Section:
     """Compare each precision with float32, cell by cell, to the byte."""
     table = precision_effect.beside_float32(evidence.frame)
+    wanted = precision_effect.labels(evidence.frame).value_counts()
+    found = table["precision"].value_counts()
+    missing = {str(name): int(n - found.get(name, 0)) for name, n in wanted.items()}
     held = copies.held_copies(evidence)
     return Section(
-        claims=(*claims.halves(table), *claims.doubles(table), *claims.autocast(table)),
-        text=(*_exact_text(table), *copies.copies_text(held), _time_text(table)),
+        claims=(
+            *claims.halves(table, missing),
+            *claims.doubles(table, missing),
+            *claims.autocast(table, missing),
+        ),
+        text=(*_exact_text(table), *copies.copies_text(held)),
         tables=(
             Table(
                 name="precisions",
@@ -89,21 +96,6 @@ def _exact_text(table: pd.DataFrame) -> list[str]:
         f"than float32 only from a batch of {', of '.join(breaks)} on."
     )
     return [text]
-
-
-def _time_text(table: pd.DataFrame) -> str:
-    words = []
-    for name in ("float64", "bfloat16", "autocast bfloat16"):
-        ratio = claims.of(table, name)["time_ratio"].dropna()
-        if len(ratio):
-            words.append(f"{name} {ratio.median():.2g} ({ratio.min():.2g} to {ratio.max():.2g})")
-    if not words:
-        return "No times were kept."
-    return (
-        "Time per step as a multiple of float32's, median and range over the cells: "
-        f"{'; '.join(words)}. Times are noisy, from processes that ran one after the other; "
-        "a machine without bfloat16 arithmetic pays for it in time."
-    )
 
 
 EXPERIMENT = Experiment(

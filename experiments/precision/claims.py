@@ -1,8 +1,27 @@
 """Claims: half the bits take half the memory, and so does autocast."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
-from harness.schema.findings import Claim, Verdict
+from harness.analysis.decisions import ROUGHLY
+from harness.analysis.judge import decided, judge_cells
+from harness.schema.findings import Claim, Rule
+
+_SECOND = "the closed form of what is saved and the allocator model's peak, cell by cell"
+
+
+Missing = Mapping[str, int]
+"""Cells of each precision that failed, or whose float32 failed."""
+
+
+def _rule(what: str, times: str) -> Rule:
+    return Rule(
+        holds=f"{what} are within {ROUGHLY:.0%} of {times} float32's in every cell",
+        fails="one of them is not in half of the cells or more; otherwise it holds for the larger "
+        "part",
+        open="cells that failed, or whose float32 failed, could turn it",
+    )
 
 
 def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -10,17 +29,19 @@ def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return table[table["precision"] == name].reset_index(drop=True)
 
 
-def halves(table: pd.DataFrame) -> list[Claim]:
+def halves(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge bfloat16."""
-    return _scaled(table, "bfloat16", 2, "Half the bits take half the memory (bfloat16).")
+    return _scaled(table, missing, "bfloat16", 2, "Half the bits take half the memory (bfloat16).")
 
 
-def doubles(table: pd.DataFrame) -> list[Claim]:
+def doubles(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge float64."""
-    return _scaled(table, "float64", 8, "Twice the bits take twice the memory (float64).")
+    return _scaled(table, missing, "float64", 8, "Twice the bits take twice the memory (float64).")
 
 
-def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> list[Claim]:
+def _scaled(
+    table: pd.DataFrame, missing: Missing, name: str, size_bytes: int, sentence: str
+) -> list[Claim]:
     """Judge a type of ``size_bytes``: everything but the int64 labels scales with it."""
     own = of(table, name)
     if own.empty:
@@ -29,42 +50,45 @@ def _scaled(table: pd.DataFrame, name: str, size_bytes: int, sentence: str) -> l
     saved = int((own["saved_less_labels_ratio"] == wanted).sum())
     held = int((own["parameter_ratio"] == wanted).sum())
     low, high = float(own["peak_ratio"].min()), float(own["peak_ratio"].max())
-    exact = saved == held == len(own)
-    near = max(abs(low / wanted - 1), abs(high / wanted - 1)) <= 0.1
+    columns = ["parameter_ratio", "saved_less_labels_ratio", "peak_ratio"]
+    near = ((own[columns] / wanted - 1).abs() <= ROUGHLY).all(axis=1)
     return [
-        Claim(
+        decided(
+            judge_cells(own, near, ["depth", "batch"], missing=missing.get(name, 0)),
             sentence=sentence,
-            verdict=_verdict(exact, near),
+            rule=_rule(
+                "the parameters, what is saved for backward (int64 labels aside) and the peak",
+                f"{wanted:g} times",
+            ),
+            second=_SECOND,
             measured=f"Parameters are exactly {wanted:g} times float32's in {held} of {len(own)} "
             "cells, and so is what is saved for backward, labels (int64) aside, in "
             f"{saved} of {len(own)}. The peak is {low:.4g} to {high:.4g} times: labels and the "
             "scratch of the matrix library do not follow the type.",
-            number=f"{wanted:g} times saved and parameters; peak {low:.4g} to {high:.4g} times",
+            number=f"{wanted:g} times in {int(near.sum())} of {len(own)} cells; peak {low:.4g} to "
+            f"{high:.4g} times",
         )
     ]
 
 
-def _verdict(exact: bool, near: bool) -> Verdict:
-    if exact and near:
-        return Verdict.SUPPORTED
-    return Verdict.LIMITED if exact or near else Verdict.REFUTED
-
-
-def autocast(table: pd.DataFrame) -> list[Claim]:
+def autocast(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge whether autocast halves what a step needs."""
-    own = of(table, "autocast bfloat16")
+    name = "autocast bfloat16"
+    own = of(table, name)
     if own.empty:
         return []
     ordered = own.sort_values("saved_ratio")
     low, high = ordered.iloc[0], ordered.iloc[-1]
     peaks = own["peak_ratio"]
     more = int((own["saved_ratio"] >= 1).sum())
-    halved = int((own["saved_ratio"] <= 0.5).sum())
+    halved = ((own[["saved_ratio", "peak_ratio"]] / 0.5 - 1).abs() <= ROUGHLY).all(axis=1)
     return [
-        Claim(
+        decided(
+            judge_cells(own, halved, ["depth", "batch"], missing=missing.get(name, 0)),
             sentence="Autocast to bfloat16 halves the memory of a training step.",
             headline="Autocast to bfloat16 halves the memory of a step",
-            verdict=Verdict.SUPPORTED if halved == len(own) else Verdict.REFUTED,
+            rule=_rule("what is saved for backward and the peak", "half of"),
+            second=_SECOND,
             measured="What is saved for backward is "
             f"{low['saved_ratio']:.3g} times float32's at best (depth {low['depth']}, batch "
             f"{low['batch']}) and {high['saved_ratio']:.3g} times at worst (depth {high['depth']}, "

@@ -1,17 +1,27 @@
 """Accuracy, equal steps, growth, and the order of ``zero_grad``."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from harness.analysis.decisions import CONFIDENCE, Decision, is_above, is_below, share_interval
-from harness.schema.findings import Claim, Verdict
+from harness.analysis.decisions import (
+    CONFIDENCE,
+    Decision,
+    exactly,
+    is_above,
+    is_below,
+    share_interval,
+)
+from harness.analysis.judge import Part, decided, judge
+from harness.schema.findings import Claim, Rule, Verdict
 
 from .growth import flatness, resident_slope
 from .runs import Run
 
-NOTED_ACCURACY = 0.83
+LEARNED = 0.5
+"""Share of the validation images that a network must get right; guessing gives a tenth."""
 
 
 NOTED_EPOCHS = 10
@@ -50,75 +60,78 @@ HELD = {
 }
 
 
-def _all(decisions: Sequence[Decision]) -> Decision:
-    """Return the decision on "each of them": the first that refutes, else the first left open."""
-    for verdict in (Verdict.REFUTED, Verdict.OPEN):
-        for one in decisions:
-            if one.verdict is verdict:
-                return one
-    return decisions[0]
+def _rule(holds: str, open_if: str) -> Rule:
+    """Return the rule of a claim on the networks, each of which is a part of it."""
+    return Rule(
+        holds=f"{holds}, for each network",
+        fails="it is not so for half of the networks or more",
+        open=open_if,
+    )
 
 
 def accuracy(result: Sequence[Run]) -> list[Claim]:
     """Judge the accuracy after the note's ten epochs, on the real images."""
-    at = NOTED_EPOCHS
+    at, images = NOTED_EPOCHS, 10_000
     ends = {
         one.model: float(one.epochs["accuracy"].iloc[at - 1])
         for one in result
         if one.data == "fashion-mnist" and len(one.epochs) >= at
     }
-    decision = Decision(verdict=Verdict.OPEN)
     why = f"the runs are shorter than {at} epochs"
-    words = f"The runs were shorter than {at} epochs."
     if max(len(one.epochs) for one in result) >= at:
         why = "no images here; harness doctor says how to get them"
-        words = "The real images were not available."
-    if ends:
-        images = 10_000
-        decisions = []
-        for end in ends.values():
-            low, high = share_interval(round(end * images), images)
-            decisions.append(is_above(NOTED_ACCURACY, low=low, high=high, repeats=1))
-        decision = _all(decisions)
-        numbers = ", ".join(f"{model} {end:.4f}" for model, end in ends.items())
-        words = f"Validation accuracy after {at} epochs, on {images:,} images: {numbers}."
-        words += decision.words("runs with other seeds")
-        why = decision.reason("seeds")
-    return [
-        Claim(
-            sentence="The note's network, trained as the note says, learns Fashion-MNIST (more "
-            f"than {NOTED_ACCURACY:.0%} of the validation images correct after 10 epochs).",
-            headline="The note's network learns Fashion-MNIST",
-            verdict=decision.verdict,
-            open_reason=why,
-            measured=words,
-            number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
-        )
-    ]
+    parts = []
+    for model, end in ends.items():
+        low, high = share_interval(round(end * images), images)
+        decision = is_above(LEARNED, low=low, high=high, repeats=1)
+        parts.append(Part(name=model, decision=decision))
+    claim = decided(
+        judge(parts),
+        sentence="The note's network, trained as the note says, learns Fashion-MNIST (more than "
+        f"{LEARNED:.0%} of the validation images correct after {at} epochs; guessing gives 10%).",
+        headline="The note's network learns Fashion-MNIST",
+        rule=_rule(
+            f"the 99% interval of the share of {images:,} images that are right lies above "
+            f"{LEARNED:.0%}",
+            "an interval contains the limit, or the real images or ten epochs were not there",
+        ),
+        second="the same run under the other instrument, epoch by epoch",
+        measured=f"Validation accuracy after {at} epochs, on {images:,} images, of one seed each: "
+        + (", ".join(f"{model} {end:.4f}" for model, end in ends.items()) or "none")
+        + ". The interval is of the images; another seed moves the share by about a point.",
+        number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
+        unit="seeds",
+    )
+    return [claim if ends else dataclasses.replace(claim, open_reason=why)]
 
 
 def equal_steps(traced: Sequence[Run]) -> list[Claim]:
     """Judge every full step's peak and on what is alive after every step, exactly."""
     result = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
-    if not result:
-        return []
     words = "; ".join(
         f"{model}: {_values(one.peaks)} at the peak of each of {one.steps:,} full steps, "
         f"{_values(one.ends)} alive after each step"
         for model, one in result.items()
     )
-    flat = all(one.flat for one in result.values())
-    grown = max(one.growth_bytes for one in result.values())
+    grown = max((one.growth_bytes for one in result.values()), key=abs, default=0)
+    flat = sum(one.flat for one in result.values())
     return [
-        Claim(
+        decided(
+            judge(Part(name=model, decision=exactly(one.flat)) for model, one in result.items()),
             sentence="From the second on, every full step of a training run takes the same memory "
             "and leaves nothing behind.",
             headline="Every full training step takes the same memory",
-            verdict=Verdict.SUPPORTED if flat else Verdict.REFUTED,
-            measured=f"Live bytes, traced from before the network was built: {words}. From the "
-            f"first step to the last, live bytes grow by {grown:,} bytes. This is equality, not "
-            "an estimate.",
-            number=f"slope {'exactly 0' if flat else 'not 0'}; growth {grown:,} bytes",
+            rule=_rule(
+                "every full step from the second on has one peak, and one number of live bytes is "
+                "alive after every step, to the byte",
+                "no run was traced",
+            ),
+            second="none: each step repeats the one before",
+            measured=f"Live bytes, traced from before the network was built: {words or 'none'}. "
+            f"From the first step to the last, live bytes grow by {grown:,} bytes.",
+            number=f"equal to the byte for {flat} of {len(result)} networks; growth {grown:,} "
+            "bytes",
+            unit="traced runs",
         )
     ]
 
@@ -132,19 +145,24 @@ def _values(values: Sequence[int]) -> str:
 def order(orders: pd.DataFrame) -> list[Claim]:
     """Judge what it costs to free the gradients only after the forward pass."""
     costs = {str(model): _cost(part) for model, part in orders.groupby("model", sort=False)}
-    if not costs:
-        return []
-    more = [cost for cost, _ in costs.values()]
-    some = Verdict.LIMITED if max(more) > 0 else Verdict.REFUTED
     return [
-        Claim(
+        decided(
+            judge(
+                Part(name=model, decision=exactly(cost > 0)) for model, (cost, _) in costs.items()
+            ),
             sentence="Freeing the gradients only after the forward pass, as the note's trainer "
             "does, raises the peak of a training step.",
             headline="zero_grad after the forward pass raises the peak",
-            verdict=Verdict.SUPPORTED if min(more) > 0 else some,
+            rule=_rule(
+                "the peak of a full step is larger than with gradients freed before it",
+                "the two orders were not both traced",
+            ),
+            second="none: the trace alone counts both orders",
             measured=" ".join(f"{model}: {words}." for model, (_, words) in costs.items())
             + " The old gradients are then alive next to the new activations.",
-            number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items()),
+            number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items())
+            or "none",
+            unit="traced runs",
         )
     ]
 
@@ -162,31 +180,41 @@ def _cost(part: pd.DataFrame) -> tuple[int, str]:
 
 
 def growth(resident: Sequence[Run]) -> list[Claim]:
-    """Judge the growth of what the process holds, step by step."""
+    """Judge the growth of what the process holds, epoch by epoch."""
+    if not resident:
+        return []
     slopes = {one.model: resident_slope(one) for one in resident}
     known = {model: slope for model, slope in slopes.items() if slope is not None}
-    if not known:
-        return []
-    what = HELD[resident[0].device]
-    decisions, words = [], []
-    for model, slope in known.items():
-        low, high = slope.interval(CONFIDENCE)
-        decisions.append(is_below(LEAK_BYTES, low=low, high=high, repeats=slope.epochs, rate=1.5))
-        words.append(
-            f"{model} {slope.estimate:+.3g} bytes a step, 99% interval {low:+.3g} to {high:+.3g}, "
-            f"which is {slope.grown_bytes / 1024:+.3g} KiB over {slope.epochs} epochs of "
-            f"{slope.steps_per_epoch} steps"
-        )
-    decision = _all(decisions)
+    what, parts = HELD[resident[0].device], []
+    for model, slope in slopes.items():
+        decision = Decision(verdict=Verdict.OPEN)
+        if slope is not None:
+            ends = {"low": slope.low, "high": slope.high}
+            decision = is_below(LEAK_BYTES, **ends, repeats=slope.epochs)
+        parts.append(Part(name=model, decision=decision))
+    words = [
+        f"{model} {slope.estimate:+.3g} bytes a step, 99% interval {slope.low:+.3g} to "
+        f"{slope.high:+.3g}, over {slope.epochs} epochs of {slope.steps_per_epoch} steps"
+        for model, slope in known.items()
+    ]
     return [
-        Claim(
+        decided(
+            judge(parts),
             sentence=what.sentence,
             headline="A training run does not leak",
-            verdict=decision.verdict,
-            open_reason=decision.reason("epochs"),
-            measured=f"{what.title} against the step, from the second epoch on: "
-            f"{'; '.join(words)}. A batch that is never freed would add 786 KiB a step. "
-            f"{what.note}{decision.words('epochs')}",
-            number="; ".join(f"{slope.estimate:+.3g} bytes a step" for slope in known.values()),
+            rule=_rule(
+                f"the {CONFIDENCE:.0%} interval of the growth a step lies below {LEAK_BYTES} bytes",
+                "an interval contains the limit, or a run is too short for one",
+            ),
+            second="none: the kernel alone counts pages",
+            measured=f"{what.title}, each epoch's mean less the one before, from the second epoch "
+            f"on: {'; '.join(words) or 'none'}. A batch that is never freed would add 786 KiB a "
+            f"step. {what.note}",
+            number="; ".join(
+                f"{slope.estimate:+.3g} ({slope.low:+.3g} to {slope.high:+.3g}) bytes a step"
+                for slope in known.values()
+            )
+            or "none",
+            unit="epochs",
         )
     ]

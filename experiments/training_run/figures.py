@@ -5,12 +5,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.analysis.decisions import CONFIDENCE
 from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.schema.findings import Figure, Table
 
-from .claims import NOTED_ACCURACY
 from .growth import resident_slope
 from .runs import Run
 from .step_peaks import peaks_table
@@ -26,7 +24,7 @@ def tables(
     )
     slopes = [(one.model, slope) for one in resident if (slope := resident_slope(one))]
     growths = pd.DataFrame(
-        [(model, one.estimate, *one.interval(CONFIDENCE), one.epochs) for model, one in slopes],
+        [(model, one.estimate, one.low, one.high, one.epochs) for model, one in slopes],
         columns=["model", "slope", "low", "high", "epochs"],
     )
     every = {
@@ -39,7 +37,10 @@ def tables(
             peaks_table(traced),
         ),
         "orders": ("Peak of a full step by when the old gradients are freed", orders),
-        "growth": ("Growth of RSS in bytes per training step (99% intervals, HC3)", growths),
+        "growth": (
+            "Growth of RSS in bytes per training step (differences of epochs, 99% intervals)",
+            growths,
+        ),
     }
     return tuple(
         Table(name=name, caption=caption, frame=frame)
@@ -61,9 +62,8 @@ def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
     return [
         Figure(
             name="accuracy",
-            caption="Validation accuracy after each epoch; the dashed line is the "
-            f"{NOTED_ACCURACY} that the note's network should pass. From one epoch to the "
-            "next it changes by a percent or two, so another seed or machine ends elsewhere.",
+            caption="Validation accuracy after each epoch, one seed a network. From one epoch to "
+            "the next it changes by a percent or two, so another seed or machine ends elsewhere.",
             data=data[["model", "epoch", "accuracy"]],
             draw=functools.partial(
                 series,
@@ -74,7 +74,6 @@ def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
                 scale="ratio",
                 x_doublings=False,
                 y_from=None,
-                marked=(NOTED_ACCURACY, f"the note's {NOTED_ACCURACY}"),
             ),
             size=(7.0, 3.8),
         )

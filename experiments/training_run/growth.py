@@ -1,11 +1,11 @@
-"""Growth of memory over a training run: exactly by the trace, by a fitted slope of RSS."""
+"""Growth of memory over a training run: exactly by the trace, by differences of RSS."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from harness.analysis.fits import fit
+from harness.analysis.decisions import CONFIDENCE, interval
+from harness.analysis.fits import Vector
 
 from .runs import TRAIN, Run
 
@@ -46,44 +46,38 @@ def flatness(run: Run) -> Flatness:
 
 @dataclass(frozen=True, kw_only=True)
 class Slope:
-    """Growth of what a run holds, in bytes per training step."""
+    """Growth of what a run holds, in bytes per training step, with its 99% interval."""
 
     estimate: float
-    error: float
-    """Standard error (HC3)."""
-    left_over: int
-    """Degrees of freedom of the residuals."""
+    low: float
+    high: float
     epochs: int
     steps_per_epoch: int
 
-    def interval(self, confidence: float) -> tuple[float, float]:
-        """Return the interval of the slope."""
-        reach = float(stats.t.ppf(0.5 + confidence / 2, self.left_over)) * self.error
-        return self.estimate - reach, self.estimate + reach
-
-    @property
-    def grown_bytes(self) -> float:
-        """Growth from the middle of the first of these epochs to the middle of the last."""
-        return self.estimate * (self.epochs - 1) * self.steps_per_epoch
-
 
 def resident_slope(run: Run) -> Slope | None:
-    """Fit what is held against the step, from the second epoch on; None if the run is too short.
+    """Return the growth of what is held, from the second epoch on; None if the run is too short.
 
-    Sizes of neighbouring steps depend on each other, so each epoch's mean counts once. The
-    first epoch is left out: code, buffers and the heap are still being filled there.
+    The first epoch is left out: code, buffers and the heap are still being filled there.
     """
     trained = run.steps[(run.steps["kind"] == TRAIN) & (run.steps["epoch"] > 1)]
-    means = trained.groupby("epoch")[["step", "resident_bytes"]].mean()
+    means = trained.groupby("epoch")["resident_bytes"].mean().to_numpy(dtype=np.float64)
     if len(means) < MIN_EPOCHS:
         return None
-    shape = {"epochs": len(means), "steps_per_epoch": len(trained) // len(means)}
-    if trained["resident_bytes"].nunique() == 1:  # what is reserved of a GPU may not change at all
-        return Slope(estimate=0.0, error=0.0, left_over=len(means) - 2, **shape)
-    law = fit(
-        {"constant": np.ones(len(means)), "step": means["step"].to_numpy(dtype=np.float64)},
-        means["resident_bytes"].to_numpy(dtype=np.float64),
-    )
-    slope = law.coefficient("step")
-    assert slope.error is not None, "several epochs judge it"
-    return Slope(estimate=slope.estimate, error=slope.error, left_over=law.left_over, **shape)
+    steps = len(trained) // len(means)
+    estimate, low, high = growth_interval(means / steps)
+    return Slope(estimate=estimate, low=low, high=high, epochs=len(means), steps_per_epoch=steps)
+
+
+def growth_interval(levels: Vector, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+    """Return the mean step from one level to the next, with its interval.
+
+    What a process holds at one moment depends on what it held before, so levels are no sample,
+    and a line through them gets an interval that is too narrow. Their differences are one, if the
+    noise adds up (a random walk). If it does not, neighbouring differences cancel in part, and the
+    interval is too wide.
+    """
+    steps = np.diff(levels)
+    error = float(steps.std(ddof=1)) / len(steps) ** 0.5
+    middle = float(steps.mean())
+    return (middle, *interval(middle, error, len(steps) - 1, confidence))

@@ -46,45 +46,23 @@ def analyse(evidence: Evidence) -> Section:
     table = pairs.pairs(frame)
     if table.empty:
         raise AnalysisError("no training cell has an inference cell of its network and batch")
+    missing = int((evidence.frame["mode"] == "train").sum()) - len(table)
     return Section(
         claims=(
-            claims.more_verdict(table),
-            claims.reasons_verdict(table),
-            *claims.depth_verdict(table),
+            claims.more_verdict(table, missing),
+            claims.reasons_verdict(table, missing),
+            *claims.depth_verdict(table, missing),
         ),
         text=(
             predictions.in_words(frame, {PEAK: "the peak"}),
             *explanations.formula_text(table),
-            *explanations.small_batch_text(table),
         ),
-        tables=(_parts_table(table), _pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
+        tables=(_pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
         figures=(
             *figures.depth_figure(table),
             *figures.width_figure(table),
             *figures.composition(frame),
         ),
-    )
-
-
-def _parts_table(table: pd.DataFrame) -> Table:
-    """Return the median share of each category in the difference, by optimizer and batch."""
-    shares = table[["optimizer", "batch"]].assign(
-        ratio=table["ratio"],
-        difference_bytes=table["difference_bytes"].astype("float64"),
-        **{
-            f"{name}_percent": (100 * table[pairs.more(name)] / table["difference_bytes"]).astype(
-                "float64"
-            )
-            for name in CATEGORIES
-        },
-    )
-    grouped = shares.groupby(["optimizer", "batch"], sort=False).median().reset_index()
-    grouped = grouped.sort_values(["optimizer", "batch"], ascending=[False, True])
-    return Table(
-        name="parts",
-        caption="What the difference between training and inference is made of, in % of it "
-        "(medians over depth and width; negative where inference has more of it at its peak)",
-        frame=grouped.reset_index(drop=True),
     )
 
 

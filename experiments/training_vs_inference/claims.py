@@ -5,12 +5,33 @@ from typing import Any
 
 import pandas as pd
 
-from harness.schema.findings import Claim, Verdict
+from harness.analysis.decisions import ROUGHLY
+from harness.analysis.judge import decided, judge_cells
+from harness.schema.findings import Claim, Rule
 
 from .pairs import base, more
 
 SIGNIFICANT = 2.0
 """The note's "significantly more": at least this many times as much."""
+AXES = ["optimizer", "depth", "width", "batch"]
+_SECOND = "the allocator model's peaks, cell by cell"
+_MORE = Rule(
+    holds="the peak of a training step is at least twice that of inference in every cell",
+    fails="it is less than twice in half of the cells or more; otherwise it holds for the larger "
+    "part",
+    open="training cells that failed, or whose inference failed, could turn it",
+)
+_REASONS = Rule(
+    holds=f"held activations are more than {ROUGHLY:.0%} of the difference in every cell",
+    fails="they are less in half of the cells or more; otherwise it holds for the larger part",
+    open="training cells that failed, or whose inference failed, could turn it",
+)
+_DEPTH = Rule(
+    holds="at every optimizer and batch the ratio rises in each step to a deeper network, and by "
+    f"more than {ROUGHLY:.0%} from the shallowest to the deepest",
+    fails="it does not in half of them or more; otherwise it holds for the larger part",
+    open="training cells that failed, or whose inference failed, could turn it",
+)
 
 
 def _named(row: Mapping[Any, Any]) -> str:
@@ -19,83 +40,79 @@ def _named(row: Mapping[Any, Any]) -> str:
     return f"{kind}, depth {row['depth']}, width {row['width']}, batch {row['batch']}"
 
 
-def more_verdict(table: pd.DataFrame) -> Claim:
+def more_verdict(table: pd.DataFrame, missing: int) -> Claim:
     """Judge whether training needs at least twice as much as inference."""
     rows = table.sort_values("ratio").to_dict("records")
     low, high = rows[0], rows[-1]
-    twice = int((table["ratio"] >= SIGNIFICANT).sum())
-    verdict = Verdict.SUPPORTED if twice == len(table) else Verdict.LIMITED
-    if low["ratio"] <= 1:
-        verdict = Verdict.REFUTED
-    below = table[table["ratio"] < SIGNIFICANT]
-    where = ""
-    if len(below):
-        where = (
-            f" Less than twice: {int((below['optimizer'] == 'sgd').sum())} cells with SGD and "
-            f"{int((below['optimizer'] != 'sgd').sum())} with Adam; the shallow networks, where "
-            "there is little to hold on to, and small batches with SGD, where gradients only "
-            "double the parameters."
-        )
-    return Claim(
+    twice = table["ratio"] >= SIGNIFICANT
+    return decided(
+        judge_cells(table, twice, AXES, missing=missing),
         sentence="Training requires significantly more memory than plain prediction.",
-        verdict=verdict,
+        rule=_MORE,
+        second=_SECOND,
         measured=f"The peak of a training step is {low['ratio']:.3g} times ({_named(low)}) to "
         f"{high['ratio']:.3g} times ({_named(high)}) that of inference, median "
-        f"{table['ratio'].median():.3g}; at least twice in {twice} of {len(table)} cells." + where,
-        number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much",
+        f"{table['ratio'].median():.3g}. It is less than twice in shallow networks, where there "
+        "is little to hold on to, and at small batches with SGD, where gradients only double the "
+        "parameters.",
+        number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much; at least twice in "
+        f"{int(twice.sum())} of {len(table)} cells",
     )
 
 
-def reasons_verdict(table: pd.DataFrame) -> Claim:
-    """Judge whether held activations are the largest part of the difference."""
-    activations = table[table["leading"] == "activation"]
-    count, total = len(activations), len(table)
-    verdict = Verdict.SUPPORTED if count == total else Verdict.LIMITED
-    if not count:
-        verdict = Verdict.REFUTED
-    shares = activations[more("activation")] / activations["difference_bytes"]
+def reasons_verdict(table: pd.DataFrame, missing: int) -> Claim:
+    """Judge whether held activations are a part of the difference that counts."""
+    share = (table[more("activation")] / table["difference_bytes"]).astype("float64")
+    reason = (table["difference_bytes"] > 0) & (share > ROUGHLY)
     led = table["leading"].value_counts()
     words = ", ".join(f"{str(name).replace('_', ' ')} in {number}" for name, number in led.items())
-    text = f"What adds most to inference's peak: {words} of {total} cells."
-    if count:
-        text += (
-            f" Held activations lead from a batch of {activations['batch'].min()} on, with "
-            f"{100 * shares.min():.3g} to {100 * shares.max():.3g}% of the difference. With small "
-            "batches it is gradients, as many bytes as the parameters, and Adam's state, twice as "
-            "many: they belong to training, but not to holding on to intermediate values."
-        )
-    return Claim(
+    return decided(
+        judge_cells(table, reason, AXES, missing=missing),
         sentence="Backpropagation is one of the reasons: it holds on to the intermediate values "
         "calculated during forward propagation.",
-        verdict=verdict,
-        measured=text,
-        number=f"activations are the largest part in {count} of {total} cells",
+        rule=_REASONS,
+        second=_SECOND,
+        measured=f"Held activations are {100 * share.min():.3g} to {100 * share.max():.3g}% of the "
+        f"difference. What adds most to inference's peak: {words} of {len(table)} cells. With "
+        "small batches it is gradients, as many bytes as the parameters, and Adam's state, twice "
+        "as many: they belong to training, but not to holding on to intermediate values.",
+        number=f"more than {ROUGHLY:.0%} of the difference in {int(reason.sum())} of {len(table)} "
+        "cells",
     )
 
 
-def depth_verdict(table: pd.DataFrame) -> list[Claim]:
-    """Judge whether the ratio grows with depth, at the largest and at the smallest batch."""
-    own = base(table[table["optimizer"] == "sgd"])
-    if own["depth"].nunique() < 2:
-        return []
-    large = own[own["batch"] == own["batch"].max()].sort_values("depth")
-    small = own[own["batch"] == own["batch"].min()].sort_values("depth")
-    grows = bool((large["ratio"].diff().dropna() > 0).all())
-    flat = small["ratio"].max() / small["ratio"].min() < 1.1
-    first, last = large.iloc[0], large.iloc[-1]
+def depth_verdict(table: pd.DataFrame, missing: int) -> list[Claim]:
+    """Judge whether the ratio grows with depth, for each optimizer and batch."""
+    own = base(table).sort_values(["optimizer", "batch", "depth"])
+    rows = [
+        {
+            "optimizer": part["optimizer"].iloc[0],
+            "batch": int(part["batch"].iloc[0]),
+            "rise": float(part["ratio"].iloc[-1] / part["ratio"].iloc[0]),
+            "steady": bool((part["ratio"].diff().dropna() > 0).all()),
+        }
+        for _, part in own.groupby(["optimizer", "batch"])
+        if part["depth"].nunique() > 1
+    ]
+    lines = pd.DataFrame(rows, columns=["optimizer", "batch", "rise", "steady"])
+    grows = lines["steady"].astype(bool) & (lines["rise"] > 1 + ROUGHLY)
+    last = own.sort_values(["batch", "depth", "optimizer"]).iloc[-1]
     width, features = int(last["width"]), int(last["in_features"])
-    verdict = Verdict.REFUTED if not grows else Verdict.LIMITED if flat else Verdict.SUPPORTED
+    rise = "unknown"
+    if rows:
+        rise = f"{lines['rise'].min():.3g} to {lines['rise'].max():.3g} times as large"
     return [
-        Claim(
+        decided(
+            judge_cells(lines, grows, ["optimizer", "batch"], missing=missing),
             sentence="The deeper the network, the more times as much memory training needs.",
-            verdict=verdict,
-            measured=f"At batch {last['batch']} (SGD, width {width}) the ratio goes from "
-            f"{first['ratio']:.3g} at depth {first['depth']} to {last['ratio']:.3g} at depth "
-            f"{last['depth']}, on its way to {last['limit']:.3g} for ever larger batches: each "
-            f"layer adds width / (features + 2·width) = {width / (features + 2 * width):.3g}, at "
-            "most ½ however wide. At batch "
-            f"{small['batch'].min()} it stays between {small['ratio'].min():.3g} and "
-            f"{small['ratio'].max():.3g}: parameters and gradients grow alike.",
-            number=f"{last['ratio']:.3g} times at depth {last['depth']}, batch {last['batch']}",
+            rule=_DEPTH,
+            second=_SECOND,
+            measured=f"From depth {own['depth'].min()} to {own['depth'].max()} the ratio becomes "
+            f"{rise}. At batch {last['batch']} it is on its way to {last['limit']:.3g} for ever "
+            "larger batches: each layer adds width / (features + 2·width) = "
+            f"{width / (features + 2 * width):.3g}, at most ½ however wide. At small batches "
+            "parameters and gradients grow alike.",
+            number=f"grows at {int(grows.sum())} of {len(lines)} pairs of optimizer and batch, "
+            f"to {own['ratio'].max():.3g} times",
         )
     ]

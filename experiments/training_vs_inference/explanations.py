@@ -1,4 +1,4 @@
-"""The closed form of the difference, and the rule of thumb at small batches."""
+"""The closed form of the difference."""
 
 import pandas as pd
 
@@ -23,22 +23,3 @@ def formula_text(table: pd.DataFrame) -> list[str]:
         "with any optimizer, for its state does not grow with the batch."
     )
     return [text]
-
-
-def small_batch_text(table: pd.DataFrame) -> list[str]:
-    """Compare the smallest batch with the rule of thumb."""
-    small = table[table["batch"] == table["batch"].min()]
-    parts = []
-    for name, words in (("sgd", "2 with SGD"), ("adam", "4 with Adam")):
-        own = small[small["optimizer"] == name]
-        if len(own):
-            low, high = float(own["ratio"].min()), float(own["ratio"].max())
-            parts.append(f"{low:.3g} to {high:.3g} times, where the rule of thumb says {words}")
-    text = f"With the smallest batch ({small['batch'].min()}) training needs " + ", and ".join(
-        parts
-    )
-    return [
-        text + ". The rule counts parameters, gradients and moments; what Adam's update takes "
-        "while it runs, up to two tensors of the largest parameter's size, comes on top and "
-        "weighs most where one layer is most of the network."
-    ]

@@ -1,9 +1,10 @@
 """Memory and time against the width of the layers, and whether powers of two are special.
 
 The note advises widths "divisible by larger powers of 2", as "computationally efficient due to
-the way memory is allocated and addressed in hardware". Powers of two are set against their
-neighbours: bytes exactly, times as ratios within blocks that measure every width in turn, each
-in a process of its own. A block is a seed: the seed changes nothing but the weights.
+the way memory is allocated and addressed in hardware". Bytes at powers of two are set against
+those of their neighbours, times at odd widths against multiples of 8: ratios within blocks that
+measure every width in turn, each in a process of its own. A block is a seed: the seed changes
+nothing but the weights.
 """
 
 from collections.abc import Iterable
@@ -19,12 +20,14 @@ from .sizes import ACTIVATIONS, DEPTH, PARAMETERS
 TIMED_BATCH = 64
 
 
-PLAN: dict[Size, tuple[tuple[int, ...], tuple[int, ...], int]] = {
-    Size.QUICK: ((64,), (1,), 3),
-    Size.DEFAULT: ((64, 128, 256, 512), (1,), 9),
-    Size.FULL: ((64, 128, 256, 512), (1, 8), 20),
+PLAN: dict[Size, tuple[tuple[int, ...], int]] = {
+    Size.QUICK: ((64,), 3),
+    Size.DEFAULT: ((64, 128, 256), 12),
+    Size.FULL: ((64, 128, 256, 512), 20),
 }
-"""Powers of two, offsets of their neighbours, and blocks."""
+"""Powers of two, and blocks."""
+OFFSETS = (-8, -1, 0, 1, 8)
+"""Distances of the widths that are timed from a power of two."""
 
 
 METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
@@ -35,13 +38,12 @@ def cells(size: Size) -> Iterable[Workload]:
 
     Every other block runs backwards, so that a machine that slows down steadily favours none.
     """
-    powers, offsets, blocks = PLAN[size]
+    powers, blocks = PLAN[size]
     near = sorted({power + at for power in powers for at in (0, -1, 1)} | {powers[0] // 2})
     for batch in (16, 256):
         for width in near:
             yield Workload(depth=DEPTH, width=width, batch=batch)
-    order = [power + at for power in powers for part in offsets for at in (-part, 0, part)]
-    order = list(dict.fromkeys(order))
+    order = [power + at for power in powers for at in OFFSETS]
     for block in range(1, blocks + 1):
         for width in order if block % 2 else reversed(order):
             yield Workload(depth=DEPTH, width=width, batch=TIMED_BATCH, malloc="system", seed=block)
@@ -54,7 +56,7 @@ def analyse(evidence: Evidence) -> Section:
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)
     if pinned["width"].nunique() < 4:
         raise AnalysisError("a formula in the width needs four widths")
-    ratios = pairs.neighbour_ratios(times.times(evidence, frame))
+    ratios = pairs.odd_ratios(times.times(evidence, frame))
     return Section(
         claims=(
             sizes.growth_verdict(pinned),

@@ -11,6 +11,11 @@ import pandas as pd
 
 from harness.schema.record import Record
 
+WORTH = 0.05
+"""A difference that is worth choosing a width for: an hour in twenty, by judgement.
+
+The experiment was written with this limit; it must not be moved towards what was measured."""
+
 
 def best_seconds(records: Iterable[Record]) -> pd.DataFrame:
     """Return the fastest repeat of each good record: ``workload_id, seconds``.
@@ -26,25 +31,27 @@ def best_seconds(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(list(rows.items()), columns=["workload_id", "seconds"])
 
 
-def neighbour_ratios(times: pd.DataFrame) -> pd.DataFrame:
-    """Return how much longer the two neighbours of a power of two take than it does itself.
+def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
+    """Return how much longer odd widths take than the multiples of 8 next to them.
 
-    ``times`` has a row a cell: ``block, width, seconds``. For each block, each power of two
-    and each offset d whose both widths were measured: ``block, power, offset, ratio``, the
-    geometric mean of the seconds at power - d and power + d over those at power. The
-    arithmetic of the two neighbours is on average that of the power, so that ratio is 1 where
-    only the size of a width counts.
+    ``times`` has a row a cell: ``block, width, seconds``. For each block and each power of two p
+    whose five widths were measured: ``block, power, ratio``, the mean of the seconds at p - 1 and
+    p + 1 over that at p - 8, p and p + 8; and ``power_ratio``, the mean at p - 8 and p + 8 over
+    the seconds at p. Where only the size of a width counts, a mean of widths on both sides of p
+    takes as long as p (a little longer, as far as the time grows with the square).
     """
     rows = []
     for block, part in times.groupby("block"):
-        seconds = {int(w): float(t) for w, t in zip(part["width"], part["seconds"], strict=True)}
+        widths = part["width"].astype("int64")
+        seconds = dict(zip(widths, part["seconds"].astype("float64"), strict=True))
         for power in sorted(width for width in seconds if is_power(width)):
-            for offset in range(1, power // 4 + 1):
-                ends = [seconds.get(power + part_of) for part_of in (-offset, offset)]
-                if None not in ends and not is_power(power - offset):
-                    mean = float(np.sqrt(np.prod(np.asarray(ends, dtype=np.float64))))
-                    rows.append((block, power, offset, mean / seconds[power]))
-    return pd.DataFrame(rows, columns=["block", "power", "offset", "ratio"])
+            if not {power + at for at in (-8, -1, 1, 8)} <= set(seconds):
+                continue
+            odd = (seconds[power - 1] + seconds[power + 1]) / 2
+            sides = seconds[power - 8] + seconds[power + 8]
+            ratio = 3 * odd / (sides + seconds[power])
+            rows.append((block, power, ratio, sides / 2 / seconds[power]))
+    return pd.DataFrame(rows, columns=["block", "power", "ratio", "power_ratio"])
 
 
 def is_power(width: int) -> bool:
@@ -52,12 +59,12 @@ def is_power(width: int) -> bool:
     return width > 0 and width & (width - 1) == 0
 
 
-def pooled(ratios: pd.DataFrame) -> pd.DataFrame:
+def pooled(ratios: pd.DataFrame, column: str = "ratio") -> pd.DataFrame:
     """Return the geometric mean over the powers for each block that has them all.
 
-    ``ratios`` as ``neighbour_ratios`` returns them, of one offset; columns ``block, ratio``.
+    ``ratios`` as ``odd_ratios`` returns them; columns ``block, ratio``.
     """
     powers = ratios["power"].nunique()
-    logs = ratios.assign(log=np.log(ratios["ratio"])).groupby("block")["log"].agg(["mean", "size"])
+    logs = np.log(ratios[column]).groupby(ratios["block"]).agg(["mean", "size"])
     whole = logs[logs["size"] == powers]
     return pd.DataFrame({"block": whole.index, "ratio": np.exp(whole["mean"].to_numpy())})

@@ -3,10 +3,12 @@
 import pandas as pd
 
 from harness.analysis import predictions
+from harness.analysis.decisions import ROUGHLY
 from harness.analysis.exact import ExactForm, exact_form
-from harness.schema.findings import Claim, Table, Verdict
+from harness.analysis.judge import decided, judge_cells
+from harness.schema.findings import Claim, Rule, Table
 
-from .pairs import is_power
+from .pairs import WORTH, is_power
 
 DEPTH = 2
 
@@ -37,45 +39,77 @@ def _activation_form(sizes: pd.DataFrame) -> ExactForm | None:
     return exact_form(columns, [int(size) for size in sizes[ACTIVATIONS]])
 
 
+_GROWTH = Rule(
+    holds=f"twice the width takes 4 times the parameters and twice the activations, within "
+    f"{ROUGHLY:.0%}, for every width that was measured once and doubled",
+    fails="it does not in half of the doublings or more; otherwise it holds for the larger part",
+    open="no width was measured once and doubled",
+)
+_LESS = Rule(
+    holds=f"the peak at a power of two is at least {WORTH:.0%} below the mean of the peaks one "
+    "unit of width below and above it, at every power and batch",
+    fails="it is not in half of them or more; otherwise it holds for the larger part",
+    open="no power of two was measured with both neighbours",
+)
+
+
 def growth_verdict(sizes: pd.DataFrame) -> Claim:
     """Judge whether parameters grow with the square of the width, activations with the width."""
+    doubled = sizes.assign(width=sizes["width"] // 2)[sizes["width"] % 2 == 0]
+    pairs = sizes.merge(doubled, on=["batch", "width"], suffixes=("", "_doubled"))
+    steps = pd.concat(
+        [
+            pairs[["batch", "width"]].assign(
+                what=what, factor=(pairs[f"{column}_doubled"] / pairs[column]).astype("float64")
+            )
+            for what, column in (("parameters", PARAMETERS), ("activations", ACTIVATIONS))
+        ],
+        ignore_index=True,
+    )
+    wanted = steps["what"].map({"parameters": 4.0, "activations": 2.0})
+    near = (steps["factor"] / wanted - 1).abs() <= ROUGHLY
+    ends = [
+        f"{what} {part['factor'].min():.3g} to {part['factor'].max():.3g} times"
+        for what, part in steps.groupby("what", sort=False)
+    ]
     parameters, activations = _parameter_form(sizes), _activation_form(sizes)
-    sentence = "Parameters grow with the square of the width, activations with the width itself."
-    if parameters is None or activations is None:
-        return Claim(
-            sentence=sentence,
-            verdict=Verdict.OPEN,
-            measured="No such formula gives every cell.",
-            number="no exact formula",
-        )
-    square, linear = parameters.coefficients["width²"], parameters.coefficients["width"]
-    even = linear / square
-    far = int(sizes["width"].max()) > even
-    return Claim(
-        sentence=sentence,
-        verdict=Verdict.SUPPORTED if far else Verdict.LIMITED,
-        measured=f"At depth {DEPTH} parameters take {parameters} bytes and what is held for the "
-        f"backward pass, the batch left out, {activations} bytes. The square outweighs the rest "
-        f"of the parameters only from width {float(even):.0f} on: below it most of them are the "
+    return decided(
+        judge_cells(steps, near, ["what", "width", "batch"], steps=True),
+        sentence="Parameters grow with the square of the width, activations with the width itself.",
+        rule=_GROWTH,
+        second="the closed forms, which the exact formulas are",
+        measured=f"At depth {DEPTH} parameters take {parameters or 'no formula of'} bytes and "
+        "what is held for the backward pass, the batch left out, "
+        f"{activations or 'no formula of'} bytes. Most parameters of a narrow network are the "
         "first layer's, one row of which is as long as an example.",
-        number=f"both exact in {parameters.rows} of {len(sizes)} cells",
+        number=f"for twice the width {'; '.join(ends) or 'nothing'}",
+        unit="widths",
     )
 
 
 def bytes_verdict(sizes: pd.DataFrame) -> Claim:
-    """Judge the note's "memory is allocated" by the bytes: one formula for every width?"""
-    odd = sizes[[not is_power(int(width)) for width in sizes["width"]]]
-    exact = _parameter_form(sizes) is not None and _activation_form(sizes) is not None
+    """Judge the note's "memory is allocated": the peak at a power next to its neighbours'."""
+    known = sizes[["batch", "width", "peak_live_bytes"]].astype("int64")
+    peaks = {(batch, width): peak for batch, width, peak in known.itertuples(index=False)}
+    rows = [
+        (batch, width, 2 * peak / (peaks[batch, width - 1] + peaks[batch, width + 1]))
+        for (batch, width), peak in peaks.items()
+        if is_power(width) and {(batch, width - 1), (batch, width + 1)} <= set(peaks)
+    ]
+    cells = pd.DataFrame(rows, columns=["batch", "width", "ratio"])
     equal, total = predictions.equal_cells(sizes, "peak_live_bytes")
-    return Claim(
+    ends = [f"{end:.5g}" for end in (cells["ratio"].min(), cells["ratio"].max())]
+    return decided(
+        judge_cells(cells, cells["ratio"] <= 1 - WORTH, ["width", "batch"]),
         sentence="Widths that are powers of two need less memory for their size than others.",
         headline="Widths that are powers of two need less memory",
-        verdict=Verdict.REFUTED if exact else Verdict.OPEN,
-        measured=f"The same formulas give powers of two and the {odd['width'].nunique()} other "
-        "widths: no step, no rounding, not a byte of difference in what the allocator is "
-        f"asked for; the peak is as predicted in {equal} of {total} cells. CUDA's allocator "
-        "rounds each block up to 512 bytes, which costs other widths at most 511 bytes a tensor.",
-        number="0 bytes of difference" if exact else "no exact formula",
+        rule=_LESS,
+        second=f"the allocator model's peak, equal in {equal} of {total} cells",
+        measured=f"The peak is {ends[0]} to {ends[1]} times the mean of its neighbours' at "
+        f"{len(cells)} pairs of a power and a batch. CUDA's allocator rounds each block up to 512 "
+        "bytes, which costs other widths at most 511 bytes a tensor.",
+        number=f"{' to '.join(dict.fromkeys(ends))} times the neighbours' peak",
+        unit="widths",
     )
 
 

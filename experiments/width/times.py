@@ -1,22 +1,27 @@
-"""Times at the neighbours of a power of two over that at the power."""
+"""Times at odd widths next to a power of two over those at the multiples of 8 there."""
 
 import functools
+import math
 
 import pandas as pd
 
-from harness.analysis.decisions import CONFIDENCE, Ratio, geometric_ratio, is_above
+from harness.analysis.decisions import CONFIDENCE, Decision, Ratio, geometric_ratio, is_above
 from harness.analysis.frame import RECORDS, read_lines
+from harness.analysis.judge import decided
 from harness.plots.intervals import forest
 from harness.schema.experiment import Evidence
-from harness.schema.findings import Claim, Figure, Table
+from harness.schema.findings import Claim, Figure, Rule, Table, Verdict
 from harness.schema.record import from_json
 
-from .pairs import best_seconds, pooled
+from .pairs import WORTH, best_seconds, pooled
 
-WORTH = 0.05
-"""A difference in time that is worth choosing a width for: an hour in twenty, by judgement.
-
-The experiment was written with this limit; it must not be moved towards what was measured."""
+_RULE = Rule(
+    holds="the 99% interval of the time at odd widths over that at multiples of 8, the geometric "
+    "mean over the powers of two, lies above 1",
+    fails=f"it lies below {1 + WORTH:g}, so that no gain is worth choosing a width for, and not "
+    "above 1",
+    open=f"it contains 1 and reaches {1 + WORTH:g}, or there are fewer than three blocks",
+)
 
 
 def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
@@ -27,65 +32,76 @@ def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
     return both.rename(columns={"seed": "block"})[["block", "width", "seconds"]]
 
 
-def contrasts(ratios: pd.DataFrame) -> list[tuple[int, str, pd.DataFrame, Ratio]]:
-    """Return offset, name, observations and interval of each power and of all together."""
-    result = []
-    for offset, part in ratios.groupby("offset"):
-        groups = [(f"{power} ± {offset}", own) for power, own in part.groupby("power")]
-        if len(groups) > 1:
-            groups.append((f"all ± {offset}", pooled(part)))
-        for name, own in groups:
-            if len(own) >= 3:
-                result.append((int(str(offset)), name, own, geometric_ratio(own["ratio"].tolist())))
-    return result
+def contrasts(ratios: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Ratio]]:
+    """Return name, observations and interval at each power and at all of them together."""
+    groups = [(f"near {power}", own) for power, own in ratios.groupby("power")]
+    if len(groups) > 1:
+        groups.append(("all together", pooled(ratios)))
+    return [
+        (name, own, geometric_ratio(own["ratio"].tolist())) for name, own in groups if len(own) >= 3
+    ]
 
 
 def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
-    """Judge whether powers of two are faster by more than WORTH, over all powers together."""
-    odd = [(name, own, result) for offset, name, own, result in contrasts(ratios) if offset == 1]
-    if not odd:
+    """Judge whether odd widths take longer than multiples of 8, over all powers together."""
+    if ratios.empty:  # a pretended GPU has no times
         return []
-    _, together, everything = odd[-1]
-    wide = geometric_ratio(together["ratio"].tolist(), CONFIDENCE)
-    decision = is_above(1 + WORTH, low=wide.low, high=wide.high, repeats=wide.blocks)
-    listed = "; ".join(f"{name}: {result}" for name, _, result in odd)
+    known = contrasts(ratios)
+    decision, number = Decision(verdict=Verdict.OPEN), "fewer than three blocks"
+    listed = "; ".join(f"{name}: {result}" for name, _, result in known)
+    if known:
+        wide = geometric_ratio(known[-1][1]["ratio"].tolist(), CONFIDENCE)
+        decision = _decide(wide)
+        number = f"{wide.estimate:.3f} times the time, 99% interval {wide.low:.3f} to "
+        number += f"{wide.high:.3f} over {wide.blocks} blocks"
     return [
-        Claim(
+        decided(
+            decision,
             sentence="Typically, [we choose] the layer widths to be divisible by larger powers of "
             "2. This is computationally efficient due to the way memory is allocated and "
             "addressed in hardware.",
-            headline=f"Widths that are powers of two are faster by more than {WORTH:.0%}",
-            verdict=decision.verdict,
-            open_reason=decision.reason("blocks"),
+            headline="Odd widths take longer than multiples of 8",
+            rule=_RULE,
+            second="none: one clock reads the seconds",
             measured="Time of a step at the odd widths next to a power of two, over the time at "
-            f"the power itself (95% intervals, {everything.blocks} blocks): {listed}. The claim "
-            f"is decided by whether the 99% interval of all powers together, {wide.low:.3f} to "
-            f"{wide.high:.3f}, lies above or below {1 + WORTH:g}.{decision.words('blocks')}",
-            number=f"odd over power of two: {everything} times the time",
+            f"the power and 8 below and above it (95% intervals): {listed or 'none'}.",
+            number=number,
+            unit="blocks",
         )
     ]
 
 
+def _decide(wide: Ratio) -> Decision:
+    """Decide on the scale of logarithms, on which the interval is symmetric."""
+    low, high, blocks = math.log(wide.low), math.log(wide.high), wide.blocks
+    longer = is_above(0.0, low=low, high=high, repeats=blocks)
+    if longer.verdict is Verdict.SUPPORTED:
+        return longer
+    worth = is_above(math.log(1 + WORTH), low=low, high=high, repeats=blocks)
+    return worth if worth.verdict is Verdict.REFUTED else longer
+
+
 def time_text(ratios: pd.DataFrame) -> list[str]:
-    """Say how time was measured, and how other widths compare."""
+    """Say how time was measured, and how multiples of 8 compare with the power itself."""
     if ratios.empty:
         return []
     text = (
         "How time was measured: one block measures every width in turn, each in a process of its "
         "own, under the C allocator's own policy; the fastest of a process's steps counts, since "
         "other work on the machine only adds time. Every other block runs backwards. Ratios are "
-        "taken within a block and the blocks are the sample (Student's t on the logarithms). A "
-        "width one less and one more than a power of two need, on average, its arithmetic. The "
+        "taken within a block and the blocks are the sample (Student's t on the logarithms). The "
         "seconds of every step are in records.jsonl."
     )
-    later = [(name, result) for offset, name, _, result in contrasts(ratios) if offset > 1]
-    if not later:
+    powers = pooled(ratios, "power_ratio")["ratio"].tolist()
+    if len(powers) < 3:
         return [text]
-    listed = "; ".join(f"{name}: {result}" for name, result in later)
-    return [
-        text,
-        f"Widths that a smaller power of two divides, over the power of two itself: {listed}.",
-    ]
+    wide = geometric_ratio(powers, CONFIDENCE)
+    themselves = (
+        "Powers of two themselves: the widths 8 below and above take "
+        f"{wide.estimate:.3f} times the time of the power (99% interval {wide.low:.3f} to "
+        f"{wide.high:.3f})."
+    )
+    return [text, themselves]
 
 
 def ratio_table(ratios: pd.DataFrame) -> list[Table]:
@@ -93,21 +109,21 @@ def ratio_table(ratios: pd.DataFrame) -> list[Table]:
     rows = [
         {
             "widths": name,
-            "time_over_power_of_two": result.estimate,
+            "odd_over_multiples_of_8": result.estimate,
             "low": result.low,
             "high": result.high,
             "blocks": result.blocks,
             "spread_of_blocks_percent": 100 * float(own["ratio"].std() / own["ratio"].mean()),
         }
-        for _, name, own, result in contrasts(ratios)
+        for name, own, result in contrasts(ratios)
     ]
     if not rows:
         return []
     return [
         Table(
             name="times",
-            caption="Time of a step at the neighbours of a power of two over that at the power "
-            "(geometric mean, 95% interval)",
+            caption="Time of a step at the odd widths next to a power of two over that at the "
+            "multiples of 8 next to it (geometric mean, 95% interval)",
             frame=pd.DataFrame(rows),
         )
     ]
@@ -130,24 +146,24 @@ def time_figure(ratios: pd.DataFrame) -> list[Figure]:
                     "high": part.high,
                 }
             )
-            for _, name, own, part in result
+            for name, own, part in result
         ],
         ignore_index=True,
     )
     return [
         Figure(
             name="time",
-            caption="Time of a step at widths next to a power of two, over that at the power "
-            "itself: right of 1 the power of two is faster. Dots with bars are means with 95% "
-            f"intervals, ticks the blocks; the grey band is ±{100 * WORTH:.0f}%, too little to "
-            "choose a width for.",
+            caption="Time of a step at the odd widths next to a power of two, over that at the "
+            "multiples of 8 there: right of 1 the multiples of 8 are faster. Dots with bars are "
+            f"means with 95% intervals, ticks the blocks; the grey band is "
+            f"±{100 * WORTH:.0f}%, too little to choose a width for.",
             data=data,
             draw=functools.partial(
                 forest,
                 tolerance=WORTH,
-                label="time at the neighbours / time at the power of two",
-                left="power of two slower",
-                right="power of two faster",
+                label="time at odd widths / time at multiples of 8",
+                left="multiples of 8 slower",
+                right="multiples of 8 faster",
             ),
             size=(7.2, 0.9 + 0.36 * len(result)),
         )

@@ -12,24 +12,25 @@ from scipy import stats
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Values
-from harness.schema.findings import Verdict
+from harness.schema.findings import Judged, Verdict
 
 CONFIDENCE = 0.99
+ROUGHLY = 0.10
+"""A number is roughly another, in every claim, if it is at most 10% away from it."""
 MOST_REPEATS = 10_000
 """Larger numbers of repeats are not worth naming."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision:
+class Decision(Judged):
     """A verdict and, where it is open, how many repeats would about decide it."""
 
-    verdict: Verdict
     repeats: int | None = None
 
-    def words(self, unit: str) -> str:
+    def remark(self, unit: str) -> str:
         """Return why the claim is open, as a sentence to append; nothing where it is decided.
 
-        >>> Decision(verdict=Verdict.OPEN, repeats=40).words("blocks")
+        >>> Decision(verdict=Verdict.OPEN, repeats=40).remark("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
         """
         if self.verdict is not Verdict.OPEN:
@@ -62,8 +63,8 @@ def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float
 
     >>> is_below(2.0, low=0.9, high=1.1, repeats=3).verdict.name
     'SUPPORTED'
-    >>> is_below(2.0, low=1.5, high=2.25, repeats=9)
-    Decision(verdict=<Verdict.OPEN: 'open'>, repeats=81)
+    >>> is_below(2.0, low=1.5, high=2.25, repeats=9).repeats  # it is open
+    81
     """
     if high < limit:
         return Decision(verdict=Verdict.SUPPORTED)
@@ -89,6 +90,33 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
         return Decision(verdict=Verdict.REFUTED)
     nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
     return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
+
+
+def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decision:
+    """Decide "a number is roughly what the claim says" from the interval of their ratio.
+
+    A ratio that is known exactly is its own interval.
+
+    >>> is_roughly(low=1.05).verdict.name, is_roughly(low=0.9).verdict.name
+    ('SUPPORTED', 'SUPPORTED')
+    >>> is_roughly(low=1.2, high=1.4).verdict.name, is_roughly(low=1.0, high=1.2).verdict.name
+    ('REFUTED', 'OPEN')
+    """
+    if low <= 0:
+        return Decision(verdict=Verdict.OPEN if (high or low) > 1 - ROUGHLY else Verdict.REFUTED)
+    slack = 1e-12  # a ratio of exactly 10% away is roughly the other
+    ends = (1 - ROUGHLY - slack, 1 + ROUGHLY + slack, low, low if high is None else high)
+    least, most, low, high = (math.log(end) for end in ends)
+    return is_within(least, most, low=low, high=high, repeats=repeats)
+
+
+def exactly(holds: bool) -> Decision:
+    """Return the decision on what is known exactly.
+
+    >>> exactly(False).verdict.name
+    'REFUTED'
+    """
+    return Decision(verdict=Verdict.SUPPORTED if holds else Verdict.REFUTED)
 
 
 def interval(
@@ -129,36 +157,12 @@ def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
     return Ratio(estimate=estimate, low=low, high=high, blocks=len(values))
 
 
-def in_most(hits: int, total: int) -> Decision:
-    """Decide "in most cells", by the interval of a share (Clopper & Pearson, 1934).
-
-    >>> in_most(9, 9).verdict.name, in_most(0, 9).verdict.name
-    ('SUPPORTED', 'REFUTED')
-    >>> in_most(2, 2)
-    Decision(verdict=<Verdict.OPEN: 'open'>, repeats=8)
-    """
-    if not total:
-        return Decision(verdict=Verdict.OPEN)
-    verdict = _share_verdict(hits, total)
-    if verdict is not Verdict.OPEN or 2 * hits == total:
-        return Decision(verdict=verdict)
-    for count in range(total + 1, MOST_REPEATS + 2):
-        if _share_verdict(round(hits * count / total), count) is not Verdict.OPEN:
-            break
-    return Decision(verdict=verdict, repeats=count)
-
-
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """Return the interval of a share of which ``hits`` of ``total`` were seen."""
     rest = (1 - CONFIDENCE) / 2
     low = float(stats.beta.ppf(rest, hits, total - hits + 1)) if hits else 0.0
     high = float(stats.beta.ppf(1 - rest, hits + 1, total - hits)) if hits < total else 1.0
     return low, high
-
-
-def _share_verdict(hits: int, total: int) -> Verdict:
-    low, high = share_interval(hits, total)
-    return is_above(0.5, low=low, high=high, repeats=total).verdict
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int, rate: float) -> int:

@@ -1,11 +1,8 @@
 """Least squares on named terms, and power laws, with intervals that survive uneven noise.
 
-A grid spans four decades of bytes, and noise grows with size: unweighted, the largest cell
-alone would decide the fit. ``scales`` divides each cell by its own size, so that relative
-errors count. Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which need
-no right guess of the noise; with both, 95% intervals cover 95% (tests/analysis), where
-unweighted ones cover 85%. Where the fit leaves nothing over, numbers that divide by the
-residuals (AIC, BIC, F) are None.
+Intervals are HC3 (MacKinnon & White, 1985, J. Econometrics 29:305), which need no right guess of
+the noise. A grid spans four decades of bytes, and noise grows with size, so a power law is fitted
+to logarithms: its 95% intervals cover 95% (tests/analysis).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +19,8 @@ Vector = NDArray[np.float64]
 Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
-PERFECT = 1e-9
-"""Largest residual, relative to the largest value, that is rounding and not misfit."""
 DECISIVE = 1e-9
 """A cell whose leverage is this close to 1 fixes a coefficient alone: nothing checks it."""
-MARGIN = 0.05
-"""An exponent within 1 +- this counts as proportional."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,76 +41,25 @@ class FittedModel:
 
     terms: tuple[str, ...]
     coefficients: tuple[Coefficient, ...]
-    design: Vector
-    """The columns over ``scales``, (cells, terms), each divided by its largest magnitude."""
-    scales: Vector
-    """What each cell's residual is measured in, (cells,); all ones where unweighted."""
-    values: Vector
     fitted: Vector
     r2: float | None
-    """1 - the fit's loss / that of the best constant, both over ``scales``; negative where the
-    constant does better; None where the values are all equal."""
-    aic: float | None
-    bic: float | None
-    perfect: bool
-    """Residuals are rounding: the terms explain every value."""
-    left_out: Vector | None
-    """Prediction of each value by the fit to all the others; None where one is decisive."""
-
-    @property
-    def left_over(self) -> int:
-        """Degrees of freedom that the fit leaves."""
-        return len(self.values) - len(self.terms)
-
-    @property
-    def residuals(self) -> Vector:
-        """Measured minus fitted."""
-        return self.values - self.fitted
-
-    @property
-    def loss(self) -> float:
-        """Return the sum of squares that the fit makes smallest."""
-        return float(((self.residuals / self.scales) ** 2).sum())
+    """1 - the fit's loss / that of the best constant; None where the values are all equal."""
 
     def coefficient(self, term: str) -> Coefficient:
         """Return the coefficient of ``term``."""
         return self.coefficients[self.terms.index(term)]
 
-    @property
-    def left_out_errors(self) -> Vector | None:
-        """Relative errors of the leave-one-out predictions, where values are not zero."""
-        if self.left_out is None:
-            return None
-        known = self.values != 0
-        errors: Vector = (self.left_out[known] - self.values[known]) / np.abs(self.values[known])
-        return errors
 
-
-@dataclass(frozen=True, kw_only=True)
-class NestedTest:
-    """F test of whether a larger model explains more than its extra terms would by chance."""
-
-    f: float
-    p: float
-
-
-def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = None) -> FittedModel:
-    """Fit ``values`` on ``columns`` (a column of ones is a constant term).
-
-    ``scales`` are positive and say what an equally large error is, cell by cell; default: ones.
-    """
+def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
+    """Fit ``values`` on ``columns`` (a column of ones is a constant term)."""
     y = np.asarray(values, dtype=np.float64)
-    unit = np.ones_like(y) if scales is None else np.asarray(scales, dtype=np.float64)
     raw = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns.values()])
-    weighted = raw / unit[:, None]
-    size = np.abs(weighted).max(axis=0, initial=0.0)
-    if len(y) < len(size) or not size.all() or np.linalg.matrix_rank(weighted / size) < len(size):
+    size = np.abs(raw).max(axis=0, initial=0.0)
+    if len(y) < len(size) or not size.all() or np.linalg.matrix_rank(raw / size) < len(size):
         wanted = ", ".join(columns)
         raise AnalysisError(f"{len(y)} cells cannot distinguish these terms: {wanted}")
-    design = weighted / size
-    result = OLS(y / unit, design).fit()
-    fitted = np.asarray(result.fittedvalues * unit, dtype=np.float64)
-    perfect = bool(np.abs(y - fitted).max() <= PERFECT * np.abs(y).max())
+    design = raw / size
+    result = OLS(y, design).fit()
     leverage = _leverage(design)
     judged = len(y) > len(size) and float(leverage.max()) < 1 - DECISIVE
     estimates = np.asarray(result.params) / size
@@ -125,7 +67,6 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
     if judged:
         errors = np.sqrt(np.maximum(np.diag(result.cov_HC3), 0.0)) / size
         reaches = float(stats.t.ppf(0.5 + CONFIDENCE / 2, result.df_resid)) * errors
-    has_spread = not perfect and len(y) > len(size)
     return FittedModel(
         terms=tuple(columns),
         coefficients=tuple(
@@ -140,15 +81,8 @@ def fit(columns: Mapping[str, Values], values: Values, scales: Values | None = N
                 columns, estimates, errors, reaches, strict=True
             )
         ),
-        design=design,
-        scales=unit,
-        values=y,
-        fitted=fitted,
-        r2=_r2(y, fitted, unit),
-        aic=float(result.aic) if has_spread else None,
-        bic=float(result.bic) if has_spread else None,
-        perfect=perfect,
-        left_out=y - (y - fitted) / (1 - leverage) if judged else None,
+        fitted=np.asarray(result.fittedvalues, dtype=np.float64),
+        r2=None if np.ptp(y) == 0 else float(result.rsquared),
     )
 
 
@@ -156,69 +90,6 @@ def _leverage(design: Vector) -> Vector:
     """Return the diagonal of the hat matrix."""
     basis = np.linalg.qr(design)[0]
     return np.asarray((basis**2).sum(axis=1), dtype=np.float64)
-
-
-def _r2(y: Vector, fitted: Vector, scales: Vector) -> float | None:
-    weights = scales**-2
-    constant = float((weights * y).sum() / weights.sum())
-    total = float((weights * (y - constant) ** 2).sum())
-    if total <= PERFECT**2 * float((weights * y**2).sum()):
-        return None
-    return 1 - float((weights * (y - fitted) ** 2).sum()) / total
-
-
-def nested_test(small: FittedModel, large: FittedModel) -> NestedTest | None:
-    """Compare two fits of the same values, the terms of ``small`` among those of ``large``.
-
-    None where ``large`` leaves nothing over: then it is exact and no test is needed.
-    """
-    extra = len(large.terms) - len(small.terms)
-    if extra <= 0 or not set(small.terms) < set(large.terms):
-        raise AnalysisError(f"{small.terms} is no part of {large.terms}")
-    if large.perfect or large.left_over < 1:
-        return None
-    gain = max(0.0, small.loss - large.loss)
-    f = (gain / extra) / (large.loss / large.left_over)
-    p = float(stats.f.sf(f, extra, large.left_over))
-    return NestedTest(f=f, p=p)
-
-
-def bends(model: FittedModel, along: Mapping[str, Values], level: float = 0.01) -> dict[str, float]:
-    """Return the variables along which the residuals still bend, with p-values.
-
-    Adds the logarithm of a (positive) variable and its square to the terms of ``model``, and
-    asks with an HC3 Wald test whether they take up anything; noise alone is no bend, however
-    uneven. ``level`` holds for all variables together. Empty for a perfect fit, or where too
-    few cells are left to ask.
-    """
-    if model.perfect or model.left_over < 6:
-        return {}
-    results = {}
-    for name, values in along.items():
-        log = np.log(np.asarray(values, dtype=np.float64))
-        log = log - log.mean()
-        p = _p_of_extra_terms(model, np.column_stack([log, log**2]))
-        if p is not None and p < level / len(along):
-            results[name] = p
-    return results
-
-
-def _p_of_extra_terms(model: FittedModel, extra: Vector) -> float | None:
-    """Return the p-value of ``extra`` terms in the scaled residuals; None if it has none."""
-    size = np.abs(extra).max(axis=0)
-    if not size.all():
-        return None
-    design = np.column_stack([model.design, extra / size])
-    is_full = np.linalg.matrix_rank(design) == design.shape[1]
-    if not is_full or float(_leverage(design).max()) > 1 - DECISIVE:
-        return None
-    rest = model.residuals / model.scales
-    result = OLS(rest / np.abs(rest).max(), design).fit()
-    count = extra.shape[1]
-    weights = np.asarray(result.params)[-count:]
-    covariance = np.asarray(result.cov_HC3)[-count:, -count:]
-    wald = float(weights @ np.linalg.solve(covariance, weights)) / count
-    return float(stats.f.sf(wald, count, model.left_over - count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,16 +102,6 @@ class Exponent:
     low: float
     high: float
     cells: int
-    p_equivalent: float
-    """Two one-sided tests that the exponent is outside 1 +- MARGIN (Schuirmann, 1987)."""
-
-    @property
-    def is_one(self) -> bool:
-        """True if a test at the 5% level shows the exponent within 1 +- MARGIN."""
-        return self.p_equivalent < 1 - CONFIDENCE
-
-    def __str__(self) -> str:
-        return f"{self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Exponent]:
@@ -261,10 +122,6 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
         part = law.coefficient(name)
         if part.error is None or part.low is None or part.high is None:
             raise AnalysisError(f"{name}: one cell alone decides its exponent")
-        distance = MARGIN - abs(part.estimate - 1)
-        p = 0.0 if distance > 0 else 1.0
-        if part.error > 1e-12:
-            p = float(stats.t.sf(distance / part.error, law.left_over))
         results[name] = Exponent(
             variable=name,
             estimate=part.estimate,
@@ -272,6 +129,5 @@ def exponents(variables: Mapping[str, Values], values: Values) -> dict[str, Expo
             low=part.low,
             high=part.high,
             cells=count,
-            p_equivalent=p,
         )
     return results

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import psutil
 
@@ -52,6 +53,16 @@ def _machine() -> Environment:
         "memory_bytes": memory_bytes,
         "git_commit": git_commit(),
     }
+
+
+@functools.cache
+def versions(*packages: str) -> Environment:
+    """Return the versions of those packages that are installed."""
+    found: dict[str, str] = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return cast("Environment", found)
 
 
 def _cpu_name() -> str:

@@ -26,7 +26,7 @@ from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch
 from harness.planning.step_bench import Need, loop_bench, step_bench, use_gpu
 from harness.planning.step_changes import StepChange, Subject
-from harness.planning.step_question import FitsOnGpus, StepQuestion
+from harness.planning.step_question import SEED, FitsOnGpus, StepQuestion
 from harness.planning.step_search import StepSearch
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import UnsupportedError
@@ -62,7 +62,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     """Return the answer to an encoded ``StepQuestion`` as plain data."""
     question = msgspec.json.decode(request, type=StepQuestion)
     torch.set_num_threads(question.request.threads)
-    torch.manual_seed(0)
+    torch.manual_seed(SEED)
     if question.counts:
         with announce("forward"):
             return _counted(question, announce)

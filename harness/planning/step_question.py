@@ -9,6 +9,9 @@ from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method
 from harness.schema.step_request import StepRequest
 
+SEED = 0
+"""Of PyTorch's random numbers when a worker begins to answer a question."""
+
 
 class StepQuestion(Struct, frozen=True, kw_only=True):
     """One question about one step.

@@ -19,12 +19,12 @@ def forest(
     axes.axvspan(1 / (1 + tolerance), 1 + tolerance, color=RULE, alpha=0.5, linewidth=0)
     axes.axvline(1, color=QUIET, linewidth=1)
     names = [str(name) for name in data["name"].unique()]
-    ratios = data[["low", "high"]].to_numpy(dtype=np.float64)
+    ratios = data[["low", "high", "ratio"]].to_numpy(dtype=np.float64)
     reach = max(1.05 * float(np.exp(np.abs(np.log(ratios)).max())), 1 + 2 * tolerance)
     for place, name in enumerate(names):
         part = data[data["name"].astype(str) == name]
         first = part.iloc[0]
-        seen = np.clip(part["ratio"].to_numpy(dtype=np.float64), 1 / reach, reach)
+        seen = part["ratio"].to_numpy(dtype=np.float64)
         axes.plot(seen, np.full(len(seen), place + 0.22), "|", color=QUIET, markersize=7)
         ends = [float(first[key]) for key in ("low", "high")]
         axes.plot(ends, [place, place], "-", color=BLUE, linewidth=2.5, solid_capstyle="butt")

@@ -28,10 +28,10 @@ from harness.plots.theme import (
     panels,
     remark,
 )
-from harness.schema.category_colours import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from harness.schema.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
-DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
+DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)
 
 _AXES = {"batch": "batch (examples)", "depth": "depth (hidden layers)", "width": "width (units)"}
 
@@ -73,15 +73,18 @@ def series(
     joined: bool = True,
     ticks: Sequence[int] | None = None,
     x_doublings: bool = True,
+    x_bytes: bool = False,
     y_from: float | None = 0.0,
     marked: tuple[float, str] | None = None,
+    limit: str = "limit",
     shared: bool = True,
 ) -> None:
     """Paint ``y`` against ``x``, a line per ``line``, named at its end.
 
-    Of further columns of ``data``, ``fit`` becomes a line while the points stand alone, ``limit`` a
-    dashed line, ``low`` and ``high`` a range at each point. ``y_from`` is where the axis of values
-    begins; None: where the values do. ``marked`` is a value with its name, marked in each panel.
+    Of further columns of ``data``, ``fit`` becomes a line while the points stand alone, also at
+    rows without a ``y``, so that a law is drawn between the points; the column ``limit`` becomes a
+    dashed line of that name, ``low`` and ``high`` a range at each point. ``y_from`` is where the
+    axis of values begins; None: where the values do. ``marked`` is a value with its name.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
@@ -93,17 +96,19 @@ def series(
             for name, style in styles.items()
             if bool((part[line] == name).any())
         ]
-        at = sorted({int(value) for value in part[x]})
+        at = sorted({int(value) for value in part.loc[part[y].notna(), x]})
         if x_doublings:
             counts_axis(axes, _few(ticks or at, 6) if is_narrow(canvas) else ticks or at)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        if x_bytes:
+            axes.xaxis.set_major_formatter(lambda value, _: bytes_text(value))
         named_x = x_label if isinstance(x_label, str) else x_label[str(title)]
         axes.set_xlabel(named_x or _AXES.get(x, x.replace("_", " ")))
         if title is not None:
             axes.set_title(title)
         _values(axes, part if not shared else data, y, scale, y_from)
-        _limit(axes, part, x)
+        _limit(axes, part, x, limit)
         if marked is not None:
             _mark(axes, *marked)
         if len(styles) > 1:
@@ -153,7 +158,8 @@ def _line(
     if "fit" in part:
         model = part["fit"].to_numpy(dtype=np.float64, na_value=np.nan)
         axes.plot(at, model, "-", color=colour)
-        axes.plot(at, value, shape, color=colour, markersize=2.5 if len(at) > MANY else None)
+        many = int(np.isfinite(value).sum()) > MANY
+        axes.plot(at, value, shape, color=colour, markersize=2.5 if many else None)
     else:
         axes.plot(at, value, f"{shape}-" if joined else shape, color=colour)
     if "low" in part:
@@ -179,7 +185,7 @@ def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float 
         axes.set_ylim(bottom=y_from if y_from is not None else axes.get_ylim()[0], top=top * 1.06)
 
 
-def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:
+def _limit(axes: Axes, part: pd.DataFrame, x: str, name: str) -> None:
     if "limit" not in part:
         return
     known = part.dropna(subset=["limit"]).drop_duplicates(x).sort_values(x)
@@ -188,7 +194,7 @@ def _limit(axes: Axes, part: pd.DataFrame, x: str) -> None:
     at, value = (known[key].to_numpy(dtype=np.float64) for key in (x, "limit"))
     axes.plot(at, value, "--", color=QUIET)
     middle = len(at) * 2 // 3
-    remark(axes, "limit", (at[middle], value[middle]), (-4, 6), ha="right")
+    remark(axes, name, (at[middle], value[middle]), (-4, 6), ha="right")
 
 
 def _mark(axes: Axes, marked: float, name: str) -> None:
@@ -240,7 +246,8 @@ def _along(
 def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
     """Paint the largest ``batch`` that fits against ``depth``: panels by series, colours by budget.
 
-    Column ``what``: ``predicted`` is a line, ``reproduced`` are points.
+    Column ``what``: ``predicted`` is a line, ``reproduced`` are points; ``predicted here`` are
+    crosses, where nothing is known in between.
     """
     names = [str(name) for name in data["series"].unique()]
     places = panels(canvas, len(names), sharey=True)
@@ -253,7 +260,7 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
         ends = []
         for budget, colour in colours.items():
             own = part[part["budget_bytes"] == budget].sort_values("depth")
-            for what, style in (("predicted", "-"), ("reproduced", "o")):
+            for what, style in (("predicted", "-"), ("predicted here", "x"), ("reproduced", "o")):
                 rows = own[own["what"] == what]
                 x, y = (rows[key].to_numpy(dtype=np.float64) for key in ("depth", "batch"))
                 axes.plot(x, y, style, color=colour)
@@ -268,6 +275,36 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
         axes.set_xlabel("depth (hidden layers)")
         label_ends(axes, ends, "budget")
     places[0].set_ylabel("largest batch that fits")
+
+
+def agreement(canvas: Canvas, data: pd.DataFrame, *, limit: float) -> None:
+    """Paint ``predicted`` against ``reproduced``, and the difference in per cent (``error``).
+
+    A series is named by the column ``series``; ``limit`` is the largest difference allowed.
+    """
+    both, rest = panels(canvas, 2)
+    styles = _styles(data["series"])
+    for axes, y in ((both, "predicted"), (rest, "error")):
+        for name, (colour, shape) in styles.items():
+            part = data[data["series"] == name]
+            x, values = (part[key].to_numpy(dtype=np.float64) for key in ("reproduced", y))
+            axes.plot(x, values, shape, color=colour, label=str(name), alpha=0.8)
+        sizes = data["reproduced"].to_numpy(dtype=np.float64)
+        ends = float(sizes.min()) / 1.3, float(sizes.max()) * 1.3
+        numbers = [number for number in _round_numbers(*ends) if str(number)[0] == "1"]
+        counts_axis(axes, numbers, words="{:,.0f}")
+        axes.set_xlim(*ends)
+        axes.set_xlabel("batch that was reproduced")
+    both.plot(ends, ends, "--", color=QUIET, linewidth=1, zorder=0)
+    counts_axis(both, numbers, which="y", words="{:,.0f}")
+    both.set_title("Predicted")
+    rest.set_title("Predicted less reproduced, %")
+    for at in (-limit, 0.0, limit):
+        rest.axhline(at, color=QUIET, linewidth=1, linestyle="--" if at else "-", zorder=0)
+    worst = max(float(data["error"].abs().max()), limit)
+    rest.set_ylim(-1.15 * worst, 1.15 * worst)
+    remark(rest, f"±{limit:g}%", (0.01, limit), (0, 3), xycoords=("axes fraction", "data"))
+    canvas.legend(*both.get_legend_handles_labels(), loc="outside lower center", ncols=len(styles))
 
 
 def _round_numbers(low: float, high: float) -> list[int]:

@@ -3,6 +3,8 @@
 Bars and panels stand in the order in which the data first name them.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
@@ -14,11 +16,14 @@ from harness.plots.theme import (
     category_legend,
     ink_on,
     is_narrow,
+    ordered_colours,
     panels,
     rows_axis,
 )
 from harness.schema.category_colours import CATEGORY_COLOURS
 
+SHADES = 64
+"""Steps between the ends of the colours of a map."""
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""
 
@@ -83,27 +88,45 @@ def stacked(
 
 def owners(canvas: Canvas, data: pd.DataFrame) -> None:
     """Paint which category leads at the peak, over depth (rows) and batch (columns)."""
+    narrow = is_narrow(canvas)
+    shares = [f"{100 * float(share):.0f}" for share in data["share"]]
+    sizes = [bytes_text(float(peak)) for peak in data["peak_live_bytes"]]
+    words = [
+        share if narrow else f"{share}%\n{size}" for share, size in zip(shares, sizes, strict=True)
+    ]
+    _cells(canvas, data, [CATEGORY_COLOURS[str(owner)] for owner in data["owner"]], words)
+    led = [name for name in CATEGORY_COLOURS if name in set(data["owner"])]
+    category_legend(canvas, led, " leads", narrow_columns=2)
+
+
+def ratios_map(canvas: Canvas, data: pd.DataFrame, *, value: str) -> None:
+    """Paint the number ``value`` of each cell, over depth (rows) and batch (columns).
+
+    Colours follow its logarithm.
+    """
+    numbers = data[value].to_numpy(dtype=np.float64)
+    low, high = float(np.log(numbers.min())), float(np.log(numbers.max()))
+    shades = ordered_colours(SHADES)
+    places = (SHADES - 1) * (np.log(numbers) - low) / max(high - low, 1e-9)
+    colours = [shades[round(SHADES - 1 - place)] for place in places]
+    _cells(canvas, data, colours, [f"{float(f'{number:.3g}'):,.10g}" for number in numbers])
+
+
+def _cells(
+    canvas: Canvas, data: pd.DataFrame, colours: Sequence[str], words: Sequence[str]
+) -> None:
+    """Paint a coloured cell with its words for each row of ``data``."""
     axes = canvas.add_subplot()
     depths, batches = (sorted(int(at) for at in data[key].unique()) for key in ("depth", "batch"))
     narrow = is_narrow(canvas)
-    for depth, batch, owner, share, peak in zip(
-        *(data[key] for key in ("depth", "batch", "owner", "share", "peak_live_bytes")), strict=True
+    for depth, batch, colour, text in zip(
+        data["depth"], data["batch"], colours, words, strict=True
     ):
         row, column = depths.index(int(depth)), batches.index(int(batch))
-        colour = CATEGORY_COLOURS[str(owner)]
         axes.barh(row, 0.95, 0.93, left=column - 0.475, color=colour)
-        words = f"{100 * float(share):.0f}" if narrow else f"{100 * float(share):.0f}%"
-        if not narrow:
-            words += f"\n{bytes_text(float(peak))}"
-        axes.text(
-            column,
-            row,
-            words,
-            ha="center",
-            va="center",
-            fontsize=8 if narrow else 7.5,
-            color=ink_on(colour),
-        )
+        size = 8 if narrow else 7.5
+        ink = ink_on(colour)
+        axes.text(column, row, text, ha="center", va="center", fontsize=size, color=ink)
     axes.set_xticks(range(len(batches)), [f"{batch}" for batch in batches])
     if narrow:
         axes.tick_params(axis="x", labelrotation=45)
@@ -113,5 +136,3 @@ def owners(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    led = [name for name in CATEGORY_COLOURS if name in set(data["owner"])]
-    category_legend(canvas, led, " leads", narrow_columns=2)

@@ -197,8 +197,8 @@ def _doublings(axis: Axis, ticks: Sequence[float], text: Callable[[float, int], 
 LABEL_INCHES = 0.15
 """Height of a line of label text."""
 
-_LEADER_STOP, _TEXT_START = 1.055, 1.07
-"""End of a leader and beginning of its name, in widths of the axes."""
+_NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
+"""Least x of an end with a leader, end of the leader, beginning of the name, in widths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,19 +212,26 @@ class End:
 
 
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
-    """Name each line next to the axes, with leaders where names would collide, below ``title``."""
+    """Name each line next to the axes, with leaders where names would collide, below ``title``.
+
+    A line that ends far from there is named at its end: a long leader would look like data.
+    """
     canvas = axes.figure
     assert canvas is not None
     height = float(axes.get_position().height * canvas.get_figheight())  # type: ignore[union-attr]
     to_axes = axes.transData + axes.transAxes.inverted()
     spots = {end: to_axes.transform((end.x, end.y)) for end in ends}
-    order = sorted(ends, key=lambda end: float(spots[end][1]))
+    style: dict[str, Any] = {"fontsize": 8.5, "color": INK, "transform": axes.transAxes}
+    early = [end for end in ends if spots[end][0] < _NEAR_THE_NAMES]
+    for end in early:
+        x, y = (float(part) for part in spots[end])
+        axes.text(x + 0.015, y - 0.015, end.text, va="top", **style)
+    order = sorted(set(ends).difference(early), key=lambda end: float(spots[end][1]))
     step = LABEL_INCHES / max(height, 0.5)
     heights = apart([float(spots[end][1]) for end in order], step)
     for end, place in zip(order, heights, strict=True):
         x, y = (float(part) for part in spots[end])
-        style: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK}
-        axes.text(_TEXT_START, place, end.text, transform=axes.transAxes, **style)
+        axes.text(_TEXT_START, place, end.text, va="center", **style)
         leader = Line2D(  # an annotation's arrow is clipped to its text in a quarter of the time
             (x, _LEADER_STOP),
             (y, place),

@@ -6,7 +6,7 @@ import msgspec
 
 from harness.reporting.document import Report, headline
 from harness.schema.errors import HarnessError
-from harness.schema.findings import Verdict
+from harness.schema.findings import Rule, Verdict, verdict_words
 from harness.schema.unique_keys import read_json
 from harness.version import PACKAGE
 
@@ -33,6 +33,17 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     measured: str
     open_reason: str = ""
     """Why it is open, in a few words; older files have none."""
+    holds_for: str = ""
+    fails_for: str = ""
+    """The parts on which it holds and fails, where the verdict names them."""
+    rule: Rule | None = None
+    second: str = ""
+    """Second derivation of the number that decides, or why it has none."""
+
+    @property
+    def words(self) -> str:
+        """The verdict with the parts that it names."""
+        return verdict_words(self.verdict, self.holds_for, self.fails_for)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -66,6 +77,10 @@ def claims_of(report: Report) -> Claims:
                 number=claim.number,
                 measured=claim.measured,
                 open_reason=claim.open_reason,
+                holds_for=claim.holds_for,
+                fails_for=claim.fails_for,
+                rule=claim.rule,
+                second=claim.second,
             )
             for part, claim in report.claims
         ],

@@ -108,7 +108,7 @@ class Report:
         written = [text for part in self.chapters for text in part.section.answer]
         if self.lead and not self.lead.section.answer:
             claims = self.lead.section.claims
-            written = [f"{headline(one)}: {one.verdict}, {one.number}" for one in claims]
+            written = [f"{headline(one)}: {one.words}, {one.number}" for one in claims]
         split = (text.partition(": ") for text in written[:MOST_ANSWERS])
         return tuple((first + colon, rest) for first, colon, rest in split)
 
@@ -164,7 +164,7 @@ def decisive(claim: Claim) -> str:
 
 _SEVERAL = {
     Verdict.SUPPORTED: "hold",
-    Verdict.LIMITED: "hold within limits",
+    Verdict.LIMITED: "hold in part",
     Verdict.REFUTED: "fail",
     Verdict.OPEN: "stay open",
 }

@@ -84,7 +84,7 @@ def _svgs(figure: Numbered) -> Markup:
 def citation(part: Chapter, claim: Claim) -> str:
     """Return the line by which a verdict is cited, with the claim's stable name."""
     name = f"mlp-memory-harness {__version__}, literature/{part.name}"
-    return f"{name}: {claim.verdict} ({decisive(claim)})"
+    return f"{name}: {claim.words} ({decisive(claim)})"
 
 
 def checks_table(report: Report) -> Table:
@@ -95,11 +95,21 @@ def checks_table(report: Report) -> Table:
             one.name,
             *map(float, (one.value, one.second, one.difference, one.allowed)),
             one.second_from,
+            one.holds,
         )
         for part in report.chapters
         for one in (part.section.judgement.checks if part.section.judgement else ())
     ]
-    columns = ["claim", "number", "value", "second", "difference", "allowed", "second_from"]
+    columns = [
+        "claim",
+        "number",
+        "value",
+        "second",
+        "difference",
+        "allowed",
+        "second_from",
+        "holds",
+    ]
     frame = pd.DataFrame(rows, columns=columns)
     return Table(name="checks", caption="Each number that decides, derived twice", frame=frame)
 

@@ -23,7 +23,7 @@ MOST_LINES = 3
 
 SHORT = {
     Verdict.SUPPORTED: "holds",
-    Verdict.LIMITED: "limits",
+    Verdict.LIMITED: "part",
     Verdict.REFUTED: "fails",
     Verdict.OPEN: "open",
 }
@@ -60,8 +60,10 @@ def _print_leading(console: AnswerConsole, claims: Sequence[ClaimEntry]) -> None
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for one, (head, _, _) in zip(rows, parted, strict=True):
-        verdict = "within limits" if one.verdict == Verdict.LIMITED else one.verdict
-        table.add_row(Text(head if alike else one.claim), verdict, Text(one.number))
+        parts = one.words.partition(" ")[2]  # what follows "holds" or "fails;"
+        number = f"{parts}: {one.number}" if one.holds_for else one.number
+        verdict = "in part" if one.verdict == Verdict.LIMITED else one.verdict
+        table.add_row(Text(head if alike else one.claim), verdict, Text(number))
     console.print(Padding(table, (0, 0, 0, 2)))
 
 
@@ -94,7 +96,7 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
     words = []
     for one in different:
         reason = f" ({one.open_reason})" if one.open_reason else ""
-        words.append(f"{one.claim}: {one.verdict}{reason} here, {known[one.key]} there")
+        words.append(f"{one.claim}: {one.words}{reason} here, {known[one.key]} there")
     _print_names(console, "differ" if len(words) > 1 else "differs", words)
 
 
@@ -110,7 +112,7 @@ def print_claims(folder: Path, *, short: bool = False) -> bool:
         console.print(Text(f"\n{topic}", style="bold"))
         for one in claims:
             if one.topic == topic:
-                console.print(Text.assemble((f"  {one.verdict}: ", "bold"), one.sentence))
+                console.print(Text.assemble((f"  {one.words}: ", "bold"), one.sentence))
                 console.print(Padding(Text(f"{one.measured} ({one.number})"), (0, 0, 0, 4)))
     return bool(claims)
 

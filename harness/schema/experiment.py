@@ -61,6 +61,9 @@ class Experiment:
     """Whole training runs."""
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Steps of any network, or functions of your own, on the CPU or under the dry run."""
+    steps_from: str | Path = "."
+    """Package that a leading dot in a step's names stands for, itself relative to the experiment's
+    own; ``find`` makes it whole. For a user's experiment it is a folder of Python files."""
     source: Source | None = None
     """The claim of the literature that it tests."""
     cpu_alone: str | None = None

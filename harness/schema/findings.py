@@ -18,18 +18,74 @@ class Verdict(enum.StrEnum):
     """Judgement of the evidence on a sentence."""
 
     SUPPORTED = "holds"
-    LIMITED = "holds within limits"
+    LIMITED = "holds in part"
     REFUTED = "fails"
     OPEN = "open"
 
 
+def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") -> str:
+    """Return a verdict with the parts that it names, as every page shows it.
+
+    >>> verdict_words(Verdict.LIMITED, "Adam", "momentum")
+    'holds for Adam, fails for momentum'
+    >>> verdict_words(Verdict.REFUTED, "batch 1,024 and more")
+    'fails; holds only for batch 1,024 and more'
+    """
+    if verdict is Verdict.LIMITED and holds_for:
+        return f"holds for {holds_for}, fails for {fails_for}"
+    if verdict is Verdict.REFUTED and holds_for:
+        return f"fails; holds only for {holds_for}"
+    return str(verdict)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Rule:
+    """Results that decide a claim, stated before the data are seen."""
+
+    holds: str
+    """The claim holds if this is so."""
+    fails: str
+    """The claim fails if this is so."""
+    open: str
+    """The claim stays open if this is so."""
+
+    def __post_init__(self) -> None:
+        if not (self.holds and self.fails and self.open):
+            raise ValueError("a rule says what holds, what fails and what is open")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A verdict, and the parts of what its sentence speaks of on which it holds and fails."""
+
+    verdict: Verdict
+    holds_for: str = ""
+    """The part on which the claim holds, if it holds on one but not on all."""
+    fails_for: str = ""
+    """The part on which the claim fails."""
+
+    def __post_init__(self) -> None:
+        if self.verdict is Verdict.LIMITED and not (self.holds_for and self.fails_for):
+            raise ValueError("a claim that holds in part names where it holds and where it fails")
+        if self.verdict is Verdict.SUPPORTED and (self.holds_for or self.fails_for):
+            raise ValueError("a claim that holds has no part where it fails")
+
+    @property
+    def words(self) -> str:
+        """The verdict with the parts that it names."""
+        return verdict_words(self.verdict, self.holds_for, self.fails_for)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim(Judged):
     """A sentence with its verdict: what was measured, and the number that decides."""
 
     sentence: str
     """The claim, in the note's words or as a quantity of its own."""
-    verdict: Verdict
+    rule: Rule
+    """Results that decide, whatever the data are."""
+    second: str
+    """Second derivation of the number that decides, or why it has none."""
     measured: str
     """Plain words with their numbers."""
     number: str
@@ -86,6 +142,8 @@ class Source:
     """The harness's version of it: what exactly is tested."""
     headline: str
     """The claim in at most about eight words, for the table."""
+    rule: Rule
+    """Results that decide, whatever the data are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +156,10 @@ class Check:
     second_from: str
     """Source of ``second``: closed form, the other instrument, the real GPU of a witness."""
     allowed: int | float = 0
-    """Largest difference that leaves the verdict standing."""
+    """Largest difference at which the two agree."""
+    gates: bool = False
+    """True if both are measurements of one quantity: if they disagree, the claim is open. A law
+    that the data do not follow leaves the verdict to the data, and is shown as a failed check."""
 
     @property
     def difference(self) -> int | float:
@@ -109,6 +170,11 @@ class Check:
     def holds(self) -> bool:
         """True if the two agree as well as they have to."""
         return abs(self.difference) <= self.allowed
+
+    @property
+    def words(self) -> str:
+        """How far the two are apart, in words."""
+        return f"{self.name} differs from the {self.second_from} by {self.difference:,}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,17 +196,16 @@ class Witness:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class Judgement(Judged):
     """Judgement of the steps on a source's sentence."""
 
-    verdict: Verdict
     number: str
     """The number that decides, in a few words, for the table."""
     measured: str
     """A sentence or two with the numbers."""
-    closed_form: str
+    closed_form: str = ""
     """The rule behind the numbers, as a formula in words or symbols."""
-    limits: str
+    limits: str = ""
     """Limits beyond which the verdict is not true."""
     checks: tuple[Check, ...]
     """At least one: no number decides that was not derived a second way."""

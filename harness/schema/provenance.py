@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         time: str
         python: str
         torch: str
+        transformers: str
+        triton: str
         system: str
         kernel: str
         libc: str | None
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
         launcher: str
         malloc: str
         threads: int
+        seed: int
         rss_source: str | None
         executor: str
         jobs: int

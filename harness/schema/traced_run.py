@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.schema.metrics import Bytes, Metrics
-from harness.schema.provenance import FailureEvidence
+from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
 
 STEP_RUNS = "step_runs.jsonl"
@@ -20,7 +20,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         network: ``MODULE:CALLABLE`` that returns the network, or a dict of whole numbers if
-            ``counts``. A leading dot stands for the experiments on the literature, two for all.
+            ``counts``. A leading dot stands for ``Experiment.steps_from``.
         arguments: what it is called with.
         device: cpu by the trace, or cuda by the dry run.
         gpu: the GPU that is pretended.
@@ -67,7 +67,7 @@ class StepRun(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     evidence: FailureEvidence = {}
     attempt: int = 1
-    environment: dict[str, str | None] = {}
+    environment: Environment = {}
     metrics: Metrics | None = None
     counted: dict[str, Bytes] | None = None
 

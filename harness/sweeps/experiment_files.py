@@ -29,8 +29,6 @@ _OWN_PACKAGE = "harness._experiments" if _INSTALLED.is_dir() else "experiments"
 
 LITERATURE = "literature"
 """Folder among the harness's own whose files test claims of the literature."""
-LITERATURE_PACKAGE = f"{_OWN_PACKAGE}.{LITERATURE}"
-"""The package that has them, and the networks that they share."""
 
 _USERS = Path("experiments")
 """Where the user's own are found by name."""
@@ -111,11 +109,32 @@ def find_own(name: str) -> Experiment:
 
 def load(path: Path) -> Experiment:
     """Return the experiment that a file or a package defines, with its file's name."""
-    experiment = getattr(_load(path), "EXPERIMENT", None) if defines(path) else None
+    module = _load(path) if defines(path) else None
+    experiment = getattr(module, "EXPERIMENT", None)
     if not isinstance(experiment, Experiment):
         raise ExperimentError(f"{path} must define EXPERIMENT, a harness.schema Experiment")
-    own = _is_own(path)
-    return dataclasses.replace(experiment, name=path.stem, file=None if own else path.resolve())
+    own, file = _is_own(path), path.resolve()
+    folder = file if path.is_dir() else file.parent
+    start = module.__package__ if own and module is not None else None
+    return dataclasses.replace(
+        experiment,
+        name=path.stem,
+        file=None if own else file,
+        steps_from=place_of(str(experiment.steps_from), start or folder),
+    )
+
+
+def place_of(name: str, start: str | Path) -> str | Path:
+    """Return what a name with a leading dot means in a package, or in a folder of the user's.
+
+    >>> place_of(".steps", "experiments.literature"), place_of(".net", Path("mine")).as_posix()
+    ('experiments.literature.steps', 'mine/net')
+    """
+    if isinstance(start, str):
+        return importlib.util.resolve_name(name, start)
+    parts = name.lstrip(".")
+    up = len(name) - len(parts) - 1
+    return (start.parents[up - 1] if up else start).joinpath(*parts.split("."))
 
 
 def code_hash(path: Path) -> str:
@@ -133,8 +152,8 @@ def _own_files() -> list[Path]:
 
 def _literature_files() -> list[Path]:
     """Return the experiments on the literature; what they share stands next to them."""
-    every = _files(_OWN / LITERATURE)
-    return [path for path in every if b"\nEXPERIMENT = " in path.read_bytes()]
+    files = (path for path in _files(_OWN / LITERATURE) if path.is_file())
+    return [path for path in files if b"\nEXPERIMENT = " in path.read_bytes()]
 
 
 def _is_own(path: Path) -> bool:
@@ -154,7 +173,7 @@ def _load(path: Path) -> ModuleType:
     try:
         if _is_own(path):
             own = path.resolve().parent == _OWN.resolve()
-            package = _OWN_PACKAGE if own else LITERATURE_PACKAGE
+            package = _OWN_PACKAGE if own else f"{_OWN_PACKAGE}.{LITERATURE}"
             module = importlib.import_module(f"{package}.{path.stem}")
             file = Path(module.__file__ or "").resolve()
             if path.resolve() in (file, file.parent):  # no other package of that name was found

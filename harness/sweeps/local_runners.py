@@ -9,22 +9,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from importlib.util import resolve_name
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from harness.dry_run.toolchain import torch_version
-from harness.measurement.environment import describe
+from harness.measurement.environment import describe, versions
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Work
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question
-from harness.planning.step_question import StepQuestion
+from harness.planning.step_question import SEED, StepQuestion
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
 from harness.schema.metrics import Metrics
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.threshold import Threshold, ThresholdQuestion
@@ -33,8 +34,8 @@ from harness.schema.training_run import TrainingJob, TrainingPlan, TrainingResul
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.executors.local import Slot
-from harness.sweeps.experiment_files import LITERATURE_PACKAGE
-from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
+from harness.sweeps.experiment_files import place_of
+from harness.sweeps.runner import Job, Line, Runner, ended
 from harness.thresholds.enforcement import choose_kind
 from harness.thresholds.find_threshold import find_threshold
 
@@ -157,23 +158,22 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
 
     line = StepRun
 
+    def __init__(self, deadline_seconds: float, steps_from: str | Path = Path()) -> None:
+        super().__init__(deadline_seconds)
+        self._steps_from = steps_from
+
     def run(self, job: StepJob, attempt: int) -> StepRun:
         """Return the metrics of the step, or what a function counted."""
         on_gpu = job.device == "cuda"
-        environment = {
-            **origin_of_line(),
-            "torch": torch_version(),
-            "device": f"pretended {job.gpu}" if on_gpu else "cpu",
-        }
-        line = partial(StepRun, job=job, attempt=attempt, environment=environment)
+        launcher = None if on_gpu else self._slot.launcher("pinned")
+        line = partial(StepRun, job=job, attempt=attempt, environment=_surroundings(job, launcher))
         try:
             question = StepQuestion(
-                request=_request_of(job),
+                request=_request_of(job, self._steps_from),
                 device=job.device,
                 gpus=(checked(gpu_of(job.gpu)),) if on_gpu else (),
                 counts=job.counts,
             )
-            launcher = None if on_gpu else self._slot.launcher("pinned")
             end = ended_question(question, self._deadline_seconds, launcher=launcher)
         except HarnessError as error:  # no GPU can be pretended here
             return line(outcome=Outcome.UNSUPPORTED, evidence={"message": str(error)})
@@ -192,19 +192,36 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
         return f"{line.job}: {line.outcome}{known}"
 
 
-def _request_of(job: StepJob) -> StepRequest:
+def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
+    """Return what a reader needs to judge or repeat a step; without a launcher it is pretended."""
+    malloc = "system" if launcher is None else "pinned"
+    named = "dry run" if launcher is None else launcher.name
+    own: Environment = {
+        "torch": torch_version() or "none",
+        "device": f"pretended {job.gpu}" if launcher is None else job.device,
+        "threads": StepRequest().threads,
+        "seed": SEED,
+    }
+    return describe(Workload(malloc=malloc), named) | own | versions("transformers", "triton")
+
+
+def _request_of(job: StepJob, start: str | Path) -> StepRequest:
     """Return the step as a worker is asked for it."""
     named = ("optimizer", "loss", "inputs_from")
     same = ("batch", "inputs", "classes", "mode", "autocast", "accumulate", "compile")
     return StepRequest(
-        target=_placed(job.network),
+        target=_placed(job.network, start),
         arguments=tuple(f"{name}={value!r}" for name, value in job.arguments.items()),
-        **{name: _placed(getattr(job, name)) for name in named},
+        **{name: _placed(getattr(job, name), start) for name in named},
         **{name: getattr(job, name) for name in same},
         **own_places(),
     )
 
 
-def _placed(name: str | None) -> Any:
-    """Return the whole name; one with a leading dot begins at the experiments on the literature."""
-    return name and resolve_name(name, LITERATURE_PACKAGE)
+def _placed(name: str | None, start: str | Path) -> Any:
+    """Return the whole name of a callable; one with a leading dot begins at ``start``."""
+    if not name or not name.startswith("."):
+        return name
+    module, _, called = name.partition(":")
+    place = place_of(module, start)
+    return f"{place}.py:{called}" if isinstance(place, Path) else f"{place}:{called}"

@@ -142,7 +142,10 @@ def run(
             (StepRunner(used), _cells(experiment, size, device, deadline_seconds)),
             (ThresholdRunner(deadline_seconds), list(experiment.thresholds(size, device))),
             (TrainingRunner(deadline_seconds), _placed(experiment.training_runs(size), device)),
-            (TracedRunner(deadline_seconds), list(experiment.step_jobs(size))),
+            (
+                TracedRunner(deadline_seconds, experiment.steps_from),
+                list(experiment.step_jobs(size)),
+            ),
         )
         for runner, jobs in kinds:
             if jobs:

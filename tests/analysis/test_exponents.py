@@ -21,7 +21,6 @@ def test_a_power_law_gives_its_exponents(power: float, other: float) -> None:
     result = exponents(AXES, 40 * DEPTH**power * BATCH**other)
     assert result["depth"].estimate == pytest.approx(power, abs=1e-9)
     assert result["batch"].estimate == pytest.approx(other, abs=1e-9)
-    assert result["depth"].is_one == (power == 1.0)
 
 
 def test_intervals_of_exponents_cover_the_truth_as_often_as_they_say() -> None:
@@ -32,14 +31,6 @@ def test_intervals_of_exponents_cover_the_truth_as_often_as_they_say() -> None:
         hits["batch"] += result["batch"].low <= 1.0 <= result["batch"].high
     for name, count in hits.items():
         assert 0.93 <= count / 1000 <= 0.97, name
-
-
-def test_at_the_margin_equivalence_errs_in_five_per_cent() -> None:
-    shown = sum(
-        exponents(AXES, 1024 * DEPTH**1.05 * BATCH * _noise(seed))["depth"].is_one
-        for seed in range(1000)
-    )
-    assert 0.03 <= shown / 1000 <= 0.07
 
 
 def test_values_without_a_logarithm_are_left_out_and_counted() -> None:

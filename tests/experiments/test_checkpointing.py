@@ -46,18 +46,6 @@ def test_planted_coefficients_come_back_and_give_the_optimum(tmp_path: Path) -> 
     )
 
 
-def test_a_true_law_is_supported_and_a_shifted_one_refuted(tmp_path: Path) -> None:
-    true, false = planted_law(36, 5000, 5000), planted_law(36, 500, 50000)
-    law, cheaper, seconds = section(checkpointing, tmp_path / "true", true).claims
-    assert law.verdict is Verdict.SUPPORTED
-    assert law.number == "√36 = 6, best 6"
-    assert cheaper.verdict is Verdict.SUPPORTED
-    assert seconds.verdict is Verdict.OPEN  # one network has no interval
-    assert seconds.number.startswith("1.33 times")
-    refuted = section(checkpointing, tmp_path / "false", false).claims[0]
-    assert refuted.verdict is Verdict.REFUTED
-
-
 def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
     tmp_path: Path,
 ) -> None:

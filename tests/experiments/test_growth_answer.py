@@ -1,11 +1,14 @@
 """The sentences that answer a report's question name what leads in the records."""
 
 import pandas as pd
+import pytest
 
 from experiments.depth_batch.verdicts import growth_answer
 from harness.schema.events import CATEGORIES
+from harness.schema.findings import Claim, Rule, Verdict
 
 WORKSPACE = 8_519_680
+PEAK = " for the peak of a step: 12 bytes"
 
 
 def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFrame:
@@ -21,15 +24,46 @@ def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFra
     )
 
 
-def test_the_second_answer_names_what_leads_instead_of_activations() -> None:
-    (on_cpu,) = growth_answer({}, cells({"parameter": 5, "activation": 2}, 100))
-    assert "parameters, gradients and the batch itself outweigh activations" in on_cpu
-    assert "below a batch of about 64" in on_cpu
-    assert "lead in 2 of 7 cells" in on_cpu
+CLAIMS = {
+    verdict: Claim(
+        sentence="It grows.",
+        rule=Rule(holds="it does", fails="it does not", open="nobody knows"),
+        second="none",
+        verdict=verdict,
+        holds_for="" if verdict in (Verdict.SUPPORTED, Verdict.OPEN) else "batch ≥ 64",
+        fails_for="batch 8" if verdict is Verdict.LIMITED else "",
+        measured="",
+        number="12 bytes",
+        open_reason="3 cells are needed" if verdict is Verdict.OPEN else "",
+    )
+    for verdict in Verdict
+}
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        (Verdict.SUPPORTED, f"Yes{PEAK}."),
+        (Verdict.LIMITED, f"In part{PEAK}; it holds for batch ≥ 64, fails for batch 8."),
+        (Verdict.REFUTED, f"No{PEAK}; it holds only for batch ≥ 64."),
+        (Verdict.OPEN, f"Open{PEAK}; 3 cells are needed."),
+    ],
+)
+def test_an_answer_is_made_from_the_verdict_alone(verdict: Verdict, sentence: str) -> None:
+    (answer,) = growth_answer(
+        {"peak live": CLAIMS[verdict]}, cells({"parameter": 5, "activation": 2}, 100)
+    )
+    led = " Activations are the largest part of it in 2 of 7 cells, parameters in 5."
+    assert answer == sentence + led
+
+
+def test_the_answer_names_what_leads_instead_of_activations() -> None:
     led = {"temporary": 5, "activation": 2}
     gpu = {"gpu_capability": "8.0", "cublas_workspace_config": ""}
-    (on_gpu,) = growth_answer({}, cells(led, WORKSPACE + 512, **gpu))
-    assert "temporaries, above all a cuBLAS workspace of 8.125 MiB, outweigh" in on_gpu
+    claims = {"peak live": CLAIMS[Verdict.OPEN]}
+    (on_gpu,) = growth_answer(claims, cells(led, WORKSPACE + 512, **gpu))
+    assert "temporaries (above all a cuBLAS workspace of 8.125 MiB) in 5" in on_gpu
     for size, where in ((WORKSPACE - 1, gpu), (2 * WORKSPACE, gpu), (WORKSPACE, {})):
-        (without,) = growth_answer({}, cells(led, size, **where))
-        assert "there temporaries outweigh activations" in without
+        (without,) = growth_answer(claims, cells(led, size, **where))
+        assert "temporaries in 5" in without
+    assert growth_answer({}, cells(led, 100)) == ()

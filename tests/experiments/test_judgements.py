@@ -8,6 +8,7 @@ import msgspec
 import pandas as pd
 import pytest
 
+from experiments.literature.claim_texts import ClaimText, claim_texts
 from experiments.literature.judgements import claim_experiment, widest
 from harness.analysis import AnalysisError
 from harness.analysis.step_runs import Steps
@@ -16,15 +17,18 @@ from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Check, Judgement, Section, Source, Verdict
+from harness.schema.findings import Check, Judgement, Section, Verdict
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
-from harness.sweeps.local_runners import TracedRunner
+from harness.sweeps.local_runners import TracedRunner, _placed
 from harness.sweeps.sweep import run
 
-SOURCE = Source(citation="A", quote="B", sentence="Two is enough.", headline="two")
+TEXT = ClaimText(
+    order=1, title="Two", headline="two", citation="A", quote="B", sentence="Two is enough.",
+    holds_if="two are enough", cases="cases", closed_form="1 + 1", limits="None.",
+)  # fmt: skip
 
 
 def job(batch: int, network: str = "torch.nn:Linear") -> StepJob:
@@ -51,14 +55,12 @@ def judgement(*checks: Check) -> Judgement:
         verdict=Verdict.SUPPORTED,
         number="2",
         measured="Two.",
-        closed_form="1 + 1",
-        limits="None.",
         checks=checks,
     )
 
 
 def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
-    made = claim_experiment(SOURCE, title="Two", jobs=jobs, judge=judge, order=1)
+    made = claim_experiment(TEXT, jobs=jobs, judge=judge)
     return dataclasses.replace(made, name="two")
 
 
@@ -107,16 +109,40 @@ def test_no_verdict_rests_on_a_number_that_was_derived_once(tmp_path: Path) -> N
         experiment(lambda *_: judgement()).analyse(planted(tmp_path, well(4)))
 
 
-def test_two_derivations_that_differ_by_more_than_is_allowed_leave_a_claim_open(
+@pytest.mark.parametrize(
+    ("allowed", "gates", "expected"),
+    [(0, True, Verdict.OPEN), (1, True, Verdict.SUPPORTED), (0, False, Verdict.SUPPORTED)],
+)
+def test_two_measurements_that_differ_leave_a_claim_open_and_a_law_that_fails_is_said(
+    allowed: int, gates: bool, expected: Verdict, tmp_path: Path
+) -> None:
+    check = widest("n", [(7, 7), (9, 8)], "other counter", allowed=allowed, gates=gates)
+    assert check.difference == 1
+    section = experiment(lambda *_: judgement(check)).analyse(planted(tmp_path, well(4)))
+    assert verdict(section)[0] is expected
+    (claim,) = section.claims
+    assert ("differs from the other counter by 1" in claim.measured) == (not check.holds)
+
+
+def test_a_leading_dot_stands_for_the_package_or_the_folder_of_the_experiment(
     tmp_path: Path,
 ) -> None:
-    for allowed, expected in ((0, Verdict.OPEN), (1, Verdict.SUPPORTED)):
-        check = widest("n", [(7, 7), (9, 8)], "closed form", allowed=allowed)
-        assert check.difference == 1
-        section = experiment(lambda *_, check=check: judgement(check)).analyse(
-            planted(tmp_path, well(4))
-        )
-        assert verdict(section)[0] is expected
+    assert find("sqrt_checkpoints").steps_from == "experiments.literature.steps"
+    assert find("compiled_memory").steps_from == "experiments.compiled_memory"
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from harness.schema.experiment import Experiment\n"
+        "EXPERIMENT = Experiment(title='', question='', analyse=None, steps_from='.nets')\n"
+    )
+    assert find(str(mine)).steps_from == tmp_path / "nets"
+    for name, start, whole in (
+        (".net:train", "experiments.width", "experiments.width.net:train"),
+        ("..net:train", "experiments.width", "experiments.net:train"),
+        (".net:train", tmp_path, f"{tmp_path}/net.py:train"),
+        ("..a.net:train", tmp_path / "b", f"{tmp_path}/a/net.py:train"),
+        ("sgd", "experiments.width", "sgd"),
+    ):
+        assert _placed(name, start) == whole
 
 
 def test_the_page_has_the_verdicts_first(tmp_path: Path) -> None:
@@ -132,7 +158,7 @@ def test_the_page_has_the_verdicts_first(tmp_path: Path) -> None:
 def test_no_command_without_the_flag_runs_them() -> None:
     names = literature_names()
     assert "sqrt_checkpoints" in names
-    assert "networks" not in names
+    assert sorted(claim_texts()) == names
     assert not set(names) & {*own_names(), *names_found(), "literature"}
     assert "literature" not in own_names()
     assert find("sqrt_checkpoints").source is not None

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from experiments.literature.layer_stacks import SLOPE, NormInPlace, mlp
-from experiments.literature.reversible import ReversibleStack
-from experiments.literature.small_states import Adam8bit, adam_in_backward, adam_loop
+from experiments.literature.steps.layer_stacks import SLOPE, NormInPlace, mlp
+from experiments.literature.steps.reversible import ReversibleStack
+from experiments.literature.steps.small_states import Adam8bit, adam_in_backward, adam_loop
 
 
 def gradients(model: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

@@ -7,7 +7,6 @@ import pytest
 from experiments import malloc_policy as experiment
 from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis.frame import load
-from harness.schema.findings import Verdict
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
@@ -45,20 +44,6 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     assert table.loc["system", "difference_percent"] == pytest.approx(-50)
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
     assert table.loc["system", "over_processes_percent"] == 0
-    assert all(claim.verdict is Verdict.OPEN for claim in result.claims)  # one cell of each
-    right = named(result, "With the system's malloc, a step's RSS rise is what")
-    assert "worst -50%" in right.number
-    assert "about 8 cells would decide" in right.measured
-
-
-def test_enough_cells_decide(tmp_path: Path) -> None:
-    records = [
-        record(Workload(malloc=malloc, batch=batch, seed=seed), int(BIG * part))
-        for malloc, part in (("pinned", 1.01), ("system", 0.5))
-        for batch in range(1, 10)
-        for seed in (0, 1)
-    ]
-    result = section(experiment, tmp_path, records)
-    assert named(result, "With pinned malloc, a step's").verdict is Verdict.SUPPORTED
-    assert named(result, "With pinned malloc, another process").verdict is Verdict.SUPPORTED
-    assert named(result, "With the system's malloc, a step's").verdict is Verdict.REFUTED
+    right = named(result, "With the system's malloc, a step's RSS rise is roughly what")
+    assert right.words == "fails"
+    assert right.number == "0 of 1 cells within 10%; worst -50%"

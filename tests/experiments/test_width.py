@@ -6,7 +6,6 @@ import pytest
 
 from experiments import width
 from harness.analysis.decisions import geometric_ratio
-from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.experiments import predicted_records
@@ -15,7 +14,7 @@ from tests.experiments.predicted_records import named
 POWERS = (64, 128)
 
 
-def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -> list[Record]:
+def _records(slower: float, noise: float, blocks: int = 8) -> list[Record]:
     """Odd widths take ``slower`` times as long; each block is slowed down as a whole."""
     random = np.random.default_rng(7)
     result = [
@@ -26,61 +25,33 @@ def _records(slower: float, noise: float, blocks: int = 8, drift: float = 0.0) -
     ]
     for block in range(1, blocks + 1):
         whole = 1 + 3 * random.random()
-        for power, at in itertools.product(POWERS, (-1, 0, 1)):
-            seconds = 1e-6 * (power + at) ** 2 * whole * (slower if at else 1.0)
-            seconds *= float(np.exp(noise * random.standard_normal())) + drift
+        for power, at in itertools.product(POWERS, (-8, -1, 0, 1, 8)):
+            seconds = 1e-4 * (power + at) * whole * (slower if at % 2 else 1.0)
+            seconds *= float(np.exp(noise * random.standard_normal()))
             cell = Workload(depth=2, width=power + at, batch=64, malloc="system", seed=block)
             result.append(predicted_records.record(cell, seconds=seconds))
     return result
 
 
-@pytest.mark.parametrize(
-    ("slower", "noise", "verdict"),
-    [
-        (1.2, 0.02, Verdict.SUPPORTED),
-        (1.0, 0.01, Verdict.REFUTED),
-        (0.8, 0.02, Verdict.REFUTED),
-        (1.0, 0.3, Verdict.OPEN),
-    ],
-)
-def test_planted_times_get_their_verdict(
-    tmp_path: Path, slower: float, noise: float, verdict: Verdict
-) -> None:
-    section = predicted_records.section(width, tmp_path, _records(slower, noise))
-    assert named(section, "Typically, [we choose]").verdict is verdict
+@pytest.mark.parametrize("slower", [1.2, 1.0, 0.8])
+def test_planted_times_come_back(tmp_path: Path, slower: float) -> None:
+    section = predicted_records.section(width, tmp_path, _records(slower, 0.02))
     (times,) = [table.frame for table in section.tables if table.name == "times"]
     last = times.iloc[-1]
-    assert last["widths"] == "all ± 1"
+    assert last["widths"] == "all together"
     assert last["low"] < slower < last["high"]
+    assert "99% interval" in next(text for text in section.text if text.startswith("Powers of two"))
 
 
 def test_formulas_in_the_width_are_exact(tmp_path: Path) -> None:
     section = predicted_records.section(width, tmp_path, _records(1.0, 0.01))
     growth = named(section, "Parameters grow")
-    memory = named(section, "Widths that are powers of two")
+    memory = named(section, "Widths that are powers")
     # by hand: 4·((784 + 1)·w + (w + 1)·w + (w + 1)·10)
     assert "4·width² + 3,184·width + 40 bytes" in growth.measured
     assert "8·batch·width + 40·batch + 4 bytes" in growth.measured
-    assert "from width 796 on" in growth.measured
-    assert growth.verdict is Verdict.LIMITED
-    assert memory.verdict is Verdict.REFUTED
-    assert memory.number == "0 bytes of difference"
-
-
-def test_rounding_up_odd_widths_would_be_seen(tmp_path: Path) -> None:
-    records = _records(1.0, 0.01)
-    padded = [
-        one
-        if one.workload.width in POWERS
-        else predicted_records.record(
-            one.workload,
-            seconds=one.repeats[0].wall_seconds or 0.0,
-            saved_activation_bytes=(one.saved_activation_bytes or 0) // 512 * 512 + 512,
-        )
-        for one in records
-    ]
-    section = predicted_records.section(width, tmp_path, padded)
-    assert [claim.verdict for claim in section.claims[:2]] == [Verdict.OPEN, Verdict.OPEN]
+    assert growth.words == "fails; holds only for activations"
+    assert memory.number == "0.99998 to 1 times the neighbours' peak"
 
 
 def test_intervals_cover_the_planted_ratio() -> None:

@@ -57,7 +57,7 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
     tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here, reference = tmp_path / "here", tmp_path / "reference"
-    written(_claims("holds", "holds within limits", "fails", "open"), here)
+    written(_claims("holds", "holds in part", "fails", "open"), here)
     written(_claims("holds", "holds", "fails", "holds"), reference)
     print_summary(here, here / "report.html", reference)
     lines = capsys.readouterr().out.splitlines()
@@ -65,10 +65,10 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
     assert lines[1] == "Yes for what is kept. No for the peak."
     assert [line.split()[:2] for line in lines[2:6]] == [["claim", f"{at}"] for at in range(4)]
     text = "\n".join(lines[6:])
-    assert "4 claims: 1 holds, 1 holds within limits, 1 fails, 1 open" in text
+    assert "4 claims: 1 holds, 1 holds in part, 1 fails, 1 open" in text
     assert "  open: claim 3 (2 blocks would decide)" in text
     assert "2 of 4 verdicts as in the reference run" in text
-    assert "claim 1: holds within limits here, holds there" in text
+    assert "claim 1: holds in part here, holds there" in text
     assert "claim 3: open (2 blocks would decide) here, holds there" in " ".join(text.split())
     assert f"harness verdicts {here}" in text.replace("\n", "")
     assert len(lines) <= 14
@@ -144,7 +144,7 @@ def test_verdicts_prints_every_claim_of_the_report(
     assert main(["verdicts", str(tmp_path)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     for one in kept.claims:
-        assert f"{one.verdict}: {one.sentence}" in said
+        assert f"{one.words}: {one.sentence}" in said
         assert " ".join(f"{one.measured} ({one.number})".split()) in said
     assert main(["verdicts", "--short", str(tmp_path)]) == 0
     _, *lines = capsys.readouterr().out.splitlines()

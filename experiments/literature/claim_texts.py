@@ -1,0 +1,50 @@
+"""Reads ``claims.toml``: what each claim says, and what decides it."""
+
+import functools
+import tomllib
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from harness.schema.findings import Rule, Source
+
+
+class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A claim of ``claims.toml``: it holds if ``holds_if`` is so in all of the ``cases``."""
+
+    order: int
+    title: str
+    headline: str
+    citation: str
+    quote: str
+    secondary: str = ""
+    sentence: str
+    holds_if: str
+    cases: str
+    closed_form: str
+    limits: str
+
+    @property
+    def source(self) -> Source:
+        """The sentence with its source and its rule."""
+        rule = Rule(
+            holds=f"{self.holds_if} in all of the {self.cases}",
+            fails=f"that is untrue of half of the {self.cases} or more; else it holds in part",
+            open="a step is missing, attempts at one differ, or its numbers contradict each other",
+        )
+        return Source(
+            citation=self.citation,
+            quote=self.quote,
+            secondary=self.secondary,
+            sentence=self.sentence,
+            headline=self.headline,
+            rule=rule,
+        )
+
+
+@functools.cache
+def claim_texts() -> dict[str, ClaimText]:
+    """Return the claims by the names of their files."""
+    text = Path(__file__).with_name("claims.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text), dict[str, ClaimText])

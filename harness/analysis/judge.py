@@ -1,0 +1,178 @@
+"""Judges a claim from the parts of what it speaks of, each of which holds, fails or is open.
+
+The middle verdict is earned: the claim holds in part only if the larger part holds, and both
+parts are named. If the smaller part holds, the claim fails, and that part is named.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.analysis.decisions import Decision, exactly
+from harness.schema.findings import Claim, Rule, Verdict
+
+MOST_NAMES = 3
+"""Parts that a verdict names one by one; the others are counted."""
+MOST_REGIONS = 2
+"""Regions of cells that a verdict names on each side; the cells outside of them are counted."""
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of what a claim speaks of."""
+
+    name: str
+    """Follows "holds for": "Adam", "batch 512 and more"."""
+    decision: Decision
+    """The claim holds, fails or is open on this part."""
+    cells: int = 1
+    """Weight: how many of the cases of which the claim speaks are in the part."""
+
+
+def judge(parts: Iterable[Part]) -> Decision:
+    """Return the verdict on the whole from its parts.
+
+    Supported if every part holds; limited if the larger part holds; refuted otherwise; open if
+    the parts that are undecided could turn the verdict, or if there is no part.
+
+    >>> from harness.analysis.decisions import exactly
+    >>> yes, no = exactly(True), exactly(False)
+    >>> judge([Part(name="Adam", decision=yes, cells=3), Part(name="SGD", decision=no)]).words
+    'holds for Adam, fails for SGD'
+    >>> judge([Part(name="Adam", decision=yes), Part(name="SGD", decision=no)]).words
+    'fails; holds only for Adam'
+    """
+    known = [part for part in parts if part.cells]
+    unsure = [part for part in known if part.decision.verdict is Verdict.OPEN]
+    held = [part for part in known if part.decision.verdict is Verdict.SUPPORTED]
+    failed = [part for part in known if part.decision.verdict is Verdict.REFUTED]
+    if len(unsure) + len(held) + len(failed) < len(known):
+        raise ValueError("a part holds, fails or is open; divide one that holds in part")
+    ends = {_verdict(held + unsure, failed), _verdict(held, failed + unsure)}
+    if not known or len(ends) > 1:
+        repeats = [part.decision.repeats for part in unsure]
+        known_repeats = [count for count in repeats if count is not None]
+        complete = known_repeats and len(known_repeats) == len(repeats)
+        return Decision(verdict=Verdict.OPEN, repeats=max(known_repeats) if complete else None)
+    (verdict,) = ends
+    if verdict is Verdict.SUPPORTED:
+        return Decision(verdict=verdict)
+    return Decision(verdict=verdict, holds_for=names(held), fails_for=names(failed))
+
+
+def _verdict(held: Sequence[Part], failed: Sequence[Part]) -> Verdict:
+    if not failed:
+        return Verdict.SUPPORTED
+    larger = sum(part.cells for part in held) > sum(part.cells for part in failed)
+    return Verdict.LIMITED if larger else Verdict.REFUTED
+
+
+def names(parts: Sequence[Part]) -> str:
+    """Return the parts by name, the first few if they are many."""
+    known = [part.name for part in parts]
+    if len(known) > MOST_NAMES + 1:
+        known = [*known[:MOST_NAMES], f"{len(known) - MOST_NAMES} more"]
+    if any("," in name for name in known):
+        return "; ".join(known)
+    *first, last = known or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def judge_cells(
+    cells: pd.DataFrame,
+    held: Iterable[object],
+    axes: Sequence[str],
+    *,
+    missing: int = 0,
+    steps: bool = False,
+) -> Decision:
+    """Return the verdict over cells, and name the regions in which the claim holds and fails.
+
+    Args:
+        cells: a row a cell, with the columns ``axes``: numbers, or names.
+        held: True where the claim holds, False where it fails, missing where nothing is known.
+        axes: columns by which regions are named.
+        missing: cells of which the claim speaks, and that are not in ``cells``.
+        steps: a cell is a step up from its numbers, so the last ones are named with "≥" too.
+
+    >>> cells = pd.DataFrame({"batch": [1, 16, 256, 4096]})
+    >>> judge_cells(cells, [False, True, True, True], ["batch"]).words
+    'holds for batch ≥ 16, fails for batch 1'
+    """
+    known = pd.Series(list(held), dtype="boolean")
+    unsure = int(known.isna().sum()) + missing
+    parts = [Part(name="unknown", decision=Decision(verdict=Verdict.OPEN), cells=unsure)]
+    for value in (True, False):
+        left = (known.fillna(not value) == value).to_numpy(dtype=np.bool_)
+        for _ in range(MOST_REGIONS):
+            name, found = _region(cells, left, axes, steps=steps)
+            parts.append(Part(name=name, decision=exactly(value), cells=int(found.sum())))
+            left = left & ~found
+        count = int(left.sum())
+        other = "other " if parts[-1].cells else ""
+        name = f"{count:,} {other}cell{'s' * (count > 1)}"
+        parts.append(Part(name=name, decision=exactly(value), cells=count))
+    return judge(parts)
+
+
+def _region(
+    cells: pd.DataFrame, inside: Mask, axes: Sequence[str], *, steps: bool
+) -> tuple[str, Mask]:
+    """Return the largest region of ``cells`` all of which is ``inside``, with its name."""
+    best, found = "", np.zeros(len(cells), dtype=np.bool_)
+    for chosen in itertools.product(*(_conditions(cells[axis], steps=steps) for axis in axes)):
+        mask = np.logical_and.reduce([mask for _, mask in chosen])
+        if mask.sum() > found.sum() and not (mask & ~inside).any():
+            best = ", ".join(words for words, _ in chosen if words) or "every cell"
+            found = mask
+    return best, found
+
+
+def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
+    """Return each condition on one axis, the weakest first: a name, or a bound of a number."""
+    everything = [("", np.ones(len(column), dtype=np.bool_))]
+    values = sorted(column.unique())
+    if len(values) < 2:
+        return everything
+    if not pd.api.types.is_numeric_dtype(column):
+        return everything + [(str(one), np.asarray(column == one)) for one in values]
+    numbers, name = column.to_numpy(dtype=np.float64), column.name
+    last = len(values) if steps else -1
+    lower = [(f"{name} ≥ {one:,}", numbers >= one) for one in values[1:last]]
+    upper = [(f"{name} ≤ {one:,}", numbers <= one) for one in values[1:-1]]
+    single = [(f"{name} {one:,}", numbers == one) for one in values]
+    return everything + lower + upper[::-1] + single
+
+
+def decided(
+    decision: Decision,
+    *,
+    sentence: str,
+    rule: Rule,
+    second: str,
+    number: str,
+    measured: str,
+    unit: str = "cells",
+    headline: str = "",
+    topic: str = "",
+) -> Claim:
+    """Return the claim with its decision; an open one says how many of ``unit`` would decide."""
+    return Claim(
+        sentence=sentence,
+        verdict=decision.verdict,
+        holds_for=decision.holds_for,
+        fails_for=decision.fails_for,
+        rule=rule,
+        second=second,
+        number=number,
+        measured=measured + decision.remark(unit),
+        open_reason=decision.reason(unit),
+        headline=headline,
+        topic=topic,
+    )

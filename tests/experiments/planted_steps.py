@@ -1,0 +1,224 @@
+"""Committed steps with other numbers, each step as consistent as a recorded one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from experiments.literature import sbh34
+from experiments.literature.judgements import given_bytes
+from harness.schema.metrics import CategoryBytes, PhaseMetrics
+from harness.schema.traced_run import StepRun
+from tests.known import known
+
+Change = Callable[[StepRun], StepRun]
+LARGE = 10**11
+
+
+def argument(run: StepRun, name: str, default: Any = None) -> Any:
+    """Return an argument of the network."""
+    return run.job.arguments.get(name, default)
+
+
+def with_peak(run: StepRun, peak: float) -> StepRun:
+    """Return the step with another peak, in all places where it was recorded."""
+    if run.metrics is None:
+        return run
+    metrics, size = run.metrics, round(peak)
+    parts = known(metrics.categories_at_peak)
+    rest = size - parts.input - parts.optimizer_state
+    cuda = metrics.cuda and replace(metrics.cuda, requested_peak_bytes=size)
+    return replace(
+        run,
+        metrics=replace(
+            metrics,
+            peak_live_bytes=size,
+            phases=known(metrics.phases)
+            | {str(metrics.peak_phase): PhaseMetrics(peak_live_bytes=size)},
+            categories_at_peak=CategoryBytes(
+                input=parts.input, optimizer_state=parts.optimizer_state, temporary=rest
+            ),
+            cuda=cuda,
+        ),
+    )
+
+
+def with_saved(run: StepRun, saved: float) -> StepRun:
+    """Return the step with other saved bytes."""
+    if run.metrics is None:
+        return run
+    size = round(saved)
+    own = {"saved_bytes": size, "saved_input_bytes": 0, "saved_activation_bytes": size}
+    return replace(run, metrics=replace(run.metrics, **own))
+
+
+def with_counts(run: StepRun, **numbers: float) -> StepRun:
+    """Return what a function counted with other numbers."""
+    found = {name: round(number) for name, number in numbers.items()}
+    return replace(run, counted=known(run.counted) | found)
+
+
+def scaled(run: StepRun, factor: int) -> StepRun:
+    """Return the step with all its numbers multiplied."""
+    line = msgspec.to_builtins(run)
+    line |= {part: _times(line[part], factor) for part in ("metrics", "counted")}
+    return msgspec.convert(line, StepRun)
+
+
+def _times(value: Any, factor: int) -> Any:
+    if isinstance(value, dict):
+        return {key: _times(one, factor) for key, one in value.items()}
+    return value * factor if isinstance(value, int) else value
+
+
+def lengths(chains: Callable[[int, int], float], course: Callable[[int, int], float]) -> Change:
+    """Plant peaks by the length of a segment and the number of layers; most without checkpoints."""
+
+    def change(run: StepRun) -> StepRun:
+        layers, length = argument(run, "depth") or argument(run, "layers"), argument(run, "segment")
+        if length is None:
+            return run
+        cost = chains if run.metrics else course
+        peak = LARGE * (cost(length, layers) if length else 1000)
+        return with_peak(run, peak) if run.metrics else with_counts(run, allocated_peak=peak)
+
+    return change
+
+
+def root(length: int, layers: int) -> float:
+    """Return a cost that is least at the square root."""
+    return 1 + max(length**2 / layers, layers / length**2)
+
+
+def held(a_parameter: int) -> Change:
+    """Plant what is held between steps, in bytes a parameter."""
+
+    def change(run: StepRun) -> StepRun:
+        width, depth = argument(run, "width"), argument(run, "depth")
+        start = given_bytes(run.job) + a_parameter * depth * (width * width + width)
+        return replace(run, metrics=replace(known(run.metrics), live_at_start_bytes=start))
+
+    return change
+
+
+def by_formula(factor: float) -> Change:
+    """Make a layer keep a multiple of what the paper says."""
+
+    def change(run: StepRun) -> StepRun:
+        length = int(run.job.inputs[0].partition(":")[2].partition("x")[0])
+        shape = (length, argument(run, "hidden"), argument(run, "heads"))
+        return with_saved(run, factor * sbh34.paper(shape) * argument(run, "layers"))
+
+    return change
+
+
+def attention(eager: int, fused: int) -> Change:
+    """Let attention grow with powers of the sequence."""
+
+    def change(run: StepRun) -> StepRun:
+        grown = argument(run, "length") ** (fused if argument(run, "kernel") else eager)
+        inputs = known(run.counted)["inputs"]
+        return with_counts(run, saved=grown, backward_peak=inputs + grown)
+
+    return change
+
+
+def adapters(share: float) -> Change:
+    """Plant the peak of each step with adapters as a share of the one that trains all."""
+
+    def change(run: StepRun) -> StepRun:
+        trains_all = argument(run, "where") is None
+        return with_peak(run, LARGE * run.job.batch * (1 if trains_all else share))
+
+    return change
+
+
+def compiled(least: float, most: float) -> Change:
+    """Plant the peak of compiled steps as a share: the least with budget 0, the most with 1."""
+
+    def change(run: StepRun) -> StepRun:
+        budget = argument(run, "budget", 1)
+        share = least + budget * (most - least) if run.job.compile else 1
+        return with_peak(run, LARGE * share)
+
+    return change
+
+
+def operations(passes: float) -> Change:
+    """Let a step with checkpoints take that many forward passes, and one without three."""
+
+    def change(run: StepRun) -> StepRun:
+        more = (passes if argument(run, "segment") else 3) - 1
+        return with_counts(run, backward=more * known(run.counted)["forward"])
+
+    return change
+
+
+def frozen(kept: int) -> Change:
+    """Let a frozen layer behind a trained one keep those bytes."""
+
+    def change(run: StepRun) -> StepRun:
+        own = kept if argument(run, "trained") == "others" else 8
+        return with_saved(run, LARGE + own * argument(run, "depth", 0))
+
+    return change
+
+
+def micro_batches(rise: float) -> Change:
+    """Let the peak change by that part of it with each further micro-batch."""
+    return lambda run: with_peak(run, LARGE * (1 + rise * (run.job.accumulate - 1)))
+
+
+def inside(left: float) -> Change:
+    """Plant the part of the peak that a step inside the backward pass leaves."""
+    return lambda run: with_peak(run, LARGE * (left if "in_backward" in run.job.optimizer else 1))
+
+
+def reversible(kept: int) -> Change:
+    """Let a further reversible block keep those bytes."""
+
+    def change(run: StepRun) -> StepRun:
+        own = kept if argument(run, "rebuild") else 100
+        return with_saved(run, LARGE + own * argument(run, "depth"))
+
+    return change
+
+
+def autocast(left: float) -> Change:
+    """Plant the part of float32's peak that autocast leaves."""
+    return lambda run: with_peak(run, LARGE * (left if run.job.autocast else 1))
+
+
+def states(reached: float) -> Change:
+    """Let that part of what a smaller state saves reach the peak."""
+
+    def change(run: StepRun) -> StepRun:
+        if run.metrics is None:
+            return run
+        state = known(run.metrics.categories_at_peak).optimizer_state
+        return with_peak(run, LARGE + reached * state)
+
+    return change
+
+
+def in_place(left: float) -> Change:
+    """Plant the part of a layer's bytes that is left in place."""
+
+    def change(run: StepRun) -> StepRun:
+        if run.metrics is None:
+            return run
+        grown = 1000 * argument(run, "depth") * (left if argument(run, "norm") == "in place" else 1)
+        return with_saved(with_peak(run, LARGE + grown), grown)
+
+    return change
+
+
+def pinned(times: int, stays: bool) -> Change:
+    """Plant what a tensor takes for each byte, and whether it stays when the tensor is freed."""
+
+    def change(run: StepRun) -> StepRun:
+        taken = times * argument(run, "asked", 0)
+        return with_counts(run, taken_bytes=taken, freed_bytes=stays * taken) if taken else run
+
+    return change
