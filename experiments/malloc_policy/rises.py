@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.rss_agreement import BIG_RISE_BYTES
+from harness.analysis.rss_agreement import BIG_RISE_BYTES, trace_rise
 
 CLOSE_PERCENT = 2.0
 _KEYS = ["malloc", "depth", "batch"]
@@ -15,7 +15,7 @@ _KEYS = ["malloc", "depth", "batch"]
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per policy, depth and batch, over its processes (seeds).
 
-    The trace's rise is the peak less what was alive before the step. Columns: ``malloc, depth,
+    The trace's rise is the peak less what was alive when the gradients were dropped. Columns: ``malloc, depth,
     batch, processes, trace_rise_bytes, rss_rise_bytes`` (median over processes of the median
     over repeats), ``low_bytes, high_bytes`` (over processes), ``difference_percent,
     over_repeats_percent`` (largest spread within a process), ``over_processes_percent``; the
@@ -28,7 +28,7 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     needed = ["rss_rise_bytes", "rss_rise_spread_bytes", "peak_live_bytes", "live_at_start_bytes"]
     good = (frame["outcome"] == "ok") & frame[needed].notna().all(axis=1)
     known = frame[good]
-    known = known.assign(rise=known["peak_live_bytes"] - known["live_at_start_bytes"])
+    known = known.assign(rise=trace_rise(known))
     known = known[known["rise"] > 0]
     if known.empty:
         raise AnalysisError("no cell has both an RSS rise and a trace")

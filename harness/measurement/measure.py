@@ -121,7 +121,7 @@ def _summary(
         environment["rss_source"] = repeat.pop("rss_source", None)
         numbered.append({"number": number, **repeat})
     summary: dict[str, Any] = {"repeats": numbered}
-    for name in ("wall_seconds", "rss_rise_bytes"):
+    for name in ("wall_seconds", "rss_rise_bytes", "rss_peak_bytes"):
         values = [repeat[name] for repeat in repeats if repeat.get(name) is not None]
         if values:
             summary[name] = statistics.median_low(values)

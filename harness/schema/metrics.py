@@ -61,11 +61,13 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     peak_live_bytes: Bytes | None = None
     first_step_peak_live_bytes: Bytes | None = None
     live_at_start_bytes: Bytes | None = None
+    live_before_forward_bytes: Bytes | None = None
     peak_phase: str | None = None
     phases: dict[str, PhaseMetrics] | None = None
     categories_at_peak: CategoryBytes | None = None
     modules: dict[str, ModuleMetrics] | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    rss_peak_bytes: Bytes | None = None
     cuda: CudaMetrics | None = None
 
 

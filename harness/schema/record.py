@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
-from harness.schema.metrics import CudaMetrics, Metrics
+from harness.schema.metrics import Bytes, CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_line, metrics_rows
 from harness.schema.notebook_table import picture, sizes_table
 from harness.schema.provenance import Environment, FailureEvidence
@@ -71,6 +71,7 @@ class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: int
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    rss_peak_bytes: Bytes | None = None
     cuda: CudaMetrics | None = None
 
 

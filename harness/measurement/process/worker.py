@@ -123,7 +123,7 @@ def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, A
     with announce("build"):
         built = build(job.workload, fill)
     run_step(built, announce)
-    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    repeats = [passes.plain_pass(built, announce, number) for number in range(job.repeats)]
     return {"repeats": repeats, "metrics": passes.saved_pass(built, announce)}
 
 
@@ -133,7 +133,7 @@ def _passes_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any
     with counted("build"):
         built = build(job.workload, fill)
     cuda = passes.warm_up(built, announce)
-    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    repeats = [passes.plain_pass(built, announce, number) for number in range(job.repeats)]
     run_step(built, counted)
     metrics = passes.saved_pass(built, announce)
     cuda |= {"phases": peaks.metrics, "workspace_bytes": free_workspaces()}
