@@ -79,6 +79,7 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     metrics: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    process: dict[str, int] | None = None
     environment = describe(workload, launcher)
     for name, story in ended.items():
         if story.failure is not None and story.failure.users_mistake:
@@ -98,6 +99,10 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
             if "cuda" in result:  # next to that of the plain passes
                 summary["cuda"] |= result["cuda"]
             fields |= summary
+            process = result.get("process")
+        elif process is not None:
+            fields["process"] = _parts(process, fields["rss_peak_bytes"], metrics)
+            sources["process"] = "plain"
     return msgspec.convert(
         {
             "workload_id": workload.id,
@@ -110,6 +115,12 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
         },
         Record,
     )
+
+
+def _parts(known: dict[str, int], peak_bytes: int, metrics: dict[str, Any]) -> dict[str, int]:
+    """Return the parts of the process at its peak; the heap is what the others leave."""
+    parts = known | {"tensors_bytes": metrics["peak_live_bytes"]}
+    return parts | {"heap_bytes": peak_bytes - sum(parts.values())}
 
 
 def _summary(
