@@ -17,7 +17,7 @@ from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Section, Table
 from harness.schema.workload import Grid, Workload
 
-from . import explanations, figures, rss_rise
+from . import explanations, figures, process_peak, rss_rise
 from .cuda_peaks import cuda_peaks_figure
 from .growth_tables import growth_tables
 from .proportionality import Growth, growth_of
@@ -105,16 +105,23 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.why_text(training, growths),
             *explanations.steps_text(training),
             *rss_rise.resident_text(training),
+            *process_peak.peak_text(training),
             *explanations.failures_text(frame),
             *faults,
         ),
-        tables=(*growth_tables(growths), *rss_rise.resident_tables(training), _cells_table(frame)),
+        tables=(
+            *growth_tables(growths),
+            *rss_rise.resident_tables(training),
+            *process_peak.peak_tables(training),
+            _cells_table(frame),
+        ),
         figures=(
             *steps,
             *figures.owners_map(training),
             *cuda_peaks_figure(training, _on_cpu(training)),
             *figures.composition(training),
             *figures.growth(growths),
+            *process_peak.peak_figure(training),
         ),
     )
 

@@ -108,7 +108,9 @@ def _map(file: int, size: int, flags: int, rights: int = mmap.PROT_READ) -> mmap
 def _largest_file() -> Path:
     """Return the largest file that this process has mapped: a library."""
     names = {line.split(maxsplit=5)[5] for line in _MAPS.read_text().splitlines() if "/" in line}
-    return max((path for path in map(Path, names) if path.is_file()), key=lambda p: p.stat().st_size)
+    return max(
+        (path for path in map(Path, names) if path.is_file()), key=lambda p: p.stat().st_size
+    )
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from harness.plots.theme import (
     panels,
     rows_axis,
 )
-from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.category_colours import PART_COLOURS
 
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""
@@ -39,7 +39,7 @@ def stacked(
     Rows with one value of column ``panel`` stand together; ``shared``: on one scale; ``shares``: in
     per cent, with the bytes next to the bar.
     """
-    names = [name for name in CATEGORY_COLOURS if name in data and bool((data[name] > 0).any())]
+    names = [name for name in PART_COLOURS if name in data and bool((data[name] > 0).any())]
     titles = [str(name) for name in data[panel].unique()]
     most = max(int((data[panel].astype(str) == title).sum()) for title in titles)
     places = panels(canvas, len(titles), height=0.24 * most + 0.95)
@@ -52,7 +52,7 @@ def stacked(
             sizes = [100 * size / np.maximum(total, 1) for size in sizes]
         ends = np.zeros(len(part))
         for name, size in zip(names, sizes, strict=True):
-            axes.barh(np.arange(len(size)), size, 0.78, left=ends, color=CATEGORY_COLOURS[name])
+            axes.barh(np.arange(len(size)), size, 0.78, left=ends, color=PART_COLOURS[name])
             ends = ends + size
         rows_axis(axes, [str(name) for name in part[bar]])
         repeated = list(part[bar]) == list(data.loc[data[panel].astype(str) == titles[0], bar])
@@ -90,7 +90,7 @@ def owners(canvas: Canvas, data: pd.DataFrame) -> None:
         *(data[key] for key in ("depth", "batch", "owner", "share", "peak_live_bytes")), strict=True
     ):
         row, column = depths.index(int(depth)), batches.index(int(batch))
-        colour = CATEGORY_COLOURS[str(owner)]
+        colour = PART_COLOURS[str(owner)]
         axes.barh(row, 0.95, 0.93, left=column - 0.475, color=colour)
         words = f"{100 * float(share):.0f}" if narrow else f"{100 * float(share):.0f}%"
         if not narrow:
@@ -113,5 +113,5 @@ def owners(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    led = [name for name in CATEGORY_COLOURS if name in set(data["owner"])]
+    led = [name for name in PART_COLOURS if name in set(data["owner"])]
     category_legend(canvas, led, " leads", narrow_columns=2)

@@ -117,7 +117,8 @@ def map_files_as(parent: int) -> bool:
     with suppress(OSError), Path(f"/proc/{parent}/pagemap").open("rb", buffering=0) as pagemap:
         places = [place for place, _, name in _private_mappings() if name.startswith("/")]
         runs = (run for place in places for run in place.runs(pagemap))
-        return all([_advise(run, _READ) for run in runs])
+        refused = [run for run in runs if not _advise(run, _READ)]
+        return not refused
     return False
 
 

@@ -25,8 +25,8 @@ from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages
 from harness.measurement.process.launcher import UNPRIMED
 from harness.measurement.process.messages import Work
-from harness.measurement.process_parts import note_before_torch
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
+from harness.measurement.process_parts import note_before_torch
 from harness.prediction.interpreter_state import collection_paused
 
 FORKS_BEFORE_GATHERING = 12
