@@ -21,13 +21,14 @@ def peak_text(training: pd.DataFrame) -> list[str]:
     tensors = int(largest["process.tensors_bytes"])
     rest = known[_PEAK] - known["process.tensors_bytes"]
     led = int((known["process.tensors_bytes"] > rest).sum())
-    return [
+    text = (
         f"The whole process holds {format_bytes(int(known[_PEAK].min()))} to "
         f"{format_bytes(int(largest[_PEAK]))} (VmHWM). Without its tensors it holds "
         f"{format_bytes(int(rest.min()))} to {format_bytes(int(rest.max()))}: the interpreter, "
         "PyTorch's libraries and the heap. At the largest peak tensors are "
         f"{format_bytes(tensors)} of it; they are more than half in {led} of {len(known)} cells."
-    ]
+    )
+    return [text]
 
 
 def peak_tables(training: pd.DataFrame) -> list[Table]:

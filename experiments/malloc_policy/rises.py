@@ -15,7 +15,7 @@ _KEYS = ["malloc", "depth", "batch"]
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per policy, depth and batch, over its processes (seeds).
 
-    The trace's rise is the peak less what was alive when the gradients were dropped. Columns: ``malloc, depth,
+    The trace's rise is the peak less what was alive without gradients. Columns: ``malloc, depth,
     batch, processes, trace_rise_bytes, rss_rise_bytes`` (median over processes of the median
     over repeats), ``low_bytes, high_bytes`` (over processes), ``difference_percent,
     over_repeats_percent`` (largest spread within a process), ``over_processes_percent``; the

@@ -34,8 +34,8 @@ def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return RSS rise next to the trace's rise for the cells where the latter is big.
 
-    The trace's rise is its peak less what was alive when the gradients were dropped. Columns: ``depth,
-    batch, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
+    The trace's rise is its peak less what was alive without gradients. Columns: ``depth, batch,
+    trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """
     known = ok_cells(frame, *_NEEDED)
