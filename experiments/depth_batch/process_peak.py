@@ -54,18 +54,15 @@ def peak_figure(training: pd.DataFrame) -> list[Figure]:
     depth, batch = depths[len(depths) // 2], known["batch"].max()
     by_batch = known[known["depth"] == depth].assign(panel=f"Depth {depth}, by batch")
     by_depth = known[known["batch"] == batch].assign(panel=f"Batch {batch:,}, by depth")
-    data = pd.concat(
-        [by_batch.assign(bar=by_batch["batch"]), by_depth.assign(bar=by_depth["depth"])]
-    )
+    bars = [by_batch.assign(bar=by_batch["batch"]), by_depth.assign(bar=by_depth["depth"])]
+    data = pd.concat(bars, ignore_index=True)[["panel", "bar", *PROCESS_PARTS]]
     parts = {name: name.removeprefix("process.").removesuffix("_bytes") for name in PROCESS_PARTS}
     return [
         Figure(
             name="process-peak",
             caption="The most that the whole process held during a step, by part. Interpreter and "
             "libraries are the same in every cell; of the rest, tensors grow.",
-            data=data[["panel", "bar", *PROCESS_PARTS]]
-            .rename(columns=parts)
-            .reset_index(drop=True),
+            data=data.rename(columns=parts),
             draw=functools.partial(
                 stacked,
                 panel="panel",

@@ -29,8 +29,12 @@ def measure(
     force: bool = False,
     inject: str | None = None,
     launcher: Launcher | None = None,
+    fresh_servers: bool = False,
 ) -> Record:
-    """Measure a workload in processes of its own, as ``harness.measure`` does."""
+    """Measure a workload in processes of its own, as ``harness.measure`` does.
+
+    With ``fresh_servers`` each repeat has a fork server of its own.
+    """
     check_workload(workload)
     if not force:
         refuse_workload(workload)
@@ -40,6 +44,7 @@ def measure(
         deadline_seconds=deadline_seconds,
         inject=inject,
         launcher=launcher,
+        fresh_servers=fresh_servers,
         keep_events=False,
     )
     return record
@@ -52,15 +57,16 @@ def measure_traced(
     deadline_seconds: float = DEADLINE_SECONDS,
     inject: str | None = None,
     launcher: Launcher | None = None,
+    fresh_servers: bool = False,
     keep_events: bool = True,
     attempt: int = 1,
 ) -> tuple[Record, Trace | None]:
     """Measure as ``measure`` does; return the allocation trace too, None if it was not taken."""
     used = launcher or default_launcher(workload.malloc)
     try:
-        passes = used.launch(
-            Work(kind="passes", workload=workload, repeats=repeats, inject=inject), deadline_seconds
-        )
+        job = Work(kind="passes", workload=workload, repeats=repeats, inject=inject)
+        launch = _in_fresh_servers if fresh_servers else _in_one_process
+        passes = launch(used, job, deadline_seconds)
         if classify(passes)[0] is not Outcome.OK:
             return _record(workload, used.name, attempt, {"passes": passes}), None
         traced = used.launch(
@@ -72,6 +78,27 @@ def measure_traced(
     record = _record(workload, used.name, attempt, {"passes": passes, "trace": traced})
     events = (traced.result or {}).get("events")
     return record, Trace([Event(*row) for row in events]) if events else None
+
+
+def _in_one_process(launcher: Launcher, job: Work, deadline_seconds: float) -> Ended:
+    """Run all repeats in one worker; each repeat names its fork server."""
+    ended = launcher.launch(job, deadline_seconds)
+    for repeat in (ended.result or {}).get("repeats", ()):
+        repeat["fork_server"] = ended.fork_server
+    return ended
+
+
+def _in_fresh_servers(launcher: Launcher, job: Work, deadline_seconds: float) -> Ended:
+    """Run each repeat in a worker of a fork server that starts for it; end at the first failure."""
+    repeats: list[dict[str, Any]] = []
+    for number in range(job.repeats):
+        launcher.close()  # it starts again when it is used
+        one = msgspec.structs.replace(job, repeats=1, first_repeat=number)
+        ended = _in_one_process(launcher, one, deadline_seconds)
+        if classify(ended)[0] is not Outcome.OK or ended.result is None:
+            return ended
+        repeats += ended.result["repeats"]
+    return msgspec.structs.replace(ended, result={**(ended.result or {}), "repeats": repeats})
 
 
 def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended]) -> Record:
@@ -95,6 +122,8 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
         sources |= dict.fromkeys(result["metrics"], "saved" if name == "passes" else "trace")
         if name == "passes":
             environment |= result["environment"]
+            servers = {repeat.get("fork_server") for repeat in result["repeats"]}
+            environment["fork_server"] = servers.pop() if len(servers) == 1 else None
             summary = _summary(result["repeats"], environment, sources)
             if "cuda" in result:  # next to that of the plain passes
                 summary["cuda"] |= result["cuda"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         memory_bytes: int | None
         git_commit: str | None
         launcher: str
+        fork_server: str | None
         malloc: str
         threads: int
         rss_source: str | None

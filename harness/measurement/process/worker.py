@@ -124,7 +124,8 @@ def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, A
         built = build(job.workload, fill)
     run_step(built, announce)
     parts = process_parts.of_worker()
-    repeats = [passes.plain_pass(built, announce, number) for number in range(job.repeats)]
+    numbers = range(job.first_repeat, job.first_repeat + job.repeats)
+    repeats = [passes.plain_pass(built, announce, number) for number in numbers]
     metrics = passes.saved_pass(built, announce)
     return {"repeats": repeats, "metrics": metrics, "process": parts}
 
