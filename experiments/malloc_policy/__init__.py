@@ -106,8 +106,9 @@ def _repeatable(part: Agreement) -> Claim:
 def _text(table: pd.DataFrame) -> tuple[str, ...]:
     repeatable = (
         "Free pages of the heap go back to the kernel before each reading, so no step hides in "
-        "them. What a step frees stays resident, unless the block had a mapping of its own. With the system's malloc, the size from which blocks have one depends on "
-        "what the process freed before, so fork servers differ."
+        "them. What a step frees stays resident, unless the block had a mapping of its own. With "
+        "the system's malloc, the size from which blocks have one depends on what the process "
+        "freed before, so fork servers differ."
     )
     small = _parts(table, big=False)
     if not (_parts(table, big=True) and small):

@@ -53,7 +53,8 @@ def prime(*, forward_only: bool = False) -> None:
 def run_job(job: Work, send: Send, *, primed: bool = True) -> int:
     """Do ``job``, send its result or failure, and return the exit code."""
     try:
-        apply_policy(job.workload.malloc)
+        if not job.whole_process:
+            apply_policy(job.workload.malloc)
         if job.workload.device == "cpu":
             gpu.hide()
             if not primed:
