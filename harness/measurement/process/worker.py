@@ -53,8 +53,7 @@ def prime(*, forward_only: bool = False) -> None:
 def run_job(job: Work, send: Send, *, primed: bool = True) -> int:
     """Do ``job``, send its result or failure, and return the exit code."""
     try:
-        if not job.whole_process:
-            apply_policy(job.workload.malloc)
+        apply_policy(job.workload.malloc)
         if job.workload.device == "cpu":
             gpu.hide()
             if not primed:
