@@ -17,7 +17,7 @@ def peak_text(training: pd.DataFrame) -> list[str]:
     known = _known(training)
     if known.empty:
         return []
-    largest = known.loc[known[_PEAK].idxmax()]
+    largest = known.sort_values(_PEAK).iloc[-1]
     tensors = int(largest["process.tensors_bytes"])
     rest = known[_PEAK] - known["process.tensors_bytes"]
     led = int((known["process.tensors_bytes"] > rest).sum())

@@ -16,8 +16,8 @@ def _frame(off: float) -> pd.DataFrame:
     # The gradients of the step before; records of old start there, and have no other start.
     late = [pd.NA if number % 2 else size for number, size in enumerate(start)]
     early = [size if number % 2 else size + 10**9 for number, size in enumerate(start)]
-    starts = {"live_at_start_bytes": early, "live_before_forward_bytes": late}
-    return frame.assign(peak_live_bytes=peak, rss_rise_bytes=rise, **starts).convert_dtypes()
+    frame = frame.assign(live_at_start_bytes=early, live_before_forward_bytes=late)
+    return frame.assign(peak_live_bytes=peak, rss_rise_bytes=rise).convert_dtypes()
 
 
 def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() -> None:

@@ -6,10 +6,11 @@ import statistics
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher, Launcher
+from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
 from harness.schema.record import Record
@@ -105,6 +106,41 @@ def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launc
     assert record.rss_rise_bytes is not None
     assert abs(record.rss_rise_bytes - whole_pages_bytes(workload)) <= spread_bytes(record)
     assert spread_bytes(record) <= KERNEL_BATCH_BYTES
+
+
+def parts_bytes(record: Record) -> dict[str, int]:
+    assert record.process is not None
+    parts: dict[str, int] = msgspec.to_builtins(record.process)
+    assert sum(parts.values()) == record.rss_peak_bytes
+    assert parts["tensors_bytes"] == record.peak_live_bytes
+    return parts
+
+
+def test_the_parts_of_a_process_add_up_and_only_tensors_grow(launcher: Launcher) -> None:
+    small, large = (parts_bytes(measure(cell, launcher=launcher)) for cell in (SMALL, LARGE))
+    assert small["libraries_bytes"] > small["interpreter_bytes"] > 8 << 20
+    assert small["interpreter_bytes"] == large["interpreter_bytes"]
+    assert abs(small["heap_bytes"] - large["heap_bytes"]) < 2 << 20
+    assert abs(small["libraries_bytes"] - large["libraries_bytes"]) < 2 << 20
+
+
+@pytest.mark.slow
+def test_a_forks_peak_is_that_of_an_interpreter_that_loads_pytorch_itself() -> None:
+    peaks = []
+    for own in (ForkLauncher("pinned"), SpawnLauncher("pinned")):
+        try:
+            peaks.append(measure(LARGE, launcher=own, repeats=1).rss_peak_bytes)
+        finally:
+            own.close()
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
+
+
+@pytest.mark.slow
+def test_fresh_servers_make_each_repeat_a_replicate() -> None:
+    record = measure(SMALL, repeats=2, fresh_servers=True)
+    assert len({repeat.fork_server for repeat in record.repeats}) == 2
+    assert "fork_server" in record.environment
+    assert record.environment["fork_server"] is None
 
 
 @pytest.mark.slow
