@@ -18,7 +18,7 @@ from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Section, Table
 from harness.schema.workload import Grid, Workload
 
-from . import explanations, figures, rss_rise
+from . import explanations, figures, process_peak, rss_rise
 from .cuda_peaks import cuda_peaks_figure
 from .proportionality import BATCHES, DEPTHS, Growth, growth_of
 from .verdicts import growth_answer, proportionality
@@ -110,10 +110,15 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.why_text(training, growths),
             *explanations.others_text(evidence.frame[~is_base]),
             *rss_rise.resident_text(training),
+            *process_peak.peak_text(training),
             *explanations.failures_text(frame),
             *faults,
         ),
-        tables=(*rss_rise.resident_tables(training), _cells_table(frame)),
+        tables=(
+            *rss_rise.resident_tables(training),
+            *process_peak.peak_tables(training),
+            _cells_table(frame),
+        ),
         figures=(
             *figures.claim_figures_of(training),
             *steps,
@@ -121,6 +126,7 @@ def analyse(evidence: Evidence) -> Section:
             *cuda_peaks_figure(training, _on_cpu(training)),
             *figures.composition(training),
             *figures.growth(growths),
+            *process_peak.peak_figure(training),
         ),
     )
 

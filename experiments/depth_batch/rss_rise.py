@@ -18,8 +18,8 @@ def resident_text(training: pd.DataFrame) -> list[str]:
             "The RSS rise is tried on the "
             f"{len(rss_agreement.resolved(training))} of {len(measured)} cells whose step adds at "
             f"least {format_bytes(rss_agreement.RESOLVED_BYTES)} by the trace: smaller rises drown "
-            "in what kernel and allocator add at once. Parameters and gradients exist before "
-            "the step begins, so their bytes are not part of it."
+            "in what kernel and allocator add at once. The rise "
+            "starts when the gradients of the step before are freed."
         )
     return text if table.empty else [*text, rss_agreement.in_words(table)]
 

@@ -26,17 +26,17 @@ NAMES = {"pinned": "pinned malloc", "system": "the system's malloc"}
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid under both policies; seeds are processes of their own."""
-    depths, batches, processes = {
+    """Return the grid under both policies; each seed has fork servers of its own."""
+    depths, batches, servers = {
         Size.QUICK: ((4,), (512, 2048), 2),
         Size.DEFAULT: ((4, 16, 48), (2048, 4096, 8192), 3),
         Size.FULL: ((4, 8, 16, 32, 64), (128, 512, 2048, 4096, 8192), 4),
     }[size]
     axes = {
+        "seed": tuple(range(servers)),
         "malloc": POLICIES,
         "depth": depths,
         "batch": batches,
-        "seed": tuple(range(processes)),
     }
     return Grid(base=Workload(width=64, in_features=64), axes=axes)
 
@@ -51,7 +51,7 @@ def analyse(evidence: Evidence) -> Section:
             Table(
                 name="rises",
                 caption="RSS rise next to the trace's; spreads over the repeats of a process "
-                "and over processes, in percent of the trace's rise",
+                "and over fork servers, in percent of the trace's rise",
                 frame=table,
             ),
         ),
@@ -64,7 +64,7 @@ def _rule(what: str) -> Rule:
         holds=f"{what}, within {ROUGHLY:.0%}, in every cell whose step adds more than "
         f"{format_bytes(BIG_RISE_BYTES)}",
         fails="it does not in half of those cells or more; otherwise it holds for the larger part",
-        open="cells with processes on both sides, or of one process alone, could turn it",
+        open="cells with fork servers on both sides, or of one fork server, could turn it",
     )
 
 
@@ -82,7 +82,7 @@ def _right(malloc: str, cells: pd.DataFrame) -> Claim:
     ends = [cells[name] / cells["trace_rise_bytes"] for name in ("low_bytes", "high_bytes")]
     known = [
         is_roughly(low=low, high=high).verdict if count > 1 else Verdict.OPEN
-        for low, high, count in zip(*ends, cells["processes"], strict=True)
+        for low, high, count in zip(*ends, cells["fork_servers"], strict=True)
     ]
     off = cells["difference_percent"]
     close, worst = (
@@ -93,10 +93,10 @@ def _right(malloc: str, cells: pd.DataFrame) -> Claim:
         judge_cells(cells, _held(known), ["depth", "batch"]),
         sentence=f"With {NAMES[malloc]}, a step's RSS rise is roughly what its tensors need.",
         headline=f"RSS rise is what tensors need: {NAMES[malloc]}",
-        rule=_rule("each process rises by what the trace says"),
+        rule=_rule("in each fork server the step rises by what the trace says"),
         second="the trace of live bytes",
         measured=f"The difference from the trace is {off.abs().median():.3g}% (median) and "
-        f"{worst:+.3g}% at worst, of the median over processes.",
+        f"{worst:+.3g}% at worst, of the median over fork servers.",
         number=f"{close} of {len(cells)} cells within {ROUGHLY:.0%}; worst {worst:+.3g}%",
     )
 
@@ -107,27 +107,28 @@ def _held(verdicts: Iterable[Verdict]) -> list[bool | None]:
 
 
 def _repeatable(malloc: str, cells: pd.DataFrame) -> Claim:
-    spread = cells["over_processes_percent"]
-    near = (spread <= 100 * ROUGHLY).astype("boolean").where(cells["processes"] > 1)
+    spread = cells["over_servers_percent"]
+    near = (spread <= 100 * ROUGHLY).astype("boolean").where(cells["fork_servers"] > 1)
     return decided(
         judge_cells(cells, near, ["depth", "batch"]),
-        sentence=f"With {NAMES[malloc]}, another process measures roughly the same RSS rise.",
+        sentence=f"With {NAMES[malloc]}, a process of another fork server measures roughly the "
+        "same RSS rise.",
         headline=f"RSS rise repeats in another process: {NAMES[malloc]}",
-        rule=_rule("the processes differ by at most a part of what the tensors need"),
+        rule=_rule("the fork servers differ by at most a part of what the tensors need"),
         second="none: the kernel alone counts pages",
         measured="Median spread, as a share of what the tensors need: "
         f"{cells['over_repeats_percent'].median():.3g}% over the repeats in a process, "
-        f"{spread.median():.3g}% over processes, {spread.max():.3g}% at most.",
-        number=f"{spread.max():.3g}% over processes at most",
+        f"{spread.median():.3g}% over fork servers, {spread.max():.3g}% at most.",
+        number=f"{spread.max():.3g}% over fork servers at most",
     )
 
 
 def _text(table: pd.DataFrame) -> tuple[str, ...]:
     repeatable = (
-        "A number can repeat and still be wrong. With the system's malloc, memory that the "
-        "warm-up step freed stays in the heap and is used again, so a step may seem to need "
-        "nothing; or blocks that are freed in between keep the heap's top from shrinking, so it "
-        "seems to need more."
+        "Free pages of the heap go back to the kernel before each reading, so no step hides in "
+        "them. What a step frees stays resident, unless the block had a mapping of its own. With "
+        "the system's malloc, the size from which blocks have one depends on what the process "
+        "freed before, so fork servers differ."
     )
     small = table[table["trace_rise_bytes"] <= BIG_RISE_BYTES]
     if len(small) in (0, len(table)):
@@ -164,8 +165,8 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
         Figure(
             name="times-needed",
             caption="What a step adds to the process, over what its tensors need (dashed: equal), "
-            "by batch; bars reach from the lowest to the highest of several processes. Pinned, the "
-            "process follows its tensors once they are large; with the system's it does not.",
+            "by batch; bars reach from the lowest to the highest of several fork servers. Pinned, "
+            "the process follows its tensors once they are large; with the system's it does not.",
             data=data,
             draw=functools.partial(
                 series,

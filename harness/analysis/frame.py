@@ -10,6 +10,7 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.schema import columns
 from harness.schema.events import CATEGORIES
+from harness.schema.metrics import ProcessBytes
 from harness.schema.record import RECORDS as RECORDS
 from harness.schema.record import RecordError, from_json
 
@@ -17,7 +18,9 @@ Line = TypeVar("Line")
 
 _CHUNK = 8192
 
-NOISY = frozenset({"rss_rise_bytes", "rss_rise_spread_bytes", "wall_seconds", "cuda.outside_bytes"})
+_RSS = ("rss_rise_bytes", "rss_rise_spread_bytes", "rss_peak_bytes")
+PROCESS_PARTS = tuple(f"process.{name}" for name in columns.dtypes(ProcessBytes))
+NOISY = frozenset({*_RSS, *PROCESS_PARTS, "wall_seconds", "cuda.outside_bytes"})
 """Metrics that a repetition may change; all others are exact."""
 
 COLUMNS = {"experiment": "string", **columns.COLUMNS}

@@ -18,23 +18,29 @@ _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
 def resolved(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the cells whose step adds at least RESOLVED_BYTES by the trace, not by RSS itself."""
     known = ok_cells(frame, *_NEEDED)
-    return known[_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
+    return known[trace_rise(known) >= RESOLVED_BYTES].reset_index(drop=True)
 
 
-def _rise(known: pd.DataFrame) -> "pd.Series[int]":
-    return known["peak_live_bytes"] - known["live_at_start_bytes"]
+def trace_rise(known: pd.DataFrame) -> "pd.Series[int]":
+    """Return by how much the live bytes rise from where the RSS rise starts.
+
+    That is where the gradients of the step before are dropped. Records from before that have no
+    ``live_before_forward_bytes``: their RSS rise starts with the gradients still there.
+    """
+    start = known["live_before_forward_bytes"].fillna(known["live_at_start_bytes"])
+    return known["peak_live_bytes"] - start
 
 
 def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return RSS rise next to the trace's rise for the cells where the latter is big.
 
-    The trace's rise is its peak less what was alive just before the step. Columns: ``depth,
-    batch, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
+    The trace's rise is its peak less what was alive without gradients. Columns: ``depth, batch,
+    trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """
     known = ok_cells(frame, *_NEEDED)
-    known = known[_rise(known) > BIG_RISE_BYTES].sort_values(["depth", "batch"])
-    rise = _rise(known)
+    known = known[trace_rise(known) > BIG_RISE_BYTES].sort_values(["depth", "batch"])
+    rise = trace_rise(known)
     size = known["dtype"].map({"float64": 8, "float32": 4}).fillna(2).astype("Int64")
     block = known["batch"] * known["width"] * size
     small = (block < MMAP_THRESHOLD_BYTES).fillna(value=False).astype(bool)

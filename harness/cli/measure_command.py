@@ -22,6 +22,11 @@ from harness.schema.plain_text import json_text
     default=3,
     help="Number of passes that time the step and read its RSS.",
 )
+@click.option(
+    "--fresh-servers",
+    is_flag=True,
+    help="Start a fork server for each repeat, so that repeats are independent; seconds each.",
+)
 @deadline_option
 @pretend_option
 @force_option
@@ -29,6 +34,7 @@ from harness.schema.plain_text import json_text
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
 def measure(
     repeats: int,
+    fresh_servers: bool,
     deadline: float,
     force: bool,
     as_json: bool,
@@ -44,7 +50,12 @@ def measure(
     workload = workload_from(flags)
     with gpu_or_dry_run(workload.device, gpu):
         record = run(
-            workload, repeats=repeats, deadline_seconds=deadline, inject=inject, force=force
+            workload,
+            repeats=repeats,
+            fresh_servers=fresh_servers,
+            deadline_seconds=deadline,
+            inject=inject,
+            force=force,
         )
     if as_json:
         click.echo(json_text(to_json(record)))

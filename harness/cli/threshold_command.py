@@ -35,6 +35,13 @@ from harness.schema.plain_text import json_text
     help="How the budget is enforced: RLIMIT_DATA or a cgroup on the CPU, the allocator's"
     " limit on CUDA.",
 )
+@click.option(
+    "--budget-of",
+    type=Choices(("workload", "process")),
+    default="workload",
+    help="What the budget has to hold: what the workload allocates, or the process's own heap and"
+    " library buffers too, as under ulimit -d.",
+)
 @deadline_option
 @pretend_option
 @force_option
@@ -43,6 +50,7 @@ def threshold(
     budget: int | None,
     solve: Literal["batch", "depth", "width"],
     kind: Literal["auto", "rlimit", "cgroup", "allocator"],
+    budget_of: Literal["workload", "process"],
     deadline: float,
     force: bool,
     as_json: bool,
@@ -68,6 +76,7 @@ def threshold(
             budget_bytes=budget,
             solve=solve,
             kind=kind,
+            budget_of=budget_of,
             deadline_seconds=deadline,
             force=force,
         )

@@ -11,6 +11,7 @@ measuring_code.py    A hash of the code that measures
 model_check.py       The memory model against the installed PyTorch: tiny workloads
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
+process_parts.py     Parts of a process's resident memory: before PyTorch, and its libraries
 step_trace.py        One traced step, or training loop: the source of every answer about it
 whole_run.py         A whole training run in one worker
 """

@@ -31,18 +31,52 @@ ENVIRONMENT = {
 """Variables that a process must start with, by policy: a child reuses the holes in the heap
 that it inherits, so setting the policy in the child alone comes too late."""
 
+_LARGEST_HOLE_BYTES = 1 << 20
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _PR_SET_THP_DISABLE = 41
 
 
+class _MallocInfo(ctypes.Structure):
+    """``struct mallinfo2``: ten sizes; the fourth is the number of mappings, ``hblks``."""
+
+    _fields_ = [("sizes", ctypes.c_size_t * 10)]
+
+
+@functools.cache
+def glibc() -> ctypes.CDLL | None:
+    """Return the C library with its allocator's functions declared; None if it is not glibc."""
+    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+    if libc is None or not hasattr(libc, "mallinfo2"):
+        return None
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
+    libc.mallinfo2.restype = _MallocInfo
+    return libc
+
+
 def apply_policy(policy: str) -> None:
     """Pin this process's policy where asked; without glibc there is nothing to pin."""
-    if policy != "pinned" or not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
+    libc = glibc()
+    if policy == "pinned" and libc is not None:
         libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, 0)
+        libc.malloc_trim(0)  # what fills a hole leaves its pages untouched
+        fill_holes(libc, MMAP_THRESHOLD_BYTES)
+
+
+def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
+    """Take every hole of the heap, and its free end, that a block of ``least_bytes`` could use.
+
+    malloc looks for a hole before it makes a mapping: in a process that has loaded PyTorch, or
+    inherits such a heap, large blocks would lie in holes and stay resident when they are freed.
+    """
+    size = _LARGEST_HOLE_BYTES
+    while size >= least_bytes:
+        mapped = libc.mallinfo2().sizes[3]
+        block = libc.malloc(size)
+        if libc.mallinfo2().sizes[3] > mapped or not block:
+            libc.free(block)
+            size //= 2
 
 
 def allow_huge_pages(allowed: bool) -> None:

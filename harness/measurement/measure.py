@@ -29,8 +29,12 @@ def measure(
     force: bool = False,
     inject: str | None = None,
     launcher: Launcher | None = None,
+    fresh_servers: bool = False,
 ) -> Record:
-    """Measure a workload in processes of its own, as ``harness.measure`` does."""
+    """Measure a workload in processes of its own, as ``harness.measure`` does.
+
+    With ``fresh_servers`` each repeat has a fork server of its own.
+    """
     check_workload(workload)
     if not force:
         refuse_workload(workload)
@@ -40,6 +44,7 @@ def measure(
         deadline_seconds=deadline_seconds,
         inject=inject,
         launcher=launcher,
+        fresh_servers=fresh_servers,
         keep_events=False,
     )
     return record
@@ -52,15 +57,16 @@ def measure_traced(
     deadline_seconds: float = DEADLINE_SECONDS,
     inject: str | None = None,
     launcher: Launcher | None = None,
+    fresh_servers: bool = False,
     keep_events: bool = True,
     attempt: int = 1,
 ) -> tuple[Record, Trace | None]:
     """Measure as ``measure`` does; return the allocation trace too, None if it was not taken."""
     used = launcher or default_launcher(workload.malloc)
     try:
-        passes = used.launch(
-            Work(kind="passes", workload=workload, repeats=repeats, inject=inject), deadline_seconds
-        )
+        job = Work(kind="passes", workload=workload, repeats=repeats, inject=inject)
+        launch = _in_fresh_servers if fresh_servers else _in_one_process
+        passes = launch(used, job, deadline_seconds)
         if classify(passes)[0] is not Outcome.OK:
             return _record(workload, used.name, attempt, {"passes": passes}), None
         traced = used.launch(
@@ -74,11 +80,33 @@ def measure_traced(
     return record, Trace([Event(*row) for row in events]) if events else None
 
 
+def _in_one_process(launcher: Launcher, job: Work, deadline_seconds: float) -> Ended:
+    """Run all repeats in one worker; each repeat names its fork server."""
+    ended = launcher.launch(job, deadline_seconds)
+    for repeat in (ended.result or {}).get("repeats", ()):
+        repeat["fork_server"] = ended.fork_server
+    return ended
+
+
+def _in_fresh_servers(launcher: Launcher, job: Work, deadline_seconds: float) -> Ended:
+    """Run each repeat in a worker of a fork server that starts for it; end at the first failure."""
+    repeats: list[dict[str, Any]] = []
+    for number in range(job.repeats):
+        launcher.close()  # it starts again when it is used
+        one = msgspec.structs.replace(job, repeats=1, first_repeat=number)
+        ended = _in_one_process(launcher, one, deadline_seconds)
+        if classify(ended)[0] is not Outcome.OK or ended.result is None:
+            return ended
+        repeats += ended.result["repeats"]
+    return msgspec.structs.replace(ended, result={**(ended.result or {}), "repeats": repeats})
+
+
 def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended]) -> Record:
     """Merge what the jobs said; the first that did not end well gives the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     metrics: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    process: dict[str, int] | None = None
     environment = describe(workload, launcher)
     for name, story in ended.items():
         if story.failure is not None and story.failure.users_mistake:
@@ -94,10 +122,16 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
         sources |= dict.fromkeys(result["metrics"], "saved" if name == "passes" else "trace")
         if name == "passes":
             environment |= result["environment"]
+            servers = {repeat.get("fork_server") for repeat in result["repeats"]}
+            environment["fork_server"] = servers.pop() if len(servers) == 1 else None
             summary = _summary(result["repeats"], environment, sources)
             if "cuda" in result:  # next to that of the plain passes
                 summary["cuda"] |= result["cuda"]
             fields |= summary
+            process = result.get("process")
+        elif process is not None:
+            fields["process"] = _parts(process, fields["rss_peak_bytes"], metrics)
+            sources["process"] = "plain"
     return msgspec.convert(
         {
             "workload_id": workload.id,
@@ -112,6 +146,12 @@ def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str,
     )
 
 
+def _parts(known: dict[str, int], peak_bytes: int, metrics: dict[str, Any]) -> dict[str, int]:
+    """Return the parts of the process at its peak; the heap is what the others leave."""
+    parts = known | {"tensors_bytes": metrics["peak_live_bytes"]}
+    return parts | {"heap_bytes": peak_bytes - sum(parts.values())}
+
+
 def _summary(
     repeats: Sequence[dict[str, Any]], environment: Environment, sources: dict[str, str]
 ) -> dict[str, Any]:
@@ -121,7 +161,7 @@ def _summary(
         environment["rss_source"] = repeat.pop("rss_source", None)
         numbered.append({"number": number, **repeat})
     summary: dict[str, Any] = {"repeats": numbered}
-    for name in ("wall_seconds", "rss_rise_bytes"):
+    for name in ("wall_seconds", "rss_rise_bytes", "rss_peak_bytes"):
         values = [repeat[name] for repeat in repeats if repeat.get(name) is not None]
         if values:
             summary[name] = statistics.median_low(values)

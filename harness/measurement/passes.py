@@ -9,13 +9,13 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import cuda_peaks, gpu_bytes, steps_until_steady
 from harness.instruments.forward_hooks import on_stack, wrapped_forwards
-from harness.instruments.rss import resident_rise
+from harness.instruments.rss import arranged_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.environment import pretended_device
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 from harness.training.data import Fill
-from harness.training.module_step import Phase, Step, announced_to, run_step
+from harness.training.module_step import Phase, Step, announced_to, free_gradients, run_step
 from harness.training.training_step import build
 
 
@@ -42,23 +42,38 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     return recorder.trace
 
 
-def plain_pass(step: Step, announce: Phase) -> dict[str, Any]:
-    """Run one step with no instrument inside it; return rise, CUDA peaks and seconds."""
-    on_gpu = step.device_type == "cuda"
-    instrument: Any = cuda_peaks if on_gpu else resident_rise
-    with instrument() as seen:
+def plain_pass(step: Step, announce: Phase, number: int) -> dict[str, Any]:
+    """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks."""
+    if step.device_type != "cuda":
         started = time.perf_counter()
         run_step(step, announce)
-        if on_gpu:
-            torch.cuda.synchronize()
         seconds = time.perf_counter() - started
-    if not on_gpu:
-        rise = {"rss_rise_bytes": seen.rise_bytes, "rss_source": seen.source}
-        return {"wall_seconds": seconds, **rise}
+        return {"wall_seconds": seconds, **_resident(step, announce, number)}
+    with cuda_peaks() as seen:
+        started = time.perf_counter()
+        run_step(step, announce)
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - started
     if pretended_device():  # no kernel has run, and nothing is outside the allocator
         return {"cuda": seen}
     outside = gpu_bytes()["outside_bytes"]
     return {"wall_seconds": seconds, "cuda": seen | {"outside_bytes": outside}}
+
+
+def _resident(step: Step, announce: Phase, number: int) -> dict[str, Any]:
+    """Run a step that starts without gradients; return its RSS.
+
+    No clock runs here: pages of the heap that were given back cost time when they come again.
+    """
+    if step.mode != "inference":
+        free_gradients(step)
+    with arranged_rise(number) as seen:
+        run_step(step, announce)
+    return {
+        "rss_rise_bytes": seen.rise_bytes,
+        "rss_peak_bytes": seen.peak_bytes,
+        "rss_source": seen.source,
+    }
 
 
 def warm_up(step: Step, announce: Phase) -> dict[str, Any]:

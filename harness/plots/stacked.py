@@ -20,7 +20,7 @@ from harness.plots.theme import (
     panels,
     rows_axis,
 )
-from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.category_colours import PART_COLOURS
 
 SHADES = 64
 """Steps between the ends of the colours of a map."""
@@ -44,7 +44,7 @@ def stacked(
     Rows with one value of column ``panel`` stand together; ``shared``: on one scale; ``shares``: in
     per cent, with the bytes next to the bar.
     """
-    names = [name for name in CATEGORY_COLOURS if name in data and bool((data[name] > 0).any())]
+    names = [name for name in PART_COLOURS if name in data and bool((data[name] > 0).any())]
     titles = [str(name) for name in data[panel].unique()]
     most = max(int((data[panel].astype(str) == title).sum()) for title in titles)
     places = panels(canvas, len(titles), height=0.24 * most + 0.95)
@@ -57,7 +57,7 @@ def stacked(
             sizes = [100 * size / np.maximum(total, 1) for size in sizes]
         ends = np.zeros(len(part))
         for name, size in zip(names, sizes, strict=True):
-            axes.barh(np.arange(len(size)), size, 0.78, left=ends, color=CATEGORY_COLOURS[name])
+            axes.barh(np.arange(len(size)), size, 0.78, left=ends, color=PART_COLOURS[name])
             ends = ends + size
         rows_axis(axes, [str(name) for name in part[bar]])
         repeated = list(part[bar]) == list(data.loc[data[panel].astype(str) == titles[0], bar])
@@ -94,8 +94,8 @@ def owners(canvas: Canvas, data: pd.DataFrame) -> None:
     words = [
         share if narrow else f"{share}%\n{size}" for share, size in zip(shares, sizes, strict=True)
     ]
-    _cells(canvas, data, [CATEGORY_COLOURS[str(owner)] for owner in data["owner"]], words)
-    led = [name for name in CATEGORY_COLOURS if name in set(data["owner"])]
+    _cells(canvas, data, [PART_COLOURS[str(owner)] for owner in data["owner"]], words)
+    led = [name for name in PART_COLOURS if name in set(data["owner"])]
     category_legend(canvas, led, " leads", narrow_columns=2)
 
 

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.schema.category_colours import PART_COLOURS
 from harness.schema.units import format_bytes
 
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
@@ -159,7 +159,7 @@ def category_legend(
     canvas: Canvas, names: Sequence[str], words: str = "", narrow_columns: int = 3
 ) -> None:
     """Name the categories' colours below the figure, each followed by ``words``."""
-    handles = [Patch(color=CATEGORY_COLOURS[name]) for name in names]
+    handles = [Patch(color=PART_COLOURS[name]) for name in names]
     texts = [f"{name.replace('_', ' ')}{words}" for name in names]
     columns = narrow_columns if is_narrow(canvas) else len(names)
     canvas.legend(handles, texts, loc="outside lower center", ncols=columns)

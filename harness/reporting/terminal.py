@@ -78,6 +78,8 @@ def print_threshold(threshold: "Threshold") -> None:
         ("predicted from live bytes alone", threshold.live_bytes_predict),
     ):
         console.say(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
+    if threshold.outside:
+        console.say(threshold.outside)
     console.say_all((f"{key}: {fact}" for key, fact in threshold.evidence.items()), before="")
     rows = [
         (

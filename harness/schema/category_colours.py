@@ -15,5 +15,13 @@ CATEGORY_COLOURS = {
 }
 """By the category of a live byte, in the order in which they are stacked."""
 
+PART_COLOURS = CATEGORY_COLOURS | {
+    "interpreter": "#4d5560",
+    "libraries": "#868e96",
+    "heap": ORANGE,
+    "tensors": BLUE,
+}
+"""The same, and the parts of a process."""
+
 LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
 """Of parts of a GPU's memory that are no categories: allocated, reserved, outside and others."""

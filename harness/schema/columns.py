@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from harness.schema.events import PHASES
-from harness.schema.metrics import CategoryBytes, CudaMetrics, CudaPeaks, Metrics, PhaseMetrics
+from harness.schema.metrics import (
+    CategoryBytes,
+    CudaMetrics,
+    CudaPeaks,
+    Metrics,
+    PhaseMetrics,
+    ProcessBytes,
+)
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -25,12 +32,13 @@ if TYPE_CHECKING:
 _NESTED: dict[str, type[msgspec.Struct]] = {
     **{f"phases.{phase}": PhaseMetrics for phase in PHASES},
     "categories_at_peak": CategoryBytes,
+    "process": ProcessBytes,
     "cuda": CudaMetrics,
     "cuda.first_step": CudaPeaks,
     **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
 }
 """Metrics inside others, by their path."""
-_LEFT_OUT = {"modules", "phases", "categories_at_peak", "cuda", "first_step"}
+_LEFT_OUT = {"modules", "phases", "categories_at_peak", "process", "cuda", "first_step"}
 
 
 def dtypes(described: type) -> dict[str, str]:

@@ -100,6 +100,14 @@ class Trace:
         """Bytes alive just before the measured step."""
         return self.live_before(self._first(self.measured_step))
 
+    @cached_property
+    def live_before_forward_bytes(self) -> int:
+        """Bytes alive when the measured step's forward pass begins: its gradients are dropped."""
+        start, stop = (self._first(self.measured_step + more) for more in (0, 1))
+        phases = (event.phase for event in self.events[start:stop])
+        dropped = sum(1 for _ in itertools.takewhile("optimizer".__eq__, phases))
+        return self.live_before(start + dropped)
+
     def step_peak_bytes(self, step: int) -> int:
         """Return the most bytes alive at any moment of a step, its beginning included.
 
@@ -235,6 +243,7 @@ def trace_metrics(trace: Trace) -> dict[str, Any]:
         "peak_live_bytes": trace.peak_live_bytes,
         "first_step_peak_live_bytes": trace.step_peak_bytes(1),
         "live_at_start_bytes": trace.live_at_start_bytes,
+        "live_before_forward_bytes": trace.live_before_forward_bytes,
         "peak_phase": trace.peak_phase,
         "phases": {name: {"peak_live_bytes": peak} for name, peak in trace.phase_peaks().items()},
         "categories_at_peak": trace.categories_at_peak(),

@@ -53,6 +53,8 @@ class Experiment:
     analyse: "Callable[[Evidence], Section]"
     repeats: int = 3
     """Instrument-free passes per cell."""
+    servers_by_seed: bool = False
+    """True if the cells of each seed have a fork server of their own: a replicate each."""
     traced: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     """Cells whose allocation events are kept for a timeline."""
     thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())

@@ -31,6 +31,19 @@ class CategoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     temporary: Bytes = 0
 
 
+class ProcessBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Resident bytes of the process at its peak by what they are; their sum is the peak."""
+
+    interpreter_bytes: Bytes
+    """Resident before PyTorch was loaded: Python and the harness."""
+    libraries_bytes: Bytes
+    """Pages of files since then: code and data of PyTorch and of what it loads."""
+    heap_bytes: Bytes
+    """All else: objects of Python and C++, buffers of libraries, unused ends of pages."""
+    tensors_bytes: Bytes
+    """Live bytes at the peak, by the trace."""
+
+
 class CudaPeaks(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Peaks of the CUDA caching allocator's counters, in the allocator's own words."""
 
@@ -61,11 +74,14 @@ class Metrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     peak_live_bytes: Bytes | None = None
     first_step_peak_live_bytes: Bytes | None = None
     live_at_start_bytes: Bytes | None = None
+    live_before_forward_bytes: Bytes | None = None
     peak_phase: str | None = None
     phases: dict[str, PhaseMetrics] | None = None
     categories_at_peak: CategoryBytes | None = None
     modules: dict[str, ModuleMetrics] | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    rss_peak_bytes: Bytes | None = None
+    process: ProcessBytes | None = None
     cuda: CudaMetrics | None = None
 
 

@@ -29,6 +29,7 @@ def metrics_line(value: "Record | StepReport") -> str:
 def metrics_rows(value: "Record | StepReport") -> list[tuple[str, int]]:
     """Return every known byte metric with a name for people, in the order of a step."""
     categories = {} if value.categories_at_peak is None else asdict(value.categories_at_peak)
+    process = {} if value.process is None else asdict(value.process)
     cuda = {} if value.cuda is None else asdict(value.cuda)
     rows: list[tuple[str, int | None]] = [
         ("saved for backward", value.saved_bytes),
@@ -39,6 +40,8 @@ def metrics_rows(value: "Record | StepReport") -> list[tuple[str, int]]:
         ("peak of live bytes, first step", value.first_step_peak_live_bytes),
         *((f"peak in {phase}", one.peak_live_bytes) for phase, one in (value.phases or {}).items()),
         ("RSS rise", value.rss_rise_bytes),
+        ("RSS peak", value.rss_peak_bytes),
+        *((f"  {name.removesuffix('_bytes')}", size) for name, size in process.items()),
     ]
     for name, size in cuda.items():
         if name.endswith("_bytes"):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         git_commit: str | None
         code: str
         launcher: str
+        fork_server: str | None
         malloc: str
         threads: int
         seed: int

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
-from harness.schema.metrics import CudaMetrics, Metrics
+from harness.schema.metrics import Bytes, CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_line, metrics_rows
 from harness.schema.notebook_table import picture, sizes_table
 from harness.schema.provenance import Environment, FailureEvidence
@@ -66,11 +66,14 @@ class Outcome(enum.StrEnum):
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measured pass without instruments, among several in one worker."""
+    """One measured pass without instruments, among several in one worker or in several."""
 
     number: int
+    fork_server: str | None = None
+    """Name of the fork server whose worker made it: repeats of one server are one replicate."""
     wall_seconds: float | None = None
     rss_rise_bytes: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
+    rss_peak_bytes: Bytes | None = None
     cuda: CudaMetrics | None = None
 
 

@@ -22,6 +22,9 @@ Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """How a budget is enforced: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
+BudgetOf = Literal["workload", "process"]
+"""What a budget has to hold: what the workload allocates, or what its process adds of its own too:
+heap and buffers of libraries."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
 """What a caller can ask for."""
 
@@ -106,6 +109,11 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             caching allocator.
         live_bytes_predict: the largest that fits by the live (on a GPU: the requested) bytes alone.
         probes: every probe, in the order of the search.
+        budget_of: what the budget had to hold: the workload alone, or the process's own heap and
+            buffers of libraries too.
+        outside_bytes: what a process without the harness needs beyond the budget at
+            ``largest_fit``, measured: the heap's room and library buffers.
+        process_limit_bytes: what ``ulimit -d`` must allow such a process in all.
         headroom: where the budget went at ``largest_fit``; its parts add up to the budget.
         environment: versions, machine and settings of the run.
 
@@ -135,6 +143,9 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     live_bytes_predict: int | None = None
     probes: tuple[Probed, ...] = ()
     headroom: Headroom | None = None
+    budget_of: BudgetOf = "workload"
+    outside_bytes: int | None = None
+    process_limit_bytes: Bytes | None = None
     wall_seconds: float | None = None
     environment: Environment = {}
 
@@ -160,6 +171,17 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         elif fails - fits > 1:
             between = f"; {fails - fits - 1:,} between them not decided"
         return f"{self.solve} {fits:,} fits into {size}, {fails:,} does not{between}"
+
+    @property
+    def outside(self) -> str:
+        """What the budget leaves out, in one sentence; empty where it is not known."""
+        if self.outside_bytes is None or self.process_limit_bytes is None:
+            return ""
+        size, whole = format_bytes(self.outside_bytes), format_bytes(self.process_limit_bytes)
+        return (
+            f"outside the budget: {size} (heap room, library buffers); a whole process needs "
+            f"{whole} under ulimit -d"
+        )
 
     @property
     def question(self) -> str:

@@ -88,6 +88,8 @@ class Cell:
     deadline_seconds: float
     """Seconds that one of the cell's two processes may take."""
     keep_events: bool = False
+    servers_by_seed: bool = False
+    """Whether a fork server measures cells of one seed alone."""
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None where it cannot be predicted."""
 

@@ -61,7 +61,7 @@ def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: fl
     return environment
 
 
-def budget_of(budget_bytes: int | None, environment: Environment) -> int:
+def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
     """Return the budget in bytes: on a GPU without one, the GPU's free memory."""
     if not environment:
         assert budget_bytes is not None, "choose_kind has asked for it"

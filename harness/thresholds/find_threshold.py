@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from harness.allocator import AllocatorConfigError
 from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
-from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Work
 from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
@@ -34,6 +34,7 @@ from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome
 from harness.schema.threshold import (
     Axis,
+    BudgetOf,
     Enforcement,
     EnforcementChoice,
     Headroom,
@@ -42,11 +43,12 @@ from harness.schema.threshold import (
 )
 from harness.schema.workload import Workload, WorkloadError
 from harness.thresholds.enforcement import (
-    budget_of,
+    BudgetError,
     choose_kind,
     gpu_environment,
     refuse_size,
     refuse_uncounted,
+    size_of_budget,
 )
 from harness.thresholds.search import CONFIRMATIONS, Reading, search
 
@@ -74,6 +76,7 @@ def threshold(
     budget_bytes: int | None = None,
     solve: Axis = "batch",
     kind: EnforcementChoice = "auto",
+    budget_of: BudgetOf = "workload",
     confirmations: int = CONFIRMATIONS,
     deadline_seconds: float = DEADLINE_SECONDS,
     force: bool = False,
@@ -89,6 +92,8 @@ def threshold(
         solve: the value to make as large as possible.
         kind: how the budget is enforced: "rlimit" (RLIMIT_DATA) or "cgroup" on the CPU,
             "allocator" (its limit) on CUDA, or "auto".
+        budget_of: "workload" for a budget of what the workload allocates; "process" if it has to
+            hold the process's own heap and library buffers too (RLIMIT_DATA only).
         confirmations: how often each side of the threshold is seen.
         deadline_seconds: seconds after which a probe is stopped.
         force: try a budget larger than what is available on this machine.
@@ -107,15 +112,34 @@ def threshold(
     >>> harness.threshold(step, budget_bytes=8 * 2**20).outcome
     <Outcome.OK: 'ok'>
     """
-    return find_threshold(
+    check_choice("budget_of", budget_of, ("workload", "process"))
+    found = find_threshold(
         workload,
         budget_bytes=budget_bytes,
         solve=solve,
         kind=kind,
+        budget_of=budget_of,
         confirmations=confirmations,
         deadline_seconds=deadline_seconds,
         force=force,
     )
+    if found.kind != "rlimit" or found.largest_fit is None or budget_of == "process":
+        return found
+    return _with_outside(found, found.largest_fit, deadline_seconds)
+
+
+def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Threshold:
+    """Return the threshold with what a process that is not arranged needs beyond the budget."""
+    needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
+    workload = found.workload.replace(**{found.solve: value})
+    with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:
+        job = Work(kind="probe", workload=workload, whole_process=True)
+        result = launcher.launch(job, deadline_seconds).result or {}
+    plain, limit = result.get("needed_bytes"), result.get("limit_bytes")
+    if not needed or plain is None:
+        return found
+    outside = plain - max(needed)
+    return msgspec.structs.replace(found, outside_bytes=outside, process_limit_bytes=limit)
 
 
 def find_threshold(
@@ -124,6 +148,7 @@ def find_threshold(
     budget_bytes: int | None = None,
     solve: Axis = "batch",
     kind: EnforcementChoice = "auto",
+    budget_of: BudgetOf = "workload",
     confirmations: int = CONFIRMATIONS,
     deadline_seconds: float = DEADLINE_SECONDS,
     force: bool = False,
@@ -137,16 +162,21 @@ def find_threshold(
     if budget_bytes is not None and workload.device == "cpu":
         refuse_size(budget_bytes, workload, force=force)
     chosen = choose_kind(workload, kind, whole_gpu=budget_bytes is None)
-    used = launcher or default_launcher(workload.malloc)
+    whole = budget_of == "process"
+    if whole and chosen != "rlimit":
+        raise BudgetError(f"budget_of process needs kind rlimit, got {chosen}")
+    own = ForkLauncher(workload.malloc, primes=False) if whole else None
+    used = launcher or own or default_launcher(workload.malloc)
     try:
         environment = (
             gpu_environment(workload, used, deadline_seconds) if workload.device == "cuda" else {}
         )
         run = _Run(
             workload=workload,
-            budget_bytes=budget_of(budget_bytes, environment),
+            budget_bytes=size_of_budget(budget_bytes, environment),
             solve=solve,
             kind=chosen,
+            budget_of=budget_of,
             launcher=used,
             deadline_seconds=deadline_seconds,
             environment=environment,
@@ -165,6 +195,7 @@ class _Run:
     budget_bytes: int
     solve: Axis
     kind: Enforcement
+    budget_of: BudgetOf
     launcher: Launcher
     deadline_seconds: float
     environment: Environment
@@ -197,8 +228,9 @@ class _Run:
             solve=self.solve,
             budget_bytes=self.budget_bytes,
             kind=self.kind,
+            budget_of=self.budget_of,
             attempt=attempt,
-            predicted=predicted,
+            predicted=predicted if self.budget_of == "workload" else None,
             live_bytes_predict=live,
             probes=tuple(self.probes),
             wall_seconds=time.monotonic() - started,
@@ -249,7 +281,11 @@ class _Run:
 
     def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
         job = Work(
-            kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind=self.kind
+            kind="probe",
+            workload=workload,
+            budget_bytes=budget_bytes,
+            budget_kind=self.kind,
+            whole_process=self.budget_of == "process",
         )
         with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
             if group is not None:

@@ -111,12 +111,12 @@ def run_step(
         return
     early, late = (1, step.accumulate) if step.is_split else (step.accumulate, 1)
     if zero_grad == "before_forward":
-        _free_gradients(step, phase)
+        free_gradients(step, phase)
     for number, (x, y) in enumerate(step.micro_batches()):
         with phase("forward"), _autocast(step):
             loss = _divided(loss_of(step.loss, _output(step.model, x), y), early)
         if number == 0 and zero_grad == "after_forward":
-            _free_gradients(step, phase)
+            free_gradients(step, phase)
         with phase("backward"):
             _divided(loss, late).backward()  # type: ignore[no-untyped-call]
             del loss
@@ -125,7 +125,8 @@ def run_step(
             step.optimizer.step()
 
 
-def _free_gradients(step: Step, phase: Phase) -> None:
+def free_gradients(step: Step, phase: Phase = no_phase) -> None:
+    """Free the gradients of the step before."""
     with phase("optimizer"):
         (step.optimizer or step.model).zero_grad(set_to_none=True)
 

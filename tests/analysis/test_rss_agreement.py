@@ -13,8 +13,11 @@ def _frame(off: float) -> pd.DataFrame:
     frame = pd.DataFrame(cells, columns=["depth", "batch"]).assign(
         outcome="ok", dtype="float32", width=256, rss_rise_spread_bytes=4096
     )
-    columns = {"peak_live_bytes": peak, "live_at_start_bytes": start, "rss_rise_bytes": rise}
-    return frame.assign(**columns).convert_dtypes()
+    # The gradients of the step before; records of old start there, and have no other start.
+    late = [pd.NA if number % 2 else size for number, size in enumerate(start)]
+    early = [size if number % 2 else size + 10**9 for number, size in enumerate(start)]
+    frame = frame.assign(live_at_start_bytes=early, live_before_forward_bytes=late)
+    return frame.assign(peak_live_bytes=peak, rss_rise_bytes=rise).convert_dtypes()
 
 
 def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() -> None:

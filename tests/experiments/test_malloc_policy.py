@@ -7,6 +7,7 @@ import pytest
 from experiments import malloc_policy as experiment
 from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis.frame import load
+from harness.schema.findings import Verdict
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
 from tests.analysis import planted
@@ -15,9 +16,10 @@ from tests.experiments.predicted_records import named, section
 BIG = 20_000_000
 
 
-def record(workload: Workload, *rises: int, need: int = BIG) -> Record:
+def record(workload: Workload, *rises: int, need: int = BIG, server: str = "") -> Record:
     return planted.record(
         workload,
+        environment={"fork_server": server or f"of seed {workload.seed}"},
         peak_live_bytes=5 + need,
         live_at_start_bytes=5,
         rss_rise_bytes=sorted(rises)[len(rises) // 2],
@@ -40,10 +42,16 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     table = malloc_effect.next_to_trace(load(tmp_path)).set_index("malloc")
     assert table.loc["pinned", "difference_percent"] == 0
     assert table.loc["pinned", "over_repeats_percent"] == pytest.approx(0.05)
-    assert table.loc["pinned", "over_processes_percent"] == pytest.approx(0.3)
+    assert table.loc["pinned", "over_servers_percent"] == pytest.approx(0.3)
     assert table.loc["system", "difference_percent"] == pytest.approx(-50)
     assert table.loc["system", "over_repeats_percent"] == pytest.approx(50)
-    assert table.loc["system", "over_processes_percent"] == 0
+    assert table.loc["system", "over_servers_percent"] == 0
     right = named(result, "With the system's malloc, a step's RSS rise is roughly what")
     assert right.words == "fails"
     assert right.number == "0 of 1 cells within 10%; worst -50%"
+
+
+def test_processes_of_one_fork_server_are_one_replicate(tmp_path: Path) -> None:
+    records = [record(Workload(seed=seed), BIG, server="one") for seed in range(3)]
+    result = section(experiment, tmp_path, records)
+    assert {claim.verdict for claim in result.claims} == {Verdict.OPEN}

@@ -365,6 +365,7 @@ def rises(*times: float) -> Any:
         work = Workload(width=64, in_features=64, malloc=malloc, batch=batch, seed=seed)
         return planted.record(
             work, peak_live_bytes=5 + 20_000_000, live_at_start_bytes=5, rss_rise_bytes=rise,
+            environment={"fork_server": f"of seed {seed}"},
             repeats=(Repeat(number=1, wall_seconds=0.1, rss_rise_bytes=rise),),
         )  # fmt: skip
 

@@ -13,7 +13,8 @@ Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/
 import ctypes
 import gc
 import mmap
-import sys
+
+from harness.measurement.malloc_policy import fill_holes, glibc
 
 PAGE_BYTES = mmap.PAGESIZE
 """From this size on every block is a mapping of its own, in whole pages."""
@@ -23,7 +24,6 @@ _ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 <<
 _HOLE_BYTES = PAGE_BYTES - 16
 """With its header: malloc's largest chunk that is no mapping of its own."""
 _HEADER_BYTES = 8
-_LARGEST_HOLE_BYTES = 1 << 20
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400
 """Below Python's limit for its own allocator (512 with the header of ``bytes``)."""
@@ -31,12 +31,6 @@ _OBJECT_BYTES = 400
 _MATMULS = ((1024, 1024, 1024),)
 _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
 """Shapes (m, k) x (k, n) of matmuls."""
-
-
-class _MallocInfo(ctypes.Structure):
-    """``struct mallinfo2``: ten sizes; the fourth is the number of mappings, ``hblks``."""
-
-    _fields_ = [("sizes", ctypes.c_size_t * 10)]
 
 
 def room_bytes(layers: int) -> int:
@@ -57,10 +51,9 @@ def settle(malloc: str, layers: int) -> None:
     gc.freeze()
     room = room_bytes(layers)
     _reserve_python_heap(room)
-    if malloc == "pinned" and sys.platform.startswith("linux"):
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallinfo2"):
-            _settle_heap(libc, room)
+    libc = glibc()
+    if malloc == "pinned" and libc is not None:
+        _settle_heap(libc, room)
 
 
 def _reserve_python_heap(size: int) -> None:
@@ -77,31 +70,16 @@ _HELD: list[object] = []
 def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
     libc.mallopt(_M_MMAP_THRESHOLD, PAGE_BYTES)
     libc.mallopt(_M_MMAP_MAX, 2**31 - 1)
-    malloc, free, info = libc.malloc, libc.free, libc.mallinfo2
-    malloc.restype, malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    free.restype, free.argtypes = None, [ctypes.c_void_p]
-    info.restype = _MallocInfo
-
-    def fill() -> None:
-        """Take every hole, and the free end of the heap, that a block of a page could use."""
-        size = _LARGEST_HOLE_BYTES
-        while size >= PAGE_BYTES:
-            mapped = info().sizes[3]
-            block = malloc(size)
-            if info().sizes[3] > mapped or not block:
-                free(block)
-                size //= 2
-
-    fill()
+    fill_holes(libc, PAGE_BYTES)
     # An array: a list would grow by realloc, in place where it can, and leave a hole of its size.
     blocks = (ctypes.c_size_t * (2 * room // _HOLE_BYTES))()
     for index in range(len(blocks)):
-        blocks[index] = malloc(_HOLE_BYTES - _HEADER_BYTES) or 0
-    fill()
+        blocks[index] = libc.malloc(_HOLE_BYTES - _HEADER_BYTES) or 0
+    fill_holes(libc, PAGE_BYTES)
     for index in range(1, len(blocks) - 1, 2):
         before, block, after = blocks[index - 1 : index + 2]
         if block - before == after - block == _HOLE_BYTES:  # no other hole next to to grow with
-            free(block)
+            libc.free(block)
 
 
 def prime_matmuls(dtype: str = "float32") -> None:

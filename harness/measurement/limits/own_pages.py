@@ -17,6 +17,7 @@ mm/mmu_gather.c (``tlb_remove_table``).
 
 import ctypes
 import functools
+import itertools
 import mmap
 import platform
 from array import array
@@ -56,6 +57,15 @@ class _Range(NamedTuple):
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
         return [bool(entry & _PRESENT) for entry in entries]
+
+    def runs(self, pagemap: IO[bytes]) -> "Iterator[_Range]":
+        """Yield each run of pages that are in memory."""
+        at = self.begin
+        for there, pages in itertools.groupby(self.present(pagemap)):
+            end = at + len(list(pages)) * mmap.PAGESIZE
+            if there:
+                yield _Range(at, end)
+            at = end
 
 
 @functools.cache
@@ -97,6 +107,19 @@ def make_own() -> None:
                         _advise(part, _WRITE)
                 elif (page := _cached_page(part)) is not None:
                     _advise(page, _READ)
+
+
+def map_files_as(parent: int) -> bool:
+    """Map the pages of files that the process which forked this one has mapped.
+
+    Return False where the kernel does not show them, or maps nothing ahead (before Linux 5.14).
+    """
+    with suppress(OSError), Path(f"/proc/{parent}/pagemap").open("rb", buffering=0) as pagemap:
+        places = [place for place, _, name in _private_mappings() if name.startswith("/")]
+        runs = (run for place in places for run in place.runs(pagemap))
+        refused = [run for run in runs if not _advise(run, _READ)]
+        return not refused
+    return False
 
 
 def _cached_page(part: _Range) -> _Range | None:

@@ -26,9 +26,12 @@ def run(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     - under RLIMIT_DATA the most by which the address space grew;
     - in a cgroup the same, without pages that were never written to;
     - on a GPU the most that the allocator reserved.
+
+    Of a whole process return ``limit_bytes`` too: the data segment before, and what was needed.
     """
     if job.workload.device == "cuda":
         return _run_on_gpu(job, fill, announce)
+    before_bytes = rlimit.status_bytes("VmData") if job.whole_process else 0
     steps = 1 if job.workload.mode == "inference" else 2
     in_group = job.budget_kind == "cgroup"
     with _within(job, announce) as phase:
@@ -43,7 +46,8 @@ def run(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
         return {"needed_bytes": None}
     if not in_group:
-        return {"needed_bytes": after["VmPeak"] - before["VmSize"]}
+        needed = after["VmPeak"] - before["VmSize"]
+        return {"needed_bytes": needed, "limit_bytes": before_bytes + needed}
     if written is None or written_now is None:
         return {"needed_bytes": None}
     return {"needed_bytes": written_now - written + after["VmPeak"] - after["VmSize"]}
@@ -75,6 +79,10 @@ def _within(job: Work, announce: Phase) -> Iterator[Phase]:
         return
     refuse_replacement()
     workload = job.workload
+    if job.whole_process:
+        with rlimit.data_segment(job.budget_bytes):
+            yield announce
+        return
     if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
         heap_headroom.prime_matmuls(workload.dtype)
     heap_headroom.settle(workload.malloc, workload.depth)

@@ -26,6 +26,7 @@ from harness.measurement.malloc_policy import allow_huge_pages
 from harness.measurement.process.launcher import UNPRIMED
 from harness.measurement.process.messages import Work
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
+from harness.measurement.process_parts import note_before_torch
 from harness.prediction.interpreter_state import collection_paused
 
 FORKS_BEFORE_GATHERING = 12
@@ -37,6 +38,7 @@ def main() -> int:
     """Serve until the other end of the socket closes."""
     control = socket.socket(fileno=int(sys.argv[1]))
     allow_huge_pages(False)
+    note_before_torch()
     try:
         with collection_paused():  # a sixth of the time that PyTorch takes to load
             primed = _load(primes=UNPRIMED not in sys.argv)

@@ -8,6 +8,7 @@ this process's memory would show in its children's metrics. Both are used by one
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -61,6 +62,7 @@ class ForkLauncher:
         self._control: socket.socket | None = None
         self._replies = b""
         self._stopped = False
+        self._name = ""
 
     def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
         """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
@@ -85,7 +87,7 @@ class ForkLauncher:
                 finally:
                     os.close(child_results)
                 how = self._follow(control, results, started + deadline_seconds, report)
-                return report.ended(errors, started, **how)
+                return report.ended(errors, started, fork_server=self._name, **how)
         except LaunchError:  # nothing was asked of the server: it serves again when it can
             raise
         except BaseException:  # interrupted: a reply that is still to come is nobody's
@@ -137,6 +139,7 @@ class ForkLauncher:
         if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
         self.close()
+        self._name = secrets.token_hex(4)
         ours, theirs = socket.socketpair()
         role = [] if self._primes else [UNPRIMED]
         with theirs, tempfile.TemporaryFile() as errors:

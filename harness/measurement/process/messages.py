@@ -21,10 +21,14 @@ class Work(Struct, frozen=True, kw_only=True):
     kind: Literal["passes", "trace", "probe", "training_run", "describe", "call"]
     workload: Workload
     repeats: int = 1
+    first_repeat: int = 0
+    """Number of the first of them, if other processes make the others."""
     keep_events: bool = False
     budget_bytes: int | None = None
     budget_kind: Literal["rlimit", "cgroup", "allocator", "card"] = "rlimit"
     cgroup: str | None = None
+    whole_process: bool = False
+    """Whether a probe's budget has to hold what a process adds of its own: nothing is readied."""
     inject: str | None = None
     run: TrainingPlan | None = None
     """What a ``training_run`` does; nothing else reads it."""
@@ -71,5 +75,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
     lost: str | None = None
     """Why nothing is known of the process, such as the forkserver's own end."""
+    fork_server: str | None = None
+    """Name of the fork server that forked it, another one after each start; None without."""
     oom_kills: int = 0
     """Processes of the worker's own cgroup that the kernel killed for memory."""

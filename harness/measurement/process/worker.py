@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
-from harness.measurement import gpu, malloc_policy, passes, whole_run
+from harness.measurement import gpu, malloc_policy, passes, process_parts, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
 from harness.measurement.malloc_policy import allow_huge_pages, apply_policy
@@ -123,8 +123,11 @@ def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, A
     with announce("build"):
         built = build(job.workload, fill)
     run_step(built, announce)
-    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
-    return {"repeats": repeats, "metrics": passes.saved_pass(built, announce)}
+    parts = process_parts.of_worker()
+    numbers = range(job.first_repeat, job.first_repeat + job.repeats)
+    repeats = [passes.plain_pass(built, announce, number) for number in numbers]
+    metrics = passes.saved_pass(built, announce)
+    return {"repeats": repeats, "metrics": metrics, "process": parts}
 
 
 def _passes_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def _passes_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any
     with counted("build"):
         built = build(job.workload, fill)
     cuda = passes.warm_up(built, announce)
-    repeats = [passes.plain_pass(built, announce) for _ in range(job.repeats)]
+    repeats = [passes.plain_pass(built, announce, number) for number in range(job.repeats)]
     run_step(built, counted)
     metrics = passes.saved_pass(built, announce)
     cuda |= {"phases": peaks.metrics, "workspace_bytes": free_workspaces()}

@@ -70,6 +70,8 @@ class Slot:
 
     def __init__(self, launcher: Launcher | None = None) -> None:
         self._launchers = {} if launcher is None else dict.fromkeys(("pinned", "system"), launcher)
+        self._seeds: dict[str, int] = {}
+        """The last seed of the cells whose fork servers go by seed, per malloc policy."""
         self._stopped = False
 
     def measure(
@@ -81,18 +83,23 @@ class Slot:
         not, nor is what a GPU holds outside the allocator: next to other cells they become null
         rather than wrong, and the single passes are left out with them.
         """
+        workload = cell.workload
+        launcher = self.launcher(workload.malloc)
+        if cell.servers_by_seed and self._seeds.get(workload.malloc) != workload.seed:
+            launcher.close()  # a fork server of its own starts with the next job
+            self._seeds[workload.malloc] = workload.seed
         record, trace = measure_traced(
-            cell.workload,
+            workload,
             repeats=cell.repeats,
             deadline_seconds=cell.deadline_seconds,
-            launcher=self.launcher(cell.workload.malloc),
+            launcher=launcher,
             keep_events=cell.keep_events,
             attempt=attempt,
         )
         environment = record.environment | {"executor": executor, "jobs": jobs}
         record = replace(record, environment=environment)
         if disturbed:
-            unsure = ("rss_rise_bytes", "wall_seconds")
+            unsure = ("rss_rise_bytes", "rss_peak_bytes", "process", "wall_seconds")
             record = replace(
                 record,
                 passes={name: one for name, one in record.passes.items() if name not in unsure},

@@ -1,0 +1,162 @@
+"""The RSS rise of a step against two derivations that share no code with its measurement."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from harness.measurement.measure import measure
+from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
+from harness.prediction.mlp.cpu_trace import predict_trace
+from harness.prediction.mlp.data_segment import mapped_bytes
+from harness.schema.record import Record
+from harness.schema.workload import Workload
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's mark is Linux's")
+
+SMALL = Workload(width=64, in_features=64, depth=4, batch=512)
+LARGE = SMALL.replace(depth=16, batch=4096)
+
+KERNEL_BATCH_BYTES = max(32, 2 * (os.cpu_count() or 1)) * 4096
+"""How far one count of the kernel may be behind, in the reading by hand."""
+
+# The note's loop by hand, in an interpreter of its own. Blocks just below the threshold fill the
+# holes that loading has left. The kernel counts pages of files and of memory in batches: a file
+# that is mapped and unmapped settles the first, and each reading begins with one page more.
+_BY_HAND = """
+import ctypes, json, mmap, os, statistics, sys, torch
+from torch import nn
+depth, batch = json.loads(sys.argv[1])
+torch.set_num_threads(1)
+layers = [part for _ in range(depth) for part in (nn.Linear(64, 64), nn.ReLU())]
+model = nn.Sequential(*layers, nn.Linear(64, 10))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+x, y = torch.rand(batch, 64), torch.randint(0, 10, (batch,))
+def step():
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+def size(name):
+    with open("/proc/self/status") as status:
+        return next(int(l.split()[1]) << 10 for l in status if l.startswith(name))
+libc = ctypes.CDLL(None)
+libc.malloc_trim(0)
+for _ in range(5000):
+    libc.malloc(65_000)
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+readings = []
+for pages in range(40):
+    step()
+    optimizer.zero_grad()
+    libc.malloc_trim(0)
+    with open(os.path.dirname(torch.__file__) + "/lib/libtorch_python.so", "rb") as file:
+        code = mmap.mmap(file.fileno(), 1 << 20, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+        sum(code[::4096])
+        code.close()
+    more = mmap.mmap(-1, (pages + 1) << 12, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    more.write(bytes(len(more)))
+    with open("/proc/self/clear_refs", "w") as clear:
+        clear.write("5")
+    before = size("VmRSS")
+    step()
+    readings.append(size("VmHWM") - before)
+    more.close()
+print(json.dumps(readings[8:]))
+"""
+_PINNED = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "0",
+    "MALLOC_ARENA_MAX": "1",
+}
+
+
+def by_hand_bytes(workload: Workload) -> list[int]:
+    command = [sys.executable, "-c", _BY_HAND, json.dumps([workload.depth, workload.batch])]
+    done = subprocess.run(command, env=os.environ | _PINNED, capture_output=True, check=True)
+    readings: list[int] = json.loads(done.stdout)
+    return readings
+
+
+def whole_pages_bytes(workload: Workload) -> int:
+    """Return the rise of the predicted step if each block of a page or more is a mapping."""
+    trace = predict_trace(workload)
+    rise = most = 0
+    begun = False
+    for event in trace.events:
+        begun |= event.step == trace.measured_step and event.phase == "forward"
+        if begun:
+            mapped = mapped_bytes(abs(event.size_bytes))
+            rise += mapped if event.size_bytes > 0 else -mapped
+            most = max(most, rise)
+    return most
+
+
+def spread_bytes(record: Record) -> int:
+    rises = [repeat.rss_rise_bytes or 0 for repeat in record.repeats]
+    return max(rises) - min(rises)
+
+
+@pytest.mark.parametrize("workload", [SMALL, LARGE])
+def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launcher) -> None:
+    record = measure(workload, launcher=launcher)
+    assert record.rss_rise_bytes is not None
+    assert abs(record.rss_rise_bytes - whole_pages_bytes(workload)) <= spread_bytes(record)
+    assert spread_bytes(record) <= KERNEL_BATCH_BYTES
+
+
+def parts_bytes(record: Record) -> dict[str, int]:
+    assert record.process is not None
+    parts: dict[str, int] = msgspec.to_builtins(record.process)
+    assert sum(parts.values()) == record.rss_peak_bytes
+    assert parts["tensors_bytes"] == record.peak_live_bytes
+    return parts
+
+
+def test_the_parts_of_a_process_add_up_and_only_tensors_grow(launcher: Launcher) -> None:
+    small, large = (parts_bytes(measure(cell, launcher=launcher)) for cell in (SMALL, LARGE))
+    assert small["libraries_bytes"] > small["interpreter_bytes"] > 8 << 20
+    assert small["interpreter_bytes"] == large["interpreter_bytes"]
+    assert abs(small["heap_bytes"] - large["heap_bytes"]) < 2 << 20
+    assert abs(small["libraries_bytes"] - large["libraries_bytes"]) < 2 << 20
+
+
+@pytest.mark.slow
+def test_a_forks_peak_is_that_of_an_interpreter_that_loads_pytorch_itself() -> None:
+    peaks = []
+    for own in (ForkLauncher("pinned"), SpawnLauncher("pinned")):
+        try:
+            peaks.append(measure(LARGE, launcher=own, repeats=1).rss_peak_bytes)
+        finally:
+            own.close()
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
+
+
+@pytest.mark.slow
+def test_fresh_servers_make_each_repeat_a_replicate() -> None:
+    record = measure(SMALL, repeats=2, fresh_servers=True)
+    assert len({repeat.fork_server for repeat in record.repeats}) == 2
+    assert "fork_server" in record.environment
+    assert record.environment["fork_server"] is None
+
+
+@pytest.mark.slow
+def test_fresh_fork_servers_measure_what_a_script_reads_by_hand() -> None:
+    hand = {cell: statistics.median(by_hand_bytes(cell)) for cell in (SMALL, LARGE)}
+    rises: dict[Workload, list[int]] = {SMALL: [], LARGE: []}
+    for _ in range(3):
+        own = ForkLauncher("pinned")
+        try:
+            for cell, seen in rises.items():
+                record = measure(cell, launcher=own)
+                assert record.rss_rise_bytes is not None
+                apart = abs(record.rss_rise_bytes - hand[cell])
+                assert apart <= spread_bytes(record) + KERNEL_BATCH_BYTES
+                seen.append(record.rss_rise_bytes)
+        finally:
+            own.close()
+    for seen in rises.values():
+        assert max(seen) - min(seen) <= 16 << 10, rises
