@@ -4,6 +4,26 @@
 
 static int follow(const struct path *name, int flags, struct path *chosen);
 
+/* Makes what is changed in the place of a file of the user: an empty one, or a copy. A large file is changed. */
+static int instead_of(const struct path *name, const struct stat *facts, int flags, struct path *chosen)
+{
+    if (S_ISREG(facts->st_mode)) {
+        if (!(flags & METADATA) && syscall(SYS_faccessat, AT_FDCWD, name->text, W_OK))
+            return REFUSED;
+        if (flags & O_TRUNC)
+            return start_new(name, chosen, facts->st_mode & 0777, 'E') ? REFUSED : CHOSEN;
+        int failed = start_copy(name, chosen, facts);
+        if (failed <= 0)
+            return failed ? REFUSED : CHOSEN;
+        note(flags & METADATA ? 'U' : 'A', name);
+        return flags & METADATA ? LEFT : AS_IT_IS;
+    }
+    if (!(flags & METADATA))
+        return AS_IT_IS;
+    note('U', name); /* a folder or a link */
+    return LEFT;
+}
+
 int choose(int at, const char *path, int flags, struct path *chosen)
 {
     struct path name;
@@ -25,7 +45,7 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         if (is_link && writes) { /* to a large file that was renamed */
             struct path copy;
             snprintf(copy.text, PATH_MAX, "%.4000s.copy", chosen->text);
-            if (flags & O_TRUNC || copy_to(chosen->text, &copy, 0600)) {
+            if (flags & O_TRUNC || copy_to(chosen->text, &copy, INT64_MAX)) {
                 syscall(SYS_unlink, chosen->text);
                 start_new(&name, chosen, 0666, 'E');
             } else {
@@ -45,12 +65,9 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         return MAKES;
     if (!raw_stat(name.text, &facts) && S_ISREG(facts.st_mode) && !facts.st_size && !is_made(&facts))
         mark_made(&facts); /* it held nothing: from now on it is the script's */
-    if ((flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) && is_users(&name, &facts) && S_ISREG(facts.st_mode)) {
-        if (flags & O_TRUNC)
-            return start_new(&name, chosen, facts.st_mode & 0777, 'E') ? REFUSED : CHOSEN;
-        note('A', &name);
-    }
-    return AS_IT_IS;
+    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || !is_users(&name, &facts))
+        return AS_IT_IS;
+    return instead_of(&name, &facts, flags, chosen);
 }
 
 /* Goes on where a link points to that is in the dry run's folder, but was made for its own place. */
@@ -208,20 +225,65 @@ ssize_t readlinkat(int at, const char *path, char *buffer, size_t size)
     SENT(at, path, 0, syscall(SYS_readlinkat, at, path, buffer, size))
 }
 ssize_t readlink(const char *path, char *buffer, size_t size) { return readlinkat(AT_FDCWD, path, buffer, size); }
+
+/* Mode, owner and times: of a copy, where the file is the user's; of folders and large files they stay. */
+static int changed(int at, const char *path, int follow, struct path *chosen)
+{
+    return path ? choose(at, path, O_WRONLY | METADATA | (follow ? 0 : O_NOFOLLOW), chosen) : AS_IT_IS;
+}
+#define CHANGE(at, path, follow, call)                   \
+    struct path chosen;                                  \
+    int way = changed(at, path, follow, &chosen);        \
+    if (way == REFUSED || way == LEFT)                   \
+        return way == REFUSED ? -1 : 0;                  \
+    if (way == CHOSEN)                                   \
+        at = AT_FDCWD, path = chosen.text;               \
+    return (int)(call);
+#define CHANGE_OPEN(file, of_path, of_file)              \
+    char link[40];                                       \
+    struct path chosen;                                  \
+    snprintf(link, sizeof link, "/proc/self/fd/%d", file); \
+    int way = changed(AT_FDCWD, link, 1, &chosen);       \
+    if (way == REFUSED || way == LEFT)                   \
+        return way == REFUSED ? -1 : 0;                  \
+    return (int)(way == CHOSEN ? (of_path) : (of_file));
 int fchmodat(int at, const char *path, mode_t mode, int flags)
 {
-    (void)flags;
-    SENT(at, path, 1, syscall(SYS_fchmodat, at, path, mode))
+    CHANGE(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchmodat, at, path, mode))
 }
 int chmod(const char *path, mode_t mode) { return fchmodat(AT_FDCWD, path, mode, 0); }
+int fchmod(int file, mode_t mode) { CHANGE_OPEN(file, chmod(chosen.text, mode), syscall(SYS_fchmod, file, mode)) }
+int fchownat(int at, const char *path, uid_t user, gid_t group, int flags)
+{
+    CHANGE(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchownat, at, path, user, group, flags))
+}
+int chown(const char *path, uid_t user, gid_t group) { return fchownat(AT_FDCWD, path, user, group, 0); }
+int lchown(const char *path, uid_t user, gid_t group)
+{
+    return fchownat(AT_FDCWD, path, user, group, AT_SYMLINK_NOFOLLOW);
+}
+int fchown(int file, uid_t user, gid_t group)
+{
+    CHANGE_OPEN(file, chown(chosen.text, user, group), syscall(SYS_fchown, file, user, group))
+}
 int utimensat(int at, const char *path, const struct timespec times[2], int flags)
 {
-    SENT(at, path, 1, syscall(SYS_utimensat, at, path, times, flags))
+    CHANGE(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_utimensat, at, path, times, flags))
+}
+int futimens(int file, const struct timespec times[2])
+{
+    CHANGE_OPEN(file, syscall(SYS_utimensat, AT_FDCWD, chosen.text, times, 0),
+                syscall(SYS_utimensat, file, NULL, times, 0))
 }
 int utimes(const char *path, const struct timeval times[2])
 {
     int at = AT_FDCWD;
-    SENT(at, path, 1, syscall(SYS_utimes, path, times))
+    CHANGE(at, path, 1, syscall(SYS_utimes, path, times))
+}
+int utime(const char *path, const struct utimbuf *times)
+{
+    int at = AT_FDCWD;
+    CHANGE(at, path, 1, syscall(SYS_utime, path, times))
 }
 
 int truncate(const char *path, off_t size)
