@@ -17,12 +17,13 @@ from types import FrameType
 
 import msgspec
 
+from harness.dry_run.allocator_settings import refuse_unfollowed
 from harness.dry_run.assemble_report import StatusPage, assemble_report
 from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import variables
-from harness.dry_run.for_workers import pretending
+from harness.dry_run.for_workers import VISIBLE, pretending
 from harness.dry_run.kept_files import kept_files
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
@@ -86,7 +87,16 @@ def run(request: Request, folder: Path) -> DryRunReport:
         received=signals[0] if signals else None,
         seconds=end - begin,
     )
+    if _hides_all(request.gpu.count):
+        shown = f"CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]!r} was left out: it hides every GPU"
+        report = msgspec.structs.replace(report, notes=(*report.notes, shown))
     return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
+
+
+def _hides_all(count: int) -> bool:
+    """Return whether this process's environment, meant for real GPUs, hides the pretended ones."""
+    first = os.environ.get(VISIBLE, "0").partition(",")[0].strip()
+    return not first.startswith("GPU-") and not (first.isdecimal() and int(first) < count)
 
 
 def _pipe() -> tuple[int, int]:
@@ -100,8 +110,12 @@ def _pipe() -> tuple[int, int]:
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
+    refuse_unfollowed({**os.environ, **request.environment}, memory_ends=True)
+    inherited = dict(os.environ)
+    if _hides_all(request.gpu.count):
+        del inherited[VISIBLE]
     return {
-        **os.environ,
+        **inherited,
         **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,
         **pretending(request.gpu, torch, stub),
