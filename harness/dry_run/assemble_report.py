@@ -191,7 +191,9 @@ def not_pretended(called: Sequence[str]) -> str:
 def _uncounted(inside: ChildResult, page: StatusPage) -> str | None:
     """Return why the allocator's peaks are not what the script's own process allocated."""
     if page.hidden and not page.allocated:
-        return "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
+        return (
+            "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
+        )
     known = {device.index: device.peaks for device in inside.devices}
     freed = inside.out_of_memory or any(device.retries for device in inside.devices)
     for index, given in enumerate(page.peaks):

@@ -23,8 +23,9 @@ from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import variables
-from harness.dry_run.for_workers import VISIBLE, pretending
+from harness.dry_run.for_workers import VISIBLE, joined, pretending
 from harness.dry_run.kept_files import kept_files
+from harness.dry_run.nvidia_smi import folder_of_program
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
 
@@ -38,9 +39,11 @@ def run(request: Request, folder: Path) -> DryRunReport:
     torch = torch_build()
     stub = build(torch)
     status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
-    status.write_bytes(bytes(StatusPage()))
-    for kind in ("new", "gone", "made"):
-        (folder / "files" / kind).mkdir(parents=True)
+    with _room_for_files():
+        status.write_bytes(bytes(StatusPage()))
+        for kind in ("new", "gone", "made"):
+            (folder / "files" / kind).mkdir(parents=True)
+        folder_of_program(folder / "bin")
     output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
     lifeline, held = _pipe()
@@ -51,7 +54,8 @@ def run(request: Request, folder: Path) -> DryRunReport:
             sent = dataclasses.replace(
                 request, result=str(result), lifeline=lifeline, end_at=end_at, snapshot=snapshot
             )
-            job.write_bytes(pickle.dumps(sent))
+            with _room_for_files():
+                job.write_bytes(pickle.dumps(sent))
             process = subprocess.Popen(
                 own_interpreter("harness.dry_run.child", str(job)),
                 env=_environment(request, torch, stub, folder),
@@ -121,6 +125,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
         **({} if request.write_files else {"HARNESS_DRY_RUN_FILES": str(folder / "files")}),
+        "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -149,10 +154,22 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
+def _room_for_files() -> Iterator[None]:
+    """Say in one line that the folder for temporary files is full, or that there is none."""
+    try:
+        yield
+    except OSError as error:
+        raise DryRunUnavailableError(
+            f"a dry run needs a folder for temporary files: {error.strerror or error}; set TMPDIR"
+        ) from error
+
+
+@contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
     """Make a folder for what the processes of a dry run exchange, and remove it at the end."""
-    sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    with _room_for_files():
+        sweep()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         with (folder / "new").open("w") as owner:
             fcntl.flock(owner, fcntl.LOCK_EX)

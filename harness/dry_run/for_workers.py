@@ -18,7 +18,6 @@ from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher
 from harness.measurement.process.messages import Ended, Work
 
-
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
 """A worker sees its GPU, which the environment may hide from programs for real ones."""

@@ -186,7 +186,7 @@ class Recording:
         return devices, refused
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
-        """Return what held memory, or None: an object of the script's may refuse to be looked at."""
+        """Return what held memory; None if an object of the script's refuses to be looked at."""
         try:
             return label()
         except Exception as error:

@@ -256,7 +256,7 @@ def test_new_and_empty_files_are_written(work: Path) -> None:
         "os.rename('folder', 'renamed'); shutil.rmtree('renamed/below')\n"
         "os.mkdir('gone'); os.rmdir('gone')\n"
         "with tempfile.NamedTemporaryFile('w', dir='.', delete=False) as f: f.write('5')\n"
-        "os.replace(f.name, 'fresh2'); os.replace('fresh2', 'fresh3')\n"
+        "os.replace(f.name, 'fresh2'); os.replace('fresh2', 'fresh3')\n",
     )
     assert contents(work) == before | {"empty": "3", "fresh": "3", "fresh3": "5"}
     assert not report.kept_files
