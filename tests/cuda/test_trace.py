@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 import harness
-from harness.instruments.allocation_log import LogMismatchError
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.measurement import passes
 from harness.schema.workload import Workload

@@ -216,3 +216,20 @@ def test_without_room_for_temporary_files_no_run_begins(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
     with pytest.raises(DryRunUnavailableError, match=f"{os.strerror(2)}; set TMPDIR"):
         run(tmp_path, "")
+
+
+TRACED = """
+import harness, torch
+network = torch.nn.Linear(1000, 1000).cuda()
+for given in ({}, {"device": "cuda"}):
+    with harness.trace(network, **given) as traced:
+        network(torch.ones(10, 1000, device="cuda")).sum().backward()
+    assert traced.peak_live_bytes > 8_000_000, traced.peak_live_bytes
+    network.zero_grad()
+"""
+
+
+def test_a_script_that_traces_its_network_traces_the_gpu(tmp_path: Path) -> None:
+    report = run(tmp_path, TRACED)
+    assert report.outcome == "ok", report.evidence
+    assert report.devices[0].peak is not None
