@@ -85,7 +85,8 @@ def test_two_devices_are_compared_cell_by_cell_in_what_both_have(run: pd.DataFra
 
 
 def test_runs_in_which_nothing_was_measured_are_not_equal(run: pd.DataFrame) -> None:
-    failed = run.assign(outcome="crashed", **dict.fromkeys(EXACT, pd.NA))
+    failed = run.assign(outcome="crashed")
+    failed[[*EXACT]] = pd.NA
     result = compare(failed, failed)
     assert not result.equal
     assert str(result) == (

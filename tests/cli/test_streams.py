@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, and 
 HARNESS = f"{sys.executable} -m harness"
 FULL = "harness: standard output cannot be written: No space left on device\n"
 CLOSED = "harness: standard output cannot be written: it is closed\n"
+ENDLESS = "harness: cannot read /dev/zero: it is a device, which may have no end\n"
 MISTAKE = "harness: --depth must be a whole number, got 'x'\n"
 
 
@@ -34,6 +35,7 @@ def sh(line: str) -> tuple[int, str, str]:
         ("predict --depth x", "2>&-", (2, "", "")),
         ("predict --depth x", "2> /dev/full", (2, "", "")),
         ("predict --json", ">&- 2>&-", (2, "", "")),
+        ("explain /dev/zero", "", (2, "", ENDLESS)),
         ("predict --json", "| head -0", (0, "", "")),
         ("predict", "| head -0", (0, "", "")),
         ("predict --budget 1MiB --check", "| head -0", (3, "", "")),

@@ -169,18 +169,15 @@ FILE *freopen64(const char *path, const char *mode, FILE *stream)
     return open_stream("freopen64", path, mode, stream);
 }
 
-/* Calls that look at a file, or change what is known of it, are sent to the one that it stands for. */
-static int sent(int at, const char *path, int follow, struct path *chosen)
-{
-    if (!folder[0] || !status->files || !path)
-        return AS_IT_IS;
-    return choose(at, path, O_RDONLY | (follow ? 0 : O_NOFOLLOW), chosen);
-}
-#define SENT(at, path, follow, call)                     \
+/* Calls that look at a file go to the one that it stands for. Those that change its mode, owner or times change a copy,
+   where the file is the user's; of folders and large files they stay. */
+#define LOOKS O_RDONLY
+#define CHANGES (O_WRONLY | METADATA)
+#define SENT(kind, follow, call)                         \
     struct path chosen;                                  \
-    int way = sent(at, path, follow, &chosen);           \
-    if (way == REFUSED)                                  \
-        return -1;                                       \
+    int way = choose(at, path, (kind) | ((follow) ? 0 : O_NOFOLLOW), &chosen); \
+    if (way == REFUSED || way == LEFT)                   \
+        return way == REFUSED ? -1 : 0;                  \
     if (way == CHOSEN)                                   \
         at = AT_FDCWD, path = chosen.text;               \
     return (int)(call);
@@ -188,19 +185,19 @@ static int sent(int at, const char *path, int follow, struct path *chosen)
     int name(const char *path, struct stat *facts)                                    \
     {                                                                                 \
         int at = AT_FDCWD;                                                            \
-        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+        SENT(LOOKS, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
     }
 #define FSTATAT(name)                                                                     \
     int name(int at, const char *path, struct stat *facts, int flags)                     \
     {                                                                                     \
-        SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
+        SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
     }
 #define XSTAT(name, flag) \
     int name(int version, const char *path, struct stat *facts)                       \
     {                                                                                 \
         int at = AT_FDCWD;                                                            \
         (void)version;                                                                \
-        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+        SENT(LOOKS, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
     }
 STAT(stat, 0) STAT(lstat, AT_SYMLINK_NOFOLLOW) FSTATAT(fstatat)
 XSTAT(__xstat, 0) XSTAT(__lxstat, AT_SYMLINK_NOFOLLOW) XSTAT(__xstat64, 0) XSTAT(__lxstat64, AT_SYMLINK_NOFOLLOW)
@@ -209,53 +206,37 @@ int lstat64(const char *, struct stat64 *) __attribute__((alias("lstat")));
 int fstatat64(int, const char *, struct stat64 *, int) __attribute__((alias("fstatat")));
 int statx(int at, const char *path, int flags, unsigned mask, struct statx *facts)
 {
-    SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
+    SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
 }
 int faccessat(int at, const char *path, int mode, int flags)
 {
-    SENT(at, path, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
+    SENT(LOOKS, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
 }
 int access(const char *path, int mode)
 {
     int at = AT_FDCWD;
-    SENT(at, path, 1, syscall(SYS_faccessat, at, path, mode))
+    SENT(LOOKS, 1, syscall(SYS_faccessat, at, path, mode))
 }
 ssize_t readlinkat(int at, const char *path, char *buffer, size_t size)
 {
-    SENT(at, path, 0, syscall(SYS_readlinkat, at, path, buffer, size))
+    SENT(LOOKS, 0, syscall(SYS_readlinkat, at, path, buffer, size))
 }
 ssize_t readlink(const char *path, char *buffer, size_t size) { return readlinkat(AT_FDCWD, path, buffer, size); }
 
-/* Mode, owner and times: of a copy, where the file is the user's; of folders and large files they stay. */
-static int changed(int at, const char *path, int follow, struct path *chosen)
-{
-    return path ? choose(at, path, O_WRONLY | METADATA | (follow ? 0 : O_NOFOLLOW), chosen) : AS_IT_IS;
-}
-#define CHANGE(at, path, follow, call)                   \
-    struct path chosen;                                  \
-    int way = changed(at, path, follow, &chosen);        \
-    if (way == REFUSED || way == LEFT)                   \
-        return way == REFUSED ? -1 : 0;                  \
-    if (way == CHOSEN)                                   \
-        at = AT_FDCWD, path = chosen.text;               \
-    return (int)(call);
-#define CHANGE_OPEN(file, of_path, of_file)              \
-    char link[40];                                       \
-    struct path chosen;                                  \
-    snprintf(link, sizeof link, "/proc/self/fd/%d", file); \
-    int way = changed(AT_FDCWD, link, 1, &chosen);       \
-    if (way == REFUSED || way == LEFT)                   \
-        return way == REFUSED ? -1 : 0;                  \
-    return (int)(way == CHOSEN ? (of_path) : (of_file));
+#define OPENED(file, of_path, of_file)                   \
+    char path[40];                                       \
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file); \
+    int failed = (int)(of_path);                         \
+    return failed && errno == ENOENT ? (int)(of_file) : failed; /* without /proc */
 int fchmodat(int at, const char *path, mode_t mode, int flags)
 {
-    CHANGE(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchmodat, at, path, mode))
+    SENT(CHANGES, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchmodat, at, path, mode))
 }
 int chmod(const char *path, mode_t mode) { return fchmodat(AT_FDCWD, path, mode, 0); }
-int fchmod(int file, mode_t mode) { CHANGE_OPEN(file, chmod(chosen.text, mode), syscall(SYS_fchmod, file, mode)) }
+int fchmod(int file, mode_t mode) { OPENED(file, chmod(path, mode), syscall(SYS_fchmod, file, mode)) }
 int fchownat(int at, const char *path, uid_t user, gid_t group, int flags)
 {
-    CHANGE(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchownat, at, path, user, group, flags))
+    SENT(CHANGES, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchownat, at, path, user, group, flags))
 }
 int chown(const char *path, uid_t user, gid_t group) { return fchownat(AT_FDCWD, path, user, group, 0); }
 int lchown(const char *path, uid_t user, gid_t group)
@@ -264,26 +245,25 @@ int lchown(const char *path, uid_t user, gid_t group)
 }
 int fchown(int file, uid_t user, gid_t group)
 {
-    CHANGE_OPEN(file, chown(chosen.text, user, group), syscall(SYS_fchown, file, user, group))
+    OPENED(file, chown(path, user, group), syscall(SYS_fchown, file, user, group))
 }
 int utimensat(int at, const char *path, const struct timespec times[2], int flags)
 {
-    CHANGE(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_utimensat, at, path, times, flags))
+    SENT(CHANGES, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_utimensat, at, path, times, flags))
 }
 int futimens(int file, const struct timespec times[2])
 {
-    CHANGE_OPEN(file, syscall(SYS_utimensat, AT_FDCWD, chosen.text, times, 0),
-                syscall(SYS_utimensat, file, NULL, times, 0))
+    OPENED(file, utimensat(AT_FDCWD, path, times, 0), syscall(SYS_utimensat, file, NULL, times, 0))
 }
 int utimes(const char *path, const struct timeval times[2])
 {
     int at = AT_FDCWD;
-    CHANGE(at, path, 1, syscall(SYS_utimes, path, times))
+    SENT(CHANGES, 1, syscall(SYS_utimes, path, times))
 }
 int utime(const char *path, const struct utimbuf *times)
 {
     int at = AT_FDCWD;
-    CHANGE(at, path, 1, syscall(SYS_utime, path, times))
+    SENT(CHANGES, 1, syscall(SYS_utime, path, times))
 }
 
 int truncate(const char *path, off_t size)

@@ -79,55 +79,55 @@ static char **whole(char *const given[], char **filled, char *text)
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
-#define STARTS(name, parameters, ...)                                   \
-    int name parameters                                                 \
-    {                                                                   \
-        char *filled[entries_of(given)], text[text_of(given)];          \
-        char **all = whole(given, filled, text);                        \
-        return REAL(name)(__VA_ARGS__);                                 \
+#define STARTS(name, parameters, ...) \
+    int name parameters \
+    { \
+        char *filled[entries_of(given)], text[text_of(given)]; \
+        char **all = whole(given, filled, text); \
+        return REAL(name)(__VA_ARGS__); \
     }
 typedef char *const *words;
 STARTS(execve, (const char *path, words command, words given), path, command, all)
 STARTS(execvpe, (const char *file, words command, words given), file, command, all)
 STARTS(fexecve, (int file, words command, words given), file, command, all)
 STARTS(execveat, (int at, const char *path, words command, words given, int flags), at, path, command, all, flags)
-#define SPAWNS(name)                                                                                              \
-    STARTS(name, (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,                        \
-                  const posix_spawnattr_t *attributes, words command, words given),                           \
+#define SPAWNS(name) \
+    STARTS(name, (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions, \
+                  const posix_spawnattr_t *attributes, words command, words given), \
            pid, path, actions, attributes, command, all)
 SPAWNS(posix_spawn) SPAWNS(posix_spawnp)
 int execv(const char *path, words given) { return execve(path, given, environ); }
 int execvp(const char *file, words given) { return execvpe(file, given, environ); }
 
-#define LISTED(name, call, last)                                                   \
-    int name(const char *path, const char *word, ...)                              \
-    {                                                                              \
-        va_list list, again;                                                       \
-        size_t count = 1;                                                          \
-        va_start(list, word);                                                      \
-        va_copy(again, list);                                                      \
-        for (const char *one = word; one; one = va_arg(again, const char *))       \
-            count++;                                                               \
-        va_end(again);                                                             \
-        char *listed[count];                                                       \
-        listed[0] = (char *)word;                                                  \
-        for (size_t i = 1; i < count; i++)                                         \
-            listed[i] = va_arg(list, char *);                                      \
-        char **given = last;                                                       \
-        va_end(list);                                                              \
-        return call(path, listed, given);                                          \
+#define LISTED(name, call, last) \
+    int name(const char *path, const char *word, ...) \
+    { \
+        va_list list, again; \
+        size_t count = 1; \
+        va_start(list, word); \
+        va_copy(again, list); \
+        for (const char *one = word; one; one = va_arg(again, const char *)) \
+            count++; \
+        va_end(again); \
+        char *listed[count]; \
+        listed[0] = (char *)word; \
+        for (size_t i = 1; i < count; i++) \
+            listed[i] = va_arg(list, char *); \
+        char **given = last; \
+        va_end(list); \
+        return call(path, listed, given); \
     }
 LISTED(execl, execve, environ) LISTED(execlp, execvpe, environ) LISTED(execle, execve, va_arg(list, char **))
 
 /* The C library starts the shell by functions of its own. */
-#define BY_SHELL(type, name, parameters, ...)                           \
-    type name parameters                                                \
-    {                                                                   \
+#define BY_SHELL(type, name, parameters, ...) \
+    type name parameters \
+    { \
         char **given = environ, *filled[entries_of(given)], text[text_of(given)]; \
-        environ = whole(given, filled, text);                           \
-        type result = REAL(name)(__VA_ARGS__);                          \
-        environ = given;                                                \
-        return result;                                                  \
+        environ = whole(given, filled, text); \
+        type result = REAL(name)(__VA_ARGS__); \
+        environ = given; \
+        return result; \
     }
 BY_SHELL(int, system, (const char *command), command)
 BY_SHELL(FILE *, popen, (const char *command, const char *mode), command, mode)
