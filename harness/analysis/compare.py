@@ -107,9 +107,9 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """True if every cell is in both runs, with the same outcome and the same exact metrics."""
+        """True if something was compared, and cells, outcomes and exact metrics are the same."""
         unlike = self.only_a + self.only_b + len(self.outcomes) + len(self.different)
-        return self.cells > 0 and unlike == 0
+        return self.compared > 0 and unlike == 0
 
     def __str__(self) -> str:
         if not self.cells:
@@ -122,12 +122,15 @@ class Comparison:
         if len(self.outcomes):
             reasons.append(f"{_count(len(self.outcomes), 'cell')} ended differently")
         different = len(self.different)
+        if not self.compared:
+            reasons.append("no exact metric is in both, so nothing was compared")
         if different:
             reasons.append(f"{different:,} of {self.compared:,} exact metrics differ")
         answer = f"not equal: {'; '.join(reasons)}" if reasons else "equal"
         across = f", compared across {', '.join(self.across)}" if self.across else ""
         cells = f"the {_count(self.cells, 'cell')} in both runs{across}"
-        rest = "" if different else f" All {self.compared:,} exact metrics of {cells} are equal."
+        all_equal = f" All {self.compared:,} exact metrics of {cells} are equal."
+        rest = all_equal if self.compared and not different else ""
         far = f" {self.far_apart_words}" if len(self.far_apart) else ""
         return f"The runs are {answer}.{rest}{far}"
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.schema.errors import HarnessError
+from harness.schema.record import Outcome
 from harness.schema.unique_keys import read_json
 
 Value = int | float | str | None
@@ -59,7 +60,7 @@ def compare_predictions(first: Path, second: Path) -> PredictionComparison:
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
         for name in one.keys() | two.keys()
-        if one.get(name) != two.get(name)
+        if (type(one.get(name)), one.get(name)) != (type(two.get(name)), two.get(name))
     ]
     differences.sort(key=lambda each: (-abs(each.change_bytes()), each.name))
     answered = _is_answered(one) and _is_answered(two)
@@ -106,9 +107,10 @@ def _name_of(entry: object) -> str | None:
 
 
 def _is_answered(values: dict[str, Value]) -> bool:
-    """Return whether a prediction knows the peak, or is a table of GPUs."""
+    """Return whether a prediction has an answer: it knows the peak, or is a table of GPUs."""
     is_table = any(name.startswith("gpus.") for name in values)
-    return is_table or values.get("peak_live_bytes") is not None
+    ended_well = values.get("outcome") in (Outcome.PREDICTED, Outcome.OK)
+    return ended_well and (is_table or values.get("peak_live_bytes") is not None)
 
 
 def _is_bytes(name: str) -> bool:

@@ -13,6 +13,7 @@ the fixture is called.
 """
 
 import re
+import threading
 from collections.abc import Callable, Generator
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,8 @@ MARKER = (
 )
 _CALLS = pytest.StashKey[int]()
 """Steps that a test has checked."""
+_PROBLEM = pytest.StashKey[str]()
+"""Why a check failed in another thread than the test's."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,10 +56,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Count from the beginning, as a test may be run again."""
+    item.stash[_CALLS], item.stash[_PROBLEM] = 0, ""
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail a test with the marker that passed without checking a step."""
+    """Fail a test that passed without checking its step, or despite a check in a thread."""
     result = yield
+    if problem := item.stash.get(_PROBLEM, ""):
+        pytest.fail(problem, pytrace=False)
     if item.get_closest_marker("memory") is not None and not item.stash.get(_CALLS, 0):
         rule = "call the fixture memory with the model, or remove the marker"
         pytest.fail(f"memory: the test has the marker but checked no step; {rule}", pytrace=False)
@@ -71,7 +81,10 @@ class MemoryBudget:
         self._baseline = baseline
         self._update = bool(item.config.getoption("memory_update"))
         self._measure = bool(item.config.getoption("memory_measure"))
+        self._thread = threading.get_ident()
         marker = item.get_closest_marker("memory")
+        if len(list(item.iter_markers("memory"))) > 1:
+            pytest.fail("memory: a test takes one marker, got several", pytrace=False)
         given = {} if marker is None else dict(marker.kwargs)
         self._peak, self._gpu = given.pop("peak", None), given.pop("gpu", None)
         self._tolerance = given.pop("tolerance", None)
@@ -106,6 +119,8 @@ class MemoryBudget:
         except HarnessError as error:
             problem = f"memory: {error}"
         if problem:
+            if threading.get_ident() != self._thread:
+                self._item.stash[_PROBLEM] = problem
             pytest.fail(problem, pytrace=False)
         return use
 
@@ -115,7 +130,15 @@ class MemoryBudget:
 
         baseline = self._baseline.get(name)
         if baseline is not None and (baseline.method, baseline.gpu) != (use.method, use.gpu):
-            baseline = None  # another kind of number
+            if not self._update:
+                kinds = " and ".join(
+                    f"{one.method} ({one.gpu or 'cpu'})" for one in (baseline, use)
+                )
+                return (
+                    f"memory: the baseline of {name} and this step are two kinds of numbers:"
+                    f" {kinds}; run pytest --memory-update to make it anew"
+                )
+            baseline = None
         changes = [] if baseline is None else growth(use, baseline)
         if limit is not None and use.peak_bytes > limit:
             lines = changes or largest(use)

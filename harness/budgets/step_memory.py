@@ -20,7 +20,8 @@ from harness.schema.step_report import StepReport
 from harness.schema.unique_keys import read_json
 from harness.schema.units import format_bytes
 
-Method = Literal["predicted", "measured"]
+Method = Literal["measured", "dry run", "formula", "estimate", "predicted"]
+"""As a report names it; ``predicted`` is in files of earlier versions."""
 _LAYERS_NAMED = 3
 SCHEMA = 1
 """Version of the baseline file."""
@@ -87,7 +88,7 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
     from harness.planning.predict_step import predict_step
 
     report = predict_step(build, batch, gpu=gpu, **_renamed(step))
-    return _use(report, gpu, "predicted")
+    return _use(report, gpu)
 
 
 def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
@@ -100,7 +101,7 @@ def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: A
     report = measure(build, batch, device="cpu" if gpu is None else "cuda", **_renamed(step))
     if report.trace is None:
         raise MeasureError(f"the step was not measured: {report.reason}")
-    return _use(report, gpu, "measured")
+    return _use(report, gpu)
 
 
 def _renamed(step: dict[str, Any]) -> dict[str, Any]:
@@ -108,13 +109,13 @@ def _renamed(step: dict[str, Any]) -> dict[str, Any]:
     return {"inputs" if name == "input_shape" else name: value for name, value in step.items()}
 
 
-def _use(report: StepReport, gpu: str | None, method: Method) -> MemoryUse:
+def _use(report: StepReport, gpu: str | None) -> MemoryUse:
     peak = None if report.cuda is None else report.cuda.allocated_peak_bytes
     layers = {name or "(network)": size for name, size in report.bytes_at_peak("module").items()}
     return MemoryUse(
         peak_bytes=(report.peak_live_bytes or 0) if peak is None else peak,
         layers=layers,
-        method=method,
+        method=report.method,
         gpu=gpu,
         torch=torch_version(),
     )

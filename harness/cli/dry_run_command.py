@@ -150,7 +150,11 @@ def dry_run(
         from harness.dry_run.dry_run_page import dry_run_page
 
         write_page(html, dry_run_page(report, target=str(target)))
-    text = report.to_json() if as_json else printable(dry_run_text(report, target=str(target)))
+    text = (
+        json.dumps(json.loads(report.to_json()))
+        if as_json
+        else printable(dry_run_text(report, target=str(target)))
+    )
     click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]

@@ -90,4 +90,6 @@ def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
     if isinstance(before, io.TextIOWrapper):
         names = ("encoding", "errors", "line_buffering", "write_through")
         settings = {name: getattr(before, name) for name in names}
+        if before.errors == "strict":  # an answer is printed where its dashes have no byte
+            settings["errors"] = "replace"
     return io.TextIOWrapper(io.BufferedWriter(raw), **settings)

@@ -17,6 +17,9 @@ from harness.schema.units import format_bytes
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
 
+_NO_ROOM = "an address space"
+"""Begins the name of what ``stub/state.c`` cannot reserve."""
+
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": Outcome.OK,
     "stopped": Outcome.OK,
@@ -46,6 +49,7 @@ class StatusPage(Structure):
     _fields_ = [
         *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls", "files")),
         ("crowded", c_uint64),
+        ("hidden", c_uint64),
         ("names", c_char * _NAME_BYTES * _NAMES),
         ("together", c_uint64 * _DEVICES),
         ("processes", _Process * _PROCESSES),
@@ -154,10 +158,11 @@ def _outcome(
         return Outcome.KILLED if killed else Outcome.CRASHED, f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
-        names = ", ".join(page.unsupported)
-        hint = " (--world-size N runs one rank of N, with a pretended process group)"
-        hint = hint if "nccl" in names else ""
-        outcome, evidence = Outcome.UNSUPPORTED, f"{names} is not pretended{hint}; {evidence}"
+        outcome, evidence = Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
+    if outcome == "oom" and any(name.startswith(_NO_ROOM) for name in page.unsupported):
+        return Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
+    if outcome == "ok" and (reason := _uncounted(inside, page)):
+        return Outcome.UNSUPPORTED, reason
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and (outcome in ("ok", "error")):
         return Outcome.UNSUPPORTED, f"{open_sizes}; {evidence}" if evidence else open_sizes
@@ -172,6 +177,39 @@ def _outcome(
             " not seen: run what they run, or one rank of it with --world-size N --gpus N"
         )
     return outcome, evidence
+
+
+def not_pretended(called: Sequence[str]) -> str:
+    """Return in words why the stub could not do what was called."""
+    names = ", ".join(called)
+    if names.startswith(_NO_ROOM):
+        return f"the system gave no {names.removeprefix('an ')}"
+    hint = " (--world-size N runs one rank of N, with a pretended process group)"
+    return f"{names} is not pretended{hint if 'nccl' in names else ''}"
+
+
+def _uncounted(inside: ChildResult, page: StatusPage) -> str | None:
+    """Return why the allocator's peaks are not what the script's own process allocated."""
+    if page.hidden and not page.allocated:
+        return (
+            "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
+        )
+    known = {device.index: device.peaks for device in inside.devices}
+    freed = inside.out_of_memory or any(device.retries for device in inside.devices)
+    for index, given in enumerate(page.peaks):
+        peaks = known.get(index, CudaPeaks())
+        reserved, requested = peaks.reserved_peak_bytes, peaks.requested_peak_bytes
+        if reserved is None and given:
+            why = "; ".join(inside.notes) or "PyTorch's allocator told none"
+            return f"the peaks of {format_bytes(given)} that were allocated are not known: {why}"
+        # An attempt that failed and was made again has held more for a moment.
+        if not freed and max(given, requested or 0) > (reserved or 0):
+            return (
+                f"{format_bytes(max(given, requested or 0))} of the GPU's memory was allocated, of"
+                f" which PyTorch's caching allocator counted {format_bytes(reserved or 0)}: the"
+                " rest is in no peak (is its caching off, or did another library allocate?)"
+            )
+    return None
 
 
 def _processes(page: StatusPage) -> str:

@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from harness.dry_run.after_import import after_import
+from harness.dry_run.autotuning import INDUCTOR_CACHE
 from harness.dry_run.compiled import Compilations, watch
 from harness.dry_run.dry_run_report import ChildResult
 from harness.dry_run.dry_run_request import Request
@@ -249,7 +250,11 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
         return "interrupted", "interrupted"
     with contextlib.suppress(Exception):  # its standard error may be closed
         _print_error(error)
-    return ("oom" if is_out_of_memory(error) else "error"), first_line(error)
+    said = first_line(error)
+    for folder in {os.environ.get(name) for name in (INDUCTOR_CACHE, "TRITON_CACHE_DIR")} - {None}:
+        if f"{folder}/" in said:  # a file that was cut, which stays wrong
+            said += f"; delete the cache {Path(str(folder)).parent} and run again"
+    return ("oom" if is_out_of_memory(error) else "error"), said
 
 
 def _tell(line: str) -> None:

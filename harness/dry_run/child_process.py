@@ -17,13 +17,15 @@ from types import FrameType
 
 import msgspec
 
+from harness.dry_run.allocator_settings import refuse_unfollowed
 from harness.dry_run.assemble_report import StatusPage, assemble_report
 from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import variables
-from harness.dry_run.for_workers import pretending
+from harness.dry_run.for_workers import VISIBLE, joined, pretending
 from harness.dry_run.kept_files import kept_files
+from harness.dry_run.nvidia_smi import folder_of_program
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
 
@@ -37,9 +39,11 @@ def run(request: Request, folder: Path) -> DryRunReport:
     torch = torch_build()
     stub = build(torch)
     status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
-    status.write_bytes(bytes(StatusPage()))
-    for kind in ("new", "gone", "made"):
-        (folder / "files" / kind).mkdir(parents=True)
+    with _room_for_files():
+        status.write_bytes(bytes(StatusPage()))
+        for kind in ("new", "gone", "made"):
+            (folder / "files" / kind).mkdir(parents=True)
+        folder_of_program(folder / "bin")
     output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
     lifeline, held = _pipe()
@@ -50,7 +54,8 @@ def run(request: Request, folder: Path) -> DryRunReport:
             sent = dataclasses.replace(
                 request, result=str(result), lifeline=lifeline, end_at=end_at, snapshot=snapshot
             )
-            job.write_bytes(pickle.dumps(sent))
+            with _room_for_files():
+                job.write_bytes(pickle.dumps(sent))
             process = subprocess.Popen(
                 own_interpreter("harness.dry_run.child", str(job)),
                 env=_environment(request, torch, stub, folder),
@@ -86,7 +91,16 @@ def run(request: Request, folder: Path) -> DryRunReport:
         received=signals[0] if signals else None,
         seconds=end - begin,
     )
+    if _hides_all(request.gpu.count):
+        shown = f"CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]!r} was left out: it hides every GPU"
+        report = msgspec.structs.replace(report, notes=(*report.notes, shown))
     return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
+
+
+def _hides_all(count: int) -> bool:
+    """Return whether this process's environment, meant for real GPUs, hides the pretended ones."""
+    first = os.environ.get(VISIBLE, "0").partition(",")[0].strip()
+    return not first.startswith("GPU-") and not (first.isdecimal() and int(first) < count)
 
 
 def _pipe() -> tuple[int, int]:
@@ -100,13 +114,18 @@ def _pipe() -> tuple[int, int]:
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
+    refuse_unfollowed({**os.environ, **request.environment}, memory_ends=True)
+    inherited = dict(os.environ)
+    if _hides_all(request.gpu.count):
+        del inherited[VISIBLE]
     return {
-        **os.environ,
+        **inherited,
         **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
         **({} if request.write_files else {"HARNESS_DRY_RUN_FILES": str(folder / "files")}),
+        "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -135,10 +154,22 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
+def _room_for_files() -> Iterator[None]:
+    """Say in one line that the folder for temporary files is full, or that there is none."""
+    try:
+        yield
+    except OSError as error:
+        raise DryRunUnavailableError(
+            f"a dry run needs a folder for temporary files: {error.strerror or error}; set TMPDIR"
+        ) from error
+
+
+@contextlib.contextmanager
 def run_folder() -> Iterator[Path]:
     """Make a folder for what the processes of a dry run exchange, and remove it at the end."""
-    sweep()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    with _room_for_files():
+        sweep()
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         with (folder / "new").open("w") as owner:
             fcntl.flock(owner, fcntl.LOCK_EX)

@@ -136,12 +136,14 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 class KeptFile(Struct, frozen=True, kw_only=True):
     """A file that the script wrote to the dry run's folder instead, or did not change as it meant.
 
-    ``what``: ``new`` (a checkpoint of zeros), ``existing`` (not replaced), ``deleted`` (it is still
-    there), ``not renamed`` (a folder; the script got an error), or ``changed in place`` (it was).
+    ``what``: ``new`` (a checkpoint of zeros, a hard link), ``existing`` (not replaced or changed),
+    ``deleted`` (it is still there), ``not renamed`` (a folder, an exchange; the script got an
+    error), ``not changed`` (mode, owner or times of a folder or a large file), or ``changed in
+    place`` (it was: it is too large to copy).
     """
 
     path: str
-    what: Literal["new", "existing", "deleted", "not renamed", "changed in place"]
+    what: Literal["new", "existing", "deleted", "not renamed", "not changed", "changed in place"]
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):

@@ -189,7 +189,7 @@ def _files(report: DryRunReport) -> Iterator[str]:
         )
         yield from _listed(kept)
     if changed:
-        yield "Files that the script appended to, or changed in place:"
+        yield "Files that the script opened to change, and that are too large to copy:"
         yield from _listed(changed)
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.dry_run.allocator_settings import refuse_unfollowed
 from harness.dry_run.build import VALUES, build, preloaded
 from harness.dry_run.compiled import cache_variables
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
@@ -16,6 +17,10 @@ from harness.measurement.environment import pretended_device
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher
 from harness.measurement.process.messages import Ended, Work
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SEEN = {VISIBLE: "0"}
+"""A worker sees its GPU, which the environment may hide from programs for real ones."""
 
 
 @contextmanager
@@ -30,6 +35,7 @@ def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
     except DryRunUnavailableError as error:
         why = f"device: 'cuda': this machine has no GPU, and a dry run is not possible: {error}"
         raise DryRunUnavailableError(why) from error
+    refuse_unfollowed(os.environ)
     with pretended(pretended_gpu(gpu), torch, stub):
         yield pretended_device()
 
@@ -47,6 +53,8 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
         **described,
         **cache_variables(torch.version, described),
         LIBRARY_VARIABLE: str(stub / VALUES),
+        "HARNESS_DRY_RUN_PRELOAD": preloaded(stub),  # what the stub gives to all that is started
+        "HARNESS_DRY_RUN_LIBRARIES": str(stub),
         "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
         "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
     }
@@ -55,7 +63,7 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 @contextmanager
 def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
     """Let every process that is started in the block see a pretended GPU."""
-    variables = pretending(gpu, torch, stub)
+    variables = pretending(gpu, torch, stub) | SEEN
     before = {name: os.environ[name] for name in variables if name in os.environ}
     os.environ.update(variables)
     try:
@@ -95,7 +103,7 @@ class StepLauncher:
 
     def _launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None) -> Ended:
         torch = torch_build()
-        environment = pretending(pretended_gpu(None), torch, build(torch))
+        environment = pretending(pretended_gpu(None), torch, build(torch)) | SEEN
         if self._launcher is None or environment != self._environment:
             self.close()
             self._environment = environment

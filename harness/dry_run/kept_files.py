@@ -16,7 +16,14 @@ from typing import Any
 
 from harness.dry_run.dry_run_report import KeptFile
 
-_WHAT = {"N": "new", "E": "existing", "D": "deleted", "R": "not renamed", "A": "changed in place"}
+_WHAT = {
+    "N": "new",
+    "E": "existing",
+    "D": "deleted",
+    "R": "not renamed",
+    "U": "not changed",
+    "A": "changed in place",
+}
 """The letters of the list of ``stub/file_names.c``."""
 
 WRITERS = {

@@ -11,7 +11,7 @@ import pickle
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+
+Label = TypeVar("Label")
 
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
@@ -160,7 +162,7 @@ class Recording:
                     _own(owners, buffer, "buffer")
             elif issubclass(kind, torch.optim.Optimizer):
                 owners = _owned(thing) | owners
-                if thing.state and not self._steps:
+                if getattr(thing, "state", None) and not self._steps:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
@@ -168,7 +170,7 @@ class Recording:
         """Return what each device saw, and write the snapshot if one is wanted."""
         if not self._begun:
             return [], []
-        self._mark_modules()
+        self._label(self._mark_modules)
         held = torch.cuda.memory._snapshot()
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
@@ -179,9 +181,17 @@ class Recording:
             history = self._history(traces[index] if index < len(traces) else [])
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
-            moments = history.out_of_memory()
+            moments = self._label(history.out_of_memory) or []
             refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
+
+    def _label(self, label: Callable[[], Label]) -> Label | None:
+        """Return what held memory; None if an object of the script's refuses to be looked at."""
+        try:
+            return label()
+        except Exception as error:
+            self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
+            return None
 
     def _write_snapshot(self, snapshot: object, path: Path) -> None:
         """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
@@ -221,7 +231,7 @@ class Recording:
             ooms=stats.get("num_ooms", 0),
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
-            peak=history.peak(),
+            peak=self._label(history.peak),
         )
 
 
@@ -238,11 +248,12 @@ def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callabl
 def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, BlockCategory]:
     """Return the blocks of an optimizer's parameters, gradients and states."""
     owners: dict[int, BlockCategory] = {}
-    for group in optimizer.param_groups:
+    for group in getattr(optimizer, "param_groups", ()):
         for parameter in group["params"]:
             _own(owners, parameter, "parameter")
             _own(owners, parameter.grad, "gradient")
-    for state in optimizer.state.values():
+    # An optimizer that keeps its state elsewhere, such as torchao's CPUOffloadOptimizer, has none.
+    for state in getattr(optimizer, "state", {}).values():
         for value in state.values() if isinstance(state, dict) else ():
             _own(owners, value, "optimizer_state")
     return owners

@@ -51,7 +51,7 @@ def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
         return report(value).outcome == "ok" and report(value).fit != "does not fit"
 
     low = START if fits(START) else 1
-    guess = _guess(report(START), report(2 * START)) if low == START else 2
+    guess = _guess(name, report(START), report(2 * START)) if low == START else 2
     largest = largest_value(fits, low=low, high=HIGHEST, guess=guess)
     return LargestValue(
         name=name,
@@ -61,10 +61,14 @@ def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
     )
 
 
-def _guess(first: DryRunReport, second: DryRunReport) -> int:
+def _guess(name: str, first: DryRunReport, second: DryRunReport) -> int:
     """Return where a line through the allocated bytes of both runs meets the GPU's memory."""
     if second.outcome != "ok":
         return START
+    totals = [[one.requested_total_bytes for one in each.devices] for each in (first, second)]
+    if totals[0] and totals[0] == totals[1]:
+        why = f"{START} and {2 * START} make the script allocate the same"
+        raise DryRunError(f"{name} does not change what is allocated: {why}; check the arguments")
     before, after = (one.cuda.allocated_peak_bytes or 0 for one in (first, second))
     room = first.gpu_total_bytes - first.outside_bytes[1]
     return line_meets(room, (START, before), (2 * START, after))

@@ -6,6 +6,7 @@ depend on them, and the worker's tensors of that size are never written.
 """
 
 import io
+import sys
 from typing import Any
 
 import cloudpickle
@@ -18,6 +19,8 @@ LARGE_BYTES = 1 << 20
 
 def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
     """Return the objects as bytes."""
+    if "__mp_main__" in sys.modules:  # the script, in a process that multiprocessing has spawned
+        cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
     for name, value in objects.items():
         try:
             _pickled(value, with_values)

@@ -68,7 +68,7 @@ class _Supervisor:
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
             code = self._ended()
-        _end_descendants()
+        _end_descendants(self._script)
         if orphaned:
             shutil.rmtree(folder, ignore_errors=True)
         _end_like(code or 0)
@@ -98,9 +98,13 @@ class _Supervisor:
             os.kill(self._script, number)
 
 
-def _end_descendants() -> None:
+def _end_descendants(script: int) -> None:
     import psutil  # in this process alone: the script's is as it would be without
 
+    if not Path("/proc/self").exists():  # nothing can be found; what is in its group is ended
+        with contextlib.suppress(OSError):
+            os.killpg(script, signal.SIGKILL)
+        return
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         for process in left:

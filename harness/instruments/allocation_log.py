@@ -26,35 +26,46 @@ class Entry(NamedTuple):
 
 
 class AllocationLog:
-    """Records the log of the current device between ``start`` and ``stop``."""
+    """Records the log of the current device between ``start`` and ``stop``.
+
+    If a log is being recorded already, such as the dry run's, it is read and not ended.
+    """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self._others_events: int | None = None
 
     def start(self) -> None:
         """Begin to record."""
         torch.cuda.init()  # type: ignore[no-untyped-call]  # to ask before that ends the process
         if torch._C._cuda_isHistoryEnabled():
-            raise LogMismatchError("the CUDA allocator's history is being recorded already")
-        torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
+            self._others_events = len(_recorded())
+        else:
+            torch.cuda.memory._record_memory_history("all", context=None, stacks="python")
 
     def stop(self) -> None:
         """End the recording and read it."""
-        snapshot: Any = torch.cuda.memory._snapshot
-        traces = snapshot()["device_traces"]
-        torch.cuda.memory._record_memory_history(None)
-        device = torch.cuda.current_device()
-        self.entries = list(_entries(traces[device] if device < len(traces) else ()))
+        events = _recorded()
+        if self._others_events is None:
+            torch.cuda.memory._record_memory_history(None)
+        self.entries = list(_entries(events[self._others_events or 0 :]))
+
+
+def _recorded() -> list[dict[str, Any]]:
+    snapshot: Any = torch.cuda.memory._snapshot
+    traces: list[list[dict[str, Any]]] = snapshot()["device_traces"]
+    device = torch.cuda.current_device()
+    return traces[device] if device < len(traces) else []
 
 
 def _entries(trace: Iterable[dict[str, Any]]) -> Iterator[Entry]:
     """Yield blocks allocated and freed; blocks from before the log began are never freed."""
     known: set[int] = set()
     for entry in trace:
-        address = entry["addr"]
-        if entry["action"] == "alloc":
-            known.add(address)
-            yield Entry(entry["size"], address)
-        elif entry["action"] == "free_requested" and address in known:
-            known.discard(address)
-            yield Entry(-entry["size"], address)
+        action = entry["action"]  # one that was refused ("oom") has no address
+        if action == "alloc":
+            known.add(entry["addr"])
+            yield Entry(entry["size"], entry["addr"])
+        elif action == "free_requested" and entry["addr"] in known:
+            known.discard(entry["addr"])
+            yield Entry(-entry["size"], entry["addr"])

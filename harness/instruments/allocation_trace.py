@@ -20,7 +20,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,16 @@ class AllocationRecorder:
             self._whole.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         self._running = False
         if self._log is not None:
             self._whole.__exit__(None, None, None)
         self._result = _disable_profiler()
         self._quiet.close()
         if self._log is not None:
-            self._log.stop()
+            # What went wrong in the step is never replaced by what cannot be read of it.
+            with suppress(*[] if kind is None else [Exception]):
+                self._log.stop()
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Attribute the block's events to phase ``name`` of the current step."""

@@ -42,6 +42,10 @@ STEPS = (
 )
 
 
+class TracedDeviceError(HarnessError, ValueError):
+    """The device whose allocator is to be traced has to be named."""
+
+
 class NestedTraceError(HarnessError):
     """A trace was begun inside another one, or inside a PyTorch profiler."""
 
@@ -225,7 +229,7 @@ def trace(
     *,
     optimizer: Optimizer | Iterable[Optimizer] | None = None,
     inputs: object = (),
-    device: str = "cpu",
+    device: str | None = None,
     operators: bool = True,
 ) -> Iterator[ModuleTrace]:
     """Trace every allocation of your own training step, in this process.
@@ -240,7 +244,7 @@ def trace(
             step inside the block are noticed.
         inputs: tensors, in any containers, that exist before the block and count as input. The
             arguments of the network count as input by themselves.
-        device: type of the device whose allocator is traced.
+        device: type of the device whose allocator is traced; by default that of the parameters.
         operators: whether events name their operators; without, tracing costs a third.
 
     Yields:
@@ -255,9 +259,18 @@ def trace(
     """
     if _profiler_enabled():
         raise NestedTraceError("a trace or a PyTorch profiler is running already; end it first")
-    recorder = AllocationRecorder(device, operators=operators, infer=True)
+    recorder = AllocationRecorder(device or _device_of(model), operators=operators, infer=True)
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else [*(optimizer or ())]
     with recorder:
         result = ModuleTrace(model, optimizers, inputs, recorder)
         with result._watching():
             yield result
+
+
+def _device_of(model: nn.Module) -> str:
+    """Return the type of device that a network's parameters are on."""
+    kinds = sorted({each.device.type for each in model.parameters()} - {"meta"})
+    if len(kinds) > 1 or not {"cpu", "cuda"}.issuperset(kinds):
+        found = " and ".join(kinds)
+        raise TracedDeviceError(f"device must be cpu or cuda; the parameters are on {found}")
+    return kinds[0] if kinds else "cpu"

@@ -1,10 +1,12 @@
 """Sends a question about a step to a worker, or has it estimated; sending needs no torch."""
 
+import os
 from contextlib import closing
 from typing import TypeVar
 
 import msgspec
 
+from harness.dry_run.allocator_settings import refuse_unfollowed
 from harness.dry_run.for_workers import LAUNCHER
 from harness.dry_run.pretended_gpu import of_any_size
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
@@ -16,7 +18,10 @@ from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+from harness.schema.step_report import Method, StepReport
+from harness.schema.step_request import StepRequest
 from harness.schema.workload import Workload
 
 _FUNCTION = "harness.planning.step_answer:answer"
@@ -59,9 +64,13 @@ def ask(question: StepQuestion, kind: type[Answer], progress: OnPhase | None = N
     """Return the answer of a worker on pretended GPUs."""
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
     ended = ended_question(_on_known_kernels(question), deadline, progress)
+    outcome, evidence = classify(ended)
+    if ended.failure is not None and ended.failure.type == "TooLargeError":
+        report = failed_report(question.request, "dry run", outcome, evidence)
+        if isinstance(report, kind):
+            return report
     if ended.failure is not None:
         raise error_of(ended.failure)
-    outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
         message = evidence.get("message", "")
         raise UnsupportedError(f"the step's process ended: {outcome}: {message}")
@@ -81,11 +90,26 @@ def ended_question(
     request = msgspec.json.encode(question)
     job = Work(kind="call", workload=workload, function=_FUNCTION, request=request)
     if pretends:
+        refuse_unfollowed(os.environ, question.settings)
         return LAUNCHER.launch(job, deadline_seconds, progress)
     if launcher is not None:
         return launcher.launch(job, deadline_seconds, progress)
     with closing(default_launcher("pinned")) as own:
         return own.launch(job, deadline_seconds, progress)
+
+
+def failed_report(
+    request: StepRequest, method: Method, outcome: Outcome, evidence: FailureEvidence
+) -> StepReport:
+    """Return the report of a step that did not end well, and why."""
+    return StepReport(
+        method=method,
+        target=request.target,
+        batch=request.batch,
+        outcome=outcome,
+        evidence=evidence,
+        reason=str(evidence.get("message", outcome)),
+    )
 
 
 def error_of(failure: Failure) -> HarnessError:

@@ -10,7 +10,7 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import checked, ended_question, error_of
+from harness.planning.ask_step import checked, ended_question, error_of, failed_report
 from harness.planning.predict_step import device_of, request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
@@ -118,13 +118,6 @@ def measure_step(
         raise error_of(ended.failure)
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
-        return StepReport(
-            method="dry run" if pretends else "measured",
-            target=request.target,
-            batch=request.batch,
-            outcome=outcome,
-            evidence=evidence,
-            reason=str(evidence.get("message", outcome)),
-        )
+        return failed_report(request, "dry run" if pretends else "measured", outcome, evidence)
     report = msgspec.convert(ended.result, StepReport)
     return msgspec.structs.replace(report, outcome=outcome, target=request.target)

@@ -24,7 +24,14 @@ from harness.measurement.step_trace import trace_run, trace_step
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch
-from harness.planning.step_bench import Need, loop_bench, step_bench, use_gpu
+from harness.planning.step_bench import (
+    Need,
+    TooLargeError,
+    loop_bench,
+    refuse_what_is_not_pretended,
+    step_bench,
+    use_gpu,
+)
 from harness.planning.step_changes import StepChange, Subject
 from harness.planning.step_question import SEED, FitsOnGpus, StepQuestion
 from harness.planning.step_search import StepSearch
@@ -174,7 +181,11 @@ def _on_pretended_gpus(
 
 def _traced_on_pretended_gpu(question: StepQuestion, trace: Callable[[], StepReport]) -> StepReport:
     values = use_gpu(question, question.gpus[0])
-    report = trace()
+    try:
+        report = trace()
+    except torch.OutOfMemoryError as error:
+        refuse_what_is_not_pretended()
+        raise TooLargeError from error
     values.refuse_unknown_sizes()
     return replace(report, notes=(*values.notes(), *report.notes))
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Self
 
 import torch
 
+from harness.dry_run.assemble_report import not_pretended
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.pretended_gpu import of_any_size, workspace_bytes
 from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
@@ -37,6 +38,9 @@ ENDLESS_BYTES = 1 << 41
 
 class TooLargeError(UnsupportedError):
     """The step needs more memory than any GPU that can be pretended."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
 
 
 class Need(NamedTuple):
@@ -87,6 +91,14 @@ def use_gpu(question: StepQuestion, gpu: Gpu) -> StepValues:
     return StepValues(question.request.answers)
 
 
+def refuse_what_is_not_pretended() -> None:
+    """Raise UnsupportedError if this process called what the stub cannot do."""
+    name = ctypes.CDLL(None).pretend_first_unsupported
+    name.restype = ctypes.c_char_p
+    if (called := name()) is not None:
+        raise UnsupportedError(not_pretended([called.decode()]))
+
+
 def _limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
     """Change the memory of PyTorch's allocator, and the workspace that libraries ask for."""
     os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0", WORKSPACE: str(int(largest_workspace))}
@@ -117,7 +129,7 @@ class Bench:
         """Return the peaks with that many examples, where memory never ends."""
         need = self.tried(batch, ENDLESS_BYTES)
         if need is None:
-            raise TooLargeError(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
+            raise TooLargeError
         return need
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
@@ -134,12 +146,16 @@ class Bench:
         try:
             need = self._step(batch)
         except torch.OutOfMemoryError:
+            refuse_what_is_not_pretended()
             return None
         except RuntimeError:
             if self._largest_workspace and _refused() > refused:
                 return None  # PyTorch looks for another algorithm then, and finds none here
             raise
         self._values.refuse_unknown_sizes()
+        free, total = torch.cuda.mem_get_info()
+        if total - free > torch.cuda.memory_reserved():
+            raise UnsupportedError("memory was allocated past PyTorch's caching allocator")
         return need
 
 

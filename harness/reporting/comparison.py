@@ -53,7 +53,7 @@ def predictions_text(comparison: PredictionComparison) -> str:
     if comparison.equal:
         return "the two predictions are equal"
     if not comparison.differences:
-        return "neither prediction has a peak, so nothing can be compared"
+        return "neither prediction has an answer, so nothing can be compared"
     rows = [("value", "first", "second", "change")]
     for name, one in _folded(comparison.differences):
         change = one.change_bytes()

@@ -45,7 +45,7 @@ def print_prediction(report: StepReport) -> None:
     if report.workload is not None:
         console.say(f"{report.workload}: {report.outcome}, torch {report.torch}")
         console.sizes("metric", metrics_rows(report))
-    else:
+    elif report.peak_live_bytes is not None:
         console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
         console.say(f"at the peak: {_categories_text(report)}")
     if report.layers:

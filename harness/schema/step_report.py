@@ -97,7 +97,8 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """The answers to what was asked, and why there is none, a line each."""
         answers = []
         if self.reason is not None:
-            unknown = self.outcome if self.outcome is Outcome.UNSUPPORTED else "peak: no answer"
+            has_peak = self.outcome in (Outcome.PREDICTED, Outcome.OK)
+            unknown = "peak: no answer" if has_peak else self.outcome
             answers.append(f"{unknown}: {self.reason}")
         answers += self.unanswered
         if self.budget is not None:

@@ -1,8 +1,10 @@
 """The end of a log of any size as plain text: encodings, colours and records of JSON undone."""
 
+import errno
 import json
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -49,6 +51,8 @@ def read_log_file(path: Path) -> Log:
     """Return the end of the log at ``path``."""
     with path.open("rb") as file:
         facts = os.fstat(file.fileno())
+        if stat.S_ISCHR(facts.st_mode) and not file.isatty():
+            raise OSError(errno.EINVAL, "it is a device, which may have no end", str(path))
         return read_log(file, facts.st_size or None)
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.compare import compare
+from harness.analysis.compare import EXACT, compare
 from harness.analysis.frame import load
 from harness.reporting.comparison import runs_text
 from harness.schema.argument_checks import ArgumentError
@@ -97,6 +97,16 @@ def test_two_devices_are_compared_cell_by_cell_in_what_both_have(run: pd.DataFra
     alone = compare(bare, gpu.assign(device="cpu"))
     assert set(alone.different["metric"]) == {"cuda.workspace_bytes"}
     assert not alone.equal
+
+
+def test_runs_in_which_nothing_was_measured_are_not_equal(run: pd.DataFrame) -> None:
+    failed = run.assign(outcome="crashed")
+    failed[[*EXACT]] = pd.NA
+    result = compare(failed, failed)
+    assert not result.equal
+    assert str(result) == (
+        "The runs are not equal: no exact metric is in both, so nothing was compared."
+    )
 
 
 def test_what_cannot_be_compared_is_one_clear_line(run: pd.DataFrame) -> None:

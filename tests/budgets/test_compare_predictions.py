@@ -79,6 +79,7 @@ def compared(first: object, second: object, folder: Path) -> int:
         ({"notes": []}, "notes.0 PyTorch 9.9"),
         ({"saved_bytes": "5"}, "saved_bytes 5 B 5"),
         ({"saved_bytes": True}, "saved_bytes 5 B True"),
+        ({"saved_bytes": 5.0}, "saved_bytes 5 B 5.0"),
     ],
 )
 def test_a_difference_in_any_value_is_named(
@@ -114,8 +115,10 @@ def test_two_are_equal_in_their_answer_and_only_if_there_is_one(
     assert compared(PREDICTION, PREDICTION | other | layers, tmp_path) == 0
     assert capsys.readouterr().out == "the two predictions are equal\n"
     unknown = PREDICTION | {"peak_live_bytes": None}
-    assert compared(unknown, unknown, tmp_path) == 3
-    assert capsys.readouterr().out == "neither prediction has a peak, so nothing can be compared\n"
+    for none in (unknown, PREDICTION | {"outcome": "unsupported"}):
+        assert compared(none, none, tmp_path) == 3
+        rule = "neither prediction has an answer, so nothing can be compared\n"
+        assert capsys.readouterr().out == rule
 
 
 def test_a_table_of_gpus_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def _torch_is_loaded() -> None:
     here = predicted(build, 2, gpu=None, input_shape=(4,))
     predicted(build, 2, gpu="l4", input_shape=(4,))
     step = measured(build, 2, gpu=None, input_shape=(4,))
-    assert (here.method, step.method) == ("predicted", "measured")
+    assert (here.method, step.method) == ("estimate", "measured")
     assert step.peak_bytes == here.peak_bytes
 
 
@@ -96,7 +96,7 @@ def test_a_budget_on_a_gpu_is_checked_without_one(pytester: pytest.Pytester) -> 
     write(pytester, 256, 'peak="1MiB", gpu="l4"')
     failed = run(pytester)
     failed.assert_outcomes(failed=1)
-    failed.stdout.fnmatch_lines(["*predicted peak * is * above 1 MiB*", "*layer * holds *"])
+    failed.stdout.fnmatch_lines(["*memory: * peak * is * above 1 MiB*", "*layer * holds *"])
 
 
 @pytest.mark.parametrize(
@@ -261,3 +261,58 @@ def test_nothing_but_the_baseline_stays_in_the_repository(
     run(pytester, "--memory-update").assert_outcomes(passed=1)
     after = {path.name for path in pytester.path.iterdir()} - {"__pycache__"}
     assert after - before == {"memory-baseline.json"}
+
+
+TWICE = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    for report in runtestprotocol(item, nextitem=nextitem, log=False):
+        item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+def test_a_test_that_is_run_again_is_held_to_the_same_baseline(
+    pytester: pytest.Pytester, quick: None
+) -> None:
+    write(pytester, 16, 'peak="1GiB"')
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    path = pytester.path / "memory-baseline.json"
+    path.write_text(re.sub('"peak_bytes": [0-9]+', '"peak_bytes": 1000', path.read_text()))
+    pytester.makeconftest(TWICE)
+    run(pytester).assert_outcomes(failed=1)
+
+
+def test_a_baseline_of_another_method_is_not_compared(
+    pytester: pytest.Pytester, quick: None
+) -> None:
+    write(pytester, 16, 'peak="1GiB"')
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+    path = pytester.path / "memory-baseline.json"
+    path.write_text(path.read_text().replace('"predicted"', '"dry run"'))
+    failed = run(pytester)
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines(["*two kinds of numbers: dry run (cpu) and predicted (cpu); run*"])
+    run(pytester, "--memory-update").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("marks", "body", "message"),
+    [
+        (1, "t = Thread(target=memory, args=(None, 1)); t.start(); t.join()", "*above 1 B*"),
+        (2, "memory(None, 1)", "*a test takes one marker, got several*"),
+    ],
+    ids=["thread", "two markers"],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_check_in_a_thread_or_with_two_budgets_fails(
+    pytester: pytest.Pytester, quick: None, marks: int, body: str, message: str
+) -> None:
+    marked = '@pytest.mark.memory(peak="1B")\n' * marks
+    head = "import pytest\nfrom threading import Thread\n"
+    pytester.makepyfile(test_it=f"{head}{marked}def test_it(memory):\n    {body}\n")
+    failed = run(pytester, "-W", "ignore")
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines([message])

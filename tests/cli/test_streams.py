@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, and 
 HARNESS = f"{sys.executable} -m harness"
 FULL = "harness: standard output cannot be written: No space left on device\n"
 CLOSED = "harness: standard output cannot be written: it is closed\n"
+ENDLESS = "harness: cannot read /dev/zero: it is a device, which may have no end\n"
 MISTAKE = "harness: --depth must be a whole number, got 'x'\n"
 
 
@@ -34,6 +35,7 @@ def sh(line: str) -> tuple[int, str, str]:
         ("predict --depth x", "2>&-", (2, "", "")),
         ("predict --depth x", "2> /dev/full", (2, "", "")),
         ("predict --json", ">&- 2>&-", (2, "", "")),
+        ("explain /dev/zero", "", (2, "", ENDLESS)),
         ("predict --json", "| head -0", (0, "", "")),
         ("predict", "| head -0", (0, "", "")),
         ("predict --budget 1MiB --check", "| head -0", (3, "", "")),
@@ -49,6 +51,12 @@ def test_an_answer_needs_no_standard_error() -> None:
     code, out, _ = sh(f"{HARNESS} predict --json 2>&-")
     assert code == 0
     assert json.loads(out)["outcome"] == "predicted"
+
+
+def test_an_answer_is_printed_where_its_characters_have_no_byte() -> None:
+    ascii_only = "LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 PYTHONIOENCODING=ascii"
+    code, out, _ = sh(f"{ascii_only} {HARNESS} predict --gpu l4")
+    assert (code, "274?768 MiB" in out) == (0, True)
 
 
 def test_no_file_takes_the_number_of_a_closed_stream() -> None:

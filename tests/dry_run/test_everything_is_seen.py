@@ -1,9 +1,12 @@
 """Everything outside a script's main thread counts, or the outcome is not "ok"."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from harness.dry_run.allocator_settings import AllocatorSettingsError
+from harness.dry_run.toolchain import DryRunUnavailableError
 from tests.dry_run.scripts import TAKE, run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -26,12 +29,15 @@ if __name__ == '__main__':
     [
         CHILD.format(TAKE.format("1 << 30")),
         CHILD.format(CHILD.format(TAKE.format("1 << 30"))),
+        CHILD.replace("])", "], env={{}})").format(TAKE.format("1 << 30")),
+        CHILD.replace("[sys", "['env', '-i', sys").format(TAKE.format("1 << 30")),
+        "import os; del os.environ['LD_PRELOAD']\n" + CHILD.format(TAKE.format("1 << 30")),
         SPAWN.format(take=TAKE.format("1 << 30").replace("\n", "; ")),
         "import os\nif os.fork() == 0:\n    {}\nelse: os.wait()\n".format(
             TAKE.format("1 << 30").replace("\n", "; ")
         ),
     ],
-    ids=["child", "grandchild", "spawn", "fork"],
+    ids=["child", "grandchild", "no environment", "env -i", "not preloaded", "spawn", "fork"],
 )
 def test_what_other_processes_take_is_no_success(tmp_path: Path, text: str) -> None:
     report = run(tmp_path, text, gpu="l4")
@@ -121,3 +127,109 @@ def test_a_thread_without_end_does_not_outlive_enough_steps(tmp_path: Path) -> N
 def test_programs_run_with_little_address_space(tmp_path: Path) -> None:
     text = "import subprocess; assert not subprocess.call('ulimit -v 1000000; ls', shell=True)"
     assert run(tmp_path, text, gpu="l4").outcome == "ok"
+
+
+COUNT = "import ctypes; ctypes.CDLL(None).cudaGetDeviceCount(ctypes.byref(ctypes.c_int()))"
+NO_ROOM = "import resource, torch; resource.setrlimit(resource.RLIMIT_AS, (30 << 30, -1))\n"
+UNCACHED = "import os, torch; os.environ['PYTORCH_NO_CUDA_MEMORY_CACHING'] = '1'\n"
+ZEROS = "kept = torch.zeros(1 << 20, device='cuda')"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (f"import os; os.environ['CUDA_VISIBLE_DEVICES'] = '1'; {COUNT}", "hid every pretended"),
+        (TAKE.format("1 << 30"), "the peaks of 1 GiB that were allocated are not known"),
+        (UNCACHED + ZEROS, "4 MiB of the GPU's memory was allocated, of which PyTorch"),
+        (NO_ROOM + ZEROS, "the system gave no address space of 64 GiB a GPU"),
+    ],
+    ids=["hidden", "past PyTorch", "no caching", "address space"],
+)
+def test_memory_that_nothing_counted_is_no_success(tmp_path: Path, text: str, reason: str) -> None:
+    report = run(tmp_path, text, gpu="l4")
+    assert (report.outcome, report.fit) == ("unsupported", None)
+    assert reason in (report.evidence or "")
+
+
+def test_an_environment_for_real_gpus_hides_no_pretended_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    report = run(
+        tmp_path, f"import os, torch; {ZEROS}; assert 'CUDA_VISIBLE_DEVICES' not in os.environ"
+    )
+    assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 4 << 20)
+    assert "CUDA_VISIBLE_DEVICES='' was left out: it hides every GPU" in report.notes
+
+
+def test_an_optimizer_without_a_state_costs_no_peaks(tmp_path: Path) -> None:
+    text = (
+        f"import torch; {ZEROS}\n"
+        "class Bare(torch.optim.Optimizer):\n"
+        "    def __init__(self): pass\n"
+        "    @property\n"
+        "    def param_groups(self): raise ValueError('not here')\n"
+        "bare, other = Bare(), object.__new__(torch.optim.SGD)\n"
+    )
+    report = run(tmp_path, text)
+    assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 4 << 20)
+    assert "what held the memory is not known: ValueError: not here" in report.notes
+
+
+SMI = """
+import subprocess
+def asked(*words):
+    done = subprocess.run(['nvidia-smi', *words], capture_output=True, text=True)
+    return done.returncode, done.stdout
+assert asked('-L')[1].startswith('GPU 0: l4 (dry run) (UUID: GPU-')
+query = '--query-gpu=index,memory.total,compute_cap', '--format=csv,noheader,nounits'
+assert asked(*query) == (0, '0, 22491, 8.9\\n1, 22491, 8.9\\n'), asked(*query)
+assert asked('--query-gpu', 'name', '--format', 'csv', '-i', '1') == (0, 'name\\nl4 (dry run)\\n')
+assert asked()[1].count('MiB / 22491 MiB') == 2
+assert asked('topo', '-m') == (2, '')
+"""
+
+
+def test_nvidia_smi_tells_of_the_pretended_gpus(tmp_path: Path) -> None:
+    report = run(tmp_path, SMI, gpu="l4", gpus=2)
+    assert (report.outcome, report.unsupported) == ("ok", ("nvidia-smi topo -m",)), report.evidence
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PYTORCH_NO_CUDA_MEMORY_CACHING", "1"),
+        ("PYTORCH_ALLOC_CONF", "max_split_size_mb:99, backend:cudaMallocAsync"),
+    ],
+)
+def test_a_setting_without_an_answer_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(AllocatorSettingsError, match=variable):
+        run(tmp_path, "")
+
+
+def test_without_room_for_temporary_files_no_run_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(DryRunUnavailableError, match=f"{os.strerror(2)}; set TMPDIR"):
+        run(tmp_path, "")
+
+
+TRACED = """
+import harness, torch
+network = torch.nn.Linear(1000, 1000).cuda()
+for given in ({}, {"device": "cuda"}):
+    with harness.trace(network, **given) as traced:
+        network(torch.ones(10, 1000, device="cuda")).sum().backward()
+    assert traced.peak_live_bytes > 8_000_000, traced.peak_live_bytes
+    network.zero_grad()
+"""
+
+
+def test_a_script_that_traces_its_network_traces_the_gpu(tmp_path: Path) -> None:
+    report = run(tmp_path, TRACED)
+    assert report.outcome == "ok", report.evidence
+    assert report.devices[0].peak is not None

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness.dry_run import DryRunError, dry_run
+from harness.dry_run import DryRunError, child, dry_run
 from harness.dry_run.child import Ending
 from harness.dry_run.dry_run_text import dry_run_text
 from tests.dry_run.scripts import run, script
@@ -178,3 +178,12 @@ def test_a_result_that_is_being_written_is_awaited(monkeypatch: pytest.MonkeyPat
             if isinstance(thread, threading.Timer):
                 thread.join()
     assert (ended, recording.notes) == ([], [])
+
+
+def test_a_damaged_cache_of_compiled_code_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", "/cache/compiled/triton")
+    error = ImportError("/cache/compiled/triton/X/utils.so: file too short")
+    _, evidence = child._outcome(error)
+    assert (evidence or "").endswith(
+        "file too short; delete the cache /cache/compiled and run again"
+    )

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harness.cli.app import main
-from harness.dry_run.dry_run_report import DryRunReport
+from harness.dry_run.dry_run_report import Device, DryRunReport
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.script_search import START, largest_of_script
 from harness.prediction.largest_value import HIGHEST
@@ -54,6 +55,17 @@ def test_where_nothing_fits_and_where_the_script_fails() -> None:
     assert none.answer() == "no batch fits on planted"
     with pytest.raises(DryRunError, match=f"with batch {START} the script did not end well: error"):
         largest_of_script("batch", planted(lambda n: n, Outcome.ERROR), lambda *_: None)
+
+
+def test_a_script_that_ignores_the_value_is_run_twice() -> None:
+    def run(value: int) -> DryRunReport:
+        device = Device(index=0, peaks=CudaPeaks(), requested_total_bytes=5)
+        return replace(planted(lambda _: 5)(value), devices=(device,))
+
+    seen: list[int] = []
+    with pytest.raises(DryRunError, match="batch does not change what is allocated: 4 and 8 make"):
+        largest_of_script("batch", run, lambda value, _: seen.append(value))
+    assert seen == [4, 8]
 
 
 SCRIPT = """

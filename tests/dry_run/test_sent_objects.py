@@ -1,5 +1,6 @@
 """Functions and their arguments in the process of a dry run."""
 
+import pickle
 import sys
 import threading
 from pathlib import Path
@@ -45,3 +46,15 @@ def test_a_function_of_a_script_is_sent_with_its_code_and_the_values_of_its_argu
 def test_what_cannot_be_sent_is_refused_by_its_name() -> None:
     with pytest.raises(StepError, match="arguments cannot be sent to the worker: cannot pickle"):
         sent({"function": print, "arguments": (threading.Lock(),)}, with_values=True)
+
+
+def test_a_function_of_a_script_in_a_spawned_process_is_sent_with_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a script is the module ``__mp_main__``, which no worker can import."""
+    main = ModuleType("__mp_main__")
+    monkeypatch.setitem(sys.modules, "__mp_main__", main)
+    exec("def answer(): return 42", main.__dict__)
+    data = sent({"function": main.answer}, with_values=True)
+    monkeypatch.delitem(sys.modules, "__mp_main__")
+    assert pickle.loads(data)["function"]() == 42

@@ -1,8 +1,11 @@
 """A dry run changes none of the user's files: their values would be zeros."""
 
 import json
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,18 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+def facts(folder: Path) -> dict[str, tuple[int, int, float | None]]:
+    """Return mode, owner and time of each file and folder; a folder's time is its listing's."""
+    return {
+        str(path.relative_to(folder)): (
+            (seen := path.stat()).st_mode,
+            seen.st_uid,
+            seen.st_mtime if path.is_file() else None,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
     """Return a folder of files that must stay."""
@@ -36,8 +51,13 @@ def fill(folder: Path) -> Path:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"good {name}")
+        os.utime(file, (1, 2))
     (folder / "link").symlink_to("model.pt")
     (folder / "empty").touch()
+    with closing(sqlite3.connect(folder / "rows")) as rows:
+        rows.execute("create table kept(number)")
+    os.utime(folder / "rows", (1, 2))
+    os.utime(folder / "empty", (1, 2))
     return folder
 
 
@@ -52,7 +72,7 @@ CASES = r"""
 # existing
 subprocess.run(['sed', '-i', 's/good/bad/', 'model.pt'], check=True)
 assert open('model.pt').read() == 'bad model.pt'
-assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'model.pt', 'old', 'other.json']
+assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'model.pt', 'old', 'other.json', 'rows']
 
 # existing
 open('model.pt', 'w').write('zeros')
@@ -121,6 +141,67 @@ pathlib.Path('model.pt').write_text('0')
 pathlib.Path('model.pt').rename('kept/one.pt')
 assert pathlib.Path('kept/one.pt').read_text() == '0'
 assert not pathlib.Path('model.pt').exists()
+
+# existing
+open('model.pt', 'a').write(' and more')
+assert open('model.pt').read() == 'good model.pt and more'
+
+# existing
+with open('link', 'r+') as file: file.write('bad')
+assert open('model.pt').read() == 'badd model.pt'
+
+# existing
+with open('model.pt', 'a+') as file: file.truncate(0)
+os.truncate('other.json', 1)
+assert open('model.pt').read() == '' and os.path.getsize('other.json') == 1
+
+# existing
+import mmap
+with open('model.pt', 'r+b') as file, mmap.mmap(file.fileno(), 0) as view: view[:1] = b'G'
+with open(f'/proc/self/fd/{os.open("other.json", os.O_RDONLY)}', 'r+') as file: file.write('0')
+assert open('model.pt').read() == 'Good model.pt' and open('other.json').read()[0] == '0'
+
+# existing
+command = 'exec 3<>model.pt; echo 0 >&3; echo 1 >> other.json; truncate -s 0 old/three.pt'
+subprocess.run(command, shell=True, check=True)
+
+# existing
+os.chmod('model.pt', 0o600), os.chown('model.pt', -1, -1), os.utime('other.json', (5, 5))
+assert os.stat('model.pt').st_mode & 0o777 == 0o600 and os.stat('other.json').st_mtime == 5
+file = os.open('old/three.pt', os.O_RDONLY); os.fchmod(file, 0o600), os.utime(file, (5, 5))
+
+# not changed
+os.chmod('kept', 0o700)
+
+# not renamed
+import ctypes
+rename = ctypes.CDLL(None, use_errno=True).renameat2
+assert rename(-100, b'model.pt', -100, b'other.json', 2) == -1 and ctypes.get_errno() == 22
+
+# new
+os.link('model.pt', 'name')
+os.remove('model.pt')
+with open('name', 'r+') as file: file.truncate(0)
+assert os.path.getsize('name') == 0 and not os.path.exists('model.pt')
+os.remove('name')
+assert not os.path.exists('name')
+
+# existing
+code = "open('model.pt', 'w').write('0')"
+for given in ({}, {'PATH': os.environ['PATH']}):
+    subprocess.run([sys.executable, '-c', code], env=given, check=True)
+    os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-c', code], given), 0)
+subprocess.run(['env', '-i', sys.executable, '-c', code], check=True)
+before = os.environ.pop('LD_PRELOAD')
+subprocess.run([sys.executable, '-c', code], check=True)
+assert os.system(f'{sys.executable} -c "{code}"') == 0
+os.environ['LD_PRELOAD'] = before
+assert open('model.pt').read() == '0'
+
+# existing
+import sqlite3
+for statement in ('insert into kept values(1)', 'drop table kept', 'vacuum'):
+    with sqlite3.connect('rows') as base: base.execute(statement)
 """
 """Scripts that replace or delete files, below the word that the report has for the first file."""
 
@@ -158,12 +239,13 @@ def test_files_of_the_user_stay_and_the_script_sees_what_it_wrote(
     assert str(number) not in json.loads((folder / "failed").read_text())
     fill(tmp_path / "before")
     assert contents(work) == contents(tmp_path / "before")
+    assert facts(work) == facts(tmp_path / "before")
     kept = [file for file in report.kept_files if Path(file.path).is_relative_to(work)]
     assert TEXTS[number].partition("\n")[0] == f"# {kept[0].what}"
     assert "--write-files lets it" in dry_run_text(report, target="script.py")
 
 
-def test_new_and_empty_files_are_written_and_files_are_appended_to(work: Path) -> None:
+def test_new_and_empty_files_are_written(work: Path) -> None:
     before = contents(work)
     report = run(
         work,
@@ -174,12 +256,10 @@ def test_new_and_empty_files_are_written_and_files_are_appended_to(work: Path) -
         "os.rename('folder', 'renamed'); shutil.rmtree('renamed/below')\n"
         "os.mkdir('gone'); os.rmdir('gone')\n"
         "with tempfile.NamedTemporaryFile('w', dir='.', delete=False) as f: f.write('5')\n"
-        "os.replace(f.name, 'fresh2'); os.replace('fresh2', 'fresh3')\n"
-        "open('other.json', 'a').write(' and more')\n",
+        "os.replace(f.name, 'fresh2'); os.replace('fresh2', 'fresh3')\n",
     )
-    after = {"empty": "3", "fresh": "3", "fresh3": "5", "other.json": "good other.json and more"}
-    assert contents(work) == before | after
-    assert [file.what for file in report.kept_files] == ["changed in place"]
+    assert contents(work) == before | {"empty": "3", "fresh": "3", "fresh3": "5"}
+    assert not report.kept_files
     assert (work / "renamed").is_dir()
 
 

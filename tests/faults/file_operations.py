@@ -37,7 +37,7 @@ def view() -> dict[str, str]:
 def change(chance: random.Random, number: int) -> None:
     """Do one thing."""
     name, other = chance.choice(NAMES), chance.choice(NAMES)
-    kind = chance.randrange(12)
+    kind = chance.randrange(15)
     if kind in (0, 1):
         Path(name).write_text(f"new {number}")
     elif kind == 2:
@@ -58,6 +58,12 @@ def change(chance: random.Random, number: int) -> None:
     elif kind == 10:
         Path(f"{name}.part").write_text(f"part {number}")
         os.rename(f"{name}.part", name)
+    elif kind in (11, 12):
+        with open(name, chance.choice(["a", "r+", "a+"])) as file:
+            file.write(f"changed {number}")
+    elif kind == 13:
+        os.truncate(name, 3)
+        os.chmod(name, 0o600)
     else:
         os.symlink(os.path.basename(other), name)
 

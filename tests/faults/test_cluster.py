@@ -11,13 +11,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
+from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome, Record, from_json
 from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
 from harness.sweeps.store import read_lines
+from harness.version import __version__
 from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally, records_path, sweep
 from tests.faults.processes import count, dask_workers, kill, settle, wait_for_records
@@ -226,3 +231,18 @@ def test_a_cluster_with_tls(
             whole_sweep(address, tmp_path / "run", 2)
     tally.injected += 3
     settle(tmp_path / "run", 2, reference, tally)
+
+
+def test_a_worker_with_another_version_is_refused_at_its_first_answer() -> None:
+    from harness.sweeps.executors import dask_cluster
+    from harness.sweeps.executors.dask_task import Answer
+
+    cell: Any = None
+    for version, why in (("7.7.7", "w has harness 7.7.7, this is "), (__version__, "no images")):
+        executor = object.__new__(dask_cluster.DaskExecutor)
+        sent = dask_cluster._Sent(cell=cell, attempt=1)
+        executor._sent = {"key": sent}
+        said = msgspec.json.encode(Answer(harness=version, worker="w", mistake="no images"))
+        executor._ended("key", SimpleNamespace(result=lambda timeout, said=said: said))
+        with pytest.raises(HarnessError, match=why):
+            sent.future.result()

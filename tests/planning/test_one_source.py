@@ -244,6 +244,61 @@ def test_a_whole_run_is_its_highest_step() -> None:
     assert {"forward", "backward", "optimizer"} <= set(report.phases)
 
 
+class Refused(nn.Linear):
+    """A layer that asks for more memory than any GPU has, and may go on without."""
+
+    def __init__(self, goes_on: bool) -> None:
+        super().__init__(8, 8)
+        self.goes_on = goes_on
+
+    def forward(self, x: Tensor) -> Tensor:
+        try:
+            torch.empty(1 << 42, device=x.device)
+        except torch.OutOfMemoryError:
+            if not self.goes_on:
+                raise
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("ask", [harness.predict, harness.measure])
+def test_memory_that_runs_out_in_the_traced_step_is_an_outcome(
+    ask: Callable[..., StepReport],
+) -> None:
+    refused = ask(Refused(False), 4, inputs=(8,), gpu="l4")
+    assert (refused.outcome, refused.reason) == ("oom", "the step needs more than 2 TiB")
+    assert refused.answers == ("oom: the step needs more than 2 TiB",)
+    assert refused.peak_live_bytes is None
+    went_on = ask(Refused(True), 4, inputs=(8,), gpu="l4")
+    plain = ask(nn.Linear(8, 8), 4, inputs=(8,), gpu="l4")
+    assert went_on.peak_live_bytes == plain.peak_live_bytes
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "given"),
+    [
+        ("PYTORCH_NO_CUDA_MEMORY_CACHING", "1", ""),
+        ("PYTORCH_ALLOC_CONF", "per_process_memory_fraction:0.5", ""),
+        ("--alloc-conf", "", "expandable_segments:True,per_process_memory_fraction:0.5"),
+        ("--alloc-conf", "", "backend:cudaMallocAsync"),
+    ],
+)
+def test_a_setting_without_an_answer_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, given: str
+) -> None:
+    if value:
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(harness.HarnessError, match=f"{variable}.* has no answer"):
+        harness.predict(nn.Linear(8, 8), 4, inputs=(8,), gpu="l4", allocator_settings=given)
+
+
+def test_an_environment_that_hides_real_gpus_is_no_obstacle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    monkeypatch.setenv("TORCH_SHOW_CPP_STACKTRACES", "0")  # another environment: a new fork server
+    assert harness.predict(nn.Linear(8, 8), 4, inputs=(8,), gpu="l4").fits
+
+
 def test_four_threads_predict_at_once() -> None:
     def ask(batch: int) -> StepReport:
         return harness.predict(perceptron, batch, inputs=(WIDTH,), gpu="l4")

@@ -31,7 +31,7 @@ class Planted(Bench):
         self.count += 1
         size = self._bytes_of(batch)
         if size > ENDLESS_BYTES:
-            raise TooLargeError("too large")
+            raise TooLargeError
         reserved = size + size // 20
         return Need(size, reserved, size, reserved, self._workspace)
 

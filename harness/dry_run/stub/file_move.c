@@ -117,7 +117,29 @@ int symlinkat(const char *target, int at, const char *path)
 }
 int symlink(const char *target, const char *path) { return symlinkat(target, AT_FDCWD, path); }
 
-#define LARGEST_COPY ((off_t)1 << 30) /* of a file that is renamed; a larger one is linked to */
+/* A link to a file of the user would be another name for it: it is a copy, in the dry run's folder. */
+int linkat(int at, const char *path, int to_at, const char *to, int flags)
+{
+    struct path old, name, old_new, new;
+    struct stat facts;
+    if (!name_of(at, path, flags & AT_SYMLINK_FOLLOW, &old) || !name_of(to_at, to, 0, &name))
+        return (int)syscall(SYS_linkat, at, path, to_at, to, flags);
+    new_of(&old, &old_new);
+    new_of(&name, &new);
+    int kept = is_file(&old_new);
+    if (is_below_gone(&old) || is_below_gone(&name) || (!kept && is_gone(&old)))
+        return errno = ENOENT, -1;
+    if (!kept && !is_users(&old, &facts) && !is_gone(&name))
+        return (int)syscall(SYS_linkat, at, path, to_at, to, flags);
+    if (is_file(&new) || (is_there(name.text) && !is_gone(&name)))
+        return errno = EEXIST, -1;
+    if (copy_to(kept ? old_new.text : old.text, &new, LARGEST_COPY))
+        return -1;
+    note('N', &name);
+    set_gone(&name, 0);
+    return 0;
+}
+int link(const char *path, const char *to) { return linkat(AT_FDCWD, path, AT_FDCWD, to, 0); }
 
 static int raw_rename(int from_at, const char *from, int to_at, const char *to, unsigned flags)
 {
@@ -135,7 +157,7 @@ static int copy_as_it_is(const struct path *from, const struct stat *facts, cons
                    ? -1
                    : 0;
     if (facts->st_size <= LARGEST_COPY)
-        return copy_to(from->text, to, facts->st_mode & 0777);
+        return copy_to(from->text, to, LARGEST_COPY);
     if (syscall(SYS_symlink, from->text, to->text) || raw_stat(to->text, &link))
         return -1;
     mark_made(&link); /* it is not a link of the script's */
@@ -146,8 +168,14 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
 {
     struct path old, name, old_new, new;
     struct stat facts, target;
-    if (!name_of(from_at, from, 0, &old) || !name_of(to_at, to, 0, &name) || flags & ~1u)
+    if (!name_of(from_at, from, 0, &old) || !name_of(to_at, to, 0, &name))
         return raw_rename(from_at, from, to_at, to, flags);
+    if (flags & ~1u) { /* to exchange two files, which not every file system does */
+        if (!is_users(&old, &facts) && !is_users(&name, &target))
+            return raw_rename(from_at, from, to_at, to, flags);
+        note('R', is_users(&old, &facts) ? &old : &name);
+        return errno = EINVAL, -1;
+    }
     if (is_below_gone(&old) || is_below_gone(&name))
         return errno = ENOENT, -1;
     new_of(&old, &old_new);

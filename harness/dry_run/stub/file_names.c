@@ -1,12 +1,15 @@
 /* The user's files: what a script would replace or delete goes to a folder of the dry run, and is found there.
 
    Values are zeros, so a checkpoint that is written is worth nothing, and must not take the place of a good one.
-   A file that was there before the script is not truncated, replaced or removed: whoever writes to it gets a new
-   one below FOLDER/new, and finds that from then on. A file that the script makes itself is written where it
-   belongs, unless the script's process says that it comes from the GPU (pretend_keep). Files that are opened to
-   append, or to change in place, are changed. Only calls of the C library are seen, not those of static programs. */
+   A file that was there before the script is not changed, replaced or removed: whoever writes to it gets a new one
+   or a copy below FOLDER/new, and finds that from then on. A file that the script makes itself is written where it
+   belongs, unless the script's process says that it comes from the GPU (pretend_keep). Only a file that is too large
+   to copy is changed in place. Only calls of the C library are seen, not those of static programs. */
 #define _GNU_SOURCE
 #include "files.h"
+
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 
 char folder[PATH_MAX]; /* empty: files are the script's business */
 
@@ -197,23 +200,56 @@ int is_users(const struct path *name, struct stat *facts)
     return holds && !is_made(facts);
 }
 
-/* Copies a file, which may be a link to one, over another. */
-int copy_to(const char *from, const struct path *to, int mode)
+/* Copies a file, which may be a link to one, over another, with its mode, owner and times; one of more than `most` bytes only
+   where the file system lets two files share their blocks. */
+int copy_to(const char *from, const struct path *to, off_t most)
 {
     char buffer[1 << 16];
+    struct stat facts;
     long size = -1;
     make_folders_for(to);
     syscall(SYS_unlink, to->text);
-    int in = raw_open(AT_FDCWD, from, O_RDONLY | O_CLOEXEC, 0);
-    int out = in < 0 ? -1 : raw_open(AT_FDCWD, to->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode | 0600);
-    if (out >= 0)
-        while ((size = read(in, buffer, sizeof buffer)) > 0 && write(out, buffer, (size_t)size) == size)
-            ;
+    int in = raw_open(AT_FDCWD, from, O_RDONLY | O_CLOEXEC, 0), out = -1;
+    if (in >= 0 && !fstat(in, &facts))
+        out = raw_open(AT_FDCWD, to->text, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, (facts.st_mode & 0777) | 0600);
+    if (out >= 0) {
+        if (!ioctl(out, FICLONE, in)) /* a file system that shares blocks */
+            size = 0;
+        else if (facts.st_size <= most)
+            while ((size = read(in, buffer, sizeof buffer)) > 0 && write(out, buffer, (size_t)size) == size)
+                ;
+        else
+            errno = EFBIG;
+        int saved = errno;
+        struct timespec times[2] = {facts.st_atim, facts.st_mtim};
+        syscall(SYS_fchown, out, facts.st_uid, facts.st_gid);
+        syscall(SYS_utimensat, out, NULL, times, 0);
+        errno = saved;
+        close(out);
+    }
     if (in >= 0)
         close(in);
-    if (out >= 0)
-        close(out);
     return size == 0 ? 0 : -1;
+}
+
+int start_copy(const struct path *name, const struct path *new, const struct stat *facts)
+{
+    struct path copy;
+    char own[64];
+    snprintf(own, sizeof own, "copy-%ld", syscall(SYS_gettid));
+    below(own, "", &copy);
+    int failed = copy_to(name->text, &copy, LARGEST_COPY);
+    if (!failed) {
+        make_folders_for(new);
+        failed = (int)syscall(SYS_link, copy.text, new->text);
+        failed = failed && errno != EEXIST; /* another thread was faster */
+    }
+    syscall(SYS_unlink, copy.text);
+    if (failed)
+        return facts->st_size > LARGEST_COPY ? 1 : -1;
+    __sync_add_and_fetch(&status->files, 1);
+    note('E', name);
+    return 0;
 }
 
 int start_new(const struct path *name, const struct path *new, int mode, char what)

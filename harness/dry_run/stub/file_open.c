@@ -4,6 +4,26 @@
 
 static int follow(const struct path *name, int flags, struct path *chosen);
 
+/* Makes what is changed in the place of a file of the user: an empty one, or a copy. A large file is changed. */
+static int instead_of(const struct path *name, const struct stat *facts, int flags, struct path *chosen)
+{
+    if (S_ISREG(facts->st_mode)) {
+        if (!(flags & METADATA) && syscall(SYS_faccessat, AT_FDCWD, name->text, W_OK))
+            return REFUSED;
+        if (flags & O_TRUNC)
+            return start_new(name, chosen, facts->st_mode & 0777, 'E') ? REFUSED : CHOSEN;
+        int failed = start_copy(name, chosen, facts);
+        if (failed <= 0)
+            return failed ? REFUSED : CHOSEN;
+        note(flags & METADATA ? 'U' : 'A', name);
+        return flags & METADATA ? LEFT : AS_IT_IS;
+    }
+    if (!(flags & METADATA))
+        return AS_IT_IS;
+    note('U', name); /* a folder or a link */
+    return LEFT;
+}
+
 int choose(int at, const char *path, int flags, struct path *chosen)
 {
     struct path name;
@@ -25,7 +45,7 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         if (is_link && writes) { /* to a large file that was renamed */
             struct path copy;
             snprintf(copy.text, PATH_MAX, "%.4000s.copy", chosen->text);
-            if (flags & O_TRUNC || copy_to(chosen->text, &copy, 0600)) {
+            if (flags & O_TRUNC || copy_to(chosen->text, &copy, INT64_MAX)) {
                 syscall(SYS_unlink, chosen->text);
                 start_new(&name, chosen, 0666, 'E');
             } else {
@@ -45,12 +65,9 @@ int choose(int at, const char *path, int flags, struct path *chosen)
         return MAKES;
     if (!raw_stat(name.text, &facts) && S_ISREG(facts.st_mode) && !facts.st_size && !is_made(&facts))
         mark_made(&facts); /* it held nothing: from now on it is the script's */
-    if ((flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL) && is_users(&name, &facts) && S_ISREG(facts.st_mode)) {
-        if (flags & O_TRUNC)
-            return start_new(&name, chosen, facts.st_mode & 0777, 'E') ? REFUSED : CHOSEN;
-        note('A', &name);
-    }
-    return AS_IT_IS;
+    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || !is_users(&name, &facts))
+        return AS_IT_IS;
+    return instead_of(&name, &facts, flags, chosen);
 }
 
 /* Goes on where a link points to that is in the dry run's folder, but was made for its own place. */
@@ -152,18 +169,15 @@ FILE *freopen64(const char *path, const char *mode, FILE *stream)
     return open_stream("freopen64", path, mode, stream);
 }
 
-/* Calls that look at a file, or change what is known of it, are sent to the one that it stands for. */
-static int sent(int at, const char *path, int follow, struct path *chosen)
-{
-    if (!folder[0] || !status->files || !path)
-        return AS_IT_IS;
-    return choose(at, path, O_RDONLY | (follow ? 0 : O_NOFOLLOW), chosen);
-}
-#define SENT(at, path, follow, call)                     \
+/* Calls that look at a file go to the one that it stands for. Those that change its mode, owner or times change a copy,
+   where the file is the user's; of folders and large files they stay. */
+#define LOOKS O_RDONLY
+#define CHANGES (O_WRONLY | METADATA)
+#define SENT(kind, follow, call)                         \
     struct path chosen;                                  \
-    int way = sent(at, path, follow, &chosen);           \
-    if (way == REFUSED)                                  \
-        return -1;                                       \
+    int way = choose(at, path, (kind) | ((follow) ? 0 : O_NOFOLLOW), &chosen); \
+    if (way == REFUSED || way == LEFT)                   \
+        return way == REFUSED ? -1 : 0;                  \
     if (way == CHOSEN)                                   \
         at = AT_FDCWD, path = chosen.text;               \
     return (int)(call);
@@ -171,19 +185,19 @@ static int sent(int at, const char *path, int follow, struct path *chosen)
     int name(const char *path, struct stat *facts)                                    \
     {                                                                                 \
         int at = AT_FDCWD;                                                            \
-        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+        SENT(LOOKS, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
     }
 #define FSTATAT(name)                                                                     \
     int name(int at, const char *path, struct stat *facts, int flags)                     \
     {                                                                                     \
-        SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
+        SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
     }
 #define XSTAT(name, flag) \
     int name(int version, const char *path, struct stat *facts)                       \
     {                                                                                 \
         int at = AT_FDCWD;                                                            \
         (void)version;                                                                \
-        SENT(at, path, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
+        SENT(LOOKS, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
     }
 STAT(stat, 0) STAT(lstat, AT_SYMLINK_NOFOLLOW) FSTATAT(fstatat)
 XSTAT(__xstat, 0) XSTAT(__lxstat, AT_SYMLINK_NOFOLLOW) XSTAT(__xstat64, 0) XSTAT(__lxstat64, AT_SYMLINK_NOFOLLOW)
@@ -192,36 +206,64 @@ int lstat64(const char *, struct stat64 *) __attribute__((alias("lstat")));
 int fstatat64(int, const char *, struct stat64 *, int) __attribute__((alias("fstatat")));
 int statx(int at, const char *path, int flags, unsigned mask, struct statx *facts)
 {
-    SENT(at, path, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
+    SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
 }
 int faccessat(int at, const char *path, int mode, int flags)
 {
-    SENT(at, path, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
+    SENT(LOOKS, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
 }
 int access(const char *path, int mode)
 {
     int at = AT_FDCWD;
-    SENT(at, path, 1, syscall(SYS_faccessat, at, path, mode))
+    SENT(LOOKS, 1, syscall(SYS_faccessat, at, path, mode))
 }
 ssize_t readlinkat(int at, const char *path, char *buffer, size_t size)
 {
-    SENT(at, path, 0, syscall(SYS_readlinkat, at, path, buffer, size))
+    SENT(LOOKS, 0, syscall(SYS_readlinkat, at, path, buffer, size))
 }
 ssize_t readlink(const char *path, char *buffer, size_t size) { return readlinkat(AT_FDCWD, path, buffer, size); }
+
+#define OPENED(file, of_path, of_file)                   \
+    char path[40];                                       \
+    snprintf(path, sizeof path, "/proc/self/fd/%d", file); \
+    int failed = (int)(of_path);                         \
+    return failed && errno == ENOENT ? (int)(of_file) : failed; /* without /proc */
 int fchmodat(int at, const char *path, mode_t mode, int flags)
 {
-    (void)flags;
-    SENT(at, path, 1, syscall(SYS_fchmodat, at, path, mode))
+    SENT(CHANGES, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchmodat, at, path, mode))
 }
 int chmod(const char *path, mode_t mode) { return fchmodat(AT_FDCWD, path, mode, 0); }
+int fchmod(int file, mode_t mode) { OPENED(file, chmod(path, mode), syscall(SYS_fchmod, file, mode)) }
+int fchownat(int at, const char *path, uid_t user, gid_t group, int flags)
+{
+    SENT(CHANGES, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_fchownat, at, path, user, group, flags))
+}
+int chown(const char *path, uid_t user, gid_t group) { return fchownat(AT_FDCWD, path, user, group, 0); }
+int lchown(const char *path, uid_t user, gid_t group)
+{
+    return fchownat(AT_FDCWD, path, user, group, AT_SYMLINK_NOFOLLOW);
+}
+int fchown(int file, uid_t user, gid_t group)
+{
+    OPENED(file, chown(path, user, group), syscall(SYS_fchown, file, user, group))
+}
 int utimensat(int at, const char *path, const struct timespec times[2], int flags)
 {
-    SENT(at, path, 1, syscall(SYS_utimensat, at, path, times, flags))
+    SENT(CHANGES, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_utimensat, at, path, times, flags))
+}
+int futimens(int file, const struct timespec times[2])
+{
+    OPENED(file, utimensat(AT_FDCWD, path, times, 0), syscall(SYS_utimensat, file, NULL, times, 0))
 }
 int utimes(const char *path, const struct timeval times[2])
 {
     int at = AT_FDCWD;
-    SENT(at, path, 1, syscall(SYS_utimes, path, times))
+    SENT(CHANGES, 1, syscall(SYS_utimes, path, times))
+}
+int utime(const char *path, const struct utimbuf *times)
+{
+    int at = AT_FDCWD;
+    SENT(CHANGES, 1, syscall(SYS_utime, path, times))
 }
 
 int truncate(const char *path, off_t size)

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
+#include <utime.h>
 
 struct path {
     char text[PATH_MAX];
@@ -50,12 +51,17 @@ INTERNAL int is_users(const struct path *name, struct stat *facts);
 INTERNAL void note(char what, const struct path *name);
 
 INTERNAL void make_folders_for(const struct path *file);
-INTERNAL int copy_to(const char *from, const struct path *to, int mode);
+INTERNAL int copy_to(const char *from, const struct path *to, off_t most);
+/* Copies a file that the user has to where the script finds it from now on; 1 if it is too large, -1 for an error. */
+#define LARGEST_COPY ((off_t)1 << 30)
+INTERNAL int start_copy(const struct path *name, const struct path *new, const struct stat *facts);
 /* Makes the file in the dry run's folder that a name stands for from now on; 0 if that was possible. */
 INTERNAL int start_new(const struct path *name, const struct path *new, int mode, char what);
 
-/* Decides which file a path stands for: itself; the chosen one; itself, which is new; none (errno says why). */
-enum { AS_IT_IS, CHOSEN, MAKES, REFUSED };
+/* Decides which file a path stands for: itself; the chosen one; itself, which is new; none (errno says why); the
+   user's own, of which METADATA (a flag) is not changed. */
+enum { AS_IT_IS, CHOSEN, MAKES, REFUSED, LEFT };
+#define METADATA (1 << 30)
 INTERNAL int choose(int at, const char *path, int flags, struct path *chosen);
 
 #endif

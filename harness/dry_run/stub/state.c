@@ -157,6 +157,8 @@ void pretend_unsupported(const char *function)
     pthread_mutex_unlock(&lock);
 }
 
+const char *pretend_first_unsupported(void) { return status->unsupported ? status->names[0] : NULL; }
+
 /* The count of devices that CUDA_VISIBLE_DEVICES leaves: a list that ends at the first entry that is
    no device, as the CUDA programming guide says. All devices are equal, so which ones does not matter. */
 int pretend_device_count(void)
@@ -178,6 +180,8 @@ int pretend_device_count(void)
         count++;
         text = *end == ',' ? end + 1 : end + strlen(end);
     }
+    if (!count)
+        status->hidden = 1;
     return count;
 }
 

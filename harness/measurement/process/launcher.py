@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import psutil
@@ -166,7 +166,8 @@ class ForkLauncher:
                 code = server.returncode or 0
                 why = tail(errors)
                 if code < 0:
-                    why = f"{signal_name(-code)} ended it while it loaded torch"
+                    said = [line for line in _lines(errors) if "what():" in line][:1]
+                    why = f"{signal_name(-code)} ended it while it loaded torch {''.join(said)}"
         self.close()
         raise LaunchError(f"the fork server did not start: {why}")
 
@@ -203,6 +204,12 @@ class ForkLauncher:
         if server is not None:
             _kill_group(server)
             server.wait()
+
+
+def _lines(errors: IO[bytes]) -> list[str]:
+    """Return the first lines that a process printed: of an error in C++, before its frames."""
+    errors.seek(0)
+    return errors.read(1 << 16).decode(errors="replace").splitlines()
 
 
 def _drain(results: int, report: Report) -> None:

@@ -39,7 +39,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     ``torch.OutOfMemoryError`` is recognised by its name, so that this file needs no torch.
     """
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    names = "OutOfMemoryError", "TooLargeError"  # PyTorch's, and that of a pretended GPU
+    if isinstance(error, MemoryError) or type(error).__name__ in names:
         return True
     if isinstance(error, OSError):
         return error.errno == 12  # ENOMEM

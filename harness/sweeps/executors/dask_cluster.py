@@ -32,6 +32,7 @@ from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from harness.sweeps.executors.dask_task import Answer, measure_cell
 from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured, origin_of_line
+from harness.version import __version__
 
 CONNECT_SECONDS = 30.0
 """How long a scheduler may take to answer."""
@@ -228,7 +229,10 @@ class DaskExecutor(Executor):
         except BaseException as error:
             sent.future.set_exception(_stopped(error))
         else:
-            if answer.mistake is not None:
+            if answer.harness != __version__:
+                other = f"has harness {answer.harness}, this is {__version__}: install the same"
+                sent.future.set_exception(ExecutorError(f"Dask worker {answer.worker} {other}"))
+            elif answer.mistake is not None:
                 sent.future.set_exception(HarnessError(answer.mistake))
             elif answer.record is None:
                 self._not_begun(sent, str(answer.launch_error), str(answer.worker))

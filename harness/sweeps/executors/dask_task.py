@@ -10,12 +10,14 @@ from typing import Any
 import msgspec
 from distributed import get_worker
 from msgspec import Struct
+from msgspec.structs import replace
 
 from harness.measurement.process.launcher import LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.record import Record
 from harness.sweeps.executors.local import Slot
 from harness.sweeps.runner import Cell
+from harness.version import __version__
 
 
 class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,7 +30,9 @@ class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     launch_error: str | None = None
     """Why this host can start no process."""
     worker: str | None = None
-    """The name of the Dask worker that says so."""
+    """The name of the Dask worker that answers."""
+    harness: str = "an unknown version"
+    """The version of the harness that the worker has."""
 
 
 _of_thread = threading.local()
@@ -40,11 +44,14 @@ def measure_cell(request: bytes) -> bytes:
     if not hasattr(_of_thread, "slot"):
         _of_thread.slot = Slot()
     slot: Slot = _of_thread.slot
+    said = Answer(harness=__version__, worker=str(get_worker().name))
     try:
         record, trace = slot.measure(cell, attempt, "dask", jobs=jobs, disturbed=True)
     except LaunchError as error:
-        return msgspec.json.encode(Answer(launch_error=str(error), worker=str(get_worker().name)))
+        said = replace(said, launch_error=str(error))
     except HarnessError as error:
-        return msgspec.json.encode(Answer(mistake=str(error)))
-    events = [list(event) for event in trace.events] if trace is not None else None
-    return msgspec.json.encode(Answer(record=record, events=events))
+        said = replace(said, mistake=str(error))
+    else:
+        events = [list(event) for event in trace.events] if trace is not None else None
+        said = replace(said, record=record, events=events)
+    return msgspec.json.encode(said)

@@ -1,0 +1,88 @@
+"""``nvidia-smi`` for the pretended GPUs: a program on the PATH of a dry run's script.
+
+It is run by its path and imports nothing of the harness: the stub, which is in every process,
+answers as NVML does. A question that it cannot answer is refused by its name.
+"""
+
+import argparse
+import ctypes
+import sys
+from pathlib import Path
+
+_CAPABILITY = (75, 76)
+"""Attributes of cuDeviceGetAttribute."""
+
+
+def folder_of_program(folder: Path) -> None:
+    """Write the program to a new folder, for the PATH."""
+    folder.mkdir(parents=True)
+    program = folder / "nvidia-smi"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{__file__}" "$@"\n')
+    program.chmod(0o700)
+
+
+def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, tuple[object, str]]:
+    """Return what is known of a GPU: a value and its unit by the name of the field."""
+    device = ctypes.c_void_p()
+    stub.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
+    name, uuid = ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)
+    stub.nvmlDeviceGetName(device, name, len(name))
+    stub.nvmlDeviceGetUUID(device, uuid, len(uuid))
+    memory = (ctypes.c_ulonglong * 3)()
+    stub.nvmlDeviceGetMemoryInfo(device, memory)
+    total, free, used = ((size >> 20, " MiB") for size in memory)
+    capability = [ctypes.c_int() for _ in _CAPABILITY]
+    for value, attribute in zip(capability, _CAPABILITY, strict=True):
+        stub.cuDeviceGetAttribute(ctypes.byref(value), attribute, index)
+    facts: dict[str, tuple[object, str]] = {
+        "index": (index, ""),
+        "count": (count, ""),
+        "name": (name.value.decode(), ""),
+        "uuid": (uuid.value.decode(), ""),
+        "driver_version": ("000.00", ""),
+        "compute_cap": (".".join(str(each.value) for each in capability), ""),
+        "memory.total": total,
+        "memory.free": free,
+        "memory.used": used,
+        "utilization.gpu": (0, " %"),
+        "utilization.memory": (0, " %"),
+    }
+    return facts | {"gpu_name": facts["name"], "gpu_uuid": facts["uuid"]}
+
+
+def main() -> int:
+    """Answer the command line."""
+    stub, count = ctypes.CDLL(None), ctypes.c_uint()
+    stub.nvmlDeviceGetCount_v2(ctypes.byref(count))
+    gpus = [_facts(stub, index, count.value) for index in range(count.value)]
+    parser = argparse.ArgumentParser("nvidia-smi", add_help=False, allow_abbrev=False)
+    parser.add_argument("-L", "--list-gpus", action="store_true")
+    parser.add_argument("-i", "--id")
+    parser.add_argument("--query-gpu", type=lambda text: [one.strip() for one in text.split(",")])
+    parser.add_argument("--format", default="")
+    asked, unknown = parser.parse_known_args()
+    form = {one.strip() for one in asked.format.split(",")} - {""}
+    fields = asked.query_gpu or []
+    unknown += sorted({*fields} - {*gpus[0]}) + sorted(form - {"csv", "noheader", "nounits"})
+    if unknown or (fields and "csv" not in form):
+        question = f"nvidia-smi {' '.join(unknown or ['--query-gpu without --format=csv'])}"
+        stub.pretend_unsupported(question.encode())
+        return 2
+    if asked.id:
+        wanted = {*asked.id.split(",")}
+        gpus = [one for one in gpus if {str(one["index"][0]), one["uuid"][0]} & wanted]
+    if fields and "noheader" not in form:
+        print(", ".join(fields))
+    for gpu in gpus:
+        value = {name: f"{known}{unit}" for name, (known, unit) in gpu.items()}
+        line = f"GPU {value['index']}: {value['name']} (UUID: {value['uuid']})"
+        if fields:
+            line = ", ".join(str(gpu[f][0]) if "nounits" in form else value[f] for f in fields)
+        elif not asked.list_gpus:
+            line += f" {value['memory.used']} / {value['memory.total']}"
+        print(line)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
