@@ -57,6 +57,7 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
         self.compilations: Compilations | None = None
+        self.notes_at_end: Callable[[], tuple[str, ...]] = tuple
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -88,7 +89,7 @@ class Ending:
             devices=tuple(devices),
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
-            notes=tuple(notes),
+            notes=(*notes, *self.notes_at_end()),
             optimizer_steps=self._recording.steps,
             workspace_bytes=workspace_bytes(),
             compiled=None if self.compilations is None else self.compilations.compiled(),
@@ -275,10 +276,12 @@ def main() -> int:
     unblock_signals()
 
     def on_torch(module: ModuleType) -> None:
-        from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+        from harness.dry_run.left_out_values import LeftOutValues  # it needs PyTorch
 
         recording.start(module)
-        LargeParameters(recording.notes).defer()
+        left_out = LeftOutValues()
+        left_out.begin()
+        ending.notes_at_end = left_out.notes
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
