@@ -57,7 +57,7 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
         self.compilations: Compilations | None = None
-        self.notes_at_end: Callable[[], tuple[str, ...]] = tuple
+        self.at_end: Callable[[], tuple[tuple[str, ...], str | None]] = lambda: ((), None)
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -76,6 +76,9 @@ class Ending:
             sys.stdout.flush()
         if self.ended in ("ok", "stopped") and self._late is not None:
             self.ended, self.evidence = self._late
+        notes_at_end, unwritten = self.at_end()
+        if self.ended in ("ok", "stopped") and unwritten:
+            self.ended, self.evidence = "error", unwritten
         ctypes.CDLL(None).pretend_files_off()
         notes = self._recording.notes
         try:
@@ -89,7 +92,7 @@ class Ending:
             devices=tuple(devices),
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
-            notes=(*notes, *self.notes_at_end()),
+            notes=(*notes, *notes_at_end),
             optimizer_steps=self._recording.steps,
             workspace_bytes=workspace_bytes(),
             compiled=None if self.compilations is None else self.compilations.compiled(),
@@ -281,7 +284,7 @@ def main() -> int:
         recording.start(module)
         left_out = LeftOutValues()
         left_out.begin()
-        ending.notes_at_end = left_out.notes
+        ending.at_end = lambda: (left_out.notes(), LeftOutValues.unsent)
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

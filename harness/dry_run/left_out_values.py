@@ -18,9 +18,8 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
-from torch.utils._python_dispatch import _disable_current_modes, _get_current_dispatch_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from harness.dry_run.own_code import users_frame
 from harness.dry_run.value_reads import LIBRARY_VARIABLE
 from harness.schema.units import format_bytes
 
@@ -41,7 +40,7 @@ _Function = Callable[..., Any]
 _OnRead = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int)
 _UNSENT = (
     "the values of large parameters are not sent to the worker, and the code reads them on the host"
-    " at {}: give a function or a class that builds the network"
+    ": give a function or a class that builds the network"
 )
 
 
@@ -81,7 +80,8 @@ class LeftOutValues:
     def __init__(self) -> None:
         self._stub = ctypes.CDLL(None)
         self._steps: dict[int, list[_Step]] = {}
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._writer: int | None = None
         self._listening: object = None
         self._first_seed = 0
         self._left_bytes = 0
@@ -106,11 +106,19 @@ class LeftOutValues:
             _replace(Tensor, name, self._goes_on)
         for name in _READERS:
             _replace(Tensor, name, self._is_read)
+        guards: Any = torch._C._dynamo.guards
+        check = guards.assert_size_stride
+
+        def checked(tensor: Tensor, *rest: Any) -> None:  # of what compiled code is called with
+            self._is_read(check, tensor, rest, {})
+            check(tensor, *rest)
+
+        guards.assert_size_stride = checked
         patched: Any = nn.Module
-        apply = nn.Module._apply
+        apply: _Function = nn.Module._apply
 
         @functools.wraps(apply)
-        def applied(module: nn.Module, function: _Function, *rest: Any, **named: Any) -> nn.Module:
+        def applied(module: nn.Module, function: _Function, *rest: Any, **named: Any) -> Any:
             if function.__module__ == nn.Module.__module__:
                 function = functools.partial(self._converted, function)
                 function.__module__ = ""
@@ -133,9 +141,7 @@ class LeftOutValues:
         """Leave out the values of a tensor that came without them."""
 
         def note(_: Tensor) -> None:
-            frame = users_frame()
-            at = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
-            LeftOutValues.unsent = _UNSENT.format(at or "a place that is not known")
+            LeftOutValues.unsent = _UNSENT
 
         self._leave(tensor, [_step(tensor, note)])
 
@@ -144,7 +150,7 @@ class LeftOutValues:
     ) -> bool:
         """Leave an initialiser out; return whether that was possible."""
         own = any(isinstance(one, torch.Generator) for one in (*given, *named.values()))
-        if own or not _may_change(tensor, function) or tensor.nbytes < LARGE_BYTES:
+        if own or not self._may_change(tensor, function) or tensor.nbytes < LARGE_BYTES:
             return False
         if not tensor.is_contiguous() or not self._leave(tensor, []):
             return False
@@ -159,16 +165,15 @@ class LeftOutValues:
         self, function: _Function, tensor: Tensor, given: tuple[Any, ...], named: Any
     ) -> bool:
         """Note a change of a tensor whose values are left out; return whether that was possible."""
-        if tensor.is_cuda or not _may_change(tensor, function) or not self._bytes(tensor):
+        if tensor.is_cuda or not self._may_change(tensor, function) or not self._bytes(tensor):
             return False
         if any(isinstance(one, Tensor) for one in (*given, *named.values())):
             return False
         with self._lock:
-            steps = self._steps.get(_block(tensor))
-            if steps is None:
-                return False  # it is being written
-            steps.append(_step(tensor, function, *given, **named))
-        return True
+            steps = self._steps.get(_block(tensor)) if self._bytes(tensor) else None
+            if steps is not None:
+                steps.append(_step(tensor, function, *given, **named))
+        return steps is not None
 
     def _is_read(
         self, function: _Function, tensor: Tensor, given: tuple[Any, ...], named: Any
@@ -200,6 +205,15 @@ class LeftOutValues:
         converted: Tensor = function(tensor)
         return converted
 
+    def _may_change(self, tensor: Tensor, function: _Function) -> bool:
+        """Return whether a change may be left out: it is no error, and no mode would see it."""
+        if not _is_plain(tensor) or not tensor.is_floating_point():
+            return False
+        refused = tensor.requires_grad and torch.is_grad_enabled()
+        if refused and function.__name__ not in _INITIALISERS:
+            return False
+        return _get_current_dispatch_mode() is None and threading.get_ident() != self._writer
+
     def _leave(self, tensor: Tensor, steps: list[_Step]) -> bool:
         """Give the memory of a whole block back; return False if the tensor is none."""
         address = _block(tensor)
@@ -218,19 +232,32 @@ class LeftOutValues:
         return int(self._stub.pretend_left_out(_block(tensor)))
 
     def _write(self, address: int, overwritten: int) -> None:
-        """Write the values of a block, unless all of them are written next."""
+        """Write the values of a block, unless all of them are written next.
+
+        A thread of its own writes: it has none of the modes and transformations of the reader's.
+        """
+        if threading.get_ident() == self._writer:
+            return
         with self._lock:
             size = int(self._stub.pretend_left_out(address))
-            steps = self._steps.pop(address, None)
-            if steps is None:
-                return  # this thread is writing them, or another one has
-            if not overwritten:
+            steps = self._steps.pop(address, [])
+            if size and not overwritten:
                 self._left_bytes -= size
-                with torch.no_grad(), _disable_current_modes(), torch._C.DisableTorchFunction():
-                    memory = (ctypes.c_char * size).from_address(address)
-                    for step in steps:
-                        step.run(torch.frombuffer(memory, dtype=torch.uint8))
+                writer = threading.Thread(target=self._run, args=(address, size, steps))
+                writer.start()
+                writer.join()
             self._stub.pretend_written(address)
+
+    def _run(self, address: int, size: int, steps: list[_Step]) -> None:
+        self._writer = threading.get_ident()
+        try:
+            memory = (ctypes.c_char * size).from_address(address)
+            for step in steps:
+                step.run(torch.frombuffer(memory, dtype=torch.uint8))
+        except Exception as error:
+            LeftOutValues.unsent = f"initial values on the host could not be written: {error}"
+        finally:
+            self._writer = None
 
     def _draw(
         self, function: _Function, tensor: Tensor, given: tuple[Any, ...], named: Any
@@ -268,7 +295,7 @@ def _words(function: _Function, dtype: torch.dtype) -> int:
 
 
 def _step(tensor: Tensor, function: _Function, *arguments: Any, **named: Any) -> _Step:
-    place = (tensor.size(), tensor.stride(), tensor.storage_offset())
+    place = (tensor.size(), tensor.stride(), int(tensor.storage_offset()))
     return _Step(function, arguments, named, tensor.dtype, place, None)
 
 
@@ -282,16 +309,6 @@ def _is_plain(tensor: Tensor) -> bool:
         return False
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     return tensor.layout == torch.strided and not wrapped
-
-
-def _may_change(tensor: Tensor, function: _Function) -> bool:
-    """Return whether a change of a tensor may be left out: no error, and no mode would see it."""
-    if not _is_plain(tensor) or not tensor.is_floating_point():
-        return False
-    refused = tensor.requires_grad and torch.is_grad_enabled()
-    if refused and function.__name__ not in _INITIALISERS:
-        return False
-    return _get_current_dispatch_mode() is None
 
 
 def _replace(owner: Any, name: str, instead: Callable[..., bool]) -> None:

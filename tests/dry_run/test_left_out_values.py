@@ -90,7 +90,7 @@ def read_everything(device: str, folder: str) -> dict[str, Any]:
         "pickle": lambda weight: pickle.loads(pickle.dumps(weight))[1, 1].item(),
         "copy": lambda weight: copy.deepcopy(weight)[1, 1].item(),
         "largest": lambda weight: int(weight.argmax()),
-        "stored": lambda weight: weight.untyped_storage().clone().tolist()[:8],
+        "stored": lambda weight: bytes(weight.untyped_storage())[40:44].hex(),
     }.items():
         seen[name] = read(nn.Linear(2048, 512).weight)
     half = nn.Linear(2048, 512).to(torch.bfloat16)
@@ -106,6 +106,9 @@ def read_everything(device: str, folder: str) -> dict[str, Any]:
     seen["normal"] = _trained_by(lambda weight: nn.init.kaiming_normal_(weight))
     seen["double"] = nn.Linear(1000, 333, dtype=torch.float64).weight.sum().item()
     seen["after"] = torch.rand(()).item()
+    seen["mapped"] = torch.vmap(lambda row: row.sum())(nn.Linear(2048, 512).weight).sum().item()
+    twice = torch.compile(lambda weight: (weight * 2).sum(), fullgraph=True)
+    seen["compiled"] = round(twice(nn.Linear(2048, 512).weight).item(), 1)
     seen["moved lengths"] = int(lengths[:32].to(device).max())
     seen["all lengths"] = int(lengths.to(device).max())
     nn.Linear(2048, 512).to(device)(torch.zeros(1, 2048, device=device))
@@ -116,6 +119,7 @@ def read_everything(device: str, folder: str) -> dict[str, Any]:
     file = Path(folder) / "weight.npy"
     np.save(file, nn.Linear(2048, 512).weight.detach().numpy())
     seen["file"] = float(np.load(file).sum(dtype=float))
+    seen["cut off"] = nn.init.trunc_normal_(torch.empty(1024, 512)).double().sum().item()
     return seen
 
 

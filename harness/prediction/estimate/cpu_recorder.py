@@ -48,7 +48,7 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         given = list(tensors((args, kwargs)))
         if given and not any(isinstance(tensor, FakeTensor) for tensor in given):
             with _disable_current_modes():  # of attributes that existed before: with their values
-                result = func(*args, **(kwargs or {}))
+                return func(*args, **(kwargs or {}))
         else:
             result = func(*args, **(kwargs or {}))
         if func is _LSTM_LAYER and args[9] == _LSTM and args[15]:
