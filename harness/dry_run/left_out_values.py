@@ -98,6 +98,7 @@ class LeftOutValues:
         self._stub.pretend_written.argtypes = [ctypes.c_void_p]
         self._stub.pretend_skip_random.argtypes = [ctypes.c_void_p, ctypes.c_uint64]
         self._first_seed = torch.initial_seed()
+        os.register_at_fork(after_in_child=self._renew)
         for name in _RANDOM:
             _replace(Tensor, name, self._begins)
         for name in _INITIALISERS:
@@ -126,6 +127,10 @@ class LeftOutValues:
 
         patched._apply = applied
 
+    def _renew(self) -> None:
+        """Forget a lock that another thread held when this process was forked."""
+        self._lock, self._writer = threading.Lock(), None
+
     def notes(self) -> tuple[str, ...]:
         """Return what was left out, if anything was."""
         if not self._left_bytes:
@@ -152,13 +157,14 @@ class LeftOutValues:
         own = any(isinstance(one, torch.Generator) for one in (*given, *named.values()))
         if own or not self._may_change(tensor, function) or tensor.nbytes < LARGE_BYTES:
             return False
+        before = self._bytes(tensor)
         if not tensor.is_contiguous() or not self._leave(tensor, []):
             return False
         step = _step(tensor, function, *given, **named)
         self._steps[_block(tensor)] = [
             step._replace(random=self._draw(function, tensor, given, named))
         ]
-        self._left_bytes += tensor.nbytes
+        self._left_bytes += tensor.nbytes - before
         return True
 
     def _goes_on(
@@ -188,14 +194,14 @@ class LeftOutValues:
         if _is_plain(tensor) and self._bytes(tensor) == tensor.nbytes:
             like: Tensor = function(tensor.detach().new_empty((0,) * tensor.dim()))
             kept = like.device.type == "cpu" and like.is_floating_point()
-            steps = self._steps.get(_block(tensor))
+            steps = list(self._steps.get(_block(tensor), ()))
             if kept and like.dtype != tensor.dtype and steps:
                 made = torch.empty_like(tensor.detach(), dtype=like.dtype)
                 source = _step(tensor, Tensor.copy_)  # its place, and no tensor
 
                 def convert(target: Tensor, size: int = tensor.nbytes) -> None:
                     memory = torch.empty(size, dtype=torch.uint8)
-                    for step in list(steps):
+                    for step in steps:
                         step.run(memory)
                     target.copy_(memory.view(source.dtype).as_strided(*source.place))
 
