@@ -19,7 +19,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     for_workers.py      The harness's own workers on a pretended GPU
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
-    large_parameters.py Parameters that a script initialises on the host
+    left_out_values.py  Initial values of large tensors on the host
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process

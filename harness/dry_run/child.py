@@ -58,6 +58,7 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
         self.compilations: Compilations | None = None
+        self.at_end: Callable[[], tuple[tuple[str, ...], str | None]] = lambda: ((), None)
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -76,6 +77,9 @@ class Ending:
             sys.stdout.flush()
         if self.ended in ("ok", "stopped") and self._late is not None:
             self.ended, self.evidence = self._late
+        notes_at_end, unwritten = self.at_end()
+        if self.ended in ("ok", "stopped") and unwritten:
+            self.ended, self.evidence = "error", unwritten
         ctypes.CDLL(None).pretend_files_off()
         notes = self._recording.notes
         try:
@@ -89,7 +93,7 @@ class Ending:
             devices=tuple(devices),
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
-            notes=tuple(notes),
+            notes=(*notes, *notes_at_end),
             optimizer_steps=self._recording.steps,
             workspace_bytes=workspace_bytes(),
             compiled=None if self.compilations is None else self.compilations.compiled(),
@@ -280,10 +284,12 @@ def main() -> int:
     unblock_signals()
 
     def on_torch(module: ModuleType) -> None:
-        from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+        from harness.dry_run.left_out_values import LeftOutValues  # it needs PyTorch
 
         recording.start(module)
-        LargeParameters(recording.notes).defer()
+        left_out = LeftOutValues()
+        left_out.begin()
+        ending.at_end = lambda: (left_out.notes(), LeftOutValues.unsent)
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -1,8 +1,8 @@
 """The user's Python objects as bytes for another process: functions by value.
 
 A function of the caller's script or notebook is sent as its code, a function of an installed
-module by its name. A network that exists is sent without its values: what a step needs does not
-depend on them, and the worker's tensors of that size are never written.
+module by its name. A large floating-point parameter is sent without its values, which decide
+nothing on a pretended GPU: the worker refuses a step that reads them on the host.
 """
 
 import io
@@ -14,7 +14,7 @@ import cloudpickle
 from harness.schema.errors import StepError
 
 LARGE_BYTES = 1 << 20
-"""Storages from this size on are sent without their values."""
+"""Parameters from this size on are sent without their values."""
 
 
 def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
@@ -37,59 +37,66 @@ def _pickled(value: object, with_values: bool) -> bytes:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Sends a large storage as its size; tensors that share one share it again."""
+    """Sends the memory of a large parameter as its size; those that share it share it again."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._storages: dict[int, Any] = {}
+        self._memory: dict[int, _Memory] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is made again."""
         import torch
 
-        if isinstance(obj, torch.Tensor) and _is_large(obj):
-            storage = self._storages.setdefault(obj.untyped_storage().data_ptr(), _Storage(obj))
-            of_parameter = isinstance(obj, torch.nn.Parameter)
-            place = (obj.storage_offset(), tuple(obj.shape), obj.stride())
-            return _tensor, (storage, obj.dtype, *place, obj.requires_grad, of_parameter)
+        if type(obj) is torch.nn.Parameter and _is_large(obj):
+            size = obj.nbytes
+            memory = self._memory.setdefault(obj.untyped_storage().data_ptr(), _Memory(size))
+            place = (obj.dtype, tuple(obj.shape), obj.stride(), obj.requires_grad)
+            return _parameter, (memory, *place), vars(obj) or None
         return super().reducer_override(obj)
 
 
-class _Storage:
-    """A storage without its values; pickled once for all tensors that share it."""
+class _Memory:
+    """Memory without values; pickled once for all parameters that share it."""
 
-    def __init__(self, tensor: Any) -> None:
-        self.size_bytes = tensor.untyped_storage().nbytes()
-        self.made: Any = None
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._made: Any = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"size_bytes": self.size_bytes, "made": None}
+    def __reduce__(self) -> Any:
+        return _Memory, (self.size_bytes,)
+
+    def made(self) -> Any:
+        """Return the storage in this process."""
+        import torch
+
+        from harness.dry_run.left_out_values import LeftOutValues
+
+        if self._made is None:
+            values = torch.empty(self.size_bytes, dtype=torch.uint8)
+            self._made = values.untyped_storage()
+            if LeftOutValues.current is not None:
+                LeftOutValues.current.take(values)
+        return self._made
 
 
-def _is_large(tensor: Any) -> bool:
+def _is_large(parameter: Any) -> bool:
     import torch
 
-    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-    if not plain or tensor.layout != torch.strided or tensor.device.type != "cpu":
+    if parameter.layout != torch.strided or parameter.device.type != "cpu":
         return False
-    return bool(tensor.untyped_storage().nbytes() >= LARGE_BYTES and tensor.is_leaf)
+    whole = parameter.untyped_storage().nbytes() == parameter.nbytes
+    return bool(whole and parameter.is_floating_point() and parameter.nbytes >= LARGE_BYTES)
 
 
-def _tensor(
-    storage: _Storage,
+def _parameter(
+    memory: _Memory,
     dtype: Any,
-    offset: int,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
     requires_grad: bool,
-    is_parameter: bool,
 ) -> Any:
-    """Return a tensor on a storage that has no values."""
+    """Return a parameter on memory that has no values."""
     import torch
 
-    if storage.made is None:
-        storage.made = torch.UntypedStorage(storage.size_bytes)  # type: ignore[no-untyped-call]
-    tensor = torch.empty(0, dtype=dtype).set_(storage.made, offset, shape, stride)
-    if is_parameter:
-        return torch.nn.Parameter(tensor, requires_grad=requires_grad)
-    return tensor.requires_grad_(requires_grad)
+    tensor = torch.empty(0, dtype=dtype).set_(memory.made(), 0, shape, stride)
+    return torch.nn.Parameter(tensor, requires_grad=requires_grad)

@@ -35,14 +35,9 @@ from harness.training.nested_tensors import tensors
 from harness.training.own_step import OwnStep
 
 
-def trace_step(
-    own: OwnStep, device: str, announce: Phase, *, with_values: bool = True
-) -> StepReport:
-    """Build the step on ``device``, run it until it is steady, and return the last run's report.
-
-    ``with_values`` says whether the network's large tensors need their values.
-    """
-    return _Tracing(own, device, announce).run(with_values=with_values)
+def trace_step(own: OwnStep, device: str, announce: Phase) -> StepReport:
+    """Build the step on ``device``, run it until it is steady, and return the last run's report."""
+    return _Tracing(own, device, announce).run()
 
 
 class _Tracing:
@@ -57,12 +52,12 @@ class _Tracing:
         self._peaks: list[dict[str, dict[str, int]]] = []
         """Of the phases of the build, then of each step; empty on the CPU."""
 
-    def run(self, *, with_values: bool) -> StepReport:
+    def run(self) -> StepReport:
         outputs = LayerOutputs()
         on_gpu = self._device == "cuda"
         with self._recorder:
             with self._phases()("build"):
-                model = self._own.network(self._device, with_values=with_values)
+                model = self._own.network(self._device)
                 step = self._own.step(model, self._device)
             for name, module in model.named_modules():
                 self._recorder.adopt(own_tensors(module), "parameter", name)

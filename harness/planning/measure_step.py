@@ -94,7 +94,7 @@ def measure(target: object, batch: int | None = None, **options: object) -> Reco
     gpu, device = step.pop("gpu", None), step.pop("device", "cpu")
     deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
     return measure_step(
-        request_of(target, batch, step),
+        request_of(target, batch, step, with_values=True),
         device=device_of(device if gpu is None else "cuda", gpu),
         gpu=None if gpu is None else gpu_of(gpu),
         deadline_seconds=deadline_seconds,

@@ -88,7 +88,9 @@ def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     return "cpu"
 
 
-def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
+def request_of(
+    target: Any, batch: int, step: Mapping[str, Any], *, with_values: bool = False
+) -> StepRequest:
     """Return the request for a step that Python objects describe."""
     plain: dict[str, Any] = {"batch": batch, **own_places()}
     objects: dict[str, Any] = {}
@@ -113,7 +115,7 @@ def request_of(target: Any, batch: int, step: Mapping[str, Any]) -> StepRequest:
             **objects,
             **{name: value for name, value in plain.items() if name in STEP_FIELDS},
         )
-    return StepRequest(**plain, sent=sent(objects))
+    return StepRequest(**plain, sent=sent(objects, with_values=with_values))
 
 
 def _compile_mode(given: object) -> str | None:

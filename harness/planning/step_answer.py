@@ -16,6 +16,7 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
+from harness.dry_run.left_out_values import LeftOutValues
 from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall, in_fork
@@ -44,6 +45,8 @@ from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
 
+SEED = 0x6861726E657373
+"""No program sets this one, so it is seen if one sets its own."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
 OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
 WORKSPACE = (
@@ -70,6 +73,8 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     question = msgspec.json.decode(request, type=StepQuestion)
     torch.set_num_threads(question.request.threads)
     torch.manual_seed(SEED)
+    if question.device == "cuda" and pretended_device():
+        LeftOutValues().begin()
     if question.counts:
         with announce("forward"):
             return _counted(question, announce)
@@ -85,7 +90,7 @@ def _answer(question: StepQuestion, announce: Phase) -> StepReport | FitsOnGpus 
     if question.plan:
         return _plan(question, own, announce)
     if question.device == "cpu" or not pretended_device():
-        return _traced(own.with_values(), question.device, announce, with_values=True)
+        return _traced(own.with_values(), question.device, announce)
     return _on_pretended_gpus(question, own, announce)
 
 
@@ -122,7 +127,7 @@ def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> Plan:
             return error.failure.message  # batch normalization refuses one value per channel
 
     def subject() -> Subject:
-        return subject_of(own, own.network("cpu", with_values=False), gpu)
+        return subject_of(own, own.network("cpu"), gpu)
 
     plan = PlanSearch(in_fork(subject), fit_of, partial(_tell, announce)).plan(question.settings)
     return dataclasses.replace(plan, notes=(*_on_workspaces([plan.as_asked]), *plan.notes))
@@ -163,7 +168,7 @@ def _on_pretended_gpus(
 ) -> StepReport | FitsOnGpus:
     tracing: ForkedCall[StepReport] | None = None
     if own.compile is not None or not question.each:  # the trace sees if anything was compiled
-        trace = partial(_traced, own, "cuda", announce, with_values=False)
+        trace = partial(_traced, own, "cuda", announce)
         tracing = ForkedCall(partial(_traced_on_pretended_gpu, question, trace))
     known = [gpu for gpu in question.gpus if gpu.total_bytes] if question.fits else []
     try:
@@ -210,10 +215,11 @@ def _on_workspaces(fits: Sequence[GpuFit]) -> list[str]:
     return [WORKSPACE.format(format_bytes(most))] if most else []
 
 
-def _traced(own: OwnStep, device: str, announce: Phase, *, with_values: bool) -> StepReport:
+def _traced(own: OwnStep, device: str, announce: Phase) -> StepReport:
     """Return the traced step and what was compiled for it; refuse one of which nothing was."""
     compilations = watch(partial(_tell, announce), pretended=pretended_device() is not None)
-    report = trace_step(own, device, announce if with_values else no_phase, with_values=with_values)
+    pretends = device == "cuda" and pretended_device() is not None
+    report = trace_step(own, device, no_phase if pretends else announce)
     compiled = compilations.compiled()
     snapshot: Any = torch.cuda.memory_snapshot
     if device == "cuda" and any(any(segment["segment_pool_id"]) for segment in snapshot()):

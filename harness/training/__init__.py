@@ -1,7 +1,6 @@
 """Code that runs: the note's two models, their data, and one step in phases.
 
 data.py             Batches of Fashion-MNIST's shape and type: synthetic, or the real images
-deferred_values.py  Large values on the CPU that are written only if something reads them
 models.py           The two networks of the course note, MLP and MLPScratch
 module_step.py      One step of any network, phase by phase; its optimizers and losses by name
 nested_tensors.py   The tensors inside any nesting of containers

@@ -1,7 +1,6 @@
 """One step of the user's own network, checked when it is described, and its example inputs."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -13,7 +12,6 @@ from harness.schema.argument_checks import check_choice
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputShapes, InputSpec, InputSpecError, parse_input
 from harness.schema.step_choices import COMPILE_MODES, MODES
-from harness.training.deferred_values import deferred_values
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
@@ -91,14 +89,13 @@ class OwnStep:
         if self.compile is not None:
             check_choice("compile", self.compile, COMPILE_MODES)
 
-    def network(self, device: str, *, with_values: bool = True) -> nn.Module:
+    def network(self, device: str) -> nn.Module:
         """Build the network, move it to ``device``, prepare it and have it compiled when called."""
-        with nullcontext() if with_values else deferred_values():
-            built: Any = self.build()
-            if not isinstance(built, nn.Module):
-                kind = type(built).__name__
-                raise StepError(f"build must return a torch.nn.Module, got a {kind}")
-            model = built if device == "cpu" else built.to(device)
+        built: Any = self.build()
+        if not isinstance(built, nn.Module):
+            kind = type(built).__name__
+            raise StepError(f"build must return a torch.nn.Module, got a {kind}")
+        model = built if device == "cpu" else built.to(device)
         if self.prepare is not None:
             self.prepare(model)
         if self.compile is not None:  # in place: names of modules stay, and so do their parameters

@@ -15,7 +15,8 @@ from unittest import mock
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import _disable_current_modes
 
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.interpreter_state import patched_here
@@ -44,7 +45,12 @@ class CpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self.notes[INITIALISER] = None
             return 0
         check_types(func, args)
-        result = func(*args, **(kwargs or {}))
+        given = list(tensors((args, kwargs)))
+        if given and not any(isinstance(tensor, FakeTensor) for tensor in given):
+            with _disable_current_modes():  # of attributes that existed before: with their values
+                return func(*args, **(kwargs or {}))
+        else:
+            result = func(*args, **(kwargs or {}))
         if func is _LSTM_LAYER and args[9] == _LSTM and args[15]:
             result = *result[:-1], _lstm_workspace(args)
         for tensor in (result,) if isinstance(result, Tensor) else tensors(result):
@@ -57,7 +63,13 @@ def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
     """Run the block on fake tensors, which ``recorder`` sees."""
     converted = patched_here(torch.utils, "swap_tensors", _convert_in_place)
     silent = mock.patch.object(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
-    with converted, silent, CopiedFakeMode(), recorder, warnings.catch_warnings():
+    with (
+        converted,
+        silent,
+        CopiedFakeMode(allow_non_fake_inputs=True),
+        recorder,
+        warnings.catch_warnings(),
+    ):
         # Copying a fake module, as nn.TransformerEncoder does, makes torch warn of itself.
         warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")
         yield

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensor,
 )
+from torch.utils._python_dispatch import _disable_current_modes
 
 from harness.instruments.forward_hooks import own_tensors, wrapped_forwards
 from harness.prediction.estimate.block_recorder import BlockRecorder
@@ -96,7 +97,8 @@ def _copy_without_memory(model: nn.Module, device: str) -> nn.Module:
     memo: dict[int, Any] = {id(p): nn.Parameter(_empty(p), p.requires_grad) for p in real}
     if device == "cpu":  # on the GPU buffers keep their values: they are moved there
         memo |= {id(b): _empty(b) for b in model.buffers()}
-    return copy.deepcopy(model, memo)
+    with _disable_current_modes(), torch._C.DisableTorchFunction():  # other tensors stay real
+        return copy.deepcopy(model, memo)
 
 
 def _empty(tensor: Tensor) -> Tensor:
