@@ -268,7 +268,7 @@ def main() -> int:
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
-    reads = ValueReads(job.answers, integer=job.integer)
+    reads = ValueReads(job.answers, trial=job.trial, zeros_at=job.zeros_at)
     recording = Recording(reads, job.steps)
     ending = Ending(job, reads, recording)
     ending.listen()

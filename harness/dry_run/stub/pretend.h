@@ -90,7 +90,8 @@ void pretend_forget_everything(void);
 int pretend_is_known(const char *address, size_t bytes);
 int pretend_any_known(const char *address, size_t bytes);
 int pretend_open(char *address, size_t bytes);
-void pretend_make_known(char *address, size_t bytes);
+unsigned char *pretend_shadow(char *address, size_t bytes);
+void pretend_copy_known(char *destination, const char *source, size_t bytes);
 
 /* Something that may have written device memory: a kernel, a library's function. Library files that include no
    header declare it themselves. */
