@@ -15,6 +15,7 @@ import functools
 import os
 import pickle
 import platform
+import random
 import runpy
 import signal
 import sys
@@ -286,6 +287,8 @@ def main() -> int:
         for name in WRITERS:
             after_import(name, keep_written)
     after_import("torch", on_torch)
+    random.seed(0)  # two runs of a script are alike
+    after_import("numpy.random", lambda module: module.seed(0))
     ending.compilations = watch(_tell, pretended=True)
     error: BaseException | None = None
     pid = os.getpid()

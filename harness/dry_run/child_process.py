@@ -101,6 +101,7 @@ def _pipe() -> tuple[int, int]:
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
     """Return the child's environment: the stub is loaded before every other library."""
     return {
+        "PYTHONHASHSEED": "0",  # two runs of a script are alike
         **os.environ,
         **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,

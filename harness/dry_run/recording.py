@@ -227,7 +227,7 @@ class Recording:
 
 
 def _snapshot() -> Any:
-    """Return the allocator's snapshot, for which PyTorch would import Inductor: it takes seconds."""
+    """Return the allocator's snapshot; PyTorch would import Inductor for it, for seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None

@@ -69,7 +69,8 @@ class _Trials:
 
     def judged(self) -> DryRunReport:
         """Return the report with a note if nothing changes, refused otherwise."""
-        trials, note = FIRST, "nothing changes with the values read at {}: other ones were tried"
+        trials: Sequence[int] = FIRST
+        note = "nothing changes with the values read at {}: other ones were tried"
         if self._report.outcome == "error":  # zero may be an error
             why = f"{self._report.evidence}; values read at {self._at} are not known"
             failed = replace(self._report, evidence=why)
@@ -159,12 +160,13 @@ def _told(report: DryRunReport) -> list[tuple[str, object]]:
 def _difference(other: DryRunReport, report: DryRunReport) -> str:
     """Return the foremost difference, e.g. ``requested peak is 8,000, not 4,000``."""
     if other.outcome != report.outcome:
-        ended = f" ({other.evidence})" if other.evidence else ""
+        ended = f" ({other.evidence.partition('. ')[0]})" if other.evidence else ""
         return f"the outcome is {other.outcome}{ended}, not {report.outcome}"
     one, two = _told(other), dict(_told(report))
     for name, value in one:
         if two.get(name, 0) != value:
-            return f"{name}: {_number(value)}, not {_number(two.get(name, 0))}"
+            unit = " B" if isinstance(value, int) and ("peak" in name or "bytes" in name) else ""
+            return f"{name}: {_number(value)}{unit}, not {_number(two.get(name, 0))}{unit}"
     return "the order of allocations differs"
 
 

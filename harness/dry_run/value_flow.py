@@ -6,15 +6,16 @@ names, attributes, containers and functions of its file, and through the callers
 """
 
 import ast
+import dis
 import functools
-import itertools
 import linecache
 import re
 from collections.abc import Iterator, Sequence
 from types import CodeType, FrameType
 
-Place = tuple[CodeType, int]
-"""A function's code and the instruction that runs in it."""
+Stack = tuple[tuple[CodeType, int], ...]
+"""Functions' code and the instructions that run in them, the innermost first."""
+MOST_FRAMES = 12
 
 _SAME = (
     *(ast.JoinedStr, ast.FormattedValue, ast.List, ast.Tuple, ast.Starred, ast.keyword, ast.Await),
@@ -28,11 +29,14 @@ _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _PRINTS = re.compile(
     "print|log|write|info|debug|warn|error|scalar|set_postfix|set_description|record|report|track"
 )
-_STORES = {"append", "extend", "insert", "update", "appendleft", "put", "clear", "setdefault"}
+_STORES = {"append", "extend", "insert", "update", "appendleft", "put", "setdefault", "copy_"}
+_TESTS = "POP_JUMP", "JUMP_IF", "TO_BOOL", "UNARY_NOT"
 _SHAPES = {"shape", "dtype", "ndim", "device", "size", "nbytes", "is_cuda"}
 _HARMLESS = {"len", "isinstance", "type", "id", "isnan", "isinf", "isfinite", "keys", "hasattr"}
 _HARMLESS |= _SHAPES | {"numel", "element_size", "dim", "data_ptr", "is_contiguous"}
-_COPIES = {"to", "copy_"}
+_ERRORS = {f"{module}.{name}" for module in ("math", "cmath") for name in ("log", "log10", "log2")}
+"""Functions that do not take a zero."""
+_COPIES = {"to"}
 _LOOKS_UP = {"get", "pop", "index", "count"}
 _SAME_METHODS = re.compile(
     "item|tolist|cpu|numpy|float|double|half|bfloat16|detach|clone|copy|deepcopy|mean|sum|min|max|abs"
@@ -42,27 +46,27 @@ _SAME_METHODS = re.compile(
 )
 
 
-def decides(frame: FrameType | None) -> bool:
-    """Return whether a value that a frame reads may decide anything; True if that is not known."""
-    stack = []
-    while frame is not None and len(stack) < 12:
+def stack_of(frame: FrameType | None) -> Stack:
+    """Return where a frame and its callers are."""
+    stack: list[tuple[CodeType, int]] = []
+    while frame is not None and len(stack) < MOST_FRAMES:
         stack.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
-    return _decides(tuple(stack))
+    return tuple(stack)
 
 
 def prints(code: CodeType) -> bool:
-    """Return whether it is PyTorch's code that prints a tensor."""
-    return code.co_filename.endswith("/torch/_tensor_str.py")
+    """Return whether it is PyTorch's code that makes a tensor's text."""
+    return code.co_name == "__repr__" or code.co_filename.endswith("/torch/_tensor_str.py")
 
 
 @functools.lru_cache(maxsize=4096)
-def _decides(stack: tuple[Place, ...]) -> bool:
+def decides(stack: Stack) -> bool:
+    """Return whether a value that a function reads may decide anything; True if nobody knows."""
     todo: list[tuple[_Source, ast.AST]] = []
     seen: set[int] = set()
-    if stack and prints(stack[0][0]):
-        return False
-    if not _add_caller(todo, stack, 0):
+    first = next((i for i, (code, _) in enumerate(stack) if not prints(code)), 0)
+    if not _add_caller(todo, stack, first):
         return True
     while todo:
         source, node = todo.pop()
@@ -81,7 +85,7 @@ def _decides(stack: tuple[Place, ...]) -> bool:
     return False
 
 
-def _add_caller(todo: "list[tuple[_Source, ast.AST]]", stack: Sequence[Place], number: int) -> bool:
+def _add_caller(todo: "list[tuple[_Source, ast.AST]]", stack: Stack, number: int) -> bool:
     """Add what the frame of that number reads; return False where it is not found."""
     if number >= len(stack):
         return False
@@ -92,9 +96,8 @@ def _add_caller(todo: "list[tuple[_Source, ast.AST]]", stack: Sequence[Place], n
         return False
     if isinstance(node, ast.Subscript | ast.For | ast.comprehension):
         return False  # an index, or a loop over it
-    called = isinstance(node, ast.Call) and _name(node.func)
-    if number or not called or called in _COPIES:  # the value is the expression's
-        todo.append((source, node))
+    if number or not isinstance(node, ast.Call) or _name(node.func) in _COPIES:
+        todo.append((source, node))  # the value is the expression's
         return True
     uses = source.called(node, node.func)
     todo += [(source, use) for use in uses or ()]
@@ -105,7 +108,7 @@ def _returns(
     todo: "list[tuple[_Source, ast.AST]]",
     source: "_Source",
     node: ast.AST,
-    stack: Sequence[Place],
+    stack: Stack,
 ) -> bool:
     """Add the calls of the function that returns a value; return False if there is none."""
     function = node if isinstance(node, ast.Lambda) else source.function_of(node)
@@ -142,9 +145,14 @@ class _Source:
                 self._read.setdefault(_key(node), []).append(node)
 
     def at(self, code: CodeType, instruction: int) -> ast.AST | None:
-        """Return the expression that an instruction is of."""
-        places = itertools.islice(code.co_positions(), instruction // 2, None)
-        return self._places.get(tuple(next(places, ())))
+        """Return the expression that an instruction is of, or that a jump tests."""
+        places: list[object] = [(), ()]
+        for one in dis.get_instructions(code):
+            if one.offset > instruction:  # it may point behind the one that runs
+                break
+            tests = one.opname.startswith(_TESTS)
+            places.append(places[-1] if tests else one.positions)
+        return self._places.get(tuple(places[-1] or ()))  # type: ignore[arg-type]
 
     def function_of(self, node: ast.AST) -> ast.AST:
         """Return the function that a node is in, or the module."""
@@ -158,7 +166,7 @@ class _Source:
         if isinstance(parent, _ASSIGNS) and node is parent.value:
             if isinstance(getattr(parent, "op", None), ast.FloorDiv):
                 return None
-            targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
+            targets = getattr(parent, "targets", None) or [parent.target]
             onward = [parent] if isinstance(parent, ast.NamedExpr) else []
             return [*onward, *(use for target in targets for use in self._stored(target))]
         if isinstance(parent, ast.Attribute):
@@ -183,10 +191,13 @@ class _Source:
             return [use for one in self._defined[name] for use in self._given(one, call, node)]
         if name in _HARMLESS:
             return []
+        if ast.unparse(call.func) in _ERRORS:
+            return None
         if _PRINTS.search(name):
             return [] if isinstance(self.parents[call], ast.Expr) else [call]
         if name in _STORES:
-            inside = isinstance(call.func, ast.Attribute) and node is not call.func
+            into = node is not call.func or name == "copy_"
+            inside = isinstance(call.func, ast.Attribute) and into
             return [*(self._stored(call.func.value) if inside else ()), call]
         goes_on = _SAME_METHODS.fullmatch(name) or (name == "round" and len(call.args) > 1)
         to_gpu = any(one.arg == "device" for one in call.keywords)
@@ -210,7 +221,9 @@ class _Source:
         for one in ast.walk(target):
             if isinstance(one, ast.Attribute):
                 found += self._read.get(_key(one), ())
-            elif isinstance(one, ast.Name) and not isinstance(self.parents[one], ast.Attribute):
+            elif isinstance(one, ast.Name) and (
+                one is target or not isinstance(self.parents[one], ast.Attribute)
+            ):
                 found += self._loads(one.id, self.function_of(one))
         return found
 
@@ -224,36 +237,45 @@ class _Source:
             node = self.parents[node]
         return node is scope
 
-    def avoids_error(self, node: ast.AST) -> bool | None:
-        """Return the truth of a tested expression that raises nothing; None if it is no guard."""
+    def guard(self, node: ast.AST) -> tuple[bool, ast.AST | None]:
+        """Return the truth of an expression that raises nothing, and what it is a guard of.
+
+        That is a test or an assertion, or what returns the truth; None if it is no guard.
+        """
         wanted, parent = True, self.parents.get(node)
-        while isinstance(parent, ast.UnaryOp | ast.BoolOp | ast.Call):
+        while isinstance(parent, ast.UnaryOp | ast.BoolOp | ast.Call | ast.Assign):
             if isinstance(parent, ast.Call) and _name(parent.func) != "bool":
-                return None
+                return wanted, None
             wanted ^= isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.Not)
-            node, parent = parent, self.parents.get(parent)
-        if isinstance(parent, ast.Assert):
-            return wanted if node is parent.test else None
-        if not isinstance(parent, ast.If) or node is not parent.test:
-            return None
-        if _fails(parent.body):
-            return not wanted
-        return wanted if _fails(parent.orelse) else None
-
-
-def avoids_error(frame: FrameType | None) -> bool | None:
-    """Return the answer to a guard that a frame asks, ``if not ok: raise`` or ``assert ok``.
-
-    None: it is no guard.
-    """
-    return None if frame is None else _avoids_error(frame.f_code, frame.f_lasti)
+            node = parent
+            if isinstance(parent, ast.Assign):
+                uses = self._stored(parent.targets[0])
+                node = uses[0] if len(uses) == 1 else parent
+            parent = self.parents.get(node)
+        if isinstance(parent, ast.If) and node is parent.test:
+            if _fails(parent.body):
+                return not wanted, parent
+            return wanted, parent if _fails(parent.orelse) else None
+        return wanted, parent if isinstance(parent, ast.Assert | ast.Return) else None
 
 
 @functools.lru_cache(maxsize=4096)
-def _avoids_error(code: CodeType, instruction: int) -> bool | None:
-    source = _source(code.co_filename)
-    node = source.at(code, instruction) if source else None
-    return source.avoids_error(node) if source and node else None
+def avoids_error(stack: Stack) -> bool | None:
+    """Return the answer to a guard that is asked, ``if not ok: raise`` or ``assert ok``.
+
+    None: it is no guard.
+    """
+    answer = True
+    for code, instruction in stack:
+        source = _source(code.co_filename)
+        node = source.at(code, instruction) if source else None
+        if source is None or node is None:
+            return None
+        wanted, guard = source.guard(node)
+        answer ^= not wanted
+        if not isinstance(guard, ast.Return):
+            return answer if guard else None
+    return None
 
 
 @functools.lru_cache(maxsize=64)
@@ -268,7 +290,8 @@ def _keeps(parent: ast.AST, node: ast.AST) -> bool:
     """Return whether an expression that holds another decides nothing by it."""
     if isinstance(parent, ast.BinOp):
         text = isinstance(parent.left, ast.Constant) and isinstance(parent.left.value, str)
-        return text or not isinstance(parent.op, ast.FloorDiv | ast.Mod)
+        divides = isinstance(parent.op, ast.Div) and node is parent.right  # by zero is an error
+        return text or not (divides or isinstance(parent.op, ast.FloorDiv | ast.Mod))
     if isinstance(parent, ast.UnaryOp):
         return not isinstance(parent.op, ast.Not)
     if isinstance(parent, ast.IfExp):

@@ -28,14 +28,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
 from harness.dry_run.own_code import users_frame
 from harness.dry_run.trial_values import TYPES, TrialValues, encoded
 from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value, library_answer
-from harness.dry_run.value_flow import avoids_error, decides, prints
+from harness.dry_run.value_flow import Stack, avoids_error, decides, prints, stack_of
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
@@ -116,28 +115,26 @@ class ValueReads:
             if type_ == _BOOL and size == 1:
                 place.bounded = place.integers > 0 and ctypes.string_at(destination, 1) != b"\0"
         else:
-            value = self._unknown(place, size, type_, sys._getframe(1))
+            value = self._unknown(place, size, type_, stack_of(sys._getframe(1)))
         if value is not None:
             ctypes.memmove(destination, value, len(value))
         return int(value is not None and place.answer is not None)
 
-    def _unknown(
-        self, place: _Place, size: int, type_: int, frame: FrameType | None
-    ) -> bytes | None:
+    def _unknown(self, place: _Place, size: int, type_: int, stack: Stack) -> bytes | None:
         """Return what an unknown read gets instead of zeros, if anything."""
         if type_ not in TYPES:
             return None
-        truth = type_ == _BOOL and size == 1
-        taken = avoids_error(frame) if truth else None
+        taken = avoids_error(stack) if type_ == _BOOL and size == 1 else None
         if taken is not None:
             place.guards += 1
             return bytes([taken])
-        if not decides(frame):
+        if not decides(stack):
             return None
         place.integers += 1
         place.bounded = False
-        if frame is not None and frame.f_code.co_filename != place.file:
-            place.inside = "/".join(Path(frame.f_code.co_filename).parts[-3:])
+        reader = stack[0][0].co_filename if stack else place.file
+        if reader != place.file and place.inside is None:
+            place.inside = "/".join(Path(reader).parts[-3:])
         if self._values is None or place.name in self._zeros_at:
             return None
         return self._values.take(size, type_)

@@ -109,7 +109,7 @@ def _serve() -> None:
         process = os.fork()
         if process == 0:
             code = 1
-            with open(os.devnull, "r+") as null:
+            with Path(os.devnull).open("r+") as null:
                 for stream in (0, 1, 2):
                     os.dup2(null.fileno(), stream)
             sys.argv[:] = ["child", line.strip()]
