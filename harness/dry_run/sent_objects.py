@@ -6,7 +6,9 @@ depend on them, and the worker's tensors of that size are never written.
 """
 
 import io
-from typing import Any
+from collections import ChainMap
+from types import CodeType
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -29,11 +31,23 @@ def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
 
 def _pickled(value: object, with_values: bool) -> bytes:
     buffer = io.BytesIO()
-    (cloudpickle.Pickler if with_values else _Pickler)(buffer).dump(value)
+    (_Named if with_values else _Pickler)(buffer).dump(value)
     return buffer.getvalue()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+def _code(code: CodeType) -> Any:
+    """Return how code is made again, with its file's name, which cloudpickle leaves out."""
+    make, given = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
+
+
+class _Named(cloudpickle.Pickler):  # type: ignore[misc]
+    """Sends the files' names, so that the worker names the user's lines."""
+
+    dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+
+class _Pickler(_Named):
     """Sends a large storage as its size; tensors that share one share it again."""
 
     def __init__(self, file: io.BytesIO) -> None:

@@ -195,7 +195,7 @@ def _name(read: ValueRead) -> str:
 
 
 def bounds(reads: Sequence[ValueRead]) -> list[str]:
-    """Return a note for each place whose sizes the user answered."""
+    """Return notes on the sizes that the user answered, and on guards that are taken to pass."""
     notes = []
     for read in reads:
         if read.sizes and not read.open_sizes:
@@ -203,4 +203,5 @@ def bounds(reads: Sequence[ValueRead]) -> list[str]:
             notes.append(
                 f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
             )
-    return notes
+    guards = _listed([read.place for read in reads if read.guards])
+    return [*notes, f"checks of unknown values are taken to pass at {guards}"] if guards else notes

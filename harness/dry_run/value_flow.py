@@ -27,7 +27,7 @@ _ENDS = (ast.Expr, ast.Raise, ast.Delete)
 _ASSIGNS = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _PRINTS = re.compile(
-    "print|log|write|info|debug|warn|error|scalar|set_postfix|set_description|record|report|track"
+    "print|log|info|debug|warn|error|scalar|set_postfix|set_description|report|track"
 )
 _STORES = {"append", "extend", "insert", "update", "appendleft", "put", "setdefault", "copy_"}
 _TESTS = "POP_JUMP", "JUMP_IF", "TO_BOOL", "UNARY_NOT"
@@ -166,7 +166,7 @@ class _Source:
         if isinstance(parent, _ASSIGNS) and node is parent.value:
             if isinstance(getattr(parent, "op", None), ast.FloorDiv):
                 return None
-            targets = getattr(parent, "targets", None) or [parent.target]
+            targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
             onward = [parent] if isinstance(parent, ast.NamedExpr) else []
             return [*onward, *(use for target in targets for use in self._stored(target))]
         if isinstance(parent, ast.Attribute):
@@ -196,9 +196,8 @@ class _Source:
         if _PRINTS.search(name):
             return [] if isinstance(self.parents[call], ast.Expr) else [call]
         if name in _STORES:
-            into = node is not call.func or name == "copy_"
-            inside = isinstance(call.func, ast.Attribute) and into
-            return [*(self._stored(call.func.value) if inside else ()), call]
+            of = call.func if node is not call.func or name == "copy_" else None
+            return [*(self._stored(of.value) if isinstance(of, ast.Attribute) else ()), call]
         goes_on = _SAME_METHODS.fullmatch(name) or (name == "round" and len(call.args) > 1)
         to_gpu = any(one.arg == "device" for one in call.keywords)
         looked_up = name in _LOOKS_UP and node is not call.func
