@@ -56,8 +56,10 @@ def read(tmp_path: Path, source: str) -> Tensor:
         "losses = []\nlosses.append(t.item())\nprint(sum(losses) / len(losses))",
         "loss = 0.0\nloss += t.item() * 8\nprint('loss', loss / 10)",
         "def mean(x): return x.item()\nlog = {'loss': mean(t)}\nprint({**log})",
-        "class Meter:\n    total = 0.0\n    def update(self, x, n=1): self.total += x * n\n"
-        "m = Meter()\nm.update(t.item(), n=2)\nprint(m.total)",
+        (
+            "class Meter:\n    total = 0.0\n    def update(self, x, n=1): self.total += x * n\n"
+            "m = Meter()\nm.update(t.item(), n=2)\nprint(m.total)"
+        ),
         "def log(x, step): print(step, x)\nlog(t.item(), 3)",
         "a, b = t.tolist()\nprint(a + b)",
         "print([x + 1 for x in t.tolist()])",
@@ -79,8 +81,10 @@ def test_what_is_only_told_decides_nothing(tmp_path: Path, source: str) -> None:
         "def value(x): return x.item()\nn = int(value(t))",
         "best = []\nbest.append(t.item())\nif max(best) > 5: pass",
         "class S: pass\ns = S()\ns.n = t.item()\nrange(int(s.n))",
-        "import threading\nr = []\nw = threading.Thread(target=lambda: r.append(t.item()))\n"
-        "w.start()\nw.join()\nrange(int(r[0]))",
+        (
+            "import threading\nr = []\nthreading.Thread(target=lambda: r.append(t.item())).run()\n"
+            "range(int(r[0]))"
+        ),
         "print(len(set(t.tolist())))",
         "print([x for x in t.tolist() if x > 3])",
         "for x in t.tolist():\n    if x: pass",
