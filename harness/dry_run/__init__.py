@@ -29,8 +29,10 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     stub_cache.py       The folder that the built stub is kept in
     supervisor.py       The process between the harness and the script
     toolchain.py        Requirements of the dry run
-    unknown_sizes.py    Sizes that depend on values nobody knows
+    trial_values.py     Values that unknown reads get when a script runs again
+    unknown_sizes.py    What depends on values nobody knows
     value_answers.py    Answers to what a dry run cannot know
+    value_flow.py       The way of a value in the source
     value_reads.py      Values that are known, and reads of those that are not
 """
 

@@ -15,6 +15,7 @@ import functools
 import os
 import pickle
 import platform
+import random
 import runpy
 import signal
 import sys
@@ -277,7 +278,7 @@ def main() -> int:
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
-    reads = ValueReads(job.answers, integer=job.integer)
+    reads = ValueReads(job.answers, trial=job.trial, zeros_at=job.zeros_at)
     recording = Recording(reads, job.steps)
     ending = Ending(job, reads, recording)
     ending.listen()
@@ -297,6 +298,8 @@ def main() -> int:
         for name in WRITERS:
             after_import(name, keep_written)
     after_import("torch", on_torch)
+    random.seed(0)  # two runs of a script are alike
+    after_import("numpy.random", lambda module: module.seed(0))
     ending.compilations = watch(_tell, pretended=True)
     error: BaseException | None = None
     pid = os.getpid()

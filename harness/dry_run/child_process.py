@@ -119,6 +119,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
     if _hides_all(request.gpu.count):
         del inherited[VISIBLE]
     return {
+        "PYTHONHASHSEED": "0",  # two runs of a script are alike
         **inherited,
         **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,

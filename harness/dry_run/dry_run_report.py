@@ -117,8 +117,11 @@ class ValueRead(Struct, frozen=True, kw_only=True):
         source: what the answer from that table means; None of the user's.
         sizes: operators there that read how large their result is, and could not know it.
         open_sizes: how often such a size had no answer either, and zero was taken.
-        integers: unknown reads from which the script may make sizes: integers, fractions that it
-            rounds, masks that it copies.
+        integers: unknown reads by which the script may decide something.
+        guards: unknown truth values whose other answer raises an error, so this one was taken.
+        bounded: the last truth value read was known and true, after unknown ones: as a generation
+            ends with its longest length.
+        inside: the file of a library that read them, called by this line.
     """
 
     place: str
@@ -131,6 +134,9 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     sizes: tuple[str, ...] = ()
     open_sizes: int = 0
     integers: int = 0
+    guards: int = 0
+    bounded: bool = False
+    inside: str | None = None
 
 
 class KeptFile(Struct, frozen=True, kw_only=True):

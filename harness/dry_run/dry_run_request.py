@@ -34,8 +34,10 @@ class Request:
     steps: int | None = None
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
-    integer: int = 0
-    """Value of unknown reads that may become sizes."""
+    trial: int = 0
+    """Number of the sequence that unknown values get by which a script may decide; 0: zeros."""
+    zeros_at: tuple[str, ...] = ()
+    """Places that get zeros all the same."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

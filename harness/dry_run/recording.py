@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import pickle
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -171,7 +172,7 @@ class Recording:
         if not self._begun:
             return [], []
         self._label(self._mark_modules)
-        held = torch.cuda.memory._snapshot()
+        held = _snapshot()
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
         traces = cast("list[list[HistoryEvent]]", held["device_traces"])
@@ -233,6 +234,18 @@ class Recording:
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=self._label(history.peak),
         )
+
+
+def _snapshot() -> Any:
+    """Return the allocator's snapshot; PyTorch would import Inductor for it, for seconds."""
+    absent = "torch._inductor" not in sys.modules
+    if absent:
+        vars(torch)["_inductor"] = None
+    try:
+        return torch.cuda.memory._snapshot()
+    finally:
+        if absent:
+            del vars(torch)["_inductor"]
 
 
 def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callable[..., None]:

@@ -1,6 +1,7 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from harness.dry_run.dry_run_report import Answer, DryRunReport
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
-from harness.dry_run.unknown_sizes import with_integers_tried
+from harness.dry_run.unknown_sizes import with_values_tried
 from harness.dry_run.value_answers import check_answers
 from harness.measurement.doctor import Finding
 from harness.prediction.gpu.catalogue import Gpu
@@ -45,8 +46,8 @@ def dry_run(
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
 
-    Code that reads unknown integers from the GPU runs again with other ones, up to three times, to
-    see if a size depends on them; ``answers`` saves these runs.
+    Code that may decide something by unknown values of the GPU runs again with other ones, to see
+    if anything depends on them; ``answers`` saves these runs.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
@@ -129,34 +130,36 @@ def dry_run(
             write_files=write_files,
             path=tuple(sys.path) if kind == "function" else (),
         )
-        report = _with_integers_tried(run(request, folder), request, folder)
+        report = _with_values_tried(run(request, folder), request, folder)
         return _with_eager(report, request, folder) if compare_eager else report
 
 
-def _with_integers_tried(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
-    """Return the report, after more runs if the script read integers that nobody knows."""
+def _with_values_tried(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+    """Return the report, after more runs if unknown values may decide something."""
     limit = 60 + 2 * (report.wall_seconds or 0.0)
+    places = map(folder.joinpath, map("trial-{}".format, itertools.count()))
 
-    def again(integer: int) -> DryRunReport:
+    def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
         if not request.quiet:
             print(
-                f"harness dry-run: running again with {integer} for every unknown integer, to see"
-                " if a size depends on it",
+                "harness dry-run: running again with other values for those that nobody knows, to"
+                " see if a size depends on them",
                 file=sys.stderr,
                 flush=True,
             )
         other = dataclasses.replace(
             request,
-            integer=integer,
+            trial=trial,
+            zeros_at=zeros_at,
             snapshot=None,
             quiet=True,
             deadline_seconds=min(limit, request.deadline_seconds or limit),
         )
-        place = folder / f"integer-{integer}"
+        place = next(places)
         place.mkdir(parents=True)  # the script may have emptied the temporary folder
         return run(other, place)
 
-    return with_integers_tried(report, again)
+    return with_values_tried(report, again)
 
 
 def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:

@@ -7,7 +7,9 @@ nothing on a pretended GPU: the worker refuses a step that reads them on the hos
 
 import io
 import sys
-from typing import Any
+from collections import ChainMap
+from types import CodeType
+from typing import Any, ClassVar
 
 import cloudpickle
 
@@ -32,11 +34,23 @@ def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
 
 def _pickled(value: object, with_values: bool) -> bytes:
     buffer = io.BytesIO()
-    (cloudpickle.Pickler if with_values else _Pickler)(buffer).dump(value)
+    (_Named if with_values else _Pickler)(buffer).dump(value)
     return buffer.getvalue()
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+def _code(code: CodeType) -> Any:
+    """Return how code is made again, with its file's name, which cloudpickle leaves out."""
+    make, given = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
+
+
+class _Named(cloudpickle.Pickler):  # type: ignore[misc]
+    """Sends the files' names, so that the worker names the user's lines."""
+
+    dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+
+class _Pickler(_Named):
     """Sends the memory of a large parameter as its size; those that share it share it again."""
 
     def __init__(self, file: io.BytesIO) -> None:

@@ -1,24 +1,22 @@
-"""Sizes that depend on values nobody knows: such a run is no answer, or an upper bound.
+"""What depends on values nobody knows: such a run is no answer, or an upper bound.
 
-An operator whose result's size depends on an unknown value says so itself. A number that the
-script reads becomes a size where nothing is seen of it (``x[n:]``, ``range(n)``). So a script that
-read unknown integers runs again, and reads 100 for each of them instead of 0, or 1 if 100 is an
-error: if the allocator is asked for anything else, a size depends on them.
+An operator whose result's size depends on an unknown value says so itself. Of a value that the
+script reads nothing more is seen (``x[n:]``, ``if p > 0.3``). So a script that may decide something
+by unknown values runs again with other ones (``trial_values.py``), small and large: if anything
+that its report tells differs, it depends on them.
 """
 
-import ast
-import functools
-import linecache
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from harness.dry_run.dry_run_report import DryRunReport, ValueRead
+from harness.dry_run.dry_run_report import Device, DryRunReport, ValueRead
+from harness.dry_run.trial_values import FIRST, SMALLER
 from harness.schema.record import Outcome
 
 MOST_PLACES = 3
-_ROUNDING = {"int", "round", "ceil", "floor", "trunc", "range", "divmod"}
-_ASSIGNS = ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr
+Again = Callable[[int, tuple[str, ...]], DryRunReport]
+"""Runs the same with the values of a trial, zeros at some places; trial 0 is the run itself."""
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -33,69 +31,158 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
     )
 
 
-def unknown_integers(reads: Sequence[ValueRead]) -> str | None:
-    """Return why a step that runs once is no answer: it read integers that may be sizes."""
-    integers = [read for read in reads if read.integers]
-    named, hint = _named(integers)
-    return f"sizes may depend on integers read at {named}; {hint}" if integers else None
+def unknown_decisions(reads: Sequence[ValueRead]) -> str | None:
+    """Return why a step that runs once is no answer: unknown values may decide what it does."""
+    deciding = [read for read in reads if read.integers]
+    return f"sizes may depend on values read at {_named(deciding)}" if deciding else None
 
 
-def with_integers_tried(report: DryRunReport, again: Callable[[int], DryRunReport]) -> DryRunReport:
-    """Return the report of a run that read each as 0, refused if a size depends on one.
-
-    ``again`` runs the same with another number for each.
-    """
-    integers = [read for read in report.value_reads if read.integers]
-    if not integers or report.outcome not in ("ok", "error"):
+def with_values_tried(report: DryRunReport, again: Again) -> DryRunReport:
+    """Return the report of a run that read zeros, refused if anything depends on the values."""
+    deciding = [read for read in report.value_reads if read.integers]
+    if not deciding or report.outcome not in ("ok", "oom", "error"):
         return report
-    named, hint = _named(integers)
-    if report.outcome == "error":
-        why = f"{report.evidence}; the integers read at {named} are not known: {hint}"
-        return replace(report, evidence=why)
-    number = 100
-    other = again(number)
-    if other.outcome == "error":  # such as an index out of range
-        number = 1
-        other = again(number)
-    zeros = [report]
-    if other.outcome != "killed" and _allocations(other) != _allocations(report):
-        zeros.append(again(0))  # a first run may have filled caches of compiled code
-    if other.outcome == "ok" and _allocations(other) in map(_allocations, zeros):
-        note = (
-            f"no size changes with the integers read at {named}: {number} instead of 0 gives the"
-            " same ones"
+    bounded = tuple(read.place for read in deciding if read.bounded)
+    tried = report
+    if len(bounded) < len(deciding):
+        others = [read for read in deciding if not read.bounded]
+        tried = _Trials(report, others, lambda trial: again(trial, bounded)).judged()
+    if bounded and tried.outcome in ("ok", "oom"):
+        ends = [read for read in deciding if read.bounded]
+        tried = _Trials(tried, ends, lambda trial: again(trial, ())).bounded()
+    return tried
+
+
+class _Trials:
+    """Runs of one script with other values, and what they say of the first one."""
+
+    def __init__(
+        self,
+        report: DryRunReport,
+        reads: Sequence[ValueRead],
+        again: Callable[[int], DryRunReport],
+    ) -> None:
+        self._report = report
+        self._at = _named(reads)
+        self._places = _listed([_place(read) for read in reads])
+        self._again = again
+
+    def judged(self) -> DryRunReport:
+        """Return the report with a note if nothing changes, refused otherwise."""
+        trials: Sequence[int] = FIRST
+        note = "nothing changes with the values read at {}: other ones were tried"
+        if self._report.outcome == "error":  # zero may be an error
+            why = f"{self._report.evidence}; values read at {self._at} are not known"
+            failed = replace(self._report, evidence=why)
+            self._report = self._other(trials[0])
+            if self._report.outcome != "ok":
+                return failed
+            trials = (SMALLER[trials[0]],)
+            note = "with 0 at {} the script ends with an error: other values were taken"
+        same, second = [_told(self._report)], None
+        for trial in trials:
+            other = self._other(trial)
+            if _told(other) in same:
+                continue
+            if second is None and other.outcome != "killed" and trials is FIRST:
+                second = self._again(0)  # the first run may have filled caches of compiled code
+                same.append(_told(second))
+            if _told(other) not in same:
+                return self._refused(other, second)
+        return self._with(note.format(self._places))
+
+    def bounded(self) -> DryRunReport:
+        """Return the report as an upper bound, if loops that end earlier need no more."""
+        other = self._other(FIRST[0])
+        if _told(other) == _told(self._report):
+            return self._report
+        pairs = zip(other.devices, self._report.devices, strict=False)
+        peaks = [zip(_peaks(one), _peaks(two), strict=True) for one, two in pairs]
+        if other.outcome != "ok" or any(few > most for one in peaks for few, most in one):
+            return self._refused(other, None)
+        return self._with(
+            f"a loop that ends by a value read at {self._places} ran to its end: the peaks are an"
+            f" upper bound; if it ends at once, {_difference(other, self._report)}"
         )
-    elif other.outcome == "killed":
-        note = f"sizes may depend on the integers read at {named}: the second run was ended"
-    elif _allocations(zeros[-1]) != _allocations(report):
-        note = (
-            f"sizes may depend on the integers read at {named}: it cannot be tried, because two"
-            " runs with the same values differ"
-        )
-    else:
-        ended = "" if other.outcome == "ok" else f", {other.outcome} ({other.evidence})"
-        why = (
-            f"size depends on values at {named}: with {number} instead of 0, the allocator is asked"
-            f" for {_total(other):,} B in all, not {_total(report):,} B{ended}; {hint}"
-        )
-        return replace(report, outcome=Outcome.UNSUPPORTED, evidence=why, fit=None)
-    return replace(report, notes=(*report.notes, note))
+
+    def _with(self, note: str) -> DryRunReport:
+        return replace(self._report, notes=(*self._report.notes, note))
+
+    def _other(self, trial: int) -> DryRunReport:
+        """Return a run with other values; with smaller ones if these are an error."""
+        other = self._again(trial)
+        while other.outcome == "error" and trial in SMALLER:
+            trial = SMALLER[trial]
+            other = self._again(trial)
+        return other
+
+    def _refused(self, other: DryRunReport, second: DryRunReport | None) -> DryRunReport:
+        why = f"sizes may depend on values read at {self._at}; "
+        if other.outcome == "killed":
+            why += "the second run was ended"
+        elif second is not None and _told(second) != _told(self._report):
+            why += "it cannot be tried, because two runs with the same values differ: "
+            why += _difference(second, self._report)
+        else:
+            why = f"size depends on values at {self._at}; with others than 0, "
+            why += _difference(other, self._report)
+        return replace(self._report, outcome=Outcome.UNSUPPORTED, evidence=why, fit=None)
 
 
-def _allocations(report: DryRunReport) -> object:
-    sizes = [(device.allocations, device.requested_total_bytes) for device in report.devices]
-    return report.outcome, report.optimizer_steps, sizes
+def _peaks(device: Device) -> list[int]:
+    return [size or 0 for size in asdict(device.peaks).values()]
 
 
-def _total(report: DryRunReport) -> int:
-    return sum(device.requested_total_bytes for device in report.devices)
+def _told(report: DryRunReport) -> list[tuple[str, object]]:
+    """Return all that a report tells of the memory, in words and numbers, the foremost first."""
+    told: list[tuple[str, object]] = [("outcome", report.outcome)]
+    for device in report.devices:
+        of = f" of GPU {device.index}" if len(report.devices) > 1 else ""
+        told += [
+            (f"{name.removesuffix('_bytes').replace('_', ' ')}{of}", size)
+            for name, size in asdict(device.peaks).items()
+        ]
+    told += [("refused allocations", len(report.out_of_memory))]
+    told += [("optimizer steps", report.optimizer_steps)]
+    for device in report.devices:
+        told += [(name, getattr(device, name)) for name in ("ooms", "retries", "segments")]
+        told += [("graph pools", device.graph_pool_bytes)]
+        if device.peak is not None:
+            told += [
+                (f"bytes of {one.category} {one.place}", one.requested_bytes)
+                for one in device.peak.groups
+            ]
+        told += [("bytes allocated in all", device.requested_total_bytes)]
+        told += [("allocations", device.allocations)]
+    return told
 
 
-def _named(integers: Sequence[ValueRead]) -> tuple[str, str]:
-    """Return the places, and the answer that they want."""
-    first = _name(integers[0]) if integers else ""
-    hint = f"--answer {first}=NUMBER gives the value that is read, 0 if it is zero"
-    return _listed([read.place for read in integers]), hint
+def _difference(other: DryRunReport, report: DryRunReport) -> str:
+    """Return the foremost difference, e.g. ``requested peak is 8,000, not 4,000``."""
+    if other.outcome != report.outcome:
+        ended = f" ({other.evidence.partition('. ')[0]})" if other.evidence else ""
+        return f"the outcome is {other.outcome}{ended}, not {report.outcome}"
+    one, two = _told(other), dict(_told(report))
+    for name, value in one:
+        if two.get(name, 0) != value:
+            unit = " B" if isinstance(value, int) and ("peak" in name or "bytes" in name) else ""
+            return f"{name}: {_number(value)}{unit}, not {_number(two.get(name, 0))}{unit}"
+    return "the order of allocations differs"
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _named(reads: Sequence[ValueRead]) -> str:
+    """Return the places, and the answer that they want if there is a line to name."""
+    lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
+    hint = f" (--answer {_name(lines[0])}=NUMBER gives the value)" if lines else ""
+    return _listed([_place(read) for read in reads]) + hint
+
+
+def _place(read: ValueRead) -> str:
+    return f"{read.place} in {read.inside}" if read.inside else read.place
 
 
 def _listed(places: Sequence[str]) -> str:
@@ -108,7 +195,7 @@ def _name(read: ValueRead) -> str:
 
 
 def bounds(reads: Sequence[ValueRead]) -> list[str]:
-    """Return a note for each place whose sizes the user answered."""
+    """Return notes on the sizes that the user answered, and on guards that are taken to pass."""
     notes = []
     for read in reads:
         if read.sizes and not read.open_sizes:
@@ -116,38 +203,5 @@ def bounds(reads: Sequence[ValueRead]) -> list[str]:
             notes.append(
                 f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
             )
-    return notes
-
-
-@functools.cache
-def becomes_integer(file: str, line: int) -> bool:
-    """Return whether the source rounds what it reads on a line, there or by an assigned name."""
-    try:
-        nodes = list(ast.walk(ast.parse("".join(linecache.getlines(file)))))
-    except (SyntaxError, ValueError):
-        return False
-    names: set[str] = set()
-    for node in nodes:
-        if isinstance(node, _ASSIGNS) and _covers(node, line):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {name for target in targets for name in _names(target, ast.Store)}
-    rounded = [node for node in nodes if isinstance(node, ast.expr) and _rounds(node)]
-    return any(_covers(node, line) or not names.isdisjoint(_names(node)) for node in rounded)
-
-
-def _rounds(node: ast.expr) -> bool:
-    if isinstance(node, ast.Call):
-        name = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
-        return name in _ROUNDING and not (name == "round" and len(node.args) > 1)
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.FloorDiv)
-
-
-def _names(node: ast.AST, context: type[ast.expr_context] = ast.Load) -> Iterator[str]:
-    """Yield what is read or assigned in a node: ``n`` of ``n``, ``.n`` of ``self.n``."""
-    for one in ast.walk(node):
-        if isinstance(one, ast.Name | ast.Attribute) and isinstance(one.ctx, context):
-            yield one.id if isinstance(one, ast.Name) else f".{one.attr}"
-
-
-def _covers(node: ast.expr | ast.stmt, line: int) -> bool:
-    return node.lineno <= line <= (node.end_lineno or node.lineno)
+    guards = _listed([read.place for read in reads if read.guards])
+    return [*notes, f"checks of unknown values are taken to pass at {guards}"] if guards else notes

@@ -1,9 +1,9 @@
 """Reads of GPU values: each is counted with the place that made it, known and unknown apart.
 
-The stub calls back for each copy from the GPU to the host. The copy holds the true value where it
-is known, and zeros otherwise; where the user gave an answer for the place, the answer is written
-in their stead. An operator whose result's size is not known asks before it runs. An unknown
-integer may become a size, and so may a fraction that the source rounds and a mask that is copied.
+The stub calls back for each copy from the GPU to the host. The copy holds the true values where
+they are known, and zeros otherwise; where the user gave an answer for the place, the answer is
+written in their stead. An operator whose result's size is not known asks before it runs. A guard,
+``if not ok: raise``, gets the answer that raises nothing.
 
 The stub gives device memory real bytes where a value is known (``stub/values.c``): after a copy
 from the host, a fill, a copy of known bytes. The operators between (``arange``, ``==``, ``cumsum``,
@@ -24,32 +24,28 @@ collective leaves behind.
 import ctypes
 import linecache
 import os
-import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
 from harness.dry_run.own_code import users_frame
-from harness.dry_run.unknown_sizes import becomes_integer
+from harness.dry_run.trial_values import TYPES, TrialValues, encoded
 from harness.dry_run.value_answers import EVERYWHERE, answer_at, as_size, as_value
+from harness.dry_run.value_flow import Stack, avoids_error, decides, prints, stack_of
 from harness.prediction.library_answers import library_answer
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
 
-_Callback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_char_p
+)
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
-
-_FORMATS: Final = {0: "B", 1: "b", 2: "h", 3: "i", 4: "q", 5: "e", 6: "f", 7: "d", 11: "?"}
-"""Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
-_BFLOAT16: Final = 15
-_INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
-_COUNTS: Final = (2, 3, 4)
-"""Types of integers that may become sizes; one byte is an image's, or of a file that is saved."""
-_FRACTIONS: Final = (5, 6, 7, _BFLOAT16)
 _BOOL: Final = 11
-_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
+_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
 NO_PYTHON = "a thread without Python"
@@ -68,18 +64,32 @@ class _Place:
     count: int = 0
     bytes: int = 0
     known: int = 0
+    operator: str = ""
     answered: int = 0
     integers: int = 0
+    guards: int = 0
+    bounded: bool = False
+    inside: str | None = None
     sizes: set[str] = field(default_factory=set)
     open_sizes: int = 0
 
+    @property
+    def name(self) -> str:
+        """Return the line, or the operator where no Python called it."""
+        if self.file:
+            return f"{self.file}:{self.line}"
+        return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
+
 
 class ValueReads:
-    """Counts reads by place; ``integer`` is what an unknown one gets if it may become a size."""
+    """Counts reads by place; ``trial`` is the sequence that unknown values get, 0: zeros."""
 
-    def __init__(self, answers: Mapping[str, Answer], *, integer: int = 0) -> None:
+    def __init__(
+        self, answers: Mapping[str, Answer], *, trial: int = 0, zeros_at: tuple[str, ...] = ()
+    ) -> None:
         self._answers = answers
-        self._integer = integer
+        self._values = TrialValues(trial) if trial else None
+        self._zeros_at = zeros_at
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
 
@@ -90,30 +100,55 @@ class ValueReads:
         ctypes.CDLL(None).pretend_on_read(on_read)
         ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_follow_values(on_size)
 
-    def _on_read(self, destination: int, size: int, known: int, type_: int) -> None:
-        place = self._place()
+    def _on_read(
+        self, destination: int, size: int, known: int, type_: int, operator: bytes | None
+    ) -> int:
+        """Change what was read; return 1 if parts that are known must not come back."""
+        place = self._place(operator)
         place.count += 1
         place.bytes += size
-        if place.answer is None or (known and not place.always):
-            place.known += known
-            if known or not _may_be_size(place, size, type_):
-                return
-            place.integers += 1
-            if self._integer == 0:
-                return
-            answer: float = self._integer
-        else:
+        value = None
+        if place.answer is not None and (place.always or not known):
             place.answered += 1
-            answer = as_value(place.answer)
-        value = _encoded(answer, size, type_)
-        ctypes.memmove(destination, value, len(value))
+            value = encoded([as_value(place.answer)], size, type_)
+        elif known:
+            place.known += 1
+            if type_ == _BOOL and size == 1:
+                place.bounded = place.integers > 0 and ctypes.string_at(destination, 1) != b"\0"
+        else:
+            value = self._unknown(place, size, type_, stack_of(sys._getframe(1)))
+        if value is not None:
+            ctypes.memmove(destination, value, len(value))
+        return int(value is not None and place.answer is not None)
+
+    def _unknown(self, place: _Place, size: int, type_: int, stack: Stack) -> bytes | None:
+        """Return what an unknown read gets instead of zeros, if anything."""
+        if type_ not in TYPES:
+            return None
+        taken = avoids_error(stack) if type_ == _BOOL and size == 1 else None
+        if taken is not None:
+            place.guards += 1
+            return bytes([taken])
+        if not decides(stack):
+            return None
+        place.integers += 1
+        place.bounded = False
+        reader = stack[0][0].co_filename if stack else place.file
+        if reader != place.file and place.inside is None:
+            place.inside = "/".join(Path(reader).parts[-3:])
+        if self._values is None or place.name in self._zeros_at:
+            return None
+        return self._values.take(size, type_)
 
     def _on_size(self, operator: bytes, most: int) -> int:
         """Return the size of an operator's result plus 1; 0 if no answer gives it.
 
         0 is also what ctypes returns for an error that is raised in here.
         """
-        place = self._place()
+        frame = sys._getframe(1)
+        if frame is not None and prints(frame.f_code):
+            return most + 1
+        place = self._place(operator)
         place.count += 1
         place.sizes.add(operator.decode())
         size = None if place.answer is None else as_size(place.answer, most)
@@ -121,7 +156,7 @@ class ValueReads:
         place.answered += size is not None
         return 0 if size is None else size + 1
 
-    def _place(self) -> _Place:
+    def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""
         frame = users_frame()
         file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
@@ -134,6 +169,7 @@ class ValueReads:
             if answer is None:
                 answer = self._answers.get(EVERYWHERE)
             place = _Place(file=file, line=line, answer=answer, always=always, source=source)
+            place.operator = (operator or b"").decode()
             self._places[file, line] = place
         return place
 
@@ -141,29 +177,14 @@ class ValueReads:
         """Return the places, those with most reads first."""
         reads = [
             ValueRead(
-                place=f"{one.file}:{one.line}" if one.file else NO_PYTHON,
+                place=one.name,
                 text=linecache.getline(one.file, one.line).strip() if one.file else "",
                 answer=one.answer if one.answered else None,
                 source=one.source if one.answered else None,
                 sizes=tuple(sorted(one.sizes)),
+                inside=one.inside,
                 **{name: getattr(one, name) for name in _COUNTED},
             )
             for one in self._places.values()
         ]
         return tuple(sorted(reads, key=lambda read: (-read.count, read.place)))
-
-
-def _may_be_size(place: _Place, size: int, type_: int) -> bool:
-    if type_ in _FRACTIONS:
-        return becomes_integer(place.file, place.line)
-    return type_ in _COUNTS or (type_ == _BOOL and size > 1)
-
-
-def _encoded(answer: float, size: int, type_: int) -> bytes:
-    """Return the answer as the bytes that the reader expects, an integer where unknown."""
-    if type_ == _BFLOAT16:
-        one = struct.pack("<f", answer)[2:]
-    else:
-        kind = _FORMATS.get(type_, _INTEGERS.get(size, "B"))
-        one = struct.pack(f"<{kind}", answer if kind in "efd?" else int(answer))
-    return one * (size // len(one))

@@ -45,8 +45,6 @@ from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
 
-SEED = 0x6861726E657373
-"""No program sets this one, so it is seen if one sets its own."""
 KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
 OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
 WORKSPACE = (

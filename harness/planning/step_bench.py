@@ -18,7 +18,7 @@ from harness.dry_run.assemble_report import not_pretended
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.left_out_values import LeftOutValues
 from harness.dry_run.pretended_gpu import of_any_size, workspace_bytes
-from harness.dry_run.unknown_sizes import bounds, unknown_integers, unknown_sizes
+from harness.dry_run.unknown_sizes import bounds, unknown_decisions, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
@@ -69,7 +69,7 @@ class StepValues:
     def refuse_unknown_sizes(self) -> None:
         """Raise UnsupportedError where the size of a tensor depends on a value nobody knows."""
         reads = self._reads.places()
-        reason = LeftOutValues.unsent or unknown_sizes(reads) or unknown_integers(reads)
+        reason = LeftOutValues.unsent or unknown_sizes(reads) or unknown_decisions(reads)
         if reason is not None:
             raise UnsupportedError(reason)
 

@@ -15,6 +15,7 @@
 namespace {
 
 enum class Follow { no, yes, size };
+enum class Part { none, either, each, where };
 
 /* Operators on the GPU that a CPU kernel computes with the same result, as PyTorch names those that launch kernels. */
 const char *const FOLLOWED =
@@ -28,11 +29,18 @@ const char *const FOLLOWED =
     " isneginf signbit lerp addcmul addcdiv all any sum prod mean cumsum cumprod cummax cummin max min amax amin aminmax"
     " argmax argmin count_nonzero _amp_update_scale nan_to_num ";
 
-/* Operators that read how large their result is, or, the first, whether it is true. Of the last four no upper bound is
+/* Some of them are known in part if some elements are not. Of EITHER, an element is known if it is the same with the
+   least and with the greatest value in place of each unknown one: true or unknown is true, 0 times unknown is 0. Of
+   EACH, it is known if all that it is made of are. */
+const char *const EITHER = " logical_and logical_or bitwise_and bitwise_or mul all any ";
+const char *const EACH = " eq ne lt le gt ge logical_not logical_xor bitwise_not bitwise_xor add sub rsub neg abs sign"
+                         " clamp clamp_min clamp_max minimum maximum copy ";
+
+/* Operators that read how large their result is, or, the first, whether it is true. Of the last three no upper bound is
    known. */
 const char *const SIZED = " equal nonzero _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive"
-                          " _coalesce bincount repeat_interleave one_hot _ctc_loss ";
-const char *const UNBOUNDED = " bincount repeat_interleave one_hot _ctc_loss ";
+                          " _coalesce bincount repeat_interleave one_hot ";
+const char *const UNBOUNDED = " bincount repeat_interleave one_hot ";
 
 /* Arguments that are written although the schema does not say so. */
 const char *const NORMALIZES = "batch_norm";
@@ -42,8 +50,11 @@ bool is_in(const char *list, const std::string &name) { return strstr(list, (" "
 struct Operator {
     std::string name;            /* aten::add_ */
     c10::OperatorHandle handle;
+    std::string base;            /* add */
     Follow follow = Follow::no;
+    Part part = Part::none;      /* how much is known of the result if not all operands are */
     bool bounded = false;        /* of a size: no larger than its operand */
+    bool compares = false;       /* eq, ne */
     bool by_dimension = false;
     bool reads = false;          /* its operand's type is that of what is read or copied */
     bool collective = false;     /* of a process group: what other ranks hold is not known */
@@ -55,12 +66,13 @@ struct Operator {
 Operator describe(const c10::OperatorName &name)
 {
     auto handle = c10::Dispatcher::singleton().findSchemaOrThrow(name.name.c_str(), name.overload_name.c_str());
-    Operator op{name.name, handle};
+    Operator op{name.name, handle, ""};
     const auto &schema = handle.schema();
     auto space = name.name.substr(0, name.name.find("::"));
     auto plain = name.name.substr(name.name.find("::") + 2);
     bool aten = space == "aten", in_place = plain.size() > 1 && plain.back() == '_' && plain[plain.size() - 2] != '_';
     auto base = in_place ? plain.substr(0, plain.size() - 1) : plain;
+    op.base = base;
     bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy");
     op.arguments = schema.arguments().size();
     bool group = space.find("c10d") != std::string::npos; /* c10d, _c10d_functional, ... */
@@ -86,6 +98,12 @@ Operator describe(const c10::OperatorName &name)
         op.follow = Follow::size;
     else if (aten && is_in(FOLLOWED, base))
         op.follow = Follow::yes;
+    if (op.follow == Follow::yes)
+        op.part = base == "where" ? Part::where
+                  : is_in(EITHER, base) ? Part::either
+                  : is_in(EACH, base)   ? Part::each
+                                        : Part::none;
+    op.compares = aten && (base == "eq" || base == "ne");
     op.looks |= op.reads || op.follow != Follow::no;
     op.by_dimension = base == "unique_dim" || base == "unique_dim_consecutive";
     op.bounded = op.follow == Follow::size && !is_in(UNBOUNDED, base);

@@ -6,16 +6,18 @@
 
 #include <ATen/core/TensorBody.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/all.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
 #include <ATen/record_function.h>
 
 #include <vector>
 
 namespace {
 
-/* What is followed. Weights and activations are not: nobody reads them, and computing them would take the time of a
-   training step on the CPU. */
-constexpr int64_t MOST_INTEGERS = 1 << 20, MOST_FLOATS = 1 << 16;
+/* What is followed: as many integers as copies may have. Weights and activations are not: nobody reads them, and
+   computing them would take the time of a training step on the CPU. */
+constexpr int64_t MOST_FLOATS = 1 << 16, MOST_COPIED = 64 << 20; /* elements; bytes of integers */
 
 /* The bytes that a tensor's elements span on the pretended GPU. */
 struct Range {
@@ -58,29 +60,43 @@ Range range_of(const at::Tensor &tensor)
     return pretend_device_of(range.address) < 0 ? Range() : range;
 }
 
-/* Calls a function for each run of bytes that a tensor's elements take; it returns false to stop. */
-template <class Function> bool each_run(const at::Tensor &tensor, const Range &range, Function function)
-{
-    if (tensor.is_non_overlapping_and_dense())
-        return function(range.address, range.bytes);
-    std::vector<int64_t> index(static_cast<size_t>(tensor.dim()), 0);
-    for (;;) {
-        int64_t offset = 0;
-        for (size_t i = 0; i < index.size(); i++)
-            offset += index[i] * tensor.stride(static_cast<int64_t>(i));
-        if (!function(range.address + offset * tensor.element_size(), tensor.element_size()))
-            return false;
-        size_t i = index.size();
-        while (i > 0 && (++index[i - 1] == tensor.size(static_cast<int64_t>(i) - 1) || tensor.stride(i - 1) == 0))
-            index[--i] = 0;
-        if (i == 0)
-            return true;
-    }
-}
-
 bool small(const at::Tensor &tensor)
 {
-    return tensor.numel() <= (tensor.is_floating_point() || tensor.is_complex() ? MOST_FLOATS : MOST_INTEGERS);
+    bool fractions = tensor.is_floating_point() || tensor.is_complex();
+    return fractions ? tensor.numel() <= MOST_FLOATS : tensor.numel() * int64_t(tensor.element_size()) <= MOST_COPIED;
+}
+
+/* The CPU kernel alone: no autograd, no autocast, no mode of Python, no profiler. */
+struct Alone {
+    using K = c10::DispatchKey;
+    c10::impl::ExcludeDispatchKeyGuard keys{
+        c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset | c10::python_ks |
+        c10::DispatchKeySet({K::FuncTorchBatched, K::FuncTorchVmapMode, K::FuncTorchGradWrapper, K::Batched,
+                             K::VmapMode, K::FuncTorchDynamicLayerBackMode, K::FuncTorchDynamicLayerFrontMode,
+                             K::Functionalize, K::PythonDispatcher, K::PreDispatch, K::Tracer})};
+    at::DisableRecordFunctionGuard unobserved;
+};
+
+/* The shadow of a tensor's elements, with the bytes of each in one more dimension. */
+at::Tensor shadow_of(const at::Tensor &tensor, const Range &range)
+{
+    auto *shadow = pretend_shadow(range.address, range.bytes);
+    TORCH_CHECK(shadow, "no memory");
+    auto sizes = tensor.sizes().vec(), strides = tensor.strides().vec();
+    for (auto &stride : strides)
+        stride *= tensor.element_size();
+    sizes.push_back(tensor.element_size());
+    strides.push_back(1);
+    return at::from_blob(shadow, sizes, strides, at::TensorOptions().dtype(at::kBool));
+}
+
+/* Which elements are known. Those of the host are. */
+at::Tensor known_elements(const at::Tensor &tensor)
+{
+    auto range = tensor.is_cpu() ? Range() : range_of(tensor);
+    if (range.bytes && pretend_any_known(range.address, range.bytes))
+        return shadow_of(tensor, range).all(-1);
+    return at::full(tensor.sizes(), !range.bytes, at::TensorOptions().dtype(at::kBool));
 }
 
 bool is_known(const at::Tensor &tensor)
@@ -88,8 +104,8 @@ bool is_known(const at::Tensor &tensor)
     auto range = range_of(tensor);
     if (tensor.numel() == 0 || (range.bytes && pretend_is_known(range.address, range.bytes)))
         return true;
-    return range.bytes && pretend_any_known(range.address, range.bytes) &&
-           each_run(tensor, range, [](char *at, size_t bytes) { return pretend_is_known(at, bytes) != 0; });
+    Alone alone;
+    return range.bytes && !tensor.is_non_overlapping_and_dense() && known_elements(tensor).all().item<bool>();
 }
 
 template <class Function> void each_tensor(const c10::IValue &value, Function function)
@@ -144,17 +160,6 @@ c10::IValue twin_of(const c10::IValue &value)
     }
     return value;
 }
-
-/* The CPU kernel alone: no autograd, no autocast, no mode of Python, no profiler. */
-struct Alone {
-    using K = c10::DispatchKey;
-    c10::impl::ExcludeDispatchKeyGuard keys{
-        c10::autograd_dispatch_keyset_with_ADInplaceOrView | c10::autocast_dispatch_keyset | c10::python_ks |
-        c10::DispatchKeySet({K::FuncTorchBatched, K::FuncTorchVmapMode, K::FuncTorchGradWrapper, K::Batched,
-                             K::VmapMode, K::FuncTorchDynamicLayerBackMode, K::FuncTorchDynamicLayerFrontMode,
-                             K::Functionalize, K::PythonDispatcher, K::PreDispatch, K::Tracer})};
-    at::DisableRecordFunctionGuard unobserved;
-};
 
 } // namespace
 #endif

@@ -139,10 +139,11 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
     return cudaSuccess;
 }
 
-/* Python is called for each copy from the GPU to the host, which holds the value, or zeros, and may be changed.
-   `type` is the c10::ScalarType that is read, -1 where that is not known. */
-static void (*on_read)(void *destination, size_t bytes, int known, int type);
-void pretend_on_read(void (*callback)(void *, size_t, int, int)) { on_read = callback; }
+/* Python is called for each copy from the GPU to the host, which holds the value, or zeros, and may be changed;
+   it returns 1 if known parts must not replace its change.
+   `type` is the c10::ScalarType that is read, -1 where that is not known; `name` is the operator's, or NULL. */
+static int (*on_read)(void *destination, size_t bytes, int known, int type, const char *name);
+void pretend_on_read(int (*callback)(void *, size_t, int, int, const char *)) { on_read = callback; }
 
 /* Returns the running operator that decides a size, the innermost one. */
 static struct pretend_operator *deciding(void)
@@ -171,8 +172,8 @@ static void read_back(void *destination, const char *source, size_t bytes)
         if (sized->decides_size == 2)
             return; /* counted when the user was asked */
     }
-    if (on_read)
-        on_read(destination, bytes, known, type);
+    if (!on_read || !on_read(destination, bytes, known, type, current ? current->name : NULL))
+        pretend_copy_known(destination, source, known || (current && current->launches) ? 0 : bytes);
 }
 
 static void copy(void *destination, const void *source, size_t bytes)

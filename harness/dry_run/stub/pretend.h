@@ -91,7 +91,8 @@ void pretend_forget_everything(void);
 int pretend_is_known(const char *address, size_t bytes);
 int pretend_any_known(const char *address, size_t bytes);
 int pretend_open(char *address, size_t bytes);
-void pretend_make_known(char *address, size_t bytes);
+unsigned char *pretend_shadow(char *address, size_t bytes);
+void pretend_copy_known(char *destination, const char *source, size_t bytes);
 
 /* Blocks of the host whose initial values are left out (host_memory.c): the bytes of one, 0 if it is none. */
 size_t pretend_left_out(const char *address);

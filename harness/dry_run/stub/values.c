@@ -49,11 +49,10 @@ int pretend_open(char *address, size_t bytes)
     return opened;
 }
 
-/* Says that the bytes of an opened range are known. */
-void pretend_make_known(char *address, size_t bytes)
+/* Says that bytes of an opened range may be known: its shadow is the caller's to write. */
+static void count_known(const char *address, size_t bytes)
 {
     pthread_mutex_lock(&lock);
-    memset(shadow_of(address), 1, bytes);
     for (size_t i = granule_of(address); i <= granule_of(address + bytes - 1); i++) {
         if (granules[i] & KNOWN)
             continue;
@@ -65,6 +64,15 @@ void pretend_make_known(char *address, size_t bytes)
         granules[i] |= KNOWN;
     }
     pthread_mutex_unlock(&lock);
+}
+
+/* Opens a range, and returns its shadow: one byte for each, 1 where it is known; NULL where the system refuses. */
+unsigned char *pretend_shadow(char *address, size_t bytes)
+{
+    if (!pretend_open(address, bytes))
+        return NULL;
+    count_known(address, bytes);
+    return (unsigned char *)shadow_of(address);
 }
 
 /* Whether any, or all, of a range is known. */
@@ -260,17 +268,28 @@ void pretend_write(char *address, const void *source, int value, size_t bytes)
         memcpy(address, source, bytes);
     else
         memset(address, value, bytes);
-    pretend_make_known(address, bytes);
+    memset(pretend_shadow(address, bytes), 1, bytes);
 }
 
 void pretend_move(char *address, const char *source, size_t bytes)
 {
-    if (bytes > most_bytes() || !pretend_is_known(source, bytes) || !pretend_open(address, bytes)) {
+    if (bytes > most_bytes() || !pretend_any_known(source, bytes) || !pretend_open((char *)source, bytes) ||
+        !pretend_open(address, bytes)) {
         pretend_forget(address, bytes);
         return;
     }
     memmove(address, source, bytes);
-    pretend_make_known(address, bytes);
+    memmove(pretend_shadow(address, bytes), shadow_of(source), bytes);
+}
+
+/* Copies the known bytes of a range to the host. */
+void pretend_copy_known(char *destination, const char *source, size_t bytes)
+{
+    if (!pretend_any_known(source, bytes) || !pretend_open((char *)source, bytes))
+        return;
+    for (size_t i = 0; i < bytes; i++)
+        if (shadow_of(source)[i])
+            destination[i] = source[i];
 }
 
 /* PyTorch's allocator tells its profiler of every block that it hands out (c10/core/Allocator.h). */

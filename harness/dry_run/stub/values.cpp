@@ -5,14 +5,18 @@
 #include "gpu_tensors.h"
 #include "host_reads.h"
 
+#include <ATen/ops/logical_or.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/where.h>
 #include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace {
 
 constexpr int64_t MOST_ASSUMED = 1 << 26; /* elements of an operand that an answer fills */
-constexpr size_t MOST_COPIED = 64 << 20; /* bytes of integers from the host */
 
 /* --- A call of an operator --- */
 
@@ -20,7 +24,8 @@ struct Call : at::ObserverContext {
     pretend_operator state{};
     Operator *op = nullptr;
     std::vector<c10::IValue> inputs; /* of one that can be computed */
-    std::vector<c10::IValue> results; /* of one that was computed before it ran, for its size */
+    std::vector<c10::IValue> results; /* of one that was computed before it ran, for its size, or in part */
+    at::Tensor part;                 /* which elements of the result are known, undefined: all */
     std::vector<Range> written;      /* known, and written by this call */
     std::vector<Range> made;         /* made known by operators inside this one */
     uint64_t seen = 0;               /* launches when that was last looked at */
@@ -43,25 +48,39 @@ Call *around(const Call &call)
     return outer ? static_cast<Call *>(outer->call) : nullptr;
 }
 
-bool compute(const Call &call, std::vector<c10::IValue> &stack)
+std::vector<c10::IValue> computed(const Call &call, const std::vector<c10::IValue> &inputs)
+{
+    std::vector<c10::IValue> stack;
+    for (const auto &input : inputs)
+        stack.push_back(twin_of(input));
+    call.op->handle.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), &stack);
+    return stack;
+}
+
+bool compute(Call &call)
 {
     try {
         Alone alone;
-        for (const auto &input : call.inputs)
-            stack.push_back(twin_of(input));
-        call.op->handle.redispatchBoxed(c10::DispatchKeySet(c10::DispatchKey::CPU), &stack);
+        call.results = computed(call, call.inputs);
         return true;
     } catch (const std::exception &) {
         return false; /* no such CPU kernel, or an error that the GPU's may or may not make */
     }
 }
 
+/* Makes a tensor's elements known, those of a part alone if one is given. */
+void make_known(const at::Tensor &tensor, const Range &range, const at::Tensor &part = {})
+{
+    auto shadow = shadow_of(tensor, range);
+    part.defined() ? shadow.copy_(part.unsqueeze(-1)) : shadow.fill_(1);
+}
+
 /* Writes computed results to where the operator placed its own, which are known then. Returns whether it could; an
    output of another shape, as one that nobody asked for, is not known. */
-bool store(const std::vector<c10::IValue> &results, const std::vector<c10::IValue> &outputs, std::vector<Range> &known)
+bool store(const Call &call, const std::vector<c10::IValue> &outputs, std::vector<Range> &known)
 {
     std::vector<at::Tensor> from, to;
-    for (const auto &value : results)
+    for (const auto &value : call.results)
         each_tensor(value, [&](const at::Tensor &one) { from.push_back(one); });
     for (const auto &value : outputs)
         each_tensor(value, [&](const at::Tensor &one) { to.push_back(one); });
@@ -79,10 +98,7 @@ bool store(const std::vector<c10::IValue> &results, const std::vector<c10::IValu
             }
             if (from[i].data_ptr() != range.address)
                 twin(to[i]).copy_(from[i]);
-            each_run(to[i], range, [](char *at, size_t bytes) {
-                pretend_make_known(at, bytes);
-                return true;
-            });
+            make_known(to[i], range, call.part);
             known.push_back(range);
         }
         return true;
@@ -118,10 +134,8 @@ bool assume(const at::Tensor &operand, int64_t count)
     auto ones = at::zeros({operand.numel()}, at::TensorOptions().dtype(operand.dtype()));
     ones.narrow(0, 0, count).fill_(1);
     twin(operand).copy_(ones.view(operand.sizes()));
-    return each_run(operand, range, [](char *at, size_t bytes) {
-        pretend_make_known(at, bytes);
-        return true;
-    });
+    make_known(operand, range);
+    return true;
 }
 
 /* Returns the number of different rows that a sparse gradient has, -1 where its indices are not known. */
@@ -152,7 +166,7 @@ void decide_size(Call &call, bool known)
     if (operand.numel() == 0 || stated(call))
         return;
     if (call.op->name == "aten::equal") {
-        call.state.decides_size = known && compute(call, call.results);
+        call.state.decides_size = known && compute(call);
         call.state.size = call.state.decides_size ? call.results[0].toBool() : -1;
         return;
     }
@@ -169,12 +183,87 @@ void decide_size(Call &call, bool known)
                 assume(operand, call.state.size);
     }
     /* As many as the operand holds now: fewer than were asked for, where its elements share memory. */
-    if (known && call.op->bounded && !operand.is_sparse() && compute(call, call.results)) {
+    if (known && call.op->bounded && !operand.is_sparse() && compute(call)) {
         Alone alone;
         bool counts = operand.scalar_type() == at::kBool && call.op->name.rfind("aten::_unique", 0) == 0;
         call.state.size = counts ? twin(operand).sum().item<int64_t>() /* it reads how many are true */
                                  : call.results[0].toTensor().size(call.op->by_dimension ? call.inputs[1].toInt() : 0);
     }
+}
+
+/* --- Results that are known in part --- */
+
+/* An operand with the least, or the greatest, value in place of each unknown one; with 1 and 2 for a product. */
+c10::IValue with_unknown(const Call &call, const c10::IValue &input, size_t i, bool greatest)
+{
+    if (!input.isTensor() || !on_gpu(input.toTensor()))
+        return input;
+    auto values = twin(input.toTensor()), other = at::zeros_like(values);
+    if (call.op->overwritten[i])
+        return other;
+    if (call.op->base == "mul" && values.scalar_type() != at::kBool)
+        other.fill_(greatest ? 2 : 1);
+    else if (greatest)
+        other.bitwise_not_();
+    return at::where(known_elements(input.toTensor()), values, other);
+}
+
+c10::IValue scalar_or_twin(const c10::IValue &value) { return value.isScalar() ? at::scalar_tensor(value.toScalar()) : twin_of(value); }
+
+/* Computes what can be known of a result although not all operands are; false: nothing. */
+bool compute_part(Call &call)
+{
+    Alone alone;
+    bool integral = true;
+    std::vector<at::Tensor> known;
+    for (size_t i = 0; i < call.inputs.size(); i++) {
+        auto &input = call.inputs[i];
+        bool tensor = input.isTensor() && input.toTensor().defined() && !call.op->overwritten[i];
+        known.push_back(tensor ? known_elements(input.toTensor()) : at::scalar_tensor(true));
+        integral &= !tensor || at::isIntegralType(input.toTensor().scalar_type(), true);
+    }
+    if (call.op->part == Part::where) {
+        auto condition = twin_of(call.inputs[0]).toTensor();
+        auto one = scalar_or_twin(call.inputs[1]).toTensor(), two = scalar_or_twin(call.inputs[2]).toTensor();
+        call.part = at::logical_or(
+            known[0].logical_and(at::where(condition, known[1], known[2])),
+            known[1].logical_and(known[2]).logical_and(one.eq(two)));
+    } else if (call.op->part == Part::either && integral) {
+        std::vector<c10::IValue> results[2];
+        for (int greatest = 0; greatest < 2; greatest++) {
+            std::vector<c10::IValue> inputs;
+            for (size_t i = 0; i < call.inputs.size(); i++)
+                inputs.push_back(with_unknown(call, call.inputs[i], i, greatest));
+            results[greatest] = computed(call, inputs);
+        }
+        call.part = results[0][0].toTensor().eq(results[1][0].toTensor());
+        call.results = results[0];
+    } else {
+        call.part = known[0];
+        for (const auto &one : known)
+            call.part = call.part.logical_and(one);
+    }
+    return call.part.any().item<bool>();
+}
+
+/* Returns whether a comparison needs no values: of a tensor with itself, or with infinity. Numbers are taken to be
+   finite, as the gradients of GradScaler. */
+bool compare_finite(Call &call, c10::ArrayRef<const c10::IValue> inputs)
+{
+    if (!call.op->compares || inputs.size() != 2 || !inputs[0].isTensor() || !on_gpu(inputs[0].toTensor()))
+        return false;
+    const auto &one = inputs[0].toTensor();
+    auto number = inputs[1];
+    if (number.isTensor() && number.toTensor().is_cpu() && number.toTensor().dim() == 0)
+        number = number.toTensor().item();
+    bool infinite = number.isScalar() && !number.toScalar().isIntegral(true) && std::isinf(number.toScalar().toDouble());
+    bool same = number.isTensor() && on_gpu(number.toTensor()) && range_of(number.toTensor()).address == range_of(one).address &&
+                number.toTensor().sizes() == one.sizes() && number.toTensor().strides() == one.strides();
+    if (!(same || infinite) || !range_of(one).bytes || one.numel() > MOST_COPIED)
+        return false;
+    Alone alone;
+    call.results = {at::full(one.sizes(), same == (call.op->base == "eq"), at::TensorOptions().dtype(at::kBool))};
+    return true;
 }
 
 /* --- What PyTorch calls --- */
@@ -183,7 +272,7 @@ void decide_size(Call &call, bool known)
 void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
 {
     const Operator &op = *call.op;
-    bool known = true, any = false;
+    bool known = true, any = false, in_part = op.part != Part::none, some = false; /* known in part, of some */
     auto look_at = [&](const at::Tensor &tensor, size_t i) {
         if (op.reads && tensor.defined()) {
             call.state.type = static_cast<int>(tensor.scalar_type());
@@ -193,6 +282,8 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
         any |= real(tensor);
         if (!on_gpu(tensor)) {
             known &= !tensor.defined() || tensor.is_cpu();
+            in_part &= !tensor.defined() || tensor.is_cpu();
+            some |= tensor.defined() && op.part == Part::either;
             return;
         }
         auto range = range_of(tensor);
@@ -200,17 +291,24 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
             call.written.push_back(range);
         if (op.follow != Follow::no && known)
             known = small(tensor) && (op.overwritten[i] || is_known(tensor));
+        in_part &= small(tensor);
+        some |= !op.overwritten[i] && pretend_any_known(range.address, range.bytes);
     };
     for (size_t i = 0; i < inputs.size() && i < op.arguments; i++) {
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
-    if (!any || op.follow == Follow::no || !(known || op.follow == Follow::size))
+    in_part &= some && !known;
+    if (!any || op.follow == Follow::no || (!known && compare_finite(call, inputs)))
+        return;
+    if (!known && !in_part && op.follow != Follow::size)
         return;
     call.inputs.assign(inputs.begin(), inputs.end());
     if (op.follow == Follow::size)
         decide_size(call, known);
-    if (!known)
+    if (in_part && !compute_part(call))
+        call.results.clear(), call.inputs.clear();
+    if (!in_part && !known)
         call.inputs.clear();
 }
 
@@ -229,6 +327,7 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
     call->state.type = -1;
     call->state.size = -1;
     call->state.call = call.get();
+    call->state.name = call->op ? call->op->name.c_str() : NULL;
     pretend_enter(&call->state);
     try {
         if (auto *outer = around(*call))
@@ -249,9 +348,9 @@ bool follow(Call &call, const std::vector<c10::IValue> &outputs, std::vector<Ran
         for (const Range &written : call.written)
             again |= made && written;
     call.forget_made();
-    if (again || outputs.empty() || (call.results.empty() && (call.inputs.empty() || !compute(call, call.results))))
+    if (again || outputs.empty() || (call.results.empty() && (call.inputs.empty() || !compute(call))))
         return false;
-    return store(call.results, outputs, known);
+    return store(call, outputs, known);
 }
 
 void forget(const Call &call, const std::vector<c10::IValue> &outputs)

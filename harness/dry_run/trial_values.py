@@ -1,0 +1,72 @@
+"""Values that unknown reads get when a script runs again, to see if anything depends on them.
+
+Each read gets numbers of its own: of one value for all, ``len(set(x))`` and ``x[start:end]`` would
+show nothing. Truth values are true, or every second one is.
+"""
+
+import itertools
+import random
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+TYPES: Final = dict(zip((*range(8), 11, 15, 27, 28, 29), "Bbhiqefd?fHIQ", strict=True))
+"""Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
+_BFLOAT16: Final = 15
+_INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
+
+FIRST: Final = 1, 2
+"""Trials: small values before large ones, and large ones before small ones."""
+SMALLER: Final = {1: 3, 3: 4, 2: 5}
+"""What is tried instead if a trial ends with an error, such as an index out of range."""
+
+_INTEGER: Final = {
+    1: (3, 97, 41, 2, 64, 10_007, 1, 130),
+    2: (10_007, 641, 5, 2_000, 33, 300, 12, 1_025),
+    3: (1, 2, 0, 3, 1, 4, 2, 5),
+    4: (1, 0, 1, 1),
+    5: (641, 131, 300, 97, 1_025, 33),
+}
+_FRACTION: Final = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
+_MORE: Final = 509
+"""Numbers before they repeat."""
+
+
+class TrialValues:
+    """The values of one trial, in the order in which they are read."""
+
+    def __init__(self, trial: int) -> None:
+        self._trial = trial
+        self._read = 0
+        chosen = random.Random(trial)
+        few, fractions = _INTEGER[trial], _FRACTION[trial % 2 == 0]
+        more = [chosen.choice(few) + chosen.randrange(4) * (trial != 4) for _ in range(_MORE)]
+        self._integers = [*few, *more]
+        self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
+        self._truths = [chosen.random() < 0.5 for _ in range(_MORE)]
+
+    def take(self, size: int, type_: int) -> bytes:
+        """Return the bytes of the next values."""
+        self._read += 1
+        kind = TYPES[type_]
+        if kind == "?" and size == 1:
+            return bytes([self._trial not in (2, 5) or self._read % 2])
+        of_kind = self._truths if kind == "?" else self._integers
+        values = self._fractions if kind in "efd" else of_kind
+        first = (self._read - 1) % len(values)
+        return encoded([*values[first:], *values[:first]], size, type_)
+
+
+def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
+    """Return values as the bytes that a reader expects, again from the first if they are few."""
+    kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
+    width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
+    few = itertools.islice(itertools.cycle(values), min(size // width, len(values)))
+    if type_ == _BFLOAT16:
+        one = b"".join(struct.pack("<f", value)[2:] for value in few)
+    elif kind in "efd?":
+        one = b"".join(struct.pack(f"<{kind}", value) for value in few)
+    else:
+        most = (1 << 8 * width - 1) - 1
+        one = b"".join(struct.pack(f"<{kind}", min(int(value), most)) for value in few)
+    return (one * (size // max(len(one), 1) + 1))[:size]
