@@ -38,5 +38,5 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
     """The verdicts on several GPUs, all of them by one method."""
 
     fits: tuple[GpuFit, ...]
-    method: Method
-    notes: tuple[str, ...]
+    method: Method = "dry run"
+    notes: tuple[str, ...] = ()

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 DATA = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 9}
-DATA_TYPE, INT64, FLOAT, DOUBLE, MODE, HEURISTIC, NOTE, DESCRIPTOR, CHAR = 1, 3, 4, 5, 7, 8, 11, 15, 24
+DATA_TYPE, INT64, FLOAT, DOUBLE, MODE, HEURISTIC, NOTE, DESCRIPTOR, CHAR = (
+    1,
+    3,
+    4,
+    5,
+    7,
+    8,
+    11,
+    15,
+    24,
+)
 C_TYPES: dict[int, Any] = {INT64: ctypes.c_int64, FLOAT: ctypes.c_float, DOUBLE: ctypes.c_double}
 C_TYPES |= {DESCRIPTOR: ctypes.c_void_p, CHAR: ctypes.c_char}
 KINDS = {"forward": (10, 700), "data": (12, 706), "weight": (11, 712)}
@@ -26,7 +36,7 @@ class Cudnn:
     def __init__(self, folder: Path, device: dict[str, Any]) -> None:
         names = "graph ops engines_precompiled engines_runtime_compiled engines_tensor_ir heuristic"
         found = [path for name in names.split() for path in folder.glob(f"libcudnn_{name}.so.*")]
-        self._calls = [ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL) for path in found][0]
+        self._calls, *_ = [ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL) for path in found]
         text = json.dumps(device).encode()
         self._device = self.made(38, (2702, CHAR, text))
 

@@ -2,7 +2,8 @@
 
    Since 9.8 cuDNN chooses engines and finalizes plans without a device, for one that is described in JSON
    (cudnn_graph.h, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). So each call goes to the installed library, and what asks
-   for a device gets the description of the pretended one. Nothing is executed (noops.c). */
+   for a device gets the description of the pretended one. What is compiled at run time is compiled by nvrtc.c and
+   loaded by driver.c, that is, not at all, which changes no answer. Nothing is executed. */
 #define _GNU_SOURCE
 #include "pretend.h"
 
@@ -16,6 +17,9 @@
 #include <string.h>
 
 int pretend_attribute(int attribute); /* cudart.c */
+
+enum { DEVICE = 38, DEVICE_JSON = 2702, HEURISTICS_DEVICE = 204, PLAN_DEVICE = 407, ENGINE_DEVICE = 1307 };
+/* CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR and the attributes of this type, which older headers lack */
 
 static struct {
     __typeof__(cudnnBackendCreateDescriptor) *create;
@@ -61,15 +65,16 @@ static cudnnBackendDescriptor_t described(void)
         "{\"deviceVer\":%d,\"multiProcessorCount\":%d,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
         "\"maxSharedMemoryPerBlockOptin\":%d,\"reservedSharedMemoryPerBlock\":%d,\"maxRegistersPerSM\":65536,"
         "\"maxCtasPerSM\":%d,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"regsPerBlock\":65536,"
-        "\"totalGlobalMem\":%zu,\"smClockRateKHz\":1410000,\"l2CacheSize\":%d,\"maxBlockSize\":[1024,1024,64],"
-        "\"memClockRateKHz\":1215000,\"maxGridSize\":[2147483647,65535,65535],\"supportCoopLaunch\":1,"
+        "\"totalGlobalMem\":%zu,\"smClockRateKHz\":%d,\"l2CacheSize\":%d,\"maxBlockSize\":[1024,1024,64],"
+        "\"memClockRateKHz\":%d,\"maxGridSize\":[2147483647,65535,65535],\"supportCoopLaunch\":1,"
         "\"pciDeviceId\":0,\"isTccDriver\":0,\"cudaDeviceId\":0,\"driverVer\":%d,\"deviceName\":\"GPU\"}",
         gpu.major * 100 + gpu.minor * 10, gpu.multiprocessors,
         pretend_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
         pretend_attribute(cudaDevAttrReservedSharedMemoryPerBlock), gpu.blocks_per_multiprocessor,
-        gpu.threads_per_multiprocessor, gpu.total_bytes, gpu.l2_bytes, CUDART_VERSION);
-    if (!cudnn.create(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &one) &&
-        !cudnn.set(one, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, length, text) &&
+        gpu.threads_per_multiprocessor, gpu.total_bytes, pretend_attribute(cudaDevAttrClockRate), gpu.l2_bytes,
+        pretend_attribute(cudaDevAttrMemoryClockRate), CUDART_VERSION);
+    if (!cudnn.create(DEVICE, &one) &&
+        !cudnn.set(one, DEVICE_JSON, CUDNN_TYPE_CHAR, length, text) &&
         !cudnn.finalize(one))
         return one;
     return NULL;
@@ -88,24 +93,56 @@ static void load(void)
     }
 }
 
+void harness_dry_run_open_cudnn(void) { pthread_once(&once, load); }
+
+/* Plans that were made since the last operation graph or execution. PyTorch executes the one that it makes; with
+   torch.backends.cudnn.benchmark it makes all of them before, and times each. */
+static struct {
+    int count;
+    cudnnBackendDescriptor_t last;
+    uint64_t bytes[2];
+} plans;
+
+static void count_plan(cudnnBackendDescriptor_t plan, uint64_t bytes)
+{
+    if (plans.count && plan == plans.last)
+        return;
+    plans.last = plan;
+    if (!plans.count++ || bytes < plans.bytes[0])
+        plans.bytes[0] = bytes;
+    if (plans.count == 1 || bytes > plans.bytes[1])
+        plans.bytes[1] = bytes;
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
+{
+    if (plans.count > 1 && plan != plans.last) {
+        answers.kinds |= CUDNN_TIMES_PLANS;
+        if (plans.bytes[1] - plans.bytes[0] >= answers.plan_bytes[1] - answers.plan_bytes[0])
+            memcpy(answers.plan_bytes, plans.bytes, sizeof plans.bytes);
+    }
+    plans.count = 0;
+    pretend_wrote();
+    return CUDNN_STATUS_SUCCESS;
+}
+
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *made)
 {
-    pthread_once(&once, load);
+    harness_dry_run_open_cudnn();
     if (!device) {
-        pretend_unsupported("cuDNN's graph interface of a version below 9.8");
+        answers.kinds |= CUDNN_IS_OLD;
+        pretend_unsupported("cuDNN's graph interface, which answers without a GPU from cuDNN 9.8 on");
         return CUDNN_STATUS_NOT_SUPPORTED;
     }
+    answers.kinds |= CUDNN_ANSWERS;
     cudnnStatus_t result = cudnn.create(type, made);
-    if (result)
-        return result;
-    cudnnBackendAttributeName_t name;
-    switch (type) {
-    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: name = CUDNN_ATTR_ENGINEHEUR_DEVICEPROP; break;
-    case CUDNN_BACKEND_ENGINE_DESCRIPTOR: name = CUDNN_ATTR_ENGINE_DEVICEPROP; break;
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: name = CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP; break;
-    default: return result;
-    }
-    return cudnn.set(*made, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device);
+    if (type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)
+        plans.count = 0;
+    cudnnBackendAttributeName_t name = type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR       ? HEURISTICS_DEVICE
+                                       : type == CUDNN_BACKEND_ENGINE_DESCRIPTOR         ? ENGINE_DEVICE
+                                       : type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR ? PLAN_DEVICE
+                                                                                         : 0;
+    return result || !name ? result : cudnn.set(*made, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device);
 }
 
 cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t one) { return cudnn.destroy(one); }
@@ -121,7 +158,10 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t one, cudnnBacken
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const one, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t wanted, int64_t *count, void *values)
 {
-    return cudnn.get(one, name, type, wanted, count, values);
+    cudnnStatus_t result = cudnn.get(one, name, type, wanted, count, values);
+    if (!result && values && name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)
+        count_plan(one, *(uint64_t *)values);
+    return result;
 }
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t one) { return cudnn.finalize(one); }

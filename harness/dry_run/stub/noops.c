@@ -63,7 +63,6 @@ SUCCEEDS(cuLogsUnregisterCallback)
 /* cuDNN: work on given memory, and descriptors whose contents do not matter. */
 SUCCEEDS(cudnnDestroy)
 SUCCEEDS(cudnnSetStream)
-WRITES(cudnnBackendExecute)
 WRITES(cudnnConvolutionForward)
 WRITES(cudnnConvolutionBackwardData)
 WRITES(cudnnConvolutionBackwardFilter)
