@@ -1,8 +1,8 @@
 """Asks the installed cuDNN for the workspaces of convolutions, without PyTorch, GPU or stub.
 
-Run as a program: it reads ``{"device": ..., "convolutions": [...]}`` from standard input and writes
-the list of workspaces. It chooses as PyTorch does by default: the first engine of the heuristics
-that can be finalized, without those that round their inputs, else the first of the fallbacks.
+Run as a program: it reads ``{"folder": ..., "device": ..., "convolutions": [...]}`` from standard
+input and writes the workspaces of each convolution's engines, in PyTorch's order: those of the
+heuristics that can be finalized, without those that round their inputs, then the fallbacks.
 """
 
 import ctypes
@@ -81,15 +81,15 @@ class Cudnn:
         values += [(105, INT64, one["padding"]), (104, INT64, one["padding"])]
         convolution = self.made(1, *values)
         kind, first = KINDS[one["kind"]]
-        order = {"forward": (w, x, y), "data": (w, x, y), "weight": (w, x, y)}[one["kind"]]
+        order = w, x, y
         scale = DOUBLE if computed else FLOAT
         members = [(first + 3 + i, DESCRIPTOR, tensor.value) for i, tensor in enumerate(order)]
         scales = (first, scale, 1.0), (first + 1, scale, 0.0)
         operation = self.made(kind, *scales, (first + 2, DESCRIPTOR, convolution.value), *members)
         return self.made(15, (801, DESCRIPTOR, operation.value))
 
-    def plans(self, graph: ctypes.c_void_p, mode: int, tf32: bool) -> Iterator[tuple[int, int]]:
-        """Yield engine and workspace of each plan that PyTorch would take, best first."""
+    def plans(self, graph: ctypes.c_void_p, mode: int, tf32: bool) -> Iterator[int]:
+        """Yield the workspace of each plan that PyTorch would take, best first."""
         device = DESCRIPTOR, self._device.value
         values = (201, DESCRIPTOR, graph.value), (200, HEURISTIC, mode), (204, *device)
         heuristics = self.made(4, *values)
@@ -102,10 +102,9 @@ class Cudnn:
         found = (ctypes.c_void_p * count)(*empty)
         count = self.got(heuristics, 202, DESCRIPTOR, found, count)
         for choice in found[:count]:
-            engine, index = ctypes.c_void_p(), ctypes.c_int64()
+            engine = ctypes.c_void_p()
             self._check(self._calls.cudnnBackendCreateDescriptor(2, ctypes.byref(engine)))
             self.got(ctypes.c_void_p(choice), 300, DESCRIPTOR, ctypes.byref(engine), 1)
-            self.got(engine, 1301, INT64, ctypes.byref(index), 1)
             notes = (ctypes.c_int32 * 10)()
             noted = notes[: self.got(engine, 1303, NOTE, notes, 10)]
             if 1 in noted or (0 in noted and not tf32):
@@ -116,19 +115,15 @@ class Cudnn:
                 self.got(plan, 402, INT64, ctypes.byref(size), 1)
             except OSError:
                 continue
-            yield index.value, size.value
+            yield size.value
 
-    def chosen(self, one: dict[str, Any]) -> int | None:
-        """Return the workspace that PyTorch would allocate."""
-        for mode in (0, 2):
-            for _, size in self.plans(self.graph(one), mode, one.get("tf32", True)):
-                return size
-        return None
+    def answer(self, one: dict[str, Any]) -> list[int]:
+        """Return the workspaces of all engines that PyTorch tries; it takes the first."""
+        graph, tf32 = self.graph(one), one.get("tf32", True)
+        return [size for mode in (0, 2) for size in self.plans(graph, mode, tf32)]
 
 
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
-    for library in asked.get("before", []):
-        ctypes.CDLL(library, ctypes.RTLD_GLOBAL)
     cudnn = Cudnn(Path(asked["folder"]), asked["device"])
-    json.dump([cudnn.chosen(one) for one in asked["convolutions"]], sys.stdout)
+    json.dump([cudnn.answer(one) for one in asked["convolutions"]], sys.stdout)
