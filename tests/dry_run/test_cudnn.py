@@ -39,8 +39,8 @@ DEVICES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 LARGE = {
-    "kind": "data", "dtype": "float32", "groups": 1, "x": [64, 32, 112, 112], "w": [64, 32, 3, 3],
-    "y": [64, 64, 112, 112], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1],
+    "kind": "data", "dtype": "float32", "groups": 1, "x": [32, 64, 112, 112], "w": [64, 64, 3, 3],
+    "y": [32, 64, 112, 112], "stride": [1, 1], "padding": [1, 1], "dilation": [1, 1],
     "last": False,
 }  # fmt: skip
 
@@ -149,13 +149,15 @@ def test_settings_of_cudnn_choose_other_engines() -> None:
 
 def test_an_engine_with_less_workspace_is_taken_where_memory_is_short() -> None:
     (sizes,) = directly("l4", [LARGE])
-    tensors = 4 * (2 * 64 * 32 + 64 * 64) * 112 * 112
-    assert sizes[0] > 100 << 20 > min(sizes)
-    memory = {"memory_bytes": tensors + (100 << 20), "outside_bytes": 0}
-    short = run_function(workspaces, [LARGE], gpu="l4", quiet=True, **memory)
-    assert (short.outcome, short.returned) != ("ok", sizes[:1])
-    assert short.outcome == "ok", short.evidence
-    assert any("refused, and the script went on" in note for note in short.notes)
+    room = 100 << 20
+    assert sizes[0] > room > min(sizes)
+    memory_bytes = 3 * 4 * 32 * 64 * 112 * 112 + room
+    run: Any = run_function(
+        workspaces, [LARGE], gpu="l4", quiet=True, memory_bytes=memory_bytes, outside_bytes=0
+    )
+    assert run.outcome == "ok", run.evidence
+    assert run.returned[0] < room
+    assert any("refused, and the script went on" in note for note in run.notes)
 
 
 def attend() -> int:
