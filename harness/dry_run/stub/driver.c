@@ -227,45 +227,20 @@ cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned 
 
 /* --- Kernels compiled at run time (nvrtc.c, Triton): loaded and counted, not run --- */
 
-CUresult cuModuleLoad(CUmodule *module, const char *file)
-{
-    (void)file;
-    *module = pretend_handle();
-    return CUDA_SUCCESS;
-}
+#define MAKES_HANDLE(name, type, ...)                                                                                \
+    CUresult name(type *made, __VA_ARGS__)                                                                           \
+    {                                                                                                                \
+        *made = pretend_handle();                                                                                    \
+        return CUDA_SUCCESS;                                                                                         \
+    }
 
-CUresult cuModuleLoadData(CUmodule *module, const void *image)
-{
-    (void)image;
-    *module = pretend_handle();
-    return CUDA_SUCCESS;
-}
-
-CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
-{
-    (void)module, (void)name;
-    *function = pretend_handle();
-    return CUDA_SUCCESS;
-}
-
-CUresult cuLibraryLoadData(CUlibrary *library, const void *image, CUjit_option *options, void **values, unsigned count,
-                           CUlibraryOption *library_options, void **library_values, unsigned library_count)
-{
-    *library = pretend_handle();
-    return CUDA_SUCCESS;
-}
-
-CUresult cuLibraryGetKernel(CUkernel *kernel, CUlibrary library, const char *name)
-{
-    *kernel = pretend_handle();
-    return CUDA_SUCCESS;
-}
-
-CUresult cuKernelGetFunction(CUfunction *function, CUkernel kernel)
-{
-    *function = (CUfunction)kernel;
-    return CUDA_SUCCESS;
-}
+MAKES_HANDLE(cuModuleLoad, CUmodule, const char *file)
+MAKES_HANDLE(cuModuleLoadData, CUmodule, const void *image)
+MAKES_HANDLE(cuModuleGetFunction, CUfunction, CUmodule module, const char *name)
+MAKES_HANDLE(cuLibraryLoadData, CUlibrary, const void *image, CUjit_option *options, void **values, unsigned count,
+             CUlibraryOption *library_options, void **library_values, unsigned library_count)
+MAKES_HANDLE(cuLibraryGetKernel, CUkernel, CUlibrary library, const char *name)
+MAKES_HANDLE(cuKernelGetFunction, CUfunction, CUkernel kernel)
 
 /* Registers are not known: 32 is taken, as for PyTorch's own kernels (cudart.c). */
 CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)
