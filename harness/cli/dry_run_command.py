@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
-from harness.cli.parameter_types import GPU, SECONDS, SIZE, Choices, WholeNumber
+from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
 
@@ -64,13 +64,6 @@ def _answers(
     type=SIZE,
     help="Memory outside PyTorch's allocator, if known; otherwise a range is assumed.",
 )
-@click.option(
-    "--workspace",
-    type=Choices(["none", "largest"]),
-    default="none",
-    help="Workspace that cuDNN and cuFFT request: none, or the largest that they could use. The"
-    " real size is in between.",
-)
 @click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
 @click.option(
     "--answer",
@@ -118,7 +111,6 @@ def _answers(
 def dry_run(
     module: str | None,
     command: tuple[str, ...],
-    workspace: str,
     html: Path | None,
     largest: str | None,
     as_json: bool,
@@ -139,7 +131,7 @@ def dry_run(
     if module is None and not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
     target, *arguments = (module, *command) if module is not None else command
-    request |= {"module": module is not None, "largest_workspace": workspace == "largest"}
+    request |= {"module": module is not None}
     if largest is not None:
         if html is not None:
             raise click.UsageError("--html shows one run; leave out --largest")

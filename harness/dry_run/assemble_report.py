@@ -6,6 +6,7 @@ from ctypes import Structure, c_char, c_uint64
 
 from harness.dry_run.dry_run_report import ChildResult, Device, DryRunReport
 from harness.dry_run.dry_run_request import Request
+from harness.dry_run.library_notes import ENGINE_MISSING
 from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
@@ -114,7 +115,7 @@ def assemble_report(
             Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
             for i, peak in enumerate(page.peaks[: gpu.count])
         )
-    outcome, evidence = _outcome(request, inside, page, code, received)
+    outcome, evidence = _outcome(inside, page, code, received)
     if late:
         outcome, evidence = Outcome.TIMEOUT, f"ended after {request.deadline_seconds} seconds"
     peaks = [device.peaks for device in devices]
@@ -144,7 +145,7 @@ def assemble_report(
 
 
 def _outcome(
-    request: Request, inside: ChildResult, page: StatusPage, code: int, received: int | None
+    inside: ChildResult, page: StatusPage, code: int, received: int | None
 ) -> tuple[Outcome, str | None]:
     """Return how it ended, the most telling of what was seen."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
@@ -166,8 +167,8 @@ def _outcome(
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and (outcome in ("ok", "error")):
         return Outcome.UNSUPPORTED, f"{open_sizes}; {evidence}" if evidence else open_sizes
-    if outcome == "error" and request.gpu.largest_workspace and inside.out_of_memory:
-        return Outcome.OOM, f"a workspace did not fit: {evidence}"
+    if outcome == "error" and inside.out_of_memory and ENGINE_MISSING in (evidence or ""):
+        return Outcome.OOM, f"no workspace of cuDNN did fit: {evidence}"
     if outcome == "ok" and page.refused_elsewhere_bytes:
         size = format_bytes(page.refused_elsewhere_bytes)
         return Outcome.OOM, f"another process of the script was refused an allocation of {size}"
@@ -234,11 +235,6 @@ def _notes(
     if not page.allocated:
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
         yield f"the script allocated no memory on the GPU{hint}"
-    if inside.workspace_bytes:
-        size, end = format_bytes(inside.workspace_bytes), "counted"
-        if not gpu.largest_workspace:
-            end = "not counted; --workspace largest counts it"
-        yield f"cuDNN or cuFFT may take a workspace of up to {size} at once, which is {end}"
     if inside.ended in ("ok", "stopped") and inside.out_of_memory:
         count = len(inside.out_of_memory)
         were = "s were" if count > 1 else " was"

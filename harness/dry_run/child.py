@@ -36,8 +36,8 @@ from harness.dry_run.dry_run_report import ChildResult
 from harness.dry_run.dry_run_request import Request
 from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.kept_files import WRITERS, keep_written
+from harness.dry_run.library_notes import library_notes
 from harness.dry_run.own_code import is_own
-from harness.dry_run.pretended_gpu import workspace_bytes
 from harness.dry_run.recording import EnoughStepsError, Recording
 from harness.dry_run.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
@@ -94,9 +94,8 @@ class Ending:
             devices=tuple(devices),
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
-            notes=(*notes, *notes_at_end),
+            notes=(*library_notes(), *notes, *notes_at_end),
             optimizer_steps=self._recording.steps,
-            workspace_bytes=workspace_bytes(),
             compiled=None if self.compilations is None else self.compilations.compiled(),
             environment=_environment(),
             returned=self.returned,

@@ -265,6 +265,5 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     compiled: Compiled | None = None
-    workspace_bytes: int = 0
     environment: dict[str, str] = {}
     returned: object = None

@@ -1,6 +1,5 @@
 """The GPU that a dry run pretends, and the environment variables that make it."""
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,6 @@ class PretendedGpu:
         total_bytes: the memory of each GPU.
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
-        largest_workspace: cuDNN and cuFFT ask for their largest workspace, instead of none.
     """
 
     name: str
@@ -33,7 +31,6 @@ class PretendedGpu:
     total_bytes: int
     outside_bytes: tuple[int, int] = OUTSIDE_BYTES
     count: int = 1
-    largest_workspace: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST_GPUS:
@@ -62,7 +59,6 @@ class PretendedGpu:
             "THREADS": self.threads_per_multiprocessor,
             "MEMORY": self.total_bytes,
             "OUTSIDE": self.outside_bytes[0],
-            "LARGEST_WORKSPACE": int(self.largest_workspace),
         }
         return {f"HARNESS_DRY_RUN_{name}": str(value) for name, value in values.items()}
 
@@ -75,7 +71,6 @@ def pretended_gpu(
     multiprocessors: int | None = None,
     count: int = 1,
     outside_bytes: int | None = None,
-    largest_workspace: bool = False,
 ) -> PretendedGpu:
     """Return a GPU of the catalogue, with whatever else is given in place of its own."""
     if isinstance(gpu, Gpu):
@@ -94,17 +89,9 @@ def pretended_gpu(
         total_bytes=total,
         outside_bytes=outside,
         count=count,
-        largest_workspace=largest_workspace,
     )
 
 
 def of_any_size(gpu: Gpu) -> PretendedGpu:
     """Return a GPU of the catalogue; one of unknown memory has more than any other."""
     return pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
-
-
-def workspace_bytes() -> int:
-    """Return the largest workspace that cuDNN or cuFFT could have used in this process."""
-    ask = ctypes.CDLL(None).harness_dry_run_workspace
-    ask.restype = ctypes.c_size_t
-    return int(ask())

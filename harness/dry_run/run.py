@@ -30,7 +30,6 @@ def dry_run(
     multiprocessors: int | None = None,
     gpus: int = 1,
     outside_bytes: int | None = None,
-    largest_workspace: bool = False,
     steps: int | None = None,
     snapshot: str | Path | None = None,
     answers: Mapping[str, Answer] | None = None,
@@ -59,7 +58,6 @@ def dry_run(
         multiprocessors: its number of streaming multiprocessors.
         gpus: equal GPUs in the machine.
         outside_bytes: bytes outside PyTorch's allocator; a stated range where it is left out.
-        largest_workspace: whether cuDNN and cuFFT ask for their largest workspace, not for none.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
         answers: what reads of GPU values that are not known get: ``FILE:LINE`` to a number, or to
@@ -102,7 +100,6 @@ def dry_run(
             multiprocessors=multiprocessors,
             count=gpus,
             outside_bytes=outside_bytes,
-            largest_workspace=largest_workspace,
         )
     with run_folder() as folder:
         kind: Literal["script", "module", "function"] = "module" if module else "script"

@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
 from harness.dry_run.left_out_values import LeftOutValues
-from harness.dry_run.pretended_gpu import workspace_bytes
+from harness.dry_run.library_notes import library_notes, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall, in_fork
 from harness.measurement.process.outcome import ForkFailedError
@@ -40,16 +41,11 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
-from harness.schema.units import format_bytes
 from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
 
-KERNELS = "PyTorch's own kernels decided what is allocated; cuDNN's workspaces are not known"
-OWN_KERNELS = "PyTorch's own kernels decided what is allocated; peaks and layers count no workspace"
-WORKSPACE = (
-    "cuDNN alone knows its workspaces: the verdict holds from none to the largest, {} at once"
-)
+KERNELS = "PyTorch's own kernels decided what is allocated"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 GRAPHS = (
@@ -101,7 +97,9 @@ def _counted(question: StepQuestion, announce: Phase) -> dict[str, int]:
         if values is not None:
             watch(partial(_tell, announce), pretended=True)
         target = load_target(str(question.request.target))
-        numbers = msgspec.convert(target(**question.request.named_arguments()), dict[str, int])
+        with refusing_old_cudnn() if pretends else nullcontext():
+            counts = target(**question.request.named_arguments())
+        numbers = msgspec.convert(counts, dict[str, int])
         if values is not None:
             values.refuse_unknown_sizes()
         return numbers
@@ -113,12 +111,15 @@ def _counted(question: StepQuestion, announce: Phase) -> dict[str, int]:
 def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> Plan:
     """Return what to change so that the step fits on the first GPU."""
     gpu = question.gpus[0]
+    notes: list[str] = []
 
     def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
         step = changed_step(own, change, micro_batches)
         changed = replace(question, settings=settings)
         try:
-            return in_fork(partial(_fits_of_kind, changed, step, (gpu,)))[0]
+            answer = in_fork(partial(_fits_of_kind, changed, step, (gpu,)))
+            notes.extend(answer.notes)
+            return answer.fits[0]
         except ForkFailedError as error:
             if micro_batches == 1 or error.failure.type != "ValueError":
                 raise
@@ -128,7 +129,7 @@ def _plan(question: StepQuestion, own: OwnStep, announce: Phase) -> Plan:
         return subject_of(own, own.network("cpu"), gpu)
 
     plan = PlanSearch(in_fork(subject), fit_of, partial(_tell, announce)).plan(question.settings)
-    return dataclasses.replace(plan, notes=(*_on_workspaces([plan.as_asked]), *plan.notes))
+    return dataclasses.replace(plan, notes=(*dict.fromkeys(notes), *plan.notes))
 
 
 def _tell(announce: Phase, words: str) -> None:
@@ -143,20 +144,17 @@ def _of_run(question: StepQuestion) -> StepReport:
     sent = pickle.loads(question.request.sent)
     call = sent["run"] if sent["shapes"] is None else partial(sent["run"], sent["shapes"])
 
-    def traced() -> tuple[StepReport, int]:
-        return _traced_on_pretended_gpu(question, lambda: trace_run(call)), workspace_bytes()
-
-    report, workspace = in_fork(traced)
+    report = in_fork(lambda: _traced_on_pretended_gpu(question, lambda: trace_run(call)))
     if not question.fits or not gpu.total_bytes:
-        return _by_dry_run(question, report, [])
+        return _by_dry_run(question, report, FitsOnGpus(fits=()))
     assert report.cuda is not None, "the run used the GPU"
     peaks = report.cuda.allocated_peak_bytes or 0, report.cuda.reserved_peak_bytes or 0
 
-    def fits() -> list[GpuFit]:
+    def fits() -> FitsOnGpus:
         bench = loop_bench(call, use_gpu(question, gpu))
         search = StepSearch(bench, batch=1, settings=question.settings)
-        search.needs[1] = Need(*peaks, *peaks, workspace)
-        return search.fits([gpu])
+        search.needs[1] = Need(*peaks, *peaks, report.notes)
+        return FitsOnGpus(fits=tuple(search.fits([gpu])))
 
     return _by_dry_run(question, report, in_fork(fits))
 
@@ -178,39 +176,37 @@ def _on_pretended_gpus(
     report = StepReport(method="dry run") if tracing is None else tracing.result()
     report = _by_dry_run(question, report, fits)
     if question.each:
-        return FitsOnGpus(fits=tuple(fits), method=report.method, notes=report.notes)
+        return FitsOnGpus(fits=fits.fits, method=report.method, notes=report.notes)
     return report
 
 
 def _traced_on_pretended_gpu(question: StepQuestion, trace: Callable[[], StepReport]) -> StepReport:
     values = use_gpu(question, question.gpus[0])
     try:
-        report = trace()
+        with refusing_old_cudnn():
+            report = trace()
     except torch.OutOfMemoryError as error:
         refuse_what_is_not_pretended()
         raise TooLargeError from error
     values.refuse_unknown_sizes()
-    return replace(report, notes=(*values.notes(), *report.notes))
+    return replace(report, notes=(*library_notes(), *values.notes(), *report.notes))
 
 
-def _by_dry_run(question: StepQuestion, report: StepReport, fits: Sequence[GpuFit]) -> StepReport:
+def _by_dry_run(question: StepQuestion, report: StepReport, fits: FitsOnGpus) -> StepReport:
     """Return the report with the first verdict and the notes of a dry run."""
-    workspaces = _on_workspaces(fits)
-    kernels = OWN_KERNELS if workspaces else KERNELS
     unsearched = [NOT_SEARCHED] * (question.largest and question.request.compile is not None)
     return replace(
         report,
         method="dry run",
         target=question.request.target,
-        fit=fits[0] if fits else None,
-        notes=(kernels, *workspaces, *report.notes, *question.left_out, *unsearched),
+        fit=fits.fits[0] if fits.fits else None,
+        notes=(
+            KERNELS,
+            *dict.fromkeys((*fits.notes, *report.notes)),
+            *question.left_out,
+            *unsearched,
+        ),
     )
-
-
-def _on_workspaces(fits: Sequence[GpuFit]) -> list[str]:
-    """Return a note on cuDNN's workspaces if a verdict depends on them."""
-    most = max((fit.workspace_bytes for fit in fits), default=0)
-    return [WORKSPACE.format(format_bytes(most))] if most else []
 
 
 def _traced(own: OwnStep, device: str, announce: Phase) -> StepReport:
@@ -234,29 +230,28 @@ def _traced(own: OwnStep, device: str, announce: Phase) -> StepReport:
 
 def _fits(
     question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu], *, also_tracing: bool
-) -> list[GpuFit]:
+) -> FitsOnGpus:
     """Return the verdict on each GPU; those that differ in memory alone share a bench."""
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
-    running: list[ForkedCall[list[GpuFit]]] = []
-    fits: list[GpuFit] = []
+    running: list[ForkedCall[FitsOnGpus]] = []
+    answers: list[FitsOnGpus] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)
     for alike in kinds.values():
         if len(running) == at_once:
-            fits += running.pop(0).result()
+            answers.append(running.pop(0).result())
         running.append(ForkedCall(partial(_fits_of_kind, question, own, alike)))
-    for call in running:
-        fits += call.result()
-    return fits
+    answers += [call.result() for call in running]
+    return FitsOnGpus(
+        fits=tuple(fit for answer in answers for fit in answer.fits),
+        notes=tuple(dict.fromkeys(note for answer in answers for note in answer.notes)),
+    )
 
 
-def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu]) -> list[GpuFit]:
+def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu]) -> FitsOnGpus:
     values = use_gpu(question, gpus[0])
     watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)
-    return search.fits(
-        gpus,
-        find_largest=question.largest and own.compile is None,
-        find_best=not question.each,  # a table has the batch that surely fits
-    )
+    fits = search.fits(gpus, find_largest=question.largest and own.compile is None)
+    return FitsOnGpus(fits=tuple(fits), notes=search.need(own.batch).notes)

@@ -8,16 +8,21 @@ import ctypes
 import os
 import re
 from collections.abc import Callable
-from copy import copy
 from functools import partial
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 
 from harness.dry_run.assemble_report import not_pretended
 from harness.dry_run.dry_run_text import reads_in_words
 from harness.dry_run.left_out_values import LeftOutValues
-from harness.dry_run.pretended_gpu import of_any_size, workspace_bytes
+from harness.dry_run.library_notes import (
+    ENGINE_MISSING,
+    library_notes,
+    open_cudnn,
+    refusing_old_cudnn,
+)
+from harness.dry_run.pretended_gpu import of_any_size
 from harness.dry_run.unknown_sizes import bounds, unknown_decisions, unknown_sizes
 from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
@@ -32,7 +37,6 @@ from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
 
 MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
-WORKSPACE = "HARNESS_DRY_RUN_LARGEST_WORKSPACE"
 ENDLESS_BYTES = 1 << 41
 """Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
 
@@ -53,8 +57,8 @@ class Need(NamedTuple):
     most_allocated_bytes: int
     """Over the build and all steps."""
     most_reserved_bytes: int
-    workspace_bytes: int = 0
-    """The largest workspace that cuDNN or cuFFT could use at once; they alone know what they do."""
+    notes: tuple[str, ...] = ()
+    """Facts on libraries that were asked for sizes."""
 
 
 class StepValues:
@@ -87,7 +91,7 @@ def use_gpu(question: StepQuestion, gpu: Gpu) -> StepValues:
         os.environ[VARIABLE] = gpu.workspace_config
     if question.settings:
         torch.cuda.memory._set_allocator_settings(question.settings)
-    _limit_memory(ENDLESS_BYTES, largest_workspace=False)
+    _limit_memory(ENDLESS_BYTES)
     torch.cuda.init()  # type: ignore[no-untyped-call]
     return StepValues(question.request.answers)
 
@@ -100,9 +104,9 @@ def refuse_what_is_not_pretended() -> None:
         raise UnsupportedError(not_pretended([called.decode()]))
 
 
-def _limit_memory(memory_bytes: int, *, largest_workspace: bool) -> None:
-    """Change the memory of PyTorch's allocator, and the workspace that libraries ask for."""
-    os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0", WORKSPACE: str(int(largest_workspace))}
+def _limit_memory(memory_bytes: int) -> None:
+    """Change the memory of PyTorch's allocator."""
+    os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0"}
     ctypes.CDLL(None).harness_dry_run_describe()
 
 
@@ -115,22 +119,17 @@ class Bench:
     def __init__(self, step: Callable[[int], Need], values: StepValues) -> None:
         self._step = step
         self._values = values
-        self._largest_workspace = False
         self._built_bytes = torch.cuda.max_memory_reserved()
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
         torch.cuda._is_in_bad_fork = lambda: False
-
-    def with_largest_workspace(self) -> Self:
-        """Return tries in which libraries ask for their largest workspace, instead of none."""
-        other = copy(self)
-        other._largest_workspace = True
-        return other
 
     def need(self, batch: int) -> Need:
         """Return the peaks with that many examples, where memory never ends."""
         need = self.tried(batch, ENDLESS_BYTES)
         if need is None:
             raise TooLargeError
+        if need.notes:
+            open_cudnn()
         return need
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
@@ -142,16 +141,17 @@ class Bench:
         return in_fork(partial(self._run, batch, memory_bytes))
 
     def _run(self, batch: int, memory_bytes: int) -> Need | None:
-        _limit_memory(memory_bytes, largest_workspace=self._largest_workspace)
+        _limit_memory(memory_bytes)
         refused = _refused()
         try:
-            need = self._step(batch)
+            with refusing_old_cudnn():
+                need = self._step(batch)
         except torch.OutOfMemoryError:
             refuse_what_is_not_pretended()
             return None
-        except RuntimeError:
-            if self._largest_workspace and _refused() > refused:
-                return None  # PyTorch looks for another algorithm then, and finds none here
+        except RuntimeError as error:
+            if ENGINE_MISSING in str(error) and _refused() > refused:
+                return None  # no engine of cuDNN found memory for its workspace
             raise
         self._values.refuse_unknown_sizes()
         free, total = torch.cuda.mem_get_info()
@@ -172,7 +172,7 @@ def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
     def run(batch: int) -> Need:
         del batch
         call()
-        return Need(*_peaks(), *_peaks(), workspace_bytes())
+        return Need(*_peaks(), *_peaks(), library_notes())
 
     return Bench(run, values)
 
@@ -195,7 +195,7 @@ def _need(step: Step) -> Need:
     steps_until_steady(run, run())
     run()
     allocated, reserved = (max(sizes) for sizes in zip(*peaks, strict=True))
-    return Need(*peaks[-1], allocated, reserved, workspace_bytes())
+    return Need(*peaks[-1], allocated, reserved, library_notes())
 
 
 def _peaks() -> tuple[int, int]:

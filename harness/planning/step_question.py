@@ -9,8 +9,8 @@ from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import Method
 from harness.schema.step_request import StepRequest
 
-SEED = 0
-"""Of PyTorch's random numbers when a worker begins to answer a question."""
+SEED = 0x6861726E657373
+"""Of PyTorch's random numbers when a worker begins; no program sets this one."""
 
 
 class StepQuestion(Struct, frozen=True, kw_only=True):
@@ -41,5 +41,5 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
     """The verdicts on several GPUs, all of them by one method."""
 
     fits: tuple[GpuFit, ...]
-    method: Method
-    notes: tuple[str, ...]
+    method: Method = "dry run"
+    notes: tuple[str, ...] = ()

@@ -2,34 +2,11 @@
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
-from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
-
-
-def both_ends(least: GpuFit, most: GpuFit) -> GpuFit:
-    """Return the verdict of a step without any workspace, and with the largest one, as one.
-
-    The larger workspace may need less: a block that it leaves is used again.
-    """
-    verdicts = least.verdict, most.verdict
-    allocated = *least.allocated_peak_bytes, *most.allocated_peak_bytes
-    reserved = *least.reserved_peak_bytes, *most.reserved_peak_bytes
-    best = max(least.largest_batch or 0, most.largest_batch or 0) if least.is_searched else 0
-    return replace(
-        most,
-        allocated_peak_bytes=(min(allocated), max(allocated)),
-        reserved_peak_bytes=(min(reserved), max(reserved)),
-        verdict=fit_of(
-            in_every_case=set(verdicts) == {"fits"}, in_some_case=set(verdicts) != {"does not fit"}
-        ),
-        largest_batch_at_best=best or None,
-    )
 
 
 class StepSearch:
@@ -46,28 +23,13 @@ class StepSearch:
         self.needs: dict[int, Need] = {}
         self._completed: dict[tuple[int, int], bool] = {}
 
-    def fits(
-        self, gpus: Sequence[Gpu], *, find_largest: bool = False, find_best: bool = True
-    ) -> list[GpuFit]:
-        """Return the verdicts: a step fits if it does with cuDNN's largest workspace too.
+    def fits(self, gpus: Sequence[Gpu], *, find_largest: bool = False) -> list[GpuFit]:
+        """Return the verdicts on GPUs of one kind and of known memory."""
+        return [self._fit(gpu, find_largest) for gpu in gpus]
 
-        The GPUs are of one kind and of known memory. ``find_best`` says whether ``find_largest``
-        also searches the batch that may fit, without any workspace.
-        """
-        if not self.need(self._batch).workspace_bytes:
-            return [self._fit(gpu, find_largest, at_best=False) for gpu in gpus]
-        bench = self._bench.with_largest_workspace()
-        most = StepSearch(bench, self._batch, self._unit, self._settings)
-        other = ForkedCall(lambda: [most._fit(gpu, find_largest, at_best=False) for gpu in gpus])
-        fits = [self._fit(gpu, find_largest and find_best, at_best=True) for gpu in gpus]
-        ends = zip(gpus, fits, other.result(), strict=True)
-        return [self._limited(gpu, both_ends(low, high)) for gpu, low, high in ends]
-
-    def _fit(self, gpu: Gpu, find_largest: bool, at_best: bool) -> GpuFit:
+    def _fit(self, gpu: Gpu, find_largest: bool) -> GpuFit:
         need = self.need(self._batch)
         verdict = self._verdict(gpu, self._batch)
-        room = _room(gpu, at_best=at_best)
-        fitting = verdict != "does not fit" if at_best else verdict == "fits"
         return GpuFit(
             gpu=gpu.name,
             capability=".".join(map(str, gpu.capability)),
@@ -76,19 +38,10 @@ class StepSearch:
             allocator_settings=self._settings,
             allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
             reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
-            workspace_bytes=need.workspace_bytes,
             verdict=verdict,
             is_searched=find_largest,
-            largest_batch=self._largest(room, fitting) if find_largest else None,
+            largest_batch=self._largest(_room(gpu), verdict == "fits") if find_largest else None,
         )
-
-    def _limited(self, gpu: Gpu, fit: GpuFit) -> GpuFit:
-        """Return a verdict whose largest batch is limited to what surely fits at this end too."""
-        largest, room = fit.largest_batch, _room(gpu)
-        if largest is None or self._completes(largest, room):
-            return fit
-        here = self._largest(room, fits=False)
-        return replace(fit, largest_batch=None if here is None else min(here, largest))
 
     def need(self, batch: int) -> Need:
         """Return the peaks at a batch, where memory never ends."""
@@ -107,8 +60,8 @@ class StepSearch:
         """Return whether the step completes within so much memory."""
         known = self.needs.get(batch)
         if known is not None:
-            if known.most_allocated_bytes > memory_bytes:
-                return False
+            if known.most_allocated_bytes > memory_bytes and not known.notes:
+                return False  # cuDNN would be asked for engines of smaller workspaces
             if known.most_reserved_bytes <= memory_bytes and not self._settings:
                 return True  # with settings the allocator may act before its memory is full
         question = batch, memory_bytes

@@ -54,8 +54,6 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         allocated_peak_bytes: peak of the allocated bytes.
         reserved_peak_bytes: peak of the bytes that the allocator reserves.
-        workspace_bytes: the largest workspace that cuDNN or cuFFT could use at once; the highest
-            values count it, the lowest none.
         verdict: whether the step fits.
         is_searched: whether the largest batch was searched.
         largest_batch: the largest batch that fits in every case; None if none does.
@@ -69,7 +67,6 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     allocator_settings: str
     allocated_peak_bytes: LowHigh
     reserved_peak_bytes: LowHigh
-    workspace_bytes: Bytes = 0
     verdict: Fit
     is_searched: bool = False
     largest_batch: int | None = None
@@ -79,17 +76,14 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         low, high = self.outside_bytes
         outside = f"{low / 2**20:,.0f}–{high / 2**20:,.0f} MiB"
         size = f"reserves {self.reserved_text} of {format_bytes(self.total_bytes)}"
-        if self.workspace_bytes:
-            size += ", depending on cuDNN's workspace"
         if self.needs_retries:
-            size += " unless cached segments are freed in every step, which takes time"
+            size += " unless cached segments are freed or workspaces smaller, which takes time"
         return f"{self.verdict} on {self.gpu}: {size}, with {outside} for the CUDA context"
 
     @property
     def reserved_text(self) -> str:
-        """The reserved peak in words: a range where it depends on cuDNN's or cuFFT's workspace."""
-        low, high = map(format_bytes, self.reserved_peak_bytes)
-        return high if low == high or not self.workspace_bytes else f"{low}–{high}"
+        """The highest reserved peak in words."""
+        return format_bytes(self.reserved_peak_bytes[1])
 
     @property
     def headroom_bytes(self) -> int:

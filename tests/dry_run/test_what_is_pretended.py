@@ -9,7 +9,6 @@ import pytest
 
 from harness.dry_run import DryRunReport, dry_run
 from harness.dry_run.run import dry_run as run_function
-from harness.schema.units import format_bytes
 from tests.dry_run.scripts import run, script
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
@@ -134,24 +133,6 @@ SEEN = {
 @pytest.mark.parametrize("name", SEEN)
 def test_a_script_sees_what_it_would_see_on_a_gpu(seen: dict[str, object], name: str) -> None:
     assert seen[name] == SEEN[name]
-
-
-def convolve(batch: int) -> None:
-    import torch
-
-    layer = torch.nn.Conv2d(16, 16, 3, padding=1, bias=False, device="cuda")
-    layer(torch.zeros(batch, 16, 32, 32, device="cuda"))
-
-
-def test_a_convolution_asks_for_no_workspace_or_for_its_unrolled_input() -> None:
-    workspace = 32 * (16 * 3 * 3) * 32 * 32 * 4
-    none, largest = (
-        run_function(convolve, 32, largest_workspace=ask, quiet=True) for ask in (False, True)
-    )
-    text = f"a workspace of up to {format_bytes(workspace)} at once"
-    assert any(text in note and "not counted" in note for note in none.notes)
-    peaks = [report.cuda.allocated_peak_bytes or 0 for report in (none, largest)]
-    assert peaks[1] - peaks[0] == workspace
 
 
 def test_what_depends_on_known_values_has_its_true_size(

@@ -109,7 +109,7 @@ int pretend_attribute(int attribute)
     case cudaDevAttrMaxSharedMemoryPerBlock: return 49152;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: return shared_optin();
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return gpu.shared_bytes_per_multiprocessor;
-    case cudaDevAttrReservedSharedMemoryPerBlock: return 1024;
+    case cudaDevAttrReservedSharedMemoryPerBlock: return gpu.major == 7 ? 0 : 1024;
     case cudaDevAttrWarpSize: return 32;
     case cudaDevAttrMaxRegistersPerBlock: case cudaDevAttrMaxRegistersPerMultiprocessor: return 65536;
     case cudaDevAttrMultiProcessorCount: return gpu.multiprocessors;
@@ -119,7 +119,8 @@ int pretend_attribute(int attribute)
     case cudaDevAttrComputeCapabilityMinor: return gpu.minor;
     case cudaDevAttrL2CacheSize: return gpu.l2_bytes;
     case cudaDevAttrTextureAlignment: return 512;
-    case cudaDevAttrClockRate: return 1410000;
+    case cudaDevAttrClockRate: return gpu.major == 9 ? 1980000 : 1410000; /* an H100's decides for some convolutions */
+    case cudaDevAttrMemoryClockRate: return gpu.major == 9 ? 2619000 : 1215000;
     case cudaDevAttrUnifiedAddressing: case cudaDevAttrConcurrentKernels: case cudaDevAttrCooperativeLaunch: return 1;
     default: return 0; /* not there: memory pools, managed memory, peers, RDMA */
     }
@@ -144,7 +145,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     p->sharedMemPerBlock = 49152;
     p->sharedMemPerBlockOptin = (size_t)shared_optin();
     p->sharedMemPerMultiprocessor = (size_t)gpu.shared_bytes_per_multiprocessor;
-    p->reservedSharedMemPerBlock = 1024;
+    p->reservedSharedMemPerBlock = (size_t)pretend_attribute(cudaDevAttrReservedSharedMemoryPerBlock);
     p->regsPerBlock = p->regsPerMultiprocessor = 65536;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;

@@ -1,7 +1,7 @@
 /* cuDNN beside its graph interface: handles, descriptors, batch normalisation, older convolutions.
 
-   cuDNN alone knows how much workspace its algorithms take. Here they take none, except where
-   cudnn_backend.c and cudnn_rnn.c say otherwise. */
+   This older interface wants a device. Its workspaces are none here, which a report says (library_notes.py): of
+   batch normalisation in the mode for channels-last half precision, and of CTC. */
 #include "pretend.h"
 
 #include <cudnn.h>
@@ -123,9 +123,10 @@ cudnnStatus_t cudnnGetFilterNdDescriptor(const cudnnFilterDescriptor_t descripto
 
 /* --- Questions for sizes --- */
 
-static cudnnStatus_t no_bytes(size_t *bytes)
+static cudnnStatus_t no_bytes(size_t *bytes, enum pretend_answer kind)
 {
     *bytes = 0;
+    answers.kinds |= kind;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -134,7 +135,7 @@ cudnnStatus_t cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(
     const cudnnTensorDescriptor_t z, const cudnnTensorDescriptor_t y, const cudnnTensorDescriptor_t scale,
     const cudnnActivationDescriptor_t activation, size_t *bytes)
 {
-    return no_bytes(bytes);
+    return no_bytes(bytes, mode == CUDNN_BATCHNORM_SPATIAL_PERSISTENT ? CUDNN_NORM : 0);
 }
 
 cudnnStatus_t cudnnGetBatchNormalizationBackwardExWorkspaceSize(
@@ -143,14 +144,14 @@ cudnnStatus_t cudnnGetBatchNormalizationBackwardExWorkspaceSize(
     const cudnnTensorDescriptor_t dx, const cudnnTensorDescriptor_t scale,
     const cudnnActivationDescriptor_t activation, size_t *bytes)
 {
-    return no_bytes(bytes);
+    return no_bytes(bytes, mode == CUDNN_BATCHNORM_SPATIAL_PERSISTENT ? CUDNN_NORM : 0);
 }
 
 cudnnStatus_t cudnnGetBatchNormalizationTrainingExReserveSpaceSize(
     cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t operations,
     const cudnnActivationDescriptor_t activation, const cudnnTensorDescriptor_t x, size_t *bytes)
 {
-    return no_bytes(bytes);
+    return no_bytes(bytes, mode == CUDNN_BATCHNORM_SPATIAL_PERSISTENT ? CUDNN_NORM : 0);
 }
 
 cudnnStatus_t cudnnGetCTCLossWorkspaceSize(cudnnHandle_t handle, const cudnnTensorDescriptor_t probabilities,
@@ -158,7 +159,7 @@ cudnnStatus_t cudnnGetCTCLossWorkspaceSize(cudnnHandle_t handle, const cudnnTens
                                            const int *label_lengths, const int *input_lengths,
                                            cudnnCTCLossAlgo_t algorithm, cudnnCTCLossDescriptor_t loss, size_t *bytes)
 {
-    return no_bytes(bytes);
+    return no_bytes(bytes, CUDNN_CTC);
 }
 
 cudnnStatus_t cudnnGetCTCLossWorkspaceSize_v8(cudnnHandle_t handle, cudnnCTCLossAlgo_t algorithm,
@@ -166,5 +167,5 @@ cudnnStatus_t cudnnGetCTCLossWorkspaceSize_v8(cudnnHandle_t handle, cudnnCTCLoss
                                               const cudnnTensorDescriptor_t probabilities,
                                               const cudnnTensorDescriptor_t gradients, size_t *bytes)
 {
-    return no_bytes(bytes);
+    return no_bytes(bytes, CUDNN_CTC);
 }

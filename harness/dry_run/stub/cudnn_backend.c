@@ -1,209 +1,167 @@
-/* cuDNN's graph interface, which PyTorch uses for convolutions and cuDNN's attention.
+/* cuDNN's graph interface, which PyTorch uses for convolutions and cuDNN's attention: NVIDIA's own library answers.
 
-   A descriptor is a bag of attributes: what PyTorch sets is kept and given back. Three answers are made up:
-   the heuristics name one engine, the engine has no notes or knobs, and its plan needs no workspace. With
-   largest_workspace the plan of a convolution asks for the unrolled input (im2col), which is what the
-   explicit matrix-product algorithm takes and more than the others are known to. */
+   Since 9.8 cuDNN chooses engines and finalizes plans without a device, for one that is described in JSON
+   (cudnn_graph.h, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR). So each call goes to the installed library, and what asks
+   for a device gets the description of the pretended one. What is compiled at run time is compiled by nvrtc.c and
+   loaded by driver.c, that is, not at all, which changes no answer. Nothing is executed. */
+#define _GNU_SOURCE
 #include "pretend.h"
 
+#include <cuda_runtime_api.h>
 #include <cudnn.h>
-#include <stdlib.h>
+#include <dlfcn.h>
+#include <link.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 
-struct attribute {
-    cudnnBackendAttributeName_t name;
-    cudnnBackendAttributeType_t type;
-    int64_t count;
-    void *values;
-    struct attribute *next;
-};
+int pretend_attribute(int attribute); /* cudart.c */
 
-struct descriptor {
-    cudnnBackendDescriptorType_t type;
-    int64_t workspace_bytes; /* the largest, of an operation, and of what is made of it */
-    struct attribute *attributes;
-};
+enum { DEVICE = 38, DEVICE_JSON = 2702, HEURISTICS_DEVICE = 204, PLAN_DEVICE = 407, ENGINE_DEVICE = 1307 };
+/* CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR and the attributes of this type, which older headers lack */
 
-static size_t size_of(cudnnBackendAttributeType_t type)
+static struct {
+    __typeof__(cudnnBackendCreateDescriptor) *create;
+    __typeof__(cudnnBackendDestroyDescriptor) *destroy;
+    __typeof__(cudnnBackendSetAttribute) *set;
+    __typeof__(cudnnBackendGetAttribute) *get;
+    __typeof__(cudnnBackendFinalize) *finalize;
+} cudnn;
+static cudnnBackendDescriptor_t device; /* NULL where cuDNN cannot be asked */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+/* Writes the path of the folder that PyTorch has loaded cuDNN from. */
+static int find_folder(struct dl_phdr_info *library, size_t bytes, void *folder)
 {
-    switch (type) {
-    case CUDNN_TYPE_BOOLEAN: case CUDNN_TYPE_CHAR: return 1;
-    case CUDNN_TYPE_INT64: case CUDNN_TYPE_DOUBLE: case CUDNN_TYPE_VOID_PTR: case CUDNN_TYPE_HANDLE:
-    case CUDNN_TYPE_BACKEND_DESCRIPTOR: return 8;
-    case CUDNN_TYPE_FRACTION: return 16;
-    default: return 4; /* enumerations, float, int32 */
+    const char *end = strstr(library->dlpi_name, "/libcudnn.so");
+    if (end)
+        snprintf(folder, PATH_MAX, "%.*s", (int)(end - library->dlpi_name), library->dlpi_name);
+    return end != NULL;
+}
+
+/* Opens cuDNN's libraries, each with its own names before the stub's, or their calls of each other would end here.
+   Returns the one that has the graph interface. */
+static void *open_libraries(void)
+{
+    static const char *const names[] = {"ops", "engines_precompiled", "engines_runtime_compiled",
+                                        "engines_tensor_ir", "heuristic", "cnn", "adv", "graph"};
+    char folder[PATH_MAX] = "", path[PATH_MAX + 64];
+    void *library = NULL;
+    dl_iterate_phdr(find_folder, folder);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) { /* an older version has fewer of them */
+        snprintf(path, sizeof path, "%s/libcudnn_%s.so.%d", folder, names[i], CUDNN_MAJOR);
+        library = dlopen(path, RTLD_LAZY | RTLD_LOCAL | RTLD_DEEPBIND);
+    }
+    return library;
+}
+
+static cudnnBackendDescriptor_t described(void)
+{
+    char text[1024];
+    cudnnBackendDescriptor_t one = NULL;
+    int length = snprintf(
+        text, sizeof text,
+        "{\"deviceVer\":%d,\"multiProcessorCount\":%d,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
+        "\"maxSharedMemoryPerBlockOptin\":%d,\"reservedSharedMemoryPerBlock\":%d,\"maxRegistersPerSM\":65536,"
+        "\"maxCtasPerSM\":%d,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"regsPerBlock\":65536,"
+        "\"totalGlobalMem\":%zu,\"smClockRateKHz\":%d,\"l2CacheSize\":%d,\"maxBlockSize\":[1024,1024,64],"
+        "\"memClockRateKHz\":%d,\"maxGridSize\":[2147483647,65535,65535],\"supportCoopLaunch\":1,"
+        "\"pciDeviceId\":0,\"isTccDriver\":0,\"cudaDeviceId\":0,\"driverVer\":%d,\"deviceName\":\"GPU\"}",
+        gpu.major * 100 + gpu.minor * 10, gpu.multiprocessors,
+        pretend_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+        pretend_attribute(cudaDevAttrReservedSharedMemoryPerBlock), gpu.blocks_per_multiprocessor,
+        gpu.threads_per_multiprocessor, gpu.total_bytes, pretend_attribute(cudaDevAttrClockRate), gpu.l2_bytes,
+        pretend_attribute(cudaDevAttrMemoryClockRate), CUDART_VERSION);
+    if (!cudnn.create(DEVICE, &one) &&
+        !cudnn.set(one, DEVICE_JSON, CUDNN_TYPE_CHAR, length, text) &&
+        !cudnn.finalize(one))
+        return one;
+    return NULL;
+}
+
+static void load(void)
+{
+    void *library = open_libraries();
+    if (library) {
+        cudnn.create = dlsym(library, "cudnnBackendCreateDescriptor");
+        cudnn.destroy = dlsym(library, "cudnnBackendDestroyDescriptor");
+        cudnn.set = dlsym(library, "cudnnBackendSetAttribute");
+        cudnn.get = dlsym(library, "cudnnBackendGetAttribute");
+        cudnn.finalize = dlsym(library, "cudnnBackendFinalize");
+        device = described();
     }
 }
 
-static const struct attribute *find(const struct descriptor *d, cudnnBackendAttributeName_t name)
+void harness_dry_run_open_cudnn(void) { pthread_once(&once, load); }
+
+/* Plans that were made since the last operation graph or execution. PyTorch executes the one that it makes; with
+   torch.backends.cudnn.benchmark it makes all of them before, and times each. */
+static struct {
+    int count;
+    cudnnBackendDescriptor_t last;
+    uint64_t bytes[2];
+} plans;
+
+static void count_plan(cudnnBackendDescriptor_t plan, uint64_t bytes)
 {
-    const struct attribute *a = d->attributes;
-    while (a && a->name != name)
-        a = a->next;
-    return a;
+    if (plans.count && plan == plans.last)
+        return;
+    plans.last = plan;
+    if (!plans.count++ || bytes < plans.bytes[0])
+        plans.bytes[0] = bytes;
+    if (plans.count == 1 || bytes > plans.bytes[1])
+        plans.bytes[1] = bytes;
+}
+
+cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
+{
+    if (plans.count > 1 && plan != plans.last) {
+        answers.kinds |= CUDNN_TIMES_PLANS;
+        if (plans.bytes[1] - plans.bytes[0] >= answers.plan_bytes[1] - answers.plan_bytes[0])
+            memcpy(answers.plan_bytes, plans.bytes, sizeof plans.bytes);
+    }
+    plans.count = 0;
+    pretend_wrote();
+    return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *made)
 {
-    struct descriptor *d = calloc(1, sizeof *d);
-    d->type = type;
-    *made = (cudnnBackendDescriptor_t)d;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor)
-{
-    struct descriptor *d = (struct descriptor *)descriptor;
-    while (d && d->attributes) {
-        struct attribute *gone = d->attributes;
-        d->attributes = gone->next;
-        free(gone->values);
-        free(gone);
+    harness_dry_run_open_cudnn();
+    if (!device) {
+        answers.kinds |= CUDNN_IS_OLD;
+        pretend_unsupported("cuDNN's graph interface, which answers without a GPU from cuDNN 9.8 on");
+        return CUDNN_STATUS_NOT_SUPPORTED;
     }
-    free(d);
-    return CUDNN_STATUS_SUCCESS;
+    answers.kinds |= CUDNN_ANSWERS;
+    cudnnStatus_t result = cudnn.create(type, made);
+    if (type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)
+        plans.count = 0;
+    cudnnBackendAttributeName_t name = type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR       ? HEURISTICS_DEVICE
+                                       : type == CUDNN_BACKEND_ENGINE_DESCRIPTOR         ? ENGINE_DEVICE
+                                       : type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR ? PLAN_DEVICE
+                                                                                         : 0;
+    return result || !name ? result : cudnn.set(*made, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &device);
 }
 
-cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name,
+cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t one) { return cudnn.destroy(one); }
+
+cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t one, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t count, const void *values)
 {
-    struct descriptor *d = (struct descriptor *)descriptor;
-    struct attribute *a = (struct attribute *)find(d, name);
-    if (!a) {
-        a = calloc(1, sizeof *a);
-        a->next = d->attributes;
-        d->attributes = a;
-    }
-    free(a->values);
-    a->name = name;
-    a->type = type;
-    a->count = count;
-    a->values = malloc((size_t)count * size_of(type) + 1);
-    if (values && count > 0)
-        memcpy(a->values, values, (size_t)count * size_of(type));
-    return CUDNN_STATUS_SUCCESS;
+    if (type == CUDNN_TYPE_HANDLE) /* PyTorch's is pretended */
+        return CUDNN_STATUS_SUCCESS;
+    return cudnn.set(one, name, type, count, values);
 }
 
-/* The product of a tensor's dimensions from one on, or 0 where the tensor is not known. */
-static int64_t product(const struct descriptor *tensor, int64_t from)
+cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const one, cudnnBackendAttributeName_t name,
+                                       cudnnBackendAttributeType_t type, int64_t wanted, int64_t *count, void *values)
 {
-    const struct attribute *a = tensor ? find(tensor, CUDNN_ATTR_TENSOR_DIMENSIONS) : NULL;
-    int64_t result = a ? 1 : 0;
-    for (int64_t i = from; a && i < a->count; i++)
-        result *= ((int64_t *)a->values)[i];
+    cudnnStatus_t result = cudnn.get(one, name, type, wanted, count, values);
+    if (!result && values && name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)
+        count_plan(one, *(uint64_t *)values);
     return result;
 }
 
-static const struct descriptor *member(const struct descriptor *d, cudnnBackendAttributeName_t name)
-{
-    const struct attribute *a = find(d, name);
-    return a && a->count > 0 ? *(struct descriptor **)a->values : NULL;
-}
-
-/* Bytes of the input unrolled for a matrix product: one row of filter size for each output position. */
-static int64_t unrolled_bytes(const struct descriptor *operation)
-{
-    static const struct {
-        cudnnBackendDescriptorType_t type;
-        cudnnBackendAttributeName_t filter, output;
-    } kinds[] = {
-        {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y},
-        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
-         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY},
-        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY},
-    };
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (operation->type != kinds[i].type)
-            continue;
-        const struct descriptor *filter = member(operation, kinds[i].filter);
-        const struct descriptor *output = member(operation, kinds[i].output);
-        const struct attribute *type = filter ? find(filter, CUDNN_ATTR_TENSOR_DATA_TYPE) : NULL;
-        const struct attribute *shape = output ? find(output, CUDNN_ATTR_TENSOR_DIMENSIONS) : NULL;
-        if (!type || !shape)
-            return 0;
-        cudnnDataType_t element = *(cudnnDataType_t *)type->values;
-        int64_t bytes = element == CUDNN_DATA_DOUBLE ? 8 : element == CUDNN_DATA_FLOAT ? 4 : 2;
-        return bytes * product(filter, 1) * product(output, 2) * ((int64_t *)shape->values)[0];
-    }
-    return 0;
-}
-
-/* What a descriptor is made of may be gone when the next one asks, so each takes over the size when it is complete. */
-static int64_t workspace_bytes(const struct descriptor *d)
-{
-    const struct attribute *operations = find(d, CUDNN_ATTR_OPERATIONGRAPH_OPS);
-    const struct descriptor *of = NULL;
-    int64_t most = 0;
-    switch (d->type) {
-    case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
-        for (int64_t i = 0; operations && i < operations->count; i++) {
-            int64_t bytes = ((struct descriptor **)operations->values)[i]->workspace_bytes;
-            most = bytes > most ? bytes : most;
-        }
-        return most;
-    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
-        of = member(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
-        return of ? (int64_t)pretend_workspace((size_t)of->workspace_bytes) : 0;
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
-        of = member(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
-        return of ? of->workspace_bytes : 0;
-    default: return unrolled_bytes(d);
-    }
-}
-
-cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor)
-{
-    struct descriptor *d = (struct descriptor *)descriptor;
-    if (d->type != CUDNN_BACKEND_ENGINECFG_DESCRIPTOR) /* it has the size of the heuristics that filled it */
-        d->workspace_bytes = workspace_bytes(d);
-    return CUDNN_STATUS_SUCCESS;
-}
-
-static cudnnStatus_t one_number(int64_t number, int64_t wanted, int64_t *count, void *values)
-{
-    if (count)
-        *count = 1;
-    if (wanted > 0 && values)
-        *(int64_t *)values = number;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const descriptor, cudnnBackendAttributeName_t name,
-                                       cudnnBackendAttributeType_t type, int64_t wanted, int64_t *count, void *values)
-{
-    struct descriptor *d = (struct descriptor *)descriptor;
-    switch (name) {
-    case CUDNN_ATTR_ENGINEHEUR_RESULTS: /* one configuration, written into the descriptor that is handed in */
-        if (count)
-            *count = 1;
-        if (wanted > 0 && values)
-            (*(struct descriptor **)values)->workspace_bytes = d->workspace_bytes;
-        return CUDNN_STATUS_SUCCESS;
-    case CUDNN_ATTR_ENGINECFG_ENGINE: /* likewise: the engine handed in stays as it is */
-        if (count)
-            *count = 1;
-        return CUDNN_STATUS_SUCCESS;
-    case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE: return one_number(d->workspace_bytes, wanted, count, values);
-#if CUDNN_VERSION >= 90200
-    case CUDNN_ATTR_ENGINECFG_WORKSPACE_SIZE: return one_number(d->workspace_bytes, wanted, count, values);
-    case CUDNN_ATTR_ENGINECFG_SHARED_MEMORY_USED: /* an int32 */
-        if (count)
-            *count = 1;
-        if (wanted > 0 && values)
-            *(int32_t *)values = 0;
-        return CUDNN_STATUS_SUCCESS;
-#endif
-    case CUDNN_ATTR_OPERATIONGRAPH_ENGINE_GLOBAL_COUNT: return one_number(1, wanted, count, values);
-    case CUDNN_ATTR_ENGINE_GLOBAL_INDEX: return one_number(0, wanted, count, values);
-    default: break;
-    }
-    const struct attribute *a = find(d, name);
-    int64_t given = !a ? 0 : a->count;
-    if (count)
-        *count = given;
-    if (a && values && a->type == type)
-        memcpy(values, a->values, (size_t)(given < wanted ? given : wanted) * size_of(type));
-    return CUDNN_STATUS_SUCCESS;
-}
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t one) { return cudnn.finalize(one); }

@@ -146,6 +146,7 @@ cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t handle, cudnnRNNDescriptor
     const struct data *d = (const struct data *)input;
     size_t positions = (size_t)d->steps * (size_t)d->batch * (size_t)n->directions * element_bytes(n->type);
     size_t layer = (size_t)(n->gates + n->cell) * (size_t)n->hidden;
+    answers.kinds |= CUDNN_RNN;
     if (workspace_bytes)
         *workspace_bytes = 0;
     if (reserve_bytes) /* the backward pass has its own already */

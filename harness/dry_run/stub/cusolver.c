@@ -22,6 +22,7 @@ MAKES_HANDLE(cusolverDnCreateGesvdjInfo, gesvdjInfo_t)
     cusolverStatus_t name(__VA_ARGS__)                                                                               \
     {                                                                                                                \
         *size = 0;                                                                                                   \
+        answers.kinds |= CUSOLVER;                                                                                   \
         return CUSOLVER_STATUS_SUCCESS;                                                                              \
     }
 
@@ -73,6 +74,7 @@ SYMMETRIC(cusolverDnZheevd_bufferSize, cusolverDnZheevjBatched_bufferSize, cuDou
     cusolverStatus_t name(__VA_ARGS__)                                                                               \
     {                                                                                                                \
         *device = *host = 0;                                                                                         \
+        answers.kinds |= CUSOLVER;                                                                                   \
         return CUSOLVER_STATUS_SUCCESS;                                                                              \
     }
 

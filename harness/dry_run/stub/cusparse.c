@@ -45,6 +45,7 @@ cusparseStatus_t cusparseCreateDnVec(cusparseDnVecDescr_t *vector, int64_t size,
 static cusparseStatus_t no_buffer(size_t *size)
 {
     *size = 0;
+    answers.kinds |= CUSPARSE;
     return CUSPARSE_STATUS_SUCCESS;
 }
 

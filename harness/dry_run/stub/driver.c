@@ -13,10 +13,18 @@ cudaError_t pretend_error(cudaError_t error);
 
 static void *const CONTEXT = (void *)0x1000; /* the primary context, of all devices */
 
+/* cuDNN compiles for a described device without one (cudnn_backend.c): the runtime inside it finds none. */
+static int is_cudnn(const void *caller)
+{
+    Dl_info from;
+    return dladdr(caller, &from) && strstr(from.dli_fname, "/libcudnn");
+}
+
 CUresult cuInit(unsigned flags)
 {
     (void)flags;
-    return pretend_device_count() ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
+    int visible = pretend_device_count() && !is_cudnn(__builtin_return_address(0));
+    return visible ? CUDA_SUCCESS : CUDA_ERROR_NO_DEVICE;
 }
 
 CUresult cuDriverGetVersion(int *version)
@@ -219,26 +227,20 @@ cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned 
 
 /* --- Kernels compiled at run time (nvrtc.c, Triton): loaded and counted, not run --- */
 
-CUresult cuModuleLoad(CUmodule *module, const char *file)
-{
-    (void)file;
-    *module = pretend_handle();
-    return CUDA_SUCCESS;
-}
+#define MAKES_HANDLE(name, type, ...)                                                                                \
+    CUresult name(type *made, __VA_ARGS__)                                                                           \
+    {                                                                                                                \
+        *made = pretend_handle();                                                                                    \
+        return CUDA_SUCCESS;                                                                                         \
+    }
 
-CUresult cuModuleLoadData(CUmodule *module, const void *image)
-{
-    (void)image;
-    *module = pretend_handle();
-    return CUDA_SUCCESS;
-}
-
-CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
-{
-    (void)module, (void)name;
-    *function = pretend_handle();
-    return CUDA_SUCCESS;
-}
+MAKES_HANDLE(cuModuleLoad, CUmodule, const char *file)
+MAKES_HANDLE(cuModuleLoadData, CUmodule, const void *image)
+MAKES_HANDLE(cuModuleGetFunction, CUfunction, CUmodule module, const char *name)
+MAKES_HANDLE(cuLibraryLoadData, CUlibrary, const void *image, CUjit_option *options, void **values, unsigned count,
+             CUlibraryOption *library_options, void **library_values, unsigned library_count)
+MAKES_HANDLE(cuLibraryGetKernel, CUkernel, CUlibrary library, const char *name)
+MAKES_HANDLE(cuKernelGetFunction, CUfunction, CUkernel kernel)
 
 /* Registers are not known: 32 is taken, as for PyTorch's own kernels (cudart.c). */
 CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)

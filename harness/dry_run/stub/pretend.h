@@ -29,7 +29,6 @@ struct gpu {
     int l2_bytes;
     size_t total_bytes;           /* of each device */
     size_t outside_bytes;         /* taken on each device by what is not modelled: context, libraries */
-    int largest_workspace;        /* libraries ask for their largest workspace instead of none */
 };
 
 #define INTERNAL __attribute__((visibility("hidden"))) /* a name that other libraries do not see */
@@ -120,8 +119,16 @@ void pretend_enter(struct pretend_operator *one);
 void pretend_leave(struct pretend_operator *one);
 struct pretend_operator *pretend_current(void);
 
-/* What a library that chooses its own workspace asks for: `most`, or nothing. The largest `most` is kept. */
-size_t pretend_workspace(size_t most);
+/* Libraries that were asked for the size of a buffer, and what is known of the answer (library_notes.py). */
+enum pretend_answer {
+    CUDNN_ANSWERS = 1, CUDNN_IS_OLD = 2, CUDNN_TIMES_PLANS = 4, CUDNN_RNN = 8, CUDNN_NORM = 16, CUDNN_CTC = 32,
+    CUSOLVER = 64, CUFFT = 128, CUSPARSE = 256,
+};
+struct answers {
+    uint64_t kinds;                     /* the sum of the above */
+    uint64_t plan_bytes[2];             /* least and most workspace of the plans of one timed convolution */
+};
+extern INTERNAL struct answers answers;
 
 /* A new handle; they ascend in steps of 256, in the same order in every run. */
 void *pretend_handle(void);

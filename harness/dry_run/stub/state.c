@@ -49,7 +49,7 @@ static void describe_capability(void)
     } table[] = {
         {70, 32, 98304, 6291456},    {75, 16, 65536, 4194304},    {80, 32, 167936, 41943040},
         {86, 16, 102400, 6291456},   {89, 24, 102400, 50331648},  {90, 32, 233472, 52428800},
-        {100, 32, 233472, 132120576}, {120, 32, 102400, 100663296},
+        {100, 32, 233472, 132644864}, {120, 24, 102400, 100663296},
     };
     int capability = gpu.major * 10 + gpu.minor;
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -98,16 +98,9 @@ static void open_status(void)
     close(file);
 }
 
-static size_t most_workspace;
+struct answers answers;
 
-size_t pretend_workspace(size_t most)
-{
-    if (most > most_workspace)
-        most_workspace = most;
-    return gpu.largest_workspace ? most : 0;
-}
-
-size_t harness_dry_run_workspace(void) { return most_workspace; }
+const struct answers *harness_dry_run_answers(void) { return &answers; }
 
 /* The process that runs the script says so itself: it may be a child of the one that was started. */
 void pretend_main(void) { status->pid = (uint64_t)getpid(); }
@@ -128,7 +121,6 @@ void harness_dry_run_describe(void)
     gpu.threads_per_multiprocessor = (int)setting("HARNESS_DRY_RUN_THREADS", 2048);
     gpu.total_bytes = setting("HARNESS_DRY_RUN_MEMORY", (size_t)40 << 30);
     gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
-    gpu.largest_workspace = (int)setting("HARNESS_DRY_RUN_LARGEST_WORKSPACE", 0);
     describe_capability();
 }
 

@@ -34,7 +34,7 @@ ON_CPU = (
     "(of convolutions, normalizations, recurrent layers) is not counted"
 )
 RECURRENT = "recurrent layers: cuDNN's reserve is counted as gates, cell states and outputs"
-CUDNN = "convolutions: cuDNN's workspaces are not known and not counted"
+CUDNN = "convolutions: cuDNN's workspaces are not counted, nor were they in that comparison"
 STEPS = 3
 """The first step, a later one, and one more to see that it is steady."""
 
