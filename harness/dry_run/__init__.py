@@ -15,7 +15,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     dry_run_report.py   The result of a dry run as data
     dry_run_request.py  The request for a dry run
     dry_run_text.py     The report of a dry run as text for a terminal
-    fake_ranks.py       One rank of many in one process
+    ranks.py            One rank of many in one process
     for_workers.py      The harness's own workers on a pretended GPU
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced

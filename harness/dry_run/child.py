@@ -32,10 +32,10 @@ from harness.dry_run.after_import import after_import
 from harness.dry_run.compiled import Compilations, watch
 from harness.dry_run.dry_run_report import ChildResult
 from harness.dry_run.dry_run_request import Request
-from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.kept_files import WRITERS, keep_written
 from harness.dry_run.own_code import is_own
 from harness.dry_run.pretended_gpu import workspace_bytes
+from harness.dry_run.ranks import end_ranks, pretend_ranks
 from harness.dry_run.recording import EnoughStepsError, Recording
 from harness.dry_run.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
@@ -114,6 +114,7 @@ class Ending:
 
     def listen(self) -> None:
         """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        atexit.register(end_ranks)  # after the next one
         atexit.register(self.write)
         signal.signal(signal.SIGTERM, self.on_terminate)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

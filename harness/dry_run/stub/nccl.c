@@ -1,0 +1,137 @@
+/* NCCL that moves nothing: PyTorch's own process group runs above it, with all that it allocates and keeps. What a
+   collective leaves is unknown, but for what values.cpp says of its operator. Functions that are not here are refused
+   by name (build.py): windows, device communicators, several GPUs in one process. */
+#define _GNU_SOURCE
+#include "pretend.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int result;
+enum { SYSTEM_ERROR = 2, INVALID_USAGE = 5, NO_COLOR = -1 };
+
+struct comm {
+    int ranks, rank;
+};
+struct id {
+    char bytes[128];
+};
+
+int cudaMalloc(void **address, size_t bytes);
+int cudaFree(void *address);
+
+/* How many ranks the next split has, which NCCL learns from the other ranks. */
+static __thread int split_ranks;
+void pretend_split(int ranks) { split_ranks = ranks; }
+
+static result new_comm(struct comm **comm, int ranks, int rank)
+{
+    /* Other ranks run elsewhere, if the user did not ask for one rank of many. */
+    if (ranks > 1 && !getenv("HARNESS_DRY_RUN_RANKS")) {
+        pretend_unsupported("ncclCommInitRank");
+        return INVALID_USAGE;
+    }
+    *comm = malloc(sizeof **comm);
+    **comm = (struct comm){ranks, rank};
+    return 0;
+}
+
+result ncclGetVersion(int *version)
+{
+    result (*real)(int *) = (result(*)(int *))dlsym(RTLD_NEXT, "ncclGetVersion");
+    *version = 22700;
+    return real ? real(version) : 0;
+}
+
+result ncclGetUniqueId(struct id *id)
+{
+    memset(id, 7, sizeof *id);
+    return 0;
+}
+
+result ncclCommInitRank(struct comm **comm, int ranks, struct id id, int rank)
+{
+    (void)id;
+    return new_comm(comm, ranks, rank);
+}
+
+result ncclCommInitRankConfig(struct comm **comm, int ranks, struct id id, int rank, void *config)
+{
+    (void)id, (void)config;
+    return new_comm(comm, ranks, rank);
+}
+
+result ncclCommInitRankScalable(struct comm **comm, int ranks, int rank, int ids, struct id *id, void *config)
+{
+    (void)ids, (void)id, (void)config;
+    return new_comm(comm, ranks, rank);
+}
+
+result ncclCommSplit(struct comm *comm, int color, int key, struct comm **split, void *config)
+{
+    int ranks = split_ranks ? split_ranks : comm->ranks;
+    (void)config;
+    split_ranks = 0;
+    *split = NULL;
+    return color == NO_COLOR ? 0 : new_comm(split, ranks, key);
+}
+
+result ncclCommCount(const struct comm *comm, int *ranks)
+{
+    *ranks = comm->ranks;
+    return 0;
+}
+
+result ncclCommUserRank(const struct comm *comm, int *rank)
+{
+    *rank = comm->rank;
+    return 0;
+}
+
+result ncclCommGetAsyncError(const struct comm *comm, result *error)
+{
+    (void)comm;
+    *error = 0;
+    return 0;
+}
+
+static result end(struct comm *comm)
+{
+    free(comm);
+    return 0;
+}
+result ncclCommDestroy(struct comm *comm) { return end(comm); }
+result ncclCommAbort(struct comm *comm) { return end(comm); }
+
+const char *ncclGetErrorString(result error) { return error ? "not supported by harness dry-run" : "no error"; }
+const char *ncclGetLastError(const struct comm *comm)
+{
+    (void)comm;
+    return "";
+}
+
+/* Memory that NCCL can register; it allocates in units of the driver. */
+result ncclMemAlloc(void **address, size_t bytes) { return cudaMalloc(address, (bytes + 0x1fffff) & ~(size_t)0x1fffff) ? 1 : 0; }
+result ncclMemFree(void *address) { return cudaFree(address) ? 1 : 0; }
+
+#define SUCCEEDS(name) result name(void) { return 0; }
+#define WRITES(name) result name(void) { pretend_wrote(); return 0; }
+SUCCEEDS(ncclCommFinalize)
+SUCCEEDS(ncclCommDeregister)
+SUCCEEDS(ncclCommRegister)
+SUCCEEDS(ncclGroupStart)
+SUCCEEDS(ncclGroupEnd)
+SUCCEEDS(ncclRedOpCreatePreMulSum)
+SUCCEEDS(ncclRedOpDestroy)
+SUCCEEDS(ncclBcast)
+SUCCEEDS(ncclBroadcast)
+SUCCEEDS(ncclSend)
+WRITES(ncclAllGather)
+WRITES(ncclAllReduce)
+WRITES(ncclAlltoAll)
+WRITES(ncclGather)
+WRITES(ncclRecv)
+WRITES(ncclReduce)
+WRITES(ncclReduceScatter)
+WRITES(ncclScatter)
