@@ -74,10 +74,13 @@ def host_collectives() -> bool:
 def _store(dist: Any) -> type:
     """Return the store that a rank alone needs: it holds this rank's keys, and waits for nobody."""
 
+    alive: list[object] = []
+
     class RankStore(dist.Store):  # type: ignore[misc]
         def __init__(self, *_: object, **__: object) -> None:
             super().__init__()
             self._held: dict[str, bytes] = {}
+            alive.append(self)  # C++ keeps no reference to what is Python's in it
 
         def set(self, key: str, value: Any) -> None:
             self._held[key] = value.encode() if isinstance(value, str) else bytes(value)
