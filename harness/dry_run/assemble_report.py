@@ -121,7 +121,7 @@ def assemble_report(
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,
-        fit=_fit(outcome, cuda, gpu, page, refused=len(inside.out_of_memory)),
+        fit=_fit(outcome, cuda, gpu, page, inside),
         outside_bytes=gpu.outside_bytes,
         devices=devices,
         out_of_memory=inside.out_of_memory,
@@ -188,10 +188,10 @@ def _notes(
         yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
     yield from bounds(inside.value_reads)
     if page.other_processes:
-        most = format_bytes(max(page.together))
+        together = format_bytes(max(page.together))
         yield (
             f"{_processes(page)} that the script started used the GPU too: they are in none of the"
-            f" peaks, but in the verdict; together all held {most} at most, as the driver counts"
+            f" peaks, but in the verdict; together all held {together} at most, as the driver counts"
         )
     if not page.allocated:
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
@@ -201,6 +201,13 @@ def _notes(
         if not gpu.largest_workspace:
             end = "not counted; --workspace largest counts it"
         yield f"cuDNN or cuFFT may take a workspace of up to {size} at once, which is {end}"
+    kept, most = _works(inside.devices)
+    if most:
+        yield (
+            f"finished collectives kept up to {format_bytes(kept)} of the peak: a later one frees"
+            " what they read once PyTorch has found them complete, here at the end of a step; on a"
+            f" GPU that is a step behind, the peak is up to {format_bytes(most)} higher"
+        )
     if inside.ended in ("ok", "stopped") and inside.out_of_memory:
         count = len(inside.out_of_memory)
         were = "s were" if count > 1 else " was"
@@ -217,14 +224,20 @@ def _notes(
 
 
 def _fit(
-    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, *, refused: int
+    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, inside: ChildResult
 ) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
-    if outcome == "oom" or (outcome == "ok" and refused):
+    if outcome == "oom" or (outcome == "ok" and inside.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
     if page.other_processes:
         held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
-    return fit_of(in_every_case=held <= gpu.total_bytes, in_some_case=True)
+    late = held + _works(inside.devices)[1]
+    return fit_of(in_every_case=late <= gpu.total_bytes, in_some_case=True)
+
+
+def _works(devices: Sequence[Device]) -> tuple[int, int]:
+    """Return what finished collectives kept, of the device on which they kept most."""
+    return max((device.works for device in devices), key=lambda one: one[1], default=(0, 0))

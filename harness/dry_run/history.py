@@ -73,11 +73,26 @@ class History:
         """Return the number of allocations by an event."""
         return bisect_right(self._begins, position)
 
+    @functools.cached_property
+    def _peak_position(self) -> int:
+        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
+        return alive.index(max(alive)) - 1
+
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
-        position = alive.index(max(alive)) - 1
-        return self.moment(position) if position >= 0 else None
+        return self.moment(self._peak_position) if self._peak_position >= 0 else None
+
+    def works(self) -> tuple[int, int]:
+        """Return bytes that collectives freed: those alive at the peak, most in one step."""
+        at_peak, freed = 0, Counter[int]()
+        for begin, end in self._lifetimes.items():
+            if end is None or not _by_collective(self.events[end]):
+                continue
+            if not _by_collective(self.events[begin]):
+                size = self.events[begin]["size"]
+                freed[bisect_left(self.steps, self._allocations(end))] += size
+                at_peak += size * (begin <= self._peak_position < end)
+        return at_peak, max(freed.values(), default=0)
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
@@ -171,3 +186,8 @@ class History:
 def _in_backward(event: HistoryEvent) -> bool:
     """Return whether a thread of autograd called Python: a function's backward, compiled code."""
     return event["frames"][-1]["filename"].endswith("torch/autograd/function.py")
+
+
+def _by_collective(event: HistoryEvent) -> bool:
+    frames = event["frames"]
+    return bool(frames) and frames[0]["filename"].endswith("torch/distributed/distributed_c10d.py")

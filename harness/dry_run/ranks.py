@@ -7,12 +7,14 @@ that they would meet in, Python objects, and tensors of the host.
 
 import contextlib
 import ctypes
+import datetime
 import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from harness.dry_run.kept_works import hold_works
 from harness.dry_run.value_reads import LIBRARY_VARIABLE
 
 
@@ -109,7 +111,8 @@ def _store(dist: Any) -> type:
 
         def wait(self, *_: object) -> None: ...
 
-        def set_timeout(self, timeout: object) -> None: ...
+        def set_timeout(self, timeout: datetime.timedelta) -> None:
+            hold_works(timeout)
 
         def num_keys(self) -> int:
             return len(self._held)
