@@ -188,10 +188,10 @@ def _notes(
         yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
     yield from bounds(inside.value_reads)
     if page.other_processes:
-        together = format_bytes(max(page.together))
+        held = format_bytes(max(page.together))
         yield (
             f"{_processes(page)} that the script started used the GPU too: they are in none of the"
-            f" peaks, but in the verdict; together all held {together} at most, as the driver counts"
+            f" peaks, but in the verdict; together all held {held} at most, as the driver counts"
         )
     if not page.allocated:
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
@@ -201,12 +201,11 @@ def _notes(
         if not gpu.largest_workspace:
             end = "not counted; --workspace largest counts it"
         yield f"cuDNN or cuFFT may take a workspace of up to {size} at once, which is {end}"
-    kept, most = _works(inside.devices)
-    if most:
+    if kept := _kept_by_works(inside.devices):
         yield (
-            f"finished collectives kept up to {format_bytes(kept)} of the peak: a later one frees"
-            " what they read once PyTorch has found them complete, here at the end of a step; on a"
-            f" GPU that is a step behind, the peak is up to {format_bytes(most)} higher"
+            f"collectives kept {format_bytes(kept)} of a step until a later one, as PyTorch finds"
+            " them complete at the end of a step here; where it finds them sooner the peak is up to"
+            " so much lower, and higher on a GPU that is a step behind"
         )
     if inside.ended in ("ok", "stopped") and inside.out_of_memory:
         count = len(inside.out_of_memory)
@@ -234,10 +233,9 @@ def _fit(
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
     if page.other_processes:
         held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
-    late = held + _works(inside.devices)[1]
+    late = held + _kept_by_works(inside.devices)
     return fit_of(in_every_case=late <= gpu.total_bytes, in_some_case=True)
 
 
-def _works(devices: Sequence[Device]) -> tuple[int, int]:
-    """Return what finished collectives kept, of the device on which they kept most."""
-    return max((device.works for device in devices), key=lambda one: one[1], default=(0, 0))
+def _kept_by_works(devices: Sequence[Device]) -> int:
+    return max((device.kept_by_works for device in devices), default=0)

@@ -35,7 +35,7 @@ from harness.dry_run.dry_run_request import Request
 from harness.dry_run.kept_files import WRITERS, keep_written
 from harness.dry_run.own_code import is_own
 from harness.dry_run.pretended_gpu import workspace_bytes
-from harness.dry_run.ranks import end_ranks, pretend_ranks
+from harness.dry_run.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_run.recording import EnoughStepsError, Recording
 from harness.dry_run.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
@@ -77,6 +77,11 @@ class Ending:
             self.ended, self.evidence = self._late
         ctypes.CDLL(None).pretend_files_off()
         notes = self._recording.notes
+        if self._job.world_size is not None and host_collectives():
+            notes.append(
+                "collectives of host tensors left this rank's own values: each rank was taken to"
+                " hold the same, and a sum over ranks is not a sum"
+            )
         try:
             devices, refused = self._recording.finish(self._job.snapshot)
         except Exception as error:

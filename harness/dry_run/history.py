@@ -73,26 +73,20 @@ class History:
         """Return the number of allocations by an event."""
         return bisect_right(self._begins, position)
 
-    @functools.cached_property
-    def _peak_position(self) -> int:
-        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
-        return alive.index(max(alive)) - 1
-
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        return self.moment(self._peak_position) if self._peak_position >= 0 else None
+        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
+        position = alive.index(max(alive)) - 1
+        return self.moment(position) if position >= 0 else None
 
-    def works(self) -> tuple[int, int]:
-        """Return bytes that collectives freed: those alive at the peak, most in one step."""
-        at_peak, freed = 0, Counter[int]()
+    def kept_by_works(self) -> int:
+        """Return most bytes that the collectives of one step freed, of what others allocated."""
+        freed = Counter[int]()
         for begin, end in self._lifetimes.items():
-            if end is None or not _by_collective(self.events[end]):
-                continue
-            if not _by_collective(self.events[begin]):
-                size = self.events[begin]["size"]
-                freed[bisect_left(self.steps, self._allocations(end))] += size
-                at_peak += size * (begin <= self._peak_position < end)
-        return at_peak, max(freed.values(), default=0)
+            if end is not None and _by_collective(self.events[end]):
+                step = bisect_left(self.steps, self._allocations(end))
+                freed[step] += self.events[begin]["size"] * (not _by_collective(self.events[begin]))
+        return max(freed.values(), default=0)
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""

@@ -1,8 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
-``stub/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. What is left to
-do here is to answer for the ranks that do not run, before NCCL is asked and beside it: the store
-that they would meet in, Python objects, and tensors of the host.
+``stub/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. Answered here is
+what ranks ask each other beside NCCL: in their store, about Python objects, on the host.
 """
 
 import contextlib
@@ -11,11 +10,14 @@ import datetime
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.dry_run.kept_works import hold_works
 from harness.dry_run.value_reads import LIBRARY_VARIABLE
+
+_IDENTIFIER = bytes(128)
+"""NCCL's, which the first rank of a group writes into the store."""
 
 
 def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
@@ -35,7 +37,7 @@ def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
 
 
 def pretend_ranks(notes: list[str]) -> None:
-    """Answer for the other ranks; PyTorch's ``init_process_group`` and groups stay as they are."""
+    """Answer for the other ranks; PyTorch's process groups stay as they are."""
     import torch.distributed as dist
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import distributed as data_parallel
@@ -44,69 +46,70 @@ def pretend_ranks(notes: list[str]) -> None:
         if text not in notes:
             notes.append(text)
 
-    store, host_group = _store(dist), _host_group(c10d)
-    objects = _Objects(c10d, note)
-    modules = (dist, c10d)
-    for module in (*modules, sys.modules["torch.distributed.rendezvous"]):  # not its function
-        for name in ("TCPStore", "FileStore"):
-            setattr(module, name, store)
-    for module in modules:
-        module.ProcessGroupGloo = host_group
-        module.monitored_barrier = lambda *_, **__: None
-        for name in _Objects.ANSWERED:
-            setattr(module, name, getattr(objects, name))
-    verify = data_parallel._verify_param_shape_across_processes
-    data_parallel._verify_param_shape_across_processes = _agreeing(verify)
-    _count_split_ranks(c10d)
+    stand_ins = {
+        "TCPStore": (store := _store(dist)),
+        "FileStore": store,
+        "ProcessGroupGloo": _HostGroup,
+        "monitored_barrier": lambda *_, **__: None,
+        "all_gather_object": _agreeing(c10d.all_gather_object, note),
+        "gather_object": _agreeing(c10d.gather_object, note),
+        "broadcast_object_list": _from_source(c10d, "broadcast_object_list", note),
+        "scatter_object_list": _scattering(c10d, note),
+        "recv_object_list": _from_source(c10d, "recv_object_list", note),
+    }
+    rendezvous = sys.modules["torch.distributed.rendezvous"]  # its package names a function so
+    for module in (dist, c10d, rendezvous):
+        vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
+    verify = "_verify_param_shape_across_processes"
+    setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
+    for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
+        if group := getattr(c10d, name, None):
+            setattr(group, method, _counting(getattr(group, method)))
 
 
 def end_ranks() -> None:
     """End the groups that the script left: their threads must not outlive the interpreter."""
     dist = sys.modules.get("torch.distributed")
-    if dist is not None and dist.is_initialized():
+    if dist is not None and dist.is_available() and dist.is_initialized():
         with contextlib.suppress(Exception):
             dist.destroy_process_group()
 
 
 def host_collectives() -> bool:
-    """Return whether ranks exchanged tensors of the host."""
-    return bool(ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_host_collectives())
+    """Return whether the ranks exchanged tensors of the host."""
+    return bool(_values().harness_host_collectives())
+
+
+def _values() -> ctypes.CDLL:
+    return ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
 
 
 def _store(dist: Any) -> type:
-    """Return the store that a rank alone needs: it holds this rank's keys, and waits for nobody."""
-
+    """Return the store of a rank that is alone: it holds its own keys, and waits for nobody."""
     alive: list[object] = []
 
     class RankStore(dist.Store):  # type: ignore[misc]
         def __init__(self, *_: object, **__: object) -> None:
             super().__init__()
             self._held: dict[str, bytes] = {}
-            alive.append(self)  # C++ keeps no reference to what is Python's in it
+            alive.append(self)  # C++ does not keep what is Python's in it
 
-        def set(self, key: str, value: Any) -> None:
+        def set(self, key: str, value: str | bytes) -> None:
             self._held[key] = value.encode() if isinstance(value, str) else bytes(value)
 
         def get(self, key: str) -> bytes:
-            print("GET", key, key in self._held, file=sys.stderr)
-            return self._held.get(key, bytes(128))  # of another rank: NCCL's identifier
+            if key not in self._held and "//cuda//" not in key:
+                raise LookupError(f"harness dry-run: the rank that sets {key!r} does not run")
+            return self._held.get(key, _IDENTIFIER)
 
-        def multi_get(self, keys: list[str]) -> list[bytes]:
+        def multi_get(self, keys: Sequence[str]) -> list[bytes]:
             return [self.get(key) for key in keys]
 
         def add(self, key: str, number: int) -> int:
             self._held[key] = str(int(self._held.get(key, b"0")) + number).encode()
             return int(self._held[key])
 
-        def compare_set(self, key: str, expected: str, desired: str) -> bytes:
-            if self._held.get(key, b"") == expected.encode():
-                self._held[key] = desired.encode()
-            return self._held.get(key, expected.encode())
-
-        def delete_key(self, key: str) -> bool:
-            return self._held.pop(key, None) is not None
-
-        def check(self, keys: list[str]) -> bool:
+        def check(self, keys: Sequence[str]) -> bool:
             return all(key in self._held for key in keys)
 
         def wait(self, *_: object) -> None: ...
@@ -114,113 +117,84 @@ def _store(dist: Any) -> type:
         def set_timeout(self, timeout: datetime.timedelta) -> None:
             hold_works(timeout)
 
-        def num_keys(self) -> int:
-            return len(self._held)
-
         def clone(self) -> "RankStore":
             return self
 
     return RankStore
 
 
-def _host_group(c10d: Any) -> type:
-    """Return what stands in for gloo: it leaves this rank's values, and copies them for others."""
+class _HostGroup:
+    """Gloo's stand-in, PyTorch's fake group: other ranks hold the same, a sum is this rank's."""
 
-    class HostGroup:
-        def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
-            from torch._C._distributed_c10d import FakeProcessGroup
+    def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
+        from torch._C._distributed_c10d import FakeProcessGroup
 
-            make = getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)
-            return make(rank, size)
-
-    return HostGroup
+        del store
+        return getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)(rank, size)
 
 
-@contextlib.contextmanager
-def _agreement() -> Iterator[None]:
-    """Have gathered values that are known be this rank's in every place (``stub/values.cpp``)."""
-    values = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
-    values.harness_ranks_agree(1)
-    try:
-        yield
-    finally:
-        values.harness_ranks_agree(0)
+def _agreeing(
+    real: Callable[..., Any], note: Callable[[str], None] | None = None
+) -> Callable[..., Any]:
+    """Have every rank send, for the time of a call, what this one sends (``stub/values.cpp``)."""
 
-
-def _agreeing(real: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(real)
     def agreeing(*arguments: Any, **named: Any) -> Any:
-        with _agreement():
+        if note is not None:
+            note(f"{real.__name__}: the other ranks were taken to send what this rank sent")
+        _values().harness_ranks_agree(1)
+        try:
             return real(*arguments, **named)
+        finally:
+            _values().harness_ranks_agree(0)
 
     return agreeing
 
 
-class _Objects:
-    """Python objects that ranks send each other: the other ranks send what this one sends."""
+def _from_source(c10d: Any, name: str, note: Callable[[str], None]) -> Callable[..., Any]:
+    """Leave a list as it is on a rank that would receive it."""
+    real = getattr(c10d, name)
 
-    ANSWERED = (
-        "all_gather_object",
-        "gather_object",
-        "broadcast_object_list",
-        "scatter_object_list",
-        "recv_object_list",
-    )
+    @functools.wraps(real)
+    def kept(
+        objects: list[Any], src: int | None = None, group: Any = None, *more: Any, **named: Any
+    ) -> Any:
+        within = named.get("group_src")
+        here = c10d.get_rank() if within is None else c10d.get_rank(group)
+        if name.startswith("broadcast") and here == (within or src or 0):
+            return real(objects, src, group, *more, **named)
+        note(f"{name}: this rank kept its own objects, those of the other rank are not known")
+        return src
 
-    def __init__(self, c10d: Any, note: Callable[[str], None]) -> None:
-        self._c10d = c10d
-        self._note = note
-        self._gather_all = _agreeing(c10d.all_gather_object)
-        self._gather = _agreeing(c10d.gather_object)
-        self._broadcast = c10d.broadcast_object_list
+    return kept
 
-    def all_gather_object(self, objects: list[Any], value: Any, group: Any = None) -> None:
-        self._note("all_gather_object: the other ranks were taken to send what this rank sent")
-        self._gather_all(objects, value, group)
 
-    def gather_object(self, *arguments: Any, **named: Any) -> None:
-        self._note("gather_object: the other ranks were taken to send what this rank sent")
-        self._gather(*arguments, **named)
+def _scattering(c10d: Any, note: Callable[[str], None]) -> Callable[..., Any]:
+    """Give this rank its object of the list that it has, if it has one."""
 
-    def broadcast_object_list(
-        self, objects: list[Any], src: int | None = None, group: Any = None, *rest: Any, **named: Any
-    ) -> None:
-        if self._is_source(src, group, named.get("group_src")):
-            self._broadcast(objects, src, group, *rest, **named)
-        else:
-            self._note("broadcast_object_list: this rank kept its own objects")
-
-    def scatter_object_list(
-        self,
+    @functools.wraps(c10d.scatter_object_list)
+    def scattered(
         output: list[Any],
-        objects: list[Any] | None = None,
-        src: int | None = None,
-        group: Any = None,
-        group_src: int | None = None,
+        objects: Sequence[Any] | None = None,
+        *where: Any,
+        **named: Any,
     ) -> None:
-        if objects is not None and self._is_source(src, group, group_src):
-            output[0] = objects[self._c10d.get_rank(group)]
+        group = named.get("group", where[1] if len(where) > 1 else None)
+        if objects:
+            output[0] = objects[c10d.get_rank(group)]
         else:
-            self._note("scatter_object_list: this rank kept its own object")
+            note("scatter_object_list: this rank kept its own object, the other is not known")
 
-    def recv_object_list(self, *_: object, **__: object) -> None:
-        raise RuntimeError("harness dry-run: recv_object_list: the rank that sends does not run")
-
-    def _is_source(self, src: int | None, group: Any, group_src: int | None) -> bool:
-        if group_src is not None:
-            return bool(self._c10d.get_rank(group) == group_src)
-        return bool(self._c10d.get_rank() == (src or 0))
+    return scattered
 
 
-def _count_split_ranks(c10d: Any) -> None:
+def _counting(split: Callable[..., Any]) -> Callable[..., Any]:
     """Tell NCCL how many ranks a split has, which it would learn from them."""
-    group = getattr(c10d, "ProcessGroupNCCL2", None)
-    if group is None:
-        return
-    real = group.split
 
-    def split(self: Any, store: Any, ranks: list[int], options: Any) -> Any:
+    @functools.wraps(split)
+    def counting(*arguments: Any, **named: Any) -> Any:
+        ranks = next(one for one in (*arguments, *named.values()) if isinstance(one, list))
         ctypes.CDLL(None).pretend_split(len(ranks))
-        return real(self, store, ranks, options)
+        return split(*arguments, **named)
 
-    group.split = split
+    return counting

@@ -224,7 +224,7 @@ class Recording:
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=history.peak(),
-            works=history.works(),
+            kept_by_works=history.kept_by_works(),
         )
 
 
