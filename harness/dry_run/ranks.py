@@ -11,8 +11,10 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
+from harness.dry_run.after_import import after_import
 from harness.dry_run.kept_works import hold_works
 from harness.dry_run.value_reads import LIBRARY_VARIABLE
 
@@ -50,6 +52,7 @@ def pretend_ranks(notes: list[str]) -> None:
         "TCPStore": (store := _store(dist)),
         "FileStore": store,
         "ProcessGroupGloo": _HostGroup,
+        "destroy_process_group": _ending(c10d.destroy_process_group),
         "monitored_barrier": lambda *_, **__: None,
         "all_gather_object": _agreeing(c10d.all_gather_object, note),
         "gather_object": _agreeing(c10d.gather_object, note),
@@ -62,6 +65,7 @@ def pretend_ranks(notes: list[str]) -> None:
         vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
     verify = "_verify_param_shape_across_processes"
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
+    after_import("torch.distributed.pipelining.schedules", _stages_agree)
     for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
         if group := getattr(c10d, name, None):
             setattr(group, method, _counting(getattr(group, method)))
@@ -151,6 +155,14 @@ def _agreeing(
     return agreeing
 
 
+def _stages_agree(schedules: ModuleType) -> None:
+    """Have every stage of a pipeline know its shapes if this one does, on which torch 2.15 votes."""
+    vote = "_initialize_pipeline_distributed_state"
+    for kind in vars(schedules).values():
+        if isinstance(kind, type) and vote in vars(kind):
+            setattr(kind, vote, _agreeing(vars(kind)[vote]))
+
+
 def _from_source(c10d: Any, name: str, note: Callable[[str], None]) -> Callable[..., Any]:
     """Leave a list as it is on a rank that would receive it."""
     real = getattr(c10d, name)
@@ -186,6 +198,17 @@ def _scattering(c10d: Any, note: Callable[[str], None]) -> Callable[..., Any]:
             note("scatter_object_list: this rank kept its own object, the other is not known")
 
     return scattered
+
+
+def _ending(destroy: Callable[..., Any]) -> Callable[..., Any]:
+    """Let PyTorch find works complete before it waits for them."""
+
+    @functools.wraps(destroy)
+    def ending(*arguments: Any, **named: Any) -> Any:
+        ctypes.CDLL(None).pretend_hold_works(0)
+        return destroy(*arguments, **named)
+
+    return ending
 
 
 def _counting(split: Callable[..., Any]) -> Callable[..., Any]:

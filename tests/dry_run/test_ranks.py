@@ -18,8 +18,9 @@ MIB = 1 << 20
 def collectives() -> dict[str, Any]:
     """Return the bytes that each kind of collective takes beside its tensors, of 8 MiB each."""
     import torch
-    from torch import distributed as dist
+    from torch import distributed
 
+    dist: Any = distributed
     dist.init_process_group("nccl")
     torch.cuda.set_device(dist.get_rank())
     size, rank = dist.get_world_size(), dist.get_rank()
@@ -80,7 +81,11 @@ def collectives() -> dict[str, Any]:
     gloo = dist.new_group(backend="gloo")
     dist.all_reduce(torch.tensor([3.0]), group=gloo)
     dist.monitored_barrier(gloo)
-    return taken | {"objects": objects, "backend": dist.get_backend(), "torch": torch.__version__}
+    return taken | {
+        "objects": objects,
+        "backend": dist.get_backend(),
+        "torch": str(torch.__version__),
+    }
 
 
 @pytest.mark.parametrize("rank", [0, 3])
@@ -134,6 +139,24 @@ def trained(how: str) -> int:
     held: list[Any] = [*model.parameters()]
     held += [one for state in optimizer.state.values() for one in state.values() if one.dim()]
     return sum(4 * getattr(one, "_local_tensor", one).numel() for one in held)
+
+
+def test_a_stage_of_a_pipeline_takes_its_step(tmp_path: Path) -> None:
+    report = run(tmp_path, STAGE, rank=1, world_size=4)
+    assert report.outcome == "ok", report.evidence
+    assert report.optimizer_steps == 1
+
+
+STAGE = """
+import torch
+from torch import distributed as dist, nn
+from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
+dist.init_process_group("nccl")
+layer, shape = nn.Linear(64, 64).cuda(), torch.zeros(8, 64, device="cuda")
+stage = PipelineStage(layer, 1, 4, shape.device, input_args=(shape,), output_args=(shape,))
+ScheduleGPipe(stage, 4, loss_fn=lambda y, t: y.sum()).step()
+torch.optim.SGD(layer.parameters()).step()
+"""
 
 
 @pytest.mark.parametrize(("how", "rank", "shares"), [("fsdp1", 5, 8), ("hsdp", 3, 4), ("tp", 6, 4)])

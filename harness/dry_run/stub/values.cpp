@@ -273,8 +273,10 @@ void forget(const Call &call, const std::vector<c10::IValue> &outputs)
 
 bool agree(const Call &call)
 {
-    if (call.inputs.size() < 2 || call.op->name.find("gather") == std::string::npos)
+    if (!agreed || call.inputs.size() < 2)
         return false;
+    if (call.op->name.find("gather") == std::string::npos)
+        return call.op->name == "c10d::allreduce_"; /* the smallest of equal values */
     Range own;
     each_tensor(call.inputs[1], [&](const at::Tensor &one) { own = on_gpu(one) ? range_of(one) : Range(); });
     each_tensor(call.inputs[0], [&](const at::Tensor &one) {
