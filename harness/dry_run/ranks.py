@@ -127,7 +127,12 @@ def _store(dist: Any) -> type:
     return RankStore
 
 
-class _HostGroup:
+class _AnyGroup(type):
+    def __instancecheck__(cls, group: object) -> bool:
+        return type(group).__name__ == "FakeProcessGroup"
+
+
+class _HostGroup(metaclass=_AnyGroup):
     """Gloo's stand-in, PyTorch's fake group: other ranks hold the same, a sum is this rank's."""
 
     def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
@@ -156,7 +161,7 @@ def _agreeing(
 
 
 def _stages_agree(schedules: ModuleType) -> None:
-    """Have every stage of a pipeline know its shapes if this one does, on which torch 2.15 votes."""
+    """Have every stage of a pipeline know its shapes if this one does: torch 2.15 has a vote."""
     vote = "_initialize_pipeline_distributed_state"
     for kind in vars(schedules).values():
         if isinstance(kind, type) and vote in vars(kind):
