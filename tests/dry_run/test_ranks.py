@@ -1,5 +1,6 @@
 """One rank of many: PyTorch's own process groups, and what they allocate, keep and refuse."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def collectives() -> dict[str, Any]:
                 dist.all_reduce(one)
         manager.wait()
 
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "all_gather list": lambda: dist.all_gather(parts, part),
         "all_gather list of a half": lambda: dist.all_gather(parts[: size // 2], part, group),
         "all_gather_into_tensor": lambda: dist.all_gather_into_tensor(whole, part),
