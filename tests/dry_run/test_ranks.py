@@ -153,7 +153,7 @@ import torch
 from torch import distributed as dist, nn
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 dist.init_process_group("nccl")
-layer, shape = nn.Linear(64, 64).cuda(), torch.zeros(8, 64, device="cuda")
+layer, shape = nn.Linear(64, 64).cuda(), torch.zeros(8, 64, device="cuda", requires_grad=True)
 stage = PipelineStage(layer, 1, 4, shape.device, input_args=(shape,), output_args=(shape,))
 ScheduleGPipe(stage, 4, loss_fn=lambda y, t: y.sum()).step()
 torch.optim.SGD(layer.parameters()).step()
