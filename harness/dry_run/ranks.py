@@ -65,9 +65,6 @@ def pretend_ranks(notes: list[str]) -> None:
         vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
     verify = "_verify_param_shape_across_processes"
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
-    number = "_set_sequence_number_for_group"
-    if hasattr(dist.ProcessGroup, number):
-        setattr(dist.ProcessGroup, number, _tried(getattr(dist.ProcessGroup, number)))
     after_import("torch.distributed.pipelining.schedules", _stages_agree)
     for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
         if group := getattr(c10d, name, None):
@@ -130,17 +127,6 @@ def _store(dist: Any) -> type:
     return RankStore
 
 
-def _tried(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Leave out what gloo's stand-in does not have: up to torch 2.13, numbers of collectives."""
-
-    @functools.wraps(real)
-    def tried(*arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):
-            real(*arguments)
-
-    return tried
-
-
 class _AnyGroup(type):
     def __instancecheck__(cls, group: object) -> bool:
         return type(group).__name__ == "FakeProcessGroup"
@@ -153,6 +139,9 @@ class _HostGroup(metaclass=_AnyGroup):
         from torch._C._distributed_c10d import FakeProcessGroup
 
         del store
+        FakeProcessGroup._set_sequence_number_for_group = lambda _: (
+            None
+        )  # up to torch 2.13 it fails
         return getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)(rank, size)
 
 
