@@ -1,8 +1,8 @@
 """Many GPUs: what one rank holds under DDP, ZeRO and FSDP2, from 1 to 1,024 ranks.
 
-The network is trained by rank 0 alone, with PyTorch's fake process group in place of NCCL and
-its own allocator on a pretended GPU. What NCCL holds lies outside the allocator and is not in
-these bytes; docs/guides/dry-run.md states its range.
+The network is trained by rank 0 alone, by PyTorch's own process group and allocator on a
+pretended GPU, over an NCCL that moves nothing. What NCCL holds lies outside the allocator and is
+not in these bytes; docs/guides/dry-run.md states its range.
 """
 
 import os
@@ -96,7 +96,7 @@ def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
     return (
         f"An MLP of {NETWORK.depth} hidden layers of width {NETWORK.width:,} "
         f"({format_bytes(parameter_bytes(NETWORK))} of parameters), AdamW, {NETWORK.batch} "
-        "examples a rank, three steps by rank 0 with PyTorch's fake process group "
+        "examples a rank, three steps by rank 0 over an NCCL that moves nothing "
         f"({seen_on(runs)}). {equal} of {len(table)} rank runs hold what the closed "
         "form says, to the byte. What NCCL holds is outside PyTorch's allocator and not in these "
         "bytes."

@@ -12,7 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.dry_run.fake_ranks import pretend_ranks, variables
+from harness.dry_run.ranks import pretend_ranks, variables
 from harness.schema.workload import Workload
 from harness.training.data import source
 from harness.training.module_step import Step, run_step
@@ -25,7 +25,7 @@ STEPS = 3
 
 
 def train(strategy: Strategy, world_size: int, **network: Any) -> dict[str, int]:
-    """Train as rank 0 of many, with PyTorch's fake process group in place of NCCL."""
+    """Train as rank 0 of many, over an NCCL that moves nothing."""
     os.environ.update(variables(0, world_size, 1))
     pretend_ranks([])
     return train_rank(Workload(device="cuda", **network), strategy)

@@ -15,13 +15,14 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     dry_run_report.py   The result of a dry run as data
     dry_run_request.py  The request for a dry run
     dry_run_text.py     The report of a dry run as text for a terminal
-    fake_ranks.py       One rank of many in one process
     for_workers.py      The harness's own workers on a pretended GPU
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
+    kept_works.py       When PyTorch's watchdog finds that collectives are complete
     left_out_values.py  Initial values of large tensors on the host
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
+    ranks.py            One rank of many in one process
     recording.py        Recording inside the process
     run.py              Run a script, a module or a function on a pretended GPU, in a process of
     script_search.py    The largest value of a script's argument with which it fits

@@ -126,7 +126,7 @@ def assemble_report(
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,
-        fit=_fit(outcome, cuda, gpu, page, refused=len(inside.out_of_memory)),
+        fit=_fit(outcome, cuda, gpu, page, inside),
         outside_bytes=gpu.outside_bytes,
         devices=devices,
         out_of_memory=inside.out_of_memory,
@@ -227,14 +227,20 @@ def _notes(
         yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
     yield from bounds(inside.value_reads)
     if page.other_processes:
-        most = format_bytes(max(page.together))
+        held = format_bytes(max(page.together))
         yield (
             f"{_processes(page)} that the script started used the GPU too: they are in none of the"
-            f" peaks, but in the verdict; together all held {most} at most, as the driver counts"
+            f" peaks, but in the verdict; together all held {held} at most, as the driver counts"
         )
     if not page.allocated:
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
         yield f"the script allocated no memory on the GPU{hint}"
+    if kept := _kept_by_works(inside.devices):
+        yield (
+            f"collectives kept {format_bytes(kept)} of a step until a later one, as PyTorch finds"
+            " them complete at the end of a step here; where it finds them sooner the peak is up to"
+            " so much lower, and higher on a GPU that is a step behind"
+        )
     if inside.ended in ("ok", "stopped") and inside.out_of_memory:
         count = len(inside.out_of_memory)
         were = "s were" if count > 1 else " was"
@@ -251,14 +257,19 @@ def _notes(
 
 
 def _fit(
-    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, *, refused: int
+    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, inside: ChildResult
 ) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
-    if outcome == "oom" or (outcome == "ok" and refused):
+    if outcome == "oom" or (outcome == "ok" and inside.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
     if page.other_processes:
         held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
-    return fit_of(in_every_case=held <= gpu.total_bytes, in_some_case=True)
+    late = held + _kept_by_works(inside.devices)
+    return fit_of(in_every_case=late <= gpu.total_bytes, in_some_case=True)
+
+
+def _kept_by_works(devices: Sequence[Device]) -> int:
+    return max((device.kept_by_works for device in devices), default=0)

@@ -23,16 +23,13 @@ from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compil
 
 SOURCES = Path(__file__).parent / "stub"
 
-_NVIDIA = re.compile(
-    r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|nvml|ncclCommInit|nccl(All|Group)"
-)
-"""Names of CUDA and the libraries that are pretended. NCCL's own part is refused: a process has
-one GPU of the machine, see ``--world-size`` for many."""
+_NVIDIA = re.compile(r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|nvml|nccl[A-Z]")
+"""Names of CUDA and the libraries that are pretended."""
 
 _WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
 """Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
 
-_NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 1}
+_NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
 
 LIBRARY = "libharness_dry_run.so"

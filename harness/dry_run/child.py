@@ -34,10 +34,10 @@ from harness.dry_run.autotuning import INDUCTOR_CACHE
 from harness.dry_run.compiled import Compilations, watch
 from harness.dry_run.dry_run_report import ChildResult
 from harness.dry_run.dry_run_request import Request
-from harness.dry_run.fake_ranks import pretend_ranks
 from harness.dry_run.kept_files import WRITERS, keep_written
 from harness.dry_run.library_notes import library_notes
 from harness.dry_run.own_code import is_own
+from harness.dry_run.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_run.recording import EnoughStepsError, Recording
 from harness.dry_run.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_run.value_reads import ValueReads
@@ -83,6 +83,11 @@ class Ending:
             self.ended, self.evidence = "error", unwritten
         ctypes.CDLL(None).pretend_files_off()
         notes = self._recording.notes
+        if self._job.world_size is not None and host_collectives():
+            notes.append(
+                "collectives of host tensors left this rank's own values: each rank was taken to"
+                " hold the same, and a sum over ranks is not a sum"
+            )
         try:
             devices, refused = self._recording.finish(self._job.snapshot)
         except Exception as error:
@@ -119,6 +124,7 @@ class Ending:
 
     def listen(self) -> None:
         """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        atexit.register(end_ranks)  # after the next one
         atexit.register(self.write)
         signal.signal(signal.SIGTERM, self.on_terminate)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

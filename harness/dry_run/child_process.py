@@ -22,10 +22,10 @@ from harness.dry_run.assemble_report import StatusPage, assemble_report
 from harness.dry_run.build import build
 from harness.dry_run.dry_run_report import ChildResult, DryRunReport
 from harness.dry_run.dry_run_request import Request
-from harness.dry_run.fake_ranks import variables
 from harness.dry_run.for_workers import VISIBLE, joined, pretending
 from harness.dry_run.kept_files import kept_files
 from harness.dry_run.nvidia_smi import folder_of_program
+from harness.dry_run.ranks import variables
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
 

@@ -93,6 +93,7 @@ class Device(Struct, frozen=True, kw_only=True):
         requested_total_bytes: sum of all allocations, of freed ones too.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
+        kept_by_works: most bytes of a step that collectives kept until a later one.
     """
 
     index: int
@@ -104,6 +105,7 @@ class Device(Struct, frozen=True, kw_only=True):
     ooms: int = 0
     graph_pools: int = 0
     graph_pool_bytes: int = 0
+    kept_by_works: int = 0
     peak: Moment | None = None
 
 

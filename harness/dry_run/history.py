@@ -79,6 +79,15 @@ class History:
         position = alive.index(max(alive)) - 1
         return self.moment(position) if position >= 0 else None
 
+    def kept_by_works(self) -> int:
+        """Return most bytes that the collectives of one step freed, of what others allocated."""
+        freed = Counter[int]()
+        for begin, end in self._lifetimes.items():
+            if end is not None and _by_collective(self.events[end]):
+                step = bisect_left(self.steps, self._allocations(end))
+                freed[step] += self.events[begin]["size"] * (not _by_collective(self.events[begin]))
+        return max(freed.values(), default=0)
+
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
         return [self.moment(i) for i, event in enumerate(self.events) if event["action"] == "oom"]
@@ -171,3 +180,8 @@ class History:
 def _in_backward(event: HistoryEvent) -> bool:
     """Return whether a thread of autograd called Python: a function's backward, compiled code."""
     return event["frames"][-1]["filename"].endswith("torch/autograd/function.py")
+
+
+def _by_collective(event: HistoryEvent) -> bool:
+    frames = event["frames"]
+    return bool(frames) and frames[0]["filename"].endswith("torch/distributed/distributed_c10d.py")

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from harness.dry_run.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_run.history import History, HistoryEvent, Mark
+from harness.dry_run.kept_works import release_works
 from harness.dry_run.own_code import is_own, users_frame
 from harness.dry_run.value_reads import ValueReads
 from harness.schema.metrics import CudaPeaks
@@ -127,6 +128,7 @@ class Recording:
 
     def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
         self._mark(optimizer)
+        release_works()
         self._steps.append(self._allocations())
         if self._most_steps is not None and len(self._steps) >= self._most_steps:
             raise EnoughStepsError
@@ -233,6 +235,7 @@ class Recording:
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=self._label(history.peak),
+            kept_by_works=history.kept_by_works(),
         )
 
 

@@ -242,10 +242,11 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 
 cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, 0); }
 
+int pretend_works_are_held(void);
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     (void)event;
-    return cudaSuccess;
+    return pretend_works_are_held() ? pretend_error(cudaErrorNotReady) : cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)

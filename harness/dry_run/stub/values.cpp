@@ -20,6 +20,10 @@ constexpr int64_t MOST_ASSUMED = 1 << 26; /* elements of an operand that an answ
 
 /* --- A call of an operator --- */
 
+/* While PyTorch asks the ranks for objects and for shapes, each is taken to send what this one sends. */
+bool agreed;
+bool on_host; /* a collective of tensors of the host was asked for */
+
 struct Call : at::ObserverContext {
     pretend_operator state{};
     Operator *op = nullptr;
@@ -280,6 +284,7 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
                 call.state.most_bytes = MOST_COPIED;
         }
         any |= real(tensor);
+        on_host |= op.collective && tensor.defined() && tensor.is_cpu();
         if (!on_gpu(tensor)) {
             known &= !tensor.defined() || tensor.is_cpu();
             in_part &= !tensor.defined() || tensor.is_cpu();
@@ -298,6 +303,8 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
+    if (op.collective && agreed)
+        call.inputs.assign(inputs.begin(), inputs.end());
     in_part &= some && !known;
     if (!any || op.follow == Follow::no || (!known && compare_finite(call, inputs)))
         return;
@@ -364,6 +371,25 @@ void forget(const Call &call, const std::vector<c10::IValue> &outputs)
         });
 }
 
+bool agree(const Call &call)
+{
+    if (!agreed || call.inputs.size() < 2)
+        return false;
+    if (call.op->name.find("gather") == std::string::npos)
+        return call.op->name == "c10d::allreduce_"; /* the smallest of equal values */
+    Range own;
+    each_tensor(call.inputs[1], [&](const at::Tensor &one) { own = on_gpu(one) ? range_of(one) : Range(); });
+    each_tensor(call.inputs[0], [&](const at::Tensor &one) {
+        auto all = on_gpu(one) ? range_of(one) : Range();
+        if (!own.bytes || !pretend_is_known(own.address, own.bytes) || !all.bytes || !pretend_open(all.address, all.bytes))
+            return;
+        for (size_t i = 0; i + own.bytes <= all.bytes; i += own.bytes)
+            memcpy(all.address + i, own.address, own.bytes);
+        pretend_make_known(all.address, all.bytes);
+    });
+    return true;
+}
+
 void end(const at::RecordFunction &function, at::ObserverContext *context)
 {
     if (!context)
@@ -374,7 +400,7 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
     if (!call.op) {
         if (call.state.launches)
             pretend_wrote();
-    } else if (call.state.launches || call.op->collective) {
+    } else if ((call.state.launches || call.op->collective) && !agree(call)) {
         if (!follow(call, function.outputs(), known)) {
             forget(call, function.outputs());
             known.clear();
@@ -387,6 +413,9 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
 }
 
 } // namespace
+
+extern "C" void harness_ranks_agree(int yes) { agreed = yes; }
+extern "C" int harness_host_collectives() { return on_host; }
 
 extern "C" void harness_follow_values(int64_t (*size)(const char *, int64_t))
 {
