@@ -92,7 +92,7 @@ def read_everything(device: str, folder: str) -> dict[str, Any]:
         "largest": lambda weight: int(weight.argmax()),
         "stored": lambda weight: bytes(weight.untyped_storage())[40:44].hex(),
     }.items():
-        seen[name] = read(nn.Linear(2048, 512).weight)
+        seen[name] = read(nn.Linear(2048, 512).weight)  # type: ignore[no-untyped-call]
     half = nn.Linear(2048, 512).to(torch.bfloat16)
     seen["converted"] = half.weight.float().double().sum().item()
     image = nn.Conv2d(256, 512, 3).to(memory_format=torch.channels_last)
