@@ -5,6 +5,7 @@ CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and
 So the memory is that of a GPU, and a value read from the GPU is real only where it is known.
 
     after_import.py     Call a function with a module once it is imported
+    allocator_settings.py Settings of PyTorch's CUDA allocator that an answer on a pretended GPU
     assemble_report.py  The report of a dry run
     autotuning.py       Inductor's and Triton's choices between kernels
     build.py            Build the stub for the installed PyTorch, once
@@ -20,6 +21,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     large_parameters.py Parameters that a script initialises on the host
+    nvidia_smi.py       nvidia-smi for the pretended GPUs
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process
