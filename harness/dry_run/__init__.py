@@ -5,6 +5,7 @@ CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and
 So the memory is that of a GPU, and a value read from the GPU is real only where it is known.
 
     after_import.py     Call a function with a module once it is imported
+    allocator_settings.py Settings of PyTorch's CUDA allocator that an answer on a pretended GPU
     assemble_report.py  The report of a dry run
     autotuning.py       Inductor's and Triton's choices between kernels
     build.py            Build the stub for the installed PyTorch, once
@@ -20,6 +21,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     kept_files.py       Files of the user that a script would have replaced
     kept_works.py       When PyTorch's watchdog finds that collectives are complete
     left_out_values.py  Initial values of large tensors on the host
+    nvidia_smi.py       nvidia-smi for the pretended GPUs
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     ranks.py            One rank of many in one process

@@ -139,9 +139,8 @@ class _HostGroup(metaclass=_AnyGroup):
         from torch._C._distributed_c10d import FakeProcessGroup
 
         del store
-        FakeProcessGroup._set_sequence_number_for_group = lambda _: (
-            None
-        )  # up to torch 2.13 it fails
+        group: Any = FakeProcessGroup
+        group._set_sequence_number_for_group = lambda _: None  # up to torch 2.13 it fails
         return getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)(rank, size)
 
 

@@ -1,6 +1,6 @@
 """Checks of a run: its files are those of its data package, and its records give its report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from harness.reporting.report import analysed, report_files, usable_processors
 from harness.schema import record, threshold, traced_run, training_run
 from harness.schema.record import RecordError
 
-_DECODERS = {
+_DECODERS: dict[str, Callable[[bytes], object]] = {
     record.RECORDS: record.from_json,
     threshold.THRESHOLDS: threshold.from_json,
     training_run.TRAINING_RUNS: training_run.from_json,

@@ -4,7 +4,7 @@ file_operations.py FOLDER SEED OPERATIONS
 """
 
 # Scripts call these functions, each in its own way:
-# ruff: noqa: PTH103, PTH104, PTH105, PTH107, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120
+# ruff: noqa: PTH101, PTH103, PTH104, PTH105, PTH107, PTH112, PTH114, PTH115, PTH116, PTH118, PTH119, PTH120
 # ruff: noqa: PTH123, PTH202, PTH211
 
 import contextlib
