@@ -5,10 +5,10 @@ thread is needed and no peak is missed. ``ru_maxrss`` will not do: in a forked c
 includes what the parent held. Elsewhere psutil's resident size is sampled.
 
 Two things make the mark miss a small step, and ``arranged_rise`` removes them. A free page of
-the heap that is still resident takes a block without a rise: free pages are given back first.
+the heap that is still resident holds a new block without a rise: free pages are released first.
 And the kernel counts pages per processor and adds a processor's count to the total only when it
 has grown by a batch of max(32, 2 x processors) pages, while newer kernels (6.16) tell the exact
-size beside the mark: every count is settled first, and the step stays on one processor. What is
+size next to the mark: every count is settled first, and the step stays on one processor. What is
 left is the last batch of the step. Each repeat begins at another place in it, so their spread
 shows it and their median is close.
 
@@ -92,7 +92,7 @@ def _settled_counts(size: int) -> Iterator[None]:
 
 @contextmanager
 def _touched(size: int, flags: int = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) -> Iterator[None]:
-    """Hold so many bytes of memory that is resident."""
+    """Hold ``size`` bytes of memory that is resident."""
     if not size:
         yield
         return

@@ -63,7 +63,7 @@ def plain_pass(step: Step, announce: Phase, number: int) -> dict[str, Any]:
 def _resident(step: Step, announce: Phase, number: int) -> dict[str, Any]:
     """Run a step that starts without gradients; return its RSS.
 
-    No clock runs here: pages of the heap that were given back cost time when they come again.
+    No clock runs here: pages of the heap that were released cost time when they come again.
     """
     if step.mode != "inference":
         free_gradients(step)

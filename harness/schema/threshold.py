@@ -174,7 +174,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def outside(self) -> str:
-        """What the budget leaves out, in one sentence; empty where it is not known."""
+        """The need outside the budget, in one sentence; empty if it is not known."""
         if self.outside_bytes is None or self.process_limit_bytes is None:
             return ""
         size, whole = format_bytes(self.outside_bytes), format_bytes(self.process_limit_bytes)

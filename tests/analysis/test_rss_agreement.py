@@ -16,7 +16,8 @@ def _frame(off: float) -> pd.DataFrame:
     # The gradients of the step before; records of old start there, and have no other start.
     late = [pd.NA if number % 2 else size for number, size in enumerate(start)]
     early = [size if number % 2 else size + 10**9 for number, size in enumerate(start)]
-    frame = frame.assign(live_at_start_bytes=early, live_before_forward_bytes=pd.array(late))
+    starts = pd.DataFrame({"live_at_start_bytes": early, "live_before_forward_bytes": late})
+    frame = frame.join(starts)
     return frame.assign(peak_live_bytes=peak, rss_rise_bytes=rise).convert_dtypes()
 
 

@@ -63,7 +63,7 @@ def change(chance: random.Random, number: int) -> None:
             file.write(f"changed {number}")
     elif kind == 13:
         os.truncate(name, 3)
-        Path(name).chmod(0o600)
+        os.chmod(name, 0o600)
     else:
         os.symlink(os.path.basename(other), name)
 

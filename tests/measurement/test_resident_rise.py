@@ -137,7 +137,11 @@ def test_a_forks_peak_is_that_of_an_interpreter_that_loads_pytorch_itself() -> N
 
 @pytest.mark.slow
 def test_fresh_servers_make_each_repeat_a_replicate() -> None:
-    record = measure(SMALL, repeats=2, fresh_servers=True)
+    own = ForkLauncher("pinned")  # one that is lent would not end its server
+    try:
+        record = measure(SMALL, repeats=2, fresh_servers=True, launcher=own)
+    finally:
+        own.close()
     assert len({repeat.fork_server for repeat in record.repeats}) == 2
     assert "fork_server" in record.environment
     assert record.environment["fork_server"] is None
