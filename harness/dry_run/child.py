@@ -275,10 +275,18 @@ def main() -> int:
     ending.listen()
     unblock_signals()
 
-    def on_torch(module: ModuleType) -> None:
+    def on_torch(module: Any) -> None:
         from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
 
         recording.start(module)
+        load = module.load
+
+        @functools.wraps(load)
+        def loading(*arguments: Any, **named: Any) -> Any:
+            reads.on_load()
+            return load(*arguments, **named)
+
+        module.load = loading
         LargeParameters(recording.notes).defer()
         if job.world_size is not None:
             pretend_ranks(recording.notes)

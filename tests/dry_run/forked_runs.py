@@ -104,7 +104,7 @@ def _serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    child.supervised = lambda *_: None  # type: ignore[assignment]
+    setattr(child, "supervised", lambda *_: None)  # noqa: B010
     for line in sys.stdin:
         process = os.fork()
         if process == 0:
