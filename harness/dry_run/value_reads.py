@@ -146,7 +146,7 @@ class ValueReads:
             place.inside = "/".join(Path(reader).parts[-3:])
         if self._values is None or place.name in self._zeros_at:
             return None
-        return self._values.take(size, type_)
+        return self._values.take(place.name, size, type_)
 
     def _on_size(self, operator: bytes, most: int) -> int:
         """Return the size of an operator's result plus 1; 0 if no answer gives it.
