@@ -289,6 +289,7 @@ def main() -> int:
     ending.listen()
     unblock_signals()
 
+<<<<<<< HEAD
     def on_torch(module: ModuleType) -> None:
         from harness.dry_run.left_out_values import LeftOutValues  # it needs PyTorch
 
@@ -296,6 +297,21 @@ def main() -> int:
         left_out = LeftOutValues()
         left_out.begin()
         ending.at_end = lambda: (left_out.notes(), LeftOutValues.unsent)
+=======
+    def on_torch(module: Any) -> None:
+        from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+
+        recording.start(module)
+        load = module.load
+
+        @functools.wraps(load)
+        def loading(*arguments: Any, **named: Any) -> Any:
+            reads.on_load()
+            return load(*arguments, **named)
+
+        module.load = loading
+        LargeParameters(recording.notes).defer()
+>>>>>>> unknown
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -33,11 +33,11 @@ _MORE: Final = 509
 
 
 class TrialValues:
-    """The values of one trial, in the order in which they are read."""
+    """The values of one trial, in the order in which each place reads them."""
 
     def __init__(self, trial: int) -> None:
         self._trial = trial
-        self._read = 0
+        self._read: dict[str, int] = {}
         chosen = random.Random(trial)
         few, fractions = _INTEGER[trial], _FRACTION[trial % 2 == 0]
         more = [chosen.choice(few) + chosen.randrange(4) * (trial != 4) for _ in range(_MORE)]
@@ -45,16 +45,19 @@ class TrialValues:
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
         self._truths = [chosen.random() < 0.5 for _ in range(_MORE)]
 
-    def take(self, size: int, type_: int) -> bytes:
-        """Return the bytes of the next values."""
-        self._read += 1
+    def take(self, place: str, size: int, type_: int) -> bytes:
+        """Return the bytes of the next values of a place; the first ones of all places differ."""
+        number = self._read.setdefault(place, 0)
+        self._read[place] += 1
+        more = 2 * list(self._read).index(place) * (self._trial in FIRST)
         kind = TYPES[type_]
         if kind == "?" and size == 1:
-            return bytes([self._trial not in (2, 5) or self._read % 2])
+            return bytes([self._trial not in (2, 5) or number % 2 == 0])
         of_kind = self._truths if kind == "?" else self._integers
-        values = self._fractions if kind in "efd" else of_kind
-        first = (self._read - 1) % len(values)
-        return encoded([*values[first:], *values[:first]], size, type_)
+        values: Sequence[float] = self._fractions if kind in "efd" else of_kind
+        first = number % len(values)
+        first_ones = [one + more * (kind not in "?efd") for one in values[first:]]
+        return encoded([*first_ones, *values[:first]], size, type_)
 
 
 def encoded(values: Sequence[float], size: int, type_: int) -> bytes:

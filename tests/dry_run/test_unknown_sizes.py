@@ -210,12 +210,12 @@ def test_more_runs_tell_if_anything_depends_on_a_value(
 @pytest.mark.quick
 def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
     values = TrialValues(1)
-    first, second = (int.from_bytes(values.take(8, 4), "little") for _ in range(2))
-    many = values.take(8 * 64, 4)
-    assert first != second
+    first, second, third = (int.from_bytes(values.take(at, 8, 4), "little") for at in "aab")
+    many = values.take("a", 8 * 64, 4)
+    assert len({first, second, third}) == 3
     assert len({many[i : i + 8] for i in range(0, 512, 8)}) > 8
-    assert len(values.take(3, 15)) == 3
-    assert set(values.take(99, 11)) == {0, 1}
+    assert len(values.take("a", 3, 15)) == 3
+    assert set(values.take("a", 99, 11)) == {0, 1}
 
 
 def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ n = int(str(i[0])[7]); x = big(n * 1000)
 r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
 torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
 if torch.allclose(u, u.clone()): x = big(4000)
-w = torch.zeros(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\nfor _ in range(2): o.step(lambda: w.square().sum())
+w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
 """  # noqa: E501
 RIGHT = r"""
 print(u.mean().item(), u, i.tolist()[:3])
