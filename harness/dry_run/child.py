@@ -289,17 +289,8 @@ def main() -> int:
     ending.listen()
     unblock_signals()
 
-<<<<<<< HEAD
-    def on_torch(module: ModuleType) -> None:
-        from harness.dry_run.left_out_values import LeftOutValues  # it needs PyTorch
-
-        recording.start(module)
-        left_out = LeftOutValues()
-        left_out.begin()
-        ending.at_end = lambda: (left_out.notes(), LeftOutValues.unsent)
-=======
     def on_torch(module: Any) -> None:
-        from harness.dry_run.large_parameters import LargeParameters  # it needs PyTorch
+        from harness.dry_run.left_out_values import LeftOutValues  # it needs PyTorch
 
         recording.start(module)
         load = module.load
@@ -310,8 +301,9 @@ def main() -> int:
             return load(*arguments, **named)
 
         module.load = loading
-        LargeParameters(recording.notes).defer()
->>>>>>> unknown
+        left_out = LeftOutValues()
+        left_out.begin()
+        ending.at_end = lambda: (left_out.notes(), LeftOutValues.unsent)
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
