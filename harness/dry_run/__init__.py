@@ -20,6 +20,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     large_parameters.py Parameters that a script initialises on the host
+    library_notes.py    NVIDIA's libraries that were asked for sizes, in words
     own_code.py         Files of PyTorch, Python
     pretended_gpu.py    The GPU that a dry run pretends, and the environment variables that make it
     recording.py        Recording inside the process
