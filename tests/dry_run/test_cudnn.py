@@ -75,7 +75,8 @@ def laid_out(one: dict[str, Any], name: str) -> tuple[list[int], list[int]]:
 
 def some(count: int, seed: int) -> list[dict[str, Any]]:
     """Return random convolutions of every kind, without those that have a kernel of PyTorch."""
-    chance, found = random.Random(seed), []
+    chance = random.Random(seed)
+    found: list[dict[str, Any]] = []
     while len(found) < count:
         space, groups = chance.choice((1, 2, 2, 2, 3)), chance.choice((1, 1, 2, 8))
         channels = [groups * chance.choice((2, 4, 16, 64)) for _ in range(2)]
@@ -104,7 +105,8 @@ def workspaces(convolutions: list[dict[str, Any]], **flags: bool) -> list[int]:
     """Return what each convolution requests beyond its result, at most."""
     import torch
 
-    torch.backends.cudnn.set_flags(_benchmark=flags.get("benchmark"), _allow_tf32=flags.get("tf32"))
+    set_flags: Any = torch.backends.cudnn.set_flags
+    set_flags(_benchmark=flags.get("benchmark"), _allow_tf32=flags.get("tf32"))
     memory = torch.cuda.memory_stats
     found = []
     for one in convolutions:
@@ -164,9 +166,11 @@ def attend() -> int:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    query = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda", requires_grad=True)
+    query: Any = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda")
+    query.requires_grad_()
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        torch.nn.functional.scaled_dot_product_attention(query, query, query).sum().backward()
+        out: Any = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        out.sum().backward()
     return torch.cuda.max_memory_allocated()
 
 
