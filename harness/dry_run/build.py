@@ -107,7 +107,7 @@ def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
     """Link a library that takes NVRTC's place: with its name, and its names' version."""
     name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
     versions = folder / "nvrtc.versions"
-    versions.write_text(f"{name} {{ global: nvrtc*; local: *; }};\n")
+    versions.write_text(f"{name} {{ global: *nvrtc*; local: *; }};\n")
     options = [f"-Wl,-soname,{name}", f"-Wl,--version-script,{versions}"]
     _run([cc, "-shared", "-fPIC", made, *options, "-o", folder / name])
 

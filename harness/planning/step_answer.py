@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
 from harness.dry_run.left_out_values import LeftOutValues
-from harness.dry_run.library_notes import library_notes, refusing_old_cudnn
+from harness.dry_run.library_notes import library_notes, open_cudnn, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall, in_fork
 from harness.measurement.process.outcome import ForkFailedError
@@ -235,6 +235,8 @@ def _fits(
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
+    if len(kinds) > 1:
+        open_cudnn()
     running: list[ForkedCall[FitsOnGpus]] = []
     answers: list[FitsOnGpus] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)

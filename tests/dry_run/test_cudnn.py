@@ -166,10 +166,11 @@ def attend() -> int:
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    query = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda", requires_grad=True)
+    query: Any = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda")
+    query.requires_grad_()
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        output: Any = torch.nn.functional.scaled_dot_product_attention(query, query, query)
-        output.sum().backward()
+        out: Any = torch.nn.functional.scaled_dot_product_attention(query, query, query)
+        out.sum().backward()
     return torch.cuda.max_memory_allocated()
 
 

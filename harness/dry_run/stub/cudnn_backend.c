@@ -29,7 +29,7 @@ static struct {
     __typeof__(cudnnBackendFinalize) *finalize;
 } cudnn;
 static cudnnBackendDescriptor_t device; /* NULL where cuDNN cannot be asked */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t opened = PTHREAD_ONCE_INIT, once = PTHREAD_ONCE_INIT;
 
 /* Writes the path of the folder that PyTorch has loaded cuDNN from. */
 static int find_folder(struct dl_phdr_info *library, size_t bytes, void *folder)
@@ -89,11 +89,17 @@ static void load(void)
         cudnn.set = dlsym(library, "cudnnBackendSetAttribute");
         cudnn.get = dlsym(library, "cudnnBackendGetAttribute");
         cudnn.finalize = dlsym(library, "cudnnBackendFinalize");
-        device = described();
     }
 }
 
-void harness_dry_run_open_cudnn(void) { pthread_once(&once, load); }
+/* Forks of this process, which may pretend other GPUs, need not open the libraries then. */
+void harness_dry_run_open_cudnn(void) { pthread_once(&opened, load); }
+
+static void describe(void)
+{
+    harness_dry_run_open_cudnn();
+    device = cudnn.finalize ? described() : NULL;
+}
 
 /* Plans that were made since the last operation graph or execution. PyTorch executes the one that it makes; with
    torch.backends.cudnn.benchmark it makes all of them before, and times each. */
@@ -128,7 +134,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *made)
 {
-    harness_dry_run_open_cudnn();
+    pthread_once(&once, describe);
     if (!device) {
         answers.kinds |= CUDNN_IS_OLD;
         pretend_unsupported("cuDNN's graph interface, which answers without a GPU from cuDNN 9.8 on");
