@@ -149,9 +149,10 @@ def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
     """Return the cells, and those of DEPTHS x BATCHES that are missing, with their predictions."""
     good = ok_cells(training)
     measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
-    missing = [cell for cell in itertools.product(DEPTHS, BATCHES) if cell not in measured]
+    grid = itertools.product(DEPTHS, BATCHES) if len(good) else ()
+    missing = [cell for cell in grid if cell not in measured]
     names = [one.column for one in QUANTITIES if one.column not in NOISY and one.column in good]
-    empty = good.iloc[[0] * len(missing)] if len(good) else good
+    empty = good.iloc[[0] * len(missing)]
     rows = pd.DataFrame(missing, columns=["depth", "batch"], index=empty.index)
     empty = empty.assign(depth=rows["depth"], batch=rows["batch"])
     empty[[*names, "rss_rise_bytes"]] = pd.NA

@@ -77,7 +77,7 @@ def reuse_by_law(first: int, second: int) -> int:
 
 
 def judge(steps: Steps, size: Size) -> Judgement:
-    """Ask if a tensor takes the bytes asked for, and if they are given back when it is freed."""
+    """Ask if a tensor takes the bytes asked for, and if all are free when it is freed."""
     counted = {asked: steps.counted(job(asked)) for asked in at(SIZES, size)}
     taken = {asked: found["taken_bytes"] for asked, found in counted.items()}
     cases = pd.DataFrame(
@@ -85,7 +85,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
             "asked": asked,
             "kind": "powers of two" if block_by_law(asked) == asked else "other sizes",
             "bytes taken": found["taken_bytes"] == asked,
-            "bytes given back": found["freed_bytes"] == 0,
+            "bytes freed": found["freed_bytes"] == 0,
         }
         for asked, found in counted.items()
     ).melt(["asked", "kind"], var_name="what", value_name="holds")

@@ -173,7 +173,7 @@ class Check:
 
     @property
     def words(self) -> str:
-        """How far the two are apart, in words."""
+        """Distance of the two, in words."""
         return f"{self.name} differs from the {self.second_from} by {self.difference:,}"
 
 

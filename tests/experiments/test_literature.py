@@ -58,7 +58,7 @@ PARTS = [
      "holds for layers 16 and layers 36, fails for transformer"),
     ("compiled_budgets", (0.95, 0.98),
      "fails; holds only for budgets"),
-    ("pinned_memory", (2, False), "fails; holds only for bytes given back"),
+    ("pinned_memory", (2, False), "fails; holds only for bytes freed"),
     ("pinned_memory", (1, True), "fails; holds only for bytes taken"),
 ]  # fmt: skip
 
