@@ -132,7 +132,8 @@ x.to(torch.float64).tolist(); x.cpu().tolist(); x.clone().tolist()  # known
 x = torch.ones(1 << 22, device=d); x[5].item()  # unknown
 x = torch.ones(1 << 22, dtype=torch.int64).cuda()
 x[5].item(); (x[:9] == 1).all().item()  # known
-x.mul_(2); x[5].item()  # unknown
+x.mul_(2); x[5].item()  # known
+x = torch.ones(1 << 24, dtype=torch.int64).cuda(); x[5].item()  # unknown
 """
 
 

@@ -381,11 +381,13 @@ bool agree(const Call &call)
     each_tensor(call.inputs[1], [&](const at::Tensor &one) { own = on_gpu(one) ? range_of(one) : Range(); });
     each_tensor(call.inputs[0], [&](const at::Tensor &one) {
         auto all = on_gpu(one) ? range_of(one) : Range();
-        if (!own.bytes || !pretend_is_known(own.address, own.bytes) || !all.bytes || !pretend_open(all.address, all.bytes))
+        bool usable = own.bytes && pretend_is_known(own.address, own.bytes) && all.bytes;
+        auto *shadow = usable ? pretend_shadow(all.address, all.bytes) : nullptr;
+        if (!shadow)
             return;
         for (size_t i = 0; i + own.bytes <= all.bytes; i += own.bytes)
             memcpy(all.address + i, own.address, own.bytes);
-        pretend_make_known(all.address, all.bytes);
+        memset(shadow, 1, all.bytes);
     });
     return true;
 }
