@@ -132,7 +132,7 @@ x.to(torch.float64).tolist(); x.cpu().tolist(); x.clone().tolist()  # known
 x = torch.ones(1 << 22, device=d); x[5].item()  # unknown
 x = torch.ones(1 << 22, dtype=torch.int64).cuda()
 x[5].item(); (x[:9] == 1).all().item()  # known
-x.mul_(2); x[5].item()  # unknown
+x.mul_(2); x[5].item()  # known
 """
 
 
@@ -211,6 +211,7 @@ def test_a_library_s_question_without_known_values_gets_its_usual_answer_by_name
 ) -> None:
     package = tmp_path / "transformers"
     package.mkdir()
+    (package / "__init__.py").touch()  # before one that is installed
     (package / "masking_utils.py").write_text(
         "def find_packed_sequence_indices(positions):\n"
         "    return None if (positions == 0).all() else positions\n"
