@@ -187,8 +187,13 @@ class _Source:
     def called(self, call: ast.Call, node: ast.AST) -> list[ast.AST] | None:
         """Return what goes on with a value that a function is called with, or a method of it."""
         name = _name(call.func)
-        if name in self._defined and node is not call.func:
-            return [use for one in self._defined[name] for use in self._given(one, call, node)]
+        defined = [
+            one
+            for one in self._defined.get(name, ())  # subprocess.run is no function of the file
+            if isinstance(call.func, ast.Name) or isinstance(self.parents[one], ast.ClassDef)
+        ]
+        if defined and node is not call.func:
+            return [use for one in defined for use in self._given(one, call, node)]
         if name in _HARMLESS:
             return []
         if ast.unparse(call.func) in _ERRORS:

@@ -94,6 +94,7 @@ def test_what_is_only_told_decides_nothing(tmp_path: Path, source: str) -> None:
         "print(1 / t.item())",
         "n = '%d' % t.item()\neval(n)",
         "if t: pass",
+        "import json\ndef dumps(x): print(json.dumps(x))\ndumps(t.item())",
         "x = not t",
         "print({1: 2}.get(t.item(), 3))",
         "import json\njson.dumps(t.item())",
