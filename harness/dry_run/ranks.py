@@ -1,7 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
 ``stub/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. Answered here is
-what ranks ask each other beside NCCL: in their store, about Python objects, on the host.
+what ranks ask each other without NCCL: in their store, about Python objects, on the host.
 """
 
 import contextlib

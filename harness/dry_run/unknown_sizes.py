@@ -1,4 +1,4 @@
-"""What depends on values nobody knows: such a run is no answer, or an upper bound.
+"""Answers that depend on values nobody knows: such a run is no answer, or an upper bound.
 
 An operator whose result's size depends on an unknown value says so itself. Of a value that the
 script reads nothing more is seen (``x[n:]``, ``if p > 0.3``). So a script that may decide something

@@ -1,5 +1,6 @@
 """The data dictionary: name, type, unit and meaning of every column of ``harness.load``."""
 
+import re
 from dataclasses import fields
 
 from msgspec import Struct
@@ -39,8 +40,14 @@ MEANINGS = {
     "measured step (forward, backward, optimizer).",
     "categories_at_peak.<name>": "The live bytes at the peak by category. They add up to "
     "`peak_live_bytes`.",
-    "rss_rise_bytes": "The resident high-water mark during the step minus the resident size before "
-    "it. It is never predicted.",
+    "live_before_forward_bytes": "The same when the gradients have been dropped.",
+    "rss_rise_bytes": "The resident high-water mark during the step minus the resident size when "
+    "the gradients have been dropped and free pages of the heap are released. It is never "
+    "predicted.",
+    "rss_peak_bytes": "The same mark, absolute: the most that the whole process held.",
+    "process.<part>_bytes": "Its parts, which add up to it: `interpreter` (resident before PyTorch "
+    "is loaded), `libraries` (pages of files since then), `tensors` (`peak_live_bytes`), `heap` "
+    "(the rest: objects of Python and C++, buffers, unused ends of pages).",
     "rss_rise_spread_bytes": "The largest less the smallest RSS rise of the passes.",
     "wall_seconds": "Median seconds of a step.",
     **{f"cuda.{name}": text for name, text in _COUNTERS.items()},
@@ -95,10 +102,8 @@ def meaning(name: str) -> str:
     helps = {item.name: str(item.metadata.get("help", "")) for item in fields(Workload)}
     if name in helps or name in MEANINGS:
         return helps.get(name) or MEANINGS[name]
-    group = name.split(".")
-    if group[0] == "phases":
-        return MEANINGS["phases.<name>.peak_live_bytes"]
-    if group[0] == "categories_at_peak":
-        return MEANINGS["categories_at_peak.<name>"]
-    kind = "first_step.<counter>" if group[1] == "first_step" else "phases.<phase>.<counter>"
-    return f"{_COUNTERS[group[-1]]} {MEANINGS[f'cuda.{kind}']}"
+    for known, text in MEANINGS.items():
+        if re.fullmatch(re.sub("<[a-z]+>", "[a-z_]+", known), name):
+            counter = _COUNTERS.get(name.rpartition(".")[2])
+            return f"{counter} {text}" if counter else text
+    return ""

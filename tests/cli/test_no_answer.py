@@ -104,6 +104,8 @@ LINES = [
     "verdicts no-claims",
     "verdicts no-claims other-claims",
     "verdicts broken",
+    "verify nothing",
+    "verify good",
 ]
 
 

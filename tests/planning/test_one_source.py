@@ -164,7 +164,7 @@ def test_convolutions_get_one_number_that_counts_the_workspaces_of_cudnn() -> No
     ("kept", "why", "answer", "bound"),
     [
         ("x.sum(1) > -1e9", "size depends on values at", "all", "upper bound"),
-        (": int((x > 0).sum())", "sizes may depend on integers read at", "8", "dry run"),
+        (": int((x > 0).sum())", "sizes may depend on values read at", "8", "dry run"),
     ],
 )
 def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(

@@ -105,7 +105,13 @@ def test_cells_are_measured_again(run: Path, tmp_path: Path) -> None:
 def test_every_column_has_a_meaning_that_the_page_of_metrics_repeats() -> None:
     page = Path("docs/metrics.md").read_text()
     for column in dictionary():
-        assert column.description
+        assert column.description, column.name
         assert column.unit or not column.name.endswith(("_bytes", "_seconds"))
-    for name in ("saved_bytes", "peak_live_bytes", "rss_rise_bytes", "cuda.reserved_peak_bytes"):
+    for name in (
+        "saved_bytes",
+        "peak_live_bytes",
+        "rss_rise_bytes",
+        "rss_peak_bytes",
+        "cuda.reserved_peak_bytes",
+    ):
         assert f"| `{name}` | {meaning(name)} |" in page

@@ -1,4 +1,4 @@
-/* The CUDA runtime beside memory: devices, streams, events, kernels. Kernels are not run. */
+/* The CUDA runtime without memory: devices, streams, events, kernels. Kernels are not run. */
 #include "pretend.h"
 
 #include <cuda_runtime_api.h>

@@ -1,4 +1,4 @@
-/* cuDNN beside its graph interface: handles, descriptors, batch normalisation, older convolutions.
+/* cuDNN without its graph interface: handles, descriptors, batch normalisation, older convolutions.
 
    This older interface wants a device. Its workspaces are none here, which a report says (library_notes.py): of
    batch normalisation in the mode for channels-last half precision, and of CTC. */

@@ -13,7 +13,7 @@ void pretend_set_shape(void *descriptor, cudnnDataType_t type, int count, const 
 struct network {
     cudnnDataType_t type;
     int gates;      /* matrices of the input and of the hidden state in each layer */
-    int cell;       /* the layer has a cell state beside the hidden one */
+    int cell;       /* the layer has a cell state next to the hidden one */
     int biases;     /* bias vectors per gate: 0, 1 or 2 */
     int directions;
     int layers, input, hidden, projection;
