@@ -2,9 +2,10 @@
 
 A network is built on the host and moved to a pretended GPU, where its values decide nothing.
 Writing them would take most of the time and all of the memory. So an initialiser of a large
-floating-point tensor is noted by the address of its memory, and its pages return to the system (``stub/host_memory.c``). Whatever reads them has them written first, with the random numbers
-of a real run: an operator, in any thread and on any view (``stub/host_reads.h``), or Python's own
-ways to the memory (``_READERS``). A note holds no tensor, and ends with its memory.
+floating-point tensor is noted by the address of its memory, and its pages return to the system
+(``stub/host_memory.c``). Whatever reads them has them written first, with the random numbers of a
+real run: an operator, in any thread and on any view (``stub/host_reads.h``), or Python's own ways
+to the memory (``_READERS``). A note holds no tensor, and ends with its memory.
 """
 
 import ctypes

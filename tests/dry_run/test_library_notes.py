@@ -1,4 +1,4 @@
-"""What a report says of libraries that were asked for sizes, over planted answers."""
+"""Notes of a report on libraries that were asked for sizes, over planted answers."""
 
 from collections.abc import Callable
 

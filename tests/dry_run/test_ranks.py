@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 def collectives() -> dict[str, Any]:
-    """Return the bytes that each kind of collective takes beside its tensors, of 8 MiB each."""
+    """Return the bytes that each kind of collective takes next to its tensors, of 8 MiB each."""
     import torch
     from torch import distributed
 

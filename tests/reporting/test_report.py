@@ -118,6 +118,7 @@ def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
     ids = [attrs["id"] or "" for attrs in _Page(both).of("figure")]
     assert sorted(ids) == sorted(stems)
     assert [name for name in ids if name in page] == [
+        "depth_batch-product",
         "depth_batch-timeline-8-512",
         "depth_batch-owners",
     ]
