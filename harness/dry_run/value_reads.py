@@ -25,10 +25,10 @@ import ctypes
 import linecache
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
 from harness.dry_run.own_code import users_frame
@@ -82,6 +82,19 @@ class _Place:
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
 
 
+def _of_source(
+    question: Callable[[Stack], bool | None], stack: Stack, otherwise: bool | None
+) -> Any:
+    """Return the answer of the source; ``otherwise`` for source that cannot be understood.
+
+    ctypes drops an error that is raised in a callback, and the read would look harmless.
+    """
+    try:
+        return question(stack)
+    except Exception:
+        return otherwise
+
+
 class ValueReads:
     """Counts reads by place; ``trial`` is the sequence that unknown values get, 0: zeros."""
 
@@ -131,14 +144,14 @@ class ValueReads:
         """Return what an unknown read gets instead of zeros, if anything."""
         if type_ not in TYPES:
             return None
-        taken = avoids_error(stack) if type_ == _BOOL and size == 1 else None
+        taken = _of_source(avoids_error, stack, None) if type_ == _BOOL and size == 1 else None
         if taken is not None:
             place.guards += 1
             return bytes([taken])
         saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
         if saved:  # it decides nothing until it is loaded
             place.saved += 1
-        elif not decides(stack):
+        elif not _of_source(decides, stack, True):
             return None
         place.integers += not saved
         place.bounded = False

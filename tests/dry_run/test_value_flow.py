@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.dry_run import value_reads
 from harness.dry_run.value_flow import avoids_error, decides, stack_of
 
 pytestmark = pytest.mark.quick
@@ -123,3 +124,16 @@ def test_a_guard_has_the_answer_that_raises_nothing(
     tmp_path: Path, source: str, passes: bool | None
 ) -> None:
     assert read(tmp_path, source).passes == [passes]
+
+
+def test_source_that_cannot_be_understood_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> bool:
+        raise RecursionError
+
+    monkeypatch.setattr(value_reads, "decides", fails)
+    monkeypatch.setattr(value_reads, "avoids_error", fails)
+    reads = value_reads.ValueReads({})
+    place = reads._place(b"aten::item")
+    for size, kind in ((8, 4), (1, 11)):  # an integer, a truth value
+        assert reads._unknown(place, size, kind, ()) is None
+    assert (place.integers, place.guards) == (2, 0)
