@@ -3,13 +3,26 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
 
 # A file of tests stays in one process; no number that is tested depends on a neighbour.
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+
+# The committed runs, made again with the code of today: an hour on an idle machine. From a clean
+# checkout, so that every record names one commit; then replaces those under results/.
+REFERENCES := build/references
+references: $(VENV)/.installed
+	git diff --quiet HEAD
+	rm -rf $(REFERENCES)
+	$(BIN)/harness reproduce --full --out $(REFERENCES)/reference-cpu
+	$(BIN)/harness reproduce --device cuda --gpu a100-40gb --out $(REFERENCES)/reference-cuda-dry-run
+	$(BIN)/harness reproduce --literature --out $(REFERENCES)/literature
+	cp results/reference-cpu/faults.md results/reference-cpu/oom_search.json $(REFERENCES)/reference-cpu
+	for run in reference-cpu reference-cuda-dry-run literature; do \
+	  rm -rf results/$$run && mv $(REFERENCES)/$$run results/; done
 
 # The quick tests: does the harness work here, and did a change break it? Three minutes.
 test: $(VENV)/.installed-test

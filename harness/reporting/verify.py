@@ -45,9 +45,9 @@ def verify(folder: Path, given: Sequence[Path] = ()) -> Iterator[Checked]:
     package = read_data_package(folder)
     yield _files(folder, package)
     yield _lines(folder)
-    yield _report(folder, given)
     yield _commit(package)
     yield _code(package)
+    yield _report(folder, given)
 
 
 def _files(folder: Path, package: DataPackage) -> Checked:

@@ -19,13 +19,17 @@ from harness.schema.traced_run import StepRun
 from harness.sweeps.local_runners import TracedRunner
 
 Problems = Iterator[str]
+KERNEL_BATCH_BYTES = 128 * 1024
+"""Linux counts the pages of a process in batches of at least 32 (``percpu_counter_batch``)."""
 
 
 def again(folder: Path, count: int, seed: int) -> Checked:
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
-    Exact metrics must be equal; no noisy one may be ten times off. A cell counts as one of the
-    run's lines of cells or of steps that ended well; thresholds and training runs are left out.
+    Exact metrics must be equal, no noisy one may be ten times off, and with pinned malloc the RSS
+    rises must meet within the spreads of both and one batch of the kernel's counters. A cell is one
+    of the run's lines of cells or of steps that ended well; thresholds and training runs are left
+    out.
     """
     cells: dict[str, Callable[[], Problems]] = {}
     for path in evidence_of(folder):
@@ -56,6 +60,19 @@ def _cell(known: Record) -> Problems:
         return
     frames = [typed_frame([{"experiment": "cell", **record_row(one)}]) for one in (known, new)]
     yield from _differences(compare(*frames))
+    yield from _rises(known, new)
+
+
+def _rises(known: Record, new: Record) -> Problems:
+    """Yield the RSS rises if they lie further apart than the two records say that they vary."""
+    rises = [[one.rss_rise_bytes for one in each.repeats] for each in (known, new)]
+    numbers = [[one for one in each if one is not None] for each in rises]
+    if known.workload.malloc != "pinned" or not all(numbers):
+        return
+    low, high = sorted(numbers, key=max)
+    if min(high) - max(low) > KERNEL_BATCH_BYTES:
+        seen = " and ".join(f"{min(each):,} to {max(each):,}" for each in numbers)
+        yield f"the RSS rise is {seen} bytes (the run, here): further apart than both vary"
 
 
 def _differences(found: Comparison) -> Problems:

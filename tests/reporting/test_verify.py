@@ -100,6 +100,11 @@ def test_cells_are_measured_again(run: Path, tmp_path: Path) -> None:
     record.write_bytes(to_json(changed) + b"\n")
     (problem,) = again(folder, 2, 0).problems
     assert problem.endswith("saved_bytes is 452 here, 451 in the run")
+    spoilt = replace(from_json(record.read_bytes()), saved_bytes=452)
+    far = tuple(replace(one, rss_rise_bytes=2**22) for one in spoilt.repeats)
+    record.write_bytes(to_json(replace(spoilt, repeats=far)) + b"\n")
+    (problem,) = again(folder, 2, 0).problems
+    assert "further apart than both vary" in problem
 
 
 def test_every_column_has_a_meaning_that_the_page_of_metrics_repeats() -> None:
