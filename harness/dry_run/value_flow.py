@@ -46,11 +46,15 @@ _SAME_METHODS = re.compile(
 )
 
 
+_BEFORE_PYTORCH = "/harness/dry_run/left_out_values.py"
+
+
 def stack_of(frame: FrameType | None) -> Stack:
-    """Return where a frame and its callers are."""
+    """Return where a frame and its callers are, without what stands before PyTorch's functions."""
     stack: list[tuple[CodeType, int]] = []
     while frame is not None and len(stack) < MOST_FRAMES:
-        stack.append((frame.f_code, frame.f_lasti))
+        if not frame.f_code.co_filename.endswith(_BEFORE_PYTORCH):
+            stack.append((frame.f_code, frame.f_lasti))
         frame = frame.f_back
     return tuple(stack)
 

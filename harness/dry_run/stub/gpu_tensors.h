@@ -18,6 +18,7 @@ namespace {
 /* What is followed: as many integers as copies may have. Weights and activations are not: nobody reads them, and
    computing them would take the time of a training step on the CPU. */
 constexpr int64_t MOST_FLOATS = 1 << 16, MOST_COPIED = 64 << 20; /* elements; bytes of integers */
+constexpr int64_t MOST_FILLED = 1 << 20; /* elements: Inductor fills a buffer of 48 MiB a thousand times to time a kernel */
 
 /* The bytes that a tensor's elements span on the pretended GPU. */
 struct Range {

@@ -295,7 +295,7 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
         if (op.written[i] && pretend_any_known(range.address, range.bytes))
             call.written.push_back(range);
         if (op.follow != Follow::no && known)
-            known = small(tensor) && (op.overwritten[i] || is_known(tensor));
+            known = op.overwritten[i] ? tensor.numel() <= MOST_FILLED : small(tensor) && is_known(tensor);
         in_part &= small(tensor);
         some |= !op.overwritten[i] && pretend_any_known(range.address, range.bytes);
     };
