@@ -193,5 +193,6 @@ EXPERIMENT = Experiment(
     cells=cells,
     analyse=analyse,
     repeats=3,
+    servers_by_seed=True,
     cpu_alone="the C library's allocator holds no tensor of a GPU",
 )

@@ -7,6 +7,7 @@ import pytest
 from experiments import malloc_policy as experiment
 from experiments.malloc_policy import rises as malloc_effect
 from harness.analysis.frame import load
+from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.record import Record, Repeat
 from harness.schema.workload import Workload
@@ -55,3 +56,9 @@ def test_processes_of_one_fork_server_are_one_replicate(tmp_path: Path) -> None:
     records = [record(Workload(seed=seed), BIG, server="one") for seed in range(3)]
     result = section(experiment, tmp_path, records)
     assert {claim.verdict for claim in result.claims} == {Verdict.OPEN}
+
+
+def test_each_seed_has_fork_servers_of_its_own() -> None:
+    cells = list(experiment.cells(Size.DEFAULT))
+    assert experiment.EXPERIMENT.servers_by_seed
+    assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)

@@ -1,0 +1,42 @@
+"""Numbers of the reference run in the documentation are those of its claims."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.reporting.claims import REFERENCE, read_claims
+
+ROOT = Path(__file__).parents[2]
+SAVED, PEAK = "Saved activations: grows as depth x batch", "Peak live: grows as depth x batch"
+DEEPER = (
+    "Training deeper networks using larger batch sizes more easily leads to out-of-memory errors"
+)
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "claim", "said"),
+    [
+        (
+            "README.md",
+            "`1,024·depth·batch + 40·batch + 4` bytes",
+            SAVED,
+            "40·batch + 4 bytes",
+        ),
+        ("README.md", "exact in 63 of 63 measured cells", SAVED, "bytes in 63 of 63 cells"),
+        ("README.md", "only from depth 32 and batch 1,024 on", PEAK, "depth ≥ 32, batch ≥ 1,024"),
+        ("README.md", "in 48 of 48 steps", DEEPER, "falls in 48 of 48 steps"),
+        (
+            "docs/index.md",
+            "+ 40·batch + 4` bytes in all 63 cells",
+            SAVED,
+            "63 of 63",
+        ),
+        ("docs/index.md", "except from depth 32 and batch 1,024 on", PEAK, "≥ 32, batch ≥ 1,024"),
+    ],
+)
+def test_a_number_of_the_reference_run_is_that_of_its_claim(
+    page: str, words: str, claim: str, said: str
+) -> None:
+    assert words in " ".join((ROOT / page).read_text().split())
+    (found,) = (one for one in read_claims(REFERENCE).claims if one.claim == claim)
+    assert said in " ".join([found.number, found.measured, found.holds_for])
