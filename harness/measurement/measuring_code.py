@@ -16,12 +16,6 @@ MEASURING = ("training", "instruments", "measurement", "thresholds")
 """Packages whose code builds, runs, watches and limits a step."""
 PRETENDING = ("dry_run",)
 """Packages that also decide what a step on a pretended GPU says."""
-OF_SCRIPTS = {
-    *("assemble_report.py", "child.py", "child_process.py", "dry_run_page.py", "dry_run_report.py"),
-    *("dry_run_request.py", "dry_run_text.py", "history.py", "kept_files.py", "nvidia_smi.py"),
-    *("recording.py", "run.py", "script_search.py", "supervisor.py"),
-}
-"""Files of the dry run that serve a user's script alone; no record is made by one."""
 
 _C_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
@@ -39,7 +33,7 @@ def measuring_code(*, pretended: bool) -> str:
     digest = hashlib.sha256()
     for package in (*MEASURING, *(PRETENDING if pretended else ())):
         for path in sorted((PACKAGE / package).rglob("*")):
-            if path.suffix in (".py", ".c", ".cpp", ".h") and path.name not in OF_SCRIPTS:
+            if path.suffix in (".py", ".c", ".cpp", ".h"):
                 digest.update(path.relative_to(PACKAGE).as_posix().encode())
                 digest.update(essence(path))
     return digest.hexdigest()[:12]
