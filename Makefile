@@ -73,7 +73,7 @@ test-lowest: $(VENV)/.installed-test $(VENV)-lowest/.installed
 
 # Hundreds of injected faults and thousands of fuzzed command lines; a quarter of an hour.
 DRY_RUN_FAULTS = $(addprefix tests/dry_run/test_, everything_is_seen.py never_lost.py own_interpreter.py \
-  run_ends.py stub_cache.py unknown_sizes.py user_files.py)
+  run_ends.py stub_cache.py unknown_sizes.py user_files.py generated_scripts.py)
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
 	rm -f results/reference-cpu/faults.md

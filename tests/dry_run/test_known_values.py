@@ -212,6 +212,7 @@ def test_a_library_s_question_without_known_values_gets_its_usual_answer_by_name
 ) -> None:
     package = tmp_path / "transformers"
     package.mkdir()
+    (package / "__init__.py").touch()  # before an installed one
     (package / "masking_utils.py").write_text(
         "def find_packed_sequence_indices(positions):\n"
         "    return None if (positions == 0).all() else positions\n"
