@@ -50,7 +50,7 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
           e => [e.textContent.trim(), box(e).left, box(e).right, box(e).height]),
       };
     })""")
-    assert len(seen) == 2
+    assert len(seen) == 3
     for figure in seen:
         ((left, right),) = figure["pictures"]
         assert 0 <= left < left + 300 < right <= width
