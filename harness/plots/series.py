@@ -173,7 +173,7 @@ def _line(
 
 def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float | None) -> None:
     columns = [name for name in (y, "high", "fit") if name in data]
-    top = float(np.nanmax(data[columns].to_numpy(dtype=np.float64)))
+    top = float(np.nanmax(data[columns].to_numpy(dtype=np.float64, na_value=np.nan)))
     if scale == "doubling bytes":
         low = float(data.loc[data[y] > 0, y].min())
         axes.set_ylim(low / 1.6, top * 1.6)
