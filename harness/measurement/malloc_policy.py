@@ -55,9 +55,12 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def apply_policy(policy: str) -> None:
-    """Pin this process's policy where asked; without glibc there is nothing to pin."""
+    """Pin this process's policy where asked; of another malloc than glibc's nothing is pinned.
+
+    Holes of another malloc could not be filled: glibc's counts would not change, without end.
+    """
     libc = glibc()
-    if policy == "pinned" and libc is not None:
+    if policy == "pinned" and libc is not None and replacement() is None:
         libc.mallopt(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, 0)
         libc.malloc_trim(0)  # what fills a hole leaves its pages untouched

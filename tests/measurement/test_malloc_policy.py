@@ -49,7 +49,6 @@ def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | 
 
 
 @pytest.mark.slow
-@pytest.mark.skip(reason="open: a threshold under a replaced malloc is not refused")
 def test_a_replaced_malloc_is_what_the_record_says_and_no_budget_is_enforced_under_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
