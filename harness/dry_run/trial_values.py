@@ -18,7 +18,7 @@ _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 FIRST: Final = 1, 2
 """Trials: small values before large ones, and large ones before small ones."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5}
-"""What is tried instead if a trial ends with an error, such as an index out of range."""
+"""Values that are tried instead if a trial ends with an error, such as an index out of range."""
 
 _INTEGER: Final = {
     1: (3, 97, 41, 2, 64, 10_007, 1, 130),

@@ -128,7 +128,7 @@ class AllocationRecorder:
         self._result = _disable_profiler()
         self._quiet.close()
         if self._log is not None:
-            # What went wrong in the step is never replaced by what cannot be read of it.
+            # The step's own error is never replaced by one of reading its log.
             with suppress(*[] if kind is None else [Exception]):
                 self._log.stop()
 

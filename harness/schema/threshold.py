@@ -23,7 +23,7 @@ Axis = Literal["batch", "depth", "width"]
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
 """How a budget is enforced: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
-"""What a budget has to hold: what the workload allocates, or what its process adds of its own too:
+"""The bytes that a budget has to hold: the workload's, or those of its process in addition:
 heap and buffers of libraries."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
 """What a caller can ask for."""

@@ -89,7 +89,7 @@ class Cell:
     """Seconds that one of the cell's two processes may take."""
     keep_events: bool = False
     servers_by_seed: bool = False
-    """Whether a fork server measures cells of one seed alone."""
+    """A fork server measures the cells of one seed and no others."""
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None where it cannot be predicted."""
 

@@ -49,7 +49,7 @@ PLANTS: dict[str, tuple[Callable[..., Change], list[Any], list[Any]]] = {
     "norm_in_place": (plant.in_place, [0.5, 0.46], [0.6, 0.4]),
     "pinned_memory": (plant.pinned, [(1, False)], [(2, True)]),
 }  # fmt: skip
-"""What to plant in a claim's steps, with values by which it must hold, and must fail."""
+"""A change to plant in a claim's steps, with values by which it must hold, and must fail."""
 
 PARTS = [
     ("sqrt_checkpoints", (at(1), at(4)), "fails; holds only for transformer"),

@@ -22,7 +22,7 @@ SMALL = Workload(width=64, in_features=64, depth=4, batch=512)
 LARGE = SMALL.replace(depth=16, batch=4096)
 
 KERNEL_BATCH_BYTES = max(32, 2 * (os.cpu_count() or 1)) * 4096
-"""How far one count of the kernel may be behind, in the reading by hand."""
+"""The most that one count of the kernel may be behind, in the reading by hand."""
 
 # The note's loop by hand, in an interpreter of its own. Blocks just below the threshold fill the
 # holes that loading has left. The kernel counts pages of files and of memory in batches: a file

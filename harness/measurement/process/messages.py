@@ -28,7 +28,7 @@ class Work(Struct, frozen=True, kw_only=True):
     budget_kind: Literal["rlimit", "cgroup", "allocator", "card"] = "rlimit"
     cgroup: str | None = None
     whole_process: bool = False
-    """Whether a probe's budget has to hold what a process adds of its own: nothing is readied."""
+    """The probe's budget has to hold what a process adds of its own too: nothing is readied."""
     inject: str | None = None
     run: TrainingPlan | None = None
     """What a ``training_run`` does; nothing else reads it."""
