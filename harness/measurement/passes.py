@@ -12,6 +12,7 @@ from harness.instruments.forward_hooks import on_stack, wrapped_forwards
 from harness.instruments.rss import arranged_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.environment import pretended_device
+from harness.measurement.malloc_policy import apply_policy
 from harness.schema.events import Trace
 from harness.schema.workload import Workload
 from harness.training.data import Fill
@@ -42,13 +43,13 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     return recorder.trace
 
 
-def plain_pass(step: Step, announce: Phase, number: int) -> dict[str, Any]:
+def plain_pass(step: Step, announce: Phase, number: int, malloc: str) -> dict[str, Any]:
     """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks."""
     if step.device_type != "cuda":
         started = time.perf_counter()
         run_step(step, announce)
         seconds = time.perf_counter() - started
-        return {"wall_seconds": seconds, **_resident(step, announce, number)}
+        return {"wall_seconds": seconds, **_resident(step, announce, number, malloc)}
     with cuda_peaks() as seen:
         started = time.perf_counter()
         run_step(step, announce)
@@ -60,13 +61,16 @@ def plain_pass(step: Step, announce: Phase, number: int) -> dict[str, Any]:
     return {"wall_seconds": seconds, "cuda": seen | {"outside_bytes": outside}}
 
 
-def _resident(step: Step, announce: Phase, number: int) -> dict[str, Any]:
+def _resident(step: Step, announce: Phase, number: int, malloc: str) -> dict[str, Any]:
     """Run a step that starts without gradients; return its RSS.
 
-    No clock runs here: pages of the heap that were released cost time when they come again.
+    Small gradients that lay next to each other leave a hole that a large block would take and
+    keep resident: the policy is applied again. No clock runs here: pages of the heap that were
+    released cost time when they come again.
     """
     if step.mode != "inference":
         free_gradients(step)
+    apply_policy(malloc)
     with arranged_rise(number) as seen:
         run_step(step, announce)
     return {

@@ -125,7 +125,8 @@ def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, A
     run_step(built, announce)
     parts = process_parts.of_worker()
     numbers = range(job.first_repeat, job.first_repeat + job.repeats)
-    repeats = [passes.plain_pass(built, announce, number) for number in numbers]
+    malloc = job.workload.malloc
+    repeats = [passes.plain_pass(built, announce, number, malloc) for number in numbers]
     metrics = passes.saved_pass(built, announce)
     return {"repeats": repeats, "metrics": metrics, "process": parts}
 
@@ -136,7 +137,8 @@ def _passes_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any
     with counted("build"):
         built = build(job.workload, fill)
     cuda = passes.warm_up(built, announce)
-    repeats = [passes.plain_pass(built, announce, number) for number in range(job.repeats)]
+    malloc = job.workload.malloc
+    repeats = [passes.plain_pass(built, announce, n, malloc) for n in range(job.repeats)]
     run_step(built, counted)
     metrics = passes.saved_pass(built, announce)
     cuda |= {"phases": peaks.metrics, "workspace_bytes": free_workspaces()}
