@@ -26,7 +26,7 @@ import torch
 from benchmarks.validation.dry_run import write_table
 from benchmarks.validation.public_models import names, own_step
 from harness.allocator import CachingAllocator
-from harness.dry_run.left_out_values import LeftOutValues
+from harness.dry_run.left_out_values import leave_values_out
 from harness.measurement.step_trace import trace_step
 from harness.prediction.estimate.estimate_step import ACCURACY, estimate_step
 from harness.prediction.gpu.catalogue import DEFAULT
@@ -65,7 +65,7 @@ def record(folder: Path, chosen: list[str]) -> None:
 
 def _trained(name: str) -> dict[str, Any]:
     """Trace the model's step on the pretended GPU; return its peaks, and what does not add up."""
-    LeftOutValues().begin()
+    leave_values_out()
     traced = trace_step(own_step(name), "cuda", lambda _: nullcontext())
     cuda, parts = traced.cuda, traced.categories_at_peak
     assert cuda is not None

@@ -59,7 +59,7 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
         self.compilations: Compilations | None = None
-        self.at_end: Callable[[], tuple[tuple[str, ...], str | None]] = lambda: ((), None)
+        self.notes_at_end: Callable[[], tuple[str, ...]] = tuple
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -78,9 +78,6 @@ class Ending:
             sys.stdout.flush()
         if self.ended in ("ok", "stopped") and self._late is not None:
             self.ended, self.evidence = self._late
-        notes_at_end, unwritten = self.at_end()
-        if self.ended in ("ok", "stopped") and unwritten:
-            self.ended, self.evidence = "error", unwritten
         ctypes.CDLL(None).pretend_files_off()
         notes = self._recording.notes
         if self._job.world_size is not None and host_collectives():
@@ -99,7 +96,7 @@ class Ending:
             devices=tuple(devices),
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
-            notes=(*library_notes(), *notes, *notes_at_end),
+            notes=(*library_notes(), *notes, *self.notes_at_end()),
             optimizer_steps=self._recording.steps,
             compiled=None if self.compilations is None else self.compilations.compiled(),
             environment=_environment(),
@@ -290,7 +287,7 @@ def main() -> int:
     unblock_signals()
 
     def on_torch(module: Any) -> None:
-        from harness.dry_run.left_out_values import LeftOutValues  # it needs PyTorch
+        from harness.dry_run import left_out_values  # it needs PyTorch
 
         recording.start(module)
         load = module.load
@@ -301,9 +298,8 @@ def main() -> int:
             return load(*arguments, **named)
 
         module.load = loading
-        left_out = LeftOutValues()
-        left_out.begin()
-        ending.at_end = lambda: (left_out.notes(), LeftOutValues.unsent)
+        left_out_values.leave_values_out()
+        ending.notes_at_end = left_out_values.notes
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -83,13 +83,11 @@ class _Memory:
         """Return the storage in this process."""
         import torch
 
-        from harness.dry_run.left_out_values import LeftOutValues
+        from harness.dry_run.left_out_values import take
 
         if self._made is None:
-            values = torch.empty(self.size_bytes, dtype=torch.uint8)
-            self._made = values.untyped_storage()
-            if LeftOutValues.current is not None:
-                LeftOutValues.current.take(values)
+            self._made = torch.empty(self.size_bytes, dtype=torch.uint8).untyped_storage()
+            take(self._made)
         return self._made
 
 

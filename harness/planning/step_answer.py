@@ -17,7 +17,7 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_run.compiled import watch
-from harness.dry_run.left_out_values import LeftOutValues
+from harness.dry_run.left_out_values import leave_values_out
 from harness.dry_run.library_notes import library_notes, open_cudnn, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall, in_fork
@@ -68,7 +68,7 @@ def answer(request: bytes, announce: Phase) -> dict[str, Any]:
     torch.set_num_threads(question.request.threads)
     torch.manual_seed(SEED)
     if question.device == "cuda" and pretended_device():
-        LeftOutValues().begin()
+        leave_values_out()
     if question.counts:
         with announce("forward"):
             return _counted(question, announce)

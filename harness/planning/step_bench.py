@@ -15,7 +15,7 @@ import torch
 
 from harness.dry_run.assemble_report import not_pretended
 from harness.dry_run.dry_run_text import reads_in_words
-from harness.dry_run.left_out_values import LeftOutValues
+from harness.dry_run.left_out_values import unsent
 from harness.dry_run.library_notes import (
     ENGINE_MISSING,
     library_notes,
@@ -73,7 +73,7 @@ class StepValues:
     def refuse_unknown_sizes(self) -> None:
         """Raise UnsupportedError where the size of a tensor depends on a value nobody knows."""
         reads = self._reads.places()
-        reason = LeftOutValues.unsent or unknown_sizes(reads) or unknown_decisions(reads)
+        reason = unsent() or unknown_sizes(reads) or unknown_decisions(reads)
         if reason is not None:
             raise UnsupportedError(reason)
 

@@ -93,10 +93,6 @@ int pretend_open(char *address, size_t bytes);
 unsigned char *pretend_shadow(char *address, size_t bytes);
 void pretend_copy_known(char *destination, const char *source, size_t bytes);
 
-/* Blocks of the host whose initial values are left out (host_memory.c): the bytes of one, 0 if it is none. */
-size_t pretend_left_out(const char *address);
-int pretend_any_left_out(void);
-
 /* Something that may have written device memory: a kernel, a library's function. Library files that include no
    header declare it themselves. */
 void pretend_wrote(void);

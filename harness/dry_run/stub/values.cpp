@@ -3,7 +3,7 @@
    tensors' own addresses (values.c). The operator on the GPU runs as ever: nothing of its allocations changes. */
 #include "followed_operators.h"
 #include "gpu_tensors.h"
-#include "host_reads.h"
+#include "left_out.h"
 
 #include <ATen/ops/logical_or.h>
 #include <ATen/ops/scalar_tensor.h>

@@ -1,0 +1,315 @@
+/* Initial values of large tensors on the host: written only if something reads them.
+
+   A network is built on the host and moved to a pretended GPU, where its values decide nothing. Writing them would take
+   most of the time and all of the memory. So the CPU kernels of a few operators note what they would write to a large
+   block, whose pages are the system's zeros from then on. An operator that reads the block, in any thread and on any
+   view, has it written first, with the random numbers of a real run; for other readers Python asks
+   (left_out_values.py). A note ends with its storage. */
+#ifndef LEFT_OUT_H
+#define LEFT_OUT_H
+
+#include "followed_operators.h"
+#include "gpu_tensors.h"
+#include "random_words.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/ops/_to_copy_native.h>
+#include <ATen/ops/add_cpu_dispatch.h>
+#include <ATen/ops/clamp_cpu_dispatch.h>
+#include <ATen/ops/copy_native.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_strided.h>
+#include <ATen/ops/fill_native.h>
+#include <ATen/ops/mul_cpu_dispatch.h>
+#include <ATen/ops/normal_native.h>
+#include <ATen/ops/uniform_native.h>
+#include <ATen/ops/zero_native.h>
+#include <c10/core/CPUAllocator.h>
+#include <torch/library.h>
+
+#include <functional>
+#include <mutex>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unordered_map>
+
+namespace {
+
+constexpr size_t LARGE_BLOCK = 1 << 20, OWN_MAPPING = 32 << 20; /* glibc maps all blocks from this size on */
+constexpr uintptr_t PAGE = 4096;
+using Random = std::optional<at::Generator>;
+using Step = std::function<void(char *)>;
+struct Block {
+    c10::weak_intrusive_ptr<c10::StorageImpl> storage; /* so its address is no other one's */
+    std::vector<Step> steps;
+};
+std::unordered_map<const c10::StorageImpl *, Block> blocks;
+pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER; /* a forked process finds it unlocked */
+std::atomic<size_t> left_bytes, block_count;
+uint64_t first_seed, unseeded;
+bool unsent_was_read;
+thread_local bool writing;
+struct Locked {
+    Locked() { pthread_mutex_lock(&blocks_lock); }
+    ~Locked() { pthread_mutex_unlock(&blocks_lock); }
+};
+
+const c10::StorageImpl *storage_of(const at::Tensor &tensor)
+{
+    bool has = tensor.defined() && tensor.is_cpu() && tensor.unsafeGetTensorImpl()->has_storage();
+    return has ? tensor.storage().unsafeGetStorageImpl() : nullptr;
+}
+bool is_left_out(const c10::StorageImpl *storage)
+{
+    if (!block_count || writing || !storage)
+        return false;
+    Locked locked;
+    return blocks.count(storage);
+}
+bool is_whole(const at::Tensor &tensor)
+{
+    return tensor.is_contiguous() && tensor.nbytes() == tensor.storage().nbytes();
+}
+
+/* Writes a block, or says that all of it is written next. */
+void write_block(const c10::StorageImpl *storage, bool overwritten = false)
+{
+    if (!is_left_out(storage))
+        return;
+    Locked locked;
+    auto found = blocks.find(storage);
+    if (found == blocks.end())
+        return;
+    writing = true;
+    if (!overwritten) {
+        Alone alone;
+        left_bytes -= storage->nbytes();
+        for (auto &step : found->second.steps)
+            step(static_cast<char *>(const_cast<void *>(storage->data())));
+    }
+    writing = false;
+    blocks.erase(found);
+    block_count = blocks.size();
+}
+
+/* A change of a tensor, which may be a view, as a change of its block. */
+template <class Change> Step step_of(const at::Tensor &tensor, Change change)
+{
+    auto place = tensor.storage_offset() * tensor.element_size();
+    return [=, sizes = tensor.sizes().vec(), strides = tensor.strides().vec(), type = tensor.dtype()](char *memory) {
+        auto made = at::from_blob(memory + place, sizes, strides, at::TensorOptions().dtype(type));
+        change(made);
+    };
+}
+
+/* Drops what a block holds: it is zeros from now on. A mapping without a reservation does not keep Linux from forking
+   a process whose mappings are larger than the machine's memory. */
+bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
+{
+    auto *storage = storage_of(tensor);
+    auto *memory = static_cast<char *>(const_cast<void *>(storage->data()));
+    size_t bytes = storage->nbytes();
+    if (storage->data_ptr().get_deleter() != c10::GetCPUAllocator()->raw_deleter()) /* a file, or memory of others */
+        return false;
+    char *first = memory + (-reinterpret_cast<uintptr_t>(memory) & (PAGE - 1));
+    char *last = memory + bytes - (reinterpret_cast<uintptr_t>(memory + bytes) & (PAGE - 1));
+    auto rest = static_cast<size_t>(last - first);
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    if (bytes < OWN_MAPPING ? madvise(first, rest, MADV_DONTNEED) != 0
+                            : mmap(first, rest, PROT_READ | PROT_WRITE, flags, -1, 0) == MAP_FAILED)
+        return false;
+    memset(memory, 0, static_cast<size_t>(first - memory));
+    memset(last, 0, static_cast<size_t>(memory + bytes - last));
+    Locked locked;
+    left_bytes += blocks.count(storage) ? 0 : bytes;
+    for (auto one = blocks.begin(); one != blocks.end();)
+        one = one->second.storage.expired() ? blocks.erase(one) : std::next(one);
+    blocks.insert_or_assign(storage, Block{tensor.storage().getWeakStorageImpl(), std::move(steps)});
+    block_count = blocks.size();
+    return true;
+}
+
+/* Leaves out an initialiser that draws random numbers. If the program set a seed, they are skipped. */
+template <class Draw> at::Tensor &draw_later(at::Tensor &self, const Random &given, Draw draw)
+{
+    bool large = !given && !writing && self.nbytes() >= LARGE_BLOCK && at::isFloatingType(self.scalar_type());
+    auto none = at::Tensor();
+    if (!large || !storage_of(self) || !is_whole(self)) {
+        write_block(storage_of(self));
+        return draw(self, given), self;
+    }
+    auto random = at::detail::getDefaultCPUGenerator();
+    bool seeded = random.current_seed() != first_seed;
+    auto own = at::detail::createCPUGenerator(first_seed + ++unseeded);
+    if (seeded)
+        own.set_state(random.get_state());
+    auto state = own.get_state();
+    if (!leave_out(self, {step_of(self, [=](at::Tensor &tensor) {
+            auto numbers = at::detail::createCPUGenerator();
+            numbers.set_state(state);
+            draw(tensor, numbers);
+        })})) {
+        write_block(storage_of(self), true);
+        return draw(self, given), self;
+    }
+    auto tail = seeded ? 16 + self.numel() % 16 : 0; /* PyTorch draws in groups of 16 */
+    if (seeded) {
+        auto skipped = random.get_state();
+        auto words = static_cast<uint64_t>(self.numel() - tail) * (self.scalar_type() == at::kDouble ? 2 : 1);
+        skip_random(skipped.data_ptr<uint8_t>(), words);
+        std::lock_guard<std::mutex> lock(random.mutex());
+        random.set_state(skipped);
+    }
+    auto drawn = at::empty({tail}, self.options());
+    draw(drawn, given); /* or an error */
+    return self;
+}
+
+/* Notes a change of a tensor whose values are left out; makes it if there is none. */
+template <class Change> at::Tensor &change_later(at::Tensor &self, bool noted, bool overwrites, Change change)
+{
+    if (auto *storage = storage_of(self); is_left_out(storage)) {
+        if (overwrites && is_whole(self)) {
+            write_block(storage, true);
+        } else if (noted) {
+            Locked locked;
+            blocks.at(storage).steps.push_back(step_of(self, change));
+            return self;
+        } else {
+            write_block(storage);
+        }
+    }
+    return change(self), self;
+}
+
+at::Tensor &later_normal(at::Tensor &self, double mean, double std, Random random)
+{
+    return draw_later(self, random, [=](at::Tensor &one, const Random &own) { at::native::normal_(one, mean, std, own); });
+}
+at::Tensor &later_uniform(at::Tensor &self, double from, double to, Random random)
+{
+    return draw_later(self, random, [=](at::Tensor &one, const Random &own) { at::native::uniform_(one, from, to, own); });
+}
+at::Tensor &later_zero(at::Tensor &self)
+{
+    return change_later(self, true, true, [](at::Tensor &one) { at::native::zero_(one); });
+}
+at::Tensor &later_fill(at::Tensor &self, const at::Scalar &value)
+{
+    return change_later(self, true, true, [=](at::Tensor &one) { at::native::fill_(one, value); });
+}
+at::Tensor &later_clamp(at::Tensor &self, const std::optional<at::Scalar> &least, const std::optional<at::Scalar> &most)
+{
+    return change_later(self, true, false, [=](at::Tensor &one) { at::cpu::clamp_(one, least, most); });
+}
+bool is_number(const at::Tensor &other)
+{
+    write_block(storage_of(other));
+    return other.is_cpu() && other.dim() == 0 && other.unsafeGetTensorImpl()->is_wrapped_number();
+}
+at::Tensor &later_mul(at::Tensor &self, const at::Tensor &by)
+{
+    return change_later(self, is_number(by), false, [=](at::Tensor &one) { at::cpu::mul_(one, by); });
+}
+at::Tensor &later_add(at::Tensor &self, const at::Tensor &other, const at::Scalar &times)
+{
+    return change_later(self, is_number(other), false, [=](at::Tensor &one) { at::cpu::add_(one, other, times); });
+}
+
+/* A conversion of values that are left out has none itself. */
+at::Tensor later_to_copy(const at::Tensor &self, std::optional<at::ScalarType> type, std::optional<at::Layout> layout,
+                         std::optional<at::Device> device, std::optional<bool> pinned, bool async,
+                         std::optional<at::MemoryFormat> format)
+{
+    auto *storage = storage_of(self);
+    bool here = !device || device->is_cpu(), converts = type && *type != self.scalar_type() && at::isFloatingType(*type);
+    if (here && converts && is_left_out(storage) && is_whole(self) && !pinned.value_or(false)) {
+        auto made = at::empty_strided(self.sizes(), self.strides(), self.options().dtype(*type));
+        std::vector<Step> steps;
+        {
+            Locked locked;
+            steps = blocks.at(storage).steps;
+        }
+        auto values = step_of(self, [](at::Tensor &) {});
+        auto convert = [steps, like = self.options(), sizes = self.sizes().vec()](at::Tensor &to) {
+            auto whole = at::empty(sizes, like);
+            for (auto &step : steps)
+                step(static_cast<char *>(whole.data_ptr()));
+            at::native::copy_(to, whole, false);
+        };
+        if (made.nbytes() >= LARGE_BLOCK / 8 && leave_out(made, {step_of(made, convert)}))
+            return made;
+    }
+    return at::native::_to_copy(self, type, layout, device, pinned, async, format);
+}
+
+/* --- Readers --- */
+
+/* Operators that read nothing of an operand, although no alias in their schema says so, and those whose kernels are
+   above. */
+const char *const READS_NOTHING =
+    " set_ set_data requires_grad_ retain_grad record_stream detach_ transpose_ t_ squeeze_ unsqueeze_"
+    " as_strided_ is_same_size empty_like zeros_like ones_like full_like rand_like randn_like randint_like new_empty"
+    " new_empty_strided new_zeros new_ones new_full is_pinned _version is_leaf output_nr result_type _unsafe_view"
+    " _reshape_alias _has_compatible_shallow_copy_type to _to_copy ";
+const char *const NOTED = " normal_. uniform_. zero_. fill_.Scalar clamp_. mul_.Tensor mul_.Scalar add_.Tensor add_.Scalar ";
+const char *const MOVES = " copy_ _foreach_copy_ ";
+
+std::unique_ptr<at::ObserverContext> before_host_read(const at::RecordFunction &function)
+{
+    if (!block_count || writing)
+        return nullptr;
+    std::vector<std::pair<size_t, at::Tensor>> hits;
+    bool gpu = false;
+    auto inputs = function.inputs();
+    for (size_t i = 0; i < inputs.size(); i++)
+        each_tensor(inputs[i], [&](const at::Tensor &tensor) {
+            gpu |= tensor.defined() && tensor.is_cuda();
+            if (is_left_out(storage_of(tensor)))
+                hits.emplace_back(i, tensor);
+        });
+    auto schema = hits.empty() ? std::nullopt : function.operator_schema();
+    if (!schema)
+        return nullptr;
+    auto name = schema->name().substr(schema->name().find("::") + 2);
+    bool noted = is_in(NOTED, name + "." + schema->overload_name());
+    for (const auto &[argument, tensor] : hits) {
+        auto *alias = schema->arguments()[argument].alias_info();
+        bool moved = gpu && is_in(MOVES, name) && tensor.nbytes() > PRETEND_MOST_BYTES; /* nobody knows them there */
+        if ((alias && !alias->isWrite()) || is_in(READS_NOTHING, name) || moved || noted)
+            continue;
+        write_block(storage_of(tensor), alias && name == "copy_" && is_whole(tensor));
+    }
+    return nullptr;
+}
+
+} // namespace
+
+extern "C" void harness_leave_values_out(uint64_t seed)
+{
+    static torch::Library kernels(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);
+    struct Silent : c10::WarningHandler {
+        void process(const c10::Warning &) override {}
+    } silent;
+    c10::WarningUtils::WarningHandlerGuard guard(&silent); /* "Overriding a previously registered kernel" */
+    first_seed = seed;
+    kernels.impl("normal_", later_normal).impl("uniform_", later_uniform).impl("zero_", later_zero);
+    kernels.impl("fill_.Scalar", later_fill).impl("clamp_", later_clamp).impl("mul_.Tensor", later_mul);
+    kernels.impl("add_.Tensor", later_add).impl("_to_copy", later_to_copy);
+    at::addGlobalCallback(
+        at::RecordFunctionCallback(before_host_read).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
+    pthread_atfork([] { pthread_mutex_lock(&blocks_lock); }, [] { pthread_mutex_unlock(&blocks_lock); },
+                   [] { pthread_mutex_unlock(&blocks_lock); });
+}
+extern "C" void harness_host_read(const c10::StorageImpl *storage) { write_block(storage); }
+extern "C" int harness_is_left_out(const c10::StorageImpl *storage) { return is_left_out(storage); }
+extern "C" size_t harness_left_bytes() { return left_bytes; }
+extern "C" int harness_unsent_was_read() { return unsent_was_read; }
+/* Says that a block came without its values: a read of it is noted. */
+extern "C" void harness_without_values(c10::StorageImpl *storage)
+{
+    auto self = c10::intrusive_ptr<c10::StorageImpl>::reclaim_copy(storage);
+    auto bytes = at::empty({0}, at::TensorOptions().dtype(at::kByte)).set_(c10::Storage(self));
+    leave_out(bytes, {[](char *) { unsent_was_read = true; }});
+}
+#endif
