@@ -20,7 +20,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     kept_works.py       When PyTorch's watchdog finds that collectives are complete
-    left_out_values.py  Initial values of large tensors on the host (stub/left_out.h)
+    left_out_values.py  Initial values of large tensors on the host
     library_notes.py    NVIDIA's libraries that were asked for sizes, in words
     nvidia_smi.py       nvidia-smi for the pretended GPUs
     own_code.py         Files of PyTorch, Python

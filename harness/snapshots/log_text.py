@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from harness.schema.units import format_bytes
+
 LONGEST_BYTES = 64 << 20
 """The most that is read of a log: its end, where the failure is."""
+MOST_PIPED_BYTES = 4 << 30
+"""The most that is waited for where nobody knows an end."""
 
 _CHUNK = 1 << 20
 _ESCAPES = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
@@ -36,11 +40,20 @@ def read_log(file: IO[bytes], size: int | None = None) -> Log:
     while chunk := file.read(_CHUNK):
         head = head or chunk[:2]
         data += chunk
-        surplus = _even(len(data) - LONGEST_BYTES)
-        if surplus > 0:
-            del data[:surplus]
-            left_out += surplus
+        if len(data) >= 2 * LONGEST_BYTES:
+            left_out += _cut(data)
+        if size is None and left_out > MOST_PIPED_BYTES:
+            why = f"no end after {format_bytes(left_out)}; give its end, e.g. tail -c 64M"
+            raise OSError(errno.EFBIG, why)
+    left_out += _cut(data)
     return Log(text=plain_text(bytes(data), head), left_out_bytes=left_out)
+
+
+def _cut(data: bytearray) -> int:
+    """Leave the end of the data; return how many bytes went."""
+    surplus = max(_even(len(data) - LONGEST_BYTES), 0)
+    del data[:surplus]
+    return surplus
 
 
 def _even(size: int) -> int:
