@@ -92,6 +92,53 @@ def test_a_decision_is_refused_with_its_line_or_right(
     assert right or "case.py:" in (report.evidence or "")
 
 
+OPERATORS = r"""
+import torch.nn.functional as F
+from torch import nn, distributions as d, linalg as l
+p = torch.rand(64, 32, device="cuda"); q = torch.rand(64, 32, device="cuda", requires_grad=True)
+y = torch.randint(0, 10, (64,), device="cuda"); s = p[:32] @ p[:32].T; one = torch.ones(64, device="cuda")
+p.multinomial(4), p.bernoulli(), torch.poisson(p), torch.empty(8, device="cuda").geometric_(0.5)
+nn.EmbeddingBag(10, 8, mode="max", device="cuda")(y, torch.arange(0, 64, 4).cuda()).sum().backward()
+nn.Embedding(10, 8, max_norm=1.0, scale_grad_by_freq=True, device="cuda")(y).sum().backward()
+nn.Embedding(10, 8, sparse=True, device="cuda")(y).sum().backward()
+p.histc(10), p.histc(10, 0, 1), y.bincount(minlength=10), torch.bucketize(p, p[0].sort()[0])
+one.new_zeros(10).index_put_((y,), one, accumulate=True), q[y].sum().backward(), p.take(y)
+one.new_zeros(10).scatter_reduce_(0, y, one, "amax"), p.new_zeros(10, 32).index_reduce_(0, y, p, "mean")
+p.repeat_interleave(3, dim=0), p.repeat_interleave(y, dim=0, output_size=300), F.one_hot(y, 10)
+for at in ("cuda", "cpu"): F.ctc_loss(q.view(16, 4, 32).log_softmax(2), y.view(4, 16)[:, :4], torch.full((4,), 16, device=at), torch.full((4,), 4, device=at)).backward()
+F.cross_entropy(q[:, :10], y).backward(), F.multi_margin_loss(q[:, :10], y).backward(), F.gumbel_softmax(q)
+d.kl_divergence(d.Normal(q, p + 0.1), d.Normal(p, p + 1)).sum().backward(), d.Dirichlet(p + 0.1).rsample()
+d.MultivariateNormal(p[0], torch.eye(32, device="cuda")).rsample(), d.Gamma(p, p + 1).rsample(), d.Beta(p, p + 1).rsample()
+d.MixtureSameFamily(d.Categorical(p[0]), d.Normal(q, p + 0.1)).log_prob(p[:, 0]).sum().backward()
+nn.utils.clip_grad_norm_([q], 1.0, error_if_nonfinite=True)
+assert torch.allclose(p, p + 1e-9) and torch.isclose(p, p).all() and torch.equal(p, p.clone()) and p.isfinite().all()
+torch.testing.assert_close(p, p.clone()), torch._assert_async((p >= 0).all())
+l.inv(s), l.solve(s, p.T), l.cholesky_ex(s), l.lstsq(p, p[:, :2]), l.qr(p), l.slogdet(s), l.pinv(s), l.matrix_norm(p, 2)
+l.cholesky(s), l.eigh(s), l.svd(s), l.lu_factor(s), l.ldl_factor(s), l.matrix_power(s, 3), torch.logdet(s)
+nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32, device="cuda"))(p).sum().backward()
+torch.sparse_coo_tensor(torch.stack([torch.arange(64) % 8, torch.arange(64) % 4]).cuda(), one, (64, 64)).coalesce() @ p
+torch.sparse_csr_tensor(torch.arange(65).cuda(), torch.arange(64).cuda(), one, (64, 64)) @ p
+p.sort(), p.topk(4), p.kthvalue(2), p.median(), p.mode(), p.quantile(0.5), p.cummax(0), p.cov(), p.renorm(2, 0, 1.0)
+p.masked_fill(p > 0.5, 0.0), p.clone().masked_scatter_(p > 0.5, p), torch.where(p > 0.5, p, q), p[torch.randperm(64).cuda()]
+w = torch.hann_window(64, device="cuda"); torch.istft(torch.stft(p.flatten(), 64, window=w, return_complex=True), 64, window=w), F.max_unpool2d(*F.max_pool2d(p[None], 2, return_indices=True), 2)
+n = nn.Linear(32, 4, device="cuda"); o = torch.optim.SGD(n.parameters(), 0.1); g = torch.amp.GradScaler("cuda")
+for _ in range(3): g.scale(n(p).sum()).backward(); g.unscale_(o); g.step(o); g.update(); print(g.get_scale())
+for _ in range(2): torch.optim.lr_scheduler.ReduceLROnPlateau(o).step(n(p).sum().item())
+with torch.autograd.detect_anomaly(): n(p).sum().backward()
+h = nn.utils.rnn.pack_padded_sequence(p.view(4, 16, 32), torch.tensor([16, 9, 4, 2]), batch_first=True)
+nn.utils.rnn.pad_packed_sequence(nn.LSTM(32, 8, batch_first=True, device="cuda")(h)[0])[0].sum().backward()
+"""  # noqa: E501
+
+
+def test_operators_that_check_values_are_those_of_a_healthy_run(
+    runs: ForkedRuns, tmp_path: Path
+) -> None:
+    script = tmp_path / "operators.py"
+    script.write_text(BEGIN + OPERATORS)
+    report = runs.run(script)
+    assert report.outcome == "ok", report.evidence
+
+
 NETWORK = """
 import torch
 from torch import nn

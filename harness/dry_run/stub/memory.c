@@ -142,18 +142,19 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 /* Python is called for each copy from the GPU to the host, which holds the value, or zeros, and may be changed;
    it returns 1 if known parts must not replace its change.
    `type` is the c10::ScalarType that is read, -1 where that is not known; `name` is the operator's, or NULL.
-   Inside of the check that raises a factorization's error, `name` is the check's. */
+   Inside of a check that a healthy run passes, `name` is the check's. */
 static int (*on_read)(void *destination, size_t bytes, int known, int type, const char *name);
 void pretend_on_read(int (*callback)(void *, size_t, int, int, const char *)) { on_read = callback; }
 
-static const char LIBRARY_CHECK[] = "aten::_linalg_check_errors";
+static const char *const CHECKS[] = {"aten::_linalg_check_errors", "aten::histc", "aten::bincount", "aten::istft"};
 
 static const char *reader(struct pretend_operator *one)
 {
     const char *innermost = one ? one->name : NULL;
     for (; one; one = one->outer)
-        if (one->name && !strcmp(one->name, LIBRARY_CHECK))
-            return LIBRARY_CHECK;
+        for (size_t i = 0; one->name && i < sizeof CHECKS / sizeof *CHECKS; i++)
+            if (!strcmp(one->name, CHECKS[i]))
+                return CHECKS[i];
     return innermost;
 }
 

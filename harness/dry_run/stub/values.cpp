@@ -142,14 +142,18 @@ bool assume(const at::Tensor &operand, int64_t count)
     return true;
 }
 
-/* Returns the number of different rows that a sparse gradient has, -1 where its indices are not known. */
+/* Returns the number of different places that a sparse tensor has, -1 where its indices are not known. */
 int64_t different(const at::Tensor &sparse)
 {
     auto indices = sparse._indices();
-    if (sparse.sparse_dim() != 1 || !on_gpu(indices) || !small(indices) || !is_known(indices))
+    if (!on_gpu(indices) || !small(indices) || !is_known(indices))
         return -1;
-    auto rows = twin(indices).contiguous();
-    std::vector<int64_t> values(rows.const_data_ptr<int64_t>(), rows.const_data_ptr<int64_t>() + rows.numel());
+    auto known = twin(indices).contiguous();
+    std::vector<int64_t> values(indices.size(1));
+    for (int64_t i = 0; i < known.numel(); i++) {
+        auto &value = values[i % values.size()];
+        value = value * sparse.size(i / values.size()) + known.const_data_ptr<int64_t>()[i];
+    }
     std::sort(values.begin(), values.end());
     return std::unique(values.begin(), values.end()) - values.begin();
 }
