@@ -45,9 +45,8 @@ _Callback = ctypes.CFUNCTYPE(
 )
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
 _BOOL: Final = 11
-CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::bincount", b"aten::istft"}
-"""Zeros raise nothing in them, and change no size: error codes, bounds of values, the largest value
-where the user says how many there are at least."""
+CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::istft"}
+"""Zeros raise nothing in them, and change no size: error codes, bounds of values, a truth."""
 MOST_ASKED: Final = 5_000
 """Unknown truths that one line reads before every second one is true: some loop waits for one."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")

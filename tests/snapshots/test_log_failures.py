@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,20 @@ def test_the_end_of_a_long_log_is_read_and_the_rest_is_said(
         piped = read_log(io.BytesIO(path.read_bytes()))
         assert abs(piped.left_out_bytes - left) <= 1 << 16
         assert "GPU 1" in find_failures(piped)[-1].advice or find_failures(piped)[-1].gpu == 1
+
+
+def test_a_pipe_without_an_end_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_text, "LONGEST_BYTES", 1 << 20)
+    monkeypatch.setattr(log_text, "MOST_PIPED_BYTES", 4 << 20)
+    with subprocess.Popen(["yes", NEED], stdout=subprocess.PIPE, text=True) as endless:
+        monkeypatch.setattr("sys.stdin", endless.stdout)
+        assert main(["explain", "-"]) == 2
+        endless.kill()
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "cannot read -: no end after" in error
 
 
 def test_many_failures_are_counted_and_the_last_are_listed() -> None:
