@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 
 _READERS = (
     *((Tensor, name) for name in ("numpy", "tolist", "data_ptr", "__reduce_ex__", "__dlpack__")),
-    *((torch.UntypedStorage, name) for name in ("__getitem__", "data_ptr", "tolist")),
+    *((torch.UntypedStorage, name) for name in ("__getitem__", "data_ptr", "resize_")),
     *((torch.UntypedStorage, name) for name in ("_share_filename_cpu_", "_share_fd_cpu_")),
     (torch._C._dynamo.guards, "assert_size_stride"),  # of what compiled code is called with
 )

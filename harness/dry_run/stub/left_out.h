@@ -14,13 +14,11 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/_to_copy_native.h>
-#include <ATen/ops/add_cpu_dispatch.h>
 #include <ATen/ops/clamp_cpu_dispatch.h>
 #include <ATen/ops/copy_native.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_strided.h>
 #include <ATen/ops/fill_native.h>
-#include <ATen/ops/mul_cpu_dispatch.h>
 #include <ATen/ops/normal_native.h>
 #include <ATen/ops/uniform_native.h>
 #include <ATen/ops/zero_native.h>
@@ -41,6 +39,8 @@ using Random = std::optional<at::Generator>;
 using Step = std::function<void(char *)>;
 struct Block {
     c10::weak_intrusive_ptr<c10::StorageImpl> storage; /* so its address is no other one's */
+    char *memory;
+    size_t bytes;
     std::vector<Step> steps;
 };
 std::unordered_map<const c10::StorageImpl *, Block> blocks;
@@ -80,12 +80,13 @@ void write_block(const c10::StorageImpl *storage, bool overwritten = false)
     auto found = blocks.find(storage);
     if (found == blocks.end())
         return;
+    auto &block = found->second;
     writing = true;
-    if (!overwritten) {
+    if (!overwritten && storage->data() == block.memory) { /* it may have been resized */
         Alone alone;
-        left_bytes -= storage->nbytes();
-        for (auto &step : found->second.steps)
-            step(static_cast<char *>(const_cast<void *>(storage->data())));
+        left_bytes -= block.bytes;
+        for (auto &step : block.steps)
+            step(block.memory);
     }
     writing = false;
     blocks.erase(found);
@@ -124,7 +125,7 @@ bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
     left_bytes += blocks.count(storage) ? 0 : bytes;
     for (auto one = blocks.begin(); one != blocks.end();)
         one = one->second.storage.expired() ? blocks.erase(one) : std::next(one);
-    blocks.insert_or_assign(storage, Block{tensor.storage().getWeakStorageImpl(), std::move(steps)});
+    blocks.insert_or_assign(storage, Block{tensor.storage().getWeakStorageImpl(), memory, bytes, std::move(steps)});
     block_count = blocks.size();
     return true;
 }
@@ -166,20 +167,21 @@ template <class Draw> at::Tensor &draw_later(at::Tensor &self, const Random &giv
 }
 
 /* Notes a change of a tensor whose values are left out; makes it if there is none. */
-template <class Change> at::Tensor &change_later(at::Tensor &self, bool noted, bool overwrites, Change change)
+template <class Change> at::Tensor &change_later(at::Tensor &self, bool overwrites, Change change)
 {
-    if (auto *storage = storage_of(self); is_left_out(storage)) {
-        if (overwrites && is_whole(self)) {
-            write_block(storage, true);
-        } else if (noted) {
-            Locked locked;
-            blocks.at(storage).steps.push_back(step_of(self, change));
-            return self;
-        } else {
-            write_block(storage);
-        }
+    auto *storage = storage_of(self);
+    if (!is_left_out(storage))
+        return change(self), self;
+    if (overwrites && is_whole(self)) {
+        write_block(storage, true);
+        return change(self), self;
     }
-    return change(self), self;
+    Locked locked;
+    auto found = blocks.find(storage);
+    if (found == blocks.end())
+        return change(self), self;
+    found->second.steps.push_back(step_of(self, change));
+    return self;
 }
 
 at::Tensor &later_normal(at::Tensor &self, double mean, double std, Random random)
@@ -192,28 +194,15 @@ at::Tensor &later_uniform(at::Tensor &self, double from, double to, Random rando
 }
 at::Tensor &later_zero(at::Tensor &self)
 {
-    return change_later(self, true, true, [](at::Tensor &one) { at::native::zero_(one); });
+    return change_later(self, true, [](at::Tensor &one) { at::native::zero_(one); });
 }
 at::Tensor &later_fill(at::Tensor &self, const at::Scalar &value)
 {
-    return change_later(self, true, true, [=](at::Tensor &one) { at::native::fill_(one, value); });
+    return change_later(self, true, [=](at::Tensor &one) { at::native::fill_(one, value); });
 }
 at::Tensor &later_clamp(at::Tensor &self, const std::optional<at::Scalar> &least, const std::optional<at::Scalar> &most)
 {
-    return change_later(self, true, false, [=](at::Tensor &one) { at::cpu::clamp_(one, least, most); });
-}
-bool is_number(const at::Tensor &other)
-{
-    write_block(storage_of(other));
-    return other.is_cpu() && other.dim() == 0 && other.unsafeGetTensorImpl()->is_wrapped_number();
-}
-at::Tensor &later_mul(at::Tensor &self, const at::Tensor &by)
-{
-    return change_later(self, is_number(by), false, [=](at::Tensor &one) { at::cpu::mul_(one, by); });
-}
-at::Tensor &later_add(at::Tensor &self, const at::Tensor &other, const at::Scalar &times)
-{
-    return change_later(self, is_number(other), false, [=](at::Tensor &one) { at::cpu::add_(one, other, times); });
+    return change_later(self, false, [=](at::Tensor &one) { at::cpu::clamp_(one, least, most); });
 }
 
 /* A conversion of values that are left out has none itself. */
@@ -228,16 +217,16 @@ at::Tensor later_to_copy(const at::Tensor &self, std::optional<at::ScalarType> t
         std::vector<Step> steps;
         {
             Locked locked;
-            steps = blocks.at(storage).steps;
+            if (auto found = blocks.find(storage); found != blocks.end())
+                steps = found->second.steps;
         }
-        auto values = step_of(self, [](at::Tensor &) {});
         auto convert = [steps, like = self.options(), sizes = self.sizes().vec()](at::Tensor &to) {
             auto whole = at::empty(sizes, like);
             for (auto &step : steps)
                 step(static_cast<char *>(whole.data_ptr()));
             at::native::copy_(to, whole, false);
         };
-        if (made.nbytes() >= LARGE_BLOCK / 8 && leave_out(made, {step_of(made, convert)}))
+        if (!steps.empty() && leave_out(made, {step_of(made, convert)}))
             return made;
     }
     return at::native::_to_copy(self, type, layout, device, pinned, async, format);
@@ -252,7 +241,7 @@ const char *const READS_NOTHING =
     " as_strided_ is_same_size empty_like zeros_like ones_like full_like rand_like randn_like randint_like new_empty"
     " new_empty_strided new_zeros new_ones new_full is_pinned _version is_leaf output_nr result_type _unsafe_view"
     " _reshape_alias _has_compatible_shallow_copy_type to _to_copy ";
-const char *const NOTED = " normal_. uniform_. zero_. fill_.Scalar clamp_. mul_.Tensor mul_.Scalar add_.Tensor add_.Scalar ";
+const char *const NOTED = " normal_. uniform_. zero_. fill_.Scalar clamp_. ";
 const char *const MOVES = " copy_ _foreach_copy_ ";
 
 std::unique_ptr<at::ObserverContext> before_host_read(const at::RecordFunction &function)
@@ -294,8 +283,7 @@ extern "C" void harness_leave_values_out(uint64_t seed)
     c10::WarningUtils::WarningHandlerGuard guard(&silent); /* "Overriding a previously registered kernel" */
     first_seed = seed;
     kernels.impl("normal_", later_normal).impl("uniform_", later_uniform).impl("zero_", later_zero);
-    kernels.impl("fill_.Scalar", later_fill).impl("clamp_", later_clamp).impl("mul_.Tensor", later_mul);
-    kernels.impl("add_.Tensor", later_add).impl("_to_copy", later_to_copy);
+    kernels.impl("fill_.Scalar", later_fill).impl("clamp_", later_clamp).impl("_to_copy", later_to_copy);
     at::addGlobalCallback(
         at::RecordFunctionCallback(before_host_read).needsInputs(true).scopes({at::RecordScope::FUNCTION}));
     pthread_atfork([] { pthread_mutex_lock(&blocks_lock); }, [] { pthread_mutex_unlock(&blocks_lock); },
