@@ -47,8 +47,8 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
         Figure(
             name="product",
             caption="The claim: bytes against layers x batch, with a point for each cell and a "
-            "colour for each depth. The dashed line is proportional and passes through the median. Saved "
-            f"activations are at most {off[0]:.2g}% off it; the peak is up to {off[1]:,.0f}% off.",
+            "colour for each depth. The dashed line is proportional and passes through the median. "
+            f"Saved activations are at most {off[0]:.2g}% off it; the peak is up to {off[1]:,.0f}% off.",
             story=True,
             heading="Layers times batch",
             data=pd.concat(parts, ignore_index=True),
@@ -136,8 +136,8 @@ def owners_map(training: pd.DataFrame) -> list[Figure]:
         Figure(
             name="owners",
             caption="The largest category at the peak of a training step, with its share, over "
-            "depth and batch. If parameters are the largest, gradients are as large; neither changes "
-            "with the batch.",
+            "depth and batch. If parameters are the largest, gradients are as large; neither "
+            "changes with the batch.",
             alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
             f"{len(data)} cells; activations lead only at large batches.",
             story=True,

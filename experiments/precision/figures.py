@@ -66,8 +66,8 @@ def ratio_figure(table: pd.DataFrame) -> list[Figure]:
         Figure(
             name="times-float32",
             caption=f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
-            "A smaller type saves the same share at every batch. Autocast approaches one half "
-            "only for large batches, which outweigh its copies of the weights; its peak never does.",
+            "A smaller type saves the same share at every batch. Autocast approaches one "
+            "half only for large batches, which outweigh its copies of the weights.",
             data=data.reset_index(drop=True),
             draw=functools.partial(
                 series,

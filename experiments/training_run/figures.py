@@ -63,7 +63,7 @@ def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
         Figure(
             name="accuracy",
             caption="Validation accuracy after each epoch, with one seed for each network. It "
-            "changes by one or two percent between epochs, so another seed or machine ends elsewhere.",
+            "changes by one or two percent from epoch to epoch, so another seed ends elsewhere.",
             data=data[["model", "epoch", "accuracy"]],
             draw=functools.partial(
                 series,
