@@ -48,7 +48,7 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
             name="product",
             caption="The claim: bytes against layers x batch, with a point for each cell and a "
             "colour for each depth. The dashed line is proportional and passes through the median. "
-            f"Saved activations are at most {off[0]:.2g}% off it; the peak is up to {off[1]:,.0f}% off.",
+            f"Saved activations are at most {off[0]:.2g}% off it, the peak up to {off[1]:,.0f}%.",
             story=True,
             heading="Layers times batch",
             data=pd.concat(parts, ignore_index=True),
