@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from harness.schema.errors import StepError as StepError
     from harness.schema.errors import UnavailableError as UnavailableError
     from harness.schema.errors import UnsupportedError as UnsupportedError
+    from harness.schema.step import Step as Step
     from harness.schema.step_report import StepReport as StepReport
     from harness.schema.workload import Grid as Grid
     from harness.schema.workload import Workload as Workload
@@ -45,6 +46,7 @@ _PLACES = {
     "Gpu": "harness.prediction.gpu.catalogue",
     "Grid": "harness.schema.workload",
     "HarnessError": "harness.schema.errors",
+    "Step": "harness.schema.step",
     "StepError": "harness.schema.errors",
     "StepReport": "harness.schema.step_report",
     "UnavailableError": "harness.schema.errors",

@@ -23,7 +23,7 @@ Method = Literal["measured", "dry run", "formula", "estimate"]
 """Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
 closed forms and events, or meta tensors where nothing can be run."""
 
-_OF_OWN_STEPS = ("target", "batch", "layers", "evidence", "steps", "trace", "compiled")
+_OF_OWN_STEPS = ("target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled")
 """Fields that say nothing of a workload's prediction, and are left out of its JSON."""
 
 
@@ -42,6 +42,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         layers: a row for each module, in the order of the forward pass.
         fit: whether the step fits on the GPU that was named.
         budget: whether it fits in the budget that was given.
+        gpus: verdict on every GPU of the list, if all were asked for; the smallest GPU first.
         last_batch: peaks of a smaller last batch, if the number of examples was given.
         unanswered: questions that were asked and have no answer, each with its reason.
         steps: number of optimizer steps of a whole run.
@@ -73,6 +74,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     notes: tuple[str, ...] = ()
     budget: BudgetFit | None = None
     fit: GpuFit | None = msgspec.field(default=None, name="card")
+    gpus: tuple[GpuFit, ...] = ()
     last_batch: LastBatch | None = None
     wall_seconds: Annotated[float, Meta(ge=0)] | None = None
     environment: dict[str, str | int | None] = msgspec.field(default_factory=dict)
@@ -88,8 +90,8 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)
-        if self.fit is not None:
-            answers.append(self.fit.verdict == "fits")
+        of_gpus = self.gpus if self.fit is None else (self.fit, *self.gpus)
+        answers += [fit.verdict == "fits" for fit in of_gpus]
         return all(answers) if answers else None
 
     @property
