@@ -6,6 +6,7 @@ from functools import cache
 from threading import Lock
 
 import torch
+from msgspec import convert
 from msgspec.structs import replace
 
 from harness.dry_run.toolchain import torch_version
@@ -13,12 +14,20 @@ from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch, Progress
 from harness.planning.step_changes import StepChange
-from harness.planning.step_question import FitsOnGpus, StepQuestion
+from harness.planning.step_question import (
+    Answer,
+    CheckGpus,
+    Estimable,
+    FitsOnGpus,
+    PlanStep,
+    Question,
+    TraceStep,
+)
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.errors import StepError
+from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
 from harness.training.own_step import OwnStep
@@ -28,22 +37,32 @@ _LOCK = Lock()
 """The simulated GPU patches PyTorch for the whole process: one estimate at a time."""
 
 
-def estimate(
-    question: StepQuestion, why: Sequence[str], progress: Progress
-) -> StepReport | FitsOnGpus | Plan:
+def estimate(question: Question[Answer], why: Sequence[str], progress: Progress) -> Answer:
     """Return the estimate of what a worker would answer; its first notes say ``why`` it is one."""
-    if question.plan:
-        plan = _plan(question, progress)
-        return dataclasses.replace(plan, notes=(*why, *plan.notes))
-    reports = [_report(question, gpu) for gpu in (question.gpus if question.fits else [None])]
-    if not question.each:
-        return replace(reports[0], notes=(*why, *reports[0].notes))
-    fits = tuple(report.fit for report in reports if report.fit is not None)
-    notes = dict.fromkeys(note for report in reports for note in report.notes)
-    return FitsOnGpus(fits=fits, method="estimate", notes=(*why, *notes))
+    return convert(_estimate(question, why, progress), question.answer_type())
 
 
-def _report(question: StepQuestion, gpu: Gpu | None) -> StepReport:
+def _estimate(
+    question: Question[Answer], why: Sequence[str], progress: Progress
+) -> StepReport | FitsOnGpus | Plan:
+    match question:
+        case PlanStep():
+            plan = _plan(question, progress)
+            return dataclasses.replace(plan, notes=(*why, *plan.notes))
+        case TraceStep():
+            gpu = question.gpus[0] if question.fits else None
+            report = _report(question, gpu, find_largest=question.largest)
+            return replace(report, notes=(*why, *report.notes))
+        case CheckGpus():
+            reports = [_report(question, gpu, find_largest=True) for gpu in question.gpus]
+            fits = tuple(report.fit for report in reports if report.fit is not None)
+            notes = dict.fromkeys(note for report in reports for note in report.notes)
+            return FitsOnGpus(fits=fits, method="estimate", notes=(*why, *notes))
+        case _:
+            raise UnsupportedError("a whole run cannot be estimated")
+
+
+def _report(question: CheckGpus | TraceStep, gpu: Gpu | None, *, find_largest: bool) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
     request = question.request
     if request.compile is not None:
@@ -59,7 +78,7 @@ def _report(question: StepQuestion, gpu: Gpu | None) -> StepReport:
         return replace(report, target=request.target, torch=torch_version())
 
     report, unit = at(request.batch), request.accumulate
-    if report.fit is None or not question.largest:
+    if report.fit is None or not find_largest:
         return report
 
     def fit_at(count: int) -> GpuFit:
@@ -80,7 +99,7 @@ def _report(question: StepQuestion, gpu: Gpu | None) -> StepReport:
     return replace(report, fit=searched)
 
 
-def _plan(question: StepQuestion, progress: Progress) -> Plan:
+def _plan(question: PlanStep, progress: Progress) -> Plan:
     """Return the plan of a step, each change of it estimated."""
     own, gpu = requested_step(question.request), question.gpus[0]
     with torch.device("meta"):
@@ -100,6 +119,6 @@ def _plan(question: StepQuestion, progress: Progress) -> Plan:
     return PlanSearch(subject_of(own, model, gpu), fit_of, progress).plan(question.settings)
 
 
-def _estimated(step: OwnStep, question: StepQuestion, gpu: Gpu | None, settings: str) -> StepReport:
+def _estimated(step: OwnStep, question: Estimable, gpu: Gpu | None, settings: str) -> StepReport:
     with _LOCK:
         return estimate_step(step, device=question.device, gpu=gpu, allocator_settings=settings)

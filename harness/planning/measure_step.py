@@ -13,7 +13,7 @@ from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question, error_of, failed_report
 from harness.planning.predict_step import device_of
 from harness.planning.sent_step import request_of
-from harness.planning.step_question import StepQuestion
+from harness.planning.step_question import TraceStep
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.record import Outcome, Record
@@ -114,7 +114,7 @@ def measure_step(
     """Return the traced step of a request, whatever happens."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (checked(gpu_of(gpu)),) if pretends else ()
-    question = StepQuestion(request=request, device=device, gpus=gpus)
+    question = TraceStep(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
         raise error_of(ended.failure)

@@ -7,7 +7,7 @@ from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered
 from harness.planning.plan_result import Plan
 from harness.planning.sent_step import request_of
-from harness.planning.step_question import StepQuestion
+from harness.planning.step_question import PlanStep
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.step import Step, StepOptions, as_step
@@ -71,11 +71,7 @@ def plan_step(
     used = gpu_of(gpu)
     if used.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
-    question = StepQuestion(
-        request=request_of(step),
-        device="cuda",
-        gpus=(used,),
-        settings=allocator_settings,
-        plan=True,
+    question = PlanStep(
+        request=request_of(step), device="cuda", gpus=(used,), settings=allocator_settings
     )
-    return answered(question, Plan, progress=progress)
+    return answered(question, progress=progress)

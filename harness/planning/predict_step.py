@@ -7,7 +7,7 @@ from harness.dry_run.sent_objects import sent
 from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
 from harness.planning.sent_step import request_of
-from harness.planning.step_question import FitsOnGpus, StepQuestion
+from harness.planning.step_question import CheckGpus, TraceRun, TraceStep
 from harness.prediction.gpu.catalogue import GPUS, Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError
@@ -38,22 +38,22 @@ def predict_step(
     gpus = tuple(GPUS.values()) if on_all else (gpu_of(gpu),)
     if kind == "cuda" and largest and (gpu is None or not gpus[0].total_bytes):
         raise ArgumentError("largest needs a GPU of known size, e.g. gpu='l4'")
-    question = StepQuestion(
-        request=request_of(step),
-        device=kind,
-        gpus=gpus,
-        settings=allocator_settings,
-        fits=gpu is not None,
-        largest=largest,
-        each=on_all,
-    )
+    request = request_of(step)
     if not on_all:
-        return answered(question, StepReport, method, progress)
-    found = answered(question, FitsOnGpus, method, progress)
+        question = TraceStep(
+            request=request,
+            device=kind,
+            gpus=gpus,
+            settings=allocator_settings,
+            fits=gpu is not None,
+            largest=largest,
+        )
+        return answered(question, method, progress)
+    every = CheckGpus(request=request, device=kind, gpus=gpus, settings=allocator_settings)
+    found = answered(every, method, progress)
     fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))
-    target = question.request.target
     return StepReport(
-        method=found.method, target=target, batch=step.batch, gpus=fits, notes=found.notes
+        method=found.method, target=request.target, batch=step.batch, gpus=fits, notes=found.notes
     )
 
 
@@ -73,15 +73,10 @@ def predict_run(
     request = StepRequest(
         target=getattr(run, "__qualname__", None), sent=sent(objects), **own_places()
     )
-    question = StepQuestion(
-        request=request,
-        device="cuda",
-        gpus=(gpu_of(gpu),),
-        settings=allocator_settings,
-        fits=gpu is not None,
-        run=True,
+    gpus, fits = (gpu_of(gpu),), gpu is not None
+    return ask(
+        TraceRun(request=request, device="cuda", gpus=gpus, settings=allocator_settings, fits=fits)
     )
-    return ask(question, StepReport)
 
 
 def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:

@@ -28,7 +28,7 @@ from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
-from harness.planning.step_question import StepQuestion
+from harness.planning.step_question import AnyQuestion
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import UnsupportedError
@@ -83,7 +83,7 @@ class StepValues:
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
 
-def use_gpu(question: StepQuestion, gpu: Gpu) -> StepValues:
+def use_gpu(question: AnyQuestion, gpu: Gpu) -> StepValues:
     """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on."""
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
     os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))
