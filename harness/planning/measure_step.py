@@ -1,6 +1,6 @@
 """``harness.measure``: one name for a workload and for a step of the user's own network."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import msgspec
@@ -11,10 +11,10 @@ from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question, error_of, failed_report
-from harness.planning.predict_step import device_of, request_of
+from harness.planning.predict_step import STEP_OPTIONS, device_of, request_of
 from harness.planning.step_question import StepQuestion
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
-from harness.schema.argument_checks import ArgumentError
+from harness.schema.argument_checks import ArgumentError, check_names, check_no_batch, keywords
 from harness.schema.input_spec import InputShapes
 from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
@@ -49,6 +49,7 @@ def measure(
     accumulate: int = 1,
     compile: str | bool | None = None,  # as in torch.nn.Module
     prepare: "Callable[[nn.Module], object] | None" = None,
+    answers: Mapping[str, object] | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
 ) -> StepReport: ...
 def measure(target: object, batch: int | None = None, **options: object) -> Record | StepReport:
@@ -88,9 +89,12 @@ def measure(target: object, batch: int | None = None, **options: object) -> Reco
     step: dict[str, Any] = dict(options)
     if not (callable(target) or isinstance(target, str)):
         workload: Any = target
+        check_no_batch("measure", batch)
+        check_names("measure of a workload", step, keywords(measure_workload))
         return measure_workload(workload, **step)
     if batch is None:
         raise ArgumentError("measure needs the batch of a network, e.g. batch=32")
+    check_names("measure of a network", step, [*STEP_OPTIONS, "device", "gpu", "deadline_seconds"])
     gpu, device = step.pop("gpu", None), step.pop("device", "cpu")
     deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
     return measure_step(

@@ -1,6 +1,6 @@
 """``harness.plan``: what to change in a training step so that a batch fits on a GPU."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.ask_step import answered
@@ -23,7 +23,9 @@ def plan(
     inputs: "InputShapes | Callable[[int], tuple[object, object]]",
     optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
     loss: "str | Callable[..., Tensor]" = "cross-entropy",
-    autocast: str | None = None,
+    autocast: "str | torch.dtype | None" = None,
+    prepare: "Callable[[nn.Module], object] | None" = None,
+    answers: Mapping[str, object] | None = None,
     allocator_settings: str = "",
 ) -> Plan:
     """Return what to change so that a training step of ``batch`` examples fits on ``gpu``.
@@ -36,6 +38,8 @@ def plan(
         optimizer: a name, or a function of the parameters.
         loss: a name, or a function of output and labels.
         autocast: type of autocast if the step has it already.
+        prepare: called with the network before the steps.
+        answers: values that the step reads from the GPU, by "FILE:LINE".
         allocator_settings: as in PYTORCH_ALLOC_CONF.
 
     Returns:
@@ -57,7 +61,8 @@ def plan(
 
     """
     step: dict[str, Any] = {"inputs": inputs, "optimizer": optimizer, "loss": loss}
-    request = request_of(target, batch, {**step, "autocast": autocast})
+    step |= {"autocast": autocast, "prepare": prepare, "answers": answers}
+    request = request_of(target, batch, step)
     used = gpu_of(gpu)
     if used.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")

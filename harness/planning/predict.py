@@ -4,11 +4,17 @@ A workload needs no torch. A network's step on CUDA is run by PyTorch itself on 
 where that is not possible, and for the CPU, it is estimated on meta tensors.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.schema.argument_checks import ArgumentError, check_choice
+from harness.schema.argument_checks import (
+    ArgumentError,
+    check_choice,
+    check_names,
+    check_no_batch,
+    keywords,
+)
 from harness.schema.input_spec import InputShapes
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
@@ -46,6 +52,7 @@ def predict(
     accumulate: int = 1,
     compile: str | bool | None = None,  # as in torch.nn.Module
     prepare: "Callable[[nn.Module], object] | None" = None,
+    answers: Mapping[str, object] | None = None,
     allocator_settings: str = "",
     find_largest: bool = False,
     method: Method = "auto",
@@ -76,9 +83,9 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
               and labels; ``optimizer`` and ``loss``, each a name or a function; ``mode``, train or
               inference; ``device`` and ``gpu``; ``autocast``, a type; ``accumulate``, a number of
               micro-batches; ``compile``, True or a mode of ``torch.compile``; ``prepare``, called
-              with the network before it is compiled and before the steps;
-              ``allocator_settings``; ``find_largest=True`` to search the largest batch for
-              ``gpu``; ``method``: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a
+              with the network before it is compiled and before the steps; ``answers``, values that
+              the step reads from the GPU, by "FILE:LINE"; ``allocator_settings``;
+              ``find_largest=True`` to search the largest batch for ``gpu``; ``method``: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a
               CUDA build of PyTorch is installed.
             - For a training loop: ``run``, a function that builds and trains on ``cuda``;
               ``shapes`` to call it with; ``gpu`` and ``allocator_settings``.
@@ -104,12 +111,15 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
     if target is None and "run" in named:
         from harness.planning.predict_step import predict_run
 
+        named |= {} if batch is None else {"batch": batch}  # refused by its name
+        check_names("predict of a training loop", named, keywords(predict_run))
         return predict_run(**named)
     if callable(target) or isinstance(target, str):
-        from harness.planning.predict_step import predict_step
+        from harness.planning.predict_step import STEP_OPTIONS, predict_step
 
         if batch is None:
             raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
+        check_names("predict of a network", named, [*STEP_OPTIONS, *keywords(predict_step)])
         check_choice("method", named.get("method", "auto"), get_args(Method))
         return predict_step(target, batch, **named)
     from harness.prediction.predict_workload import predict as predict_workload
@@ -117,6 +127,6 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
     workload: Any = target
     if isinstance(target, Workload) and named.get("gpu") is not None:
         workload = target.replace(device="cuda")
-    if batch is not None:
-        named["batch"] = batch  # which the function refuses by its name
+    check_no_batch("predict", batch)
+    check_names("predict of a workload", named, keywords(predict_workload))
     return predict_workload(workload, **named)

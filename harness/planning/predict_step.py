@@ -15,6 +15,8 @@ from harness.schema.step_request import StepRequest, own_places
 
 STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
 """Fields of a request that are arguments of ``OwnStep`` too."""
+STEP_OPTIONS = (*STEP_FIELDS[1:], "inputs", "prepare", "answers")
+"""Arguments by name that describe a step of a network, for every verb."""
 
 
 def predict_step(
@@ -96,8 +98,6 @@ def request_of(
     objects: dict[str, Any] = {}
     for name, given in step.items():
         value = _compile_mode(given) if name == "compile" else given
-        if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
-            raise ArgumentError(f"predict of a network takes no argument {name!r}")
         if name in ("inputs", "prepare") or not isinstance(value, str | int | None):
             objects[name] = value
         else:

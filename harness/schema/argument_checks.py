@@ -1,8 +1,10 @@
 """Checks of the arguments of public functions: what is wrong, what was given, what to write."""
 
+import inspect
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.units import parse_bytes
 from harness.schema.workload import Workload
 
@@ -47,3 +49,24 @@ def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
     if value in choices:
         return value
     raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def keywords(function: Callable[..., object]) -> list[str]:
+    """Return the arguments that a function takes by name only."""
+    parameters = inspect.signature(function).parameters.values()
+    return [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+
+
+def check_names(subject: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a name of an argument that is not known."""
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ArgumentError(f"{subject} takes no argument {name!r}{hint}")
+
+
+def check_no_batch(verb: str, batch: object) -> None:
+    """Refuse a batch beside a workload, which has its own."""
+    if batch is not None:
+        hint = f"write workload.replace(batch={batch!r})"
+        raise ArgumentError(f"{verb} takes the batch of a workload from the workload; {hint}")

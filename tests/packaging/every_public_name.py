@@ -94,7 +94,9 @@ def traced() -> StepReport:
 
 def planned() -> None:
     """Ask how a step fits on a small GPU."""
-    answer = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
+    answer = harness.plan(
+        lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,), answers={"net.py:7": "all"}
+    )
     parts: list[str] = [candidate.described() for candidate in answer.candidates]
     print(parts, answer.as_asked.verdict)
     answer.plot().savefig("plan.png")
@@ -108,7 +110,9 @@ def network() -> StepReport:
 
     harness.register_operator("mylib::scan", scratch)
     harness.register_operator("mylib::sort", lambda args, result: [4 * args[0].numel()])
-    answer = harness.predict(torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"})
+    answer = harness.predict(
+        torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"}, answers={"net.py:7": "all"}
+    )
     print(answer.summary(), [layer.saved_bytes for layer in answer.layers])
     return answer
 

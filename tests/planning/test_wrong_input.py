@@ -42,9 +42,28 @@ def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str
     assert "\n" not in str(caught.value)
 
 
-def test_a_network_without_its_batch_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="needs the batch of a network"):
-        harness.predict(build, inputs=(WIDTH,))  # type: ignore[call-overload]
+STEP = {"inputs": (WIDTH,)}
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "options", "message"),
+    [
+        ("predict", (build,), STEP, "predict needs the batch of a network"),
+        ("predict", (harness.Workload(), 4), {}, r"write workload.replace\(batch=4\)"),
+        ("measure", (harness.Workload(), 4), {}, r"write workload.replace\(batch=4\)"),
+        ("predict", (harness.Workload(),), {"method": "estimate"}, "of a workload takes no"),
+        ("measure", (harness.Workload(),), {"repeat": 1}, "did you mean repeats?"),
+        ("measure", (build, 4), STEP | {"foo": 1}, "measure of a network takes no argument 'foo'"),
+        ("predict", (build, 4), STEP | {"optimiser": "sgd"}, "did you mean optimizer?"),
+        ("predict", (), {"run": build, "gpux": "l4"}, "did you mean gpu?"),
+        ("predict", (None, 4), {"run": build}, "of a training loop takes no argument 'batch'"),
+    ],
+)
+def test_an_argument_that_a_verb_does_not_take_is_refused_by_its_name(
+    verb: str, arguments: tuple[object, ...], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        getattr(harness, verb)(*arguments, **options)
 
 
 NETWORK = """
