@@ -12,6 +12,7 @@ predict_step.py    The prediction of a step of a network, or of a whole training
 step_answer.py     Answers a question about a step, a plan or a training loop, in a worker
 step_bench.py      A step tried on a pretended GPU, at any batch and within any memory
 step_changes.py    Changes of a training step that a plan may make, each with its cost in time
+step_needs.py      The memory that a try of a step needs, and the bench that a search asks
 step_question.py   A question about a step as a worker gets it, and the answer about several GPUs
 step_search.py     Verdicts on GPUs of one kind, and the largest batch that fits
 """

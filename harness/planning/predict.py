@@ -85,8 +85,9 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
               micro-batches; ``compile``, True or a mode of ``torch.compile``; ``prepare``, called
               with the network before it is compiled and before the steps; ``answers``, values that
               the step reads from the GPU, by "FILE:LINE"; ``allocator_settings``;
-              ``find_largest=True`` to search the largest batch for ``gpu``; ``method``: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a
-              CUDA build of PyTorch is installed.
+              ``find_largest=True`` to search the largest batch for ``gpu``; ``method``:
+              ``dry-run``, ``estimate``, or ``auto`` for the dry run where a CUDA build of PyTorch
+              is installed.
             - For a training loop: ``run``, a function that builds and trains on ``cuda``;
               ``shapes`` to call it with; ``gpu`` and ``allocator_settings``.
 

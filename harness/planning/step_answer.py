@@ -27,14 +27,13 @@ from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch
 from harness.planning.step_bench import (
-    Need,
-    TooLargeError,
     loop_bench,
     refuse_what_is_not_pretended,
     step_bench,
     use_gpu,
 )
 from harness.planning.step_changes import StepChange, Subject
+from harness.planning.step_needs import Need, TooLargeError
 from harness.planning.step_question import SEED, FitsOnGpus, StepQuestion
 from harness.planning.step_search import StepSearch
 from harness.prediction.gpu.catalogue import Gpu
@@ -256,4 +255,4 @@ def _fits_of_kind(question: StepQuestion, own: OwnStep, gpus: Sequence[Gpu]) -> 
     watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)
     fits = search.fits(gpus, find_largest=question.largest and own.compile is None)
-    return FitsOnGpus(fits=tuple(fits), notes=search.need(own.batch).notes)
+    return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
