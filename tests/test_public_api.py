@@ -44,6 +44,7 @@ def test_what_needs_no_torch_loads_none() -> None:
     """Naming a type, importing the command line, a replay, a prediction for CPU and CUDA."""
     code = (
         "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import harness.planning.step_search, harness.planning.plan_search\n"
         "import harness.snapshots\n"
         "harness.StepReport, harness.Gpu, harness.Grid, harness.predict, harness.plan\n"
         "harness.predict(harness.Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"

@@ -16,6 +16,7 @@ sent_step.py       The request for a step: names stay names, Python objects are 
 step_answer.py     Answers a question in a worker: one handler for each kind of question
 step_bench.py      A step tried on a pretended GPU, at any batch and within any memory
 step_changes.py    Changes of a training step that a plan may make, each with its cost in time
+step_needs.py      The memory that a try of a step needs, and the bench that a search asks
 step_question.py   Questions about a step as a worker gets them, each with the type of its answer
 step_search.py     Verdicts on GPUs of one kind, and the largest batch that fits
 """

@@ -18,12 +18,8 @@ from harness.dry_run.library_notes import library_notes, open_cudnn, refusing_ol
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.step_trace import trace_step
-from harness.planning.step_bench import (
-    TooLargeError,
-    refuse_what_is_not_pretended,
-    step_bench,
-    use_gpu,
-)
+from harness.planning.step_bench import refuse_what_is_not_pretended, step_bench, use_gpu
+from harness.planning.step_needs import TooLargeError
 from harness.planning.step_question import CheckGpus, FitsOnGpus, PlanStep, TraceRun, TraceStep
 from harness.planning.step_search import StepSearch
 from harness.prediction.gpu.catalogue import Gpu
@@ -200,7 +196,7 @@ def fits_of_kind(
     watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
     search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)
     fits = search.fits(gpus, find_largest=find_largest and own.compile is None)
-    return FitsOnGpus(fits=tuple(fits), notes=search.need(own.batch).notes)
+    return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
 
 
 def tell(announce: Phase, words: str) -> None:

@@ -12,7 +12,8 @@ from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import trace_run
 from harness.planning.answer_gpus import by_dry_run, tell, traced_in_fork
-from harness.planning.step_bench import Need, loop_bench, use_gpu
+from harness.planning.step_bench import loop_bench, use_gpu
+from harness.planning.step_needs import Need
 from harness.planning.step_question import Count, FitsOnGpus, TraceRun
 from harness.planning.step_search import StepSearch
 from harness.schema.step_report import StepReport

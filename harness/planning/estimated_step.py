@@ -1,7 +1,7 @@
 """Answers a question about a step by the estimate on meta tensors, where nothing can be run."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from threading import Lock
 
@@ -25,7 +25,7 @@ from harness.planning.step_question import (
 )
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
+from harness.prediction.largest_batch import largest_batch
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.memory_fit import GpuFit
@@ -77,26 +77,37 @@ def _report(question: CheckGpus | TraceStep, gpu: Gpu | None, *, find_largest: b
         report = _estimated(own, question, gpu, question.settings)
         return replace(report, target=request.target, torch=torch_version())
 
-    report, unit = at(request.batch), request.accumulate
+    report = at(request.batch)
     if report.fit is None or not find_largest:
         return report
+    fit = report.fit
+    room = fit.total_bytes - fit.outside_bytes[1]
+    largest = largest_batch(_Estimates(at), room, batch=request.batch, unit=request.accumulate)
+    fit = replace(fit, is_searched=largest.is_found, largest_batch=largest.batch)
+    notes = (*report.notes, *[largest.note(fit.gpu)] * (not largest.is_found))
+    return replace(report, fit=fit, notes=notes)
 
-    def fit_at(count: int) -> GpuFit:
-        fit = at(count * unit).fit
+
+class _Estimates:
+    """The estimates of a step at any batch, on one GPU."""
+
+    def __init__(self, at: Callable[[int], StepReport]) -> None:
+        self._at = at
+
+    def peak(self, batch: int) -> int | None:
+        try:
+            return self._fit(batch).allocated_peak_bytes[1]
+        except StepError:
+            return None  # batch normalization refuses one value per channel
+
+    def completes(self, batch: int, room_bytes: int) -> bool:
+        del room_bytes  # the verdict is about the GPU
+        return self._fit(batch).verdict == "fits"
+
+    def _fit(self, batch: int) -> GpuFit:
+        fit = self._at(batch).fit
         assert fit is not None, "a GPU of known size was named"
         return fit
-
-    count, fit = request.batch // unit, report.fit
-    room = fit.total_bytes - fit.outside_bytes[1]
-    points = [(n, fit_at(n).reserved_peak_bytes[1]) for n in (count, 2 * count)]
-    most = largest_value(
-        lambda count: fit_at(count).verdict == "fits",
-        low=count if fit.verdict == "fits" else 1,
-        high=HIGHEST // unit,
-        guess=line_meets(room, *points),
-    )
-    searched = replace(fit, is_searched=True, largest_batch=None if most is None else most * unit)
-    return replace(report, fit=searched)
 
 
 def _plan(question: PlanStep, progress: Progress) -> Plan:

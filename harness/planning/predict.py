@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.schema.argument_checks import ArgumentError
+from harness.schema.argument_checks import ArgumentError, check_names
 from harness.schema.step import Step, StepOptions, as_step
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
@@ -74,9 +74,11 @@ def predict(
 
     """
     of_workload = {"budget_bytes": budget_bytes, "examples": examples, "torch": torch}
-    of_step = {"device": device, "largest": largest or None, "shapes": shapes}
+    how = None if method == "auto" else method
+    of_step = {"device": device, "largest": largest or None, "method": how}
     if run is not None:
-        _refuse("run", {"target": target, "batch": batch, **of_workload, **step, "device": device})
+        check_names("predict of a training loop", step, ("gpu", "shapes", "allocator_settings"))
+        _refuse("a training loop", {"target": target, "batch": batch, **of_workload, **of_step})
         from harness.planning.predict_step import predict_run
 
         return predict_run(run=run, shapes=shapes, gpu=gpu, allocator_settings=allocator_settings)
@@ -93,7 +95,7 @@ def predict(
             largest=largest,
             method=method,
         )
-    _refuse("a workload", {**of_step, "method": None if method == "auto" else method})
+    _refuse("a workload", {**of_step, "shapes": shapes})
     from harness.prediction.predict_workload import predict as predict_workload
 
     return predict_workload(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Self, TypedDict
 
-from harness.schema.argument_checks import ArgumentError, check_choice
+from harness.schema.argument_checks import ArgumentError, check_choice, check_names
 from harness.schema.errors import StepError, did_you_mean
 from harness.schema.input_spec import InputShapes, InputSpec, input_specs, names_function
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
@@ -153,22 +153,21 @@ def as_step(verb: str, target: object, batch: object, options: StepOptions) -> S
     Raises:
         ArgumentError: the target is neither, an argument is unknown, or the batch is missing.
     """
-    given = [*(["batch"] if batch is not None else []), *options]
+    known = [one.name for one in fields(Step)]
+    check_names(verb, options, known)
     if isinstance(target, Step | Workload):
-        if given:
-            kind = type(target).__name__
-            raise ArgumentError(f"{verb} of a {kind} takes no {given[0]}: the {kind} has its own")
+        of_step = {**({} if batch is None else {"batch": batch}), **options}
+        for name, value in of_step.items():
+            kind, hint = type(target).__name__, ""
+            if hasattr(target, name):
+                hint = f"; write {kind.lower()}.replace({name}={value!r})"
+            raise ArgumentError(f"{verb} of a {kind} takes no {name}{hint}")
         return target
     if not (callable(target) or isinstance(target, str)):
         kinds = "a harness.Step, a harness.Workload, a network, a function that returns one"
         raise ArgumentError(f"target must be {kinds}, or its name, got {type(target).__name__}")
     if batch is None:
         raise ArgumentError(f"{verb} needs the batch of a network, e.g. batch=32")
-    known = [one.name for one in fields(Step)]
-    for name in options:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise ArgumentError(f"{verb} of a network takes no argument {name!r}{hint}")
     if "inputs" not in options:
         raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
     return Step(target, batch, **options)  # type: ignore[arg-type]  # checked when it is made

@@ -9,10 +9,10 @@ from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
 from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
 from harness.schema.metrics import Layer, Metrics
-from harness.schema.metrics_text import metrics_line, report_html
-from harness.schema.notebook_table import picture
+from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+from harness.schema.shown import frame, html_of, picture
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -119,6 +119,11 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         batch = "" if self.batch is None else f", batch {self.batch:,}"
         return f"{self.target or 'your network'}{batch}"
 
+    @property
+    def line(self) -> str:
+        """The subject, the outcome and the two main metrics in one line."""
+        return metrics_line(self.subject, self.outcome, self)
+
     def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
         """Return the live bytes at the peak by what allocated or holds them.
 
@@ -141,7 +146,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def summary(self) -> str:
         """Return the report in a few lines: the answers, the main metrics, the notes."""
         notes = (f"note: {note}" for note in self.notes)
-        return "\n".join([*self.answers, metrics_line(self), *notes])
+        return "\n".join([*self.answers, self.line, *notes])
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the report as a data frame of one row.
@@ -156,9 +161,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         >>> [int(harness.predict(step).to_frame()["saved_bytes"].item()) for step in grid]
         [12868, 25732]
         """
-        from harness.schema import columns
-
-        return columns.typed_frame([columns.report_row(self)])
+        return frame("report_frame", self)
 
     def plot(self) -> "Figure":
         """Return a picture: the live bytes of the step, or what is alive at its peak.
@@ -178,10 +181,10 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return picture("plot_trace", self.trace)
 
     def __repr__(self) -> str:
-        parts = [metrics_line(self)]
+        parts = [self.line]
         if self.fit is not None:
             parts.insert(0, f"{self.fit.verdict} on {self.fit.gpu}")
         return f"<StepReport: {', '.join(parts)}; {self.method}>"
 
     def _repr_html_(self) -> str:
-        return report_html(self)
+        return html_of("report_html", self)

@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest

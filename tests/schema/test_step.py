@@ -52,17 +52,18 @@ WORKLOAD, STEP = harness.Workload(), harness.Step("net.py:Net", 8, inputs="4")
 @pytest.mark.parametrize(
     ("verb", "target", "options", "message"),
     [
-        ("predict", WORKLOAD, {"batch": 4}, "predict of a Workload takes no batch"),
+        ("predict", WORKLOAD, {"batch": 4}, "write workload.replace(batch=4)"),
         ("predict", WORKLOAD, {"method": "estimate"}, "predict of a workload takes no method"),
         ("predict", STEP, {"batch": 4}, "predict of a Step takes no batch"),
         ("predict", STEP, {"budget_bytes": 4}, "predict of a step takes no budget_bytes"),
-        ("predict", None, {"run": print, "gpux": 1}, "predict of run takes no gpux"),
+        ("predict", None, {"run": print, "gpux": 1}, "did you mean gpu?"),
         ("predict", None, {}, "target must be a harness.Step"),
         ("predict", print, {"batch": 4}, "give inputs"),
-        ("measure", print, {"batch": 4, "foo": 1}, "measure of a network takes no argument 'foo'"),
+        ("measure", print, {"batch": 4, "foo": 1}, "measure takes no argument 'foo'"),
         ("measure", STEP, {"repeats": 2}, "measure of a step takes no repeats"),
         ("measure", WORKLOAD, {"gpu": "l4"}, "measure of a workload takes no gpu"),
-        ("plan", STEP, {"gpu": "l4", "mode": "train"}, "plan of a Step takes no mode"),
+        ("predict", print, {"batch": 4, "optimiser": "sgd"}, "did you mean optimizer?"),
+        ("plan", STEP, {"gpu": "l4", "mode": "train"}, "write step.replace(mode='train')"),
         ("plan", WORKLOAD, {"gpu": "l4"}, "plan takes a network, got a Workload"),
     ],
 )
