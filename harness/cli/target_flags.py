@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,10 @@ from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.cli.shared_options import Command, gathered
 from harness.schema.errors import UnsupportedError
 from harness.schema.plain_text import printable
-from harness.schema.step import EVERYWHERE, Step
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
-from harness.schema.step_request import parse_argument
+
+if TYPE_CHECKING:
+    from harness.schema.step import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,11 @@ class TargetFlags:
             typed.append(text if ":" in text else f"{name}{equals}{dtype}:{own}")
         return replace(self, inputs=tuple(typed))
 
-    def step(self, target: str, **others: Any) -> Step:
+    def step(self, target: str, **others: Any) -> "Step":
         """Return the step of ``target``; ``others`` holds its fields that are no target flags."""
+        from harness.schema.step import EVERYWHERE, Step
+        from harness.schema.step_request import parse_argument
+
         if not self.inputs and self.inputs_from is None:
             raise click.UsageError(
                 "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"

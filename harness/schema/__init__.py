@@ -21,6 +21,7 @@ record.py               One measurement as strict JSON with a schema version
 self_contained_page.py  A self-contained HTML page
 shown.py                Views of public objects, which layers above make
 step_choices.py         The names that a step of a network may be described with
+step.py                 harness.Step: one step of your own network as a value
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
 traced_run.py           One traced step of any network as a line of JSON
