@@ -27,14 +27,6 @@ def _try(law: Callable[[int, int], float]) -> Growth:
         return growth_of(_frame(law), "saved_bytes")
 
 
-def _noisy(law: Callable[[int, int], float]) -> Callable[[int, int], float]:
-    def with_noise(depth: int, batch: int) -> float:
-        random = np.random.default_rng([depth, batch])
-        return law(depth, batch) * (1 + 0.005 * random.standard_normal())
-
-    return with_noise
-
-
 def test_pure_product_is_exact() -> None:
     result = _try(lambda depth, batch: 1024 * depth * batch)
     assert form_words(result) == "Equal to 1,024·depth·batch bytes in 63 of 63 cells."

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.measurement import malloc_policy
 from harness.measurement.measure import measure
 from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher
@@ -22,11 +21,6 @@ REPLACEMENTS = [
     for name in ("libjemalloc.so.*", "libtcmalloc*.so.*", "libmimalloc.so.*")
     for path in folder.glob(name)
 ]
-
-
-def test_the_c_librarys_own_malloc_is_no_replacement() -> None:
-    assert malloc_policy.replacement() is None
-    malloc_policy.refuse_replacement()
 
 
 SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
+from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Grid, Workload
 from harness.training import data
@@ -47,16 +47,3 @@ def test_saved_bytes_are_the_closed_formula(batch: int, launcher: Launcher) -> N
         assert record.saved_bytes == batch * per_example + 4
         assert record.modules is not None
         assert sum(m.saved_bytes for m in record.modules.values()) == record.saved_bytes
-
-
-@pytest.mark.parametrize("batch", [2048, 4096])
-def test_the_resident_rise_is_the_traces_within_two_percent(batch: int, launcher: Launcher) -> None:
-    if launcher.name != ForkLauncher.name:
-        pytest.skip("the pinned policy needs glibc and a kernel that marks the peak")
-    record = measure(Workload(depth=16, batch=batch), launcher=launcher)
-    assert record.peak_live_bytes is not None
-    assert record.live_before_forward_bytes is not None
-    rise = record.peak_live_bytes - record.live_before_forward_bytes
-    assert rise > 16e6
-    for repeat in record.repeats:
-        assert repeat.rss_rise_bytes == pytest.approx(rise, rel=0.02)
