@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from harness.measurement.limits import cgroup
-from tests.child_process import harness, wait_for_handlers
+from tests.child_process import child, harness, wait_for_handlers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and /proc")
 
@@ -91,8 +91,7 @@ sys.exit(main())
 
 
 def test_an_interrupt_while_the_command_line_loads_prints_nothing() -> None:
-    command = [sys.executable, "-c", _INTERRUPTED_IMPORT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = child(_INTERRUPTED_IMPORT)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 

@@ -66,7 +66,7 @@ CLAIMS = {
 Lines = Callable[[], Iterable[Any]]
 CASES: dict[str, list[tuple[str, str, Lines]]] = {}
 """The cases of each experiment: a name, its letters, and its planted lines."""
-FILES = {Threshold: THRESHOLDS, TrainingRun: TRAINING_RUNS, StepRun: STEP_RUNS}
+FILES: dict[Any, str] = {Threshold: THRESHOLDS, TrainingRun: TRAINING_RUNS, StepRun: STEP_RUNS}
 """The file of each kind of line that is no record."""
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.cli.app import main
 from harness.measurement.limits import cgroup, machine_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
@@ -21,6 +20,7 @@ from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import find_threshold
 from tests.child_process import child
+from tests.commands import Ask
 from tests.lent_launchers import OOM, LentLauncher, Planted
 
 GIB = 2**30
@@ -60,11 +60,8 @@ def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
     "line",
     [["threshold", "--budget", "100TiB"], ["measure", "--depth", "2", "--batch", "400000000"]],
 )
-def test_the_command_line_refuses_with_both_numbers(
-    line: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(line) == 2
-    said = capsys.readouterr().err
+def test_the_command_line_refuses_with_both_numbers(line: list[str], ask: Ask) -> None:
+    said = ask(line, 2).err
     assert said.count("\n") == 1
     assert len(re.findall(r"\([\d,]+ B\)", said)) == 2
     assert "--force" in said

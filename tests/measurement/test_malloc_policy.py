@@ -32,13 +32,10 @@ SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
 def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | None) -> None:
     code = "from harness.measurement import malloc_policy as m; print(m.replacement())"
     done = subprocess.run(
-        [python, "-c", code],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"LD_PRELOAD": str(preloaded or "")},
-        capture_output=True,
-        text=True,
+        [python, "-c", code], cwd=Path(__file__).parents[2],
+        env=os.environ | {"LD_PRELOAD": str(preloaded or "")}, capture_output=True, text=True,
         check=True,
-    )
+    )  # fmt: skip
     assert done.stdout.strip() == (preloaded.name if preloaded else "None")
 
 

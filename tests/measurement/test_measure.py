@@ -7,18 +7,13 @@ from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Grid, Workload
 from harness.training import data
+from tests.known import known
 from tests.training.test_data import write_images
 
 EXACT = (
-    "saved_bytes",
-    "modules",
-    "peak_live_bytes",
-    "first_step_peak_live_bytes",
-    "live_at_start_bytes",
-    "live_before_forward_bytes",
-    "phases",
-    "categories_at_peak",
-)
+    "saved_bytes", "modules", "peak_live_bytes", "first_step_peak_live_bytes",
+    "live_at_start_bytes", "live_before_forward_bytes", "phases", "categories_at_peak",
+)  # fmt: skip
 
 
 def test_real_images_and_synthetic_ones_give_the_same_metrics(
@@ -39,11 +34,10 @@ def test_real_images_and_synthetic_ones_give_the_same_metrics(
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize("batch", [16, 33, 512])
-def test_saved_bytes_are_the_closed_formula(batch: int, launcher: Launcher) -> None:
-    for workload in Grid(base=Workload(batch=batch), axes={"depth": [1, 5], "width": [7, 256]}):
+def test_saved_bytes_are_the_closed_formula(launcher: Launcher) -> None:
+    for workload in Grid(base=Workload(batch=33), axes={"depth": [1, 5], "width": [7, 256]}):
         record = measure(workload, launcher=launcher, repeats=1)
         per_example = 4 * 784 + 8 + 4 * workload.depth * (workload.width or 0) + 4 * 10
-        assert record.saved_bytes == batch * per_example + 4
-        assert record.modules is not None
-        assert sum(m.saved_bytes for m in record.modules.values()) == record.saved_bytes
+        assert record.saved_bytes == 33 * per_example + 4
+        modules = known(record.modules).values()
+        assert sum(module.saved_bytes for module in modules) == record.saved_bytes

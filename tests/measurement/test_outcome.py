@@ -18,14 +18,13 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(),
-        OutOfMemoryError("CUDA out of memory."),
+        MemoryError(), OutOfMemoryError("CUDA out of memory."),
         OSError(12, "Cannot allocate memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
         RuntimeError("std::bad_alloc"),
         RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
     ],
-)
+)  # fmt: skip
 def test_every_face_of_out_of_memory_is_recognised(error: Exception) -> None:
     assert is_out_of_memory(error)
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from harness.cli.app import main
 from harness.measurement.limits import cgroup
 from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
@@ -16,6 +15,7 @@ from harness.schema.threshold import Axis, from_json
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import find_threshold
+from tests.commands import Ask
 from tests.known import known
 from tests.lent_launchers import OOM, Planted
 
@@ -101,10 +101,7 @@ def test_where_nothing_fits_the_answer_says_so() -> None:
         ({"budget_bytes": 4 * MIB}, "at least 4.031 MiB"),
         ({"kind": "allocator"}, "allocator"),
         ({"workload": NARROW.replace(device="cuda"), "kind": "rlimit"}, "rlimit"),
-        (
-            {"workload": Workload(width=8, in_features=8, batch=4), "solve": "depth"},
-            "blocks smaller than a page make",
-        ),
+        ({"workload": Workload(width=8, in_features=8), "solve": "depth"}, "smaller than a page"),
     ],
 )
 def test_a_budget_that_cannot_be_enforced_is_refused(
@@ -148,11 +145,10 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     assert known(result.headroom).library_bytes > 0, "page tables are charged too"
 
 
-def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_one_threshold_as_json(ask: Ask) -> None:
     needs_refusal()
     flags = ["--depth", "1", "--width", "64", "--budget", "16MiB", "--json"]
-    assert main(["threshold", *flags]) == 0
-    printed = capsys.readouterr()
+    printed = ask(["threshold", *flags])
     assert printed.err == ""
     result = from_json(printed.out)
     assert result.budget_bytes == 16 * MIB
