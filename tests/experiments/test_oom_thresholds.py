@@ -11,7 +11,6 @@ from experiments.oom_thresholds.claims import answer, predictable
 from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_thresholds
 from harness.analysis import AnalysisError
 from harness.analysis.frame import load_files
-from harness.measurement.limits.rlimit import data_segment_available
 from harness.prediction.mlp.cpu_trace import solve
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.reporting.figures import picture
@@ -26,6 +25,7 @@ from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
 from tests.analysis import planted
 from tests.known import known
+from tests.limits_here import needs_refusal
 
 EXPERIMENT = find("oom_thresholds")
 MIB = 2**20
@@ -79,8 +79,7 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
 def test_a_run_that_is_complete_asks_nothing_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if not data_segment_available()[0]:
-        pytest.skip(data_segment_available()[1])
+    needs_refusal()
     folder = tmp_path / EXPERIMENT.name
     keep(folder, Size.QUICK)
     before = (folder / THRESHOLDS).read_bytes()

@@ -22,6 +22,7 @@ from harness.thresholds.find_threshold import find_threshold
 from tests.child_process import child
 from tests.commands import Ask
 from tests.lent_launchers import OOM, LentLauncher, Planted
+from tests.limits_here import needs_cgroup
 
 GIB = 2**30
 HUGE = Workload(depth=2, width=64, batch=400_000_000)
@@ -97,9 +98,7 @@ def test_the_least_limit_of_all_cgroups_around_counts(
 
 
 def test_a_real_cgroup_limits_what_is_available() -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     code = """
         from harness.measurement.limits import cgroup, machine_memory
         with cgroup.group() as made:

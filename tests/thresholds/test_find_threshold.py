@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from harness.measurement.limits import cgroup
-from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Work
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
@@ -18,16 +16,11 @@ from harness.thresholds.find_threshold import find_threshold
 from tests.commands import Ask
 from tests.known import known
 from tests.lent_launchers import OOM, Planted
+from tests.limits_here import needs_cgroup, needs_refusal
 
 MIB = 2**20
 NARROW = Workload(depth=2, width=64)
 SEGFAULT = Ended(exit_code=-11)
-
-
-def needs_refusal() -> None:
-    works, why_not = data_segment_available()
-    if not works:
-        pytest.skip(why_not)
 
 
 def needs(batch: int) -> int:
@@ -131,9 +124,7 @@ def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
 
 
 def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher) -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     result = find_threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert result.outcome is Outcome.OK
     # Where the kernel kills varies by one page; what one more example needs here is less than two.
