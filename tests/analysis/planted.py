@@ -13,6 +13,7 @@ from harness.schema.workload import Workload
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 BATCHES = tuple(2**power for power in range(4, 13))
+CELLS = [(depth, batch) for depth in DEPTHS for batch in BATCHES]
 
 
 def saved_bytes(depth: int, batch: int) -> int:

@@ -4,7 +4,7 @@ from harness.analysis.exact import exact_form, exact_maximum
 from tests.analysis import planted
 from tests.known import known
 
-CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+CELLS = planted.CELLS
 COLUMNS = {
     "constant": [1 for _ in CELLS],
     "depth": [depth for depth, _ in CELLS],

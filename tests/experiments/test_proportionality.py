@@ -12,7 +12,7 @@ from harness.analysis import AnalysisError
 from harness.schema.findings import Verdict
 from tests.analysis import planted
 
-CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+CELLS = planted.CELLS
 
 
 def _frame(law: Callable[[int, int], float], **columns: Any) -> pd.DataFrame:

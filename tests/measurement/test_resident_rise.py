@@ -25,8 +25,9 @@ KERNEL_BATCH_BYTES = max(32, 2 * (os.cpu_count() or 1)) * 4096
 """The most that one count of the kernel may be behind, in the reading by hand."""
 
 # The note's loop by hand, in an interpreter of its own. Blocks just below the threshold fill the
-# holes that loading, and gradients next to each other, have left. The kernel counts pages of files and of memory in batches: a file
-# that is mapped and unmapped settles the first, and each reading begins with one page more.
+# holes that loading, and gradients next to each other, have left. The kernel counts pages of files
+# and of memory in batches: a file that is mapped and unmapped settles the first, and each reading
+# begins with one page more.
 _BY_HAND = """
 import ctypes, json, mmap, os, statistics, sys, torch
 from torch import nn

@@ -320,7 +320,7 @@ def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
         ({"device_traces": [[entry("alloc", 0, -1)]]}, r"`int` >= 0 - at `\$.size`"),
         ({"device_traces": [[entry("alloc", 0, 2**60)]]}, r"`int` <= .* at `\$.size`"),
         ({"device_traces": [[{"action": "alloc", "addr": "x"}]]}, r"got `str` - at `\$.addr`"),
-        ({"device_traces": [[entry("alloc", 0, 2**43)] * 9000]}, "add up to more than any GPU"),
+        ({"device_traces": [[entry("alloc", 0, 2**43) for _ in range(9000)]]}, "more than any GPU"),
         ({"segments": [{**segment(0, 0), "total_size": 5}]}, "do not fill it"),
         ({"segments": [{**segment(0, 0), "blocks": [{}]}]}, "missing required field `size`"),
         ({"allocator_settings": 3}, "Expected `object`, got `int`"),
