@@ -9,7 +9,7 @@ from harness.cli.app import main
 
 
 class Said(NamedTuple):
-    """What a command printed on its two streams."""
+    """The output of a command on its two streams."""
 
     out: str
     err: str
