@@ -142,6 +142,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
     assert report(fit.largest_batch + 1).fits is False
 
 
+@pytest.mark.slow
 def test_convolutions_get_one_number_that_counts_the_workspaces_of_cudnn() -> None:
     step: dict[str, Any] = {"inputs": (3, 16, 16)}
     report = harness.predict(two_convolutions, 512, gpu="l4", find_largest=True, **step)
