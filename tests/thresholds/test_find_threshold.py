@@ -94,7 +94,7 @@ def test_where_nothing_fits_the_answer_says_so() -> None:
         ({"budget_bytes": 4 * MIB}, "at least 4.031 MiB"),
         ({"kind": "allocator"}, "allocator"),
         ({"workload": NARROW.replace(device="cuda"), "kind": "rlimit"}, "rlimit"),
-        ({"workload": Workload(width=8, in_features=8), "solve": "depth"}, "smaller than a page"),
+        ({"workload": Workload(width=8, in_features=8, batch=4), "solve": "depth"}, "smaller than"),
     ],
 )
 def test_a_budget_that_cannot_be_enforced_is_refused(
