@@ -14,11 +14,14 @@ Importing this package imports no torch; each name loads what it needs when it i
 5824516
 """
 
+from harness.schema.shown import use as _use
 from harness.version import __version__ as __version__
 
 TYPE_CHECKING = False
 """As in ``typing``, whose import takes as long as everything else that this file needs."""
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.analysis.compare import compare as compare
     from harness.analysis.frame import load as load
     from harness.dry_run.run import dry_run as dry_run
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from harness.schema.errors import StepError as StepError
     from harness.schema.errors import UnavailableError as UnavailableError
     from harness.schema.errors import UnsupportedError as UnsupportedError
+    from harness.schema.step import Step as Step
     from harness.schema.step_report import StepReport as StepReport
     from harness.schema.workload import Grid as Grid
     from harness.schema.workload import Workload as Workload
@@ -45,6 +49,7 @@ _PLACES = {
     "Gpu": "harness.prediction.gpu.catalogue",
     "Grid": "harness.schema.workload",
     "HarnessError": "harness.schema.errors",
+    "Step": "harness.schema.step",
     "StepError": "harness.schema.errors",
     "StepReport": "harness.schema.step_report",
     "UnavailableError": "harness.schema.errors",
@@ -77,6 +82,26 @@ if not TYPE_CHECKING:  # so that type checkers report unknown names
         value = getattr(importlib.import_module(_PLACES[name]), name)
         globals()[name] = value
         return value
+
+
+_VIEWS = {
+    **dict.fromkeys(("record_frame", "report_frame", "threshold_frame"), "frames"),
+    **dict.fromkeys(
+        ("record_html", "report_html", "threshold_html", "trace_html"), "notebook_html"
+    ),
+}
+"""The module of each view of a public object; the others are pictures."""
+
+
+def _view(name: str) -> "Callable[..., object]":
+    import importlib
+
+    module = importlib.import_module(f"harness.plots.{_VIEWS.get(name, 'public_objects')}")
+    view: Callable[..., object] = getattr(module, name)
+    return view
+
+
+_use(_view)
 
 
 def __dir__() -> list[str]:

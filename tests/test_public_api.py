@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 import harness
@@ -43,6 +44,7 @@ def test_what_needs_no_torch_loads_none() -> None:
     """Naming a type, importing the command line, a replay, a prediction for CPU and CUDA."""
     code = (
         "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import harness.planning.step_search, harness.planning.plan_search\n"
         "import harness.snapshots\n"
         "harness.StepReport, harness.Gpu, harness.Grid, harness.predict, harness.plan\n"
         "harness.predict(harness.Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
@@ -124,11 +126,14 @@ def test_the_examples_of_the_documentation_are_true(
     assert result.failed == 0
 
 
+def hints_of(kind: type) -> dict[str, typing.Any]:
+    """Return the types of the attributes; those of PyTorch are named without an import."""
+    return typing.get_type_hints(kind, localns={"torch": torch, "nn": nn, "Tensor": torch.Tensor})
+
+
 def loose_attributes(kind: type) -> list[str]:
     """Return the public attributes of ``kind`` that are ``Any`` or unparametrised somewhere."""
-    hints = {
-        name: hint for name, hint in typing.get_type_hints(kind).items() if not name.startswith("_")
-    }
+    hints = {name: hint for name, hint in hints_of(kind).items() if not name.startswith("_")}
     for base in kind.__mro__[:-1]:
         for name, value in vars(base).items():
             reader = value.fget if isinstance(value, property) else getattr(value, "func", None)
@@ -152,7 +157,7 @@ def test_no_attribute_of_a_public_type_or_of_what_it_holds_is_any() -> None:
     rest = {value for name in harness.__all__ if inspect.isclass(value := getattr(harness, name))}
     while rest:
         result |= rest
-        hints = [hint for kind in rest for hint in typing.get_type_hints(kind).values()]
+        hints = [hint for kind in rest for hint in hints_of(kind).values()]
         rest = {kind for hint in hints for kind in types_in(hint)} - result
     assert {"GpuFit", "Layer", "Trace", "HarnessError"} <= {kind.__name__ for kind in result}
     assert [name for kind in result for name in loose_attributes(kind)] == []

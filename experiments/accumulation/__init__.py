@@ -131,8 +131,8 @@ def _what_stays(frame: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="composition",
-            caption="What is alive at the peak, by the number of micro-batches. Activations go; "
-            "in their place gradients are there at the peak, since they live from part to part.",
+            caption="What is alive at the peak, by the number of micro-batches. Activations "
+            "shrink; gradients are alive at the peak instead, because micro-batches add to them.",
             data=data,
             draw=functools.partial(
                 stacked, panel="panel", bar="label", bar_label="micro-batches in a step"

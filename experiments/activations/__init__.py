@@ -121,7 +121,7 @@ def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
         bar="function",
         caption=f"What is alive at the peak of a training step (depth {shape['depth']}, width "
         f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
-        "much; the number of tensors kept per layer shows as the length of the green part.",
+        "much. The green part is longer for functions that keep more tensors.",
         shared=True,
         size=(8.6, 3.6),
     )

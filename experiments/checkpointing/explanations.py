@@ -8,14 +8,15 @@ from .curve import Curve
 def fit_text(result: list[Curve]) -> list[str]:
     """State the law and its fitted coefficients, next to the bytes they should be."""
     law = (
-        "The law says memory = a·k + b·depth/k + c for k segments, least at k = √(b·depth/a), "
-        "which is √depth where a = b. Where k does not divide the depth, the longest segment "
-        "counts; the fit uses that. What is fitted is what a step adds to what is alive before it."
+        "The law says that k segments need a·k + b·depth/k + c bytes, which is least at "
+        "k = √(b·depth/a). This is √depth if a = b. If k does not divide the depth, the law is "
+        "fitted to the longest segment. The fitted bytes are those that a step adds to what is "
+        "alive before it."
     )
     each = [
-        f"{curve.name}: a = {format_bytes(round(curve.a))} a segment and b = "
-        f"{format_bytes(round(curve.b))} a layer, where one activation has "
-        f"{format_bytes(curve.activation_bytes)} and one layer's gradients "
+        f"{curve.name}: a is {format_bytes(round(curve.a))} for each segment and b is "
+        f"{format_bytes(round(curve.b))} for each layer. One activation takes "
+        f"{format_bytes(curve.activation_bytes)}, and the gradients of one layer take "
         f"{format_bytes(curve.gradient_bytes)}."
         for curve in result
     ]
@@ -27,10 +28,10 @@ def gradient_text(result: list[Curve]) -> list[str]:
     if all(curve.regime == "activations" for curve in result):
         return []
     text = (
-        "Where gradients are not small the peak of a step with several segments comes late: when "
-        "the first segment runs again, every other layer's gradient is there. By then the inputs "
-        "of the later segments, which the law counts, are gone. So more segments cost nothing "
-        "until their inputs outweigh the gradients, and the best number lies beyond √depth."
+        "If gradients are large, a step with several segments has its peak late: the first "
+        "segment runs again when the gradients of all other layers exist. By then the inputs of "
+        "the later segments, which the law counts, are freed. More segments therefore cost "
+        "nothing until their inputs outweigh the gradients, so the best number lies above √depth."
     )
     return [text]
 
@@ -39,8 +40,8 @@ def time_text(result: list[Curve]) -> str:
     """Say how much the times of equal steps differ."""
     spreads = [curve.base_spread for curve in result]
     return (
-        "How noisy the times are: among the three processes that ran the same step without "
-        f"checkpoints, the slowest median is {min(spreads):.3g} to {max(spreads):.3g} times the "
-        "fastest. Their bytes are equal in "
+        "The times are noisy. Three processes ran the same step without checkpoints, and the "
+        f"slowest median is {min(spreads):.3g} to {max(spreads):.3g} times the fastest. Their "
+        "bytes are equal in "
         f"{sum(curve.base_equal for curve in result)} of {len(result)} curves."
     )

@@ -25,8 +25,8 @@ def peaks(result: list[Curve]) -> list[Figure]:
     data = pd.concat([_with_law(curve) for curve in shown], ignore_index=True)
     figure = Figure(
         name="segments",
-        caption="What a step adds to memory, against the number of checkpointed segments: points "
-        f"are measured, lines are the law a·k + b·depth/k + c where it fits (R² above {FITS}). "
+        caption="What a step adds to memory, against the number of checkpointed segments. Points "
+        f"are measured; lines are the law a·k + b·depth/k + c where it fits (R² above {FITS}). "
         "Networks whose memory the segments hardly change are left out.",
         data=data[["panel", "depth", "segments", "rise_bytes", "fit"]],
         draw=functools.partial(
@@ -74,10 +74,10 @@ def times(result: list[Curve]) -> Figure:
         rows.append({"name": "mean of all, 99% interval", **ends})
     return Figure(
         name="times",
-        caption="Time of a step with checkpoints over the same step without: the median over the "
-        "numbers of segments (dot) and the middle 90% of them (bar); last, the mean of the "
-        "networks with the interval that decides. The dashed line is 4/3, what "
-        "the arithmetic of a second forward pass costs.",
+        caption="Time of a step with checkpoints over the time without. Dots are medians over the "
+        "numbers of segments, and bars are their middle 90%. The last row is the mean of the "
+        "networks with the interval that decides. The dashed line is 4/3, the cost of a second "
+        "forward pass.",
         data=pd.DataFrame(rows),
         draw=functools.partial(
             ranges, label="times as long as without checkpoints", marked=4 / 3, mark="4/3"

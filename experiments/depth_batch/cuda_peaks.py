@@ -42,8 +42,8 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
             f"in segments of {format_bytes(SEGMENT_BYTES)} and {format_bytes(LARGE_SEGMENT_BYTES)} "
             f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells); "
             "allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
-            "outweigh the batch. The dashed line is in proportion to the batch, through the "
-            "largest allocated peak; the CPU's peak of live bytes is predicted for the same step.",
+            "outweigh the batch. The dashed line is proportional to the batch and passes "
+            "through the largest allocated peak. The CPU's peak is predicted for the same step.",
             story=True,
             heading="The same step on a GPU",
             data=data[data["depth"].isin(chosen)].reset_index(drop=True),

@@ -23,10 +23,10 @@ def formula_text(training: pd.DataFrame) -> list[str]:
     equal = int((expected == known["saved_bytes"]).sum())
     return [
         (
-            "For ReLU in float32 the bytes saved for backward should be "
-            "B·(4·features + 8 + 4·Σ hidden + 4·classes) + 4: the batch and its labels, one "
-            "activation per hidden layer, the log-probabilities, and one total weight. "
-            f"{equal} of {len(known)} cells are equal to it to the byte."
+            "With ReLU and float32, autograd should save "
+            "B·(4·features + 8 + 4·Σ hidden + 4·classes) + 4 bytes: the batch and its labels, one "
+            "activation of each hidden layer, the log-probabilities, and one total weight. "
+            f"This is exact in {equal} of {len(known)} cells."
         )
     ]
 
@@ -41,16 +41,16 @@ def others_text(others: pd.DataFrame) -> list[str]:
         ", ".join(f"{value:,}" for value in sorted(known[name].unique()))
         for name in ("width", "threads")
     )
-    text = f"The same laws at widths {widths}, and with {threads} threads. "
+    text = f"The same laws were tried at widths {widths}, and with {threads} threads. "
     return [text + predictions.in_words(known, metrics)]
 
 
 def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]:
     """Say where the claim breaks, and on what."""
     text = (
-        "Where the claim breaks: what grows with the batch alone (the examples, the logits), what "
-        "grows with depth alone (parameters and their gradients), and what is constant (the first "
-        "and last layers)."
+        "Three parts break the claim. The examples and the logits grow with the batch only; "
+        "parameters and their gradients grow with the depth only; the first and the last layer "
+        "are constant."
     )
     names = AT_PEAK
     known = ok_cells(training, *AT_PEAK)
@@ -58,12 +58,12 @@ def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]
         return [text]
     parameters = exact_in(sample(known, "categories_at_peak.parameter"), PRODUCT[:2])
     if parameters is not None:
-        text += f" Parameters take {parameters} bytes whatever the batch, gradients as much again."
+        text += f" Parameters take {parameters} bytes at every batch, and gradients the same."
     largest = known[names].astype("int64").idxmax(axis=1)
     led = known[largest == "categories_at_peak.activation"]
     text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
     if len(led):
-        text += f", at a batch of {led['batch'].min()} or more"
+        text += f", from batch {led['batch'].min()} on"
     return [text + ".", *_moments_text(known, names, growths.get("peak live"))]
 
 
@@ -84,9 +84,9 @@ def _moments_text(known: pd.DataFrame, names: list[str], peak: Growth | None) ->
             if share > 0.01
         )
         count = int((peak.moments() == number).sum())
-        parts.append(f"in {count} cells it is {form}, made of {made}")
+        parts.append(f"in {count} cells it is {form} ({made})")
     words = "; ".join(parts)
-    return [f"The peak is the highest of {len(parts)} moments of the step: {words}."]
+    return [f"The peak is the highest of {len(parts)} moments of the step; {words}."]
 
 
 def failures_text(frame: pd.DataFrame) -> list[str]:
@@ -96,4 +96,4 @@ def failures_text(frame: pd.DataFrame) -> list[str]:
         return []
     counts = failed["outcome"].value_counts().sort_index()
     words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return [f"{len(failed)} of {len(frame)} cells ended otherwise ({words}) and are left out."]
+    return [f"{len(failed)} of {len(frame)} cells failed ({words}) and are left out."]

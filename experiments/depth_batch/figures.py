@@ -46,9 +46,9 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="product",
-            caption="The claim: bytes against layers x batch, a point a cell, a colour a depth. "
-            "The dashed line is in proportion, through the median. Saved activations are at most "
-            f"{off[0]:.2g}% off it, the peak up to {off[1]:,.0f}%.",
+            caption="The claim: bytes against layers x batch, with a point for each cell and a "
+            "colour for each depth. The dashed line is proportional and passes through the median. "
+            f"Saved activations are at most {off[0]:.2g}% off it, the peak up to {off[1]:,.0f}%.",
             story=True,
             heading="Layers times batch",
             data=pd.concat(parts, ignore_index=True),
@@ -69,8 +69,8 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
         ),
         Figure(
             name="peak-over-product",
-            caption="The peak of a training step over layers x batch, in bytes: one number "
-            f"everywhere if the claim held of the peak. It is {ends[0]} to {ends[1]}.",
+            caption="The peak of a training step divided by layers x batch, in bytes. If the claim "
+            f"held for the peak, all cells would be equal. They are {ends[0]} to {ends[1]}.",
             data=over,
             draw=functools.partial(ratios_map, value="bytes_per_layer_and_example"),
             size=(8.6, 4.0),
@@ -105,9 +105,9 @@ def growth_figure(result: Growth, label: str) -> Figure:
     long = pd.concat(panels, ignore_index=True)
     return Figure(
         name=f"{label.lower().replace(' ', '-')}-growth",
-        caption=f"{label[0].upper()}{label[1:]} against the depth, a line per batch, and against "
-        f"the batch, a colour a line. Points are measured; {model}. What starts flat carries a "
-        "part that does not grow.",
+        caption=f"{label[0].upper()}{label[1:]} against the depth, with a line for each batch, "
+        f"and against the batch. Points are measured; {model}. A line that starts flat has a part "
+        "that does not grow.",
         data=long[["panel", "at", "line", "measured", "fit"]],
         draw=memory_panels(
             "at",
@@ -135,9 +135,9 @@ def owners_map(training: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="owners",
-            caption="Who owns the peak: the largest category at the peak of a training step, with "
-            "its share, over depth and batch. Where parameters lead, the gradients next to them "
-            "are as large: the batch changes neither.",
+            caption="The largest category at the peak of a training step, with its share, over "
+            "depth and batch. If parameters are the largest, gradients are as large; neither "
+            "changes with the batch.",
             alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
             f"{len(data)} cells; activations lead only at large batches.",
             story=True,
@@ -162,9 +162,9 @@ def composition(training: pd.DataFrame) -> list[Figure]:
         panel="panel",
         bar="depth",
         bar_label="depth (hidden layers)",
-        caption="Shares of the peak of a training step. With small batches it is parameters "
-        "and gradients, which the batch does not change; only with large ones do activations "
-        "take over.",
+        caption="Shares of the peak of a training step. With small batches parameters and "
+        "gradients are the largest, and they do not change with the batch. With large batches "
+        "activations are the largest.",
         shares=True,
         size=(8.6, 3.4),
     )

@@ -61,7 +61,7 @@ def peak_figure(training: pd.DataFrame) -> list[Figure]:
         Figure(
             name="process-peak",
             caption="The most that the whole process held during a step, by part. Interpreter and "
-            "libraries are the same in every cell; of the rest, tensors grow.",
+            "libraries are the same in every cell; only tensors grow.",
             data=data.rename(columns=parts),
             draw=functools.partial(
                 stacked,

@@ -123,9 +123,9 @@ def _figure(table: pd.DataFrame) -> Figure:
     data = data.merge(lines, "outer", on=["panel", "strategy", "world_size"])
     return Figure(
         name="ranks",
-        caption="Memory of rank 0 against the number of ranks. Left, between steps: points are "
-        "measured, lines are the closed form. Right, the peak of allocated memory: FSDP2's ends "
-        "at what no number of ranks divides.",
+        caption="Memory of rank 0 against the number of ranks. Left: between steps; points are "
+        "measured and lines are the closed form. Right: the peak of allocated memory. FSDP2's peak "
+        "approaches the part that ranks do not divide.",
         data=data[["panel", "strategy", "world_size", "bytes", "fit"]],
         draw=memory_panels("world_size", "strategy", label="bytes of a rank", x_label="ranks"),
         size=(8.6, 4.2),

@@ -165,8 +165,8 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
         Figure(
             name="times-needed",
             caption="What a step adds to the process, over what its tensors need (dashed: equal), "
-            "by batch; bars reach from the lowest to the highest of several fork servers. Pinned, "
-            "the process follows its tensors once they are large; with the system's it does not.",
+            "by batch. Bars reach from the lowest to the highest of several fork servers. With "
+            "the pinned policy the process follows large tensors; with the system's it does not.",
             data=data,
             draw=functools.partial(
                 series,

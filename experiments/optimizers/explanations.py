@@ -18,8 +18,9 @@ def phase_text(table: pd.DataFrame) -> str:
         alike.setdefault(f"in {len(late)} of {len(part)} cells{upto}", []).append(str(name))
     parts = [f"for {_all(names)} {count}" for count, names in alike.items()]
     return (
-        "The peak lies in the optimizer's update " + "; ".join(parts) + ". Elsewhere it lies in "
-        "the backward pass, where the state is alive but the update's own tensors are not."
+        "The optimizer's update is the peak " + "; ".join(parts) + ". In the other cells the "
+        "peak lies in the backward pass, when the state is alive and the tensors of the update "
+        "are not."
     )
 
 
@@ -41,14 +42,14 @@ def first_step_text(table: pd.DataFrame) -> list[str]:
     hidden = state["peak_live_bytes"] - state["first_step_peak_live_bytes"]
     most = state.assign(hidden=hidden).sort_values("hidden").iloc[-1]
     text = (
-        f"In {int((hidden > 0).sum())} of {len(state)} cells with state the first step's peak is "
-        "lower than a later step's, because the state is created at the end of the first step: "
-        "a run that fits for one step may fail in the second."
+        f"In {int((hidden > 0).sum())} of {len(state)} cells with state, the first step has a "
+        "lower peak than later steps, because the state is created at its end. A run that fits "
+        "for one step may therefore fail in the second."
     )
     if hidden.max() > 0:
         text += (
-            f" The most is {format_bytes(int(hidden.max()))} ({most['update']}, depth "
-            f"{most['depth']}, batch {most['batch']}), "
+            f" The largest difference is {format_bytes(int(hidden.max()))} ({most['update']}, "
+            f"depth {most['depth']}, batch {most['batch']}), "
             f"{100 * (int(hidden.max()) / int(most['peak_live_bytes'])):.3g}% of the peak."
         )
     return [text]
@@ -67,12 +68,12 @@ def foreach_text(table: pd.DataFrame) -> list[str]:
         alike.setdefault(counts if more or less else "equal in all cells", []).append(str(name))
     parts = [f"{counts} for {_all(names)}" for counts, names in alike.items()]
     return [
-        "The multi-tensor form's peak next to the single-tensor form's is "
+        "Compared with the single-tensor form, the multi-tensor form has a peak that is "
         + "; ".join(parts)
         + ". "
-        "It holds a denominator for every parameter at once, where the other holds a square root "
-        "and two denominators, each of one parameter: in a network whose first layer is most of "
-        "it, that is more than one of each."
+        "The multi-tensor form holds a denominator for every parameter at once. The "
+        "single-tensor form holds a square root and two denominators of one parameter, which is "
+        "more if the first layer has most of the parameters."
     ]
 
 

@@ -20,9 +20,9 @@ def composition(table: pd.DataFrame) -> list[Figure]:
         panel="panel",
         bar="update",
         caption="What is alive at the peak of a step, by optimizer, at depth "
-        f"{deepest['depth'].max()}. With a small batch the state (purple) and the update's own "
-        "tensors (red) multiply the parameters; with a large one the activations decide, and "
-        "only the state is left of the difference.",
+        f"{deepest['depth'].max()}. With a small batch the state (purple) and the update's "
+        "tensors (red) are several times the parameters. With a large batch activations decide, "
+        "and optimizers differ only by their state.",
         size=(8.6, 3.6),
     )
 
@@ -36,9 +36,9 @@ def growth(table: pd.DataFrame) -> list[Figure]:
         Figure(
             name="peak",
             caption=f"Peak live bytes against batch at depth {single['depth'].max()}, "
-            "single-tensor forms. Once the peak lies in the backward pass the gaps between the "
-            "optimizers stay the same number of bytes at every batch, so as ratios they fade. "
-            "AdamW lies on Adam, and SGD on no optimizer at all.",
+            "single-tensor forms. If the peak lies in the backward pass, optimizers differ "
+            "by the same bytes at every batch, so their ratio approaches 1. AdamW equals Adam, and "
+            "SGD equals a step without an optimizer.",
             data=equal_lines_together(single[["update", "batch", "peak_live_bytes"]]),
             draw=functools.partial(
                 series,

@@ -28,8 +28,8 @@ def composition(frame: pd.DataFrame) -> list[Figure]:
         panel="panel",
         bar="label",
         caption="What is alive at the peak of a training step, by precision. A narrower type "
-        "shrinks every part. Autocast leaves parameters and the batch as they are and shrinks "
-        "activations alone; with a small batch its copies of the weights cost more than that.",
+        "shrinks every part. Autocast shrinks only activations, and with a small batch its copies "
+        "of the weights cost more than it saves.",
         size=(8.6, 2.6),
     )
 
@@ -66,8 +66,8 @@ def ratio_figure(table: pd.DataFrame) -> list[Figure]:
         Figure(
             name="times-float32",
             caption=f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
-            "What a type saves keeps its ratio whatever the batch; autocast approaches a half only "
-            "as the batch outgrows the copies of the weights, and its peak never gets there.",
+            "A smaller type saves the same share at every batch. Autocast approaches one "
+            "half only for large batches, which outweigh its copies of the weights.",
             data=data.reset_index(drop=True),
             draw=functools.partial(
                 series,
@@ -97,7 +97,7 @@ def autocast_timeline(evidence: Evidence) -> list[Figure]:
             Figure(
                 name="autocast-timeline",
                 caption=f"Live bytes through one training step under autocast ({name}), event by "
-                "event. The drop at the end of forward is autocast's cache being emptied.",
+                "event. At the end of the forward pass autocast empties its cache.",
                 data=data,
                 draw=timeline,
                 tips=tips,

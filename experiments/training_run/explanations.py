@@ -15,10 +15,10 @@ from .step_peaks import peaks_table
 def order_text(orders: pd.DataFrame) -> list[str]:
     """Say how to save what the note's order costs, or that it was not run."""
     if orders.empty:
-        return ["These records do not hold both orders of zero_grad; the runs use one of them."]
+        return ["The runs use only one of the two orders of zero_grad."]
     text = (
-        "All other claims of this section are about the note's order. Calling zero_grad before "
-        "the forward pass trains the same network without that cost."
+        "All other claims of this section are about the note's order. If zero_grad is called "
+        "before the forward pass, the same network is trained without that cost."
     )
     return [text]
 
@@ -28,12 +28,12 @@ def images_text(lines: Sequence[TrainingRun], result: Sequence[Run]) -> list[str
     first = result[0].steps
     examples = int(first.loc[first["epoch"] == 1].groupby("kind")["rows"].sum()[TRAIN])
     if any(one.data == "fashion-mnist" for one in result):
-        return [f"The images are real: {examples:,} of Fashion-MNIST's 60,000 in each epoch."]
+        return [f"Each epoch uses {examples:,} of the 60,000 real images of Fashion-MNIST."]
     missing = [one.images_missing for one in lines if one.images_missing is not None]
     why = f"The real images were not there ({missing[-1]})." if missing else "This is a quick run."
     text = (
-        f"{why} Synthetic images of the same shape were used, {examples:,} in each epoch. Memory "
-        "is the same; accuracy means nothing."
+        f"{why} Each epoch uses {examples:,} synthetic images of the same shape. They need the "
+        "same memory, but the accuracy means nothing."
     )
     return [text]
 
@@ -55,8 +55,8 @@ def peaks_text(traced: Sequence[Run]) -> list[str]:
         words += f", the evaluation of a full batch at {format_bytes(evaluation)}"
         if evaluation > full:
             words += (
-                ". Evaluation needs more than training because the gradients of the last step "
-                "still exist while an activation's input and output are alive at once"
+                ". Evaluation needs more than training, because the gradients of the last step "
+                "still exist, and a layer's input and output are alive at once"
             )
         text.append(words + ".")
     return text
@@ -72,9 +72,9 @@ def first_step_text(resident: Sequence[Run]) -> list[str]:
             continue
         text.append(
             f"{one.model}: the first step raises {HELD[one.device].holder} by "
-            f"{format_bytes(first)}, later steps by {format_bytes(int(later.median()))} (median) "
-            f"and {format_bytes(int(later.max()))} at most. Gradients and the libraries' buffers "
-            "are allocated once."
+            f"{format_bytes(first)}, because gradients and the buffers of libraries are allocated "
+            f"once. Later steps raise it by {format_bytes(int(later.median()))} (median) and by "
+            f"at most {format_bytes(int(later.max()))}."
         )
     return text
 
@@ -89,4 +89,4 @@ def same_network_text(result: Sequence[Run]) -> list[str]:
     if not both:
         return []
     words = ", ".join(f"{model} {'equal' if same else 'different'}" for model, same in both.items())
-    return [f"Validation accuracies under the two instruments, epoch by epoch: {words}."]
+    return [f"The validation accuracies of each epoch under the two instruments are {words}."]

@@ -62,8 +62,8 @@ def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
     return [
         Figure(
             name="accuracy",
-            caption="Validation accuracy after each epoch, one seed a network. From one epoch to "
-            "the next it changes by a percent or two, so another seed or machine ends elsewhere.",
+            caption="Validation accuracy after each epoch, with one seed for each network. It "
+            "changes by one or two percent from epoch to epoch, so another seed ends elsewhere.",
             data=data[["model", "epoch", "accuracy"]],
             draw=functools.partial(
                 series,
@@ -92,9 +92,9 @@ def peaks_figure(traced: Sequence[Run]) -> list[Figure]:
     return [
         Figure(
             name="peaks",
-            caption="What is alive at the peak of the first step, of a later one, of the partial "
-            "batch and of an evaluated batch. Evaluation runs while the gradients of the last "
-            "step still exist.",
+            caption="What is alive at the peak of the first step, of a later step, of the partial "
+            "batch and of an evaluated batch. The gradients of the last step still exist during "
+            "evaluation.",
             data=pd.DataFrame(rows),
             draw=functools.partial(stacked, panel="panel", bar="label"),
             size=(8.6, 2.6),

@@ -12,14 +12,14 @@ def formula_text(table: pd.DataFrame) -> list[str]:
         return []
     equal = int((expected_difference(own) == own["difference_bytes"]).sum())
     text = (
-        "Inference's peak should be the parameters plus batch·(4·features + 8·width): the batch "
-        "and two layers' tensors, whatever the depth. With SGD, training's peak less that should "
-        "be the larger of two: when the backward pass begins, batch·(4·width·depth + 8) + "
-        "4·classes·(width + 1) + 8 (an activation a layer, the labels, the last layer's "
-        "gradients); when it ends, parameters + batch·(8 − 4·width) + 8 (all gradients, one "
-        "layer's tensor instead of two). "
-        f"{equal} of {len(own)} cells are equal to it to the byte. So with a large batch the "
-        "ratio tends to 1 + (width·depth + 2) / (features + 2·width), which grows like the depth, "
-        "with any optimizer, for its state does not grow with the batch."
+        "Inference should need the parameters plus batch·(4·features + 8·width) bytes at every "
+        "depth: the batch and the tensors of two layers. Training with SGD should need more by "
+        "the larger of two sizes. When the backward pass begins, this is "
+        "batch·(4·width·depth + 8) + 4·classes·(width + 1) + 8: an activation of each layer, the "
+        "labels, the gradients of the last layer. When it ends, this is "
+        "parameters + batch·(8 − 4·width) + 8: all gradients, and the tensor of one layer instead "
+        f"of two. The difference is exact in {equal} of {len(own)} cells. With a large batch the "
+        "ratio therefore tends to 1 + (width·depth + 2) / (features + 2·width), which grows with "
+        "the depth. This holds for every optimizer, because its state does not grow with the batch."
     )
     return [text]

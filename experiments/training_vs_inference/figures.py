@@ -26,10 +26,9 @@ def depth_figure(table: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="ratio-depth",
-            caption="Training's peak over inference's, against depth, a line per batch (width "
-            f"{own['width'].iloc[0]}). Large batches approach the dashed limit, which grows like "
-            "the depth (a straight line on a plain axis). Small ones stay at what gradients and "
-            "optimizer state make of the parameters.",
+            caption="Training's peak over inference's against depth, a line for each batch (width "
+            f"{own['width'].iloc[0]}). Large batches approach the dashed limit, which grows with "
+            "the depth. For small batches gradients and optimizer state set the ratio.",
             data=own[["panel", "depth", "batch", "ratio", "limit"]],
             draw=functools.partial(
                 series,
@@ -58,9 +57,9 @@ def width_figure(table: pd.DataFrame) -> list[Figure]:
         Figure(
             name="ratio-width",
             caption="Training's peak over inference's, against width, for the smallest and the "
-            f"largest batch (depth {depth}). Wider layers weigh more than the examples, so the "
-            "limit (dashed) rises with the width, but their parameters grow with its square, so "
-            "it takes a larger batch to come near.",
+            f"largest batch (depth {depth}). The limit (dashed) rises with the width, because "
+            "wider layers outweigh the examples. Parameters grow with the square of the width, so "
+            "a wider network needs a larger batch to come near its limit.",
             data=extremes[["panel", "width", "batch", "ratio", "limit"]],
             draw=functools.partial(
                 series,
@@ -94,8 +93,8 @@ def composition(frame: pd.DataFrame) -> list[Figure]:
         panel="panel",
         bar="run",
         caption="What is alive at the peak of inference and of training (depth "
-        f"{shape['depth']}, width {shape['width']}; each panel has a scale of its own). With "
-        "a small batch training adds gradients and optimizer state; with a large one, held "
-        "activations (green), of which inference has none.",
+        f"{shape['depth']}, width {shape['width']}; each panel has its own scale). With "
+        "a small batch, training adds gradients and optimizer state. With a large batch it adds "
+        "kept activations (green), of which inference has none.",
         size=(9.0, 2.9),
     )

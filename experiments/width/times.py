@@ -154,9 +154,9 @@ def time_figure(ratios: pd.DataFrame) -> list[Figure]:
         Figure(
             name="time",
             caption="Time of a step at the odd widths next to a power of two, over that at the "
-            "multiples of 8 there: right of 1 the multiples of 8 are faster. Dots with bars are "
-            f"means with 95% intervals, ticks the blocks; the grey band is "
-            f"±{100 * WORTH:.0f}%, too little to choose a width for.",
+            "multiples of 8 there. Right of 1 the multiples of 8 are faster. Dots with bars are "
+            "means with 95% intervals, and ticks are the blocks. Inside the grey band "
+            f"(±{100 * WORTH:.0f}%) the difference is too small to choose a width for.",
             data=data,
             draw=functools.partial(
                 forest,

@@ -12,6 +12,7 @@ is an assumption (see ``CachingAllocator.completion``), because it depends on th
     blocks.py      Blocks, the ordered lists of those that are free, and best fit
     config.py      The allocator's settings, as PYTORCH_ALLOC_CONF states them
     counters.py    The counters of torch.cuda.memory_stats, kept cheaply
+    cublas_workspaces.py  Sizes of the blocks that PyTorch hands to cuBLAS
     device.py      The GPU below the allocator: its bytes, segment events, out of memory
     expandable.py  Expandable segments
     layout.py      A segment and its blocks as a recording describes them

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.schema import columns
+from harness.plots import frames
+from harness.schema.columns import typed_frame
 from harness.schema.events import CATEGORIES
 from harness.schema.metrics import ProcessBytes
 from harness.schema.record import RECORDS as RECORDS
@@ -19,11 +20,11 @@ Line = TypeVar("Line")
 _CHUNK = 8192
 
 _RSS = ("rss_rise_bytes", "rss_rise_spread_bytes", "rss_peak_bytes")
-PROCESS_PARTS = tuple(f"process.{name}" for name in columns.dtypes(ProcessBytes))
+PROCESS_PARTS = tuple(f"process.{name}" for name in frames.dtypes(ProcessBytes))
 NOISY = frozenset({*_RSS, *PROCESS_PARTS, "wall_seconds", "cuda.outside_bytes"})
 """Metrics that a repetition may change; all others are exact."""
 
-COLUMNS = {"experiment": "string", **columns.COLUMNS}
+COLUMNS = {"experiment": "string", **frames.COLUMNS}
 """Columns of every frame, with their dtypes; ``environment.<key>`` columns follow them."""
 
 
@@ -57,11 +58,11 @@ def load_files(files: Iterable[Path]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for path in files:
         for record in read_lines(path, from_json, notes):
-            rows.append({"experiment": path.parent.resolve().name, **columns.record_row(record)})
+            rows.append({"experiment": path.parent.resolve().name, **frames.record_row(record)})
             if len(rows) == _CHUNK:
-                chunks.append(columns.typed_frame(rows, COLUMNS))
+                chunks.append(typed_frame(rows, COLUMNS))
                 rows = []
-    chunks.append(columns.typed_frame(rows, COLUMNS))
+    chunks.append(typed_frame(rows, COLUMNS))
     frame = _join(chunks)
     frame.attrs["notes"] = tuple(notes)
     return frame

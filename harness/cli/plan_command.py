@@ -48,19 +48,19 @@ def plan(
     settings of the allocator are each tried on a pretended GPU. Times are estimates that rank the
     changes. The exit code is 3 if nothing fits.
     """
-    from harness.planning.ask_step import answered
-    from harness.planning.plan_result import Plan
-    from harness.planning.step_question import StepQuestion
+    from harness.planning.plan import plan_step
 
     gpu = gpu_flags.described()
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
-    request = network.request(target, batch=batch, optimizer=optimizer, autocast=autocast)
-    question = StepQuestion(
-        request=request, device="cuda", gpus=(gpu,), settings=gpu_flags.alloc_conf, plan=True
-    )
+    step = network.step(target, batch=batch, optimizer=optimizer, autocast=autocast)
     with answer_alone(as_json):
-        result = answered(question, Plan, progress=lambda words: show_progress(f"trying {words}"))
+        result = plan_step(
+            step,
+            gpu=gpu,
+            allocator_settings=gpu_flags.alloc_conf,
+            progress=lambda words: show_progress(f"trying {words}"),
+        )
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:

@@ -12,14 +12,11 @@ from harness.cli.shared_options import GpuFlags, gpu_description, page_option, w
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.prediction.gpu.catalogue import GPUS, gpu_of
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
 if TYPE_CHECKING:
-    from harness.planning.step_question import StepQuestion
     from harness.schema.step_report import StepReport
-    from harness.schema.step_request import StepRequest
 
 DEFAULTS = {
     "batch": 32,
@@ -59,9 +56,9 @@ DEFAULTS = {
 @gpu_description
 @click.option(
     "--method",
-    type=Choices(("auto", "dry-run", "estimate", "rules")),
+    type=Choices(("auto", "dry-run", "estimate")),
     help="Prediction method for TARGET on CUDA; auto uses the dry run if PyTorch has CUDA, else "
-    "an estimate. rules is the former name of estimate.",
+    "an estimate.",
 )
 @click.option(
     "--examples",
@@ -130,42 +127,28 @@ def predict(
             raise click.UsageError("--html shows one GPU; give its name instead of all")
         if check and not gpu_flags.mean_all() and not gpu_flags.has_memory():
             raise click.UsageError("--check needs a GPU of known memory, e.g. --gpu l4")
-        step = {"compile": compile_mode, **flags}
-        given = {name: step[name] for name in DEFAULTS if step[name] is not None}
-        request = network.request(target, **DEFAULTS | given)
-        used = str({None: "auto", "rules": "estimate"}.get(method, method))
-        question = _question(request, flags["device"], gpu_flags)
-        if question.device == "cpu" and used == "dry-run":
-            raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
-        if question.each:
-            return _print_table(question, used, check, as_json)
-        from harness.planning.ask_step import answered
-        from harness.schema.step_report import StepReport
+        from harness.planning.predict_step import predict_step
 
+        fields = {"compile": compile_mode, **flags}
+        given = {name: fields[name] for name in DEFAULTS if fields[name] is not None}
+        step = network.step(target, **DEFAULTS | given)
         with answer_alone(as_json):
-            report = answered(question, StepReport, used, show_progress)
+            report = predict_step(
+                step,
+                device=None if gpu_flags.are_given() else flags["device"],
+                gpu="all" if gpu_flags.mean_all() else gpu_flags.described(),
+                allocator_settings=gpu_flags.alloc_conf,
+                largest=gpu_flags.mean_all() or gpu_flags.has_memory(),
+                method=method or "auto",
+                progress=show_progress,
+            )
+        if gpu_flags.mean_all():
+            _print_table(report, as_json)
+            return DONE if report.fits or not check else NOT_OK
     _print(report, html, as_json)
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
     is_answered = is_known and not report.unanswered
     return DONE if is_answered and (report.fits or not check) else NOT_OK
-
-
-def _question(request: "StepRequest", device: str | None, gpu_flags: GpuFlags) -> "StepQuestion":
-    from harness.planning.step_question import StepQuestion
-
-    if gpu_flags.mean_all():
-        gpus, each, has_memory = tuple(GPUS.values()), True, True
-    else:
-        gpus, each, has_memory = (gpu_of(gpu_flags.described()),), False, gpu_flags.has_memory()
-    return StepQuestion(
-        request=request,
-        device="cuda" if gpu_flags.are_given() or device == "cuda" else "cpu",
-        gpus=gpus,
-        settings=gpu_flags.alloc_conf,
-        fits=gpu_flags.are_given(),
-        largest=has_memory,
-        each=each,
-    )
 
 
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
@@ -188,16 +171,9 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         click.echo(json_text(to_json(report)))
 
 
-def _print_table(question: "StepQuestion", method: str, check: bool, as_json: bool) -> int:
+def _print_table(report: "StepReport", as_json: bool) -> None:
     import msgspec
 
-    from harness.planning.ask_step import answered
-    from harness.planning.step_question import FitsOnGpus
-
-    request = question.request
-    with answer_alone(as_json):
-        table = answered(question, FitsOnGpus, method, show_progress)
-    fits = sorted(table.fits, key=lambda fit: fit.total_bytes)
     if as_json:
         rows = [
             {
@@ -205,15 +181,14 @@ def _print_table(question: "StepQuestion", method: str, check: bool, as_json: bo
                 "headroom_bytes": fit.headroom_bytes,
                 "largest_batch": (fit.largest_batch or 0) if fit.is_searched else None,
             }
-            for fit in fits
+            for fit in report.gpus
         ]
-        answer = {"outcome": "predicted", "target": request.target, "gpus": rows}
-        click.echo(json.dumps({**answer, "method": table.method, "notes": table.notes}))
+        answer = {"outcome": "predicted", "target": report.target, "gpus": rows}
+        click.echo(json.dumps({**answer, "method": report.method, "notes": report.notes}))
     else:
         from harness.reporting.step_text import print_gpu_table
 
-        print_gpu_table(f"{request.target}, batch {request.batch:,}", fits, table.notes)
-    return DONE if not check or all(fit.verdict == "fits" for fit in fits) else NOT_OK
+        print_gpu_table(report.subject, report.gpus, report.notes)
 
 
 def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | None) -> None:

@@ -100,12 +100,13 @@ def profile(
     process of its own, on the CPU or on a GPU.
     """
     from harness.planning.measure_step import measure_step
+    from harness.planning.sent_step import request_of
     from harness.reporting.step_page import step_page, timeline_svg
     from harness.reporting.step_text import print_profile
     from harness.reporting.trace_exports import chrome_trace, memory_snapshot
 
     given = network.with_default_input("3x224x224", input_type)
-    request = given.request(target, compile=compile_mode, **step)
+    request = request_of(given.step(target, compile=compile_mode, **step))
     gpu = gpu_flags.described()
     report = measure_step(
         request,

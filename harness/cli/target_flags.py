@@ -12,12 +12,11 @@ from harness.cli.command import NOT_OK
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.cli.shared_options import Command, gathered
 from harness.schema.errors import UnsupportedError
-from harness.schema.input_spec import parse_input
 from harness.schema.plain_text import printable
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, OPTIMIZERS
 
 if TYPE_CHECKING:
-    from harness.schema.step_request import StepRequest
+    from harness.schema.step import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,28 +41,24 @@ class TargetFlags:
             typed.append(text if ":" in text else f"{name}{equals}{dtype}:{own}")
         return replace(self, inputs=tuple(typed))
 
-    def request(self, target: str, **step: Any) -> "StepRequest":
-        """Return the step of ``target``; ``step`` holds the other fields of the request."""
-        from harness.schema.step_request import StepRequest, own_places
+    def step(self, target: str, **others: Any) -> "Step":
+        """Return the step of ``target``; ``others`` holds its fields that are no target flags."""
+        from harness.schema.step import EVERYWHERE, Step
+        from harness.schema.step_request import parse_argument
 
-        for text in self.inputs:
-            parse_input(text)
         if not self.inputs and self.inputs_from is None:
             raise click.UsageError(
                 "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
             )
-        request = StepRequest(
-            target=target,
-            arguments=self.arguments,
-            inputs=self.inputs,
-            inputs_from=self.inputs_from,
-            answers=self.answers,
+        answers = (text.rpartition("=") for text in self.answers)
+        return Step(
+            target,
+            inputs=self.inputs if self.inputs_from is None else self.inputs_from,
+            arguments=dict(map(parse_argument, self.arguments)),
+            answers={place or EVERYWHERE: answer for place, _, answer in answers},
             loss=self.loss,
-            **own_places(),
-            **step,
+            **others,
         )
-        request.named_arguments()  # a wrong one is refused before PyTorch is loaded
-        return request
 
 
 _network = gathered(

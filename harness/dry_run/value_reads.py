@@ -45,6 +45,8 @@ _Callback = ctypes.CFUNCTYPE(
 )
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
 _BOOL: Final = 11
+LIBRARY_CHECK: Final = b"aten::_linalg_check_errors"
+"""It reads a factorization's error codes: zeros, which raise nothing, are a healthy run's."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
@@ -134,6 +136,8 @@ class ValueReads:
             place.known += 1
             if type_ == _BOOL and size == 1:
                 place.bounded = place.integers > 0 and ctypes.string_at(destination, 1) != b"\0"
+        elif operator == LIBRARY_CHECK:
+            place.guards += 1
         else:
             value = self._unknown(place, size, type_, stack_of(sys._getframe(1)))
         if value is not None:

@@ -2,7 +2,7 @@
 
 import os
 from contextlib import closing
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 
@@ -14,7 +14,7 @@ from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Failure, Work
 from harness.measurement.process.outcome import classify
-from harness.planning.step_question import StepQuestion
+from harness.planning.step_question import Answer, CheckGpus, Question
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
@@ -29,14 +29,9 @@ DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
 """Deadline of a step that is compiled."""
 
-Answer = TypeVar("Answer")
-
 
 def answered(
-    question: StepQuestion,
-    kind: type[Answer],
-    method: str = "auto",
-    progress: OnPhase | None = None,
+    question: Question[Answer], method: str = "auto", progress: OnPhase | None = None
 ) -> Answer:
     """Return the answer by a dry run; else the estimate, whose first note is the reason for it.
 
@@ -47,7 +42,7 @@ def answered(
         why = ["estimated on meta tensors, as was asked"]
     elif question.device == "cuda":
         try:
-            return ask(question, kind, progress)
+            return ask(question, progress)
         except DryRunUnavailableError as error:
             if method == "dry-run" or question.request.compile is not None:
                 raise
@@ -55,16 +50,15 @@ def answered(
     import_whole("harness.planning.estimated_step")
     from harness.planning.estimated_step import estimate
 
-    estimated = estimate(question, why, progress or str)
-    assert isinstance(estimated, kind), "estimates and workers answer alike"
-    return estimated
+    return estimate(question, why, progress or str)
 
 
-def ask(question: StepQuestion, kind: type[Answer], progress: OnPhase | None = None) -> Answer:
+def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
     """Return the answer of a worker on pretended GPUs."""
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
     ended = ended_question(_on_known_kernels(question), deadline, progress)
     outcome, evidence = classify(ended)
+    kind = question.answer_type()
     if ended.failure is not None and ended.failure.type == "TooLargeError":
         report = failed_report(question.request, "dry run", outcome, evidence)
         if isinstance(report, kind):
@@ -78,7 +72,7 @@ def ask(question: StepQuestion, kind: type[Answer], progress: OnPhase | None = N
 
 
 def ended_question(
-    question: StepQuestion,
+    question: Question[Any],
     deadline_seconds: float,
     progress: OnPhase | None = None,
     *,
@@ -126,14 +120,14 @@ def error_of(failure: Failure) -> HarnessError:
     return StepError(f"the step fails: {said}{place}")
 
 
-def _on_known_kernels(question: StepQuestion) -> StepQuestion:
+def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
     """Return the question without GPUs that PyTorch has no kernels for, if it is on each."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:
             gpus.append(checked(gpu))
         except UnsupportedError as error:
-            if not question.each:
+            if not isinstance(question, CheckGpus):
                 raise
             left_out.append(f"left out: {error}")
     return msgspec.structs.replace(question, gpus=tuple(gpus), left_out=tuple(left_out))

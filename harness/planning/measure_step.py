@@ -1,7 +1,7 @@
 """``harness.measure``: one name for a workload and for a step of the user's own network."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 import msgspec
 
@@ -11,63 +11,66 @@ from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question, error_of, failed_report
-from harness.planning.predict_step import device_of, request_of
-from harness.planning.step_question import StepQuestion
+from harness.planning.predict_step import device_of
+from harness.planning.sent_step import request_of
+from harness.planning.step_question import TraceStep
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.input_spec import InputShapes
 from harness.schema.record import Outcome, Record
+from harness.schema.step import Step, StepOptions, as_step
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import nn
 
 
 @overload
 def measure(
     target: Workload,
     *,
-    repeats: int = 3,
+    repeats: int | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
     force: bool = False,
 ) -> Record: ...
 @overload
 def measure(
-    target: "nn.Module | Callable[..., nn.Module] | str",
-    batch: int,
+    target: "Step | nn.Module | Callable[..., nn.Module] | str",
+    batch: int | None = None,
     *,
-    inputs: "InputShapes | Callable[[int], tuple[object, object]]",
-    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
-    loss: "str | Callable[..., Tensor]" = "cross-entropy",
-    mode: str = "train",
-    device: Literal["cpu", "cuda"] = "cpu",
     gpu: Gpu | str | None = None,
-    autocast: "str | torch.dtype | None" = None,
-    accumulate: int = 1,
-    compile: str | bool | None = None,  # as in torch.nn.Module
-    prepare: "Callable[[nn.Module], object] | None" = None,
+    device: str | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
+    **step: Unpack[StepOptions],
 ) -> StepReport: ...
-def measure(target: object, batch: int | None = None, **options: object) -> Record | StepReport:
+def measure(
+    target: "Step | Workload | nn.Module | Callable[..., nn.Module] | str",
+    batch: int | None = None,
+    *,
+    repeats: int | None = None,
+    gpu: Gpu | str | None = None,
+    device: str | None = None,
+    deadline_seconds: float = DEADLINE_SECONDS,
+    force: bool = False,
+    **step: Unpack[StepOptions],
+) -> Record | StepReport:
     """Measure a step in processes of its own.
 
     A failed measurement is a result too: its ``outcome`` says how it ended.
 
     Args:
-        target: a ``Workload``; or a network, a function that returns one, or its name as
-            ``package.module:Net`` or ``my_model.py:Net``.
+        target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
+            name, of which ``batch`` and ``step`` make a ``Step``.
         batch: examples in a step of a network.
-        options: everything else, by name.
-
-            - For a workload: ``repeats``, the number of passes without instruments, which time
-              the step and read its RSS; ``deadline_seconds``; ``force`` to try a workload that is
-              predicted to need more memory than is available.
-            - For a network: the arguments of ``harness.predict``, and ``deadline_seconds``. With
-              ``device="cuda"`` the step runs on this machine's GPU, or on a pretended one where
-              there is none or ``gpu`` names it.
+        repeats: number of passes of a workload without instruments, which time the step and read
+            its RSS; 3 if it is None.
+        gpu: the GPU to pretend, for a step.
+        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one where there
+            is none.
+        deadline_seconds: seconds after which a worker process is stopped.
+        force: True to try a workload that is predicted to need more memory than is available.
+        step: the other fields of a ``Step``, such as ``inputs``.
 
     Returns:
         A ``Record`` for a workload, a ``StepReport`` for a network; all sizes are bytes.
@@ -85,20 +88,19 @@ def measure(target: object, batch: int | None = None, **options: object) -> Reco
     (<Outcome.OK: 'ok'>, 452)
 
     """
-    step: dict[str, Any] = dict(options)
-    if not (callable(target) or isinstance(target, str)):
-        workload: Any = target
-        return measure_workload(workload, **step)
-    if batch is None:
-        raise ArgumentError("measure needs the batch of a network, e.g. batch=32")
-    gpu, device = step.pop("gpu", None), step.pop("device", "cpu")
-    deadline_seconds = step.pop("deadline_seconds", DEADLINE_SECONDS)
-    return measure_step(
-        request_of(target, batch, step, with_values=True),
-        device=device_of(device if gpu is None else "cuda", gpu),
-        gpu=None if gpu is None else gpu_of(gpu),
-        deadline_seconds=deadline_seconds,
-    )
+    asked = as_step("measure", target, batch, step)
+    if isinstance(asked, Workload):
+        if gpu is not None or device is not None:
+            raise ArgumentError("measure of a workload takes no gpu and no device: it has its own")
+        return measure_workload(
+            asked, repeats=repeats or 3, deadline_seconds=deadline_seconds, force=force
+        )
+    if repeats is not None or force:
+        raise ArgumentError("measure of a step takes no repeats and no force")
+    kind = device_of("cuda" if gpu is not None and device is None else device or "cpu", gpu)
+    request = request_of(asked, with_values=True)
+    used = None if gpu is None else gpu_of(gpu)
+    return measure_step(request, device=kind, gpu=used, deadline_seconds=deadline_seconds)
 
 
 def measure_step(
@@ -112,7 +114,7 @@ def measure_step(
     """Return the traced step of a request, whatever happens."""
     pretends = device == "cuda" and (gpu is not None or not has_gpu())
     gpus = (checked(gpu_of(gpu)),) if pretends else ()
-    question = StepQuestion(request=request, device=device, gpus=gpus)
+    question = TraceStep(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
         raise error_of(ended.failure)

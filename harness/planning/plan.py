@@ -1,42 +1,39 @@
 """``harness.plan``: what to change in a training step so that a batch fits on a GPU."""
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Unpack
 
+from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered
 from harness.planning.plan_result import Plan
-from harness.planning.predict_step import request_of
-from harness.planning.step_question import StepQuestion
+from harness.planning.sent_step import request_of
+from harness.planning.step_question import PlanStep
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
-from harness.schema.input_spec import InputShapes
+from harness.schema.argument_checks import ArgumentError
+from harness.schema.step import Step, StepOptions, as_step
+from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    from torch import nn
 
 
 def plan(
-    target: "nn.Module | Callable[..., nn.Module] | str",
-    batch: int,
+    target: "Step | nn.Module | Callable[..., nn.Module] | str",
+    batch: int | None = None,
     *,
     gpu: Gpu | str,
-    inputs: "InputShapes | Callable[[int], tuple[object, object]]",
-    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
-    loss: "str | Callable[..., Tensor]" = "cross-entropy",
-    autocast: str | None = None,
     allocator_settings: str = "",
+    **step: Unpack[StepOptions],
 ) -> Plan:
     """Return what to change so that a training step of ``batch`` examples fits on ``gpu``.
 
     Args:
-        target: a network, a function that returns one, or its name, as for ``harness.predict``.
+        target: a ``Step``; or a network, a function that returns one, or its name, of which
+            ``batch`` and ``step`` make a ``Step``.
         batch: examples in a step.
         gpu: a GPU of known size, or its name.
-        inputs: shape of one example, or a function of the batch size, as for ``harness.predict``.
-        optimizer: a name, or a function of the parameters.
-        loss: a name, or a function of output and labels.
-        autocast: type of autocast if the step has it already.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
+        step: the other fields of a ``Step``, such as ``inputs``.
 
     Returns:
         The candidates that fit, ranked by their estimated time.
@@ -56,12 +53,25 @@ def plan(
     'nothing'
 
     """
-    step: dict[str, Any] = {"inputs": inputs, "optimizer": optimizer, "loss": loss}
-    request = request_of(target, batch, {**step, "autocast": autocast})
+    asked = as_step("plan", target, batch, step)
+    if isinstance(asked, Workload):
+        rule = "predict each change of it, such as workload.replace(checkpoint=2)"
+        raise ArgumentError(f"plan takes a network, got a Workload; {rule}")
+    return plan_step(asked, gpu=gpu, allocator_settings=allocator_settings)
+
+
+def plan_step(
+    step: Step,
+    *,
+    gpu: Gpu | str,
+    allocator_settings: str = "",
+    progress: OnPhase | None = None,
+) -> Plan:
+    """Return the plan of a step; the arguments are those of ``harness.plan``."""
     used = gpu_of(gpu)
     if used.total_bytes is None:
         raise GpuError(f"gpu must have a known total_bytes, got {used.name!r} without it")
-    question = StepQuestion(
-        request=request, device="cuda", gpus=(used,), settings=allocator_settings, plan=True
+    question = PlanStep(
+        request=request_of(step), device="cuda", gpus=(used,), settings=allocator_settings
     )
-    return answered(question, Plan)
+    return answered(question, progress=progress)

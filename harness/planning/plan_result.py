@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
 from harness.schema.memory_fit import GpuFit
-from harness.schema.notebook_table import notebook_table, picture
+from harness.schema.notebook_table import notebook_table
+from harness.schema.shown import picture
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:

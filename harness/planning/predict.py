@@ -1,87 +1,60 @@
-"""``harness.predict``: one name for a workload, a network and a whole training loop.
+"""``harness.predict``: one name for a workload, a network's step and a whole training loop.
 
 A workload needs no torch. A network's step on CUDA is run by PyTorch itself on a pretended GPU;
 where that is not possible, and for the CPU, it is estimated on meta tensors.
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Literal, get_args, overload
+from typing import TYPE_CHECKING, Any, Unpack
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.schema.argument_checks import ArgumentError, check_choice
-from harness.schema.input_spec import InputShapes
+from harness.schema.argument_checks import ArgumentError, check_names
+from harness.schema.step import Step, StepOptions, as_step
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
+    import torch as pytorch
+    from torch import nn
 
-Method = Literal["auto", "dry-run", "estimate"]
-"""Method for a network's step on CUDA; auto is the dry run if it works here, else an estimate."""
+    from harness.planning.predict_step import Method
 
 
-@overload
 def predict(
-    target: Workload,
+    target: "Step | Workload | nn.Module | Callable[..., nn.Module] | str | None" = None,
+    batch: int | None = None,
     *,
-    budget_bytes: int | None = None,
     gpu: Gpu | str | None = None,
+    device: "str | pytorch.device | None" = None,
+    largest: bool = False,
+    method: "Method" = "auto",
     allocator_settings: str = "",
+    budget_bytes: int | None = None,
     examples: int | None = None,
     torch: str | None = None,
-) -> StepReport: ...
-@overload
-def predict(
-    target: "nn.Module | Callable[..., nn.Module] | str",
-    batch: int,
-    *,
-    inputs: "InputShapes | Callable[[int], tuple[object, object]]",
-    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd",
-    loss: "str | Callable[..., Tensor]" = "cross-entropy",
-    mode: str = "train",
-    device: "str | torch.device | None" = None,
-    gpu: Gpu | str | None = None,
-    autocast: "str | torch.dtype | None" = None,
-    accumulate: int = 1,
-    compile: str | bool | None = None,  # as in torch.nn.Module
-    prepare: "Callable[[nn.Module], object] | None" = None,
-    allocator_settings: str = "",
-    find_largest: bool = False,
-    method: Method = "auto",
-) -> StepReport: ...
-@overload
-def predict(
-    *,
-    run: Callable[..., object],
+    run: Callable[..., object] | None = None,
     shapes: Iterable[object] | None = None,
-    gpu: Gpu | str | None = None,
-    allocator_settings: str = "",
-) -> StepReport: ...
-def predict(target: object = None, batch: int | None = None, **options: object) -> StepReport:
+    **step: Unpack[StepOptions],
+) -> StepReport:
     """Predict the memory of a workload, of a network's step or of a whole training loop.
 
     Args:
-        target: a ``Workload``; or a network, a function that returns one, or its name as
-            ``package.module:Net`` or ``my_model.py:Net``.
+        target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
+            name, of which ``batch`` and ``step`` make a ``Step``.
         batch: examples in a step of a network.
-        options: everything else, by name.
-
-            - For a workload: ``budget_bytes`` to check against; ``gpu``, a name or a ``Gpu``, which
-              implies CUDA; ``allocator_settings`` as in PYTORCH_ALLOC_CONF; ``examples``, the
-              number of training examples, to include the smaller last batch; ``torch``, the
-              version to describe.
-            - For a network: ``inputs``, the shape of one example without the batch, typed shapes
-              such as ``{"tokens": "int64:256"}``, or a function of the batch that returns inputs
-              and labels; ``optimizer`` and ``loss``, each a name or a function; ``mode``, train or
-              inference; ``device`` and ``gpu``; ``autocast``, a type; ``accumulate``, a number of
-              micro-batches; ``compile``, True or a mode of ``torch.compile``; ``prepare``, called
-              with the network before it is compiled and before the steps;
-              ``allocator_settings``; ``find_largest=True`` to search the largest batch for
-              ``gpu``; ``method``: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a
-              CUDA build of PyTorch is installed.
-            - For a training loop: ``run``, a function that builds and trains on ``cuda``;
-              ``shapes`` to call it with; ``gpu`` and ``allocator_settings``.
+        gpu: the GPU to check against, a name or a ``Gpu``; it implies CUDA. ``all`` gives the
+            verdict on every GPU of the list instead of a traced step.
+        device: ``cpu`` or ``cuda``, for a step.
+        largest: True to search the largest batch for ``gpu``, for a step.
+        method: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a CUDA build of
+            PyTorch is installed, for a step.
+        allocator_settings: as in PYTORCH_ALLOC_CONF.
+        budget_bytes: budget to check a workload against.
+        examples: number of training examples of a workload, to include the smaller last batch.
+        torch: version of PyTorch to describe, for a workload.
+        run: a function that builds and trains on ``cuda``, instead of ``target``.
+        shapes: what to call ``run`` with.
+        step: the other fields of a ``Step``, such as ``inputs``.
 
     Returns:
         The report; all sizes are bytes. ``method`` names the source of its numbers.
@@ -100,23 +73,43 @@ def predict(target: object = None, batch: int | None = None, **options: object) 
     5824516
 
     """
-    named: dict[str, Any] = dict(options)
-    if target is None and "run" in named:
+    of_workload = {"budget_bytes": budget_bytes, "examples": examples, "torch": torch}
+    how = None if method == "auto" else method
+    of_step = {"device": device, "largest": largest or None, "method": how}
+    if run is not None:
+        check_names("predict of a training loop", step, ("gpu", "shapes", "allocator_settings"))
+        _refuse("a training loop", {"target": target, "batch": batch, **of_workload, **of_step})
         from harness.planning.predict_step import predict_run
 
-        return predict_run(**named)
-    if callable(target) or isinstance(target, str):
+        return predict_run(run=run, shapes=shapes, gpu=gpu, allocator_settings=allocator_settings)
+    asked = as_step("predict", target, batch, step)
+    if isinstance(asked, Step):
+        _refuse("a step", {**of_workload, "shapes": shapes})
         from harness.planning.predict_step import predict_step
 
-        if batch is None:
-            raise ArgumentError("predict needs the batch of a network, e.g. batch=32")
-        check_choice("method", named.get("method", "auto"), get_args(Method))
-        return predict_step(target, batch, **named)
+        return predict_step(
+            asked,
+            device=device,
+            gpu=gpu,
+            allocator_settings=allocator_settings,
+            largest=largest,
+            method=method,
+        )
+    _refuse("a workload", {**of_step, "shapes": shapes})
     from harness.prediction.predict_workload import predict as predict_workload
 
-    workload: Any = target
-    if isinstance(target, Workload) and named.get("gpu") is not None:
-        workload = target.replace(device="cuda")
-    if batch is not None:
-        named["batch"] = batch  # which the function refuses by its name
-    return predict_workload(workload, **named)
+    return predict_workload(
+        asked if gpu is None else asked.replace(device="cuda"),
+        gpu=gpu,
+        allocator_settings=allocator_settings,
+        budget_bytes=budget_bytes,
+        examples=examples,
+        torch=torch,
+    )
+
+
+def _refuse(kind: str, options: dict[str, Any]) -> None:
+    """Refuse options that say nothing of what is predicted."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ArgumentError(f"predict of {kind} takes no {given[0]}")

@@ -1,50 +1,60 @@
-"""The prediction of one step of a network or of a whole training loop, and the request for it."""
+"""The prediction of one step of a network, on one GPU or on all, and of a whole training loop."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Literal, get_args
 
 from harness.dry_run.sent_objects import sent
+from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
-from harness.planning.step_question import StepQuestion
-from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
+from harness.planning.sent_step import request_of
+from harness.planning.step_question import CheckGpus, TraceRun, TraceStep
+from harness.prediction.gpu.catalogue import GPUS, Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError
-from harness.schema.step_choices import COMPILE_MODES
+from harness.schema.step import Step
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest, own_places
 
-STEP_FIELDS = ("batch", "optimizer", "loss", "mode", "autocast", "accumulate", "compile")
-"""Fields of a request that are arguments of ``OwnStep`` too."""
+Method = Literal["auto", "dry-run", "estimate"]
+"""Method for a network's step on CUDA; auto is the dry run if it works here, else an estimate."""
 
 
 def predict_step(
-    target: Any,
-    batch: int,
+    step: Step,
     *,
-    device: Any = None,
+    device: object = None,
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
-    find_largest: bool = False,
+    largest: bool = False,
     method: str = "auto",
-    **step: Any,
+    progress: OnPhase | None = None,
 ) -> StepReport:
     """Return the prediction of a step; the arguments are those of ``harness.predict``."""
-    request = request_of(target, batch, step)
-    device = device_of(device, gpu)
-    if device == "cpu" and method == "dry-run":
+    check_choice("method", method, get_args(Method))
+    on_all = isinstance(gpu, str) and gpu.lower() == "all"
+    kind = device_of(device, gpu)
+    if kind == "cpu" and method == "dry-run":
         raise ArgumentError("method dry-run needs a CUDA device, e.g. gpu='l4'")
-    used = gpu_of(gpu)
-    if device == "cuda" and find_largest and (gpu is None or not used.total_bytes):
-        raise ArgumentError("find_largest needs a GPU of known size, e.g. gpu='l4'")
-    question = StepQuestion(
-        request=request,
-        device=device,
-        gpus=(used,),
-        settings=allocator_settings,
-        fits=gpu is not None,
-        largest=find_largest,
+    gpus = tuple(GPUS.values()) if on_all else (gpu_of(gpu),)
+    if kind == "cuda" and largest and (gpu is None or not gpus[0].total_bytes):
+        raise ArgumentError("largest needs a GPU of known size, e.g. gpu='l4'")
+    request = request_of(step)
+    if not on_all:
+        question = TraceStep(
+            request=request,
+            device=kind,
+            gpus=gpus,
+            settings=allocator_settings,
+            fits=gpu is not None,
+            largest=largest,
+        )
+        return answered(question, method, progress)
+    every = CheckGpus(request=request, device=kind, gpus=gpus, settings=allocator_settings)
+    found = answered(every, method, progress)
+    fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))
+    return StepReport(
+        method=found.method, target=request.target, batch=step.batch, gpus=fits, notes=found.notes
     )
-    return answered(question, StepReport, method)
 
 
 def predict_run(
@@ -63,15 +73,10 @@ def predict_run(
     request = StepRequest(
         target=getattr(run, "__qualname__", None), sent=sent(objects), **own_places()
     )
-    question = StepQuestion(
-        request=request,
-        device="cuda",
-        gpus=(gpu_of(gpu),),
-        settings=allocator_settings,
-        fits=gpu is not None,
-        run=True,
+    gpus, fits = (gpu_of(gpu),), gpu is not None
+    return ask(
+        TraceRun(request=request, device="cuda", gpus=gpus, settings=allocator_settings, fits=fits)
     )
-    return ask(question, StepReport)
 
 
 def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
@@ -86,40 +91,3 @@ def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
     if gpu is not None:
         raise GpuError("device must be cuda where a GPU is named, got 'cpu'")
     return "cpu"
-
-
-def request_of(
-    target: Any, batch: int, step: Mapping[str, Any], *, with_values: bool = False
-) -> StepRequest:
-    """Return the request for a step that Python objects describe."""
-    plain: dict[str, Any] = {"batch": batch, **own_places()}
-    objects: dict[str, Any] = {}
-    for name, given in step.items():
-        value = _compile_mode(given) if name == "compile" else given
-        if name not in (*STEP_FIELDS, "inputs", "prepare", "answers"):
-            raise ArgumentError(f"predict of a network takes no argument {name!r}")
-        if name in ("inputs", "prepare") or not isinstance(value, str | int | None):
-            objects[name] = value
-        else:
-            plain[name] = value
-    answers = objects.pop("answers", None) or {}
-    plain["answers"] = tuple(f"{place}={value}" for place, value in answers.items())
-    if isinstance(target, str):
-        plain["target"] = target
-    else:
-        objects["build"] = target
-    if "build" in objects:  # its modules are loaded here: a wrong argument is refused at once
-        from harness.training.own_step import OwnStep
-
-        OwnStep(
-            **objects,
-            **{name: value for name, value in plain.items() if name in STEP_FIELDS},
-        )
-    return StepRequest(**plain, sent=sent(objects, with_values=with_values))
-
-
-def _compile_mode(given: object) -> str | None:
-    """Return the mode that ``compile=`` names; True is the default one, False none."""
-    if given is None or given is False:
-        return None
-    return check_choice("compile", "default" if given is True else str(given), COMPILE_MODES)

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 
@@ -28,37 +27,15 @@ from harness.dry_run.value_answers import check_answers, parse_answer
 from harness.dry_run.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
-from harness.planning.step_question import StepQuestion
+from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError
+from harness.planning.step_question import AnyQuestion
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import UnsupportedError
-from harness.schema.units import format_bytes
 from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
 
 MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
-ENDLESS_BYTES = 1 << 41
-"""Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
-
-
-class TooLargeError(UnsupportedError):
-    """The step needs more memory than any GPU that can be pretended."""
-
-    def __init__(self) -> None:
-        super().__init__(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
-
-
-class Need(NamedTuple):
-    """Peaks of the CUDA allocator's counters, in bytes."""
-
-    allocated_bytes: int
-    """Over the measured step."""
-    reserved_bytes: int
-    most_allocated_bytes: int
-    """Over the build and all steps."""
-    most_reserved_bytes: int
-    notes: tuple[str, ...] = ()
-    """Facts on libraries that were asked for sizes."""
 
 
 class StepValues:
@@ -83,7 +60,7 @@ class StepValues:
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
 
-def use_gpu(question: StepQuestion, gpu: Gpu) -> StepValues:
+def use_gpu(question: AnyQuestion, gpu: Gpu) -> StepValues:
     """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on."""
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
     os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))

@@ -1,40 +1,19 @@
-"""A question about a step as a worker gets it, and the answer about several GPUs: plain data."""
+"""Questions about a step as a worker gets them, each with the type of its answer: plain data."""
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
+from harness.planning.plan_result import Plan
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.memory_fit import GpuFit
-from harness.schema.step_report import Method
+from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest
 
 SEED = 0x6861726E657373
 """Of PyTorch's random numbers when a worker begins; no program sets this one."""
 
-
-class StepQuestion(Struct, frozen=True, kw_only=True):
-    """One question about one step.
-
-    The answer is the ``StepReport`` of the traced step on ``device``, with the verdict on the
-    first of ``gpus`` if ``fits`` and its memory is known, ``largest`` with the largest batch.
-    ``run``: of the request's loop traced as a whole instead of a step. ``each``: the answer is the
-    verdicts on all ``gpus``, as ``FitsOnGpus``. ``plan``: the ``Plan`` with which the step fits on
-    the first of them. ``counts``: the numbers that the target, a function, returns.
-    """
-
-    request: StepRequest
-    device: Literal["cpu", "cuda"] = "cpu"
-    gpus: tuple[Gpu, ...] = ()
-    left_out: tuple[str, ...] = ()
-    """Why there is no verdict on other GPUs, a note each."""
-    settings: str = ""
-    fits: bool = False
-    largest: bool = False
-    run: bool = False
-    each: bool = False
-    plan: bool = False
-    counts: bool = False
+Answer = TypeVar("Answer")
 
 
 class FitsOnGpus(Struct, frozen=True, kw_only=True):
@@ -43,3 +22,68 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
     fits: tuple[GpuFit, ...]
     method: Method = "dry run"
     notes: tuple[str, ...] = ()
+
+
+class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
+    """What every question names: the step, the device, and the GPUs to pretend."""
+
+    request: StepRequest
+    device: Literal["cpu", "cuda"] = "cpu"
+    gpus: tuple[Gpu, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Why there is no verdict on other GPUs, a note each."""
+    settings: str = ""
+
+    def answer_type(self) -> type[Answer]:
+        """Return the type of the answer."""
+        raise NotImplementedError
+
+
+class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
+    """The traced step; if ``fits``, also the verdict on the GPU, with its ``largest`` batch."""
+
+    fits: bool = False
+    largest: bool = False
+
+    def answer_type(self) -> type[StepReport]:
+        """Return the type of the answer."""
+        return StepReport
+
+
+class CheckGpus(Question[FitsOnGpus], frozen=True, kw_only=True, tag=True):
+    """The verdict on each GPU, with the largest batch."""
+
+    def answer_type(self) -> type[FitsOnGpus]:
+        """Return the type of the answer."""
+        return FitsOnGpus
+
+
+class PlanStep(Question[Plan], frozen=True, kw_only=True, tag=True):
+    """The changes with which the step fits on the first GPU."""
+
+    def answer_type(self) -> type[Plan]:
+        """Return the type of the answer."""
+        return Plan
+
+
+class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
+    """The request's loop traced as a whole; if ``fits``, also the verdict on the GPU."""
+
+    fits: bool = False
+
+    def answer_type(self) -> type[StepReport]:
+        """Return the type of the answer."""
+        return StepReport
+
+
+class Count(Question[dict[str, int]], frozen=True, kw_only=True, tag=True):
+    """The numbers that the target, a function, returns."""
+
+    def answer_type(self) -> type[dict[str, int]]:
+        """Return the type of the answer."""
+        return dict[str, int]
+
+
+AnyQuestion = TraceStep | CheckGpus | PlanStep | TraceRun | Count
+Estimable = TraceStep | CheckGpus | PlanStep
+"""Questions that the estimate answers too."""

@@ -3,24 +3,26 @@
 from collections.abc import Sequence
 
 from harness.measurement.process.outcome import ForkFailedError
-from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
+from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError, Tries
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
-from harness.prediction.largest_value import HIGHEST, largest_value, line_meets
+from harness.prediction.largest_batch import Largest, largest_batch
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
 
 class StepSearch:
     """Answers about a step on one bench; each try is made once.
 
-    A batch is a multiple of ``unit``. ``needs`` are known peaks by their batch.
+    A batch is a multiple of ``unit``. ``needs`` are known peaks by their batch, ``notes`` say on
+    which GPU the search ended before a batch failed.
     """
 
-    def __init__(self, bench: Bench, batch: int, unit: int = 1, settings: str = "") -> None:
+    def __init__(self, bench: Tries, batch: int, unit: int = 1, settings: str = "") -> None:
         self._bench = bench
         self._batch = batch
         self._unit = unit
         self._settings = settings
         self.needs: dict[int, Need] = {}
+        self.notes: list[str] = []
         self._completed: dict[tuple[int, int], bool] = {}
 
     def fits(self, gpus: Sequence[Gpu], *, find_largest: bool = False) -> list[GpuFit]:
@@ -30,6 +32,11 @@ class StepSearch:
     def _fit(self, gpu: Gpu, find_largest: bool) -> GpuFit:
         need = self.need(self._batch)
         verdict = self._verdict(gpu, self._batch)
+        largest = Largest(None, is_found=False)
+        if find_largest:
+            room = _room(gpu)
+            largest = largest_batch(self, room, batch=self._batch, unit=self._unit)
+            self.notes += [] if largest.is_found else [largest.note(gpu.name)]
         return GpuFit(
             gpu=gpu.name,
             capability=".".join(map(str, gpu.capability)),
@@ -39,8 +46,8 @@ class StepSearch:
             allocated_peak_bytes=(need.allocated_bytes, need.allocated_bytes),
             reserved_peak_bytes=(need.reserved_bytes, need.reserved_bytes),
             verdict=verdict,
-            is_searched=find_largest,
-            largest_batch=self._largest(_room(gpu), verdict == "fits") if find_largest else None,
+            is_searched=largest.is_found,
+            largest_batch=largest.batch,
         )
 
     def need(self, batch: int) -> Need:
@@ -50,13 +57,22 @@ class StepSearch:
         return self.needs[batch]
 
     def _verdict(self, gpu: Gpu, batch: int) -> Fit:
-        surely = self._completes(batch, _room(gpu))
+        surely = self.completes(batch, _room(gpu))
         return fit_of(
             in_every_case=surely,
-            in_some_case=surely or self._completes(batch, _room(gpu, at_best=True)),
+            in_some_case=surely or self.completes(batch, _room(gpu, at_best=True)),
         )
 
-    def _completes(self, batch: int, memory_bytes: int) -> bool:
+    def peak(self, batch: int) -> int | None:
+        """Return the most allocated bytes at a batch; None if it does not run."""
+        try:
+            return self.need(batch).most_allocated_bytes
+        except TooLargeError:
+            return ENDLESS_BYTES
+        except ForkFailedError:
+            return None
+
+    def completes(self, batch: int, memory_bytes: int) -> bool:
         """Return whether the step completes within so much memory."""
         known = self.needs.get(batch)
         if known is not None:
@@ -68,52 +84,6 @@ class StepSearch:
         if question not in self._completed:
             self._completed[question] = self._bench.completes(batch, memory_bytes)
         return self._completed[question]
-
-    def _largest(self, room: int, fits: bool) -> int | None:
-        """Return a batch that fits where the next one does not; None where none does."""
-        unit, batch = self._unit, self._batch
-        low = batch if fits else self._smallest()
-        if low > batch:
-            return None
-        largest = largest_value(
-            lambda count: self._completes(count * unit, room),
-            low=low // unit,
-            high=HIGHEST // unit,
-            guess=self._guess(batch, room) // unit,
-        )
-        return None if largest is None else largest * unit
-
-    def _smallest(self) -> int:
-        """Return one example in each micro-batch, or two where batch normalization refuses one."""
-        try:
-            self.need(self._unit)
-        except ForkFailedError:
-            return 2 * self._unit
-        return self._unit
-
-    def _guess(self, batch: int, room: int) -> int:
-        """Return where a line through the allocated bytes of two batches meets the memory."""
-        unit = self._unit
-        low, high = batch, 2 * max(batch, 2 * unit)
-        while self._allocated(high) <= min(self._allocated(low), room) and high < HIGHEST:
-            high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
-        for _ in range(2):  # again next to the answer, where kernels are those of its size
-            guess = self._meets(low, high, room)
-            near = guess - guess % unit
-            if near <= unit or near in (low, high) or near in self.needs:
-                return guess
-            low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
-        return self._meets(low, high, room)
-
-    def _allocated(self, batch: int) -> int:
-        try:
-            return self.need(batch).most_allocated_bytes
-        except TooLargeError:
-            return ENDLESS_BYTES
-
-    def _meets(self, low: int, high: int, room: int) -> int:
-        before, after = self._allocated(low), self._allocated(high)
-        return min(max(1, line_meets(room, (low, before), (high, after))), HIGHEST)
 
 
 def _room(gpu: Gpu, *, at_best: bool = False) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from harness.schema.dictionary import Column, dictionary
+from harness.reporting.dictionary import Column, dictionary
 from harness.schema.errors import HarnessError
 from harness.schema.record import RECORDS
 from harness.schema.threshold import THRESHOLDS

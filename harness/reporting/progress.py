@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
-    from harness.schema.terminal_console import PlainConsole
+    from harness.reporting.terminal_console import PlainConsole
 
 
 @contextmanager
 def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
     """Yield the progress of ``experiments`` experiments that suits standard error."""
     if sys.stderr.isatty():
-        from harness.schema.terminal_console import PlainConsole
+        from harness.reporting.terminal_console import PlainConsole
 
         with _bar(PlainConsole(stderr=True)) as bar:
             yield Terminal(bar, experiments)

@@ -9,7 +9,7 @@ from harness.reporting.figures import Picture, colour_properties, inline_pair, p
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.layer_names import common_name, pattern
-from harness.schema.metrics_text import metrics_line, metrics_rows
+from harness.schema.metrics_text import metrics_rows
 from harness.schema.plain_text import printable
 from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.step_report import StepReport
@@ -34,7 +34,7 @@ def _parts(report: StepReport, title: str) -> Iterator[str]:
     answers = "<br>".join(f"<strong>{escape(answer)}</strong>" for answer in report.answers)
     if answers:
         yield f"<p>{answers}</p>"
-    yield f"<p>{escape(metrics_line(report))}</p>"
+    yield f"<p>{escape(report.line)}</p>"
     trace = report.trace
     if trace is not None and trace.events:
         drawn = _drawn(trace, title)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from harness.schema.terminal_console import PlainConsole
+from harness.reporting.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:

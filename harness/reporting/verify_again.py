@@ -10,10 +10,11 @@ from harness.analysis.compare import Comparison, compare
 from harness.analysis.frame import lines_if_there
 from harness.dry_run.for_workers import gpu_or_dry_run
 from harness.measurement.measure import DEADLINE_SECONDS, measure
+from harness.plots.frames import COLUMNS, record_row
 from harness.reporting.data_package import evidence_of
 from harness.reporting.verify import Checked
 from harness.schema import record, traced_run
-from harness.schema.columns import record_row, typed_frame
+from harness.schema.columns import typed_frame
 from harness.schema.record import Outcome, Record
 from harness.schema.traced_run import StepRun
 from harness.sweeps.local_runners import TracedRunner
@@ -58,7 +59,9 @@ def _cell(known: Record) -> Problems:
     if new.outcome is not known.outcome:
         yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
         return
-    frames = [typed_frame([{"experiment": "cell", **record_row(one)}]) for one in (known, new)]
+    frames = [
+        typed_frame([{"experiment": "cell", **record_row(one)}], COLUMNS) for one in (known, new)
+    ]
     yield from _differences(compare(*frames))
     yield from _rises(known, new)
 

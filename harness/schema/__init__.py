@@ -2,28 +2,29 @@
 
 argument_checks.py      Checks of the arguments of public functions
 category_colours.py     The colour of each category of a live byte
-columns.py              Records and predictions as rows of a data frame
+columns.py              Rows as a data frame whose columns have their types
 compilation.py          Work of torch.compile
-dictionary.py           The data dictionary: name, type, unit and meaning of every column
 errors.py               The user's mistakes
 events.py               The allocation trace
 experiment.py           An experiment
 findings.py             Findings of an experiment's analysis for the report
 input_spec.py           One input of a network as the command line names it, e.g
 layer_names.py          Names of layers
+library_files.py        Files of installed packages, of Python and of PyTorch
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
-metrics_text.py         Records and predictions as text
-notebook_table.py       Small HTML tables and pictures of objects of the public API
+metrics_text.py         The metrics of a step as text
+notebook_table.py       Small HTML tables of objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           Surroundings of a record and evidence of a failure
 record.py               One measurement as strict JSON with a schema version
 self_contained_page.py  A self-contained HTML page
+shown.py                Views of public objects, which layers above make
 step_choices.py         The names that a step of a network may be described with
+step.py                 harness.Step: one step of your own network as a value
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
 traced_run.py           One traced step of any network as a line of JSON
-terminal_console.py     A console that prints text from outside as data
 threshold.py            The threshold of a workload, as strict JSON
 training_run.py         A whole training run as strict JSON
 unique_keys.py          JSON that gives no key of an object twice

@@ -1,8 +1,9 @@
 """Checks of the arguments of public functions: what is wrong, what was given, what to write."""
 
+from collections.abc import Collection, Iterable
 from typing import TypeVar
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.units import parse_bytes
 from harness.schema.workload import Workload
 
@@ -47,3 +48,11 @@ def check_choice(name: str, value: Value, choices: tuple[str, ...]) -> Value:
     if value in choices:
         return value
     raise ArgumentError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_names(subject: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a name of an argument that is not known."""
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ArgumentError(f"{subject} takes no argument {name!r}{hint}")

@@ -1,130 +1,13 @@
-"""Records and predictions as rows of a data frame: the names, types and order of its columns.
+"""Rows as a data frame whose columns have their types; pandas is loaded when one is made."""
 
-``harness.load`` makes a frame of many records, ``Record.to_frame`` and ``StepReport.to_frame``
-one of a single row. pandas is loaded when a frame is made, not before.
-"""
-
-import json
-import sys
-import typing
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-
-import msgspec
-
-from harness.schema.events import PHASES
-from harness.schema.metrics import (
-    CategoryBytes,
-    CudaMetrics,
-    CudaPeaks,
-    Metrics,
-    PhaseMetrics,
-    ProcessBytes,
-)
-from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.schema.record import Record
-    from harness.schema.step_report import StepReport
 
-_NESTED: dict[str, type[msgspec.Struct]] = {
-    **{f"phases.{phase}": PhaseMetrics for phase in PHASES},
-    "categories_at_peak": CategoryBytes,
-    "process": ProcessBytes,
-    "cuda": CudaMetrics,
-    "cuda.first_step": CudaPeaks,
-    **{f"cuda.phases.{phase}": CudaPeaks for phase in PHASES},
-}
-"""Metrics inside others, by their path."""
-_LEFT_OUT = {"modules", "phases", "categories_at_peak", "process", "cuda", "first_step"}
-
-
-def dtypes(described: type) -> dict[str, str]:
-    """Return the pandas dtype of each field of a class that holds one value: whole, real or text.
-
-    >>> from harness.schema.metrics import PhaseMetrics
-    >>> dtypes(PhaseMetrics)
-    {'peak_live_bytes': 'Int64'}
-    """
-    hints = typing.get_type_hints(described)
-    return {name: _dtype(hint) for name, hint in hints.items() if name not in _LEFT_OUT}
-
-
-def _dtype(hint: Any) -> str:
-    parts = () if typing.get_origin(hint) is tuple else (hint, *typing.get_args(hint))
-    return "Int64" if int in parts else "Float64" if float in parts else "string"
-
-
-def _columns() -> dict[str, str]:
-    """Return every column that each frame has, with its dtype, in order."""
-    columns = {"workload_id": "string", **dtypes(Workload)}
-    columns |= {"outcome": "string", "reason": "string", "attempt": "Int64", "repeats": "Int64"}
-    columns |= dtypes(Metrics)
-    for path, struct in _NESTED.items():
-        columns |= {f"{path}.{name}": dtype for name, dtype in dtypes(struct).items()}
-    return columns | {"rss_rise_spread_bytes": "Int64", "wall_seconds": "Float64"}
-
-
-COLUMNS = _columns()
-"""Columns of every frame, with their dtypes; ``environment.<key>`` columns follow them."""
-
-
-def record_row(record: "Record") -> dict[str, Any]:
-    """Return the columns of a record with their values."""
-    rises = [item.rss_rise_bytes for item in record.repeats if item.rss_rise_bytes is not None]
-    return {
-        **_shared(record),
-        "reason": _text(record.evidence) if record.evidence else None,
-        "attempt": record.attempt,
-        "repeats": len(record.repeats),
-        "rss_rise_spread_bytes": max(rises) - min(rises) if rises else None,
-    }
-
-
-def report_row(report: "StepReport") -> dict[str, Any]:
-    """Return the columns of a report with their values."""
-    return {**_shared(report), "reason": report.reason}
-
-
-def _shared(value: "Record | StepReport") -> dict[str, Any]:
-    workload = value.workload
-    row: dict[str, Any] = {"workload_id": value.workload_id}
-    if workload is not None:
-        row |= {name: getattr(workload, name) for name in Workload.__dataclass_fields__}
-        row["hidden"] = ",".join(map(str, workload.hidden)) or None
-    row["outcome"] = value.outcome.value
-    row["wall_seconds"] = value.wall_seconds
-    row |= {name: getattr(value, name) for name in _FIELDS[Metrics]}
-    for path, struct in _NESTED.items():
-        metrics: Any = value
-        for name in path.split("."):
-            metrics = (
-                metrics.get(name) if isinstance(metrics, dict) else getattr(metrics, name, None)
-            )
-        if metrics is not None:
-            row |= {f"{path}.{name}": getattr(metrics, name) for name in _FIELDS[struct]}
-    for key, setting in value.environment.items():
-        row[sys.intern(f"environment.{key}")] = _text(setting)
-    return row
-
-
-_STRUCTS: tuple[type, ...] = (Metrics, *_NESTED.values())
-_FIELDS = {struct: tuple(dtypes(struct)) for struct in _STRUCTS}
-
-
-def _text(value: Any) -> str | None:
-    """Return ``value`` of an open-ended mapping as text, one object for equal texts."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-    return sys.intern(text)
-
-
-def typed_frame(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] = COLUMNS
-) -> "pd.DataFrame":
+def typed_frame(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> "pd.DataFrame":
     """Return ``rows`` as a frame of ``columns`` with their dtypes; further ones are text."""
     import pandas as pd
 

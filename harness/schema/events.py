@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.schema.notebook_table import picture, sizes_table
 from harness.schema.plain_text import csv_cell
+from harness.schema.shown import html_of, picture
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -215,10 +215,7 @@ class Trace:
         return f"<Trace: {len(self.events):,} events, {self.summary()}>"
 
     def _repr_html_(self) -> str:
-        rows = [("peak of live bytes", self.peak_live_bytes)]
-        rows += [(f"  {n.replace('_', ' ')}", s) for n, s in self.categories_at_peak().items() if s]
-        rows += [(f"peak in {phase}", peak) for phase, peak in self.phase_peaks().items()]
-        return sizes_table(f"{len(self.events):,} events", rows)
+        return html_of("trace_html", self)
 
     def categories_at_peak(self) -> dict[str, int]:
         """Return the bytes alive at the peak by category, every category named."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, StepError
 
 TYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "bool")
 
@@ -24,6 +24,10 @@ class InputSpec:
     name: str | None = None
     """Name of the model's argument; None for a positional one."""
 
+    def __str__(self) -> str:
+        named = "" if self.name is None else f"{self.name}="
+        return f"{named}{self.dtype}:{'x'.join(map(str, self.shape))}"
+
 
 def parse_input(text: str) -> InputSpec:
     """Return the input that ``[NAME=][TYPE:]SHAPE`` names."""
@@ -40,3 +44,32 @@ def parse_input(text: str) -> InputSpec:
         form = "[NAME=][TYPE:]SHAPE, e.g. 3x224x224, int64:1024 or mask=bool:128"
         raise InputSpecError(f"--input must be {form}, got {text!r}")
     return InputSpec(shape=shape, dtype=dtype, name=name if equals else None)
+
+
+def names_function(text: str) -> bool:
+    """Return whether a text is MODULE:CALLABLE and not ``[NAME=][TYPE:]SHAPE``."""
+    place, colon, name = text.rpartition(":")
+    return bool(colon) and place.rpartition("=")[2] not in TYPES and name.isidentifier()
+
+
+def input_specs(inputs: object) -> tuple[InputSpec, ...]:
+    """Return the description of each input that ``inputs`` of a step names."""
+    if inputs is None:
+        raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
+    if isinstance(inputs, Mapping):
+        return tuple(_input_spec(shape, str(name)) for name, shape in inputs.items())
+    if isinstance(inputs, str) or not isinstance(inputs, Sequence):
+        return (_input_spec(inputs),)
+    if all(isinstance(extent, int) for extent in inputs):
+        return (_input_spec(inputs),)
+    return tuple(_input_spec(shape) for shape in inputs)
+
+
+def _input_spec(shape: object, name: str | None = None) -> InputSpec:
+    if isinstance(shape, str):
+        return parse_input(shape if name is None else f"{name}={shape}")
+    extents = tuple(shape) if isinstance(shape, Sequence) else ("",)
+    if not all(isinstance(extent, int) and extent > 0 for extent in extents):
+        rule = "inputs must be shapes such as (3, 224, 224) or 'int64:1024', or a function"
+        raise StepError(f"{rule} of the batch, got {shape!r}")
+    return InputSpec(shape=extents, name=name)

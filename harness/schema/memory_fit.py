@@ -55,7 +55,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         allocated_peak_bytes: peak of the allocated bytes.
         reserved_peak_bytes: peak of the bytes that the allocator reserves.
         verdict: whether the step fits.
-        is_searched: whether the largest batch was searched.
+        is_searched: whether the largest batch was searched and the search had an end.
         largest_batch: the largest batch that fits in every case; None if none does.
         largest_batch_at_best: the largest batch that fits in some case, where that is known too.
     """

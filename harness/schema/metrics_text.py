@@ -1,23 +1,14 @@
-"""Records and predictions as text: one line for a prompt, a small table for a notebook."""
-
-import html
-from typing import TYPE_CHECKING
+"""The metrics of a step as text: one line, and a name for people for each."""
 
 from msgspec.structs import asdict
 
-from harness.schema.layer_names import folded
-from harness.schema.notebook_table import notebook_table
-from harness.schema.plain_text import printable
+from harness.schema.metrics import Metrics
 from harness.schema.units import format_bytes
 
-if TYPE_CHECKING:
-    from harness.schema.record import Record
-    from harness.schema.step_report import StepReport
 
-
-def metrics_line(value: "Record | StepReport") -> str:
-    """Return the workload, the outcome and the two main metrics in one line."""
-    parts = [f"{getattr(value, 'subject', value.workload)}: {value.outcome}"]
+def metrics_line(subject: str, outcome: str, value: Metrics) -> str:
+    """Return the subject, the outcome and the two main metrics in one line."""
+    parts = [f"{subject}: {outcome}"]
     if value.saved_bytes is not None:
         parts.append(f"saved for backward {format_bytes(value.saved_bytes)}")
     if value.peak_live_bytes is not None:
@@ -26,7 +17,7 @@ def metrics_line(value: "Record | StepReport") -> str:
     return ", ".join(parts)
 
 
-def metrics_rows(value: "Record | StepReport") -> list[tuple[str, int]]:
+def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
     """Return every known byte metric with a name for people, in the order of a step."""
     categories = {} if value.categories_at_peak is None else asdict(value.categories_at_peak)
     process = {} if value.process is None else asdict(value.process)
@@ -49,28 +40,3 @@ def metrics_rows(value: "Record | StepReport") -> list[tuple[str, int]]:
     if cuda.get("first_step") is not None:
         rows.append(("CUDA reserved peak, first step", cuda["first_step"].reserved_peak_bytes))
     return [(name, size) for name, size in rows if size is not None]
-
-
-LARGEST = 10
-"""Layers that a notebook shows."""
-
-
-def report_html(report: "StepReport") -> str:
-    """Return the answers, the metrics, the largest layers and the notes as HTML."""
-    answers = "<br>".join(f"<b>{html.escape(answer)}</b>" for answer in report.answers)
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in report.notes)
-    layers = sorted(folded(report.layers), key=lambda layer: -layer.peak_bytes)[:LARGEST]
-    rows = [
-        (
-            f"{layer.name or '(network)'} ({layer.kind})",
-            *map(format_bytes, (layer.parameter_bytes, layer.saved_bytes, layer.peak_bytes)),
-        )
-        for layer in layers
-    ]
-    titles = ("layer", "parameters", "saved", "at the peak")
-    table = notebook_table("largest layers", titles, rows) if rows else ""
-    sizes = [(name, format_bytes(size)) for name, size in metrics_rows(report) if size]
-    metrics = notebook_table("", ("metric", "size"), sizes)
-    more = "<details><summary>{}</summary>{}</details>".format
-    rest = more("metrics", metrics) + (more("notes", f"<ul>{notes}</ul>") if notes else "")
-    return printable(f"<p>{answers}</p><p>{html.escape(metrics_line(report))}</p>{table}{rest}")

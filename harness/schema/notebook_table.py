@@ -1,15 +1,10 @@
-"""Small HTML tables and pictures of objects of the public API, as notebooks show them."""
+"""Small HTML tables of objects of the public API, as notebooks show them."""
 
 import html
-import pkgutil
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def notebook_table(
@@ -36,11 +31,3 @@ def _cell(value: str | float) -> str:
     if isinstance(value, str):
         return f"<td>{html.escape(value).replace('  ', '&emsp;')}</td>"
     return f"<td style='text-align:right'>{value:,}</td>"
-
-
-def picture(name: str, *arguments: object, **named: object) -> "Figure":
-    """Return what a function of ``harness.plots.public_objects``, a layer above, draws."""
-    figure: Figure = pkgutil.resolve_name(f"harness.plots.public_objects:{name}")(
-        *arguments, **named
-    )
-    return figure

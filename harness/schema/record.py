@@ -13,9 +13,9 @@ from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
 from harness.schema.metrics import Bytes, CudaMetrics, Metrics
-from harness.schema.metrics_text import metrics_line, metrics_rows
-from harness.schema.notebook_table import picture, sizes_table
+from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.shown import frame, html_of, picture
 from harness.schema.unique_keys import read_json
 from harness.schema.workload import Workload
 
@@ -117,17 +117,20 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The workload's id."""
         return self.workload_id
 
+    @property
+    def line(self) -> str:
+        """The workload, the outcome and the two main metrics in one line."""
+        return metrics_line(str(self.workload), self.outcome, self)
+
     def __repr__(self) -> str:
-        return f"<Record: {metrics_line(self)}>"
+        return f"<Record: {self.line}>"
 
     def _repr_html_(self) -> str:
-        return sizes_table(f"{self.workload}: {self.outcome}", metrics_rows(self))
+        return html_of("record_html", self)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row with the columns of ``harness.load``, without ``experiment``."""
-        from harness.schema import columns
-
-        return columns.typed_frame([columns.record_row(self)])
+        return frame("record_frame", self)
 
     def plot(self) -> "Figure":
         """Return a picture of what is alive at the peak, by category."""
@@ -138,7 +141,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         facts = [f"{key}: {value}" for key, value in self.evidence.items()]
         if self.wall_seconds is not None:
             facts.append(f"a step takes {self.wall_seconds:.4g} s")
-        return "\n".join([metrics_line(self), *facts])
+        return "\n".join([self.line, *facts])
 
 
 class KeptLine(Protocol):

@@ -9,10 +9,10 @@ from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
 from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
 from harness.schema.metrics import Layer, Metrics
-from harness.schema.metrics_text import metrics_line, report_html
-from harness.schema.notebook_table import picture
+from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+from harness.schema.shown import frame, html_of, picture
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Method = Literal["measured", "dry run", "formula", "estimate"]
 """Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
 closed forms and events, or meta tensors where nothing can be run."""
 
-_OF_OWN_STEPS = ("target", "batch", "layers", "evidence", "steps", "trace", "compiled")
+_OF_OWN_STEPS = ("target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled")
 """Fields that say nothing of a workload's prediction, and are left out of its JSON."""
 
 
@@ -42,6 +42,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         layers: a row for each module, in the order of the forward pass.
         fit: whether the step fits on the GPU that was named.
         budget: whether it fits in the budget that was given.
+        gpus: verdict on every GPU of the list, if all were asked for; the smallest GPU first.
         last_batch: peaks of a smaller last batch, if the number of examples was given.
         unanswered: questions that were asked and have no answer, each with its reason.
         steps: number of optimizer steps of a whole run.
@@ -73,6 +74,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     notes: tuple[str, ...] = ()
     budget: BudgetFit | None = None
     fit: GpuFit | None = msgspec.field(default=None, name="card")
+    gpus: tuple[GpuFit, ...] = ()
     last_batch: LastBatch | None = None
     wall_seconds: Annotated[float, Meta(ge=0)] | None = None
     environment: dict[str, str | int | None] = msgspec.field(default_factory=dict)
@@ -88,8 +90,8 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         answers = []
         if self.budget is not None:
             answers.append(self.budget.fits)
-        if self.fit is not None:
-            answers.append(self.fit.verdict == "fits")
+        of_gpus = self.gpus if self.fit is None else (self.fit, *self.gpus)
+        answers += [fit.verdict == "fits" for fit in of_gpus]
         return all(answers) if answers else None
 
     @property
@@ -117,6 +119,11 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         batch = "" if self.batch is None else f", batch {self.batch:,}"
         return f"{self.target or 'your network'}{batch}"
 
+    @property
+    def line(self) -> str:
+        """The subject, the outcome and the two main metrics in one line."""
+        return metrics_line(self.subject, self.outcome, self)
+
     def bytes_at_peak(self, attribute: Literal["module", "operator", "category"]) -> dict[str, int]:
         """Return the live bytes at the peak by what allocated or holds them.
 
@@ -139,7 +146,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def summary(self) -> str:
         """Return the report in a few lines: the answers, the main metrics, the notes."""
         notes = (f"note: {note}" for note in self.notes)
-        return "\n".join([*self.answers, metrics_line(self), *notes])
+        return "\n".join([*self.answers, self.line, *notes])
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the report as a data frame of one row.
@@ -154,9 +161,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         >>> [int(harness.predict(step).to_frame()["saved_bytes"].item()) for step in grid]
         [12868, 25732]
         """
-        from harness.schema import columns
-
-        return columns.typed_frame([columns.report_row(self)])
+        return frame("report_frame", self)
 
     def plot(self) -> "Figure":
         """Return a picture: the live bytes of the step, or what is alive at its peak.
@@ -176,10 +181,10 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return picture("plot_trace", self.trace)
 
     def __repr__(self) -> str:
-        parts = [metrics_line(self)]
+        parts = [self.line]
         if self.fit is not None:
             parts.insert(0, f"{self.fit.verdict} on {self.fit.gpu}")
         return f"<StepReport: {', '.join(parts)}; {self.method}>"
 
     def _repr_html_(self) -> str:
-        return report_html(self)
+        return html_of("report_html", self)

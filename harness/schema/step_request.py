@@ -52,10 +52,11 @@ class StepRequest(Struct, frozen=True, kw_only=True):
 
     def named_arguments(self) -> dict[str, Any]:
         """Return the arguments by name; a value that is no Python literal is text."""
-        return dict(map(_argument, self.arguments))
+        return dict(map(parse_argument, self.arguments))
 
 
-def _argument(text: str) -> tuple[str, object]:
+def parse_argument(text: str) -> tuple[str, object]:
+    """Return NAME=VALUE; a value that is no Python literal is text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise RequestError(f"--arg must be NAME=VALUE, got {text!r}")

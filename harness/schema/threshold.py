@@ -4,13 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.metrics import Bytes
-from harness.schema.notebook_table import notebook_table, picture
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
+from harness.schema.shown import frame, html_of, picture
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
@@ -197,8 +196,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"<Threshold: {self.answer}>"
 
     def _repr_html_(self) -> str:
-        rows = [(probe.value, str(probe.outcome), probe.phase or "") for probe in self.probes]
-        return notebook_table(self.answer, (self.solve, "outcome", "ended in"), rows)
+        return html_of("threshold_html", self)
 
     def summary(self) -> str:
         """Return the answer, the workload and the prediction, a line each."""
@@ -207,9 +205,7 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row a probe, in the order of the search, with the fields of ``Probed``."""
-        from harness.schema.columns import dtypes, typed_frame
-
-        return typed_frame([msgspec.to_builtins(one) for one in self.probes], dtypes(Probed))
+        return frame("threshold_frame", self)
 
     def plot(self) -> "Figure":
         """Return a picture of the search: each probed value, and whether it fitted."""

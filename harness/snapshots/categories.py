@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
 
+from harness.allocator.cublas_workspaces import LARGE_BYTES, SMALL_BYTES
 from harness.schema.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import BEFORE, TraceEvent
@@ -31,8 +32,6 @@ class Category(Enum):
         self.colour = colour
 
 
-_WORKSPACE_8 = 8_519_680
-_WORKSPACE_9 = 33_554_432
 _MOST_WORKSPACES = 4
 _PARAMETER = ("_apply (module.py", "convert (module.py")
 _OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "adagrad", "adafactor", "nadam", "radam", "lion")
@@ -51,12 +50,12 @@ class Categories:
     def __init__(self, events: Sequence[TraceEvent], steps: Sequence[Annotation]) -> None:
         self._has_stacks = any(event.stack.frames for event in events)
         edges = sorted((mark.time_us, mark.stage == "START") for mark in steps)
-        workspaces = {_WORKSPACE_8}
-        allocated = sum(e.action == "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
-        freed = any(e.action != "alloc" and e.size_bytes == _WORKSPACE_9 for e in events)
+        workspaces = {SMALL_BYTES}
+        allocated = sum(e.action == "alloc" and e.size_bytes == LARGE_BYTES for e in events)
+        freed = any(e.action != "alloc" and e.size_bytes == LARGE_BYTES for e in events)
         if allocated <= _MOST_WORKSPACES and not freed:
             # 32 MiB is also the size of many a tensor; a workspace is kept to the end.
-            workspaces.add(_WORKSPACE_9)
+            workspaces.add(LARGE_BYTES)
         self._workspaces = frozenset(workspaces)
         self._edges = [time for time, _ in edges]
         self._starts = [is_start for _, is_start in edges]

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from typing import NamedTuple
 
+from harness.schema.library_files import is_library
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.log_text import Log, record_text
@@ -27,7 +28,6 @@ _TIME = re.compile(
 )
 _FRAME = re.compile(r'File "([^"\n]{1,300})", line (\d{1,9}), in ([^\n]{1,80})')
 _SLASH = re.compile(r"[/\\]")
-_LIBRARY = re.compile(r"site-packages|dist-packages|[/\\]lib[/\\]python3|[/\\]torch[/\\]|<frozen")
 _NO_PROGRESS = re.compile(
     r"^\W*$|^\s|^\W*(?:Traceback|File |During handling|The above exception)|"
     r"error|exception|fail|terminat|kill|exit|abort|signal|nccl|elastic|torchrun|wandb|destroy|"
@@ -184,7 +184,7 @@ def _frame(before: Sequence[str], rank: int | None) -> str | None:
         code = texts[number + 1].split("]: ")[-1].strip() if number + 1 < len(texts) else ""
         place = f"{_SLASH.split(frame[1])[-1]}:{frame[2]} in {frame[3].strip()}"
         shown = f"{place}: {code[:100]}" if code and not _FRAME.search(code) else place
-        if _LIBRARY.search(frame[1]):
+        if is_library(frame[1]):
             outer = shown
         else:
             own = shown

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
+from harness.schema.library_files import is_library
+
 ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
 Address = Annotated[int, msgspec.Meta(ge=0, lt=ADDRESS_LIMIT)]
@@ -26,10 +28,6 @@ _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
 _OF_A_DRY_RUN = re.compile(r"/harness/dry_run/\w+\.py$")
 """The harness's own frames in the snapshot of a dry run."""
-_NOT_YOURS = re.compile(
-    r"site-packages|dist-packages|<frozen|lib/python3|^[A-Za-z]:/.*/Lib/|torchinductor_"
-)
-"""Installed packages, Python's own library (on Windows in ``Lib``), code that inductor wrote."""
 
 
 class Stack(NamedTuple):
@@ -101,7 +99,7 @@ def stack_of(frames: Any) -> Stack:
         texts.append(text)
         if place is None and base.endswith(".py"):
             place = text
-        if own is None and base.endswith(".py") and not _NOT_YOURS.search(path):
+        if own is None and base.endswith(".py") and not is_library(path):
             own = text
     return Stack(place, tuple(texts), own)
 

@@ -20,7 +20,7 @@ from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Work
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question
-from harness.planning.step_question import SEED, StepQuestion
+from harness.planning.step_question import SEED, Count, TraceStep
 from harness.prediction.gpu.catalogue import gpu_of
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
@@ -168,11 +168,11 @@ class TracedRunner(LocalRunner[StepJob, StepRun]):
         launcher = None if on_gpu else self._slot.launcher("pinned")
         line = partial(StepRun, job=job, attempt=attempt, environment=_surroundings(job, launcher))
         try:
-            question = StepQuestion(
+            kind = Count if job.counts else TraceStep
+            question = kind(
                 request=_request_of(job, self._steps_from),
                 device=job.device,
                 gpus=(checked(gpu_of(job.gpu)),) if on_gpu else (),
-                counts=job.counts,
             )
             end = ended_question(question, self._deadline_seconds, launcher=launcher)
         except HarnessError as error:  # no GPU can be pretended here

@@ -49,8 +49,9 @@ def _as_array_file(weight: Tensor) -> Any:
 
 
 def _by_safetensors(weight: Tensor) -> Any:
-    safetensors = pytest.importorskip("safetensors.torch")
-    return float(safetensors.load(safetensors.save({"weight": weight}))["weight"].double().sum())
+    from safetensors.torch import load, save
+
+    return float(load(save({"weight": weight}))["weight"].double().sum())
 
 
 def _trained_by(initialise: Callable[[Tensor], object]) -> list[float]:

@@ -11,6 +11,7 @@ from harness import (
     Gpu,
     Grid,
     HarnessError,
+    Step,
     StepError,
     StepReport,
     UnavailableError,
@@ -88,7 +89,8 @@ def traced() -> StepReport:
 
 def planned() -> None:
     """Ask how a step fits on a small GPU."""
-    answer = harness.plan(lambda: torch.nn.Linear(64, 10), 8, gpu="l4", inputs=(64,))
+    step = Step(lambda: torch.nn.Linear(64, 10), batch=8, inputs=(64,), optimizer="adam")
+    answer = harness.plan(step.replace(batch=16), gpu="l4")
     parts: list[str] = [candidate.described() for candidate in answer.candidates]
     print(parts, answer.as_asked.verdict)
     answer.plot().savefig("plan.png")
@@ -102,7 +104,13 @@ def network() -> StepReport:
 
     harness.register_operator("mylib::scan", scratch)
     harness.register_operator("mylib::sort", lambda args, result: [4 * args[0].numel()])
-    answer = harness.predict(torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"})
+    answers = {"net.py:3": 0.5}
+    answer = harness.predict(
+        torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"}, answers=answers
+    )
+    everywhere = harness.predict(Step("net.py:Net", batch=4, inputs="int64:8"), gpu="all")
+    print([fit.verdict for fit in everywhere.gpus])
+    harness.predict("net.py:Net", 4, inputs="8", optimiser="sgd")  # type: ignore[call-arg]
     print(answer.summary(), [layer.saved_bytes for layer in answer.layers])
     return answer
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -43,9 +44,9 @@ class Uncompiled(Net):
         return super().forward(x)
 
 
-def predict(build: Callable[[], nn.Module] = Net, **step: object) -> StepReport:
-    given = {"inputs": (64,), "loss": "sum", "gpu": "l4", **step}
-    return harness.predict(build, BATCH, **given)  # type: ignore[no-any-return, call-overload]
+def predict(build: Callable[[], nn.Module] = Net, **step: Any) -> StepReport:
+    given: dict[str, Any] = {"inputs": (64,), "loss": "sum", "gpu": "l4", **step}
+    return harness.predict(build, BATCH, **given)
 
 
 def totals(report: StepReport) -> list[int]:

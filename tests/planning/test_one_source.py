@@ -136,7 +136,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
         step = {"inputs": (50,), "optimizer": "adam", "gpu": small, **more}
         return harness.predict(lambda: MLP(50, (300, 70), 10, "relu"), batch, **step)
 
-    fit = known(report(32, find_largest=True).fit)
+    fit = known(report(32, largest=True).fit)
     assert fit.largest_batch is not None
     assert report(fit.largest_batch).fits is True
     assert report(fit.largest_batch + 1).fits is False
@@ -145,7 +145,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
 @pytest.mark.slow
 def test_convolutions_get_one_number_that_counts_the_workspaces_of_cudnn() -> None:
     step: dict[str, Any] = {"inputs": (3, 16, 16)}
-    report = harness.predict(two_convolutions, 512, gpu="l4", find_largest=True, **step)
+    report = harness.predict(two_convolutions, 512, gpu="l4", largest=True, **step)
     fit = known(report.fit)
     (low, high), cuda = fit.allocated_peak_bytes, known(report.cuda)
     assert low == high == cuda.allocated_peak_bytes

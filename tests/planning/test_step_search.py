@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.planning.step_bench import ENDLESS_BYTES, Bench, Need, TooLargeError
+from harness.measurement.process.messages import Failure
+from harness.measurement.process.outcome import ForkFailedError
+from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError
 from harness.planning.step_search import StepSearch
 from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_value import HIGHEST
@@ -14,13 +16,12 @@ GIB = 1 << 30
 ROOM = 20 * GIB
 
 
-class Planted(Bench):
+class Planted:
     """Tries of planted needs; a twentieth more is reserved, which can be freed."""
 
     def __init__(self, bytes_of: Callable[[int], int], notes: tuple[str, ...] = ()) -> None:
         self._bytes_of = bytes_of
         self._notes = notes
-        self.model = None
         self.count = 0
 
     def need(self, batch: int) -> Need:
@@ -63,7 +64,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not(
     assert largest is not None
     assert largest % accumulate == 0
     assert bytes_of(largest) <= ROOM
-    assert bytes_of(largest + accumulate) > ROOM or largest + accumulate > HIGHEST
+    assert bytes_of(largest + accumulate) > ROOM
     assert tries.count < 60
 
 
@@ -72,6 +73,35 @@ def test_a_batch_that_is_too_large_is_searched_downwards() -> None:
     fit, none = search.fits([gpu(ROOM + OUTSIDE_BYTES[1]), gpu(GIB)], find_largest=True)
     assert (fit.verdict, fit.largest_batch) == ("does not fit", 19)
     assert (none.largest_batch, none.largest_batch_text) == (None, "no batch fits")
+
+
+@pytest.mark.parametrize("batch", [8, HIGHEST])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_the_end_of_the_search_is_no_answer(batch: int, accumulate: int) -> None:
+    search = StepSearch(Planted(lambda batch: GIB), batch, accumulate)
+    (fit,) = search.fits([gpu(ROOM)], find_largest=True)
+    assert (fit.verdict, fit.is_searched, fit.largest_batch) == ("fits", False, None)
+    assert fit.largest_batch_text == ""
+    assert search.notes == [
+        "largest batch on l4: each one up to 16,777,216 fits; no larger one is tried"
+    ]
+
+
+def test_where_one_example_does_not_run_the_search_begins_at_two() -> None:
+    class Normalized(Planted):
+        def need(self, batch: int) -> Need:
+            if batch < 8:
+                message = "more than 1 value per channel"
+                failure = Failure(type="ValueError", message=message, out_of_memory=False)
+                raise ForkFailedError(failure)
+            return super().need(batch)
+
+        def completes(self, batch: int, memory_bytes: int) -> bool:
+            return self.need(batch).allocated_bytes <= memory_bytes
+
+    search = StepSearch(Normalized(lambda batch: GIB * batch), 64, 4)
+    fit, none = search.fits([gpu(ROOM + OUTSIDE_BYTES[1]), gpu(GIB)], find_largest=True)
+    assert (fit.largest_batch, none.largest_batch) == (20, None)
 
 
 def test_between_the_least_and_the_most_outside_it_is_a_close_call() -> None:

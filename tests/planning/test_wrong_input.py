@@ -30,7 +30,7 @@ def build() -> nn.Module:
         ({"inputs": 3}, "inputs must be shapes"),
         ({"inputs": None}, "give inputs"),
         ({"target": lambda: None, "gpu": "l4"}, "must return a torch.nn.Module, got a NoneType"),
-        ({"find_largest": True, "device": "cuda"}, "find_largest needs a GPU"),
+        ({"largest": True, "device": "cuda"}, "largest needs a GPU"),
         ({"method": "guess"}, "method must be one of auto, dry-run, estimate"),
         ({"loss": "l1", "gpu": "l4"}, "loss must be one of"),
     ],
@@ -44,7 +44,7 @@ def test_a_wrong_argument_is_one_clear_line(change: dict[str, Any], message: str
 
 def test_a_network_without_its_batch_is_refused() -> None:
     with pytest.raises(ArgumentError, match="needs the batch of a network"):
-        harness.predict(build, inputs=(WIDTH,))  # type: ignore[call-overload]
+        harness.predict(build, inputs=(WIDTH,))
 
 
 NETWORK = """

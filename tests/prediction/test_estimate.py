@@ -336,3 +336,20 @@ def test_another_thread_sees_no_gpu_and_builds_real_networks(device: str) -> Non
     before = look()
     estimate_step(OwnStep(build=lambda: Net(4, 2), batch=2, inputs=(4,)), device=device)
     assert set(seen) == {before, device == "cuda" or torch.cuda.is_available()}
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.LayerNorm])
+def test_the_largest_batch_is_searched_below_one_that_does_not_fit(
+    norm: Callable[[int], nn.Module],
+) -> None:
+    """Batch normalization refuses a batch of one."""
+
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(1024, 65536), norm(65536), nn.Linear(65536, 8))
+
+    step = partial(harness.predict, network, inputs=(1024,), gpu="t4", method="estimate")
+    fit = known(step(1 << 16, largest=True).fit)
+    largest = known(fit.largest_batch)
+    assert fit.verdict == "does not fit"
+    assert known(step(largest).fit).verdict == "fits"
+    assert known(step(largest + 1).fit).verdict != "fits"

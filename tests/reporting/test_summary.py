@@ -12,8 +12,8 @@ from harness.reporting import progress
 from harness.reporting.claims import CLAIMS, ClaimEntry, Claims, claims_json, read_claims
 from harness.reporting.report import run_each, write_report
 from harness.reporting.summary import print_summary
+from harness.reporting.terminal_console import PlainConsole
 from harness.schema.findings import Verdict
-from harness.schema.terminal_console import PlainConsole
 from tests.analysis import planted
 from tests.commands import Ask
 

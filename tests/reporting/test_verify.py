@@ -11,10 +11,10 @@ import harness
 from harness.cli.app import main
 from harness.measurement.measuring_code import measuring_code
 from harness.reporting.data_package import DATA_PACKAGE, read_data_package
+from harness.reporting.dictionary import dictionary, meaning
 from harness.reporting.report import write_report
 from harness.reporting.verify import verify
 from harness.reporting.verify_again import again
-from harness.schema.dictionary import dictionary, meaning
 from harness.schema.record import from_json, to_json
 from tests.analysis import planted
 

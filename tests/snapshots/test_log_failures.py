@@ -103,6 +103,15 @@ def test_only_library_lines_are_better_than_none() -> None:
     assert only.frame == "linear.py:134 in forward: return F.linear(input, self.weight, self.bias)"
 
 
+def test_a_script_in_a_folder_called_torch_is_the_users() -> None:
+    """As the explanation of a snapshot has it; a PyTorch that was built there is not theirs."""
+    (only,) = found(traceback(NEED).replace("/home/me/project", "/home/me/torch"))
+    assert only.frame == "model.py:51 in forward: return self.fc(x)"
+    (only,) = found(traceback(NEED).replace("/home/me/project", "/home/me/pytorch/torch/nn"))
+    assert only.frame is not None
+    assert only.frame.startswith("linear.py:134")
+
+
 OTHERS = {
     "RuntimeError: [enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 137438953472 bytes. Error code 12 (Cannot allocate memory)":
         ("CPU memory", 137438953472, "128 GiB of the CPU's memory was refused, not the GPU's"),

@@ -141,9 +141,21 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
 
 /* Python is called for each copy from the GPU to the host, which holds the value, or zeros, and may be changed;
    it returns 1 if known parts must not replace its change.
-   `type` is the c10::ScalarType that is read, -1 where that is not known; `name` is the operator's, or NULL. */
+   `type` is the c10::ScalarType that is read, -1 where that is not known; `name` is the operator's, or NULL.
+   Inside of the check that raises a factorization's error, `name` is the check's. */
 static int (*on_read)(void *destination, size_t bytes, int known, int type, const char *name);
 void pretend_on_read(int (*callback)(void *, size_t, int, int, const char *)) { on_read = callback; }
+
+static const char LIBRARY_CHECK[] = "aten::_linalg_check_errors";
+
+static const char *reader(struct pretend_operator *one)
+{
+    const char *innermost = one ? one->name : NULL;
+    for (; one; one = one->outer)
+        if (one->name && !strcmp(one->name, LIBRARY_CHECK))
+            return LIBRARY_CHECK;
+    return innermost;
+}
 
 /* Returns the running operator that decides a size, the innermost one. */
 static struct pretend_operator *deciding(void)
@@ -172,7 +184,7 @@ static void read_back(void *destination, const char *source, size_t bytes)
         if (sized->decides_size == 2)
             return; /* counted when the user was asked */
     }
-    if (!on_read || !on_read(destination, bytes, known, type, current ? current->name : NULL))
+    if (!on_read || !on_read(destination, bytes, known, type, reader(current)))
         pretend_copy_known(destination, source, known || (current && current->launches) ? 0 : bytes);
 }
 

@@ -14,6 +14,7 @@ capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 1
 import os
 import re
 
+from harness.allocator.cublas_workspaces import LARGE_BYTES, SMALL_BYTES
 from harness.prediction.versions import WORKSPACES_FREED
 from harness.schema.errors import HarnessError
 
@@ -26,8 +27,6 @@ LT_WORKSPACE_BYTES = 1 << 20
 """Of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
 _NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
-_SMALL_BYTES = 2 * 4096 * KIB + 8 * 16 * KIB
-_LARGE_BYTES = 8 * 4096 * KIB
 _MOST_BYTES = 2**63 - 1
 
 
@@ -43,7 +42,7 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:
-        return _LARGE_BYTES if capability >= (9, 0) else _SMALL_BYTES
+        return LARGE_BYTES if capability >= (9, 0) else SMALL_BYTES
     longest = max(len(number) for pair in pairs for number in pair)
     total = _MOST_BYTES + 1 if longest > 20 else sum(int(k) * KIB * int(n) for k, n in pairs)
     if total > _MOST_BYTES:

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from msgspec import Struct
 
-from harness.schema.columns import COLUMNS
+from harness.plots.frames import COLUMNS
 from harness.schema.workload import Workload
 
 _COUNTERS = {

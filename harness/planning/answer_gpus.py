@@ -1,0 +1,205 @@
+"""A step traced on this machine, or on a pretended GPU, with the verdicts on GPUs.
+
+On pretended GPUs every part runs in a fork that has not used CUDA, as many at once as there are
+processors: one records the traced step, one for each kind of GPU tries it at other batches.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from msgspec.structs import replace
+
+from harness.dry_run.compiled import watch
+from harness.dry_run.library_notes import library_notes, open_cudnn, refusing_old_cudnn
+from harness.measurement.environment import pretended_device
+from harness.measurement.process.forked_call import ForkedCall
+from harness.measurement.step_trace import trace_step
+from harness.planning.step_bench import refuse_what_is_not_pretended, step_bench, use_gpu
+from harness.planning.step_needs import TooLargeError
+from harness.planning.step_question import CheckGpus, FitsOnGpus, PlanStep, TraceRun, TraceStep
+from harness.planning.step_search import StepSearch
+from harness.prediction.gpu.catalogue import Gpu
+from harness.schema.errors import UnsupportedError
+from harness.schema.step_report import StepReport
+from harness.training.module_step import Phase, no_phase
+from harness.training.own_step import OwnStep
+from harness.training.requested_step import requested_step
+
+KERNELS = "PyTorch's own kernels decided what is allocated"
+NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+GRAPHS = (
+    "a CUDA graph that is replayed allocates nothing, so the trace of a step cannot show what its"
+    " pool holds; harness dry-run of a script reports the pool"
+)
+INSIDE = (
+    "what compiled code allocates is in the row of the network: of the layers inside it only"
+    " parameters, gradients and optimizer state are known"
+)
+NOT_ASKED = (
+    "your own code compiles: a compiled module is a row of its own, but a compiled function that"
+    " calls modules may have more breaks here than without the trace"
+)
+
+
+def traced(question: TraceStep, announce: Phase) -> StepReport:
+    """Return the step as it runs on this CPU or GPU."""
+    own = step_of(question)
+    return _traced(own.with_values(), question.device, announce)
+
+
+def on_pretended_gpu(question: TraceStep, announce: Phase) -> StepReport:
+    """Return the traced step, and the verdict on its GPU if that is a question."""
+    own, (gpu, *_) = step_of(question), question.gpus
+    tracing = ForkedCall(partial(traced_in_fork, question, partial(_traced, own, "cuda", announce)))
+    known = [gpu] if question.fits and gpu.total_bytes else []
+    fits = _fits_while(tracing, question, own, known, find_largest=question.largest)
+    unsearched = (NOT_SEARCHED,) if question.largest and own.compile is not None else ()
+    return by_dry_run(question, tracing.result(), fits, unsearched)
+
+
+def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
+    """Return the verdict on each GPU; a step that is compiled is traced too, to see if it was."""
+    own = step_of(question)
+    report, tracing = StepReport(method="dry run"), None
+    if own.compile is not None:
+        trace = partial(_traced, own, "cuda", announce)
+        tracing = ForkedCall(partial(traced_in_fork, question, trace))
+    known = [gpu for gpu in question.gpus if gpu.total_bytes]
+    fits = _fits_while(tracing, question, own, known, find_largest=True)
+    if tracing is not None:
+        report = tracing.result()
+    unsearched = (NOT_SEARCHED,) if own.compile is not None else ()
+    notes = by_dry_run(question, report, fits, unsearched).notes
+    return FitsOnGpus(fits=fits.fits, notes=notes)
+
+
+def _fits_while(
+    tracing: ForkedCall[StepReport] | None,
+    question: CheckGpus | TraceStep,
+    own: OwnStep,
+    known: Sequence[Gpu],
+    *,
+    find_largest: bool,
+) -> FitsOnGpus:
+    """Return the verdicts; an error of the trace, which has the user's line, comes first."""
+    try:
+        also_tracing = tracing is not None
+        return _fits(question, own, known, find_largest=find_largest, also_tracing=also_tracing)
+    except BaseException:
+        if tracing is not None:
+            tracing.result()
+        raise
+
+
+def step_of(question: CheckGpus | PlanStep | TraceStep) -> OwnStep:
+    """Return the step of a question; refuse CUDA graphs, whose memory no trace shows."""
+    own = requested_step(question.request)
+    if question.device == "cuda" and own.compile in CUDA_GRAPHS:
+        raise UnsupportedError(GRAPHS)
+    return own
+
+
+def traced_in_fork(
+    question: CheckGpus | TraceRun | TraceStep, trace: Callable[[], StepReport]
+) -> StepReport:
+    """Return what ``trace`` returns on the first GPU, in a fork that has not used CUDA."""
+    values = use_gpu(question, question.gpus[0])
+    try:
+        with refusing_old_cudnn():
+            report = trace()
+    except torch.OutOfMemoryError as error:
+        refuse_what_is_not_pretended()
+        raise TooLargeError from error
+    values.refuse_unknown_sizes()
+    return replace(report, notes=(*library_notes(), *values.notes(), *report.notes))
+
+
+def by_dry_run(
+    question: CheckGpus | TraceRun | TraceStep,
+    report: StepReport,
+    fits: FitsOnGpus,
+    more: tuple[str, ...] = (),
+) -> StepReport:
+    """Return the report with the first verdict and the notes of a dry run."""
+    notes = dict.fromkeys((*fits.notes, *report.notes))
+    return replace(
+        report,
+        method="dry run",
+        target=question.request.target,
+        fit=fits.fits[0] if fits.fits else None,
+        notes=(KERNELS, *notes, *question.left_out, *more),
+    )
+
+
+def _traced(own: OwnStep, device: str, announce: Phase) -> StepReport:
+    """Return the traced step and what was compiled for it; refuse one of which nothing was."""
+    compilations = watch(partial(tell, announce), pretended=pretended_device() is not None)
+    pretends = device == "cuda" and pretended_device() is not None
+    report = trace_step(own, device, no_phase if pretends else announce)
+    compiled = compilations.compiled()
+    snapshot: Any = torch.cuda.memory_snapshot
+    if device == "cuda" and any(any(segment["segment_pool_id"]) for segment in snapshot()):
+        raise UnsupportedError(GRAPHS)  # a CUDA graph, or the program, has a private pool
+    if own.compile is not None and (compiled is None or not compiled.graphs):
+        reasons = () if compiled is None else (*compiled.fallbacks, *compiled.break_places)
+        why = ": " + "; ".join(reasons) if reasons else ""
+        raise UnsupportedError(f"torch.compile compiled nothing{why}")
+    if compiled is None:
+        return report
+    notes = (*compiled.notes(), INSIDE if own.compile else NOT_ASKED)
+    return replace(report, compiled=compiled, notes=notes)
+
+
+def _fits(
+    question: CheckGpus | TraceStep,
+    own: OwnStep,
+    gpus: Sequence[Gpu],
+    *,
+    find_largest: bool,
+    also_tracing: bool,
+) -> FitsOnGpus:
+    """Return the verdict on each GPU; those that differ in memory alone share a bench."""
+    kinds: dict[Gpu, list[Gpu]] = {}
+    for gpu in gpus:
+        kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
+    if len(kinds) > 1:
+        open_cudnn()
+    running: list[ForkedCall[FitsOnGpus]] = []
+    answers: list[FitsOnGpus] = []
+    at_once = max(1, (os.cpu_count() or 1) - also_tracing)
+    for alike in kinds.values():
+        if len(running) == at_once:
+            answers.append(running.pop(0).result())
+        call = partial(fits_of_kind, question, own, alike, find_largest=find_largest)
+        running.append(ForkedCall(call))
+    answers += [call.result() for call in running]
+    return FitsOnGpus(
+        fits=tuple(fit for answer in answers for fit in answer.fits),
+        notes=tuple(dict.fromkeys(note for answer in answers for note in answer.notes)),
+    )
+
+
+def fits_of_kind(
+    question: CheckGpus | PlanStep | TraceStep,
+    own: OwnStep,
+    gpus: Sequence[Gpu],
+    *,
+    find_largest: bool = False,
+) -> FitsOnGpus:
+    """Return the verdicts on GPUs that differ in memory alone, in a fork."""
+    values = use_gpu(question, gpus[0])
+    watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
+    search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)
+    fits = search.fits(gpus, find_largest=find_largest and own.compile is None)
+    return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
+
+
+def tell(announce: Phase, words: str) -> None:
+    """Say what is tried or compiled now."""
+    with announce(words):
+        pass

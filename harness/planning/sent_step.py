@@ -1,0 +1,53 @@
+"""The request for a step: names stay names, Python objects are pickled."""
+
+from typing import Any
+
+from harness.dry_run.sent_objects import sent
+from harness.schema.step import Step
+from harness.schema.step_request import StepRequest, own_places
+
+_SAME = ("batch", "mode", "accumulate", "classes", "threads")
+
+
+def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
+    """Return the request; ``with_values`` sends large parameters with their values."""
+    plain: dict[str, Any] = {name: getattr(step, name) for name in _SAME}
+    objects: dict[str, Any] = {} if step.prepare is None else {"prepare": step.prepare}
+    for name in ("optimizer", "loss"):
+        value = getattr(step, name)
+        (plain if isinstance(value, str) else objects)[name] = value
+    if step.inputs_from is None:
+        plain["inputs"] = _texts(step)
+    elif isinstance(step.inputs, str):
+        plain["inputs_from"] = step.inputs
+    else:
+        objects["inputs"] = step.inputs
+    if isinstance(step.target, str):
+        plain["target"] = step.target
+    else:
+        objects["build"] = step.target
+        _refuse_compiled(step)
+    return StepRequest(
+        arguments=tuple(f"{name}={value!r}" for name, value in step.arguments.items()),
+        autocast=step.autocast_name,
+        compile=step.compile_mode,
+        answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
+        sent=sent(objects, with_values=with_values),
+        **plain,
+        **own_places(),
+    )
+
+
+def _texts(step: Step) -> tuple[str, ...]:
+    """Return each input as text, as the user wrote it if it was one."""
+    given: Any = (step.inputs,) if isinstance(step.inputs, str) else step.inputs
+    texts = not isinstance(given, dict) and all(isinstance(one, str) for one in given)
+    return tuple(given) if texts else tuple(map(str, step.specs))
+
+
+def _refuse_compiled(step: Step) -> None:
+    """Refuse a network whose compiled code would be lost on the way."""
+    from harness.training.own_step import OwnStep
+
+    build: Any = step.target
+    OwnStep(build=build, batch=step.batch, inputs="1", compile=step.compile_mode)

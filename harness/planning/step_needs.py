@@ -1,0 +1,39 @@
+"""The memory that a try of a step needs: plain data, and the bench that a search asks."""
+
+from typing import NamedTuple, Protocol
+
+from harness.schema.errors import UnsupportedError
+from harness.schema.units import format_bytes
+
+ENDLESS_BYTES = 1 << 41
+"""Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
+
+
+class TooLargeError(UnsupportedError):
+    """The step needs more memory than any GPU that can be pretended."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the step needs more than {format_bytes(ENDLESS_BYTES)}")
+
+
+class Need(NamedTuple):
+    """Peaks of the CUDA allocator's counters, in bytes."""
+
+    allocated_bytes: int
+    """Over the measured step."""
+    reserved_bytes: int
+    most_allocated_bytes: int
+    """Over the build and all steps."""
+    most_reserved_bytes: int
+    notes: tuple[str, ...] = ()
+    """Facts on libraries that were asked for sizes."""
+
+
+class Tries(Protocol):
+    """A step that is tried at any batch and within any memory."""
+
+    def need(self, batch: int) -> Need:
+        """Return the peaks where memory never ends; raise TooLargeError past the largest GPU."""
+
+    def completes(self, batch: int, memory_bytes: int) -> bool:
+        """Return whether the build and the steps complete within so much memory."""

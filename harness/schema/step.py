@@ -1,0 +1,204 @@
+"""``harness.Step``: one step of your own network as a value; imports no torch."""
+
+import ast
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Self, TypedDict
+
+from harness.schema.argument_checks import ArgumentError, check_choice, check_names
+from harness.schema.errors import StepError, did_you_mean
+from harness.schema.input_spec import InputShapes, InputSpec, input_specs, names_function
+from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
+from harness.schema.workload import Workload
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+EVERYWHERE = "*"
+"""The place of an answer to every unknown value."""
+_AUTOCAST = ("float16", "bfloat16")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of your own network; it is checked when it is made.
+
+    Attributes:
+        target: a network, a function that returns one, or its name as ``package.module:Net`` or
+            ``my_model.py:Net``.
+        batch: examples in the step.
+        inputs: shape of one example without the batch, e.g. ``(3, 224, 224)``, ``"3x224x224"`` or
+            ``{"tokens": "int64:256"}``; or a function of the batch, or its name, that returns
+            inputs and labels.
+        arguments: what a ``target`` that is named is called with.
+        optimizer: a name, or a function of the parameters, or its name.
+        loss: a name, or a function of output and labels, or its name.
+        classes: labels are 0 to ``classes`` - 1; None: they have no values.
+        mode: ``train``, or ``inference`` for a forward pass without gradients.
+        autocast: a type, ``float16`` or ``bfloat16``.
+        accumulate: number of micro-batches; it divides the batch.
+        compile: True, or a mode of ``torch.compile``.
+        prepare: called with the network before it is compiled and before the steps.
+        threads: CPU threads of an operation.
+        answers: values that the step reads from the GPU, by ``FILE:LINE``.
+
+    Raises:
+        StepError: a value breaks its rule; the message names it, the value and the rule.
+
+    >>> import harness
+    >>> step = harness.Step("my_model.py:Net", batch=32, inputs="3x224x224", optimizer="adamw")
+    >>> step.replace(batch=64).batch
+    64
+    >>> harness.Step("my_model.py:Net", batch=0, inputs="3x224x224")
+    Traceback (most recent call last):
+        ...
+    harness.schema.errors.StepError: batch must be a whole number of at least 1, got 0
+    """
+
+    target: "str | nn.Module | Callable[..., nn.Module]"
+    batch: int
+    _: KW_ONLY
+    inputs: "InputShapes | Callable[[int], tuple[object, object]]"
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd"
+    loss: "str | Callable[..., Tensor]" = "cross-entropy"
+    classes: int | None = None
+    mode: str = "train"
+    autocast: "str | torch.dtype | None" = None
+    accumulate: int = 1
+    compile: str | bool | None = None
+    prepare: "Callable[[nn.Module], object] | None" = None
+    threads: int = 1
+    answers: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_target(self.target, self.arguments)
+        for name in ("batch", "accumulate", "threads"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if self.batch % self.accumulate:
+            rule = f"accumulate must divide the batch of {self.batch}, got {self.accumulate}"
+            raise StepError(rule)
+        if self.mode not in MODES:
+            hint = " (did you mean inference?)" if self.mode in ("eval", "test", "predict") else ""
+            raise StepError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}{hint}")
+        _check_named("optimizer", self.optimizer, OPTIMIZERS)
+        _check_named("loss", self.loss, LOSSES)
+        if self.autocast_name not in (None, *_AUTOCAST):
+            raise StepError(f"autocast must be float16 or bfloat16, got {self.autocast_name!r}")
+        if self.compile_mode is not None:
+            check_choice("compile", self.compile_mode, COMPILE_MODES)
+        _ = self.specs
+
+    def replace(self, **changes: object) -> Self:
+        """Return a copy with changed fields.
+
+        Args:
+            changes: fields and their new values.
+
+        Returns:
+            The new step.
+
+        Raises:
+            StepError: a value breaks its field's rule.
+        """
+        return replace(self, **changes)  # type: ignore[arg-type]  # checked when it is made
+
+    @property
+    def specs(self) -> tuple[InputSpec, ...]:
+        """The shape and type of each input; empty if a function makes them."""
+        return () if self.inputs_from is not None else input_specs(self.inputs)
+
+    @property
+    def inputs_from(self) -> object:
+        """The function that makes inputs and labels, or its name; None if shapes describe them."""
+        named = isinstance(self.inputs, str) and names_function(self.inputs)
+        return self.inputs if callable(self.inputs) or named else None
+
+    @property
+    def autocast_name(self) -> str | None:
+        """The type of autocast by its name."""
+        return None if self.autocast is None else str(self.autocast).removeprefix("torch.")
+
+    @property
+    def compile_mode(self) -> str | None:
+        """The mode of ``torch.compile``; None if the network runs as it is written."""
+        if self.compile in (None, False):
+            return None
+        return COMPILE_MODES[0] if self.compile is True else str(self.compile)
+
+
+class StepOptions(TypedDict, total=False):
+    """The fields of a ``Step`` but its target and batch, as ``harness.predict`` takes them too."""
+
+    inputs: "InputShapes | Callable[[int], tuple[object, object]]"
+    arguments: Mapping[str, object]
+    optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]"
+    loss: "str | Callable[..., Tensor]"
+    classes: int | None
+    mode: str
+    autocast: "str | torch.dtype | None"
+    accumulate: int
+    compile: str | bool | None
+    prepare: "Callable[[nn.Module], object] | None"
+    threads: int
+    answers: Mapping[str, object]
+
+
+def as_step(verb: str, target: object, batch: object, options: StepOptions) -> Step | Workload:
+    """Return the step or workload that the arguments of a public function describe.
+
+    Raises:
+        ArgumentError: the target is neither, an argument is unknown, or the batch is missing.
+    """
+    known = [one.name for one in fields(Step)]
+    check_names(verb, options, known)
+    if isinstance(target, Step | Workload):
+        of_step = {**({} if batch is None else {"batch": batch}), **options}
+        for name, value in of_step.items():
+            kind, hint = type(target).__name__, ""
+            if hasattr(target, name):
+                hint = f"; write {kind.lower()}.replace({name}={value!r})"
+            raise ArgumentError(f"{verb} of a {kind} takes no {name}{hint}")
+        return target
+    if not (callable(target) or isinstance(target, str)):
+        kinds = "a harness.Step, a harness.Workload, a network, a function that returns one"
+        raise ArgumentError(f"target must be {kinds}, or its name, got {type(target).__name__}")
+    if batch is None:
+        raise ArgumentError(f"{verb} needs the batch of a network, e.g. batch=32")
+    if "inputs" not in options:
+        raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
+    return Step(target, batch, **options)  # type: ignore[arg-type]  # checked when it is made
+
+
+def _check_target(target: object, arguments: Mapping[str, object]) -> None:
+    if isinstance(target, str):
+        place, _, name = target.rpartition(":")
+        if not (place and name):
+            rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
+            raise StepError(f"target {target!r} names no callable; {rule}")
+    elif not callable(target):
+        kind = type(target).__name__
+        raise StepError(f"target must be a network or a function that returns one, got a {kind}")
+    elif arguments:
+        raise StepError("arguments are those of a target that is named; write lambda: Net(...)")
+    for name, value in arguments.items():
+        if not name.isidentifier() or not _is_literal(value):
+            raise StepError(f"arguments must be Python literals by name, got {name}={value!r}")
+
+
+def _is_literal(value: object) -> bool:
+    try:
+        return bool(ast.literal_eval(repr(value)) == value)
+    except (ValueError, SyntaxError):
+        return False
+
+
+def _check_named(field_name: str, value: object, known: tuple[str, ...]) -> None:
+    if isinstance(value, str) and value not in known and ":" not in value:
+        rule = f"{field_name} must be one of {', '.join(known)}, or MODULE:CALLABLE"
+        raise StepError(f"{rule}, got {value!r}{did_you_mean(value, known)}")
+    if not isinstance(value, str) and not callable(value):
+        raise StepError(f"{field_name} must be a name or a function, got {value!r}")
