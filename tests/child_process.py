@@ -8,11 +8,10 @@ import time
 from pathlib import Path
 
 
-def child(code: str) -> "subprocess.CompletedProcess[str]":
+def child(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run ``code`` in an interpreter of its own, which may set limits and die."""
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def harness(*arguments: str) -> "subprocess.Popen[str]":

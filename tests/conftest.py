@@ -13,6 +13,7 @@ import pytest
 
 import harness
 from harness.measurement.process.launcher import Launcher
+from tests.commands import Ask
 from tests.lent_launchers import LentLaunchers
 
 HARNESS = Path(harness.__file__).parent
@@ -45,13 +46,16 @@ def launcher(lent_launchers: LentLaunchers) -> Iterator[Launcher]:
     shared.close()
 
 
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Run commands in this process."""
+    return Ask(capsys)
+
+
 SLOWEST = (
-    "packaging/test_wheel.py",
-    "docs/test_examples.py",
-    "measurement/test_launcher.py",
-    "prediction/test_trace_property.py",
-    "dry_run/test_one_rank.py",
-)
+    "packaging/test_wheel.py", "docs/test_examples.py", "measurement/test_launcher.py",
+    "prediction/test_trace_property.py", "dry_run/test_one_rank.py",
+)  # fmt: skip
 """Files that take a minute; they go first, because no process should be left alone with one."""
 
 

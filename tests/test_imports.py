@@ -12,23 +12,10 @@ import pytest
 ROOT = Path(__file__).parent.parent / "harness"
 
 ORDER = (
-    "schema",
-    "plots",
-    "training",
-    "instruments",
-    "allocator",
-    "snapshots",
-    "prediction",
-    "measurement",
-    "thresholds",
-    "dry_run",
-    "planning",
-    "sweeps",
-    "budgets",
-    "analysis",
-    "reporting",
-    "cli",
-)
+    "schema", "plots", "training", "instruments", "allocator", "snapshots", "prediction",
+    "measurement", "thresholds", "dry_run", "planning", "sweeps", "budgets", "analysis",
+    "reporting", "cli",
+)  # fmt: skip
 """Each package imports only packages that are listed before it, and itself."""
 
 OUTSIDE_THE_CLOSED_PAIR = [

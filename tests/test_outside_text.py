@@ -59,17 +59,11 @@ def test_what_a_terminal_obeys_is_written_out_and_json_keeps_its_meaning() -> No
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
-        ("=1+1", "'=1+1"),
-        ("@SUM(A1)", "'@SUM(A1)"),
-        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
-        ("-2+3+cmd", "'-2+3+cmd"),
-        ("-1.5", "-1.5"),
-        ("+0.4 %", "+0.4 %"),
-        ("mlp", "mlp"),
-        (-1, -1),
-        (None, None),
+        ("=1+1", "'=1+1"), ("@SUM(A1)", "'@SUM(A1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"), ("-2+3+cmd", "'-2+3+cmd"),
+        ("-1.5", "-1.5"), ("+0.4 %", "+0.4 %"), ("mlp", "mlp"), (-1, -1), (None, None),
     ],
-)
+)  # fmt: skip
 def test_a_spreadsheet_computes_nothing(value: object, shown: object) -> None:
     assert csv_cell(value) == shown
 

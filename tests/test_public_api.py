@@ -5,8 +5,6 @@ import doctest
 import importlib
 import inspect
 import re
-import subprocess
-import sys
 import tempfile
 import typing
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from torch import nn
 import harness
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, Record
+from tests.child_process import child
 
 FUNCTIONS = tuple(
     name for name in harness.__all__ if inspect.isfunction(getattr(harness, name, None))
@@ -54,8 +53,7 @@ def test_what_needs_no_torch_loads_none() -> None:
         "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
         "print(*dir(harness))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy, named = done.stdout.splitlines()
+    heavy, named = child(code).stdout.splitlines()
     assert heavy == "[]"
     assert {*harness.__all__} <= set(named.split()), "dir() names what is not loaded yet"
 

@@ -104,12 +104,9 @@ def test_settings_are_read_as_pytorch_reads_them() -> None:
         total_bytes=10,
     )
     assert config == AllocatorConfig(
-        max_split_size_bytes=64 * MIB,
-        expandable_segments=True,
-        garbage_collection_threshold=0.8,
-        memory_fraction=0.5,
-        total_bytes=10,
-    )
+        max_split_size_bytes=64 * MIB, expandable_segments=True, garbage_collection_threshold=0.8,
+        memory_fraction=0.5, total_bytes=10,
+    )  # fmt: skip
     assert config.limit_bytes() == 5
     assert AllocatorConfig.from_settings("") == AllocatorConfig()
 

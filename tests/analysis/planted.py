@@ -13,6 +13,7 @@ from harness.schema.workload import Workload
 
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 BATCHES = tuple(2**power for power in range(4, 13))
+CELLS = [(depth, batch) for depth in DEPTHS for batch in BATCHES]
 
 
 def saved_bytes(depth: int, batch: int) -> int:
@@ -64,11 +65,9 @@ def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: 
         "environment": {"torch": "9.9", "cpu": "planted", "gpus": []},
     }
     return Record(
-        workload_id=workload.id,
-        workload=workload,
-        outcome=changes.pop("outcome", Outcome.OK),
-        **(metrics | changes),
-    )
+        workload_id=workload.id, workload=workload, outcome=changes.pop("outcome", Outcome.OK),
+        **metrics | changes,
+    )  # fmt: skip
 
 
 def grid(
@@ -96,20 +95,14 @@ def write(folder: Path, records: Iterable[Record], tail: bytes = b"") -> Path:
 def write_events(folder: Path, workload: Workload) -> None:
     """Write the allocation events of a made-up step of two activations."""
     rows = [
-        (0, "build", "parameter", 4000),
-        (0, "build", "input", 1000),
-        (1, "forward", "activation", 500),
-        (1, "backward", "gradient", 4000),
-        (1, "backward", "activation", -500),
-        (2, "optimizer", "gradient", -4000),
-        (2, "forward", "activation", 500),
-        (2, "forward", "activation", 700),
-        (2, "backward", "temporary", 900),
-        (2, "backward", "temporary", -900),
-        (2, "backward", "activation", -700),
-        (2, "backward", "gradient", 4000),
+        (0, "build", "parameter", 4000), (0, "build", "input", 1000),
+        (1, "forward", "activation", 500), (1, "backward", "gradient", 4000),
+        (1, "backward", "activation", -500), (2, "optimizer", "gradient", -4000),
+        (2, "forward", "activation", 500), (2, "forward", "activation", 700),
+        (2, "backward", "temporary", 900), (2, "backward", "temporary", -900),
+        (2, "backward", "activation", -700), (2, "backward", "gradient", 4000),
         (2, "backward", "activation", -500),
-    ]
+    ]  # fmt: skip
     lines = ["order,step,phase,operator,module,category,size_bytes,address,live_bytes"]
     live = 0
     for order, (step, phase, category, size) in enumerate(rows):

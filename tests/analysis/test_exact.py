@@ -4,7 +4,7 @@ from harness.analysis.exact import exact_form, exact_maximum
 from tests.analysis import planted
 from tests.known import known
 
-CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+CELLS = planted.CELLS
 COLUMNS = {
     "constant": [1 for _ in CELLS],
     "depth": [depth for depth, _ in CELLS],
@@ -52,8 +52,8 @@ def _squares() -> list[list[int]]:
 
 
 def test_a_peak_is_the_larger_of_its_two_formulas() -> None:
-    result = exact_maximum(COLUMNS, [planted.peak_bytes(*cell) for cell in CELLS], _squares())
-    assert result is not None
+    values = [planted.peak_bytes(*cell) for cell in CELLS]
+    result = known(exact_maximum(COLUMNS, values, _squares()))
     assert (result.rows, result.total) == (len(CELLS), len(CELLS))
     products = sorted(int(form.coefficients["depth·batch"]) for form in result.forms)
     assert products == [0, 1024]

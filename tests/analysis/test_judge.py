@@ -63,15 +63,7 @@ def test_a_verdict_in_part_names_both_parts_and_a_claim_its_rule() -> None:
         with pytest.raises(ValueError, match="names where"):
             dataclasses.replace(claim, holds_for=holds_for, fails_for=fails_for)
     with pytest.raises(ValueError, match="no part where it fails"):
-        Judgement(
-            verdict=Verdict.SUPPORTED,
-            fails_for="b",
-            number="",
-            measured="",
-            closed_form="",
-            limits="",
-            checks=(),
-        )
+        Judgement(verdict=Verdict.SUPPORTED, fails_for="b", number="", measured="", checks=())
     with pytest.raises(ValueError, match="rule"):
         Rule(holds="it does", fails="", open="nobody knows")
 
@@ -79,15 +71,11 @@ def test_a_verdict_in_part_names_both_parts_and_a_claim_its_rule() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.9, None, Verdict.SUPPORTED),
-        (1.1, None, Verdict.SUPPORTED),
-        (0.89, None, Verdict.REFUTED),
-        (1.11, None, Verdict.REFUTED),
-        (0.95, 1.05, Verdict.SUPPORTED),
-        (0.85, 1.05, Verdict.OPEN),
-        (1.2, 1.3, Verdict.REFUTED),
+        (0.9, None, Verdict.SUPPORTED), (1.1, None, Verdict.SUPPORTED),
+        (0.89, None, Verdict.REFUTED), (1.11, None, Verdict.REFUTED),
+        (0.95, 1.05, Verdict.SUPPORTED), (0.85, 1.05, Verdict.OPEN), (1.2, 1.3, Verdict.REFUTED),
     ],
-)
+)  # fmt: skip
 def test_roughly_means_one_thing(low: float, high: float | None, verdict: Verdict) -> None:
     assert is_roughly(low=low, high=high).verdict is verdict
 
@@ -103,18 +91,15 @@ GRID = pd.DataFrame(
     [
         ("batch > 0", 0, "holds"),
         ("batch < 0", 0, "fails"),
-        (
-            "optimizer == 'adam' or batch > 1",
-            0,
-            "holds for batch ≥ 16; adam, batch 1, fails for sgd, batch 1",
-        ),
+        ("optimizer == 'adam' or batch > 1", 0,
+         "holds for batch ≥ 16; adam, batch 1, fails for sgd, batch 1"),
         ("depth == 4 and batch == 256", 0, "fails; holds only for depth 4, batch 256"),
         ("depth == 2", 0, "fails; holds only for depth 2"),
         ("batch > 0", 1, "open"),
         ("batch > 1", 6, "open"),
         ("batch > 1", 5, "holds for batch ≥ 16, fails for batch 1"),
     ],
-)
+)  # fmt: skip
 def test_the_regions_in_which_a_claim_holds_are_named(held: str, missing: int, words: str) -> None:
     chosen = GRID.index.isin(GRID.query(held).index).tolist()
     decision = judge_cells(GRID, chosen, ["optimizer", "depth", "batch"], missing=missing)

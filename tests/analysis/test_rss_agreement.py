@@ -6,7 +6,7 @@ from tests.analysis import planted
 
 
 def _frame(off: float) -> pd.DataFrame:
-    cells = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+    cells = planted.CELLS
     peak = [planted.peak_bytes(*cell) for cell in cells]
     start = [planted.start_bytes(*cell) for cell in cells]
     rise = [round((a - b) * (1 + off)) for a, b in zip(peak, start, strict=True)]
@@ -23,12 +23,8 @@ def _frame(off: float) -> pd.DataFrame:
 
 def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() -> None:
     table = next_to_trace(_frame(0.01))
-    expected = [
-        (depth, batch)
-        for depth in planted.DEPTHS
-        for batch in planted.BATCHES
-        if planted.peak_bytes(depth, batch) - planted.start_bytes(depth, batch) > 16_000_000
-    ]
+    rises = {cell: planted.peak_bytes(*cell) - planted.start_bytes(*cell) for cell in planted.CELLS}
+    expected = [cell for cell, rise in rises.items() if rise > 16_000_000]
     assert list(zip(table["depth"], table["batch"], strict=True)) == expected
     assert table["difference_percent"].tolist() == pytest.approx([1.0] * len(expected), abs=1e-3)
     assert misses(table).empty

@@ -1,62 +1,55 @@
 """Two predictions compared by ``harness compare``."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.cli.app import main
+from tests.commands import Ask
 
 
-def predicted(folder: Path, capsys: pytest.CaptureFixture[str], name: str, *flags: str) -> str:
-    assert main(["predict", *flags, "--json"]) == 0
-    path = folder / name
-    path.write_text(capsys.readouterr().out)
-    return str(path)
-
-
-def test_two_predictions_of_a_model_differ_by_what_was_widened(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ("--depth", "2", "--batch", "8")
-    first = predicted(tmp_path, capsys, "first.json", *flags, "--width", "64")
-    second = predicted(tmp_path, capsys, "second.json", *flags, "--width", "96")
-    assert main(["compare", first, first]) == 0
-    assert capsys.readouterr().out == "the two predictions are equal\n"
-    assert main(["compare", first, second]) == 3
-    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+def test_two_predictions_of_a_model_differ_by_what_was_widened(tmp_path: Path, ask: Ask) -> None:
+    files = []
+    for width in ("64", "96"):
+        flags = ["--depth", "2", "--batch", "8", "--width", width, "--json"]
+        files.append(str(tmp_path / width))
+        Path(files[-1]).write_text(ask(["predict", *flags]).out)
+    assert ask(["compare", files[0], files[0]]).out == "the two predictions are equal\n"
+    rows = {line.split()[0]: line for line in ask(["compare", *files], 3).out.splitlines()}
     # One more ReLU output and one mask of 32 columns, 8 rows of 4 bytes: 1,024 B a layer.
     assert rows["modules.1.saved_bytes"].endswith("+1 KiB")
     assert "peak_live_bytes" in rows
 
 
 CARD = {
-    "gpu": "l4",
-    "allocator_settings": "",
-    "reserved_peak_bytes": [1, 2],
-    "verdict": "fits",
+    "gpu": "l4", "allocator_settings": "", "reserved_peak_bytes": [1, 2], "verdict": "fits",
     "largest_batch": 7,
-}
+}  # fmt: skip
 PREDICTION: dict[str, Any] = {
-    "outcome": "predicted",
-    "target": "net.py:Net",
-    "batch": 8,
-    "saved_bytes": 5,
-    "peak_live_bytes": 100,
-    "rss_rise_bytes": None,
-    "layers": [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}],
-    "card": CARD,
-    "notes": ["PyTorch 9.9 is not known"],
-    "environment": {"python": "3.11"},
+    "outcome": "predicted", "target": "net.py:Net", "batch": 8, "saved_bytes": 5,
+    "peak_live_bytes": 100, "rss_rise_bytes": None,
+    "layers": [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}], "card": CARD,
+    "notes": ["PyTorch 9.9 is not known"], "environment": {"python": "3.11"},
     "wall_seconds": 0.25,
-}
+}  # fmt: skip
 
 
-def compared(first: object, second: object, folder: Path) -> int:
-    for name, content in (("a.json", first), ("b.json", second)):
-        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
-    return main(["compare", str(folder / "a.json"), str(folder / "b.json")])
+Compare = Callable[[object, object, int], str]
+
+
+@pytest.fixture
+def compare(tmp_path: Path, ask: Ask) -> Compare:
+    """Compare two predictions, or texts, with an expected exit code; return what is said."""
+
+    def said(first: object, second: object, code: int) -> str:
+        for name, content in (("a.json", first), ("b.json", second)):
+            text = content if isinstance(content, str) else json.dumps(content)
+            (tmp_path / name).write_text(text)
+        return "".join(ask(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")], code))
+
+    return said
 
 
 @pytest.mark.parametrize(
@@ -83,15 +76,12 @@ def compared(first: object, second: object, folder: Path) -> int:
     ],
 )
 def test_a_difference_in_any_value_is_named(
-    change: dict[str, Any], row: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: dict[str, Any], row: str, compare: Compare
 ) -> None:
-    assert compared(PREDICTION, PREDICTION | change, tmp_path) == 3
-    assert row in " ".join(capsys.readouterr().out.split())
+    assert row in " ".join(compare(PREDICTION, PREDICTION | change, 3).split())
 
 
-def test_layers_of_equal_blocks_are_one_row_that_names_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_layers_of_equal_blocks_are_one_row_that_names_them(compare: Compare) -> None:
     def prediction(size: int) -> dict[str, Any]:
         layers = [{"name": f"blocks.{at}.up", "saved_bytes": size} for at in range(12)]
         modules = {each["name"]: {"saved_bytes": size} for each in layers}
@@ -99,35 +89,29 @@ def test_layers_of_equal_blocks_are_one_row_that_names_them(
         whole = {"peak_live_bytes": size * 10, "layers": layers, "modules": modules}
         return {**PREDICTION, **whole, "phases": phases}
 
-    assert compared(prediction(1 << 20), prediction(1 << 21), tmp_path) == 3
-    _, *rows = capsys.readouterr().out.splitlines()
+    _, *rows = compare(prediction(1 << 20), prediction(1 << 21), 3).splitlines()
     assert [(row.split("  ")[0], row.split("  ")[-1].strip()) for row in rows] == [
         ("peak_live_bytes (and 1 alike)", "+10 MiB"),
         ("layers.blocks.0–11.up.saved_bytes x12", "+1 MiB"),
     ]
 
 
-def test_two_are_equal_in_their_answer_and_only_if_there_is_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_are_equal_in_their_answer_and_only_if_there_is_one(compare: Compare) -> None:
     other = {"target": "other.py:Net", "environment": {"python": "3.14"}, "wall_seconds": 9.5}
     layers = {"layers": PREDICTION["layers"][::-1]}
-    assert compared(PREDICTION, PREDICTION | other | layers, tmp_path) == 0
-    assert capsys.readouterr().out == "the two predictions are equal\n"
+    equal = "the two predictions are equal\n"
+    assert compare(PREDICTION, PREDICTION | other | layers, 0) == equal
     unknown = PREDICTION | {"peak_live_bytes": None}
     for none in (unknown, PREDICTION | {"outcome": "unsupported"}):
-        assert compared(none, none, tmp_path) == 3
         rule = "neither prediction has an answer, so nothing can be compared\n"
-        assert capsys.readouterr().out == rule
+        assert compare(none, none, 3) == rule
 
 
-def test_a_table_of_gpus_is_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_gpus_is_compared(compare: Compare) -> None:
     table = {"outcome": "predicted", "target": "x", "gpus": [CARD, CARD | {"gpu": "t4"}]}
-    assert compared(table, table, tmp_path) == 0
+    compare(table, table, 0)
     other = table | {"gpus": [CARD, CARD | {"gpu": "t4", "verdict": "close call"}]}
-    capsys.readouterr()
-    assert compared(table, other, tmp_path) == 3
-    assert "gpus.t4.verdict fits close call" in " ".join(capsys.readouterr().out.split())
+    assert "gpus.t4.verdict fits close call" in " ".join(compare(table, other, 3).split())
 
 
 @pytest.mark.parametrize(
@@ -145,10 +129,9 @@ def test_a_table_of_gpus_is_compared(tmp_path: Path, capsys: pytest.CaptureFixtu
     ],
 )
 def test_a_file_without_a_prediction_is_one_line(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, tmp_path: Path, compare: Compare, ask: Ask
 ) -> None:
-    assert compared(PREDICTION, text, tmp_path) == 2
-    (said,) = capsys.readouterr().err.splitlines()
+    (said,) = compare(PREDICTION, text, 2).splitlines()
     assert said.endswith("b.json is not a prediction that harness predict --json printed")
-    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path)]) == 2
-    assert "two folders or two files" in capsys.readouterr().err
+    folder = ask(["compare", str(tmp_path / "a.json"), str(tmp_path)], 2)
+    assert "two folders or two files" in folder.err

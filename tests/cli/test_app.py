@@ -1,7 +1,5 @@
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -9,6 +7,8 @@ import pytest
 
 from harness.cli.app import app, main
 from harness.cli.command import HarnessCommand
+from tests.child_process import child
+from tests.commands import Ask
 
 CUDA = ("--device", "cuda")
 TINY = ("--width", "8", "--in-features", "8", "--batch", "4")
@@ -33,7 +33,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["measure", "--hidden", "3,a"], ["--hidden", "3,a", "commas"]),
         (
             ["measure", "--hidden", "3,4", "--depth", "7"],
-            ["depth must be 2, the number of widths in --hidden, got 7"],
+            ["depth must be 2, the number of widths"],
         ),
         (["measure", "--activation", "rleu"], ["activation", "rleu", "did you mean relu"]),
         (["measure", "--dept", "3"], ["--dept", "--depth"]),
@@ -51,14 +51,8 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["compare", "x" * 5000, "x"], ["does not exist"]),
         (["sweep", "depth_batch", "--quick", "--out", "/tmp/" + "x/" * 3000], ["too long"]),
         (["no-such-command"], ["no-such-command"]),
-        (
-            ["predict", *CUDA, "--examples", "9"],
-            ["examples must be at least one batch (256), got 9"],
-        ),
-        (
-            ["predict", *CUDA, "--examples", "65", "--batch", "64", "--accumulate", "4"],
-            ["a last batch of at least 4 rows, got 65"],
-        ),
+        (["predict", *CUDA, "--examples", "9"], ["at least one batch (256), got 9"]),
+        (["predict", *CUDA, "--examples", "65", "--batch", "64", "--accumulate", "4"], ["4 rows"]),
         (["predict", "--examples", "1000"], ["device cuda"]),
         (["predict", *CUDA, "--gpu", "a100-8gb"], ["did you mean"]),
         (["predict", "--gpu", "l4", "--device", "cpu"], ["device cuda"]),
@@ -66,17 +60,13 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["predict", *CUDA, "--check"], ["--check needs --budget or --gpu"]),
         (["predict", *CUDA, "--memory", "much"], ["not a size"]),
         (["predict", "--torch", "2.6"], ["torch must be a version from 2.7 to 2.15, got 2.6"]),
-        (
-            ["dry-run", "--largest", "batch", "--", "train.py", "--batch", "4"],
-            ["--largest needs {} among the script's arguments"],
-        ),
+        (["dry-run", "--largest", "batch", "--", "train.py"], ["--largest needs {} among the scr"]),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
-    arguments: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], words: list[str], ask: Ask
 ) -> None:
-    assert main(arguments) == 2
-    printed = capsys.readouterr()
+    printed = ask(arguments, 2)
     assert printed.out == ""
     assert printed.err.count("\n") == 1
     for word in words:
@@ -88,18 +78,16 @@ def test_help_imports_nothing_heavy_and_shows_an_example() -> None:
         "import sys\nfrom harness.cli.app import main\nmain(['--help'])\n"
         "print([m for m in ('torch', 'pandas', 'rich', 'msgspec') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = child(code)
     assert "Example: harness measure" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_harness_alone_prints_its_help_with_whole_summaries(
-    capsys: pytest.CaptureFixture[str],
+    ask: Ask,
 ) -> None:
-    assert main([]) == 0
-    alone = capsys.readouterr().out
-    assert main(["--help"]) == 0
-    assert capsys.readouterr().out == alone
+    alone = ask([]).out
+    assert ask(["--help"]).out == alone
     assert "..." not in alone.partition("Commands:")[2]
     assert max(map(len, alone.splitlines())) <= 80
     assert all(f"\n  {name} " in alone for name in app.commands)
@@ -107,10 +95,9 @@ def test_harness_alone_prints_its_help_with_whole_summaries(
 
 @pytest.mark.parametrize("command", app.commands.values(), ids=app.commands)
 def test_every_command_shows_its_help_and_its_examples_are_valid(
-    command: click.Command, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    command: click.Command, ask: Ask, tmp_path: Path
 ) -> None:
-    assert main([str(command.name), "-h"]) == 0
-    printed = capsys.readouterr().out
+    printed = ask([str(command.name), "-h"]).out
     assert "--debug" in printed
     assert isinstance(command, HarnessCommand)
     assert command.examples
@@ -141,40 +128,38 @@ UNSUPPORTED = ("--depth", "4", "--autocast", "float16", "--checkpoint", "2")
 
 @pytest.mark.parametrize("question", [(), ("--budget", "1GiB"), ("--gpu", "l4")])
 def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
-    question: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    question: tuple[str, ...], ask: Ask
 ) -> None:
-    assert main(["predict", *UNSUPPORTED, *question]) == 3
-    text = capsys.readouterr().out
+    text = ask(["predict", *UNSUPPORTED, *question], 3).out
     assert text.startswith(
         "unsupported: autocast float16 can be predicted only with float32 parameters"
     )
     assert text.count("no answer") == len(question) // 2
     assert "bytes" not in text
-    assert main(["predict", *UNSUPPORTED, *question, "--json"]) == 3
-    stated = json.loads(capsys.readouterr().out)
+    stated = json.loads(ask(["predict", *UNSUPPORTED, *question, "--json"], 3).out)
     assert stated["outcome"] == "unsupported"
     assert "autocast float16" in stated["reason"]
     assert len(stated["unanswered"]) == len(question) // 2
-    assert main(["predict", "--dtype", "bfloat16"]) == 3
-    text = capsys.readouterr().out
+    text = ask(["predict", "--dtype", "bfloat16"], 3).out
     assert text.startswith("peak: no answer: dtype bfloat16: ")
     assert "saved for backward" in text
 
 
-def test_a_choice_is_taken_in_any_case(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "--optimizer", "Adam", "--activation", "ReLU", "--json"]) == 0
-    workload = json.loads(capsys.readouterr().out)["workload"]
+def test_a_choice_is_taken_in_any_case(ask: Ask) -> None:
+    text = ask(["predict", "--optimizer", "Adam", "--activation", "ReLU", "--json"]).out
+    workload = json.loads(text)["workload"]
     assert (workload["optimizer"], workload["activation"]) == ("adam", "relu")
 
 
 @pytest.mark.exact
 @pytest.mark.parametrize("flags", [(), ("--model", "mlp-scratch", "--optimizer", "adam")])
 def test_predict_and_measure_agree_in_every_metric_that_both_state(
-    flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+    flags: tuple[str, ...], ask: Ask
 ) -> None:
-    for command in ("measure", "predict"):
-        assert main([command, "--depth", "3", *TINY, *flags, "--json"]) == 0
-    measured, predicted = map(json.loads, capsys.readouterr().out.splitlines())
+    measured, predicted = (
+        json.loads(ask([command, "--depth", "3", *TINY, *flags, "--json"]).out)
+        for command in ("measure", "predict")
+    )
     own = {"outcome", "wall_seconds", "environment", "rss_rise_bytes", "rss_peak_bytes"}
     own |= {"process", "cuda"}
     both = measured.keys() & predicted.keys() - own

@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from harness.measurement.limits import cgroup
-from tests.child_process import harness, wait_for_handlers
+from tests.child_process import child, harness, wait_for_handlers
+from tests.limits_here import needs_cgroup
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and /proc")
 
@@ -48,9 +49,7 @@ def test_a_signal_ends_the_command_and_all_its_processes(number: signal.Signals,
 
 
 def test_a_threshold_that_is_terminated_leaves_no_cgroup() -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     place = next(cgroup.places())[1]
     flags = ["--depth", "8", "--budget", "512MiB", "--kind", "cgroup"]
     with harness("threshold", *flags) as process:
@@ -91,8 +90,7 @@ sys.exit(main())
 
 
 def test_an_interrupt_while_the_command_line_loads_prints_nothing() -> None:
-    command = [sys.executable, "-c", _INTERRUPTED_IMPORT]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = child(_INTERRUPTED_IMPORT)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 

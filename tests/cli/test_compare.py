@@ -2,16 +2,13 @@
 
 from pathlib import Path
 
-import pytest
 from msgspec.structs import replace
 
-from harness.cli.app import main
 from tests.analysis import planted
+from tests.commands import Ask
 
 
-def test_two_runs_that_differ_in_one_byte_are_exit_code_3(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_runs_that_differ_in_one_byte_are_exit_code_3(tmp_path: Path, ask: Ask) -> None:
     records = planted.grid((1, 2), (16, 64))
     changed = replace(records[0], saved_bytes=(records[0].saved_bytes or 0) + 1)
     tenfold = [replace(one, rss_rise_bytes=2**30) for one in records]
@@ -19,8 +16,6 @@ def test_two_runs_that_differ_in_one_byte_are_exit_code_3(
     for name, run in runs.items():
         planted.write(tmp_path / name / "depth_batch", run)
     folders = {name: str(tmp_path / name) for name in runs}
-    assert main(["compare", folders["one"], folders["same"]]) == 0
-    assert main(["compare", folders["one"], folders["other"]]) == 3
-    assert "saved_bytes" in capsys.readouterr().out
-    assert main(["compare", folders["one"], folders["far"]]) == 3
-    assert "times off: rss_rise_bytes" in capsys.readouterr().out
+    ask(["compare", folders["one"], folders["same"]])
+    assert "saved_bytes" in ask(["compare", folders["one"], folders["other"]], 3).out
+    assert "times off: rss_rise_bytes" in ask(["compare", folders["one"], folders["far"]], 3).out

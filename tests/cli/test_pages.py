@@ -11,6 +11,7 @@ from harness.dry_run.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
+from tests.commands import Ask
 
 NET = """
 from torch import nn
@@ -40,7 +41,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("predict --depth 2 --batch 8 --gpu l4", "fits on l4"),
         ("predict net.py:Net --input 8 --gpu l4 --method estimate", "fits on l4"),
         ("predict net.py:Net --input 8", "layers.0"),
-        ("profile net.py:Net --input 8 --batch 4", "Largest blocks at the peak"),
+        pytest.param(
+            *("profile net.py:Net --input 8 --batch 4", "Largest blocks"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
@@ -54,18 +57,9 @@ def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
         assert forbidden not in page
 
 
-def test_the_former_option_writes_the_page_and_its_timeline(folder: Path) -> None:
-    profile = ["profile", "net.py:Net", "--input", "8", "--batch", "4"]
-    assert main([*profile, "--timeline", "page.html"]) == 0
-    assert "<!doctype html>" in (folder / "page.html").read_text()
-    assert main([*profile, "--html", "figure.svg"]) == 0
-    assert "<svg" in (folder / "figure.svg").read_text()
-
-
-def test_a_table_of_gpus_has_no_page(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_gpus_has_no_page(folder: Path, ask: Ask) -> None:
     command = ["predict", "net.py:Net", "--input", "8", "--gpu", "all", "--html", "page.html"]
-    assert main(command) == 2
-    assert "--html shows one GPU" in capsys.readouterr().err
+    assert "--html shows one GPU" in ask(command, 2).err
     assert not (folder / "page.html").exists()
 
 
@@ -74,25 +68,16 @@ def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:
         place="<train>.py:9 step", category="activation", requested_bytes=3 << 20, blocks=2
     )
     moment = Moment(
-        requested_bytes=4 << 20,
-        allocation=7,
-        seconds=0.1,
-        step=1,
-        stack=(),
-        categories={"activation": 3 << 20, "parameter": 1 << 20},
-        groups=(group,),
-    )
+        requested_bytes=4 << 20, allocation=7, seconds=0.1, step=1, stack=(),
+        categories={"activation": 3 << 20, "parameter": 1 << 20}, groups=(group,),
+    )  # fmt: skip
     peaks = CudaPeaks(
         requested_peak_bytes=4 << 20, allocated_peak_bytes=5 << 20, reserved_peak_bytes=20 << 20
     )
     report = DryRunReport(
-        outcome=Outcome.OK,
-        gpu="l4",
-        gpu_total_bytes=100 << 20,
-        cuda=peaks,
-        outside_bytes=(10 << 20, 30 << 20),
-        devices=(Device(index=0, peaks=peaks, peak=moment),),
-    )
+        outcome=Outcome.OK, gpu="l4", gpu_total_bytes=100 << 20, cuda=peaks,
+        outside_bytes=(10 << 20, 30 << 20), devices=(Device(index=0, peaks=peaks, peak=moment),),
+    )  # fmt: skip
     page = dry_run_page(report, target="train.py")
     assert "&lt;train&gt;" in page
     assert "<train>" not in page

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
+from tests.commands import Ask
 
 MODEL = """
 import torch
@@ -41,16 +41,13 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "my_model.py:Net"
 
 
-def test_a_file_with_arguments_inputs_loss_and_optimizer(
-    model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_with_arguments_inputs_loss_and_optimizer(model: str, ask: Ask) -> None:
     flags = ["--arg", "depth=3", "--batch", "4", "--json"]
     flags += ["--loss", "my_model.py:loss", "--optimizer", "my_model.py:optimizer"]
     shape = ["--input", "int64:16"]
 
     def predicted(*more: str) -> dict[str, Any]:
-        assert main(["predict", model, *more, *flags]) == 0
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        answer: dict[str, Any] = json.loads(ask(["predict", model, *more, *flags]).out)
         return answer
 
     on_gpu = predicted(*shape, "--gpu", "l4", "--memory", "800MiB")
@@ -67,18 +64,14 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(
 
 
 @pytest.mark.slow
-def test_the_answer_comes_first(
-    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
     some = {name: GPUS[name] for name in ("v100-32gb", "t4")}
     monkeypatch.setattr("harness.cli.predict_command.GPUS", some)
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
-    assert main(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = ask(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]).out.splitlines()
     assert lines[0].startswith("fits on l4: reserves ")
     assert lines[1].startswith("safe up to batch ")
-    assert main(["predict", model, *flags, "--gpu", "all"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = ask(["predict", model, *flags, "--gpu", "all"]).out.splitlines()
     count = sum(" fits " in line for line in lines[2:])
     assert count >= 1, "the newest PyTorch has no kernels for the oldest GPU"
     assert f"fits on {count} of {count} GPUs; the smallest is t4" in lines[0]
@@ -98,16 +91,15 @@ def test_the_answer_comes_first(
         (["my_model.py:Net", "--arg", "depth=1", "--input", "3xq"], "3x224x224"),
         (
             ["my_model.py:Net", "--input", "16", "--depth", "4"],
-            "--depth cannot be given with a TARGET",
+            "--depth cannot be given with a TA",
         ),
         (["--input", "16"], "need a TARGET"),
     ],
 )
 @pytest.mark.usefixtures("model")
 def test_a_mistake_is_one_line_and_exit_code_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, ask: Ask
 ) -> None:
-    assert main(["predict", *arguments]) == 2
-    error = capsys.readouterr().err
+    error = ask(["predict", *arguments], 2).err
     assert message in error
     assert len(error.splitlines()) == 1

@@ -92,11 +92,8 @@ def test_the_exit_keeps_the_code_and_what_was_to_be_done_at_the_exit(tmp_path: P
     question += ["--method", "estimate"]  # which is made in this very process
     done = subprocess.run(
         [sys.executable, "-m", "harness.cli.entry", "predict", "model.py:build", *question],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
     assert done.returncode == 3, done.stderr
     assert "does not fit" in done.stdout
     assert "a thread ended" in done.stdout

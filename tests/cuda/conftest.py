@@ -9,6 +9,7 @@ from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Work
 from harness.prediction.versions import TorchVersion, described_version
 from harness.schema.workload import Workload
+from tests.known import known
 
 Busy = Callable[[int], None]
 WORKSPACES_STAY = described_version() < TorchVersion(2, 15)
@@ -40,8 +41,7 @@ def fresh_launcher() -> Iterator[Launcher]:
 @pytest.fixture(scope="session")
 def gpu_bytes(launcher: Launcher) -> int:
     ended = launcher.launch(Work(kind="describe", workload=Workload(device="cuda")), 100)
-    assert ended.result is not None, ended
-    return int(ended.result["environment"]["gpu_memory_bytes"])
+    return int(known(ended.result)["environment"]["gpu_memory_bytes"])
 
 
 @pytest.fixture
@@ -56,8 +56,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Busy]:
         command = [sys.executable, "-c", HOLD, str(size_bytes)]
         other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         others.append(other)
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+        assert known(other.stdout).readline() == "held\n"
 
     yield hold
     for other in others:

@@ -1,9 +1,5 @@
 """Running out of a GPU's memory: by the allocator's limit, by the GPU, next to others."""
 
-import subprocess
-import sys
-import textwrap
-
 import pytest
 
 from harness.measurement.measure import measure
@@ -12,6 +8,7 @@ from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import find_threshold
+from tests.child_process import child
 from tests.cuda.conftest import Busy
 
 pytestmark = pytest.mark.cuda
@@ -53,21 +50,17 @@ def test_the_limit_is_the_budget_to_the_byte() -> None:
         torch.cuda.init()
         print(fits(96 << 20), fits((96 << 20) - 1))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == ["True", "False"]
+    assert child(code).stdout.split() == ["True", "False"]
 
 
 @pytest.mark.parametrize(
     ("workload", "budget_mib"),
     [
-        (NARROW, 256),
-        (NARROW.replace(optimizer="adam", width=512), 400),
+        (NARROW, 256), (NARROW.replace(optimizer="adam", width=512), 400),
         (NARROW.replace(mode="inference"), 192),
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_a_threshold_is_sharp_and_what_the_model_says(
     workload: Workload, budget_mib: int, launcher: Launcher
 ) -> None:

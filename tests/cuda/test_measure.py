@@ -12,6 +12,7 @@ from harness.schema.metrics import CudaMetrics, CudaPeaks
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
 from tests.cuda.conftest import WORKSPACES_STAY
+from tests.known import known
 
 pytestmark = pytest.mark.cuda
 
@@ -47,8 +48,7 @@ def record(request: pytest.FixtureRequest, records: dict[str, Record]) -> Record
 
 
 def cuda_of(record: Record) -> CudaMetrics:
-    assert record.cuda is not None
-    return record.cuda
+    return known(record.cuda)
 
 
 def test_every_metric_is_there(record: Record) -> None:
@@ -68,12 +68,9 @@ def test_the_traces_peaks_are_the_counters_of_requested_bytes(record: Record) ->
     """Another process, another instrument, the same bytes: build, phases and both steps."""
     cuda, categories = cuda_of(record), record.categories_at_peak
     assert record.peak_live_bytes == cuda.requested_peak_bytes
-    assert cuda.first_step is not None
-    assert record.first_step_peak_live_bytes == cuda.first_step.requested_peak_bytes
-    assert record.phases is not None
-    assert cuda.phases is not None
-    assert {name: one.peak_live_bytes for name, one in record.phases.items()} == {
-        name: one.requested_peak_bytes for name, one in cuda.phases.items()
+    assert record.first_step_peak_live_bytes == known(cuda.first_step).requested_peak_bytes
+    assert {name: one.peak_live_bytes for name, one in known(record.phases).items()} == {
+        name: one.requested_peak_bytes for name, one in known(cuda.phases).items()
     }
     assert categories is not None
     sizes = [getattr(categories, name) for name in categories.__struct_fields__]
@@ -86,8 +83,7 @@ def test_every_measured_step_is_steady_and_each_counter_holds_the_one_before(
     record: Record,
 ) -> None:
     cuda = cuda_of(record)
-    assert cuda.phases is not None
-    steps = [one for name, one in cuda.phases.items() if name != "build"]
+    steps = [one for name, one in known(cuda.phases).items() if name != "build"]
     for counter in COUNTERS:
         peak = getattr(cuda, counter)
         assert {getattr(repeat.cuda, counter) for repeat in record.repeats} == {peak}
@@ -99,8 +95,7 @@ def test_every_measured_step_is_steady_and_each_counter_holds_the_one_before(
 def test_a_second_workspace_comes_with_the_backward_pass(launcher: Launcher) -> None:
     training = cuda_of(measure(BASE, launcher=launcher, repeats=1)).workspace_bytes
     inference = measure(BASE.replace(mode="inference"), launcher=launcher, repeats=1)
-    one = cuda_of(inference).workspace_bytes
-    assert one is not None
+    one = known(cuda_of(inference).workspace_bytes)
     assert (one > 0) is WORKSPACES_STAY
     assert training == 2 * one
 

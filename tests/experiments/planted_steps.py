@@ -25,32 +25,23 @@ def with_peak(run: StepRun, peak: float) -> StepRun:
     """Return the step with another peak, in all places where it was recorded."""
     if run.metrics is None:
         return run
-    metrics, size = run.metrics, round(peak)
-    parts = known(metrics.categories_at_peak)
+    size, parts = round(peak), known(run.metrics.categories_at_peak)
     rest = size - parts.input - parts.optimizer_state
-    cuda = metrics.cuda and replace(metrics.cuda, requested_peak_bytes=size)
-    return replace(
-        run,
-        metrics=replace(
-            metrics,
-            peak_live_bytes=size,
-            phases=known(metrics.phases)
-            | {str(metrics.peak_phase): PhaseMetrics(peak_live_bytes=size)},
-            categories_at_peak=CategoryBytes(
-                input=parts.input, optimizer_state=parts.optimizer_state, temporary=rest
-            ),
-            cuda=cuda,
-        ),
-    )
+    own = {"input": parts.input, "optimizer_state": parts.optimizer_state, "temporary": rest}
+    phase = {str(run.metrics.peak_phase): PhaseMetrics(peak_live_bytes=size)}
+    metrics = replace(
+        run.metrics, peak_live_bytes=size, phases=known(run.metrics.phases) | phase,
+        categories_at_peak=CategoryBytes(**own),
+        cuda=run.metrics.cuda and replace(run.metrics.cuda, requested_peak_bytes=size),
+    )  # fmt: skip
+    return replace(run, metrics=metrics)
 
 
 def with_saved(run: StepRun, saved: float) -> StepRun:
     """Return the step with other saved bytes."""
-    if run.metrics is None:
-        return run
     size = round(saved)
     own = {"saved_bytes": size, "saved_input_bytes": 0, "saved_activation_bytes": size}
-    return replace(run, metrics=replace(run.metrics, **own))
+    return replace(run, metrics=run.metrics and replace(run.metrics, **own))
 
 
 def with_counts(run: StepRun, **numbers: float) -> StepRun:
@@ -118,31 +109,28 @@ def attention(eager: int, fused: int) -> Change:
 
     def change(run: StepRun) -> StepRun:
         grown = argument(run, "length") ** (fused if argument(run, "kernel") else eager)
-        inputs = known(run.counted)["inputs"]
-        return with_counts(run, saved=grown, backward_peak=inputs + grown)
+        return with_counts(run, saved=grown, backward_peak=known(run.counted)["inputs"] + grown)
 
     return change
 
 
 def adapters(share: float) -> Change:
     """Plant the peak of each step with adapters as a share of the one that trains all."""
+    return peaks(lambda run: run.job.batch * (share if argument(run, "where") else 1))
 
-    def change(run: StepRun) -> StepRun:
-        trains_all = argument(run, "where") is None
-        return with_peak(run, LARGE * run.job.batch * (1 if trains_all else share))
 
-    return change
+def peaks(size: Callable[[StepRun], float]) -> Change:
+    """Plant each step's peak, in units of a hundred billion bytes."""
+    return lambda run: with_peak(run, LARGE * size(run))
 
 
 def compiled(least: float, most: float) -> Change:
     """Plant the peak of compiled steps as a share: the least with budget 0, the most with 1."""
 
-    def change(run: StepRun) -> StepRun:
-        budget = argument(run, "budget", 1)
-        share = least + budget * (most - least) if run.job.compile else 1
-        return with_peak(run, LARGE * share)
+    def share(run: StepRun) -> float:
+        return least + float(argument(run, "budget", 1)) * (most - least) if run.job.compile else 1
 
-    return change
+    return peaks(share)
 
 
 def operations(passes: float) -> Change:
@@ -155,60 +143,52 @@ def operations(passes: float) -> Change:
     return change
 
 
+def a_layer(kept: Callable[[StepRun], int]) -> Change:
+    """Let each further layer or block keep those bytes."""
+    return lambda run: with_saved(run, LARGE + kept(run) * argument(run, "depth", 0))
+
+
 def frozen(kept: int) -> Change:
     """Let a frozen layer behind a trained one keep those bytes."""
-
-    def change(run: StepRun) -> StepRun:
-        own = kept if argument(run, "trained") == "others" else 8
-        return with_saved(run, LARGE + own * argument(run, "depth", 0))
-
-    return change
+    return a_layer(lambda run: kept if argument(run, "trained") == "others" else 8)
 
 
 def micro_batches(rise: float) -> Change:
     """Let the peak change by that part of it with each further micro-batch."""
-    return lambda run: with_peak(run, LARGE * (1 + rise * (run.job.accumulate - 1)))
+    return peaks(lambda run: 1 + rise * (run.job.accumulate - 1))
 
 
 def inside(left: float) -> Change:
     """Plant the part of the peak that a step inside the backward pass leaves."""
-    return lambda run: with_peak(run, LARGE * (left if "in_backward" in run.job.optimizer else 1))
+    return peaks(lambda run: left if "in_backward" in run.job.optimizer else 1)
 
 
 def reversible(kept: int) -> Change:
     """Let a further reversible block keep those bytes."""
-
-    def change(run: StepRun) -> StepRun:
-        own = kept if argument(run, "rebuild") else 100
-        return with_saved(run, LARGE + own * argument(run, "depth"))
-
-    return change
+    return a_layer(lambda run: kept if argument(run, "rebuild") else 100)
 
 
 def autocast(left: float) -> Change:
     """Plant the part of float32's peak that autocast leaves."""
-    return lambda run: with_peak(run, LARGE * (left if run.job.autocast else 1))
+    return peaks(lambda run: left if run.job.autocast else 1)
 
 
 def states(reached: float) -> Change:
     """Let that part of what a smaller state saves reach the peak."""
 
-    def change(run: StepRun) -> StepRun:
-        if run.metrics is None:
-            return run
-        state = known(run.metrics.categories_at_peak).optimizer_state
-        return with_peak(run, LARGE + reached * state)
+    def share(run: StepRun) -> float:
+        parts = run.metrics and run.metrics.categories_at_peak
+        return 1 + reached * (parts.optimizer_state if parts else 0) / LARGE
 
-    return change
+    return peaks(share)
 
 
 def in_place(left: float) -> Change:
     """Plant the part of a layer's bytes that is left in place."""
 
     def change(run: StepRun) -> StepRun:
-        if run.metrics is None:
-            return run
-        grown = 1000 * argument(run, "depth") * (left if argument(run, "norm") == "in place" else 1)
+        share = left if argument(run, "norm") == "in place" else 1
+        grown = 1000 * argument(run, "depth", 0) * share
         return with_saved(with_peak(run, LARGE + grown), grown)
 
     return change

@@ -21,13 +21,9 @@ def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Reco
     metrics = {name: getattr(prediction, name) for name in Metrics.__struct_fields__}
     repeats = tuple(Repeat(number=at, wall_seconds=seconds * (1 + at)) for at in range(3))
     return Record(
-        workload_id=workload.id,
-        workload=workload,
-        outcome=changes.pop("outcome", Outcome.OK),
-        repeats=repeats,
-        wall_seconds=seconds * 2,
-        **(metrics | changes),
-    )
+        workload_id=workload.id, workload=workload, outcome=changes.pop("outcome", Outcome.OK),
+        repeats=repeats, wall_seconds=seconds * 2, **metrics | changes,
+    )  # fmt: skip
 
 
 def section(experiment: ModuleType, folder: Path, records: Iterable[Record]) -> Section:

@@ -96,7 +96,7 @@ def test_no_experiment_measures_a_cell_twice(name: str) -> None:
         assert len(set(cells)) == len(cells)
 
 
-QUICK = ("depth_batch", "training_run")
+QUICK = ("training_run",)
 
 
 @pytest.mark.parametrize(

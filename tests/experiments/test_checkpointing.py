@@ -1,4 +1,4 @@
-"""The square-root law on planted curves and on predicted ones; the quick form for real."""
+"""The square-root law on planted curves."""
 
 from pathlib import Path
 
@@ -7,13 +7,9 @@ import pytest
 from experiments import checkpointing
 from experiments.checkpointing import law as checkpoints
 from harness.analysis.frame import load
-from harness.schema.experiment import Size
-from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.analysis import planted
-from tests.experiments import predicted_records
-from tests.experiments.predicted_records import section
 
 
 def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
@@ -44,14 +40,3 @@ def test_planted_coefficients_come_back_and_give_the_optimum(tmp_path: Path) -> 
     assert curve.excess_at_root == pytest.approx(
         (9000 * 6 + 4000 * 6 + 77) / (9000 * 4 + 4000 * 9 + 77) - 1
     )
-
-
-def test_by_the_allocator_model_the_law_holds_only_where_activations_dominate(
-    tmp_path: Path,
-) -> None:
-    records = map(predicted_records.record, checkpointing.cells(Size.DEFAULT))
-    first, second, cheaper, _ = section(checkpointing, tmp_path, records).claims
-    assert first.verdict is Verdict.SUPPORTED
-    assert first.number == "√16 = 4, best 4; √36 = 6, best 6"
-    assert second.verdict is Verdict.REFUTED
-    assert cheaper.verdict is Verdict.LIMITED

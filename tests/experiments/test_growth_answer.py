@@ -27,17 +27,14 @@ def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFra
 CLAIMS = {
     verdict: Claim(
         sentence="It grows.",
-        rule=Rule(holds="it does", fails="it does not", open="nobody knows"),
-        second="none",
+        rule=Rule(holds="it does", fails="it does not", open="nobody knows"), second="none",
         verdict=verdict,
         holds_for="" if verdict in (Verdict.SUPPORTED, Verdict.OPEN) else "batch ≥ 64",
-        fails_for="batch 8" if verdict is Verdict.LIMITED else "",
-        measured="",
-        number="12 bytes",
+        fails_for="batch 8" if verdict is Verdict.LIMITED else "", measured="", number="12 bytes",
         open_reason="3 cells are needed" if verdict is Verdict.OPEN else "",
     )
     for verdict in Verdict
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,9 @@ TEXT = ClaimText(
 
 def job(batch: int, network: str = "torch.nn:Linear") -> StepJob:
     return StepJob(
-        network=network,
-        arguments={"in_features": 8, "out_features": 2},
-        batch=batch,
-        inputs=("8",),
-        loss="sum",
-    )
+        network=network, arguments={"in_features": 8, "out_features": 2}, batch=batch,
+        inputs=("8",), loss="sum",
+    )  # fmt: skip
 
 
 def jobs(size: Size) -> Iterable[StepJob]:

@@ -12,7 +12,7 @@ from harness.analysis import AnalysisError
 from harness.schema.findings import Verdict
 from tests.analysis import planted
 
-CELLS = [(depth, batch) for depth in planted.DEPTHS for batch in planted.BATCHES]
+CELLS = planted.CELLS
 
 
 def _frame(law: Callable[[int, int], float], **columns: Any) -> pd.DataFrame:
@@ -25,14 +25,6 @@ def _try(law: Callable[[int, int], float]) -> Growth:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return growth_of(_frame(law), "saved_bytes")
-
-
-def _noisy(law: Callable[[int, int], float]) -> Callable[[int, int], float]:
-    def with_noise(depth: int, batch: int) -> float:
-        random = np.random.default_rng([depth, batch])
-        return law(depth, batch) * (1 + 0.005 * random.standard_normal())
-
-    return with_noise
 
 
 def test_pure_product_is_exact() -> None:

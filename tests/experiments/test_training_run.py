@@ -87,12 +87,11 @@ def planted(
         }
     ended = [Epoch(epoch=at, accuracy=accuracy, seconds=1.0) for at in range(1, 13)]
     return TrainingRun(
-        workload=Workload(data=data),
-        plan=TrainingPlan(instrument=instrument),
+        workload=Workload(data=data), plan=TrainingPlan(instrument=instrument),
         outcome=Outcome.OK,
         result=TrainingResult(epochs=tuple(ended), steps=msgspec.convert(steps, Steps)),
         images_missing=images_missing,
-    )
+    )  # fmt: skip
 
 
 def section(folder: Path, *answer: TrainingRun) -> Section:

@@ -5,13 +5,11 @@ import pytest
 from experiments import training_vs_inference as experiment
 from experiments.training_vs_inference import pairs
 from harness.analysis.frame import load
-from harness.schema.experiment import Size
 from harness.schema.metrics import CategoryBytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.analysis import planted
 from tests.experiments import predicted_records
-from tests.experiments.predicted_records import named
 
 
 def _planted(mode: str, batch: int, **bytes_of: int) -> Record:
@@ -55,16 +53,3 @@ def test_one_cell_by_hand(tmp_path: Path) -> None:
     # all gradients, the labels, the hidden layer's gradient, loss and its gradient
     assert row["training_bytes"] == 2 * parameters + 256 * (784 * 4 + 8) + hidden + 8
     assert row["limit"] == pytest.approx(1 + (64 + 2) / (784 + 128))
-
-
-def test_depth_verdict_and_pictures(tmp_path: Path) -> None:
-    records = [predicted_records.record(workload) for workload in experiment.cells(Size.QUICK)]
-    section = predicted_records.section(experiment, tmp_path, records)
-    depth = named(section, "The deeper the network")
-    assert depth.words == "fails"
-    assert "width / (features + 2·width) = 0.0702" in depth.measured
-    assert "the peak in 24 of 24 cells" in section.text[0]
-    names = [figure.name for figure in section.figures]
-    assert names == ["ratio-depth", "composition"]
-    bars = next(figure for figure in section.figures if figure.name == "composition")
-    assert list(bars.data["run"]) == ["inference", "training, SGD", "training, Adam"] * 2

@@ -30,14 +30,9 @@ def experiment(cells: int, *, traced: bool = False) -> Experiment:
     grid = Grid(base=base, axes={"batch": range(2, 2 + cells)})
     kept = list(grid) if traced else []
     return Experiment(
-        name="faulty",
-        title="",
-        question="",
-        cells=lambda size: grid,
-        analyse=lambda evidence: Section(),
-        repeats=1,
-        traced=lambda size: kept,
-    )
+        name="faulty", title="", question="", cells=lambda size: grid,
+        analyse=lambda evidence: Section(), repeats=1, traced=lambda size: kept,
+    )  # fmt: skip
 
 
 def sweep(folder: Path, cells: int, executor: Executor | None, *, traced: bool = False) -> None:

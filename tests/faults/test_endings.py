@@ -22,6 +22,7 @@ from tests.child_process import harness, wait_for_handlers
 from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally
 from tests.faults.processes import coordinator, finish, settle
+from tests.limits_here import needs_cgroup
 
 pytestmark = [
     pytest.mark.slow,
@@ -65,9 +66,7 @@ def test_sweep_ended_by_a_signal(
 
 
 def test_threshold_ended_by_a_signal(tally: Tally) -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     place = next(cgroup.places())[1]
     chance = random.Random(22)
     flags = ["--depth", "4", "--width", "64", "--budget", "64MiB", "--kind", "cgroup"]

@@ -102,16 +102,13 @@ def plain_trace(workload: Workload) -> list[tuple[Any, ...]]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"activation": "relu_inplace"},
-        {"activation": "gelu", "dtype": "bfloat16"},
-        {"optimizer": "adam", "activation": "gelu"},
-        {"checkpoint": 2, "optimizer": "momentum"},
-        {"accumulate": 3, "norm": "batch", "dropout": 0.3},
-        {"mode": "inference"},
+        {"activation": "relu_inplace"}, {"activation": "gelu", "dtype": "bfloat16"},
+        {"optimizer": "adam", "activation": "gelu"}, {"checkpoint": 2, "optimizer": "momentum"},
+        {"accumulate": 3, "norm": "batch", "dropout": 0.3}, {"mode": "inference"},
         {"model": "mlp-scratch", "optimizer": "adam", "activation": "tanh"},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_the_hooks_change_no_event_and_without_operators_none_is_missing(
     changes: dict[str, Any],
 ) -> None:

@@ -1,11 +1,10 @@
 import mmap
 import os
-import subprocess
-import sys
 
 import pytest
 
 from harness.instruments import rss
+from tests.child_process import child
 
 # In a process of its own: what pytest freed before would be reused and hide the rise.
 _BLOCK = """
@@ -33,9 +32,7 @@ def kernel_slack_bytes() -> int:
 
 
 def run(sampled: bool) -> tuple[str, int]:
-    code = _BLOCK.format(sampled=sampled)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    source, rise = done.stdout.split()
+    source, rise = child(_BLOCK.format(sampled=sampled)).stdout.split()
     return source, int(rise)
 
 

@@ -17,6 +17,7 @@ from harness.prediction.mlp.data_segment import PAGE_BYTES, charged_bytes, data_
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.child_process import child
+from tests.limits_here import needs_cgroup
 
 MIB = 2**20
 REFUSES, WHY_NOT = rlimit.data_segment_available()
@@ -114,12 +115,6 @@ def in_group(
         kills = made.oom_kills()
     assert not made.folder.exists(), "the group goes with the block"
     return replace(ended, oom_kills=kills)
-
-
-def needs_cgroup() -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
 
 
 def test_the_kernels_kill_is_out_of_memory_and_only_the_child_is_lost(launcher: Launcher) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.cli.app import main
 from harness.measurement.limits import cgroup, machine_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
@@ -21,7 +20,9 @@ from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import find_threshold
 from tests.child_process import child
+from tests.commands import Ask
 from tests.lent_launchers import OOM, LentLauncher, Planted
+from tests.limits_here import needs_cgroup
 
 GIB = 2**30
 HUGE = Workload(depth=2, width=64, batch=400_000_000)
@@ -60,11 +61,8 @@ def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
     "line",
     [["threshold", "--budget", "100TiB"], ["measure", "--depth", "2", "--batch", "400000000"]],
 )
-def test_the_command_line_refuses_with_both_numbers(
-    line: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(line) == 2
-    said = capsys.readouterr().err
+def test_the_command_line_refuses_with_both_numbers(line: list[str], ask: Ask) -> None:
+    said = ask(line, 2).err
     assert said.count("\n") == 1
     assert len(re.findall(r"\([\d,]+ B\)", said)) == 2
     assert "--force" in said
@@ -100,9 +98,7 @@ def test_the_least_limit_of_all_cgroups_around_counts(
 
 
 def test_a_real_cgroup_limits_what_is_available() -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     code = """
         from harness.measurement.limits import cgroup, machine_memory
         with cgroup.group() as made:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.measurement import malloc_policy
 from harness.measurement.measure import measure
 from harness.measurement.process.launch import environment_of_child
 from harness.measurement.process.launcher import ForkLauncher
@@ -24,11 +23,6 @@ REPLACEMENTS = [
 ]
 
 
-def test_the_c_librarys_own_malloc_is_no_replacement() -> None:
-    assert malloc_policy.replacement() is None
-    malloc_policy.refuse_replacement()
-
-
 SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
 """Debian's lies at a fixed address, and takes the address of malloc: a stub of its own."""
 
@@ -38,13 +32,10 @@ SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
 def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | None) -> None:
     code = "from harness.measurement import malloc_policy as m; print(m.replacement())"
     done = subprocess.run(
-        [python, "-c", code],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"LD_PRELOAD": str(preloaded or "")},
-        capture_output=True,
-        text=True,
+        [python, "-c", code], cwd=Path(__file__).parents[2],
+        env=os.environ | {"LD_PRELOAD": str(preloaded or "")}, capture_output=True, text=True,
         check=True,
-    )
+    )  # fmt: skip
     assert done.stdout.strip() == (preloaded.name if preloaded else "None")
 
 

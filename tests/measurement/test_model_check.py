@@ -45,13 +45,9 @@ def environment_of(version: str, folder: Path) -> dict[str, str]:
 def pretending(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run Python in an environment whose torch says that it is newer than all known ones."""
     return subprocess.run(
-        [sys.executable, *arguments],
-        env=environment_of(NEWER, folder) | {"COLUMNS": "400"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+        [sys.executable, *arguments], env=environment_of(NEWER, folder) | {"COLUMNS": "400"},
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
 
 
 @pytest.mark.slow

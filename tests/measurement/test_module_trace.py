@@ -65,14 +65,10 @@ def generator_states(_: Trace) -> Callable[[int, Event], bool]:
 
 
 EXPLAINED: dict[str, Callable[[Trace], Callable[[int, Event], bool]]] = {
-    "convolutions": scratch_of_kernels,
-    "resnet18": scratch_of_kernels,
-    "checkpoint": generator_states,
-    "checkpoint, reentrant": generator_states,
-    "embedding": no_scratch,
-    "encoder": no_scratch,
-    "two optimizers": no_scratch,
-}
+    "convolutions": scratch_of_kernels, "resnet18": scratch_of_kernels,
+    "checkpoint": generator_states, "checkpoint, reentrant": generator_states,
+    "embedding": no_scratch, "encoder": no_scratch, "two optimizers": no_scratch,
+}  # fmt: skip
 
 
 @pytest.mark.exact

@@ -4,11 +4,11 @@ import subprocess
 
 import pytest
 
-from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.messages import Ended, Failure
 from harness.measurement.process.outcome import classify, is_out_of_memory, is_under_limit
 from harness.schema.record import Outcome
 from tests.child_process import child
+from tests.limits_here import needs_refusal
 
 
 class OutOfMemoryError(RuntimeError):
@@ -18,14 +18,13 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(),
-        OutOfMemoryError("CUDA out of memory."),
+        MemoryError(), OutOfMemoryError("CUDA out of memory."),
         OSError(12, "Cannot allocate memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
         RuntimeError("std::bad_alloc"),
         RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
     ],
-)
+)  # fmt: skip
 def test_every_face_of_out_of_memory_is_recognised(error: Exception) -> None:
     assert is_out_of_memory(error)
 
@@ -113,12 +112,6 @@ def test_who_held_the_gpu_is_evidence() -> None:
     outcome, evidence = classify(Ended(exit_code=1, failure=failure))
     assert outcome is Outcome.OOM
     assert evidence["gpu_memory"] == held
-
-
-def needs_refusal() -> None:
-    works, why_not = data_segment_available()
-    if not works:
-        pytest.skip(why_not)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from harness.measurement.process.launcher import ForkLauncher, LaunchError
 from harness.measurement.process.messages import Work
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
+from tests.limits_here import needs_cgroup
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="only on Linux: signals, forks and cgroups"
@@ -136,9 +137,7 @@ with cgroup.group() as made:
 
 
 def test_an_old_group_of_a_dead_process_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     with subprocess.Popen([sys.executable, "-c", _GROUP], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None, "it is a pipe"
         folder = Path(parent.stdout.readline().decode().strip())

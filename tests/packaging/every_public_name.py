@@ -20,22 +20,16 @@ from harness import (
 )
 
 ERRORS: tuple[type[HarnessError], ...] = (
-    ArgumentError,
-    StepError,
-    UnavailableError,
-    UnsupportedError,
-)
+    ArgumentError, StepError, UnavailableError, UnsupportedError,
+)  # fmt: skip
 
 
 def predicted(step: Workload) -> StepReport:
     """Predict on a GPU from the table and on one of our own."""
     own = Gpu(
-        name="mine",
-        capability=(9, 0),
-        multiprocessors=100,
-        threads_per_multiprocessor=2048,
+        name="mine", capability=(9, 0), multiprocessors=100, threads_per_multiprocessor=2048,
         total_bytes=32 << 30,
-    )
+    )  # fmt: skip
     answer = harness.predict(step, gpu=own)
     if answer.fit is not None and answer.fit.largest_batch is not None:
         batch: int = answer.fit.largest_batch

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 import harness
 from harness.budgets.step_memory import predicted
-from harness.cli.app import main
 from harness.measurement.step_trace import trace_step
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
 from harness.training.module_step import no_phase
 from harness.training.own_step import OwnStep
+from tests.commands import Ask
 from tests.known import known
 
 BATCH = 512
@@ -85,12 +85,9 @@ def test_what_the_trace_watches_stays_out_of_compiled_code() -> None:
 
 
 @pytest.mark.parametrize("where", [["--device", "cpu"], ["--gpu", "l4", "--method", "estimate"]])
-def test_an_estimate_of_compiled_code_is_refused(
-    where: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_estimate_of_compiled_code_is_refused(where: list[str], ask: Ask) -> None:
     target = ["predict", "torchvision.models:alexnet", "--input", "3x64x64", "--compile"]
-    assert main([*target, *where]) == 2
-    assert "an estimate knows no compiled code" in capsys.readouterr().err
+    assert "an estimate knows no compiled code" in ask([*target, *where], 2).err
 
 
 @pytest.mark.slow
@@ -119,9 +116,7 @@ class Captured(Net):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("dry_run_here")
-def test_a_network_of_which_nothing_is_compiled_has_no_answer(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_network_of_which_nothing_is_compiled_has_no_answer(tmp_path: Path, ask: Ask) -> None:
     with pytest.raises(UnsupportedError, match="harness dry-run of a script reports the pool"):
         predict(compile="reduce-overhead")  # CUDA graphs
     with pytest.raises(UnsupportedError, match="a CUDA graph that is replayed"):
@@ -132,8 +127,7 @@ def test_a_network_of_which_nothing_is_compiled_has_no_answer(
     (tmp_path / "net.py").write_text(Path(__file__).read_text())
     for name in ("predict", "profile"):
         command = [name, target, "--input", "64", "--loss", "sum", "--gpu", "l4", "--compile"]
-        assert main([*command, "eager", "--json"]) == 3
-        assert "torch.compile compiled nothing" in capsys.readouterr().out
+        assert "torch.compile compiled nothing" in ask([*command, "eager", "--json"], 3).out
 
 
 @pytest.mark.slow
@@ -155,10 +149,9 @@ def test_inductor_s_step_needs_untraced_what_its_trace_shows() -> None:
 
 
 @pytest.mark.slow
-def test_profile_compiles_for_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_compiles_for_the_cpu(tmp_path: Path, ask: Ask) -> None:
     (tmp_path / "net.py").write_text(Path(__file__).read_text())
     command = [f"{tmp_path}/net.py:Net", "--input", "64", "--loss", "sum", "--compile", "--json"]
-    assert main(["profile", *command, "--batch", str(BATCH)]) == 0
-    report = json.loads(capsys.readouterr().out)
+    report = json.loads(ask(["profile", *command, "--batch", str(BATCH)]).out)
     assert report["compiled"]["graphs"] == 1
     assert report["saved_bytes"] == 4 * BATCH * (64 + 256 + 256)

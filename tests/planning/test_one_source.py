@@ -14,10 +14,10 @@ from torch.nn import functional
 
 import harness
 from harness.budgets.step_memory import predicted
-from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.step_report import StepReport
 from harness.training.models import MLP
+from tests.commands import Ask
 from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("dry_run_here")
@@ -94,9 +94,8 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
 ) -> None:
     report = harness.predict(build, 32, inputs=shape, gpu="l4", **step)
     assert report.method == "dry run"
-    assert report.cuda is not None
     peak = report.peak_live_bytes
-    assert peak == report.cuda.requested_peak_bytes, "the trace, and the allocator's own counter"
+    assert peak == known(report.cuda).requested_peak_bytes, "the trace; the allocator's counter"
     parts = known(report.categories_at_peak)
     assert sum(getattr(parts, name) for name in parts.__struct_fields__) == peak
     assert sum(layer.peak_bytes for layer in report.layers) == peak
@@ -108,7 +107,7 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
 
 
 def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
@@ -117,15 +116,12 @@ def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
     )
     monkeypatch.chdir(tmp_path)
     flags = ["net.py:build", "--input", str(WIDTH), "--batch", "256", "--json"]
-    assert main(["predict", *flags, "--gpu", "l4"]) == 0
-    one = json.loads(capsys.readouterr().out)
-    assert main(["predict", *flags, "--gpu", "all"]) == 0
-    rows = json.loads(capsys.readouterr().out)["gpus"]
+    one = json.loads(ask(["predict", *flags, "--gpu", "l4"]).out)
+    rows = json.loads(ask(["predict", *flags, "--gpu", "all"]).out)["gpus"]
     row = next(row for row in rows if row["fit"]["gpu"] == "l4")
     assert row["fit"] == one["card"]
     assert row["largest_batch"] == one["largest_batch"]
-    assert main(["plan", *flags, "--gpu", "l4"]) == 0
-    planned = json.loads(capsys.readouterr().out)["as_asked"]
+    planned = json.loads(ask(["plan", *flags, "--gpu", "l4"]).out)["as_asked"]
     for name in ("allocated_peak_bytes", "reserved_peak_bytes", "verdict"):
         assert planned[name] == one["card"][name]
     use = predicted(perceptron, 256, gpu="l4", inputs=(WIDTH,))
@@ -146,6 +142,7 @@ def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
     assert report(fit.largest_batch + 1).fits is False
 
 
+@pytest.mark.slow
 def test_convolutions_get_one_number_that_counts_the_workspaces_of_cudnn() -> None:
     step: dict[str, Any] = {"inputs": (3, 16, 16)}
     report = harness.predict(two_convolutions, 512, gpu="l4", largest=True, **step)
@@ -170,7 +167,7 @@ def test_convolutions_get_one_number_that_counts_the_workspaces_of_cudnn() -> No
 def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    ask: Ask,
     kept: str,
     why: str,
     answer: str,
@@ -187,10 +184,9 @@ def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
     monkeypatch.chdir(tmp_path)
     flags = ["net.py:build", "--input", "64", "--batch", "32", "--loss", "sum", "--json"]
     for command in (["predict", *flags, "--gpu", "l4"], ["plan", *flags, "--gpu", "l4"]):
-        assert main(command) == 3
-        assert why in capsys.readouterr().out
-        assert main([*command, "--answer", f"net.py:4={answer}"]) == 0
-        assert command[0] == "plan" or bound in capsys.readouterr().out
+        assert why in ask(command, 3).out
+        answered = ask([*command, "--answer", f"net.py:4={answer}"]).out
+        assert command[0] == "plan" or bound in answered
 
 
 def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 import harness
-from harness.cli.app import main
 from harness.planning.changed_step import blocks_of, checkpoint_blocks, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.step_changes import StepChange, code_of
 from harness.prediction.gpu.catalogue import GPUS
 from harness.training.own_step import OwnStep
+from tests.commands import Ask
 
 BATCH = 8192
 WIDTH = 256
@@ -128,19 +128,16 @@ def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
-    capsys: pytest.CaptureFixture[str],
+    ask: Ask,
 ) -> None:
     target = f"plan tests.planning.test_plan:build --input {WIDTH} --batch {BATCH}".split()
     gpu = ["--gpu", "l4", "--memory", f"{768 + TIGHT}MiB", "--optimizer", "adam"]
-    assert main([*target, *gpu]) == 0
-    text = capsys.readouterr().out
+    text = ask([*target, *gpu]).out
     assert "the next larger micro-batch" in text
     assert text.startswith("tests.planning.test_plan:build, batch 8,192: ")
     assert "fits on l4" in text.splitlines()[1]
     assert "time, about" in text
-    assert main([*target, "--gpu", "l4", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    result = json.loads(ask([*target, "--gpu", "l4", "--json"]).out)
     assert result["candidates"][0]["described"] == "nothing"
     little = ["--gpu", "l4", "--memory", "400MiB", "--optimizer", "none"]
-    assert main([*target[:-1], "2", *little]) == 3
-    assert "nothing that was tried fits" in capsys.readouterr().out
+    assert "nothing that was tried fits" in ask([*target[:-1], "2", *little], 3).out

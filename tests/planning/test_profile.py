@@ -56,8 +56,10 @@ def test_the_metrics_are_the_closed_forms_and_every_export_is_written(folder: Pa
     assert parameters == profile["categories_at_peak"]["parameter"]
     for name in ("e.csv", "c.json", "s.pickle", "t.svg"):
         assert (folder / name).stat().st_size > 100
+    assert "<svg" in (folder / "t.svg").read_text()
 
 
+@pytest.mark.slow
 def test_a_step_that_runs_out_of_memory_is_an_outcome(folder: Path) -> None:
     done = run(folder, "mine:Huge", "--input", "4", "--optimizer", "none", "--json")
     assert done.returncode == 3

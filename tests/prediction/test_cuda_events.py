@@ -26,13 +26,9 @@ def stub(
 ) -> Gpu:
     """Return the GPU that the dry run pretends."""
     return Gpu(
-        name="stub",
-        capability=parse_capability(capability),
-        multiprocessors=multiprocessors,
-        threads_per_multiprocessor=2048,
-        total_bytes=80 << 30,
-        workspace_config=workspace_config,
-    )
+        name="stub", capability=parse_capability(capability), multiprocessors=multiprocessors,
+        threads_per_multiprocessor=2048, total_bytes=80 << 30, workspace_config=workspace_config,
+    )  # fmt: skip
 
 
 def scripted(recording: dict[str, Any]) -> CudaSteps:

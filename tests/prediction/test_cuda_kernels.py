@@ -10,12 +10,9 @@ def sums(
     rows: int, columns: int, element_bytes: int = 4, processors: int = 108
 ) -> tuple[int, list[list[int]]]:
     gpu = Gpu(
-        name="by hand",
-        capability=(8, 0),
-        multiprocessors=processors,
-        threads_per_multiprocessor=2048,
-        total_bytes=None,
-    )
+        name="by hand", capability=(8, 0), multiprocessors=processors,
+        threads_per_multiprocessor=2048, total_bytes=None,
+    )  # fmt: skip
     return column_sums_scratch(rows, columns, element_bytes, gpu)
 
 

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.cli.app import main
 from harness.prediction.gpu.fit import ENDLESS
 from harness.prediction.predict_workload import predict
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload
+from tests.commands import Ask
 from tests.known import known
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
@@ -40,13 +40,10 @@ def test_the_metrics_are_those_measured_under_the_dry_run() -> None:
     """``harness measure --device cuda --depth 2 --batch 512 --optimizer adam``, torch 2.13."""
     cuda = msgspec.to_builtins(predict(WORKLOAD, gpu="a100-40gb"))["cuda"]
     peaks = {
-        "requested_peak_bytes": 24_035_528,
-        "allocated_peak_bytes": 24_037_888,
-        "active_peak_bytes": 24_037_888,
-        "reserved_peak_bytes": 29_360_128,
-        "workspace_bytes": 2 * 8_519_680,
-        "steady_after": 3,
-    }
+        "requested_peak_bytes": 24_035_528, "allocated_peak_bytes": 24_037_888,
+        "active_peak_bytes": 24_037_888, "reserved_peak_bytes": 29_360_128,
+        "workspace_bytes": 2 * 8_519_680, "steady_after": 3,
+    }  # fmt: skip
     assert cuda | peaks == cuda
     assert cuda["first_step"]["reserved_peak_bytes"] == 27_262_976
     assert cuda["phases"]["build"]["reserved_peak_bytes"] == 23_068_672
@@ -98,13 +95,11 @@ def test_a_limit_that_is_too_small_is_noted() -> None:
     assert known(predicted.fit).verdict == "does not fit"
 
 
-def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_prints_verdict_and_batch(ask: Ask) -> None:
     flags = ["--capability", "9.0", "--memory", "80GiB", "--depth", "2"]
-    assert main(["predict", *flags]) == 0
-    text = capsys.readouterr().out
+    text = ask(["predict", *flags]).out
     answer, largest, *_ = text.splitlines()
     assert answer.startswith("fits on capability 9.0: reserves ")
     assert answer.endswith(" of 80 GiB, with 274–768 MiB for the CUDA context")
     assert largest.startswith(("largest batch ", "safe up to batch "))
-    assert main(["predict", *flags, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["card"]["capability"] == "9.0"
+    assert json.loads(ask(["predict", *flags, "--json"]).out)["card"]["capability"] == "9.0"

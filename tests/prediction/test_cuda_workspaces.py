@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.cli.app import main
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.gpu.workspaces import (
@@ -18,6 +17,7 @@ from harness.prediction.predict_workload import predict
 from harness.prediction.versions import TorchVersion, describing
 from harness.schema.events import Event
 from harness.schema.workload import Workload
+from tests.commands import Ask
 from tests.known import known
 
 WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
@@ -27,23 +27,14 @@ DEFAULT = 8_519_680
 @pytest.mark.parametrize(
     ("config", "capability", "size"),
     [
-        (None, (7, 5), DEFAULT),
-        (None, (8, 9), DEFAULT),
-        (None, (9, 0), 32 << 20),
-        (None, (12, 0), 32 << 20),
-        ("", (8, 0), DEFAULT),
-        ("abc", (8, 0), DEFAULT),
-        (":4096", (8, 0), DEFAULT),
-        (":4096:8", (8, 0), 32 << 20),
-        (":16:8:4096:2", (8, 0), DEFAULT),
-        (":0:0", (8, 0), 0),
-        (":128:2,:64:3", (8, 0), 458_752),
-        (":128:2x", (8, 0), 262_144),
-        ("x:7:1", (8, 0), 7_168),
-        (":1:1:1", (8, 0), 1_024),
+        (None, (7, 5), DEFAULT), (None, (8, 9), DEFAULT), (None, (9, 0), 32 << 20),
+        (None, (12, 0), 32 << 20), ("", (8, 0), DEFAULT), ("abc", (8, 0), DEFAULT),
+        (":4096", (8, 0), DEFAULT), (":4096:8", (8, 0), 32 << 20),
+        (":16:8:4096:2", (8, 0), DEFAULT), (":0:0", (8, 0), 0), (":128:2,:64:3", (8, 0), 458_752),
+        (":128:2x", (8, 0), 262_144), ("x:7:1", (8, 0), 7_168), (":1:1:1", (8, 0), 1_024),
         (":99999999999:1", (8, 0), 102_399_999_998_976),
     ],
-)
+)  # fmt: skip
 def test_capability_and_every_pair_in_the_text_count(
     config: str | None, capability: tuple[int, int], size: int
 ) -> None:
@@ -54,13 +45,12 @@ def test_capability_and_every_pair_in_the_text_count(
     "config", [":18446744073709551616:1", f":{'9' * 5000}:1", ":9:1:1:" + "9" * 20]
 )
 def test_more_than_64_bits_are_refused_in_one_line(
-    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: str, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     with pytest.raises(WorkspaceConfigError):
         workspace_bytes((8, 0), config)
     monkeypatch.setenv(VARIABLE, config)
-    assert main(["predict", "--device", "cuda"]) == 2
-    error = capsys.readouterr().err.strip()
+    error = ask(["predict", "--device", "cuda"], 2).err.strip()
     assert VARIABLE in error
     assert "\n" not in error
     assert len(error) < 200
@@ -88,12 +78,10 @@ def test_a_record_is_predicted_under_what_it_was_measured_under(
 ) -> None:
     gpu = GPUS["a100-40gb"]
     facts = {
-        "gpu": gpu.name,
-        "gpu_capability": "8.0",
-        "gpu_multiprocessors": gpu.multiprocessors,
+        "gpu": gpu.name, "gpu_capability": "8.0", "gpu_multiprocessors": gpu.multiprocessors,
         "gpu_threads_per_multiprocessor": gpu.threads_per_multiprocessor,
         "gpu_memory_bytes": gpu.total_bytes,
-    }
+    }  # fmt: skip
     monkeypatch.setenv(VARIABLE, ":1:1")
     for config, size in (("", DEFAULT), (":4096:8", 32 << 20)):
         recorded = catalogue.recorded({**facts, "cublas_workspace_config": config})

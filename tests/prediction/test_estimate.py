@@ -1,7 +1,5 @@
 """The estimate on meta tensors: against the dry run, the formula of an MLP, and numbers by hand."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -24,6 +22,7 @@ from harness.training.models import MLP
 from harness.training.module_step import run_step
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import OwnStep
+from tests.child_process import child
 from tests.known import known
 
 GPU = "l4"
@@ -131,13 +130,11 @@ def test_the_peak_is_that_of_the_dry_run() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"activation": "gelu", "optimizer": "momentum"},
-        {"norm": "batch", "dropout": 0.5},
+        {}, {"activation": "gelu", "optimizer": "momentum"}, {"norm": "batch", "dropout": 0.5},
         {"norm": "layer", "optimizer": "adamw", "batch": 70_000},
         {"mode": "inference", "norm": "batch"},
     ],
-)
+)  # fmt: skip
 def test_the_peak_of_a_perceptron_is_that_of_its_formula(changes: dict[str, Any]) -> None:
     w = harness.Workload(
         device="cuda", hidden=(300, 70), in_features=50, batch=5000, optimizer="adam"
@@ -315,8 +312,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 def test_an_estimate_that_is_interrupted_while_pytorch_loads_can_be_asked_again() -> None:
-    command = [sys.executable, "-c", INTERRUPTED]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = child(INTERRUPTED)
     assert done.stdout == "estimate\n", done.stderr
 
 

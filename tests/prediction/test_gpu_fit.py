@@ -20,11 +20,9 @@ def memory(
     total_bytes: int, outside_bytes: tuple[int, int] = (0, 0), settings: str = ""
 ) -> GpuMemory:
     return GpuMemory(
-        gpu=GPUS["a100-40gb"],
-        settings=settings,
-        total_bytes=total_bytes,
+        gpu=GPUS["a100-40gb"], settings=settings, total_bytes=total_bytes,
         outside_bytes=outside_bytes,
-    )
+    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -63,17 +61,12 @@ def test_a_gpu_can_be_described_without_a_name() -> None:
 @pytest.mark.parametrize(
     ("spelling", "name"),
     [
-        ("L4", "l4"),
-        ("NVIDIA L40S", "l40s"),
-        ("RTX 4090", "rtx4090"),
-        ("NVIDIA GeForce RTX 3090", "rtx3090"),
-        ("A100", "a100-40gb"),
-        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
-        ("a100 80gb", "a100-80gb"),
-        ("NVIDIA H100 80GB HBM3", "h100-80gb"),
-        ("Tesla V100-SXM2-32GB", "v100-32gb"),
+        ("L4", "l4"), ("NVIDIA L40S", "l40s"), ("RTX 4090", "rtx4090"),
+        ("NVIDIA GeForce RTX 3090", "rtx3090"), ("A100", "a100-40gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"), ("a100 80gb", "a100-80gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-80gb"), ("Tesla V100-SXM2-32GB", "v100-32gb"),
     ],
-)
+)  # fmt: skip
 def test_a_gpu_is_found_in_any_usual_spelling(spelling: str, name: str) -> None:
     assert find(spelling).name == name
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cli.app import main
 from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import Epoch, runs_of
 from harness.prediction.predict_workload import predict
 from harness.schema.workload import Workload
+from tests.commands import Ask
 from tests.known import known
 
 MIB = 1 << 20
@@ -58,11 +58,9 @@ def test_the_verdicts_are_of_the_run_with_its_last_batch() -> None:
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
-def test_the_command_line_tells_of_the_last_batch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_tells_of_the_last_batch(ask: Ask) -> None:
     flags = ["--hidden", "2000,33,256", "--activation", "gelu", "--examples", "2649"]
     command = ["predict", "--device", "cuda", *flags]
-    assert main(command) == 0
-    text = capsys.readouterr().out
+    text = ask(command).out
     assert "the last batch of 89 rows and the step after it reserve 2 MiB more" in text
-    assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["last_batch"]["rows"] == 89
+    assert json.loads(ask([*command, "--json"]).out)["last_batch"]["rows"] == 89

@@ -30,12 +30,9 @@ def test_every_metric_that_can_be_predicted_is_and_parts_add_up() -> None:
 
 def test_what_cannot_be_predicted_is_unsupported_and_names_every_question() -> None:
     predicted = predict(
-        UNKNOWN,
-        budget_bytes=1 << 30,
-        gpu="l4",
-        allocator_settings="expandable_segments:True",
+        UNKNOWN, budget_bytes=1 << 30, gpu="l4", allocator_settings="expandable_segments:True",
         examples=1000,
-    )
+    )  # fmt: skip
     for name in ("peak_live_bytes", "phases", "saved_bytes", "cuda", "budget", "fits"):
         assert getattr(predicted, name) is None, name
     assert predicted.outcome is Outcome.UNSUPPORTED

@@ -10,7 +10,6 @@ import pytest
 from harness.reporting.report import write_report
 from harness.schema.workload import Workload
 from tests.analysis import planted
-from tests.reporting.browser import AXE, NO_AXE
 from tests.reporting.conftest import visited
 
 VIEWS = [
@@ -62,15 +61,6 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
       .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll"))
       .map(e => e.outerHTML.slice(0, 80))""")
     assert outside == []
-
-
-@pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
-def test_axe_finds_nothing_serious(tab: Any) -> None:
-    tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
-    result = tab.evaluate("axe.run(document)")
-    grave = [v for v in result["violations"] if v["impact"] in ("serious", "critical")]
-    assert [(v["help"], v["nodes"][0]["html"][:200]) for v in grave] == []
-    assert len(result["passes"]) > 15
 
 
 def test_a_timeline_tells_the_bytes_under_the_pointer(run: Path, browser: Any) -> None:

@@ -58,13 +58,10 @@ def test_the_svg_is_well_formed_carries_its_caption_and_keeps_dollars() -> None:
 
 PARTS = pd.DataFrame(
     {
-        "panel": ["A", "A", "B"],
-        "bar": ["x", "y", "x"],
-        "parameter": [100, 100, 100],
-        "gradient": [0, 100, 50],
-        "activation": [300, 0, 7],
+        "panel": ["A", "A", "B"], "bar": ["x", "y", "x"], "parameter": [100, 100, 100],
+        "gradient": [0, 100, 50], "activation": [300, 0, 7],
     }
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("width", [4.0, 8.0])

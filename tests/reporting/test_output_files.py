@@ -11,6 +11,7 @@ from harness.cli.app import main
 from harness.reporting.claims import read_claims
 from harness.reporting.report import write_report
 from tests.analysis import planted
+from tests.commands import Ask
 
 SMALL = ((1, 2, 4), (16, 64, 256))
 
@@ -64,9 +65,8 @@ def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(
     assert [name for name in after if name.endswith(".new")] == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
 def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
-    run: Path, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     shutil.rmtree(run / "optimizers")
     before = files(run)
@@ -78,21 +78,20 @@ def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
         left[0] -= 1
         if left[0] == 0:
             write(path, content[: len(content) // 2])
-            raise OSError(number, os.strerror(number), str(path))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return write(path, content)
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    assert main(["report", str(run)]) == 2
-    said = capsys.readouterr()
+    said = ask(["report", str(run)], 2)
     assert said.out == ""
     (line,) = [line for line in said.err.splitlines() if line.startswith("harness: ")]
-    assert os.strerror(number) in line
+    assert os.strerror(errno.ENOSPC) in line
     assert line.endswith("the report was not written")
     assert files(run) == before
 
 
 def test_a_file_system_that_stops_renaming_half_way_leaves_the_earlier_report(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     """As a network file system may: over files that exist, and where there was none."""
     (run / "figures" / "depth_batch-owners.svg").unlink()
@@ -106,16 +105,13 @@ def test_a_file_system_that_stops_renaming_half_way_leaves_the_earlier_report(
         rename(source, target)
 
     monkeypatch.setattr(os, "replace", fail)
-    assert main(["report", str(run)]) == 2
-    assert os.strerror(errno.ESTALE) in capsys.readouterr().err
+    assert os.strerror(errno.ESTALE) in ask(["report", str(run)], 2).err
     assert left[0] == 0
     assert files(run) == before
 
 
 @pytest.mark.parametrize("spoilt", ["file", "folder", "link"])
-def test_a_place_that_is_taken_is_one_line(
-    run: Path, spoilt: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_place_that_is_taken_is_one_line(run: Path, spoilt: str, ask: Ask) -> None:
     before = files(run / "tables")
     shutil.rmtree(run / "figures")
     if spoilt == "file":
@@ -124,24 +120,20 @@ def test_a_place_that_is_taken_is_one_line(
         (run / "figures" / "depth_batch-owners.svg").mkdir(parents=True)
     else:
         (run / "figures").symlink_to("no/such")
-    assert main(["report", str(run)]) == 2
-    said = capsys.readouterr()
+    said = ask(["report", str(run)], 2)
     assert said.out == ""
     assert len([line for line in said.err.splitlines() if line.startswith("harness: ")]) == 1
     assert "figures" in said.err
     assert files(run / "tables") == before
 
 
-def test_claims_of_an_experiment_that_is_not_known_here_are_kept(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_claims_of_an_experiment_that_is_not_known_here_are_kept(run: Path, ask: Ask) -> None:
     page = (run / "claims.json").read_text()
     (run / "claims.json").write_text(page.replace('"depth_batch"', '"norm_cost"'))
     (run / "depth_batch").rename(run / "norm_cost")
     before = files(run)
-    assert main(["report", str(run)]) == 2
-    assert "has claims of norm_cost, which is not known here" in capsys.readouterr().err
+    assert "has claims of norm_cost, which is not known here" in ask(["report", str(run)], 2).err
     assert files(run) == before
     (run / "claims.json").unlink()
-    assert main(["report", str(run)]) == 0
+    ask(["report", str(run)])
     assert "norm_cost" not in {claim.experiment for claim in read_claims(run).claims}

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from harness.cli.app import main
 from harness.reporting import progress
 from harness.reporting.claims import CLAIMS, ClaimEntry, Claims, claims_json, read_claims
 from harness.reporting.report import run_each, write_report
@@ -16,21 +15,18 @@ from harness.reporting.summary import print_summary
 from harness.reporting.terminal_console import PlainConsole
 from harness.schema.findings import Verdict
 from tests.analysis import planted
+from tests.commands import Ask
 
 RESULTS = Path(__file__).parents[2] / "results"
 
 
 def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> ClaimEntry:
     return ClaimEntry(
-        experiment=experiment,
-        topic="Growth",
-        claim=name,
-        sentence=f"{name}, in full.",
-        verdict=Verdict(verdict),
-        number=f"number of {name}",
+        experiment=experiment, topic="Growth", claim=name, sentence=f"{name}, in full.",
+        verdict=Verdict(verdict), number=f"number of {name}",
         measured=f"What was measured of {name}.",
         open_reason="2 blocks would decide" if verdict == "open" else "",
-    )
+    )  # fmt: skip
 
 
 def _claims(*verdicts: str) -> Claims:
@@ -78,16 +74,14 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
         assert "reference run" not in capsys.readouterr().out
 
 
-def test_several_runs_stand_side_by_side(
-    tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_runs_stand_side_by_side(tmp_path: Path, narrow: None, ask: Ask) -> None:
     verdicts = (("holds", "open"), ("holds", "fails"), ("holds", "fails"))
     folders = [written(_claims(*each), tmp_path / "-".join(each)) for each in verdicts[:2]]
     folders.append(written(_claims(*verdicts[2]), tmp_path / "third"))
 
     def rows(code: int) -> list[str]:
-        assert main(["verdicts", *folders]) == code
-        return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        said = ask(["verdicts", *folders], code).out
+        return [" ".join(line.split()) for line in said.splitlines()]
 
     shown = rows(0)
     assert {"claim 0 holds holds holds", "claim 1 open fails fails"} <= {*shown}
@@ -100,13 +94,12 @@ def test_several_runs_stand_side_by_side(
 
 @pytest.mark.parametrize("first", [_claims(), _claims("holds", "open")])
 def test_runs_without_a_claim_in_common_agree_in_nothing(
-    first: Claims, tmp_path: Path, narrow: None, capsys: pytest.CaptureFixture[str]
+    first: Claims, tmp_path: Path, narrow: None, ask: Ask
 ) -> None:
     renamed = [msgspec.structs.replace(one, sentence=f"{one.sentence}!") for one in first.claims]
     second = msgspec.structs.replace(first, claims=renamed or _claims("holds").claims)
     folders = [written(first, tmp_path / "first"), written(second, tmp_path / "second")]
-    assert main(["verdicts", *folders]) == 3
-    lines = capsys.readouterr().out.splitlines()
+    lines = ask(["verdicts", *folders], 3).out.splitlines()
     assert " 0 alike in all runs" in lines[-2]
     assert lines[-1] == "The runs have no claim in common: nothing is compared."
 
@@ -120,7 +113,7 @@ def test_runs_without_a_claim_in_common_agree_in_nothing(
     ],
 )
 def test_a_verdict_that_is_none_is_refused_in_one_line(
-    old: str, new: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    old: str, new: str, why: str, tmp_path: Path, ask: Ask
 ) -> None:
     written(_claims("holds"), tmp_path)
     path = tmp_path / "claims.json"
@@ -128,37 +121,29 @@ def test_a_verdict_that_is_none_is_refused_in_one_line(
     assert old in text
     path.write_text(text.replace(old, new))
     for line in (["verdicts", str(tmp_path)], ["verdicts", str(tmp_path), str(tmp_path)]):
-        assert main(line) == 2
-        (said,) = capsys.readouterr().err.splitlines()
+        (said,) = ask(line, 2).err.splitlines()
         assert why in said
 
 
-def test_verdicts_prints_every_claim_of_the_report(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verdicts_prints_every_claim_of_the_report(tmp_path: Path, ask: Ask) -> None:
     planted.write(tmp_path / "depth_batch", planted.grid((1, 2, 4), (16, 64, 256)))
     write_report(tmp_path)
     kept = read_claims(tmp_path)
     assert kept.lead == "depth_batch"
     assert len(kept.claims) >= 3
-    assert main(["verdicts", str(tmp_path)]) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    said = " ".join(ask(["verdicts", str(tmp_path)]).out.split())
     for one in kept.claims:
         assert f"{one.words}: {one.sentence}" in said
         assert " ".join(f"{one.measured} ({one.number})".split()) in said
-    assert main(["verdicts", "--short", str(tmp_path)]) == 0
-    _, *lines = capsys.readouterr().out.splitlines()
+    _, *lines = ask(["verdicts", "--short", str(tmp_path)]).out.splitlines()
     assert len(lines) == len(kept.claims)
     for one, line in zip(kept.claims, lines, strict=True):
         assert f"{one.claim}: {one.number}" in line
-    assert main(["verdicts", "--short", str(tmp_path), str(tmp_path)]) == 2
+    ask(["verdicts", "--short", str(tmp_path), str(tmp_path)], 2)
 
 
-def test_a_folder_without_a_report_says_how_to_write_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["verdicts", str(tmp_path)]) == 2
-    assert f"harness report {tmp_path}" in capsys.readouterr().err
+def test_a_folder_without_a_report_says_how_to_write_one(tmp_path: Path, ask: Ask) -> None:
+    assert f"harness report {tmp_path}" in ask(["verdicts", str(tmp_path)], 2).err
 
 
 def test_piped_an_experiment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

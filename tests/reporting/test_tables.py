@@ -8,18 +8,12 @@ from harness.schema.findings import Table
 @pytest.mark.parametrize(
     ("column", "value", "text"),
     [
-        ("peak_live_bytes", 5_824_516, "5.555 MiB"),
-        ("peak_live_bytes", pd.NA, "–"),
-        ("depth", 4096, "4,096"),
-        ("estimate", 3184.04, "3,184.0"),
-        ("ratio", 1.23456, "1.235"),
-        ("r2", 0.999987, "0.99999"),
-        ("p", 3e-55, "< 0.0001"),
-        ("p", 0.0123, "0.0123"),
-        ("ratio", float("nan"), "–"),
-        ("outcome", "ok", "ok"),
+        ("peak_live_bytes", 5_824_516, "5.555 MiB"), ("peak_live_bytes", pd.NA, "–"),
+        ("depth", 4096, "4,096"), ("estimate", 3184.04, "3,184.0"), ("ratio", 1.23456, "1.235"),
+        ("r2", 0.999987, "0.99999"), ("p", 3e-55, "< 0.0001"), ("p", 0.0123, "0.0123"),
+        ("ratio", float("nan"), "–"), ("outcome", "ok", "ok"),
     ],
-)
+)  # fmt: skip
 def test_cells_read_well(column: str, value: object, text: str) -> None:
     assert cell(column, value) == text
 
@@ -27,13 +21,11 @@ def test_cells_read_well(column: str, value: object, text: str) -> None:
 @pytest.mark.parametrize(
     ("column", "text"),
     [
-        ("peak_live_bytes", "peak live"),
-        ("cuda.reserved_peak_bytes", "CUDA reserved peak"),
-        ("difference_percent", "difference %"),
-        ("prediction_bytes", "inference"),
+        ("peak_live_bytes", "peak live"), ("cuda.reserved_peak_bytes", "CUDA reserved peak"),
+        ("difference_percent", "difference %"), ("prediction_bytes", "inference"),
         ("within_1_±_0.05", "within 1 ± 0.05"),
     ],
-)
+)  # fmt: skip
 def test_headings_are_words(column: str, text: str) -> None:
     assert heading(column) == text
 

@@ -91,6 +91,7 @@ def test_a_run_as_it_was_made_passes(run: Path, capsys: pytest.CaptureFixture[st
     assert DATA_PACKAGE not in {one.path for one in package.resources}
 
 
+@pytest.mark.slow
 def test_cells_are_measured_again(run: Path, tmp_path: Path) -> None:
     step = harness.Workload(width=8, in_features=8, batch=4)
     folder = harness.sweep([step], out=tmp_path / "tiny", repeats=1)

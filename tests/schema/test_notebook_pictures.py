@@ -7,13 +7,9 @@ import pytest
 import harness
 
 CELLS = {
-    "report.plot();": 1,
-    "report.plot()": 1,
-    "picture = report.plot()": 1,
-    "picture": 1,
-    "for _ in range(2): report.plot()": 2,
-    "None": 0,
-}
+    "report.plot();": 1, "report.plot()": 1, "picture = report.plot()": 1, "picture": 1,
+    "for _ in range(2): report.plot()": 2, "None": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -40,16 +40,13 @@ def test_a_record_from_before_a_field_was_added_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
-        ({"saved_bytes": -1}, "saved_bytes"),
-        ({"saved_bytes": 1.5}, "saved_bytes"),
-        ({"saved_bytes": "1"}, "saved_bytes"),
-        ({"outcome": "fine"}, "outcome"),
-        ({"made_up": 1}, "made_up"),
-        ({"workload_id": "0" * 16}, "workload_id"),
+        ({"saved_bytes": -1}, "saved_bytes"), ({"saved_bytes": 1.5}, "saved_bytes"),
+        ({"saved_bytes": "1"}, "saved_bytes"), ({"outcome": "fine"}, "outcome"),
+        ({"made_up": 1}, "made_up"), ({"workload_id": "0" * 16}, "workload_id"),
         ({"schema": None}, "schema"),
         ({"schema": 2, "something_new": 1}, r"schema: 2: .* a newer harness wrote it"),
     ],
-)
+)  # fmt: skip
 def test_a_record_edited_by_hand_is_refused_by_its_key(changes: dict[str, Any], where: str) -> None:
     with pytest.raises(RecordError, match=where):
         from_json(edited(**changes))

@@ -8,17 +8,10 @@ from harness.schema.units import format_bytes, parse_bytes
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("256MiB", 268_435_456),
-        ("1.5 GiB", 1_610_612_736),
-        ("1000B", 1000),
-        ("24G", 24 << 30),
-        ("24 g", 24 << 30),
-        ("256M", 256 << 20),
-        ("64mb", 64_000_000),
-        ("2kb", 2000),
-        ("7 B", 7),
+        ("256MiB", 268_435_456), ("1.5 GiB", 1_610_612_736), ("1000B", 1000), ("24G", 24 << 30),
+        ("24 g", 24 << 30), ("256M", 256 << 20), ("64mb", 64_000_000), ("2kb", 2000), ("7 B", 7),
     ],
-)
+)  # fmt: skip
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
     assert parse_bytes(text) == size
 

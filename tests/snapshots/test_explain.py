@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.app import main
 from harness.snapshots.explain import Explanation, Scaling, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.log_failures import find_failures
 from harness.snapshots.log_text import Log
 from harness.snapshots.what_if import WhatIf
+from tests.commands import Ask
+from tests.known import known
 from tests.snapshots.test_oom_message import EVERYTHING
 from tests.snapshots.test_replay import MIB, by_hand, entry, segment, written
 
@@ -37,14 +38,11 @@ def case(explanation: Explanation, name: str) -> WhatIf:
 @pytest.mark.parametrize(
     ("name", "diagnosis", "growth"),
     [
-        ("leak", "leak", "leak"),
-        ("fragmentation", "fragmentation", "unknown"),
-        ("first-step", "first optimizer step", "unknown"),
-        ("batch-8192", "real need", "unknown"),
-        ("plateau", "no failure", "plateau"),
-        ("batch-1024", "no failure", "unknown"),
+        ("leak", "leak", "leak"), ("fragmentation", "fragmentation", "unknown"),
+        ("first-step", "first optimizer step", "unknown"), ("batch-8192", "real need", "unknown"),
+        ("plateau", "no failure", "plateau"), ("batch-1024", "no failure", "unknown"),
     ],
-)
+)  # fmt: skip
 def test_each_failure_is_diagnosed(name: str, diagnosis: str, growth: str) -> None:
     explanation = explained(name)
     assert (explanation.diagnosis, explanation.growth.kind) == (diagnosis, growth)
@@ -84,8 +82,7 @@ def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
     """Recorded on 3 GiB under ``set_per_process_memory_fraction(0.5)``, which no setting states."""
     path = FAILURES.parent / "recordings" / "random-max-split-two-streams.pickle.gz"
     (explanation,) = explain_file(path)
-    failure = explanation.failure
-    assert failure is not None
+    failure = known(explanation.failure)
     assert failure.device_free_bytes > failure.segment_bytes
     assert (failure.is_limited, failure.usable_bytes) == (True, 3 << 29)
     assert case(explanation, "as recorded").verdict == "does not fit"
@@ -118,8 +115,7 @@ def test_groups_add_up_to_what_was_alive() -> None:
 
 
 def test_the_failure_is_the_one_of_the_message() -> None:
-    failure = explained("first-step").failure
-    assert failure is not None
+    failure = known(explained("first-step").failure)
     # "Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 76.00 MiB of which 14.00 MiB is
     # free. Of the allocated memory 60.31 MiB is allocated by PyTorch, and 1.69 MiB is reserved".
     assert (failure.segment_bytes, failure.device_free_bytes) == (20 * MIB, 14 * MIB)
@@ -233,71 +229,55 @@ def test_the_page_of_a_message_names_every_part() -> None:
     assert "free in private pools (CUDA graphs, MemPool): 512 MiB" in page
 
 
-def test_the_command_explains_a_snapshot_a_log_and_standard_input(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_explains_a_snapshot_a_log_and_standard_input(ask: Ask, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     path = str(FAILURES / "first-step.pickle.gz")
-    assert main(["explain", path, "--json", "--html", str(page), "--gpu", "l4"]) == 0
-    data = json.loads(capsys.readouterr().out)
+    data = json.loads(ask(["explain", path, "--json", "--html", str(page), "--gpu", "l4"]).out)
     assert data["diagnosis"] == "first optimizer step"
     assert [each["verdict"] for each in data["what_ifs"] if each["name"] == "on l4"] == ["fits"]
     assert page.read_text().startswith("<!doctype html>")
     log = tmp_path / "train.log"
     log.write_text(f"epoch 3\n{EVERYTHING}\nmore\n")
-    assert main(["explain", str(log)]) == 0
-    assert capsys.readouterr().out.startswith("cause: limit\n")
+    assert ask(["explain", str(log)]).out.startswith("cause: limit\n")
     log.write_text("nothing\n")
-    assert main(["explain", str(log)]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert main(["explain", path, "--batch", "3"]) == 2
-    assert "must be given together" in capsys.readouterr().err
+    assert ask(["explain", str(log)], 2).err.count("\n") == 1
+    assert "must be given together" in ask(["explain", path, "--batch", "3"], 2).err
 
 
 def two_devices() -> dict[str, object]:
     raw = by_hand()
     raw["device_traces"].append(
         [
-            entry("segment_alloc", 9, 12 * MIB),
-            entry("alloc", 9, 12 * MIB),
+            entry("segment_alloc", 9, 12 * MIB), entry("alloc", 9, 12 * MIB),
             {"action": "oom", "device_free": 5 * MIB, "size": 30 * MIB, "stream": 0},
         ]
-    )
+    )  # fmt: skip
     raw["segments"].append({**segment(9, 12 * MIB), "device": 1})
     return raw
 
 
-def test_the_device_that_failed_comes_first(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_the_device_that_failed_comes_first(ask: Ask, tmp_path: Path) -> None:
     path = written(tmp_path, two_devices())
     first, second = explain_file(path)
     assert "devices in the recording: 0 (9 events), 1 (3 events)" in first.notes
     assert (first.device, second.device) == (1, 0)
-    assert first.failure is not None
-    assert first.failure.usable_bytes == 17 * MIB
-    assert main(["replay", str(path)]) == 0
-    out = capsys.readouterr().out
+    assert known(first.failure).usable_bytes == 17 * MIB
+    out = ask(["replay", str(path)]).out
     assert out.startswith("device 1: 3 events")
     assert "devices in the recording: 0 (9 events), 1 (3 events)" in out
-    assert main(["replay", str(path), "--device", "0"]) == 0
-    assert capsys.readouterr().out.startswith("device 0: 9 events")
-    assert main(["replay", str(path), "--device", "2"]) == 2
-    assert "no device 2, only 0, 1" in capsys.readouterr().err
+    assert ask(["replay", str(path), "--device", "0"]).out.startswith("device 0: 9 events")
+    assert "no device 2, only 0, 1" in ask(["replay", str(path), "--device", "2"], 2).err
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"frames": [{"filename": "a.py", "name": "f", "line": 2**64 - 1}]},
-        {"frames": [{"filename": 3, "name": [], "line": None}, 7, {}]},
-        {"frames": "none"},
-        {"time_us": -1},
-        {"time_us": "late"},
-        {"stream": 2**63 + 5},
+        {"frames": [{"filename": 3, "name": [], "line": None}, 7, {}]}, {"frames": "none"},
+        {"time_us": -1}, {"time_us": "late"}, {"stream": 2**63 + 5},
         {"compile_context": 7, "user_metadata": {"a": [1]}},
     ],
-)
+)  # fmt: skip
 def test_a_field_that_no_number_needs_refuses_nothing(
     tmp_path: Path, change: dict[str, object]
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from harness.cli.app import main
 from harness.sweeps.experiment_files import ORIGIN
+from tests.commands import Ask
 from tests.sweep.test_experiment_files import MINE
 
 RAN = "import pathlib\npathlib.Path({mark!r}).touch()\n"
@@ -44,39 +45,31 @@ def test_a_report_from_elsewhere_has_the_analysis(
     assert "2 lines" in report_text(project / "out"), "a changed analysis is used where it is"
 
 
-def test_a_moved_experiment_is_found_by_its_hash_alone(
-    project: Path, mark: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["report", "out"]) == 0
+def test_a_moved_experiment_is_found_by_its_hash_alone(project: Path, mark: Path, ask: Ask) -> None:
+    ask(["report", "out"])
     before = report_text(project / "out")
     (project / "experiments").mkdir()
     (project / "mine.py").rename(project / "experiments" / "mine.py")
-    assert main(["report", "out"]) == 0
+    ask(["report", "out"])
     assert report_text(project / "out") == before
     other = RAN.format(mark=str(mark)) + MINE
     (project / "experiments" / "mine.py").write_text(other)
-    capsys.readouterr()
-    assert main(["report", "out"]) == 2
-    said = capsys.readouterr()
+    said = ask(["report", "out"], 2)
     assert said.out == ""
     assert "mine.py was not found; give it with --experiment" in said.err
     assert said.err.count("harness: ") == 1
     assert not mark.exists()
     assert report_text(project / "out") == before
-    assert main(["report", "out", "--experiment", "experiments/mine.py"]) == 0
+    ask(["report", "out", "--experiment", "experiments/mine.py"])
     assert mark.exists()
 
 
-def test_a_given_experiment_without_records_is_refused(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    capsys.readouterr()
+def test_a_given_experiment_without_records_is_refused(project: Path, ask: Ask) -> None:
     for name, why in (
         ("other.py", "no records of an experiment 'other'"),
         ("none/mine.py", "none"),
     ):
-        assert main(["report", "out", "--experiment", name]) == 2
-        (said,) = capsys.readouterr().err.splitlines()
+        (said,) = ask(["report", "out", "--experiment", name], 2).err.splitlines()
         assert why in said
 
 
@@ -108,33 +101,27 @@ def test_an_experiment_that_came_with_the_records_is_not_run(project: Path, mark
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"file": 1}', '{"file": "/x"}', "\xff"])
-def test_a_damaged_origin_is_one_line(
-    project: Path, text: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_origin_is_one_line(project: Path, text: str, ask: Ask) -> None:
     (project / "out" / "mine" / ORIGIN).write_text(text, encoding="latin-1")
-    capsys.readouterr()
     for line in (["report", "out"], ["sweep", "mine.py", "--out", "out"]):
-        assert main(line) == 2
-        (said,) = capsys.readouterr().err.splitlines()
+        (said,) = ask(line, 2).err.splitlines()
         assert ORIGIN in said
 
 
 def test_a_list_runs_no_script_and_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mark: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, mark: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "train.py").write_text(RAN.format(mark=str(mark)))
     (tmp_path / "experiments" / "broken.py").write_text(f"import no_such_module\n{MINE}")
     (tmp_path / "experiments" / "mine.py").write_text(MINE)
-    assert main(["sweep", "--list"]) == 0
-    said = capsys.readouterr()
+    said = ask(["sweep", "--list"])
     assert "Does mine run?" in said.out
     assert "depth_batch" in said.out
     train, broken = sorted(said.err.splitlines(), reverse=True)
     assert train == "skipped: experiments/train.py: it defines no EXPERIMENT"
     assert broken.startswith("skipped: cannot load experiments/broken.py: ModuleNotFoundError")
     assert not mark.exists()
-    assert main(["sweep", "experiments/train.py", "--out", "out"]) == 2
-    assert "must define EXPERIMENT" in capsys.readouterr().err
+    assert "must define EXPERIMENT" in ask(["sweep", "experiments/train.py", "--out", "out"], 2).err
     assert not mark.exists()

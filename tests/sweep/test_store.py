@@ -1,6 +1,5 @@
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from harness.sweeps.store import (
     read_lines,
 )
 from harness.sweeps.sweep import _refuse_other_device
+from tests.child_process import child
 from tests.property_size import examples
 
 
@@ -132,8 +132,7 @@ with LineStore(folder, Record) as store:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limits on the size of files")
 def test_a_write_that_does_not_fit_leaves_no_part_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _FULL_DISK, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = child(_FULL_DISK, str(tmp_path))
     assert "records.jsonl" in done.stdout, done.stderr
     assert (tmp_path / RECORDS).read_bytes() == to_json(record(1)) + b"\n"
 

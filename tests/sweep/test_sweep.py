@@ -17,14 +17,10 @@ from harness.sweeps.sweep import run
 
 CELLS = Grid(base=Workload(width=8, in_features=8), axes={"depth": [1, 2, 3], "batch": [2, 3, 5]})
 EXPERIMENT = Experiment(
-    name="probe",
-    title="",
-    question="",
-    cells=lambda size: CELLS,
-    analyse=lambda evidence: Section(),
-    repeats=1,
+    name="probe", title="", question="", cells=lambda size: CELLS,
+    analyse=lambda evidence: Section(), repeats=1,
     traced=lambda size: [Workload(width=8, in_features=8, depth=2, batch=3)],
-)
+)  # fmt: skip
 EXACT = ("workload_id", "outcome", "saved_bytes", "peak_live_bytes", "phases", "categories_at_peak")
 
 

@@ -5,9 +5,6 @@ from typing import Any
 
 import pytest
 
-from harness.cli.app import main
-from harness.measurement.limits import cgroup
-from harness.measurement.limits.rlimit import data_segment_available
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Work
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
@@ -16,18 +13,14 @@ from harness.schema.threshold import Axis, from_json
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import find_threshold
+from tests.commands import Ask
 from tests.known import known
 from tests.lent_launchers import OOM, Planted
+from tests.limits_here import needs_cgroup, needs_refusal
 
 MIB = 2**20
 NARROW = Workload(depth=2, width=64)
 SEGFAULT = Ended(exit_code=-11)
-
-
-def needs_refusal() -> None:
-    works, why_not = data_segment_available()
-    if not works:
-        pytest.skip(why_not)
 
 
 def needs(batch: int) -> int:
@@ -101,10 +94,7 @@ def test_where_nothing_fits_the_answer_says_so() -> None:
         ({"budget_bytes": 4 * MIB}, "at least 4.031 MiB"),
         ({"kind": "allocator"}, "allocator"),
         ({"workload": NARROW.replace(device="cuda"), "kind": "rlimit"}, "rlimit"),
-        (
-            {"workload": Workload(width=8, in_features=8, batch=4), "solve": "depth"},
-            "blocks smaller than a page make",
-        ),
+        ({"workload": Workload(width=8, in_features=8, batch=4), "solve": "depth"}, "smaller than"),
     ],
 )
 def test_a_budget_that_cannot_be_enforced_is_refused(
@@ -134,9 +124,7 @@ def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
 
 
 def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher) -> None:
-    works, why_not = cgroup.available()
-    if not works:
-        pytest.skip(why_not)
+    needs_cgroup()
     result = find_threshold(NARROW, budget_bytes=16 * MIB, kind="cgroup", launcher=launcher)
     assert result.outcome is Outcome.OK
     # Where the kernel kills varies by one page; what one more example needs here is less than two.
@@ -148,11 +136,10 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
     assert known(result.headroom).library_bytes > 0, "page tables are charged too"
 
 
-def test_the_command_prints_one_threshold_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_one_threshold_as_json(ask: Ask) -> None:
     needs_refusal()
     flags = ["--depth", "1", "--width", "64", "--budget", "16MiB", "--json"]
-    assert main(["threshold", *flags]) == 0
-    printed = capsys.readouterr()
+    printed = ask(["threshold", *flags])
     assert printed.err == ""
     result = from_json(printed.out)
     assert result.budget_bytes == 16 * MIB

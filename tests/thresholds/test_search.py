@@ -90,12 +90,9 @@ def test_where_all_or_nothing_fits_one_side_is_missing(guess: int, least: int) -
 @settings(max_examples=examples(200))
 @example(low=10, width=16, seed=172, share=0.5, guess=25)
 @given(
-    low=st.integers(10, 5000),
-    width=st.integers(0, 30),
-    seed=st.integers(0, 2**32),
-    share=st.floats(0.2, 0.8),
-    guess=st.integers(1, 10_000),
-)
+    low=st.integers(10, 5000), width=st.integers(0, 30), seed=st.integers(0, 2**32),
+    share=st.floats(0.2, 0.8), guess=st.integers(1, 10_000),
+)  # fmt: skip
 def test_noise_becomes_a_band_that_holds_it(
     low: int, width: int, seed: int, share: float, guess: int
 ) -> None:

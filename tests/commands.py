@@ -1,0 +1,29 @@
+"""Commands that run in the process of a test, and what they say."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+
+from harness.cli.app import main
+
+
+class Said(NamedTuple):
+    """The output of a command on its two streams."""
+
+    out: str
+    err: str
+
+
+class Ask:
+    """Runs a command, which must end with the expected exit code."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, line: Sequence[str], code: int = 0) -> Said:
+        self._capture.readouterr()
+        ended = main([*line])
+        said = Said(*self._capture.readouterr())
+        assert ended == code, said
+        return said
