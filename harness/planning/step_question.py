@@ -25,7 +25,7 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
 
 
 class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
-    """What every question names: the step, the device, and the GPUs to pretend."""
+    """The part that every question has: the step, the device, and the GPUs to pretend."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"] = "cpu"
