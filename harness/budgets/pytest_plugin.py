@@ -2,7 +2,7 @@
 
     @pytest.mark.memory(peak="900MiB", gpu="l4")
     def test_the_encoder_fits(memory):
-        memory(build_encoder, batch=32, input_shape=(3, 224, 224), optimizer="adamw")
+        memory(build_encoder, batch=32, inputs=(3, 224, 224), optimizer="adamw")
 
 The fixture predicts a training step; bytes do not vary from run to run. ``measure=True``, or
 ``--memory-measure`` for all tests, runs the step instead. The test fails if the peak is above the

@@ -87,7 +87,7 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
     """Return the prediction of ``harness.predict`` for the step, which takes the options."""
     from harness.planning.predict_step import predict_step
 
-    report = predict_step(build, batch, gpu=gpu, **_renamed(step))
+    report = predict_step(build, batch, gpu=gpu, **step)
     return _use(report, gpu)
 
 
@@ -98,15 +98,10 @@ def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: A
 
     if gpu is not None and not has_gpu():
         raise MeasureError("measuring a step on a GPU needs a CUDA device; predict it instead")
-    report = measure(build, batch, device="cpu" if gpu is None else "cuda", **_renamed(step))
+    report = measure(build, batch, device="cpu" if gpu is None else "cuda", **step)
     if report.trace is None:
         raise MeasureError(f"the step was not measured: {report.reason}")
     return _use(report, gpu)
-
-
-def _renamed(step: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with ``inputs`` for ``input_shape``, its former name."""
-    return {"inputs" if name == "input_shape" else name: value for name, value in step.items()}
 
 
 def _use(report: StepReport, gpu: str | None) -> MemoryUse:

@@ -59,9 +59,9 @@ DEFAULTS = {
 @gpu_description
 @click.option(
     "--method",
-    type=Choices(("auto", "dry-run", "estimate", "rules")),
+    type=Choices(("auto", "dry-run", "estimate")),
     help="Prediction method for TARGET on CUDA; auto uses the dry run if PyTorch has CUDA, else "
-    "an estimate. rules is the former name of estimate.",
+    "an estimate.",
 )
 @click.option(
     "--examples",
@@ -133,7 +133,7 @@ def predict(
         step = {"compile": compile_mode, **flags}
         given = {name: step[name] for name in DEFAULTS if step[name] is not None}
         request = network.request(target, **DEFAULTS | given)
-        used = str({None: "auto", "rules": "estimate"}.get(method, method))
+        used = method or "auto"
         question = _question(request, flags["device"], gpu_flags)
         if question.device == "cpu" and used == "dry-run":
             raise click.UsageError("--method dry-run needs a GPU, e.g. --gpu l4")
@@ -182,8 +182,8 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         print_prediction(report)
     elif is_target:
         fit = report.fit
-        more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}
-        click.echo(json.dumps(report.as_dict() | more))
+        largest = None if fit is None else fit.largest_batch
+        click.echo(json.dumps(report.as_dict() | {"largest_batch": largest}))
     else:
         click.echo(json_text(to_json(report)))
 

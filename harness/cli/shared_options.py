@@ -126,10 +126,10 @@ def file_option(*names: str, help_text: str) -> Decorator:
     return click.option(*names, type=path, metavar="FILE", help=help_text)
 
 
-def page_option(*former: str, more: str = "") -> Decorator:
-    """Return ``--html``, also under ``former`` names; its help ends in ``more``."""
+def page_option(more: str = "") -> Decorator:
+    """Return ``--html``; its help ends in ``more``."""
     help_text = f"Write a self-contained page to FILE{more}."
-    return file_option("--html", *former, "html", help_text=help_text)
+    return file_option("--html", help_text=help_text)
 
 
 def write_page(path: Path, page: str) -> None:

@@ -37,7 +37,7 @@ from model import build
 
 @pytest.mark.memory({marker})
 def test_the_model_keeps_its_budget(memory):
-    use = memory(build, batch=32, input_shape=(64,){more})
+    use = memory(build, batch=32, inputs=(64,){more})
     assert use.peak_bytes > 0
 """
 
@@ -49,9 +49,9 @@ def _torch_is_loaded() -> None:
     def build() -> torch.nn.Module:
         return torch.nn.Linear(4, 2)
 
-    here = predicted(build, 2, gpu=None, input_shape=(4,))
-    predicted(build, 2, gpu="l4", input_shape=(4,))
-    step = measured(build, 2, gpu=None, input_shape=(4,))
+    here = predicted(build, 2, gpu=None, inputs=(4,))
+    predicted(build, 2, gpu="l4", inputs=(4,))
+    step = measured(build, 2, gpu=None, inputs=(4,))
     assert (here.method, step.method) == ("estimate", "measured")
     assert step.peak_bytes == here.peak_bytes
 

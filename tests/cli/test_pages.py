@@ -54,10 +54,8 @@ def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
         assert forbidden not in page
 
 
-def test_the_former_option_writes_the_page_and_its_timeline(folder: Path) -> None:
+def test_a_file_of_svg_has_the_timeline_only(folder: Path) -> None:
     profile = ["profile", "net.py:Net", "--input", "8", "--batch", "4"]
-    assert main([*profile, "--timeline", "page.html"]) == 0
-    assert "<!doctype html>" in (folder / "page.html").read_text()
     assert main([*profile, "--html", "figure.svg"]) == 0
     assert "<svg" in (folder / "figure.svg").read_text()
 

@@ -107,4 +107,4 @@ def test_the_command_line_prints_verdict_and_batch(capsys: pytest.CaptureFixture
     assert answer.endswith(" of 80 GiB, with 274–768 MiB for the CUDA context")
     assert largest.startswith(("largest batch ", "safe up to batch "))
     assert main(["predict", *flags, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["card"]["capability"] == "9.0"
+    assert json.loads(capsys.readouterr().out)["fit"]["capability"] == "9.0"
