@@ -48,7 +48,8 @@ RECORDING = ROOT / "tests" / "snapshots" / "failures" / "leak.pickle.gz"
 def test_predictions_and_explanations_load_no_torch_and_nothing_that_the_study_needs() -> None:
     """Naming a type, predictions for CPU and CUDA, a recording explained on a page."""
     code = (
-        "import contextlib, io, sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import contextlib, io, sys, harness, harness.sweeps.sweep, harness.cli.app\n"
+        "import harness.measurement.measure\n"
         "import harness.planning.step_search, harness.planning.plan_search\n"
         "import harness.snapshots\n"
         "harness.StepReport, harness.Gpu, harness.Grid, harness.predict, harness.plan\n"
