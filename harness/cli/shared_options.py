@@ -120,6 +120,16 @@ force_option = click.option(
 )
 
 
+experiment_files = click.option(
+    "--experiment",
+    "given",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
+)
+
+
 def file_option(*names: str, help_text: str) -> Decorator:
     """Return an option whose value is a file to write."""
     path = click.Path(dir_okay=False, writable=True, path_type=Path)
