@@ -66,7 +66,7 @@ def check_names(subject: str, given: Iterable[str], known: Collection[str]) -> N
 
 
 def check_no_batch(verb: str, batch: object) -> None:
-    """Refuse a batch beside a workload, which has its own."""
+    """Refuse a batch of a workload, which has its own."""
     if batch is not None:
         hint = f"write workload.replace(batch={batch!r})"
         raise ArgumentError(f"{verb} takes the batch of a workload from the workload; {hint}")
