@@ -3,7 +3,8 @@
 import pytest
 
 from benchmarks.validation.following_allocator import FollowingAllocator
-from harness.allocator import AllocatorConfig, Ascending, BlockState, SegmentState
+from benchmarks.validation.layout import BlockState, SegmentState
+from harness.allocator import AllocatorConfig, Ascending
 
 MIB = 1 << 20
 BASE = 1 << 40

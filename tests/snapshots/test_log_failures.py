@@ -107,7 +107,9 @@ def test_a_script_in_a_folder_called_torch_is_the_users() -> None:
     """As the explanation of a snapshot has it; a PyTorch that was built there is not theirs."""
     (only,) = found(traceback(NEED).replace("/home/me/project", "/home/me/torch"))
     assert only.frame == "model.py:51 in forward: return self.fc(x)"
-    (only,) = found(traceback(NEED).replace("/home/me/project", "/home/me/pytorch/torch/nn/modules"))
+    (only,) = found(
+        traceback(NEED).replace("/home/me/project", "/home/me/pytorch/torch/nn/modules")
+    )
     assert only.frame is not None
     assert only.frame.startswith("linear.py:134")
 
