@@ -4,6 +4,7 @@ import dataclasses
 import doctest
 import importlib
 import inspect
+import os
 import re
 import tempfile
 import typing
@@ -40,17 +41,25 @@ EXAMPLES = sorted(
 """Every module that shows an example, public or not."""
 
 
-def test_what_needs_no_torch_loads_none() -> None:
-    """Naming a type, importing the command line, a replay, a prediction for CPU and CUDA."""
+HEAVY = ("torch", "numpy", "pandas", "matplotlib", "scipy", "statsmodels", "torchvision", "jinja2")
+RECORDING = ROOT / "tests" / "snapshots" / "failures" / "leak.pickle.gz"
+
+
+def test_predictions_and_explanations_load_no_torch_and_nothing_that_the_study_needs() -> None:
+    """Naming a type, predictions for CPU and CUDA, a recording explained on a page."""
     code = (
-        "import sys, harness, harness.sweeps.sweep, harness.measurement.measure, harness.cli.app\n"
+        "import contextlib, io, sys, harness, harness.sweeps.sweep, harness.cli.app\n"
+        "import harness.measurement.measure\n"
         "import harness.planning.step_search, harness.planning.plan_search\n"
         "import harness.snapshots\n"
         "harness.StepReport, harness.Gpu, harness.Grid, harness.predict, harness.plan\n"
         "harness.predict(harness.Workload(depth=2, dtype='float64'), budget_bytes=1 << 30)\n"
         "harness.predict(harness.Workload(depth=2, dtype='bfloat16'))\n"
         "harness.predict(harness.Workload(device='cuda', norm='batch', dropout=0.1), gpu='h200')\n"
-        "print(sorted({'torch', 'numpy', 'pandas', 'matplotlib'} & set(sys.modules)))\n"
+        "with contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    harness.cli.app.main(['explain', {str(RECORDING)!r}, '--html', {os.devnull!r}])\n"
+        "    harness.cli.app.main(['predict', '--depth', '2', '--gpu', 'l4'])\n"
+        f"print(sorted({{*{HEAVY}}} & set(sys.modules)))\n"
         "print(*dir(harness))\n"
     )
     heavy, named = child(code).stdout.splitlines()

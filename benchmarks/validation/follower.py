@@ -13,6 +13,8 @@ from operator import eq
 from pathlib import Path
 
 from benchmarks.validation.following_allocator import FollowingAllocator
+from benchmarks.validation.layout import SegmentState
+from benchmarks.validation.rewind import UnderivableError, find_layout
 from harness.allocator import (
     AddressPolicy,
     AllocatorConfig,
@@ -78,10 +80,12 @@ class _AsRecorded(AddressPolicy):
 class Follower:
     """Follows one recording; ``run`` once, then ask."""
 
-    def __init__(self, config: AllocatorConfig, origin: Origin) -> None:
+    def __init__(
+        self, config: AllocatorConfig, origin: Origin, segments: Sequence[SegmentState] = ()
+    ) -> None:
         self._addresses = _AsRecorded()
         self.model = FollowingAllocator(config, addresses=self._addresses)
-        for segment in origin.layout or ():
+        for segment in segments:
             self.model.adopt(segment)
         self._reserved = origin.reserved_bytes
         self._result = Agreement(recorded_peak_reserved_bytes=self._reserved)
@@ -314,12 +318,11 @@ def agreement_of(path: Path, recorded_on_bytes: int | None = None) -> Agreement 
     the GPU that made the recording, which decides how far an expandable segment can grow.
     """
     history = next(device_histories(read_recording(path)))
-    if history.origin.layout is None:
-        return None
-    config = replace(history.config, total_bytes=recorded_on_bytes)
+    config, snapshot = replace(history.config, total_bytes=recorded_on_bytes), history.snapshot
     try:
-        follower = Follower(config, history.origin)
-    except ValueError:  # segments that overlap, as no driver allocates
+        layout = find_layout(snapshot, history.events, history.config)
+        follower = Follower(config, history.origin, layout.segments)
+    except (UnderivableError, ValueError):  # segments that overlap, as no driver allocates
         return None
     follower.run(history.events)
-    return follower.agreement(history.snapshot)
+    return follower.agreement(snapshot)

@@ -1,7 +1,8 @@
 """The allocator of a replay, which starts from a recorded state and frees on command."""
 
+from benchmarks.validation.layout import BlockState, SegmentState
 from harness.allocator.addresses import AddressPolicy
-from harness.allocator.blocks import ALLOCATED, FREE, UNMAPPED, Block, best_fit
+from harness.allocator.blocks import ALLOCATED, FREE, MASK, UNMAPPED, Block, best_fit
 from harness.allocator.config import SMALL_REQUEST_BYTES, AllocatorConfig
 from harness.allocator.counters import (
     ACTIVE,
@@ -12,7 +13,6 @@ from harness.allocator.counters import (
     SPLIT,
     SPLIT_BYTES,
 )
-from harness.allocator.layout import BlockState, SegmentState
 from harness.allocator.model import CachingAllocator
 
 # Stands for whatever streams a block awaited when the recording began.
@@ -34,6 +34,16 @@ class FollowingAllocator(CachingAllocator):
     def allow(self, more_bytes: int | None) -> None:
         """Let the GPU refuse more than ``more_bytes`` beyond what is allocated; None ends that."""
         self._device.allow(more_bytes)
+
+    def free_segments(self) -> list[int]:
+        """Return the addresses of all segments that are wholly free, expandable ones apart."""
+        return [
+            block.address
+            for lists in self._segments.lists_to_free()
+            for home in lists
+            for block in (self._blocks[key & MASK] for key in home.keys)
+            if not block.is_split() and block.range is None
+        ]
 
     def adopt(self, segment: SegmentState) -> None:
         """Take over a segment as it stood when a recording began."""

@@ -15,7 +15,6 @@ is an assumption (see ``CachingAllocator.completion``), because it depends on th
     cublas_workspaces.py  Sizes of the blocks that PyTorch hands to cuBLAS
     device.py      The GPU below the allocator: its bytes, segment events, out of memory
     expandable.py  Expandable segments
-    layout.py      A segment and its blocks as a recording describes them
     model.py       The allocator itself
     segments.py    Sources of new memory, and the return of free memory
 """
@@ -30,7 +29,6 @@ from harness.allocator.addresses import (
 )
 from harness.allocator.config import AllocatorConfig, AllocatorConfigError
 from harness.allocator.device import OutOfMemoryError, SegmentEvent
-from harness.allocator.layout import BlockState, SegmentState
 from harness.allocator.model import CachingAllocator
 
 __all__ = [
@@ -38,13 +36,11 @@ __all__ = [
     "AllocatorConfig",
     "AllocatorConfigError",
     "Ascending",
-    "BlockState",
     "CachingAllocator",
     "Descending",
     "LowestFree",
     "OutOfMemoryError",
     "Scattered",
     "SegmentEvent",
-    "SegmentState",
     "policies_to_try",
 ]

@@ -343,16 +343,6 @@ class CachingAllocator:
         """Return every block, in no order."""
         return self._blocks.values()
 
-    def free_segments(self) -> list[int]:
-        """Return the addresses of all segments that are wholly free, expandable ones apart."""
-        return [
-            block.address
-            for lists in self._segments.lists_to_free()
-            for home in lists
-            for block in (self._blocks[key & MASK] for key in home.keys)
-            if not block.is_split() and block.range is None
-        ]
-
     def reset_peaks(self) -> None:
         """Set every peak to the present value, as ``reset_peak_memory_stats`` does."""
         self._counters.reset_peaks()

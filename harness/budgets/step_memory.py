@@ -20,8 +20,8 @@ from harness.schema.step_report import StepReport
 from harness.schema.unique_keys import read_json
 from harness.schema.units import format_bytes
 
-Method = Literal["measured", "dry run", "formula", "estimate", "predicted"]
-"""As a report names it; ``predicted`` is in files of earlier versions."""
+Method = Literal["measured", "dry run", "formula", "estimate"]
+"""As a report names it."""
 _LAYERS_NAMED = 3
 SCHEMA = 1
 """Version of the baseline file."""
@@ -33,7 +33,7 @@ class MemoryUse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         peak_bytes: most bytes alive on the CPU; most bytes allocated by PyTorch on a GPU.
         layers: bytes alive at the peak of the step's requests, by the layer that allocated them.
-        torch: version of PyTorch; None in files of earlier versions.
+        torch: version of PyTorch.
     """
 
     peak_bytes: Bytes

@@ -165,8 +165,8 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         print_prediction(report)
     elif is_target:
         fit = report.fit
-        more = {"way": report.method, "largest_batch": None if fit is None else fit.largest_batch}
-        click.echo(json.dumps(report.as_dict() | more))
+        largest = None if fit is None else fit.largest_batch
+        click.echo(json.dumps(report.as_dict() | {"largest_batch": largest}))
     else:
         click.echo(json_text(to_json(report)))
 

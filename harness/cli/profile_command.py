@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 @file_option("--events", help_text="Write the allocation events to FILE as CSV.")
 @file_option("--chrome", help_text="Write a trace for Chrome or Perfetto to FILE.")
 @file_option("--snapshot", help_text="Write a pickle for PyTorch's memory viewer to FILE.")
-@page_option("--timeline", more="; only its figure if FILE ends in .svg")
+@page_option(more="; only its figure if FILE ends in .svg")
 def profile(
     target: str,
     network: TargetFlags,
@@ -101,7 +101,6 @@ def profile(
     """
     from harness.planning.measure_step import measure_step
     from harness.planning.sent_step import request_of
-    from harness.reporting.step_page import step_page, timeline_svg
     from harness.reporting.step_text import print_profile
     from harness.reporting.trace_exports import chrome_trace, memory_snapshot
 
@@ -123,6 +122,8 @@ def profile(
         if snapshot is not None:
             snapshot.write_bytes(memory_snapshot(report.trace))
         if html is not None:
+            from harness.reporting.step_page import step_page, timeline_svg
+
             title = f"{report.subject}, {request.mode}, {request.optimizer}"
             is_figure = html.suffix == ".svg"
             text = timeline_svg(report.trace, title) if is_figure else step_page(report, title)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.shared_options import experiment_files
 from harness.schema.plain_text import printable
 
 
@@ -13,14 +14,7 @@ from harness.schema.plain_text import printable
     "harness report results/local/mine --experiment my_experiment.py",
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--experiment",
-    "given",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
-)
+@experiment_files
 def report(folder: Path, given: tuple[Path, ...]) -> int:
     """Write the report from the records in FOLDER.
 

@@ -120,16 +120,26 @@ force_option = click.option(
 )
 
 
+experiment_files = click.option(
+    "--experiment",
+    "given",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
+)
+
+
 def file_option(*names: str, help_text: str) -> Decorator:
     """Return an option whose value is a file to write."""
     path = click.Path(dir_okay=False, writable=True, path_type=Path)
     return click.option(*names, type=path, metavar="FILE", help=help_text)
 
 
-def page_option(*former: str, more: str = "") -> Decorator:
-    """Return ``--html``, also under ``former`` names; its help ends in ``more``."""
+def page_option(more: str = "") -> Decorator:
+    """Return ``--html``; its help ends in ``more``."""
     help_text = f"Write a self-contained page to FILE{more}."
-    return file_option("--html", *former, "html", help_text=help_text)
+    return file_option("--html", help_text=help_text)
 
 
 def write_page(path: Path, page: str) -> None:

@@ -6,6 +6,7 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import WholeNumber
+from harness.cli.shared_options import experiment_files
 
 
 @harness_command(
@@ -21,14 +22,7 @@ from harness.cli.parameter_types import WholeNumber
     help="Also measure N random cells again and compare them.",
 )
 @click.option("--seed", type=int, default=0, help="Seed of the choice of cells.")
-@click.option(
-    "--experiment",
-    "given",
-    multiple=True,
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
-)
+@experiment_files
 def verify(folder: Path, again: int, seed: int, given: tuple[Path, ...]) -> int:
     """Check that a run is whole and gives its report.
 

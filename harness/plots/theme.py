@@ -226,7 +226,8 @@ def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
     for end in early:
         x, y = (float(part) for part in spots[end])
         axes.text(x + 0.015, y - 0.015, end.text, va="top", **style)
-    order = sorted(set(ends).difference(early), key=lambda end: float(spots[end][1]))
+    late = [end for end in spots if end not in early]  # no set: its order changes from run to run
+    order = sorted(late, key=lambda end: float(spots[end][1]))
     step = LABEL_INCHES / max(height, 0.5)
     heights = apart([float(spots[end][1]) for end in order], step)
     for end, place in zip(order, heights, strict=True):

@@ -11,6 +11,7 @@ from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import (
     UnsupportedWorkloadError,
+    axis_range,
     predict_trace,
     solve,
     why_refused,
@@ -60,6 +61,7 @@ def predict(
         try:
             if workload.device == "cuda":
                 from harness.prediction.mlp import cuda_fit
+                from harness.prediction.mlp.cuda_trace import most_rows
 
                 trace, fields = cuda_fit.answers(
                     workload,
@@ -70,8 +72,13 @@ def predict(
                     notes,
                     is_named=gpu is not None,
                 )
+                most = most_rows(workload)
             else:
                 trace, fields = _on_cpu(workload, budget_bytes)
+                most = axis_range(workload, "batch")[1]
+            searched = [fields[name] for name in ("fit", "budget") if name in fields]
+            if any(each.largest_batch == most for each in searched):
+                notes.append(f"largest batch: {most:,} is the most that is predicted, and it fits")
             known |= trace_metrics(trace)
         except UnsupportedWorkloadError as error:
             questions = {

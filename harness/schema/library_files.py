@@ -8,8 +8,9 @@ import re
 _LIBRARY = re.compile(
     r"(?:site|dist)-packages/|<frozen|/lib/python3|^[A-Za-z]:/.*/Lib/|torchinductor_|"
     # A PyTorch that was built where it lies; a user's folder may have its name.
-    r"/torch/(?:_\w+|nn|autograd|optim|utils|cuda|distributed|amp|fx|func|jit)/|"
-    r"/torch/(?:_\w+|functional|overrides|serialization)\.py"
+    r"/torch/(?:_\w+|autograd|distributed/\w+|fx|jit|nn/(?:modules|parallel)|utils/(?:data|_\w+))/|"
+    r"/torch/(?:_\w+|functional|overrides|serialization|nn/functional|utils/checkpoint|"
+    r"optim/(?:optimizer|adam\w*|sgd|lr_scheduler)|cuda/(?:memory|graphs|_\w+))\.py"
 )
 
 

@@ -73,7 +73,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     method: Method
     notes: tuple[str, ...] = ()
     budget: BudgetFit | None = None
-    fit: GpuFit | None = msgspec.field(default=None, name="card")
+    fit: GpuFit | None = None
     gpus: tuple[GpuFit, ...] = ()
     last_batch: LastBatch | None = None
     wall_seconds: Annotated[float, Meta(ge=0)] | None = None

@@ -18,7 +18,6 @@ oom_text.py           An out-of-memory message explained
 operations.py         A trace's events as operations
 pools.py              Private pools of a recording (MemPool, CUDA graphs)
 replay.py             One call that reads a snapshot, follows it; and its text
-rewind.py             Segments on their way back in time: every event of a trace can be undone
 snapshot.py           A memory snapshot as torch.cuda.memory._dump_snapshot writes it
 trace_event.py        One entry of a device's trace
 unpickler.py          Reads a pickle that is nothing but data

@@ -81,7 +81,7 @@ def device_histories(recording: Recording, device: int | None = None) -> Iterato
         yield DeviceHistory(
             snapshot=snapshot,
             config=config,
-            origin=find_origin(snapshot, snapshot.events, config),
+            origin=find_origin(snapshot, snapshot.events),
             steps=tuple(
                 each
                 for each in recording.annotations

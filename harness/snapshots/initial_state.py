@@ -1,62 +1,31 @@
 """State and settings at the start of a recording: the trace run backwards from its end.
 
-A snapshot holds the segments at its end. Undoing the events from the last to the first
-leads to the beginning; what was allocated before and never freed is still there.
+A snapshot holds the segments at its end. What was allocated before and never freed is still there.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.allocator import AllocatorConfig, AllocatorConfigError, SegmentState
+from harness.allocator import AllocatorConfig, AllocatorConfigError
 from harness.allocator.config import UNLIMITED
-from harness.snapshots.rewind import Past, UnderivableError
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import BEFORE, RecordedSegment, TraceEvent, reserved_change
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The beginning of a recording.
-
-    ``live`` has the allocations of the blocks that were there, by address. ``layout`` is None where
-    the segments cannot be derived, and ``why_not`` says why. ``uncertain_blocks`` may be up to
-    1 MiB longer than it says: a large block keeps a short rest, and a trace shows requested sizes
-    only.
-    """
+    """The beginning of a recording; ``live`` has the allocations of its blocks, by address."""
 
     live: Mapping[int, TraceEvent]
     reserved_bytes: int
-    layout: tuple[SegmentState, ...] | None
-    why_not: str
-    uncertain_blocks: int
 
 
-def find_origin(
-    snapshot: Snapshot, events: Sequence[TraceEvent], config: AllocatorConfig
-) -> Origin:
+def find_origin(snapshot: Snapshot, events: Sequence[TraceEvent]) -> Origin:
     """Return how things stood before ``events``, which end where the segments were recorded."""
-    segments = snapshot.segments
-    live = _live_at_start(segments, events)
-    reserved = sum(segment.size_bytes for segment in segments)
+    reserved = sum(segment.size_bytes for segment in snapshot.segments)
     reserved -= sum(map(reserved_change, events))
-    layout: tuple[SegmentState, ...] | None = ()
-    why_not, uncertain = "", 0
-    if reserved or live:
-        try:
-            past = Past(segments, events, config)
-            for event in reversed(events):
-                past.undo(event)
-            layout, uncertain = past.as_states(), past.uncertain_blocks()
-        except UnderivableError as error:
-            layout, why_not = None, str(error)
-    return Origin(
-        live=live,
-        reserved_bytes=reserved,
-        layout=layout,
-        why_not=why_not,
-        uncertain_blocks=uncertain,
-    )
+    return Origin(live=_live_at_start(snapshot.segments, events), reserved_bytes=reserved)
 
 
 def _live_at_start(

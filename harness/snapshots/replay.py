@@ -70,8 +70,6 @@ def _replay(
     config, origin = history.config, history.origin
     deadline.check("replaying the recording")
     notes = [*history.notes, *_notes_on_events(history.events), *notes_on_origin(origin)]
-    if origin.layout is None:
-        notes.append(f"the beginning cannot be derived: {origin.why_not}")
     expandable = replace(config, expandable_segments=True)
     configs = {"as recorded": config, "expandable segments": expandable, **others}
     work = find_work(history)
@@ -105,16 +103,11 @@ def _notes_on_events(events: Sequence[TraceEvent]) -> Iterator[str]:
 
 
 def notes_on_origin(origin: Origin) -> Iterator[str]:
-    """Say what was there before the recording began, and how surely it is known."""
+    """Say what was there before the recording began."""
     if origin.reserved_bytes or origin.live:
         yield (
             f"the recording begins in the middle: {len(origin.live)} blocks and "
             f"{origin.reserved_bytes} reserved bytes were there before"
-        )
-    if origin.uncertain_blocks:
-        yield (
-            f"{origin.uncertain_blocks} of the blocks that were there before may be up to 1 MiB "
-            "longer than derived"
         )
 
 

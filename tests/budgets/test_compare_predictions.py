@@ -23,14 +23,14 @@ def test_two_predictions_of_a_model_differ_by_what_was_widened(tmp_path: Path, a
     assert "peak_live_bytes" in rows
 
 
-CARD = {
+FIT = {
     "gpu": "l4", "allocator_settings": "", "reserved_peak_bytes": [1, 2], "verdict": "fits",
     "largest_batch": 7,
 }  # fmt: skip
 PREDICTION: dict[str, Any] = {
     "outcome": "predicted", "target": "net.py:Net", "batch": 8, "saved_bytes": 5,
     "peak_live_bytes": 100, "rss_rise_bytes": None,
-    "layers": [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}], "card": CARD,
+    "layers": [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}], "fit": FIT,
     "notes": ["PyTorch 9.9 is not known"], "environment": {"python": "3.11"},
     "wall_seconds": 0.25,
 }  # fmt: skip
@@ -55,11 +55,11 @@ def compare(tmp_path: Path, ask: Ask) -> Compare:
 @pytest.mark.parametrize(
     ("change", "row"),
     [
-        ({"card": CARD | {"verdict": "does not fit"}}, "card.verdict fits does not fit"),
-        ({"card": CARD | {"largest_batch": None}}, "card.largest_batch 7 -"),
-        ({"card": CARD | {"reserved_peak_bytes": [1, 2050]}}, "card.reserved_peak_bytes.high 2 B"),
-        ({"card": CARD | {"allocator_settings": "a:1"}}, "card.allocator_settings a:1"),
-        ({"card": None}, "card.verdict fits -"),
+        ({"fit": FIT | {"verdict": "does not fit"}}, "fit.verdict fits does not fit"),
+        ({"fit": FIT | {"largest_batch": None}}, "fit.largest_batch 7 -"),
+        ({"fit": FIT | {"reserved_peak_bytes": [1, 2050]}}, "fit.reserved_peak_bytes.high 2 B"),
+        ({"fit": FIT | {"allocator_settings": "a:1"}}, "fit.allocator_settings a:1"),
+        ({"fit": None}, "fit.verdict fits -"),
         ({"peak_live_bytes": None}, "peak_live_bytes 100 B - -100 B"),
         ({"rss_rise_bytes": 0}, "rss_rise_bytes - 0 B +0 B"),
         ({"batch": 9}, "batch 8 9"),
@@ -108,9 +108,9 @@ def test_two_are_equal_in_their_answer_and_only_if_there_is_one(compare: Compare
 
 
 def test_a_table_of_gpus_is_compared(compare: Compare) -> None:
-    table = {"outcome": "predicted", "target": "x", "gpus": [CARD, CARD | {"gpu": "t4"}]}
+    table = {"outcome": "predicted", "target": "x", "gpus": [FIT, FIT | {"gpu": "t4"}]}
     compare(table, table, 0)
-    other = table | {"gpus": [CARD, CARD | {"gpu": "t4", "verdict": "close call"}]}
+    other = table | {"gpus": [FIT, FIT | {"gpu": "t4", "verdict": "close call"}]}
     assert "gpus.t4.verdict fits close call" in " ".join(compare(table, other, 3).split())
 
 

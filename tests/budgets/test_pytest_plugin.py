@@ -124,7 +124,7 @@ def test_a_mistake_is_one_line_without_a_traceback(
 
 
 def use(**layers: int) -> MemoryUse:
-    return MemoryUse(peak_bytes=sum(layers.values()), layers=layers, method="predicted")
+    return MemoryUse(peak_bytes=sum(layers.values()), layers=layers, method="formula")
 
 
 def test_what_grew_most_comes_first_and_equal_blocks_are_one_line() -> None:
@@ -156,7 +156,7 @@ def test_a_damaged_baseline_is_named(tmp_path: Path) -> None:
         Baseline(tmp_path / "none" / "memory-baseline.json").put("one", use(a=1))
 
 
-ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "predicted", "peak_bytes": 1}'
+ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "formula", "peak_bytes": 1}'
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ ENTRY = '{"gpu": null, "layers": {"a": 1}, "method": "predicted", "peak_bytes": 
         (ENTRY.replace('"peak_bytes": 1', '"peak_bytes": 1, "peak_bytes": 2'), "given twice"),
         (ENTRY.replace('{"a": 1}', '{"a": 1, "a": 9}'), "a: given twice"),
         (ENTRY.replace('{"a": 1}', '{"a": "1"}'), "Expected `int`"),
-        (ENTRY.replace("predicted", "guessed"), "guessed"),
+        (ENTRY.replace("formula", "guessed"), "guessed"),
         (f'{ENTRY}, "one": {ENTRY}', "one: given twice"),
     ],
 )
@@ -291,10 +291,10 @@ def test_a_baseline_of_another_method_is_not_compared(
     write(pytester, 16, 'peak="1GiB"')
     run(pytester, "--memory-update").assert_outcomes(passed=1)
     path = pytester.path / "memory-baseline.json"
-    path.write_text(path.read_text().replace('"predicted"', '"dry run"'))
+    path.write_text(path.read_text().replace('"formula"', '"dry run"'))
     failed = run(pytester)
     failed.assert_outcomes(failed=1)
-    failed.stdout.fnmatch_lines(["*two kinds of numbers: dry run (cpu) and predicted (cpu); run*"])
+    failed.stdout.fnmatch_lines(["*two kinds of numbers: dry run (cpu) and formula (cpu); run*"])
     run(pytester, "--memory-update").assert_outcomes(passed=1)
 
 

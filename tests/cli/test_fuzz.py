@@ -76,7 +76,7 @@ def is_answered(line: list[str], text: str) -> bool:
     if "--json" not in line:
         return "peak of live bytes" in text and "no answer" not in text
     stated = json.loads(text)
-    request = {"--budget": "budget", "--gpu": "card"}
+    request = {"--budget": "budget", "--gpu": "fit"}
     answers = [stated[key] for flag, key in request.items() if flag in line]
     known = stated["saved_bytes"] is not None and stated["peak_live_bytes"] is not None
     return known and None not in answers and not stated["unanswered"]

@@ -52,7 +52,7 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(model: str, ask: Ask) -
 
     on_gpu = predicted(*shape, "--gpu", "l4", "--memory", "800MiB")
     assert on_gpu["outcome"] == "predicted"
-    assert on_gpu["card"]["verdict"] == "fits"
+    assert on_gpu["fit"]["verdict"] == "fits"
     assert on_gpu["largest_batch"] > 4
     names = [layer["name"] for layer in on_gpu["layers"]]
     assert names[:4] == ["", "embed", "layers", "layers.0"]

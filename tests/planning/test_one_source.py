@@ -119,11 +119,11 @@ def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
     one = json.loads(ask(["predict", *flags, "--gpu", "l4"]).out)
     rows = json.loads(ask(["predict", *flags, "--gpu", "all"]).out)["gpus"]
     row = next(row for row in rows if row["fit"]["gpu"] == "l4")
-    assert row["fit"] == one["card"]
+    assert row["fit"] == one["fit"]
     assert row["largest_batch"] == one["largest_batch"]
     planned = json.loads(ask(["plan", *flags, "--gpu", "l4"]).out)["as_asked"]
     for name in ("allocated_peak_bytes", "reserved_peak_bytes", "verdict"):
-        assert planned[name] == one["card"][name]
+        assert planned[name] == one["fit"][name]
     use = predicted(perceptron, 256, gpu="l4", inputs=(WIDTH,))
     assert use.peak_bytes == one["cuda"]["allocated_peak_bytes"]
 

@@ -37,7 +37,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_metrics_are_the_closed_forms_and_every_export_is_written(folder: Path) -> None:
     done = run(
         folder, "mine:build", "--input", "3x4", "--batch", "7", "--json", "--events", "e.csv",
-        "--chrome", "c.json", "--snapshot", "s.pickle", "--timeline", "t.svg",
+        "--chrome", "c.json", "--snapshot", "s.pickle", "--html", "t.svg",
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     profile = json.loads(done.stdout)

@@ -102,4 +102,4 @@ def test_the_command_line_prints_verdict_and_batch(ask: Ask) -> None:
     assert answer.startswith("fits on capability 9.0: reserves ")
     assert answer.endswith(" of 80 GiB, with 274–768 MiB for the CUDA context")
     assert largest.startswith(("largest batch ", "safe up to batch "))
-    assert json.loads(ask(["predict", *flags, "--json"]).out)["card"]["capability"] == "9.0"
+    assert json.loads(ask(["predict", *flags, "--json"]).out)["fit"]["capability"] == "9.0"

@@ -1,7 +1,7 @@
 """The prediction as its reader sees it: names, notes, verdicts, and what it does not import."""
 
 import platform
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -73,3 +73,14 @@ def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:
     assert exact == BudgetFit(budget_bytes=needed, needed_bytes=needed, fits=True, largest_batch=64)
     short = known(predict(workload, budget_bytes=needed - 1).budget)
     assert (short.fits, short.largest_batch) == (False, 63)
+
+
+@pytest.mark.parametrize("question", [{"budget_bytes": 1 << 40}, {"gpu": "h200"}])
+def test_the_end_of_the_search_is_named(question: dict[str, Any]) -> None:
+    def noted(width: int) -> bool:
+        device: Literal["cpu", "cuda"] = "cuda" if "gpu" in question else "cpu"
+        step = Workload(width=width, in_features=width, classes=width, device=device)
+        return any(note.startswith("largest batch") for note in predict(step, **question).notes)
+
+    assert noted(1)
+    assert not noted(4096)

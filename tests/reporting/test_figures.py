@@ -15,10 +15,12 @@ from harness.plots.theme import (
     DARK,
     INK,
     PAPER,
+    End,
     apart,
     contrast,
     dark_colours,
     ink_on,
+    label_ends,
     ordered_colours,
 )
 from harness.reporting.figures import colour_properties, inline_svg, picture
@@ -88,6 +90,14 @@ def test_a_series_is_drawn_where_it_was_measured_and_named_at_its_end() -> None:
     known = [int(np.isfinite(np.asarray(line.get_ydata())).sum()) for line in axes.lines[:2]]
     assert known == [2, 1]
     assert {text.get_text() for text in axes.texts} == {"16", "32", "batch", "half"}
+
+
+def test_lines_that_end_at_one_height_are_named_in_their_order() -> None:
+    axes = Canvas().add_subplot()
+    names = list("fbadecg")
+    label_ends(axes, [End(x=1.0, y=0.5, text=name, colour=INK) for name in names])
+    shown = sorted(axes.texts, key=lambda text: float(text.get_position()[1]))
+    assert [text.get_text() for text in shown] == names
 
 
 def test_labels_are_moved_apart_and_no_further() -> None:

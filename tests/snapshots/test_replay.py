@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from benchmarks.validation import follower
 from benchmarks.validation.follower import Agreement, Follower
-from harness.allocator import AllocatorConfig, AllocatorConfigError, BlockState, CachingAllocator
+from benchmarks.validation.layout import BlockState
+from benchmarks.validation.rewind import find_layout
+from harness.allocator import AllocatorConfig, AllocatorConfigError, CachingAllocator
 from harness.allocator.blocks import ALLOCATED, AWAITING, Block
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
@@ -22,7 +24,7 @@ from tests.known import known
 from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
-NOTHING = Origin(live={}, reserved_bytes=0, layout=(), why_not="", uncertain_blocks=0)
+NOTHING = Origin(live={}, reserved_bytes=0)
 MIB = 1 << 20
 # How far an expandable segment can grow depends on the GPU.
 CARDS = {"random-expandable-small-card": 1324 * MIB}
@@ -74,8 +76,9 @@ def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -
     config = AllocatorConfig()
     before = Follower(config, NOTHING)
     before.run(snapshot.events[:cut])
-    origin = find_origin(snapshot, snapshot.events[cut:], config)
-    blocks = {segment.address: list(segment.blocks) for segment in known(origin.layout)}
+    origin = find_origin(snapshot, snapshot.events[cut:])
+    layout = find_layout(snapshot, snapshot.events[cut:], config)
+    blocks = {segment.address: list(segment.blocks) for segment in layout.segments}
     assert blocks == layout_of(before.model)
     assert origin.reserved_bytes == before.model.current("reserved_bytes")
 
@@ -117,13 +120,12 @@ def test_a_recording_can_begin_anywhere(name: str, share: float) -> None:
     config = replace(recorded_config(snapshot)[0], total_bytes=CARDS.get(name))
     before = Follower(config, NOTHING)
     before.run(snapshot.events[:cut])
-    origin = find_origin(snapshot, snapshot.events[cut:], config)
-    assert origin.layout is not None
-    after = Follower(config, origin)
+    layout = find_layout(snapshot, snapshot.events[cut:], config)
+    after = Follower(config, find_origin(snapshot, snapshot.events[cut:]), layout.segments)
     for counter in ("requested_bytes", "reserved_bytes", "segment"):
         assert after.model.current(counter) == before.model.current(counter)
     missing = before.model.current("active_bytes") - after.model.current("active_bytes")
-    assert 0 <= missing <= origin.uncertain_blocks * MIB
+    assert 0 <= missing <= layout.uncertain_blocks * MIB
     after.run(snapshot.events[cut:])
     assert missing or after.agreement(snapshot).differences == []
     assert missing or after.agreement(snapshot).is_complete()

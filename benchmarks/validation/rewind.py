@@ -10,8 +10,10 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from harness.allocator import AllocatorConfig, BlockState, SegmentState
+from benchmarks.validation.layout import BlockState, SegmentState
+from harness.allocator import AllocatorConfig
 from harness.allocator.config import SMALL_REQUEST_BYTES, SMALL_SEGMENT_BYTES
+from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import RecordedSegment, TraceEvent
 
 ALLOCATED: Final = "allocated"
@@ -21,6 +23,27 @@ _REQUESTS = frozenset({"alloc", "free_requested"})
 
 class UnderivableError(Exception):
     """The events and the segments do not fit together."""
+
+
+class Layout(NamedTuple):
+    """The segments at the beginning of a recording.
+
+    ``uncertain_blocks`` may be up to 1 MiB longer than it says: a large block keeps a short rest,
+    and a trace shows requested sizes only.
+    """
+
+    segments: tuple[SegmentState, ...]
+    uncertain_blocks: int
+
+
+def find_layout(
+    snapshot: Snapshot, events: Sequence[TraceEvent], config: AllocatorConfig
+) -> Layout:
+    """Return the segments before ``events``, which end where the segments were recorded."""
+    past = Past(snapshot.segments, events, config)
+    for event in reversed(events):
+        past.undo(event)
+    return Layout(past.as_states(), past.uncertain_blocks())
 
 
 class _Stretch(NamedTuple):
