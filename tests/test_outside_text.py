@@ -14,12 +14,12 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
+from harness.plots.notebook_table import notebook_table
 from harness.reporting.step_page import step_page, timeline_svg
 from harness.reporting.tables import csv_text
 from harness.reporting.terminal_console import PlainConsole
 from harness.schema.events import Event, Trace
 from harness.schema.metrics import Layer
-from harness.schema.notebook_table import notebook_table
 from harness.schema.plain_text import csv_cell, json_text, printable
 from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport

@@ -8,8 +8,8 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY, load
+from harness.plots.notebook_table import notebook_table
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.notebook_table import notebook_table
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:

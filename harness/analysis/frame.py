@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.plots import frames
-from harness.schema.columns import typed_frame
+from harness.plots.columns import typed_frame
 from harness.schema.events import CATEGORIES
 from harness.schema.metrics import ProcessBytes
 from harness.schema.record import RECORDS as RECORDS

@@ -5,8 +5,8 @@ from html import escape
 
 from harness.dry_run.dry_run_report import DryRunReport, Moment
 from harness.dry_run.dry_run_text import CATEGORY_WORDS, dry_run_text
-from harness.schema.category_colours import CATEGORY_COLOURS, GREEN, LEVELS, SKY, VERMILION, VIOLET
-from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
+from harness.plots.category_colours import CATEGORY_COLOURS, GREEN, LEVELS, SKY, VERMILION, VIOLET
+from harness.plots.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.units import format_bytes
 
 _OTHERS = {"buffer": SKY, "forward": GREEN, "workspace": VIOLET, "other": VERMILION}

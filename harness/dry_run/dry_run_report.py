@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.plots.notebook_table import sizes_table
 from harness.schema.compilation import Compiled
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
-from harness.schema.notebook_table import sizes_table
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 
@@ -238,7 +238,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         Returns:
             The peaks in bytes in nullable ``Int64`` columns, named as in ``harness.load``.
         """
-        from harness.schema.columns import typed_frame
+        from harness.plots.columns import typed_frame
 
         peaks = {f"cuda.{name}": size for name, size in msgspec.structs.asdict(self.cuda).items()}
         plain = {"outcome": self.outcome, "gpu": self.gpu, "fit": self.fit}

@@ -7,6 +7,7 @@ first lines hold, and a script that never uses the GPU is left alone.
 import contextlib
 import functools
 import gc
+import os
 import pickle
 import sys
 import traceback
@@ -21,6 +22,7 @@ from harness.dry_run.history import History, HistoryEvent, Mark
 from harness.dry_run.kept_works import release_works
 from harness.dry_run.own_code import is_own, users_frame
 from harness.dry_run.value_reads import ValueReads
+from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
 from harness.schema.metrics import CudaPeaks
 
 if TYPE_CHECKING:
@@ -208,14 +210,14 @@ class Recording:
             self.notes.append(f"the snapshot was not written: {error}")
 
     def _history(self, events: list[HistoryEvent]) -> History:
-        major = torch.cuda.get_device_capability(0)[0]
+        config = os.environ.get(VARIABLE)
         if len(events) >= MOST_EVENTS:
             self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
         return History(
             events=events,
             marks=self._marks,
             steps=self._steps,
-            workspace_bytes=33_554_432 if major >= 9 else 8_519_680,
+            workspace_bytes=workspace_bytes(torch.cuda.get_device_capability(0), config),
             own=is_own,
         )
 

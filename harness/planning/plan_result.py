@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
+from harness.plots.notebook_table import notebook_table
 from harness.schema.memory_fit import GpuFit
-from harness.schema.notebook_table import notebook_table
 from harness.schema.shown import picture
 from harness.schema.units import format_bytes
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.schema.columns import typed_frame
+from harness.plots.columns import typed_frame
 from harness.schema.events import PHASES
 from harness.schema.metrics import (
     CategoryBytes,

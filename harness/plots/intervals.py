@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
+from harness.plots.category_colours import BLUE
 from harness.plots.theme import INK, QUIET, RULE, byte_ticks, is_narrow, remark, rows_axis
-from harness.schema.category_colours import BLUE
 
 
 def forest(

@@ -2,10 +2,10 @@
 
 import html
 
+from harness.plots.notebook_table import notebook_table, sizes_table
 from harness.schema.events import Trace
 from harness.schema.layer_names import folded
 from harness.schema.metrics_text import metrics_rows
-from harness.schema.notebook_table import notebook_table, sizes_table
 from harness.schema.plain_text import printable
 from harness.schema.record import Record
 from harness.schema.step_report import StepReport

@@ -16,12 +16,12 @@ import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from harness.plots.category_colours import BLUE, CATEGORY_COLOURS, VERMILION
 from harness.plots.intervals import ranges
 from harness.plots.stacked import stacked
 from harness.plots.step_timeline import of_trace, thin, timeline
 from harness.plots.theme import QUIET, RC, WIDE
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.category_colours import BLUE, CATEGORY_COLOURS, VERMILION
 
 if TYPE_CHECKING:
     from harness.schema.events import Trace

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from harness.plots.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from harness.plots.theme import (
     QUIET,
     End,
@@ -28,7 +29,6 @@ from harness.plots.theme import (
     panels,
     remark,
 )
-from harness.schema.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 DISTINCT = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, GREY)

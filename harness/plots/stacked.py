@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
+from harness.plots.category_colours import PART_COLOURS
 from harness.plots.theme import (
     INK,
     byte_ticks,
@@ -20,7 +21,6 @@ from harness.plots.theme import (
     panels,
     rows_axis,
 )
-from harness.schema.category_colours import PART_COLOURS
 
 SHADES = 64
 """Steps between the ends of the colours of a map."""

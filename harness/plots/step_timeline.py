@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.plots.theme import INK, PAPER, WIDE, byte_ticks, category_legend, is_narrow
-from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import Trace
 from harness.schema.findings import Figure
 from harness.schema.units import format_bytes

@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from html import escape
 
+from harness.plots.category_colours import CATEGORY_COLOURS
+from harness.plots.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.plots.step_timeline import of_trace, timeline_figure
 from harness.reporting.figures import Picture, colour_properties, inline_pair, picture
-from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.layer_names import common_name, pattern
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.plain_text import printable
-from harness.schema.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
 

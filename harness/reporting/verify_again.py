@@ -10,11 +10,11 @@ from harness.analysis.compare import Comparison, compare
 from harness.analysis.frame import lines_if_there
 from harness.dry_run.for_workers import gpu_or_dry_run
 from harness.measurement.measure import DEADLINE_SECONDS, measure
+from harness.plots.columns import typed_frame
 from harness.plots.frames import COLUMNS, record_row
 from harness.reporting.data_package import evidence_of
 from harness.reporting.verify import Checked
 from harness.schema import record, traced_run
-from harness.schema.columns import typed_frame
 from harness.schema.record import Outcome, Record
 from harness.schema.traced_run import StepRun
 from harness.sweeps.local_runners import TracedRunner

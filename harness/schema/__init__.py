@@ -1,8 +1,6 @@
 """Plain data that everything shares: workloads, records, events, thresholds; no torch.
 
 argument_checks.py      Checks of the arguments of public functions
-category_colours.py     The colour of each category of a live byte
-columns.py              Rows as a data frame whose columns have their types
 compilation.py          Work of torch.compile
 errors.py               The user's mistakes
 events.py               The allocation trace
@@ -14,11 +12,9 @@ library_files.py        Files of installed packages, of Python and of PyTorch
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         The metrics of a step as text
-notebook_table.py       Small HTML tables of objects of the public API
 plain_text.py           Text from outside as data
 provenance.py           Surroundings of a record and evidence of a failure
 record.py               One measurement as strict JSON with a schema version
-self_contained_page.py  A self-contained HTML page
 shown.py                Views of public objects, which layers above make
 step_choices.py         The names that a step of a network may be described with
 step.py                 harness.Step: one step of your own network as a value

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import Enum
 
 from harness.allocator.cublas_workspaces import LARGE_BYTES, SMALL_BYTES
-from harness.schema.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
+from harness.plots.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import BEFORE, TraceEvent
 

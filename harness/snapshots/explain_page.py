@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from harness.schema.category_colours import LEVELS
-from harness.schema.self_contained_page import (
+from harness.plots.category_colours import LEVELS
+from harness.plots.self_contained_page import (
     legend,
     scrolling,
     self_contained_page,

@@ -8,7 +8,7 @@ import pytest
 from harness.cli.app import main
 from harness.dry_run.dry_run_page import dry_run_page
 from harness.dry_run.dry_run_report import Device, DryRunReport, Group, Moment
-from harness.schema.category_colours import CATEGORY_COLOURS
+from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from tests.commands import Ask

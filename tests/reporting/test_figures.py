@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 
+from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.plots.theme import (
@@ -24,7 +25,6 @@ from harness.plots.theme import (
     ordered_colours,
 )
 from harness.reporting.figures import colour_properties, inline_svg, picture
-from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.findings import Figure
 
 DATA = pd.DataFrame(

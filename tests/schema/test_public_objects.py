@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 import harness
 from harness.analysis.compare import Comparison
+from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.plots.frames import COLUMNS
-from harness.schema.category_colours import CATEGORY_COLOURS
 from harness.schema.events import CATEGORIES, Event, Trace
 from harness.schema.record import Outcome, Record
 from harness.schema.threshold import Probed, Threshold
