@@ -233,3 +233,12 @@ def test_a_script_that_traces_its_network_traces_the_gpu(tmp_path: Path) -> None
     report = run(tmp_path, TRACED)
     assert report.outcome == "ok", report.evidence
     assert report.devices[0].peak is not None
+
+
+def test_the_workspace_that_deterministic_training_demands_is_a_workspace(tmp_path: Path) -> None:
+    setting = "import os\nos.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'\n"
+    matmul = "import torch\na = torch.ones(64, 64, device='cuda')\nb = a @ a\n"
+    report = run(tmp_path, setting + matmul, gpu="l4")
+    (peak,) = (device.peak for device in report.devices)
+    assert peak is not None
+    assert peak.categories["workspace"] == 8 * 4096 * 1024
