@@ -27,6 +27,6 @@ def test_state_floor_and_phase_are_those_that_hand_arithmetic_gives(tmp_path: Pa
     # The batch's 16 examples and labels are left out of what is counted.
     top = (4 * PARAMETER_BYTES + 16 + 2 * 784 * 256 * 4 + 12) / PARAMETER_BYTES
     assert f"to {top:.3g} times the parameters" in named(section, "With Adam").number
-    phases = next(text for text in section.text if text.startswith("The peak lies"))
+    phases = next(text for text in section.text if text.startswith("The optimizer's update is"))
     assert "for none, sgd and momentum in 0 of " in phases
     assert "; for adam, " in phases

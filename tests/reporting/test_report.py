@@ -107,7 +107,7 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
     assert {claim.verdict for claim in section.claims} == {Verdict.SUPPORTED, Verdict.REFUTED}
     assert "4 claims: 1 holds, 3 fail" in page
     assert "fails; holds only for depth ≥ 32, batch ≥ 1,024" in page
-    assert "63 of 63 cells are equal to it to the byte" in evidence
+    assert "exact in 63 of 63 cells" in evidence
 
 
 def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
@@ -222,7 +222,7 @@ def test_failed_cells_are_counted_and_left_out(tmp_path: Path) -> None:
     )
     planted.write(tmp_path / "depth_batch", records)
     section = section_of(tmp_path)
-    assert "1 of 63 cells ended otherwise (1 oom) and are left out." in section.text
+    assert "1 of 63 cells failed (1 oom) and are left out." in section.text
     assert "bytes in 62 of 62 cells" in section.claims[0].measured
 
 
@@ -268,7 +268,7 @@ def test_an_experiment_that_fails_costs_its_own_section_alone(
     assert ["Broken: This section" in line for line in missing] == [True]
     page = (tmp_path / "evidence.html").read_text(encoding="utf-8")
     assert "internal error (ZeroDivisionError: by the number of cells; test_report.py" in page
-    assert "36 of 36" in page or "9 of 9 cells are equal to it to the byte" in page
+    assert "36 of 36" in page or "exact in 9 of 9 cells" in page
 
 
 def test_the_file_of_claims_has_the_verdicts_of_the_analysis(run: Path) -> None:
