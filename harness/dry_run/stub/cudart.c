@@ -25,35 +25,21 @@ cudaError_t cudaGetLastError(void)
 
 cudaError_t cudaPeekAtLastError(void) { return last_error; }
 
-const char *cudaGetErrorString(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorNotSupported: return "operation not supported by harness dry-run";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
-    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
-    default: return "unknown error";
-    }
-}
+#define ERRORS(ERROR)                                                                                                \
+    ERROR(cudaSuccess, "no error")                                                                                   \
+    ERROR(cudaErrorMemoryAllocation, "out of memory")                                                                \
+    ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected")                                                   \
+    ERROR(cudaErrorInvalidDevice, "invalid device ordinal")                                                          \
+    ERROR(cudaErrorNotSupported, "operation not supported by harness dry-run")                                       \
+    ERROR(cudaErrorInvalidValue, "invalid argument")                                                                 \
+    ERROR(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")                     \
+    ERROR(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture")              \
+    ERROR(cudaErrorUnknown, "unknown error")
+#define IS_TEXT(error, text) error == code ? text :
+#define IS_NAME(error, text) error == code ? #error :
 
-const char *cudaGetErrorName(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
-    default: return "cudaErrorUnknown";
-    }
-}
+const char *cudaGetErrorString(cudaError_t code) { return ERRORS(IS_TEXT) "unknown error"; }
+const char *cudaGetErrorName(cudaError_t code) { return ERRORS(IS_NAME) "cudaErrorUnknown"; }
 
 /* --- Devices --- */
 
