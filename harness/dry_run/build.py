@@ -23,11 +23,16 @@ from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compil
 
 SOURCES = Path(__file__).parent / "stub"
 
-_NVIDIA = re.compile(r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|nvml|nccl[A-Z]")
+_NVIDIA = re.compile(
+    r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|cupti|nvml|nccl[A-Z]"
+)
 """Names of CUDA and the libraries that are pretended."""
 
 _WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
 """Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
+
+_RECORDS_KERNELS = "cupti"
+"""The library that PyTorch's profiler asks for kernels; there are none."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
@@ -40,6 +45,7 @@ VALUES = "libharness_values.so"
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
 _PYTORCH = (
+    "libtorch_cpu.so",
     "libc10_cuda.so",
     "libtorch_cuda.so",
     "libtorch_python.so",
@@ -133,6 +139,8 @@ def refusing_functions(names: Iterable[str]) -> str:
     for name in sorted(names):
         if _WORKS_ON_GIVEN_MEMORY.match(name):
             body = "pretend_wrote(); return 0;"
+        elif name.startswith(_RECORDS_KERNELS):
+            body = "return 0;"
         else:
             code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
             body = f'pretend_unsupported("{name}"); return {code};'

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import datetime
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -48,18 +49,19 @@ def pretend_ranks(notes: list[str]) -> None:
         if text not in notes:
             notes.append(text)
 
-    stand_ins = {
+    stand_ins: dict[str, Callable[..., Any]] = {
         "TCPStore": (store := _store(dist)),
         "FileStore": store,
         "ProcessGroupGloo": _HostGroup,
-        "destroy_process_group": _ending(c10d.destroy_process_group),
+        "destroy_process_group": _after(
+            lambda *_: ctypes.CDLL(None).pretend_hold_works(0), c10d.destroy_process_group
+        ),
         "monitored_barrier": lambda *_, **__: None,
-        "all_gather_object": _agreeing(c10d.all_gather_object, note),
-        "gather_object": _agreeing(c10d.gather_object, note),
-        "broadcast_object_list": _from_source(c10d, "broadcast_object_list", note),
-        "scatter_object_list": _scattering(c10d, note),
-        "recv_object_list": _from_source(c10d, "recv_object_list", note),
     }
+    for name in ("all_gather_object", "gather_object"):
+        stand_ins[name] = _agreeing(getattr(c10d, name), note)
+    for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
+        stand_ins[name] = _receiving(getattr(c10d, name), c10d, note)
     rendezvous = sys.modules["torch.distributed.rendezvous"]  # its package names a function so
     for module in (dist, c10d, rendezvous):
         vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
@@ -68,7 +70,7 @@ def pretend_ranks(notes: list[str]) -> None:
     after_import("torch.distributed.pipelining.schedules", _stages_agree)
     for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
         if group := getattr(c10d, name, None):
-            setattr(group, method, _counting(getattr(group, method)))
+            setattr(group, method, _after(_count_split, getattr(group, method)))
 
 
 def end_ranks() -> None:
@@ -170,61 +172,37 @@ def _stages_agree(schedules: ModuleType) -> None:
             setattr(kind, vote, _agreeing(vars(kind)[vote]))
 
 
-def _from_source(c10d: Any, name: str, note: Callable[[str], None]) -> Callable[..., Any]:
-    """Leave a list as it is on a rank that would receive it."""
-    real = getattr(c10d, name)
+def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None]) -> Any:
+    """Leave its objects to a rank that would receive others: nobody knows them."""
+    bind = inspect.signature(real).bind
 
     @functools.wraps(real)
-    def kept(
-        objects: list[Any], src: int | None = None, group: Any = None, *more: Any, **named: Any
-    ) -> Any:
-        within = named.get("group_src")
-        here = c10d.get_rank() if within is None else c10d.get_rank(group)
-        if name.startswith("broadcast") and here == (within or src or 0):
-            return real(objects, src, group, *more, **named)
-        note(f"{name}: this rank kept its own objects, those of the other rank are not known")
-        return src
-
-    return kept
-
-
-def _scattering(c10d: Any, note: Callable[[str], None]) -> Callable[..., Any]:
-    """Give this rank its object of the list that it has, if it has one."""
-
-    @functools.wraps(c10d.scatter_object_list)
-    def scattered(
-        output: list[Any],
-        objects: Sequence[Any] | None = None,
-        *where: Any,
-        **named: Any,
-    ) -> None:
-        group = named.get("group", where[1] if len(where) > 1 else None)
-        if objects:
-            output[0] = objects[c10d.get_rank(group)]
+    def receiving(*arguments: Any, **named: Any) -> Any:
+        given = bind(*arguments, **named).arguments
+        group, source = given.get("group"), given.get("group_src")
+        here = c10d.get_rank() if source is None else c10d.get_rank(group)
+        if real.__name__.startswith("broadcast") and here == (source or given.get("src") or 0):
+            return real(*arguments, **named)
+        if objects := given.get("scatter_object_input_list"):
+            given["scatter_object_output_list"][0] = objects[c10d.get_rank(group)]
         else:
-            note("scatter_object_list: this rank kept its own object, the other is not known")
+            note(f"{real.__name__}: this rank kept its own objects, the others are not known")
+        return given.get("src")
 
-    return scattered
-
-
-def _ending(destroy: Callable[..., Any]) -> Callable[..., Any]:
-    """Let PyTorch find works complete before it waits for them."""
-
-    @functools.wraps(destroy)
-    def ending(*arguments: Any, **named: Any) -> Any:
-        ctypes.CDLL(None).pretend_hold_works(0)
-        return destroy(*arguments, **named)
-
-    return ending
+    return receiving
 
 
-def _counting(split: Callable[..., Any]) -> Callable[..., Any]:
+def _after(before: Callable[..., object], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Call a function before another one, with the same arguments."""
+
+    @functools.wraps(real)
+    def after(*arguments: Any, **named: Any) -> Any:
+        before(*arguments, *named.values())
+        return real(*arguments, **named)
+
+    return after
+
+
+def _count_split(*given: Any) -> None:
     """Tell NCCL how many ranks a split has, which it would learn from them."""
-
-    @functools.wraps(split)
-    def counting(*arguments: Any, **named: Any) -> Any:
-        ranks = next(one for one in (*arguments, *named.values()) if isinstance(one, list))
-        ctypes.CDLL(None).pretend_split(len(ranks))
-        return split(*arguments, **named)
-
-    return counting
+    ctypes.CDLL(None).pretend_split(len(next(one for one in given if isinstance(one, list))))

@@ -25,35 +25,21 @@ cudaError_t cudaGetLastError(void)
 
 cudaError_t cudaPeekAtLastError(void) { return last_error; }
 
-const char *cudaGetErrorString(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess: return "no error";
-    case cudaErrorMemoryAllocation: return "out of memory";
-    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice: return "invalid device ordinal";
-    case cudaErrorNotSupported: return "operation not supported by harness dry-run";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
-    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
-    default: return "unknown error";
-    }
-}
+#define ERRORS(ERROR)                                                                                                \
+    ERROR(cudaSuccess, "no error")                                                                                   \
+    ERROR(cudaErrorMemoryAllocation, "out of memory")                                                                \
+    ERROR(cudaErrorNoDevice, "no CUDA-capable device is detected")                                                   \
+    ERROR(cudaErrorInvalidDevice, "invalid device ordinal")                                                          \
+    ERROR(cudaErrorNotSupported, "operation not supported by harness dry-run")                                       \
+    ERROR(cudaErrorInvalidValue, "invalid argument")                                                                 \
+    ERROR(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing")                     \
+    ERROR(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture")              \
+    ERROR(cudaErrorUnknown, "unknown error")
+#define IS_TEXT(error, text) error == code ? text :
+#define IS_NAME(error, text) error == code ? #error :
 
-const char *cudaGetErrorName(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorNoDevice: return "cudaErrorNoDevice";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorNotSupported: return "cudaErrorNotSupported";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorStreamCaptureUnsupported: return "cudaErrorStreamCaptureUnsupported";
-    case cudaErrorStreamCaptureInvalidated: return "cudaErrorStreamCaptureInvalidated";
-    default: return "cudaErrorUnknown";
-    }
-}
+const char *cudaGetErrorString(cudaError_t code) { return ERRORS(IS_TEXT) "unknown error"; }
+const char *cudaGetErrorName(cudaError_t code) { return ERRORS(IS_NAME) "cudaErrorUnknown"; }
 
 /* --- Devices --- */
 
@@ -195,27 +181,6 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
     return cudaSuccess;
 }
 
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority)
-{
-    (void)flags, (void)priority;
-    *stream = pretend_handle();
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream) { return cudaStreamCreateWithPriority(stream, 0, 0); }
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
-{
-    return cudaStreamCreateWithPriority(stream, flags, 0);
-}
-
-cudaError_t cudaStreamGetPriority(cudaStream_t stream, int *priority)
-{
-    (void)stream;
-    *priority = 0;
-    return cudaSuccess;
-}
-
 /* Functions of the host that a stream would call in its turn are called at once. */
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)
 {
@@ -232,15 +197,6 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t call
 }
 
 /* --- Events: completed as soon as they are recorded; a time between two of them means nothing --- */
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
-{
-    (void)flags;
-    *event = pretend_handle();
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *event) { return cudaEventCreateWithFlags(event, 0); }
 
 int pretend_works_are_held(void);
 cudaError_t cudaEventQuery(cudaEvent_t event)

@@ -1,7 +1,8 @@
-/* cuDNN without its graph interface: handles, descriptors, batch normalisation, older convolutions.
+/* cuDNN without its graph interface: descriptors, and recurrent networks, whose weights are in one buffer.
 
-   This older interface wants a device. Its workspaces are none here, which a report says (library_notes.py): of
-   batch normalisation in the mode for channels-last half precision, and of CTC. */
+   The size and layout of the weights are defined by the mathematics, so they are exact. What cuDNN keeps for
+   the backward pass ("reserve space") is inside PyTorch's allocator and known to cuDNN alone; here it is what
+   any algorithm has to keep: gates, cell states, and the outputs between layers. Its workspace is none. */
 #include "pretend.h"
 
 #include <cudnn.h>
@@ -10,17 +11,7 @@
 
 size_t cudnnGetVersion(void) { return CUDNN_VERSION; }
 size_t cudnnGetCudartVersion(void) { return CUDART_VERSION; }
-
-const char *cudnnGetErrorString(cudnnStatus_t error)
-{
-    return error ? "not supported by harness dry-run" : "CUDNN_STATUS_SUCCESS";
-}
-
-void cudnnGetLastErrorString(char *text, size_t length)
-{
-    if (length)
-        *text = 0;
-}
+void cudnnGetLastErrorString(char *text, size_t length) { *text = 0; }
 
 cudnnStatus_t cudnnGetProperty(libraryPropertyType type, int *value)
 {
@@ -28,55 +19,36 @@ cudnnStatus_t cudnnGetProperty(libraryPropertyType type, int *value)
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
-{
-    *handle = pretend_handle();
-    return CUDNN_STATUS_SUCCESS;
-}
-
-cudnnStatus_t cudnnGetStream(cudnnHandle_t handle, cudaStream_t *stream)
-{
-    *stream = NULL;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-/* --- Descriptors: tensors and filters remember their shape, which PyTorch reads of a network's weights --- */
-
-struct shape {
+/* What is remembered of a network, of its data, and of one of its weights, which PyTorch reads. */
+struct network {
     cudnnDataType_t type;
-    int count;
-    int sizes[CUDNN_DIM_MAX], strides[CUDNN_DIM_MAX];
+    int gates;      /* matrices of the input and of the hidden state in each layer */
+    int cell;       /* the layer has a cell state next to the hidden one */
+    int biases;     /* bias vectors per gate: 0, 1 or 2 */
+    int directions;
+    int layers, input, hidden, projection;
 };
 
-void pretend_set_shape(void *descriptor, cudnnDataType_t type, int count, const int *sizes)
-{
-    struct shape *s = descriptor;
-    s->type = type;
-    s->count = count;
-    int stride = 1;
-    for (int i = count - 1; i >= 0; i--) {
-        s->sizes[i] = sizes[i];
-        s->strides[i] = stride;
-        stride *= sizes[i];
-    }
-}
+struct data {
+    int steps, batch;
+};
 
-static cudnnStatus_t make(void **descriptor)
-{
-    *descriptor = calloc(1, sizeof(struct shape));
-    return CUDNN_STATUS_SUCCESS;
-}
-
-static cudnnStatus_t destroy(void *descriptor)
-{
-    free(descriptor);
-    return CUDNN_STATUS_SUCCESS;
-}
+struct weight {
+    cudnnDataType_t type;
+    int sizes[3], strides[3];
+};
 
 #define DESCRIPTOR(Name)                                                                                             \
-    cudnnStatus_t cudnnCreate##Name##Descriptor(cudnn##Name##Descriptor_t *d) { return make((void **)d); }           \
-    cudnnStatus_t cudnnDestroy##Name##Descriptor(cudnn##Name##Descriptor_t d) { return destroy(d); }
-
+    cudnnStatus_t cudnnCreate##Name##Descriptor(cudnn##Name##Descriptor_t *made)                                     \
+    {                                                                                                                \
+        *made = calloc(1, sizeof(struct network));                                                                   \
+        return *made ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_ALLOC_FAILED;                                             \
+    }                                                                                                                \
+    cudnnStatus_t cudnnDestroy##Name##Descriptor(cudnn##Name##Descriptor_t one)                                      \
+    {                                                                                                                \
+        free(one);                                                                                                   \
+        return CUDNN_STATUS_SUCCESS;                                                                                 \
+    }
 DESCRIPTOR(Tensor)
 DESCRIPTOR(Filter)
 DESCRIPTOR(Convolution)
@@ -85,87 +57,133 @@ DESCRIPTOR(Pooling)
 DESCRIPTOR(Dropout)
 DESCRIPTOR(CTCLoss)
 DESCRIPTOR(SpatialTransformer)
+DESCRIPTOR(RNN)
+DESCRIPTOR(RNNData)
 
-cudnnStatus_t cudnnSetTensorNdDescriptor(cudnnTensorDescriptor_t descriptor, cudnnDataType_t type, int count,
-                                         const int sizes[], const int strides[])
+cudnnStatus_t cudnnSetRNNDescriptor_v8(cudnnRNNDescriptor_t descriptor, cudnnRNNAlgo_t algorithm,
+                                       cudnnRNNMode_t cell, cudnnRNNBiasMode_t bias, cudnnDirectionMode_t direction,
+                                       cudnnRNNInputMode_t input_mode, cudnnDataType_t type, cudnnDataType_t math,
+                                       cudnnMathType_t math_type, int input, int hidden, int projection, int layers,
+                                       cudnnDropoutDescriptor_t dropout, uint32_t flags)
 {
-    pretend_set_shape(descriptor, type, count, sizes);
-    memcpy(((struct shape *)descriptor)->strides, strides, (size_t)count * sizeof *strides);
+    struct network *n = (struct network *)descriptor;
+    n->type = type;
+    n->gates = cell == CUDNN_LSTM ? 4 : cell == CUDNN_GRU ? 3 : 1;
+    n->cell = cell == CUDNN_LSTM;
+    n->biases = bias == CUDNN_RNN_NO_BIAS ? 0 : bias == CUDNN_RNN_DOUBLE_BIAS ? 2 : 1;
+    n->directions = direction == CUDNN_BIDIRECTIONAL ? 2 : 1;
+    n->layers = layers;
+    n->input = input;
+    n->hidden = hidden;
+    n->projection = projection;
     return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnSetRNNDataDescriptor(cudnnRNNDataDescriptor_t descriptor, cudnnDataType_t type,
+                                        cudnnRNNDataLayout_t layout, int steps, int batch, int width,
+                                        const int lengths[], void *padding)
+{
+    *(struct data *)descriptor = (struct data){steps, batch};
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static void set_weight(void *descriptor, cudnnDataType_t type, int rows, int columns)
+{
+    *(struct weight *)descriptor = (struct weight){type, {1, rows, columns}, {rows * columns, columns, 1}};
 }
 
 cudnnStatus_t cudnnGetTensorNdDescriptor(const cudnnTensorDescriptor_t descriptor, int wanted, cudnnDataType_t *type,
                                          int *count, int sizes[], int strides[])
 {
-    const struct shape *s = (const struct shape *)descriptor;
-    int given = wanted < s->count ? wanted : s->count;
-    *type = s->type;
-    *count = s->count;
-    memcpy(sizes, s->sizes, (size_t)given * sizeof *sizes);
-    if (strides)
-        memcpy(strides, s->strides, (size_t)given * sizeof *strides);
+    const struct weight *weight = (const struct weight *)descriptor;
+    *type = weight->type;
+    *count = 3;
+    memcpy(sizes, weight->sizes, sizeof weight->sizes);
+    memcpy(strides, weight->strides, sizeof weight->strides);
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnSetFilterNdDescriptor(cudnnFilterDescriptor_t descriptor, cudnnDataType_t type,
-                                         cudnnTensorFormat_t format, int count, const int sizes[])
+static size_t element_bytes(cudnnDataType_t type)
 {
-    pretend_set_shape(descriptor, type, count, sizes);
+    return type == CUDNN_DATA_DOUBLE ? 8 : type == CUDNN_DATA_FLOAT ? 4 : 2;
+}
+
+/* Matrix number `gate` of a layer: the input's first, then the hidden state's, then the projection. */
+static void matrix(const struct network *n, int layer, int gate, int *rows, int *columns)
+{
+    int width = layer < n->directions ? n->input : n->projection * n->directions;
+    int projects = gate == 2 * n->gates;
+    *rows = projects ? n->projection : n->hidden;
+    *columns = projects ? n->hidden : gate < n->gates ? width : n->projection;
+}
+
+static int matrices(const struct network *n) { return 2 * n->gates + (n->projection != n->hidden); }
+
+/* Elements before a matrix: layer by layer, and all biases after all matrices. */
+static size_t matrices_before(const struct network *n, int layer, int gate)
+{
+    size_t elements = 0;
+    for (int i = 0; i < layer * matrices(n) + gate; i++) {
+        int rows, columns;
+        matrix(n, i / matrices(n), i % matrices(n), &rows, &columns);
+        elements += (size_t)rows * (size_t)columns;
+    }
+    return elements;
+}
+
+static size_t biases_before(const struct network *n, int layer, int gate)
+{
+    return matrices_before(n, n->layers * n->directions, 0) +
+           (size_t)(layer * n->biases * n->gates + gate) * (size_t)n->hidden;
+}
+
+cudnnStatus_t cudnnGetRNNWeightSpaceSize(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, size_t *bytes)
+{
+    const struct network *n = (const struct network *)descriptor;
+    *bytes = biases_before(n, n->layers * n->directions, 0) * element_bytes(n->type);
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnGetFilterNdDescriptor(const cudnnFilterDescriptor_t descriptor, int wanted, cudnnDataType_t *type,
-                                         cudnnTensorFormat_t *format, int *count, int sizes[])
+cudnnStatus_t cudnnGetRNNWeightParams(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor, int32_t layer,
+                                      size_t bytes, const void *weights, int32_t gate,
+                                      cudnnTensorDescriptor_t matrix_shape, void **matrix_address,
+                                      cudnnTensorDescriptor_t bias_shape, void **bias_address)
 {
-    *format = CUDNN_TENSOR_NCHW;
-    return cudnnGetTensorNdDescriptor((cudnnTensorDescriptor_t)descriptor, wanted, type, count, sizes, NULL);
-}
-
-/* --- Questions for sizes --- */
-
-static cudnnStatus_t no_bytes(size_t *bytes, enum pretend_answer kind)
-{
-    *bytes = 0;
-    answers.kinds |= kind;
+    const struct network *n = (const struct network *)descriptor;
+    size_t element = element_bytes(n->type);
+    int rows, columns, has_bias = gate < n->biases * n->gates;
+    matrix(n, layer, gate, &rows, &columns);
+    if (matrix_shape) /* PyTorch asks for a matrix or for a bias, and leaves out the rest */
+        set_weight(matrix_shape, n->type, rows, columns);
+    if (matrix_address)
+        *matrix_address = (char *)weights + matrices_before(n, layer, gate) * element;
+    if (bias_shape && has_bias)
+        set_weight(bias_shape, n->type, n->hidden, 1);
+    if (bias_address)
+        *bias_address = has_bias ? (char *)weights + biases_before(n, layer, gate) * element : NULL;
     return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnGetBatchNormalizationForwardTrainingExWorkspaceSize(
-    cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t operations, const cudnnTensorDescriptor_t x,
-    const cudnnTensorDescriptor_t z, const cudnnTensorDescriptor_t y, const cudnnTensorDescriptor_t scale,
-    const cudnnActivationDescriptor_t activation, size_t *bytes)
+cudnnStatus_t cudnnGetRNNTempSpaceSizes(cudnnHandle_t handle, cudnnRNNDescriptor_t descriptor,
+                                        cudnnForwardMode_t mode, cudnnRNNDataDescriptor_t input,
+                                        size_t *workspace_bytes, size_t *reserve_bytes)
 {
-    return no_bytes(bytes, mode == CUDNN_BATCHNORM_SPATIAL_PERSISTENT ? CUDNN_NORM : 0);
+    const struct network *n = (const struct network *)descriptor;
+    const struct data *d = (const struct data *)input;
+    size_t positions = (size_t)d->steps * (size_t)d->batch * (size_t)n->directions * element_bytes(n->type);
+    size_t layer = (size_t)(n->gates + n->cell) * (size_t)n->hidden;
+    answers.kinds |= CUDNN_RNN;
+    if (workspace_bytes)
+        *workspace_bytes = 0;
+    if (reserve_bytes) /* the backward pass has its own already */
+        *reserve_bytes = mode == CUDNN_FWD_MODE_INFERENCE ? 0
+                         : positions * (layer * (size_t)n->layers + (size_t)((n->layers - 1) * n->projection));
+    return CUDNN_STATUS_SUCCESS;
 }
 
-cudnnStatus_t cudnnGetBatchNormalizationBackwardExWorkspaceSize(
-    cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t operations, const cudnnTensorDescriptor_t x,
-    const cudnnTensorDescriptor_t y, const cudnnTensorDescriptor_t dy, const cudnnTensorDescriptor_t dz,
-    const cudnnTensorDescriptor_t dx, const cudnnTensorDescriptor_t scale,
-    const cudnnActivationDescriptor_t activation, size_t *bytes)
+/* The states of dropout's random numbers: one of curand's (48 bytes) for each thread of the GPU. */
+cudnnStatus_t cudnnDropoutGetStatesSize(cudnnHandle_t handle, size_t *bytes)
 {
-    return no_bytes(bytes, mode == CUDNN_BATCHNORM_SPATIAL_PERSISTENT ? CUDNN_NORM : 0);
-}
-
-cudnnStatus_t cudnnGetBatchNormalizationTrainingExReserveSpaceSize(
-    cudnnHandle_t handle, cudnnBatchNormMode_t mode, cudnnBatchNormOps_t operations,
-    const cudnnActivationDescriptor_t activation, const cudnnTensorDescriptor_t x, size_t *bytes)
-{
-    return no_bytes(bytes, mode == CUDNN_BATCHNORM_SPATIAL_PERSISTENT ? CUDNN_NORM : 0);
-}
-
-cudnnStatus_t cudnnGetCTCLossWorkspaceSize(cudnnHandle_t handle, const cudnnTensorDescriptor_t probabilities,
-                                           const cudnnTensorDescriptor_t gradients, const int *labels,
-                                           const int *label_lengths, const int *input_lengths,
-                                           cudnnCTCLossAlgo_t algorithm, cudnnCTCLossDescriptor_t loss, size_t *bytes)
-{
-    return no_bytes(bytes, CUDNN_CTC);
-}
-
-cudnnStatus_t cudnnGetCTCLossWorkspaceSize_v8(cudnnHandle_t handle, cudnnCTCLossAlgo_t algorithm,
-                                              cudnnCTCLossDescriptor_t loss,
-                                              const cudnnTensorDescriptor_t probabilities,
-                                              const cudnnTensorDescriptor_t gradients, size_t *bytes)
-{
-    return no_bytes(bytes, CUDNN_CTC);
+    *bytes = (size_t)gpu.multiprocessors * (size_t)gpu.threads_per_multiprocessor * 48;
+    return CUDNN_STATUS_SUCCESS;
 }

@@ -41,8 +41,8 @@ static int find_folder(struct dl_phdr_info *library, size_t bytes, void *folder)
 }
 
 /* Opens cuDNN's libraries, each with its own names before the stub's, or their calls of each other would end here.
-   Returns the one that has the graph interface. */
-static void *open_libraries(void)
+   The last one has the graph interface. */
+static void load(void)
 {
     static const char *const names[] = {"ops", "engines_precompiled", "engines_runtime_compiled",
                                         "engines_tensor_ir", "heuristic", "cnn", "adv", "graph"};
@@ -53,36 +53,6 @@ static void *open_libraries(void)
         snprintf(path, sizeof path, "%s/libcudnn_%s.so.%d", folder, names[i], CUDNN_MAJOR);
         library = dlopen(path, RTLD_LAZY | RTLD_LOCAL | RTLD_DEEPBIND);
     }
-    return library;
-}
-
-static cudnnBackendDescriptor_t described(void)
-{
-    char text[1024];
-    cudnnBackendDescriptor_t one = NULL;
-    int length = snprintf(
-        text, sizeof text,
-        "{\"deviceVer\":%d,\"multiProcessorCount\":%d,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
-        "\"maxSharedMemoryPerBlockOptin\":%d,\"reservedSharedMemoryPerBlock\":%d,\"maxRegistersPerSM\":65536,"
-        "\"maxCtasPerSM\":%d,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"regsPerBlock\":65536,"
-        "\"totalGlobalMem\":%zu,\"smClockRateKHz\":%d,\"l2CacheSize\":%d,\"maxBlockSize\":[1024,1024,64],"
-        "\"memClockRateKHz\":%d,\"maxGridSize\":[2147483647,65535,65535],\"supportCoopLaunch\":1,"
-        "\"pciDeviceId\":0,\"isTccDriver\":0,\"cudaDeviceId\":0,\"driverVer\":%d,\"deviceName\":\"GPU\"}",
-        gpu.major * 100 + gpu.minor * 10, gpu.multiprocessors,
-        pretend_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
-        pretend_attribute(cudaDevAttrReservedSharedMemoryPerBlock), gpu.blocks_per_multiprocessor,
-        gpu.threads_per_multiprocessor, gpu.total_bytes, pretend_attribute(cudaDevAttrClockRate), gpu.l2_bytes,
-        pretend_attribute(cudaDevAttrMemoryClockRate), CUDART_VERSION);
-    if (!cudnn.create(DEVICE, &one) &&
-        !cudnn.set(one, DEVICE_JSON, CUDNN_TYPE_CHAR, length, text) &&
-        !cudnn.finalize(one))
-        return one;
-    return NULL;
-}
-
-static void load(void)
-{
-    void *library = open_libraries();
     if (library) {
         cudnn.create = dlsym(library, "cudnnBackendCreateDescriptor");
         cudnn.destroy = dlsym(library, "cudnnBackendDestroyDescriptor");
@@ -98,7 +68,26 @@ void harness_dry_run_open_cudnn(void) { pthread_once(&opened, load); }
 static void describe(void)
 {
     harness_dry_run_open_cudnn();
-    device = cudnn.finalize ? described() : NULL;
+    if (!cudnn.finalize)
+        return;
+    char text[1024];
+    cudnnBackendDescriptor_t one = NULL;
+    int length = snprintf(
+        text, sizeof text,
+        "{\"deviceVer\":%d,\"multiProcessorCount\":%d,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"
+        "\"maxSharedMemoryPerBlockOptin\":%d,\"reservedSharedMemoryPerBlock\":%d,\"maxRegistersPerSM\":65536,"
+        "\"maxCtasPerSM\":%d,\"maxThreadsPerBlock\":1024,\"maxThreadsPerSM\":%d,\"regsPerBlock\":65536,"
+        "\"totalGlobalMem\":%zu,\"smClockRateKHz\":%d,\"l2CacheSize\":%d,\"maxBlockSize\":[1024,1024,64],"
+        "\"memClockRateKHz\":%d,\"maxGridSize\":[2147483647,65535,65535],\"supportCoopLaunch\":1,"
+        "\"pciDeviceId\":0,\"isTccDriver\":0,\"cudaDeviceId\":0,\"driverVer\":%d,\"deviceName\":\"GPU\"}",
+        gpu.major * 100 + gpu.minor * 10, gpu.multiprocessors,
+        pretend_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+        pretend_attribute(cudaDevAttrReservedSharedMemoryPerBlock), gpu.blocks_per_multiprocessor,
+        gpu.threads_per_multiprocessor, gpu.total_bytes, pretend_attribute(cudaDevAttrClockRate), gpu.l2_bytes,
+        pretend_attribute(cudaDevAttrMemoryClockRate), CUDART_VERSION);
+    if (!cudnn.create(DEVICE, &one) && !cudnn.set(one, DEVICE_JSON, CUDNN_TYPE_CHAR, length, text) &&
+        !cudnn.finalize(one))
+        device = one;
 }
 
 /* Plans that were made since the last operation graph or execution. PyTorch executes the one that it makes; with

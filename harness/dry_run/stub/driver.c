@@ -225,23 +225,6 @@ cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned 
     return entry_point(name, function, result);
 }
 
-/* --- Kernels compiled at run time (nvrtc.c, Triton): loaded and counted, not run --- */
-
-#define MAKES_HANDLE(name, type, ...)                                                                                \
-    CUresult name(type *made, __VA_ARGS__)                                                                           \
-    {                                                                                                                \
-        *made = pretend_handle();                                                                                    \
-        return CUDA_SUCCESS;                                                                                         \
-    }
-
-MAKES_HANDLE(cuModuleLoad, CUmodule, const char *file)
-MAKES_HANDLE(cuModuleLoadData, CUmodule, const void *image)
-MAKES_HANDLE(cuModuleGetFunction, CUfunction, CUmodule module, const char *name)
-MAKES_HANDLE(cuLibraryLoadData, CUlibrary, const void *image, CUjit_option *options, void **values, unsigned count,
-             CUlibraryOption *library_options, void **library_values, unsigned library_count)
-MAKES_HANDLE(cuLibraryGetKernel, CUkernel, CUlibrary library, const char *name)
-MAKES_HANDLE(cuKernelGetFunction, CUfunction, CUkernel kernel)
-
 /* Registers are not known: 32 is taken, as for PyTorch's own kernels (cudart.c). */
 CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfunction function)
 {
