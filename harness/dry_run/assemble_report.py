@@ -19,7 +19,7 @@ _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
 
 _NO_ROOM = "an address space"
-"""Begins the name of what ``stub/state.c`` cannot reserve."""
+"""Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
 
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": Outcome.OK,

@@ -1,8 +1,8 @@
 """Build the stub for the installed PyTorch, once, into the user's cache folder.
 
 The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them. Those
-in ``stub/*.c`` are pretended; the rest are generated here, as weak symbols that these replace, and
-refuse by name, so that nothing unknown passes silently.
+in ``stub/*/*.c`` are pretended; the rest are generated here, as weak symbols that these replace,
+and refuse by name, so that nothing unknown passes silently.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nc
 LIBRARY = "libharness_dry_run.so"
 
 VALUES = "libharness_values.so"
-"""The library that follows values (``stub/values.cpp``); it uses PyTorch's own."""
+"""The library that follows values (``stub/values/values.cpp``); it uses PyTorch's own."""
 
 _FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
 
@@ -84,19 +84,19 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     The library goes by three names, because programs look for the driver and for NVML by theirs.
     """
     cc = compiler()
-    include = [f"-I{path}" for path in (SOURCES / "include", *torch.include)]
+    include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
     refusing = folder / "refusing.c"
     refusing.write_text(refusing_functions(needed(torch.libraries)))
-    sources = (*SOURCES.glob("*.c"), refusing)
+    sources = (*SOURCES.glob("*/*.c"), refusing)
     objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
     commands: list[list[str | Path]] = [
         [cc, *_FLAGS, *include, source, "-o", objects[source.stem]] for source in sources
     ]
     # NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
     flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
-    headers = f"-I{torch.libraries.parent / 'include'}"
+    headers = f"-I{SOURCES}", f"-I{torch.libraries.parent / 'include'}"
     libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
-    inputs = (headers, SOURCES / "values.cpp", "-o", folder / VALUES)
+    inputs = (*headers, SOURCES / "values" / "values.cpp", "-o", folder / VALUES)
     commands.append([compiler("C++"), *flags, *inputs, *libraries])
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))

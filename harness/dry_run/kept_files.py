@@ -1,7 +1,7 @@
 """Files of the user that a script would have replaced, and checkpoints that hold zeros.
 
-The stub (``stub/file_names.c``) keeps what was there before the script; this module tells it which
-new files come from the GPU: what ``torch.save`` and safetensors write once the script uses the GPU.
+The stub (``stub/files/file_names.c``) keeps what was there before the script; this module tells it
+which new files come from the GPU: what ``torch.save`` and safetensors write once the script uses it.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ _WHAT = {
     "U": "not changed",
     "A": "changed in place",
 }
-"""The letters of the list of ``stub/file_names.c``."""
+"""The letters of the list of ``stub/files/file_names.c``."""
 
 WRITERS = {
     "torch": "save",

@@ -2,7 +2,7 @@
 
 It looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors until the first
 collective after that. Here a step takes another time than on a GPU, so the watchdog is let in
-(``stub/nccl.c``) at the end of each optimizer step, and nowhere else.
+(``stub/cuda/nccl.c``) at the end of each optimizer step, and nowhere else.
 """
 
 import ctypes

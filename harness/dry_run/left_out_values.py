@@ -1,7 +1,7 @@
 """Initial values of large tensors on the host: written only if something reads them.
 
-``stub/left_out.h`` has the rule, in the CPU kernels of PyTorch's operators. Python's own ways to a
-tensor's memory, which are no operators, ask for the values here.
+``stub/values/left_out.h`` has the rule, in the CPU kernels of PyTorch's operators. Python's own
+ways to a tensor's memory, which are no operators, ask for the values here.
 """
 
 import contextlib

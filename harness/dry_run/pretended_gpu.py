@@ -48,7 +48,7 @@ class PretendedGpu:
         return max(runs, default=None)
 
     def variables(self, architectures: Sequence[int]) -> dict[str, str]:
-        """Return the environment variables that the stub reads (``stub/state.c``)."""
+        """Return the environment variables that the stub reads (``stub/cuda/state.c``)."""
         capability = self.capability[0] * 10 + self.capability[1]
         values = {
             "NAME": self.name,

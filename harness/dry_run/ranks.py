@@ -1,7 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
-``stub/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. Answered here is
-what ranks ask each other without NCCL: in their store, about Python objects, on the host.
+``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. Answered
+here is what ranks ask each other without NCCL: in their store, about Python objects, on the host.
 """
 
 import contextlib
@@ -149,7 +149,7 @@ class _HostGroup(metaclass=_AnyGroup):
 def _agreeing(
     real: Callable[..., Any], note: Callable[[str], None] | None = None
 ) -> Callable[..., Any]:
-    """Have every rank send, for the time of a call, what this one sends (``stub/values.cpp``)."""
+    """Have every rank send, for the time of a call, what this one sends (``values.cpp``)."""
 
     @functools.wraps(real)
     def agreeing(*arguments: Any, **named: Any) -> Any:

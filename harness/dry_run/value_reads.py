@@ -5,9 +5,9 @@ they are known, and zeros otherwise; where the user gave an answer for the place
 written in their stead. An operator whose result's size is not known asks before it runs. A guard,
 ``if not ok: raise``, gets the answer that raises nothing.
 
-The stub gives device memory real bytes where a value is known (``stub/values.c``): after a copy
+The stub gives device memory real bytes where a value is known (``stub/values``): after a copy
 from the host, a fill, a copy of known bytes. The operators between (``arange``, ``==``, ``cumsum``,
-``all``) are computed by their CPU kernels on those bytes (``stub/values.cpp``), when PyTorch
+``all``) are computed by their CPU kernels on those bytes (``stub/values/values.cpp``), when PyTorch
 reports an operator as it does to its profiler (``at::RecordFunction``).
 
 Nothing above the dispatcher changes: no mode that would make ``torch.compile`` run eagerly, no
