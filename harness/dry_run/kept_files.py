@@ -1,7 +1,7 @@
 """Files of the user that a script would have replaced, and checkpoints that hold zeros.
 
 The stub (``stub/files/file_names.c``) keeps what was there before the script; this module tells it
-which new files come from the GPU: what ``torch.save`` and safetensors write once the script uses it.
+which new files may come from the GPU: what ``torch.save`` and safetensors write after that.
 """
 
 import contextlib
