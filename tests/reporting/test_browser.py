@@ -61,6 +61,9 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
       .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !e.closest(".scroll"))
       .map(e => e.outerHTML.slice(0, 80))""")
     assert outside == []
+    squeezed = tab.evaluate("""() => [...document.querySelectorAll(".claims td:nth-child(3)")]
+      .filter(e => e.getBoundingClientRect().width < 150).map(e => e.textContent)""")
+    assert squeezed == [], "next to a long verdict the number goes to a line of its own"
 
 
 def test_a_timeline_tells_the_bytes_under_the_pointer(run: Path, browser: Any) -> None:
