@@ -7,11 +7,15 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
+from harness.measurement.environment import pretended_device
 from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
+from harness.measurement.measuring_code import measuring_code
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.schema.workload import Workload
 from harness.sweeps.runner import Cell, Executor, Measured
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class LocalExecutor(Executor):
@@ -73,6 +77,8 @@ class Slot:
         self._seeds: dict[str, int] = {}
         """The last seed of the cells whose fork servers go by seed, per malloc policy."""
         self._stopped = False
+        with _ONE_AT_A_TIME:  # two threads that parse at once disturb each other in Python 3.11
+            measuring_code(pretended=pretended_device() is not None)
 
     def measure(
         self, cell: Cell, attempt: int, executor: str, *, jobs: int, disturbed: bool
