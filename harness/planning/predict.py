@@ -42,8 +42,8 @@ def predict(
         target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
             name, of which ``batch`` and ``step`` make a ``Step``.
         batch: examples in a step of a network.
-        gpu: the GPU to check against, a name or a ``Gpu``; it implies CUDA. ``all`` gives the
-            verdict on every GPU of the list instead of a traced step.
+        gpu: the GPU to check against, a name or a ``Gpu``; it implies CUDA. For a step,
+            ``all`` gives the verdict on every GPU of the list instead of a trace.
         device: ``cpu`` or ``cuda``, for a step.
         largest: True to search the largest batch for ``gpu``, for a step.
         method: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a CUDA build of

@@ -1,4 +1,4 @@
-"""Files of installed packages, of Python and of PyTorch, told from the user's by their path.
+"""Recognises files of installed packages, of Python and of PyTorch by their path.
 
 The path may come from another machine and another system.
 """
@@ -7,7 +7,7 @@ import re
 
 _LIBRARY = re.compile(
     r"(?:site|dist)-packages/|<frozen|/lib/python3|^[A-Za-z]:/.*/Lib/|torchinductor_|"
-    # A PyTorch that was built where it lies; a user's folder may have its name.
+    # A PyTorch that was built from source in this folder; a user's folder may have its name.
     r"/torch/(?:_\w+|autograd|distributed/\w+|fx|jit|nn/(?:modules|parallel)|utils/(?:data|_\w+))/|"
     r"/torch/(?:_\w+|functional|overrides|serialization|nn/functional|utils/checkpoint|"
     r"optim/(?:optimizer|adam\w*|sgd|lr_scheduler)|cuda/(?:memory|graphs|_\w+))\.py"

@@ -74,9 +74,9 @@ class Step:
 
     def __post_init__(self) -> None:
         _check_target(self.target, self.arguments)
-        for name in ("batch", "accumulate", "threads"):
+        for name in ("batch", "accumulate", "threads", "classes"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
+            if (type(value) is not int or value < 1) and (name != "classes" or value is not None):
                 raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
         if self.batch % self.accumulate:
             rule = f"accumulate must divide the batch of {self.batch}, got {self.accumulate}"

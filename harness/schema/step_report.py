@@ -107,6 +107,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
             answers.append(str(self.budget))
         if self.fit is not None:
             answers += [str(self.fit), *filter(None, [self.fit.largest_batch_text])]
+        answers += map(str, self.gpus)
         if self.last_batch is not None:
             answers.append(str(self.last_batch))
         return tuple(answers)

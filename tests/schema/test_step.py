@@ -4,9 +4,12 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import harness
+from harness.schema.memory_fit import GpuFit
 from harness.schema.step import StepOptions
+from harness.schema.step_report import StepReport
 
 NAMED = {"target": "net.py:Net", "batch": 8, "inputs": "3x8x8"}
 
@@ -20,6 +23,7 @@ NAMED = {"target": "net.py:Net", "batch": 8, "inputs": "3x8x8"}
         ({"arguments": {"depth": object}}, "arguments must be Python literals by name"),
         ({"batch": 0}, "batch must be a whole number of at least 1, got 0"),
         ({"accumulate": 3}, "accumulate must divide the batch of 8, got 3"),
+        ({"classes": 0}, "classes must be a whole number of at least 1, got 0"),
         ({"mode": "eval"}, "did you mean inference"),
         ({"optimizer": "adma"}, r"got 'adma' \(did you mean adam"),
         ({"loss": None}, "loss must be a name or a function"),
@@ -73,3 +77,15 @@ def test_what_a_verb_does_not_take_is_one_line_that_names_it(
     with pytest.raises(harness.ArgumentError if "inputs" not in message else ValueError) as caught:
         getattr(harness, verb)(target, **options)
     assert message in str(caught.value)
+
+
+def test_an_answer_about_all_gpus_is_as_good_as_the_worst_and_names_each() -> None:
+    fits = GpuFit(
+        gpu="l4", capability="8.9", total_bytes=24 << 30, outside_bytes=(1, 2), verdict="fits",
+        allocator_settings="", allocated_peak_bytes=(8, 8), reserved_peak_bytes=(9, 9),
+    )  # fmt: skip
+    tight = replace(fits, gpu="tiny", total_bytes=8, verdict="does not fit")
+    known = StepReport(method="dry run", target="net.py:Net", batch=8, gpus=(fits,))
+    both = replace(known, gpus=(fits, tight))
+    assert (known.fits, both.fits, replace(known, gpus=()).fits) == (True, False, None)
+    assert [line in both.summary() for line in ("fits on l4", "does not fit on tiny")] == [True] * 2
