@@ -28,7 +28,8 @@ def again(folder: Path, count: int, seed: int) -> Checked:
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
     Exact metrics must be equal, no noisy one may be ten times off, and with pinned malloc the RSS
-    rises must meet within the spreads of both and one batch of the kernel's counters. A cell is one
+    rises must meet within the spreads of both and one batch of the kernel's counters. The repeats
+    of one fork server are one replicate, so each repeat here has a server of its own. A cell is one
     of the run's lines of cells or of steps that ended well; thresholds and training runs are left
     out.
     """
@@ -54,8 +55,10 @@ def again(folder: Path, count: int, seed: int) -> Checked:
 def _cell(known: Record) -> Problems:
     """Yield how a cell differs when it is measured again."""
     _, is_dry_run, gpu = str(known.environment.get("device", "")).rpartition("dry run, ")
-    with gpu_or_dry_run(known.workload.device, gpu if is_dry_run else None):
-        new = measure(known.workload, repeats=max(1, len(known.repeats)))
+    workload = known.workload
+    varies = workload.malloc == "pinned" and workload.device == "cpu"  # from server to server
+    with gpu_or_dry_run(workload.device, gpu if is_dry_run else None):
+        new = measure(workload, repeats=max(1, len(known.repeats)), fresh_servers=varies)
     if new.outcome is not known.outcome:
         yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
         return
