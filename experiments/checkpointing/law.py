@@ -81,7 +81,8 @@ def _curve(part: pd.DataFrame) -> Curve:
         },
         split["rise_bytes"].to_numpy(dtype=np.int64),
     )
-    a, b, c = (law.coefficient(term).estimate for term in ("segments", "layers", "constant"))
+    terms = ("segments", "layers", "constant")
+    a, b, c = (round(law.coefficient(term).estimate, 3) for term in terms)  # bytes
     peaks = base["peak_live_bytes"]
     return Curve(
         network=network,

@@ -12,14 +12,21 @@ from harness.schema.plain_text import csv_cell, printable
 from harness.schema.units import format_bytes
 
 
-def csv_text(frame: pd.DataFrame) -> str:
-    """Return ``frame`` as CSV with every digit; text that would be a formula is quoted."""
+def csv_text(frame: pd.DataFrame, digits: int = 17) -> str:
+    """Return ``frame`` as CSV; text that would be a formula is quoted.
+
+    A fraction has ``digits`` significant digits, a whole number all of its own.
+    """
     safe = frame.rename(columns=csv_cell)
     for position, name in enumerate(safe.columns):
         column = safe.iloc[:, position]
         if not (is_numeric_dtype(column) or is_bool_dtype(column)):
             safe[name] = column.map(csv_cell)
-    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+    def number(value: float) -> str:
+        return repr(float(value) if float(value).is_integer() else float(f"{value:.{digits}g}"))
+
+    return str(safe.to_csv(index=False, lineterminator="\n", float_format=number))
 
 
 MISSING = "–"
@@ -94,9 +101,13 @@ def r2_text(value: float) -> str:
 
 
 def table_files(table: Table, stem: str) -> dict[str, bytes]:
-    """Return the contents of ``stem``.csv with every digit and ``stem``.md as people read it."""
+    """Return the contents of ``stem``.csv and of ``stem``.md, which is as people read it.
+
+    Nine digits of a fraction are those that every processor agrees on.
+    """
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
-    return {f"{stem}.csv": csv_text(table.frame).encode(), f"{stem}.md": printable(body).encode()}
+    data = csv_text(table.frame, digits=9)
+    return {f"{stem}.csv": data.encode(), f"{stem}.md": printable(body).encode()}
 
 
 def to_markdown(table: Shown) -> str:

@@ -1,5 +1,7 @@
 """Random cells of a run, measured again and compared with its records."""
 
+import mmap
+import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,18 +22,18 @@ from harness.schema.traced_run import StepRun
 from harness.sweeps.local_runners import TracedRunner
 
 Problems = Iterator[str]
-KERNEL_BATCH_BYTES = 128 * 1024
-"""Linux counts the pages of a process in batches of at least 32 (``percpu_counter_batch``)."""
+TWO_KERNEL_BATCHES_BYTES = 2 * max(32, 2 * (os.cpu_count() or 1)) * mmap.PAGESIZE
+"""Each of two readings may be one batch of Linux's page counts away from the truth
+(``percpu_counter_batch``)."""
 REPLICATES = 6
-"""Fork servers of a cell. Good ones were seen 35 pages apart, most of them alike: of three, all can
-lie on the far side of the run's one."""
+"""Fork servers of a cell."""
 
 
 def again(folder: Path, count: int, seed: int) -> Checked:
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
     Exact metrics must be equal, no noisy one may be ten times off, and with pinned malloc the RSS
-    rises must meet within the spreads of both and one batch of the kernel's counters. The repeats
+    rises must meet within the spreads of both and two batches of the kernel's counters. The repeats
     of one fork server are one replicate, so each repeat here has a server of its own. A cell is one
     of the run's lines of cells or of steps that ended well; thresholds and training runs are left
     out.
@@ -80,7 +82,7 @@ def _rises(known: Record, new: Record) -> Problems:
     if known.workload.malloc != "pinned" or not all(numbers):
         return
     low, high = sorted(numbers, key=max)
-    if min(high) - max(low) > KERNEL_BATCH_BYTES:
+    if min(high) - max(low) > TWO_KERNEL_BATCHES_BYTES:
         seen = " and ".join(f"{min(each):,} to {max(each):,}" for each in numbers)
         yield f"the RSS rise is {seen} bytes (the run, here): further apart than both vary"
 

@@ -22,7 +22,12 @@ SMALL = Workload(width=64, in_features=64, depth=4, batch=512)
 LARGE = SMALL.replace(depth=16, batch=4096)
 
 KERNEL_BATCH_BYTES = max(32, 2 * (os.cpu_count() or 1)) * 4096
-"""The most that one count of the kernel may be behind, in the reading by hand."""
+"""The most that a reading may be away from the truth; two readings may be twice as far apart."""
+
+PAGE_CACHE_BYTES = 16 << 20
+"""Of the libraries, more pages or fewer are mapped at once, by what the page cache has: a process
+was seen to hold 4 MB less from a cold cache, and two 3 to 9 MB apart. A fork that did not count the
+pages of its server's libraries would hold 350 MB less."""
 
 # The note's loop by hand, in an interpreter of its own. Blocks just below the threshold fill the
 # holes that loading, and gradients next to each other, have left. The kernel counts pages of files
@@ -98,11 +103,6 @@ def whole_pages_bytes(workload: Workload) -> int:
     return most
 
 
-def spread_bytes(record: Record) -> int:
-    rises = [repeat.rss_rise_bytes or 0 for repeat in record.repeats]
-    return max(rises) - min(rises)
-
-
 @pytest.mark.parametrize("workload", [SMALL, LARGE])
 def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launcher) -> None:
     for repeat in measure(workload, launcher=launcher).repeats:
@@ -134,7 +134,10 @@ def test_a_forks_peak_is_that_of_an_interpreter_that_loads_pytorch_itself() -> N
             peaks.append(measure(LARGE, launcher=own, repeats=1).rss_peak_bytes)
         finally:
             own.close()
-    assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
+    forked, own_interpreter = peaks
+    assert forked is not None
+    assert own_interpreter is not None
+    assert abs(forked - own_interpreter) < PAGE_CACHE_BYTES
 
 
 @pytest.mark.slow
@@ -159,10 +162,9 @@ def test_fresh_fork_servers_measure_what_a_script_reads_by_hand() -> None:
             for cell, seen in rises.items():
                 record = measure(cell, launcher=own)
                 assert record.rss_rise_bytes is not None
-                apart = abs(record.rss_rise_bytes - hand[cell])
-                assert apart <= spread_bytes(record) + KERNEL_BATCH_BYTES
+                assert abs(record.rss_rise_bytes - hand[cell]) <= 2 * KERNEL_BATCH_BYTES
                 seen.append(record.rss_rise_bytes)
         finally:
             own.close()
     for seen in rises.values():
-        assert max(seen) - min(seen) <= 16 << 10, rises
+        assert max(seen) - min(seen) <= KERNEL_BATCH_BYTES, rises

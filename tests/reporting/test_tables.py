@@ -1,7 +1,14 @@
 import pandas as pd
 import pytest
 
-from harness.reporting.tables import cell, escape_markdown, heading, shown, to_markdown
+from harness.reporting.tables import (
+    cell,
+    escape_markdown,
+    heading,
+    shown,
+    table_files,
+    to_markdown,
+)
 from harness.schema.findings import Table
 
 
@@ -42,3 +49,15 @@ def test_markdown_aligns_numbers_and_escapes_text() -> None:
 
 def test_line_breaks_and_ampersands_cannot_break_markdown() -> None:
     assert escape_markdown("a\n# b & &lt;") == "a \\# b &amp; &amp;lt;"
+
+
+def test_a_table_is_the_same_on_every_processor() -> None:
+    """Sums of fractions end in other digits with AVX-512 than with AVX2."""
+    here = pd.DataFrame({"a_bytes": [267200.00000000006, 0.1], "c": [0.0226698257681, None]})
+    there = pd.DataFrame({"a_bytes": [267200.0, 0.1], "c": [0.0226698257679, None]})
+    texts = [
+        table_files(Table(name="one", caption="A caption.", frame=frame), "one")
+        for frame in (here, there)
+    ]
+    assert texts[0] == texts[1]
+    assert texts[0]["one.csv"] == b"a_bytes,c\n267200.0,0.0226698258\n0.1,\n"
