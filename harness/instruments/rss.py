@@ -130,7 +130,7 @@ def _has_kernel_mark() -> bool:
     """Return whether the kernel resets its mark for us (Linux, /proc writable)."""
     try:
         _CLEAR.write_text("5")
-        return _status_bytes("VmHWM") > 0
+        return status_bytes("VmHWM") > 0
     except (OSError, KeyError):
         return False
 
@@ -138,15 +138,15 @@ def _has_kernel_mark() -> bool:
 def _kernel_rise() -> Iterator[Rise]:
     result = Rise("VmHWM")
     _CLEAR.write_text("5")
-    before = _status_bytes("VmRSS")
+    before = status_bytes("VmRSS")
     try:
         yield result
     finally:
-        result.peak_bytes = _status_bytes("VmHWM")
+        result.peak_bytes = status_bytes("VmHWM")
         result.rise_bytes = result.peak_bytes - before
 
 
-def _status_bytes(name: str) -> int:
+def status_bytes(name: str) -> int:
     """Return a field of /proc/self/status, which counts in KiB."""
     for line in _STATUS.read_text().splitlines():
         key, _, rest = line.partition(":")

@@ -8,11 +8,12 @@ that the fork server had in memory, so that the worker's RSS is that of a proces
 Source: proc_pid_smaps(5).
 """
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.measurement.limits.own_pages import map_files_as
+from harness.instruments.rss import status_bytes
+from harness.measurement.limits.own_pages import Range, map_pages, pages_of_files
 
 _SMAPS = Path("/proc/self/smaps")
 
@@ -22,23 +23,43 @@ class _Resident(NamedTuple):
     of_files_bytes: int
 
 
-_before_torch: list[_Resident] = []
-"""Of a fork server, noted before it loads PyTorch; its forks inherit it."""
+@dataclass
+class _Server:
+    """What a fork server notes; its forks inherit it."""
+
+    before: _Resident | None = None
+    """Before it loaded PyTorch."""
+    libraries_bytes: int = 0
+    file_pages_bytes: int = 0
+    pages: tuple[Range, ...] = ()
+
+
+_server = _Server()
 
 
 def note_before_torch() -> None:
     """Note what is resident before PyTorch: the interpreter and this package."""
     if _SMAPS.exists():
-        _before_torch.append(_resident())
+        _server.before = _resident()
+
+
+def note_with_torch() -> None:
+    """Note the pages of PyTorch's libraries; what that costs, no fork pays again."""
+    if _server.before is not None:
+        _server.libraries_bytes = _resident().of_files_bytes - _server.before.of_files_bytes
+        _server.file_pages_bytes = status_bytes("RssFile")
+        _server.pages = pages_of_files()
 
 
 def of_worker() -> dict[str, int] | None:
     """Return the parts that do not depend on the step; None in a process that no server forked."""
-    if not _before_torch or not map_files_as(os.getppid()):
+    if _server.before is None or not _server.pages or not map_pages(_server.pages):
         return None
-    before = _before_torch[0]
-    libraries = _resident().of_files_bytes - before.of_files_bytes
-    return {"interpreter_bytes": before.total_bytes, "libraries_bytes": libraries}
+    more = status_bytes("RssFile") - _server.file_pages_bytes
+    return {
+        "interpreter_bytes": _server.before.total_bytes,
+        "libraries_bytes": _server.libraries_bytes + more,
+    }
 
 
 def _resident() -> _Resident:

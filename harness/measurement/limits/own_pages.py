@@ -21,7 +21,7 @@ import itertools
 import mmap
 import platform
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -39,16 +39,18 @@ _GLOBAL = 1
 """MEMBARRIER_CMD_GLOBAL: returns after a grace period of the kernel's RCU."""
 
 
-class _Range(NamedTuple):
+class Range(NamedTuple):
+    """Addresses of this process, of whole pages."""
+
     begin: int
     end: int
 
-    def parts(self) -> "Iterator[_Range]":
+    def parts(self) -> "Iterator[Range]":
         """Yield what one page table maps each."""
         begin = self.begin
         while begin < self.end:
             end = min(self.end, (begin // HUGE_BYTES + 1) * HUGE_BYTES)
-            yield _Range(begin, end)
+            yield Range(begin, end)
             begin = end
 
     def present(self, pagemap: IO[bytes]) -> list[bool]:
@@ -56,15 +58,15 @@ class _Range(NamedTuple):
         pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
-        return [bool(entry & _PRESENT) for entry in entries]
+        return [entry >= _PRESENT for entry in entries]
 
-    def runs(self, pagemap: IO[bytes]) -> "Iterator[_Range]":
+    def runs(self, pagemap: IO[bytes]) -> "Iterator[Range]":
         """Yield each run of pages that are in memory."""
         at = self.begin
         for there, pages in itertools.groupby(self.present(pagemap)):
             end = at + len(list(pages)) * mmap.PAGESIZE
             if there:
-                yield _Range(at, end)
+                yield Range(at, end)
             at = end
 
 
@@ -76,18 +78,18 @@ def _libc() -> ctypes.CDLL:
     return libc
 
 
-def _advise(place: _Range, advice: int) -> bool:
+def _advise(place: Range, advice: int) -> bool:
     """Return whether the kernel took the advice."""
     return not _libc().madvise(place.begin, place.end - place.begin, advice)
 
 
-def _private_mappings() -> Iterator[tuple[_Range, str, str]]:
+def _private_mappings() -> Iterator[tuple[Range, str, str]]:
     """Yield each private mapping that can be read, its rights and its name."""
     for line in _MAPS.read_text().splitlines():
         addresses, rights, _, _, _, *name = line.split(maxsplit=5)
         if rights[0] == "r" and rights[3] == "p" and name not in (["[vvar]"], ["[vdso]"]):
             begin, end = (int(address, 16) for address in addresses.split("-"))
-            yield _Range(begin, end), rights, "".join(name)
+            yield Range(begin, end), rights, "".join(name)
 
 
 def make_own() -> None:
@@ -109,26 +111,29 @@ def make_own() -> None:
                     _advise(page, _READ)
 
 
-def map_files_as(parent: int) -> bool:
-    """Map the pages of files that the process which forked this one has mapped.
-
-    Return False where the kernel does not show them, or maps nothing ahead (before Linux 5.14).
-    """
-    with suppress(OSError), Path(f"/proc/{parent}/pagemap").open("rb", buffering=0) as pagemap:
+def pages_of_files() -> "tuple[Range, ...]":
+    """Return where this process has pages of files in memory; nothing if no kernel shows it."""
+    with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         places = [place for place, _, name in _private_mappings() if name.startswith("/")]
-        runs = (run for place in places for run in place.runs(pagemap))
-        refused = [run for run in runs if not _advise(run, _READ)]
-        return not refused
-    return False
+        return tuple(run for place in places for run in place.runs(pagemap))
+    return ()
 
 
-def _cached_page(part: _Range) -> _Range | None:
+def map_pages(places: "Iterable[Range]") -> bool:
+    """Map the pages of ``places`` into this process.
+
+    Return False where the kernel maps nothing ahead (before Linux 5.14).
+    """
+    return all([_advise(place, _READ) for place in places])
+
+
+def _cached_page(part: Range) -> Range | None:
     """Return the first page of the part that the kernel holds."""
     held = ctypes.create_string_buffer((part.end - part.begin) // mmap.PAGESIZE)
     _libc().mincore(part.begin, part.end - part.begin, held)
     index = held.raw.find(b"\1")
     begin = part.begin + index * mmap.PAGESIZE
-    return None if index < 0 else _Range(begin, begin + mmap.PAGESIZE)
+    return None if index < 0 else Range(begin, begin + mmap.PAGESIZE)
 
 
 def gather() -> int:

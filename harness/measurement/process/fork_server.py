@@ -22,11 +22,11 @@ from typing import Any
 import msgspec
 
 from harness.measurement.limits.own_pages import gather
-from harness.measurement.malloc_policy import allow_huge_pages
+from harness.measurement.malloc_policy import allow_huge_pages, replacement
 from harness.measurement.process.launcher import UNPRIMED
 from harness.measurement.process.messages import Work
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
-from harness.measurement.process_parts import note_before_torch
+from harness.measurement.process_parts import note_before_torch, note_with_torch
 from harness.prediction.interpreter_state import collection_paused
 
 FORKS_BEFORE_GATHERING = 12
@@ -74,6 +74,8 @@ def _load(*, primes: bool) -> bool:
         beside_gpu = gpu.seen_in_a_fork()
         prime(forward_only=beside_gpu)
         prime_matmuls()
+        note_with_torch()
+        replacement()
     else:  # its forks run steps of the user's own, each with all of its steps
         import harness.measurement.step_trace  # noqa: F401
     gc.collect()
