@@ -122,11 +122,13 @@ def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, A
         return _passes_on_gpu(job, fill, announce)
     with announce("build"):
         built = build(job.workload, fill)
-    run_step(built, announce)
+    is_long = passes.first_step_is_long(built, announce)
     parts = process_parts.of_worker()
     numbers = range(job.first_repeat, job.first_repeat + job.repeats)
     malloc = job.workload.malloc
-    repeats = [passes.plain_pass(built, announce, number, malloc) for number in numbers]
+    repeats = [
+        passes.plain_pass(built, announce, number, malloc, is_long=is_long) for number in numbers
+    ]
     metrics = passes.saved_pass(built, announce)
     return {"repeats": repeats, "metrics": metrics, "process": parts}
 
