@@ -69,7 +69,9 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     what = "predicted here" if on_gpu else "predicted"
     curves = pd.DataFrame(rows).dropna().assign(what=what)
     drawn = "Crosses" if on_gpu else "Lines"
-    shape = "" if on_gpu else " Training's lines bend down as hyperbolas; inference's hardly fall."
+    shape = "" if on_gpu else " Training's lines bend down as hyperbolas."
+    if not on_gpu and "inference" in set(points["series"]):
+        shape = " Training's lines bend down as hyperbolas; inference's hardly fall."
     data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
     return Figure(
         name="frontier",
