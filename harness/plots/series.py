@@ -260,10 +260,10 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
         ends = []
         for budget, colour in colours.items():
             own = part[part["budget_bytes"] == budget].sort_values("depth")
-            for what, style in (("predicted", "-"), ("predicted here", "x"), ("reproduced", "o")):
+            for what, style in (("predicted", "-"), ("reproduced", "o"), ("predicted here", "x")):
                 rows = own[own["what"] == what]
                 x, y = (rows[key].to_numpy(dtype=np.float64) for key in ("depth", "batch"))
-                axes.plot(x, y, style, color=colour)
+                axes.plot(x, y, style, color=colour, markersize=9 if style == "x" else None)
             if len(own):
                 last = own.iloc[-1]
                 at, size = float(last["depth"]), float(last["batch"])
