@@ -18,7 +18,8 @@ _SIZE = re.compile(r"\s*(\d+)(?:\.(\d+))?\s*([A-Za-z]*)\s*", re.ASCII)
 def parse_bytes(text: str) -> int:
     """Return the bytes that ``text`` names, with its unit.
 
-    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes.
+    ``24G`` is 24 GiB, as in most tools for memory; ``24GB`` is 24 * 10**9 bytes. A part of a byte
+    is left out, so that a printed size such as ``21.96 GiB`` can be typed.
 
     >>> parse_bytes("256MiB")
     268435456
@@ -32,9 +33,9 @@ def parse_bytes(text: str) -> int:
         raise ValueError(f"{text!r} is not a size; write it like 256MiB, 1.5GiB or 24G")
     fraction = match[2] or ""
     scale: int = 10 ** len(fraction)
-    size, rest = divmod(int(match[1] + fraction) * factor, scale)
-    if rest or not 0 < size < 2**63:
-        raise ValueError(f"{text!r} is not a whole number of bytes from 1 to 2^63 - 1")
+    size = int(match[1] + fraction) * factor // scale
+    if not 0 < size < 2**63:
+        raise ValueError(f"{text!r} is not a number of bytes from 1 to 2^63 - 1")
     return size
 
 

@@ -114,7 +114,7 @@ def run_step(
         free_gradients(step, phase)
     for number, (x, y) in enumerate(step.micro_batches()):
         with phase("forward"), _autocast(step):
-            loss = _divided(loss_of(step.loss, _output(step.model, x), y), early)
+            loss = _divided(loss_of(step.loss, _output(step.model, x), y, x), early)
         if number == 0 and zero_grad == "after_forward":
             free_gradients(step, phase)
         with phase("backward"):
@@ -151,8 +151,12 @@ def _autocast(step: Step) -> AbstractContextManager[object]:
     return torch.autocast(step.device_type, step.autocast)
 
 
-def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
-    """Return the loss, a scalar; ``sum`` adds up every floating tensor of any output."""
+def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) -> Tensor:
+    """Return the loss, a scalar; ``sum`` adds up every floating tensor of any output.
+
+    ``cross-entropy`` of an output (batch, ..., classes) for tokens ``x`` (batch, ...) is that of
+    each token; labels of a batch alone are repeated for its tokens.
+    """
     if callable(named):
         return named(output, y)
     if named not in LOSSES:
@@ -162,18 +166,30 @@ def loss_of(named: str | Loss, output: Any, y: Tensor | None) -> Tensor:
     if named == "model":
         return _loss_in(output)
     if not isinstance(output, Tensor):
-        raise StepError(
-            f"loss {named!r} needs a tensor, the output is a {type(output).__name__}; use loss sum"
-        )
+        rule = f"loss {named!r} needs a tensor, the output is a {type(output).__name__}"
+        own = "; give the model its labels (--input labels=int64:SHAPE) and use loss model"
+        raise StepError(f"{rule}{own if _has(output, 'logits') else ''}; or use loss sum")
     if named == "mean-square":
         return output.square().mean()
-    if output.dim() != 2:
-        shape = tuple(output.shape)
-        raise StepError(
-            f"loss {named!r} needs an output (batch, classes), got {shape}; "
-            f"use loss {'model' if output.dim() == 0 else 'sum'}"
-        )
-    return nn.functional.cross_entropy(output, y)  # type: ignore[arg-type]
+    if output.dim() == 2:
+        return nn.functional.cross_entropy(output, y)  # type: ignore[arg-type]
+    if y is not None and output.dim() > 2 and _has_tokens(x, output.shape[:-1]):
+        labels = y.view(-1, *[1] * (output.dim() - 2)) if y.dim() == 1 else y
+        each = labels.expand(output.shape[:-1]).flatten()
+        return nn.functional.cross_entropy(output.flatten(0, -2), each)
+    shape = tuple(output.shape)
+    raise StepError(
+        f"loss {named!r} needs an output (batch, classes), or (batch, ..., classes) for tokens "
+        f"(batch, ...), got {shape}; use loss {'model' if output.dim() == 0 else 'sum'}"
+    )
+
+
+def _has(output: object, name: str) -> bool:
+    return name in output if isinstance(output, dict) else hasattr(output, name)
+
+
+def _has_tokens(x: object, shape: torch.Size) -> bool:
+    return any(not one.is_floating_point() and one.shape == shape for one in tensors(x))
 
 
 def _loss_in(output: Any) -> Tensor:

@@ -124,7 +124,7 @@ def map_pages(places: "Iterable[Range]") -> bool:
 
     Return False where the kernel maps nothing ahead (before Linux 5.14).
     """
-    return all([_advise(place, _READ) for place in places])
+    return all(_advise(place, _READ) for place in places)
 
 
 def _cached_page(part: Range) -> Range | None:
