@@ -9,10 +9,12 @@ import inspect
 import os
 import pickle
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from harness.schema.errors import HarnessError, StepError, did_you_mean
@@ -78,10 +80,12 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
         inspect.signature(value).bind(**arguments)
     except TypeError as error:
         known = inspect.signature(value).parameters
-        unknown = [name for name in arguments if name not in known]
-        hint = did_you_mean(unknown[0], known) if unknown else ""
-        hint = hint or "; give it with --arg NAME=VALUE"
-        raise TargetError(f"{target}: {error}{hint}") from error
+        takes_any = any(one.kind is one.VAR_KEYWORD for one in known.values())
+        for name in arguments:
+            if name not in known and not takes_any:
+                rule = f"there is no argument {name!r}{did_you_mean(name, known)}"
+                raise TargetError(f"{target}: {rule}") from error
+        raise TargetError(f"{target}: {error}; give it with --arg NAME=VALUE") from error
     except ValueError:
         pass  # a callable without a signature
 
@@ -101,7 +105,14 @@ def load_target(target: str) -> Any:
     if not (place and colon and path):
         rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
         raise TargetError(f"{target!r} names no callable; {rule}")
-    value: Any = _from_file(target, place) if place.endswith(".py") else _imported(target, place)
+    try:
+        value: Any = _from_file(place) if place.endswith(".py") else _imported(place)
+    except HarnessError as error:
+        raise TargetError(f"{target}: {error}") from error
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # what the user's module does
+        raise TargetError(f"{target}: {_import_problem(error)}") from error
     for part in path.split("."):
         if not hasattr(value, part):
             raise TargetError(f"{target}: {place} has no {part!r}{did_you_mean(part, dir(value))}")
@@ -109,24 +120,38 @@ def load_target(target: str) -> Any:
     return value
 
 
-def _imported(target: str, name: str) -> Any:
+def _import_problem(error: Exception) -> str:
+    """Return what stops an import, where in the user's files, and what to do about it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    library = ("site-packages", "<frozen", __file__)
+    own = [one for one in frames if not any(part in one.filename for part in library)]
+    place = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = "; install it into this environment"
+    elif isinstance(error, ImportError) and "relative import" in str(error):
+        hint = "; write PACKAGE.MODULE:CALLABLE"
+    elif isinstance(error, OSError):
+        hint = '; put what a script does under if __name__ == "__main__"'
+    return f"its import fails: {type(error).__name__}: {error}{place}{hint}"
+
+
+def _imported(name: str) -> Any:
     sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
-        raise TargetError(
-            f"{target}: there is no module {error.name!r} here or installed"
-        ) from error
+        raise TargetError(f"there is no module {error.name!r} here or installed") from error
     finally:
         sys.path.remove(str(Path.cwd()))
 
 
-def _from_file(target: str, name: str) -> Any:
+def _from_file(name: str) -> Any:
     path = Path(name)
     if not path.is_file():
-        raise TargetError(f"{target}: there is no file {name}")
+        raise TargetError(f"there is no file {name}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None, "the name ends in .py"
     assert spec.loader is not None, "the name ends in .py"

@@ -81,6 +81,7 @@ def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask
     ("arguments", "message"),
     [
         (["my_model.py:Net", "--input", "int64:16"], "missing a required argument: 'depth'"),
+        (["my_model.py:Net", "--input", "16", "--arg", "dept=1"], "'dept' (did you mean depth?)"),
         (["other.py:Net", "--input", "16"], "there is no file other.py"),
         (["no_such_module:Net", "--input", "16"], "there is no module 'no_such_module'"),
         (["my_model.py", "--input", "16"], "names no callable"),
@@ -101,5 +102,25 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     arguments: list[str], message: str, ask: Ask
 ) -> None:
     error = ask(["predict", *arguments], 2).err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import no_such_package", "'no_such_package' (bad.py:1); install it into this environ"),
+        ("from . import layers", "no known parent package (bad.py:1); write PACKAGE.MODULE:CALL"),
+        ("\nopen('train.csv')", "(bad.py:2); put what a script does under if __name__ =="),
+        ("x = (", "its import fails: SyntaxError: '(' was never closed (bad.py, line 1)"),
+        ("raise RuntimeError('mine')", "its import fails: RuntimeError: mine (bad.py:1)"),
+    ],
+)
+@pytest.mark.usefixtures("model")
+def test_a_file_that_cannot_be_imported_is_one_line_with_its_place(
+    text: str, message: str, ask: Ask
+) -> None:
+    Path("bad.py").write_text(text)
+    error = ask(["predict", "bad.py:Net", "--input", "16"], 2).err
     assert message in error
     assert len(error.splitlines()) == 1
