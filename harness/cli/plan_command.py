@@ -9,7 +9,7 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, optimizer_option, show_progress, target_flags
+from harness.cli.target_flags import TargetFlags, optimizer_option, shown_progress, target_flags
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
@@ -54,12 +54,12 @@ def plan(
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     step = network.step(target, batch=batch, optimizer=optimizer, autocast=autocast)
-    with answer_alone(as_json):
+    with answer_alone(as_json), shown_progress("trying") as progress:
         result = plan_step(
             step,
             gpu=gpu,
             allocator_settings=gpu_flags.alloc_conf,
-            progress=lambda words: show_progress(f"trying {words}"),
+            progress=progress,
         )
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))

@@ -10,7 +10,7 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
+from harness.cli.target_flags import TargetFlags, compile_option, shown_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
@@ -132,7 +132,7 @@ def predict(
         fields = {"compile": compile_mode, **flags}
         given = {name: fields[name] for name in DEFAULTS if fields[name] is not None}
         step = network.step(target, **DEFAULTS | given)
-        with answer_alone(as_json):
+        with answer_alone(as_json), shown_progress() as progress:
             report = predict_step(
                 step,
                 device=None if gpu_flags.are_given() else flags["device"],
@@ -140,7 +140,7 @@ def predict(
                 allocator_settings=gpu_flags.alloc_conf,
                 largest=gpu_flags.mean_all() or gpu_flags.has_memory(),
                 method=method or "auto",
-                progress=show_progress,
+                progress=progress,
             )
         if gpu_flags.mean_all():
             _print_table(report, as_json)

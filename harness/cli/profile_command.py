@@ -19,7 +19,7 @@ from harness.cli.target_flags import (
     TargetFlags,
     compile_option,
     optimizer_option,
-    show_progress,
+    shown_progress,
     target_flags,
 )
 from harness.schema.input_spec import TYPES
@@ -107,13 +107,14 @@ def profile(
     given = network.with_default_input("3x224x224", input_type)
     request = request_of(given.step(target, compile=compile_mode, **step))
     gpu = gpu_flags.described()
-    report = measure_step(
-        request,
-        device=device if gpu is None else "cuda",
-        gpu=gpu,
-        deadline_seconds=deadline,
-        progress=show_progress,
-    )
+    with shown_progress() as progress:
+        report = measure_step(
+            request,
+            device=device if gpu is None else "cuda",
+            gpu=gpu,
+            deadline_seconds=deadline,
+            progress=progress,
+        )
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         if events is not None:
             events.write_text(report.trace.as_csv())

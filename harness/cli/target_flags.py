@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -144,7 +146,22 @@ compile_option = click.option(
 )
 
 
-def show_progress(words: str) -> None:
-    """Say on a terminal what is compiled or tried, but not which phase of a step runs."""
-    if " " in words and sys.stderr.isatty():
-        click.echo(printable(words), err=True)
+@contextmanager
+def shown_progress(doing: str = "the step:") -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is done now and for how long, in a line that goes away."""
+    if not sys.stderr.isatty():
+        yield lambda _words: None
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from harness.reporting.terminal_console import PlainConsole
+
+    columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+    console = PlainConsole(stderr=True)
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as line:
+        task = line.add_task("PyTorch starts")
+
+        def tell(words: str) -> None:
+            line.update(task, description=f"{doing} {printable(words)}", refresh=True)
+
+        yield tell
