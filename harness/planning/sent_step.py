@@ -5,6 +5,7 @@ from typing import Any
 from harness.dry_run.sent_objects import sent
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
+from harness.schema.target_name import check_target_name
 
 _SAME = ("batch", "mode", "accumulate", "classes", "threads")
 
@@ -23,6 +24,7 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
     else:
         objects["inputs"] = step.inputs
     if isinstance(step.target, str):
+        check_target_name(step.target)
         plain["target"] = step.target
     else:
         objects["build"] = step.target

@@ -20,6 +20,7 @@ step_choices.py         The names that a step of a network may be described with
 step.py                 harness.Step: one step of your own network as a value
 step_report.py          One report for every question about a step
 step_request.py         A step of the user's own network as a worker is asked for it
+target_name.py          The name of a network: what is wrong with it, seen without PyTorch
 traced_run.py           One traced step of any network as a line of JSON
 threshold.py            The threshold of a workload, as strict JSON
 training_run.py         A whole training run as strict JSON

@@ -9,6 +9,7 @@ from harness.schema.argument_checks import ArgumentError, check_choice, check_na
 from harness.schema.errors import StepError, did_you_mean
 from harness.schema.input_spec import InputShapes, InputSpec, input_specs, names_function
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
+from harness.schema.target_name import parts_of_name
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -175,10 +176,7 @@ def as_step(verb: str, target: object, batch: object, options: StepOptions) -> S
 
 def _check_target(target: object, arguments: Mapping[str, object]) -> None:
     if isinstance(target, str):
-        place, _, name = target.rpartition(":")
-        if not (place and name):
-            rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
-            raise StepError(f"target {target!r} names no callable; {rule}")
+        parts_of_name(target)
     elif not callable(target):
         kind = type(target).__name__
         raise StepError(f"target must be a network or a function that returns one, got a {kind}")

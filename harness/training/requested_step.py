@@ -21,6 +21,7 @@ from harness.schema.errors import HarnessError, StepError, did_you_mean
 from harness.schema.input_spec import parse_input
 from harness.schema.step_choices import LOSSES, OPTIMIZERS
 from harness.schema.step_request import StepRequest
+from harness.schema.target_name import check_target_name
 from harness.training.own_step import ExampleInputs, Inputs, OwnStep
 
 
@@ -101,10 +102,8 @@ def _builder_of(target: str, arguments: Mapping[str, object]) -> Callable[[], nn
 
 def load_target(target: str) -> Any:
     """Return what ``target`` names."""
-    place, colon, path = target.rpartition(":")
-    if not (place and colon and path):
-        rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
-        raise TargetError(f"{target!r} names no callable; {rule}")
+    check_target_name(target)
+    place, _, path = target.rpartition(":")
     try:
         value: Any = _from_file(place) if place.endswith(".py") else _imported(place)
     except HarnessError as error:
@@ -150,8 +149,6 @@ def _imported(name: str) -> Any:
 
 def _from_file(name: str) -> Any:
     path = Path(name)
-    if not path.is_file():
-        raise TargetError(f"there is no file {name}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None, "the name ends in .py"
     assert spec.loader is not None, "the name ends in .py"

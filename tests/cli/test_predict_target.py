@@ -112,7 +112,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
         ("import no_such_package", "'no_such_package' (bad.py:1); install it into this environ"),
         ("from . import layers", "no known parent package (bad.py:1); write PACKAGE.MODULE:CALL"),
         ("\nopen('train.csv')", "(bad.py:2); put what a script does under if __name__ =="),
-        ("x = (", "its import fails: SyntaxError: '(' was never closed (bad.py, line 1)"),
+        ("x = (", "bad.py:Net: SyntaxError: '(' was never closed (bad.py, line 1)"),
         ("raise RuntimeError('mine')", "its import fails: RuntimeError: mine (bad.py:1)"),
     ],
 )
@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
 def test_a_file_that_cannot_be_imported_is_one_line_with_its_place(
     text: str, message: str, ask: Ask
 ) -> None:
-    Path("bad.py").write_text(text)
+    Path("bad.py").write_text(f"{text}\nNet = None\n")
     error = ask(["predict", "bad.py:Net", "--input", "16"], 2).err
     assert message in error
     assert len(error.splitlines()) == 1

@@ -1,0 +1,64 @@
+"""The name of a network: what is wrong with it, as far as it can be seen without PyTorch."""
+
+import importlib.util
+import symtable
+import sys
+import tokenize
+from pathlib import Path
+
+from harness.schema.errors import StepError, did_you_mean
+
+
+def check_target_name(target: str) -> None:
+    """Refuse a name such as ``my_model.py:Net`` or ``package.module:Net`` that nothing has.
+
+    No code of the user's runs: what a module makes at run time is not known to be missing.
+
+    Raises:
+        StepError: the message names what is not there.
+    """
+    place, path = parts_of_name(target)
+    if not place.endswith(".py"):
+        _check_module(target, place.partition(".")[0])
+    elif not Path(place).is_file():
+        raise StepError(f"{target}: there is no file {place}")
+    else:
+        _check_name(target, Path(place), path.partition(".")[0])
+
+
+def parts_of_name(target: str) -> tuple[str, str]:
+    """Return module or file, and the path of names in it.
+
+    Raises:
+        StepError: one of the two is not given.
+    """
+    place, _, path = target.rpartition(":")
+    if not (place and path):
+        rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
+        raise StepError(f"target {target!r} names no callable; {rule}")
+    return place, path
+
+
+def _check_module(target: str, name: str) -> None:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        known = name in sys.modules or importlib.util.find_spec(name) is not None
+    except ValueError:  # a module without a spec
+        known = True
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not known:
+        raise StepError(f"{target}: there is no module {name!r} here or installed")
+
+
+def _check_name(target: str, file: Path, name: str) -> None:
+    try:
+        with tokenize.open(file) as stream:
+            text = stream.read()
+        table = symtable.symtable(text, file.name, "exec")
+    except (SyntaxError, ValueError) as error:
+        raise StepError(f"{target}: {type(error).__name__}: {error}") from error
+    names = set(table.get_identifiers())
+    if not names & {name, "__getattr__", "globals", "exec", "vars"} and "import *" not in text:
+        own = [one.get_name() for one in table.get_symbols() if one.is_local()]
+        raise StepError(f"{target}: {file} has no {name!r}{did_you_mean(name, own)}")
