@@ -36,7 +36,7 @@ class GpuError(HarnessError, ValueError):
     >>> harness.predict(harness.Workload(device="cuda"), gpu="h101")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    harness.prediction.gpu.catalogue.GpuError: gpu must be one of a100-40gb, ..., got 'h101'
+    harness.prediction.gpu.catalogue.GpuError: gpu must be one of a100-40gb, ..., got 'h101'...
     """
 
 
