@@ -27,6 +27,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,13 +111,15 @@ class ValueReads:
         self._zeros_at = zeros_at
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
+        self._library: ctypes.CDLL | None = None
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
         _LISTENING.append(self)
         on_read, on_size = self._callbacks
         ctypes.CDLL(None).pretend_on_read(on_read)
-        ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_follow_values(on_size)
+        self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
+        self._library.harness_follow_values(on_size)
 
     def on_load(self) -> None:
         """Count what was saved before as read by the script."""
@@ -157,7 +160,9 @@ class ValueReads:
         saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
         if saved:  # it decides nothing until it is loaded
             place.saved += 1
-        elif not _of_source(decides, stack, True):
+        elif not _of_source(partial(decides, fraction=TYPES[type_] in "efd"), stack, True):
+            if self._library is not None:
+                self._library.harness_fraction_is_unknown()
             return None
         place.integers += not saved
         place.bounded = False

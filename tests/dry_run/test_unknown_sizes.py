@@ -146,6 +146,15 @@ def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
     assert note.startswith("nothing changes with the values read at ")
 
 
+def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) -> None:
+    body = (
+        "w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=p.float().item() + 0.5)\n"
+        "kept = torch.ones(int(same.sum().item()), device='cuda')"
+    )
+    report = counted(tmp_path, body)
+    assert report.outcome == "unsupported"
+
+
 def ended(outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0) -> DryRunReport:
     read = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, bounded=bounded)
     peaks = CudaPeaks(requested_peak_bytes=peak)
@@ -277,3 +286,18 @@ def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) 
     assert seen[True].counted == {"kept": 500}
     assert seen[False].counted is None
     assert "size depends on values at" in seen[False].problem
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_an_optimizer_that_scales_by_norms_has_a_peak(tmp_path: Path, foreach: bool) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom functools import partial\n"
+        "def net(): return torch.nn.Linear(64, 10)\n"
+        f"scaled = partial(torch.optim.Adafactor, foreach={foreach})\n"
+    )
+    own = str(tmp_path / "own.py")
+    job = StepJob(
+        network=f"{own}:net", inputs=("64",), optimizer=f"{own}:scaled", device="cuda", gpu="l4"
+    )
+    step, _ = TracedRunner(120.0).submit(job, 1).result()
+    assert step.metrics is not None, step.problem

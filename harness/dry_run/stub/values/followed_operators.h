@@ -57,6 +57,7 @@ struct Operator {
     bool compares = false;       /* eq, ne */
     bool by_dimension = false;
     bool reads = false;          /* its operand's type is that of what is read or copied */
+    bool in_place = false;
     bool collective = false;     /* of a process group: what other ranks hold is not known */
     size_t arguments = 0;
     std::vector<bool> written, overwritten;
@@ -73,6 +74,7 @@ Operator describe(const c10::OperatorName &name)
     bool aten = space == "aten", in_place = plain.size() > 1 && plain.back() == '_' && plain[plain.size() - 2] != '_';
     auto base = in_place ? plain.substr(0, plain.size() - 1) : plain;
     op.base = base;
+    op.in_place = in_place;
     bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy");
     op.arguments = schema.arguments().size();
     bool group = space.find("c10d") != std::string::npos; /* c10d, _c10d_functional, ... */
