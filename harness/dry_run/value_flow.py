@@ -31,7 +31,7 @@ _PRINTS = re.compile(
 )
 _STORES = {"append", "extend", "insert", "update", "appendleft", "put", "setdefault", "copy_"}
 _CHANGES = re.compile(
-    "(_foreach_)?(add|sub|mul|div|pow|lerp|addcmul|addcdiv|clamp|clamp_min|clamp_max|fill)_"
+    "(_foreach_)?(add|sub|mul|div|pow|lerp|addcmul|addcdiv|clamp|clamp_min|clamp_max)_"
 )
 """Operators that change elements of a tensor, and no size, by a fraction."""
 _TESTS = "POP_JUMP", "JUMP_IF", "TO_BOOL", "UNARY_NOT"

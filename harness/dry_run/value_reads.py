@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
@@ -50,6 +51,8 @@ CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::istft"}
 """Zeros raise nothing in them, and change no size: error codes, bounds of values, a truth."""
 MOST_ASKED: Final = 5_000
 """Unknown truths that one line reads before every second one is true: some loop waits for one."""
+ROUNDS: Final = 8
+"""Rounds of a sampler that accepts two of three values or more: all of a few thousand."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
@@ -74,6 +77,7 @@ class _Place:
     saved: int = 0
     integers: int = 0
     guards: int = 0
+    rounds: int = 0
     bounded: bool = False
     inside: str | None = None
     sizes: set[str] = field(default_factory=set)
@@ -85,6 +89,21 @@ class _Place:
         if self.file:
             return f"{self.file}:{self.line}"
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
+
+
+def _accepts(place: _Place, frame: FrameType | None) -> bool | None:
+    """Return an answer by which PyTorch's sampler that rejects accepts all after some rounds.
+
+    None: another function asks.
+    """
+    if frame is None or frame.f_code.co_name != "_rejection_sample":
+        return None
+    if not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("while"):
+        place.rounds += 1
+        return True
+    done = place.rounds >= ROUNDS
+    place.rounds *= not done
+    return done
 
 
 def _of_source(
@@ -144,16 +163,21 @@ class ValueReads:
         elif operator in CHECKS:
             place.guards += 1
         else:
-            value = self._unknown(place, size, type_, stack_of(sys._getframe(1)))
+            value = self._unknown(place, size, type_, sys._getframe(1))
         if value is not None:
             ctypes.memmove(destination, value, len(value))
         return int(value is not None and place.answer is not None)
 
-    def _unknown(self, place: _Place, size: int, type_: int, stack: Stack) -> bytes | None:
+    def _unknown(
+        self, place: _Place, size: int, type_: int, frame: FrameType | None
+    ) -> bytes | None:
         """Return what an unknown read gets instead of zeros, if anything."""
         if type_ not in TYPES:
             return None
-        taken = _of_source(avoids_error, stack, None) if type_ == _BOOL and size == 1 else None
+        stack, taken = stack_of(frame), None
+        if type_ == _BOOL and size == 1:
+            taken = _accepts(place, frame)
+            taken = _of_source(avoids_error, stack, None) if taken is None else taken
         if taken is not None:
             place.guards += 1
             return bytes([taken])

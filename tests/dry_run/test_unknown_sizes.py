@@ -148,6 +148,7 @@ def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
 
 def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) -> None:
     body = (
+        "print(p.item())\n"
         "w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=p.float().item() + 0.5)\n"
         "kept = torch.ones(int(same.sum().item()), device='cuda')"
     )
@@ -301,3 +302,39 @@ def test_an_optimizer_that_scales_by_norms_has_a_peak(tmp_path: Path, foreach: b
     )
     step, _ = TracedRunner(120.0).submit(job, 1).result()
     assert step.metrics is not None, step.problem
+
+
+ROUNDS = """
+import inspect
+source = inspect.getsource(von_mises._rejection_sample).replace(
+    "while not done.all()", "for _ in range(20)"
+)
+exec(source[source.index("def "):], vars(von_mises))
+"""
+SAMPLES = """
+y = torch.randn(64, {width}, device="cuda")
+for _ in range(2):
+    s = von_mises.VonMises(y, torch.ones_like(y)).sample()
+"""
+
+
+@pytest.mark.parametrize("width", [64, 20_000])
+def test_a_sampler_that_rejects_needs_what_more_rounds_of_it_need(
+    tmp_path: Path, width: int
+) -> None:
+    sampled = SAMPLES.format(width=width)
+    said = [
+        counted(tmp_path, f"from torch.distributions import von_mises\n{rounds}{sampled}")
+        for rounds in ("", ROUNDS)
+    ]
+    assert [report.outcome for report in said] == ["ok", "ok"], said[0].evidence
+    assert said[0].cuda == said[1].cuda
+
+
+def test_a_refusal_names_all_answers_to_be_typed_at_once(tmp_path: Path) -> None:
+    body = "kept = x[x[:, 0] > 0]\nmore = x[unknown > 3]"
+    report = counted(tmp_path, body)
+    options = "--answer counts.py:7=all --answer counts.py:8=all gives an upper bound"
+    assert options in (report.evidence or "")
+    answers = {"counts.py:7": "all", "counts.py:8": "all"}
+    assert counted(tmp_path, body, answers=answers).outcome == "ok"

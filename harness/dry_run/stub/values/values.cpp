@@ -306,7 +306,7 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
     };
     for (size_t i = 0; i < inputs.size() && i < op.arguments; i++) {
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
-        if (unknown_fraction && op.in_place && inputs[i].isDouble())
+        if (unknown_fraction && op.scales && inputs[i].isDouble())
             known = in_part = false;
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
