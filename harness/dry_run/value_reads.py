@@ -200,7 +200,7 @@ class ValueReads:
         return self._values.take(place.name, size, type_)
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return the size of an operator's result plus 1; 0 if no answer gives it.
+        """Return the size of an operator's result plus 1; 0 if nothing is known of it.
 
         0 is also what ctypes returns for an error that is raised in here.
         """
@@ -213,7 +213,7 @@ class ValueReads:
         size = None if place.answer is None else as_size(place.answer, most)
         place.open_sizes += size is None
         place.answered += size is not None
-        return 0 if size is None else size + 1
+        return 1 + (most if size is None else size)  # as all would: later places are asked too
 
     def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""

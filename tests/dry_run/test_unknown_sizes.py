@@ -332,9 +332,16 @@ def test_a_sampler_that_rejects_needs_what_more_rounds_of_it_need(
 
 
 def test_a_refusal_names_all_answers_to_be_typed_at_once(tmp_path: Path) -> None:
-    body = "kept = x[x[:, 0] > 0]\nmore = x[unknown > 3]"
+    body = "kept = x[x[:, 0] > 0]\nmore = x[unknown > kept.numel()]"
     report = counted(tmp_path, body)
     options = "--answer counts.py:7=all --answer counts.py:8=all gives an upper bound"
     assert options in (report.evidence or "")
     answers = {"counts.py:7": "all", "counts.py:8": "all"}
     assert counted(tmp_path, body, answers=answers).outcome == "ok"
+
+
+def test_memory_that_an_open_size_may_need_is_not_said_to_run_out(tmp_path: Path) -> None:
+    body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
+    report = counted(tmp_path, body)
+    assert report.outcome == "unsupported"
+    assert (report.evidence or "").startswith("size depends on values at ")
