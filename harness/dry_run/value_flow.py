@@ -195,8 +195,9 @@ class _Source:
             return [parent] if isinstance(parent.ctx, ast.Load) else []
         if isinstance(parent, _ENDS):
             return []
-        if isinstance(parent, ast.BinOp) and isinstance(parent.op, ast.Div) and node is parent.right:
-            return [parent] if self._is_positive(node) else None  # by zero is an error
+        divides = isinstance(getattr(parent, "op", None), ast.Div)
+        if divides and node is getattr(parent, "right", None) and not self._is_positive(node):
+            return None  # by zero is an error
         return [parent] if isinstance(parent, _SAME) and _keeps(parent, node) else _compared(parent)
 
     def called(self, call: ast.Call, node: ast.AST) -> list[ast.AST] | None:
@@ -234,9 +235,9 @@ class _Source:
             ]
             values = [isinstance(one, ast.Assign) and self._is_positive(one.value) for one in bound]
             return bool(values) and all(values)
-        is_max = isinstance(node, ast.Call) and _name(node.func) == "max"
-        constants = [one.value for one in getattr(node, "args", ()) if isinstance(one, ast.Constant)]
-        return is_max and any(one > 0 for one in constants)
+        if not isinstance(node, ast.Call) or _name(node.func) != "max":
+            return False
+        return any(isinstance(one, ast.Constant) and one.value > 0 for one in node.args)
 
     def _given(self, function: _FUNCTIONS, call: ast.Call, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the uses of a function's parameter that a value is given for."""

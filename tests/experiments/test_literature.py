@@ -17,7 +17,7 @@ from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Claim, Verdict
-from harness.schema.record import Outcome, to_json
+from harness.schema.record import to_json
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
 from harness.sweeps.experiment_files import find_own, literature_names
 from harness.sweeps.sweep import run
