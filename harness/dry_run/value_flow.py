@@ -237,7 +237,8 @@ class _Source:
             return bool(values) and all(values)
         if not isinstance(node, ast.Call) or _name(node.func) != "max":
             return False
-        return any(isinstance(one, ast.Constant) and one.value > 0 for one in node.args)
+        constants = [one.value for one in node.args if isinstance(one, ast.Constant)]
+        return any(isinstance(one, int | float) and one > 0 for one in constants)
 
     def _given(self, function: _FUNCTIONS, call: ast.Call, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the uses of a function's parameter that a value is given for."""
