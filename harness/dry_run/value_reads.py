@@ -52,7 +52,7 @@ CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::istft"}
 MOST_ASKED: Final = 5_000
 """Unknown truths that one line reads before every second one is true: some loop waits for one."""
 ROUNDS: Final = 8
-"""Rounds of a sampler that accepts two of three values or more: all of a few thousand."""
+"""Rounds of ``VonMises`` and ``trunc_normal_``, which accept two of three values or more."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
@@ -92,11 +92,15 @@ class _Place:
 
 
 def _accepts(place: _Place, frame: FrameType | None) -> bool | None:
-    """Return an answer by which PyTorch's sampler that rejects accepts all after some rounds.
+    """Return an answer by which PyTorch's samplers that reject accept all after some rounds.
 
     None: another function asks.
     """
-    if frame is None or frame.f_code.co_name != "_rejection_sample":
+    sampler = frame.f_code.co_name if frame is not None else ""
+    if sampler == "_no_grad_trunc_normal_":  # are any rejected?
+        place.rounds = (place.rounds + 1) % (ROUNDS + 1)
+        return place.rounds > 0
+    if frame is None or sampler != "_rejection_sample":
         return None
     if not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("while"):
         place.rounds += 1

@@ -304,28 +304,37 @@ def test_an_optimizer_that_scales_by_norms_has_a_peak(tmp_path: Path, foreach: b
     assert step.metrics is not None, step.problem
 
 
-ROUNDS = """
-import inspect
-source = inspect.getsource(von_mises._rejection_sample).replace(
-    "while not done.all()", "for _ in range(20)"
-)
-exec(source[source.index("def "):], vars(von_mises))
-"""
+SAMPLERS = {
+    "von_mises._rejection_sample": (
+        "while not done.all()",
+        "von_mises.VonMises(y, y * 0 + 1).sample()",
+    ),
+    "init._no_grad_trunc_normal_": ("while True", "init.trunc_normal_(y, std=0.02)"),
+}
 SAMPLES = """
+import inspect
+from torch.distributions import von_mises
+from torch.nn import init
 y = torch.randn(64, {width}, device="cuda")
+source = inspect.getsource({sampler}).replace("not mask.any()", "False")
+if {many}:
+    exec(source[source.index("def ") :].replace("{loop}", "for _ in range(20)"), vars({module}))
 for _ in range(2):
-    s = von_mises.VonMises(y, torch.ones_like(y)).sample()
+    {samples}
 """
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("width", [64, 20_000])
-def test_a_sampler_that_rejects_needs_what_more_rounds_of_it_need(
-    tmp_path: Path, width: int
+def test_a_sampler_that_rejects_needs_what_many_rounds_of_it_need(
+    tmp_path: Path, sampler: str, width: int
 ) -> None:
-    sampled = SAMPLES.format(width=width)
+    loop, samples = SAMPLERS[sampler]
+    module = sampler.partition(".")[0]
+    names = {"sampler": sampler, "width": width, "loop": loop, "module": module}
     said = [
-        counted(tmp_path, f"from torch.distributions import von_mises\n{rounds}{sampled}")
-        for rounds in ("", ROUNDS)
+        counted(tmp_path, SAMPLES.format(samples=samples, many=many, **names))
+        for many in (False, True)
     ]
     assert [report.outcome for report in said] == ["ok", "ok"], said[0].evidence
     assert said[0].cuda == said[1].cuda
