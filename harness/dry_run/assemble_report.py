@@ -165,7 +165,7 @@ def _outcome(
     if outcome == "ok" and (reason := _uncounted(inside, page)):
         return Outcome.UNSUPPORTED, reason
     open_sizes = unknown_sizes(inside.value_reads)
-    if open_sizes and (outcome in ("ok", "error")):
+    if open_sizes and outcome in ("ok", "error", "oom"):
         return Outcome.UNSUPPORTED, f"{open_sizes}; {evidence}" if evidence else open_sizes
     if outcome == "error" and inside.out_of_memory and ENGINE_MISSING in (evidence or ""):
         return Outcome.OOM, f"no workspace of cuDNN did fit: {evidence}"

@@ -26,8 +26,8 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
         return None
     named = _listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
     return (
-        f"size depends on values at {named}; --answer {_name(open_sizes[0])}=all gives an upper"
-        " bound, a number the size, a number below 1 a fraction"
+        f"size depends on values at {named}; {_answers(open_sizes, 'all')} gives an upper bound, a"
+        " number the size, a number below 1 a fraction"
     )
 
 
@@ -177,7 +177,7 @@ def _number(value: object) -> str:
 def _named(reads: Sequence[ValueRead]) -> str:
     """Return the places, and the answer that they want if there is a line to name."""
     lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
-    hint = f" (--answer {_name(lines[0])}=NUMBER gives the value)" if lines else ""
+    hint = f" ({_answers(lines, 'NUMBER')} gives the value)" if lines else ""
     return _listed([_place(read) for read in reads]) + hint
 
 
@@ -190,8 +190,9 @@ def _listed(places: Sequence[str]) -> str:
     return ", ".join(places[:MOST_PLACES]) + more
 
 
-def _name(read: ValueRead) -> str:
-    return read.place.rpartition("/")[2]
+def _answers(reads: Sequence[ValueRead], answer: str) -> str:
+    """Return the options that answer all reads, to be typed at once."""
+    return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in reads)
 
 
 def bounds(reads: Sequence[ValueRead]) -> list[str]:

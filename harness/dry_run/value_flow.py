@@ -30,6 +30,10 @@ _PRINTS = re.compile(
     "print|log|info|debug|warn|error|scalar|set_postfix|set_description|report|track"
 )
 _STORES = {"append", "extend", "insert", "update", "appendleft", "put", "setdefault", "copy_"}
+_CHANGES = re.compile(
+    "(_foreach_)?(add|sub|mul|div|pow|lerp|addcmul|addcdiv|clamp|clamp_min|clamp_max)_"
+)
+"""Operators that change elements of a tensor, and no size, by a fraction."""
 _TESTS = "POP_JUMP", "JUMP_IF", "TO_BOOL", "UNARY_NOT"
 _SHAPES = {"shape", "dtype", "ndim", "device", "size", "nbytes", "is_cuda"}
 _HARMLESS = {"len", "isinstance", "type", "id", "isnan", "isinf", "isfinite", "keys", "hasattr"}
@@ -65,8 +69,11 @@ def prints(code: CodeType) -> bool:
 
 
 @functools.lru_cache(maxsize=4096)
-def decides(stack: Stack) -> bool:
-    """Return whether a value that a function reads may decide anything; True if nobody knows."""
+def decides(stack: Stack, *, fraction: bool = False) -> bool:
+    """Return whether a value that a function reads may decide anything; True if nobody knows.
+
+    Elements of a tensor that an unknown fraction changes are unknown (``values.cpp``).
+    """
     todo: list[tuple[_Source, ast.AST]] = []
     seen: set[int] = set()
     first = next((i for i, (code, _) in enumerate(stack) if not prints(code)), 0)
@@ -81,6 +88,8 @@ def decides(stack: Stack) -> bool:
         if isinstance(parent, ast.Return | ast.Lambda | ast.Yield):
             if not _returns(todo, source, parent, stack):
                 return True
+            continue
+        if fraction and isinstance(parent, ast.Call) and _CHANGES.fullmatch(_name(parent.func)):
             continue
         uses = source.uses(node)
         if uses is None:
@@ -168,7 +177,7 @@ class _Source:
         """Return what goes on with an expression's value; None if it may decide something."""
         parent = self.parents.get(node)
         if isinstance(parent, _ASSIGNS) and node is parent.value:
-            if isinstance(getattr(parent, "op", None), ast.FloorDiv):
+            if isinstance(getattr(parent, "op", None), ast.Div | ast.FloorDiv | ast.Mod):
                 return None
             targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
             onward = [parent] if isinstance(parent, ast.NamedExpr) else []
@@ -186,6 +195,9 @@ class _Source:
             return [parent] if isinstance(parent.ctx, ast.Load) else []
         if isinstance(parent, _ENDS):
             return []
+        divides = isinstance(getattr(parent, "op", None), ast.Div)
+        if divides and node is getattr(parent, "right", None) and not self._is_positive(node):
+            return None  # by zero is an error
         return [parent] if isinstance(parent, _SAME) and _keeps(parent, node) else _compared(parent)
 
     def called(self, call: ast.Call, node: ast.AST) -> list[ast.AST] | None:
@@ -211,6 +223,22 @@ class _Source:
         to_gpu = any(one.arg == "device" for one in call.keywords)
         looked_up = name in _LOOKS_UP and node is not call.func
         return [call] if goes_on and not to_gpu and not looked_up else None
+
+    def _is_positive(self, node: ast.AST) -> bool:
+        """Return whether an expression is ``max(1, x)``, or a name that is nothing else."""
+        if isinstance(node, ast.Name):
+            bound = [
+                self.parents[one]
+                for one in ast.walk(self.function_of(node))
+                if node.id in (getattr(one, "id", None), getattr(one, "arg", None))
+                and not isinstance(getattr(one, "ctx", None), ast.Load)
+            ]
+            values = [isinstance(one, ast.Assign) and self._is_positive(one.value) for one in bound]
+            return bool(values) and all(values)
+        if not isinstance(node, ast.Call) or _name(node.func) != "max":
+            return False
+        constants = [one.value for one in node.args if isinstance(one, ast.Constant)]
+        return any(isinstance(one, int | float) and one > 0 for one in constants)
 
     def _given(self, function: _FUNCTIONS, call: ast.Call, node: ast.AST) -> Iterator[ast.AST]:
         """Yield the uses of a function's parameter that a value is given for."""
@@ -298,8 +326,7 @@ def _keeps(parent: ast.AST, node: ast.AST) -> bool:
     """Return whether an expression that holds another decides nothing by it."""
     if isinstance(parent, ast.BinOp):
         text = isinstance(parent.left, ast.Constant) and isinstance(parent.left.value, str)
-        divides = isinstance(parent.op, ast.Div) and node is parent.right  # by zero is an error
-        return text or not (divides or isinstance(parent.op, ast.FloorDiv | ast.Mod))
+        return text or not isinstance(parent.op, ast.FloorDiv | ast.Mod)
     if isinstance(parent, ast.UnaryOp):
         return not isinstance(parent.op, ast.Not)
     if isinstance(parent, ast.IfExp):

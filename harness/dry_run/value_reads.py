@@ -27,7 +27,9 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from harness.dry_run.dry_run_report import Answer, ValueRead
@@ -49,6 +51,8 @@ CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::istft"}
 """Zeros raise nothing in them, and change no size: error codes, bounds of values, a truth."""
 MOST_ASKED: Final = 5_000
 """Unknown truths that one line reads before every second one is true: some loop waits for one."""
+ROUNDS: Final = 8
+"""Rounds of ``VonMises`` and ``trunc_normal_``, which accept two of three values or more."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
@@ -73,6 +77,7 @@ class _Place:
     saved: int = 0
     integers: int = 0
     guards: int = 0
+    rounds: int = 0
     bounded: bool = False
     inside: str | None = None
     sizes: set[str] = field(default_factory=set)
@@ -84,6 +89,25 @@ class _Place:
         if self.file:
             return f"{self.file}:{self.line}"
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
+
+
+def _accepts(place: _Place, frame: FrameType | None) -> bool | None:
+    """Return an answer by which PyTorch's samplers that reject accept all after some rounds.
+
+    None: another function asks.
+    """
+    sampler = frame.f_code.co_name if frame is not None else ""
+    if sampler == "_no_grad_trunc_normal_":  # are any rejected?
+        place.rounds = (place.rounds + 1) % (ROUNDS + 1)
+        return place.rounds > 0
+    if frame is None or sampler != "_rejection_sample":
+        return None
+    if not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("while"):
+        place.rounds += 1
+        return True
+    done = place.rounds >= ROUNDS
+    place.rounds *= not done
+    return done
 
 
 def _of_source(
@@ -110,13 +134,15 @@ class ValueReads:
         self._zeros_at = zeros_at
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
+        self._library: ctypes.CDLL | None = None
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
         _LISTENING.append(self)
         on_read, on_size = self._callbacks
         ctypes.CDLL(None).pretend_on_read(on_read)
-        ctypes.CDLL(os.environ[LIBRARY_VARIABLE]).harness_follow_values(on_size)
+        self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
+        self._library.harness_follow_values(on_size)
 
     def on_load(self) -> None:
         """Count what was saved before as read by the script."""
@@ -141,23 +167,30 @@ class ValueReads:
         elif operator in CHECKS:
             place.guards += 1
         else:
-            value = self._unknown(place, size, type_, stack_of(sys._getframe(1)))
+            value = self._unknown(place, size, type_, sys._getframe(1))
         if value is not None:
             ctypes.memmove(destination, value, len(value))
         return int(value is not None and place.answer is not None)
 
-    def _unknown(self, place: _Place, size: int, type_: int, stack: Stack) -> bytes | None:
+    def _unknown(
+        self, place: _Place, size: int, type_: int, frame: FrameType | None
+    ) -> bytes | None:
         """Return what an unknown read gets instead of zeros, if anything."""
         if type_ not in TYPES:
             return None
-        taken = _of_source(avoids_error, stack, None) if type_ == _BOOL and size == 1 else None
+        stack, taken = stack_of(frame), None
+        if type_ == _BOOL and size == 1:
+            taken = _accepts(place, frame)
+            taken = _of_source(avoids_error, stack, None) if taken is None else taken
         if taken is not None:
             place.guards += 1
             return bytes([taken])
         saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
         if saved:  # it decides nothing until it is loaded
             place.saved += 1
-        elif not _of_source(decides, stack, True):
+        elif not _of_source(partial(decides, fraction=TYPES[type_] in "efd"), stack, True):
+            if self._library is not None:
+                self._library.harness_fraction_is_unknown()
             return None
         place.integers += not saved
         place.bounded = False
@@ -171,7 +204,7 @@ class ValueReads:
         return self._values.take(place.name, size, type_)
 
     def _on_size(self, operator: bytes, most: int) -> int:
-        """Return the size of an operator's result plus 1; 0 if no answer gives it.
+        """Return the size of an operator's result plus 1; 0 if nothing is known of it.
 
         0 is also what ctypes returns for an error that is raised in here.
         """
@@ -184,7 +217,7 @@ class ValueReads:
         size = None if place.answer is None else as_size(place.answer, most)
         place.open_sizes += size is None
         place.answered += size is not None
-        return 0 if size is None else size + 1
+        return 1 + (most if size is None else size)  # as all would: later places are asked too
 
     def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""

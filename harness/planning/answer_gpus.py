@@ -116,6 +116,7 @@ def traced_in_fork(
             report = trace()
     except torch.OutOfMemoryError as error:
         refuse_what_is_not_pretended()
+        values.refuse_unknown_sizes()
         raise TooLargeError from error
     values.refuse_unknown_sizes()
     return replace(report, notes=(*library_notes(), *values.notes(), *report.notes))

@@ -103,7 +103,7 @@ x = torch.ones(6, device=d); torch.mv(weight, noise, out=x); x.tolist()  # unkno
 x = torch.ones(6, 6, device=d); x.addmm_(weight, weight); x.sum().item()  # unknown
 x = torch.ones(6, device=d); torch._foreach_add_([x], [noise]); x.tolist()  # unknown
 x = torch.ones(6, device=d); x.uniform_(); x.tolist()  # unknown
-x[noise > 0] = noise[6:]  # decides a size
+x[noise > 0] = noise[:1]  # decides a size
 x = torch.ones(6, device=d); x[torch.arange(2, device=d)] = noise[:2]; x.tolist()  # unknown
 x = torch.ones(6, device=d); y = x.view(2, 3); y.add_(noise.view(2, 3)); x.tolist()  # unknown
 x = torch.ones(6, device=d) + noise; x.tolist()  # unknown

@@ -146,6 +146,16 @@ def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
     assert note.startswith("nothing changes with the values read at ")
 
 
+def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) -> None:
+    body = (
+        "print(p.item())\n"
+        "w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=p.float().item() + 0.5)\n"
+        "kept = torch.ones(int(same.sum().item()), device='cuda')"
+    )
+    report = counted(tmp_path, body)
+    assert report.outcome == "unsupported"
+
+
 def ended(outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0) -> DryRunReport:
     read = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, bounded=bounded)
     peaks = CudaPeaks(requested_peak_bytes=peak)
@@ -277,3 +287,70 @@ def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) 
     assert seen[True].counted == {"kept": 500}
     assert seen[False].counted is None
     assert "size depends on values at" in seen[False].problem
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_an_optimizer_that_scales_by_norms_has_a_peak(tmp_path: Path, foreach: bool) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom functools import partial\n"
+        "def net(): return torch.nn.Linear(64, 10)\n"
+        f"scaled = partial(torch.optim.Adafactor, foreach={foreach})\n"
+    )
+    own = str(tmp_path / "own.py")
+    job = StepJob(
+        network=f"{own}:net", inputs=("64",), optimizer=f"{own}:scaled", device="cuda", gpu="l4"
+    )
+    step, _ = TracedRunner(120.0).submit(job, 1).result()
+    assert step.metrics is not None, step.problem
+
+
+SAMPLERS = {
+    "von_mises._rejection_sample": (
+        "while not done.all()",
+        "von_mises.VonMises(y, y * 0 + 1).sample()",
+    ),
+    "init._no_grad_trunc_normal_": ("while True", "init.trunc_normal_(y, std=0.02)"),
+}
+SAMPLES = """
+import inspect
+from torch.distributions import von_mises
+from torch.nn import init
+y = torch.randn(64, {width}, device="cuda")
+source = inspect.getsource({sampler}).replace("not mask.any()", "False")
+if {many}:
+    exec(source[source.index("def ") :].replace("{loop}", "for _ in range(20)"), vars({module}))
+for _ in range(2):
+    {samples}
+"""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("width", [64, 20_000])
+def test_a_sampler_that_rejects_needs_what_many_rounds_of_it_need(
+    tmp_path: Path, sampler: str, width: int
+) -> None:
+    loop, samples = SAMPLERS[sampler]
+    module = sampler.partition(".")[0]
+    names = {"sampler": sampler, "width": width, "loop": loop, "module": module}
+    said = [
+        counted(tmp_path, SAMPLES.format(samples=samples, many=many, **names))
+        for many in (False, True)
+    ]
+    assert [report.outcome for report in said] == ["ok", "ok"], said[0].evidence
+    assert said[0].cuda == said[1].cuda
+
+
+def test_a_refusal_names_all_answers_to_be_typed_at_once(tmp_path: Path) -> None:
+    body = "kept = x[x[:, 0] > 0]\nmore = x[unknown > kept.numel()]"
+    report = counted(tmp_path, body)
+    options = "--answer counts.py:7=all --answer counts.py:8=all gives an upper bound"
+    assert options in (report.evidence or "")
+    answers = {"counts.py:7": "all", "counts.py:8": "all"}
+    assert counted(tmp_path, body, answers=answers).outcome == "ok"
+
+
+def test_memory_that_an_open_size_may_need_is_not_said_to_run_out(tmp_path: Path) -> None:
+    body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
+    report = counted(tmp_path, body)
+    assert report.outcome == "unsupported"
+    assert (report.evidence or "").startswith("size depends on values at ")

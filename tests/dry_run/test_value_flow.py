@@ -22,12 +22,17 @@ class Tensor:
 
     def _read(self, value: Any) -> Any:
         stack = stack_of(sys._getframe(2))
-        self.decides.append(decides(stack))
+        self.decides.append(decides(stack, fraction=isinstance(value, float)))
         self.passes.append(avoids_error(stack))
         return value
 
     def item(self) -> float:
         return float(self._read(3.0))
+
+    def add_(self, *_: object, **__: object) -> None:
+        pass
+
+    lerp_ = mul_ = add_
 
     def tolist(self) -> list[int]:
         return list(self._read([3, 4]))
@@ -65,6 +70,8 @@ def read(tmp_path: Path, source: str) -> Tensor:
         "a, b = t.tolist()\nprint(a + b)",
         "print([x + 1 for x in t.tolist()])",
         "x = t.item()\nif x is not None: print(x)",
+        "x = t.item()\nt.add_(t, alpha=-x / 2); t.lerp_(t, x)",
+        "x = max(1.0, t.item() / 3)\ny = 2 / x\nt.mul_(-y / max(t.item(), 2))",
     ],
 )
 def test_what_is_only_told_decides_nothing(tmp_path: Path, source: str) -> None:
@@ -93,6 +100,10 @@ def test_what_is_only_told_decides_nothing(tmp_path: Path, source: str) -> None:
         "def log(x):\n    if x > 2: pass\nlog(t.item())",
         "import math\nprint(math.log(t.item()))",
         "print(1 / t.item())",
+        "def f(x):\n    if x: x = max(1, x)\n    return 2 / x\nf(t.item())",
+        "x = max(0, t.item())\n2 / x",
+        "x = t.item()\ntotal = 3\ntotal /= x",
+        "x = int(t)\nt.add_(x)",
         "n = '%d' % t.item()\neval(n)",
         "if t: pass",
         "import json\ndef dumps(x): print(json.dumps(x))\ndumps(t.item())",
@@ -135,5 +146,5 @@ def test_source_that_cannot_be_understood_may_decide(monkeypatch: pytest.MonkeyP
     reads = value_reads.ValueReads({})
     place = reads._place(b"aten::item")
     for size, kind in ((8, 4), (1, 11)):  # an integer, a truth value
-        assert reads._unknown(place, size, kind, ()) is None
+        assert reads._unknown(place, size, kind, None) is None
     assert (place.integers, place.guards) == (2, 0)

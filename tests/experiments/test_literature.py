@@ -17,7 +17,7 @@ from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
 from harness.schema.experiment import Evidence, Size
 from harness.schema.findings import Claim, Verdict
-from harness.schema.record import Outcome, to_json
+from harness.schema.record import to_json
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
 from harness.sweeps.experiment_files import find_own, literature_names
 from harness.sweeps.sweep import run
@@ -71,30 +71,8 @@ def cases() -> Iterator[tuple[str, Change, Verdict | str]]:
         yield name, PLANTS[name][0](*(given if isinstance(given, tuple) else (given,))), expected
 
 
-OPEN = ["smaller_states"]
-"""Adafactor reads norms of its update, which the dry run refuses since it tries other values."""
-
-
 def committed(name: str) -> list[StepRun]:
     return lines_if_there(RESULTS / name / STEP_RUNS, from_json)
-
-
-def whole(name: str) -> list[StepRun]:
-    """Return the steps; those that have no answer get the numbers of another optimizer's step."""
-    runs = committed(name)
-    if name not in OPEN:
-        return runs
-    well = {of_any_optimizer(run): run for run in runs if run.outcome is Outcome.OK}
-    numbers = [well[of_any_optimizer(run)] for run in runs]
-    return [
-        run if run is like or run.outcome is Outcome.OK
-        else replace(like, job=run.job) for run, like in zip(runs, numbers, strict=True)
-    ]  # fmt: skip
-
-
-def of_any_optimizer(run: StepRun) -> str:
-    arguments = {key: value for key, value in run.job.arguments.items() if key != "optimizer"}
-    return str(replace(run.job, optimizer="sgd", arguments=arguments))
 
 
 def judged(name: str, runs: Iterable[StepRun], folder: Path) -> Claim:
@@ -107,7 +85,7 @@ def judged(name: str, runs: Iterable[StepRun], folder: Path) -> Claim:
 def test_planted_steps_turn_the_verdict(
     name: str, change: Change, expected: Verdict | str, tmp_path: Path
 ) -> None:
-    claim = judged(name, map(change, whole(name)), tmp_path)
+    claim = judged(name, map(change, committed(name)), tmp_path)
     told = claim.verdict if isinstance(expected, Verdict) else claim.words
     assert (told, claim.open_reason) == (expected, "")
 
@@ -119,7 +97,7 @@ def peak_alone(run: StepRun) -> StepRun:
 
 @pytest.mark.parametrize("name", literature_names())
 def test_doubtful_steps_leave_a_claim_open_and_say_why(name: str, tmp_path: Path) -> None:
-    runs = whole(name)
+    runs = committed(name)
     told = judged(name, runs, tmp_path)
     assert told.verdict is not Verdict.OPEN
     assert judged(name, [*runs, *runs], tmp_path) == told  # attempts that agree
@@ -175,7 +153,7 @@ def test_the_committed_page_is_what_the_committed_steps_say(tmp_path: Path) -> N
     here = read_claims(tmp_path).claims
     assert [told[one.experiment] for one in here] == here
     assert sorted(told) == literature_names()
-    assert [name for name, one in told.items() if one.verdict is Verdict.OPEN] == OPEN
+    assert all(one.verdict is not Verdict.OPEN for one in told.values())
 
 
 @pytest.mark.slow

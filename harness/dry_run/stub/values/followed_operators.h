@@ -36,6 +36,9 @@ const char *const EITHER = " logical_and logical_or bitwise_and bitwise_or mul a
 const char *const EACH = " eq ne lt le gt ge logical_not logical_xor bitwise_not bitwise_xor add sub rsub neg abs sign"
                          " clamp clamp_min clamp_max minimum maximum copy ";
 
+/* Operators in place that take a fraction, as value_flow.py lists them. */
+const char *const SCALES = " add sub mul div pow lerp addcmul addcdiv clamp clamp_min clamp_max ";
+
 /* Operators that read how large their result is, or, the first, whether it is true. Of the last three no upper bound is
    known. */
 const char *const SIZED = " equal nonzero _unique _unique2 unique_dim unique_consecutive unique_dim_consecutive"
@@ -57,6 +60,7 @@ struct Operator {
     bool compares = false;       /* eq, ne */
     bool by_dimension = false;
     bool reads = false;          /* its operand's type is that of what is read or copied */
+    bool scales = false;         /* in place, by a number */
     bool collective = false;     /* of a process group: what other ranks hold is not known */
     size_t arguments = 0;
     std::vector<bool> written, overwritten;
@@ -73,6 +77,7 @@ Operator describe(const c10::OperatorName &name)
     bool aten = space == "aten", in_place = plain.size() > 1 && plain.back() == '_' && plain[plain.size() - 2] != '_';
     auto base = in_place ? plain.substr(0, plain.size() - 1) : plain;
     op.base = base;
+    op.scales = in_place && is_in(SCALES, base);
     bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy");
     op.arguments = schema.arguments().size();
     bool group = space.find("c10d") != std::string::npos; /* c10d, _c10d_functional, ... */

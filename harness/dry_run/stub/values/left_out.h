@@ -10,7 +10,6 @@
 
 #include "followed_operators.h"
 #include "gpu_tensors.h"
-#include "random_words.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/ops/_to_copy_native.h>
@@ -130,6 +129,30 @@ bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
     return true;
 }
 
+/* Random numbers that nobody draws: PyTorch's Mersenne Twister goes on by many words. */
+__attribute__((optimize("O3"))) void skip_words(at::CPUGeneratorImpl &random, int64_t count)
+{
+    constexpr int WORDS = at::MERSENNE_STATE_N, MIDDLE = at::MERSENNE_STATE_M;
+    auto engine = random.engine();
+    auto state = engine.data();
+    auto *word = state.state_.data();
+    auto next = [&](int i, int after, int middle) {
+        word[i] = word[middle] ^ ((word[i] & 0x80000000u) | (word[after] & 0x7fffffffu)) >> 1 ^ (-(word[after] & 1) & 0x9908b0dfu);
+    };
+    for (; count >= state.left_; state.left_ = WORDS, state.next_ = 1) {
+        count -= state.left_;
+        for (int i = 0; i < WORDS - MIDDLE; i++)
+            next(i, i + 1, i + MIDDLE);
+        for (int i = WORDS - MIDDLE; i < WORDS - 1; i++)
+            next(i, i + 1, i + MIDDLE - WORDS);
+        next(WORDS - 1, 0, MIDDLE - 1);
+    }
+    state.left_ -= static_cast<int>(count);
+    state.next_ += static_cast<uint32_t>(count);
+    engine.set_data(state);
+    random.set_engine(engine);
+}
+
 /* Leaves out an initialiser that draws random numbers. If the program set a seed, they are skipped. */
 template <class Draw> at::Tensor &draw_later(at::Tensor &self, const Random &given, Draw draw)
 {
@@ -141,25 +164,15 @@ template <class Draw> at::Tensor &draw_later(at::Tensor &self, const Random &giv
     }
     auto random = at::detail::getDefaultCPUGenerator();
     bool seeded = random.current_seed() != first_seed;
-    auto own = at::detail::createCPUGenerator(first_seed + ++unseeded);
-    if (seeded)
-        own.set_state(random.get_state());
-    auto state = own.get_state();
-    if (!leave_out(self, {step_of(self, [=](at::Tensor &tensor) {
-            auto numbers = at::detail::createCPUGenerator();
-            numbers.set_state(state);
-            draw(tensor, numbers);
-        })})) {
+    auto own = seeded ? random.clone() : at::detail::createCPUGenerator(first_seed + ++unseeded);
+    if (!leave_out(self, {step_of(self, [=](at::Tensor &tensor) { draw(tensor, own.clone()); })})) {
         write_block(storage_of(self), true);
         return draw(self, given), self;
     }
     auto tail = seeded ? 16 + self.numel() % 16 : 0; /* PyTorch draws in groups of 16 */
     if (seeded) {
-        auto skipped = random.get_state();
-        auto words = static_cast<uint64_t>(self.numel() - tail) * (self.scalar_type() == at::kDouble ? 2 : 1);
-        skip_random(skipped.data_ptr<uint8_t>(), words);
         std::lock_guard<std::mutex> lock(random.mutex());
-        random.set_state(skipped);
+        skip_words(*random.get<at::CPUGeneratorImpl>(), (self.numel() - tail) * (self.scalar_type() == at::kDouble ? 2 : 1));
     }
     auto drawn = at::empty({tail}, self.options());
     draw(drawn, given); /* or an error */

@@ -23,6 +23,7 @@ constexpr int64_t MOST_ASSUMED = 1 << 26; /* elements of an operand that an answ
 /* While PyTorch asks the ranks for objects and for shapes, each is taken to send what this one sends. */
 bool agreed;
 bool on_host; /* a collective of tensors of the host was asked for */
+std::atomic<bool> unknown_fraction; /* the program has read one; it may be any that an operator in place takes */
 
 struct Call : at::ObserverContext {
     pretend_operator state{};
@@ -305,6 +306,8 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
     };
     for (size_t i = 0; i < inputs.size() && i < op.arguments; i++) {
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
+        if (unknown_fraction && op.scales && inputs[i].isDouble())
+            known = in_part = false;
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
     if (op.collective && agreed)
@@ -421,6 +424,7 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
 } // namespace
 
 extern "C" void harness_ranks_agree(int yes) { agreed = yes; }
+extern "C" void harness_fraction_is_unknown() { unknown_fraction = true; }
 extern "C" int harness_host_collectives() { return on_host; }
 
 extern "C" void harness_follow_values(int64_t (*size)(const char *, int64_t))
