@@ -31,6 +31,9 @@ struct gpu {
     size_t outside_bytes;         /* taken on each device by what is not modelled: context, libraries */
 };
 
+/* A function of this file by another name, and with other parameters at its end, which it does not look at. */
+#define ALSO(name, function) __asm__(".globl " #name "\n.set " #name ", " #function);
+
 #define INTERNAL __attribute__((visibility("hidden"))) /* a name that other libraries do not see */
 
 extern INTERNAL struct gpu gpu;
