@@ -133,8 +133,8 @@ def train_a_stage() -> int:
     layer.register_forward_hook(lambda *_: seen.append(None))
     sizes: dict[str, Any] = {"input_args": (shape,), "output_args": (shape,)}
     stage = PipelineStage(layer, dist.get_rank(), RANKS, shape.device, **sizes)
-    first = (shape.detach().repeat(4, 1),) if dist.get_rank() == 0 else ()
-    ScheduleGPipe(stage, 4, loss_fn=lambda y, _: y.sum()).step(*first)
+    first = (shape.detach().repeat(RANKS, 1),) if dist.get_rank() == 0 else ()
+    ScheduleGPipe(stage, RANKS, loss_fn=lambda y, _: y.sum()).step(*first)
     torch.optim.SGD(layer.parameters()).step()
     return len(seen)
 
@@ -205,7 +205,7 @@ def test_a_rank_holds_its_share_of_a_mesh(seen: dict[str, Any], how: str) -> Non
 
 
 def test_a_stage_of_a_pipeline_takes_its_step(seen: dict[str, Any]) -> None:
-    assert seen["stage"] == 4
+    assert seen["stage"] == RANKS
 
 
 def test_what_the_first_rank_holds_is_the_closed_form(seen: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ ALSO(nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetComputeRunningProcess
 int nvmlSystemGetCudaDriverVersion_v2(int *version) { return *version = 13000, NVML_SUCCESS; }
 int nvmlSystemGetDriverVersion(char *version) { return strcpy(version, "000.00 (dry run)"), NVML_SUCCESS; }
 
-/* No links between the devices and no fabric. */
-int nvmlDeviceGetGpuFabricInfoV(void) { return NVML_ERROR_NOT_SUPPORTED; }
+/* No links between the devices and no fabric: its state, after the version and 24 bytes, is 0. */
+int nvmlDeviceGetGpuFabricInfoV(nvml_device device, char *info) { return memset(info + 4, 0, 28), NVML_SUCCESS; }
 int nvmlDeviceGetNvLinkRemoteDeviceType(void) { return NVML_ERROR_NOT_SUPPORTED; }
 int nvmlDeviceGetNvLinkRemotePciInfo_v2(void) { return NVML_ERROR_NOT_SUPPORTED; }
