@@ -126,6 +126,7 @@ enum pretend_answer {
 struct answers {
     uint64_t kinds;                     /* the sum of the above */
     uint64_t plan_bytes[2];             /* least and most workspace of the plans of one timed convolution */
+    uint64_t executed_bytes;            /* workspace of the plan that was executed last */
 };
 extern INTERNAL struct answers answers;
 
