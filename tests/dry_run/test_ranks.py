@@ -152,8 +152,8 @@ def in_turn() -> dict[str, Any]:
     runs: dict[str, Callable[[], Any]] = {name: partial(trained, name) for name in SHARES}
     runs |= {"collectives": collectives, "stage": train_a_stage}
     seen: dict[str, Any] = {}
-    for name in NAMES if os.environ["RANK"] == "0" else ():
-        seen[name] = one_rank.train_rank(UNEVEN, name)["held"]
+    for strategy in NAMES if os.environ["RANK"] == "0" else ():
+        seen[strategy] = one_rank.train_rank(UNEVEN, strategy)["held"]
         dist.destroy_process_group()
         gc.collect()
     for name, run_one in runs.items():
@@ -175,7 +175,8 @@ def report(request: pytest.FixtureRequest) -> DryRunReport:
 
 @pytest.fixture
 def seen(report: DryRunReport) -> dict[str, Any]:
-    return dict(report.returned)  # type: ignore[call-overload]
+    returned: Any = report.returned
+    return {**returned}
 
 
 def test_collectives_take_what_pytorch_s_own_group_takes(
