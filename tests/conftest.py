@@ -54,7 +54,7 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
 
 SLOWEST = (
     "packaging/test_wheel.py", "docs/test_examples.py", "measurement/test_launcher.py",
-    "prediction/test_trace_property.py", "dry_run/test_one_rank.py",
+    "prediction/test_trace_property.py",
 )  # fmt: skip
 """Files that take a minute; they go first, because no process should be left alone with one."""
 

@@ -17,6 +17,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     dry_run_request.py  The request for a dry run
     dry_run_text.py     The report of a dry run as text for a terminal
     for_workers.py      The harness's own workers on a pretended GPU
+    functions_by_name.py  NVIDIA's functions that do nothing or refuse
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
     kept_works.py       When PyTorch's watchdog finds that collectives are complete

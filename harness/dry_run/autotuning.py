@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.dry_run.library_notes import remember_autotuned
+
 UNMEASURED: Counter[str] = Counter()
 """Choices that were made in this process, by what was chosen."""
 
@@ -77,6 +79,8 @@ def _select_algorithm(module: Any) -> None:
             extern = isinstance(taken, module.ExternKernelCaller)
             which = "ATen" if extern else "the first Triton template"
             UNMEASURED[f"{name}: {which} of {len(timings)} kernels"] += 1
+            if name.startswith("conv") and extern and len(timings) > 1:
+                remember_autotuned()
         return timings
 
     selector.benchmark_choice = classmethod(benchmark)

@@ -1,8 +1,8 @@
 """Build the stub for the installed PyTorch, once, into the user's cache folder.
 
 The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them. Those
-in ``stub/*/*.c`` are pretended; the rest are generated here, as weak symbols that these replace,
-and refuse by name, so that nothing unknown passes silently.
+in ``stub/*/*.c`` are pretended; the others do nothing, or refuse, by ``functions_by_name.py``, as
+weak symbols that the former replace.
 """
 
 import contextlib
@@ -18,24 +18,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from harness.dry_run.functions_by_name import LIBRARIES, functions_by_name
 from harness.dry_run.stub_cache import kept
 from harness.dry_run.toolchain import DryRunUnavailableError, TorchBuild, compiler
 
 SOURCES = Path(__file__).parent / "stub"
-
-_NVIDIA = re.compile(
-    r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|cupti|nvml|nccl[A-Z]"
-)
-"""Names of CUDA and the libraries that are pretended."""
-
-_WORKS_ON_GIVEN_MEMORY = re.compile(r"cublas|cusolver(?!.*bufferSize)")
-"""Libraries whose functions allocate nothing of PyTorch's, so that doing nothing is right."""
-
-_RECORDS_KERNELS = "cupti"
-"""The library that PyTorch's profiler asks for kernels; there are none."""
-
-_NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
-"""What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
 
 LIBRARY = "libharness_dry_run.so"
 
@@ -70,10 +57,11 @@ def build(torch: TorchBuild) -> Path:
 
 
 def _fingerprint(torch: TorchBuild) -> str:
-    """Return a short hash of the sources, this file and the build of PyTorch they are for."""
+    """Return a short hash of the sources, of what generates and builds, and of PyTorch's build."""
     text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
     text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
-    for source in [Path(__file__), *sorted(p for p in SOURCES.rglob("*") if p.is_file())]:
+    own = Path(__file__), Path(functions_by_name.__code__.co_filename)
+    for source in [*own, *sorted(p for p in SOURCES.rglob("*") if p.is_file())]:
         text.update(source.read_bytes())
     return text.hexdigest()[:12]
 
@@ -85,9 +73,9 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     """
     cc = compiler()
     include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
-    refusing = folder / "refusing.c"
-    refusing.write_text(refusing_functions(needed(torch.libraries)))
-    sources = (*SOURCES.glob("*/*.c"), refusing)
+    by_name = folder / "functions_by_name.c"
+    by_name.write_text(functions_by_name(needed(torch.libraries)))
+    sources = (*SOURCES.glob("*/*.c"), by_name)
     objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
     commands: list[list[str | Path]] = [
         [cc, *_FLAGS, *include, source, "-o", objects[source.stem]] for source in sources
@@ -103,7 +91,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
     library = folder / LIBRARY
     _run([cc, "-shared", "-fPIC", *objects.values(), "-o", library, "-lpthread", "-ldl"])
-    for left in (*folder.glob("*.o"), folder / "nvrtc.versions", refusing):
+    for left in (*folder.glob("*.o"), folder / "nvrtc.versions", by_name):
         left.unlink()
     for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
         (folder / name).symlink_to(library.name)
@@ -130,22 +118,7 @@ def needed(libraries: Path) -> frozenset[str]:
         rb"\0((?:cu[A-Z]|nvml[A-Z])\w{3,60})(?=\0)", (libraries / "libc10_cuda.so").read_bytes()
     )
     names |= {text.decode() for text in looked_up}
-    return frozenset(name for name in names if _NVIDIA.match(name))
-
-
-def refusing_functions(names: Iterable[str]) -> str:
-    """Return C code for functions, which counts where no other source file defines them."""
-    lines = ["void pretend_unsupported(const char *function);", "void pretend_wrote(void);"]
-    for name in sorted(names):
-        if _WORKS_ON_GIVEN_MEMORY.match(name):
-            body = "pretend_wrote(); return 0;"
-        elif name.startswith(_RECORDS_KERNELS):
-            body = "return 0;"
-        else:
-            code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
-            body = f'pretend_unsupported("{name}"); return {code};'
-        lines.append(f"__attribute__((weak)) int {name}(void) {{ {body} }}")
-    return "\n".join([*lines, ""])
+    return frozenset(name for name in names if LIBRARIES.match(name))
 
 
 def symbols(libraries: Iterable[Path], kind: str) -> set[str]:

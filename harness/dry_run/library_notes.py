@@ -29,12 +29,17 @@ _KINDS = {
     128: "cuFFT: its work area is counted as one copy of the transform; NVIDIA says none to eight",
     256: "cuSPARSE: the buffers of sparse products are not counted",
 }
+_AUTOTUNED = (
+    "torch.compile's autotuned convolutions: a GPU takes the fastest kernel, here it is cuDNN's,"
+    " whose workspace is at most {}; a Triton kernel has none; the first step tries all"
+)
+_autotuned: list[int] = []
 ENGINE_MISSING = "unable to find an engine"
 """PyTorch says so where no engine of cuDNN finds memory for its workspace."""
 
 
 class _Answers(ctypes.Structure):
-    _fields_ = (("kinds", ctypes.c_uint64), ("least", ctypes.c_uint64), ("most", ctypes.c_uint64))
+    _fields_ = tuple((name, ctypes.c_uint64) for name in ("kinds", "least", "most", "executed"))
 
 
 def _answers() -> _Answers:
@@ -49,6 +54,11 @@ def _version() -> str:
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
+def remember_autotuned() -> None:
+    """Keep the workspace of cuDNN's engine that ran last: it competes with Triton's kernels."""
+    _autotuned.append(int(_answers().executed))
+
+
 def library_notes() -> tuple[str, ...]:
     """Return a note for each library that was asked for a size in this process."""
     answers = _answers()
@@ -56,9 +66,12 @@ def library_notes() -> tuple[str, ...]:
         _ANSWERS: (_version(),),
         _TIMES_PLANS: map(format_bytes, (answers.least, answers.most)),
     }
-    return tuple(
+    notes = [
         text.format(*sizes.get(kind, ())) for kind, text in _KINDS.items() if answers.kinds & kind
-    )
+    ]
+    if _autotuned:
+        notes.append(_AUTOTUNED.format(format_bytes(max(_autotuned))))
+    return tuple(notes)
 
 
 def open_cudnn() -> None:

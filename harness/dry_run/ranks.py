@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from harness.dry_run.after_import import after_import
@@ -69,7 +69,8 @@ def pretend_ranks(notes: list[str]) -> None:
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
     after_import("torch.distributed.pipelining.schedules", _stages_agree)
     for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
-        if group := getattr(c10d, name, None):
+        group = getattr(c10d, name, None)
+        if hasattr(group, method):  # no method up to torch 2.8, which asks no split for its ranks
             setattr(group, method, _after(_count_split, getattr(group, method)))
 
 
@@ -143,6 +144,8 @@ class _HostGroup(metaclass=_AnyGroup):
         del store
         group: Any = FakeProcessGroup
         group._set_sequence_number_for_group = lambda _: None  # up to torch 2.13 it fails
+        if not hasattr(group, "options"):  # up to torch 2.8
+            group.options = SimpleNamespace()
         return getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)(rank, size)
 
 

@@ -101,15 +101,15 @@ def some(count: int, seed: int) -> list[dict[str, Any]]:
     return found
 
 
-def workspaces(convolutions: list[dict[str, Any]], **flags: bool) -> list[int]:
+def workspaces(convolutions: list[dict[str, Any]], benchmark: bool = False) -> list[int]:
     """Return what each convolution requests beyond its result, at most."""
     import torch
 
     set_flags: Any = torch.backends.cudnn.set_flags
-    set_flags(_benchmark=flags.get("benchmark"), _allow_tf32=flags.get("tf32"))
     memory = torch.cuda.memory_stats
     found = []
     for one in convolutions:
+        set_flags(_benchmark=benchmark, _allow_tf32=one.get("tf32", True))
         space, mask = len(one["stride"]), [one["kind"] == "data", one["kind"] == "weight", False]
         order = torch.channels_last if space == 2 else torch.channels_last_3d
         order = order if one["last"] else torch.contiguous_format
@@ -132,21 +132,20 @@ def workspaces(convolutions: list[dict[str, Any]], **flags: bool) -> list[int]:
 
 @pytest.mark.parametrize("gpu", DEVICES)
 def test_the_workspace_is_the_one_that_the_installed_cudnn_names(gpu: str) -> None:
-    convolutions = some(20, seed=len(gpu))
-    report = run_function(workspaces, convolutions, gpu=gpu, quiet=True)
+    convolutions = [*some(20, seed=len(gpu)), LARGE, LARGE | {"tf32": False}]
+    report: DryRunReport = run_function(workspaces, convolutions, gpu=gpu, quiet=True)
     expected = [sizes[0] for sizes in directly(gpu, convolutions)]
     assert report.returned == expected
     assert sum(map(bool, expected)) > 5
+    assert gpu != "l4" or expected[-1] != expected[-2]
+    assert not any("torch.backends.cudnn.benchmark" in note for note in report.notes)
 
 
-def test_settings_of_cudnn_choose_other_engines() -> None:
-    timed = run_function(workspaces, [LARGE], gpu="l4", benchmark=True, quiet=True)
+def test_where_plans_are_timed_the_first_step_tries_all_and_the_report_says_so() -> None:
+    timed = run_function(workspaces, [LARGE], benchmark=True, gpu="l4", quiet=True)
     (every,) = directly("l4", [LARGE])
-    assert timed.returned == [max(every)], "the first step tries all"
+    assert timed.returned == [max(every)]
     assert any("torch.backends.cudnn.benchmark" in note for note in timed.notes)
-    exact = run_function(workspaces, [LARGE], gpu="l4", tf32=False, quiet=True)
-    assert exact.returned == [directly("l4", [LARGE | {"tf32": False}])[0][0]] != [every[0]]
-    assert not any("benchmark" in note for note in exact.notes)
 
 
 def test_an_engine_with_less_workspace_is_taken_where_memory_is_short() -> None:

@@ -12,8 +12,9 @@ from harness.schema.errors import UnsupportedError
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Plant the answers of a process."""
 
-    def plant(kinds: int, least: int = 0, most: int = 0) -> None:
-        monkeypatch.setattr(notes, "_answers", lambda: notes._Answers(kinds, least, most))
+    def plant(*counted: int, executed: int = 0) -> None:
+        seen = notes._Answers(*counted, executed=executed)
+        monkeypatch.setattr(notes, "_answers", lambda: seen)
         monkeypatch.setattr(notes, "_version", lambda: "9.5.1")
 
     return plant
@@ -27,6 +28,16 @@ def test_each_library_that_was_asked_has_a_note(answers: Callable[..., None]) ->
     assert "cuDNN 9.5.1 chose the engines" in engines
     assert "takes between 0 B and 3 MiB" in benchmark
     assert "not counted" in solver
+
+
+def test_an_autotuned_convolution_is_a_range(
+    answers: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notes, "_autotuned", [])
+    answers(0, executed=3 << 20)
+    notes.remember_autotuned()
+    (note,) = notes.library_notes()
+    assert "whose workspace is at most 3 MiB; a Triton kernel has none" in note
 
 
 @pytest.mark.parametrize(("kinds", "kind"), [(2, UnsupportedError), (1, RuntimeError)])

@@ -10,11 +10,7 @@
 static _Thread_local cudaError_t last_error;
 static _Thread_local int current_device;
 
-cudaError_t pretend_error(cudaError_t error)
-{
-    last_error = error;
-    return error;
-}
+cudaError_t pretend_error(cudaError_t error) { return last_error = error, error; }
 
 cudaError_t cudaGetLastError(void)
 {
@@ -67,56 +63,53 @@ cudaError_t cudaSetDevice(int device)
     return cudaSuccess;
 }
 
-cudaError_t cudaDriverGetVersion(int *version)
-{
-    *version = CUDART_VERSION;
-    return cudaSuccess;
-}
+cudaError_t cudaDriverGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
+cudaError_t cudaRuntimeGetVersion(int *version) { return *version = CUDART_VERSION, cudaSuccess; }
 
-cudaError_t cudaRuntimeGetVersion(int *version)
-{
-    *version = CUDART_VERSION;
-    return cudaSuccess;
-}
-
-/* The most shared memory of one block: 1 KiB of the multiprocessor's stays with the system. */
-static int shared_optin(void)
-{
-    return gpu.major == 7 ? gpu.shared_bytes_per_multiprocessor : gpu.shared_bytes_per_multiprocessor - 1024;
-}
+/* What PyTorch and cuDNN ask of a device: a field of its properties, an attribute, and its value. */
+#define PROPERTIES(PROPERTY)                                                                                         \
+    PROPERTY(maxThreadsPerBlock, MaxThreadsPerBlock, 1024)                                                           \
+    PROPERTY(maxThreadsDim[0], MaxBlockDimX, 1024)                                                                   \
+    PROPERTY(maxThreadsDim[1], MaxBlockDimY, 1024)                                                                   \
+    PROPERTY(maxThreadsDim[2], MaxBlockDimZ, 64)                                                                     \
+    PROPERTY(maxGridSize[0], MaxGridDimX, 2147483647)                                                                \
+    PROPERTY(maxGridSize[1], MaxGridDimY, 65535)                                                                     \
+    PROPERTY(maxGridSize[2], MaxGridDimZ, 65535)                                                                     \
+    PROPERTY(sharedMemPerBlock, MaxSharedMemoryPerBlock, 49152)                                                      \
+    PROPERTY(sharedMemPerBlockOptin, MaxSharedMemoryPerBlockOptin, gpu.shared_bytes_per_multiprocessor - RESERVED)   \
+    PROPERTY(sharedMemPerMultiprocessor, MaxSharedMemoryPerMultiprocessor, gpu.shared_bytes_per_multiprocessor)      \
+    PROPERTY(reservedSharedMemPerBlock, ReservedSharedMemoryPerBlock, RESERVED)                                      \
+    PROPERTY(totalConstMem, TotalConstantMemory, 65536)                                                              \
+    PROPERTY(memPitch, MaxPitch, 2147483647)                                                                         \
+    PROPERTY(regsPerBlock, MaxRegistersPerBlock, 65536)                                                              \
+    PROPERTY(regsPerMultiprocessor, MaxRegistersPerMultiprocessor, 65536)                                            \
+    PROPERTY(warpSize, WarpSize, 32)                                                                                 \
+    PROPERTY(multiProcessorCount, MultiProcessorCount, gpu.multiprocessors)                                          \
+    PROPERTY(maxThreadsPerMultiProcessor, MaxThreadsPerMultiProcessor, gpu.threads_per_multiprocessor)               \
+    PROPERTY(maxBlocksPerMultiProcessor, MaxBlocksPerMultiprocessor, gpu.blocks_per_multiprocessor)                  \
+    PROPERTY(major, ComputeCapabilityMajor, gpu.major)                                                               \
+    PROPERTY(minor, ComputeCapabilityMinor, gpu.minor)                                                               \
+    PROPERTY(l2CacheSize, L2CacheSize, gpu.l2_bytes)                                                                 \
+    PROPERTY(textureAlignment, TextureAlignment, 512)                                                                \
+    PROPERTY(unifiedAddressing, UnifiedAddressing, 1)                                                                \
+    PROPERTY(concurrentKernels, ConcurrentKernels, 1)                                                                \
+    PROPERTY(cooperativeLaunch, CooperativeLaunch, 1)
+#define RESERVED (gpu.major == 7 ? 0 : 1024) /* of a multiprocessor's shared memory, for the system */
+#define IS_ATTRIBUTE(field, name, value) attribute == cudaDevAttr##name ? (value) :
+#define SET_FIELD(field, name, value) p->field = (value);
 
 int pretend_attribute(int attribute)
 {
-    switch (attribute) {
-    case cudaDevAttrMaxThreadsPerBlock: case cudaDevAttrMaxBlockDimX: case cudaDevAttrMaxBlockDimY: return 1024;
-    case cudaDevAttrMaxBlockDimZ: return 64;
-    case cudaDevAttrMaxGridDimX: return 2147483647;
-    case cudaDevAttrMaxGridDimY: case cudaDevAttrMaxGridDimZ: return 65535;
-    case cudaDevAttrMaxSharedMemoryPerBlock: return 49152;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: return shared_optin();
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return gpu.shared_bytes_per_multiprocessor;
-    case cudaDevAttrReservedSharedMemoryPerBlock: return gpu.major == 7 ? 0 : 1024;
-    case cudaDevAttrWarpSize: return 32;
-    case cudaDevAttrMaxRegistersPerBlock: case cudaDevAttrMaxRegistersPerMultiprocessor: return 65536;
-    case cudaDevAttrMultiProcessorCount: return gpu.multiprocessors;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: return gpu.threads_per_multiprocessor;
-    case cudaDevAttrMaxBlocksPerMultiprocessor: return gpu.blocks_per_multiprocessor;
-    case cudaDevAttrComputeCapabilityMajor: return gpu.major;
-    case cudaDevAttrComputeCapabilityMinor: return gpu.minor;
-    case cudaDevAttrL2CacheSize: return gpu.l2_bytes;
-    case cudaDevAttrTextureAlignment: return 512;
-    case cudaDevAttrClockRate: return gpu.major == 9 ? 1980000 : 1410000; /* an H100's decides for some convolutions */
-    case cudaDevAttrMemoryClockRate: return gpu.major == 9 ? 2619000 : 1215000;
-    case cudaDevAttrUnifiedAddressing: case cudaDevAttrConcurrentKernels: case cudaDevAttrCooperativeLaunch: return 1;
-    default: return 0; /* not there: memory pools, managed memory, peers, RDMA */
-    }
+    if (attribute == cudaDevAttrClockRate) /* an H100's decides for some convolutions */
+        return gpu.major == 9 ? 1980000 : 1410000;
+    if (attribute == cudaDevAttrMemoryClockRate)
+        return gpu.major == 9 ? 2619000 : 1215000;
+    return PROPERTIES(IS_ATTRIBUTE) 0; /* not there: memory pools, managed memory, peers, RDMA */
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
 {
-    (void)device;
-    *value = pretend_attribute((int)attribute);
-    return cudaSuccess;
+    return *value = pretend_attribute((int)attribute), cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
@@ -125,38 +118,13 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
         return pretend_error(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "%s", gpu.name);
-    for (int i = 0; i < 16; i++)
-        p->uuid.bytes[i] = (char)(i == 15 ? device + 1 : 0);
+    p->uuid.bytes[15] = (char)(device + 1);
     p->totalGlobalMem = gpu.total_bytes;
-    p->sharedMemPerBlock = 49152;
-    p->sharedMemPerBlockOptin = (size_t)shared_optin();
-    p->sharedMemPerMultiprocessor = (size_t)gpu.shared_bytes_per_multiprocessor;
-    p->reservedSharedMemPerBlock = (size_t)pretend_attribute(cudaDevAttrReservedSharedMemoryPerBlock);
-    p->regsPerBlock = p->regsPerMultiprocessor = 65536;
-    p->warpSize = 32;
-    p->maxThreadsPerBlock = 1024;
-    p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024;
-    p->maxThreadsDim[2] = 64;
-    p->maxGridSize[0] = 2147483647;
-    p->maxGridSize[1] = p->maxGridSize[2] = 65535;
-    p->major = gpu.major;
-    p->minor = gpu.minor;
-    p->multiProcessorCount = gpu.multiprocessors;
-    p->maxThreadsPerMultiProcessor = gpu.threads_per_multiprocessor;
-    p->maxBlocksPerMultiProcessor = gpu.blocks_per_multiprocessor;
-    p->l2CacheSize = gpu.l2_bytes;
-    p->textureAlignment = 512;
-    p->totalConstMem = 65536;
-    p->memPitch = 2147483647;
-    p->unifiedAddressing = p->concurrentKernels = p->cooperativeLaunch = 1;
     p->pciBusID = device + 1;
+    PROPERTIES(SET_FIELD)
     return cudaSuccess;
 }
-
-cudaError_t cudaGetDeviceProperties_v2(struct cudaDeviceProp *p, int device)
-{
-    return cudaGetDeviceProperties(p, device);
-}
+ALSO(cudaGetDeviceProperties_v2, cudaGetDeviceProperties)
 
 cudaError_t cudaDeviceGetPCIBusId(char *text, int length, int device)
 {
@@ -165,12 +133,7 @@ cudaError_t cudaDeviceGetPCIBusId(char *text, int length, int device)
 }
 
 /* No peer access: PyTorch then copies between devices through cudaMemcpyAsync, which needs no memory. */
-cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
-{
-    (void)device, (void)peer;
-    *can = 0;
-    return cudaSuccess;
-}
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer) { return *can = 0, cudaSuccess; }
 
 /* --- Streams: everything on them is done at once --- */
 
@@ -184,14 +147,12 @@ cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)
 /* Functions of the host that a stream would call in its turn are called at once. */
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void *data)
 {
-    (void)stream;
     function(data);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t callback, void *data, unsigned flags)
 {
-    (void)flags;
     callback(stream, cudaSuccess, data);
     return cudaSuccess;
 }
@@ -201,13 +162,11 @@ cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t call
 int pretend_works_are_held(void);
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    (void)event;
     return pretend_works_are_held() ? pretend_error(cudaErrorNotReady) : cudaSuccess;
 }
 
 cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
 {
-    (void)from, (void)to;
     *milliseconds = 1.0f; /* not 0: scripts divide by it */
     return cudaSuccess;
 }
@@ -217,40 +176,25 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared,
                              cudaStream_t stream)
 {
-    (void)function, (void)grid, (void)block, (void)arguments, (void)shared, (void)stream;
     __sync_add_and_fetch(&status->kernels, 1);
     pretend_wrote();
     return cudaSuccess;
 }
 
-cudaError_t __cudaLaunchKernel(void *kernel, dim3 grid, dim3 block, void **arguments, size_t shared,
-                               cudaStream_t stream)
-{
-    return cudaLaunchKernel(kernel, grid, block, arguments, shared, stream);
-}
-
-cudaError_t cudaLaunchCooperativeKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared,
-                                        cudaStream_t stream)
-{
-    return cudaLaunchKernel(function, grid, block, arguments, shared, stream);
-}
+ALSO(__cudaLaunchKernel, cudaLaunchKernel)
+ALSO(cudaLaunchCooperativeKernel, cudaLaunchKernel)
 
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *function, void **arguments)
 {
     return cudaLaunchKernel(function, config->gridDim, config->blockDim, arguments, 0, config->stream);
 }
 
-cudaError_t __cudaGetKernel(void **kernel, const void *function)
-{
-    *kernel = (void *)function;
-    return cudaSuccess;
-}
+cudaError_t __cudaGetKernel(void **kernel, const void *function) { return *kernel = (void *)function, cudaSuccess; }
 
 /* PyTorch and CUB read here for which architecture a kernel was compiled, which decides tile sizes and so
    the scratch memory of sorts and reductions. Registers are not known: 32 is taken. */
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *function)
 {
-    (void)function;
     memset(attributes, 0, sizeof *attributes);
     attributes->maxThreadsPerBlock = 1024;
     attributes->numRegs = 32;
@@ -264,7 +208,6 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const v
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, const void *function, int block,
                                                                    size_t shared, unsigned flags)
 {
-    (void)function, (void)shared, (void)flags;
     *count = gpu.threads_per_multiprocessor / (block > 0 ? block : 1);
     if (*count > gpu.blocks_per_multiprocessor)
         *count = gpu.blocks_per_multiprocessor;
@@ -273,7 +216,5 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, c
     return cudaSuccess;
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *count, const void *function, int block, size_t shared)
-{
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(count, function, block, shared, 0);
-}
+ALSO(cudaOccupancyMaxActiveBlocksPerMultiprocessor, cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)
+ALSO(cuOccupancyMaxActiveBlocksPerMultiprocessor, cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags)

@@ -117,6 +117,8 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
             memcpy(answers.plan_bytes, plans.bytes, sizeof plans.bytes);
     }
     plans.count = 0;
+    int64_t count;
+    cudnn.get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &answers.executed_bytes);
     pretend_wrote();
     return CUDNN_STATUS_SUCCESS;
 }

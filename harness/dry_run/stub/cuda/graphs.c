@@ -106,12 +106,13 @@ cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStat
     pthread_mutex_unlock(&lock);
     return cudaSuccess;
 }
-__asm__(".globl cudaStreamGetCaptureInfo_v2\n.set cudaStreamGetCaptureInfo_v2, cudaStreamGetCaptureInfo");
+ALSO(cudaStreamGetCaptureInfo_v2, cudaStreamGetCaptureInfo)
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *state)
 {
     return pretend_capture_info(stream, state, NULL);
 }
+ALSO(cuStreamIsCapturing, cudaStreamIsCapturing)
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode)
 {
@@ -179,10 +180,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t graph, unsig
     return cudaSuccess;
 }
 
-cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long flags)
-{
-    return cudaGraphInstantiate(made, graph, flags);
-}
+ALSO(cudaGraphInstantiateWithFlags, cudaGraphInstantiate)
 
 /* PyTorch asks for the number of nodes only, to warn of a capture that recorded none. */
 cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)

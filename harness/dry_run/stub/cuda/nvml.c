@@ -11,15 +11,10 @@ typedef struct nvml_device *nvml_device; /* the index of the device, plus 1 */
 int nvmlInit_v2(void) { return NVML_SUCCESS; }
 int nvmlInit(void) { return NVML_SUCCESS; }
 int nvmlShutdown(void) { return NVML_SUCCESS; }
-
 const char *nvmlErrorString(int error) { return error ? "not supported by harness dry-run" : "success"; }
 
 /* NVML counts every device of the machine; PyTorch applies CUDA_VISIBLE_DEVICES itself. */
-int nvmlDeviceGetCount_v2(unsigned *count)
-{
-    *count = (unsigned)gpu.count;
-    return NVML_SUCCESS;
-}
+int nvmlDeviceGetCount_v2(unsigned *count) { return *count = (unsigned)gpu.count, NVML_SUCCESS; }
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, nvml_device *device)
 {
@@ -38,12 +33,7 @@ int nvmlDeviceGetHandleByPciBusId_v2(const char *bus, nvml_device *device)
     return NVML_SUCCESS;
 }
 
-int nvmlDeviceGetName(nvml_device device, char *name, unsigned length)
-{
-    (void)device;
-    snprintf(name, length, "%s", gpu.name);
-    return NVML_SUCCESS;
-}
+int nvmlDeviceGetName(nvml_device device, char *name) { return strcpy(name, gpu.name), NVML_SUCCESS; }
 
 int nvmlDeviceGetUUID(nvml_device device, char *uuid, unsigned length)
 {
@@ -60,45 +50,12 @@ int nvmlDeviceGetMemoryInfo(nvml_device device, unsigned long long total_free_us
     return NVML_SUCCESS;
 }
 
-int nvmlDeviceGetComputeRunningProcesses(nvml_device device, unsigned *count, void *processes)
-{
-    (void)device, (void)processes;
-    *count = 0;
-    return NVML_SUCCESS;
-}
+int nvmlDeviceGetComputeRunningProcesses(nvml_device device, unsigned *count) { return *count = 0, NVML_SUCCESS; }
+ALSO(nvmlDeviceGetComputeRunningProcesses_v3, nvmlDeviceGetComputeRunningProcesses)
+int nvmlSystemGetCudaDriverVersion_v2(int *version) { return *version = 13000, NVML_SUCCESS; }
+int nvmlSystemGetDriverVersion(char *version) { return strcpy(version, "000.00 (dry run)"), NVML_SUCCESS; }
 
-int nvmlDeviceGetComputeRunningProcesses_v3(nvml_device device, unsigned *count, void *processes)
-{
-    return nvmlDeviceGetComputeRunningProcesses(device, count, processes);
-}
-
-int nvmlSystemGetCudaDriverVersion_v2(int *version)
-{
-    *version = 13000;
-    return NVML_SUCCESS;
-}
-
-int nvmlSystemGetDriverVersion(char *version, unsigned length)
-{
-    snprintf(version, length, "000.00 (dry run)");
-    return NVML_SUCCESS;
-}
-
-/* No links between the devices and no fabric. */
-int nvmlDeviceGetGpuFabricInfoV(nvml_device device, void *info)
-{
-    (void)device, (void)info;
-    return NVML_ERROR_NOT_SUPPORTED;
-}
-
-int nvmlDeviceGetNvLinkRemoteDeviceType(nvml_device device, unsigned link, int *type)
-{
-    (void)device, (void)link, (void)type;
-    return NVML_ERROR_NOT_SUPPORTED;
-}
-
-int nvmlDeviceGetNvLinkRemotePciInfo_v2(nvml_device device, unsigned link, void *pci)
-{
-    (void)device, (void)link, (void)pci;
-    return NVML_ERROR_NOT_SUPPORTED;
-}
+/* No links between the devices and no fabric: its state, after the version and 24 bytes, is 0. */
+int nvmlDeviceGetGpuFabricInfoV(nvml_device device, char *info) { return memset(info + 4, 0, 28), NVML_SUCCESS; }
+int nvmlDeviceGetNvLinkRemoteDeviceType(void) { return NVML_ERROR_NOT_SUPPORTED; }
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(void) { return NVML_ERROR_NOT_SUPPORTED; }

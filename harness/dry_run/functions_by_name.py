@@ -1,0 +1,72 @@
+"""Functions of CUDA and NVIDIA's libraries that no file of the stub pretends, by their names.
+
+Doing nothing, successfully, is right for what orders work that is not run, writes device memory
+that nobody reads, or sets what has no effect on memory. All others refuse by name, so that nothing
+unknown passes silently.
+"""
+
+import re
+from collections.abc import Iterable
+
+LIBRARIES = re.compile(
+    r"_*cuda[A-Z]|cu[A-Z]|cublas|cudnn|cusolver|cusparse|cufft|cupti|nvml|nccl[A-Z]"
+)
+"""Names of CUDA and the libraries that are pretended."""
+
+LOOKED_UP = """
+    __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuGetErrorName cuKernelGetAttribute
+    cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel cuLibraryLoadData
+    cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate cuLinkDestroy
+    cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate cudaDeviceSetLimit
+    cudaFuncSetCacheConfig cudnnDestroy
+"""
+"""Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not take."""
+
+_SUCCEEDS = "int {name}(void) {{ return 0; }}"
+_WRITES = "int {name}(void) {{ pretend_wrote(); return 0; }}"
+_EXCHANGES = "int {name}(void) {{ return pretend_exchange(); }}"
+_MAKES = "int {name}(void **made) {{ *made = pretend_handle(); return 0; }}"
+_ANSWERS_0 = "int {name}(void *handle, int *value) {{ *value = 0; return 0; }}"
+_ERROR_TEXT = 'const char *{name}(int error) {{ return error ? "{refused}" : "success"; }}'
+_REFUSES = 'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}'
+
+_RULES = [
+    (re.compile(pattern), body)
+    for pattern, body in (
+        ("(cudnn|cusparse|nccl)GetErrorString", _ERROR_TEXT),
+        ("cublasGet.*Mode|cudaStreamGetPriority|ncclCommGetAsyncError", _ANSWERS_0),
+        (r"cu(blas|solver|sparse)\w*Create(?!Identity)|cudnnCreate|cuptiSubscribe", _MAKES),
+        ("cuda(Event|Stream)Create|cuModule(Load(Data)?$|Get)", _MAKES),
+        ("cuLibrary(LoadData|GetKernel)|cuKernelGetFunction", _MAKES),
+        # Everything on a stream is done at once. Kernels are registered when PyTorch is loaded.
+        ("cuda(Event|Stream)(Query|Synchronize|Destroy)|cudaProfilerSt|cudaDeviceSetL", _SUCCEEDS),
+        ("__cuda(Register|Unregister|Init|Push|Pop)|cuda(Func|Kernel)Set", _SUCCEEDS),
+        ("cuMem(Map|Unmap|SetAccess)|cuCtx(Set|Push|Pop)|cuFuncSet", _SUCCEEDS),
+        ("cu(Module|Library)Unload|cuLibraryLoadFromFile|cuKernel[GS]etAttribute", _SUCCEEDS),
+        ("cuLink(AddData|Create|Destroy)$|cuLogs|cuGetErrorName|cuStreamGetCtx|cuOcc", _SUCCEEDS),
+        ("cudnn(Set(?!Dropout)|Restore|Destroy)|cufft(Set|Destroy)|cupti", _SUCCEEDS),
+        (r"cusparse\w*(?<!Lt)(Set|Destroy)", _SUCCEEDS),
+        ("nccl(Comm(Abort|D|Fin|Register)|GroupStart|RedOp|Bcast|Broadcast|Send)", _SUCCEEDS),
+        ("nccl(AllG|AllR|Allto|Gather|Recv|Reduce|Scatter)", _EXCHANGES),
+        # These work on given memory alone.
+        ("cublas|cusolver(?!.*bufferSize)|cufftXtExec|cudaMemcpy|cuMemsetD32Async", _WRITES),
+        ("cudnn(Conv|BatchNorm|RNN|CTC|Pooling|SpatialTf|SetDropout)", _WRITES),
+        ("cusparse(SpM[MV]|SDDMM|Xc|CreateIdentity)(?!.*bufferSize|.*Nnz)", _WRITES),
+    )
+]  # fmt: skip
+"""What a function does whose name begins so; the first rule that matches counts."""
+
+_NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
+"""What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
+
+
+def functions_by_name(names: Iterable[str]) -> str:
+    """Return C code for functions, which counts where no other source file defines them."""
+    lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
+    lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
+    for name in sorted({*names, *LOOKED_UP.split()}):
+        body = next((body for rule, body in _RULES if rule.match(name)), _REFUSES)
+        code = next((c for prefix, c in _NOT_SUPPORTED.items() if name.startswith(prefix)), 801)
+        text = body.format(name=name, code=code, refused="not supported by harness dry-run")
+        lines.append(f"__attribute__((weak)) {text}")
+    return "\n".join([*lines, ""])
