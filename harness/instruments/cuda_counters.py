@@ -14,9 +14,7 @@ from typing import Any
 import torch
 
 from harness.instruments.rss import Rise
-
-MOST_STEPS = 8
-"""Steps after which the next one is measured, whatever they reserved."""
+from harness.schema.step_choices import MOST_STEPS
 
 _COUNTERS = ("requested", "allocated", "active", "reserved")
 

@@ -13,11 +13,20 @@ from harness.instruments.rss import arranged_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.environment import pretended_device
 from harness.measurement.malloc_policy import apply_policy
-from harness.schema.events import Trace
+from harness.measurement.process.messages import Traced
+from harness.schema.events import Trace, trace_metrics
 from harness.schema.workload import Workload
+from harness.training import data
 from harness.training.data import Fill
 from harness.training.module_step import Phase, Step, announced_to, free_gradients, run_step
 from harness.training.training_step import build
+
+
+def traced(workload: Workload, announce: Phase, *, keep_events: bool) -> Traced:
+    """Return the metrics of the trace, and its events if they are wanted."""
+    trace = trace_pass(workload, data.source(workload), announce, operators=keep_events)
+    events = [list(event) for event in trace.events] if keep_events else None
+    return {"metrics": trace_metrics(trace), "events": events}
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:

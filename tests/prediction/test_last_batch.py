@@ -7,9 +7,9 @@ import pytest
 
 from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.gpu.simulation import MOST_STEPS
 from harness.prediction.mlp.cuda_fit import Epoch, runs_of
 from harness.prediction.predict_workload import predict
+from harness.schema.step_choices import MOST_STEPS
 from harness.schema.workload import Workload
 from tests.commands import Ask
 from tests.known import known

@@ -12,9 +12,7 @@ from typing import NamedTuple, Protocol
 
 from harness.allocator import CachingAllocator
 from harness.schema.events import Event, Trace
-
-MOST_STEPS = 8
-"""Steps after which the next is taken for the measured one, whatever they reserved."""
+from harness.schema.step_choices import MOST_STEPS
 
 Request = tuple[int, int]
 """Bytes asked for and the block's number; or minus the bytes, where it is freed."""

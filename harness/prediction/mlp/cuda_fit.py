@@ -23,7 +23,6 @@ from harness.prediction.gpu.fit import (
     verdict_on_gpu,
 )
 from harness.prediction.gpu.simulation import (
-    MOST_STEPS,
     Peaks,
     highest,
     simulate,
@@ -38,6 +37,7 @@ from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
 from harness.schema.memory_fit import BudgetFit, LastBatch
 from harness.schema.metrics import CudaPeaks
+from harness.schema.step_choices import MOST_STEPS
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 

@@ -10,7 +10,7 @@ import msgspec
 
 from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Answer, Ended, Probe, Work
 from harness.sweeps.executors.local import Slot
 from harness.sweeps.runner import Cell, Executor, Measured, ended
 
@@ -42,10 +42,12 @@ class InProcessLauncher(Launcher):
     def __init__(self) -> None:
         self._primed = False
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` to its end; the deadline is not kept."""
         del deadline_seconds
-        if job.budget_bytes is not None:
+        if isinstance(job, Probe) and job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")
         from harness.measurement.process import worker
 
