@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch.nn.modules.module import register_module_forward_hook
 
+from harness.instruments.cuda_counters import StepPeaks
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
 from harness.measurement.malloc_policy import refuse_replacement
@@ -60,7 +61,7 @@ def _run_on_gpu(job: Probe, fill: data.Fill, announce: Phase) -> Needed:
     with limit:
         with announce("build"):
             built = build(job.workload, fill)
-        passes.warm_up(built, announce)
+        passes.warm_up(built, announce, StepPeaks())
         run_step(built, announce)
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 

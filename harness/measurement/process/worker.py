@@ -15,8 +15,7 @@ from typing import Any
 import msgspec
 import torch
 
-from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
-from harness.measurement import gpu, malloc_policy, passes, process_parts, whole_run
+from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
 from harness.measurement.malloc_policy import allow_huge_pages, apply_policy
@@ -37,7 +36,7 @@ from harness.measurement.process.start_child import die_first_for_memory
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.training import data
-from harness.training.module_step import Phase, announced_to, run_step
+from harness.training.module_step import Phase, run_step
 from harness.training.training_step import build
 
 Send = Callable[[Message], None]
@@ -122,38 +121,8 @@ def _done(job: Work[Any], announce: Phase) -> Mapping[str, Any]:
         case Probe():
             return probe.run(job, announce)
         case RunPasses():
-            return {**_measured_passes(job, announce), "environment": environment}
+            return {**passes.measured(job, announce), "environment": environment}
     raise AssertionError(job)
-
-
-def _measured_passes(job: RunPasses, announce: Phase) -> dict[str, Any]:
-    """Build, step until all is as it stays, and run the passes."""
-    fill = data.source(job.workload)
-    if job.workload.device == "cuda":
-        return _passes_on_gpu(job, fill, announce)
-    with announce("build"):
-        built = build(job.workload, fill)
-    run_step(built, announce)
-    parts = process_parts.of_worker()
-    numbers = range(job.first_repeat, job.first_repeat + job.repeats)
-    malloc = job.workload.malloc
-    repeats = [passes.plain_pass(built, announce, number, malloc) for number in numbers]
-    metrics = passes.saved_pass(built, announce)
-    return {"repeats": repeats, "metrics": metrics, "process": parts}
-
-
-def _passes_on_gpu(job: RunPasses, fill: data.Fill, announce: Phase) -> dict[str, Any]:
-    peaks = PhasePeaks()
-    counted = announced_to(announce, peaks.phase)
-    with counted("build"):
-        built = build(job.workload, fill)
-    cuda = passes.warm_up(built, announce)
-    malloc = job.workload.malloc
-    repeats = [passes.plain_pass(built, announce, n, malloc) for n in range(job.repeats)]
-    run_step(built, counted)
-    metrics = passes.saved_pass(built, announce)
-    cuda |= {"phases": peaks.metrics, "workspace_bytes": free_workspaces()}
-    return {"repeats": repeats, "metrics": metrics, "cuda": cuda}
 
 
 def _environment(workload: Workload) -> Environment:
