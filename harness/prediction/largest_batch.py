@@ -13,7 +13,7 @@ class Needs(Protocol):
     """A step that can be tried at any batch."""
 
     def peak(self, batch: int) -> int | None:
-        """Return the peak of the allocated bytes; None if so few examples do not run."""
+        """Return the peak of the allocated bytes; None if it is unknown, as so few do not run."""
 
     def completes(self, batch: int, room_bytes: int) -> bool:
         """Return whether the step completes within so much memory."""
@@ -55,23 +55,25 @@ def _smallest(needs: Needs, unit: int) -> int:
 
 def _guess(needs: Needs, room: int, batch: int, unit: int) -> int:
     """Return where a line through the allocated bytes of two batches meets the memory."""
-    tried: dict[int, int] = {}
+    tried: dict[int, int | None] = {}
 
     def peak(at: int) -> int:
-        tried[at] = known = needs.peak(at) or 0
-        return known
+        tried[at] = known = needs.peak(at)
+        return known or 0
 
     def meets(low: int, high: int) -> int:
         met = line_meets(room, (low, peak(low)), (high, peak(high)))
         return min(max(1, met), HIGHEST)
 
     low, high = batch, 2 * max(batch, 2 * unit)
+    if not (peak(low) and peak(high)):
+        return batch
     while peak(high) <= min(peak(low), room) and high < HIGHEST:
         high = min(8 * high, HIGHEST // unit * unit)  # a small batch does not decide the peak
     for _ in range(2):  # again next to the answer, where kernels are those of its size
         guess = meets(low, high)
         near = guess - guess % unit
-        if near <= unit or near in (low, high) or near in tried:
+        if near <= unit or near in (low, high) or near in tried or not peak(near):
             return guess
         low, high = sorted((near, high if abs(high - near) < abs(low - near) else low))
     return meets(low, high)
