@@ -77,8 +77,8 @@ def predict(
                 trace, fields = _on_cpu(workload, budget_bytes)
                 most = axis_range(workload, "batch")[1]
             searched = [fields[name] for name in ("fit", "budget") if name in fields]
-            if any(each.largest_batch == most for each in searched):
-                notes.append(f"largest batch: {most:,} is the most that is predicted, and it fits")
+            if not all(each.is_searched for each in searched):
+                notes.append(f"largest batch: each one up to {most:,} fits; no larger one is known")
             known |= trace_metrics(trace)
         except UnsupportedWorkloadError as error:
             questions = {
@@ -132,11 +132,14 @@ def _on_cpu(workload: Workload, budget_bytes: int | None) -> tuple[Trace, dict[s
     if budget_bytes is None:
         return trace, {}
     needed = max(trace.live_bytes)
+    largest = solve(workload, budget_bytes, "batch")
+    is_searched = largest != axis_range(workload, "batch")[1]
     budget = BudgetFit(
         budget_bytes=budget_bytes,
         needed_bytes=needed,
         fits=needed <= budget_bytes,
-        largest_batch=solve(workload, budget_bytes, "batch"),
+        largest_batch=largest if is_searched else None,
+        is_searched=is_searched,
     )
     return trace, {"budget": budget}
 

@@ -29,18 +29,22 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fits: whether that is within the budget.
         largest_batch: the largest batch that fits, all else equal; None if not even the
             smallest does.
+        is_searched: whether the search of it had an end.
     """
 
     budget_bytes: Bytes
     needed_bytes: Bytes
     fits: bool
     largest_batch: int | None
+    is_searched: bool = True
 
     def __str__(self) -> str:
         word = "fits" if self.fits else "does not fit"
         size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
-        most = self.largest_batch
-        return f"{word}: {size}; {'no batch fits' if most is None else f'largest batch {most:,}'}"
+        most = "no batch fits"
+        if self.largest_batch is not None:
+            most = f"largest batch {self.largest_batch:,}"
+        return f"{word}: {size}; {most if self.is_searched else 'no batch is too large'}"
 
 
 class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

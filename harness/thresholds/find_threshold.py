@@ -348,7 +348,7 @@ class _Run:
             outside_bytes=(0, 0),
         )
         try:
-            predicted = largest_batch(memory, self.workload)
+            predicted = largest_batch(memory, self.workload).batch
             if predicted is None:
                 return None, None
             return largest_by_requests(self.workload, gpu, self.budget_bytes), predicted

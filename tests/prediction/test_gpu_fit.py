@@ -35,7 +35,7 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     def fits(batch: int) -> bool:
         return small.surely_runs(*runs_of(SMALL.replace(batch=batch), small.gpu))
 
-    largest = known(largest_batch(small, SMALL))
+    largest = known(largest_batch(small, SMALL).batch)
     assert fits(largest)
     assert not any(map(fits, [*range(largest + 1, largest + 50), *range(largest, 2000, 7)[1:]]))
     if settings:

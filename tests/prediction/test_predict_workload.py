@@ -66,6 +66,16 @@ def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("aarch64" in note for note in predict(Workload()).notes)
 
 
+def test_the_end_of_the_search_is_no_largest_batch() -> None:
+    """Beyond 2^31 - 1 elements batch normalization has other kernels, which are not predicted."""
+    tiny = Workload(device="cuda", width=1024, in_features=1, norm="batch", batch=8)
+    predicted = predict(tiny, gpu="h200", budget_bytes=200 << 30)
+    for fit in (known(predicted.fit), known(predicted.budget)):
+        assert (fit.is_searched, fit.largest_batch) == (False, None)
+    rule = "largest batch: each one up to 2,097,151 fits; no larger one is known"
+    assert rule in predicted.notes
+
+
 def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:
     workload = Workload(depth=2, batch=64)
     needed = needed_bytes(workload)

@@ -21,7 +21,7 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.simulation import Peaks, Script, simulate
 from harness.prediction.interpreter_state import collection_paused
-from harness.prediction.largest_value import largest_value
+from harness.prediction.largest_batch import NOT_SEARCHED, Largest
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 from harness.schema.metrics import CudaMetrics, CudaPeaks
 
@@ -68,15 +68,15 @@ class GpuMemory:
 
     def surely_runs(self, *runs: Run) -> bool:
         """Return whether every address policy completes with the most memory outside."""
-        return all(self._completed(runs, self.outside_bytes[1]))
+        return all(self.completed(runs, surely=True))
 
     def may_run(self, *runs: Run) -> bool:
         """Return whether any address policy completes with the least memory outside."""
-        return any(self._completed(runs, self.outside_bytes[0]))
+        return any(self.completed(runs, surely=False))
 
-    def _completed(self, runs: Sequence[Run], outside_bytes: int) -> Iterator[bool]:
-        """Yield for each address policy whether all ``runs`` complete."""
-        config = self.config(outside_bytes)
+    def completed(self, runs: Sequence[Run], *, surely: bool) -> Iterator[bool]:
+        """Yield for each address policy whether all ``runs`` complete, with the most outside."""
+        config = self.config(self.outside_bytes[surely])
         for policy in policies_to_try(config):
             try:
                 for run in runs:
@@ -85,28 +85,6 @@ class GpuMemory:
                 yield False
             else:
                 yield True
-
-    def largest_batch(
-        self, run_of: Callable[[int], Run], *, low: int, high: int, guess: int, surely: bool = True
-    ) -> int | None:
-        """Return a batch that runs where the next one does not; None where not even ``low`` does.
-
-        The search begins at ``guess`` and goes on with one address policy; the others are asked
-        where it ends.
-        """
-        completes = self.surely_runs if surely else self.may_run
-        outside = self.outside_bytes[surely]
-
-        def fits(batch: int) -> bool:
-            return completes(run_of(batch))
-
-        def fits_one_policy(batch: int) -> bool:
-            return next(self._completed([run_of(batch)], outside))
-
-        largest = largest_value(fits_one_policy, low=low, high=high, guess=guess)
-        if surely and largest is not None and fits(largest):
-            return largest  # the next one fails by that policy already
-        return largest_value(fits, low=low, high=high, guess=guess if largest is None else largest)
 
 
 @dataclass(frozen=True)
@@ -160,10 +138,8 @@ def verdict_on_gpu(
     memory: GpuMemory,
     peaks: OnCuda,
     verdict: Fit,
-    largest: int | None = None,
-    largest_at_best: int | None = None,
-    *,
-    is_searched: bool = False,
+    largest: Largest = NOT_SEARCHED,
+    largest_at_best: Largest = NOT_SEARCHED,
 ) -> GpuFit:
     """Return a verdict with the GPU, the peaks and the largest batches that it is about."""
     return GpuFit(
@@ -175,9 +151,9 @@ def verdict_on_gpu(
         allocated_peak_bytes=peaks.ranges["allocated_peak_bytes"],
         reserved_peak_bytes=peaks.ranges["reserved_peak_bytes"],
         verdict=verdict,
-        is_searched=is_searched,
-        largest_batch=largest,
-        largest_batch_at_best=largest_at_best,
+        is_searched=largest.is_found,
+        largest_batch=largest.batch,
+        largest_batch_at_best=largest_at_best.batch,
     )
 
 

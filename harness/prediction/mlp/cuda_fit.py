@@ -7,6 +7,7 @@ alone exceed it.
 
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 from harness.allocator import CachingAllocator
@@ -29,6 +30,8 @@ from harness.prediction.gpu.simulation import (
     simulate_steps,
 )
 from harness.prediction.gpu.workspaces import notes_on
+from harness.prediction.largest_batch import Largest
+from harness.prediction.largest_batch import largest_batch as driver
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
@@ -145,16 +148,18 @@ def answers(
     if is_named and memory is not None:
         verdict = memory.verdict(*runs_of(workload, gpu, epoch))
         batches = [largest_batch(memory, workload, surely=each) for each in (True, False)]
-        fields["fit"] = verdict_on_gpu(memory, peaks, verdict, *batches, is_searched=True)
+        fields["fit"] = verdict_on_gpu(memory, peaks, verdict, *batches)
     if budget_bytes is not None:
         memory = GpuMemory(
             gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0)
         )
+        largest = largest_batch(memory, workload)
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
             needed_bytes=needed,
             fits=memory.verdict(*runs_of(workload, gpu, epoch)) == "fits",
-            largest_batch=largest_batch(memory, workload),
+            largest_batch=largest.batch,
+            is_searched=largest.is_found,
         )
     return script.trace(2), fields
 
@@ -167,7 +172,8 @@ def _without_search(
     least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
     fields: dict[str, Any] = {}
     if memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-        fields["fit"] = verdict_on_gpu(memory, peaks, "does not fit", is_searched=True)
+        none = Largest(None, is_found=True)
+        fields["fit"] = verdict_on_gpu(memory, peaks, "does not fit", none)
     if budget_bytes is not None and least > budget_bytes:
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
@@ -184,27 +190,49 @@ def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[R
     return (steps,) if epoch is None else (steps, epoch.simulate)
 
 
-def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> int | None:
-    """Return a batch of ``workload`` that runs where the next one does not."""
-    return memory.largest_batch(
-        lambda batch: runs_of(workload.replace(batch=batch), memory.gpu)[0],
-        low=workload.least_batch,
-        high=most_rows(workload),
-        guess=largest_by_requests(
-            workload, memory.gpu, memory.total_bytes - memory.outside_bytes[0]
-        ),
-        surely=surely,
-    )
+class _Formula:
+    """A workload's steps at any batch, under one address policy or under all of them."""
+
+    def __init__(self, memory: GpuMemory, workload: Workload, *, surely: bool) -> None:
+        self._memory, self._workload, self._surely = memory, workload, surely
+        self.policies: int | None = 1
+
+    def peak(self, batch: int) -> int | None:
+        return _requested(self._workload, self._memory.gpu, batch)
+
+    def completes(self, batch: int, room_bytes: int) -> bool:
+        del room_bytes  # the memory knows how much is outside
+        runs = runs_of(self._workload.replace(batch=batch), self._memory.gpu)
+        completed = islice(self._memory.completed(runs, surely=self._surely), self.policies)
+        return all(completed) if self._surely else any(completed)
+
+
+def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> Largest:
+    """Return a batch of ``workload`` that runs where the next one does not.
+
+    The search goes on with one address policy; the others are asked where it ends.
+    """
+    formula = _Formula(memory, workload, surely=surely)
+    room = memory.total_bytes - memory.outside_bytes[surely]
+    least, most = workload.least_batch, most_rows(workload)
+    search = partial(driver, formula, room, batch=least, least=least, highest=most)
+    guess = largest_by_requests(workload, memory.gpu, memory.total_bytes - memory.outside_bytes[0])
+    largest = search(guess=guess)
+    formula.policies = None
+    if surely and largest.batch is not None and formula.completes(largest.batch, room):
+        return largest  # the next one fails by that policy already
+    return search(guess=largest.batch or guess)
 
 
 def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> int:
     """Return the largest batch whose requested bytes alone fit into ``available_bytes``."""
-
-    def requested(batch: int) -> int:
-        return max(CudaSteps(workload.replace(batch=batch), gpu).trace(2).live_bytes)
-
     low, high = workload.least_batch, most_rows(workload)
+    requested = partial(_requested, workload, gpu)
     return largest_within(requested, available_bytes, low=low, high=high) or low
+
+
+def _requested(workload: Workload, gpu: Gpu, batch: int) -> int:
+    return max(CudaSteps(workload.replace(batch=batch), gpu).trace(2).live_bytes)
 
 
 def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
