@@ -47,16 +47,6 @@ class Described(TypedDict):
 class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
     """One process's worth of work; each kind says what its answer is."""
 
-    @property
-    def device(self) -> str:
-        """The device that the process may use."""
-        raise NotImplementedError
-
-    @property
-    def malloc(self) -> str:
-        """The malloc policy that the process has."""
-        raise NotImplementedError
-
 
 class OfWorkload(Work[Answer], frozen=True, kw_only=True):
     """The part of all work on a workload."""

@@ -24,12 +24,10 @@ from harness.measurement.process.messages import (
     Call,
     Describe,
     Message,
-    OfWorkload,
     Probe,
     RunPasses,
     TraceWorkload,
     Train,
-    Work,
 )
 from harness.measurement.process.outcome import failure_of
 from harness.measurement.process.start_child import die_first_for_memory
@@ -59,7 +57,7 @@ def prime(*, forward_only: bool = False) -> None:
         run_step(built)
 
 
-def run_job(job: Work[Any], send: Send, *, primed: bool = True) -> int:
+def run_job(job: AnyWork, send: Send, *, primed: bool = True) -> int:
     """Do ``job``, send its result or failure, and return the exit code."""
     try:
         apply_policy(job.malloc)
@@ -76,9 +74,9 @@ def run_job(job: Work[Any], send: Send, *, primed: bool = True) -> int:
     return 0
 
 
-def _announcer(job: Work[Any], send: Send) -> Phase:
+def _announcer(job: AnyWork, send: Send) -> Phase:
     """Return a phase manager that tells the parent each phase as it begins."""
-    pending = [job.inject] if isinstance(job, OfWorkload) and job.inject else []
+    pending = [] if isinstance(job, Call) or job.inject is None else [job.inject]
 
     @contextmanager
     def announce(name: str) -> Iterator[None]:
@@ -102,12 +100,11 @@ def _inject(fault: str) -> None:
     raise RuntimeError("an injected error")
 
 
-def _done(job: Work[Any], announce: Phase) -> Mapping[str, Any]:
+def _done(job: AnyWork, announce: Phase) -> Mapping[str, Any]:
     """Return the answer of a job: one handler for each kind."""
     if isinstance(job, Call):
         called: Mapping[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
         return called
-    assert isinstance(job, OfWorkload)
     workload = job.workload
     torch.set_num_threads(workload.threads)
     environment = _environment(workload)
@@ -122,7 +119,6 @@ def _done(job: Work[Any], announce: Phase) -> Mapping[str, Any]:
             return probe.run(job, announce)
         case RunPasses():
             return {**passes.measured(job, announce), "environment": environment}
-    raise AssertionError(job)
 
 
 def _environment(workload: Workload) -> Environment:
