@@ -6,7 +6,7 @@ run under every address policy with the most memory outside, they do not fit whe
 under none with the least, and anything between is a close call.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -61,26 +61,21 @@ class GpuMemory:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
-    def verdict(self, *runs: Run) -> Fit:
-        """Return fits, does not fit, or close call, for all of ``runs``."""
-        surely = self.surely_runs(*runs)
-        return fit_of(in_every_case=surely, in_some_case=surely or self.may_run(*runs))
+    def verdict(self, run: Run) -> Fit:
+        """Return fits, does not fit, or close call."""
+        surely = all(self.completed(run, surely=True))
+        in_some_case = surely or any(self.completed(run, surely=False))
+        return fit_of(in_every_case=surely, in_some_case=in_some_case)
 
-    def surely_runs(self, *runs: Run) -> bool:
-        """Return whether every address policy completes with the most memory outside."""
-        return all(self.completed(runs, surely=True))
+    def completed(self, run: Run, *, surely: bool) -> Iterator[bool]:
+        """Yield for each address policy whether ``run`` completes.
 
-    def may_run(self, *runs: Run) -> bool:
-        """Return whether any address policy completes with the least memory outside."""
-        return any(self.completed(runs, surely=False))
-
-    def completed(self, runs: Sequence[Run], *, surely: bool) -> Iterator[bool]:
-        """Yield for each address policy whether all ``runs`` complete, with the most outside."""
+        The most memory is outside the allocator; if not ``surely``, the least.
+        """
         config = self.config(self.outside_bytes[surely])
         for policy in policies_to_try(config):
             try:
-                for run in runs:
-                    run_once(run, config, policy())
+                run_once(run, config, policy())
             except OutOfMemoryError:
                 yield False
             else:
