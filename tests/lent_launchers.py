@@ -7,10 +7,11 @@ asks for a launcher gets one whose processes have the environment that its own w
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from harness.measurement.process.launch import OnPhase, environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
-from harness.measurement.process.messages import Ended, Failure, Work
+from harness.measurement.process.messages import Answer, Ended, Failure, Work
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
 
@@ -32,7 +33,9 @@ class LentLauncher:
         assert self._own._server is not None
         return self._own._server.pid
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` to its end, or kill it at the deadline."""
         self._runs = True
         try:
@@ -94,14 +97,17 @@ class Planted:
 
     name = "planted"
 
-    def __init__(self, end: Callable[[Work], Ended]) -> None:
+    def __init__(self, end: Callable[[Any], Ended[Any]]) -> None:
         self._end = end
-        self.jobs: list[Work] = []
+        self.jobs: list[Any] = []
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         del deadline_seconds, on_phase
         self.jobs.append(job)
-        return self._end(job)
+        ended: Ended[Answer] = self._end(job)
+        return ended
 
     def stop(self) -> None:
         pass
@@ -110,4 +116,6 @@ class Planted:
         pass
 
 
-OOM = Ended(exit_code=1, failure=Failure(type="MemoryError", message="", out_of_memory=True))
+OOM: Ended[Any] = Ended(
+    exit_code=1, failure=Failure(type="MemoryError", message="", out_of_memory=True)
+)

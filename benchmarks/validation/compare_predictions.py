@@ -31,7 +31,7 @@ from harness.dry_run.pretended_gpu import PretendedGpu
 from harness.dry_run.toolchain import torch_build
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import default_launcher
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Describe
 from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
 from harness.schema.record import Outcome, Record
@@ -178,7 +178,7 @@ def compare(chosen: Iterable[Workload]) -> Iterator[Comparison]:
     """Measure and predict workloads on the GPU that new processes see."""
     launcher = default_launcher("pinned")
     try:
-        ended = launcher.launch(Work(kind="describe", workload=BASE), 120.0)
+        ended = launcher.launch(Describe(workload=BASE), 120.0)
         if ended.result is None:
             raise SystemExit(str(ended.failure.message if ended.failure else ended))
         facts = ended.result["environment"]

@@ -183,4 +183,4 @@ def _print_largest(
         click.echo(f"\n{line}")  # the script's own last line may have no end
     else:
         click.echo(printable(search.answer()))
-    return NOT_OK if search.value is None else DONE
+    return NOT_OK if search.is_found and search.value is None else DONE

@@ -107,7 +107,7 @@ class Ending:
 
     def on_late_error(self, error: BaseException | None) -> None:
         """Note an error that ends a thread or a function at the exit, which Python only prints."""
-        if error is not None and is_out_of_memory(error):
+        if error is not None and is_gpu_out_of_memory(error):
             self._late = "oom", first_line(error)
         elif isinstance(error, KeyboardInterrupt):
             self._late = "interrupted", "interrupted"
@@ -177,7 +177,7 @@ def first_line(error: BaseException) -> str:
     return list(whole.format_exception_only())[-1].strip().partition("\n")[0]
 
 
-def is_out_of_memory(error: BaseException) -> bool:
+def is_gpu_out_of_memory(error: BaseException) -> bool:
     """Return whether PyTorch found no memory on the GPU."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
@@ -261,7 +261,7 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
     for folder in {os.environ.get(name) for name in (INDUCTOR_CACHE, "TRITON_CACHE_DIR")} - {None}:
         if f"{folder}/" in said:  # a file that was cut, which stays wrong
             said += f"; delete the cache {Path(str(folder)).parent} and run again"
-    return ("oom" if is_out_of_memory(error) else "error"), said
+    return ("oom" if is_gpu_out_of_memory(error) else "error"), said
 
 
 def _tell(line: str) -> None:

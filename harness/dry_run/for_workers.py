@@ -16,7 +16,7 @@ from harness.dry_run.value_reads import LIBRARY_VARIABLE
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Answer, Ended, Work
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
@@ -91,7 +91,9 @@ class StepLauncher:
         self._launcher: ForkLauncher | None = None
         self._environment: dict[str, str] = {}
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` in a fork of the server; calls from several threads wait for each other."""
         running = self._thread.submit(self._launch, job, deadline_seconds, on_phase)
         try:
@@ -101,7 +103,9 @@ class StepLauncher:
                 self._stop()
             raise
 
-    def _launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None) -> Ended:
+    def _launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None
+    ) -> Ended[Answer]:
         torch = torch_build()
         environment = pretending(pretended_gpu(None), torch, build(torch)) | SEEN
         if self._launcher is None or environment != self._environment:

@@ -14,9 +14,7 @@ from typing import Any
 import torch
 
 from harness.instruments.rss import Rise
-
-MOST_STEPS = 8
-"""Steps after which the next one is measured, whatever they reserved."""
+from harness.schema.step_choices import MOST_STEPS
 
 _COUNTERS = ("requested", "allocated", "active", "reserved")
 
@@ -61,6 +59,34 @@ class PhasePeaks:
         with cuda_peaks() as peaks:
             yield
         self.metrics[name] = highest([self.metrics.get(name, peaks), peaks])
+
+
+class StepPeaks:
+    """The peaks of a build and of each step after it, phase by phase."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, dict[str, int]]] = []
+
+    def next_part(self) -> PhasePeaks:
+        """Begin the build, or another step."""
+        peaks = PhasePeaks()
+        self._parts.append(peaks.metrics)
+        return peaks
+
+    @property
+    def last(self) -> dict[str, int]:
+        """The highest peaks of the last step, or of the build."""
+        return highest(self._parts[-1].values())
+
+    def metrics(self) -> dict[str, Any]:
+        """Return a record's metrics of the steps, of which the last is the measured one."""
+        build, first, *_, last = self._parts
+        return {
+            "workspace_bytes": free_workspaces(),
+            "first_step": highest(first.values()),
+            "phases": {**build, **last},
+            "steady_after": len(self._parts) - 2,
+        }
 
 
 def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -12,6 +12,7 @@ model_check.py       The memory model against the installed PyTorch: tiny worklo
 module_trace.py      with harness.trace(model) as trace
 passes.py            The passes over one workload, one instrument each
 process_parts.py     Parts of a process's resident memory: before PyTorch, and its libraries
+step_recording.py       The recording of a step, for a record and for a report
 step_trace.py        One traced step, or training loop: the source of every answer about it
 whole_run.py         A whole training run in one worker
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Describe, RunPasses
 from harness.measurement.process.outcome import classify
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
@@ -79,7 +79,7 @@ def _worker() -> Iterator[Finding]:
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
     try:
-        ended = launcher.launch(Work(kind="passes", workload=Workload(depth=1, batch=8)), 120.0)
+        ended = launcher.launch(RunPasses(workload=Workload(depth=1, batch=8)), 120.0)
         gpu = _gpu(launcher)
     except LaunchError as error:
         yield Finding(what, False, str(error))
@@ -87,17 +87,17 @@ def _worker() -> Iterator[Finding]:
     finally:
         launcher.close()
     outcome, evidence = classify(ended)
-    if outcome is not Outcome.OK:
+    if outcome is not Outcome.OK or ended.result is None:
         yield Finding(what, False, str(evidence))
         return
-    facts = (ended.result or {})["environment"]
+    facts = ended.result["environment"]
     yield Finding(what, True, f"torch {facts['torch']}, CPU capability {facts['cpu_capability']}")
     yield Finding("CUDA", *gpu)
 
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
     """Have a worker initialise CUDA and say what it sees."""
-    ended = launcher.launch(Work(kind="describe", workload=Workload(device="cuda")), 120.0)
+    ended = launcher.launch(Describe(workload=Workload(device="cuda")), 120.0)
     if ended.failure is not None:
         return False, f"{ended.failure.message}; everything on the CPU can be measured"
     if ended.result is None:

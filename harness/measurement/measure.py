@@ -9,7 +9,7 @@ import msgspec
 from harness.measurement.environment import describe
 from harness.measurement.limits.machine_memory import refuse_workload
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Ended, Passes, RunPasses, TraceWorkload
 from harness.measurement.process.outcome import classify, is_under_limit
 from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError
@@ -64,31 +64,31 @@ def measure_traced(
     """Measure as ``measure`` does; return the allocation trace too, None if it was not taken."""
     used = launcher or default_launcher(workload.malloc)
     try:
-        job = Work(kind="passes", workload=workload, repeats=repeats, inject=inject)
+        job = RunPasses(workload=workload, repeats=repeats, inject=inject)
         launch = _in_fresh_servers if fresh_servers else _in_one_process
         passes = launch(used, job, deadline_seconds)
         if classify(passes)[0] is not Outcome.OK:
             return _record(workload, used.name, attempt, {"passes": passes}), None
         traced = used.launch(
-            Work(kind="trace", workload=workload, keep_events=keep_events), deadline_seconds
+            TraceWorkload(workload=workload, keep_events=keep_events), deadline_seconds
         )
     finally:
         if launcher is None:
             used.close()
     record = _record(workload, used.name, attempt, {"passes": passes, "trace": traced})
-    events = (traced.result or {}).get("events")
+    events = traced.result["events"] if traced.result is not None else None
     return record, Trace([Event(*row) for row in events]) if events else None
 
 
-def _in_one_process(launcher: Launcher, job: Work, deadline_seconds: float) -> Ended:
+def _in_one_process(launcher: Launcher, job: RunPasses, deadline_seconds: float) -> Ended[Passes]:
     """Run all repeats in one worker; each repeat names its fork server."""
     ended = launcher.launch(job, deadline_seconds)
-    for repeat in (ended.result or {}).get("repeats", ()):
+    for repeat in () if ended.result is None else ended.result["repeats"]:
         repeat["fork_server"] = ended.fork_server
     return ended
 
 
-def _in_fresh_servers(launcher: Launcher, job: Work, deadline_seconds: float) -> Ended:
+def _in_fresh_servers(launcher: Launcher, job: RunPasses, deadline_seconds: float) -> Ended[Passes]:
     """Run each repeat in a worker of a fork server that starts for it; end at the first failure."""
     repeats: list[dict[str, Any]] = []
     for number in range(job.repeats):
@@ -98,10 +98,13 @@ def _in_fresh_servers(launcher: Launcher, job: Work, deadline_seconds: float) ->
         if classify(ended)[0] is not Outcome.OK or ended.result is None:
             return ended
         repeats += ended.result["repeats"]
-    return msgspec.structs.replace(ended, result={**(ended.result or {}), "repeats": repeats})
+        ended.result["repeats"] = repeats
+    return ended
 
 
-def _record(workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended]) -> Record:
+def _record(
+    workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended[Any]]
+) -> Record:
     """Merge what the jobs said; the first that did not end well gives the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     metrics: dict[str, Any] = {}

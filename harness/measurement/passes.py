@@ -6,18 +6,57 @@ from typing import Any
 import torch
 
 from harness.instruments import tensor_roles
-from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import cuda_peaks, gpu_bytes, steps_until_steady
+from harness.instruments.cuda_counters import StepPeaks, cuda_peaks, gpu_bytes, steps_until_steady
 from harness.instruments.forward_hooks import on_stack, wrapped_forwards
 from harness.instruments.rss import arranged_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
+from harness.measurement import process_parts
 from harness.measurement.environment import pretended_device
 from harness.measurement.malloc_policy import apply_policy
-from harness.schema.events import Trace
+from harness.measurement.process.messages import RunPasses, Traced
+from harness.measurement.step_recording import StepRecording
+from harness.schema.events import Trace, trace_metrics
 from harness.schema.workload import Workload
+from harness.training import data
 from harness.training.data import Fill
 from harness.training.module_step import Phase, Step, announced_to, free_gradients, run_step
 from harness.training.training_step import build
+
+
+LONG_SECONDS = 0.1
+"""Of a step as long as this, the pages of the heap that come again take less than a hundredth."""
+
+
+def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
+    """Build, step until all is as it stays, and run the passes."""
+    workload, on_gpu = job.workload, job.workload.device == "cuda"
+    fill, peaks = data.source(workload), StepPeaks()
+    more: dict[str, Any] = {}
+    is_long = False
+    with announced_to(announce, *([peaks.next_part().phase] if on_gpu else []))("build"):
+        built = build(workload, fill)
+    if on_gpu:
+        warm_up(built, announce, peaks)
+    else:
+        is_long = _seconds(built, announce) > LONG_SECONDS
+        more["process"] = process_parts.of_worker()
+    numbers = range(job.first_repeat, job.first_repeat + job.repeats)
+    repeats = [
+        plain_pass(built, announce, number, workload.malloc, is_long=is_long) for number in numbers
+    ]
+    if on_gpu:
+        run_step(built, announced_to(announce, peaks.next_part().phase))
+    metrics = saved_pass(built, announce)
+    if on_gpu:
+        more["cuda"] = peaks.metrics()
+    return {"repeats": repeats, "metrics": metrics, **more}
+
+
+def traced(workload: Workload, announce: Phase, *, keep_events: bool) -> Traced:
+    """Return the metrics of the trace, and its events if they are wanted."""
+    trace = trace_pass(workload, data.source(workload), announce, operators=keep_events)
+    events = [list(event) for event in trace.events] if keep_events else None
+    return {"metrics": trace_metrics(trace), "events": events}
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
@@ -27,24 +66,13 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
     """
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
-    with AllocationRecorder(workload.device, operators=operators) as recorder:
-        phase = announced_to(announce, recorder.phase)
-        with phase("build"):
-            built = build(workload, fill)
-        recorder.mark(tensor_roles.parameter_addresses(built.model))
-        recorder.mark(tensor_roles.input_addresses(built.x, built.y))
-        saved = SavedTensors(recorder.mark_saved)
+    recording = StepRecording(workload.device, announce, operators=operators)
+
+    def run(step: Step) -> None:
         for _ in range(steps):
-            recorder.next_step()
-            with saved.watch(), recorder.module_scopes(built.model):
-                run_step(built, phase)
-            recorder.mark(tensor_roles.gradient_addresses(built.model))
-            recorder.mark(tensor_roles.state_addresses(built.optimizer))
-    return recorder.trace
+            recording.run(step)
 
-
-LONG_SECONDS = 0.1
-"""Of a step as long as this, the pages of the heap that come again take less than a hundredth."""
+    return recording.record(lambda: build(workload, fill), run)
 
 
 def plain_pass(
@@ -95,23 +123,14 @@ def _seconds(step: Step, announce: Phase) -> float:
     return time.perf_counter() - started
 
 
-def first_step_is_long(step: Step, announce: Phase) -> bool:
-    """Run the first step, which makes the optimizer's states; return whether it is long."""
-    return _seconds(step, announce) > LONG_SECONDS
-
-
-def warm_up(step: Step, announce: Phase) -> dict[str, Any]:
-    """Run steps until one raises no peak of the allocator; return what is known of CUDA by then."""
-    peaks: list[dict[str, int]] = []
+def warm_up(step: Step, announce: Phase, peaks: StepPeaks) -> None:
+    """Run steps until one reserves no more than the one before."""
 
     def run() -> int:
-        with cuda_peaks() as one:
-            run_step(step, announce)
-        peaks.append(one)
-        return one["reserved_peak_bytes"]
+        run_step(step, announced_to(announce, peaks.next_part().phase))
+        return peaks.last["reserved_peak_bytes"]
 
-    steady_after = steps_until_steady(run, run())
-    return {"first_step": peaks[0], "steady_after": steady_after}
+    steps_until_steady(run, run())
 
 
 def saved_pass(step: Step, announce: Phase) -> dict[str, Any]:

@@ -6,117 +6,89 @@ reserves no more than the one before, and the next one is measured. The user's o
 traced as one step (``trace_run``), on a GPU.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import (
-    PhasePeaks,
-    cuda_peaks,
-    free_workspaces,
-    highest,
-    steps_until_steady,
-)
+from harness.instruments.cuda_counters import StepPeaks, cuda_peaks, steps_until_steady
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
+from harness.measurement.step_recording import StepRecording
 from harness.schema.errors import StepError
 from harness.schema.events import Trace, trace_metrics
-from harness.schema.metrics import CudaMetrics, CudaPeaks
 from harness.schema.step_report import StepReport
-from harness.training.module_step import Phase, Step, announced_to, run_step
-from harness.training.nested_tensors import tensors
+from harness.training.module_step import Phase, Step, announced_to
 from harness.training.own_step import OwnStep
 
 
 def trace_step(own: OwnStep, device: str, announce: Phase) -> StepReport:
     """Build the step on ``device``, run it until it is steady, and return the last run's report."""
-    return _Tracing(own, device, announce).run()
+    return _Tracing(own, device, announce).report()
 
 
-class _Tracing:
-    """One recording of a step; used once."""
+class _Tracing(StepRecording):
+    """The recording of any network's step, with the peaks, outputs and saved tensors of modules."""
 
     def __init__(self, own: OwnStep, device: str, announce: Phase) -> None:
+        super().__init__(device, announce)
         self._own = own
         self._device = device
-        self._announce = announce
-        self._recorder = AllocationRecorder(device)
-        self._saved = SavedTensors(self._recorder.mark_saved)
-        self._peaks: list[dict[str, dict[str, int]]] = []
-        """Of the phases of the build, then of each step; empty on the CPU."""
+        self._peaks = StepPeaks()
+        self._outputs = LayerOutputs()
 
-    def run(self) -> StepReport:
-        outputs = LayerOutputs()
-        on_gpu = self._device == "cuda"
-        with self._recorder:
-            with self._phases()("build"):
-                model = self._own.network(self._device)
-                step = self._own.step(model, self._device)
-            for name, module in model.named_modules():
-                self._recorder.adopt(own_tensors(module), "parameter", name)
-            self._recorder.adopt(tensors([step.x, step.y]), "input")
-            with wrapped_forwards(model, outputs.named):
-                reserved_bytes = self._step(step)
-            if on_gpu:
-                steps_until_steady(partial(self._step, step), reserved_bytes)
-            if on_gpu or step.mode == "train" or self._own.compile:
-                self._step(step)
-        cuda = self._cuda() if on_gpu else None
-        trace = self._recorder.trace
+    def report(self) -> StepReport:
+        """Run the step until it is steady; return the report of the last run."""
+        trace = self.record(self._step, self._steps)
+        step = self._built
+        cuda = self._peaks.last | self._peaks.metrics() if self._device == "cuda" else None
         saved = saved_metrics(
             self._saved.most,
-            tensor_roles.parameter_addresses(model),
+            tensor_roles.parameter_addresses(step.model),
             tensor_roles.input_addresses(step.x, step.y),
         )
         facts = {
             **trace_metrics(trace),
             **(saved if self._own.mode == "train" else {}),
             "cuda": cuda,
-            "layers": outputs.rows(model, trace, saved["modules"]),
+            "layers": self._outputs.rows(step.model, trace, saved["modules"]),
             "trace": trace,
             "batch": self._own.batch,
         }
         return _report(facts)
 
+    def _step(self) -> Step:
+        self._built = self._own.step(self._own.network(self._device), self._device)
+        return self._built
+
+    def _steps(self, step: Step) -> None:
+        on_gpu = self._device == "cuda"
+        with wrapped_forwards(step.model, self._outputs.named):
+            reserved_bytes = self._reserved(step)
+        if on_gpu:
+            steps_until_steady(partial(self._reserved, step), reserved_bytes)
+        if on_gpu or step.mode == "train" or self._own.compile:
+            self.run(step)
+
+    def _reserved(self, step: Step) -> int:
+        """Run the step; return the most that was reserved, 0 on the CPU."""
+        self.run(step)
+        return self._peaks.last.get("reserved_peak_bytes", 0)
+
     def _phases(self) -> Phase:
-        """Return the phase that announces the build, or a step, to every instrument."""
-        peaks = PhasePeaks()
-        self._peaks.append(peaks.metrics)
+        peaks = self._peaks.next_part()
         counted = [peaks.phase] if self._device == "cuda" else []
         return announced_to(self._announce, self._recorder.phase, *counted, self._saved.phase)
 
-    def _step(self, step: Step) -> int:
-        """Run and record a step; return the most that was reserved, 0 on the CPU."""
-        self._recorder.next_step()
-        self._saved.most = []
-        modules = self._recorder.module_scopes(step.model, self._saved.modules)
-        with self._saved.watch(), modules:
-            run_step(step, self._phases())
-        for name, module in step.model.named_modules():
-            own = own_tensors(module)
-            self._recorder.adopt(tensor_roles.gradients(own), "gradient", name)
-            if step.optimizer is not None:
-                states = tensors([step.optimizer.state.get(tensor) for tensor in own])
-                self._recorder.adopt(states, "optimizer_state", name)
-        self._recorder.mark(tensor_roles.state_addresses(step.optimizer))
-        return highest(self._peaks[-1].values()).get("reserved_peak_bytes", 0)
-
-    def _cuda(self) -> CudaMetrics:
-        build, first, *_, last = self._peaks
-        return CudaMetrics(
-            **highest(last.values()),
-            workspace_bytes=free_workspaces(),
-            first_step=CudaPeaks(**highest(first.values())),
-            phases={name: CudaPeaks(**peaks) for name, peaks in {**build, **last}.items()},
-            steady_after=len(self._peaks) - 2,
-        )
+    def _parts(self, model: nn.Module) -> Iterable[tuple[str, list[Tensor]]]:
+        return [(name, own_tensors(module)) for name, module in model.named_modules()]
 
 
 def trace_run(call: Callable[[], object]) -> StepReport:

@@ -26,7 +26,6 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import reserved_rise
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors
-from harness.measurement.process.messages import Work
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.training_run import TrainingPlan, ZeroGrad
 from harness.schema.workload import Workload
@@ -71,12 +70,11 @@ class Training(NamedTuple):
         }
 
 
-def run(job: Work) -> dict[str, Any]:
-    """Train as ``job.run`` says and return accuracies and the memory of every step."""
-    plan = job.run or TrainingPlan()
-    train = _images(job.workload, plan.examples, train=True)
-    validation = _images(job.workload, plan.validation, train=False)
-    training = Training(job.workload, train, validation, plan.epochs, plan.zero_grad)
+def run(workload: Workload, plan: TrainingPlan) -> dict[str, Any]:
+    """Train as the plan says and return accuracies and the memory of every step."""
+    train = _images(workload, plan.examples, train=True)
+    validation = _images(workload, plan.validation, train=False)
+    training = Training(workload, train, validation, plan.epochs, plan.zero_grad)
     gc.collect()  # what loading left behind would go in the middle of the first epoch
     return traced(training) if plan.instrument == "trace" else resident(training)
 

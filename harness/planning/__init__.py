@@ -19,4 +19,5 @@ step_changes.py    Changes of a training step that a plan may make, each with it
 step_needs.py      The memory that a try of a step needs, and the bench that a search asks
 step_question.py   Questions about a step as a worker gets them, each with the type of its answer
 step_search.py     Verdicts on GPUs of one kind, and the largest batch that fits
+workload_step.py   A workload's step as a step of any network
 """

@@ -12,7 +12,7 @@ from harness.dry_run.pretended_gpu import of_any_size
 from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Failure, Work
+from harness.measurement.process.messages import Call, Ended, Failure
 from harness.measurement.process.outcome import classify
 from harness.planning.step_question import Answer, CheckGpus, Question
 from harness.prediction.gpu.catalogue import Gpu
@@ -22,7 +22,6 @@ from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest
-from harness.schema.workload import Workload
 
 _FUNCTION = "harness.planning.step_answer:answer"
 DEADLINE_SECONDS = 600.0
@@ -77,12 +76,15 @@ def ended_question(
     progress: OnPhase | None = None,
     *,
     launcher: Launcher | None = None,
-) -> Ended:
+) -> Ended[dict[str, Any]]:
     """Return how the worker of a question ended; ``launcher`` is for a step without such a GPU."""
     pretends = bool(question.gpus)
-    workload = Workload(device=question.device, malloc="system" if pretends else "pinned")
-    request = msgspec.json.encode(question)
-    job = Work(kind="call", workload=workload, function=_FUNCTION, request=request)
+    job = Call(
+        function=_FUNCTION,
+        request=msgspec.json.encode(question),
+        device=question.device,
+        malloc="system" if pretends else "pinned",
+    )
     if pretends:
         refuse_unfollowed(os.environ, question.settings)
         return LAUNCHER.launch(job, deadline_seconds, progress)

@@ -8,8 +8,8 @@ from harness.planning.ask_step import answered
 from harness.planning.plan_result import Plan
 from harness.planning.sent_step import request_of
 from harness.planning.step_question import PlanStep
+from harness.planning.workload_step import step_of
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
-from harness.schema.argument_checks import ArgumentError
 from harness.schema.step import Step, StepOptions, as_step
 from harness.schema.workload import Workload
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def plan(
-    target: "Step | nn.Module | Callable[..., nn.Module] | str",
+    target: "Step | Workload | nn.Module | Callable[..., nn.Module] | str",
     batch: int | None = None,
     *,
     gpu: Gpu | str,
@@ -28,9 +28,9 @@ def plan(
     """Return what to change so that a training step of ``batch`` examples fits on ``gpu``.
 
     Args:
-        target: a ``Step``; or a network, a function that returns one, or its name, of which
-            ``batch`` and ``step`` make a ``Step``.
-        batch: examples in a step.
+        target: a ``Step`` or a ``Workload``; or a network, a function that returns one, or its
+            name, of which ``batch`` and ``step`` make a ``Step``.
+        batch: examples in a step of a network.
         gpu: a GPU of known size, or its name.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         step: the other fields of a ``Step``, such as ``inputs``.
@@ -40,6 +40,7 @@ def plan(
 
     Raises:
         GpuError: no such GPU, or one of unknown size.
+        ArgumentError: a workload chooses the form of its optimizer (``foreach``).
         StepError: an argument is wrong, or your code fails.
         UnsupportedError: there is no answer; the message says why.
 
@@ -55,8 +56,7 @@ def plan(
     """
     asked = as_step("plan", target, batch, step)
     if isinstance(asked, Workload):
-        rule = "predict each change of it, such as workload.replace(checkpoint=2)"
-        raise ArgumentError(f"plan takes a network, got a Workload; {rule}")
+        asked = step_of(asked)
     return plan_step(asked, gpu=gpu, allocator_settings=allocator_settings)
 
 

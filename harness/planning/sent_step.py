@@ -49,7 +49,6 @@ def _texts(step: Step) -> tuple[str, ...]:
 
 def _refuse_compiled(step: Step) -> None:
     """Refuse a network whose compiled code would be lost on the way."""
-    from harness.training.own_step import OwnStep
+    from harness.training.own_step import builder_of
 
-    build: Any = step.target
-    OwnStep(build=build, batch=step.batch, inputs="1", compile=step.compile_mode)
+    builder_of(step.target, may_be_compiled=step.compile_mode is not None)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from harness.schema.metrics import Bytes, CudaPeaks
+from harness.schema.metrics import Bytes
 from harness.schema.units import format_bytes
 
 Fit = Literal["fits", "does not fit", "close call"]
@@ -29,18 +29,22 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fits: whether that is within the budget.
         largest_batch: the largest batch that fits, all else equal; None if not even the
             smallest does.
+        is_searched: whether the search of it had an end.
     """
 
     budget_bytes: Bytes
     needed_bytes: Bytes
     fits: bool
     largest_batch: int | None
+    is_searched: bool = True
 
     def __str__(self) -> str:
         word = "fits" if self.fits else "does not fit"
         size = f"needs {format_bytes(self.needed_bytes)} of {format_bytes(self.budget_bytes)}"
-        most = self.largest_batch
-        return f"{word}: {size}; {'no batch fits' if most is None else f'largest batch {most:,}'}"
+        most = "no batch fits"
+        if self.largest_batch is not None:
+            most = f"largest batch {self.largest_batch:,}"
+        return f"{word}: {size}; {most if self.is_searched else 'no batch is too large'}"
 
 
 class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,30 +112,3 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if best == safe:
             return f"largest batch {safe:,}"
         return f"safe up to batch {safe:,}; may fit up to {best:,}"
-
-
-class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The last, smaller batch of an epoch, and the full batch after it.
-
-    Attributes:
-        examples: number of training examples.
-        rows: rows of the last batch.
-        steps_before: number of full steps that were simulated before it.
-        partial_step: peaks of the smaller step.
-        next_step: peaks of the full step after it.
-        reserved_peak_bytes: peak of the reserved bytes over all steps, lowest and highest.
-        reserved_rise_bytes: how much of it the last two steps add, lowest and highest.
-    """
-
-    examples: int
-    rows: int
-    steps_before: int
-    partial_step: CudaPeaks
-    next_step: CudaPeaks
-    reserved_peak_bytes: LowHigh
-    reserved_rise_bytes: LowHigh
-
-    def __str__(self) -> str:
-        low, high = (format_bytes(size) for size in self.reserved_rise_bytes)
-        rise = low if low == high else f"{low} to {high}"
-        return f"the last batch of {self.rows:,} rows and the step after it reserve {rise} more"

@@ -75,22 +75,12 @@ class Step:
 
     def __post_init__(self) -> None:
         _check_target(self.target, self.arguments)
-        for name in ("batch", "accumulate", "threads", "classes"):
-            value = getattr(self, name)
-            if (type(value) is not int or value < 1) and (name != "classes" or value is not None):
-                raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if self.batch % self.accumulate:
-            rule = f"accumulate must divide the batch of {self.batch}, got {self.accumulate}"
-            raise StepError(rule)
-        if self.mode not in MODES:
-            hint = " (did you mean inference?)" if self.mode in ("eval", "test", "predict") else ""
-            raise StepError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}{hint}")
+        _check_whole("threads", self.threads)
+        if self.classes is not None:
+            _check_whole("classes", self.classes)
+        check_values(self.batch, self.accumulate, self.mode, self.autocast_name, self.compile_mode)
         _check_named("optimizer", self.optimizer, OPTIMIZERS)
         _check_named("loss", self.loss, LOSSES)
-        if self.autocast_name not in (None, *_AUTOCAST):
-            raise StepError(f"autocast must be float16 or bfloat16, got {self.autocast_name!r}")
-        if self.compile_mode is not None:
-            check_choice("compile", self.compile_mode, COMPILE_MODES)
         _ = self.specs
 
     def replace(self, **changes: object) -> Self:
@@ -129,6 +119,32 @@ class Step:
         if self.compile in (None, False):
             return None
         return COMPILE_MODES[0] if self.compile is True else str(self.compile)
+
+
+def check_values(
+    batch: int, accumulate: int, mode: str, autocast: str | None, compile_mode: str | None
+) -> None:
+    """Refuse a value of a step that breaks its rule.
+
+    Raises:
+        StepError: the message names the value and the rule.
+    """
+    _check_whole("batch", batch)
+    _check_whole("accumulate", accumulate)
+    if batch % accumulate:
+        raise StepError(f"accumulate must divide the batch of {batch}, got {accumulate}")
+    if mode not in MODES:
+        hint = " (did you mean inference?)" if mode in ("eval", "test", "predict") else ""
+        raise StepError(f"mode must be one of {', '.join(MODES)}, got {mode!r}{hint}")
+    if autocast not in (None, *_AUTOCAST):
+        raise StepError(f"autocast must be float16 or bfloat16, got {autocast!r}")
+    if compile_mode is not None:
+        check_choice("compile", compile_mode, COMPILE_MODES)
+
+
+def _check_whole(name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
 
 
 class StepOptions(TypedDict, total=False):

@@ -17,7 +17,7 @@ import msgspec
 from harness.dry_run.toolchain import torch_version
 from harness.measurement.environment import describe, versions
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Train
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question
 from harness.planning.step_question import SEED, Count, TraceStep
@@ -119,17 +119,16 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
         ]
 
     def _images_missing(self) -> str | None:
-        job = Work(
-            kind="training_run",
+        job = Train(
             workload=Workload(data="fashion-mnist"),
-            run=TrainingPlan(epochs=0, examples=1, validation=1),
+            plan=TrainingPlan(epochs=0, examples=1, validation=1),
         )
         failure = self._launcher.launch(job, self._deadline_seconds).failure
         return failure.message if failure is not None and failure.users_mistake else None
 
     def run(self, job: TrainingJob, attempt: int) -> TrainingRun:
         """Return the whole run."""
-        work = Work(kind="training_run", workload=job.workload, run=job.plan)
+        work = Train(workload=job.workload, plan=job.plan)
         end = self._launcher.launch(work, self._deadline_seconds)
         outcome, evidence = classify(end)
         result = dict(end.result or {})

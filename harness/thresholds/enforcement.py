@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rlimit
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Describe
 from harness.measurement.process.outcome import classify
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import data_peak
@@ -49,7 +49,7 @@ def refuse_uncounted(workload: Workload) -> None:
 
 def gpu_environment(workload: Workload, launcher: Launcher, deadline_seconds: float) -> Environment:
     """Return what a worker says of the GPU."""
-    ended = launcher.launch(Work(kind="describe", workload=workload), deadline_seconds)
+    ended = launcher.launch(Describe(workload=workload), deadline_seconds)
     if ended.failure is not None and ended.failure.users_mistake:
         raise HarnessError(ended.failure.message)
     outcome, evidence = classify(ended)

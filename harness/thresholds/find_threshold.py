@@ -13,7 +13,7 @@ from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Ended, Needed, Probe
 from harness.measurement.process.outcome import classify
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.fit import GpuMemory
@@ -133,12 +133,12 @@ def _with_outside(found: Threshold, value: int, deadline_seconds: float) -> Thre
     needed = [p.needed_bytes for p in found.probes if p.value == value and p.needed_bytes]
     workload = found.workload.replace(**{found.solve: value})
     with closing(ForkLauncher(workload.malloc, primes=False)) as launcher:
-        job = Work(kind="probe", workload=workload, whole_process=True)
-        result = launcher.launch(job, deadline_seconds).result or {}
-    plain, limit = result.get("needed_bytes"), result.get("limit_bytes")
-    if not needed or plain is None:
+        job = Probe(workload=workload, whole_process=True)
+        result = launcher.launch(job, deadline_seconds).result
+    if not needed or result is None or result["needed_bytes"] is None:
         return found
-    outside = plain - max(needed)
+    outside = result["needed_bytes"] - max(needed)
+    limit = result.get("limit_bytes")
     return msgspec.structs.replace(found, outside_bytes=outside, process_limit_bytes=limit)
 
 
@@ -256,7 +256,7 @@ class _Run:
             by_signal = outcome is Outcome.CRASHED and "signal" in evidence
             if by_signal and workload.device == "cpu" and self._only_within(workload):
                 outcome = Outcome.OOM
-            needed = (ended.result or {}).get("needed_bytes")
+            needed = None if ended.result is None else ended.result["needed_bytes"]
             self.probes.append(
                 Probed(
                     value=value,
@@ -279,12 +279,11 @@ class _Run:
         """
         return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
 
-    def _launch(self, workload: Workload, budget_bytes: int) -> Ended:
-        job = Work(
-            kind="probe",
+    def _launch(self, workload: Workload, budget_bytes: int) -> Ended[Needed]:
+        job = Probe(
             workload=workload,
             budget_bytes=budget_bytes,
-            budget_kind=self.kind,
+            kind=self.kind,
             whole_process=self.budget_of == "process",
         )
         with cgroup.group() if self.kind == "cgroup" else nullcontext() as group:
@@ -349,7 +348,7 @@ class _Run:
             outside_bytes=(0, 0),
         )
         try:
-            predicted = largest_batch(memory, self.workload)
+            predicted = largest_batch(memory, self.workload).batch
             if predicted is None:
                 return None, None
             return largest_by_requests(self.workload, gpu, self.budget_bytes), predicted
@@ -377,7 +376,7 @@ class _Run:
         )
 
 
-def _charged(group: cgroup.Group, result: dict[str, Any]) -> int | None:
+def _charged(group: cgroup.Group, result: Needed) -> int | None:
     """Return what the group was charged for at most, less what was charged ahead."""
     charged, written = group.charged_bytes(), result["needed_bytes"]
     if charged is None or written is None:

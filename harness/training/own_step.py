@@ -1,6 +1,6 @@
 """One step of the user's own network, checked when it is described, and its example inputs."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from harness.schema.argument_checks import check_choice
 from harness.schema.errors import StepError
-from harness.schema.input_spec import InputShapes, InputSpec, InputSpecError, parse_input
-from harness.schema.step_choices import COMPILE_MODES, MODES
+from harness.schema.input_spec import InputShapes, InputSpec, InputSpecError, input_specs
+from harness.schema.step import check_values
 from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
@@ -71,23 +70,13 @@ class OwnStep:
     prepare: Callable[[nn.Module], object] | None = None
 
     def __post_init__(self) -> None:
-        self.build = _checked_build(self.build, may_be_compiled=self.compile is not None)
-        for name in ("batch", "accumulate"):
-            value: object = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise StepError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if self.batch % self.accumulate:
-            rule = f"accumulate must divide the batch of {self.batch}, got {self.accumulate}"
-            raise StepError(rule)
-        if self.mode not in MODES:
-            hint = " (did you mean inference?)" if self.mode in ("eval", "test", "predict") else ""
-            raise StepError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}{hint}")
+        self.build = builder_of(self.build, may_be_compiled=self.compile is not None)
+        if self.autocast is not None:
+            self.autocast = str(self.autocast).removeprefix("torch.")
+        check_values(self.batch, self.accumulate, self.mode, self.autocast, self.compile)
         if not callable(self.inputs):
-            specs = tuple(_specs(self.inputs))
+            specs = input_specs(self.inputs)
             self.inputs = ExampleInputs(specs=specs, with_labels=self.mode == "train")
-        _autocast_dtype(self.autocast)
-        if self.compile is not None:
-            check_choice("compile", self.compile, COMPILE_MODES)
 
     def network(self, device: str) -> nn.Module:
         """Build the network, move it to ``device``, prepare it and have it compiled when called."""
@@ -115,7 +104,7 @@ class OwnStep:
             optimizer=make_optimizer(self.optimizer, trained) if self.mode == "train" else None,
             loss=self.loss,
             mode=self.mode,
-            autocast=_autocast_dtype(self.autocast),
+            autocast=None if self.autocast is None else getattr(torch, str(self.autocast)),
             device_type=device,
             accumulate=self.accumulate,
         )
@@ -141,7 +130,8 @@ class OwnStep:
         return moved[0], moved[1]
 
 
-def _checked_build(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
+def builder_of(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Module]:
+    """Return the function that makes a network, given one or the network."""
     if isinstance(build, nn.Module):
         compiled = any(vars(m).get("_compiled_call_impl") is not None for m in build.modules())
         if compiled and not may_be_compiled:
@@ -153,34 +143,3 @@ def _checked_build(build: Any, *, may_be_compiled: bool) -> Callable[[], nn.Modu
         raise StepError(f"build must be a network or a function that returns one, got a {kind}")
     maker: Callable[[], nn.Module] = build
     return maker
-
-
-def _autocast_dtype(autocast: str | torch.dtype | None) -> torch.dtype | None:
-    types = {None: None, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    for name, dtype in types.items():
-        if autocast in (name, dtype):
-            return dtype
-    raise StepError(f"autocast must be float16 or bfloat16, got {str(autocast)!r}")
-
-
-def _specs(inputs: Any) -> list[InputSpec]:
-    """Return the description of each input."""
-    if inputs is None:
-        raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
-    if isinstance(inputs, Mapping):
-        return [_spec(shape, str(name)) for name, shape in inputs.items()]
-    if not isinstance(inputs, Iterable):
-        return [_spec((inputs, "not a shape"))]
-    if isinstance(inputs, str) or all(isinstance(extent, int) for extent in inputs):
-        return [_spec(inputs)]
-    return [_spec(shape) for shape in inputs]
-
-
-def _spec(shape: Any, name: str | None = None) -> InputSpec:
-    if isinstance(shape, str):
-        return parse_input(shape if name is None else f"{name}={shape}")
-    extents = tuple(shape)
-    if not all(isinstance(extent, int) and extent > 0 for extent in extents):
-        rule = "inputs must be shapes such as (3, 224, 224) or 'int64:1024', or a function"
-        raise StepError(f"{rule} of the batch, got {shape!r}")
-    return InputSpec(shape=extents, name=name)

@@ -14,9 +14,8 @@ from harness.training.data import Fill
 from harness.training.models import MLP, MLPScratch
 from harness.training.module_step import Step, named_optimizer
 
-LEARNING_RATE = 0.1
-"""The note's."""
-
+_NOTES_LEARNING_RATE = 0.1
+"""The note's, with which its accuracy is compared; a step needs the same memory at each."""
 
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 
@@ -65,7 +64,7 @@ def optimizer_of(
 ) -> torch.optim.Optimizer | None:
     """Return the workload's optimizer of ``parameters``; None where it has none."""
     foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
-    return named_optimizer(workload.optimizer, parameters, LEARNING_RATE, foreach=foreach)
+    return named_optimizer(workload.optimizer, parameters, _NOTES_LEARNING_RATE, foreach=foreach)
 
 
 def _in_segments(model: Any, segments: int, x: Tensor) -> Any:

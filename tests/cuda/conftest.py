@@ -6,7 +6,7 @@ import pytest
 
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Describe
 from harness.prediction.versions import TorchVersion, described_version
 from harness.schema.workload import Workload
 from tests.known import known
@@ -40,7 +40,7 @@ def fresh_launcher() -> Iterator[Launcher]:
 
 @pytest.fixture(scope="session")
 def gpu_bytes(launcher: Launcher) -> int:
-    ended = launcher.launch(Work(kind="describe", workload=Workload(device="cuda")), 100)
+    ended = launcher.launch(Describe(workload=Workload(device="cuda")), 100)
     return int(known(ended.result)["environment"]["gpu_memory_bytes"])
 
 

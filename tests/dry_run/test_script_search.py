@@ -11,7 +11,6 @@ from harness.cli.app import main
 from harness.dry_run.dry_run_report import Device, DryRunReport
 from harness.dry_run.dry_run_request import DryRunError
 from harness.dry_run.script_search import START, largest_of_script
-from harness.prediction.largest_value import HIGHEST
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 
@@ -37,16 +36,33 @@ def planted(
     return run
 
 
-@pytest.mark.parametrize("slope", [1, 7_000_001, GIB // 3, 4 * GIB])
+@pytest.mark.parametrize("slope", [5_000, 7_000_001, GIB // 3, 4 * GIB])
 def test_the_value_fits_and_the_next_one_was_seen_to_fail(slope: int) -> None:
     largest = largest_of_script("batch", planted(lambda n: GIB + slope * n), lambda *_: None)
-    expected = min(9 * GIB // slope, HIGHEST)
+    expected = 9 * GIB // slope
     assert largest.value == expected
     assert largest.tried[expected] == "ok"
-    assert expected == HIGHEST or largest.tried[expected + 1] == "oom"
-    assert len(largest.tried) < 30
+    assert largest.tried[expected + 1] == "oom"
+    assert len(largest.tried) < 15
     fails = f"{expected:,}; {expected + 1:,} fails ({len(largest.tried)} dry runs)"
-    assert expected == HIGHEST or largest.answer() == f"largest batch on planted: {fails}"
+    assert largest.answer() == f"largest batch on planted: {fails}"
+
+
+def test_the_end_of_the_search_is_no_answer() -> None:
+    largest = largest_of_script("batch", planted(lambda n: GIB + n), lambda *_: None)
+    assert (largest.value, largest.is_found) == (None, False)
+    fits = "batch: each one up to 16,777,216 fits on planted; no larger one is tried"
+    assert largest.answer() == fits
+
+
+def test_a_script_that_runs_from_two_on_is_searched_from_there() -> None:
+    """Batch normalization refuses one example, whose failure ended the search."""
+
+    def run(value: int) -> DryRunReport:
+        report = planted(lambda n: 3 * GIB * n)(value)
+        return replace(report, outcome=Outcome.ERROR) if value == 1 else report
+
+    assert largest_of_script("batch", run, lambda *_: None).value == 3
 
 
 def test_where_nothing_fits_and_where_the_script_fails() -> None:

@@ -69,13 +69,13 @@ def test_a_forkserver_that_dies_is_replaced() -> None:
 
 _PARENT = """
 import sys
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Probe, RunPasses
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.workload import Workload
 launcher = ForkLauncher("pinned")
-launcher.launch(Work(kind="probe", workload=Workload(width=8)), 60)
+launcher.launch(Probe(workload=Workload(width=8)), 60)
 print(launcher._server.pid, flush=True)
-launcher.launch(Work(kind="probe", workload=Workload(width=8), inject="hang"), 600)
+launcher.launch(RunPasses(workload=Workload(width=8), inject="hang"), 600)
 """
 
 

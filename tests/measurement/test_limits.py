@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Ended, Probe
 from harness.measurement.process.outcome import classify
 from harness.prediction.mlp.data_segment import PAGE_BYTES, charged_bytes, data_peak, mapped_bytes
 from harness.schema.record import Outcome
@@ -25,9 +26,10 @@ needs_refusal = pytest.mark.skipif(not REFUSES, reason=WHY_NOT)
 
 
 def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) -> int:
-    ended = launcher.launch(Work(kind="probe", workload=workload, budget_bytes=budget_bytes), 60)
+    ended = launcher.launch(Probe(workload=workload, budget_bytes=budget_bytes), 60)
     assert classify(ended)[0] is Outcome.OK, ended
-    size = (ended.result or {})["needed_bytes"]
+    assert ended.result is not None, ended
+    size = ended.result["needed_bytes"]
     assert isinstance(size, int)
     return size
 
@@ -87,7 +89,7 @@ def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not
 ) -> None:
     own = default_launcher(malloc)
     workload = Workload(depth=2, width=64, batch=8000, malloc=malloc)
-    job = Work(kind="probe", workload=workload, budget_bytes=8 * MIB)
+    job = Probe(workload=workload, budget_bytes=8 * MIB)
     try:
         outcome, evidence = classify(own.launch(job, 60))
         assert outcome is Outcome.OOM
@@ -108,8 +110,8 @@ def test_mapped_bytes_are_whole_pages_with_header_and_alignment() -> None:
 
 def in_group(
     workload: Workload, budget_bytes: int, launcher: Launcher, inject: str | None = None
-) -> Ended:
-    job = Work(kind="probe", workload=workload, budget_bytes=budget_bytes, budget_kind="cgroup")
+) -> Ended[Any]:
+    job = Probe(workload=workload, budget_bytes=budget_bytes, kind="cgroup")
     with cgroup.group() as made:
         ended = launcher.launch(replace(job, cgroup=str(made.folder), inject=inject), 60)
         kills = made.oom_kills()

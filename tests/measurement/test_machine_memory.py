@@ -14,7 +14,7 @@ import pytest
 from harness.measurement.limits import cgroup, machine_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Describe
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -118,7 +118,7 @@ def test_a_real_cgroup_limits_what_is_available() -> None:
 def test_a_worker_dies_first_where_the_machine_runs_out(launcher: LentLauncher) -> None:
     if sys.platform != "linux":
         pytest.skip("the kernel's OOM killer is Linux's")
-    launcher.launch(Work(kind="describe", workload=Workload()), 60)
+    launcher.launch(Describe(workload=Workload()), 60)
     before = Path(f"/proc/{launcher.server_pid}/oom_score_adj").read_text()
     code = (
         "import os; from harness.measurement.process.start_child import die_first_for_memory\n"

@@ -1,11 +1,19 @@
 import json
+import runpy
 import signal
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.measurement.process.messages import Ended, Failure
-from harness.measurement.process.outcome import classify, is_out_of_memory, is_under_limit
+from harness.measurement.process.outcome import (
+    classify,
+    failure_of,
+    is_out_of_memory,
+    is_under_limit,
+)
 from harness.schema.record import Outcome
 from tests.child_process import child
 from tests.limits_here import needs_refusal
@@ -70,7 +78,7 @@ def test_a_limit_of_the_host_is_not_taken_for_the_cells_own_error(
         ),
     ],
 )
-def test_how_a_process_ended_decides_the_outcome(ended: Ended, outcome: Outcome) -> None:
+def test_how_a_process_ended_decides_the_outcome(ended: Ended[Any], outcome: Outcome) -> None:
     seen, evidence = classify(ended)
     assert seen is outcome
     assert bool(evidence) == (outcome is not Outcome.OK)
@@ -106,6 +114,15 @@ LIMITED = f"""
 """
 
 
+def test_a_script_in_a_folder_called_torch_keeps_its_line(tmp_path: Path) -> None:
+    script = tmp_path / "torch" / "net.py"
+    script.parent.mkdir()
+    script.write_text("import torch\ndef build():\n    return torch.nn.Linear(-1, 2)\n")
+    with pytest.raises(RuntimeError) as raised:
+        runpy.run_path(str(script))["build"]()
+    assert failure_of(raised.value).place == "torch/net.py:3 in build"
+
+
 def test_who_held_the_gpu_is_evidence() -> None:
     held = {"total_bytes": 100, "free_bytes": 1, "reserved_bytes": 9, "outside_bytes": 90}
     failure = Failure(type="OutOfMemoryError", message="CUDA", out_of_memory=True, gpu_memory=held)
@@ -128,7 +145,7 @@ def test_a_real_refusal_is_recognised_in_every_face_and_other_errors_are_not_tak
         assert expected[1] in message, attempt
 
 
-def ended(done: "subprocess.CompletedProcess[str]") -> Ended:
+def ended(done: "subprocess.CompletedProcess[str]") -> Ended[Any]:
     return Ended(exit_code=done.returncode, stderr_tail=done.stderr[-2000:])
 
 

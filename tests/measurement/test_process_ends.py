@@ -16,7 +16,7 @@ import pytest
 from harness.measurement.limits import cgroup
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, LaunchError
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Probe
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.limits_here import needs_cgroup
@@ -27,10 +27,10 @@ pytestmark = pytest.mark.skipif(
 TINY = Workload(width=8, in_features=8, batch=4)
 
 _LOADING_PARENT = """
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Probe
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.workload import Workload
-ForkLauncher("pinned").launch(Work(kind="probe", workload=Workload(width=8)), 60)
+ForkLauncher("pinned").launch(Probe(workload=Workload(width=8)), 60)
 """
 
 
@@ -88,7 +88,7 @@ def test_a_signal_that_ends_a_loading_fork_server_is_named(own: ForkLauncher) ->
     other = threading.Thread(target=hit)
     other.start()
     with pytest.raises(LaunchError, match="SIGTERM ended it while it loaded torch"):
-        own.launch(Work(kind="probe", workload=TINY), 60)
+        own.launch(Probe(workload=TINY), 60)
     other.join()
 
 

@@ -48,6 +48,18 @@ def test_a_step_that_fits_needs_no_change() -> None:
     assert result.as_asked.verdict == "fits"
 
 
+@pytest.mark.usefixtures("cuda_build")
+def test_a_plan_of_a_workload_needs_what_its_prediction_says() -> None:
+    """The dry run of its network against the formula: two sources, the same bytes."""
+    workload = harness.Workload(depth=3, width=1024, batch=8192, optimizer="adam", norm="layer")
+    found = harness.plan(workload, gpu=small(150))
+    fit = harness.predict(workload, gpu=small(150)).fit
+    assert fit is not None
+    assert found.as_asked.reserved_peak_bytes == fit.reserved_peak_bytes
+    assert found.as_asked.verdict == "close call"
+    assert found.candidates[0].fit.verdict == "fits"
+
+
 @pytest.fixture(scope="module")
 def tight() -> Plan:
     return planned(TIGHT, optimizer="adam")

@@ -8,7 +8,7 @@ import pytest
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, GpuError, described, find
 from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
+from harness.prediction.mlp.cuda_fit import largest_batch, run_of
 from harness.schema.workload import Workload
 from tests.known import known
 
@@ -33,9 +33,9 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     small = memory(26 * MIB, settings=settings)
 
     def fits(batch: int) -> bool:
-        return small.surely_runs(*runs_of(SMALL.replace(batch=batch), small.gpu))
+        return small.verdict(run_of(SMALL.replace(batch=batch), small.gpu)) == "fits"
 
-    largest = known(largest_batch(small, SMALL))
+    largest = known(largest_batch(small, SMALL).batch)
     assert fits(largest)
     assert not any(map(fits, [*range(largest + 1, largest + 50), *range(largest, 2000, 7)[1:]]))
     if settings:

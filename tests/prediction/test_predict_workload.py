@@ -31,14 +31,13 @@ def test_every_metric_that_can_be_predicted_is_and_parts_add_up() -> None:
 def test_what_cannot_be_predicted_is_unsupported_and_names_every_question() -> None:
     predicted = predict(
         UNKNOWN, budget_bytes=1 << 30, gpu="l4", allocator_settings="expandable_segments:True",
-        examples=1000,
     )  # fmt: skip
     for name in ("peak_live_bytes", "phases", "saved_bytes", "cuda", "budget", "fits"):
         assert getattr(predicted, name) is None, name
     assert predicted.outcome is Outcome.UNSUPPORTED
     assert "autocast bfloat16" in str(predicted.reason)
     request = [text.partition(":")[0] for text in predicted.unanswered]
-    assert request == ["budget", "gpu", "allocator settings", "examples"]
+    assert request == ["budget", "gpu", "allocator settings"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,6 @@ def test_what_cannot_be_predicted_is_unsupported_and_names_every_question() -> N
     [
         ({"workload": UNKNOWN, "gpu": "l5"}, "gpu must be one of"),
         ({"workload": UNKNOWN, "allocator_settings": "expandable"}, "key:value"),
-        ({"workload": UNKNOWN, "examples": 1}, "examples must be at least one batch"),
         ({"workload": {"depth": 2}}, "workload must be a harness.Workload, got a dict; write Work"),
         ({"budget_bytes": "24GiB"}, "got '24GiB'; write budget_bytes=25769803776"),
         ({"budget_bytes": "much"}, "got 'much'; write the number of bytes"),
@@ -64,6 +62,16 @@ def test_a_wrong_question_is_refused_even_if_the_workload_is_unsupported(
 def test_another_machine_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     assert any("aarch64" in note for note in predict(Workload()).notes)
+
+
+def test_the_end_of_the_search_is_no_largest_batch() -> None:
+    """Beyond 2^31 - 1 elements batch normalization has other kernels, which are not predicted."""
+    tiny = Workload(device="cuda", width=1024, in_features=1, norm="batch", batch=8)
+    predicted = predict(tiny, gpu="h200", budget_bytes=200 << 30)
+    for fit in (known(predicted.fit), known(predicted.budget)):
+        assert (fit.is_searched, fit.largest_batch) == (False, None)
+    rule = "largest batch: each one up to 2,097,151 fits; no larger one is known"
+    assert rule in predicted.notes
 
 
 def test_a_budget_gets_a_verdict_and_the_largest_batch() -> None:

@@ -68,7 +68,7 @@ WORKLOAD, STEP = harness.Workload(), harness.Step("net.py:Net", 8, inputs="4")
         ("measure", WORKLOAD, {"gpu": "l4"}, "measure of a workload takes no gpu"),
         ("predict", print, {"batch": 4, "optimiser": "sgd"}, "did you mean optimizer?"),
         ("plan", STEP, {"gpu": "l4", "mode": "train"}, "write step.replace(mode='train')"),
-        ("plan", WORKLOAD, {"gpu": "l4"}, "plan takes a network, got a Workload"),
+        ("plan", WORKLOAD.replace(foreach="on"), {"gpu": "l4"}, "foreach auto, got 'on'"),
     ],
 )
 def test_what_a_verb_does_not_take_is_one_line_that_names_it(

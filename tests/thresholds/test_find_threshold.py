@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Ended, Probe
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import Axis, from_json
@@ -20,7 +20,7 @@ from tests.limits_here import needs_cgroup, needs_refusal
 
 MIB = 2**20
 NARROW = Workload(depth=2, width=64)
-SEGFAULT = Ended(exit_code=-11)
+SEGFAULT: Ended[Any] = Ended(exit_code=-11)
 
 
 def needs(batch: int) -> int:
@@ -28,10 +28,10 @@ def needs(batch: int) -> int:
     return data_peak(NARROW.replace(batch=batch)).data_bytes
 
 
-def off_by(extra_bytes: int) -> Callable[[Work], Ended]:
+def off_by(extra_bytes: int) -> Callable[[Probe], Ended[Any]]:
     """End as the model says of a process that needs ``extra_bytes`` in addition."""
 
-    def end(job: Work) -> Ended:
+    def end(job: Probe) -> Ended[Any]:
         size = data_peak(job.workload).data_bytes + extra_bytes
         if size > known(job.budget_bytes):
             return OOM
@@ -59,7 +59,7 @@ def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
 def test_a_crash_that_more_memory_mends_was_memory() -> None:
     needs_refusal()
 
-    def end(job: Work) -> Ended:
+    def end(job: Probe) -> Ended[Any]:
         ended = off_by(0)(job)
         return SEGFAULT if ended is OOM else ended
 

@@ -3,21 +3,21 @@
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from torch.nn.modules.module import register_module_forward_hook
 
+from harness.instruments.cuda_counters import StepPeaks
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
 from harness.measurement.malloc_policy import refuse_replacement
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import Needed, Probe
 from harness.training import data
 from harness.training.module_step import Phase, run_step
 from harness.training.training_step import build
 
 
-def run(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+def run(job: Probe, announce: Phase) -> Needed:
     """Build and run two whole steps (one in inference) within the job's budget.
 
     On a GPU as many as ``harness measure`` runs up to the first measured one: until then
@@ -29,11 +29,12 @@ def run(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
 
     Of a whole process return ``limit_bytes`` too: the data segment before, and what was needed.
     """
+    fill = data.source(job.workload)
     if job.workload.device == "cuda":
         return _run_on_gpu(job, fill, announce)
     before_bytes = rlimit.status_bytes("VmData") if job.whole_process else 0
     steps = 1 if job.workload.mode == "inference" else 2
-    in_group = job.budget_kind == "cgroup"
+    in_group = job.kind == "cgroup"
     with _within(job, announce) as phase:
         written = own_pages.written_bytes() if in_group else None
         before = _mappings()
@@ -53,14 +54,14 @@ def run(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
     return {"needed_bytes": written_now - written + after["VmPeak"] - after["VmSize"]}
 
 
-def _run_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
+def _run_on_gpu(job: Probe, fill: data.Fill, announce: Phase) -> Needed:
     limit: AbstractContextManager[None] = nullcontext()
-    if job.budget_kind == "allocator" and job.budget_bytes is not None:
+    if job.kind == "allocator" and job.budget_bytes is not None:
         limit = rlimit.caching_allocator(job.budget_bytes)
     with limit:
         with announce("build"):
             built = build(job.workload, fill)
-        passes.warm_up(built, announce)
+        passes.warm_up(built, announce, StepPeaks())
         run_step(built, announce)
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
@@ -72,7 +73,7 @@ def _mappings() -> dict[str, int] | None:
 
 
 @contextmanager
-def _within(job: Work, announce: Phase) -> Iterator[Phase]:
+def _within(job: Probe, announce: Phase) -> Iterator[Phase]:
     """Ready the process and enforce the job's budget over the block, which announces its phases."""
     if job.budget_bytes is None:
         yield announce
@@ -86,7 +87,7 @@ def _within(job: Work, announce: Phase) -> Iterator[Phase]:
     if workload.threads > 1 or workload.dtype != "float32":  # else the forkserver has done it
         heap_headroom.prime_matmuls(workload.dtype)
     heap_headroom.settle(workload.malloc, workload.depth)
-    if job.budget_kind == "rlimit":
+    if job.kind == "rlimit":
         with rlimit.data_segment(job.budget_bytes):
             yield announce
         return

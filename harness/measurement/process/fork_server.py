@@ -24,7 +24,7 @@ import msgspec
 from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages, replacement
 from harness.measurement.process.launcher import UNPRIMED
-from harness.measurement.process.messages import Work
+from harness.measurement.process.messages import AnyWork
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
 from harness.measurement.process_parts import note_before_torch, note_with_torch
 from harness.prediction.interpreter_state import collection_paused
@@ -153,7 +153,7 @@ def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(errors, 1)
         os.dup2(errors, 2)
-        job = msgspec.json.decode(request, type=Work)
+        job = msgspec.json.decode(request, type=AnyWork)
         code = run_job(job, line_sender(results), primed=primed)
     except BaseException:
         traceback.print_exc()

@@ -9,7 +9,7 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from harness.measurement.malloc_policy import ENVIRONMENT
-from harness.measurement.process.messages import Ended, Failure, Message, Work
+from harness.measurement.process.messages import Answer, Ended, Failure, Message, Work
 from harness.schema.errors import UnavailableError
 
 _TAIL_BYTES = 2000
@@ -35,7 +35,9 @@ class Launcher(Protocol):
 
     name: str
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` to its end, or kill it at the deadline; ``on_phase`` may hear of phases."""
 
     def stop(self) -> None:
@@ -94,7 +96,7 @@ class Report:
                 self.result = message.result if message.result is not None else self.result
                 self.failure = message.failure or self.failure
 
-    def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended:
+    def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended[Any]:
         """Return the whole story of the process."""
         return Ended(
             phase=self.phase,

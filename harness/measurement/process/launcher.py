@@ -30,7 +30,7 @@ from harness.measurement.process.launch import (
     environment_of_child,
     tail,
 )
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Answer, Ended, Work
 from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command, readable
 
@@ -64,7 +64,9 @@ class ForkLauncher:
         self._stopped = False
         self._name = ""
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
         try:
             with contextlib.ExitStack() as stack:
@@ -251,7 +253,9 @@ class SpawnLauncher(Launcher):
         self._process: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` in a new interpreter, whose phases are known when it has ended."""
         del on_phase
         begun = time.monotonic()

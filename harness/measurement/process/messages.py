@@ -1,40 +1,116 @@
 """Messages between the parent and a worker: plain data, no torch."""
 
-from typing import Any, Literal
+from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
 from msgspec import Struct
 
+from harness.schema.provenance import Environment
+from harness.schema.threshold import Enforcement
 from harness.schema.training_run import TrainingPlan
 from harness.schema.workload import Workload
 
+Answer = TypeVar("Answer")
 
-class Work(Struct, frozen=True, kw_only=True):
-    """One process's worth of work.
 
-    ``passes``: instrument-free passes, then the saved-tensor pass. ``trace``: the allocation
-    trace. ``probe``: build and two whole steps (one in inference), nothing else; within
-    ``budget_bytes``, enforced by ``budget_kind`` (for a cgroup: in the folder ``cgroup``).
-    ``describe``: the environment alone. ``call``: the function that ``function`` names, called
-    with ``request``.
-    """
+class Passes(TypedDict):
+    """The repeats of the passes without an instrument, and the metrics of saved tensors."""
 
-    kind: Literal["passes", "trace", "probe", "training_run", "describe", "call"]
+    repeats: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    environment: Environment
+    process: NotRequired[dict[str, int]]
+    """On the CPU: what the process holds beside tensors and heap."""
+    cuda: NotRequired[dict[str, Any]]
+
+
+class Traced(TypedDict):
+    """The metrics of an allocation trace, and its events if they were wanted."""
+
+    metrics: dict[str, Any]
+    events: list[list[Any]] | None
+
+
+class Needed(TypedDict):
+    """The bytes that two steps needed; None where the kernel does not tell."""
+
+    needed_bytes: int | None
+    limit_bytes: NotRequired[int]
+    """The data segment that holds a whole process."""
+
+
+class Described(TypedDict):
+    """The environment that only a worker knows."""
+
+    environment: Environment
+
+
+class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
+    """One process's worth of work; each kind says what its answer is."""
+
+
+class OfWorkload(Work[Answer], frozen=True, kw_only=True):
+    """The part of all work on a workload."""
+
     workload: Workload
+    inject: str | None = None
+    """A failure to end with, for tests and ``harness measure --inject``."""
+
+    @property
+    def device(self) -> str:
+        """The workload's device."""
+        return self.workload.device
+
+    @property
+    def malloc(self) -> str:
+        """The workload's malloc policy."""
+        return self.workload.malloc
+
+
+class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True, tag=True):
+    """Instrument-free passes, then the saved-tensor pass."""
+
     repeats: int = 1
     first_repeat: int = 0
     """Number of the first of them, if other processes make the others."""
+
+
+class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True, tag=True):
+    """The allocation trace."""
+
     keep_events: bool = False
+
+
+class Probe(OfWorkload[Needed], frozen=True, kw_only=True, tag=True):
+    """Build and two whole steps (one in inference), nothing else, within a budget if it has one."""
+
     budget_bytes: int | None = None
-    budget_kind: Literal["rlimit", "cgroup", "allocator", "card"] = "rlimit"
+    kind: Enforcement = "rlimit"
     cgroup: str | None = None
+    """Folder of the cgroup that the process joins, if the budget is a cgroup's."""
     whole_process: bool = False
-    """The probe's budget has to hold what a process adds of its own too: nothing is readied."""
-    inject: str | None = None
-    run: TrainingPlan | None = None
-    """What a ``training_run`` does; nothing else reads it."""
-    function: str = ""
-    """``module:function``, which takes the request and a phase manager and returns plain data."""
-    request: bytes = b""
+    """The budget has to hold what a process adds of its own too: nothing is readied."""
+
+
+class Train(OfWorkload[dict[str, Any]], frozen=True, kw_only=True, tag=True):
+    """A whole training run; the answer has the fields of a ``TrainingResult``, and environment."""
+
+    plan: TrainingPlan
+
+
+class Describe(OfWorkload[Described], frozen=True, kw_only=True, tag=True):
+    """The environment of the workload's steps; none is run."""
+
+
+class Call(Work[dict[str, Any]], frozen=True, kw_only=True, tag=True):
+    """``function``, named ``module:function``, is called with ``request`` and a phase manager."""
+
+    function: str
+    request: bytes
+    device: str
+    malloc: str
+
+
+AnyWork = RunPasses | TraceWorkload | Probe | Train | Describe | Call
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -60,7 +136,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failure: Failure | None = None
 
 
-class Ended(Struct, frozen=True, kw_only=True):
+class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
     """The end of a worker's process, as the parent saw it.
 
     ``exit_code`` is negative for a signal and None where the process was lost from sight.
@@ -68,7 +144,7 @@ class Ended(Struct, frozen=True, kw_only=True):
 
     exit_code: int | None
     timed_out: bool = False
-    result: dict[str, Any] | None = None
+    result: Answer | None = None
     failure: Failure | None = None
     phase: str | None = None
     stderr_tail: str = ""

@@ -1,21 +1,25 @@
 """Which outcome an ended process stands for, and which failure an exception is.
 
-The one place that recognises out of memory.
+The one place that recognises out of memory, on the host as on a GPU.
 """
 
+import os
+import re
 import signal
-import sysconfig
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from harness.measurement.process.messages import Ended, Failure
 from harness.schema.errors import HarnessError, UnsupportedError
+from harness.schema.library_files import is_library
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 
-_HARNESS = str(Path(__file__).resolve().parents[2])
-_STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
+_HARNESS = f"{Path(__file__).resolve().parents[2]}{os.sep}"
+_PACKAGES = re.compile(r"(?:site|dist)-packages.(?!torch\W)")
+"""Files of packages other than PyTorch."""
 _MOST_CHARACTERS = 2000
 
 # What libraries say under a limit. A refused CPU allocation is a plain RuntimeError.
@@ -63,7 +67,7 @@ def _has_any(phrases: Iterable[str], text: str) -> bool:
     return any(phrase in lowered for phrase in phrases)
 
 
-def classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
+def classify(ended: Ended[Any]) -> tuple[Outcome, FailureEvidence]:
     """Return the outcome of ``ended`` and the evidence for it, empty where all went well."""
     outcome, evidence = _classify(ended)
     if outcome is not Outcome.OK:
@@ -74,7 +78,7 @@ def classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
     return outcome, evidence
 
 
-def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
+def _classify(ended: Ended[Any]) -> tuple[Outcome, FailureEvidence]:
     if ended.timed_out:
         return Outcome.TIMEOUT, {"message": "the deadline passed; the process was killed"}
     if ended.failure is not None:
@@ -93,7 +97,7 @@ def _classify(ended: Ended) -> tuple[Outcome, FailureEvidence]:
     return Outcome.OK, {}
 
 
-def _ended_by_signal(ended: Ended, number: int) -> tuple[Outcome, FailureEvidence]:
+def _ended_by_signal(ended: Ended[Any], number: int) -> tuple[Outcome, FailureEvidence]:
     name = signal_name(number)
     evidence: FailureEvidence = {"signal": name}
     if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
@@ -136,17 +140,13 @@ def _users_place(error: BaseException) -> str | None:
     """Return file, line and function of the innermost frame of the user's, or of a library."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"{_short(error.filename)}:{error.lineno}"
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not _is_ours(f.filename)]
-    own = [f for f in frames if "site-packages" not in f.filename]
-    for frame in reversed(own or frames):
+    frames = traceback.extract_tb(error.__traceback__)
+    shown = [f for f in frames if not f.filename.startswith(("<", _HARNESS))]
+    own = [f for f in shown if not is_library(f.filename)]
+    for frame in reversed(own or [f for f in shown if _PACKAGES.search(f.filename)]):
         name = "" if frame.name == "<module>" else f" in {frame.name}"
         return f"{_short(frame.filename)}:{frame.lineno}{name}"
     return None
-
-
-def _is_ours(file: str) -> bool:
-    inside = file.startswith(_STANDARD) and "site-packages" not in file
-    return inside or file.startswith(("<", _HARNESS)) or "/torch/" in file
 
 
 def _short(file: str) -> str:

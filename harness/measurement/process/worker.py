@@ -8,26 +8,33 @@ import os
 import pkgutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import torch
 
-from harness.instruments.cuda_counters import PhasePeaks, free_workspaces
-from harness.measurement import gpu, malloc_policy, passes, process_parts, whole_run
+from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
 from harness.measurement.limits.heap_headroom import prime_matmuls
 from harness.measurement.malloc_policy import allow_huge_pages, apply_policy
-from harness.measurement.process.messages import Message, Work
+from harness.measurement.process.messages import (
+    AnyWork,
+    Call,
+    Describe,
+    Message,
+    Probe,
+    RunPasses,
+    TraceWorkload,
+    Train,
+)
 from harness.measurement.process.outcome import failure_of
 from harness.measurement.process.start_child import die_first_for_memory
-from harness.schema.events import trace_metrics
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.training import data
-from harness.training.module_step import Phase, announced_to, run_step
+from harness.training.module_step import Phase, run_step
 from harness.training.training_step import build
 
 Send = Callable[[Message], None]
@@ -50,26 +57,26 @@ def prime(*, forward_only: bool = False) -> None:
         run_step(built)
 
 
-def run_job(job: Work, send: Send, *, primed: bool = True) -> int:
+def run_job(job: AnyWork, send: Send, *, primed: bool = True) -> int:
     """Do ``job``, send its result or failure, and return the exit code."""
     try:
-        apply_policy(job.workload.malloc)
-        if job.workload.device == "cpu":
+        apply_policy(job.malloc)
+        if job.device == "cpu":
             gpu.hide()
             if not primed:
                 prime()
-        result = _do(job, _announcer(job, send))
+        result = _done(job, _announcer(job, send))
     except BaseException as error:
         failure = msgspec.structs.replace(failure_of(error), gpu_memory=gpu.memory_at_failure())
         send(Message(failure=failure))
         return 1
-    send(Message(result=result))
+    send(Message(result=dict(result)))
     return 0
 
 
-def _announcer(job: Work, send: Send) -> Phase:
+def _announcer(job: AnyWork, send: Send) -> Phase:
     """Return a phase manager that tells the parent each phase as it begins."""
-    pending = [job.inject] if job.inject else []
+    pending = [] if isinstance(job, Call) or job.inject is None else [job.inject]
 
     @contextmanager
     def announce(name: str) -> Iterator[None]:
@@ -93,58 +100,25 @@ def _inject(fault: str) -> None:
     raise RuntimeError("an injected error")
 
 
-def _do(job: Work, announce: Phase) -> dict[str, Any]:
-    if job.kind == "call":
-        called: dict[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
+def _done(job: AnyWork, announce: Phase) -> Mapping[str, Any]:
+    """Return the answer of a job: one handler for each kind."""
+    if isinstance(job, Call):
+        called: Mapping[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
         return called
     workload = job.workload
     torch.set_num_threads(workload.threads)
     environment = _environment(workload)
-    if job.kind == "describe":
-        return {"environment": environment}
-    if job.kind == "training_run":
-        return whole_run.run(job) | {"environment": environment}
-    fill = data.source(workload)
-    match job.kind:
-        case "trace":
-            trace = passes.trace_pass(workload, fill, announce, operators=job.keep_events)
-            events = [list(event) for event in trace.events] if job.keep_events else None
-            return {"metrics": trace_metrics(trace), "events": events}
-        case "probe":
-            return probe.run(job, fill, announce)
-        case "passes":
-            return _measured_passes(job, fill, announce) | {"environment": environment}
-
-
-def _measured_passes(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
-    """Build, step until all is as it stays, and run the passes."""
-    if job.workload.device == "cuda":
-        return _passes_on_gpu(job, fill, announce)
-    with announce("build"):
-        built = build(job.workload, fill)
-    is_long = passes.first_step_is_long(built, announce)
-    parts = process_parts.of_worker()
-    numbers = range(job.first_repeat, job.first_repeat + job.repeats)
-    malloc = job.workload.malloc
-    repeats = [
-        passes.plain_pass(built, announce, number, malloc, is_long=is_long) for number in numbers
-    ]
-    metrics = passes.saved_pass(built, announce)
-    return {"repeats": repeats, "metrics": metrics, "process": parts}
-
-
-def _passes_on_gpu(job: Work, fill: data.Fill, announce: Phase) -> dict[str, Any]:
-    peaks = PhasePeaks()
-    counted = announced_to(announce, peaks.phase)
-    with counted("build"):
-        built = build(job.workload, fill)
-    cuda = passes.warm_up(built, announce)
-    malloc = job.workload.malloc
-    repeats = [passes.plain_pass(built, announce, n, malloc) for n in range(job.repeats)]
-    run_step(built, counted)
-    metrics = passes.saved_pass(built, announce)
-    cuda |= {"phases": peaks.metrics, "workspace_bytes": free_workspaces()}
-    return {"repeats": repeats, "metrics": metrics, "cuda": cuda}
+    match job:
+        case Describe():
+            return {"environment": environment}
+        case Train():
+            return whole_run.run(workload, job.plan) | {"environment": environment}
+        case TraceWorkload():
+            return passes.traced(workload, announce, keep_events=job.keep_events)
+        case Probe():
+            return probe.run(job, announce)
+        case RunPasses():
+            return {**passes.measured(job, announce), "environment": environment}
 
 
 def _environment(workload: Workload) -> Environment:
@@ -173,9 +147,9 @@ def main() -> int:
     die_first_for_memory()
     channel = os.dup(1)
     os.dup2(2, 1)  # so that nothing a library prints is taken for a result
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Work)
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyWork)
     allow_huge_pages(False)
-    if job.workload.device == "cpu":
+    if job.device == "cpu":
         gpu.hide()
     prime()
     prime_matmuls()

@@ -6,7 +6,7 @@ run under every address policy with the most memory outside, they do not fit whe
 under none with the least, and anything between is a close call.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
@@ -21,7 +21,7 @@ from harness.allocator import (
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.gpu.simulation import Peaks, Script, simulate
 from harness.prediction.interpreter_state import collection_paused
-from harness.prediction.largest_value import largest_value
+from harness.prediction.largest_batch import NOT_SEARCHED, Largest
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 from harness.schema.metrics import CudaMetrics, CudaPeaks
 
@@ -61,52 +61,25 @@ class GpuMemory:
             self.settings, total_bytes=self.total_bytes, outside_bytes=outside_bytes
         )
 
-    def verdict(self, *runs: Run) -> Fit:
-        """Return fits, does not fit, or close call, for all of ``runs``."""
-        surely = self.surely_runs(*runs)
-        return fit_of(in_every_case=surely, in_some_case=surely or self.may_run(*runs))
+    def verdict(self, run: Run) -> Fit:
+        """Return fits, does not fit, or close call."""
+        surely = all(self.completed(run, surely=True))
+        in_some_case = surely or any(self.completed(run, surely=False))
+        return fit_of(in_every_case=surely, in_some_case=in_some_case)
 
-    def surely_runs(self, *runs: Run) -> bool:
-        """Return whether every address policy completes with the most memory outside."""
-        return all(self._completed(runs, self.outside_bytes[1]))
+    def completed(self, run: Run, *, surely: bool) -> Iterator[bool]:
+        """Yield for each address policy whether ``run`` completes.
 
-    def may_run(self, *runs: Run) -> bool:
-        """Return whether any address policy completes with the least memory outside."""
-        return any(self._completed(runs, self.outside_bytes[0]))
-
-    def _completed(self, runs: Sequence[Run], outside_bytes: int) -> Iterator[bool]:
-        """Yield for each address policy whether all ``runs`` complete."""
-        config = self.config(outside_bytes)
+        The most memory is outside the allocator; if not ``surely``, the least.
+        """
+        config = self.config(self.outside_bytes[surely])
         for policy in policies_to_try(config):
             try:
-                for run in runs:
-                    run_once(run, config, policy())
+                run_once(run, config, policy())
             except OutOfMemoryError:
                 yield False
             else:
                 yield True
-
-    def largest_batch(
-        self, run_of: Callable[[int], Run], *, low: int, high: int, guess: int, surely: bool = True
-    ) -> int | None:
-        """Return a batch that runs where the next one does not; None where not even ``low`` does.
-
-        The search begins at ``guess`` and goes on with one address policy; the others are asked
-        where it ends.
-        """
-        completes = self.surely_runs if surely else self.may_run
-        outside = self.outside_bytes[surely]
-
-        def fits(batch: int) -> bool:
-            return completes(run_of(batch))
-
-        def fits_one_policy(batch: int) -> bool:
-            return next(self._completed([run_of(batch)], outside))
-
-        largest = largest_value(fits_one_policy, low=low, high=high, guess=guess)
-        if surely and largest is not None and fits(largest):
-            return largest  # the next one fails by that policy already
-        return largest_value(fits, low=low, high=high, guess=guess if largest is None else largest)
 
 
 @dataclass(frozen=True)
@@ -160,10 +133,8 @@ def verdict_on_gpu(
     memory: GpuMemory,
     peaks: OnCuda,
     verdict: Fit,
-    largest: int | None = None,
-    largest_at_best: int | None = None,
-    *,
-    is_searched: bool = False,
+    largest: Largest = NOT_SEARCHED,
+    largest_at_best: Largest = NOT_SEARCHED,
 ) -> GpuFit:
     """Return a verdict with the GPU, the peaks and the largest batches that it is about."""
     return GpuFit(
@@ -175,9 +146,9 @@ def verdict_on_gpu(
         allocated_peak_bytes=peaks.ranges["allocated_peak_bytes"],
         reserved_peak_bytes=peaks.ranges["reserved_peak_bytes"],
         verdict=verdict,
-        is_searched=is_searched,
-        largest_batch=largest,
-        largest_batch_at_best=largest_at_best,
+        is_searched=largest.is_found,
+        largest_batch=largest.batch,
+        largest_batch_at_best=largest_at_best.batch,
     )
 
 

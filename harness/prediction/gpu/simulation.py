@@ -12,9 +12,7 @@ from typing import NamedTuple, Protocol
 
 from harness.allocator import CachingAllocator
 from harness.schema.events import Event, Trace
-
-MOST_STEPS = 8
-"""Steps after which the next is taken for the measured one, whatever they reserved."""
+from harness.schema.step_choices import MOST_STEPS
 
 Request = tuple[int, int]
 """Bytes asked for and the block's number; or minus the bytes, where it is freed."""
@@ -81,14 +79,6 @@ def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
         phases=measured,
         steady_after=steps,
     )
-
-
-def simulate_steps(
-    script: Script, allocator: CachingAllocator, steps: int
-) -> list[dict[str, Peaks]]:
-    """Simulate the build and ``steps``; return the peaks of each phase of each."""
-    addresses: dict[int, int] = {}
-    return [_simulate(script.requests(step), allocator, addresses) for step in range(steps + 1)]
 
 
 def _simulate(

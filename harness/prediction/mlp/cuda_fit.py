@@ -1,43 +1,35 @@
-"""The answers about a workload on a GPU: peaks, does it fit, its largest batch, the last batch.
+"""The answers about a workload on a GPU: peaks, does it fit, its largest batch.
 
 Steps of more than ``MOST_EVENTS`` events would take minutes to search. They are simulated once,
 with ascending addresses; a budget then has an answer only if the parameters and their gradients
 alone exceed it.
 """
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
+from itertools import islice
 from typing import Any
 
-from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import (
-    ENDLESS,
     GpuMemory,
     OnCuda,
     Run,
-    by_each_policy,
     memory_of_gpu,
-    named_peaks,
     peaks_on,
     verdict_on_gpu,
 )
 from harness.prediction.gpu.simulation import (
-    MOST_STEPS,
-    Peaks,
-    highest,
     simulate,
-    simulate_steps,
 )
 from harness.prediction.gpu.workspaces import notes_on
+from harness.prediction.largest_batch import Largest
+from harness.prediction.largest_batch import largest_batch as driver
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
 from harness.prediction.versions import CHECKED_ON_CUDA, described_version
-from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.memory_fit import BudgetFit, LastBatch
-from harness.schema.metrics import CudaPeaks
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
@@ -45,72 +37,17 @@ MOST_EVENTS = 50_000
 """Events of a step up to which every address policy is simulated and batches are searched."""
 
 
-class ExamplesError(HarnessError, ValueError):
-    """The workload cannot train on this number of examples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """A run over examples that are no multiple of the batch: its last step is a smaller one.
-
-    A step of fewer rows cuts other blocks out of the segments that whole steps left, and the whole
-    step after it may find what it needs cut up. So the whole steps are simulated, as many as the
-    examples make up to those after which peaks are steady, then a partial one over the first rows
-    of the batch's blocks, then a whole one.
-    """
-
-    workload: Workload
-    gpu: Gpu
-    examples: int
-
-    def __post_init__(self) -> None:
-        batch, least = self.workload.batch, self.workload.least_batch
-        if self.examples < batch:
-            raise ExamplesError(
-                f"examples must be at least one batch ({batch}), got {self.examples}"
-            )
-        if 0 < self.rows < least:
-            rule = f"leave a last batch of at least {least} rows"
-            raise ExamplesError(
-                f"examples must {rule}, got {self.examples} ({self.rows} rows left)"
-            )
-
-    @property
-    def rows(self) -> int:
-        """Rows of the partial step; 0 where there is none."""
-        return self.examples % self.workload.batch
-
-    @property
-    def steps_before(self) -> int:
-        """Whole steps before the partial one."""
-        return min(self.examples // self.workload.batch, MOST_STEPS + 1)
-
-    @cached_property
-    def _script(self) -> CudaSteps:
-        return CudaSteps(self.workload, self.gpu, rows_of={self.steps_before + 1: self.rows})
-
-    def simulate(self, allocator: CachingAllocator) -> tuple[Peaks, Peaks, Peaks]:
-        """Return the peaks of build and whole steps, of the partial step, of the one after it."""
-        phases = simulate_steps(self._script, allocator, self.steps_before + 2)
-        *before, partial_step, following = (highest(step.values()) for step in phases)
-        return highest(before), partial_step, following
-
-
 def answers(
     workload: Workload,
     gpu: Gpu,
     settings: str,
     budget_bytes: int | None,
-    epoch: Epoch | None,
     notes: list[str],
     *,
     is_named: bool,
 ) -> tuple[Trace, dict[str, Any]]:
     """Return the trace and the fields of a prediction about the GPU; add to ``notes``."""
     notes += notes_on(gpu.capability, gpu.workspace_config)
-    if epoch is not None and not epoch.rows:
-        notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
-        epoch = None
     script = CudaSteps(workload, gpu)
     is_long = script.event_count > MOST_EVENTS
     peaks = peaks_on(script, gpu, settings, policies=1 if is_long else None)
@@ -132,29 +69,25 @@ def answers(
         still_open = {
             "gpu": is_named and "fit" not in known,
             "budget": budget_bytes is not None and "budget" not in known,
-            "examples": epoch is not None,
         }
         reason = f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); {least}"
         unanswered = tuple(f"{name}: {reason}" for name in still_open if still_open[name])
         return script.trace(2), fields | known | {"unanswered": unanswered}
-    if epoch is not None:
-        last, endless = _last_batch(epoch, settings)
-        fields["last_batch"] = last
-        needed = max(needed, last.reserved_peak_bytes[1])
-        notes += [ENDLESS] * (endless and ENDLESS not in notes)
     if is_named and memory is not None:
-        verdict = memory.verdict(*runs_of(workload, gpu, epoch))
+        verdict = memory.verdict(run_of(workload, gpu))
         batches = [largest_batch(memory, workload, surely=each) for each in (True, False)]
-        fields["fit"] = verdict_on_gpu(memory, peaks, verdict, *batches, is_searched=True)
+        fields["fit"] = verdict_on_gpu(memory, peaks, verdict, *batches)
     if budget_bytes is not None:
         memory = GpuMemory(
             gpu=gpu, settings=settings, total_bytes=budget_bytes, outside_bytes=(0, 0)
         )
+        largest = largest_batch(memory, workload)
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
             needed_bytes=needed,
-            fits=memory.verdict(*runs_of(workload, gpu, epoch)) == "fits",
-            largest_batch=largest_batch(memory, workload),
+            fits=memory.verdict(run_of(workload, gpu)) == "fits",
+            largest_batch=largest.batch,
+            is_searched=largest.is_found,
         )
     return script.trace(2), fields
 
@@ -167,7 +100,8 @@ def _without_search(
     least = parameter_bytes(workload) + buffer_bytes(workload) + gradient_bytes(workload)
     fields: dict[str, Any] = {}
     if memory is not None and least > memory.total_bytes - memory.outside_bytes[0]:
-        fields["fit"] = verdict_on_gpu(memory, peaks, "does not fit", is_searched=True)
+        none = Largest(None, is_found=True)
+        fields["fit"] = verdict_on_gpu(memory, peaks, "does not fit", none)
     if budget_bytes is not None and least > budget_bytes:
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
@@ -178,48 +112,51 @@ def _without_search(
     return fields, f"parameters and gradients alone take {format_bytes(least)}"
 
 
-def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[Run, ...]:
-    """Return what has to fit: the steady steps, and with ``epoch`` the smaller last one too."""
-    steps = partial(simulate, CudaSteps(workload, gpu))
-    return (steps,) if epoch is None else (steps, epoch.simulate)
+def run_of(workload: Workload, gpu: Gpu) -> Run:
+    """Return what has to fit: the build and the steps until they are steady."""
+    return partial(simulate, CudaSteps(workload, gpu))
 
 
-def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> int | None:
-    """Return a batch of ``workload`` that runs where the next one does not."""
-    return memory.largest_batch(
-        lambda batch: runs_of(workload.replace(batch=batch), memory.gpu)[0],
-        low=workload.least_batch,
-        high=most_rows(workload),
-        guess=largest_by_requests(
-            workload, memory.gpu, memory.total_bytes - memory.outside_bytes[0]
-        ),
-        surely=surely,
-    )
+class _Formula:
+    """A workload's steps at any batch, under one address policy or under all of them."""
+
+    def __init__(self, memory: GpuMemory, workload: Workload, *, surely: bool) -> None:
+        self._memory, self._workload, self._surely = memory, workload, surely
+        self.policies: int | None = 1
+
+    def peak(self, batch: int) -> int | None:
+        return _requested(self._workload, self._memory.gpu, batch)
+
+    def completes(self, batch: int, room_bytes: int) -> bool:
+        del room_bytes  # the memory knows how much is outside
+        run = run_of(self._workload.replace(batch=batch), self._memory.gpu)
+        completed = islice(self._memory.completed(run, surely=self._surely), self.policies)
+        return all(completed) if self._surely else any(completed)
+
+
+def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> Largest:
+    """Return a batch of ``workload`` that runs where the next one does not.
+
+    The search goes on with one address policy; the others are asked where it ends.
+    """
+    formula = _Formula(memory, workload, surely=surely)
+    room = memory.total_bytes - memory.outside_bytes[surely]
+    least, most = workload.least_batch, most_rows(workload)
+    search = partial(driver, formula, room, batch=least, least=least, highest=most)
+    guess = largest_by_requests(workload, memory.gpu, memory.total_bytes - memory.outside_bytes[0])
+    largest = search(guess=guess)
+    formula.policies = None
+    if surely and largest.batch is not None and formula.completes(largest.batch, room):
+        return largest  # the next one fails by that policy already
+    return search(guess=largest.batch or guess)
 
 
 def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> int:
     """Return the largest batch whose requested bytes alone fit into ``available_bytes``."""
-
-    def requested(batch: int) -> int:
-        return max(CudaSteps(workload.replace(batch=batch), gpu).trace(2).live_bytes)
-
     low, high = workload.least_batch, most_rows(workload)
+    requested = partial(_requested, workload, gpu)
     return largest_within(requested, available_bytes, low=low, high=high) or low
 
 
-def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
-    """Return the epoch's last peaks, and whether the GPU's limit had to be lifted for them."""
-    runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
-    reserved = [highest(simulated).reserved for simulated in runs]
-    rises = [most - before.reserved for most, (before, *_) in zip(reserved, runs, strict=True)]
-    _, partial_step, following = runs[0]
-    result = LastBatch(
-        examples=epoch.examples,
-        rows=epoch.rows,
-        steps_before=epoch.steps_before,
-        partial_step=CudaPeaks(**named_peaks(partial_step)),
-        next_step=CudaPeaks(**named_peaks(following)),
-        reserved_peak_bytes=(min(reserved), max(reserved)),
-        reserved_rise_bytes=(min(rises), max(rises)),
-    )
-    return result, endless
+def _requested(workload: Workload, gpu: Gpu, batch: int) -> int:
+    return max(CudaSteps(workload.replace(batch=batch), gpu).trace(2).live_bytes)

@@ -4,13 +4,14 @@ import os
 import time
 from concurrent.futures import Future
 from io import BytesIO
+from typing import cast
 from unittest.mock import patch
 
 import msgspec
 
 from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
-from harness.measurement.process.messages import Ended, Work
+from harness.measurement.process.messages import Answer, AnyWork, Ended, Probe, Work
 from harness.sweeps.executors.local import Slot
 from harness.sweeps.runner import Cell, Executor, Measured, ended
 
@@ -42,10 +43,12 @@ class InProcessLauncher(Launcher):
     def __init__(self) -> None:
         self._primed = False
 
-    def launch(self, job: Work, deadline_seconds: float, on_phase: OnPhase | None = None) -> Ended:
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
         """Run ``job`` to its end; the deadline is not kept."""
         del deadline_seconds
-        if job.budget_bytes is not None:
+        if isinstance(job, Probe) and job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")
         from harness.measurement.process import worker
 
@@ -55,5 +58,7 @@ class InProcessLauncher(Launcher):
         report = Report(on_phase)
         started = time.monotonic()
         with patch.dict(os.environ):  # undoes what a job sets for a process of its own
-            code = worker.run_job(job, lambda said: report.feed(msgspec.json.encode(said) + b"\n"))
+            code = worker.run_job(
+                cast(AnyWork, job), lambda said: report.feed(msgspec.json.encode(said) + b"\n")
+            )
         return report.ended(BytesIO(), started, exit_code=code)
