@@ -72,7 +72,7 @@ test-lowest: $(VENV)/.installed-test $(VENV)-lowest/.installed
 	  tests/faults/test_cluster.py
 
 # Hundreds of injected faults and thousands of fuzzed command lines; a quarter of an hour.
-DRY_RUN_FAULTS = $(addprefix tests/dry_run/test_, everything_is_seen.py never_lost.py own_interpreter.py \
+DRY_RUN_FAULTS = $(addprefix tests/dry_runs/test_, everything_is_seen.py never_lost.py own_interpreter.py \
   run_ends.py stub_cache.py unknown_sizes.py user_files.py generated_scripts.py)
 faults: $(VENV)/.installed-test
 	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
@@ -97,7 +97,7 @@ CUDA_OUT ?= results/cuda-dry-run
 CUDA_EVERY ?= 1
 COMPARISONS := compare_snapshots compare_predictions
 cuda-dry-run: $(CUDA)/.installed
-	$(CUDA)/bin/python -m pytest tests/dry_run
+	$(CUDA)/bin/python -m pytest tests/dry_runs
 	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda
 	for comparison in $(COMPARISONS); do \
 	  echo "$$comparison, from $$(date +%T)"; \
@@ -107,7 +107,7 @@ cuda-dry-run: $(CUDA)/.installed
 
 # A small part of it, for CI: minutes, once the environment is there.
 cuda-dry-run-quick: $(CUDA)/.installed
-	$(CUDA)/bin/python -m pytest tests/dry_run
+	$(CUDA)/bin/python -m pytest tests/dry_runs
 	$(CUDA)/bin/python -m benchmarks.validation.compare_snapshots --out build/cuda-dry-run
 
 $(CUDA)/.installed: pyproject.toml

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from harness.analysis.compare import compare as compare
     from harness.analysis.frame import load as load
-    from harness.dry_run.run import dry_run as dry_run
+    from harness.dry_runs.run import dry_run as dry_run
     from harness.measurement.module_trace import trace as trace
     from harness.planning.measure_step import measure as measure
     from harness.planning.plan import plan as plan
@@ -56,7 +56,7 @@ _PLACES = {
     "UnsupportedError": "harness.schema.errors",
     "Workload": "harness.schema.workload",
     "compare": "harness.analysis.compare",
-    "dry_run": "harness.dry_run.run",
+    "dry_run": "harness.dry_runs.run",
     "explain": "harness.snapshots.explain_source",
     "load": "harness.analysis.frame",
     "measure": "harness.planning.measure_step",

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "harness"
 
 ORDER = (
     "schema", "plots", "training", "instruments", "allocator", "snapshots", "prediction",
-    "measurement", "thresholds", "dry_run", "planning", "sweeps", "budgets", "analysis",
+    "measurement", "thresholds", "dry_runs", "planning", "sweeps", "budgets", "analysis",
     "reporting", "cli",
 )  # fmt: skip
 """Each package imports only packages that are listed before it, and itself."""

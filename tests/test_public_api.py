@@ -31,8 +31,8 @@ TYPES = tuple(
 )
 ROOT = Path(__file__).parents[1]
 ERRORS = tuple(name for name in harness.__all__ if name.endswith("Error"))
-NEEDS_CUDA_BUILD = "harness.dry_run.run"
-"""Its example runs in tests/dry_run."""
+NEEDS_CUDA_BUILD = "harness.dry_runs.run"
+"""Its example runs in tests/dry_runs."""
 EXAMPLES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "harness").rglob("*.py")
@@ -219,3 +219,10 @@ def test_every_result_is_one_line_in_a_prompt_and_a_table_in_a_notebook() -> Non
 def test_a_grid_of_something_else_is_refused(grid: typing.Any, why: str) -> None:
     with pytest.raises(harness.ArgumentError, match=why):
         harness.sweep(grid, out="nowhere")
+
+
+def test_the_dry_run_stays_a_function_whatever_is_imported() -> None:
+    import harness.dry_runs
+    import harness.measurement.measure
+
+    assert inspect.isfunction(harness.dry_run)

@@ -25,10 +25,10 @@ from typing import Any
 
 from benchmarks.validation.dry_run import parser, stub_gpu, write_table
 from harness.cli.app import main as harness
-from harness.dry_run.build import build
-from harness.dry_run.for_workers import pretended
-from harness.dry_run.pretended_gpu import PretendedGpu
-from harness.dry_run.toolchain import torch_build
+from harness.dry_runs.build import build
+from harness.dry_runs.for_workers import pretended
+from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.dry_runs.toolchain import torch_build
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import default_launcher
 from harness.measurement.process.messages import Describe

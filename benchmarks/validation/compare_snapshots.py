@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
 from benchmarks.validation.follower import Agreement, agreement_of
-from harness.dry_run.toolchain import torch_build
+from harness.dry_runs.toolchain import torch_build
 from harness.snapshots.snapshot import read_recording
 
 Step = Callable[[], None]

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from harness.dry_run.build import build
-from harness.dry_run.for_workers import pretending
-from harness.dry_run.pretended_gpu import PretendedGpu
-from harness.dry_run.toolchain import torch_build
+from harness.dry_runs.build import build
+from harness.dry_runs.for_workers import pretending
+from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.dry_runs.toolchain import torch_build
 from harness.prediction.gpu.catalogue import parse_capability
 
 

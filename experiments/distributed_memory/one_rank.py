@@ -12,7 +12,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
-from harness.dry_run.ranks import pretend_ranks, variables
+from harness.dry_runs.ranks import pretend_ranks, variables
 from harness.schema.workload import Workload
 from harness.training.data import source
 from harness.training.module_step import Step, run_step

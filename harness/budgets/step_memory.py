@@ -92,7 +92,7 @@ def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: 
 
 def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
     """Return the memory of the traced step on this CPU or GPU."""
-    from harness.dry_run.for_workers import has_gpu
+    from harness.dry_runs.for_workers import has_gpu
     from harness.planning.measure_step import measure
 
     if gpu is not None and not has_gpu():

@@ -20,7 +20,7 @@ def doctor(check_model: bool, as_json: bool) -> int:
     Where a measurement is unavailable, the reason is given. With --check-model the exit code is
     3 if a workload differs.
     """
-    from harness.dry_run.run import examine_dry_run
+    from harness.dry_runs.run import examine_dry_run
     from harness.measurement.doctor import examine, examine_model
     from harness.reporting.terminal import AnswerConsole
 

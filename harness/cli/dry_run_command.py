@@ -13,7 +13,7 @@ from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
-    from harness.dry_run.dry_run_report import Answer
+    from harness.dry_runs.dry_run_report import Answer
 
 _STOPPED = {
     "interrupted": INTERRUPTED,
@@ -26,7 +26,7 @@ def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
     """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
-    from harness.dry_run.value_answers import check_answers, parse_answer
+    from harness.dry_runs.value_answers import check_answers, parse_answer
 
     del context, parameter
     answers = dict(parse_answer(value) for value in values)
@@ -125,8 +125,8 @@ def dry_run(
     The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
     it was ended by Ctrl-C or SIGTERM.
     """
-    from harness.dry_run.dry_run_text import dry_run_text
-    from harness.dry_run.run import dry_run as run
+    from harness.dry_runs.dry_run_text import dry_run_text
+    from harness.dry_runs.run import dry_run as run
 
     if module is None and not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
@@ -139,7 +139,7 @@ def dry_run(
     report = run(str(target), *arguments, **request)
 
     if html is not None:
-        from harness.dry_run.dry_run_page import dry_run_page
+        from harness.dry_runs.dry_run_page import dry_run_page
 
         write_page(html, dry_run_page(report, target=str(target)))
     text = (
@@ -157,9 +157,9 @@ def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
-    from harness.dry_run.dry_run_report import DryRunReport
-    from harness.dry_run.run import dry_run as run
-    from harness.dry_run.script_search import largest_of_script
+    from harness.dry_runs.dry_run_report import DryRunReport
+    from harness.dry_runs.run import dry_run as run
+    from harness.dry_runs.script_search import largest_of_script
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
     from harness.schema.units import format_bytes
 

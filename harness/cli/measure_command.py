@@ -43,7 +43,7 @@ def measure(
     **flags: Any,
 ) -> int:
     """Measure one training step in processes of its own."""
-    from harness.dry_run.for_workers import gpu_or_dry_run
+    from harness.dry_runs.for_workers import gpu_or_dry_run
     from harness.measurement.measure import measure as run
     from harness.schema.record import Outcome, to_json
 

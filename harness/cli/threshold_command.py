@@ -63,7 +63,7 @@ def threshold(
     The threshold is predicted first, then confirmed: separate processes run the workload just
     below and just above it.
     """
-    from harness.dry_run.for_workers import gpu_or_dry_run
+    from harness.dry_runs.for_workers import gpu_or_dry_run
     from harness.schema.record import Outcome, to_json
     from harness.thresholds.find_threshold import threshold as run
 

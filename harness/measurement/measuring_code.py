@@ -14,7 +14,7 @@ from harness.version import PACKAGE
 
 MEASURING = ("training", "instruments", "measurement", "thresholds")
 """Packages whose code builds, runs, watches and limits a step."""
-PRETENDING = ("dry_run",)
+PRETENDING = ("dry_runs",)
 """Packages that also decide what a step on a pretended GPU says."""
 
 _C_COMMENT = re.compile(rb"/\*.*?\*/|//[^\n]*", re.DOTALL)

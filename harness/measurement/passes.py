@@ -22,7 +22,6 @@ from harness.training.data import Fill
 from harness.training.module_step import Phase, Step, announced_to, free_gradients, run_step
 from harness.training.training_step import build
 
-
 LONG_SECONDS = 0.1
 """Of a step as long as this, the pages of the heap that come again take less than a hundredth."""
 

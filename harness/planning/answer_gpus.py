@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from harness.dry_run.compiled import watch
-from harness.dry_run.library_notes import library_notes, open_cudnn, refusing_old_cudnn
+from harness.dry_runs.compiled import watch
+from harness.dry_runs.library_notes import library_notes, open_cudnn, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.step_trace import trace_step

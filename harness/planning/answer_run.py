@@ -6,8 +6,8 @@ from functools import partial
 
 import msgspec
 
-from harness.dry_run.compiled import watch
-from harness.dry_run.library_notes import refusing_old_cudnn
+from harness.dry_runs.compiled import watch
+from harness.dry_runs.library_notes import refusing_old_cudnn
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import trace_run

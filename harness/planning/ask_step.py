@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_run.allocator_settings import refuse_unfollowed
-from harness.dry_run.for_workers import LAUNCHER
-from harness.dry_run.pretended_gpu import of_any_size
-from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
+from harness.dry_runs.allocator_settings import refuse_unfollowed
+from harness.dry_runs.for_workers import LAUNCHER
+from harness.dry_runs.pretended_gpu import of_any_size
+from harness.dry_runs.toolchain import DryRunUnavailableError, torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Call, Ended, Failure

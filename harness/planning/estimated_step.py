@@ -9,7 +9,7 @@ import torch
 from msgspec import convert
 from msgspec.structs import replace
 
-from harness.dry_run.toolchain import torch_version
+from harness.dry_runs.toolchain import torch_version
 from harness.planning.changed_step import changed_step, subject_of
 from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch, Progress

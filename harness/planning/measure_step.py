@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 import msgspec
 
-from harness.dry_run.for_workers import has_gpu
+from harness.dry_runs.for_workers import has_gpu
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
-from harness.dry_run.sent_objects import sent
+from harness.dry_runs.sent_objects import sent
 from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
 from harness.planning.sent_step import request_of

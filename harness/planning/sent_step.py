@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.dry_run.sent_objects import sent
+from harness.dry_runs.sent_objects import sent
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.target_name import check_target_name

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import torch
 
-from harness.dry_run.left_out_values import leave_values_out
+from harness.dry_runs.left_out_values import leave_values_out
 from harness.measurement.environment import pretended_device
 from harness.planning.answer_gpus import fits_on_gpus, on_pretended_gpu, traced
 from harness.planning.answer_plan import planned

@@ -12,19 +12,19 @@ from functools import partial
 
 import torch
 
-from harness.dry_run.assemble_report import not_pretended
-from harness.dry_run.dry_run_text import reads_in_words
-from harness.dry_run.left_out_values import unsent
-from harness.dry_run.library_notes import (
+from harness.dry_runs.assemble_report import not_pretended
+from harness.dry_runs.dry_run_text import reads_in_words
+from harness.dry_runs.left_out_values import unsent
+from harness.dry_runs.library_notes import (
     ENGINE_MISSING,
     library_notes,
     open_cudnn,
     refusing_old_cudnn,
 )
-from harness.dry_run.pretended_gpu import of_any_size
-from harness.dry_run.unknown_sizes import bounds, unknown_decisions, unknown_sizes
-from harness.dry_run.value_answers import check_answers, parse_answer
-from harness.dry_run.value_reads import ValueReads
+from harness.dry_runs.pretended_gpu import of_any_size
+from harness.dry_runs.unknown_sizes import bounds, unknown_decisions, unknown_sizes
+from harness.dry_runs.value_answers import check_answers, parse_answer
+from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
 from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError

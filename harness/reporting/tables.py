@@ -23,8 +23,9 @@ def csv_text(frame: pd.DataFrame, digits: int = 17) -> str:
         if not (is_numeric_dtype(column) or is_bool_dtype(column)):
             safe[name] = column.map(csv_cell)
 
-    def number(value: float) -> str:
-        return repr(float(value) if float(value).is_integer() else float(f"{value:.{digits}g}"))
+    def number(value: object) -> str:
+        whole = float(str(value))
+        return repr(whole if whole.is_integer() else float(f"{whole:.{digits}g}"))
 
     return str(safe.to_csv(index=False, lineterminator="\n", float_format=number))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.analysis.compare import Comparison, compare
 from harness.analysis.frame import lines_if_there
-from harness.dry_run.for_workers import gpu_or_dry_run
+from harness.dry_runs.for_workers import gpu_or_dry_run
 from harness.measurement.measure import DEADLINE_SECONDS, measure
 from harness.plots.columns import typed_frame
 from harness.plots.frames import COLUMNS, record_row

@@ -26,7 +26,7 @@ FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
-_OF_A_DRY_RUN = re.compile(r"/harness/dry_run/\w+\.py$")
+_OF_A_DRY_RUN = re.compile(r"/harness/dry_runs/\w+\.py$")
 """The harness's own frames in the snapshot of a dry run."""
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_run.toolchain import torch_version
+from harness.dry_runs.toolchain import torch_version
 from harness.measurement.environment import describe, versions
 from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Train

@@ -12,7 +12,7 @@ from experiments.literature.claim_texts import ClaimText, claim_texts
 from experiments.literature.judgements import claim_experiment, widest
 from harness.analysis import AnalysisError
 from harness.analysis.step_runs import Steps
-from harness.dry_run.toolchain import DryRunUnavailableError
+from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.analysis.frame import lines_if_there
-from harness.dry_run.toolchain import DryRunUnavailableError, compiler, torch_build
+from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
 from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_run import build, toolchain
-from harness.dry_run.toolchain import DryRunUnavailableError
+from harness.dry_runs import build, toolchain
+from harness.dry_runs.toolchain import DryRunUnavailableError
 from tests.faults import file_operations
 from tests.faults.conftest import FULL
 from tests.faults.grid import Tally

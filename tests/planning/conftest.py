@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.dry_run.build import build
-from harness.dry_run.toolchain import DryRunUnavailableError, torch_build
+from harness.dry_runs.build import build
+from harness.dry_runs.toolchain import DryRunUnavailableError, torch_build
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import harness
-from harness.dry_run import DryRunUnavailableError, dry_run, pretended_gpu
+from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
 from harness.prediction.estimate.estimate_step import ACCURACY, ON_CPU, estimate_step
 from harness.prediction.gpu.catalogue import find
 from harness.schema.errors import StepError, UnsupportedError

@@ -7,7 +7,7 @@ layers. ``KERNELS`` holds the operators that the meta device lacks or runs in a 
 returns tensors of the shapes, types and storages that the CUDA kernel returns.
 
 Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
-cudnn/RNN.cpp; harness/dry_run/stub/cuda/cudnn.c.
+cudnn/RNN.cpp; harness/dry_runs/stub/cuda/cudnn.c.
 """
 
 from collections.abc import Callable, Sequence

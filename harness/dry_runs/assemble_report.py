@@ -1,0 +1,275 @@
+"""The report of a dry run: what was seen from inside, by the stub and from outside."""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from ctypes import Structure, c_char, c_uint64
+
+from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunReport
+from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.library_notes import ENGINE_MISSING
+from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.dry_runs.unknown_sizes import bounds, unknown_sizes
+from harness.measurement.process.outcome import signal_name
+from harness.schema.memory_fit import Fit, fit_of
+from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
+from harness.schema.units import format_bytes
+
+_MAGIC = 0x646E6574657250
+_NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
+
+_NO_ROOM = "an address space"
+"""Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
+
+_OUTCOMES: Mapping[str, Outcome] = {
+    "ok": Outcome.OK,
+    "stopped": Outcome.OK,
+    "oom": Outcome.OOM,
+    "error": Outcome.ERROR,
+    "interrupted": Outcome.KILLED,
+}
+
+
+class _Process(Structure):
+    _fields_ = [
+        ("pid", c_uint64),
+        ("refused_bytes", c_uint64),
+        ("devices", c_uint64 * 2 * _DEVICES),
+    ]
+
+    def peaks(self) -> tuple[int, ...]:
+        return tuple(peak for _, peak in self.devices)
+
+
+class StatusPage(Structure):
+    """Counters of the driver's level that the stub keeps next to the process, and outlive it.
+
+    ``struct status`` of ``stub/pretend.h``.
+    """
+
+    _fields_ = [
+        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls", "files")),
+        ("crowded", c_uint64),
+        ("hidden", c_uint64),
+        ("names", c_char * _NAME_BYTES * _NAMES),
+        ("together", c_uint64 * _DEVICES),
+        ("processes", _Process * _PROCESSES),
+    ]
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the stub was loaded at all."""
+        return bool(self.magic == _MAGIC)
+
+    @property
+    def allocated(self) -> bool:
+        """Return whether any process allocated memory of the GPU."""
+        return any(self.together)
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Return functions that are not pretended and were called."""
+        names = self.names[: min(self.calls, _NAMES)]
+        return tuple(name.value.decode(errors="replace") for name in names)
+
+    @property
+    def peaks(self) -> tuple[int, ...]:
+        """Return most bytes that the script's own process held of each device."""
+        own = [process.peaks() for process in self.processes if process.pid == self.pid]
+        return own[0] if own else (0,) * _DEVICES
+
+    @property
+    def other_processes(self) -> int:
+        """Return how many processes next to the script's own allocated memory of the GPU."""
+        used = [one for one in self._others() if any(one.peaks()) or one.refused_bytes]
+        return int(self.crowded) + len(used)
+
+    @property
+    def refused_elsewhere_bytes(self) -> int:
+        """Return the largest allocation that another process was refused for good."""
+        refused: list[int] = [one.refused_bytes for one in self._others()]
+        return max(refused, default=0)
+
+    def _others(self) -> list[_Process]:
+        return [one for one in self.processes if one.pid not in (0, self.pid)]
+
+
+def assemble_report(
+    request: Request,
+    inside: ChildResult,
+    page: StatusPage,
+    architectures: Sequence[int],
+    *,
+    code: int,
+    late: bool,
+    received: int | None,
+    seconds: float,
+) -> DryRunReport:
+    """Put together what was seen from inside, by the stub and from outside.
+
+    ``code`` is negative for a signal; ``received`` is the signal that the harness passed on.
+    """
+    gpu, devices = request.gpu, inside.devices
+    if inside.ended == "lost":
+        devices = tuple(
+            Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
+            for i, peak in enumerate(page.peaks[: gpu.count])
+        )
+    outcome, evidence = _outcome(inside, page, code, received)
+    if late:
+        outcome, evidence = Outcome.TIMEOUT, f"ended after {request.deadline_seconds} seconds"
+    peaks = [device.peaks for device in devices]
+    cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
+    return DryRunReport(
+        outcome=outcome,
+        evidence=evidence,
+        gpu=gpu.name,
+        gpu_total_bytes=gpu.total_bytes,
+        cuda=cuda,
+        fit=_fit(outcome, cuda, gpu, page, inside),
+        outside_bytes=gpu.outside_bytes,
+        devices=devices,
+        out_of_memory=inside.out_of_memory,
+        value_reads=inside.value_reads,
+        unsupported=page.unsupported,
+        notes=(*inside.notes, *_notes(page, inside, gpu, architectures)),
+        optimizer_steps=inside.optimizer_steps,
+        kernels=page.kernels,
+        wall_seconds=seconds,
+        compiled=inside.compiled,
+        rank=request.rank if request.world_size is not None else None,
+        world_size=request.world_size,
+        environment={**inside.environment, "device": f"dry run, {gpu.name}"},
+        returned=inside.returned,
+    )
+
+
+def _outcome(
+    inside: ChildResult, page: StatusPage, code: int, received: int | None
+) -> tuple[Outcome, str | None]:
+    """Return how it ended, the most telling of what was seen."""
+    if received is not None and inside.ended in ("ok", "interrupted", "lost"):
+        interrupted = received == signal.SIGINT
+        return Outcome.KILLED, "interrupted" if interrupted else f"ended by {signal_name(received)}"
+    if inside.ended == "lost" and code >= 0:
+        return Outcome.CRASHED, f"the process ended by itself with exit code {code}"
+    if inside.ended == "lost":
+        name = signal_name(-code)
+        killed = name in ("SIGKILL", "SIGTERM")
+        return Outcome.KILLED if killed else Outcome.CRASHED, f"ended by {name}"
+    outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
+    if outcome == "error" and page.unsupported:
+        outcome, evidence = Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
+    if outcome == "oom" and any(name.startswith(_NO_ROOM) for name in page.unsupported):
+        return Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
+    if outcome == "ok" and (reason := _uncounted(inside, page)):
+        return Outcome.UNSUPPORTED, reason
+    open_sizes = unknown_sizes(inside.value_reads)
+    if open_sizes and outcome in ("ok", "error", "oom"):
+        return Outcome.UNSUPPORTED, f"{open_sizes}; {evidence}" if evidence else open_sizes
+    if outcome == "error" and inside.out_of_memory and ENGINE_MISSING in (evidence or ""):
+        return Outcome.OOM, f"no workspace of cuDNN did fit: {evidence}"
+    if outcome == "ok" and page.refused_elsewhere_bytes:
+        size = format_bytes(page.refused_elsewhere_bytes)
+        return Outcome.OOM, f"another process of the script was refused an allocation of {size}"
+    if outcome == "ok" and page.other_processes and not any(page.peaks):
+        return Outcome.UNSUPPORTED, (
+            f"the GPU was used by {_processes(page)} that the script started, whose allocator is"
+            " not seen: run what they run, or one rank of it with --world-size N --gpus N"
+        )
+    return outcome, evidence
+
+
+def not_pretended(called: Sequence[str]) -> str:
+    """Return in words why the stub could not do what was called."""
+    names = ", ".join(called)
+    if names.startswith(_NO_ROOM):
+        return f"the system gave no {names.removeprefix('an ')}"
+    hint = " (--world-size N runs one rank of N, with a pretended process group)"
+    return f"{names} is not pretended{hint if 'nccl' in names else ''}"
+
+
+def _uncounted(inside: ChildResult, page: StatusPage) -> str | None:
+    """Return why the allocator's peaks are not what the script's own process allocated."""
+    if page.hidden and not page.allocated:
+        return (
+            "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
+        )
+    known = {device.index: device.peaks for device in inside.devices}
+    freed = inside.out_of_memory or any(device.retries for device in inside.devices)
+    for index, given in enumerate(page.peaks):
+        peaks = known.get(index, CudaPeaks())
+        reserved, requested = peaks.reserved_peak_bytes, peaks.requested_peak_bytes
+        if reserved is None and given:
+            why = "; ".join(inside.notes) or "PyTorch's allocator told none"
+            return f"the peaks of {format_bytes(given)} that were allocated are not known: {why}"
+        # An attempt that failed and was made again has held more for a moment.
+        if not freed and max(given, requested or 0) > (reserved or 0):
+            return (
+                f"{format_bytes(max(given, requested or 0))} of the GPU's memory was allocated, of"
+                f" which PyTorch's caching allocator counted {format_bytes(reserved or 0)}: the"
+                " rest is in no peak (is its caching off, or did another library allocate?)"
+            )
+    return None
+
+
+def _processes(page: StatusPage) -> str:
+    count = page.other_processes
+    return f"{count} process{'es' * (count > 1)}"
+
+
+def _notes(
+    page: StatusPage, inside: ChildResult, gpu: PretendedGpu, architectures: Sequence[int]
+) -> Iterator[str]:
+    if inside.ended == "lost":
+        yield "the process ended without its own report: peaks are the driver's"
+    if inside.ended == "stopped":
+        yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
+    yield from bounds(inside.value_reads)
+    if page.other_processes:
+        held = format_bytes(max(page.together))
+        yield (
+            f"{_processes(page)} that the script started used the GPU too: they are in none of the"
+            f" peaks, but in the verdict; together all held {held} at most, as the driver counts"
+        )
+    if not page.allocated:
+        hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
+        yield f"the script allocated no memory on the GPU{hint}"
+    if kept := _kept_by_works(inside.devices):
+        yield (
+            f"collectives kept {format_bytes(kept)} of a step until a later one, as PyTorch finds"
+            " them complete at the end of a step here; where it finds them sooner the peak is up to"
+            " so much lower, and higher on a GPU that is a step behind"
+        )
+    if inside.ended in ("ok", "stopped") and inside.out_of_memory:
+        count = len(inside.out_of_memory)
+        were = "s were" if count > 1 else " was"
+        yield (
+            f"{count} allocation{were} refused, and the script went on: the peaks are those of what"
+            " did fit"
+        )
+    if architectures and gpu.binary(architectures) is None:
+        yield (
+            f"this build of PyTorch has no kernels for capability {gpu.capability[0]}."
+            f"{gpu.capability[1]} (it has {', '.join(map(str, architectures))}): it does not run"
+            " on such a GPU"
+        )
+
+
+def _fit(
+    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, inside: ChildResult
+) -> Fit | None:
+    """Return whether what ran fits next to the memory outside the allocator."""
+    if outcome == "oom" or (outcome == "ok" and inside.out_of_memory):
+        return "does not fit"
+    if outcome != "ok" or cuda.reserved_peak_bytes is None:
+        return None
+    held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
+    if page.other_processes:
+        held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
+    late = held + _kept_by_works(inside.devices)
+    return fit_of(in_every_case=late <= gpu.total_bytes, in_some_case=True)
+
+
+def _kept_by_works(devices: Sequence[Device]) -> int:
+    return max((device.kept_by_works for device in devices), default=0)

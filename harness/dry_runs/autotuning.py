@@ -1,0 +1,182 @@
+"""Inductor's and Triton's choices between kernels, where nothing can be measured.
+
+On a GPU the autotuner runs each choice and takes the fastest. Here the library's kernel (ATen) is
+taken at once, or the first configuration. What the autotuner allocates meanwhile (inputs, outputs,
+clones, the buffer that flushes the cache) is allocated all the same, where it would be. Set
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` to take the first Triton template instead: the other end of what
+the peak can be.
+"""
+
+import functools
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.dry_runs.library_notes import remember_autotuned
+
+UNMEASURED: Counter[str] = Counter()
+"""Choices that were made in this process, by what was chosen."""
+
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+_CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
+
+VARIABLE = "HARNESS_DRY_RUN_AUTOTUNE"
+
+
+def _takes_triton() -> bool:
+    return os.environ.get(VARIABLE) == "triton"
+
+
+def _config(config: Any) -> None:
+    """Keep no choice on disk: the next run would not allocate what making it allocates."""
+    config.autotune_local_cache = False
+
+
+def _cache_dir_utils(module: Any) -> None:
+    """Keep pretended times in the dry run's own folder, also if the script names another one."""
+    find = module.cache_dir
+
+    def cache_dir() -> str:
+        if _CACHE is not None:
+            os.environ[INDUCTOR_CACHE] = _CACHE
+        folder: str = find()
+        return folder
+
+    module.cache_dir = cache_dir
+
+
+def _select_algorithm(module: Any) -> None:
+    """Let matmuls, convolutions and FlexAttention choose without compiling a template."""
+    selector = module.AlgorithmSelectorCache
+    benchmark_choice = selector.benchmark_choice
+    tuning = selector.do_autotuning
+
+    def benchmark(cls: Any, choice: Any, arguments: Any) -> float:
+        del cls
+        extern = isinstance(choice, module.ExternKernelCaller)
+        kind = type(choice).__name__
+        first = (
+            arguments.__dict__.setdefault("harness_first", {}).setdefault(kind, choice) is choice
+        )
+        if extern or (first and kind == "SubgraphChoiceCaller"):
+            benchmark_choice(choice, arguments)
+        elif first:  # its inputs and output are there already, the buffer that flushes L2 is not
+            from torch._inductor.runtime.benchmarking import benchmarker
+
+            benchmarker.benchmark_gpu(lambda: None)
+        if extern:
+            return 2.0 if _takes_triton() else 1.0
+        # A template is fused with what follows if it takes less than both, measured at 1.0 each.
+        return 1.5 if _takes_triton() and first and kind == "TritonTemplateCaller" else 3.0
+
+    @functools.wraps(tuning)
+    def do_autotuning(self: Any, name: str, *arguments: Any, **named: Any) -> Any:
+        timings = tuning(self, name, *arguments, **named)
+        if timings:
+            taken = min(timings, key=timings.__getitem__)
+            extern = isinstance(taken, module.ExternKernelCaller)
+            which = "ATen" if extern else "the first Triton template"
+            UNMEASURED[f"{name}: {which} of {len(timings)} kernels"] += 1
+            if name.startswith("conv") and extern and len(timings) > 1:
+                remember_autotuned()
+        return timings
+
+    selector.benchmark_choice = classmethod(benchmark)
+    selector.do_autotuning = do_autotuning
+    in_this_process = selector.benchmark_in_current_process.__func__
+    selector.benchmark_in_sub_process = classmethod(in_this_process)
+    selector.make_precompile_fn = lambda *_, **__: dict
+
+
+def _pad_mm(module: Any) -> None:
+    """Name matmuls that would be padded if a measurement said that it pays."""
+    module.get_cached_should_pad = lambda _: None
+    module.get_cached_base_mm_benchmark_time = lambda _: None
+    faster = module.is_padded_faster
+
+    def is_padded_faster(*arguments: Any) -> bool:
+        padded: bool = faster(*arguments)
+        UNMEASURED["pad_mm: matmul not padded" if not padded else "pad_mm: padded"] += 1
+        return padded
+
+    module.is_padded_faster = is_padded_faster
+
+
+def _triton_codegen(module: Any) -> None:
+    """Have a kernel be written with one configuration, to be timed once as if it had several.
+
+    What fusing a kernel with a matmul would gain is timed in every run, for what timing
+    allocates, and not read from the disk.
+    """
+    common = module.TritonKernel.inductor_meta_common.__func__
+
+    def inductor_meta_common(cls: Any) -> dict[str, object]:
+        meta: dict[str, object] = common(cls)
+        if any(meta.get(name) for name in _TUNED):
+            meta.update(dict.fromkeys(_TUNED, False), harness_tuned=True)
+        return meta
+
+    module.TritonKernel.inductor_meta_common = classmethod(inductor_meta_common)
+    benchmark = module.TritonScheduling.benchmark_codegened_module
+
+    def benchmark_anew(self: Any, kernel: Any, *arguments: Any, **named: Any) -> Any:
+        Path(kernel.__file__).with_suffix(".kernel_perf").unlink(missing_ok=True)
+        return benchmark(self, kernel, *arguments, **named)
+
+    module.TritonScheduling.benchmark_codegened_module = benchmark_anew
+
+
+_TUNED = ("max_autotune", "max_autotune_pointwise", "coordinate_descent_tuning")
+
+
+def _triton_heuristics(module: Any) -> None:
+    """Time a kernel of one configuration once, for what its timing allocates."""
+    tuner = module.CachingAutotuner
+    run, to_one = tuner.run, tuner.autotune_to_one_config
+
+    def autotune_to_one_config(self: Any, *arguments: Any, **named: Any) -> Any:
+        UNMEASURED["block sizes of a Triton kernel: the first configuration"] += 1
+        return to_one(self, *arguments, **named)
+
+    def run_tuned(self: Any, *arguments: Any, **named: Any) -> Any:
+        if self.inductor_meta.pop("harness_tuned", False) and "TEMPLATE" not in str(
+            self.heuristic_type
+        ):
+            if not self.launchers:
+                self.precompile()
+            if len(self.launchers) == 1:
+                UNMEASURED["block sizes of a Triton kernel: the first configuration"] += 1
+                timed = {name: value for name, value in named.items() if name != "stream"}
+                self.bench(self.launchers[0], *arguments, **timed)
+        return run(self, *arguments, **named)
+
+    tuner.autotune_to_one_config = autotune_to_one_config
+    tuner.run = run_tuned
+
+
+def _triton_autotuner(module: Any) -> None:
+    """Count what ``@triton.autotune`` times."""
+    bench = module.Autotuner._bench
+
+    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+        name = getattr(self.base_fn, "__name__", "kernel")
+        UNMEASURED[
+            f"@triton.autotune of {name}: the first configuration (configurations timed)"
+        ] += 1
+        return bench(self, *arguments, **named)
+
+    module.Autotuner._bench = counted
+
+
+AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
+    "torch._inductor.config": _config,
+    "torch._inductor.runtime.cache_dir_utils": _cache_dir_utils,
+    "torch._inductor.select_algorithm": _select_algorithm,
+    "torch._inductor.fx_passes.pad_mm": _pad_mm,
+    "torch._inductor.codegen.triton": _triton_codegen,
+    "torch._inductor.runtime.triton_heuristics": _triton_heuristics,
+    "triton.runtime.autotuner": _triton_autotuner,
+}
+"""What to change in each module once it is imported."""

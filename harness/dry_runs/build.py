@@ -1,0 +1,162 @@
+"""Build the stub for the installed PyTorch, once, into the user's cache folder.
+
+The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them. Those
+in ``stub/*/*.c`` are pretended; the others do nothing, or refuse, by ``functions_by_name.py``, as
+weak symbols that the former replace.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from harness.dry_runs.functions_by_name import LIBRARIES, functions_by_name
+from harness.dry_runs.stub_cache import kept
+from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, compiler
+
+SOURCES = Path(__file__).parent / "stub"
+
+LIBRARY = "libharness_dry_run.so"
+
+VALUES = "libharness_values.so"
+"""The library that follows values (``stub/values/values.cpp``); it uses PyTorch's own."""
+
+_FLAGS = ("-c", "-fPIC", "-O1", "-w", "-fno-builtin")
+
+_PYTORCH = (
+    "libtorch_cpu.so",
+    "libc10_cuda.so",
+    "libtorch_cuda.so",
+    "libtorch_python.so",
+    "libtorch_cuda_linalg.so",
+    "libcaffe2_nvrtc.so",
+    "libtorch_nvshmem.so",
+)
+
+COMPILER_SECONDS = 300.0
+"""The limit of one call of the compiler, which takes up to half a minute on an idle machine."""
+MOST_BLOCKS = 1 << 17
+"""The limit of each file that it writes, its error messages too, in blocks of 512 bytes."""
+
+
+def build(torch: TorchBuild) -> Path:
+    """Return the folder that holds the stub for a build of PyTorch; build it if needed.
+
+    The folder is named after PyTorch's version and the text of the sources, so a new version of
+    either is built anew. Processes that build at the same time wait for the first.
+    """
+    return kept(f"{torch.version}-{_fingerprint(torch)}", functools.partial(_compile, torch))
+
+
+def _fingerprint(torch: TorchBuild) -> str:
+    """Return a short hash of the sources, of what generates and builds, and of PyTorch's build."""
+    text = hashlib.sha256(f"{torch.libraries} {torch.cuda}".encode())
+    text.update(str((torch.libraries / "libtorch_cuda.so").stat().st_size).encode())
+    own = Path(__file__), Path(functions_by_name.__code__.co_filename)
+    for source in [*own, *sorted(p for p in SOURCES.rglob("*") if p.is_file())]:
+        text.update(source.read_bytes())
+    return text.hexdigest()[:12]
+
+
+def _compile(torch: TorchBuild, folder: Path) -> None:
+    """Compile the sources and link them into one library.
+
+    The library goes by three names, because programs look for the driver and for NVML by theirs.
+    """
+    cc = compiler()
+    include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
+    by_name = folder / "functions_by_name.c"
+    by_name.write_text(functions_by_name(needed(torch.libraries)))
+    sources = (*SOURCES.glob("*/*.c"), by_name)
+    objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
+    commands: list[list[str | Path]] = [
+        [cc, *_FLAGS, *include, source, "-o", objects[source.stem]] for source in sources
+    ]
+    # NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
+    flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
+    headers = f"-I{SOURCES}", f"-I{torch.libraries.parent / 'include'}"
+    libraries = (f"-L{torch.libraries}", "-ltorch_cpu", "-lc10")
+    inputs = (*headers, SOURCES / "values" / "values.cpp", "-o", folder / VALUES)
+    commands.append([compiler("C++"), *flags, *inputs, *libraries])
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_run, commands))
+    _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
+    library = folder / LIBRARY
+    _run([cc, "-shared", "-fPIC", *objects.values(), "-o", library, "-lpthread", "-ldl"])
+    for left in (*folder.glob("*.o"), folder / "nvrtc.versions", by_name):
+        left.unlink()
+    for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
+        (folder / name).symlink_to(library.name)
+
+
+def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
+    """Link a library that takes NVRTC's place: with its name, and its names' version."""
+    name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
+    versions = folder / "nvrtc.versions"
+    versions.write_text(f"{name} {{ global: *nvrtc*; local: *; }};\n")
+    options = [f"-Wl,-soname,{name}", f"-Wl,--version-script,{versions}"]
+    _run([cc, "-shared", "-fPIC", made, *options, "-o", folder / name])
+
+
+def preloaded(folder: Path) -> str:
+    """Return the libraries to load before all others, as LD_PRELOAD takes them."""
+    return ":".join(map(str, [folder / LIBRARY, *folder.glob("libnvrtc.so.*")]))
+
+
+def needed(libraries: Path) -> frozenset[str]:
+    """Return NVIDIA's functions that PyTorch's libraries take from others, or look up by name."""
+    names = symbols([path for name in _PYTORCH if (path := libraries / name).exists()], "undefined")
+    looked_up = re.findall(
+        rb"\0((?:cu[A-Z]|nvml[A-Z])\w{3,60})(?=\0)", (libraries / "libc10_cuda.so").read_bytes()
+    )
+    names |= {text.decode() for text in looked_up}
+    return frozenset(name for name in names if LIBRARIES.match(name))
+
+
+def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
+    """Return the undefined or the defined dynamic symbols, without versions, by the linker's nm."""
+    nm = _run([compiler(), "-print-prog-name=nm"]).strip()
+    if not nm:
+        raise DryRunUnavailableError(f"{compiler()} made no library, and has no nm")
+    listed = _run([nm, "-D", "--format=posix", f"--{kind}-only", *libraries])
+    return {line.partition(" ")[0].partition("@")[0] for line in listed.splitlines()}
+
+
+def _run(command: list[str | Path]) -> str:
+    """Run the compiler, for a limited time; return what it prints, and quote its first error."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        limited = ["/bin/sh", "-c", f'ulimit -f {MOST_BLOCKS}; exec "$0" "$@"', *command]
+        process = subprocess.Popen(
+            limited, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
+        )
+        try:
+            code = process.wait(COMPILER_SECONDS)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # the compiler's own processes too
+            process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            raise _refused(command, f"no end after {COMPILER_SECONDS:g} seconds") from None
+        for file in (output, errors):
+            file.seek(0)
+        text = errors.read(1 << 16).decode(errors="replace")
+        if code:
+            first = next((line for line in text.splitlines() if "error" in line), text[:300])
+            raise _refused(command, first.strip() or f"exit code {code}")
+        return output.read().decode(errors="replace")
+
+
+def _refused(command: list[str | Path], why: str) -> DryRunUnavailableError:
+    return DryRunUnavailableError(
+        f"the stub cannot be compiled: {why}\nThe command was:"
+        f" {' '.join(map(str, command))}\nPython {sys.version.split()[0]}"
+    )

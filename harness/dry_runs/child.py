@@ -1,0 +1,324 @@
+"""The process that a dry run happens in: runs the user's code, writes what was seen.
+
+``own_interpreter`` starts its ``main`` with a file that holds the job. The code is run as ``python
+script.py`` or ``python -m module`` would: same ``__main__``, same ``sys.argv``, same first entry of
+``sys.path``, same traceback. The report is written when an interpreter would end: after threads
+that are still running, and after all functions that were registered for the exit.
+"""
+
+import atexit
+import builtins
+import contextlib
+import ctypes
+import faulthandler
+import functools
+import os
+import pickle
+import platform
+import random
+import runpy
+import signal
+import sys
+import threading
+import traceback
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, ModuleType, TracebackType
+from typing import Any
+
+import msgspec
+
+from harness.dry_runs.after_import import after_import
+from harness.dry_runs.autotuning import INDUCTOR_CACHE
+from harness.dry_runs.compiled import Compilations, watch
+from harness.dry_runs.dry_run_report import ChildResult
+from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.kept_files import WRITERS, keep_written
+from harness.dry_runs.library_notes import library_notes
+from harness.dry_runs.own_code import is_own
+from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
+from harness.dry_runs.recording import EnoughStepsError, Recording
+from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
+from harness.dry_runs.value_reads import ValueReads
+
+_THREADS_SECONDS = 10.0
+"""Seconds that threads may go on after enough steps."""
+
+
+class Ending:
+    """Writes the result, once, whichever comes first: the interpreter's end or a signal."""
+
+    def __init__(self, job: Request, reads: ValueReads, recording: Recording) -> None:
+        self._job = job
+        self._reads = reads
+        self._recording = recording
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self.ended = "error"
+        self.evidence: str | None = "the script's end was not seen"
+        self.returned: object = None
+        self.compilations: Compilations | None = None
+        self.notes_at_end: Callable[[], tuple[str, ...]] = tuple
+        self._late: tuple[str, str] | None = None
+
+    def write(self) -> bool:
+        """Write the result, and return True; False where another thread does: wait for that one.
+
+        A process that the script forked comes here too, and has none.
+        """
+        if os.getpid() != self._pid:
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        for number in FORWARDED:
+            with contextlib.suppress(ValueError):  # in another thread than the main one
+                signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(Exception):  # it may be closed, or no file
+            sys.stdout.flush()
+        if self.ended in ("ok", "stopped") and self._late is not None:
+            self.ended, self.evidence = self._late
+        ctypes.CDLL(None).pretend_files_off()
+        notes = self._recording.notes
+        if self._job.world_size is not None and host_collectives():
+            notes.append(
+                "collectives of host tensors left this rank's own values: each rank was taken to"
+                " hold the same, and a sum over ranks is not a sum"
+            )
+        try:
+            devices, refused = self._recording.finish(self._job.snapshot)
+        except Exception as error:
+            devices, refused = [], []
+            notes.append(f"the allocator's events are not known: {first_line(error)}")
+        result = ChildResult(
+            ended=self.ended,  # type: ignore[arg-type]
+            evidence=self.evidence,
+            devices=tuple(devices),
+            out_of_memory=tuple(refused),
+            value_reads=self._reads.places(),
+            notes=(*library_notes(), *notes, *self.notes_at_end()),
+            optimizer_steps=self._recording.steps,
+            compiled=None if self.compilations is None else self.compilations.compiled(),
+            environment=_environment(),
+            returned=self.returned,
+        )
+        write_result(result, Path(self._job.result))
+        return True
+
+    def on_late_error(self, error: BaseException | None) -> None:
+        """Note an error that ends a thread or a function at the exit, which Python only prints."""
+        if error is not None and is_gpu_out_of_memory(error):
+            self._late = "oom", first_line(error)
+        elif isinstance(error, KeyboardInterrupt):
+            self._late = "interrupted", "interrupted"
+
+    def on_terminate(self, number: int, frame: FrameType | None) -> None:
+        """End at once, as Python does at this signal, but with a result."""
+        del frame
+        self.ended, self.evidence = "interrupted", "interrupted"
+        if self.write():
+            os._exit(128 + number)
+
+    def listen(self) -> None:
+        """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        atexit.register(end_ranks)  # after the next one
+        atexit.register(self.write)
+        signal.signal(signal.SIGTERM, self.on_terminate)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self.on_terminate)
+        # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        def also(hook: Callable[[Any], object], seen: Any) -> None:
+            hook(seen)
+            self.on_late_error(seen.exc_value)
+
+        threading.excepthook = functools.partial(also, threading.excepthook)
+        sys.unraisablehook = functools.partial(also, sys.unraisablehook)
+
+    def soon(self) -> None:
+        """End after enough steps even if a thread of the script does not."""
+
+        def end() -> None:
+            if not self._lock.locked():
+                self._recording.notes.append("threads of the script were still running")
+            if self.write():
+                os._exit(0)
+
+        timer = threading.Timer(_THREADS_SECONDS, end)
+        timer.daemon = True
+        timer.start()
+
+
+def write_result(result: ChildResult, path: Path) -> None:
+    """Write the result, in a folder that the script may have removed."""
+    try:
+        data = msgspec.json.encode(result)
+    except UnicodeEncodeError:  # names of files that are not text
+        data = msgspec.json.encode(_as_text(msgspec.to_builtins(result)))
+    path.parent.mkdir(exist_ok=True)
+    written = path.with_suffix(".part")
+    written.write_bytes(data)
+    written.rename(path)
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    return [_as_text(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message, without the notes added to it."""
+    whole = traceback.TracebackException.from_exception(error)
+    vars(whole)["__notes__"] = None
+    return list(whole.format_exception_only())[-1].strip().partition("\n")[0]
+
+
+def is_gpu_out_of_memory(error: BaseException) -> bool:
+    """Return whether PyTorch found no memory on the GPU."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+def _environment() -> dict[str, str]:
+    facts = {"python": platform.python_version(), "platform": platform.platform()}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts |= {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"):
+        if name in os.environ:
+            facts[name] = os.environ[name]
+    return facts
+
+
+def _run(job: Request) -> object:
+    """Run what the job names; return what a function returned."""
+    sys.argv[:] = [job.target, *job.arguments]
+    if job.kind == "script":
+        _run_script(Path(job.target))
+    elif job.kind == "module":
+        sys.path.insert(0, str(Path.cwd()))
+        _give_way(Path.cwd())
+        runpy.run_module(job.target, run_name="__main__", alter_sys=True)
+    else:
+        sys.path[:] = job.path
+        call = pickle.loads(Path(job.target).read_bytes())
+        return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
+    return None
+
+
+def _run_script(script: Path) -> None:
+    """Execute a file as the module ``__main__``, which stays so until the process ends."""
+    if script.is_dir() or zipfile.is_zipfile(script):
+        runpy.run_path(str(script), run_name="__main__")
+        return
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=str(script), __builtins__=builtins, __cached__=None)
+    sys.modules["__main__"] = main
+    sys.path.insert(0, str(script.resolve().parent))
+    _give_way(script.resolve().parent)
+    code = compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
+    exec(code, main.__dict__)
+
+
+def _give_way(folder: Path) -> None:
+    """Let the user's modules be found that have the name of one that this process has loaded."""
+    for name in ("harness", "msgspec"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if Path(file or "").parent == folder / name:
+            continue
+        if (folder / name).is_dir() or (folder / f"{name}.py").exists():
+            for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+                del sys.modules[loaded]
+
+
+def _print_error(error: BaseException) -> None:
+    """Print the traceback from the user's first frame on, as Python would."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and is_own(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace or error.__traceback__)
+
+
+def _outcome(error: BaseException | None) -> tuple[str, str | None]:
+    """Return how the script ended, and the evidence; print what Python would."""
+    if error is None or isinstance(error, EnoughStepsError):
+        return ("ok" if error is None else "stopped"), None
+    if isinstance(error, SystemExit):
+        code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+        if code != error.code and error.code is not None:
+            with contextlib.suppress(Exception):
+                print(error.code, file=sys.stderr)
+        return ("error", f"the script exited with code {int(code)}") if code else ("ok", None)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", "interrupted"
+    with contextlib.suppress(Exception):  # its standard error may be closed
+        _print_error(error)
+    said = first_line(error)
+    for folder in {os.environ.get(name) for name in (INDUCTOR_CACHE, "TRITON_CACHE_DIR")} - {None}:
+        if f"{folder}/" in said:  # a file that was cut, which stays wrong
+            said += f"; delete the cache {Path(str(folder)).parent} and run again"
+    return ("oom" if is_gpu_out_of_memory(error) else "error"), said
+
+
+def _tell(line: str) -> None:
+    with contextlib.suppress(Exception):  # it may be closed
+        print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Run the job of the command line; return the script's exit code."""
+    file = Path(sys.argv[1])
+    job: Request = pickle.loads(file.read_bytes())
+    stub = ctypes.CDLL(None)
+    if not hasattr(stub, "pretend_main"):
+        return 1  # which the parent sees by the status page
+    supervised(job.lifeline, file.parent, job.end_at)
+    stub.pretend_main()
+    with contextlib.suppress(RuntimeError):  # without a standard error
+        faulthandler.enable()
+    reads = ValueReads(job.answers, trial=job.trial, zeros_at=job.zeros_at)
+    recording = Recording(reads, job.steps)
+    ending = Ending(job, reads, recording)
+    ending.listen()
+    unblock_signals()
+
+    def on_torch(module: Any) -> None:
+        from harness.dry_runs import left_out_values  # it needs PyTorch
+
+        recording.start(module)
+        load = module.load
+
+        @functools.wraps(load)
+        def loading(*arguments: Any, **named: Any) -> Any:
+            reads.on_load()
+            return load(*arguments, **named)
+
+        module.load = loading
+        left_out_values.leave_values_out()
+        ending.notes_at_end = left_out_values.notes
+        if job.world_size is not None:
+            pretend_ranks(recording.notes)
+
+    if not job.write_files:
+        for name in WRITERS:
+            after_import(name, keep_written)
+    after_import("torch", on_torch)
+    random.seed(0)  # two runs of a script are alike
+    after_import("numpy.random", lambda module: module.seed(0))
+    ending.compilations = watch(_tell, pretended=True)
+    error: BaseException | None = None
+    pid = os.getpid()
+    try:
+        ending.returned = _run(job)
+    except BaseException as raised:
+        error = raised
+    if os.getpid() != pid:  # a process that the script forked came out of its end
+        raise error if error is not None else SystemExit(0)
+    ending.ended, ending.evidence = _outcome(error)
+    if ending.ended == "stopped":
+        ending.soon()
+    return 0 if ending.ended in ("ok", "stopped") else 1

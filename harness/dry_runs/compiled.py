@@ -1,0 +1,179 @@
+"""Work of ``torch.compile`` in a dry run: graphs, breaks, seconds, choices that nothing measured.
+
+Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. Only its kernels do
+not run, so no choice between kernels is made by measuring (``autotuning.py``).
+"""
+
+import functools
+import hashlib
+import importlib.metadata
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from harness.dry_runs.after_import import after_import
+from harness.dry_runs.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
+from harness.dry_runs.own_code import is_own, users_frame
+from harness.dry_runs.stub_cache import writable_folder
+from harness.schema.compilation import Compiled
+
+_FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
+
+
+_THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
+"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
+
+TESTED_TRITON = ("3.8", "3.9")
+"""Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
+
+
+def triton_version() -> str | None:
+    """Return the installed version of Triton, None where there is none."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that keep compiled code below the dry run's cache.
+
+    A real GPU never finds in its cache what was chosen here without a measurement. Triton's code is
+    found again, graphs are not: they remember the lines of the program that was compiled first, and
+    a second run would not allocate what compiling allocates.
+    """
+    triton = triton_version() or "none"
+    described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
+    folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
+    few = (os.cpu_count() or 1) <= _FEW and _THREADS not in os.environ
+    return {
+        **({_THREADS: "1"} if few else {}),
+        INDUCTOR_CACHE: str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    }
+
+
+def watch(tell: Callable[[str], None], *, pretended: bool) -> "Compilations":
+    """Watch what ``torch.compile`` does in this process from now on."""
+    compilations = Compilations(tell)
+    after_import("torch._dynamo", compilations.watch)
+    for name, function in AFTER_IMPORT.items() if pretended else ():
+        after_import(name, functools.partial(_change, function, tell))
+    return compilations
+
+
+def _change(
+    function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
+) -> None:
+    """Change a module of PyTorch, or say that this version is not known."""
+    try:
+        function(module)
+    except AttributeError as error:
+        tell(f"choices of {module.__name__} are made by times that mean nothing here: {error}")
+
+
+class Compilations:
+    """Watches compilation in this process, from the import of TorchDynamo on."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._seconds = 0.0
+        self._begin: float | None = None
+        self._recompilations = 0
+        self._breaks: list[str] = []
+        self._fallbacks: list[str] = []
+
+    def watch(self, dynamo: Any) -> None:
+        """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
+        handler = dynamo.callback_handler
+        clear = handler.clear
+
+        def register() -> None:
+            handler.register_start_callback(self._on_start)
+            handler.register_end_callback(self._on_end)
+
+        def cleared() -> None:
+            clear()
+            register()
+
+        handler.clear = cleared
+        register()
+        reset = dynamo.reset
+
+        def keep_and_reset() -> None:
+            self._breaks = self._all_breaks()
+            reset()
+
+        dynamo.reset = keep_and_reset
+        logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
+
+    def _keep_fallback(self, record: logging.LogRecord) -> bool:
+        """Keep a warning that code runs without being compiled; let every record pass."""
+        text = record.getMessage()
+        if any(word in text for word in _FALLBACKS):
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+            self._fallbacks.append(", ".join(lines[:2]))
+        return True
+
+    def _on_start(self, about: Any) -> None:
+        self._begin = time.monotonic()
+        trigger = about.callback_trigger.name
+        if trigger == "DYNAMO" and _recompiles(str(about.compile_id)):
+            self._recompilations += 1
+        what = trigger.lower().replace("_", " ").replace("dynamo", "graph")
+        frame = users_frame()
+        place = f", called at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+        done = f"{self._seconds:.0f} s of compiling so far"
+        self._tell(f"compiling: {what} {about.compile_id}{place}; {done}")
+
+    def _on_end(self, about: Any) -> None:
+        del about
+        if self._begin is not None:
+            self._seconds += time.monotonic() - self._begin
+        self._begin = None
+
+    def _all_breaks(self) -> list[str]:
+        from torch._dynamo import utils
+
+        return [*self._breaks, *map(_broken, utils.graph_break_reasons)]
+
+    def compiled(self) -> Compiled | None:
+        """Return what was compiled so far; None if nothing was."""
+        utils = sys.modules.get("torch._dynamo.utils")
+        if utils is None:
+            return None
+        graphs = utils.counters["stats"]["unique_graphs"]
+        if self._begin is not None:  # ended while it compiled
+            self._on_end(None)
+        if not graphs and not UNMEASURED and not self._fallbacks and not self._seconds:
+            return None
+        breaks = self._all_breaks()
+        return Compiled(
+            graphs=graphs,
+            breaks=len(breaks),
+            break_places=tuple(dict.fromkeys(breaks)),
+            recompilations=self._recompilations,
+            seconds=self._seconds,
+            fallbacks=tuple(dict.fromkeys(self._fallbacks)),
+            unmeasured=dict(UNMEASURED),
+        )
+
+
+def _recompiles(compile_id: str) -> bool:
+    """Return whether an identity such as ``3/1`` is not the first of its frame; ``3/0_2`` is."""
+    count = compile_id.rpartition("/")[2].partition("_")[0]
+    return count.isdigit() and int(count) > 0
+
+
+def _broken(reason: Any) -> str:
+    """Return the place and the first line of a reason for a graph break."""
+    stack = [f for f in reason.user_stack if not is_own(f.filename)] or list(reason.user_stack)
+    place = f"{Path(stack[-1].filename)}:{stack[-1].lineno}" if stack else "?"
+    return f"{place} {str(reason.reason).strip().partition(chr(10))[0]}"

@@ -1,0 +1,233 @@
+"""The report of a dry run as text for a terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from harness.dry_runs.dry_run_report import (
+    BlockCategory,
+    DryRunReport,
+    Frame,
+    KeptFile,
+    Moment,
+    OutOfMemory,
+    ValueRead,
+)
+from harness.schema.units import format_bytes
+
+MOST_GROUPS = 8
+MOST_FRAMES = 4
+MOST_READS = 8
+MOST_TEXT = 80
+
+CATEGORY_WORDS: Mapping[BlockCategory, str] = {
+    "parameter": "parameters",
+    "gradient": "gradients",
+    "optimizer_state": "optimizer state",
+    "buffer": "buffers of modules",
+    "activation": "activations (freed by the backward pass)",
+    "forward": "forward pass (activations and its temporaries)",
+    "workspace": "cuBLAS workspace",
+    "other": "other (inputs, outputs, temporaries)",
+}
+
+
+def dry_run_text(report: DryRunReport, *, target: str) -> str:
+    """Return the report as lines of text."""
+    lines = (line.replace("\n", "\\n") for line in _lines(report, target))  # of names of files
+    return "\n".join(lines)
+
+
+def _lines(report: DryRunReport, target: str) -> Iterator[str]:
+    total = format_bytes(report.gpu_total_bytes)
+    verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
+    yield ""
+    yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {verdict}"
+    if report.evidence:
+        yield f"  {report.evidence}"
+    if report.world_size is not None:
+        yield f"  rank {report.rank} of {report.world_size}"
+    yield ""
+    yield from _peaks(report)
+    yield from _compiled(report)
+    for device in report.devices:
+        if device.peak is not None and not report.out_of_memory:
+            of = f" on GPU {device.index}" if len(report.devices) > 1 else ""
+            yield ""
+            yield f"Most bytes requested{of}: {_when(device.peak, device.allocations)}"
+            yield from _frames(device.peak.stack)
+            yield from _alive(device.peak)
+    for refused in report.out_of_memory[:3]:
+        yield ""
+        yield from _refused(refused)
+    if len(report.out_of_memory) > 3:
+        yield f"  ... {len(report.out_of_memory) - 3} more allocations were refused"
+    yield from _reads(report)
+    yield from _files(report)
+    for note in report.notes:
+        yield f"Note: {note}."
+    if report.unsupported:
+        yield f"Not pretended, but called: {', '.join(report.unsupported)}."
+    if report.outcome == "oom":
+        again = f"harness dry-run --gpu {report.gpu}"
+        yield "Next steps:"
+        yield f"  {again} --largest batch -- {target} --batch {{}}: the largest that fits"
+        yield f"  {again} --snapshot oom.pickle -- {target}, then"
+        yield "  harness explain oom.pickle: whether other settings of the allocator help"
+        yield f"  harness plan FILE.py:NETWORK --input SHAPE --gpu {report.gpu}: what to change"
+
+
+def _peaks(report: DryRunReport) -> Iterator[str]:
+    peaks = report.cuda
+    yield "Peaks of PyTorch's CUDA allocator:"
+    for name in ("requested", "allocated", "active", "reserved"):
+        size: int | None = getattr(peaks, f"{name}_peak_bytes")
+        text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
+        yield f"  {name:<10}{text}"
+    low, high = report.outside_bytes
+    what = "CUDA context and libraries, in none of the peaks"
+    yield f"  outside   {_range(low, high):>12}  {what}"
+    reserved = peaks.reserved_peak_bytes
+    if reserved is not None:
+        sum_text = _range(reserved + low, reserved + high)
+        yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _compiled(report: DryRunReport) -> Iterator[str]:
+    """Yield what was compiled and captured, what it changed, and what nothing measured."""
+    done = report.compiled
+    if done is not None:
+        yield f"Compiled: {done}"
+        yield from (f"  break at {place}" for place in done.break_places[:MOST_READS])
+        yield from (f"  not compiled after all: {text}" for text in done.fallbacks)
+        if done.unmeasured:
+            yield "  Chosen without a measurement, where a GPU takes the fastest:"
+            yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
+    pools = sum(device.graph_pools for device in report.devices)
+    if pools:
+        kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))
+        yield (
+            f"CUDA graphs: {pools} private pool{'s' * (pools > 1)} keep{'s' * (pools == 1)} {kept}"
+            " reserved between replays, in the reserved peak"
+        )
+    for name in ("allocated", "reserved") if report.eager is not None else ():
+        one, other = (getattr(peaks, f"{name}_peak_bytes") for peaks in (report.cuda, report.eager))
+        if one and other:
+            yield (
+                f"Without torch.compile: {name} {format_bytes(other)} ({other:,} B);"
+                f" compiling changes it by {one / other - 1:+.1%}"
+            )
+
+
+def _range(low: int, high: int) -> str:
+    if low == high:
+        return format_bytes(low)
+    return f"{format_bytes(low)}–{format_bytes(high)}"
+
+
+def _when(moment: Moment, allocations: int) -> str:
+    steps = "before the first optimizer step was complete"
+    if moment.step:
+        steps = f"after {moment.step:,} optimizer step{'s' * (moment.step > 1)}"
+    size = format_bytes(moment.requested_bytes)
+    return f"{size} at allocation {moment.allocation:,} of {allocations:,}, {steps}"
+
+
+def _frames(stack: tuple[Frame, ...]) -> Iterator[str]:
+    for frame in stack[:MOST_FRAMES]:
+        text = f": {_short(frame.text)}" if frame.text else ""
+        yield f"    {frame}{text}"
+    if not stack:
+        yield "    in the backward pass (a thread of autograd, without Python)"
+
+
+def _alive(moment: Moment) -> Iterator[str]:
+    yield "  Alive then:"
+    for category, size in moment.categories.items():
+        yield f"    {format_bytes(size):>10}  {CATEGORY_WORDS[category]}"
+    yield "  Largest places:"
+    for group in moment.groups[:MOST_GROUPS]:
+        blocks = f"{group.blocks:,} block{'s' * (group.blocks > 1)}"
+        total = format_bytes(group.requested_bytes)
+        yield f"    {total:>10}  {blocks:>12}  {group.category:<16}{group.place}"
+
+
+def _refused(refused: OutOfMemory) -> Iterator[str]:
+    yield (
+        f"Out of memory on GPU {refused.device}: asked for {format_bytes(refused.requested_bytes)};"
+        f" allocated {format_bytes(refused.allocated_bytes)}, reserved"
+        f" {format_bytes(refused.reserved_bytes)}, free {format_bytes(refused.free_bytes)}"
+    )
+    yield from _frames(refused.stack)
+    if refused.at is not None:
+        yield from _alive(refused.at)
+
+
+def _reads(report: DryRunReport) -> Iterator[str]:
+    if not report.value_reads:
+        return
+    yield ""
+    yield f"{reads_in_words(report.value_reads)}."
+    if any(read.known < read.count and read.answer is None for read in report.value_reads):
+        yield (
+            "  An unknown value is zero unless --answer gives another: what the script decides by"
+            " it may differ from a real run."
+        )
+    for read in report.value_reads[:MOST_READS]:
+        yield f"  {read.count:>8,}  {read.place}  {_short(read.text)}{_how(read)}"
+    if len(report.value_reads) > MOST_READS:
+        yield f"            ... and {len(report.value_reads) - MOST_READS} more places"
+
+
+def _files(report: DryRunReport) -> Iterator[str]:
+    changed = [file for file in report.kept_files if file.what == "changed in place"]
+    kept = [file for file in report.kept_files if file not in changed]
+    if kept:
+        yield ""
+        were = "s were" if len(kept) > 1 else " was"
+        yield (
+            f"{len(kept):,} file{were} not written, replaced or deleted: what the script wrote went"
+            " to a folder of the dry run (--write-files lets it)."
+        )
+        yield from _listed(kept)
+    if changed:
+        yield "Files that the script opened to change, and that are too large to copy:"
+        yield from _listed(changed)
+
+
+def _listed(files: list[KeptFile]) -> Iterator[str]:
+    for file in files[:MOST_READS]:
+        yield f"  {file.what:<16}  {file.path}"
+    if len(files) > MOST_READS:
+        yield f"  ... and {len(files) - MOST_READS:,} more"
+
+
+def reads_in_words(reads: Sequence[ValueRead]) -> str:
+    """Return e.g. ``12 values read: 10 known, 2 unknown at train.py:80``."""
+    total = sum(read.count for read in reads)
+    parts = [f"{sum(read.known for read in reads):,} known"]
+    answered = [read for read in reads if read.answer is not None]
+    unknown = [read for read in reads if read.answer is None and read.known < read.count]
+    if answered:
+        parts.append(f"{sum(read.count - read.known for read in answered):,} answered")
+    if unknown:
+        places = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        count = sum(read.count - read.known for read in unknown)
+        first = unknown[0].place.rpartition("/")[2]
+        parts.append(f"{count:,} unknown at {first}{places}")
+    return f"{total:,} value{'s' * (total > 1)} read: {', '.join(parts)}"
+
+
+def _how(read: ValueRead) -> str:
+    """Return what the reads of a place got, where that is not zero."""
+    if read.answer is not None:
+        why = f": {read.source}, as in most runs" if read.source else ""
+        answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
+        return f"  (answered {answer}{why})"
+    if read.known == read.count:
+        return "  (known)"
+    if read.open_sizes:
+        return f"  (unknown size: {', '.join(read.sizes)})"
+    return f"  (unknown, {read.known:,} known)" if read.known else "  (unknown)"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - 3] + "..."

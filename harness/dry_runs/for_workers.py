@@ -1,0 +1,140 @@
+"""The harness's own workers on a pretended GPU, where there is no other one."""
+
+import atexit
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.dry_runs.allocator_settings import refuse_unfollowed
+from harness.dry_runs.build import VALUES, build, preloaded
+from harness.dry_runs.compiled import cache_variables
+from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
+from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+from harness.measurement.environment import pretended_device
+from harness.measurement.process.launch import OnPhase
+from harness.measurement.process.launcher import ForkLauncher
+from harness.measurement.process.messages import Answer, Ended, Work
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+SEEN = {VISIBLE: "0"}
+"""A worker sees its GPU, which the environment may hide from programs for real ones."""
+
+
+@contextmanager
+def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
+    """Pretend a GPU for the workers started in the block, if they want one and there is none."""
+    if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
+        yield pretended_device() if device == "cuda" else None
+        return
+    try:
+        torch = torch_build()
+        stub = build(torch)
+    except DryRunUnavailableError as error:
+        why = f"device: 'cuda': this machine has no GPU, and a dry run is not possible: {error}"
+        raise DryRunUnavailableError(why) from error
+    refuse_unfollowed(os.environ)
+    with pretended(pretended_gpu(gpu), torch, stub):
+        yield pretended_device()
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has NVIDIA's driver; CUDA is not initialised to find out."""
+    under_windows = Path("/dev/dxg")  # Windows' subsystem for Linux
+    return any(Path("/dev").glob("nvidia[0-9]*")) or under_windows.exists()
+
+
+def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
+    """Return the environment variables that let a process see a pretended GPU."""
+    described = gpu.variables(torch.architectures())
+    return {
+        **described,
+        **cache_variables(torch.version, described),
+        LIBRARY_VARIABLE: str(stub / VALUES),
+        "HARNESS_DRY_RUN_PRELOAD": preloaded(stub),  # what the stub gives to all that is started
+        "HARNESS_DRY_RUN_LIBRARIES": str(stub),
+        "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
+        "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
+    }
+
+
+@contextmanager
+def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
+    """Let every process that is started in the block see a pretended GPU."""
+    variables = pretending(gpu, torch, stub) | SEEN
+    before = {name: os.environ[name] for name in variables if name in os.environ}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def joined(first: str, variable: str) -> str:
+    """Return a list of paths: the first, then what the environment has."""
+    return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
+
+
+class StepLauncher:
+    """Runs one job after another in forks of a server that stays, whichever threads ask.
+
+    A thread of its own starts the server: the kernel ends a server together with the thread that
+    started it, and a caller's thread may end any time.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")
+        self._launcher: ForkLauncher | None = None
+        self._environment: dict[str, str] = {}
+
+    def launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
+    ) -> Ended[Answer]:
+        """Run ``job`` in a fork of the server; calls from several threads wait for each other."""
+        running = self._thread.submit(self._launch, job, deadline_seconds, on_phase)
+        try:
+            return running.result()
+        except BaseException:
+            if not running.done() and not running.cancel():  # interrupted while the job runs
+                self._stop()
+            raise
+
+    def _launch(
+        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None
+    ) -> Ended[Answer]:
+        torch = torch_build()
+        environment = pretending(pretended_gpu(None), torch, build(torch)) | SEEN
+        if self._launcher is None or environment != self._environment:
+            self.close()
+            self._environment = environment
+            self._launcher = ForkLauncher("system", environment=environment, primes=False)
+            atexit.register(self._launcher.close)
+        return self._launcher.launch(job, deadline_seconds, on_phase)
+
+    def _stop(self) -> None:
+        """End the running job from another thread; the next one gets a new server."""
+        launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            launcher.stop()
+
+    def close(self) -> None:
+        """End the server."""
+        launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            atexit.unregister(launcher.close)
+            launcher.close()
+
+    def begin_anew(self) -> None:
+        """Forget thread and server, which a forked child of this process does not have."""
+        self.__init__()  # type: ignore[misc]
+
+
+LAUNCHER = StepLauncher()
+"""The one of this process."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LAUNCHER.begin_anew)

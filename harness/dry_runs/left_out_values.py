@@ -1,0 +1,118 @@
+"""Initial values of large tensors on the host: written only if something reads them.
+
+``stub/values/left_out.h`` has the rule, in the CPU kernels of PyTorch's operators. Python's own
+ways to a tensor's memory, which are no operators, ask for the values here.
+"""
+
+import contextlib
+import ctypes
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+from harness.schema.units import format_bytes
+
+_READERS = (
+    *((Tensor, name) for name in ("numpy", "tolist", "data_ptr", "__reduce_ex__", "__dlpack__")),
+    *((torch.UntypedStorage, name) for name in ("__getitem__", "data_ptr", "resize_")),
+    *((torch.UntypedStorage, name) for name in ("_share_filename_cpu_", "_share_fd_cpu_")),
+    (torch._C._dynamo.guards, "assert_size_stride"),  # of what compiled code is called with
+)
+_UNSENT = (
+    "the values of large parameters are not sent to the worker, and the code reads them on the host"
+    ": give a function or a class that builds the network"
+)
+_begun: list[ctypes.CDLL] = []
+_cut_off: list[bool] = []
+"""If a seed was set, for each time that another distribution was taken."""
+
+
+def leave_values_out() -> None:
+    """Leave values out from now on, where values are followed."""
+    if LIBRARY_VARIABLE not in os.environ or _begun:
+        return
+    library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
+    for name in ("host_read", "is_left_out", "without_values"):
+        getattr(library, f"harness_{name}").argtypes = [ctypes.c_void_p]
+    library.harness_left_bytes.restype = ctypes.c_size_t
+    _begun.append(library)
+    seed = torch.initial_seed()
+    library.harness_leave_values_out(ctypes.c_uint64(seed))
+    for owner, name in _READERS:
+        _read_first(owner, name, library)
+    cut_off = nn.init.trunc_normal_
+
+    @functools.wraps(cut_off)
+    def trunc_normal_(
+        tensor: Tensor,
+        mean: float = 0.0,
+        std: float = 1.0,
+        a: float = -2.0,
+        b: float = 2.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Take no minutes: numbers outside of the bounds are moved to these, if any is read."""
+        if generator is None:
+            with torch.no_grad():
+                tensor.normal_(mean, std)
+            if is_left_out(tensor):
+                _cut_off.append(torch.initial_seed() != seed)
+                with torch.no_grad():
+                    return tensor.clamp_(a, b)
+        return cut_off(tensor, mean, std, a, b, generator)
+
+    nn.init.trunc_normal_ = trunc_normal_
+
+
+def is_left_out(tensor: Tensor) -> bool:
+    """Return whether a tensor's values are not written."""
+    return bool(_begun and _begun[0].harness_is_left_out(_storage(tensor)))
+
+
+def take(storage: torch.UntypedStorage) -> None:
+    """Leave out the values of memory that came without them."""
+    for library in _begun:
+        library.harness_without_values(_storage(storage))
+
+
+def unsent() -> str | None:
+    """Return why a step is no answer: it reads values on the host that this process has not."""
+    return _UNSENT if _begun and _begun[0].harness_unsent_was_read() else None
+
+
+def notes() -> tuple[str, ...]:
+    """Return what was left out, if anything was."""
+    size = _begun[0].harness_left_bytes() if _begun else 0
+    if not size:
+        return ()
+    left = (
+        f"initial values of {format_bytes(size)} on the host were never written, because nothing"
+        " read them before they were moved to the GPU"
+    )
+    other = "random numbers of the host differ from a real run's, although a seed was set"
+    return (left, other) if any(_cut_off) else (left,)
+
+
+def _storage(of: Tensor | torch.UntypedStorage) -> int:
+    """Return the address by which the stub knows a tensor's storage; 0 if it has none."""
+    with contextlib.suppress(Exception):  # a wrapper, or a tensor without memory
+        return int((of.untyped_storage() if isinstance(of, Tensor) else of)._cdata)
+    return 0
+
+
+def _read_first(owner: Any, name: str, library: ctypes.CDLL) -> None:
+    """Have the values written before a function of Python reads them."""
+    real: Callable[..., Any] = getattr(owner, name)
+
+    @functools.wraps(real)
+    def reads(*given: Any, **named: Any) -> Any:
+        if given:
+            library.harness_host_read(_storage(given[0]))
+        return real(*given, **named)
+
+    setattr(owner, name, reads)

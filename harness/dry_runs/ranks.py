@@ -1,0 +1,211 @@
+"""One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
+
+``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. Answered
+here is what ranks ask each other without NCCL: in their store, about Python objects, on the host.
+"""
+
+import contextlib
+import ctypes
+import datetime
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from harness.dry_runs.after_import import after_import
+from harness.dry_runs.kept_works import hold_works
+from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+
+_IDENTIFIER = bytes(128)
+"""NCCL's, which the first rank of a group writes into the store."""
+
+
+def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
+    """Return the environment variables that ``torchrun`` sets for a rank; none without ranks."""
+    if world_size is None:
+        return {}
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "LOCAL_RANK": str(rank % gpus),
+        "LOCAL_WORLD_SIZE": str(min(gpus, world_size)),
+        "GROUP_RANK": str(rank // gpus),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "HARNESS_DRY_RUN_RANKS": "1",
+    }
+
+
+def pretend_ranks(notes: list[str]) -> None:
+    """Answer for the other ranks; PyTorch's process groups stay as they are."""
+    import torch.distributed as dist
+    from torch.distributed import distributed_c10d as c10d
+    from torch.nn.parallel import distributed as data_parallel
+
+    def note(text: str) -> None:
+        if text not in notes:
+            notes.append(text)
+
+    stand_ins: dict[str, Callable[..., Any]] = {
+        "TCPStore": (store := _store(dist)),
+        "FileStore": store,
+        "ProcessGroupGloo": _HostGroup,
+        "destroy_process_group": _after(
+            lambda *_: ctypes.CDLL(None).pretend_hold_works(0), c10d.destroy_process_group
+        ),
+        "monitored_barrier": lambda *_, **__: None,
+    }
+    for name in ("all_gather_object", "gather_object"):
+        stand_ins[name] = _agreeing(getattr(c10d, name), note)
+    for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
+        stand_ins[name] = _receiving(getattr(c10d, name), c10d, note)
+    rendezvous = sys.modules["torch.distributed.rendezvous"]  # its package names a function so
+    for module in (dist, c10d, rendezvous):
+        vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
+    verify = "_verify_param_shape_across_processes"
+    setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
+    after_import("torch.distributed.pipelining.schedules", _stages_agree)
+    for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
+        group = getattr(c10d, name, None)
+        if hasattr(group, method):  # no method up to torch 2.8, which asks no split for its ranks
+            setattr(group, method, _after(_count_split, getattr(group, method)))
+
+
+def end_ranks() -> None:
+    """End the groups that the script left: their threads must not outlive the interpreter."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is not None and dist.is_available() and dist.is_initialized():
+        with contextlib.suppress(Exception):
+            dist.destroy_process_group()
+
+
+def host_collectives() -> bool:
+    """Return whether the ranks exchanged tensors of the host."""
+    return bool(_values().harness_host_collectives())
+
+
+def _values() -> ctypes.CDLL:
+    return ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
+
+
+def _store(dist: Any) -> type:
+    """Return the store of a rank that is alone: it holds its own keys, and waits for nobody."""
+    alive: list[object] = []
+
+    class RankStore(dist.Store):  # type: ignore[misc]
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__()
+            self._held: dict[str, bytes] = {}
+            alive.append(self)  # C++ does not keep what is Python's in it
+
+        def set(self, key: str, value: str | bytes) -> None:
+            self._held[key] = value.encode() if isinstance(value, str) else bytes(value)
+
+        def get(self, key: str) -> bytes:
+            if key not in self._held and "//cuda//" not in key:
+                raise LookupError(f"harness dry-run: the rank that sets {key!r} does not run")
+            return self._held.get(key, _IDENTIFIER)
+
+        def multi_get(self, keys: Sequence[str]) -> list[bytes]:
+            return [self.get(key) for key in keys]
+
+        def add(self, key: str, number: int) -> int:
+            self._held[key] = str(int(self._held.get(key, b"0")) + number).encode()
+            return int(self._held[key])
+
+        def check(self, keys: Sequence[str]) -> bool:
+            return all(key in self._held for key in keys)
+
+        def wait(self, *_: object) -> None: ...
+
+        def set_timeout(self, timeout: datetime.timedelta) -> None:
+            hold_works(timeout)
+
+        def clone(self) -> "RankStore":
+            return self
+
+    return RankStore
+
+
+class _AnyGroup(type):
+    def __instancecheck__(cls, group: object) -> bool:
+        return type(group).__name__ == "FakeProcessGroup"
+
+
+class _HostGroup(metaclass=_AnyGroup):
+    """Gloo's stand-in, PyTorch's fake group: other ranks hold the same, a sum is this rank's."""
+
+    def __new__(cls, store: object, rank: int, size: int, *_: object, **__: object) -> Any:
+        from torch._C._distributed_c10d import FakeProcessGroup
+
+        del store
+        group: Any = FakeProcessGroup
+        group._set_sequence_number_for_group = lambda _: None  # up to torch 2.13 it fails
+        if not hasattr(group, "options"):  # up to torch 2.8
+            group.options = SimpleNamespace()
+        return getattr(FakeProcessGroup, "_create_internal", FakeProcessGroup)(rank, size)
+
+
+def _agreeing(
+    real: Callable[..., Any], note: Callable[[str], None] | None = None
+) -> Callable[..., Any]:
+    """Have every rank send, for the time of a call, what this one sends (``values.cpp``)."""
+
+    @functools.wraps(real)
+    def agreeing(*arguments: Any, **named: Any) -> Any:
+        if note is not None:
+            note(f"{real.__name__}: the other ranks were taken to send what this rank sent")
+        _values().harness_ranks_agree(1)
+        try:
+            return real(*arguments, **named)
+        finally:
+            _values().harness_ranks_agree(0)
+
+    return agreeing
+
+
+def _stages_agree(schedules: ModuleType) -> None:
+    """Have every stage of a pipeline know its shapes if this one does: torch 2.15 has a vote."""
+    vote = "_initialize_pipeline_distributed_state"
+    for kind in vars(schedules).values():
+        if isinstance(kind, type) and vote in vars(kind):
+            setattr(kind, vote, _agreeing(vars(kind)[vote]))
+
+
+def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None]) -> Any:
+    """Leave its objects to a rank that would receive others: nobody knows them."""
+    bind = inspect.signature(real).bind
+
+    @functools.wraps(real)
+    def receiving(*arguments: Any, **named: Any) -> Any:
+        given = bind(*arguments, **named).arguments
+        group, source = given.get("group"), given.get("group_src")
+        here = c10d.get_rank() if source is None else c10d.get_rank(group)
+        if real.__name__.startswith("broadcast") and here == (source or given.get("src") or 0):
+            return real(*arguments, **named)
+        if objects := given.get("scatter_object_input_list"):
+            given["scatter_object_output_list"][0] = objects[c10d.get_rank(group)]
+        else:
+            note(f"{real.__name__}: this rank kept its own objects, the others are not known")
+        return given.get("src")
+
+    return receiving
+
+
+def _after(before: Callable[..., object], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Call a function before another one, with the same arguments."""
+
+    @functools.wraps(real)
+    def after(*arguments: Any, **named: Any) -> Any:
+        before(*arguments, *named.values())
+        return real(*arguments, **named)
+
+    return after
+
+
+def _count_split(*given: Any) -> None:
+    """Tell NCCL how many ranks a split has, which it would learn from them."""
+    ctypes.CDLL(None).pretend_split(len(next(one for one in given if isinstance(one, list))))

@@ -1,0 +1,288 @@
+"""Recording inside the process: the allocator's history and peaks, steps, owners of blocks.
+
+Nothing is started before the script initialises CUDA itself, so settings that it makes in its
+first lines hold, and a script that never uses the GPU is left alone.
+"""
+
+import contextlib
+import functools
+import gc
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from msgspec.structs import replace
+
+from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
+from harness.dry_runs.history import History, HistoryEvent, Mark
+from harness.dry_runs.kept_works import release_works
+from harness.dry_runs.own_code import is_own, users_frame
+from harness.dry_runs.value_reads import ValueReads
+from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
+from harness.schema.metrics import CudaPeaks
+
+if TYPE_CHECKING:
+    import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
+
+MOST_EVENTS = 2_000_000
+"""Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+
+Label = TypeVar("Label")
+
+PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
+
+
+class EnoughStepsError(BaseException):
+    """Ends the script after the number of optimizer steps that was asked for."""
+
+
+class Recording:
+    """Watches one process; ``start`` is called once PyTorch is imported."""
+
+    def __init__(self, reads: ValueReads, most_steps: int | None) -> None:
+        self._reads = reads
+        self._most_steps = most_steps
+        self._marks: list[Mark] = []
+        self._steps: list[int] = []
+        self._folded: dict[int, dict[str, int]] = {}
+        self._refused: list[OutOfMemory] = []
+        self._begun = False
+        self.notes: list[str] = []
+
+    @property
+    def steps(self) -> int:
+        """Return the number of optimizer steps so far."""
+        return len(self._steps)
+
+    def start(self, torch_module: object) -> None:
+        """Have recording begin when PyTorch, just imported, initialises CUDA."""
+        global torch
+        import torch
+
+        assert torch_module is torch
+        torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
+
+    def _begin(self) -> None:
+        """Start recording; called inside CUDA's initialisation by the script."""
+        from torch.optim.optimizer import (
+            register_optimizer_step_post_hook,
+            register_optimizer_step_pre_hook,
+        )
+
+        backend = torch.cuda.get_allocator_backend()
+        if backend != "native":
+            self.notes.append(f"the allocator {backend} keeps no history and no peaks")
+            return
+        if self._begun:
+            return
+        self._begun = True
+        torch.cuda.memory._record_memory_history(
+            "all", context="all", stacks="python", max_entries=MOST_EVENTS
+        )
+        bindings: Any = torch._C
+        bindings._cuda_record_memory_history = self._leave_out
+        self._fold_resets()
+        bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
+        register_optimizer_step_pre_hook(_unless_compiled(self._mark))
+        register_optimizer_step_post_hook(_unless_compiled(self._after_step))
+        self._reads.listen()
+
+    def _leave_out(self, *_: object, **__: object) -> None:
+        """Stand in for the script's own calls, which would clear or end the history."""
+        self._note("the script's own calls of _record_memory_history were left out")
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _fold_resets(self) -> None:
+        """Remember peaks before the script resets them."""
+
+        def folding(reset: Callable[[int], None], device: int) -> None:
+            self._fold(device)
+            reset(device)
+
+        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
+            reset = getattr(torch._C, name, None)
+            if reset is not None:
+                setattr(torch._C, name, functools.partial(folding, reset))
+
+    def _fold(self, device: int) -> None:
+        stats = torch.cuda.memory_stats(device)
+        highest = self._folded.setdefault(device, dict.fromkeys(PEAKS, 0))
+        for name in PEAKS:
+            highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
+
+    def _allocations(self) -> int:
+        return int(torch.cuda.memory_stats()["allocation.all.allocated"])
+
+    def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
+        if self._marks and self._marks[-1].owners == owners:
+            owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
+        self._marks.append(Mark(allocations=self._allocations(), owners=owners))
+
+    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
+        self._add_mark(_owned(optimizer))
+
+    def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
+        self._mark(optimizer)
+        release_works()
+        self._steps.append(self._allocations())
+        if self._most_steps is not None and len(self._steps) >= self._most_steps:
+            raise EnoughStepsError
+
+    def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
+        """Note an allocation that was refused, before the error unwinds the stack."""
+        del total
+        self._refused.append(
+            OutOfMemory(
+                device=device,
+                requested_bytes=size,
+                allocated_bytes=torch.cuda.memory_allocated(device),
+                reserved_bytes=torch.cuda.memory_reserved(device),
+                free_bytes=free,
+                stack=tuple(
+                    Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
+                    for f in reversed(traceback.extract_stack(users_frame()))
+                    if not is_own(f.filename)
+                ),
+            )
+        )
+        self._mark_modules()
+
+    def _mark_modules(self) -> None:
+        """Note what modules and parameters hold, found among all objects of the process."""
+        owners: dict[int, BlockCategory] = {}
+        for thing in gc.get_objects():
+            kind = type(thing)  # isinstance would have lazy objects load themselves
+            if issubclass(kind, torch.nn.Parameter):
+                _own(owners, thing, "parameter")
+                _own(owners, thing.grad, "gradient")
+            elif issubclass(kind, torch.nn.Module):
+                for buffer in thing._buffers.values():
+                    _own(owners, buffer, "buffer")
+            elif issubclass(kind, torch.optim.Optimizer):
+                owners = _owned(thing) | owners
+                if getattr(thing, "state", None) and not self._steps:
+                    self._note("the optimizer's step was compiled: its steps are not counted")
+        self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
+
+    def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
+        """Return what each device saw, and write the snapshot if one is wanted."""
+        if not self._begun:
+            return [], []
+        self._label(self._mark_modules)
+        held = _snapshot()
+        if snapshot is not None:
+            self._write_snapshot(held, snapshot)
+        traces = cast("list[list[HistoryEvent]]", held["device_traces"])
+        refused: list[OutOfMemory] = []
+        devices = []
+        for index in range(torch.cuda.device_count()):
+            history = self._history(traces[index] if index < len(traces) else [])
+            devices.append(self._device(index, history, held["segments"]))
+            mine = [one for one in self._refused if one.device == index]
+            moments = self._label(history.out_of_memory) or []
+            refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
+        return devices, refused
+
+    def _label(self, label: Callable[[], Label]) -> Label | None:
+        """Return what held memory; None if an object of the script's refuses to be looked at."""
+        try:
+            return label()
+        except Exception as error:
+            self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
+            return None
+
+    def _write_snapshot(self, snapshot: object, path: Path) -> None:
+        """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
+        part = Path(f"{path}.part")
+        try:
+            with part.open("wb") as file:
+                pickle.dump(snapshot, file)
+            part.replace(path)
+        except Exception as error:
+            part.unlink(missing_ok=True)
+            self.notes.append(f"the snapshot was not written: {error}")
+
+    def _history(self, events: list[HistoryEvent]) -> History:
+        config = os.environ.get(VARIABLE)
+        if len(events) >= MOST_EVENTS:
+            self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
+        return History(
+            events=events,
+            marks=self._marks,
+            steps=self._steps,
+            workspace_bytes=workspace_bytes(torch.cuda.get_device_capability(0), config),
+            own=is_own,
+        )
+
+    def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
+        private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
+        self._fold(index)
+        stats = torch.cuda.memory_stats(index)
+        peaks = {name.replace("_bytes", "_peak_bytes"): self._folded[index][name] for name in PEAKS}
+        return Device(
+            index=index,
+            peaks=CudaPeaks(**peaks),
+            allocations=stats.get("allocation.all.allocated", 0),
+            requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
+            segments=stats.get("segment.all.allocated", 0),
+            retries=stats.get("num_alloc_retries", 0),
+            ooms=stats.get("num_ooms", 0),
+            graph_pools=len({s["segment_pool_id"] for s in private}),
+            graph_pool_bytes=sum(s["total_size"] for s in private),
+            peak=self._label(history.peak),
+            kept_by_works=history.kept_by_works(),
+        )
+
+
+def _snapshot() -> Any:
+    """Return the allocator's snapshot; PyTorch would import Inductor for it, for seconds."""
+    absent = "torch._inductor" not in sys.modules
+    if absent:
+        vars(torch)["_inductor"] = None
+    try:
+        return torch.cuda.memory._snapshot()
+    finally:
+        if absent:
+            del vars(torch)["_inductor"]
+
+
+def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callable[..., None]:
+    """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
+
+    def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
+        if not torch.compiler.is_compiling():
+            hook(optimizer)
+
+    return called
+
+
+def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, BlockCategory]:
+    """Return the blocks of an optimizer's parameters, gradients and states."""
+    owners: dict[int, BlockCategory] = {}
+    for group in getattr(optimizer, "param_groups", ()):
+        for parameter in group["params"]:
+            _own(owners, parameter, "parameter")
+            _own(owners, parameter.grad, "gradient")
+    # An optimizer that keeps its state elsewhere, such as torchao's CPUOffloadOptimizer, has none.
+    for state in getattr(optimizer, "state", {}).values():
+        for value in state.values() if isinstance(state, dict) else ():
+            _own(owners, value, "optimizer_state")
+    return owners
+
+
+def _own(owners: dict[int, BlockCategory], value: object, category: BlockCategory) -> None:
+    """Note the block of a tensor on the GPU."""
+    if not isinstance(value, torch.Tensor):
+        return
+    local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
+    if local.is_cuda and local.layout == torch.strided:
+        # The output of a CUDA graph that was replayed since has no address any more.
+        with contextlib.suppress(RuntimeError):
+            owners.setdefault(local.untyped_storage().data_ptr(), category)

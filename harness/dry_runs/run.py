@@ -1,0 +1,196 @@
+"""Run a script, a module or a function on a pretended GPU, in a process of its own."""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from harness.dry_runs.child_process import run, run_folder
+from harness.dry_runs.compiled import TESTED_TRITON, triton_version
+from harness.dry_runs.dry_run_report import Answer, DryRunReport
+from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
+from harness.dry_runs.unknown_sizes import with_values_tried
+from harness.dry_runs.value_answers import check_answers
+from harness.measurement.doctor import Finding
+from harness.prediction.gpu.catalogue import Gpu
+
+
+def dry_run(
+    target: str | Path | Callable[..., object],
+    *arguments: object,
+    gpu: str | Gpu | PretendedGpu | None = None,
+    capability: str | None = None,
+    memory_bytes: int | None = None,
+    multiprocessors: int | None = None,
+    gpus: int = 1,
+    outside_bytes: int | None = None,
+    steps: int | None = None,
+    snapshot: str | Path | None = None,
+    answers: Mapping[str, Answer] | None = None,
+    world_size: int | None = None,
+    rank: int = 0,
+    deadline_seconds: float | None = None,
+    environment: Mapping[str, str] | None = None,
+    module: bool = False,
+    compare_eager: bool = False,
+    quiet: bool = False,
+    write_files: bool = False,
+    **named: object,
+) -> DryRunReport:
+    """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
+
+    Code that may decide something by unknown values of the GPU runs again with other ones, to see
+    if anything depends on them; ``answers`` saves these runs.
+
+    Args:
+        target: path of a script, name of a module (with ``module=True``), or a function that can
+            be pickled; it runs in a process of its own.
+        *arguments: what the function is called with, or the script's ``sys.argv[1:]``.
+        gpu: name from the catalogue, e.g. ``a100-40gb`` (the default), or a description.
+        capability: compute capability, e.g. ``9.0``, of a GPU that the catalogue lacks.
+        memory_bytes: its memory.
+        multiprocessors: its number of streaming multiprocessors.
+        gpus: equal GPUs in the machine.
+        outside_bytes: bytes outside PyTorch's allocator; a stated range where it is left out.
+        steps: end the script after this many optimizer steps.
+        snapshot: file to write PyTorch's memory snapshot to.
+        answers: what reads of GPU values that are not known get: ``FILE:LINE`` to a number, or to
+            ``all``, ``none`` or a fraction of the elements that a mask keeps; ``*`` for all others.
+        world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
+            process group.
+        rank: this rank.
+        deadline_seconds: end the script after so long.
+        environment: environment variables in addition to this process's.
+        module: whether ``target`` is a module's name, as for ``python -m``.
+        compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
+        quiet: whether to hide what the script prints.
+        write_files: whether the script may replace and delete files that exist, and write
+            checkpoints; their values are zeros.
+        **named: more of what a function is called with.
+
+    Returns:
+        The report; ``returned`` holds what a function returned, as JSON.
+
+    Raises:
+        DryRunUnavailableError: PyTorch is no CUDA build, there is no C compiler, or the stub is not
+            loaded.
+        DryRunError: an argument is wrong.
+        StepError: a function cannot be sent to another process.
+        GpuError: no such GPU.
+
+    >>> import harness, pathlib, tempfile
+    >>> script = pathlib.Path(tempfile.mkdtemp()) / "train.py"
+    >>> _ = script.write_text("import torch; torch.zeros(1000, device='cuda')")
+    >>> report = harness.dry_run(script, gpu="l4")
+    >>> report.outcome, report.devices[0].peaks.requested_peak_bytes
+    (<Outcome.OK: 'ok'>, 4000)
+    """
+    check_answers(answers or {})
+    if not isinstance(gpu, PretendedGpu):
+        gpu = pretended_gpu(
+            gpu,
+            capability=capability,
+            memory_bytes=memory_bytes,
+            multiprocessors=multiprocessors,
+            count=gpus,
+            outside_bytes=outside_bytes,
+        )
+    with run_folder() as folder:
+        kind: Literal["script", "module", "function"] = "module" if module else "script"
+        text = str(target)
+        if callable(target):
+            from harness.dry_runs.sent_objects import sent
+
+            kind, text = "function", str(folder / "function.pickle")
+            call = {"function": target, "arguments": arguments, "named": named}
+            Path(text).write_bytes(sent(call, with_values=True))
+            arguments = ()
+        request = Request(
+            gpu=gpu,
+            kind=kind,
+            target=text,
+            arguments=tuple(map(str, arguments)),
+            steps=steps,
+            snapshot=None if snapshot is None else Path(snapshot),
+            answers=dict(answers or {}),
+            world_size=world_size,
+            rank=rank,
+            deadline_seconds=deadline_seconds,
+            environment=dict(environment or {}),
+            quiet=quiet,
+            write_files=write_files,
+            path=tuple(sys.path) if kind == "function" else (),
+        )
+        report = _with_values_tried(run(request, folder), request, folder)
+        return _with_eager(report, request, folder) if compare_eager else report
+
+
+def _with_values_tried(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+    """Return the report, after more runs if unknown values may decide something."""
+    limit = 60 + 2 * (report.wall_seconds or 0.0)
+    places = map(folder.joinpath, map("trial-{}".format, itertools.count()))
+
+    def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
+        if not request.quiet:
+            print(
+                "harness dry-run: running again with other values for those that nobody knows, to"
+                " see if a size depends on them",
+                file=sys.stderr,
+                flush=True,
+            )
+        other = dataclasses.replace(
+            request,
+            trial=trial,
+            zeros_at=zeros_at,
+            snapshot=None,
+            quiet=True,
+            deadline_seconds=min(limit, request.deadline_seconds or limit),
+        )
+        place = next(places)
+        place.mkdir(parents=True)  # the script may have emptied the temporary folder
+        return run(other, place)
+
+    return with_values_tried(report, again)
+
+
+def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+    """Return the report with the peaks of a run that compiles nothing."""
+    environment = {**request.environment, "TORCHDYNAMO_DISABLE": "1"}
+    again = dataclasses.replace(request, environment=environment, snapshot=None, quiet=True)
+    (folder / "eager").mkdir()
+    eager = run(again, folder / "eager")
+    if eager.outcome != "ok":
+        note = f"without torch.compile the run ended with {eager.outcome}: {eager.evidence}"
+        report = msgspec.structs.replace(report, notes=(*report.notes, note))
+    return msgspec.structs.replace(report, eager=eager.cuda)
+
+
+def examine_dry_run() -> Finding:
+    """Allocate one tensor on a pretended GPU; say what is missing where that cannot be done."""
+    what = "CUDA dry run"
+    try:
+        torch = torch_build()
+        detail = (
+            f"torch {torch.version} (CUDA {torch.cuda}), stub compiled by {compiler()}; compiled"
+            f" code by Triton {triton_version() or 'not installed'} (tested:"
+            f" {' and '.join(TESTED_TRITON)})"
+        )
+        report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)
+    except DryRunUnavailableError as error:
+        return Finding(what, False, str(error))
+    if report.cuda.reserved_peak_bytes != 2 << 20:
+        return Finding(what, False, f"{detail}; {report.outcome}: {report.evidence}")
+    return Finding(what, True, detail)
+
+
+def allocate(size_bytes: int) -> None:
+    """Allocate bytes on the GPU."""
+    import torch
+
+    torch.empty(size_bytes, dtype=torch.uint8, device="cuda")

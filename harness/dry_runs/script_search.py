@@ -1,0 +1,97 @@
+"""The largest value of a script's argument with which it fits, such as its batch size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.dry_runs.dry_run_report import DryRunReport
+from harness.dry_runs.dry_run_request import DryRunError
+from harness.prediction.largest_batch import largest_batch
+from harness.prediction.largest_value import HIGHEST
+
+START = 4
+"""The first value that is tried, and then twice as much."""
+
+Run = Callable[[int], DryRunReport]
+Progress = Callable[[int, DryRunReport], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargestValue:
+    """A value that fits where the next one does not; both were run."""
+
+    name: str
+    value: int | None
+    """None if none fits, or if none was too large."""
+    is_found: bool
+    """False if each value up to the last one that is tried fits."""
+    report: DryRunReport
+    tried: dict[int, str]
+
+    def answer(self) -> str:
+        """Return the answer in one line."""
+        gpu = self.report.gpu
+        if not self.is_found:
+            return f"{self.name}: each one up to {HIGHEST:,} fits on {gpu}; no larger one is tried"
+        if self.value is None:
+            return f"no {self.name} fits on {gpu}"
+        runs = f"{len(self.tried)} dry runs"
+        return f"largest {self.name} on {gpu}: {self.value:,}; {self.value + 1:,} fails ({runs})"
+
+
+def largest_of_script(name: str, run: Run, progress: Progress) -> LargestValue:
+    """Return the largest value with which a script fits."""
+    script = _Script(name, run, progress)
+    first = script.report(START)
+    room = first.gpu_total_bytes - first.outside_bytes[1]
+    largest = largest_batch(script, room, batch=START)
+    return LargestValue(
+        name=name,
+        value=largest.batch,
+        is_found=largest.is_found,
+        report=script.report(largest.batch or START),
+        tried={value: script.reports[value].outcome for value in sorted(script.reports)},
+    )
+
+
+class _Script:
+    """The dry runs of a script, each value tried once."""
+
+    def __init__(self, name: str, run: Run, progress: Progress) -> None:
+        self._name, self._run, self._progress = name, run, progress
+        self.reports: dict[int, DryRunReport] = {}
+
+    def report(self, value: int) -> DryRunReport:
+        """Return the dry run with a value."""
+        if value not in self.reports:
+            self.reports[value] = self._run(value)
+            self._progress(value, self.reports[value])
+        return self.reports[value]
+
+    def peak(self, batch: int) -> int | None:
+        """Return the peak of the allocated bytes; None if memory ran out, or one does not run."""
+        if batch == 1 and self.report(1).outcome not in ("ok", "oom"):
+            return None
+        if not self.completes(batch):
+            return None
+        self._refuse_what_changes_nothing()
+        return self.report(batch).cuda.allocated_peak_bytes
+
+    def completes(self, batch: int, room_bytes: int = 0) -> bool:
+        """Return whether the script fits on its GPU."""
+        del room_bytes  # the report's verdict is about the GPU
+        report = self.report(batch)
+        if report.outcome not in ("ok", "oom"):
+            why = f"{report.outcome}: {report.evidence or 'no reason is known'}"
+            raise DryRunError(f"with {self._name} {batch} the script did not end well: {why}")
+        return report.outcome == "ok" and report.fit != "does not fit"
+
+    def _refuse_what_changes_nothing(self) -> None:
+        first, second = (self.reports.get(value) for value in (START, 2 * START))
+        if first is None or second is None or not first.devices:
+            return
+        totals = [[one.requested_total_bytes for one in each.devices] for each in (first, second)]
+        if totals[0] == totals[1]:
+            why = f"{START} and {2 * START} make the script allocate the same"
+            raise DryRunError(
+                f"{self._name} does not change what is allocated: {why}; check the arguments"
+            )

@@ -1,0 +1,114 @@
+"""The user's Python objects as bytes for another process: functions by value.
+
+A function of the caller's script or notebook is sent as its code, a function of an installed
+module by its name. A large floating-point parameter is sent without its values, which decide
+nothing on a pretended GPU: the worker refuses a step that reads them on the host.
+"""
+
+import io
+import sys
+from collections import ChainMap
+from types import CodeType
+from typing import Any, ClassVar
+
+import cloudpickle
+
+from harness.schema.errors import StepError
+
+LARGE_BYTES = 1 << 20
+"""Parameters from this size on are sent without their values."""
+
+
+def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
+    """Return the objects as bytes."""
+    if "__mp_main__" in sys.modules:  # the script, in a process that multiprocessing has spawned
+        cloudpickle.register_pickle_by_value(sys.modules["__mp_main__"])
+    for name, value in objects.items():
+        try:
+            _pickled(value, with_values)
+        except Exception as error:
+            why = " ".join(str(error).split())[:200]
+            raise StepError(f"{name} cannot be sent to the worker: {why}") from error
+    return _pickled(objects, with_values)
+
+
+def _pickled(value: object, with_values: bool) -> bytes:
+    buffer = io.BytesIO()
+    (_Named if with_values else _Pickler)(buffer).dump(value)
+    return buffer.getvalue()
+
+
+def _code(code: CodeType) -> Any:
+    """Return how code is made again, with its file's name, which cloudpickle leaves out."""
+    make, given = cloudpickle.Pickler.dispatch_table[CodeType](code)
+    return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
+
+
+class _Named(cloudpickle.Pickler):  # type: ignore[misc]
+    """Sends the files' names, so that the worker names the user's lines."""
+
+    dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+
+class _Pickler(_Named):
+    """Sends the memory of a large parameter as its size; those that share it share it again."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self._memory: dict[int, _Memory] = {}
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is made again."""
+        import torch
+
+        if type(obj) is torch.nn.Parameter and _is_large(obj):
+            size = obj.nbytes
+            memory = self._memory.setdefault(obj.untyped_storage().data_ptr(), _Memory(size))
+            place = (obj.dtype, tuple(obj.shape), obj.stride(), obj.requires_grad)
+            return _parameter, (memory, *place), vars(obj) or None
+        return super().reducer_override(obj)
+
+
+class _Memory:
+    """Memory without values; pickled once for all parameters that share it."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._made: Any = None
+
+    def __reduce__(self) -> Any:
+        return _Memory, (self.size_bytes,)
+
+    def made(self) -> Any:
+        """Return the storage in this process."""
+        import torch
+
+        from harness.dry_runs.left_out_values import take
+
+        if self._made is None:
+            self._made = torch.empty(self.size_bytes, dtype=torch.uint8).untyped_storage()
+            take(self._made)
+        return self._made
+
+
+def _is_large(parameter: Any) -> bool:
+    import torch
+
+    if parameter.layout != torch.strided or parameter.device.type != "cpu":
+        return False
+    whole = parameter.untyped_storage().nbytes() == parameter.nbytes
+    return bool(whole and parameter.is_floating_point() and parameter.nbytes >= LARGE_BYTES)
+
+
+def _parameter(
+    memory: _Memory,
+    dtype: Any,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+    requires_grad: bool,
+) -> Any:
+    """Return a parameter on memory that has no values."""
+    import torch
+
+    tensor = torch.empty(0, dtype=dtype).set_(memory.made(), 0, shape, stride)
+    return torch.nn.Parameter(tensor, requires_grad=requires_grad)

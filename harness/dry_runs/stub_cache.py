@@ -1,0 +1,159 @@
+"""The folder that the built stub is kept in: nobody else can write there, and damage is noticed.
+
+The stub is loaded into every process of a dry run, so who can change it can run code as this user.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.dry_runs.toolchain import DryRunUnavailableError
+from harness.schema.user_cache import NAME, cache_folders, is_own
+
+LOCK_SECONDS = 600.0
+"""How long to wait for another process that builds; each of its compilers has its own limit."""
+
+_MANIFEST = "built.json"
+_BUILDING = ".building-"
+_ABANDONED_SECONDS = 3600.0
+_UNSAFE = re.compile(r"[\s:;$]")
+"""What the dynamic linker takes for the end of a path, or for a variable (ld.so(8))."""
+
+
+def kept(name: str, make: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache as ``make`` fills it, at a path that can be preloaded."""
+    return _first(lambda cache: _kept_in(cache / name, make), "the stub")
+
+
+def writable_folder(name: str) -> Path:
+    """Return a folder of the cache that this process can write to, and no other user."""
+
+    def folder(cache: Path) -> Path:
+        _make_private(cache / name)
+        if not os.access(cache / name, os.W_OK | os.X_OK):
+            raise OSError(0, "it cannot be written to", str(cache / name))
+        return cache / name
+
+    return _first(folder, "what is compiled")
+
+
+def _first(use: Callable[[Path], Path], what: str) -> Path:
+    """Return what ``use`` makes of the first folder of the cache that can be used."""
+    tried: list[str] = []
+    try:
+        for cache in cache_folders():
+            try:
+                return use(cache / "dry-run")
+            except OSError as error:
+                tried.append(_reason(error))
+    except OSError as error:  # there is no folder for temporary files
+        tried.append(_reason(error))
+    raise DryRunUnavailableError(
+        f"no folder for {what} of the dry run: {'; '.join(tried)}; set XDG_CACHE_HOME to a folder"
+        " that you can write to and execute from"
+    )
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.filename or ''}: {error.strerror or error}"
+
+
+def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
+    if _UNSAFE.search(str(made)):
+        raise OSError(
+            0, "the dynamic linker splits its path at blanks, ':', ';' and '$'", str(made)
+        )
+    _make_private(made)
+    if os.statvfs(made).f_flag & os.ST_NOEXEC:
+        raise OSError(0, "nothing can be executed from there (noexec)", str(made))
+    if _is_whole(made):
+        return made
+    try:
+        with FileLock(f"{made}.lock", timeout=LOCK_SECONDS):
+            if not _is_whole(made):
+                _fill(made, make)
+    except Timeout:
+        raise DryRunUnavailableError(
+            f"another process has been building the stub for {LOCK_SECONDS:g} seconds: end it, or"
+            f" remove {made}.lock"
+        ) from None
+    return made
+
+
+def _make_private(folder: Path) -> None:
+    """Create the folder and those above it, and refuse one that others can write to.
+
+    Only folders that this package names are its own: the mode of no other is changed.
+    """
+    chain = (folder, *folder.parents)
+    ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]
+    own = chain[: ours[0] + 1][::-1] if ours else (folder,)
+    own[0].parent.mkdir(parents=True, exist_ok=True)
+    for one in own:
+        one.mkdir(mode=0o700, exist_ok=True)
+        facts = one.stat()
+        if facts.st_uid not in (os.geteuid(), 0):
+            raise _unsafe(one, f"belongs to user {facts.st_uid}")
+        if stat.S_IMODE(facts.st_mode) & 0o022:
+            if facts.st_uid != os.geteuid():
+                raise _unsafe(one, "can be written to by others")
+            one.chmod(0o700)
+    for outer in own[0].resolve().parents:
+        mode = outer.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise _unsafe(outer, "can be written to by everybody")
+
+
+def _unsafe(path: Path, why: str) -> DryRunUnavailableError:
+    return DryRunUnavailableError(
+        f"{path} {why}, who could put code there that you would run; set XDG_CACHE_HOME to a folder"
+        " of your own"
+    )
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether each file is what was built, and nobody else can write to it."""
+    try:
+        expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
+        files = {folder / name: digest for name, digest in expected.items()}
+        return (
+            bool(files)
+            and all(map(is_own, (folder / _MANIFEST, *files)))
+            and all(_digest(file) == digest for file, digest in files.items())
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _digest(file: Path) -> str:
+    data = file.read_bytes()
+    return f"{len(data)} {hashlib.sha256(data).hexdigest()}"
+
+
+def _fill(folder: Path, make: Callable[[Path], None]) -> None:
+    """Build next to the folder, then put what was made in its place."""
+    mine = f"{_BUILDING}{folder.name}-"
+    for left in folder.parent.glob(f"{_BUILDING}*"):  # of builds that were killed
+        if left.name.startswith(mine) or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix=mine, dir=folder.parent))
+    try:
+        make(made)
+        digests = {file.name: _digest(file) for file in made.iterdir()}
+        (made / _MANIFEST).write_text(json.dumps(digests))
+        for file in made.iterdir():
+            if not file.is_symlink():
+                file.chmod(0o600)
+        shutil.rmtree(folder)  # a process that loaded what was there keeps it
+        made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)

@@ -1,0 +1,253 @@
+"""Reads of GPU values: each is counted with the place that made it, known and unknown apart.
+
+The stub calls back for each copy from the GPU to the host. The copy holds the true values where
+they are known, and zeros otherwise; where the user gave an answer for the place, the answer is
+written in their stead. An operator whose result's size is not known asks before it runs. A guard,
+``if not ok: raise``, gets the answer that raises nothing.
+
+The stub gives device memory real bytes where a value is known (``stub/values``): after a copy
+from the host, a fill, a copy of known bytes. The operators between (``arange``, ``==``, ``cumsum``,
+``all``) are computed by their CPU kernels on those bytes (``stub/values/values.cpp``), when PyTorch
+reports an operator as it does to its profiler (``at::RecordFunction``).
+
+Nothing above the dispatcher changes: no mode that would make ``torch.compile`` run eagerly, no
+reference to a tensor that FSDP2 could not swap, no Python for an operator, and the operator's own
+allocations are made as ever. Autograd's threads and compiled code are observed alike.
+
+A known value becomes unknown when its block is allocated anew, and when something that is not
+followed may have written it: an operator that the list does not name, by its schema; a kernel
+outside of any operator (Triton), by its arguments. Weights, activations and large floating-point
+tensors are not followed, nor random numbers of the GPU, nor what a replayed CUDA graph or a
+collective leaves behind.
+"""
+
+import ctypes
+import linecache
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from harness.dry_runs.dry_run_report import Answer, ValueRead
+from harness.dry_runs.own_code import users_frame
+from harness.dry_runs.trial_values import TYPES, TrialValues, encoded
+from harness.dry_runs.value_answers import EVERYWHERE, answer_at, as_size, as_value
+from harness.dry_runs.value_flow import Stack, avoids_error, decides, prints, stack_of
+from harness.prediction.library_answers import library_answer
+
+LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
+"""Environment variable that holds the path of the library that ``build.py`` compiled."""
+
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_char_p
+)
+_Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
+_BOOL: Final = 11
+CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::istft"}
+"""Zeros raise nothing in them, and change no size: error codes, bounds of values, a truth."""
+MOST_ASKED: Final = 5_000
+"""Unknown truths that one line reads before every second one is true: some loop waits for one."""
+ROUNDS: Final = 8
+"""Rounds of ``VonMises`` and ``trunc_normal_``, which accept two of three values or more."""
+_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
+_LISTENING: Final[list[object]] = []
+"""PyTorch calls back as long as the process lives."""
+NO_PYTHON = "a thread without Python"
+
+
+@dataclass(kw_only=True)
+class _Place:
+    """Counts of one line; see ``ValueRead``."""
+
+    file: str
+    line: int
+    answer: Answer | None
+    always: bool
+    """The user answered this very line, so the answer holds for known values too."""
+    source: str | None = None
+    count: int = 0
+    bytes: int = 0
+    known: int = 0
+    operator: str = ""
+    answered: int = 0
+    saved: int = 0
+    integers: int = 0
+    guards: int = 0
+    rounds: int = 0
+    bounded: bool = False
+    inside: str | None = None
+    sizes: set[str] = field(default_factory=set)
+    open_sizes: int = 0
+
+    @property
+    def name(self) -> str:
+        """Return the line, or the operator where no Python called it."""
+        if self.file:
+            return f"{self.file}:{self.line}"
+        return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
+
+
+def _accepts(place: _Place, frame: FrameType | None) -> bool | None:
+    """Return an answer by which PyTorch's samplers that reject accept all after some rounds.
+
+    None: another function asks.
+    """
+    sampler = frame.f_code.co_name if frame is not None else ""
+    if sampler == "_no_grad_trunc_normal_":  # are any rejected?
+        place.rounds = (place.rounds + 1) % (ROUNDS + 1)
+        return place.rounds > 0
+    if frame is None or sampler != "_rejection_sample":
+        return None
+    if not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("while"):
+        place.rounds += 1
+        return True
+    done = place.rounds >= ROUNDS
+    place.rounds *= not done
+    return done
+
+
+def _of_source(
+    question: Callable[[Stack], bool | None], stack: Stack, otherwise: bool | None
+) -> Any:
+    """Return the answer of the source; ``otherwise`` for source that cannot be understood.
+
+    ctypes drops an error that is raised in a callback, and the read would look harmless.
+    """
+    try:
+        return question(stack)
+    except Exception:
+        return otherwise
+
+
+class ValueReads:
+    """Counts reads by place; ``trial`` is the sequence that unknown values get, 0: zeros."""
+
+    def __init__(
+        self, answers: Mapping[str, Answer], *, trial: int = 0, zeros_at: tuple[str, ...] = ()
+    ) -> None:
+        self._answers = answers
+        self._values = TrialValues(trial) if trial else None
+        self._zeros_at = zeros_at
+        self._places: dict[tuple[str, int], _Place] = {}
+        self._callbacks = _Callback(self._on_read), _Size(self._on_size)
+        self._library: ctypes.CDLL | None = None
+
+    def listen(self) -> None:
+        """Have the stub call back; it is loaded in every process of a dry run."""
+        _LISTENING.append(self)
+        on_read, on_size = self._callbacks
+        ctypes.CDLL(None).pretend_on_read(on_read)
+        self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
+        self._library.harness_follow_values(on_size)
+
+    def on_load(self) -> None:
+        """Count what was saved before as read by the script."""
+        for place in self._places.values():
+            place.integers, place.saved = place.integers + place.saved, 0
+
+    def _on_read(
+        self, destination: int, size: int, known: int, type_: int, operator: bytes | None
+    ) -> int:
+        """Change what was read; return 1 if parts that are known must not come back."""
+        place = self._place(operator)
+        place.count += 1
+        place.bytes += size
+        value = None
+        if place.answer is not None and (place.always or not known):
+            place.answered += 1
+            value = encoded([as_value(place.answer)], size, type_)
+        elif known:
+            place.known += 1
+            if type_ == _BOOL and size == 1:
+                place.bounded = place.integers > 0 and ctypes.string_at(destination, 1) != b"\0"
+        elif operator in CHECKS:
+            place.guards += 1
+        else:
+            value = self._unknown(place, size, type_, sys._getframe(1))
+        if value is not None:
+            ctypes.memmove(destination, value, len(value))
+        return int(value is not None and place.answer is not None)
+
+    def _unknown(
+        self, place: _Place, size: int, type_: int, frame: FrameType | None
+    ) -> bytes | None:
+        """Return what an unknown read gets instead of zeros, if anything."""
+        if type_ not in TYPES:
+            return None
+        stack, taken = stack_of(frame), None
+        if type_ == _BOOL and size == 1:
+            taken = _accepts(place, frame)
+            taken = _of_source(avoids_error, stack, None) if taken is None else taken
+        if taken is not None:
+            place.guards += 1
+            return bytes([taken])
+        saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
+        if saved:  # it decides nothing until it is loaded
+            place.saved += 1
+        elif not _of_source(partial(decides, fraction=TYPES[type_] in "efd"), stack, True):
+            if self._library is not None:
+                self._library.harness_fraction_is_unknown()
+            return None
+        place.integers += not saved
+        place.bounded = False
+        reader = stack[0][0].co_filename if stack else place.file
+        if reader != place.file and place.inside is None:
+            place.inside = "/".join(Path(reader).parts[-3:])
+        if type_ == _BOOL and size == 1 and place.integers > MOST_ASKED:
+            return bytes([place.integers % 2])
+        if self._values is None or place.name in self._zeros_at:
+            return None
+        return self._values.take(place.name, size, type_)
+
+    def _on_size(self, operator: bytes, most: int) -> int:
+        """Return the size of an operator's result plus 1; 0 if nothing is known of it.
+
+        0 is also what ctypes returns for an error that is raised in here.
+        """
+        frame = sys._getframe(1)
+        if frame is not None and prints(frame.f_code):
+            return most + 1
+        place = self._place(operator)
+        place.count += 1
+        place.sizes.add(operator.decode())
+        size = None if place.answer is None else as_size(place.answer, most)
+        place.open_sizes += size is None
+        place.answered += size is not None
+        return 1 + (most if size is None else size)  # as all would: later places are asked too
+
+    def _place(self, operator: bytes | None) -> _Place:
+        """Return the place that reads."""
+        frame = users_frame()
+        file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+        place = self._places.get((file, line))
+        if place is None:
+            answer, source = answer_at(self._answers, file, line), None
+            always = answer is not None
+            if frame is not None and answer is None:
+                answer, source = library_answer(file, frame.f_code.co_name)
+            if answer is None:
+                answer = self._answers.get(EVERYWHERE)
+            place = _Place(file=file, line=line, answer=answer, always=always, source=source)
+            place.operator = (operator or b"").decode()
+            self._places[file, line] = place
+        return place
+
+    def places(self) -> tuple[ValueRead, ...]:
+        """Return the places, those with most reads first."""
+        reads = [
+            ValueRead(
+                place=one.name,
+                text=linecache.getline(one.file, one.line).strip() if one.file else "",
+                answer=one.answer if one.answered else None,
+                source=one.source if one.answered else None,
+                sizes=tuple(sorted(one.sizes)),
+                inside=one.inside,
+                **{name: getattr(one, name) for name in _COUNTED},
+            )
+            for one in self._places.values()
+        ]
+        return tuple(sorted(reads, key=lambda read: (-read.count, read.place)))

@@ -1,0 +1,126 @@
+"""Dry runs in forks of one process that has loaded PyTorch: tenths of a second, not seconds.
+
+The forks run what the process of a dry run runs (``child.py``), without its supervisor and without
+a folder for files; the report and the trials of other values are those of the product.
+"""
+
+import atexit
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from harness.dry_runs import DryRunReport, child
+from harness.dry_runs.assemble_report import StatusPage, assemble_report
+from harness.dry_runs.build import build
+from harness.dry_runs.dry_run_report import ChildResult
+from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.for_workers import pretending
+from harness.dry_runs.pretended_gpu import pretended_gpu
+from harness.dry_runs.toolchain import torch_build
+from harness.dry_runs.unknown_sizes import with_values_tried
+
+SECONDS = 60.0
+
+
+class ForkedRuns:
+    """Runs scripts one after another; a context manager that ends the process."""
+
+    def __init__(self, folder: Path, gpu: str = "l4") -> None:
+        self._folder = folder
+        self._gpu = pretended_gpu(gpu)
+        self._status = folder / "status"
+        self._status.write_bytes(bytes(StatusPage()))
+        torch = torch_build()
+        self._architectures = torch.architectures()
+        environment = {
+            **os.environ,
+            **pretending(self._gpu, torch, build(torch)),
+            "HARNESS_DRY_RUN_STATUS": str(self._status),
+        }
+        self._server: Any = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._server.communicate()
+
+    def run(self, script: Path) -> DryRunReport:
+        """Run a script as ``harness dry-run`` does, with trials of other values."""
+        request = Request(
+            gpu=self._gpu, kind="script", target=str(script), answers={}, environment={}
+        )
+
+        def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
+            return self._once(dataclasses.replace(request, trial=trial, zeros_at=zeros_at))
+
+        return with_values_tried(self._once(request), again)
+
+    def _once(self, request: Request) -> DryRunReport:
+        job, result = self._folder / "job", self._folder / "result"
+        result.unlink(missing_ok=True)
+        job.write_bytes(pickle.dumps(dataclasses.replace(request, result=str(result))))
+        with self._status.open("r+b") as page:  # the process has it mapped
+            seen = StatusPage.from_buffer_copy(page.read())
+            page.seek(0)
+            page.write(bytes(StatusPage(magic=seen.magic)))
+        begin = time.monotonic()
+        self._server.stdin.write(f"{job}\n")
+        self._server.stdin.flush()
+        code = int(self._server.stdout.readline())
+        inside = ChildResult(ended="lost")
+        if result.exists():
+            inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
+        return assemble_report(
+            request,
+            inside,
+            StatusPage.from_buffer_copy(self._status.read_bytes()),
+            self._architectures,
+            code=code,
+            late=time.monotonic() - begin > SECONDS,
+            received=None,
+            seconds=time.monotonic() - begin,
+        )
+
+
+def _serve() -> None:
+    """Fork for each job that standard input names, and print the exit code."""
+    import torch
+
+    torch.set_num_threads(1)
+    setattr(child, "supervised", lambda *_: None)  # noqa: B010
+    for line in sys.stdin:
+        process = os.fork()
+        if process == 0:
+            code = 1
+            with Path(os.devnull).open("r+") as null:
+                for stream in (0, 1, 2):
+                    os.dup2(null.fileno(), stream)
+            sys.argv[:] = ["child", line.strip()]
+            try:
+                code = child.main()
+                atexit._run_exitfuncs()
+            except BaseException:
+                traceback.print_exc()
+            os._exit(code)
+        print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,24 @@
+"""Scripts for the tests of the dry run."""
+
+from pathlib import Path
+from typing import Any
+
+from harness.dry_runs import DryRunReport, dry_run
+
+TAKE = (
+    "import ctypes\n"
+    "ctypes.CDLL(None).cudaMalloc(ctypes.byref(ctypes.c_void_p()), ctypes.c_size_t({}))"
+)
+"""Takes memory of the GPU without PyTorch, which takes seconds to import."""
+
+
+def script(folder: Path, text: str) -> Path:
+    """Write a script."""
+    path = folder / "script.py"
+    path.write_text(text)
+    return path
+
+
+def run(folder: Path, text: str, **options: Any) -> DryRunReport:
+    """Run a script quietly."""
+    return dry_run(script(folder, text), quiet=True, **options)

@@ -1,0 +1,175 @@
+"""Generated scripts whose sizes depend on values: none is "ok" and wrong.
+
+Each script runs on the CPU with real values, where it counts the bytes that it holds, and under the
+dry run, which knows the values that come from the host and no others. What the dry run calls ok
+must be the true peak, or an upper bound where it says so. A refusal is right if a value that
+nobody knows decides a size in the script.
+"""
+
+import collections
+import datetime
+import random
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dry_runs.forked_runs import ForkedRuns
+from tests.faults.conftest import FULL
+
+SCRIPTS = 600 if FULL else 50
+UNIT = 1 << 17
+TOLERANCE = 1 << 16
+"""Bytes of values and masks; a size is wrong by a unit at least."""
+
+BEGIN = f"""
+import math, os, subprocess, sys, torch
+if D == "cpu":
+    torch.manual_seed(SEED)
+losses, KEEP = [], []
+X = torch.zeros(64, {UNIT}, dtype=torch.uint8, device=D)
+PEAK = X.nbytes
+HERE = os.path.dirname(os.path.abspath(__file__))
+class State: pass
+state = State()
+def hold(tensor):
+    global PEAK
+    KEEP.append(tensor)
+    PEAK = max(PEAK, sum(one.nbytes for one in (X, *KEEP)))
+def take(n): hold(torch.empty(int(n) * {UNIT}, dtype=torch.uint8, device=D))
+def value(tensor): return tensor.item()
+def log(step, x): print(step, x)
+def run(code, x):
+    command = [sys.executable, "-Sc", "import sys; " + code, str(x)]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+"""
+UNKNOWN = "V = (torch.rand(64, device=D) * {most}).long()"
+KNOWN = "V = (torch.rand(64, generator=torch.Generator().manual_seed({b})) * {most}).long().to(D)"
+
+DECIDES = r"""
+take(V.max().item())
+take(int(V.sum()) % {a})
+take(V[:{a}].sum().item() // 3)
+take(value(V[{b}]))
+state.n = V[{a}].item(); take(state.n + 1)
+hold(X[V > {c}])
+hold(X[(V > {c}).cpu().to(D)])
+take((V > {c}).sum().item())
+take(int((V.cpu() > {c}).sum()))
+take(int((V.cpu().numpy() > {c}).sum()))
+take(len(set(V.tolist())))
+take(V.unique().numel())
+take(sum(1 for one in V.float().tolist() if one > {c}))
+take(max({a}, V[:9].sum().item()))
+cache = {{}}\nfor one in V.tolist(): cache[one] = cache.get(one) or take(1)
+take([3, 1, 4, 1, 5, 9, 2, 6, 5][V[0].item()])
+take({{0: 2, 1: 5}}.get(V[{b}].item(), 7))
+if (V > {c}).any(): take({a})
+if not (V > {c}).all(): take({a})
+if V.float().mean().item() > {c}: take({a})
+if V[0].item() == V[1].item(): take({a})
+x = V.float().mean().item()\nlosses.append(x)\nif max(losses) > {c}: take({a})
+w = torch.tensor(V.float().mean().item()).to(D)\nif w > {c}: take({a})
+if torch.equal(V, V.flip(0)): take({a})
+for _ in range(V[0].item()): take(1)
+n = 0\nwhile n < {a} and (V > {c}).any(): take(1); V = V - 1; n += 1
+x = V.float().norm().item()\nwhile x > 1 and len(KEEP) < 30: take(1); x /= 2
+torch.save(V, HERE + "/v.pt"); take(torch.load(HERE + "/v.pt", map_location="cpu").max())
+open(HERE + "/n", "w").write(str(V[0].item())); take(open(HERE + "/n").read())
+take(run("print(1 + int(sys.argv[1]))", V[{b}].item()))
+take(int(f"{{V.max()}}") + 1)
+take(V.to(torch.uint8).max().item())
+take(torch.repeat_interleave(V[:5]).numel())
+take(round(V.float().std().item()))
+try:\n    take(6 // V[{b}].item())\nexcept ZeroDivisionError: take({a})
+""".strip().split("\n")
+
+HARMLESS = r"""
+take({a})
+print(V.float().mean().item())
+losses.append(V.float().mean().item()); print(sum(losses) / len(losses))
+log({a}, V.sum().item())
+print(V)
+assert (V >= 0).all()
+if not (V < 99).all(): raise ValueError(V)
+if torch.isnan(V.float()).any(): take(50)
+if (V > {c}).any(): take({a})\nelse: take({a})
+if (V > {c}).any(): print("many")
+hold(X[V.argsort()[:{a}]])
+hold(torch.where((V > {c})[:, None], X, X[0]))
+hold(X.index_select(0, V[:{a}] % 64))
+take(1 + (V * 0).max().item())
+if ((V > {c}) | torch.ones_like(V, dtype=torch.bool)).all(): take({a})
+if len(KEEP) > 2: KEEP.pop()
+""".strip().split("\n")
+
+BOUNDED = """
+done = torch.zeros(4, dtype=torch.bool, device=D)
+for step in range(99):
+    done = done | (V[:4] == step) | torch.full((4,), step >= {a}, device=D)
+    take(1)
+    if done.all(): break
+"""
+
+
+def generated(seed: int) -> tuple[str, bool]:
+    """Return a script, and whether a value that nobody knows decides a size in it."""
+    chosen = random.Random(seed)
+    lines, decided, unknown = [BEGIN], False, False
+    for _ in range(chosen.randrange(2, 7)):
+        numbers = {name: chosen.randrange(1, 9) for name in "abc"} | {
+            "most": chosen.randrange(2, 9)
+        }
+        if len(lines) == 1 or chosen.random() < 0.4:
+            unknown = chosen.random() < 0.5
+            lines.append((UNKNOWN if unknown else KNOWN).format(**numbers))
+        kind = chosen.random()
+        decides = kind < 0.4
+        template = chosen.choice(DECIDES if decides else HARMLESS) if kind < 0.95 else BOUNDED
+        decided |= unknown and decides
+        lines.append(template.replace("\\n", "\n").format(**numbers))
+    return "\n".join(lines) + "\n", decided
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+@pytest.mark.filterwarnings("default")  # scripts leave files open
+def test_no_generated_script_is_ok_and_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    today = int(datetime.datetime.now(tz=datetime.UTC).strftime("%Y%m%d"))
+    day = today if FULL else 20261128  # `make faults` has new scripts each day
+    seen: collections.Counter[str] = collections.Counter()
+    wrong = []
+    with ForkedRuns(tmp_path) as runs:
+        for seed in range(day * 1000, day * 1000 + SCRIPTS):
+            said, right = judged(runs, tmp_path, seed)
+            seen[said] += 1
+            if not right:
+                wrong.append(f"seed {seed}: {said}")
+    with capsys.disabled():
+        print(f"\nseeds from {day * 1000}: {dict(seen)}")
+    assert not wrong
+    assert seen["ok"]
+    assert seen["refused"]
+
+
+def judged(runs: ForkedRuns, folder: Path, seed: int) -> tuple[str, bool]:
+    """Return what the dry run says of a script, and whether it is right."""
+    text, decided = generated(seed)
+    file = folder / f"s{seed}.py"
+    file.write_text(text)
+    true: Any = runpy.run_path(str(file), {"D": "cpu", "SEED": seed})["PEAK"]
+    file.write_text(f"D = 'cuda'\n{text}")
+    report = runs.run(file)
+    if report.outcome != "ok":
+        needless = "refused" if decided else f"refused needlessly, {report.evidence}"
+        return needless if report.outcome == "unsupported" else str(report.outcome), (
+            report.outcome == "unsupported"
+        )
+    peak = report.cuda.requested_peak_bytes or 0
+    if any("upper bound" in note for note in report.notes):
+        return "ok, upper bound", peak >= true - TOLERANCE
+    right = abs(peak - true) <= TOLERANCE
+    return "ok" if right else f"{peak:,} is not {true:,}: {report.notes}", right

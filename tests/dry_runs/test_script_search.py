@@ -1,0 +1,115 @@
+"""The largest value of a script's argument, found with planted reports and with a real script."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from harness.cli.app import main
+from harness.dry_runs.dry_run_report import Device, DryRunReport
+from harness.dry_runs.dry_run_request import DryRunError
+from harness.dry_runs.script_search import START, largest_of_script
+from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
+
+GIB = 1 << 30
+
+
+def planted(
+    need: Callable[[int], int], outcome: Outcome = Outcome.OK
+) -> Callable[[int], DryRunReport]:
+    """Return runs of a planted need on a GPU of 10 GiB."""
+
+    def run(value: int) -> DryRunReport:
+        fits = need(value) <= 10 * GIB
+        return DryRunReport(
+            outcome=outcome if fits else Outcome.OOM,
+            gpu="planted",
+            gpu_total_bytes=10 * GIB,
+            outside_bytes=(0, 0),
+            cuda=CudaPeaks(allocated_peak_bytes=min(need(value), 10 * GIB)),
+            fit="fits" if fits else "does not fit",
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("slope", [5_000, 7_000_001, GIB // 3, 4 * GIB])
+def test_the_value_fits_and_the_next_one_was_seen_to_fail(slope: int) -> None:
+    largest = largest_of_script("batch", planted(lambda n: GIB + slope * n), lambda *_: None)
+    expected = 9 * GIB // slope
+    assert largest.value == expected
+    assert largest.tried[expected] == "ok"
+    assert largest.tried[expected + 1] == "oom"
+    assert len(largest.tried) < 15
+    fails = f"{expected:,}; {expected + 1:,} fails ({len(largest.tried)} dry runs)"
+    assert largest.answer() == f"largest batch on planted: {fails}"
+
+
+def test_the_end_of_the_search_is_no_answer() -> None:
+    largest = largest_of_script("batch", planted(lambda n: GIB + n), lambda *_: None)
+    assert (largest.value, largest.is_found) == (None, False)
+    fits = "batch: each one up to 16,777,216 fits on planted; no larger one is tried"
+    assert largest.answer() == fits
+
+
+def test_a_script_that_runs_from_two_on_is_searched_from_there() -> None:
+    """Batch normalization refuses one example, whose failure ended the search."""
+
+    def run(value: int) -> DryRunReport:
+        report = planted(lambda n: 3 * GIB * n)(value)
+        return replace(report, outcome=Outcome.ERROR) if value == 1 else report
+
+    assert largest_of_script("batch", run, lambda *_: None).value == 3
+
+
+def test_where_nothing_fits_and_where_the_script_fails() -> None:
+    none = largest_of_script("batch", planted(lambda n: 11 * GIB + n), lambda *_: None)
+    assert none.value is None
+    assert none.answer() == "no batch fits on planted"
+    with pytest.raises(DryRunError, match=f"with batch {START} the script did not end well: error"):
+        largest_of_script("batch", planted(lambda n: n, Outcome.ERROR), lambda *_: None)
+
+
+def test_a_script_that_ignores_the_value_is_run_twice() -> None:
+    def run(value: int) -> DryRunReport:
+        device = Device(index=0, peaks=CudaPeaks(), requested_total_bytes=5)
+        return replace(planted(lambda _: 5)(value), devices=(device,))
+
+    seen: list[int] = []
+    with pytest.raises(DryRunError, match="batch does not change what is allocated: 4 and 8 make"):
+        largest_of_script("batch", run, lambda value, _: seen.append(value))
+    assert seen == [4, 8]
+
+
+SCRIPT = """
+import sys, torch
+print("a line without an end", end="")
+torch.empty(int(sys.argv[1]), 1 << 30, dtype=torch.uint8, device="cuda")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_a_real_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "train.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    gpu = ["--gpu", "t4", "--memory", "2560MiB", "--outside", "1GiB"]
+    search = ["--largest", "number of blocks", "--json"]
+    assert main(["dry-run", *gpu, *search, "-m", "pack.train", "--", "{}"]) == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["largest"] == 1
+    assert "number of blocks 2: oom" in said.err
+
+
+def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
+    report = planted(lambda n: n * GIB)(3)
+    assert report.summary().startswith("ok, fits on a pretended planted (10 GiB)\nallocated peak 3")
+    assert report._repr_html_().startswith("<p><b>ok, fits on a pretended planted (10 GiB)</b>")
+    row = report.to_frame().iloc[0]
+    assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)

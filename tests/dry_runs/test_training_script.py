@@ -1,0 +1,61 @@
+"""One dry run of a training script: its peaks, categories, reads and snapshot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.dry_runs import dry_run
+
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("cuda_build")]
+
+TRAIN = """
+import sys
+import torch
+model = torch.nn.Sequential(torch.nn.Linear(300, 400), torch.nn.ReLU(), torch.nn.Linear(400, 10))
+model = model.cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+for rows in (64, 64, 17):
+    x = torch.randn(rows, 300).cuda()
+    loss = model(x).square().mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if loss.item() > 5:
+        print("answered")
+torch.cuda.synchronize()
+import json
+json.dump([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()],
+          open(sys.argv[1], "w"))
+"""
+
+
+def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> None:
+    from harness.snapshots.snapshot import read_recording
+
+    path = tmp_path / "script.py"
+    path.write_text(TRAIN)
+    report = dry_run(
+        path,
+        tmp_path / "printed.json",
+        gpu="t4",
+        snapshot=tmp_path / "snapshot.pickle",
+        answers={f"{path.name}:13": 7.5},
+        quiet=True,
+    )
+    assert (report.outcome, report.fit) == ("ok", "fits")
+    printed = json.loads((tmp_path / "printed.json").read_text())
+    assert [report.cuda.allocated_peak_bytes, report.cuda.reserved_peak_bytes] == printed
+    (device,) = report.devices
+    peak = device.peak
+    assert peak is not None
+    assert peak.requested_bytes == report.cuda.requested_peak_bytes
+    assert sum(peak.categories.values()) == peak.requested_bytes
+    weights = 4 * (300 * 400 + 400 + 400 * 10 + 10)
+    assert peak.categories["parameter"] == weights
+    assert peak.categories["optimizer_state"] == 2 * weights  # steps are counted on the CPU
+    (read,) = report.value_reads
+    assert (read.count, read.bytes, read.answer) == (3, 12, 7.5)
+    assert (read.place, read.text) == (f"{path}:13", "if loss.item() > 5:")
+    events = read_recording(tmp_path / "snapshot.pickle").snapshots[0].events
+    assert sum(event.action == "alloc" for event in events) == device.allocations

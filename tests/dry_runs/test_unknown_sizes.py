@@ -1,0 +1,356 @@
+"""Networks whose sizes depend on values: refused, bounded by an answer, or as on the CPU."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.dry_runs.dry_run_report import Device, DryRunReport, ValueRead
+from harness.dry_runs.dry_run_request import DryRunError
+from harness.dry_runs.run import dry_run
+from harness.dry_runs.trial_values import TrialValues
+from harness.dry_runs.unknown_sizes import with_values_tried
+from harness.dry_runs.value_answers import as_size, check_answers, parse_answer
+from harness.schema.metrics import CudaPeaks
+from harness.schema.traced_run import StepJob
+from harness.sweeps.local_runners import TracedRunner
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+
+def peak(fixed: bool) -> int:
+    """Train a mixture of experts, with a router or fixed routes; return the requested peak."""
+    torch: Any = importlib.import_module("torch")
+
+    class Experts(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.router = torch.nn.Linear(64, 8)
+            self.experts = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(8))
+
+        def forward(self, x: Any) -> Any:
+            weights, routes = self.router(x).softmax(-1).topk(2)
+            if fixed:
+                tokens = torch.arange(len(x), device=x.device)
+                routes = torch.stack([tokens, tokens + 1], 1) % 8
+            out = torch.zeros_like(x)
+            for number, expert in enumerate(self.experts):
+                rows, ranks = torch.where(routes == number)  # routed
+                out = out.index_add(0, rows, expert(x[rows]) * weights[rows, ranks, None])
+            return out
+
+    model = Experts().cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(torch.randn(4096, 64, device="cuda")).square().mean().backward()
+        optimizer.step()
+    return int(torch.cuda.memory_stats()["requested_bytes.all.peak"])
+
+
+def routed() -> str:
+    """Return the place of the line above that asks how many rows go to an expert."""
+    lines = Path(__file__).read_text().splitlines()
+    number = next(n for n, text in enumerate(lines, 1) if text.endswith("# routed"))
+    return f"test_unknown_sizes.py:{number}"
+
+
+def test_a_size_that_nobody_knows_is_refused_with_its_place() -> None:
+    report = dry_run(peak, False, gpu="l4", quiet=True)
+    assert (report.outcome, report.fit) == ("unsupported", None)
+    assert report.evidence is not None
+    assert report.evidence.startswith("size depends on values at ")
+    assert f"{routed()} (aten::nonzero)" in report.evidence
+
+
+def test_fixed_routes_have_their_true_sizes_those_of_an_even_router() -> None:
+    fixed = dry_run(peak, True, gpu="l4", quiet=True)
+    even = dry_run(peak, False, gpu="l4", answers={routed(): 1 / 8}, quiet=True)
+    assert fixed.outcome == even.outcome == "ok"
+    assert all(read.known == read.count for read in fixed.value_reads)
+    assert all(read.known == 0 for read in even.value_reads)
+    assert fixed.returned == even.returned
+    assert not any("upper bound" in note for note in even.notes)
+
+
+MASKED = """
+import sys, torch
+x = torch.randn(4096, 64, device="cuda", requires_grad=True)
+keep = x.sum(1) > -1e9
+if len(sys.argv) > 1:
+    keep.copy_(torch.arange(4096) < int(sys.argv[1]))
+y = x[keep] * 2
+y.square().sum().backward()
+"""
+
+
+@pytest.mark.parametrize(("answer", "rows"), [(0.25, 1024), ("all", 4096)])
+def test_the_backward_pass_of_an_answered_mask_keeps_as_much(
+    tmp_path: Path, answer: Any, rows: int
+) -> None:
+    script = tmp_path / "masked.py"
+    script.write_text(MASKED)
+    answered = dry_run(script, gpu="l4", answers={"masked.py:7": answer}, quiet=True)
+    known = dry_run(script, rows, gpu="l4", quiet=True)
+    assert answered.outcome == known.outcome == "ok", (answered.evidence, known.evidence)
+    assert answered.cuda == known.cuda
+    assert any("upper bound" in note for note in answered.notes) is (answer == "all")
+
+
+READS = """
+import sys, torch
+import numpy as np
+x = torch.randn(640, 32, device="cuda", requires_grad=True)
+p = x.sigmoid().mean()
+unknown = x.argmax(1)
+{body}
+(x * 2).sum().backward()
+"""
+
+DECIDES = {
+    "a slice": "n = unknown.max().item(); kept = x[n:] * 2",
+    "experts": "kept = [x[:n] * 2 for n in unknown.bincount(minlength=4).cpu().numpy() if n]",
+    "a fraction": "share = p.item(); n = int(share * 100); kept = x[:n] * 2",
+    "a mask": "mask = (x[:, 0] > 0).cpu(); kept = torch.ones(640)[mask].cuda()",
+}
+SAME = "if (unknown == 3).sum().item() > 100: print(np.mean(unknown.cpu().numpy()))"
+
+
+def counted(tmp_path: Path, body: str, **options: Any) -> Any:
+    script = tmp_path / "counts.py"
+    script.write_text(READS.format(body=body))
+    return dry_run(script, gpu="l4", quiet=True, **options)
+
+
+@pytest.mark.parametrize("body", DECIDES.values(), ids=DECIDES)
+def test_a_number_that_decides_a_size_is_refused(tmp_path: Path, body: str) -> None:
+    report = counted(tmp_path, body)
+    assert (report.outcome, report.fit) == ("unsupported", None)
+    (read,) = [one for one in report.value_reads if one.integers]
+    place = read.place.rpartition("/")[2]
+    hint = f"{read.place} (--answer {place}=NUMBER gives the value); with others than 0, "
+    assert (report.evidence or "").startswith(f"size depends on values at {hint}")
+
+
+def test_a_number_that_is_given_decides_a_size(tmp_path: Path) -> None:
+    report = counted(tmp_path, DECIDES["a slice"], answers={"counts.py:7": 3})
+    assert report.outcome == "ok", report.evidence
+    assert not any("values read" in note for note in report.notes)
+
+
+def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
+    report = counted(tmp_path, SAME)
+    assert report.outcome == "ok", report.evidence
+    (note,) = report.notes
+    assert note.startswith("nothing changes with the values read at ")
+
+
+def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) -> None:
+    body = (
+        "print(p.item())\n"
+        "w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=p.float().item() + 0.5)\n"
+        "kept = torch.ones(int(same.sum().item()), device='cuda')"
+    )
+    report = counted(tmp_path, body)
+    assert report.outcome == "unsupported"
+
+
+def ended(outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0) -> DryRunReport:
+    read = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, bounded=bounded)
+    peaks = CudaPeaks(requested_peak_bytes=peak)
+    device = Device(index=0, peaks=peaks, allocations=1, requested_total_bytes=peak + more)
+    return DryRunReport(
+        outcome=outcome,
+        evidence="IndexError" if outcome == "error" else None,
+        gpu="l4",
+        gpu_total_bytes=1 << 34,
+        cuda=peaks,
+        outside_bytes=(0, 0),
+        devices=(device,),
+        value_reads=(read,),
+    )
+
+
+OK, INDEX, MORE = ended("ok"), ended("error"), ended("ok", 5000)
+LOOP = ended("ok", bounded=True)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("first", "others", "outcome", "says"),
+    [
+        (OK, [(1, OK), (2, OK)], "ok", "nothing changes with the values read at /a/train.py:9"),
+        (OK, [(1, INDEX), (3, OK), (2, OK)], "ok", "nothing changes"),
+        (OK, [(1, INDEX), (3, INDEX), (4, OK), (2, INDEX), (5, OK)], "ok", "nothing changes"),
+        (OK, [(1, MORE), (0, OK)], "unsupported", "requested peak: 5,000 B, not 4,000 B"),
+        (OK, [(1, OK), (2, MORE), (0, OK)], "unsupported", "requested peak: 5,000 B"),
+        (OK, [(1, ended("ok", more=8)), (0, OK)], "unsupported", "in all: 4,008 B, not 4,000 B"),
+        (OK, [(1, MORE), (0, MORE), (2, MORE)], "ok", "nothing changes"),
+        (OK, [(1, MORE), (0, ended("ok", 6000))], "unsupported", "two runs with the same values"),
+        (OK, [(1, ended("timeout")), (0, OK)], "unsupported", "the outcome is timeout, not ok"),
+        (OK, [(1, INDEX), (3, INDEX), (4, INDEX), (0, OK)], "unsupported", "error (IndexError)"),
+        (OK, [(1, ended("killed"))], "unsupported", "the second run was ended"),
+        (ended("oom"), [(1, OK), (0, ended("oom"))], "unsupported", "outcome is ok, not oom"),
+        (ended("oom"), [(1, ended("oom")), (2, ended("oom"))], "oom", "nothing changes"),
+        (INDEX, [(1, OK), (3, OK)], "ok", "the script ends with an error: other values"),
+        (INDEX, [(1, OK), (3, MORE)], "unsupported", "requested peak: 5,000 B, not 4,000 B"),
+        (INDEX, [(1, INDEX), (3, INDEX), (4, INDEX)], "error", "train.py:9 (--answer train.py:9="),
+        (LOOP, [(1, ended("ok", 1000))], "ok", "an upper bound; if it ends at once, requested"),
+        (LOOP, [(1, LOOP)], "ok", ""),
+        (LOOP, [(1, MORE)], "unsupported", "requested peak: 5,000 B, not 4,000 B"),
+    ],
+)
+def test_more_runs_tell_if_anything_depends_on_a_value(
+    first: DryRunReport, others: list[tuple[int, DryRunReport]], outcome: str, says: str
+) -> None:
+    left = list(others)
+
+    def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
+        expected, report = left.pop(0)
+        assert (trial, zeros_at) == (expected, ())
+        return report
+
+    report = with_values_tried(first, again)
+    assert report.outcome == outcome
+    assert says in " ".join([report.evidence or "", *report.notes])
+    assert not left, "a run that is not made"
+
+
+@pytest.mark.quick
+def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
+    values = TrialValues(1)
+    first, second, third = (int.from_bytes(values.take(at, 8, 4), "little") for at in "aab")
+    many = values.take("a", 8 * 64, 4)
+    assert len({first, second, third}) == 3
+    assert len({many[i : i + 8] for i in range(0, 512, 8)}) > 8
+    assert len(values.take("a", 3, 15)) == 3
+    assert set(values.take("a", 99, 11)) == {0, 1}
+
+
+def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path: Path) -> None:
+    body = "loss = p.item()\nprint(loss, int('3')); torch.save(unknown, __file__ + '.pt')"
+    report = counted(tmp_path, body)
+    assert report.outcome == "ok", report.evidence
+    assert [read.integers for read in report.value_reads] == [0, 0]
+    assert not report.notes
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "answer"),
+    [
+        ("train.py:42=0.25", "train.py:42", 0.25),
+        ("a=b/train.py:4=all", "a=b/train.py:4", "all"),
+        ("none", "*", "none"),
+        ("-3", "*", -3.0),
+    ],
+)
+def test_an_answer_is_read_as_it_is_written(text: str, place: str, answer: Any) -> None:
+    assert parse_answer(text) == (place, answer)
+
+
+@pytest.mark.parametrize("text", ["", "x.py:3=", "x.py:3=some", "x.py:=1", "x.py=1", "nan", "inf"])
+def test_what_is_no_answer_is_refused(text: str) -> None:
+    with pytest.raises(DryRunError, match=r"answer must be \[FILE:LINE=\]ANSWER"):
+        check_answers(dict([parse_answer(text)]))
+
+
+def test_a_share_is_rounded_up_and_a_negative_size_says_nothing() -> None:
+    assert [as_size(0.5, 7), as_size(2.0, 7), as_size(9.0, 7), as_size(-1.0, 7)] == [4, 2, 7, None]
+    assert [as_size("all", -1), as_size("none", -1), as_size(0.5, -1)] == [None, 0, None]
+
+
+CHOOSES = """
+import torch
+
+def chosen(known):
+    values = torch.arange(1000.0) if known else torch.randn(1000, device="cuda")
+    values = values.cuda()
+    kept = values[values > 499.5]
+    return {"kept": kept.numel()}
+"""
+
+
+@pytest.mark.slow
+def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) -> None:
+    (tmp_path / "counting.py").write_text(CHOOSES)
+    seen = {}
+    for known in (True, False):
+        job = StepJob(
+            network=f"{tmp_path / 'counting.py'}:chosen",
+            arguments={"known": known},
+            device="cuda",
+            gpu="l4",
+            counts=True,
+        )
+        seen[known], _ = TracedRunner(120.0).submit(job, 1).result()
+    assert seen[True].counted == {"kept": 500}
+    assert seen[False].counted is None
+    assert "size depends on values at" in seen[False].problem
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_an_optimizer_that_scales_by_norms_has_a_peak(tmp_path: Path, foreach: bool) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom functools import partial\n"
+        "def net(): return torch.nn.Linear(64, 10)\n"
+        f"scaled = partial(torch.optim.Adafactor, foreach={foreach})\n"
+    )
+    own = str(tmp_path / "own.py")
+    job = StepJob(
+        network=f"{own}:net", inputs=("64",), optimizer=f"{own}:scaled", device="cuda", gpu="l4"
+    )
+    step, _ = TracedRunner(120.0).submit(job, 1).result()
+    assert step.metrics is not None, step.problem
+
+
+SAMPLERS = {
+    "von_mises._rejection_sample": (
+        "while not done.all()",
+        "von_mises.VonMises(y, y * 0 + 1).sample()",
+    ),
+    "init._no_grad_trunc_normal_": ("while True", "init.trunc_normal_(y, std=0.02)"),
+}
+SAMPLES = """
+import inspect
+from torch.distributions import von_mises
+from torch.nn import init
+y = torch.randn(64, {width}, device="cuda")
+source = inspect.getsource({sampler}).replace("not mask.any()", "False")
+if {many}:
+    exec(source[source.index("def ") :].replace("{loop}", "for _ in range(20)"), vars({module}))
+for _ in range(2):
+    {samples}
+"""
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("width", [64, 20_000])
+def test_a_sampler_that_rejects_needs_what_many_rounds_of_it_need(
+    tmp_path: Path, sampler: str, width: int
+) -> None:
+    loop, samples = SAMPLERS[sampler]
+    module = sampler.partition(".")[0]
+    names = {"sampler": sampler, "width": width, "loop": loop, "module": module}
+    said = [
+        counted(tmp_path, SAMPLES.format(samples=samples, many=many, **names))
+        for many in (False, True)
+    ]
+    assert [report.outcome for report in said] == ["ok", "ok"], said[0].evidence
+    assert said[0].cuda == said[1].cuda
+
+
+def test_a_refusal_names_all_answers_to_be_typed_at_once(tmp_path: Path) -> None:
+    body = "kept = x[x[:, 0] > 0]\nmore = x[unknown > kept.numel()]"
+    report = counted(tmp_path, body)
+    options = "--answer counts.py:7=all --answer counts.py:8=all gives an upper bound"
+    assert options in (report.evidence or "")
+    answers = {"counts.py:7": "all", "counts.py:8": "all"}
+    assert counted(tmp_path, body, answers=answers).outcome == "ok"
+
+
+def test_memory_that_an_open_size_may_need_is_not_said_to_run_out(tmp_path: Path) -> None:
+    body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
+    report = counted(tmp_path, body)
+    assert report.outcome == "unsupported"
+    assert (report.evidence or "").startswith("size depends on values at ")

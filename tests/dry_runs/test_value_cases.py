@@ -1,0 +1,175 @@
+"""Programs that decide by values nobody knows: refused with the line, or right."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import harness
+from tests.dry_runs.forked_runs import ForkedRuns
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
+
+BEGIN = """
+import collections, sys, threading, torch
+import numpy as np
+u = torch.rand(1000, device="cuda")
+i = (torch.rand(1000, device="cuda") * 7).long()
+def big(n): return torch.empty(int(n) << 20, dtype=torch.uint8, device="cuda")
+"""
+DECIDES = r"""
+if u.mean().item() > 0.2: x = big(4000)
+if (u > 0.2).any(): x = big(4000)
+x = [big(400) for _ in range(10) if u.mean().item() > 0.2]
+n = i.max().item(); x = big(n % 4 * 1000)
+n = i.sum().item(); x = big(n % 10 * 1000 + 1)
+n = i.sum().item(); x = big(max(n, 2000))
+o = i.cumsum(0).tolist(); x = big(o[-1] - o[0])
+s, e = i.min().item(), i.max().item(); x = big(1000)[s << 20 : e << 20].clone()
+k = len(set(i.tolist())); x = big(k * 1000)
+k = len(collections.Counter(i.cpu().numpy().tolist())); x = big(k * 1000)
+k = len(np.unique(i.cpu().numpy())); x = big(k * 1000)
+c = i.cpu().bincount(); x = big((c > 0).sum() * 1000)
+c = i.bincount(minlength=1); x = big(len(c) * 1000)
+k = (i.cpu() == 3).nonzero().shape[0]; x = big(k * 100)
+kept = [t for j in range(12) if (t := big(1000)) is not None and i[j].item() > 0]
+x = big({1: 4000, 2: 4000, 3: 4000}.get(i[0].item(), 1))
+x = big({0: 1, 100: 1}.get(i[0].item(), 4000))
+if i.sum().item() > 1000: x = big(4000)
+n = i.to(torch.uint8).max().item(); x = big(n * 1000)
+n = i.to(torch.int8).max().item(); x = big(n * 1000)
+n = i.to(torch.uint16).cpu().numpy().max(); x = big(n * 1000)
+n = i.to(torch.uint32).cpu().numpy().max(); x = big(n * 1000)
+def val(t): return t.item()\nn = int(val(u.sum())); x = big(n)
+x = big(sum(int(z * 4) for z in u.tolist()))
+n = "%d" % u.sum().item(); x = big(eval(n))
+class S: pass\ns = S(); setattr(s, "n", u.sum().item()); x = big(s.n)
+h = u.cpu(); x = big((h > 0.5).sum() * 10)
+p = u.softmax(0).cumsum(0).cpu(); k = (p < 0.9).sum().item(); x = big(k)
+import random\nz = torch.empty(random.randint(1, 9999), device="cuda"); x = big(i.max().item() * 1000)
+import os\nz = torch.empty(os.getpid(), device="cuda"); x = big(i.max().item() * 1000)
+n = i.max().item()\ntry: x = big(1000 * n + (1 / 0 if n > 50 else 0))\nexcept ZeroDivisionError: pass
+n = i.max().item()\ntry: x = big(n * 99999)\nexcept torch.OutOfMemoryError: pass
+cache = {}\nfor k in i[:50].tolist(): cache[k] = cache.get(k, big(300))
+h = torch.empty(1, dtype=torch.long, pin_memory=True); h.copy_(i.max()); x = big(h[0] * 1000)
+n = int(f"{i.max()}"); x = big(n * 1000)
+n = int(str(i[0])[7]); x = big(n * 1000)
+r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
+torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
+if torch.allclose(u, u.clone()): x = big(4000)
+w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
+"""  # noqa: E501
+RIGHT = r"""
+print(u.mean().item(), u, i.tolist()[:3])
+losses = []; losses.append(u.mean().item()); print(sum(losses) / len(losses))
+assert (i >= 0).all()
+if not (u <= 1).all(): raise ValueError(u)
+if torch.isnan(u).any() or not torch.isfinite(u).all(): sys.exit(1)
+torch.distributions.Normal(u, u.exp()).log_prob(torch.rand_like(u))
+torch.distributions.Categorical(logits=u).sample()
+print(1 / u.mean().item())
+for _ in range(2): torch.nn.functional.ctc_loss(torch.randn(50, 4, 9, device="cuda").log_softmax(-1), torch.ones(4, 5, dtype=torch.long).cuda(), torch.full((4,), 50), torch.full((4,), 5))
+e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
+done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
+"""  # noqa: E501
+CASES = [(line, False) for line in DECIDES.strip().split("\n")]
+CASES += [(line, True) for line in RIGHT.strip().split("\n")]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedRuns]:
+    with ForkedRuns(tmp_path_factory.mktemp("runs")) as forked:
+        yield forked
+
+
+@pytest.mark.parametrize(("case", "right"), CASES, ids=[case[:50] for case, _ in CASES])
+def test_a_decision_is_refused_with_its_line_or_right(
+    runs: ForkedRuns, tmp_path: Path, case: str, right: bool
+) -> None:
+    script = tmp_path / "case.py"
+    script.write_text(BEGIN + case.replace("\\n", "\n") + "\n")
+    report = runs.run(script)
+    assert report.outcome == ("ok" if right else "unsupported"), report.evidence
+    assert right or "case.py:" in (report.evidence or "")
+
+
+OPERATORS = r"""
+import torch.nn.functional as F
+from torch import nn, distributions as d, linalg as l
+p = torch.rand(64, 32, device="cuda"); q = torch.rand(64, 32, device="cuda", requires_grad=True)
+y = torch.randint(0, 10, (64,), device="cuda"); s = p[:32] @ p[:32].T; one = torch.ones(64, device="cuda")
+p.multinomial(4), p.bernoulli(), torch.poisson(p), torch.empty(8, device="cuda").geometric_(0.5)
+nn.EmbeddingBag(10, 8, mode="max", device="cuda")(y, torch.arange(0, 64, 4).cuda()).sum().backward()
+nn.Embedding(10, 8, max_norm=1.0, scale_grad_by_freq=True, device="cuda")(y).sum().backward()
+nn.Embedding(10, 8, sparse=True, device="cuda")(y).sum().backward()
+p.histc(10), p.histc(10, 0, 1), torch.bucketize(p, p[0].sort()[0])
+one.new_zeros(10).index_put_((y,), one, accumulate=True), q[y].sum().backward(), p.take(y)
+one.new_zeros(10).scatter_reduce_(0, y, one, "amax"), p.new_zeros(10, 32).index_reduce_(0, y, p, "mean")
+p.repeat_interleave(3, dim=0), p.repeat_interleave(y, dim=0, output_size=300), F.one_hot(y, 10)
+for at in ("cuda", "cpu"): F.ctc_loss(q.view(16, 4, 32).log_softmax(2), y.view(4, 16)[:, :4], torch.full((4,), 16, device=at), torch.full((4,), 4, device=at)).backward()
+F.cross_entropy(q[:, :10], y).backward(), F.multi_margin_loss(q[:, :10], y).backward(), F.gumbel_softmax(q)
+d.kl_divergence(d.Normal(q, p + 0.1), d.Normal(p, p + 1)).sum().backward(), d.Dirichlet(p + 0.1).rsample()
+d.MultivariateNormal(p[0], torch.eye(32, device="cuda")).rsample(), d.Gamma(p, p + 1).rsample(), d.Beta(p, p + 1).rsample()
+d.MixtureSameFamily(d.Categorical(p[0]), d.Normal(q, p + 0.1)).log_prob(p[:, 0]).sum().backward()
+nn.utils.clip_grad_norm_([q], 1.0, error_if_nonfinite=True)
+assert torch.allclose(p, p + 1e-9) and torch.isclose(p, p).all() and torch.equal(p, p.clone()) and p.isfinite().all()
+torch.testing.assert_close(p, p.clone()), torch._assert_async((p >= 0).all())
+l.inv(s), l.solve(s, p.T), l.cholesky_ex(s), l.lstsq(p, p[:, :2]), l.qr(p), l.slogdet(s), l.pinv(s), l.matrix_norm(p, 2)
+l.cholesky(s), l.eigh(s), l.svd(s), l.lu_factor(s), l.ldl_factor(s), l.matrix_power(s, 3), torch.logdet(s)
+nn.utils.parametrizations.spectral_norm(nn.Linear(32, 32, device="cuda"))(p).sum().backward()
+torch.sparse_coo_tensor(torch.stack([torch.arange(64) % 8, torch.arange(64) % 4]).cuda(), one, (64, 64)).coalesce() @ p
+torch.sparse_csr_tensor(torch.arange(65).cuda(), torch.arange(64).cuda(), one, (64, 64)) @ p
+p.sort(), p.topk(4), p.kthvalue(2), p.median(), p.mode(), p.quantile(0.5), p.cummax(0), p.cov(), p.renorm(2, 0, 1.0)
+p.masked_fill(p > 0.5, 0.0), p.clone().masked_scatter_(p > 0.5, p), torch.where(p > 0.5, p, q), p[torch.randperm(64).cuda()]
+w = torch.hann_window(64, device="cuda"); torch.istft(torch.stft(p.flatten(), 64, window=w, return_complex=True), 64, window=w), F.max_unpool2d(*F.max_pool2d(p[None], 2, return_indices=True), 2)
+n = nn.Linear(32, 4, device="cuda"); o = torch.optim.SGD(n.parameters(), 0.1); g = torch.amp.GradScaler("cuda")
+for _ in range(3): g.scale(n(p).sum()).backward(); g.unscale_(o); g.step(o); g.update(); print(g.get_scale())
+for _ in range(2): torch.optim.lr_scheduler.ReduceLROnPlateau(o).step(n(p).sum().item())
+with torch.autograd.detect_anomaly(): n(p).sum().backward()
+h = nn.utils.rnn.pack_padded_sequence(p.view(4, 16, 32), torch.tensor([16, 9, 4, 2]), batch_first=True)
+nn.utils.rnn.pad_packed_sequence(nn.LSTM(32, 8, batch_first=True, device="cuda")(h)[0])[0].sum().backward()
+"""  # noqa: E501
+
+
+def test_operators_that_check_values_are_those_of_a_healthy_run(
+    runs: ForkedRuns, tmp_path: Path
+) -> None:
+    script = tmp_path / "operators.py"
+    script.write_text(BEGIN + OPERATORS)
+    report = runs.run(script)
+    assert report.outcome == "ok", report.evidence
+
+
+NETWORK = """
+import torch
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 64)
+    def forward(self, x):
+        y = self.layer(x)
+        {}
+        return y
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("if y.abs().mean().item() > 0: y = y.repeat(9, 1)[: len(x)]", False),
+        ("if (y > 0).any(): y = y.repeat(9, 1)[: len(x)]", False),
+        ("y = y.repeat(len(set(y.argmax(1).tolist())), 1)[: len(x)]", False),
+        ("if not (y < 1e9).all(): raise ValueError(y)", True),
+        ("torch.distributions.Normal(y, y.exp())", True),
+    ],
+)
+def test_a_network_that_decides_has_no_prediction(tmp_path: Path, line: str, right: bool) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(NETWORK.format(line))
+    if right:
+        report = harness.predict(f"{file}:Net", 8, inputs=(64,), gpu="l4")
+        assert any("taken to pass" in note for note in report.notes)
+        return
+    with pytest.raises(harness.UnsupportedError, match=r"values read at .*net\.py:10 \(--answer"):
+        harness.predict(f"{file}:Net", 8, inputs=(64,), gpu="l4")
