@@ -14,6 +14,7 @@ from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
+from .mlp_peaks import WORKSPACE_BYTES
 from .pictures import lines
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
@@ -36,7 +37,7 @@ PUBLISHED = {
 """Allocated peak in GiB by sequence and layers of a segment, torch 2.11, A800-SXM4-80GB."""
 
 WITNESS = "EnzoDing-rgb/cs336-assignment2-systems, reports/gradient-checkpointing.md (A800)"
-WORKSPACES_BYTES = 2 * 8_519_680
+WORKSPACES_BYTES = 2 * WORKSPACE_BYTES
 """A workspace that cuBLAS keeps on capability 8.0 with torch 2.11."""
 ROUNDING_BYTES = round(0.0005 * 2**30)
 
