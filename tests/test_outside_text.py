@@ -14,7 +14,7 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
-from harness.plots.notebook_table import notebook_table
+from harness.plots.self_contained_page import html_table
 from harness.reporting.step_page import step_page, timeline_svg
 from harness.reporting.tables import csv_text
 from harness.reporting.terminal_console import PlainConsole
@@ -149,7 +149,7 @@ def test_pages_and_notebooks_hold_no_active_character() -> None:
     for text in (
         step_page(report, name),
         timeline_svg(trace, name),
-        notebook_table(name, [name], []),
+        html_table(name, [name], []),
     ):
         assert "\\x1b[2J" in text
         assert not acts(text)

@@ -68,29 +68,35 @@ def scrolling(label: str, content: str) -> str:
     )
 
 
-def sizes_first_table(
-    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int
+def html_table(
+    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str | int | float]]
 ) -> str:
-    """Return a table in which ``numbers`` columns of sizes stand before those of text."""
-    last = len(heads) - 1
+    """Return a table; a head that begins with ">" is of sizes, which stand before the text.
 
-    def cell(tag: str, at: int, text: str) -> str:
-        kind = "number" if at < numbers else "long" if at == last else "name"
+    >>> page = html_table("two", ["name", ">bytes"], [["a & b", 1024]])
+    >>> page.index("1,024") < page.index("a &amp; b")
+    True
+    """
+    order = sorted(range(len(heads)), key=lambda at: not heads[at].startswith(">"))
+    texts = [at for at in order if not heads[at].startswith(">")]
+
+    def cell(tag: str, at: int, value: str | float) -> str:
+        words = escape(value if isinstance(value, str) else f"{value:,}")
         scope = ' scope="col"' if tag == "th" else ""
-        words = escape(text)
-        if at == last:
+        if at not in texts or not isinstance(value, str):
+            return f'<{tag}{scope} class="number" style="text-align:right">{words}</{tag}>'
+        if at == texts[-1]:
             words = words.replace(".", ".<wbr>").replace("/", "/<wbr>")
-        return f'<{tag}{scope} class="{kind}">{words}</{tag}>'
+        words = words.replace("  ", "&emsp;")
+        return f'<{tag}{scope} class="{"long" if at == texts[-1] else "name"}">{words}</{tag}>'
 
-    head = "".join(cell("th", at, text) for at, text in enumerate(heads))
-    body = "".join(
-        f"<tr>{''.join(cell('td', at, text) for at, text in enumerate(row))}</tr>\n" for row in rows
-    )
+    head = "".join(cell("th", at, heads[at].removeprefix(">")) for at in order)
+    body = "".join(f"<tr>{''.join(cell('td', at, row[at]) for at in order)}</tr>\n" for row in rows)
     table = (
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>\n{body}</tbody></table>"
     )
-    return scrolling(caption, table)
+    return printable(scrolling(caption, table))
 
 
 def stacked_bar(label: str, parts: Sequence[tuple[str, int, str]], whole: int) -> str:
