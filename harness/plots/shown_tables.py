@@ -1,6 +1,6 @@
 """Tables that a terminal, a page and a notebook show alike: made once, with their rows as text."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from harness.plots.self_contained_page import html_table
@@ -21,7 +21,7 @@ class ShownTable:
 
     title: str
     heads: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
     @property
     def html(self) -> str:
