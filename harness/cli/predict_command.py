@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
-from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, show_progress, target_flags
@@ -61,11 +61,6 @@ DEFAULTS = {
     "an estimate.",
 )
 @click.option(
-    "--examples",
-    type=WholeNumber(1, 2**63 - 1),
-    help="Number of training examples; also predicts the smaller last batch (CUDA).",
-)
-@click.option(
     "--torch",
     metavar="VERSION",
     help="Version of PyTorch to predict for, e.g. 2.13; default: the installed one.",
@@ -84,7 +79,6 @@ def predict(
     gpu_flags: GpuFlags,
     budget: int | None,
     method: str | None,
-    examples: int | None,
     torch: str | None,
     check: bool,
     html: Path | None,
@@ -118,11 +112,10 @@ def predict(
             budget_bytes=budget,
             gpu=gpu_flags.described(),
             allocator_settings=gpu_flags.alloc_conf,
-            examples=examples,
             torch=torch,
         )
     else:
-        _refuse_unused(flags, examples, budget)
+        _refuse_unused(flags, budget)
         if html is not None and gpu_flags.mean_all():
             raise click.UsageError("--html shows one GPU; give its name instead of all")
         if check and not gpu_flags.mean_all() and not gpu_flags.has_memory():
@@ -191,10 +184,10 @@ def _print_table(report: "StepReport", as_json: bool) -> None:
         print_gpu_table(report.subject, report.gpus, report.notes)
 
 
-def _refuse_unused(flags: dict[str, Any], examples: int | None, budget: int | None) -> None:
+def _refuse_unused(flags: dict[str, Any], budget: int | None) -> None:
     """Refuse the flags that say nothing of a user's own network."""
     given = {name: value for name, value in flags.items() if name not in (*DEFAULTS, "device")}
-    given |= {"examples": examples, "budget": budget}
+    given |= {"budget": budget}
     unused = [name for name, value in given.items() if value is not None]
     if unused:
         names = ", ".join("--" + name.replace("_", "-") for name in unused)

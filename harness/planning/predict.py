@@ -30,7 +30,6 @@ def predict(
     method: "Method" = "auto",
     allocator_settings: str = "",
     budget_bytes: int | None = None,
-    examples: int | None = None,
     torch: str | None = None,
     run: Callable[..., object] | None = None,
     shapes: Iterable[object] | None = None,
@@ -50,7 +49,6 @@ def predict(
             PyTorch is installed, for a step.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         budget_bytes: budget to check a workload against.
-        examples: number of training examples of a workload, to include the smaller last batch.
         torch: version of PyTorch to describe, for a workload.
         run: a function that builds and trains on ``cuda``, instead of ``target``.
         shapes: what to call ``run`` with.
@@ -73,7 +71,7 @@ def predict(
     5824516
 
     """
-    of_workload = {"budget_bytes": budget_bytes, "examples": examples, "torch": torch}
+    of_workload = {"budget_bytes": budget_bytes, "torch": torch}
     how = None if method == "auto" else method
     of_step = {"device": device, "largest": largest or None, "method": how}
     if run is not None:
@@ -103,7 +101,6 @@ def predict(
         gpu=gpu,
         allocator_settings=allocator_settings,
         budget_bytes=budget_bytes,
-        examples=examples,
         torch=torch,
     )
 

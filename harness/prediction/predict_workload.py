@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -30,9 +30,6 @@ from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
-if TYPE_CHECKING:
-    from harness.prediction.mlp.cuda_fit import Epoch
-
 CHECKED_MACHINES = ("x86_64", "AMD64")
 
 
@@ -42,7 +39,6 @@ def predict(
     budget_bytes: int | None = None,
     gpu: Gpu | str | None = None,
     allocator_settings: str = "",
-    examples: int | None = None,
     torch: str | None = None,
 ) -> StepReport:
     """Predict the metrics of a step without running it, and whether it fits.
@@ -54,7 +50,7 @@ def predict(
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     with describing(None if torch is None else known_version(torch)):
-        used, epoch = _checked_questions(workload, gpu, allocator_settings, examples)
+        used = _checked_questions(workload, gpu, allocator_settings)
         notes = list(_notes())
         known = _closed_forms(workload)
         fields: dict[str, Any] = {}
@@ -68,7 +64,6 @@ def predict(
                     used,
                     allocator_settings,
                     budget_bytes,
-                    epoch,
                     notes,
                     is_named=gpu is not None,
                 )
@@ -85,7 +80,6 @@ def predict(
                 "budget": budget_bytes is not None,
                 "gpu": gpu is not None,
                 "allocator settings": bool(allocator_settings),
-                "examples": examples is not None,
             }
             why = "no answer, because the step cannot be predicted"
             unanswered = tuple(f"{name}: {why}" for name, is_open in questions.items() if is_open)
@@ -103,28 +97,20 @@ def predict(
         )
 
 
-def _checked_questions(
-    workload: Workload, gpu: Gpu | str | None, settings: str, examples: int | None
-) -> tuple[Gpu, "Epoch | None"]:
-    """Return the GPU and the epoch that are asked about; refuse a wrong question first."""
+def _checked_questions(workload: Workload, gpu: Gpu | str | None, settings: str) -> Gpu:
+    """Return the GPU that is asked about; refuse a wrong question first."""
     named = catalogue.find(gpu) if isinstance(gpu, str) else gpu
     used = named or catalogue.DEFAULT
     if workload.device != "cuda":
         if gpu is not None or settings:
             name = "allocator settings need" if gpu is None else "gpu needs"
             raise GpuError(f"{name} a workload with device cuda, got device cpu")
-        if examples is None:
-            return used, None
+        return used
     from harness.allocator import AllocatorConfig  # what only a prediction for CUDA needs
-    from harness.prediction.mlp.cuda_fit import Epoch, ExamplesError
 
-    if workload.device != "cuda":
-        raise ExamplesError("examples needs a workload with device cuda, got device cpu")
     used = used.in_environment()
     AllocatorConfig.from_settings(settings, total_bytes=used.total_bytes)
-    if examples is None:
-        return used, None
-    return used, Epoch(workload=workload, gpu=used, examples=examples)
+    return used
 
 
 def _on_cpu(workload: Workload, budget_bytes: int | None) -> tuple[Trace, dict[str, Any]]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from harness.schema.metrics import Bytes, CudaPeaks
+from harness.schema.metrics import Bytes
 from harness.schema.units import format_bytes
 
 Fit = Literal["fits", "does not fit", "close call"]
@@ -108,30 +108,3 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if best == safe:
             return f"largest batch {safe:,}"
         return f"safe up to batch {safe:,}; may fit up to {best:,}"
-
-
-class LastBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The last, smaller batch of an epoch, and the full batch after it.
-
-    Attributes:
-        examples: number of training examples.
-        rows: rows of the last batch.
-        steps_before: number of full steps that were simulated before it.
-        partial_step: peaks of the smaller step.
-        next_step: peaks of the full step after it.
-        reserved_peak_bytes: peak of the reserved bytes over all steps, lowest and highest.
-        reserved_rise_bytes: how much of it the last two steps add, lowest and highest.
-    """
-
-    examples: int
-    rows: int
-    steps_before: int
-    partial_step: CudaPeaks
-    next_step: CudaPeaks
-    reserved_peak_bytes: LowHigh
-    reserved_rise_bytes: LowHigh
-
-    def __str__(self) -> str:
-        low, high = (format_bytes(size) for size in self.reserved_rise_bytes)
-        rise = low if low == high else f"{low} to {high}"
-        return f"the last batch of {self.rows:,} rows and the step after it reserve {rise} more"

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
-from harness.schema.memory_fit import BudgetFit, GpuFit, LastBatch
+from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.metrics import Layer, Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import FailureEvidence
@@ -43,7 +43,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         fit: whether the step fits on the GPU that was named.
         budget: whether it fits in the budget that was given.
         gpus: verdict on every GPU of the list, if all were asked for; the smallest GPU first.
-        last_batch: peaks of a smaller last batch, if the number of examples was given.
         unanswered: questions that were asked and have no answer, each with its reason.
         steps: number of optimizer steps of a whole run.
         compiled: work of ``torch.compile``; None if nothing was compiled.
@@ -75,7 +74,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     budget: BudgetFit | None = None
     fit: GpuFit | None = None
     gpus: tuple[GpuFit, ...] = ()
-    last_batch: LastBatch | None = None
     wall_seconds: Annotated[float, Meta(ge=0)] | None = None
     environment: dict[str, str | int | None] = msgspec.field(default_factory=dict)
     layers: tuple[Layer, ...] = ()
@@ -108,8 +106,6 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.fit is not None:
             answers += [str(self.fit), *filter(None, [self.fit.largest_batch_text])]
         answers += map(str, self.gpus)
-        if self.last_batch is not None:
-            answers.append(str(self.last_batch))
         return tuple(answers)
 
     @property

@@ -8,7 +8,7 @@ import pytest
 from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, GpuError, described, find
 from harness.prediction.gpu.fit import GpuMemory
-from harness.prediction.mlp.cuda_fit import largest_batch, runs_of
+from harness.prediction.mlp.cuda_fit import largest_batch, run_of
 from harness.schema.workload import Workload
 from tests.known import known
 
@@ -33,7 +33,7 @@ def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     small = memory(26 * MIB, settings=settings)
 
     def fits(batch: int) -> bool:
-        return small.surely_runs(*runs_of(SMALL.replace(batch=batch), small.gpu))
+        return small.surely_runs(run_of(SMALL.replace(batch=batch), small.gpu))
 
     largest = known(largest_batch(small, SMALL))
     assert fits(largest)

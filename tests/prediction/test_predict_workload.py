@@ -31,14 +31,13 @@ def test_every_metric_that_can_be_predicted_is_and_parts_add_up() -> None:
 def test_what_cannot_be_predicted_is_unsupported_and_names_every_question() -> None:
     predicted = predict(
         UNKNOWN, budget_bytes=1 << 30, gpu="l4", allocator_settings="expandable_segments:True",
-        examples=1000,
     )  # fmt: skip
     for name in ("peak_live_bytes", "phases", "saved_bytes", "cuda", "budget", "fits"):
         assert getattr(predicted, name) is None, name
     assert predicted.outcome is Outcome.UNSUPPORTED
     assert "autocast bfloat16" in str(predicted.reason)
     request = [text.partition(":")[0] for text in predicted.unanswered]
-    assert request == ["budget", "gpu", "allocator settings", "examples"]
+    assert request == ["budget", "gpu", "allocator settings"]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,6 @@ def test_what_cannot_be_predicted_is_unsupported_and_names_every_question() -> N
     [
         ({"workload": UNKNOWN, "gpu": "l5"}, "gpu must be one of"),
         ({"workload": UNKNOWN, "allocator_settings": "expandable"}, "key:value"),
-        ({"workload": UNKNOWN, "examples": 1}, "examples must be at least one batch"),
         ({"workload": {"depth": 2}}, "workload must be a harness.Workload, got a dict; write Work"),
         ({"budget_bytes": "24GiB"}, "got '24GiB'; write budget_bytes=25769803776"),
         ({"budget_bytes": "much"}, "got 'much'; write the number of bytes"),

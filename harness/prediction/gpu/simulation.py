@@ -83,14 +83,6 @@ def simulate(script: Script, allocator: CachingAllocator) -> Simulated:
     )
 
 
-def simulate_steps(
-    script: Script, allocator: CachingAllocator, steps: int
-) -> list[dict[str, Peaks]]:
-    """Simulate the build and ``steps``; return the peaks of each phase of each."""
-    addresses: dict[int, int] = {}
-    return [_simulate(script.requests(step), allocator, addresses) for step in range(steps + 1)]
-
-
 def _simulate(
     requests: Requests, allocator: CachingAllocator, addresses: dict[int, int]
 ) -> dict[str, Peaks]:

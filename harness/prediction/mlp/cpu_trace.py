@@ -94,10 +94,10 @@ class Steps:
         if self._workload.mode == "train":
             self._writer.allocate(label_bytes(self._workload), "aten::empty", "input")
 
-    def step(self, rows: int | None = None) -> None:
+    def step(self) -> None:
         """Write one more step: gradients dropped, passes, update; or a pass without autograd."""
         writer, parts = self._writer, self._workload.accumulate
-        batch = rows or self._workload.batch
+        batch = self._workload.batch
         writer.next_step()
         if self._workload.mode == "inference":
             writer.phase = "forward"

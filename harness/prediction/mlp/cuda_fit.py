@@ -1,43 +1,30 @@
-"""The answers about a workload on a GPU: peaks, does it fit, its largest batch, the last batch.
+"""The answers about a workload on a GPU: peaks, does it fit, its largest batch.
 
 Steps of more than ``MOST_EVENTS`` events would take minutes to search. They are simulated once,
 with ascending addresses; a budget then has an answer only if the parameters and their gradients
 alone exceed it.
 """
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
-from harness.allocator import CachingAllocator
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.fit import (
-    ENDLESS,
     GpuMemory,
     OnCuda,
     Run,
-    by_each_policy,
     memory_of_gpu,
-    named_peaks,
     peaks_on,
     verdict_on_gpu,
 )
-from harness.prediction.gpu.simulation import (
-    MOST_STEPS,
-    Peaks,
-    highest,
-    simulate,
-    simulate_steps,
-)
+from harness.prediction.gpu.simulation import simulate
 from harness.prediction.gpu.workspaces import notes_on
 from harness.prediction.largest_value import largest_within
 from harness.prediction.mlp.cuda_trace import CudaSteps, most_rows
 from harness.prediction.mlp.formula import buffer_bytes, gradient_bytes, parameter_bytes
 from harness.prediction.versions import CHECKED_ON_CUDA, described_version
-from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.memory_fit import BudgetFit, LastBatch
-from harness.schema.metrics import CudaPeaks
+from harness.schema.memory_fit import BudgetFit
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
@@ -45,72 +32,17 @@ MOST_EVENTS = 50_000
 """Events of a step up to which every address policy is simulated and batches are searched."""
 
 
-class ExamplesError(HarnessError, ValueError):
-    """The workload cannot train on this number of examples."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """A run over examples that are no multiple of the batch: its last step is a smaller one.
-
-    A step of fewer rows cuts other blocks out of the segments that whole steps left, and the whole
-    step after it may find what it needs cut up. So the whole steps are simulated, as many as the
-    examples make up to those after which peaks are steady, then a partial one over the first rows
-    of the batch's blocks, then a whole one.
-    """
-
-    workload: Workload
-    gpu: Gpu
-    examples: int
-
-    def __post_init__(self) -> None:
-        batch, least = self.workload.batch, self.workload.least_batch
-        if self.examples < batch:
-            raise ExamplesError(
-                f"examples must be at least one batch ({batch}), got {self.examples}"
-            )
-        if 0 < self.rows < least:
-            rule = f"leave a last batch of at least {least} rows"
-            raise ExamplesError(
-                f"examples must {rule}, got {self.examples} ({self.rows} rows left)"
-            )
-
-    @property
-    def rows(self) -> int:
-        """Rows of the partial step; 0 where there is none."""
-        return self.examples % self.workload.batch
-
-    @property
-    def steps_before(self) -> int:
-        """Whole steps before the partial one."""
-        return min(self.examples // self.workload.batch, MOST_STEPS + 1)
-
-    @cached_property
-    def _script(self) -> CudaSteps:
-        return CudaSteps(self.workload, self.gpu, rows_of={self.steps_before + 1: self.rows})
-
-    def simulate(self, allocator: CachingAllocator) -> tuple[Peaks, Peaks, Peaks]:
-        """Return the peaks of build and whole steps, of the partial step, of the one after it."""
-        phases = simulate_steps(self._script, allocator, self.steps_before + 2)
-        *before, partial_step, following = (highest(step.values()) for step in phases)
-        return highest(before), partial_step, following
-
-
 def answers(
     workload: Workload,
     gpu: Gpu,
     settings: str,
     budget_bytes: int | None,
-    epoch: Epoch | None,
     notes: list[str],
     *,
     is_named: bool,
 ) -> tuple[Trace, dict[str, Any]]:
     """Return the trace and the fields of a prediction about the GPU; add to ``notes``."""
     notes += notes_on(gpu.capability, gpu.workspace_config)
-    if epoch is not None and not epoch.rows:
-        notes.append(f"examples: {epoch.examples:,} fill whole batches, so no step is smaller")
-        epoch = None
     script = CudaSteps(workload, gpu)
     is_long = script.event_count > MOST_EVENTS
     peaks = peaks_on(script, gpu, settings, policies=1 if is_long else None)
@@ -132,18 +64,12 @@ def answers(
         still_open = {
             "gpu": is_named and "fit" not in known,
             "budget": budget_bytes is not None and "budget" not in known,
-            "examples": epoch is not None,
         }
         reason = f"no answer, because {count} is not searched (at most {MOST_EVENTS:,}); {least}"
         unanswered = tuple(f"{name}: {reason}" for name in still_open if still_open[name])
         return script.trace(2), fields | known | {"unanswered": unanswered}
-    if epoch is not None:
-        last, endless = _last_batch(epoch, settings)
-        fields["last_batch"] = last
-        needed = max(needed, last.reserved_peak_bytes[1])
-        notes += [ENDLESS] * (endless and ENDLESS not in notes)
     if is_named and memory is not None:
-        verdict = memory.verdict(*runs_of(workload, gpu, epoch))
+        verdict = memory.verdict(run_of(workload, gpu))
         batches = [largest_batch(memory, workload, surely=each) for each in (True, False)]
         fields["fit"] = verdict_on_gpu(memory, peaks, verdict, *batches, is_searched=True)
     if budget_bytes is not None:
@@ -153,7 +79,7 @@ def answers(
         fields["budget"] = BudgetFit(
             budget_bytes=budget_bytes,
             needed_bytes=needed,
-            fits=memory.verdict(*runs_of(workload, gpu, epoch)) == "fits",
+            fits=memory.verdict(run_of(workload, gpu)) == "fits",
             largest_batch=largest_batch(memory, workload),
         )
     return script.trace(2), fields
@@ -178,16 +104,15 @@ def _without_search(
     return fields, f"parameters and gradients alone take {format_bytes(least)}"
 
 
-def runs_of(workload: Workload, gpu: Gpu, epoch: Epoch | None = None) -> tuple[Run, ...]:
-    """Return what has to fit: the steady steps, and with ``epoch`` the smaller last one too."""
-    steps = partial(simulate, CudaSteps(workload, gpu))
-    return (steps,) if epoch is None else (steps, epoch.simulate)
+def run_of(workload: Workload, gpu: Gpu) -> Run:
+    """Return what has to fit: the steps up to a steady one."""
+    return partial(simulate, CudaSteps(workload, gpu))
 
 
 def largest_batch(memory: GpuMemory, workload: Workload, *, surely: bool = True) -> int | None:
     """Return a batch of ``workload`` that runs where the next one does not."""
     return memory.largest_batch(
-        lambda batch: runs_of(workload.replace(batch=batch), memory.gpu)[0],
+        lambda batch: run_of(workload.replace(batch=batch), memory.gpu),
         low=workload.least_batch,
         high=most_rows(workload),
         guess=largest_by_requests(
@@ -205,21 +130,3 @@ def largest_by_requests(workload: Workload, gpu: Gpu, available_bytes: int) -> i
 
     low, high = workload.least_batch, most_rows(workload)
     return largest_within(requested, available_bytes, low=low, high=high) or low
-
-
-def _last_batch(epoch: Epoch, settings: str) -> tuple[LastBatch, bool]:
-    """Return the epoch's last peaks, and whether the GPU's limit had to be lifted for them."""
-    runs, endless = by_each_policy(epoch.simulate, epoch.gpu, settings)
-    reserved = [highest(simulated).reserved for simulated in runs]
-    rises = [most - before.reserved for most, (before, *_) in zip(reserved, runs, strict=True)]
-    _, partial_step, following = runs[0]
-    result = LastBatch(
-        examples=epoch.examples,
-        rows=epoch.rows,
-        steps_before=epoch.steps_before,
-        partial_step=CudaPeaks(**named_peaks(partial_step)),
-        next_step=CudaPeaks(**named_peaks(following)),
-        reserved_peak_bytes=(min(reserved), max(reserved)),
-        reserved_rise_bytes=(min(rises), max(rises)),
-    )
-    return result, endless

@@ -1,7 +1,6 @@
 """The events of a workload's build and steps as CUDA's kernels and PyTorch's engine make them."""
 
 import sys
-from collections.abc import Mapping
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.simulation import Requests, by_phase
@@ -30,9 +29,7 @@ class CudaSteps:
 
     last_step = sys.maxsize
 
-    def __init__(
-        self, workload: Workload, gpu: Gpu, *, rows_of: Mapping[int, int] | None = None
-    ) -> None:
+    def __init__(self, workload: Workload, gpu: Gpu) -> None:
         if reason := why_refused(workload):
             raise UnsupportedWorkloadError(reason)
         if workload.norm == "batch" and workload.batch > most_rows(workload):
@@ -44,7 +41,6 @@ class CudaSteps:
         kind = CudaAutocastLayers if workload.autocast else Layers
         self._steps = Steps(self._writer, workload, kind(self._writer, workload, self._kernels))
         self._requests: list[Requests] = []
-        self._rows_of = rows_of or {}
 
     @property
     def workspace_bytes(self) -> int:
@@ -72,7 +68,7 @@ class CudaSteps:
         start = len(self._writer.events)
         with collection_paused():
             if self._requests:
-                self._steps.step(self._rows_of.get(len(self._requests)))
+                self._steps.step()
             else:
                 self._steps.build()
             requests = by_phase(self._writer.events[start:])
