@@ -49,7 +49,7 @@ class _LogOrMessage(click.Path):
     help="Memory to check against: the most that PyTorch may reserve, e.g. 24GiB.",
 )
 @what_if_option
-@page_option()
+@page_option
 @replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain(

@@ -10,7 +10,6 @@ from harness.plots.step_timeline import of_trace, timeline_figure
 from harness.reporting.figures import Picture, colour_properties, inline_pair, picture
 from harness.schema.events import CATEGORIES, Trace
 from harness.schema.metrics_text import metrics_rows
-from harness.schema.plain_text import printable
 from harness.schema.step_report import StepReport
 
 _STYLE = f"""
@@ -49,11 +48,6 @@ def _parts(report: StepReport, title: str) -> Iterator[str]:
     yield f"<details><summary>Metrics</summary>{metrics}</details>"
     for note in report.notes:
         yield f'<p class="quiet">Note: {escape(note)}</p>'
-
-
-def timeline_svg(trace: Trace, title: str) -> str:
-    """Return the picture of the measured step as an SVG document."""
-    return printable(_drawn(trace, title).svg)
 
 
 def _drawn(trace: Trace, title: str) -> Picture:
