@@ -25,8 +25,15 @@ class ShownTable:
 
     @property
     def html(self) -> str:
-        """The table on a page or in a notebook; empty without rows."""
-        return html_table(self.title, self.heads, self.rows) if self.rows else ""
+        """The table on a page or in a notebook; empty without rows.
+
+        On a phone sizes and name stay in view: one or two sizes, or the last of more, come first.
+        """
+        numbers = [at for at, head in enumerate(self.heads) if head.startswith(">")]
+        front = numbers if len(numbers) < 3 else numbers[-1:]
+        order = [*front, *(at for at in range(len(self.heads)) if at not in front)]
+        heads, *rows = ([row[at] for at in order] for row in (self.heads, *self.rows))
+        return html_table(self.title, heads, rows) if rows else ""
 
 
 def sizes_table(title: str, sizes: Iterable[tuple[str, int]], head: str = "metric") -> ShownTable:
@@ -48,7 +55,7 @@ def layers_table(report: StepReport) -> ShownTable:
         share = f"{row.peak_bytes / peak:.1%}" if peak else ""
         rows.append((name, *(format_bytes(size) if size else "" for size in sizes), share))
     if len(shown) > MOST_LAYERS:
-        more = f"... {len(shown) - MOST_LAYERS} more rows; --json lists all"
+        more = f"... {len(shown) - MOST_LAYERS} more rows; --json has all"
         rows.insert(-1, (more, "", "", "", ""))
     return ShownTable("Layers, in forward order", heads, rows if layers else [])
 
@@ -70,4 +77,5 @@ def blocks_table(report: StepReport) -> ShownTable:
 
 
 def _short(operator: str) -> str:
-    return operator.removeprefix("autograd::engine::evaluate_function: ")
+    """Return the operators around a block, with spaces where a line may be broken."""
+    return operator.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")

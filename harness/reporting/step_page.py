@@ -41,9 +41,9 @@ def _parts(report: StepReport, title: str) -> Iterator[str]:
         parts = [(name.replace("_", " "), sizes[name], CATEGORY_COLOURS[name]) for name in sizes]
         yield "<h2>Alive at the peak</h2>"
         yield stacked_bar("Bytes alive at the peak, by category", parts, sum(sizes.values()))
-    for table in (layers_table(report), blocks_table(report)):
-        if table.rows:
-            yield f"<h2>{table.title}</h2>{table.html}"
+    for head, table in (("Layers", layers_table), ("Largest blocks", blocks_table)):
+        if shown := table(report).html:
+            yield f"<h2>{head}</h2>{shown}"
     metrics = sizes_table("Sizes of the step", metrics_rows(report)).html
     yield f"<details><summary>Metrics</summary>{metrics}</details>"
     for note in report.notes:

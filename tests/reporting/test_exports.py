@@ -66,7 +66,7 @@ def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks(
     for forbidden in ("<script", "src=", "@import"):
         assert forbidden not in text
     listed = text[text.index("Layers, in forward order") : text.index("Largest blocks")]
-    names = re.findall(r'<td class="long">(.*?) \(Linear', listed)
+    names = re.findall(r'<td class="name">(.*?) \(Linear', listed)
     assert names == ["up", "(network)", "down"]
     blocks = text[text.index("Largest blocks") :]
     largest = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td><td", blocks)]
