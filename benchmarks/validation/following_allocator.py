@@ -1,7 +1,9 @@
 """The allocator of a replay, which frees segments on command."""
 
+from collections.abc import Callable
+
 from harness.allocator.addresses import AddressPolicy
-from harness.allocator.blocks import FREE, MASK, best_fit
+from harness.allocator.blocks import FREE, MASK, Block, FreeList, best_fit
 from harness.allocator.config import SMALL_REQUEST_BYTES, AllocatorConfig
 from harness.allocator.model import CachingAllocator
 
@@ -11,6 +13,13 @@ class FollowingAllocator(CachingAllocator):
 
     def __init__(self, config: AllocatorConfig, *, addresses: AddressPolicy) -> None:
         super().__init__(config, addresses=addresses, completion="at_release")
+        self.before_growing: Callable[[], None] | None = None
+        """Called if no free block fits, before new memory is allocated."""
+
+    def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
+        if self.before_growing is not None:
+            self.before_growing()
+        return super()._obtain(home, rounded, requested)
 
     def has_fit(self, size_bytes: int, stream: int = 0) -> bool:
         """Return whether a request could be served without new memory; nothing changes."""
