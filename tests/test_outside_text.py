@@ -14,8 +14,8 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
-from harness.plots.notebook_table import notebook_table
-from harness.reporting.step_page import step_page, timeline_svg
+from harness.plots.self_contained_page import html_table
+from harness.reporting.step_page import step_page
 from harness.reporting.tables import csv_text
 from harness.reporting.terminal_console import PlainConsole
 from harness.schema.events import Event, Trace
@@ -146,11 +146,7 @@ def test_pages_and_notebooks_hold_no_active_character() -> None:
     sizes = {"parameter_bytes": 8, "output_bytes": 8, "saved_bytes": 8, "peak_bytes": 8}
     layers = (Layer(name=name, kind=name, **sizes),)
     report = StepReport(method="formula", target=name, notes=(name,), layers=layers, trace=trace)
-    for text in (
-        step_page(report, name),
-        timeline_svg(trace, name),
-        notebook_table(name, [name], []),
-    ):
+    for text in (step_page(report, name), html_table(name, [name], [])):
         assert "\\x1b[2J" in text
         assert not acts(text)
     assert not acts(report._repr_html_())

@@ -13,8 +13,6 @@ from operator import eq
 from pathlib import Path
 
 from benchmarks.validation.following_allocator import FollowingAllocator
-from benchmarks.validation.layout import SegmentState
-from benchmarks.validation.rewind import UnderivableError, find_layout
 from harness.allocator import (
     AddressPolicy,
     AllocatorConfig,
@@ -24,7 +22,6 @@ from harness.allocator import (
 )
 from harness.allocator.blocks import ALLOCATED, AWAITING, FREE, POOL_SHIFT, UNMAPPED
 from harness.snapshots.device_history import device_histories
-from harness.snapshots.initial_state import Origin
 from harness.snapshots.operations import FREE_AT_ONCE, SOME_STREAM, operations
 from harness.snapshots.pools import is_private
 from harness.snapshots.snapshot import Snapshot, read_recording
@@ -80,17 +77,12 @@ class _AsRecorded(AddressPolicy):
 class Follower:
     """Follows one recording; ``run`` once, then ask."""
 
-    def __init__(
-        self, config: AllocatorConfig, origin: Origin, segments: Sequence[SegmentState] = ()
-    ) -> None:
+    def __init__(self, config: AllocatorConfig) -> None:
         self._addresses = _AsRecorded()
         self.model = FollowingAllocator(config, addresses=self._addresses)
-        for segment in segments:
-            self.model.adopt(segment)
-        self._reserved = origin.reserved_bytes
-        self._result = Agreement(recorded_peak_reserved_bytes=self._reserved)
-        in_use = (block for block in self.model.blocks() if block.state in (ALLOCATED, AWAITING))
-        self._where = {block.address: block.address for block in in_use}
+        self._reserved = 0
+        self._result = Agreement()
+        self._where: dict[int, int] = {}
         self._pending: list[TraceEvent] = []
 
     def run(self, events: Sequence[TraceEvent]) -> None:
@@ -314,15 +306,12 @@ def _describe(event: TraceEvent | SegmentEvent | None) -> str:
 def agreement_of(path: Path, recorded_on_bytes: int | None = None) -> Agreement | None:
     """Return where the model and the recording at ``path`` agree, for its first device.
 
-    None if the state at the beginning cannot be derived. ``recorded_on_bytes`` is the memory of
+    None if the recording begins in the middle of a program. ``recorded_on_bytes`` is the memory of
     the GPU that made the recording, which decides how far an expandable segment can grow.
     """
     history = next(device_histories(read_recording(path)))
-    config, snapshot = replace(history.config, total_bytes=recorded_on_bytes), history.snapshot
-    try:
-        layout = find_layout(snapshot, history.events, history.config)
-        follower = Follower(config, history.origin, layout.segments)
-    except (UnderivableError, ValueError):  # segments that overlap, as no driver allocates
+    if history.origin.live or history.origin.reserved_bytes:
         return None
+    follower = Follower(replace(history.config, total_bytes=recorded_on_bytes))
     follower.run(history.events)
-    return follower.agreement(snapshot)
+    return follower.agreement(history.snapshot)

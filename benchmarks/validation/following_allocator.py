@@ -1,29 +1,25 @@
-"""The allocator of a replay, which starts from a recorded state and frees on command."""
+"""The allocator of a replay, which frees segments on command."""
 
-from benchmarks.validation.layout import BlockState, SegmentState
+from collections.abc import Callable
+
 from harness.allocator.addresses import AddressPolicy
-from harness.allocator.blocks import ALLOCATED, FREE, MASK, UNMAPPED, Block, best_fit
+from harness.allocator.blocks import FREE, MASK, Block, FreeList, best_fit
 from harness.allocator.config import SMALL_REQUEST_BYTES, AllocatorConfig
-from harness.allocator.counters import (
-    ACTIVE,
-    ACTIVE_BYTES,
-    ALLOCATED_BYTES,
-    ALLOCATION,
-    REQUESTED_BYTES,
-    SPLIT,
-    SPLIT_BYTES,
-)
 from harness.allocator.model import CachingAllocator
-
-# Stands for whatever streams a block awaited when the recording began.
-_SOME_STREAM = -1
 
 
 class FollowingAllocator(CachingAllocator):
-    """An allocator that starts in the middle of a run and frees segments on command."""
+    """An allocator that frees segments on command."""
 
     def __init__(self, config: AllocatorConfig, *, addresses: AddressPolicy) -> None:
         super().__init__(config, addresses=addresses, completion="at_release")
+        self.before_growing: Callable[[], None] | None = None
+        """Called if no free block fits, before new memory is allocated."""
+
+    def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
+        if self.before_growing is not None:
+            self.before_growing()
+        return super()._obtain(home, rounded, requested)
 
     def has_fit(self, size_bytes: int, stream: int = 0) -> bool:
         """Return whether a request could be served without new memory; nothing changes."""
@@ -44,58 +40,6 @@ class FollowingAllocator(CachingAllocator):
             for block in (self._blocks[key & MASK] for key in home.keys)
             if not block.is_split() and block.range is None
         ]
-
-    def adopt(self, segment: SegmentState) -> None:
-        """Take over a segment as it stood when a recording began."""
-        home = self._pools[segment.is_large].list_of(segment.stream)
-        parts = list(segment.blocks)
-        size = sum(part.size_bytes for part in parts)
-        within = None
-        if segment.is_expandable:
-            within = self._segments.adopt_range(home, segment.address)
-            parts.append(BlockState(max(within.size_bytes - size, 0), 0, "unmapped"))
-        else:
-            self._segments.adopt("segment_alloc", home, segment.address, size)
-        address = segment.address
-        previous: Block | None = None
-        for part in parts:
-            if address in self._blocks:
-                raise ValueError(f"there is a block at address {address:#x} already")
-            block = Block(address, part.size_bytes, home, within, FREE)
-            block.put_between(previous, None)
-            self._blocks[address] = block
-            if within is not None and part.state != "unmapped":
-                self._segments.adopt("segment_map", home, address, part.size_bytes)
-            self._adopt_block(block, part, is_split=len(parts) > 1)
-            previous = block
-            address += part.size_bytes
-        if segment.is_expandable:
-            self.reconfigure(self.config)  # from now on searches must distinguish the two kinds
-        self._counters.note_blocks()
-        self._counters.note_splits()
-
-    def _adopt_block(self, block: Block, part: BlockState, *, is_split: bool) -> None:
-        up, down = block.home.counters.up, block.home.counters.down
-        if part.state == "unmapped":
-            block.state = UNMAPPED
-            block.home.insert(block)
-        elif part.state == "free":
-            block.home.insert(block)
-            if is_split and block.range is None:
-                up[SPLIT] += 1
-                up[SPLIT_BYTES] += part.size_bytes
-        else:
-            block.state = ALLOCATED
-            block.requested = part.requested_bytes
-            for one, size in ((ACTIVE, ACTIVE_BYTES), (ALLOCATION, ALLOCATED_BYTES)):
-                up[one] += 1
-                up[size] += part.size_bytes
-            up[REQUESTED_BYTES] += part.requested_bytes
-            if part.state == "awaiting":
-                down[ALLOCATION] += 1
-                down[ALLOCATED_BYTES] += part.size_bytes
-                block.streams = {_SOME_STREAM}
-                self._uses.add(block)
 
     def free_segment(self, address: int) -> None:
         """Free one segment, as garbage collection does."""

@@ -12,9 +12,10 @@ import pandas as pd
 from harness.analysis import predictions
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import decided, judge_cells
+from harness.analysis.stated_claims import stated
 from harness.plots.stacked import stacked
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Rule, Section, Table
+from harness.schema.findings import Claim, Figure, Section, Table
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
@@ -57,22 +58,12 @@ def analyse(evidence: Evidence) -> Section:
     )
 
 
-def _rule(what: str) -> Rule:
-    return Rule(
-        holds=f"{what} in every cell with several micro-batches",
-        fails="it is not so in half of the cells or more; otherwise it holds for the larger part",
-        open="cells that failed, or whose whole batch failed, could turn it",
-    )
-
-
 def _activations(split: pd.DataFrame, missing: int) -> Claim:
     equal = split["saved_activation_bytes"] == split["saved_by_formula_bytes"]
     last = split.sort_values(["depth", "parts"]).iloc[-1]
     return decided(
         judge_cells(split, equal, ["depth", "parts"], missing=missing),
-        sentence="Splitting a batch into m micro-batches divides the activations by m.",
-        rule=_rule("what is saved, the batch left out, is the m-th part but for the loss's 4 B"),
-        second="the closed form (B/m)·4·(Σ hidden + classes) + 4",
+        **stated(__file__, "activations"),
         measured=f"With {int(last['parts'])} parts (depth {int(last['depth'])}) "
         f"{format_bytes(int(last['whole_bytes']))} become "
         f"{format_bytes(int(last['saved_activation_bytes']))}.",
@@ -93,10 +84,7 @@ def _peak(split: pd.DataFrame, missing: int) -> Claim:
     parts = int(last["parts"].iloc[0])
     return decided(
         judge_cells(split, divided, ["depth", "parts"], missing=missing),
-        sentence="Splitting a batch into m micro-batches divides the memory of a step by m.",
-        headline="m micro-batches divide the memory of a step by m",
-        rule=_rule(f"the peak is within {ROUGHLY:.0%} of the m-th part of the whole batch's"),
-        second="the allocator model's peak, cell by cell",
+        **stated(__file__, "peak", roughly=f"{ROUGHLY:.0%}"),
         measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
         f"the whole batch's ({words}). It ends {format_bytes(int(above.max()))} above the floor "
         "of parameters, gradients and the batch at most: the gradient of the largest layer "

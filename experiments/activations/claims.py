@@ -5,21 +5,13 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis.judge import decided, judge_cells
-from harness.schema.findings import Claim, Rule
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim
 from harness.schema.workload import ACTIVATIONS, MODELS
 
 IN_OUTPUT = ("relu", "sigmoid", "tanh")
 """The note's three functions."""
 _AXES = ["model", "activation", "depth", "batch", "width"]
-_SECOND = "the allocator model's saved bytes, cell by cell"
-
-
-def _rule(holds: str) -> Rule:
-    return Rule(
-        holds=f"{holds} in every pair of networks that differ by one hidden layer",
-        fails="it is not so in half of the pairs or more; otherwise it holds for the larger part",
-        open="a function of which it speaks was not measured, and could turn it",
-    )
 
 
 def _of(steps: pd.DataFrame, model: str, names: Iterable[str]) -> pd.DataFrame:
@@ -53,16 +45,12 @@ def held_verdict(steps: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             judge_cells(steps, held, _AXES, missing=_missing(steps, MODELS, ACTIVATIONS)),
-            sentence="Backpropagation holds on to the intermediate values calculated during "
-            "forward propagation.",
-            rule=_rule("one more layer adds a whole number of its tensors, at least one,"),
-            second=_SECOND,
+            **stated(__file__, "held"),
             measured="Tensors of batch x width elements that each hidden layer adds to what is "
             f"kept, by model: {'; by '.join(parts)}. Even without any activation function the "
             "next linear layer keeps its input.",
             number=f"a whole number from 1 on in {int(held.sum())} of {len(steps)} pairs, "
             f"{least:g} to {most:g} per layer",
-            unit="functions",
         )
     ]
 
@@ -77,14 +65,10 @@ def note_verdict(steps: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             judge_cells(own, one, _AXES[1:], missing=_missing(own, ["mlp"], functions)),
-            sentence="ReLU, sigmoid and tanh cost the same memory: one tensor per hidden layer, "
-            "as much as no activation function at all.",
-            rule=_rule("one more layer adds exactly one of its tensors"),
-            second=_SECOND,
+            **stated(__file__, "note"),
             measured=f"{_counts(own) or 'None'} per hidden layer in nn.Linear networks (identity: "
             f"no activation function).{others_too}",
             number=f"exactly one tensor per layer in {int(one.sum())} of {len(own)} pairs",
-            unit="functions",
         )
     ]
 
@@ -102,11 +86,7 @@ def scratch_verdict(steps: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             judge_cells(own, no_more, ["depth", "batch", "width"]),
-            sentence="A from-scratch ReLU, written as a maximum with zeros, needs no more memory "
-            "than the ready-made one.",
-            headline="A from-scratch ReLU needs no more memory than nn.ReLU",
-            rule=_rule("the from-scratch ReLU adds at most as many tensors as nn.ReLU"),
-            second=_SECOND,
+            **stated(__file__, "scratch"),
             measured="The maximum's derivative asks which operand was larger, so the input and "
             "the zeros are kept in addition to the output. With any other function the "
             "from-scratch network keeps what the nn.Linear one keeps, in "
@@ -115,6 +95,5 @@ def scratch_verdict(steps: pd.DataFrame) -> list[Claim]:
                 dict.fromkeys(f"{end:g}" for end in (ratio[relu].min(), ratio[relu].max()))
             )
             + " times as much per layer",
-            unit="pairs",
         )
     ]

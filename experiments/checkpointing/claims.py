@@ -9,7 +9,8 @@ from harness.analysis.decisions import (
     is_roughly,
 )
 from harness.analysis.judge import Part, decided, judge
-from harness.schema.findings import Claim, Rule, Verdict
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
 from . import law
@@ -17,24 +18,6 @@ from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
 """Time of a step with a second forward pass over one without, by arithmetic."""
-_ROOT = Rule(
-    holds=f"√depth segments add at most {ROUGHLY:.0%} more than the best number in every network, "
-    "and one segment or one a layer adds more than that",
-    fails="it is not so in half of the networks or more; otherwise it holds for the larger part",
-    open="no network of the kind was measured",
-)
-_CHEAPER = Rule(
-    holds="some number of segments adds less than the step without checkpoints in every network of "
-    "three kinds: a layer's activation outweighs its gradients, weighs about as much, or less",
-    fails="it does not for two of the kinds; otherwise it holds for the larger part",
-    open="a kind that was not measured could turn it",
-)
-_TIME = Rule(
-    holds="the 99% interval of the geometric mean over networks, of the time with segments over "
-    f"the time without, lies within {ROUGHLY:.0%} of 4/3",
-    fails="the interval lies outside",
-    open="the interval contains an end, or there are fewer than three networks",
-)
 _REGIMES = {
     "activations": ("where activations outweigh parameters", "where activations outweigh"),
     "both": (
@@ -72,17 +55,12 @@ def _root_claim(chosen: list[Curve], where: str, short: str) -> Claim:
         measured += f"{100 * excess:.3g}% more than at the best number, at most."
     return decided(
         judge(Part(name=one.name, decision=exactly(_is_best(one))) for one in chosen),
-        sentence="About the square root of the depth is the best number of checkpointed segments "
-        f"(Chen et al.), {where}.",
-        headline=f"√depth segments are best {short}",
-        rule=_ROOT,
-        second="the allocator model's peak, cell by cell",
+        **stated(__file__, "root", where=where, short=short, roughly=f"{ROUGHLY:.0%}"),
         measured=measured,
         number="; ".join(
             f"√{curve.depth} = {curve.root}, best {counts_in_words(curve.best)}" for curve in chosen
         )
         or "none",
-        unit="networks of the kind",
     )
 
 
@@ -107,14 +85,11 @@ def cheaper(result: list[Curve]) -> list[Claim]:
     return [
         decided(
             judge(parts),
-            sentence="Checkpointing lowers the peak of a training step.",
-            rule=_CHEAPER,
-            second="the allocator model's peak, cell by cell",
+            **stated(__file__, "cheaper"),
             measured=f"What a step adds at its best number of segments ({words}). Where a layer's "
             "gradients are as large as its activation, each freed activation is replaced by a "
             "gradient: the peak is the end of the backward pass, and nothing is saved.",
             number=f"{_less(min(saved))} to {_less(max(saved))} than without",
-            unit="kinds of network",
         )
     ]
 
@@ -136,14 +111,9 @@ def time(result: list[Curve]) -> Claim:
         number += f" over {ratio.blocks} networks"
     return decided(
         decision,
-        sentence="The second forward pass makes a step a third longer (four units of arithmetic "
-        "instead of three).",
-        headline="Checkpointing makes a step a third longer",
-        rule=_TIME,
-        second="none: one clock reads the seconds",
+        **stated(__file__, "time", roughly=f"{ROUGHLY:.0%}"),
         measured=f"The median over cells of the time with segments over the time without is "
         f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}. By "
         "arithmetic it is 1.33.",
         number=number,
-        unit="networks",
     )

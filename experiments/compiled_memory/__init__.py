@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 
 from harness.analysis.judge import decided, judge_cells
+from harness.analysis.stated_claims import stated
 from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
 from harness.plots.series import memory_panels
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Rule, Section, Table
+from harness.schema.findings import Claim, Figure, Section, Table
 from harness.schema.traced_run import StepJob, StepRun
 from harness.schema.units import format_bytes
 
@@ -51,14 +52,9 @@ BLOCKS: Mapping[Size, Grid] = {
 
 LESS = 0.99
 """A cell counts as saving if compiled code needs less than this part of what eager code needs."""
-_RULE = Rule(
-    holds=f"compiled code needs less than {LESS:.0%} of what eager code needs in every cell",
-    fails="it does not in half of the cells or more; otherwise it holds for the larger part",
-    open="cells of which one way failed could turn it",
-)
 
 COMPILED = {"eager": False, "compile": True}
-COLUMNS = {"kept": "what the forward pass keeps", "peak": "the allocated peak"}
+COLUMNS = ("kept", "peak")
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
@@ -129,7 +125,7 @@ def _name(arguments: Mapping[str, object]) -> object:
 def judge(network: str, cells: pd.DataFrame, missing: int) -> Iterable[Claim]:
     """Judge the sentence that compiling saves memory, of what is kept and of the peak."""
     cells = cells.reset_index(drop=True)
-    for what, words in COLUMNS.items():
+    for what in COLUMNS:
         ratio = cells[f"{what}_ratio"]
         saves = ratio < LESS
         ends = dict.fromkeys(f"{end:.3g}" for end in (ratio.min(), ratio.max()))
@@ -138,10 +134,7 @@ def judge(network: str, cells: pd.DataFrame, missing: int) -> Iterable[Claim]:
         eager, compiled = (format_bytes(int(largest[f"{one}_{what}_bytes"])) for one in COMPILED)
         yield decided(
             judge_cells(cells, saves, ["depth", "batch"], missing=missing),
-            sentence=f"Compiling lowers {words} ({network}).",
-            headline=f"{network}: compiling lowers {words}",
-            rule=_RULE,
-            second="none: PyTorch's own allocator counts both",
+            **stated(__file__, what, network=network, less=f"{LESS:.0%}"),
             measured=f"At least 1% less in {int(saves.sum())} of {len(cells)} cells; at depth"
             f" {largest['depth']} and batch {largest['batch']:,}: {compiled}, eager {eager}.",
             number=number,

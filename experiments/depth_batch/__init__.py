@@ -6,8 +6,7 @@ tests it for what autograd keeps, for all that is alive, and for the whole proce
 """
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import pandas as pd
 
@@ -15,7 +14,7 @@ from harness.analysis import AnalysisError, predictions, rss_agreement
 from harness.analysis.frame import NOISY, ok_cells
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Section, Table
+from harness.schema.findings import Section, Table
 from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, process_peak, rss_rise
@@ -26,51 +25,15 @@ from .verdicts import growth_answer, proportionality
 BASE = Workload(width=256)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """A column, and the claim that it tests."""
-
-    column: str
-    label: str
-    sentence: str
-
-
-QUANTITIES = (
-    Quantity(
-        column="saved_activation_bytes",
-        label="saved activations",
-        sentence="The size of such intermediate values is roughly proportional to the number of "
-        "network layers and the batch size.",
-    ),
-    Quantity(
-        column="saved_bytes",
-        label="saved for backward",
-        sentence="The same with the batch itself counted: all that backward keeps is proportional "
-        "to layers and batch size.",
-    ),
-    Quantity(
-        column="peak_live_bytes",
-        label="peak live",
-        sentence="All memory alive at the peak of a training step is proportional to layers and "
-        "batch size.",
-    ),
-    Quantity(
-        column="rss_rise_bytes",
-        label="RSS rise",
-        sentence="What a training step adds to the process (RSS) is proportional to layers and "
-        "batch size.",
-    ),
-    Quantity(
-        column="cuda.allocated_peak_bytes",
-        label="CUDA allocated peak",
-        sentence="The peak of allocated GPU memory is proportional to layers and batch size.",
-    ),
-    Quantity(
-        column="cuda.reserved_peak_bytes",
-        label="CUDA reserved peak",
-        sentence="The GPU memory that the process holds is proportional to layers and batch size.",
-    ),
-)
+QUANTITIES = {
+    "saved activations": "saved_activation_bytes",
+    "saved for backward": "saved_bytes",
+    "peak live": "peak_live_bytes",
+    "RSS rise": "rss_rise_bytes",
+    "CUDA allocated peak": "cuda.allocated_peak_bytes",
+    "CUDA reserved peak": "cuda.reserved_peak_bytes",
+}
+"""Columns of which a claim of ``claims.toml`` speaks, by their labels."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -101,7 +64,7 @@ def analyse(evidence: Evidence) -> Section:
     if not growths:
         raise AnalysisError("a test of growth needs 6 training cells over 3 depths and 3 batches")
     steps, faults = figures.timelines(evidence)
-    claims = _proportional(growths)
+    claims = {label: proportionality(growth) for label, growth in growths.items()}
     return Section(
         answer=growth_answer(claims, training),
         claims=tuple(claims.values()),
@@ -134,12 +97,10 @@ def analyse(evidence: Evidence) -> Section:
 def _growths(training: pd.DataFrame) -> dict[str, Growth]:
     """Return the growth of each quantity that enough cells have, by its label."""
     result = {}
-    for quantity in QUANTITIES:
-        kept = training
-        if quantity.column == "rss_rise_bytes":
-            kept = rss_agreement.resolved(training)
+    for label, column in QUANTITIES.items():
+        kept = rss_agreement.resolved(training) if column == "rss_rise_bytes" else training
         try:
-            result[quantity.label] = growth_of(kept, quantity.column)
+            result[label] = growth_of(kept, column)
         except AnalysisError:
             continue  # this machine does not measure it, or in too few cells
     return result
@@ -151,25 +112,13 @@ def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
     measured = set(good[["depth", "batch"]].itertuples(index=False, name=None))
     grid = itertools.product(DEPTHS, BATCHES) if len(good) else ()
     missing = [cell for cell in grid if cell not in measured]
-    names = [one.column for one in QUANTITIES if one.column not in NOISY and one.column in good]
+    names = [one for one in QUANTITIES.values() if one not in NOISY and one in good]
     empty = good.iloc[[0] * len(missing)]
     rows = pd.DataFrame(missing, columns=["depth", "batch"], index=empty.index)
     empty = empty.assign(depth=rows["depth"], batch=rows["batch"])
     empty[[*names, "rss_rise_bytes"]] = pd.NA
     every = pd.concat([good, empty.astype(good.dtypes)], ignore_index=True)
     return predictions.with_predictions(every, names)
-
-
-def _proportional(growths: Mapping[str, Growth]) -> dict[str, Claim]:
-    return {
-        quantity.label: proportionality(
-            growths[quantity.label],
-            quantity.sentence,
-            f"{quantity.label[0].upper()}{quantity.label[1:]}: grows as depth x batch",
-        )
-        for quantity in QUANTITIES
-        if quantity.label in growths
-    }
 
 
 def _on_cpu(training: pd.DataFrame) -> dict[str, int | None]:
@@ -183,7 +132,7 @@ def _on_cpu(training: pd.DataFrame) -> dict[str, int | None]:
 
 
 def _cells_table(frame: pd.DataFrame) -> Table:
-    known = [quantity.column for quantity in QUANTITIES if frame[quantity.column].notna().any()]
+    known = [one for one in QUANTITIES.values() if frame[one].notna().any()]
     columns = ["mode", "depth", "batch", "outcome", *known, "peak_phase", "wall_seconds"]
     ordered = frame.sort_values(["mode", "depth", "batch"], ascending=[False, True, True])
     return Table(

@@ -11,8 +11,9 @@ from harness.analysis.decisions import Decision, interval, is_roughly
 from harness.analysis.fits import Exponent
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.analysis.judge import Part, decided, judge, judge_cells
+from harness.analysis.stated_claims import stated
 from harness.prediction.gpu.workspaces import workspace_bytes
-from harness.schema.findings import Claim, Rule, Verdict
+from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
 from .proportionality import BATCHES, DEPTHS, Growth, squares
@@ -29,21 +30,8 @@ PARTS = {
 _GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
 
-EXACT = Rule(
-    holds="in every square of depths 1 to 64 and batches 16 to 4,096 (a depth and a batch, each "
-    "once and doubled) each of the four doublings multiplies the bytes by 2 within 10%",
-    fails="they do so in half of the squares or fewer; in a larger part it holds for that part",
-    open="squares that nobody measured, and that no law known beforehand gives, could turn it",
-)
-NOISY = Rule(
-    holds="the 99% intervals of both exponents of a power law double within 10% (0.85 to 1.14)",
-    fails="an interval lies outside",
-    open="an interval contains an end, and the other one does not refute",
-)
-
-
 def rule(result: Growth) -> Decision:
-    """Judge "roughly proportional to depth and to batch", as EXACT and NOISY say."""
+    """Judge "roughly proportional to depth and to batch", as the claim's rule says."""
     if result.sample.noisy:
         return judge(
             Part(name=f"the {one.variable}", decision=_is_one(one))
@@ -67,22 +55,18 @@ def _is_one(one: Exponent) -> Decision:
     return is_roughly(low=2.0 ** (low - 1), high=2.0 ** (high - 1), repeats=one.cells)
 
 
-def proportionality(result: Growth, sentence: str, headline: str) -> Claim:
-    """Return the verdict on ``sentence``, that a quantity is proportional to depth and batch."""
-    noisy = result.sample.noisy
+def proportionality(result: Growth) -> Claim:
+    """Return the verdict on the claim that a quantity is proportional to depth and batch."""
     words = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
     if len(result.known) > len(result.sample.values):
         words.append(
             f"{len(result.sample.values)} of {len(result.known)} cells were measured; the others "
             "are by the allocator model, which equals each of those."
         )
-    law = f"the allocator model, equal in {result.equal} of {len(result.sample.values)} cells"
+    name = result.sample.quantity.replace(".", "_")
     return decided(
         rule(result),
-        sentence=sentence,
-        headline=headline,
-        rule=NOISY if noisy else EXACT,
-        second="none: the kernel alone counts pages" if noisy else law,
+        **stated(__file__, name, equal=result.equal, cells=len(result.sample.values)),
         measured=" ".join(words),
         number=_number(result),
     )

@@ -4,20 +4,13 @@ import pandas as pd
 
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import decided, judge_cells
+from harness.analysis.stated_claims import stated
 from harness.prediction.mlp.formula import parameter_bytes
-from harness.schema.findings import Claim, Rule
+from harness.schema.findings import Claim
 from harness.schema.units import format_bytes
 
 from .closed_form import owned_bytes
 from .network import NAMES, NETWORK, Strategy
-
-
-def _rule(holds: str) -> Rule:
-    return Rule(
-        holds=f"{holds}, within {ROUGHLY:.0%}, at every number of ranks above 1",
-        fails="it is further off at half of them or more; otherwise it holds for the larger part",
-        open="ranks that failed could turn it",
-    )
 
 
 def _of(table: pd.DataFrame, strategy: Strategy) -> pd.DataFrame:
@@ -26,14 +19,7 @@ def _of(table: pd.DataFrame, strategy: Strategy) -> pd.DataFrame:
 
 
 def _claim(
-    own: pd.DataFrame,
-    missing: int,
-    times: "pd.Series[float]",
-    *,
-    sentence: str,
-    holds: str,
-    measured: str,
-    headline: str = "",
+    name: str, own: pd.DataFrame, missing: int, times: "pd.Series[float]", measured: str
 ) -> Claim:
     """Judge by ``times``, what a rank holds over what the claim says, of several ranks."""
     ranks = own.assign(times=times, **{"world size": own["world_size"]})[own["world_size"] > 1]
@@ -42,16 +28,11 @@ def _claim(
     ends = dict.fromkeys(f"{end:.3g}" for end in (ranks["times"].min(), ranks["times"].max()))
     equal = int((own["held_bytes"] == own["closed_form_bytes"]).sum())
     number = " to ".join(ends) if len(ranks) else "at no number of ranks"
-    form = f"the closed form, equal to the byte at {equal} of {len(own)} world sizes"
     return decided(
         judge_cells(ranks, near, ["world size"], missing=missing),
-        sentence=sentence,
-        headline=headline,
-        rule=_rule(holds),
-        second="none: PyTorch's own allocator counts both" if "peak" in holds else form,
+        **stated(__file__, name, roughly=f"{ROUGHLY:.0%}", equal=equal, total=len(own)),
         measured=measured,
         number=f"{number} times what the claim says",
-        unit="ranks",
     )
 
 
@@ -71,14 +52,11 @@ def ddp(table: pd.DataFrame, missing: int) -> list[Claim]:
     whole = parameter_bytes(NETWORK)
     return [
         _claim(
+            "ddp",
             own,
             missing,
             own["held_bytes"] / (4 * whole),
-            sentence="Under DDP every rank holds what one GPU alone holds: with Adam four times "
-            "the parameters.",
-            headline="DDP: every rank holds four times the parameters",
-            holds="a rank holds four times the parameters",
-            measured=f"4 x {format_bytes(whole)}: {_ends(own, 'held_bytes')}.",
+            f"4 x {format_bytes(whole)}: {_ends(own, 'held_bytes')}.",
         )
     ]
 
@@ -92,12 +70,11 @@ def zero(table: pd.DataFrame, missing: int) -> list[Claim]:
     most = int(own["world_size"].max())
     return [
         _claim(
+            "zero",
             own,
             missing,
             (own["held_bytes"] - whole) / (whole / own["world_size"]),
-            sentence="ZeRO divides the optimizer's state by the number of ranks.",
-            holds="a rank holds an even share of the state",
-            measured=f"{_ends(own, 'held_bytes')}. ZeRO never cuts a parameter, so with {most:,} "
+            f"{_ends(own, 'held_bytes')}. ZeRO never cuts a parameter, so with {most:,} "
             f"ranks rank 0 still keeps the moments of {format_bytes(owned_bytes(NETWORK, most))} "
             "of parameters.",
         )
@@ -111,13 +88,11 @@ def fsdp2(table: pd.DataFrame, missing: int) -> list[Claim]:
         return []
     return [
         _claim(
+            "fsdp2",
             own,
             missing,
             own["held_bytes"] * own["world_size"] / (4 * parameter_bytes(NETWORK)),
-            sentence="FSDP2 divides all that a rank holds between steps by the number of ranks.",
-            headline="FSDP2 divides what a rank holds by the number of ranks",
-            holds="a rank holds an even share of four times the parameters",
-            measured=f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
+            f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
             "holds whole rows.",
         )
     ]
@@ -131,12 +106,11 @@ def divided_peak(table: pd.DataFrame, missing: int) -> list[Claim]:
     peaks = own["allocated_peak_bytes"]
     return [
         _claim(
+            "divided_peak",
             own,
             missing,
             peaks * own["world_size"] / peaks.iloc[0],
-            sentence="FSDP2 divides the peak of a step by the number of ranks.",
-            holds="a rank's peak is an even share of the peak with one rank",
-            measured=f"Allocated: {_ends(own, 'allocated_peak_bytes')}. Activations of the rank's "
+            f"Allocated: {_ends(own, 'allocated_peak_bytes')}. Activations of the rank's "
             "own batch, the layers gathered whole for a moment and cuBLAS's workspaces do not "
             "become smaller with more ranks.",
         )

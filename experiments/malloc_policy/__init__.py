@@ -13,9 +13,10 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY, is_roughly
 from harness.analysis.judge import decided, judge_cells
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
+from harness.analysis.stated_claims import Stated, stated
 from harness.plots.series import series
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Rule, Section, Table, Verdict
+from harness.schema.findings import Claim, Figure, Section, Table, Verdict
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
@@ -59,13 +60,9 @@ def analyse(evidence: Evidence) -> Section:
     )
 
 
-def _rule(what: str) -> Rule:
-    return Rule(
-        holds=f"{what}, within {ROUGHLY:.0%}, in every cell whose step adds more than "
-        f"{format_bytes(BIG_RISE_BYTES)}",
-        fails="it does not in half of those cells or more; otherwise it holds for the larger part",
-        open="cells with fork servers on both sides, or of one fork server, could turn it",
-    )
+def _stated(claim: str, malloc: str) -> Stated:
+    big = format_bytes(BIG_RISE_BYTES)
+    return stated(__file__, claim, malloc=NAMES[malloc], roughly=f"{ROUGHLY:.0%}", big=big)
 
 
 def _verdicts(table: pd.DataFrame) -> list[Claim]:
@@ -91,10 +88,7 @@ def _right(malloc: str, cells: pd.DataFrame) -> Claim:
     )
     return decided(
         judge_cells(cells, _held(known), ["depth", "batch"]),
-        sentence=f"With {NAMES[malloc]}, a step's RSS rise is roughly what its tensors need.",
-        headline=f"RSS rise is what tensors need: {NAMES[malloc]}",
-        rule=_rule("in each fork server the step rises by what the trace says"),
-        second="the trace of live bytes",
+        **_stated("right", malloc),
         measured=f"The difference from the trace is {off.abs().median():.3g}% (median) and "
         f"{worst:+.3g}% at worst, of the median over fork servers.",
         number=f"{close} of {len(cells)} cells within {ROUGHLY:.0%}; worst {worst:+.3g}%",
@@ -111,11 +105,7 @@ def _repeatable(malloc: str, cells: pd.DataFrame) -> Claim:
     near = (spread <= 100 * ROUGHLY).astype("boolean").where(cells["fork_servers"] > 1)
     return decided(
         judge_cells(cells, near, ["depth", "batch"]),
-        sentence=f"With {NAMES[malloc]}, a process of another fork server measures roughly the "
-        "same RSS rise.",
-        headline=f"RSS rise repeats in another process: {NAMES[malloc]}",
-        rule=_rule("the fork servers differ by at most a part of what the tensors need"),
-        second="none: the kernel alone counts pages",
+        **_stated("repeatable", malloc),
         measured="Median spread, as a share of what the tensors need: "
         f"{cells['over_repeats_percent'].median():.3g}% over the repeats in a process, "
         f"{spread.median():.3g}% over fork servers, {spread.max():.3g}% at most.",

@@ -6,26 +6,14 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.judge import decided, judge_cells
-from harness.schema.findings import Claim, Rule, Verdict
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim, Verdict
 
 from .hyperbola import Frontier, fit_frontier
 
 PROMISED = 0.5
 """Per cent by which the pinned policy's thresholds may differ from their prediction."""
 
-_DEEPER = Rule(
-    holds="the largest batch that fits falls in every step to a deeper network, in each series of "
-    "training steps and in each budget, where both ends are confirmed: the batch was seen to fit, "
-    "and the next one to fail",
-    fails="it stays or rises in half of the steps or more; otherwise it holds for the larger part",
-    open="steps whose ends are not confirmed could turn it",
-)
-_PREDICTED = Rule(
-    holds=f"the prediction is within {PROMISED}% of the reproduced batch in every confirmed "
-    "threshold",
-    fails="it is further off in half of them or more; otherwise it holds for the larger part",
-    open="thresholds that are not confirmed could turn it",
-)
 _BUDGET = "budget in MiB"
 _AXES = ["series", _BUDGET, "depth"]
 
@@ -66,13 +54,9 @@ def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Claim
         )
     return decided(
         judge_cells(steps, steps["falls"], _AXES, steps=True),
-        sentence="Training deeper networks using larger batch sizes more easily leads to "
-        "out-of-memory errors.",
-        rule=_DEEPER,
-        second="the thresholds that are predicted without running anything",
+        **stated(__file__, "deeper"),
         measured=measured + ".",
         number=number,
-        unit="thresholds",
     )
 
 
@@ -109,17 +93,13 @@ def predictable(pinned: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             judge_cells(cells, near, _AXES),
-            sentence="The batch at which a network stops fitting can be predicted without "
-            "running it.",
-            rule=_PREDICTED,
-            second="the search itself: the prediction knows no measurement",
+            **stated(__file__, "predictable", promised=PROMISED),
             measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
             f"reproduced one in {within} of {len(known)} thresholds (largest error "
             f"{off.max():.2g}%, median {off.median():.2g}%); live bytes alone are off by up "
             f"to {live.max():.2g}%.",
             number=f"{within} of {len(known)} thresholds within {PROMISED}%, at most "
             f"{off.max():.2g}% off",
-            unit="confirmed thresholds",
         )
     ]
 

@@ -5,7 +5,8 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.judge import decided, judge_cells
-from harness.schema.findings import Claim, Rule, Table
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim, Table
 
 MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 """Tensors of a parameter's size that the optimizer keeps for each parameter."""
@@ -13,18 +14,6 @@ MOMENTS = {"none": 0, "sgd": 0, "momentum": 1, "adam": 2, "adamw": 2}
 
 STATE = "categories_at_peak.optimizer_state"
 _AXES = ["update", "depth", "batch"]
-_STATE = Rule(
-    holds="the state is that many tensors of each parameter, and Adam's counters, to the byte in "
-    "every cell",
-    fails="it is not in half of the cells or more; otherwise it holds for the larger part",
-    open="an optimizer of which it speaks was not measured, and could turn it",
-)
-_FLOOR = Rule(
-    holds=f"at the smallest batch the peak, the batch left out, is within {ROUGHLY:.0%} of four "
-    "times the parameters in every cell",
-    fails="it is further off in half of the cells or more; otherwise it holds for the larger part",
-    open="neither Adam nor AdamW was measured",
-)
 
 
 def _expected_state(table: pd.DataFrame) -> "pd.Series[int]":
@@ -57,15 +46,11 @@ def state_verdict(table: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             judge_cells(table, equal, _AXES, missing=missing * len(table)),
-            sentence="An optimizer keeps nothing (SGD), one tensor per parameter (momentum) or two "
-            "(Adam, AdamW).",
-            rule=_STATE,
-            second="the closed form: moments times the parameters' bytes, and Adam's counters",
+            **stated(__file__, "state"),
             measured=f"Bytes of state: {words}. The layers count the linear predictor; each has a "
             "weight and a bias, and Adam keeps a step counter of 4 bytes for either, in the host's "
             "memory.",
             number=f"equal to the byte in {int(equal.sum())} of {len(table)} cells",
-            unit="optimizers",
         )
     ]
 
@@ -79,10 +64,7 @@ def floor_verdict(table: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             judge_cells(adam, near, _AXES[:2]),
-            sentence="With Adam a step with a small batch needs four times the parameters: "
-            "weights, gradients, two moments.",
-            rule=_FLOOR,
-            second="the allocator model's peak, cell by cell",
+            **stated(__file__, "floor", roughly=f"{ROUGHLY:.0%}"),
             measured=f"At batch {adam['batch'].min()} the peak is within {ROUGHLY:.0%} of four "
             f"times in {int(near.sum())} of {len(adam)} cells. The update takes tensors of a "
             "parameter's size too, two at a time in the single-tensor form, one for every "

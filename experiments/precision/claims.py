@@ -6,22 +6,11 @@ import pandas as pd
 
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import decided, judge_cells
-from harness.schema.findings import Claim, Rule
-
-_SECOND = "the closed form of what is saved and the allocator model's peak, cell by cell"
-
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim
 
 Missing = Mapping[str, int]
 """Cells of each precision that failed, or whose float32 failed."""
-
-
-def _rule(what: str, times: str) -> Rule:
-    return Rule(
-        holds=f"{what} are within {ROUGHLY:.0%} of {times} float32's in every cell",
-        fails="one of them is not in half of the cells or more; otherwise it holds for the larger "
-        "part",
-        open="cells that failed, or whose float32 failed, could turn it",
-    )
 
 
 def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -31,16 +20,16 @@ def of(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 def halves(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge bfloat16."""
-    return _scaled(table, missing, "bfloat16", 2, "Half the bits take half the memory (bfloat16).")
+    return _scaled(table, missing, "bfloat16", 2, "halves")
 
 
 def doubles(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     """Judge float64."""
-    return _scaled(table, missing, "float64", 8, "Twice the bits take twice the memory (float64).")
+    return _scaled(table, missing, "float64", 8, "doubles")
 
 
 def _scaled(
-    table: pd.DataFrame, missing: Missing, name: str, size_bytes: int, sentence: str
+    table: pd.DataFrame, missing: Missing, name: str, size_bytes: int, claim: str
 ) -> list[Claim]:
     """Judge a type of ``size_bytes``: everything but the int64 labels scales with it."""
     own = of(table, name)
@@ -55,12 +44,7 @@ def _scaled(
     return [
         decided(
             judge_cells(own, near, ["depth", "batch"], missing=missing.get(name, 0)),
-            sentence=sentence,
-            rule=_rule(
-                "the parameters, what is saved for backward (int64 labels aside) and the peak",
-                f"{wanted:g} times",
-            ),
-            second=_SECOND,
+            **stated(__file__, claim, roughly=f"{ROUGHLY:.0%}"),
             measured=f"Parameters are exactly {wanted:g} times float32's in {held} of {len(own)} "
             "cells, and so is what is saved for backward, labels (int64) aside, in "
             f"{saved} of {len(own)}. The peak is {low:.4g} to {high:.4g} times: labels and the "
@@ -85,10 +69,7 @@ def autocast(table: pd.DataFrame, missing: Missing) -> list[Claim]:
     return [
         decided(
             judge_cells(own, halved, ["depth", "batch"], missing=missing.get(name, 0)),
-            sentence="Autocast to bfloat16 halves the memory of a training step.",
-            headline="Autocast to bfloat16 halves the memory of a step",
-            rule=_rule("what is saved for backward and the peak", "half of"),
-            second=_SECOND,
+            **stated(__file__, "autocast", roughly=f"{ROUGHLY:.0%}"),
             measured="What is saved for backward is "
             f"{low['saved_ratio']:.3g} times float32's at best (depth {low['depth']}, batch "
             f"{low['batch']}) and {high['saved_ratio']:.3g} times at worst (depth {high['depth']}, "

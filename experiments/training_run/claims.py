@@ -15,7 +15,8 @@ from harness.analysis.decisions import (
     share_interval,
 )
 from harness.analysis.judge import Part, decided, judge
-from harness.schema.findings import Claim, Rule, Verdict
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim, Verdict
 
 from .growth import flatness, resident_slope
 from .runs import Run
@@ -60,15 +61,6 @@ HELD = {
 }
 
 
-def _rule(holds: str, open_if: str) -> Rule:
-    """Return the rule of a claim on the networks, each of which is a part of it."""
-    return Rule(
-        holds=f"{holds}, for each network",
-        fails="it is not so for half of the networks or more",
-        open=open_if,
-    )
-
-
 def accuracy(result: Sequence[Run]) -> list[Claim]:
     """Judge the accuracy after the note's ten epochs, on the real images."""
     at, images = NOTED_EPOCHS, 10_000
@@ -87,20 +79,11 @@ def accuracy(result: Sequence[Run]) -> list[Claim]:
         parts.append(Part(name=model, decision=decision))
     claim = decided(
         judge(parts),
-        sentence="The note's network, trained as the note says, learns Fashion-MNIST (more than "
-        f"{LEARNED:.0%} of the validation images correct after {at} epochs; guessing gives 10%).",
-        headline="The note's network learns Fashion-MNIST",
-        rule=_rule(
-            f"the 99% interval of the share of {images:,} images that are right lies above "
-            f"{LEARNED:.0%}",
-            "an interval contains the limit, or the real images or ten epochs were not there",
-        ),
-        second="the same run under the other instrument, epoch by epoch",
+        **stated(__file__, "accuracy", learned=f"{LEARNED:.0%}", epochs=at, images=f"{images:,}"),
         measured=f"Validation accuracy after {at} epochs, on {images:,} images, of one seed each: "
         + (", ".join(f"{model} {end:.4f}" for model, end in ends.items()) or "none")
         + ". The interval is of the images; another seed moves the share by about a point.",
         number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
-        unit="seeds",
     )
     return [claim if ends else dataclasses.replace(claim, open_reason=why)]
 
@@ -118,20 +101,11 @@ def equal_steps(traced: Sequence[Run]) -> list[Claim]:
     return [
         decided(
             judge(Part(name=model, decision=exactly(one.flat)) for model, one in result.items()),
-            sentence="From the second on, every full step of a training run takes the same memory "
-            "and leaves nothing behind.",
-            headline="Every full training step takes the same memory",
-            rule=_rule(
-                "every full step from the second on has one peak, and one number of live bytes is "
-                "alive after every step, to the byte",
-                "no run was traced",
-            ),
-            second="none: each step repeats the one before",
+            **stated(__file__, "equal_steps"),
             measured=f"Live bytes, traced from before the network was built: {words or 'none'}. "
             f"From the first step to the last, live bytes grow by {grown:,} bytes.",
             number=f"equal to the byte for {flat} of {len(result)} networks; growth {grown:,} "
             "bytes",
-            unit="traced runs",
         )
     ]
 
@@ -150,19 +124,11 @@ def order(orders: pd.DataFrame) -> list[Claim]:
             judge(
                 Part(name=model, decision=exactly(cost > 0)) for model, (cost, _) in costs.items()
             ),
-            sentence="Freeing the gradients only after the forward pass, as the note's trainer "
-            "does, raises the peak of a training step.",
-            headline="zero_grad after the forward pass raises the peak",
-            rule=_rule(
-                "the peak of a full step is larger than with gradients freed before it",
-                "the two orders were not both traced",
-            ),
-            second="none: the trace alone counts both orders",
+            **stated(__file__, "order"),
             measured=" ".join(f"{model}: {words}." for model, (_, words) in costs.items())
             + " The old gradients are then alive next to the new activations.",
             number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items())
             or "none",
-            unit="traced runs",
         )
     ]
 
@@ -200,13 +166,13 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
     return [
         decided(
             judge(parts),
-            sentence=what.sentence,
-            headline="A training run does not leak",
-            rule=_rule(
-                f"the {CONFIDENCE:.0%} interval of the growth a step lies below {LEAK_BYTES} bytes",
-                "an interval contains the limit, or a run is too short for one",
+            **stated(
+                __file__,
+                "growth",
+                sentence=what.sentence,
+                confidence=f"{CONFIDENCE:.0%}",
+                leak=LEAK_BYTES,
             ),
-            second="none: the kernel alone counts pages",
             measured=f"{what.title}, each epoch's mean less the one before, from the second epoch "
             f"on: {'; '.join(words) or 'none'}. A batch that is never freed would add 786 KiB a "
             f"step. {what.note}",
@@ -215,6 +181,5 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
                 for slope in known.values()
             )
             or "none",
-            unit="epochs",
         )
     ]

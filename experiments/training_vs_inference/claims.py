@@ -7,31 +7,14 @@ import pandas as pd
 
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import decided, judge_cells
-from harness.schema.findings import Claim, Rule
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim
 
 from .pairs import base, more
 
 SIGNIFICANT = 2.0
 """The note's "significantly more": at least this many times as much."""
 AXES = ["optimizer", "depth", "width", "batch"]
-_SECOND = "the allocator model's peaks, cell by cell"
-_MORE = Rule(
-    holds="the peak of a training step is at least twice that of inference in every cell",
-    fails="it is less than twice in half of the cells or more; otherwise it holds for the larger "
-    "part",
-    open="training cells that failed, or whose inference failed, could turn it",
-)
-_REASONS = Rule(
-    holds=f"held activations are more than {ROUGHLY:.0%} of the difference in every cell",
-    fails="they are less in half of the cells or more; otherwise it holds for the larger part",
-    open="training cells that failed, or whose inference failed, could turn it",
-)
-_DEPTH = Rule(
-    holds="at every optimizer and batch the ratio rises in each step to a deeper network, and by "
-    f"more than {ROUGHLY:.0%} from the shallowest to the deepest",
-    fails="it does not in half of them or more; otherwise it holds for the larger part",
-    open="training cells that failed, or whose inference failed, could turn it",
-)
 
 
 def _named(row: Mapping[Any, Any]) -> str:
@@ -47,9 +30,7 @@ def more_verdict(table: pd.DataFrame, missing: int) -> Claim:
     twice = table["ratio"] >= SIGNIFICANT
     return decided(
         judge_cells(table, twice, AXES, missing=missing),
-        sentence="Training requires significantly more memory than plain prediction.",
-        rule=_MORE,
-        second=_SECOND,
+        **stated(__file__, "more"),
         measured=f"The peak of a training step is {low['ratio']:.3g} times ({_named(low)}) to "
         f"{high['ratio']:.3g} times ({_named(high)}) that of inference, median "
         f"{table['ratio'].median():.3g}. It is less than twice in shallow networks, where there "
@@ -68,10 +49,7 @@ def reasons_verdict(table: pd.DataFrame, missing: int) -> Claim:
     words = ", ".join(f"{str(name).replace('_', ' ')} in {number}" for name, number in led.items())
     return decided(
         judge_cells(table, reason, AXES, missing=missing),
-        sentence="Backpropagation is one of the reasons: it holds on to the intermediate values "
-        "calculated during forward propagation.",
-        rule=_REASONS,
-        second=_SECOND,
+        **stated(__file__, "reasons", roughly=f"{ROUGHLY:.0%}"),
         measured=f"Held activations are {100 * share.min():.3g} to {100 * share.max():.3g}% of the "
         f"difference. What adds most to inference's peak: {words} of {len(table)} cells. With "
         "small batches it is gradients, as many bytes as the parameters, and Adam's state, twice "
@@ -104,9 +82,7 @@ def depth_verdict(table: pd.DataFrame, missing: int) -> list[Claim]:
     return [
         decided(
             judge_cells(lines, grows, ["optimizer", "batch"], missing=missing),
-            sentence="The deeper the network, the more times as much memory training needs.",
-            rule=_DEPTH,
-            second=_SECOND,
+            **stated(__file__, "depth", roughly=f"{ROUGHLY:.0%}"),
             measured=f"From depth {own['depth'].min()} to {own['depth'].max()} the ratio becomes "
             f"{rise}. At batch {last['batch']} it is on its way to {last['limit']:.3g} for ever "
             "larger batches: each layer adds width / (features + 2·width) = "

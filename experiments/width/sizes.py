@@ -6,7 +6,8 @@ from harness.analysis import predictions
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.exact import ExactForm, exact_form
 from harness.analysis.judge import decided, judge_cells
-from harness.schema.findings import Claim, Rule, Table
+from harness.analysis.stated_claims import stated
+from harness.schema.findings import Claim, Table
 
 from .pairs import WORTH, is_power
 
@@ -39,20 +40,6 @@ def _activation_form(sizes: pd.DataFrame) -> ExactForm | None:
     return exact_form(columns, [int(size) for size in sizes[ACTIVATIONS]])
 
 
-_GROWTH = Rule(
-    holds=f"twice the width takes 4 times the parameters and twice the activations, within "
-    f"{ROUGHLY:.0%}, for every width that was measured once and doubled",
-    fails="it does not in half of the doublings or more; otherwise it holds for the larger part",
-    open="no width was measured once and doubled",
-)
-_LESS = Rule(
-    holds=f"the peak at a power of two is at least {WORTH:.0%} below the mean of the peaks one "
-    "unit of width below and above it, at every power and batch",
-    fails="it is not in half of them or more; otherwise it holds for the larger part",
-    open="no power of two was measured with both neighbours",
-)
-
-
 def growth_verdict(sizes: pd.DataFrame) -> Claim:
     """Judge whether parameters grow with the square of the width, activations with the width."""
     doubled = sizes.assign(width=sizes["width"] // 2)[sizes["width"] % 2 == 0]
@@ -75,15 +62,12 @@ def growth_verdict(sizes: pd.DataFrame) -> Claim:
     parameters, activations = _parameter_form(sizes), _activation_form(sizes)
     return decided(
         judge_cells(steps, near, ["what", "width", "batch"], steps=True),
-        sentence="Parameters grow with the square of the width, activations with the width itself.",
-        rule=_GROWTH,
-        second="the closed forms, which the exact formulas are",
+        **stated(__file__, "growth", roughly=f"{ROUGHLY:.0%}"),
         measured=f"At depth {DEPTH} parameters take {parameters or 'no formula of'} bytes and "
         "what is held for the backward pass, the batch left out, "
         f"{activations or 'no formula of'} bytes. Most parameters of a narrow network are the "
         "first layer's, one row of which is as long as an example.",
         number=f"for twice the width {'; '.join(ends) or 'nothing'}",
-        unit="widths",
     )
 
 
@@ -101,15 +85,11 @@ def bytes_verdict(sizes: pd.DataFrame) -> Claim:
     ends = [f"{end:.5g}" for end in (cells["ratio"].min(), cells["ratio"].max())]
     return decided(
         judge_cells(cells, cells["ratio"] <= 1 - WORTH, ["width", "batch"]),
-        sentence="Widths that are powers of two need less memory for their size than others.",
-        headline="Widths that are powers of two need less memory",
-        rule=_LESS,
-        second=f"the allocator model's peak, equal in {equal} of {total} cells",
+        **stated(__file__, "less", worth=f"{WORTH:.0%}", equal=equal, total=total),
         measured=f"The peak is {ends[0]} to {ends[1]} times the mean of its neighbours' at "
         f"{len(cells)} pairs of a power and a batch. CUDA's allocator rounds each block up to 512 "
         "bytes, which costs other widths at most 511 bytes a tensor.",
         number=f"{' to '.join(dict.fromkeys(ends))} times the neighbours' peak",
-        unit="widths",
     )
 
 

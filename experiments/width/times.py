@@ -8,20 +8,13 @@ import pandas as pd
 from harness.analysis.decisions import CONFIDENCE, Decision, Ratio, geometric_ratio, is_above
 from harness.analysis.frame import RECORDS, read_lines
 from harness.analysis.judge import decided
+from harness.analysis.stated_claims import stated
 from harness.plots.intervals import forest
 from harness.schema.experiment import Evidence
-from harness.schema.findings import Claim, Figure, Rule, Table, Verdict
+from harness.schema.findings import Claim, Figure, Table, Verdict
 from harness.schema.record import from_json
 
 from .pairs import WORTH, best_seconds, pooled
-
-_RULE = Rule(
-    holds="the 99% interval of the time at odd widths over that at multiples of 8, the geometric "
-    "mean over the powers of two, lies above 1",
-    fails=f"it lies below {1 + WORTH:g}, so that no gain is worth choosing a width for, and not "
-    "above 1",
-    open=f"it contains 1 and reaches {1 + WORTH:g}, or there are fewer than three blocks",
-)
 
 
 def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
@@ -57,16 +50,10 @@ def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
     return [
         decided(
             decision,
-            sentence="Typically, [we choose] the layer widths to be divisible by larger powers of "
-            "2. This is computationally efficient due to the way memory is allocated and "
-            "addressed in hardware.",
-            headline="Odd widths take longer than multiples of 8",
-            rule=_RULE,
-            second="none: one clock reads the seconds",
+            **stated(__file__, "time", end=f"{1 + WORTH:g}"),
             measured="Time of a step at the odd widths next to a power of two, over the time at "
             f"the power and 8 below and above it (95% intervals): {listed or 'none'}.",
             number=number,
-            unit="blocks",
         )
     ]
 

@@ -6,7 +6,7 @@ because a call costs as much as the work that it would do.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Literal
 
 from harness.allocator.addresses import AddressPolicy, Ascending
@@ -50,8 +50,7 @@ class CachingAllocator:
     """Answers requests as PyTorch's allocator would on one device.
 
     Work of other streams on a block is assumed to be done by the next request (``completion``
-    "at_once"), or only when memory is released ("at_release"). ``before_growing`` is called when no
-    free block fits, before new memory is allocated.
+    "at_once"), or only when memory is released ("at_release").
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class CachingAllocator:
         config = AllocatorConfig() if config is None else config
         self.segment_log: list[SegmentEvent] = []
         self.completion: Completion = completion
-        self.before_growing: Callable[[], None] | None = None
         self._blocks: dict[int, Block] = {}
         self._small, self._large = Pool(is_small=True), Pool(is_small=False)
         self._counters = Counters(self._small.counters, self._large.counters)
@@ -264,8 +262,6 @@ class CachingAllocator:
     def _obtain(self, home: FreeList, rounded: int, requested: int) -> Block:
         """Get new memory, if need be after releasing what is free; ``malloc``."""
         segments, counters = self._segments, self._counters
-        if self.before_growing is not None:
-            self.before_growing()
         if self._collects:
             segments.collect_garbage()
         block = segments.grow(home, rounded)

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.allocator.blocks import FREE, MASK, SHIFT, AddressRange, Block, FreeList, Pool
+from harness.allocator.blocks import FREE, MASK, SHIFT, Block, FreeList, Pool
 from harness.allocator.config import UNLIMITED, AllocatorConfig
 from harness.allocator.counters import (
     OF_SEGMENTS,
@@ -63,16 +63,6 @@ class Segments:
         self._blocks[address] = block
         self.record("segment_alloc", home, address, size)
         return block
-
-    def adopt(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
-        """Count a segment, or memory that was mapped, before the model began."""
-        self._device.take(size)
-        self.record(action, home, address, size)
-
-    def adopt_range(self, home: FreeList, address: int) -> AddressRange:
-        """Return an address range that was reserved before the model began."""
-        unit = self._expandable.unit_of(home, self.config.large_segment_size_bytes)
-        return AddressRange(address, self._device.range_size(unit), unit)
 
     def record(self, action: SegmentAction, home: FreeList, address: int, size: int) -> None:
         """Count ``size`` bytes as reserved, or as no longer reserved, and log the event."""

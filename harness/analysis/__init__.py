@@ -8,6 +8,7 @@ frame.py          Records and events on disk as data frames
 judge.py          Judges a claim from the parts of what it speaks of
 predictions.py    Sets measured metrics next to predicted ones
 rss_agreement.py  Sets a process's RSS rise next to its live bytes
+stated_claims.py  What each claim says and what decides it, from claims.toml
 step_runs.py      The traced steps of one experiment
 """
 

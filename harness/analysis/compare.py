@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY, load
-from harness.plots.notebook_table import notebook_table
+from harness.plots.self_contained_page import html_table
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.workload import Workload
 
@@ -72,7 +72,7 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         rows = self.different.to_numpy().tolist()
-        return notebook_table(str(self), tuple(self.different.columns), rows)
+        return html_table(str(self), tuple(self.different.columns), rows)
 
     def summary(self) -> str:
         """Return whether the runs are equal, or in how many cells and metrics they differ."""

@@ -93,7 +93,7 @@ def _answers(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
 )
-@page_option()
+@page_option
 @click.option(
     "--largest",
     metavar="NAME",

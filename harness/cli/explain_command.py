@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, harness_command
-from harness.cli.parameter_types import GPU, SIZE, Numbers, WholeNumber
+from harness.cli.parameter_types import GPU, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
 
 if TYPE_CHECKING:
-    from harness.snapshots.explain import Scaling
     from harness.snapshots.log_text import Log
 
 
@@ -33,10 +32,6 @@ class _LogOrMessage(click.Path):
 @harness_command(
     "harness explain -",
     "harness explain snapshot.pickle --gpu l4 --html page.html",
-    (
-        "harness explain snapshot-1.pickle --second snapshot-2.pickle --batches 1024,2048 "
-        "--batch 8192"
-    ),
 )
 @click.argument("file", type=_LogOrMessage(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--device", type=WholeNumber(0, 1023), help="Explain this device only.")
@@ -54,20 +49,7 @@ class _LogOrMessage(click.Path):
     help="Memory to check against: the most that PyTorch may reserve, e.g. 24GiB.",
 )
 @what_if_option
-@click.option(
-    "--second",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Snapshot of the same program with another batch size; needed for --batch.",
-)
-@click.option(
-    "--batches",
-    type=Numbers("1024,2048", "numbers"),
-    help="Batch sizes of FILE and of --second, e.g. 1024,2048.",
-)
-@click.option(
-    "--batch", type=WholeNumber(1, 1 << 40), help="Batch size to predict from FILE and --second."
-)
-@page_option()
+@page_option
 @replay_deadline
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain(
@@ -76,16 +58,13 @@ def explain(
     gpus: tuple[str, ...],
     memory: int | None,
     settings: str | None,
-    second: Path | None,
-    batches: tuple[int, ...] | None,
-    batch: int | None,
     html: Path | None,
     deadline: float,
     as_json: bool,
 ) -> int:
     """Explain why a CUDA program ran out of memory.
 
-    Also answers what would help: other settings, another GPU, another batch size. FILE is a memory
+    Also answers what would help: other settings, another GPU. FILE is a memory
     snapshot, a log of any size, the message itself in quotes, or - to read a log from standard
     input. Every failure in a log is listed; the last is explained, and others that ended the run
     for another cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
@@ -103,7 +82,6 @@ def explain(
             device=device,
             gpus=_gpus(gpus, memory),
             settings=settings,
-            scaling=_scaling(second, batches, batch),
             deadline_seconds=deadline,
         )
         report = explain_snapshot(explanations)
@@ -143,15 +121,3 @@ def _gpus(names: tuple[str, ...], memory: int | None) -> dict[str, int]:
             )
         room[f"on {name}"] = total - OUTSIDE_BYTES[1]
     return room
-
-
-def _scaling(
-    second: Path | None, batches: tuple[int, ...] | None, batch: int | None
-) -> "Scaling | None":
-    from harness.snapshots.explain import Scaling
-
-    if second is None and batches is None and batch is None:
-        return None
-    if second is None or batches is None or batch is None or len(batches) != 2:
-        raise click.UsageError("--second, --batches N,N and --batch must be given together")
-    return Scaling(other=second, batches=(batches[0], batches[1]), batch=batch)

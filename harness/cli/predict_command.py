@@ -70,7 +70,7 @@ DEFAULTS = {
     is_flag=True,
     help="Exit with code 3 unless the step surely fits the budget and the GPU.",
 )
-@page_option()
+@page_option
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
 def predict(
     target: str | None,

@@ -76,9 +76,8 @@ if TYPE_CHECKING:
 @deadline_option
 @click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
 @file_option("--events", help_text="Write the allocation events to FILE as CSV.")
-@file_option("--chrome", help_text="Write a trace for Chrome or Perfetto to FILE.")
 @file_option("--snapshot", help_text="Write a pickle for PyTorch's memory viewer to FILE.")
-@page_option(more="; only its figure if FILE ends in .svg")
+@page_option
 def profile(
     target: str,
     network: TargetFlags,
@@ -89,7 +88,6 @@ def profile(
     deadline: float,
     as_json: bool,
     events: Path | None,
-    chrome: Path | None,
     snapshot: Path | None,
     html: Path | None,
     **step: Any,
@@ -102,7 +100,7 @@ def profile(
     from harness.planning.measure_step import measure_step
     from harness.planning.sent_step import request_of
     from harness.reporting.step_text import print_profile
-    from harness.reporting.trace_exports import chrome_trace, memory_snapshot
+    from harness.reporting.trace_exports import memory_snapshot
 
     given = network.with_default_input("3x224x224", input_type)
     request = request_of(given.step(target, compile=compile_mode, **step))
@@ -118,17 +116,13 @@ def profile(
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         if events is not None:
             events.write_text(report.trace.as_csv())
-        if chrome is not None:
-            chrome.write_text(chrome_trace(report.trace))
         if snapshot is not None:
             snapshot.write_bytes(memory_snapshot(report.trace))
         if html is not None:
-            from harness.reporting.step_page import step_page, timeline_svg
+            from harness.reporting.step_page import step_page
 
             title = f"{report.subject}, {request.mode}, {request.optimizer}"
-            is_figure = html.suffix == ".svg"
-            text = timeline_svg(report.trace, title) if is_figure else step_page(report, title)
-            html.write_text(text, encoding="utf-8")
+            html.write_text(step_page(report, title), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(_as_json(report, request)))
     else:

@@ -136,10 +136,7 @@ def file_option(*names: str, help_text: str) -> Decorator:
     return click.option(*names, type=path, metavar="FILE", help=help_text)
 
 
-def page_option(more: str = "") -> Decorator:
-    """Return ``--html``; its help ends in ``more``."""
-    help_text = f"Write a self-contained page to FILE{more}."
-    return file_option("--html", help_text=help_text)
+page_option = file_option("--html", help_text="Write a self-contained page to FILE.")
 
 
 def write_page(path: Path, page: str) -> None:

@@ -6,7 +6,7 @@ from html import escape
 from harness.dry_runs.dry_run_report import DryRunReport, Moment
 from harness.dry_runs.dry_run_text import CATEGORY_WORDS, dry_run_text
 from harness.plots.category_colours import CATEGORY_COLOURS, GREEN, LEVELS, SKY, VERMILION, VIOLET
-from harness.plots.self_contained_page import self_contained_page, sizes_first_table, stacked_bar
+from harness.plots.self_contained_page import html_table, self_contained_page, stacked_bar
 from harness.schema.units import format_bytes
 
 _OTHERS = {"buffer": SKY, "forward": GREEN, "workspace": VIOLET, "other": VERMILION}
@@ -65,5 +65,5 @@ def _moment(moment: Moment) -> str:
         for group in moment.groups
     ]
     bar = stacked_bar("Bytes alive, by category", parts, moment.requested_bytes)
-    heads = ("size", "blocks", "category", "allocated by")
-    return bar + sizes_first_table("Largest places", heads, rows, numbers=2)
+    heads = (">size", ">blocks", "category", "allocated by")
+    return bar + html_table("Largest places", heads, rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
-from harness.plots.notebook_table import sizes_table
+from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
@@ -247,7 +247,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         rest = "<br>".join(html.escape(line) for line in self.summary().splitlines()[2:])
-        table = sizes_table("peaks of the allocator", self._peaks())
+        table = sizes_table("peaks of the allocator", self._peaks()).html
         return f"<p><b>{html.escape(self.answer)}</b></p>{table}<p>{rest}</p>"
 
     def to_json(self) -> str:

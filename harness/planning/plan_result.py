@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
-from harness.plots.notebook_table import notebook_table
+from harness.plots.self_contained_page import html_table
 from harness.schema.memory_fit import GpuFit
 from harness.schema.shown import picture
 from harness.schema.units import format_bytes
@@ -145,7 +145,7 @@ class Plan:
             (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
             for one in self.candidates
         ]
-        table = notebook_table(repr(self)[1:-1], ("time, about", "reserved peak", "change"), rows)
+        table = html_table(repr(self)[1:-1], (">time, about", ">reserved peak", "change"), rows)
         code = self.candidates[0].code if self.candidates else ""
         answer, *rest = map(html.escape, self.summary().splitlines())
         lines = "<br>".join([f"<b>{answer}</b>", *rest])

@@ -68,21 +68,27 @@ def scrolling(label: str, content: str) -> str:
     )
 
 
-def sizes_first_table(
-    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int
+def html_table(
+    caption: str, heads: Sequence[str], rows: Iterable[Sequence[str | int | float]]
 ) -> str:
-    """Return a table in which ``numbers`` columns of sizes stand before those of text."""
+    """Return a table; a head that begins with ">" is of numbers.
+
+    >>> page = html_table("two", ["name", ">bytes"], [["a & b", 1024]])
+    >>> "a &amp; b" in page, "1,024" in page
+    (True, True)
+    """
     last = len(heads) - 1
 
-    def cell(tag: str, at: int, text: str) -> str:
-        kind = "number" if at < numbers else "long" if at == last else "name"
+    def cell(tag: str, at: int, value: str | float) -> str:
+        words = escape(value if isinstance(value, str) else f"{value:,}").replace("  ", "&emsp;")
         scope = ' scope="col"' if tag == "th" else ""
-        words = escape(text)
+        if heads[at].startswith(">") or not isinstance(value, str):
+            return f'<{tag}{scope} class="number" style="text-align:right">{words}</{tag}>'
         if at == last:
             words = words.replace(".", ".<wbr>").replace("/", "/<wbr>")
-        return f'<{tag}{scope} class="{kind}">{words}</{tag}>'
+        return f'<{tag}{scope} class="{"long" if at == last else "name"}">{words}</{tag}>'
 
-    head = "".join(cell("th", at, text) for at, text in enumerate(heads))
+    head = "".join(cell("th", at, text.removeprefix(">")) for at, text in enumerate(heads))
     body = "".join(
         f"<tr>{''.join(cell('td', at, text) for at, text in enumerate(row))}</tr>\n" for row in rows
     )
@@ -90,7 +96,7 @@ def sizes_first_table(
         f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
         f"<tbody>\n{body}</tbody></table>"
     )
-    return scrolling(caption, table)
+    return printable(scrolling(caption, table))
 
 
 def stacked_bar(label: str, parts: Sequence[tuple[str, int, str]], whole: int) -> str:

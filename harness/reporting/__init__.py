@@ -16,7 +16,7 @@ summary.py          Claims and verdicts on a terminal
 tables.py           Tables: raw numbers as CSV, numbers with units for people
 terminal.py         Text of commands on a terminal
 terminal_console.py A console that prints text from outside as data
-trace_exports.py    A trace in other people's formats
+trace_exports.py    A trace in the format of PyTorch's memory viewer
 verify.py           Checks of a run: its files, its records, its report, its commit and code
 verify_again.py     Random cells of a run, measured again and compared with its records
 """

@@ -1,23 +1,16 @@
 """A step on a terminal: the answer first, then where the bytes are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
+from harness.plots.shown_tables import blocks_table, layers_table, operators_table, sizes_table
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.events import CATEGORIES
-from harness.schema.layer_names import folded, summed
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.units import format_bytes
-
-FOLDED_FROM = 24
-"""Layers from which on repeated blocks are folded into one row."""
-MOST_LAYERS = 40
-TOP = 10
-"""Rows of each table of the peak."""
 
 
 def print_record(record: Record) -> None:
@@ -27,7 +20,7 @@ def print_record(record: Record) -> None:
         _print_failure(console, f"{record.workload}: {record.outcome}", record.evidence)
         return
     console.say(f"{record.workload}: {record.outcome}", "bold")
-    console.sizes("metric", metrics_rows(record))
+    console.show(sizes_table("", metrics_rows(record)))
     if record.wall_seconds is not None:
         console.say(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
 
@@ -44,12 +37,11 @@ def print_prediction(report: StepReport) -> None:
         console.say(answer, "bold")
     if report.workload is not None:
         console.say(f"{report.workload}: {report.outcome}, torch {report.torch}")
-        console.sizes("metric", metrics_rows(report))
+        console.show(sizes_table("", metrics_rows(report)))
     elif report.peak_live_bytes is not None:
         console.say(f"{report.subject}: {_peak_text(report)}; {report.method}")
         console.say(f"at the peak: {_categories_text(report)}")
-    if report.layers:
-        _print_layers(console, report)
+    console.show(layers_table(report))
     console.say_all(report.notes)
 
 
@@ -80,13 +72,9 @@ def print_profile(profile: StepReport, request: StepRequest) -> None:
     answer = f"peak {format_bytes(trace.peak_live_bytes)} in the {profile.peak_phase} phase"
     console.say(answer if share is None else f"{answer}, {share:.1%} of it temporary", "bold")
     console.say(head)
-    console.sizes("metric", metrics_rows(profile))
-    _print_layers(console, profile)
-    for what in ("module", "operator"):
-        console.sizes(f"{what}, at the peak", [*profile.bytes_at_peak(what).items()][:TOP])
-    events = [block.event for block in trace.alive_at_peak()[:TOP]]
-    blocks = [(f"{e.category}, {e.module or '(network)'}, {e.operator}", e) for e in events]
-    console.sizes("block, at the peak", [(name, event.size_bytes) for name, event in blocks])
+    console.show(sizes_table("", metrics_rows(profile)))
+    for table in (layers_table, operators_table, blocks_table):
+        console.show(table(profile))
     console.say_all(profile.notes)
 
 
@@ -95,22 +83,6 @@ def temporary_share(report: StepReport) -> float | None:
     if report.categories_at_peak is None or not report.peak_live_bytes:
         return None
     return report.categories_at_peak.temporary / report.peak_live_bytes
-
-
-def _print_layers(console: AnswerConsole, report: StepReport) -> None:
-    """Print a row for each layer that holds anything, in the order of the forward pass."""
-    layers = [r for r in report.layers if r.parameter_bytes or r.saved_bytes or r.peak_bytes]
-    rows = folded(layers) if len(layers) >= FOLDED_FROM else layers
-    peak = report.peak_live_bytes
-    table = []
-    for row in [*rows[:MOST_LAYERS], replace(summed(layers, "all layers", ""), output_bytes=0)]:
-        sizes = (row.parameter_bytes, row.saved_bytes, row.output_bytes)
-        name = f"{row.name or '(network)'} ({row.kind})" if row.kind else row.name
-        share = f"{row.peak_bytes / peak:.1%}" if peak else ""
-        table.append((name, *(format_bytes(size) if size else "" for size in sizes), share))
-    if len(rows) > MOST_LAYERS:
-        table.insert(-1, (f"... {len(rows) - MOST_LAYERS} more rows; --json lists all",))
-    console.table(("layer", ">parameters", ">saved", ">output", ">of the peak"), table)
 
 
 def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:

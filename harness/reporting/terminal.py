@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from harness.plots.shown_tables import ShownTable, sizes_table
 from harness.reporting.terminal_console import PlainConsole
 from harness.schema.units import format_bytes
 
@@ -43,19 +44,10 @@ class AnswerConsole(PlainConsole):
             table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
         self.print(table)
 
-    def sizes(self, title: str, rows: Iterable[tuple[str, int]]) -> None:
-        """Print a table of sizes, each in bytes and in a unit for people; nothing without rows."""
-        readable = [
-            (
-                name.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")
-                or "(network)",
-                f"{size:,}",
-                format_bytes(size),
-            )
-            for name, size in rows
-        ]
-        if readable:
-            self.table((title, ">bytes", ""), readable)
+    def show(self, table: ShownTable) -> None:
+        """Print a table; nothing without rows."""
+        if table.rows:
+            self.table(table.heads, table.rows)
 
 
 _HEADROOM = {
@@ -94,7 +86,8 @@ def print_threshold(threshold: "Threshold") -> None:
     console.table((f"probed {solve}", "outcome", "phase", "needed", "seconds"), rows)
     if threshold.headroom is not None:
         parts = [(label, getattr(threshold.headroom, name)) for name, label in _HEADROOM.items()]
-        console.sizes(f"the budget at {solve} {threshold.largest_fit:,}", parts)
+        head = f"the budget at {solve} {threshold.largest_fit:,}"
+        console.show(sizes_table("", parts, head))
 
 
 MOST_CANDIDATES = 12

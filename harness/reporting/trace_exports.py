@@ -1,15 +1,12 @@
-"""A trace in other people's formats: PyTorch's memory viewer, Chrome and Perfetto.
+"""A trace in the format of PyTorch's memory viewer.
 
-Source of the viewer's format: torch/cuda/_memory_viz.py and torch/csrc/cuda/memory_snapshot.cpp;
-of the trace's: the "Trace Event Format" of Chromium. CSV is ``Trace.as_csv``.
+Source: torch/cuda/_memory_viz.py and torch/csrc/cuda/memory_snapshot.cpp. CSV is ``Trace.as_csv``.
 """
 
-import itertools
-import json
 import pickle
 from typing import Any
 
-from harness.schema.events import CATEGORIES, Event, Trace
+from harness.schema.events import Event, Trace
 
 _MOST_OPERATORS = 16
 """The viewer shows the innermost frames first; paths are seldom deeper."""
@@ -62,24 +59,3 @@ def _frames(event: Event) -> list[dict[str, Any]]:
     names = [f"step {event.step}, {event.phase}", f"module {event.module or '(network)'}"]
     names += [*operators, event.category]
     return [{"name": name, "filename": "", "line": 0} for name in reversed(names)]
-
-
-def chrome_trace(trace: Trace) -> str:
-    """Return trace JSON with a counter per category and a bar per phase.
-
-    Chrome's and Perfetto's viewers read it. A microsecond stands for an event.
-    """
-    live = dict.fromkeys(CATEGORIES, 0)
-    live["temporary"] += trace.initial_bytes
-    place = {"pid": 1, "tid": 1}
-    rows: list[dict[str, Any]] = []
-    start = 0
-    for (step, phase), part in itertools.groupby(trace.events, lambda one: (one.step, one.phase)):
-        events = list(part)
-        name = f"{phase}, step {step}" if step else phase
-        rows.append({"name": name, "ph": "X", "ts": start, "dur": len(events), **place})
-        for order, event in enumerate(events, start):
-            live[event.category] += event.size_bytes
-            rows.append({"name": "live bytes", "ph": "C", "ts": order, **place, "args": {**live}})
-        start += len(events)
-    return json.dumps({"traceEvents": rows, "displayTimeUnit": "ns"})

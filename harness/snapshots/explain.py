@@ -22,14 +22,13 @@ from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotErro
 from harness.snapshots.moments import RecordedMoment, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
 from harness.snapshots.replay import notes_on_origin, why_other
-from harness.snapshots.snapshot import Recording, read_recording
+from harness.snapshots.snapshot import read_recording
 from harness.snapshots.what_if import (
     ALLOC,
     RecordedWork,
     WhatIf,
     find_work,
     in_one_pool,
-    scaled_workload,
     what_if,
 )
 
@@ -61,22 +60,12 @@ class Explanation:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scaling:
-    """A second recording of the same program, both batch sizes, and the one to predict."""
-
-    other: Path
-    batches: tuple[int, int]
-    batch: int
-
-
 def explain_file(
     path: Path,
     *,
     device: int | None = None,
     gpus: Mapping[str, int] | None = None,
     settings: str | None = None,
-    scaling: Scaling | None = None,
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
     """Explain every device of the recording at ``path``, one that ran out of memory first."""
@@ -88,9 +77,8 @@ def explain_file(
     deadline = Deadline(deadline_seconds)
     try:
         recording = read_recording(path, deadline)
-        other = None if scaling is None else read_recording(scaling.other, deadline)
         return tuple(
-            _explain(each, gpus or {}, settings, scaling, other, deadline)
+            _explain(each, gpus or {}, settings, deadline)
             for each in device_histories(recording, device)
         )
     except MemoryError:
@@ -102,8 +90,6 @@ def _explain(
     history: DeviceHistory,
     gpus: Mapping[str, int],
     settings: str | None,
-    scaling: Scaling | None,
-    other: Recording | None,
     deadline: Deadline,
 ) -> Explanation:
     events, config = history.events, history.config
@@ -127,17 +113,6 @@ def _explain(
     ]
     peak = max(history.reserved_bytes)
     notes += why_other(cases[0], peak)
-    if scaling is not None and other is not None:
-        total = max(gpus.values(), default=None) if usable is None else usable
-        name, config = f"batch {scaling.batch}", replace(config, total_bytes=total)
-        try:
-            scaled = scaled_workload(
-                work, find_work(next(device_histories(other))), scaling.batches, scaling.batch
-            )
-        except ValueError as error:
-            notes.append(f"{name} cannot be derived: {error}")
-        else:
-            cases.append(what_if(name, config, scaled, deadline))
     diagnosis, sentences = diagnose(failure, growth, cases, moments, history)
     return Explanation(
         device=history.snapshot.device,

@@ -6,10 +6,10 @@ from html import escape
 
 from harness.plots.category_colours import LEVELS
 from harness.plots.self_contained_page import (
+    html_table,
     legend,
     scrolling,
     self_contained_page,
-    sizes_first_table,
     stacked_bar,
 )
 from harness.schema.units import format_bytes
@@ -159,7 +159,7 @@ def _moment(moment: RecordedMoment) -> str:
 
 def _groups(caption: str, groups: Iterable[tuple[str, int]]) -> str:
     rows = ((format_bytes(size), name) for name, size in groups)
-    return sizes_first_table(caption, ("size", "alive"), rows, numbers=1)
+    return html_table(caption, (">size", "alive"), rows)
 
 
 def _as_text(text: str) -> str:

@@ -9,7 +9,6 @@ from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.trace_event import TraceEvent
 
 FRAMES_SHOWN = 8
-_UNKNOWN = "place not recorded"
 _TIMELINE_POINTS = 400
 _MOST_GROUPS = 12
 
@@ -114,49 +113,6 @@ def timeline(history: DeviceHistory, kinds: Categories) -> tuple[tuple[int, dict
             if first <= position:
                 sizes[category] = alive[position + 1]
     return tuple((interval[-1], sizes) for interval, sizes in zip(intervals, points, strict=True))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Blocks of one place and one size that were alive together."""
-
-    place: str
-    size_bytes: int
-    count: int
-
-    def total_bytes(self) -> int:
-        """Return the bytes of all of them."""
-        return self.size_bytes * self.count
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peak:
-    """The moment at which most bytes were requested, by its event; -1 is before the first one."""
-
-    position: int
-    events: int
-    seconds: float | None
-    requested_bytes: int
-    groups: tuple[Group, ...]
-
-
-def find_peak(history: DeviceHistory) -> Peak:
-    """Return the first moment at which most bytes were asked for and not yet freed."""
-    highest = max(history.alive_bytes)
-    position = history.alive_bytes.index(highest) - 1
-    counts = Counter(
-        (event.stack.place or _UNKNOWN, event.size_bytes) for event in history.alive_after(position)
-    )
-    groups = [
-        Group(place=place, size_bytes=size, count=count) for (place, size), count in counts.items()
-    ]
-    return Peak(
-        position=position,
-        events=len(history.events),
-        seconds=seconds_at(history.events, position),
-        requested_bytes=highest,
-        groups=tuple(sorted(groups, key=lambda g: (-g.total_bytes(), -g.size_bytes, g.place))),
-    )
 
 
 def seconds_at(events: Sequence[TraceEvent], position: int) -> float | None:

@@ -9,17 +9,14 @@ from harness.schema.units import format_bytes
 from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
 from harness.snapshots.initial_state import Origin
-from harness.snapshots.moments import Peak, find_peak
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.trace_event import TraceEvent
 from harness.snapshots.what_if import WhatIf, find_work, what_if
 
-_GROUPS_SHOWN = 12
-
 
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """A recording, its peak, and what-ifs; ``notes`` say what was assumed or left out."""
+    """A recording and its what-ifs; ``notes`` say what was assumed or left out."""
 
     device: int
     events: int
@@ -28,7 +25,7 @@ class Replay:
     live_at_start_bytes: int
     reserved_at_start_bytes: int
     recorded_peak_reserved_bytes: int
-    peak: Peak
+    peak_alive_bytes: int
     what_ifs: tuple[WhatIf, ...]
     notes: tuple[str, ...]
 
@@ -87,7 +84,7 @@ def _replay(
         live_at_start_bytes=history.alive_bytes[0],
         reserved_at_start_bytes=origin.reserved_bytes,
         recorded_peak_reserved_bytes=recorded_peak,
-        peak=find_peak(history),
+        peak_alive_bytes=max(history.alive_bytes),
         what_ifs=what_ifs,
         notes=tuple(notes),
     )
@@ -134,26 +131,12 @@ def _lines(replay: Replay) -> Iterator[str]:
     for note in replay.notes:
         yield f"note: {note}"
     yield ""
-    yield from _peak_lines(replay.peak)
+    alive = _exact(replay.peak_alive_bytes)
+    yield f"alive at the peak: {alive} requested; harness explain says which blocks"
     yield ""
     yield "what if"
     for case in replay.what_ifs:
         yield from _what_if_lines(case)
-
-
-def _peak_lines(peak: Peak) -> Iterator[str]:
-    when = "" if peak.seconds is None else f", {peak.seconds:.3f} s after the beginning"
-    where = "at the beginning" if peak.position < 0 else f"at event {peak.position}"
-    yield f"alive at the peak: {_exact(peak.requested_bytes)} requested, {where}{when}"
-    for group in peak.groups[:_GROUPS_SHOWN]:
-        yield (
-            f"  {format_bytes(group.total_bytes()):>10}  {group.count:>5} x "
-            f"{group.size_bytes:>12} B  {group.place}"
-        )
-    rest = peak.groups[_GROUPS_SHOWN:]
-    if rest:
-        size = sum(group.total_bytes() for group in rest)
-        yield f"  {format_bytes(size):>10}  {sum(g.count for g in rest):>5} others"
 
 
 def _what_if_lines(case: WhatIf) -> Iterator[str]:

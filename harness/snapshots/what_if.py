@@ -168,37 +168,3 @@ def _run(
         # Sizes are bounded when a snapshot is read: only endless streams lead here.
         raise SnapshotError("the recording uses more streams than there are addresses") from None
     return model, None
-
-
-def scaled_workload(
-    first: RecordedWork, second: RecordedWork, batches: tuple[int, int], batch: int
-) -> RecordedWork:
-    """Return the work of ``first`` at batch ``batch``; raise ValueError where it is unknown.
-
-    A block's bytes are taken as a constant plus a multiple of the batch, which two recordings
-    determine. Both must have the same requests and releases in the same order; a recording that
-    ended early is compared as far as it goes.
-    """
-    a, b = batches
-    if a == b:
-        raise ValueError("both recordings have the same batch size")
-    before, other_before = (sum(step[4] < 0 for step in work.steps) for work in (first, second))
-    if before != other_before:
-        raise ValueError("the recordings begin at different moments of the program")
-
-    def scaled(size: int, other: int) -> int:
-        return size + (other - size) * (batch - a) // (b - a)
-
-    pairs = list(zip(first.steps, second.steps, strict=False))
-    for index, (mine, theirs) in enumerate(pairs, -before):
-        if mine[0] != theirs[0]:
-            raise ValueError(f"the two recordings do different things from step {index} on")
-    steps = []
-    for index, ((action, address, size, stream, position), theirs) in enumerate(pairs, -before):
-        size = scaled(size, theirs[2]) if action == ALLOC else 0
-        if index < 0:
-            size = max(1, size)
-        if size < 0:
-            raise ValueError(f"the size of request {index} would be negative")
-        steps.append((action, address, size, stream, position))
-    return replace(first, steps=tuple(steps))

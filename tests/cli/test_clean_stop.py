@@ -8,9 +8,7 @@ import time
 import psutil
 import pytest
 
-from harness.measurement.limits import cgroup
 from tests.child_process import child, harness, wait_for_handlers
-from tests.limits_here import needs_cgroup
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and /proc")
 
@@ -46,21 +44,6 @@ def test_a_signal_ends_the_command_and_all_its_processes(number: signal.Signals,
     assert "Traceback" not in out + err
     _, alive = psutil.wait_procs(below, timeout=60)
     assert alive == []
-
-
-def test_a_threshold_that_is_terminated_leaves_no_cgroup() -> None:
-    needs_cgroup()
-    place = next(cgroup.places())[1]
-    flags = ["--depth", "8", "--budget", "512MiB", "--kind", "cgroup"]
-    with harness("threshold", *flags) as process:
-        while not list(place.glob(f"harness-{process.pid}-*")):
-            assert process.poll() is None, "it ended before it made a group"
-            time.sleep(0.01)
-        time.sleep(0.3)
-        process.terminate()
-        process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert list(place.glob(f"harness-{process.pid}-*")) == []
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_pure_product_is_exact() -> None:
 
 
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
-    claim = proportionality(_try(planted.saved_bytes), "claim", "headline")
+    claim = proportionality(_try(planted.saved_bytes))
     assert claim.words == "fails; holds only for depth ≥ 16"
     assert claim.number.endswith("bytes; doubles with both in 16 of 48 squares")
     assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in claim.measured
@@ -47,12 +47,12 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
     frame["predicted.saved_bytes"] = frame["saved_bytes"]
     outside = (frame["depth"] > most[0]) | (frame["batch"] > most[1])
     frame.loc[outside, "saved_bytes"] = pd.NA
-    claim = proportionality(growth_of(frame, "saved_bytes"), "claim", "headline")
+    claim = proportionality(growth_of(frame, "saved_bytes"))
     assert claim.words == "fails; holds only for depth ≥ 32, batch ≥ 1,024"
     if outside.any():
         assert f"{(~outside).sum()} of 63 cells were measured" in claim.measured
         frame["saved_bytes"] += frame["depth"] // 2  # no law of these cells any more
-        other = proportionality(growth_of(frame, "saved_bytes"), "claim", "headline")
+        other = proportionality(growth_of(frame, "saved_bytes"))
         assert "were measured" not in other.measured
 
 

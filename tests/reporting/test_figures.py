@@ -17,7 +17,6 @@ from harness.plots.theme import (
     INK,
     PAPER,
     End,
-    apart,
     contrast,
     dark_colours,
     ink_on,
@@ -98,15 +97,6 @@ def test_lines_that_end_at_one_height_are_named_in_their_order() -> None:
     label_ends(axes, [End(x=1.0, y=0.5, text=name, colour=INK) for name in names])
     shown = sorted(axes.texts, key=lambda text: float(text.get_position()[1]))
     assert [text.get_text() for text in shown] == names
-
-
-def test_labels_are_moved_apart_and_no_further() -> None:
-    assert apart([0.0, 0.5, 1.0], 0.1) == pytest.approx([0.0, 0.5, 1.0])
-    moved = apart([0.5, 0.5, 0.5, 0.9], 0.1)
-    assert moved == pytest.approx([0.4, 0.5, 0.6, 0.9])
-    assert np.diff(apart([0.1, 0.11, 0.12, 0.3, 0.31], 0.05)) == pytest.approx(
-        [0.05, 0.05, 0.12, 0.05], abs=1e-9
-    )
 
 
 def test_what_is_written_can_be_read_in_light_and_in_the_dark() -> None:

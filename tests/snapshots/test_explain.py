@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.snapshots.explain import Explanation, Scaling, explain_file
+from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.log_failures import find_failures
@@ -165,30 +165,6 @@ def test_what_ifs_say_what_really_happened(
         assert result.peak_reserved_bytes == (reserved, reserved)
 
 
-@pytest.mark.parametrize(
-    ("batch", "reserved"), [(1024, 65_011_712), (2048, 127_926_272), (4096, 207_618_048)]
-)
-def test_a_batch_between_and_beyond_two_recordings_needs_what_it_really_needed(
-    batch: int, reserved: int
-) -> None:
-    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=batch)
-    result = case(explained("batch-1024", scaling=scaling), f"batch {batch}")
-    assert result.peak_reserved_bytes == (reserved, reserved)
-
-
-def test_a_batch_that_really_failed_is_said_to_fail() -> None:
-    scaling = Scaling(other=FAILURES / "batch-2048.pickle.gz", batches=(1024, 2048), batch=8192)
-    result = case(explained("batch-1024", scaling=scaling, gpus={"it": 300 * MIB}), "batch 8192")
-    assert result.verdict == "does not fit"
-    assert result.ran_out[0].requested_bytes == 8192 * 1024 * 4
-
-
-def test_recordings_of_different_programs_are_not_scaled() -> None:
-    scaling = Scaling(other=FAILURES / "plateau.pickle.gz", batches=(1024, 2048), batch=8192)
-    explanation = explained("batch-1024", scaling=scaling)
-    assert any("do different things from step" in note for note in explanation.notes)
-
-
 RECORDED = sorted((*FAILURES.iterdir(), *(FAILURES.parent / "recordings").iterdir()))
 
 
@@ -241,7 +217,6 @@ def test_the_command_explains_a_snapshot_a_log_and_standard_input(ask: Ask, tmp_
     assert ask(["explain", str(log)]).out.startswith("cause: limit\n")
     log.write_text("nothing\n")
     assert ask(["explain", str(log)], 2).err.count("\n") == 1
-    assert "must be given together" in ask(["explain", path, "--batch", "3"], 2).err
 
 
 def two_devices() -> dict[str, object]:

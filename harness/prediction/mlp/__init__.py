@@ -4,7 +4,7 @@ activations.py       Blocks of activation functions and dropout
 autocast.py          The casts of autocast: float32 parameters, matmuls in bfloat16 or float16
 checkpoint.py        Checkpointed segments
 cpu_trace.py         The events of a workload's build and steps, and its largest batch by them
-cuda_fit.py          The answers about a workload on a GPU, also with a smaller last batch
+cuda_fit.py          The answers about a workload on a GPU
 cuda_trace.py        The events of a workload's build and steps as CUDA's kernels
 data_segment.py      From live bytes to what the kernel counts against a limit
 formula.py           Closed forms: what a workload holds, as plain functions of its description
