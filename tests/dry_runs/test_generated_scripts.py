@@ -37,7 +37,7 @@ def hold(tensor):
     global PEAK
     KEEP.append(tensor)
     PEAK = max(PEAK, sum(one.nbytes for one in (X, *KEEP)))
-def take(n): hold(torch.empty(int(n) * {UNIT}, dtype=torch.uint8, device=D))
+def take(n): hold(torch.empty(max(0, int(n)) * {UNIT}, dtype=torch.uint8, device=D))
 def value(tensor): return tensor.item()
 def log(step, x): print(step, x)
 def run(code, x):
