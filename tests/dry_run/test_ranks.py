@@ -218,10 +218,6 @@ def test_what_the_first_rank_holds_is_the_closed_form(seen: dict[str, Any]) -> N
 
 ENDS = {  # the first: the watchdog comes too late, and the group is never destroyed
     "for _ in '12': dist.all_reduce(x, async_op=True); time.sleep(4.5 * (_ == '1'))": ("ok", ""),
-    "y = [x * 0 for _ in range(8)]; dist.all_gather(y, x); x.repeat(int(y[1].sum()))": (
-        "unsupported",
-        "size depends on values",
-    ),
     "dist.TCPStore('h', 1, 8, False).get('theirs')": ("error", "'theirs' does not run"),
     "y = symmetric.empty(9, device='cuda'); symmetric.rendezvous(y, dist.group.WORLD.group_name)": (
         "unsupported",
@@ -245,6 +241,13 @@ from torch.distributed import _symmetric_memory as symmetric
 dist.init_process_group("nccl", timeout=datetime.timedelta(seconds=4))
 x = torch.zeros(1 << 20, device="cuda")
 """
+
+
+def test_values_of_other_ranks_are_unknown(tmp_path: Path) -> None:
+    text = "parts = [x * 0 for _ in range(8)]; dist.all_gather(parts, x); print(float(parts[1][0]))"
+    report = run(tmp_path, BEGIN + text, world_size=RANKS)
+    (read,) = report.value_reads
+    assert (read.count, read.known) == (1, 0)
 
 
 def test_gradients_that_are_reduced_as_futures_are_kept_alike_in_every_run(tmp_path: Path) -> None:
