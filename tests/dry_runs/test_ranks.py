@@ -82,6 +82,13 @@ def collectives() -> dict[str, Any]:
     known = torch.tensor([7.0], device="cuda")
     dist.broadcast(known, 0)
     taken["broadcast value"] = known.item()
+    lists = [torch.zeros(1, device="cuda") for _ in range(size)]
+    dist.all_gather(lists, known)
+    print(float(lists[1]))
+    try:
+        dist.TCPStore("host", 1, size, False).get("theirs")
+    except LookupError as error:
+        objects["refused"] = str(error)
     objects["gathered"] = [one[0] for one in objects["gathered"]]
     gloo = dist.new_group(backend="gloo")
     dist.all_reduce(torch.tensor([3.0]), group=gloo)
@@ -186,6 +193,7 @@ def test_collectives_take_what_pytorch_s_own_group_takes(
     version = tuple(map(int, taken.pop("torch").split(".")[:2]))
     flat = 0 if version >= (2, 15) else 8 * MIB  # ProcessGroupNCCL2 flattens no list
     rank, objects = taken.pop("rank"), taken.pop("objects")
+    assert "the rank that sets 'theirs' does not run" in objects["refused"]
     assert objects["gathered"] == [rank] * RANKS
     assert objects["sent"] == [rank]
     assert objects["scattered"] == [0 if rank == 0 else None]
@@ -198,6 +206,12 @@ def test_collectives_take_what_pytorch_s_own_group_takes(
     notes = " ".join(report.notes)
     assert "all_gather_object: the other ranks" in notes
     assert "collectives of host tensors" in notes
+
+
+def test_values_of_other_ranks_are_unknown(report: DryRunReport) -> None:
+    reads = {read.text: (read.count, read.known) for read in report.value_reads}
+    assert reads["print(float(lists[1]))"] == (1, 0)
+    assert reads['taken["broadcast value"] = known.item()'] == (1, 1)
 
 
 @pytest.mark.parametrize("how", SHARES)
@@ -218,11 +232,6 @@ def test_what_the_first_rank_holds_is_the_closed_form(seen: dict[str, Any]) -> N
 
 ENDS = {  # the first: the watchdog comes too late, and the group is never destroyed
     "for _ in '12': dist.all_reduce(x, async_op=True); time.sleep(4.5 * (_ == '1'))": ("ok", ""),
-    "y = [x * 0 for _ in range(8)]; dist.all_gather(y, x); x.repeat(int(y[1].sum()))": (
-        "unsupported",
-        "size depends on values",
-    ),
-    "dist.TCPStore('h', 1, 8, False).get('theirs')": ("error", "'theirs' does not run"),
     "y = symmetric.empty(9, device='cuda'); symmetric.rendezvous(y, dist.group.WORLD.group_name)": (
         "unsupported",
         "cuMemExportToShareableHandle",
