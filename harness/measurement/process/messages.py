@@ -19,7 +19,7 @@ class Passes(TypedDict):
     metrics: dict[str, Any]
     environment: Environment
     process: NotRequired[dict[str, int]]
-    """On the CPU: what the process holds beside tensors and heap."""
+    """On the CPU: the parts of the process that are no tensors and no heap."""
     cuda: NotRequired[dict[str, Any]]
 
 
