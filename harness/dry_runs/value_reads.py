@@ -69,6 +69,8 @@ class _Place:
     always: bool
     """The user answered this very line, so the answer holds for known values too."""
     source: str | None = None
+    only_sizes: bool = False
+    """``all`` everywhere is an upper bound of sizes; the end of a loop is none."""
     count: int = 0
     bytes: int = 0
     known: int = 0
@@ -157,7 +159,7 @@ class ValueReads:
         place.count += 1
         place.bytes += size
         value = None
-        if place.answer is not None and (place.always or not known):
+        if place.answer is not None and not place.only_sizes and (place.always or not known):
             place.answered += 1
             value = encoded([as_value(place.answer)], size, type_)
         elif known:
@@ -229,9 +231,10 @@ class ValueReads:
             always = answer is not None
             if frame is not None and answer is None:
                 answer, source = library_answer(file, frame.f_code.co_name)
-            if answer is None:
-                answer = self._answers.get(EVERYWHERE)
+            only_sizes = answer is None and isinstance(self._answers.get(EVERYWHERE), str)
+            answer = self._answers.get(EVERYWHERE) if answer is None else answer
             place = _Place(file=file, line=line, answer=answer, always=always, source=source)
+            place.only_sizes = only_sizes
             place.operator = (operator or b"").decode()
             self._places[file, line] = place
         return place

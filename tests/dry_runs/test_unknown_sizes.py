@@ -85,6 +85,25 @@ y.square().sum().backward()
 """
 
 
+STOPPED = """
+import torch
+x = torch.randn(4096, 1024, device="cuda")
+kept = []
+for _ in range(8):
+    kept.append(x[x.sum(1) > 0])
+    if (x.sum() > 1e9).item():
+        break
+"""
+
+
+def test_all_everywhere_is_an_answer_to_sizes_and_not_the_end_of_a_loop(tmp_path: Path) -> None:
+    script = tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    report = dry_run(script, gpu="l4", answers={"*": "all"}, quiet=True)
+    assert report.outcome == "unsupported"
+    assert report.evidence.startswith("size depends on values at")
+
+
 @pytest.mark.parametrize(("answer", "rows"), [(0.25, 1024), ("all", 4096)])
 def test_the_backward_pass_of_an_answered_mask_keeps_as_much(
     tmp_path: Path, answer: Any, rows: int
