@@ -101,7 +101,7 @@ def test_all_everywhere_is_an_answer_to_sizes_and_not_the_end_of_a_loop(tmp_path
     script.write_text(STOPPED)
     report = dry_run(script, gpu="l4", answers={"*": "all"}, quiet=True)
     assert report.outcome == "unsupported"
-    assert report.evidence.startswith("size depends on values at")
+    assert "size depends on values at" in (report.evidence or "")
 
 
 @pytest.mark.parametrize(("answer", "rows"), [(0.25, 1024), ("all", 4096)])
