@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 def is_message(text: str) -> bool:
     """Return whether an argument is a message itself and not the name of a file."""
-    words = (" out of memory", "can't allocate memory", "not enough memory")
-    return any(each in text.lower() for each in words) and not os.path.exists(text)  # noqa: PTH110
+    from harness.snapshots.other_messages import other_message
+
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    known = any(each in text.lower() for each in words) or other_message(text) is not None
+    return known and not os.path.exists(text)  # noqa: PTH110
 
 
 class _LogOrMessage(click.Path):

@@ -15,6 +15,7 @@ log_text.py           The end of a log of any size as plain text
 moments.py            Blocks alive at one moment of a recording, grouped
 oom_message.py        PyTorch's out-of-memory message, parsed
 oom_text.py           An out-of-memory message explained
+other_messages.py     What other programs write when memory runs out (other_messages.toml)
 operations.py         A trace's events as operations
 pools.py              Private pools of a recording (MemPool, CUDA graphs)
 replay.py             One call that reads a snapshot, follows it; and its text

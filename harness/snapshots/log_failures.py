@@ -10,11 +10,18 @@ from harness.schema.library_files import is_library
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.log_text import Log, record_text
-from harness.snapshots.oom_message import BEGIN, OutOfMemoryMessage, advice, parse_message, why_none
+from harness.snapshots.oom_message import (
+    BEGIN,
+    NO_MESSAGE,
+    OutOfMemoryMessage,
+    advice,
+    parse_message,
+)
+from harness.snapshots.other_messages import other_message
 
 _MARK = re.compile(
-    r"out of memory|DefaultCPUAllocator|AlignedAllocator|CUBLAS_STATUS_ALLOC_FAILED|"
-    r"cudaErrorMemoryAllocation|NVML_SUCCESS ==|oom[-_ ]kill event|OOMKilled|OUT_OF_MEMORY\b",
+    r"out of memory|DefaultCPUAllocator|AlignedAllocator|oom[-_ ]kill event|OOMKilled|"
+    r"OUT_OF_MEMORY\b",
     re.IGNORECASE,
 )
 _RANK = re.compile(
@@ -96,16 +103,22 @@ class LogFailure:
 
 
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
-    """Return every failure in a log, in its order."""
+    """Return every failure in a log, in its order.
+
+    Messages of other programs count only where PyTorch and the kernel say nothing.
+    """
     lines = log.text.split("\n")
-    marks = [at for at, line in enumerate(lines) if _MARK.search(line)]
-    failures: list[LogFailure] = []
     reasons: list[str] = []
-    for at in marks[-_MOST_FAILURES:]:
+    failures: list[LogFailure] = []
+    for at in [at for at, line in enumerate(lines) if _MARK.search(line)][-_MOST_FAILURES:]:
         for failure in _failures_at(lines, at, reasons):
             _add(failures, failure)
+    if not (failures or reasons):
+        said = ((at, other_message(record_text(line))) for at, line in enumerate(lines))
+        for at, other in [(at, other) for at, other in said if other][-_MOST_FAILURES:]:
+            _add(failures, _failure(lines, at, lines[at], _Said(*other, None), None))
     if not failures:
-        raise SnapshotError(reasons[-1] if reasons else why_none(""))
+        raise SnapshotError(reasons[-1] if reasons else NO_MESSAGE)
     return tuple(failures)
 
 
@@ -124,12 +137,8 @@ def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[
     text = "\n".join(record_text(line) for line in lines[at : at + _MESSAGE_LINES])
     own = record_text(lines[at])
     begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
-    if not begins:
-        host = _host_message(own)
-        if host is None:
-            reasons.append(why_none(own))
-        else:
-            yield _failure(lines, at, own, host, None)
+    if not begins and (said := _host_message(own)) is not None:
+        yield _failure(lines, at, own, said, None)
     for begin in begins:
         try:
             message = parse_message(text[begin:])

@@ -44,11 +44,10 @@ _OPTIONAL = (
     _form(r"SIZE(allowed) allowed"),
 )
 _PROCESS = _form(r"Process (?P<pid>\d+) has SIZE(held) memory in use")
-_MIG = re.compile(r"NVML_SUCCESS == \w+ INTERNAL ASSERT FAILED.{0,300}?CUDACachingAllocator", re.S)
-_BARE = re.compile(
-    r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation"
+NO_MESSAGE = (
+    "no out-of-memory message in the text (of PyTorch, of the kernel that killed a process, or of "
+    "another program that is known), and it is no memory snapshot"
 )
-
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
@@ -151,7 +150,7 @@ def parse_message(text: str) -> OutOfMemoryMessage:
     """Return the first out-of-memory message of CUDA's allocator in ``text``."""
     begin = BEGIN.search(text)
     if begin is None:
-        raise SnapshotError(why_none(text))
+        raise SnapshotError(NO_MESSAGE)
     # Log prefixes and line breaks stand inside a message; 2,000 characters hold any.
     message = BEGIN.split(" ".join(text[begin.end() : begin.end() + 2000].split()))[0]
     main = _OLD.search(message) or _NEW.search(message)
@@ -189,25 +188,6 @@ def parse_message(text: str) -> OutOfMemoryMessage:
         elsewhere=tuple(elsewhere),
         allowed_bytes=sizes.get("allowed"),
         suggests_expandable="expandable_segments:True" in message,
-    )
-
-
-def why_none(text: str) -> str:
-    """Return why ``text`` has no message that can be explained, in one line."""
-    if _MIG.search(text):
-        return (
-            "an out-of-memory error whose message failed: PyTorch could not ask NVML about the GPU "
-            "(a MIG instance, a container or a Jetson), so the text has no numbers; record a "
-            "snapshot to see what PyTorch held"
-        )
-    if _BARE.search(text):
-        return (
-            "an out-of-memory error of CUDA itself, without numbers: another library or the CUDA "
-            "context ran out; record a snapshot to see what PyTorch held"
-        )
-    return (
-        "no out-of-memory message in the text (of PyTorch's allocators, or of the kernel that "
-        "killed a process), and it is no memory snapshot"
     )
 
 

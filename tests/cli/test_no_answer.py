@@ -127,7 +127,7 @@ def test_no_answer_is_never_exit_code_0(
 
 
 ENDS = {
-    "exit at import": "import sys\nsys.exit()\n",
+    "exit at import": "import sys\nsys.exit()\nNet = None\n",
     "exit in the constructor": "def Net():\n    raise SystemExit(0)\n",
     "exit in forward": (
         "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"

@@ -1,0 +1,52 @@
+"""What other programs write when memory runs out gets a cause and something to change."""
+
+import pytest
+
+from harness.snapshots.explain_source import explain_log
+from harness.snapshots.file_bytes import SnapshotError
+from harness.snapshots.log_text import Log
+
+VLLM = (
+    "16.00 GiB KV cache is needed, which is larger than the available KV cache memory (4.21 GiB). "
+    "Based on the available memory, the estimated maximum model length is 1024."
+)
+MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":830'
+
+
+@pytest.mark.parametrize(
+    ("line", "cause", "change"),
+    [
+        (VLLM, "KV cache of vLLM", "needs 16.00 GiB of KV cache for one request of the longest"),
+        ("No available memory for the cache blocks. Try", "KV cache of vLLM", "--gpu-memory-utili"),
+        ("node1: [1] NCCL WARN Cuda failure 2 'out of memory'", "NCCL's buffers", "NCCL_BUFFSIZE"),
+        ("ggml_backend_cuda: cudaMalloc failed: out of memory", "llama.cpp", "-ngl"),
+        ("[launch.py] process 7 exits with return code = -9", "ended by signal 9", "dmesg"),
+        ("  exitcode  : -9 (pid: 31)", "ended by signal 9", "dmesg"),
+        ("Bus error. It is possible that workers are out of shared memory", "shared memory", "shm"),
+        ("XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes", "JAX", "donate"),
+        ("OOM when allocating tensor with shape[64,224] and type float", "TensorFlow", "[64,224]"),
+        ("(GPU_0_bfc) ran out of memory trying to allocate 2.50GiB", "TensorFlow", "of 2.50GiB"),
+        ("torch.AcceleratorError: CUDA error: out of memory", "CUDA itself", "snapshot"),
+        ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "CUDA itself", "snapshot"),
+        ("numpy._core._exceptions._ArrayMemoryError: Unable; MemoryError", "CPU memory", "workers"),
+        ("CUDA out of memory", "no numbers", "Tried to allocate"),
+        (f"RuntimeError: {MIG}", "no numbers", "MIG instance"),
+    ],
+)
+def test_a_message_of_another_program_is_explained(line: str, cause: str, change: str) -> None:
+    report = explain_log(Log(text=f"step 12\n{line}\n"))
+    assert report.facts["cause"] == cause
+    assert change in report.text
+    assert "line 2" in report.text
+
+
+def test_pytorch_and_the_kernel_come_first() -> None:
+    killed = "Out of memory: Killed process 31 (python) total-vm:9kB, anon-rss:2048kB"
+    report = explain_log(Log(text=f"MemoryError\n{killed}\nexitcode : -9\n"))
+    assert report.facts["cause"] == "killed by the kernel"
+
+
+@pytest.mark.parametrize("text", ["memory is fine, signal 15", "code -90", "a SIGKILLER", ""])
+def test_other_words_are_no_failure(text: str) -> None:
+    with pytest.raises(SnapshotError, match="no out-of-memory message"):
+        explain_log(Log(text=text))
