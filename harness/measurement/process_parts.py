@@ -25,7 +25,7 @@ class _Resident(NamedTuple):
 
 @dataclass
 class _Server:
-    """What a fork server notes; its forks inherit it."""
+    """Notes of a fork server, which its forks inherit."""
 
     before: _Resident | None = None
     """Before it loaded PyTorch."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """Whose memory ran out, and what to change."""
+    """A message's cause, and what to change."""
 
     cause: str
     advice: str
