@@ -1,4 +1,4 @@
-"""What is said while the answer is not there yet."""
+"""Progress on a terminal while the answer is not there yet."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""What other programs write when memory runs out gets a cause and something to change."""
+"""Messages of other programs get a cause and something to change."""
 
 import pytest
 
