@@ -110,12 +110,8 @@ def _run(arguments: list[str]) -> int:
         if "_HARNESS_COMPLETE" in os.environ:
             raise
         return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
-    except click.NoSuchOption as error:
-        name = error.option_name
-        for hint, names in _HINTS.items():
-            if name in names:
-                return _user_error(f"No such option: {name}; {hint}")
-        return _user_error(error.format_message())
+    except click.UsageError as error:
+        return _user_error(_usage_problem(error))
     except click.ClickException as error:
         return _user_error(error.format_message())
     except HarnessError as error:
@@ -126,6 +122,21 @@ def _run(arguments: list[str]) -> int:
         return _user_error(f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}")
     except Exception as error:
         return _internal_error(error, arguments)
+
+
+def _usage_problem(error: click.UsageError) -> str:
+    """Return what is wrong with the arguments, and what takes them."""
+    command = None if error.ctx is None else error.ctx.info_name
+    message = error.format_message()
+    if isinstance(error, click.NoSuchOption):
+        for hint, names in _HINTS.items():
+            if error.option_name in names:
+                return f"No such option: {error.option_name}; {hint}"
+        if command == "dry-run":
+            return f"{message} Options of the script stand after its name."
+    if command == "measure" and "extra argument" in message:
+        return f"{message}; of your own network, harness profile measures a step"
+    return message
 
 
 def _internal_error(error: Exception, arguments: list[str]) -> int:

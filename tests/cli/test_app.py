@@ -38,6 +38,14 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["measure", "--activation", "rleu"], ["activation", "rleu", "did you mean relu"]),
         (["measure", "--dept", "3"], ["--dept", "--depth"]),
         (["measure", "--layers", "4"], ["No such option: --layers; use --depth N"]),
+        (
+            ["measure", "net.py:Net"],
+            ["extra argument (net.py:Net); of your own network, harness p"],
+        ),
+        (
+            ["dry-run", "--rows", "4", "train.py"],
+            ["'--rows'. Options of the script stand after its"],
+        ),
         (["predict", "--lr", "0.1"], ["memory does not depend on the learning rate"]),
         (["threshold", "--budget", "1GiB", "--batch", "4"], ["--batch is the value to find"]),
         (["threshold", "--budget", "256"], ["--budget", "'256' has no unit; write 256MiB"]),
