@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +14,9 @@ from harness.schema.units import format_bytes
 if TYPE_CHECKING:
     from harness.planning.plan_result import Candidate, Plan
     from harness.schema.threshold import Threshold
+
+
+_WIDEST = 10_000
 
 
 class AnswerConsole(PlainConsole):
@@ -31,7 +35,10 @@ class AnswerConsole(PlainConsole):
             self.say(f"{before}{text}")
 
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
-        """Print a table; a heading that begins with ">" is of numbers, which stand to the right."""
+        """Print a table; a heading that begins with ">" is of numbers, which stand to the right.
+
+        Where nobody looks, no name is broken: ``grep`` finds it.
+        """
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in headings:
             is_numeric = heading.startswith(">")
@@ -42,6 +49,9 @@ class AnswerConsole(PlainConsole):
             )
         for row in rows:
             table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        if not self.is_terminal:
+            wide = self.options.update(max_width=_WIDEST)
+            self.width = max(self.width, Measurement.get(self, wide, table).maximum)
         self.print(table)
 
     def show(self, table: ShownTable) -> None:
