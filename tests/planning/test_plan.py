@@ -48,7 +48,8 @@ def test_a_step_that_fits_needs_no_change() -> None:
     assert result.as_asked.verdict == "fits"
 
 
-@pytest.mark.usefixtures("cuda_build")
+@pytest.mark.slow
+@pytest.mark.usefixtures("dry_run_here")
 def test_a_plan_of_a_workload_needs_what_its_prediction_says() -> None:
     """The dry run of its network against the formula: two sources, the same bytes."""
     workload = harness.Workload(depth=3, width=1024, batch=8192, optimizer="adam", norm="layer")
