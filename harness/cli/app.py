@@ -133,7 +133,7 @@ def _usage_problem(error: click.UsageError) -> str:
             if error.option_name in names:
                 return f"No such option: {error.option_name}; {hint}"
         if command == "dry-run":
-            return f"{message} Options of the script stand after its name."
+            return f"{message.rstrip('.')}; options of the script stand after its name"
     if command == "measure" and "extra argument" in message:
         return f"{message}; of your own network, harness profile measures a step"
     return message

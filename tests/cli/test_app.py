@@ -44,7 +44,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         ),
         (
             ["dry-run", "--rows", "4", "train.py"],
-            ["'--rows'. Options of the script stand after its"],
+            ["--rows", "; options of the script stand after its name"],
         ),
         (["predict", "--lr", "0.1"], ["memory does not depend on the learning rate"]),
         (["threshold", "--budget", "1GiB", "--batch", "4"], ["--batch is the value to find"]),
