@@ -22,7 +22,7 @@ def is_message(text: str) -> bool:
 
     words = ("out of memory", "can't allocate memory", "not enough memory")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
-    return known and not os.path.exists(text)  # noqa: PTH110
+    return known and " " in text and not os.path.exists(text)  # noqa: PTH110
 
 
 class _LogOrMessage(click.Path):

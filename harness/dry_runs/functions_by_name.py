@@ -54,7 +54,7 @@ _RULES = [
         ("cusparse(SpM[MV]|SDDMM|Xc|CreateIdentity)(?!.*bufferSize|.*Nnz)", _WRITES),
     )
 ]  # fmt: skip
-"""What a function does whose name begins so; the first rule that matches counts."""
+"""Behaviour of functions by the beginning of their names; the first rule that matches counts."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
 """What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""

@@ -55,7 +55,8 @@ def traced(question: TraceStep, announce: Phase) -> StepReport:
 def on_pretended_gpu(question: TraceStep, announce: Phase) -> StepReport:
     """Return the traced step, and the verdict on its GPU if that is a question."""
     own, (gpu, *_) = step_of(question), question.gpus
-    tell(announce, f"traced on {gpu.name}{', largest batch searched' * question.largest}")
+    searched = ", its largest batch is searched" if question.largest else ""
+    tell(announce, f"it is traced on {gpu.name}{searched}")
     tracing = ForkedCall(partial(traced_in_fork, question, partial(_traced, own, "cuda", announce)))
     known = [gpu] if question.fits and gpu.total_bytes else []
     fits = _fits_while(tracing, question, own, known, find_largest=question.largest)
@@ -66,7 +67,7 @@ def on_pretended_gpu(question: TraceStep, announce: Phase) -> StepReport:
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
     """Return the verdict on each GPU; a step that is compiled is traced too, to see if it was."""
     own = step_of(question)
-    tell(announce, f"largest batch searched on {len(question.gpus)} GPUs")
+    tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None
     if own.compile is not None:
         trace = partial(_traced, own, "cuda", announce)

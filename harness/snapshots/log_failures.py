@@ -116,7 +116,10 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
     if not (failures or reasons):
         said = ((at, other_message(record_text(line))) for at, line in enumerate(lines))
         for at, other in [(at, other) for at, other in said if other][-_MOST_FAILURES:]:
-            _add(failures, _failure(lines, at, lines[at], _Said(*other, None), None))
+            if other.cause:
+                _add(failures, _failure(lines, at, lines[at], _Said(*other, None), None))
+            else:
+                reasons.append(other.advice)
     if not failures:
         raise SnapshotError(reasons[-1] if reasons else NO_MESSAGE)
     return tuple(failures)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """A message's cause, and what to change."""
+    """A message's cause, empty where it tells none, and what to change."""
 
     cause: str
     advice: str

@@ -166,5 +166,5 @@ def test_fresh_fork_servers_measure_what_a_script_reads_by_hand() -> None:
                 seen.append(record.rss_rise_bytes)
         finally:
             own.close()
-    for seen in rises.values():
-        assert max(seen) - min(seen) <= KERNEL_BATCH_BYTES, rises
+    for seen in rises.values():  # medians of three that begin at other places in a batch
+        assert max(seen) - min(seen) <= KERNEL_BATCH_BYTES / 2, rises

@@ -32,7 +32,14 @@ def test_a_name_that_may_be_there_passes(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["from a import *", "globals()['Net'] = 1", "def __getattr__(_):0"]
+    "text",
+    [
+        "from a import *",
+        "globals()['Net'] = 1",
+        "def __getattr__(_):0",
+        "def add(): globals()['Net'] = 1\nadd()",
+        "import sys\ndef add(): setattr(sys.modules[__name__], 'Net', 1)\nadd()",
+    ],
 )
 def test_a_name_that_is_made_at_run_time_passes(text: str) -> None:
     Path("net.py").write_text(text)

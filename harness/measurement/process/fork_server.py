@@ -75,6 +75,7 @@ def _load(*, primes: bool) -> bool:
         prime(forward_only=beside_gpu)
         prime_matmuls()
         note_with_torch()
+        # Forks inherit the answer, for which all mappings are read.
         replacement()
     else:  # its forks run steps of the user's own, each with all of its steps
         import harness.measurement.step_trace  # noqa: F401

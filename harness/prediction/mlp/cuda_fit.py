@@ -18,9 +18,7 @@ from harness.prediction.gpu.fit import (
     peaks_on,
     verdict_on_gpu,
 )
-from harness.prediction.gpu.simulation import (
-    simulate,
-)
+from harness.prediction.gpu.simulation import simulate
 from harness.prediction.gpu.workspaces import notes_on
 from harness.prediction.largest_batch import Largest
 from harness.prediction.largest_batch import largest_batch as driver
