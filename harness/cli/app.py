@@ -135,7 +135,7 @@ def _usage_problem(error: click.UsageError) -> str:
         if command == "dry-run":
             return f"{message.rstrip('.')}; options of the script stand after its name"
     if command == "measure" and "extra argument" in message:
-        return f"{message}; of your own network, harness profile measures a step"
+        return f"{message}; harness profile measures a step of your own network"
     return message
 
 

@@ -104,7 +104,7 @@ def r2_text(value: float) -> str:
 def table_files(table: Table, stem: str) -> dict[str, bytes]:
     """Return the contents of ``stem``.csv and of ``stem``.md, which is as people read it.
 
-    Nine digits of a fraction are those that every processor agrees on.
+    Every processor agrees on nine digits of a fraction.
     """
     body = f"{escape_markdown(table.caption)}\n\n{to_markdown(shown(table))}\n"
     data = csv_text(table.frame, digits=9)

@@ -37,7 +37,7 @@ class AnswerConsole(PlainConsole):
     def table(self, headings: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
         """Print a table; a heading that begins with ">" is of numbers, which stand to the right.
 
-        Where nobody looks, no name is broken: ``grep`` finds it.
+        Without a terminal no name is broken, so that ``grep`` finds it.
         """
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in headings:

@@ -154,8 +154,8 @@ def _autocast(step: Step) -> AbstractContextManager[object]:
 def loss_of(named: str | Loss, output: Any, y: Tensor | None, x: object = None) -> Tensor:
     """Return the loss, a scalar; ``sum`` adds up every floating tensor of any output.
 
-    ``cross-entropy`` of an output (batch, ..., classes) for tokens ``x`` (batch, ...) is that of
-    each token; labels of a batch alone are repeated for its tokens.
+    For tokens ``x`` (batch, ...) and an output (batch, ..., classes), ``cross-entropy`` is taken
+    over each token. A label of a whole example is repeated for its tokens.
     """
     if callable(named):
         return named(output, y)

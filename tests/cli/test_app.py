@@ -40,7 +40,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["measure", "--layers", "4"], ["No such option: --layers; use --depth N"]),
         (
             ["measure", "net.py:Net"],
-            ["extra argument (net.py:Net); of your own network, harness p"],
+            ["extra argument (net.py:Net); harness profile measures"],
         ),
         (
             ["dry-run", "--rows", "4", "train.py"],

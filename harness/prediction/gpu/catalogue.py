@@ -131,7 +131,7 @@ def find(name: str) -> Gpu:
         return min(same, key=lambda gpu: gpu.total_bytes or 0)
     hint = did_you_mean(name.lower(), GPUS)
     rule = f"gpu must be one of {', '.join(GPUS)}, got {name[:60]!r}{hint}"
-    raise GpuError(f"{rule}; of another one give --capability and --memory")
+    raise GpuError(f"{rule}; describe another one by --capability and --memory")
 
 
 _FILLER = re.compile(r"nvidia|geforce|tesla|pcie?|sxm\d?(?![0-9])|hbm\d\w?|gpu|[^a-z0-9]")
