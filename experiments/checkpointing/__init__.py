@@ -37,7 +37,7 @@ def cells(size: Size) -> Iterable[Workload]:
     every = size is Size.FULL
     for depth in (16, 36, 64) if every else (16, 36):
         yield from _curve(NARROW.replace(depth=depth), every=every)
-    yield from _curve(WIDE.replace(depth=36), every=every)
+    yield from _curve(WIDE.replace(depth=36 if every else 16), every=every)
     yield from _curve(NOTE.replace(depth=16), every=every)
 
 

@@ -6,6 +6,7 @@ tests it for what autograd keeps, for all that is alive, and for the whole proce
 """
 
 import itertools
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -23,6 +24,9 @@ from .proportionality import BATCHES, DEPTHS, Growth, growth_of
 from .verdicts import growth_answer, proportionality
 
 BASE = Workload(width=256)
+_DEFAULT_LARGEST = 2**15
+"""Layers times batch of the largest cells that are measured by default: the six cells above take
+two thirds of the grid's arithmetic, and their bytes follow from the rest."""
 
 
 QUANTITIES = {
@@ -38,11 +42,15 @@ QUANTITIES = {
 
 def cells(size: Size) -> Iterable[Workload]:
     """Return the grid, training and inference; in full other widths and threads too."""
-    depths, batches = DEPTHS, BATCHES
     if size is Size.QUICK:
-        depths, batches = DEPTHS[::2], (16, 256, 1024)  # activations lead from 512 on
-    axes = {"mode": ("train", "inference"), "depth": depths, "batch": batches}
-    yield from Grid(base=BASE, axes=axes)
+        some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}  # activations lead from 512 on
+        yield from Grid(base=BASE, axes={"mode": ("train", "inference"), **some})
+        return
+    largest = math.inf if size is Size.FULL else _DEFAULT_LARGEST
+    inference = BASE.replace(mode="inference")
+    for base, every in ((BASE, 1), (inference, 1 if size is Size.FULL else 2)):
+        grid = Grid(base=base, axes={"depth": DEPTHS[::every], "batch": BATCHES[::every]})
+        yield from (cell for cell in grid if cell.depth * cell.batch <= largest)
     if size is Size.FULL:
         few = {"depth": (1, 4, 16), "batch": (16, 256, 2048)}
         yield from Grid(base=BASE, axes={"width": (64, 1024), **few})

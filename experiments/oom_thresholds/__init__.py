@@ -53,9 +53,9 @@ def _on_cpu(size: Size) -> list[ThresholdQuestion]:
     if size is Size.DEFAULT:
         return [
             *_over([SGD], DEPTHS, (64,)),
-            *_over([SGD], (1, 8, 64), (128,)),
+            *_over([SGD], (1, 8, 64), (32,)),
             *_over([ADAM, INFERENCE], (1, 8, 64), (64,)),
-            *_over([SGD.replace(malloc="system")], (1, 8, 64), (64,)),
+            *_over([SGD.replace(malloc="system")], (8, 64), (64,)),
         ]
     return [
         *_over([SGD, ADAM, INFERENCE], DEPTHS, (64, 128, 256, 512)),

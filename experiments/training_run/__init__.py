@@ -32,7 +32,7 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
     ("trace", "before_forward"),
 )
 """What is watched, and when gradients are freed: the note's order, and the usual one next to it."""
-EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 3, 2), Size.FULL: (20, 10, 2)}
+EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
 """For each of KINDS. Exact metrics need few repeats to be believed; a process's size needs many."""
 ALL_IMAGES = (60_000, 10_000)
 FEW_IMAGES = (5 * 256 + 96, 2 * 256 + 16)

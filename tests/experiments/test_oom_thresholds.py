@@ -70,7 +70,7 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     assert "falls in 10 of 10 steps" in deeper.number
     tables = {table.name: table.frame for table in section.tables}
     assert len(tables["thresholds"]) == len(questions(Size.DEFAULT))
-    assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 3
+    assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 2
     assert (tables["frontier"]["worst_error_percent"] < 0.5).all()
     for figure in section.figures:
         assert picture(figure).svg.startswith("<?xml")
