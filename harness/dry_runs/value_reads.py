@@ -158,8 +158,9 @@ class ValueReads:
         place = self._place(operator)
         place.count += 1
         place.bytes += size
-        value = None
+        value, answered = None, False
         if place.answer is not None and not place.only_sizes and (place.always or not known):
+            answered = True
             place.answered += 1
             value = encoded([as_value(place.answer)], size, type_)
         elif known:
@@ -172,7 +173,7 @@ class ValueReads:
             value = self._unknown(place, size, type_, sys._getframe(1))
         if value is not None:
             ctypes.memmove(destination, value, len(value))
-        return int(value is not None and place.answer is not None)
+        return int(answered)
 
     def _unknown(
         self, place: _Place, size: int, type_: int, frame: FrameType | None

@@ -104,6 +104,23 @@ def test_all_everywhere_is_an_answer_to_sizes_and_not_the_end_of_a_loop(tmp_path
     assert "size depends on values at" in (report.evidence or "")
 
 
+PARTLY_KNOWN = """
+import torch
+both = torch.randint(0, 9, (2,), device="cuda")
+both[0] = 4
+rows, _ = both.tolist()
+torch.empty(rows << 20, dtype=torch.uint8, device="cuda")
+"""
+
+
+def test_all_everywhere_leaves_the_known_part_of_what_is_read(tmp_path: Path) -> None:
+    script = tmp_path / "partly.py"
+    script.write_text(PARTLY_KNOWN)
+    report = dry_run(script, gpu="l4", answers={"*": "all"}, quiet=True)
+    assert report.outcome == "ok", report.evidence
+    assert report.cuda is not None and report.cuda.requested_peak_bytes >= 4 << 20
+
+
 @pytest.mark.parametrize(("answer", "rows"), [(0.25, 1024), ("all", 4096)])
 def test_the_backward_pass_of_an_answered_mask_keeps_as_much(
     tmp_path: Path, answer: Any, rows: int
