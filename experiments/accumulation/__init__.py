@@ -26,7 +26,7 @@ def cells(size: Size) -> Iterable[Workload]:
     """Return the grid: an effective batch in ever more parts of equal size."""
     depths, batch, parts = {
         Size.QUICK: ((2,), 64, (1, 2, 4, 8)),
-        Size.DEFAULT: ((2, 8), 1024, (1, 2, 4, 8, 16, 32, 64)),
+        Size.DEFAULT: ((2, 8), 512, (1, 2, 4, 8, 16, 32, 64)),
         Size.FULL: ((2, 8, 32), 2048, (1, 2, 4, 8, 16, 32, 64, 128)),
     }[size]
     for depth in depths:

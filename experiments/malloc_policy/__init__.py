@@ -30,7 +30,7 @@ def cells(size: Size) -> Iterable[Workload]:
     """Return the grid under both policies; each seed has fork servers of its own."""
     depths, batches, servers = {
         Size.QUICK: ((4,), (512, 2048), 2),
-        Size.DEFAULT: ((16, 32), (2048, 4096, 8192), 3),
+        Size.DEFAULT: ((16, 32), (2048, 4096, 8192), 2),
         Size.FULL: ((4, 8, 16, 32, 64), (128, 512, 2048, 4096, 8192), 4),
     }[size]
     axes = {

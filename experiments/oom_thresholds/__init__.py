@@ -52,9 +52,9 @@ def _on_cpu(size: Size) -> list[ThresholdQuestion]:
         return _over([SGD], (1, 4, 16), (32,))
     if size is Size.DEFAULT:
         return [
-            *_over([SGD], DEPTHS, (64,)),
-            *_over([SGD], (1, 8, 64), (32,)),
-            *_over([ADAM, INFERENCE], (1, 8, 64), (64,)),
+            *_over([SGD], DEPTHS, (32,)),
+            *_over([SGD], (1, 8, 64), (64,)),
+            *_over([ADAM, INFERENCE], (1, 8, 64), (32,)),
             *_over([SGD.replace(malloc="system")], (8, 64), (64,)),
         ]
     return [
