@@ -193,8 +193,8 @@ def _limit(axes: Axes, part: pd.DataFrame, x: str, name: str) -> None:
         return
     at, value = (known[key].to_numpy(dtype=np.float64) for key in (x, "limit"))
     axes.plot(at, value, "--", color=QUIET)
-    middle = len(at) * 2 // 3
-    remark(axes, name, (at[middle], value[middle]), (-4, 6), ha="right")
+    middle = len(at) // 2  # what is measured lies above
+    remark(axes, name, (at[middle], value[middle]), (5, -4), ha="left", va="top")
 
 
 def _mark(axes: Axes, marked: float, name: str) -> None:
