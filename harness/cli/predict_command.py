@@ -149,9 +149,11 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
 
     is_target = report.workload is None
     if html is not None:
+        from harness.cli.next_commands import after_prediction, typed
         from harness.reporting.step_page import step_page
 
-        write_page(html, step_page(report, report.subject))
+        commands = after_prediction(typed(), report.fit) if is_target else []
+        write_page(html, step_page(report, report.subject, commands))
     if not as_json:
         from harness.reporting.step_text import print_prediction
 

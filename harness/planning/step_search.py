@@ -48,6 +48,7 @@ class StepSearch:
             verdict=verdict,
             is_searched=largest.is_found,
             largest_batch=largest.batch,
+            tried=tuple((at, self.needs[at].most_reserved_bytes) for at in sorted(self.needs)),
         )
 
     def need(self, batch: int) -> Need:

@@ -1,63 +1,35 @@
-"""A self-contained HTML page: no script, nothing loaded, readable in the dark and on a phone."""
+"""A self-contained HTML page: nothing loaded, readable in the dark, on a phone and printed."""
 
+import base64
+import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
+from string import Template
 
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
-_STYLE = """
-:root { color-scheme: light dark;
-  --paper: #fff; --ink: #1f2328; --quiet: #57606a; --rule: #d8dee4; --edge: #57606a55;
-  --bad: #b00020; --good: #1a7037; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #14181d; --ink: #e6e9ed; --quiet: #a5aeb8; --rule: #343b44; --edge: #a5aeb866;
-    --bad: #ff8a80; --good: #7fd69a; }
-}
-body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem;
-  background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-p { overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-h3 { font-size: 1.05rem; margin-top: 1.75rem; }
-table { border-collapse: collapse; font-size: .875rem; min-width: 100%; }
-caption { text-align: left; color: var(--quiet); padding-top: .75rem; }
-th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--rule);
-  text-align: left; vertical-align: top; font-weight: inherit; }
-thead th { font-weight: 600; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.name { white-space: nowrap; } .long { min-width: 12rem; }
-.scroll { overflow-x: auto; background:
-  linear-gradient(to right, var(--paper) 30%, transparent) left / 3rem 100%,
-  linear-gradient(to left, var(--paper) 30%, transparent) right / 3rem 100%,
-  linear-gradient(to right, var(--edge), transparent) left / .8rem 100%,
-  linear-gradient(to left, var(--edge), transparent) right / .8rem 100%;
-  background-attachment: local, local, scroll, scroll; background-repeat: no-repeat; }
-.scroll > svg { display: block; width: 100%; min-width: 40rem; height: auto; }
-svg text { fill: var(--ink); } svg .rule { stroke: var(--rule); }
-.bar { display: block; width: 100%; height: 3rem; }
-.legend { list-style: none; padding: 0; margin: .5rem 0; font-size: .875rem;
-  display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; }
-.legend .key { width: .8rem; height: .8rem; margin-right: .5rem; }
-.quiet { color: var(--quiet); font-size: .875rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
-"""
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_FOLDER = files("harness.plots") / "page"
 
 
-def self_contained_page(title: str, body: str, *, style: str = "") -> str:
-    """Return the page; ``body`` is HTML, ``style`` is added to the common one."""
+def self_contained_page(title: str, body: str, *, data: str | None = None) -> str:
+    """Return the page; ``body`` is HTML, ``data`` the JSON that its script draws.
+
+    The policy of the page lets no other script run, wherever a text in it may come from.
+    """
+    scripts, sources = "", "'none'"
+    if data is not None:
+        code = (_FOLDER / "memory.js").read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        sources = f"'sha256-{digest}'"
+        plain = data.replace("<", "\\u003c")
+        scripts = (
+            f'<script type="application/json" id="data">{plain}</script><script>{code}</script>'
+        )
+    page = Template((_FOLDER / "page.html").read_text(encoding="utf-8"))
     title = escape(title)
-    return printable(f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title}</title><link rel="icon" href="data:,">
-<style>{_STYLE}{style}</style></head><body><main><h1>{title}</h1>
-{body}
-</main></body></html>
-""")
+    return printable(page.substitute(title=title, body=body, scripts=scripts, sources=sources))
 
 
 def scrolling(label: str, content: str) -> str:

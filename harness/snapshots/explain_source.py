@@ -1,7 +1,7 @@
 """``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,8 +90,10 @@ def explain(source: str | Path) -> OutOfMemoryReport:
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     """Return the report of a snapshot's devices, of which the first is explained in its facts."""
-    first, *others = map(asdict, explanations)
+    first, *others = (asdict(replace(one, blocks=None)) for one in explanations)
     text = printable("\n".join(map(explanation_text, explanations)))
+    for each in (first, *others):
+        del each["blocks"]
     facts = {**first, "other_devices": others}
     return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(explanations))
 
