@@ -19,6 +19,9 @@ _NOT_OF_PLAN = (
     "--method",
     "--torch",
 )
+_NOT_OF_PREDICT = (
+    "--device", "--threads", "--deadline", "--events", "--snapshot", "--input-type", "--gpu",
+)  # fmt: skip
 _FLAGS = ("--json", "--check")
 
 
@@ -38,6 +41,11 @@ def after_prediction(arguments: Sequence[str], fit: "GpuFit | None") -> list[str
     at_most = [*_without(arguments, ("--batch",)), "--batch", str(fit.largest_batch)]
     others = [*_without(arguments, ("--gpu",)), "--gpu", "all"]
     return [*[_line(at_most)] * bool(fit.largest_batch), _line(others)]
+
+
+def after_profile(arguments: Sequence[str]) -> list[str]:
+    """Return what follows a step that was measured: the same on a GPU."""
+    return [_line(["predict", *_without(arguments[1:], _NOT_OF_PREDICT), "--gpu", "l4"])]
 
 
 def after_dry_run(arguments: Sequence[str], target: str) -> list[str]:

@@ -49,5 +49,5 @@ def test_the_page_of_a_script_shows_its_last_step_by_module(
     assert [name for name, _ in line["phases"]][:2] == ["forward", "backward"]
     assert "Net:11 > Sequential > Linear" in line["layers"]
     assert line["reserved"] == [line["reserved"][0]] * line["moments"]
-    assert line["limits"] == [["room for PyTorch on l4", 22_774_480_896]]
+    assert line["limits"] == [["room for PyTorch on l4", 22_778_478_592]]
     assert "harness dry-run --gpu l4 --largest batch -- train.py --batch" in page
