@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from harness.plots.category_colours import GREEN, VERMILION
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
@@ -69,6 +70,23 @@ def html_table(
         f"<tbody>\n{body}</tbody></table>"
     )
     return printable(scrolling(caption, table))
+
+
+def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:
+    """Return sizes as bars next to their names; the line marks ``room``, which some exceed."""
+    sizes = list(rows)
+    most = max(room, *(size for _, size in sizes))
+    shown = "".join(
+        f'<tr><td class="number">{format_bytes(size)}</td><td style="width:50%">'
+        f'<svg viewBox="0 0 100 8" width="100%" height="18" preserveAspectRatio="none" role="img"'
+        f' aria-label="{format_bytes(size)} of {format_bytes(room)}">'
+        f'<rect width="{100 * size / most:.2f}" height="8" '
+        f'fill="{GREEN if size <= room else VERMILION}"/>'
+        f'<rect x="{100 * room / most - 0.4:.2f}" width=".4" height="8" fill="#b00020"/></svg>'
+        f"</td><td>{escape(words)}</td></tr>"
+        for words, size in sizes
+    )
+    return scrolling(caption, f"<table><caption>{escape(caption)}</caption>{shown}</table>")
 
 
 def stacked_bar(label: str, parts: Sequence[tuple[str, int, str]], whole: int) -> str:
