@@ -13,7 +13,7 @@ from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.file_bytes import is_snapshot
 from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
-from harness.snapshots.oom_text import failures_text
+from harness.snapshots.oom_text import failures_text, notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ def explain_log(log: Log) -> OutOfMemoryReport:
         SnapshotError: there is no out-of-memory message in it.
     """
     failures = find_failures(log)
-    text = printable(failures_text(failures, log.left_out_bytes))
+    text = printable(failures_text(failures, notes_on(log)))
     last = explained(failures)[-1]
     numbers = {} if last.message is None else last.message.as_dict()
     facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}
