@@ -50,7 +50,8 @@ class OutOfMemoryReport:
     def _repr_html_(self) -> str:
         import html
 
-        return f"<pre style='white-space:pre-wrap'>{html.escape(self.text)}</pre>"
+        style = "white-space:pre-wrap;font-family:monospace"
+        return f"<pre style='{style}'>{html.escape(self.text)}</pre>"
 
 
 def explain(source: str | Path) -> OutOfMemoryReport:
