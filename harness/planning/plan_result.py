@@ -83,7 +83,8 @@ class Lever:
         if self.fit is None or self.saved_bytes is None:
             return time, "", "", "not run", f"{self.name}: {self.why}"
         saved = "none" if self.saved_bytes <= 0 else format_bytes(self.saved_bytes)
-        return time, saved, self.fit.reserved_text, self.fit.verdict, self.name
+        verdict = "tight" if self.fit.needs_retries else self.fit.verdict
+        return time, saved, self.fit.reserved_text, verdict, self.name
 
 
 LEVER_HEADS = (">time, about", ">saves", ">reserved peak", "fits", "one change to the whole batch")

@@ -91,7 +91,8 @@ class PlanSearch:
                 yield replace(lever, why=f"does not run: {fit}")
             else:
                 saved = as_asked.reserved_peak_bytes[1] - fit.reserved_peak_bytes[1]
-                yield replace(lever, fit=fit, saved_bytes=saved)
+                time = change.relative_time(parts) + RETRY_COST * fit.needs_retries
+                yield replace(lever, fit=fit, saved_bytes=saved, relative_time=time)
         if self._subject.state_bytes:
             leaves = format_bytes(self._subject.state_bytes * 7 // 8)
             yield Lever(name="FSDP2 on 8 GPUs", why=SHARDED.format(leaves))

@@ -13,17 +13,14 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from harness.plots.category_colours import CATEGORY_COLOURS
-from harness.plots.self_contained_page import self_contained_page
+from harness.plots.self_contained_page import page_part, self_contained_page
 from harness.schema.events import BEFORE_TRACE, Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.plain_text import printable
+from harness.schema.units import format_bytes
 
 MOST_BLOCKS = 10_000
 """Blocks of a page; where there are more, moments are left out and equal blocks are one."""
-_KEYS = (
-    "Click a block to see it. Drag to pan; after a click the wheel zooms. Keys: ← → next event "
-    "(Shift: faster), ↑ ↓ next block, + − 0 zoom, [ ] phase, P peak."
-)
 
 
 class ShownBlock(NamedTuple):
@@ -54,6 +51,7 @@ class Timeline:
         times_us: time of each moment, if it means anything.
         limits: name and bytes of each line to draw, such as the GPU's memory.
         marks: name and moment of each mark, such as the failure.
+        heading: heading of the treemap.
     """
 
     blocks: Sequence[tuple[ShownBlock, int]]
@@ -65,6 +63,7 @@ class Timeline:
     times_us: Sequence[int] | None = None
     limits: Sequence[tuple[str, int]] = ()
     marks: Sequence[tuple[str, int]] = ()
+    heading: str = "Layers at the peak"
 
     def total_bytes(self) -> list[int]:
         """Return the bytes alive at each moment."""
@@ -228,7 +227,7 @@ def memory_page(
     if timeline is not None and timeline.blocks:
         data["timeline"] = timeline.as_data()
         parts += [_timeline_html(timeline)] * (len(timeline.events) > 1)
-        parts.append(_TREEMAP)
+        parts.append(_treemap_html(timeline))
     elif timeline is not None:
         parts.append("<p>Nothing was allocated.</p>")
     if fit is not None and len(fit.tried) > 1:
@@ -236,10 +235,7 @@ def memory_page(
         data["curve"] = {"name": fit.gpu, "room": room, "points": fit.tried, "batch": batch}
         data["curve"]["largest"] = fit.largest_batch
         words = "; ".join(filter(None, [fit.largest_batch_text, "each point is a batch tried"]))
-        parts.append(
-            f'<h2>Batch against memory</h2><figure><div id="curve"></div>'
-            f'<figcaption class="quiet">{escape(words)}</figcaption></figure>'
-        )
+        parts.append(page_part("curve", words=escape(words)))
     if commands:
         lines = "".join(f"<p><code>{escape(line)}</code></p>" for line in commands)
         parts.append(f'<section class="next"><h2>Next</h2>{lines}</section>')
@@ -250,20 +246,15 @@ def memory_page(
 def _timeline_html(timeline: Timeline) -> str:
     axes = ["phases"] * (len(timeline.phases) > 1) + ["events", "bytes"]
     axes += ["time"] * (timeline.times_us is not None)
-    options = "".join(f"<option>{name}</option>" for name in axes)
-    buttons = (("+", "Zoom in"), ("-", "Zoom out"), ("0", "Whole"), ("p", "Peak"))
-    keys = "".join(f'<button type="button" data-key="{k}">{word}</button>' for k, word in buttons)
-    return f"""<h2>Timeline</h2><figure><div class="tools">{keys}
-<label>Width by <select id="axis">{options}</select></label>
-<label>Find <input id="search" type="search" placeholder="layer, operator or line"></label></div>
-<div id="timeline" class="chart" tabindex="0" role="application" aria-label="Timeline of live bytes"
- aria-describedby="keys"></div>
-<noscript><p>The pictures need JavaScript; the tables do not.</p></noscript>
-<p id="moment" aria-live="polite"></p><ul id="legend" class="legend"></ul>
-<p id="block" aria-live="polite"></p><p id="keys" class="quiet keys">{_KEYS}</p></figure>"""
+    return page_part("timeline", options="".join(f"<option>{name}</option>" for name in axes))
 
 
-_TREEMAP = """<h2>Layers at the peak</h2><figure><div id="treemap" class="map" tabindex="0"
- role="application" aria-label="Layers at the peak; arrow keys go through them"></div>
-<figcaption id="layer" class="quiet" aria-live="polite">Colours are those of the timeline. A click
-marks a layer's blocks in it.</figcaption></figure>"""
+def _treemap_html(timeline: Timeline) -> str:
+    words = "Colours are those of the timeline. A click marks a layer's blocks in it."
+    if len(timeline.events) == 1:
+        sums = Counter[str]()
+        for block, _ in timeline.blocks:
+            sums[block.category] += block.size_bytes
+        named = (f"{name.replace('_', ' ')}: {format_bytes(size)}" for name, size in sums.items())
+        words = "; ".join(named)
+    return page_part("treemap", heading=escape(timeline.heading), words=escape(words))

@@ -28,9 +28,13 @@ def self_contained_page(title: str, body: str, *, data: str | None = None) -> st
         scripts = (
             f'<script type="application/json" id="data">{plain}</script><script>{code}</script>'
         )
-    page = Template((_FOLDER / "page.html").read_text(encoding="utf-8"))
-    title = escape(title)
-    return printable(page.substitute(title=title, body=body, scripts=scripts, sources=sources))
+    parts = {"body": body, "scripts": scripts, "sources": sources}
+    return printable(page_part("page", title=escape(title), **parts))
+
+
+def page_part(name: str, **values: str) -> str:
+    """Return a part of the page; the values are HTML."""
+    return Template((_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
 
 
 def scrolling(label: str, content: str) -> str:
@@ -87,31 +91,3 @@ def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:
         for words, size in sizes
     )
     return scrolling(caption, f"<table><caption>{escape(caption)}</caption>{shown}</table>")
-
-
-def stacked_bar(label: str, parts: Sequence[tuple[str, int, str]], whole: int) -> str:
-    """Return a bar of ``whole`` bytes with its legend; ``parts`` are name, bytes and colour."""
-    bars, labels, at = [], [], 0.0
-    for name, size, colour in parts:
-        width = 100 * size / whole if whole else 0
-        text = f"{name}: {format_bytes(size)}"
-        labels.append((colour, f"{text} ({width / 100:.1%})"))
-        bars.append(
-            f'<rect x="{at:.2f}" width="{width:.2f}" height="10" fill="{colour}">'
-            f"<title>{escape(text)}</title></rect>"
-        )
-        at += width
-    return (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}">{"".join(bars)}</svg>{legend(labels)}'
-    )
-
-
-def legend(labels: Sequence[tuple[str, str]]) -> str:
-    """Return (colour, text) pairs as a list, in the page's own size of text."""
-    items = "".join(
-        f'<li><svg class="key" viewBox="0 0 10 10" aria-hidden="true">'
-        f'<rect width="10" height="10" fill="{colour}"/></svg>{escape(text)}</li>'
-        for colour, text in labels
-    )
-    return f'<ul class="legend">{items}</ul>'

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from harness.plots.category_colours import LEVELS
-from harness.plots.memory_page import memory_page
-from harness.plots.self_contained_page import html_table, self_contained_page, stacked_bar
+from harness.plots.memory_page import ShownBlock, Timeline, memory_page
+from harness.plots.self_contained_page import html_table
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_text import blocks_text, explanation_text, outcomes
@@ -41,32 +41,36 @@ def _commands(explanation: Explanation) -> list[str]:
 
 
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
-    """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
+    """Return the page of a log: its failures, and the GPU's memory at the last one."""
+    last = next((one.message for one in explained(failures) if one.message is not None), None)
     body = "".join(map(_failure, explained(failures)))
-    return self_contained_page("Out of memory explained", body + _as_text(text))
+    return memory_page(
+        "Out of memory explained",
+        verdict=[] if last is None else [headline(last)],
+        timeline=None if last is None else _held(last),
+        body=body + _as_text(text),
+    )
 
 
 def _failure(failure: LogFailure) -> str:
     frame = (
         "" if failure.frame is None else f"<p>Failed at <code>{escape(failure.frame)}</code></p>"
     )
-    picture = "" if failure.message is None else _bar(failure.message)
     return (
         f"<h2>Cause: {escape(failure.cause)}</h2><p>{escape(failure.advice)}</p>"
-        f'{frame}<p class="quiet">In the log: {escape(facts(failure))}.</p>{picture}'
+        f'{frame}<p class="quiet">In the log: {escape(facts(failure))}.</p>'
     )
 
 
-def _bar(message: OutOfMemoryMessage) -> str:
-    held = parts(message)
-    whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
-    rest = iter(LEVELS)
-    shown = [
-        (name, size, "var(--rule)" if name == "free" else next(rest, LEVELS[-1]))
-        for _, name, size in held
-    ]
-    bar = stacked_bar("The GPU's memory at the failure", shown, whole)
-    return f"<p>{escape(headline(message))}.</p>{bar}"
+def _held(message: OutOfMemoryMessage) -> Timeline:
+    """Return the parts of the GPU's memory at one moment."""
+    held = [(name, size) for _, name, size in parts(message)]
+    return Timeline(
+        blocks=[(ShownBlock(0, 1, size, name, name, ""), 1) for name, size in held],
+        events=range(1),
+        colours={name: LEVELS[at % len(LEVELS)] for at, (name, _) in enumerate(held)},
+        heading="The GPU's memory at the failure",
+    )
 
 
 def _other(explanation: Explanation) -> str:
