@@ -97,14 +97,10 @@ class EightBitStates(torch.optim.Optimizer):
 
 
 def adapted_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the linear layers that LoRA adapts: those of the repeated blocks, else all but one.
-
-    The last one, the head, is not adapted.
-    """
-    found = {name: each for name, each in model.named_modules() if type(each) is nn.Linear}
+    """Return the linear layers that LoRA adapts: those of the repeated blocks."""
     blocks = tuple(f"{name}." for name in blocks_of(model))
-    inside = {name: each for name, each in found.items() if name.startswith(blocks)}
-    return inside if blocks else dict(list(found.items())[:-1])
+    layers = ((name, each) for name, each in model.named_modules() if type(each) is nn.Linear)
+    return {name: each for name, each in layers if name.startswith(blocks)}
 
 
 def adapt(model: nn.Module) -> None:

@@ -363,7 +363,8 @@
       add(add(cell, "rect", { x, y, width: wide, height: high, class: "edge" }), "title", {}, text);
       const hasHead = !isLeaf && node.path && wide > 50 && high > 30;
       if (hasHead || (isLeaf && high > 15 && wide > 24)) {
-        const words = (node.path.startsWith(above) ? node.path.slice(above.length) : node.path) || name;
+        const isOwn = above && node.path + line.joint === above;
+        const words = isOwn ? "(own)" : (node.path.startsWith(above) ? node.path.slice(above.length) : node.path) || name;
         add(cell, "text", { x: x + 3, y: y + 12, class: isLeaf ? "on" : "" }, words.slice(0, Math.floor(wide / 7)));
       }
       if (isLeaf) { cells.push([cell, text, node.path]); return; }
