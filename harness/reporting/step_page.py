@@ -18,7 +18,7 @@ def step_page(report: StepReport, title: str, commands: Sequence[str] = ()) -> s
         verdict=[*report.answers, report.line],
         timeline=_timeline(report),
         fit=report.fit,
-        batch=report.batch,
+        batch=report.batch if report.workload is None else report.workload.batch,
         commands=commands,
         body="\n".join(_body(report)),
     )
