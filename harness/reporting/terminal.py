@@ -55,9 +55,14 @@ class AnswerConsole(PlainConsole):
         self.print(table)
 
     def show(self, table: ShownTable) -> None:
-        """Print a table; nothing without rows."""
+        """Print a table, on a narrow terminal without its spare column; nothing without rows."""
+        rows = [table.heads, *table.rows]
+        width = sum(1 + max(map(len, column)) for column in zip(*rows, strict=True))
+        if self.is_terminal and width > self.width and table.spare in table.heads:
+            at = table.heads.index(table.spare)
+            rows = [(*row[:at], *row[at + 1 :]) for row in rows]
         if table.rows:
-            self.table(table.heads, table.rows)
+            self.table(rows[0], rows[1:])
 
 
 _HEADROOM = {
