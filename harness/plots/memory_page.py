@@ -81,7 +81,7 @@ class Timeline:
         if len(self.blocks) <= most and len(self.events) <= 2 * most:
             return self
         total, count = self.total_bytes(), len(self.events)
-        named = shown = replace(self, blocks=self._with_few_names(most // 8))
+        named = shown = replace(self, blocks=self._with_few_names(most // 16))
         runs = 2 * min(count, 2 * most)
         while len(shown.blocks) > most or len(shown.events) > 2 * most:
             runs //= 2

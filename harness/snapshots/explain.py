@@ -1,7 +1,8 @@
 """A recording explained: what held the memory at the failure and the peak, and what would help."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import merge
 from pathlib import Path
 
@@ -60,8 +61,8 @@ class Explanation:
     what_ifs: tuple[WhatIf, ...]
     timeline: tuple[tuple[int, dict[str, int]], ...]
     notes: tuple[str, ...]
-    blocks: Timeline | None = None
-    """Every block, for the page; JSON leaves it out."""
+    blocks: Callable[[], Timeline] | None = field(default=None, repr=False, compare=False)
+    """Returns every block, for the page; JSON leaves it out."""
 
 
 def explain_file(
@@ -133,7 +134,7 @@ def _explain(
         what_ifs=tuple(cases),
         timeline=timeline(history, kinds),
         notes=tuple(notes),
-        blocks=recorded_timeline(history),
+        blocks=partial(recorded_timeline, history),
     )
 
 

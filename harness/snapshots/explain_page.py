@@ -21,7 +21,7 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
     return memory_page(
         "Memory snapshot explained",
         verdict=[f"Device {first.device}: {first.diagnosis}", *first.sentences],
-        timeline=first.blocks,
+        timeline=None if first.blocks is None else first.blocks(),
         commands=_commands(first),
         body=_device(first) + "".join(_other(each) for each in others),
     )

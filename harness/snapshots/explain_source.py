@@ -1,7 +1,8 @@
 """``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +27,17 @@ class OutOfMemoryReport:
     Attributes:
         text: the explanation as ``harness explain`` prints it.
         facts: the same facts by the keys of its JSON.
-        page: a self-contained HTML page.
+        make_page: returns the page.
     """
 
     text: str
     facts: dict[str, object]
-    page: str
+    make_page: Callable[[], str] = field(repr=False, compare=False)
+
+    @cached_property
+    def page(self) -> str:
+        """A self-contained HTML page."""
+        return self.make_page()
 
     def summary(self) -> str:
         """Return the explanation."""
@@ -96,7 +102,9 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     for each in (first, *others):
         del each["blocks"]
     facts = {**first, "other_devices": others}
-    return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(explanations))
+    return OutOfMemoryReport(
+        text=text, facts=facts, make_page=partial(explanation_page, explanations)
+    )
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:
@@ -110,4 +118,6 @@ def explain_log(log: Log) -> OutOfMemoryReport:
     last = explained(failures)[-1]
     numbers = {} if last.message is None else last.message.as_dict()
     facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}
-    return OutOfMemoryReport(text=text, facts=facts, page=failures_page(failures, text))
+    return OutOfMemoryReport(
+        text=text, facts=facts, make_page=partial(failures_page, failures, text)
+    )

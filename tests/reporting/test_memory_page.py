@@ -159,8 +159,9 @@ def test_it_fits_a_phone_and_paper(browser: Any, page: Path, scheme: str) -> Non
 
 
 @pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
-def test_axe_finds_nothing_serious(browser: Any, page: Path) -> None:
-    with visited(browser, page, bypass_csp=True) as tab:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, page: Path, scheme: str) -> None:
+    with visited(browser, page, bypass_csp=True, color_scheme=scheme) as tab:
         tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
         found = tab.evaluate("axe.run(document)")["violations"]
         assert [each["help"] for each in found if each["impact"] in ("serious", "critical")] == []
