@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -11,6 +12,8 @@ from harness.plots.category_colours import GREEN, VERMILION
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
+_BAR = ";background:linear-gradient(to right,var(--edge,#8885) {0},transparent {0})"
+"""Behind a share in a table."""
 _FOLDER = files("harness.plots") / "page"
 
 
@@ -60,7 +63,8 @@ def html_table(
         words = escape(value if isinstance(value, str) else f"{value:,}").replace("  ", "&emsp;")
         scope = ' scope="col"' if tag == "th" else ""
         if heads[at].startswith(">") or not isinstance(value, str):
-            return f'<{tag}{scope} class="number" style="text-align:right">{words}</{tag}>'
+            bar = _BAR.format(words) if re.fullmatch(r"[\d.]+%", words) else ""
+            return f'<{tag}{scope} class="number" style="text-align:right{bar}">{words}</{tag}>'
         if at == last:
             words = words.replace(".", ".<wbr>").replace("/", "/<wbr>")
         return f'<{tag}{scope} class="{"long" if at == last else "name"}">{words}</{tag}>'
