@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 
 MIB = 1 << 20
 GRANULE_BYTES = 512
@@ -160,7 +160,8 @@ def _parse_settings(text: str) -> dict[str, Any]:
             if value != _ONE_VALUE[key]:
                 raise _wrong(key, f"{_ONE_VALUE[key]!r}, the only one modelled", value)
         elif key not in _WITHOUT_EFFECT:
-            raise AllocatorConfigError(f"allocator setting {key!r} is not known")
+            hint = did_you_mean(key, (*_READERS, *_ONE_VALUE))
+            raise AllocatorConfigError(f"allocator setting {key!r} is not known{hint}")
         position = match.end()
     _check_together(fields)
     return fields

@@ -9,6 +9,7 @@ dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
 entry.py              The first code of the command harness, and the last
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
 measure_command.py    harness measure: one isolated measurement
+next_commands.py      The commands to type after an answer
 parameter_types.py    Types of options
 plan_command.py       harness plan: what to change so
 predict_command.py    harness predict: the metrics of a step without running it

@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = app.main(arguments, prog_name="harness", standalone_mode=False)
+        code = app.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
         return code if isinstance(code, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
-    from harness.dry_runs.dry_run_report import Answer
+    from harness.dry_runs.dry_run_report import Answer, DryRunReport
 
 _STOPPED = {
     "interrupted": INTERRUPTED,
@@ -136,12 +137,12 @@ def dry_run(
         if html is not None:
             raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
-    report = run(str(target), *arguments, **request)
-
-    if html is not None:
-        from harness.dry_runs.dry_run_page import dry_run_page
-
-        write_page(html, dry_run_page(report, target=str(target)))
+    with tempfile.TemporaryDirectory() as folder:
+        if html is not None and request["snapshot"] is None:
+            request["snapshot"] = Path(folder) / "snapshot.pickle"
+        report = run(str(target), *arguments, **request)
+        if html is not None:
+            write_page(html, _page(report, str(target), request["snapshot"]))
     text = (
         json.dumps(json.loads(report.to_json()))
         if as_json
@@ -153,11 +154,19 @@ def dry_run(
     return DONE if report.outcome == "ok" else NOT_OK
 
 
+def _page(report: "DryRunReport", target: str, snapshot: Path) -> str:
+    from harness.cli.next_commands import after_dry_run, typed
+    from harness.dry_runs.dry_run_page import dry_run_page
+
+    recorded = snapshot if snapshot.is_file() else None
+    commands = after_dry_run(typed(), target)
+    return dry_run_page(report, target=target, snapshot=recorded, commands=commands)
+
+
 def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
-    from harness.dry_runs.dry_run_report import DryRunReport
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
@@ -168,10 +177,10 @@ def _print_largest(
     if request["outside_bytes"] is None:
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
-    def tried(value: int) -> DryRunReport:
+    def tried(value: int) -> "DryRunReport":
         return run(target, *(text.replace("{}", str(value)) for text in arguments), **request)
 
-    def progress(value: int, report: DryRunReport) -> None:
+    def progress(value: int, report: "DryRunReport") -> None:
         reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)
         line = f"{name} {value:,}: {report.outcome}, reserved {reserved}"
         click.echo(printable(line), err=True)

@@ -1,13 +1,14 @@
 """``harness plan``: what to change so that a step of your own network fits on a GPU."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
-from harness.cli.shared_options import GpuFlags, gpu_description
+from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, optimizer_option, shown_progress, target_flags
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.")
 @gpu_description
+@page_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
 def plan(
     target: str,
@@ -38,15 +40,16 @@ def plan(
     network: TargetFlags,
     autocast: str | None,
     gpu_flags: GpuFlags,
+    html: Path | None,
     as_json: bool,
 ) -> int:
     """List the changes with which a training step fits on a GPU.
 
     The change that slows the step least comes first.
 
-    Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer and
-    settings of the allocator are each tried on a pretended GPU. Times are estimates that rank the
-    changes. The exit code is 3 if nothing fits.
+    Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer, 8-bit
+    states, LoRA and settings of the allocator are each tried on a pretended GPU. Times are
+    estimates that rank the changes. The exit code is 3 if nothing fits.
     """
     from harness.planning.plan import plan_step
 
@@ -61,6 +64,8 @@ def plan(
             allocator_settings=gpu_flags.alloc_conf,
             progress=progress,
         )
+    if html is not None:
+        write_page(html, result.page(target))
     if as_json:
         click.echo(json.dumps(_as_json(target, result)))
     else:

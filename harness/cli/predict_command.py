@@ -16,6 +16,8 @@ from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.schema.step_report import StepReport
 
 DEFAULTS = {
@@ -107,13 +109,19 @@ def predict(
 
         if gpu_flags.are_given() and flags["device"] is None:
             flags["device"] = "cuda"
-        report = run(
-            workload_from(flags),
-            budget_bytes=budget,
-            gpu=gpu_flags.described(),
-            allocator_settings=gpu_flags.alloc_conf,
-            torch=torch,
-        )
+
+        def at(batch: int | None) -> "StepReport":
+            return run(
+                workload_from({**flags, "batch": batch}),
+                budget_bytes=budget,
+                gpu=gpu_flags.described(),
+                allocator_settings=gpu_flags.alloc_conf,
+                torch=torch,
+            )
+
+        report = at(flags["batch"])
+        if html is not None:
+            report = _with_curve(report, at)
     else:
         _refuse_unused(flags, budget)
         if html is not None and gpu_flags.mean_all():
@@ -144,14 +152,31 @@ def predict(
     return DONE if is_answered and (report.fits or not check) else NOT_OK
 
 
+def _with_curve(report: "StepReport", at: "Callable[[int], StepReport]") -> "StepReport":
+    """Return the prediction with the reserved bytes of some batches around the largest."""
+    from msgspec.structs import replace
+
+    fit, workload = report.fit, report.workload
+    if fit is None or workload is None or not fit.largest_batch:
+        return report
+    around = (fit.largest_batch * part // 8 for part in (1, 4, 8, 10))
+    fits = [(batch, at(batch).fit) for batch in sorted({workload.batch, *around}) if batch]
+    tried = tuple((batch, one.reserved_peak_bytes[1]) for batch, one in fits if one is not None)
+    return replace(report, fit=replace(fit, tried=tried))
+
+
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
+    import msgspec
+
     from harness.schema.record import to_json
 
     is_target = report.workload is None
     if html is not None:
+        from harness.cli.next_commands import after_prediction, typed
         from harness.reporting.step_page import step_page
 
-        write_page(html, step_page(report, report.subject))
+        commands = after_prediction(typed(), report.fit) if is_target else []
+        write_page(html, step_page(report, report.subject, commands))
     if not as_json:
         from harness.reporting.step_text import print_prediction
 
@@ -161,7 +186,7 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         largest = None if fit is None else fit.largest_batch
         click.echo(json.dumps(report.as_dict() | {"largest_batch": largest}))
     else:
-        click.echo(json_text(to_json(report)))
+        click.echo(json_text(to_json(msgspec.structs.replace(report, trace=None))))
 
 
 def _print_table(report: "StepReport", as_json: bool) -> None:

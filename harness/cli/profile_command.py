@@ -14,6 +14,7 @@ from harness.cli.shared_options import (
     file_option,
     gpu_description,
     page_option,
+    write_page,
 )
 from harness.cli.target_flags import (
     TargetFlags,
@@ -119,10 +120,11 @@ def profile(
         if snapshot is not None:
             snapshot.write_bytes(memory_snapshot(report.trace))
         if html is not None:
+            from harness.cli.next_commands import after_profile, typed
             from harness.reporting.step_page import step_page
 
             title = f"{report.subject}, {request.mode}, {request.optimizer}"
-            html.write_text(step_page(report, title), encoding="utf-8")
+            write_page(html, step_page(report, title, after_profile(typed())))
     if as_json:
         click.echo(json.dumps(_as_json(report, request)))
     else:

@@ -1,43 +1,48 @@
-"""The report of a dry run as a self-contained page."""
+"""The report of a dry run as a self-contained page: the last step, block by block, and the rest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
+from pathlib import Path
 
 from harness.dry_runs.dry_run_report import DryRunReport, Moment
 from harness.dry_runs.dry_run_text import CATEGORY_WORDS, dry_run_text
-from harness.plots.category_colours import CATEGORY_COLOURS, GREEN, LEVELS, SKY, VERMILION, VIOLET
-from harness.plots.self_contained_page import html_table, self_contained_page, stacked_bar
+from harness.plots.memory_page import Timeline, memory_page
+from harness.plots.self_contained_page import html_table
 from harness.schema.units import format_bytes
-
-_OTHERS = {"buffer": SKY, "forward": GREEN, "workspace": VIOLET, "other": VERMILION}
-_COLOURS = CATEGORY_COLOURS | _OTHERS
-
-
-def dry_run_page(report: DryRunReport, *, target: str) -> str:
-    """Return the page; every text of the script is escaped."""
-    title = f"Dry run of {target}"
-    return self_contained_page(title, "\n".join(_parts(report, target)))
+from harness.snapshots.device_history import device_histories
+from harness.snapshots.recorded_timeline import recorded_timeline
+from harness.snapshots.snapshot import read_recording
 
 
-def _parts(report: DryRunReport, target: str) -> Iterator[str]:
-    verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
-    gpu = f"{report.gpu} ({format_bytes(report.gpu_total_bytes)})"
-    yield f"<p><strong>{escape(verdict)}</strong><br>on a pretended {escape(gpu)}</p>"
-    if report.evidence:
-        yield f"<p>{escape(report.evidence)}</p>"
-    reserved = report.cuda.reserved_peak_bytes
-    if reserved is not None:
-        allocated = report.cuda.allocated_peak_bytes or 0
-        outside = report.outside_bytes[1]
-        whole = max(report.gpu_total_bytes, reserved + outside)
-        parts = [
-            ("allocated", allocated, LEVELS[0]),
-            ("reserved beyond it", reserved - allocated, LEVELS[1]),
-            ("outside the allocator, at most", outside, LEVELS[2]),
-            ("free", whole - reserved - outside, "var(--rule)"),
-        ]
-        yield "<h2>Memory of the GPU</h2>"
-        yield stacked_bar("Memory of the GPU at the reserved peak", parts, whole)
+def dry_run_page(
+    report: DryRunReport,
+    *,
+    target: str,
+    snapshot: Path | None = None,
+    commands: Sequence[str] = (),
+) -> str:
+    """Return the page; ``snapshot`` is the recording of the run, ``commands`` what to type next."""
+    return memory_page(
+        f"Dry run of {target}",
+        verdict=[report.answer, *filter(None, [report.evidence])],
+        timeline=None if snapshot is None else _timeline(report, snapshot),
+        commands=commands,
+        body="\n".join(_body(report, target)),
+    )
+
+
+def _timeline(report: DryRunReport, snapshot: Path) -> Timeline:
+    """Return the last step on the GPU that reserved most, with the room that PyTorch has."""
+    busiest = max(report.devices, key=lambda one: one.peaks.reserved_peak_bytes or 0, default=None)
+    device = None if busiest is None else busiest.index
+    history = next(iter(device_histories(read_recording(snapshot), device)))
+    room = report.gpu_total_bytes - report.outside_bytes[1]
+    limits = [(f"room for PyTorch on {report.gpu}", room)]
+    return replace(recorded_timeline(history, last_step=True), limits=limits)
+
+
+def _body(report: DryRunReport, target: str) -> Iterator[str]:
     for refused in report.out_of_memory[:1]:
         if refused.at is not None:
             yield f"<h2>Alive when {format_bytes(refused.requested_bytes)} were refused</h2>"
@@ -52,10 +57,8 @@ def _parts(report: DryRunReport, target: str) -> Iterator[str]:
 
 
 def _moment(moment: Moment) -> str:
-    parts = [
-        (CATEGORY_WORDS[name], size, _COLOURS[name]) for name, size in moment.categories.items()
-    ]
-    rows = [
+    sizes = [(format_bytes(size), CATEGORY_WORDS[name]) for name, size in moment.categories.items()]
+    places = [
         (
             format_bytes(group.requested_bytes),
             f"{group.blocks:,}",
@@ -64,6 +67,6 @@ def _moment(moment: Moment) -> str:
         )
         for group in moment.groups
     ]
-    bar = stacked_bar("Bytes alive, by category", parts, moment.requested_bytes)
     heads = (">size", ">blocks", "category", "allocated by")
-    return bar + html_table("Largest places", heads, rows)
+    categories = html_table("By category", (">size", "category"), sizes)
+    return categories + html_table("Largest places", heads, places)

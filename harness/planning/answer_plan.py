@@ -30,9 +30,9 @@ def planned(question: PlanStep, announce: Phase) -> Plan:
             notes.extend(answer.notes)
             return answer.fits[0]
         except ForkFailedError as error:
-            if micro_batches == 1 or error.failure.type != "ValueError":
+            if change == StepChange() and micro_batches == 1:
                 raise
-            return error.failure.message  # batch normalization refuses one value per channel
+            return error.failure.message  # e.g. batch normalization refuses one value per channel
 
     def subject() -> Subject:
         return subject_of(own, own.network("cpu"), gpu)

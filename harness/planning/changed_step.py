@@ -4,10 +4,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.planning.step_changes import (
+    LORA_RANK,
     OptimizerVariant,
     StepChange,
     Subject,
@@ -15,7 +17,7 @@ from harness.planning.step_changes import (
 )
 from harness.prediction.gpu.catalogue import Gpu
 from harness.training.module_step import OptimizerMaker, make_optimizer
-from harness.training.own_step import OwnStep
+from harness.training.own_step import ExampleInputs, OwnStep
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -30,6 +32,8 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
     def prepared(model: nn.Module) -> None:
         if prepare is not None:
             prepare(model)
+        if change.adapters:
+            adapt(model)
         checkpoint_blocks(model, change)
 
     return replace(
@@ -50,6 +54,8 @@ def changed_optimizer(
         return optimizer
     if variant == "sgd":
         return "sgd"
+    if variant == "8-bit states":
+        return EightBitStates
 
     def make(parameters: Any) -> Any:
         made = make_optimizer(optimizer, list(parameters))
@@ -59,6 +65,59 @@ def changed_optimizer(
         return made
 
     return make
+
+
+class EightBitStates(torch.optim.Optimizer):
+    """Allocates what Adam of bitsandbytes allocates; its kernel updates in place.
+
+    A parameter of 4,096 elements or more has two states of a byte an element and a scale for each
+    256 elements of either; a smaller one has two of float32 (``bitsandbytes/optim/optimizer.py``).
+    """
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Create the states of parameters that have a gradient and no states."""
+        del closure
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None and parameter not in self.state:
+                    self.state[parameter] = self._states(parameter)
+
+    def _states(self, parameter: Tensor) -> dict[str, Tensor]:
+        count = parameter.numel()
+        kind = torch.uint8 if count >= 4096 else torch.float32
+        states = {f"state{n}": torch.zeros_like(parameter, dtype=kind) for n in (1, 2)}
+        if kind is torch.uint8:
+            for n in (1, 2):
+                states[f"absmax{n}"] = torch.zeros(-(-count // 256), device=parameter.device)
+        return states
+
+
+def adapted_layers(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the linear layers that LoRA adapts: those of the repeated blocks."""
+    blocks = tuple(f"{name}." for name in blocks_of(model))
+    layers = ((name, each) for name, each in model.named_modules() if type(each) is nn.Linear)
+    return {name: each for name, each in layers if name.startswith(blocks)}
+
+
+def adapt(model: nn.Module) -> None:
+    """Freeze a network and add the adapters of LoRA to it, as the package peft does."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for layer in adapted_layers(model).values():
+        options: Any = {"bias": False, "device": layer.weight.device, "dtype": layer.weight.dtype}
+        down = nn.Linear(layer.in_features, LORA_RANK, **options)
+        up = nn.Linear(LORA_RANK, layer.out_features, **options)
+        layer.add_module("lora_A", down)
+        layer.add_module("lora_B", up)
+        layer.forward = partial(_adapted, layer.forward, down, up)  # type: ignore[method-assign]
+
+
+def _adapted(forward: Any, down: nn.Module, up: nn.Module, x: Tensor) -> Any:
+    return forward(x) + up(down(x)) * 2.0
 
 
 def blocks_of(model: nn.Module) -> list[str]:
@@ -89,6 +148,10 @@ def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
 def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
     """Return what a plan needs to know of the step, its network and the GPU."""
     norms = nn.modules.batchnorm._BatchNorm
+    specs = own.inputs.specs if isinstance(own.inputs, ExampleInputs) else ()
+    names = [spec.name or f"x{number}" for number, spec in enumerate(specs, 1)]
+    inputs = ("x",) if len(specs) < 2 and not (specs and specs[0].name) else tuple(names)
+    states = {"adam": 2, "adamw": 2, "momentum": 1}.get(str(own.optimizer), 0)
     return Subject(
         batch=own.batch,
         optimizer=own.optimizer if isinstance(own.optimizer, str) else None,
@@ -97,4 +160,9 @@ def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
         has_norms=any(isinstance(module, norms) for module in model.modules()),
         gpu=gpu.name,
         capability=gpu.capability,
+        inputs=inputs,
+        are_named=bool(specs) and specs[0].name is not None,
+        loss=own.loss if isinstance(own.loss, str) else getattr(own.loss, "__name__", "loss"),
+        adapted=tuple(dict.fromkeys(name.rpartition(".")[2] for name in adapted_layers(model))),
+        state_bytes=(2 + states) * sum(each.nbytes for each in model.parameters()),
     )

@@ -11,7 +11,7 @@ from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question, error_of, failed_report
-from harness.planning.predict_step import device_of
+from harness.planning.predict_step import device_of, name_of
 from harness.planning.sent_step import request_of
 from harness.planning.step_question import TraceStep
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
@@ -100,7 +100,8 @@ def measure(
     kind = device_of("cuda" if gpu is not None and device is None else device or "cpu", gpu)
     request = request_of(asked, with_values=True)
     used = None if gpu is None else gpu_of(gpu)
-    return measure_step(request, device=kind, gpu=used, deadline_seconds=deadline_seconds)
+    report = measure_step(request, device=kind, gpu=used, deadline_seconds=deadline_seconds)
+    return msgspec.structs.replace(report, target=report.target or name_of(asked.target))
 
 
 def measure_step(

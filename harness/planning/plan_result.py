@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
-from harness.plots.self_contained_page import html_table
+from harness.plots.self_contained_page import bars, html_table, self_contained_page
 from harness.schema.memory_fit import GpuFit
 from harness.schema.shown import picture
 from harness.schema.units import format_bytes
@@ -53,6 +53,44 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lever:
+    """One change made to the whole batch, by itself.
+
+    Attributes:
+        name: the change in words.
+        relative_time: estimated time of a step, where the step as asked takes 1; None if unknown.
+        fit: the verdict and the peaks; None if it was not run.
+        saved_bytes: reserved bytes less than those of the step as asked.
+        why: the reason if it was not run.
+        code: lines of Python that make the change.
+    """
+
+    name: str
+    relative_time: float | None = None
+    fit: GpuFit | None = None
+    saved_bytes: int | None = None
+    why: str = ""
+    code: str = field(default="", repr=False)
+
+    @property
+    def order(self) -> float:
+        """The bytes saved; what was not run comes last."""
+        return float("-inf") if self.saved_bytes is None else self.saved_bytes
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Return the time, the memory saved, the peak, the verdict and the name, as text."""
+        time = "" if self.relative_time is None else f"{self.relative_time:.2f}"
+        if self.fit is None or self.saved_bytes is None:
+            return time, "", "", "not run", f"{self.name}: {self.why}"
+        saved = "none" if self.saved_bytes <= 0 else format_bytes(self.saved_bytes)
+        verdict = "tight" if self.fit.needs_retries else self.fit.verdict
+        return time, saved, self.fit.reserved_text, verdict, self.name
+
+
+LEVER_HEADS = (">time, about", ">saves", ">reserved peak", "fits", "one change to the whole batch")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Candidates that fit, the fastest first; those with another optimizer come last.
 
@@ -64,6 +102,7 @@ class Plan:
         too_large: changes that do not fit with the smallest micro-batch, or do not run.
         rejected: steps that were tried and do not surely fit, each with what it reserves.
         notes: what was not tried, and what else has to be known.
+        levers: each change by itself, with what it saves and costs.
 
     >>> import harness
     >>> from torch import nn
@@ -84,6 +123,7 @@ class Plan:
     too_large: tuple[str, ...]
     rejected: tuple[str, ...]
     notes: tuple[str, ...]
+    levers: tuple[Lever, ...] = ()
 
     def __repr__(self) -> str:
         """Return the first candidate, in one line."""
@@ -117,17 +157,25 @@ class Plan:
         ]
         return pd.DataFrame(rows, columns=["change", *names, *ranges])
 
+    @property
+    def usable_bytes(self) -> int:
+        """Bytes that the CUDA context and libraries leave free on the GPU."""
+        return self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
+
+    def steps(self) -> list[tuple[str, GpuFit]]:
+        """Return the step as asked and each candidate, in words, with its verdict."""
+        found = (
+            (f"{one.described()}: {one.relative_time:.2f}x the time", one.fit)
+            for one in self.candidates
+        )
+        return [("as asked", self.as_asked), *found]
+
     def plot(self) -> "Figure":
         """Return a picture of what the step as asked and each candidate reserve at the peak.
 
         It marks what the CUDA context and libraries leave free on the GPU.
         """
-        steps = [("as asked", self.as_asked)]
-        steps += [
-            (f"{one.described()}: {one.relative_time:.2f}x the time", one.fit)
-            for one in self.candidates
-        ]
-        usable = self.as_asked.total_bytes - self.as_asked.outside_bytes[1]
+        steps, usable = self.steps(), self.usable_bytes
         return picture(
             "plot_ranges",
             [
@@ -141,12 +189,22 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        rows = [
-            (f"{one.relative_time:.2f}", one.fit.reserved_text, one.described())
-            for one in self.candidates
-        ]
-        table = html_table(repr(self)[1:-1], (">time, about", ">reserved peak", "change"), rows)
-        code = self.candidates[0].code if self.candidates else ""
         answer, *rest = map(html.escape, self.summary().splitlines())
-        lines = "<br>".join([f"<b>{answer}</b>", *rest])
-        return f"<p>{lines}</p>{table}<pre>{html.escape(code)}</pre>"
+        line = f"Reserved peak before and after; the line: {format_bytes(self.usable_bytes)} free"
+        sizes = [(words, fit.reserved_peak_bytes[1]) for words, fit in self.steps()]
+        parts = [
+            f"<p>{'<br>'.join([f'<b>{answer}</b>', *rest])}</p>",
+            bars(line, sizes, self.usable_bytes),
+        ]
+        for one in self.candidates:
+            code = f'<pre style="font-family:monospace">{html.escape(one.code)}</pre>'
+            words = f"<summary>Code: {html.escape(one.described())}</summary>"
+            parts += [f"<details{' open' * (len(parts) == 2)}>{words}{code}</details>"] * bool(
+                one.code
+            )
+        rows = [one.cells() for one in self.levers]
+        return "\n".join([*parts, html_table("Each change by itself", LEVER_HEADS, rows)])
+
+    def page(self, target: str) -> str:
+        """Return the plan as a self-contained HTML page."""
+        return self_contained_page(f"Plan for {target}, batch {self.batch:,}", self._repr_html_())

@@ -6,19 +6,26 @@ the plan takes the fewest micro-batches that fit, and shows that one step fewer 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from harness.planning.plan_result import Candidate, Plan
+from harness.planning.plan_result import Candidate, Lever, Plan
 from harness.planning.step_changes import (
     RETRY_COST,
     StepChange,
     Subject,
     code_of,
+    levers_of,
     possible_changes,
 )
 from harness.schema.memory_fit import GpuFit
+from harness.schema.units import format_bytes
 
 EXPANDABLE = "expandable_segments:True"
 NO_BLOCKS = "the network has no repeated blocks to checkpoint, so checkpointing was not tried"
+SHARDED = (
+    "of parameters, gradients and optimizer state at most {} leave each GPU, less what is "
+    "gathered; harness dry-run --world-size 8 -- train.py runs a rank"
+)
 NORMS = "batch normalization computes its statistics for each micro-batch"
 
 Progress = Callable[[str], object]
@@ -64,7 +71,31 @@ class PlanSearch:
             too_large=tuple(too_large),
             rejected=tuple(self._rejected()),
             notes=tuple(notes),
+            levers=tuple(sorted(self._levers(as_asked, settings), key=lambda one: -one.order)),
         )
+
+    def _levers(self, as_asked: GpuFit, settings: str) -> Iterator[Lever]:
+        """Yield what each change does to the whole batch, those too that the search left out."""
+        micro = [(StepChange(), 2, settings)] if self._subject.batch % 2 == 0 else []
+        changes = [(change, 1, settings) for change in levers_of(self._subject)]
+        more = [] if "expandable_segments" in settings else [_joined(settings, EXPANDABLE)]
+        for change, parts, chosen in (*micro, *changes, *((StepChange(), 1, s) for s in more)):
+            words = f"{parts} micro-batches" if parts > 1 else ", ".join(change.described())
+            fit = self._fit(change, parts, chosen)
+            lever = Lever(
+                name=words or f"PYTORCH_ALLOC_CONF={chosen}",
+                relative_time=change.relative_time(parts),
+                code=code_of(change, self._subject, parts),
+            )
+            if isinstance(fit, str):
+                yield replace(lever, why=f"does not run: {fit}")
+            else:
+                saved = as_asked.reserved_peak_bytes[1] - fit.reserved_peak_bytes[1]
+                time = change.relative_time(parts) + RETRY_COST * fit.needs_retries
+                yield replace(lever, fit=fit, saved_bytes=saved, relative_time=time)
+        if self._subject.state_bytes:
+            leaves = format_bytes(self._subject.state_bytes * 7 // 8)
+            yield Lever(name="FSDP2 on 8 GPUs", why=SHARDED.format(leaves))
 
     def _rejected(self) -> Iterator[str]:
         """Yield each step that was tried and is not sure to fit, in the order of the search."""
@@ -88,7 +119,7 @@ class PlanSearch:
             yield plain
         if "expandable_segments" in settings:
             return
-        both = ",".join(part for part in (settings, EXPANDABLE) if part)
+        both = _joined(settings, EXPANDABLE)
         fewer = [n for n in counts if plain is None or n < plain.micro_batches]
         expandable = self._candidate(change, both, fewer)
         if expandable is not None:
@@ -127,9 +158,13 @@ class PlanSearch:
         return self._known[question]
 
 
+def _joined(*settings: str) -> str:
+    return ",".join(filter(None, settings))
+
+
 def _rank(candidate: Candidate) -> tuple[bool, float, int]:
     change = candidate.change
-    trains_otherwise = change.optimizer == "sgd"  # needs other settings to train as well
+    trains_otherwise = change.adapters or change.optimizer in ("sgd", "8-bit states")
     return trains_otherwise, candidate.relative_time, len(change.described())
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
+from msgspec.structs import replace
+
 from harness.dry_runs.sent_objects import sent
 from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
@@ -48,13 +50,24 @@ def predict_step(
             fits=gpu is not None,
             largest=largest,
         )
-        return answered(question, method, progress)
+        report = answered(question, method, progress)
+        return replace(report, target=report.target or name_of(step.target))
     every = CheckGpus(request=request, device=kind, gpus=gpus, settings=allocator_settings)
     found = answered(every, method, progress)
     fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))
     return StepReport(
-        method=found.method, target=request.target, batch=step.batch, gpus=fits, notes=found.notes
+        method=found.method,
+        target=request.target or name_of(step.target),
+        batch=step.batch,
+        gpus=fits,
+        notes=found.notes,
     )
+
+
+def name_of(target: object) -> str | None:
+    """Return the name of a network, or of the function that makes it; None of a lambda."""
+    name = getattr(target, "__name__", type(target).__name__)
+    return None if name == "<lambda>" else str(name)
 
 
 def predict_run(

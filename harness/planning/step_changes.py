@@ -4,9 +4,9 @@ The cost model is simple and stated: a forward pass takes a third of a step and 
 thirds. Checkpointing repeats the forward pass of the blocks that it wraps. Each further micro-batch
 adds 2% for its kernel launches and its smaller kernels. Tensor cores make a step under bfloat16
 autocast take 0.6 of its time. A fused optimizer takes nothing more; one without foreach launches a
-kernel for each parameter, which adds 5%. Where the allocator has to free cached segments and
-allocate them again, each step takes 10% more. So the numbers rank changes; they do not predict
-seconds.
+kernel for each parameter, which adds 5%. LoRA leaves out the gradients of the weights, half of the
+backward pass. Where the allocator has to free cached segments and allocate them again, each step
+takes 10% more. So the numbers rank changes; they do not predict seconds.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,17 @@ MICRO_BATCH_COST = 0.02
 BFLOAT16_TIME = 0.6
 WITHOUT_FOREACH_COST = 0.05
 RETRY_COST = 0.1
+LORA_TIME = 2 / 3
+LORA_RANK = 8
 
 Checkpointing = Literal["none", "every second block", "every block"]
-OptimizerVariant = Literal["as asked", "fused", "without foreach", "sgd"]
+OptimizerVariant = Literal["as asked", "fused", "without foreach", "8-bit states", "sgd"]
 
 _STRIDES: dict[Checkpointing, int] = {"every second block": 2, "every block": 1}
 _OPTIMIZERS: dict[OptimizerVariant, str] = {
     "fused": "fused optimizer",
     "without foreach": "optimizer without foreach",
+    "8-bit states": "8-bit optimizer states",
     "sgd": "SGD, which trains otherwise",
 }
 _NAMED = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "momentum": "SGD"}
@@ -45,6 +48,15 @@ class Subject:
     has_norms: bool
     gpu: str
     capability: tuple[int, int]
+    inputs: tuple[str, ...] = ("x",)
+    """Names of the tensors that the model is called with."""
+    are_named: bool = False
+    loss: str = "cross-entropy"
+    """A name of the harness's, or that of a function."""
+    adapted: tuple[str, ...] = ()
+    """Last names of the linear layers that LoRA would adapt."""
+    state_bytes: int = 0
+    """Of parameters, gradients and optimizer state: what sharding divides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +66,12 @@ class StepChange:
     checkpointing: Checkpointing = "none"
     autocast: Literal["bfloat16"] | None = None
     optimizer: OptimizerVariant = "as asked"
+    adapters: bool = False
 
     def relative_time(self, micro_batches: int) -> float:
         """Return the estimated time of a step, where the step as asked takes 1."""
         stride = _STRIDES.get(self.checkpointing)
-        arithmetic = BFLOAT16_TIME if self.autocast else 1.0
+        arithmetic = (BFLOAT16_TIME if self.autocast else 1.0) * (LORA_TIME if self.adapters else 1)
         time = arithmetic * (1 + FORWARD_SHARE * (1 / stride if stride else 0.0))
         time += WITHOUT_FOREACH_COST * (self.optimizer == "without foreach")
         return time + MICRO_BATCH_COST * (micro_batches - 1)
@@ -69,6 +82,7 @@ class StepChange:
             f"checkpoint {self.checkpointing}" if self.checkpointing != "none" else "",
             f"autocast {self.autocast}" if self.autocast else "",
             _OPTIMIZERS.get(self.optimizer, ""),
+            f"LoRA of rank {LORA_RANK}, which trains otherwise" if self.adapters else "",
         )
         return tuple(part for part in parts if part)
 
@@ -85,11 +99,14 @@ def possible_changes(subject: Subject) -> tuple[StepChange, ...]:
         if subject.optimizer is None:
             makes_sense = variant == "without foreach"  # for a function of the user's
         else:
-            makes_sense = subject.optimizer in _NAMED and variant != subject.optimizer
+            kinds_of = ("adam", "adamw") if variant == "8-bit states" else tuple(_NAMED)
+            makes_sense = subject.optimizer in kinds_of and variant != subject.optimizer
         if makes_sense:
             changes.append(StepChange(optimizer=variant))
         if makes_sense and variant != "without foreach":
             changes.append(replace(strongest, optimizer=variant))
+    if subject.adapted:
+        changes += [StepChange(adapters=True), replace(strongest, adapters=True)]
     return tuple(dict.fromkeys(changes))
 
 
@@ -98,9 +115,21 @@ def wrapped_blocks(names: Sequence[str], checkpointing: Checkpointing) -> Sequen
     return names[:: _STRIDES[checkpointing]] if checkpointing in _STRIDES else ()
 
 
+def levers_of(subject: Subject) -> tuple[StepChange, ...]:
+    """Return each change that makes sense, one at a time."""
+    possible = possible_changes(subject)
+    return tuple(change for change in possible if len(change.described()) == 1)
+
+
 def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
-    """Return the lines of Python that make the changes in a training loop."""
+    """Return the lines of Python that make the changes in a training loop of the user's."""
     lines: list[str] = []
+    if change.adapters:
+        lines += [
+            "from peft import LoraConfig, get_peft_model",
+            f"config = LoraConfig(r={LORA_RANK}, target_modules={list(subject.adapted)})",
+            "model = get_peft_model(model, config)",
+        ]
     wrapped = wrapped_blocks(subject.blocks, change.checkpointing)
     if wrapped:
         lines += [
@@ -111,17 +140,36 @@ def code_of(change: StepChange, subject: Subject, micro_batches: int) -> str:
             "    block.forward = partial(checkpoint, block.forward, use_reentrant=False)",
         ]
     lines += _optimizer_code(change.optimizer, subject.optimizer)
-    loss = "loss = loss_function(model(x), y)"
+    loss, tensors = _loss_code(subject)
     body = [loss]
     if change.autocast:
         body = [f'with torch.autocast("cuda", torch.{change.autocast}):', f"    {loss}"]
     if micro_batches > 1:
-        chunks = f"batch_x.chunk({micro_batches}), batch_y.chunk({micro_batches})"
-        lines += [f"for x, y in zip({chunks}):  # on the CPU", "    x, y = x.cuda(), y.cuda()"]
+        names = ", ".join(tensors)
+        chunks = ", ".join(f"{name}.chunk({micro_batches})" for name in tensors)
+        parts = f"zip({chunks})" if len(tensors) > 1 else chunks
+        moved = ", ".join(f"{name}.cuda()" for name in tensors)
+        lines += [f"for {names} in {parts}:  # on the CPU", f"    {names} = {moved}"]
         lines += [f"    {line}" for line in [*body, f"(loss / {micro_batches}).backward()"]]
     elif change.autocast:
         lines += [*body, "loss.backward()"]
     return "\n".join(lines)
+
+
+def _loss_code(subject: Subject) -> tuple[str, list[str]]:
+    """Return the line that makes the loss, and the names of the tensors of a batch in it."""
+    named = subject.are_named
+    call = f"model({', '.join(f'{name}={name}' if named else name for name in subject.inputs)})"
+    tensors = list(subject.inputs)
+    if subject.loss == "sum":
+        return f"loss = {call}.sum()", tensors
+    if subject.loss == "model":
+        return f"loss = {call}.loss", tensors
+    labels = [] if "labels" in tensors else ["labels"]
+    function = {"cross-entropy": "cross_entropy", "mean-square": "mse_loss"}.get(subject.loss)
+    if function is None:
+        return f"loss = {subject.loss}({call}, labels)", [*tensors, *labels]
+    return f"loss = torch.nn.functional.{function}({call}, labels)", [*tensors, *labels]
 
 
 def _optimizer_code(variant: OptimizerVariant, optimizer: str | None) -> list[str]:
@@ -129,6 +177,12 @@ def _optimizer_code(variant: OptimizerVariant, optimizer: str | None) -> list[st
         return []
     if variant == "sgd":
         return [f"optimizer = torch.optim.SGD(model.parameters(), lr={LEARNING_RATE})"]
+    if variant == "8-bit states":
+        name = _NAMED[optimizer or "adam"]
+        return [
+            "import bitsandbytes",
+            f"optimizer = bitsandbytes.optim.{name}8bit(model.parameters())",
+        ]
     option = "fused=True" if variant == "fused" else "foreach=False"
     if optimizer is None:
         return [f"# make your optimizer with {option}"]

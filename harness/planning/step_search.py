@@ -37,6 +37,7 @@ class StepSearch:
             room = _room(gpu)
             largest = largest_batch(self, room, batch=self._batch, unit=self._unit)
             self.notes += [] if largest.is_found else [largest.note(gpu.name)]
+        known = sorted(self.needs.items()) if find_largest else []
         return GpuFit(
             gpu=gpu.name,
             capability=".".join(map(str, gpu.capability)),
@@ -48,6 +49,7 @@ class StepSearch:
             verdict=verdict,
             is_searched=largest.is_found,
             largest_batch=largest.batch,
+            tried=tuple((at, need.most_reserved_bytes) for at, need in known),
         )
 
     def need(self, batch: int) -> Need:

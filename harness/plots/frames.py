@@ -128,8 +128,11 @@ def record_frame(record: Record) -> "pd.DataFrame":
 
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
-    """Return a report as a frame of one row."""
-    return typed_frame([report_row(report)], COLUMNS)
+    """Return a report as a frame of one row, known columns first if it is of a network."""
+    frame = typed_frame([report_row(report)], COLUMNS)
+    if report.workload is not None:
+        return frame
+    return frame[sorted(frame.columns, key=lambda name: bool(frame[name].isna().all()))]
 
 
 def threshold_frame(threshold: Threshold) -> "pd.DataFrame":

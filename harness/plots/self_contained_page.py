@@ -1,63 +1,43 @@
-"""A self-contained HTML page: no script, nothing loaded, readable in the dark and on a phone."""
+"""A self-contained HTML page: nothing loaded, readable in the dark, on a phone and printed."""
 
+import base64
+import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from importlib.resources import files
+from string import Template
 
+from harness.plots.category_colours import GREEN, VERMILION
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
-_STYLE = """
-:root { color-scheme: light dark;
-  --paper: #fff; --ink: #1f2328; --quiet: #57606a; --rule: #d8dee4; --edge: #57606a55;
-  --bad: #b00020; --good: #1a7037; }
-@media (prefers-color-scheme: dark) {
-  :root { --paper: #14181d; --ink: #e6e9ed; --quiet: #a5aeb8; --rule: #343b44; --edge: #a5aeb866;
-    --bad: #ff8a80; --good: #7fd69a; }
-}
-body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem;
-  background: var(--paper); color: var(--ink);
-  font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
-p { overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-h3 { font-size: 1.05rem; margin-top: 1.75rem; }
-table { border-collapse: collapse; font-size: .875rem; min-width: 100%; }
-caption { text-align: left; color: var(--quiet); padding-top: .75rem; }
-th, td { padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--rule);
-  text-align: left; vertical-align: top; font-weight: inherit; }
-thead th { font-weight: 600; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.name { white-space: nowrap; } .long { min-width: 12rem; }
-.scroll { overflow-x: auto; background:
-  linear-gradient(to right, var(--paper) 30%, transparent) left / 3rem 100%,
-  linear-gradient(to left, var(--paper) 30%, transparent) right / 3rem 100%,
-  linear-gradient(to right, var(--edge), transparent) left / .8rem 100%,
-  linear-gradient(to left, var(--edge), transparent) right / .8rem 100%;
-  background-attachment: local, local, scroll, scroll; background-repeat: no-repeat; }
-.scroll > svg { display: block; width: 100%; min-width: 40rem; height: auto; }
-svg text { fill: var(--ink); } svg .rule { stroke: var(--rule); }
-.bar { display: block; width: 100%; height: 3rem; }
-.legend { list-style: none; padding: 0; margin: .5rem 0; font-size: .875rem;
-  display: flex; flex-wrap: wrap; gap: .1rem 1.25rem; }
-.legend .key { width: .8rem; height: .8rem; margin-right: .5rem; }
-.quiet { color: var(--quiet); font-size: .875rem; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .8rem; }
-"""
-
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_BAR = ";background:linear-gradient(to right,var(--edge,#8885) {0},transparent {0})"
+"""Behind a share in a table."""
+_FOLDER = files("harness.plots") / "page"
 
 
-def self_contained_page(title: str, body: str, *, style: str = "") -> str:
-    """Return the page; ``body`` is HTML, ``style`` is added to the common one."""
-    title = escape(title)
-    return printable(f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<title>{title}</title><link rel="icon" href="data:,">
-<style>{_STYLE}{style}</style></head><body><main><h1>{title}</h1>
-{body}
-</main></body></html>
-""")
+def self_contained_page(title: str, body: str, *, data: str | None = None) -> str:
+    """Return the page; ``body`` is HTML, ``data`` the JSON that its script draws.
+
+    The policy of the page lets no other script run, wherever a text in it may come from.
+    """
+    scripts, sources = "", "'none'"
+    if data is not None:
+        code = (_FOLDER / "memory.js").read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        sources = f"'sha256-{digest}'"
+        plain = data.replace("<", "\\u003c")
+        scripts = (
+            f'<script type="application/json" id="data">{plain}</script><script>{code}</script>'
+        )
+    parts = {"body": body, "scripts": scripts, "sources": sources}
+    return printable(page_part("page", title=escape(title), **parts))
+
+
+def page_part(name: str, **values: str) -> str:
+    """Return a part of the page; the values are HTML."""
+    return Template((_FOLDER / f"{name}.html").read_text(encoding="utf-8")).substitute(values)
 
 
 def scrolling(label: str, content: str) -> str:
@@ -83,7 +63,8 @@ def html_table(
         words = escape(value if isinstance(value, str) else f"{value:,}").replace("  ", "&emsp;")
         scope = ' scope="col"' if tag == "th" else ""
         if heads[at].startswith(">") or not isinstance(value, str):
-            return f'<{tag}{scope} class="number" style="text-align:right">{words}</{tag}>'
+            bar = _BAR.format(words) if re.fullmatch(r"[\d.]+%", words) else ""
+            return f'<{tag}{scope} class="number" style="text-align:right{bar}">{words}</{tag}>'
         if at == last:
             words = words.replace(".", ".<wbr>").replace("/", "/<wbr>")
         return f'<{tag}{scope} class="{"long" if at == last else "name"}">{words}</{tag}>'
@@ -99,29 +80,18 @@ def html_table(
     return printable(scrolling(caption, table))
 
 
-def stacked_bar(label: str, parts: Sequence[tuple[str, int, str]], whole: int) -> str:
-    """Return a bar of ``whole`` bytes with its legend; ``parts`` are name, bytes and colour."""
-    bars, labels, at = [], [], 0.0
-    for name, size, colour in parts:
-        width = 100 * size / whole if whole else 0
-        text = f"{name}: {format_bytes(size)}"
-        labels.append((colour, f"{text} ({width / 100:.1%})"))
-        bars.append(
-            f'<rect x="{at:.2f}" width="{width:.2f}" height="10" fill="{colour}">'
-            f"<title>{escape(text)}</title></rect>"
-        )
-        at += width
-    return (
-        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(label)}">{"".join(bars)}</svg>{legend(labels)}'
+def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:
+    """Return sizes as bars next to their names; the line marks ``room``, which some exceed."""
+    sizes = list(rows)
+    most = max(room, *(size for _, size in sizes))
+    shown = "".join(
+        f'<tr><td class="number">{format_bytes(size)}</td><td style="width:50%">'
+        f'<svg viewBox="0 0 100 8" width="100%" height="18" preserveAspectRatio="none" role="img"'
+        f' aria-label="{format_bytes(size)} of {format_bytes(room)}">'
+        f'<rect width="{100 * size / most:.2f}" height="8" '
+        f'fill="{GREEN if size <= room else VERMILION}"/>'
+        f'<rect x="{100 * room / most - 0.4:.2f}" width=".4" height="8" fill="#b00020"/></svg>'
+        f"</td><td>{escape(words)}</td></tr>"
+        for words, size in sizes
     )
-
-
-def legend(labels: Sequence[tuple[str, str]]) -> str:
-    """Return (colour, text) pairs as a list, in the page's own size of text."""
-    items = "".join(
-        f'<li><svg class="key" viewBox="0 0 10 10" aria-hidden="true">'
-        f'<rect width="10" height="10" fill="{colour}"/></svg>{escape(text)}</li>'
-        for colour, text in labels
-    )
-    return f'<ul class="legend">{items}</ul>'
+    return scrolling(caption, f"<table><caption>{escape(caption)}</caption>{shown}</table>")

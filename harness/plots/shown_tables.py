@@ -22,6 +22,7 @@ class ShownTable:
     title: str
     heads: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
+    spare: str = ""
 
     @property
     def html(self) -> str:
@@ -57,7 +58,7 @@ def layers_table(report: StepReport) -> ShownTable:
     if len(shown) > MOST_LAYERS:
         more = f"... {len(shown) - MOST_LAYERS} more rows; --json has all"
         rows.insert(-1, (more, "", "", "", ""))
-    return ShownTable("Layers, in forward order", heads, rows if layers else [])
+    return ShownTable("Layers, in forward order", heads, rows if layers else [], ">output")
 
 
 def operators_table(report: StepReport) -> ShownTable:

@@ -75,6 +75,7 @@ def predict(
             if not all(each.is_searched for each in searched):
                 notes.append(f"largest batch: each one up to {most:,} fits; no larger one is known")
             known |= trace_metrics(trace)
+            fields["trace"] = trace
         except UnsupportedWorkloadError as error:
             questions = {
                 "budget": budget_bytes is not None,

@@ -55,9 +55,14 @@ class AnswerConsole(PlainConsole):
         self.print(table)
 
     def show(self, table: ShownTable) -> None:
-        """Print a table; nothing without rows."""
+        """Print a table, on a narrow terminal without its spare column; nothing without rows."""
+        rows = [table.heads, *table.rows]
+        width = sum(1 + max(map(len, column)) for column in zip(*rows, strict=True))
+        if self.is_terminal and width > self.width and table.spare in table.heads:
+            at = table.heads.index(table.spare)
+            rows = [(*row[:at], *row[at + 1 :]) for row in rows]
         if table.rows:
-            self.table(table.heads, table.rows)
+            self.table(rows[0], rows[1:])
 
 
 _HEADROOM = {
@@ -103,7 +108,7 @@ def print_threshold(threshold: "Threshold") -> None:
 MOST_CANDIDATES = 12
 COST_MODEL = (
     "times are estimates next to the step as asked (1.00): a repeated forward pass adds a third, "
-    "each further micro-batch 2%, bfloat16 takes 0.6, freeing cached segments adds 10%"
+    "each further micro-batch 2%, bfloat16 takes 0.6, LoRA 0.67, freeing cached segments adds 10%"
 )
 
 
@@ -126,11 +131,12 @@ def print_plan(target: str, plan: "Plan") -> None:
         console.table((">time, about", ">reserved peak", "change"), rows)
         console.say(f"note: {COST_MODEL}")
     console.say(f"as asked: {plan.as_asked}")
-    if plan.rejected:
-        console.say("tried, and not sure to fit:")
-        console.say_all(plan.rejected[:MOST_CANDIDATES], before="  ")
-        if len(plan.rejected) > MOST_CANDIDATES:
-            console.say(f"  ... and {len(plan.rejected) - MOST_CANDIDATES} more; --json lists all")
+    if plan.levers:
+        from harness.planning.plan_result import LEVER_HEADS
+
+        run = [one.cells() for one in plan.levers if one.fit is not None]
+        console.table(LEVER_HEADS, run)
+        console.say_all(f"not run: {one.name}: {one.why}" for one in plan.levers if one.fit is None)
     if plan.too_large:
         console.say(f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}")
     console.say_all(plan.notes)

@@ -62,6 +62,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         is_searched: whether the largest batch was searched and the search had an end.
         largest_batch: the largest batch that fits in every case; None if none does.
         largest_batch_at_best: the largest batch that fits in some case, where that is known too.
+        tried: batches whose peaks the search knows, each with the bytes that it reserves.
     """
 
     gpu: str
@@ -75,6 +76,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     is_searched: bool = False
     largest_batch: int | None = None
     largest_batch_at_best: int | None = None
+    tried: tuple[tuple[int, Bytes], ...] = ()
 
     def __str__(self) -> str:
         low, high = self.outside_bytes

@@ -12,12 +12,14 @@ initial_state.py      State and settings at the start of a recording
 lifetimes.py          Blocks of the event log, each from its allocation to its release
 log_failures.py       Every out-of-memory failure in a log
 log_text.py           The end of a log of any size as plain text
+module_names.py       Names of modules from the frames of a recording
 moments.py            Blocks alive at one moment of a recording, grouped
 oom_message.py        PyTorch's out-of-memory message, parsed
 oom_text.py           An out-of-memory message explained
 other_messages.py     What other programs write when memory runs out (other_messages.toml)
 operations.py         A trace's events as operations
 pools.py              Private pools of a recording (MemPool, CUDA graphs)
+recorded_timeline.py  Every block of a recording, or of its last step, for the page
 replay.py             One call that reads a snapshot, follows it; and its text
 snapshot.py           A memory snapshot as torch.cuda.memory._dump_snapshot writes it
 trace_event.py        One entry of a device's trace

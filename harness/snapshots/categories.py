@@ -16,15 +16,15 @@ from harness.snapshots.trace_event import BEFORE, TraceEvent
 
 
 class Category(Enum):
-    """A category of blocks: what it is called, and its colour in pictures."""
+    """A category of blocks: its name and its colour; they are stacked in this order."""
 
     BEFORE = "before the recording", GREY
     PARAMETER = "parameters", BLUE
-    OPTIMIZER = "optimizer state and its temporaries", PURPLE
-    FORWARD = "forward pass (activations)", GREEN
     BACKWARD = "backward pass (gradients and temporaries)", ORANGE
-    WORKSPACE = "cuBLAS workspaces", VIOLET
+    OPTIMIZER = "optimizer state and its temporaries", PURPLE
     OTHER = "input data and other tensors", SKY
+    FORWARD = "forward pass (activations)", GREEN
+    WORKSPACE = "cuBLAS workspaces", VIOLET
     UNKNOWN = "unknown: recorded without Python stacks", GREY
 
     def __init__(self, words: str, colour: str) -> None:
@@ -40,8 +40,6 @@ _OPTIMIZER_OF_YOURS = ("wrapper (optimizer.py",)
 """PyTorch's wrapper of every ``step``; the step's closure may run a forward and a backward pass."""
 _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
-_MACHINERY = ("forward (runtime_wrappers.py", "forward (aot_autograd.py")
-_COMPILED_GRAPH = "<eval_with_key>"
 
 
 class Categories:
@@ -95,24 +93,23 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
     return any(frame.startswith(beginnings) for frame in event.stack.frames)
 
 
+def in_backward(event: TraceEvent) -> bool:
+    """Return whether a thread of autograd called Python, as checkpointing does."""
+    return bool(event.stack.frames) and event.stack.frames[-1].startswith("apply (function.py")
+
+
 def module_of(event: TraceEvent) -> str:
-    """Return the chain of ``forward`` functions, outermost first: the module as far as known."""
+    """Return the chain of modules whose ``forward`` ran, outermost first, as far as known."""
     if event.stack is BEFORE:
         return Category.BEFORE.words
-    if _has(event, _BACKWARD):
+    if _has(event, _BACKWARD) or not event.stack.modules:
         return "outside of a forward pass"
-    names = [
-        frame.removeprefix("forward (").removesuffix(")")
-        for frame in reversed(event.stack.frames)
-        if frame.startswith("forward (") and not frame.startswith(_MACHINERY)
-    ]
-    shown = ("compiled graph" if _COMPILED_GRAPH in name else name for name in names)
-    return " > ".join(shown) or "outside of a forward pass"
+    return " > ".join(event.stack.modules)
 
 
 def own_line(event: TraceEvent) -> str:
     """Return the user's line that asked, or what there is instead."""
-    place, _, own = event.stack
+    place, own = event.stack.place, event.stack.own
     if own is not None:
         return own
     return "no Python frame" if place is None else f"no line of yours ({place})"

@@ -1,11 +1,13 @@
 """A recording explained: what held the memory at the failure and the peak, and what would help."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import merge
 from pathlib import Path
 
 from harness.allocator import AllocatorConfig
+from harness.plots.memory_page import Timeline
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
 from harness.snapshots.device_history import DeviceHistory, device_histories
@@ -21,6 +23,7 @@ from harness.snapshots.diagnosis import (
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
 from harness.snapshots.moments import RecordedMoment, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
+from harness.snapshots.recorded_timeline import recorded_timeline
 from harness.snapshots.replay import notes_on_origin, why_other
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.what_if import (
@@ -58,6 +61,8 @@ class Explanation:
     what_ifs: tuple[WhatIf, ...]
     timeline: tuple[tuple[int, dict[str, int]], ...]
     notes: tuple[str, ...]
+    blocks: Callable[[], Timeline] | None = field(default=None, repr=False, compare=False)
+    """Returns every block, for the page; JSON leaves it out."""
 
 
 def explain_file(
@@ -129,6 +134,7 @@ def _explain(
         what_ifs=tuple(cases),
         timeline=timeline(history, kinds),
         notes=tuple(notes),
+        blocks=partial(recorded_timeline, history),
     )
 
 

@@ -1,19 +1,12 @@
-"""A recording or a message explained as one self-contained page: no script, nothing loaded."""
+"""A recording or a message explained as one self-contained page."""
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
 from harness.plots.category_colours import LEVELS
-from harness.plots.self_contained_page import (
-    html_table,
-    legend,
-    scrolling,
-    self_contained_page,
-    stacked_bar,
-)
+from harness.plots.memory_page import ShownBlock, Timeline, memory_page
+from harness.plots.self_contained_page import html_table
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import Category
 from harness.snapshots.explain import Explanation
 from harness.snapshots.explain_text import blocks_text, explanation_text, outcomes
 from harness.snapshots.log_failures import LogFailure, explained
@@ -21,117 +14,78 @@ from harness.snapshots.moments import RecordedMoment
 from harness.snapshots.oom_message import OutOfMemoryMessage
 from harness.snapshots.oom_text import facts, headline, parts
 
-_COLOURS = {category.words: category.colour for category in Category}
-_WIDTH, _HEIGHT, _LEFT, _TOP = 900, 320, 80, 20
-_PLOT = _WIDTH - _LEFT - 20
-
-
-def timeline_chart(explanation: Explanation) -> str:
-    """Return the timeline as SVG with its legend, both self-contained."""
-    points = explanation.timeline
-    if not points:
-        return "<p>The recording has no events.</p>"
-    most: Counter[str] = Counter()
-    for _, sizes in points:
-        most |= Counter(sizes)
-    highest = max(sum(sizes.values()) for _, sizes in points) or 1
-    last = max(1, points[-1][0])
-
-    def x(position: int) -> float:
-        return _LEFT + _PLOT * position / last
-
-    def y(size: int) -> float:
-        return _TOP + _HEIGHT * (1 - size / highest)
-
-    tick = max(1, 1 << (highest // 4).bit_length())  # whole powers of two
-    shapes = [_rule(y(size), format_bytes(size)) for size in range(0, highest + 1, tick)]
-    labels: list[tuple[str, str]] = []
-    below = [0] * len(points)
-    for name, size in most.most_common():
-        above = [low + sizes.get(name, 0) for low, (_, sizes) in zip(below, points, strict=True)]
-        edge = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, above, strict=True)]
-        back = [f"{x(p):.1f},{y(v):.1f}" for (p, _), v in zip(points, below, strict=True)]
-        labels.append((_COLOURS[name], f"{name} (most: {format_bytes(size)})"))
-        color, label = labels[-1]
-        shapes.append(
-            f'<polygon points="{" ".join(edge + back[::-1])}" fill="{color}">'
-            f"<title>{escape(label)}</title></polygon>"
-        )
-        below = above
-    bottom = _TOP + _HEIGHT
-    shapes.append(
-        f'<text x="{_LEFT + _PLOT / 2:.1f}" y="{bottom + 20}" text-anchor="middle">'
-        f"events 0 to {last:,} of the allocator</text>"
-    )
-    if explanation.failure is not None:
-        at = x(min(explanation.failure.position, last))
-        shapes.append(
-            f'<line x1="{at:.1f}" x2="{at:.1f}" y1="{_TOP}" y2="{bottom}" class="failure" '
-            f'stroke-dasharray="4 3"/><text x="{at - 6:.1f}" y="{_TOP - 5}" text-anchor="end" '
-            'class="failure">out of memory</text>'
-        )
-    picture = (
-        f'<svg viewBox="0 0 {_WIDTH} {bottom + 28}" font-size="13" role="img" '
-        f'aria-label="Bytes alive by category over the events">{"".join(shapes)}</svg>'
-    )
-    return scrolling("Timeline", picture) + legend(labels)
-
-
-def _rule(height: float, label: str) -> str:
-    return (
-        f'<line x1="{_LEFT}" x2="{_LEFT + _PLOT}" y1="{height:.1f}" y2="{height:.1f}" '
-        f'class="rule"/><text x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end">{label}</text>'
-    )
-
-
-_STYLE = """
-svg line.failure { stroke: var(--bad); } svg text.failure { fill: var(--bad); }
-.bad { color: var(--bad); } .good { color: var(--good); }
-"""
-
 
 def explanation_page(explanations: Sequence[Explanation]) -> str:
-    """Return the page of all devices; every text from the recording is escaped."""
-    body = "".join(_device(explanation) for explanation in explanations)
-    return self_contained_page("Memory snapshot explained", body, style=_STYLE)
+    """Return the page of all devices; the pictures are those of the first, which failed."""
+    first, *others = explanations
+    return memory_page(
+        "Memory snapshot explained",
+        verdict=[f"Device {first.device}: {first.diagnosis}", *first.sentences],
+        timeline=None if first.blocks is None else first.blocks(),
+        commands=_commands(first),
+        body=_device(first) + "".join(_other(each) for each in others),
+    )
+
+
+def _commands(explanation: Explanation) -> list[str]:
+    """Return settings with which the recorded work fits, or what finds other changes."""
+    total = explanation.what_ifs[0].config.total_bytes
+    if explanation.failure is None:
+        return []
+    fitting = [
+        f"PYTORCH_ALLOC_CONF={case.name} python YOUR_SCRIPT.py"
+        for case in explanation.what_ifs
+        if ":" in case.name and case.verdict == "fits" and case.config.total_bytes == total
+    ]
+    return fitting[:2] or ["harness plan FILE.py:NETWORK --input SHAPE --batch N --gpu NAME"]
 
 
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
-    """Return the page of a log: its failures, those explained with a bar of the GPU's memory."""
+    """Return the page of a log: its failures, and the GPU's memory at the last one."""
+    last = next((one.message for one in explained(failures) if one.message is not None), None)
     body = "".join(map(_failure, explained(failures)))
-    return self_contained_page("Out of memory explained", body + _as_text(text), style=_STYLE)
+    return memory_page(
+        "Out of memory explained",
+        verdict=[] if last is None else [headline(last)],
+        timeline=None if last is None else _held(last),
+        body=body + _as_text(text),
+    )
 
 
 def _failure(failure: LogFailure) -> str:
     frame = (
         "" if failure.frame is None else f"<p>Failed at <code>{escape(failure.frame)}</code></p>"
     )
-    picture = "" if failure.message is None else _bar(failure.message)
     return (
         f"<h2>Cause: {escape(failure.cause)}</h2><p>{escape(failure.advice)}</p>"
-        f'{frame}<p class="quiet">In the log: {escape(facts(failure))}.</p>{picture}'
+        f'{frame}<p class="quiet">In the log: {escape(facts(failure))}.</p>'
     )
 
 
-def _bar(message: OutOfMemoryMessage) -> str:
-    held = parts(message)
-    whole = max(message.total_bytes, sum(size for _, _, size in held))  # some may have spilled
-    rest = iter(LEVELS)
-    shown = [
-        (name, size, "var(--rule)" if name == "free" else next(rest, LEVELS[-1]))
-        for _, name, size in held
-    ]
-    bar = stacked_bar("The GPU's memory at the failure", shown, whole)
-    return f"<p>{escape(headline(message))}.</p>{bar}"
+def _held(message: OutOfMemoryMessage) -> Timeline:
+    """Return the parts of the GPU's memory at one moment."""
+    held = [(name, size) for _, name, size in parts(message)]
+    return Timeline(
+        blocks=[(ShownBlock(0, 1, size, name, name, ""), 1) for name, size in held],
+        events=range(1),
+        colours={name: LEVELS[at % len(LEVELS)] for at, (name, _) in enumerate(held)},
+        heading="The GPU's memory at the failure",
+    )
+
+
+def _other(explanation: Explanation) -> str:
+    sentences = " ".join(explanation.sentences)
+    head = f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>"
+    return f"{head}<p>{escape(sentences)}</p>{_device(explanation)}"
 
 
 def _device(explanation: Explanation) -> str:
     rows = "".join(
-        f"<tr><td>{escape(names)}</td>"
+        f"<tr><td>{escape(name)}</td>"
         f'<td class="{"bad" if is_bad else "good"}">{escape(words)}</td></tr>'
         for names, words, is_bad in outcomes(explanation)
+        for name in names
     )
-    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in explanation.sentences)
     notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in explanation.notes)
     first, *others = explanation.moments
     moments = _moment(first)
@@ -139,11 +93,8 @@ def _device(explanation: Explanation) -> str:
         if other.categories != first.categories:
             name = f"Alive {escape(other.name)}, in other amounts"
             moments += f"<details><summary>{name}</summary>{_moment(other)}</details>"
-    return (
-        f"<h2>Device {explanation.device}: {escape(explanation.diagnosis)}</h2>{sentences}{notes}"
-        f"<h3>Memory over the recording</h3>{timeline_chart(explanation)}"
-        f"<h3>What if</h3><table>{rows}</table>{moments}{_as_text(explanation_text(explanation))}"
-    )
+    text = _as_text(explanation_text(explanation))
+    return f"<h2>What if</h2><table>{rows}</table>{notes}{moments}{text}"
 
 
 def _moment(moment: RecordedMoment) -> str:

@@ -1,7 +1,8 @@
 """``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.file_bytes import is_snapshot
 from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
-from harness.snapshots.oom_text import failures_text
+from harness.snapshots.oom_text import failures_text, notes_on
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,12 +27,17 @@ class OutOfMemoryReport:
     Attributes:
         text: the explanation as ``harness explain`` prints it.
         facts: the same facts by the keys of its JSON.
-        page: a self-contained HTML page.
+        make_page: returns the page.
     """
 
     text: str
     facts: dict[str, object]
-    page: str
+    make_page: Callable[[], str] = field(repr=False, compare=False)
+
+    @cached_property
+    def page(self) -> str:
+        """A self-contained HTML page."""
+        return self.make_page()
 
     def summary(self) -> str:
         """Return the explanation."""
@@ -50,7 +56,8 @@ class OutOfMemoryReport:
     def _repr_html_(self) -> str:
         import html
 
-        return f"<pre style='white-space:pre-wrap'>{html.escape(self.text)}</pre>"
+        style = "white-space:pre-wrap;font-family:monospace"
+        return f"<pre style='{style}'>{html.escape(self.text)}</pre>"
 
 
 def explain(source: str | Path) -> OutOfMemoryReport:
@@ -90,10 +97,14 @@ def explain(source: str | Path) -> OutOfMemoryReport:
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     """Return the report of a snapshot's devices, of which the first is explained in its facts."""
-    first, *others = map(asdict, explanations)
+    first, *others = (asdict(replace(one, blocks=None)) for one in explanations)
     text = printable("\n".join(map(explanation_text, explanations)))
+    for each in (first, *others):
+        del each["blocks"]
     facts = {**first, "other_devices": others}
-    return OutOfMemoryReport(text=text, facts=facts, page=explanation_page(explanations))
+    return OutOfMemoryReport(
+        text=text, facts=facts, make_page=partial(explanation_page, explanations)
+    )
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:
@@ -103,8 +114,10 @@ def explain_log(log: Log) -> OutOfMemoryReport:
         SnapshotError: there is no out-of-memory message in it.
     """
     failures = find_failures(log)
-    text = printable(failures_text(failures, log.left_out_bytes))
+    text = printable(failures_text(failures, notes_on(log)))
     last = explained(failures)[-1]
     numbers = {} if last.message is None else last.message.as_dict()
     facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}
-    return OutOfMemoryReport(text=text, facts=facts, page=failures_page(failures, text))
+    return OutOfMemoryReport(
+        text=text, facts=facts, make_page=partial(failures_page, failures, text)
+    )

@@ -35,15 +35,15 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     after = "" if explanation.failure is None else after
     yield f"what if{after}"
     for names, words, _ in outcomes(explanation):
-        yield f"  {names}: {words}"
+        yield f"  {', '.join(names)}: {words}"
 
 
-def outcomes(explanation: Explanation) -> list[tuple[str, str, bool]]:
+def outcomes(explanation: Explanation) -> list[tuple[list[str], str, bool]]:
     """Return each outcome of the what-ifs with the names that have it, and whether it is bad."""
     alike: dict[tuple[str, bool], list[str]] = {}
     for case in explanation.what_ifs:
         alike.setdefault((_outcome(case), bool(case.ran_out)), []).append(case.name)
-    return [(", ".join(names), words, is_bad) for (words, is_bad), names in alike.items()]
+    return [(names, words, is_bad) for (words, is_bad), names in alike.items()]
 
 
 def _outcome(case: WhatIf) -> str:

@@ -1,15 +1,15 @@
 """Every out-of-memory failure in a log: whose, when, why, and whether the run went on after it."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from harness.schema.library_files import is_library
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.log_text import Log, record_text
+from harness.snapshots.log_text import AROUND, Log, record_text
 from harness.snapshots.oom_message import (
     BEGIN,
     NO_MESSAGE,
@@ -44,10 +44,10 @@ _NO_PROGRESS = re.compile(
 """Lines that a run writes while it ends; others say that it goes on."""
 
 _MESSAGE_LINES = 12
-_MOST_BEFORE = 400
-_MOST_AFTER = 400
 _WENT_ON_LINES = 3
-_MOST_FAILURES = 2_000
+MOST_FAILURES = 4_000
+"""Messages that are parsed; of more, the first and the last ones."""
+_Place = TypeVar("_Place")
 
 _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _METAL_SIZE = r"([\d.]+ ?(?:bytes|[KMGT]i?B))"
@@ -79,7 +79,7 @@ class _Said(NamedTuple):
 class LogFailure:
     """One failure, or the same one written several times.
 
-    ``line`` is counted from where reading began; ``frame`` is the user's line in the traceback
+    ``frame`` is the user's line in the traceback
     before the message; ``went_on``: the run tried again or did without.
     """
 
@@ -109,20 +109,32 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
     """
     lines = log.text.split("\n")
     reasons: list[str] = []
-    failures: list[LogFailure] = []
-    for at in [at for at, line in enumerate(lines) if _MARK.search(line)][-_MOST_FAILURES:]:
-        for failure in _failures_at(lines, at, reasons):
-            _add(failures, failure)
-    if not (failures or reasons):
+    found: list[LogFailure] = []
+    for at in _chosen(marked(log)):
+        found += _failures_at(lines, at, reasons)
+    if not (found or reasons):
         said = ((at, other_message(record_text(line))) for at, line in enumerate(lines))
-        for at, other in [(at, other) for at, other in said if other][-_MOST_FAILURES:]:
+        for at, other in _chosen([(at, other) for at, other in said if other]):
             if other.cause:
-                _add(failures, _failure(lines, at, lines[at], _Said(*other, None), None))
+                found.append(_failure(lines, at, lines[at], _Said(*other, None), None))
             else:
                 reasons.append(other.advice)
-    if not failures:
+    if not found:
         raise SnapshotError(reasons[-1] if reasons else NO_MESSAGE)
-    return tuple(failures)
+    return tuple(replace(each, line=log.number(each.line - 1)) for each in _counted(found))
+
+
+def marked(log: Log) -> list[int]:
+    """Return where the lines stand that name a failure."""
+    return [at for at, line in enumerate(log.text.split("\n")) if _MARK.search(line)]
+
+
+def _chosen(places: list[_Place]) -> list[_Place]:
+    """Return all places; of too many the first and the last ones."""
+    first = MOST_FAILURES // 4
+    return (
+        places if len(places) <= MOST_FAILURES else places[:first] + places[first - MOST_FAILURES :]
+    )
 
 
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
@@ -169,8 +181,8 @@ def _failure(
         time=None if time is None else time[0],
         **said._asdict(),
         message=message,
-        frame=_frame([*lines[max(0, at - _MOST_BEFORE) : at], before], rank),
-        went_on=_went_on(lines[at + 1 : at + 1 + _MOST_AFTER], rank),
+        frame=_frame([*lines[max(0, at - AROUND) : at], before], rank),
+        went_on=_went_on(lines[at + 1 : at + 1 + AROUND], rank),
     )
 
 
@@ -219,15 +231,20 @@ def _owner(failure: LogFailure) -> object:
     return ("GPU", failure.gpu) if failure.rank is None else ("rank", failure.rank)
 
 
-def _add(failures: list[LogFailure], failure: LogFailure) -> None:
-    """Add a failure, or count it with the one before of the same owner and the same numbers."""
-    own = [at for at, each in enumerate(failures) if _owner(each) == _owner(failure)]
+def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
+    """Return the failures; what an owner repeats with the same numbers is one, written often."""
+    kept: dict[int, LogFailure] = {}
+    last: dict[object, int] = {}
     numbers = attrgetter("message", "requested_bytes", "advice", "went_on")
-    if own and numbers(failures[own[-1]]) == numbers(failure):
-        earlier = failures.pop(own[-1])
-        frame = failure.frame or earlier.frame
-        failure = replace(failure, times=earlier.times + 1, frame=frame)
-    failures.append(failure)
+    for place, failure in enumerate(found):
+        before = last.get(_owner(failure), -1)
+        if before in kept and numbers(kept[before]) == numbers(failure):
+            earlier = kept.pop(before)
+            frame = failure.frame or earlier.frame
+            failure = replace(failure, times=earlier.times + 1, frame=frame)
+        kept[place] = failure
+        last[_owner(failure)] = place
+    return kept.values()
 
 
 def _host_message(text: str) -> _Said | None:

@@ -1,67 +1,136 @@
-"""The end of a log of any size as plain text: encodings, colours and records of JSON undone."""
+"""A log of any size as plain text, read once: what stands around its messages of memory."""
 
+import codecs
 import errno
 import json
 import os
 import re
 import stat
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from harness.schema.units import format_bytes
-
 LONGEST_BYTES = 64 << 20
-"""The most that is read of a log: its end, where the failure is."""
+"""The most that is kept: a quarter of it the first messages, the rest the last ones."""
 MOST_PIPED_BYTES = 4 << 30
-"""The most that is waited for where nobody knows an end."""
+"""The most that is read where nobody knows an end."""
+AROUND = 400
+"""Lines that are kept before and after each message."""
 
 _CHUNK = 1 << 20
 _ESCAPES = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
-_UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_HINTS = (
+    "out of memory", "out_of_memory", "outofmemory", "allocator",
+    "oom kill", "oom-kill", "oom_kill",
+    "oomkilled", "resource_exhausted", "kv cache is needed", "no available memory", "-9", "sigkill",
+    "failed to allocate", "oom when", "bus error", "shared memory", "/dev/shm", "killed by signal",
+    "memoryerror", "allocate memory", "bad_alloc", "nvml_success", "alloc_failed", "enough memory",
+    "memoryallocation",
+)  # fmt: skip
+"""One of these stands in every message that is understood; most logs have few such lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Log:
-    """The text of a log, one line of the program's output a line."""
+    """Lines of a log, one line of the program's output a line.
+
+    ``numbers`` are those of the lines in the file; without them, ``text`` is all of it.
+    """
 
     text: str
+    numbers: Sequence[int] = ()
     left_out_bytes: int = 0
-    """How much of the beginning was not read."""
+    """Size of the lines around messages that were too many to keep."""
+    has_more: bool = False
+    """Whether reading stopped before the end."""
+
+    def number(self, at: int) -> int:
+        """Return the number in the file of a line of the text."""
+        return self.numbers[at] if self.numbers else at + 1
+
+
+@dataclass(kw_only=True)
+class _Kept:
+    """The lines around messages of those that were read so far."""
+
+    read: int = 0
+    before: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=AROUND))
+    after: int = 0
+    first: list[tuple[int, str]] = field(default_factory=list)
+    last: deque[tuple[int, str]] = field(default_factory=deque)
+    sizes: list[int] = field(default_factory=lambda: [0, 0, 0])
+    """Letters of the first lines, of the last ones, and of those that were dropped."""
+
+    def take(self, text: str) -> None:
+        """Read whole lines."""
+        lowered = text.lower()
+        lines = text.split("\n")
+        begin, self.read = self.read, self.read + len(lines)
+        if not self.after and not any(hint in lowered for hint in _HINTS):
+            start = max(0, len(lines) - AROUND)
+            self.before.extend((begin + n + 1, lines[n]) for n in range(start, len(lines)))
+            return
+        for number, line in enumerate(lines, begin + 1):
+            short = line.lower()
+            if any(hint in short for hint in _HINTS):
+                while self.before:
+                    self._keep(*self.before.popleft())
+                self.after = AROUND + 1
+            if self.after:
+                self.after -= 1
+                self._keep(number, line)
+            else:
+                self.before.append((number, line))
+
+    def _keep(self, number: int, line: str) -> None:
+        if self.sizes[0] < LONGEST_BYTES // 4:
+            self.first.append((number, line))
+            self.sizes[0] += len(line)
+            return
+        self.last.append((number, line))
+        self.sizes[1] += len(line)
+        while self.sizes[1] > LONGEST_BYTES * 3 // 4:
+            dropped = len(self.last.popleft()[1])
+            self.sizes[1] -= dropped
+            self.sizes[2] += dropped
+
+    def log(self, *, has_more: bool) -> Log:
+        """Return the lines; a carriage return ends one, but the file counts it as none."""
+        parts = [
+            (number, part)
+            for number, line in (*self.first, *self.last)
+            for part in _ESCAPES.sub("", line.replace("\0", "").rstrip("\r")).split("\r")
+        ]
+        return Log(
+            text="\n".join(part for _, part in parts),
+            numbers=[number for number, _ in parts],
+            left_out_bytes=self.sizes[2],
+            has_more=has_more,
+        )
 
 
 def read_log(file: IO[bytes], size: int | None = None) -> Log:
-    """Return the end of ``file``, which is searched if its size is known."""
-    head, left_out, data = b"", 0, bytearray()
-    if size is not None and size > LONGEST_BYTES:
-        head = file.read(2)
-        left_out = _even(size - LONGEST_BYTES)
-        file.seek(left_out)
-    while chunk := file.read(_CHUNK):
-        head = head or chunk[:2]
-        data += chunk
-        if len(data) >= 2 * LONGEST_BYTES:
-            left_out += _cut(data)
-        if size is None and left_out > MOST_PIPED_BYTES:
-            why = f"no end after {format_bytes(left_out)}; give its end, e.g. tail -c 64M"
-            raise OSError(errno.EFBIG, why)
-    left_out += _cut(data)
-    return Log(text=plain_text(bytes(data), head), left_out_bytes=left_out)
-
-
-def _cut(data: bytearray) -> int:
-    """Leave the end of the data; return how many bytes went."""
-    surplus = max(_even(len(data) - LONGEST_BYTES), 0)
-    del data[:surplus]
-    return surplus
-
-
-def _even(size: int) -> int:
-    return size & ~1  # UTF-16 has two bytes a letter
+    """Read ``file`` once; without a ``size`` no more than MOST_PIPED_BYTES of it."""
+    kept, total, rest, decoder = _Kept(), 0, "", None
+    while (size is not None or total <= MOST_PIPED_BYTES) and (chunk := file.read(_CHUNK)):
+        total += len(chunk)
+        decoder = decoder or codecs.getincrementaldecoder(_encoding(chunk))("replace")
+        whole, end, rest = (rest + decoder.decode(chunk)).rpartition("\n")
+        if end:
+            kept.take(whole)
+        if len(rest) > _CHUNK:  # of a line without an end
+            kept.take(rest)
+            kept.read -= 1
+            rest = ""
+    kept.take(rest)
+    return kept.log(has_more=size is None and total > MOST_PIPED_BYTES)
 
 
 def read_log_file(path: Path) -> Log:
-    """Return the end of the log at ``path``."""
+    """Read the log at ``path``."""
     with path.open("rb") as file:
         facts = os.fstat(file.fileno())
         if stat.S_ISCHR(facts.st_mode) and not file.isatty():
@@ -69,13 +138,12 @@ def read_log_file(path: Path) -> Log:
         return read_log(file, facts.st_size or None)
 
 
-def plain_text(data: bytes, head: bytes = b"") -> str:
-    """Return ``data`` as text without escape sequences; a carriage return ends a line."""
-    encoding = _UTF16.get(head or data[:2], "")
-    if not encoding and data[:4000].count(0) > len(data[:4000]) // 4:  # no mark, and Latin letters
-        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
-    text = data.decode(encoding or "utf-8", "replace").removeprefix("\ufeff").replace("\0", "")
-    return _ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+def _encoding(data: bytes) -> str:
+    if data[:2] in _UTF16:
+        return "utf-16"
+    if data[:4000].count(0) > len(data[:4000]) // 4:  # no mark, and Latin letters
+        return "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    return "utf-8-sig"
 
 
 def record_text(line: str) -> str:

@@ -1,9 +1,10 @@
 """An out-of-memory message explained: sentences and a picture of the GPU's memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.schema.units import format_bytes
-from harness.snapshots.log_failures import LogFailure, explained
+from harness.snapshots.log_failures import MOST_FAILURES, LogFailure, explained, marked
+from harness.snapshots.log_text import MOST_PIPED_BYTES, Log
 from harness.snapshots.oom_message import OutOfMemoryMessage
 
 _WIDTH = 60
@@ -33,21 +34,35 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     return [part for part in held if part[2] > (least if part[0] in "c?" else 0)]
 
 
-def failures_text(failures: Sequence[LogFailure], left_out_bytes: int = 0) -> str:
+def failures_text(failures: Sequence[LogFailure], notes: Iterable[str] = ()) -> str:
     """Return every failure of a log in a line, then those that ended the run in full."""
-    return "\n".join(_lines(failures, left_out_bytes)) + "\n"
+    return "\n".join([*_lines(failures), *notes]) + "\n"
 
 
-def _lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[str]:
+def notes_on(log: Log) -> Iterator[str]:
+    """Yield what was not read, or not parsed."""
+    if (count := len(marked(log))) > MOST_FAILURES:
+        yield f"{count:,} lines name a failure; {MOST_FAILURES:,} are parsed, the last ones mostly."
+    if log.left_out_bytes:
+        yield f"{format_bytes(log.left_out_bytes)} around messages in the middle are left out."
+    if log.has_more:
+        yield f"Reading stopped after {format_bytes(MOST_PIPED_BYTES)}; the log goes on."
+
+
+def _lines(failures: Sequence[LogFailure]) -> Iterator[str]:
     chosen = explained(failures)
     if len(failures) > 1:
         which = "the last is explained"
         if len(chosen) > 1:
             which = f"{len(chosen)} different ones that ended the run are explained"
-        yield f"{len(failures)} out-of-memory failures in the log; {which}"
-        if len(failures) > _MOST_LISTED:
-            yield f"  {len(failures) - _MOST_LISTED} earlier ones are not listed"
-        for each in failures[-_MOST_LISTED:]:
+        yield f"{len(failures):,} out-of-memory failures in the log; {which}"
+        yield from _by_cause(failures)
+        half = _MOST_LISTED // 2
+        for number, each in enumerate(failures):
+            if half <= number < len(failures) - half:
+                if number == half:
+                    yield f"  ... {len(failures) - 2 * half:,} more"
+                continue
             size = each.requested_bytes
             requested = "" if size is None else f", {format_bytes(size)} requested"
             yield f"  {facts(each)}: {each.cause}{requested}"
@@ -63,9 +78,18 @@ def _lines(failures: Sequence[LogFailure], left_out_bytes: int) -> Iterator[str]
         if each.message is not None:
             yield ""
             yield from message_lines(each.message)
-    if left_out_bytes:
-        yield f"Only the end of the log was read: {format_bytes(left_out_bytes)} stand before it."
-        yield "Lines are counted from where the part begins that was read."
+
+
+def _by_cause(failures: Sequence[LogFailure]) -> Iterator[str]:
+    """Yield each cause with its ranks, if there are several causes."""
+    causes: dict[str, list[LogFailure]] = {}
+    for each in failures:
+        causes.setdefault(each.cause, []).append(each)
+    for cause, those in causes.items() if len(causes) > 1 else ():
+        ranks = sorted({each.rank for each in those if each.rank is not None})
+        whose = f", rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}" if ranks else ""
+        times = sum(each.times for each in those)
+        yield f"  {cause}: {times:,}{whose}, first in line {those[0].line:,}"
 
 
 def facts(failure: LogFailure) -> str:

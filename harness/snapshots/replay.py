@@ -68,7 +68,9 @@ def _replay(
     deadline.check("replaying the recording")
     notes = [*history.notes, *_notes_on_events(history.events), *notes_on_origin(origin)]
     expandable = replace(config, expandable_segments=True)
-    configs = {"as recorded": config, "expandable segments": expandable, **others}
+    configs = {"as recorded": config, **(others or {"expandable segments": expandable})}
+    if others and memory_bytes is None:
+        notes.append("no memory is given, so nothing fails: --memory SIZE says what fits")
     work = find_work(history)
     what_ifs = tuple(
         what_if(name, replace(each, total_bytes=memory_bytes), work, deadline)

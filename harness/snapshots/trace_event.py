@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from harness.schema.library_files import is_library
+from harness.snapshots.module_names import module_name
 
 ADDRESS_LIMIT = 1 << 62
 SIZE_LIMIT = 1 << 44
@@ -26,6 +27,8 @@ FRAMES_READ = 256
 _FRAMES_KEPT = 64
 _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
+_MACHINERY = ("runtime_wrappers.py", "aot_autograd.py")
+_COMPILED_GRAPH, _COMPILED = "<eval_with_key>", "compiled graph"
 _OF_A_DRY_RUN = re.compile(r"/harness/dry_runs/\w+\.py$")
 """The harness's own frames in the snapshot of a dry run."""
 
@@ -36,12 +39,14 @@ class Stack(NamedTuple):
     PyTorch puts the frames of C++ before them unless ``stacks="python"`` is asked for: dozens that
     are the same for every request. A stack of C++ alone is one of an autograd thread.
 
-    ``place`` is the first Python frame, ``own`` the first one in the user's own files.
+    ``place`` is the first Python frame, ``own`` the first one in the user's own files, ``modules``
+    are those whose ``forward`` ran, outermost first.
     """
 
     place: str | None
     frames: tuple[str, ...]
     own: str | None = None
+    modules: tuple[str, ...] = ()
 
 
 NO_STACK = Stack(None, ())
@@ -83,6 +88,7 @@ def stack_of(frames: Any) -> Stack:
         return NO_STACK
     place, own = None, None
     texts: list[str] = []
+    modules: list[str] = []
     for frame in frames[:FRAMES_READ]:
         if len(texts) == _FRAMES_KEPT or not isinstance(frame, dict):
             continue
@@ -94,14 +100,17 @@ def stack_of(frames: Any) -> Stack:
             continue
         base = path.rsplit("/", 1)[-1]
         function = function[:150] if isinstance(function, str) else "?"
-        line = line if isinstance(line, int) and abs(line) < ADDRESS_LIMIT else "?"
-        text = printable(f"{function} ({base}:{line})")
+        number = line if isinstance(line, int) and abs(line) < ADDRESS_LIMIT else 0
+        text = printable(f"{function} ({base}:{number or '?'})")
         texts.append(text)
         if place is None and base.endswith(".py"):
             place = text
         if own is None and base.endswith(".py") and not is_library(path):
             own = text
-    return Stack(place, tuple(texts), own)
+        if function == "forward" and not base.startswith(_MACHINERY):
+            name = _COMPILED if _COMPILED_GRAPH in path else module_name(path, number)
+            modules += [] if name is None else [printable(name)]
+    return Stack(place, tuple(texts), own, tuple(reversed(modules)))
 
 
 class RecordedBlock(msgspec.Struct):

@@ -53,8 +53,8 @@ def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
     assert words in plain
     assert "--paper" in page
     assert CATEGORY_COLOURS["parameter"].lower() in page.lower()
-    for forbidden in ("<script", "src=", "@import"):
-        assert forbidden not in page
+    for forbidden in ("src=", "@import", "http:", "https:"):
+        assert forbidden not in page.replace("http://www.w3.org/", "")
 
 
 def test_a_table_of_gpus_has_no_page(folder: Path, ask: Ask) -> None:
@@ -63,7 +63,7 @@ def test_a_table_of_gpus_has_no_page(folder: Path, ask: Ask) -> None:
     assert not (folder / "page.html").exists()
 
 
-def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:
+def test_a_dry_run_has_a_page_whose_categories_add_up() -> None:
     group = Group(
         place="<train>.py:9 step", category="activation", requested_bytes=3 << 20, blocks=2
     )
@@ -81,7 +81,6 @@ def test_a_dry_run_has_a_page_whose_bars_add_up() -> None:
     page = dry_run_page(report, target="train.py")
     assert "&lt;train&gt;" in page
     assert "<train>" not in page
-    bars = re.findall(r'<svg class="bar".*?</svg>', page, re.S)
-    widths = [sum(map(float, re.findall(r'width="([\d.]+)"', bar))) for bar in bars]
-    assert widths == [pytest.approx(100), pytest.approx(100)]
-    assert f'fill="{CATEGORY_COLOURS["activation"]}"' in bars[1]
+    assert "Alive at the peak: 4 MiB" in page
+    sizes = re.findall(r">(\d) MiB</td>", page)
+    assert sizes == ["3", "1", "3"], "the categories, and the one place"

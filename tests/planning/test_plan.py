@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,17 @@ import torch
 from torch import nn
 
 import harness
-from harness.planning.changed_step import blocks_of, checkpoint_blocks, subject_of
+from harness.planning.changed_step import (
+    EightBitStates,
+    adapt,
+    blocks_of,
+    checkpoint_blocks,
+    subject_of,
+)
 from harness.planning.plan_result import Plan
 from harness.planning.step_changes import StepChange, code_of
 from harness.prediction.gpu.catalogue import GPUS
+from harness.schema.units import format_bytes
 from harness.training.own_step import OwnStep
 from tests.commands import Ask
 
@@ -70,7 +78,8 @@ def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Pl
     result = tight
     assert result.as_asked.verdict != "fits"
     assert len(result.candidates) > 2  # three where torch 2.15 frees workspaces, else five
-    times = [c.relative_time for c in result.candidates if c.change.optimizer != "sgd"]
+    alike = (c for c in result.candidates if c.change.optimizer not in ("sgd", "8-bit states"))
+    times = [c.relative_time for c in alike if not c.change.adapters]
     assert times == sorted(times)
     for one in result.candidates:
         assert one.fit.verdict == "fits"
@@ -115,8 +124,7 @@ def test_accumulated_gradients_are_the_gradients_of_the_whole_batch() -> None:
     own = OwnStep(build=build, batch=8, inputs=(WIDTH,), optimizer="adam")
     code = code_of(change, subject_of(own, model, GPUS["l4"]), 4)
     code = code.replace(".cuda()", "")
-    exec(code, {"torch": torch, "model": model, "loss_function": loss_function,
-                "batch_x": batch_x, "batch_y": batch_y})  # fmt: skip
+    exec(code, {"torch": torch, "model": model, "x": batch_x, "labels": batch_y})
     parts = [p.grad for p in model.parameters() if p.grad is not None]
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other)
@@ -141,8 +149,9 @@ def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
-    ask: Ask,
+    ask: Ask, tmp_path: Path
 ) -> None:
+    page = str(tmp_path / "plan.html")
     target = f"plan tests.planning.test_plan:build --input {WIDTH} --batch {BATCH}".split()
     gpu = ["--gpu", "l4", "--memory", f"{768 + TIGHT}MiB", "--optimizer", "adam"]
     text = ask([*target, *gpu]).out
@@ -150,7 +159,72 @@ def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
     assert text.startswith("tests.planning.test_plan:build, batch 8,192: ")
     assert "fits on l4" in text.splitlines()[1]
     assert "time, about" in text
-    result = json.loads(ask([*target, "--gpu", "l4", "--json"]).out)
+    assert "one change to the whole batch" in text
+    assert "not run: FSDP2 on 8 GPUs: of parameters" in text
+    result = json.loads(ask([*target, "--gpu", "l4", "--json", "--html", page]).out)
+    assert "Each change by itself" in Path(page).read_text()
     assert result["candidates"][0]["described"] == "nothing"
     little = ["--gpu", "l4", "--memory", "400MiB", "--optimizer", "none"]
     assert "nothing that was tried fits" in ask([*target[:-1], "2", *little], 3).out
+
+
+def test_every_lever_says_what_it_saves_and_costs_also_those_that_the_search_left_out(
+    tight: Plan,
+) -> None:
+    levers = {one.name: one for one in tight.levers}
+    assert {"2 micro-batches", "checkpoint every block", "8-bit optimizer states"} < set(levers)
+    for one in tight.levers:
+        if one.fit is None:
+            assert one.why
+            continue
+        before = tight.as_asked.reserved_peak_bytes[1]
+        assert one.saved_bytes == before - one.fit.reserved_peak_bytes[1]
+    saved = [one.order for one in tight.levers]
+    assert saved == sorted(saved, reverse=True)
+    assert levers["checkpoint every block"].relative_time == pytest.approx(4 / 3)
+    sharded = levers["FSDP2 on 8 GPUs"].why
+    elements = sum(each.numel() for each in build().parameters())
+    assert format_bytes(elements * 16 * 7 // 8) in sharded
+    html = tight._repr_html_()
+    assert html.count("<rect") == 2 * (1 + len(tight.candidates))
+
+
+def test_eight_bit_states_are_those_of_bitsandbytes() -> None:
+    """Two bytes an element and a scale of 4 bytes for each 256 elements of a state."""
+    large, little = nn.Parameter(torch.zeros(64, 100)), nn.Parameter(torch.zeros(4095))
+    large.grad, little.grad = torch.zeros_like(large), torch.zeros_like(little)
+    optimizer = EightBitStates([large, little])
+    optimizer.step()
+    sizes = [sum(t.nbytes for t in optimizer.state[p].values()) for p in (large, little)]
+    assert sizes == [2 * 6400 + 2 * 4 * 25, 2 * 4 * 4095]
+
+
+def test_lora_trains_adapters_of_the_blocks_alone_and_changes_no_output_at_first() -> None:
+    model, x = build(), torch.randn(3, WIDTH)
+    before = model(x)
+    adapt(model)
+    trained = {name for name, each in model.named_parameters() if each.requires_grad}
+    assert len(trained) == 2 * 2 * DEPTH
+    assert all(".lora_" in name for name in trained)
+    for name, each in model.named_parameters():
+        if "lora_B" in name:
+            nn.init.zeros_(each)
+    torch.testing.assert_close(model(x), before)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "loss", "line"),
+    [
+        ("16", "cross-entropy", "loss = torch.nn.functional.cross_entropy(model(x), labels)"),
+        (
+            {"tokens": "int64:8", "meta": "32"},
+            "sum",
+            "loss = model(tokens=tokens, meta=meta).sum()",
+        ),
+        ({"input_ids": "int64:8", "labels": "int64:8"}, "model", "input_ids, labels in zip("),
+    ],
+)
+def test_the_code_is_of_the_users_own_call(inputs: Any, loss: str, line: str) -> None:
+    own = OwnStep(build=build, batch=8, inputs=inputs, loss=loss)
+    code = code_of(StepChange(), subject_of(own, build(), GPUS["l4"]), 2)
+    assert line in code

@@ -95,3 +95,15 @@ def test_the_command_says_it_in_one_line(
     said = capfd.readouterr()
     assert message in (said.out if code in (0, 3) else said.err)
     assert code != 2 or len((said.out + said.err).strip().splitlines()) == 1
+
+
+class TwoIn(nn.Linear):
+    """A network whose class names it."""
+
+
+def test_a_network_is_called_by_its_class_and_its_frame_begins_with_what_is_known() -> None:
+    report = harness.predict(TwoIn(4, 4), 4, inputs=(4,), loss="sum")
+    assert str(report.subject) == "TwoIn, batch 4"
+    frame = report.to_frame()
+    known = [not frame[name].isna().all() for name in frame.columns]
+    assert known == sorted(known, reverse=True)

@@ -17,6 +17,7 @@ from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import find_origin
 from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
+from tests.commands import Ask
 from tests.known import known
 from tests.property_size import examples
 
@@ -182,11 +183,11 @@ def test_what_if_the_gpu_were_smaller(
 def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
     path = written(tmp_path, by_hand())
     half = "per_process_memory_fraction:0.5"
-    case = replay_devices(path, settings=half, memory_bytes=60 * MIB)[0].what_ifs[2]
+    case = replay_devices(path, settings=half, memory_bytes=60 * MIB)[0].what_ifs[1]
     assert case.name == f"settings {half}"
     assert case.config.limit_bytes() == 30 * MIB
     assert [failure.position for failure in case.ran_out] == [5] * 5
-    assert replay_devices(path, settings=half, memory_bytes=72 * MIB)[0].what_ifs[2].ran_out == ()
+    assert replay_devices(path, settings=half, memory_bytes=72 * MIB)[0].what_ifs[1].ran_out == ()
     with pytest.raises(AllocatorConfigError, match="memory_fraction needs total_bytes"):
         replay_devices(path, settings=half)
 
@@ -268,3 +269,14 @@ def test_what_is_no_snapshot_is_refused_in_one_line(
     with pytest.raises(SnapshotError, match=message) as caught:
         replay_devices(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_setting_that_is_misspelt_has_a_hint_and_only_what_was_asked_is_tried(
+    ask: Ask, tmp_path: Path
+) -> None:
+    path = str(written(tmp_path, by_hand()))
+    wrong = ask(["replay", path, "--what-if", "expandible_segments:True"], 2).err
+    assert "did you mean expandable_segments?" in wrong
+    out = ask(["replay", path, "--what-if", "max_split_size_mb:128"]).out
+    assert "expandable segments\n" not in out
+    assert "no memory is given, so nothing fails" in out

@@ -1,0 +1,73 @@
+"""The commands to type after an answer, made of the arguments that were typed."""
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.schema.memory_fit import GpuFit
+
+_OF_THE_OUTPUT = ("--html", "--json", "--check")
+_NOT_OF_PLAN = (
+    "--mode",
+    "--accumulate",
+    "--classes",
+    "--compile",
+    "--device",
+    "--method",
+    "--torch",
+)
+_NOT_OF_PREDICT = (
+    "--device", "--threads", "--deadline", "--events", "--snapshot", "--input-type", "--gpu",
+)  # fmt: skip
+_FLAGS = ("--json", "--check")
+
+
+def typed() -> tuple[str, ...]:
+    """Return the arguments of this call without those of its output."""
+    arguments = click.get_current_context().find_root().obj or ()
+    return _without(arguments, _OF_THE_OUTPUT)
+
+
+def after_prediction(arguments: Sequence[str], fit: "GpuFit | None") -> list[str]:
+    """Return what follows a prediction: the largest batch, other GPUs, or what to change."""
+    if fit is None:
+        return [_line([*_without(arguments, ("--device",)), "--gpu", "l4"])]
+    if fit.verdict != "fits":
+        plan = ["plan", *_without(arguments, _NOT_OF_PLAN)[1:]]
+        return [_line(plan), _line([*_without(arguments, ("--gpu",)), "--gpu", "all"])]
+    at_most = [*_without(arguments, ("--batch",)), "--batch", str(fit.largest_batch)]
+    others = [*_without(arguments, ("--gpu",)), "--gpu", "all"]
+    return [*[_line(at_most)] * bool(fit.largest_batch), _line(others)]
+
+
+def after_profile(arguments: Sequence[str]) -> list[str]:
+    """Return what follows a step that was measured: the same on a GPU."""
+    return [_line(["predict", *_without(arguments[1:], _NOT_OF_PREDICT), "--gpu", "l4"])]
+
+
+def after_dry_run(arguments: Sequence[str], target: str) -> list[str]:
+    """Return what follows a dry run: a recording that can be explained, and the largest batch."""
+    at = next((at for at, text in enumerate(arguments) if text == target), len(arguments))
+    options = [text for text in _without(arguments[:at], ("--snapshot",)) if text != "--"]
+    recorded = [*options, "--snapshot", "run.pickle", "--", *arguments[at:]]
+    module = ["-m"] * (options[-1:] == ["-m"])
+    options = options[: len(options) - len(module)]
+    largest = [*options, "--largest", "batch", *module, "--", target, "--batch", "{}"]
+    return [_line(largest), f"{_line(recorded)} && harness explain run.pickle"]
+
+
+def _without(arguments: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    kept, skip = [], False
+    for argument in arguments:
+        name, joined, _ = argument.partition("=")
+        if not skip and name not in names:
+            kept.append(argument)
+        skip = not skip and name in names and not joined and name not in _FLAGS
+    return tuple(kept)
+
+
+def _line(arguments: Sequence[str]) -> str:
+    return shlex.join(["harness", *arguments])

@@ -1,0 +1,84 @@
+"""Every block of a recording, or of its last step, for the page."""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from harness.plots.memory_page import ShownBlock, Timeline
+from harness.snapshots.categories import Categories, Category, in_backward, module_of, own_line
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.diagnosis import find_failure, step_ends
+from harness.snapshots.trace_event import TraceEvent
+
+_MOST_PARTED = 4
+"""Steps up to which each is parted into forward, backward and update."""
+COLOURS = {category.words: category.colour for category in Category}
+
+
+def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
+    """Return the blocks up to the failure; of a run that is pretended only its last step.
+
+    Its times mean nothing, so they are left out then.
+    """
+    events, kinds = history.events, Categories(history.events, history.steps)
+    failure = find_failure(history)
+    stop = len(events) if failure is None else failure.position + 1
+    ends = step_ends(history, stop)
+    start = 0
+    if last_step and ends:
+        start = ends[-1] if failure else [0, *ends][-2]
+        stop = stop if failure else ends[-1]
+    count = stop - start + 1
+    before = len(history.origin.live)
+    blocks = []
+    for begin, end in history.lifetimes.items():
+        first = max(0, begin - before - start + 1)
+        last = count if end is None else min(count, end - before - start + 1)
+        if first < last:
+            blocks.append((_shown(first, last, history.log[begin], kinds), 1))
+    times = [event.time_us for event in events[start:stop]]
+    known = [time for time in times if time is not None]
+    phases = list(_phases(history, kinds, start, stop, [end for end in ends if end > start]))
+    return Timeline(
+        blocks=blocks,
+        events=range(start, stop + 1),
+        colours=COLOURS,
+        phases=phases if len(phases) > 1 else (),
+        joint=" > ",
+        reserved=history.reserved_bytes[start : stop + 1],
+        times_us=None if last_step or len(known) < len(times) or not known else [known[0], *known],
+        limits=[] if failure is None else [("all that PyTorch may reserve", failure.usable_bytes)],
+        marks=[] if failure is None else [("out of memory", count - 1)],
+    ).thinned()
+
+
+def _shown(begin: int, end: int, event: TraceEvent, kinds: Categories) -> ShownBlock:
+    place = event.stack.place
+    line = own_line(event)
+    shown = line if place is None or place in line else f"{place} < {line}"
+    layer = module_of(event) if event.stack.modules else line
+    return ShownBlock(begin, end, event.size_bytes, kinds.of(event).words, layer, shown)
+
+
+def _phases(
+    history: DeviceHistory, kinds: Categories, start: int, stop: int, ends: list[int]
+) -> Iterator[tuple[str, int]]:
+    """Yield each phase with its first moment; of many steps, each step."""
+    if len(ends) > _MOST_PARTED:
+        edges = [0, *(end - start + 1 for end in ends)]
+        yield from ((f"step {number}", edge) for number, edge in enumerate(edges, 1))
+        return
+    times = [event.time_us or 0 for event in history.events[:stop]]
+    starts = {bisect_left(times, mark.time_us) for mark in history.steps if mark.stage == "START"}
+    updates = starts - {start, *ends}  # an update that allocates nothing begins where it ends
+    phase, first = "" if start else "build", 0
+    for position in range(start, stop):
+        event, before = history.events[position], phase
+        phase = "update" if position in updates else "" if position in ends else phase
+        if phase != "update" and event.action == "alloc":
+            if kinds.of(event) is Category.BACKWARD or in_backward(event):
+                phase = "backward"
+            elif kinds.of(event) is Category.FORWARD or phase == "":
+                phase = "forward"
+        if phase and (phase != before or not first):
+            yield phase, position - start + 1 if first else 0
+            first = 1

@@ -1,0 +1,53 @@
+"""The page of a script: the timeline of its last step, by module."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.cli.app import main
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+NET = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+SCRIPT = """
+import torch
+from net import Net
+
+model = Net().cuda()
+optimizer = torch.optim.AdamW(model.parameters())
+for _ in range(3):
+    optimizer.zero_grad()
+    model(torch.ones(32, 8).cuda()).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_the_page_of_a_script_shows_its_last_step_by_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(SCRIPT)
+    assert main(["dry-run", "--gpu", "l4", "--html", "page.html", "--", "train.py"]) == 0
+    page = (tmp_path / "page.html").read_text()
+    found = re.search(r'id="data">(.*?)</script>', page, re.S)
+    assert found is not None
+    line = json.loads(found[1])["timeline"]
+    assert [name for name, _ in line["phases"]][:2] == ["forward", "backward"]
+    assert "Net:11 > Sequential > Linear" in line["layers"]
+    assert line["reserved"] == [line["reserved"][0]] * line["moments"]
+    assert line["limits"] == [["room for PyTorch on l4", 22_778_478_592]]
+    assert "harness dry-run --gpu l4 --largest batch -- train.py --batch" in page

@@ -1,0 +1,180 @@
+"""The page of a step as a tool: what it draws adds up, and a mouse and keys can use it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.plots.memory_page import Timeline, memory_page, traced_timeline
+from harness.reporting.step_page import step_page
+from harness.schema.events import Event, Trace
+from harness.schema.memory_fit import GpuFit
+from harness.schema.step_report import StepReport
+from tests.reporting.browser import AXE, NO_AXE
+from tests.reporting.conftest import visited
+
+MIB = 1 << 20
+HOSTILE = "</script><script>document.title='owned'</script>"
+
+
+def planted(blocks: int) -> Trace:
+    """Return two steps of a network of ``blocks``, each block of which keeps 2 MiB for backward."""
+    build = [Event(0, "build", "empty", f"blocks.{n}", "parameter", MIB, n) for n in range(blocks)]
+    events = build
+    for step in (1, 2):
+        kept = [
+            Event(step, "forward", "aten::mm", f"blocks.{n}.up", "activation", 2 * MIB, n + MIB)
+            for n in range(blocks)
+        ]
+        events = [*events, *kept]
+        for event in reversed(kept):
+            work = event._replace(
+                phase="backward", operator="MmBackward0/aten::mm", category="temporary",
+                size_bytes=3 * MIB, address=90_000,
+            )  # fmt: skip
+            freed = (work._replace(size_bytes=-3 * MIB), event._replace(size_bytes=-2 * MIB))
+            events += [work, *(each._replace(phase="backward") for each in freed)]
+    return Trace(events)
+
+
+def shown(page: str) -> Any:
+    found = re.search(r'id="data">(.*?)</script>', page, re.S)
+    assert found is not None
+    return json.loads(found[1])
+
+
+def test_the_blocks_of_the_page_add_up_to_the_live_bytes_at_every_moment() -> None:
+    trace = planted(6)
+    line = traced_timeline(trace)
+    start = next(n for n, event in enumerate(trace.events) if event.step == 2)
+    assert line.total_bytes() == trace.live_bytes[start - 1 :]
+    assert line.phases == [("forward", 0), ("backward", 6)]
+
+
+def test_a_long_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte() -> None:
+    trace = planted(20_000)
+    page = step_page(StepReport(method="dry run", trace=trace), "long")
+    assert len(page) < 1_000_000
+    line = traced_timeline(trace)
+    assert len(line.blocks) <= 10_000
+    totals = line.total_bytes()
+    assert max(totals) == trace.peak_live_bytes
+    start = next(n for n, event in enumerate(trace.events) if event.step == 2)
+    assert totals == [trace.live_bytes[start - 1 + at] for at in line.events]
+
+
+def test_only_the_script_of_the_page_may_run(tmp_path: Path) -> None:
+    trace = Trace([Event(1, "forward", HOSTILE, HOSTILE, "activation", MIB, 1)])
+    page = step_page(StepReport(method="dry run", trace=trace, notes=(HOSTILE,)), HOSTILE)
+    assert page.count("<script") == 2
+    assert "script-src 'sha256-" in page
+    assert HOSTILE in shown(page)["timeline"]["layers"]
+
+
+FIT = GpuFit(
+    gpu="l4", capability="8.9", total_bytes=200 * MIB, outside_bytes=(10 * MIB, 20 * MIB),
+    allocator_settings="", allocated_peak_bytes=(150 * MIB, 150 * MIB),
+    reserved_peak_bytes=(160 * MIB, 160 * MIB), verdict="fits", is_searched=True, largest_batch=9,
+    tried=((4, 80 * MIB), (8, 160 * MIB), (16, 320 * MIB)),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    report = StepReport(method="dry run", trace=planted(48), fit=FIT, batch=8)
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    path.write_text(step_page(report, "planted", ["harness plan net.py:Net"]), encoding="utf-8")
+    return path
+
+
+def test_keys_walk_zoom_and_choose_a_block(browser: Any, page: Path) -> None:
+    with visited(browser, page) as tab:
+        moment, block = tab.locator("#moment"), tab.locator("#block")
+        peak = "147 MiB alive after event 49 of 192, backward"
+        assert moment.inner_text() == peak
+        tab.locator("#timeline").focus()
+        whole = tab.locator("#timeline svg").inner_html()
+        tab.keyboard.press("ArrowRight")
+        assert moment.inner_text() == "144 MiB alive after event 50 of 192, backward"
+        tab.keyboard.press("[")
+        tab.keyboard.press("[")
+        assert moment.inner_text().endswith("before the first event, forward")
+        tab.keyboard.press("p")
+        tab.keyboard.press("ArrowDown")  # the topmost block
+        assert "Block: 3 MiB (3,145,728 B), temporary; blocks.47.up; " in block.inner_text()
+        assert "1 events later" in block.inner_text()
+        tab.keyboard.press("Escape")
+        tab.keyboard.press("+")
+        assert tab.locator("#timeline svg").inner_html() != whole
+        tab.keyboard.press("0")
+        assert tab.locator("#timeline svg").inner_html() == whole
+        tab.keyboard.press("Tab")
+        assert tab.evaluate("document.activeElement.id") == "treemap"
+        tab.keyboard.press("ArrowRight")
+        assert tab.locator("#layer").inner_text() == "blocks.47.up: 5 MiB (3.4%)"
+        assert tab.locator("path.match").count() == 1
+
+
+def test_a_mouse_zooms_pans_and_picks_the_block_under_it(browser: Any, page: Path) -> None:
+    with visited(browser, page) as tab:
+        place = tab.locator("#timeline")
+        box = place.bounding_box()
+        tab.mouse.click(box["x"] + 80, box["y"] + 349)  # the lowest block, at the beginning
+        assert "parameter; blocks.0; empty; there before, not freed" in tab.inner_text("#block")
+        labels = tab.locator("text.phase")
+        assert labels.all_text_contents()[:2] == ["forward", "backward"]
+        tab.mouse.move(box["x"] + 80, box["y"] + 200)
+        for _ in range(12):
+            tab.mouse.wheel(0, -100)
+        assert labels.all_text_contents()[0] == "forward"
+        assert "backward" not in labels.all_text_contents()
+        before = place.inner_html()
+        tab.mouse.down()
+        tab.mouse.move(box["x"] + 20, box["y"] + 200, steps=3)
+        tab.mouse.up()
+        assert place.inner_html() != before
+        tab.get_by_role("button", name="Whole").click()
+        tab.get_by_label("Width by").select_option("bytes")
+        tab.get_by_label("Find").fill("blocks.3.up")
+        assert tab.locator("path.match").count() == 1
+        assert tab.locator("circle").count() == 3
+        assert tab.get_by_text("safe up to 9", exact=True).count() == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_paper(browser: Any, page: Path, scheme: str) -> None:
+    small = {"width": 390, "height": 800}
+    with visited(browser, page, viewport=small, color_scheme=scheme) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") == 390
+        assert tab.locator("#timeline svg text.phase").count() == 2
+        limits = tab.locator("#timeline text.limit").all_text_contents()
+        assert limits == ["room for PyTorch on l4: 180 MiB"]
+        tab.emulate_media(media="print")
+        assert not tab.locator(".tools").is_visible()
+        assert tab.locator("#timeline svg").is_visible()
+        paper = "getComputedStyle(document.body).backgroundColor"
+        assert tab.evaluate(paper) == "rgb(255, 255, 255)"
+
+
+@pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser: Any, page: Path, scheme: str) -> None:
+    with visited(browser, page, bypass_csp=True, color_scheme=scheme) as tab:
+        tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+        found = tab.evaluate("axe.run(document)")["violations"]
+        assert [each["help"] for each in found if each["impact"] in ("serious", "critical")] == []
+
+
+def test_sums_of_layers_have_a_treemap_without_a_timeline(browser: Any, tmp_path: Path) -> None:
+    line = traced_timeline(planted(2))
+    alive = [each for each in line.blocks if each[0].begin == 0]
+    still = Timeline(
+        blocks=[(b._replace(end=1), 1) for b, _ in alive], events=range(1), colours=line.colours
+    )
+    path = tmp_path / "page.html"
+    path.write_text(memory_page("sums", verdict=["fits"], timeline=still, body=""))
+    with visited(browser, path) as tab:
+        assert tab.locator("#timeline").count() == 0
+        assert tab.locator(".cell").count() >= 2
