@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "dry_run",
     "explain",
+    "gpus",
     "measure",
     "plan",
     "predict",

@@ -150,8 +150,8 @@ class Completed(ParamType):
         return items or [CompletionItem(incomplete, type="file")] * self._files
 
 
-GPU = Completed("harness.prediction.gpu.catalogue:GPUS.keys")
-GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:GPUS.keys", "all")
+GPU = Completed("harness.prediction.gpu.catalogue:names")
+GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:names", "all")
 EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()

@@ -51,7 +51,7 @@ DEFAULTS = {
     "--gpu",
     type=GPU_OR_ALL,
     metavar="NAME",
-    help="GPU to check against, e.g. l4; with TARGET, all checks every GPU.",
+    help="GPU to check against, e.g. l4; with TARGET, all checks the usual ones.",
 )
 @gpu_description
 @click.option(

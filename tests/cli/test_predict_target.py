@@ -66,7 +66,7 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(model: str, ask: Ask) -
 @pytest.mark.slow
 def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
     some = {name: GPUS[name] for name in ("v100-32gb", "t4")}
-    monkeypatch.setattr("harness.planning.predict_step.GPUS", some)
+    monkeypatch.setattr("harness.planning.predict_step.USUAL", some)
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
     lines = ask(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]).out.splitlines()
     assert lines[0].startswith("fits on l4: reserves ")
