@@ -34,7 +34,8 @@ DEFAULTS = {
     "harness predict --depth 8 --batch 512 --budget 24GiB",
     "harness predict --depth 8 --batch 512 --budget 1GiB --check",
     "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
-    "harness predict torchvision.models:resnet50 --input 3x224x224 --gpu all",
+    "harness predict torchvision:resnet50 --gpu all",
+    "harness predict hf:Qwen/Qwen3-0.6B --gpu g5.xlarge",
     "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
 )
 @click.argument("target", required=False, metavar="[TARGET]")
@@ -88,8 +89,9 @@ def predict(
     """Predict the memory of a step without running it.
 
     Without TARGET the workload flags describe an MLP. TARGET is your own network, as
-    package.module:callable or my_model.py:Net; of the workload flags it takes --batch,
-    --optimizer, --mode, --autocast, --accumulate and --device.
+    package.module:callable or my_model.py:Net, or a known one, as hf:NAME_OR_FOLDER (its
+    config.json, never its weights), timm:NAME or torchvision:NAME; of the workload flags it takes
+    --batch, --optimizer, --mode, --autocast, --accumulate and --device.
 
     CUDA is predicted without a GPU; --gpu implies --device cuda. The size of cuBLAS workspaces
     follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,

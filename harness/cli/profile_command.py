@@ -101,8 +101,9 @@ def profile(
     from harness.planning.sent_step import request_of
     from harness.reporting.step_text import print_profile
     from harness.reporting.trace_exports import memory_snapshot
+    from harness.schema.target_name import hub_of
 
-    given = network.with_default_input("3x224x224", input_type)
+    given = network if hub_of(target) else network.with_default_input("3x224x224", input_type)
     request = request_of(given.step(target, compile=compile_mode, **step))
     gpu = gpu_flags.described()
     with shown_progress() as progress:

@@ -47,15 +47,18 @@ class TargetFlags:
         """Return the step of ``target``; ``others`` holds its fields that are no target flags."""
         from harness.schema.step import EVERYWHERE, Step
         from harness.schema.step_request import parse_argument
+        from harness.schema.target_name import hub_of, parts_of_name
 
-        if not self.inputs and self.inputs_from is None:
+        parts_of_name(target)
+        inputs = self.inputs or self.inputs_from
+        if not (inputs or hub_of(target)):
             raise click.UsageError(
                 "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
             )
         answers = (text.rpartition("=") for text in self.answers)
         return Step(
             target,
-            inputs=self.inputs if self.inputs_from is None else self.inputs_from,
+            inputs=inputs or None,
             arguments=dict(map(parse_argument, self.arguments)),
             answers={place or EVERYWHERE: answer for place, _, answer in answers},
             loss=self.loss,

@@ -7,6 +7,7 @@ ask_step.py        Sends a question about a step to a worker, or has it estimate
 changed_step.py    A step with the changes of a plan made to it
 estimated_step.py  Answers a question about a step by the estimate, where nothing can be run
 measure_step.py    harness.measure: a workload or a network, really run
+model_hubs.py      Networks by the name that a hub gives them: hf:, timm: and torchvision:
 plan.py            harness.plan: what to change so that a batch fits on a GPU
 plan_result.py     The answer of harness.plan
 plan_search.py     The search of a plan

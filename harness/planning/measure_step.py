@@ -122,4 +122,5 @@ def measure_step(
     if outcome is not Outcome.OK or ended.result is None:
         return failed_report(request, "dry run" if pretends else "measured", outcome, evidence)
     report = msgspec.convert(ended.result, StepReport)
-    return msgspec.structs.replace(report, outcome=outcome, target=request.target)
+    notes = (*request.notes, *report.notes)
+    return msgspec.structs.replace(report, outcome=outcome, target=request.subject, notes=notes)

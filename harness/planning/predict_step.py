@@ -53,7 +53,7 @@ def predict_step(
     found = answered(every, method, progress)
     fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))
     return StepReport(
-        method=found.method, target=request.target, batch=step.batch, gpus=fits, notes=found.notes
+        method=found.method, target=request.subject, batch=step.batch, gpus=fits, notes=found.notes
     )
 
 

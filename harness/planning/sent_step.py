@@ -3,6 +3,7 @@
 from typing import Any
 
 from harness.dry_runs.sent_objects import sent
+from harness.planning.model_hubs import named_step
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.target_name import check_target_name
@@ -12,6 +13,8 @@ _SAME = ("batch", "mode", "accumulate", "classes", "threads")
 
 def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
     """Return the request; ``with_values`` sends large parameters with their values."""
+    shown, named = step.target, named_step(step)
+    step = named.step
     plain: dict[str, Any] = {name: getattr(step, name) for name in _SAME}
     objects: dict[str, Any] = {} if step.prepare is None else {"prepare": step.prepare}
     for name in ("optimizer", "loss"):
@@ -33,6 +36,8 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
         arguments=tuple(f"{name}={value!r}" for name, value in step.arguments.items()),
         autocast=step.autocast_name,
         compile=step.compile_mode,
+        shown=shown if isinstance(shown, str) else None,
+        notes=named.notes,
         answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
         sent=sent(objects, with_values=with_values),
         **plain,
