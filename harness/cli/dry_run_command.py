@@ -11,6 +11,7 @@ from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
+from harness.schema.target_name import EXPORT
 
 if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import Answer
@@ -130,6 +131,8 @@ def dry_run(
 
     if module is None and not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
+    if module is None and command[0].endswith(".ipynb"):
+        raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
     target, *arguments = (module, *command) if module is not None else command
     request |= {"module": module is not None}
     if largest is not None:

@@ -43,7 +43,9 @@ class Choices(Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            hint = did_you_mean(str(value).lower(), self.choices)
+            short = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}
+            given = str(value).lower()
+            hint = did_you_mean(short.get(given, given), self.choices)
             refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint)
 
 

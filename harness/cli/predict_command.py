@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
-from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget
+from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, shown_progress, target_flags
@@ -39,7 +39,8 @@ DEFAULTS = {
     "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
 )
 @click.argument("target", required=False, metavar="[TARGET]")
-@workload_flags(without={"optimizer"})
+@workload_flags(without={"batch", "optimizer"})
+@click.option("--batch", type=WholeNumber(), help="Batch size.  [default: 256; with TARGET 32]")
 @click.option(
     "--optimizer",
     type=ChoicesOrTarget(OPTIMIZERS),
@@ -117,7 +118,9 @@ def predict(
             torch=torch,
         )
     else:
-        _refuse_unused(flags, budget)
+        if budget is not None:
+            raise click.UsageError("--budget is that of an MLP; with a TARGET give --memory")
+        _refuse_unused(flags, torch)
         if html is not None and gpu_flags.mean_all():
             raise click.UsageError("--html shows one GPU; give its name instead of all")
         if check and not gpu_flags.mean_all() and not gpu_flags.has_memory():
@@ -186,10 +189,10 @@ def _print_table(report: "StepReport", as_json: bool) -> None:
         print_gpu_table(report.subject, report.gpus, report.notes)
 
 
-def _refuse_unused(flags: dict[str, Any], budget: int | None) -> None:
+def _refuse_unused(flags: dict[str, Any], torch: str | None) -> None:
     """Refuse the flags that say nothing of a user's own network."""
     given = {name: value for name, value in flags.items() if name not in (*DEFAULTS, "device")}
-    given["budget"] = budget
+    given["torch"] = torch
     unused = [name for name, value in given.items() if value is not None]
     if unused:
         names = ", ".join("--" + name.replace("_", "-") for name in unused)

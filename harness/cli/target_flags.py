@@ -45,7 +45,8 @@ class TargetFlags:
 
     def step(self, target: str, **others: Any) -> "Step":
         """Return the step of ``target``; ``others`` holds its fields that are no target flags."""
-        from harness.schema.step import EVERYWHERE, Step
+        from harness.dry_runs.value_answers import check_answers, parse_answer
+        from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
         from harness.schema.target_name import hub_of, parts_of_name
 
@@ -55,12 +56,13 @@ class TargetFlags:
             raise click.UsageError(
                 "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
             )
-        answers = (text.rpartition("=") for text in self.answers)
+        answers = dict(map(parse_answer, self.answers))
+        check_answers(answers)
         return Step(
             target,
             inputs=inputs or None,
             arguments=dict(map(parse_argument, self.arguments)),
-            answers={place or EVERYWHERE: answer for place, _, answer in answers},
+            answers=answers,
             loss=self.loss,
             **others,
         )

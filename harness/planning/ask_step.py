@@ -15,6 +15,7 @@ from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Call, Ended, Failure
 from harness.measurement.process.outcome import classify
+from harness.planning.step_advice import with_advice
 from harness.planning.step_question import Answer, CheckGpus, Question
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
@@ -37,7 +38,8 @@ def answered(
 
     A step on the CPU is estimated without a reason. PyTorch is loaded in this process then.
     """
-    answer: Any = _answered(question, method, progress)
+    with with_advice(question.request):
+        answer: Any = _answered(question, method, progress)
     replace = dataclasses.replace if dataclasses.is_dataclass(answer) else msgspec.structs.replace
     answer = replace(answer, notes=(*question.request.notes, *answer.notes))
     return cast("Answer", answer)

@@ -102,7 +102,10 @@ class Step:
         """The shape and type of each input; empty if a function makes them."""
         if self.inputs_from is not None or (self.inputs is None and hub_of(self.target)):
             return ()
-        return input_specs(self.inputs)
+        specs = input_specs(self.inputs)
+        if len({spec.name is None for spec in specs}) > 1:
+            raise StepError("inputs: give all of them a name, or none")
+        return specs
 
     @property
     def inputs_from(self) -> object:
