@@ -68,6 +68,8 @@ _USER_ERRNOS = (
 )
 """What a path that the user gave can be refused for."""
 _LONGEST_PATH = 200
+_NO_FOLDER = ("No usable temporary directory", "requires access to a writable cache directory")
+"""Of ``tempfile`` and matplotlib, where nothing can be written."""
 
 
 @click.group(
@@ -118,6 +120,8 @@ def _run(arguments: list[str]) -> int:
     except HarnessError as error:
         return _user_error(str(error))
     except OSError as error:
+        if any(words in str(error) for words in _NO_FOLDER):
+            return _user_error("no folder for temporary files can be written; set TMPDIR to one")
         if error.errno not in _USER_ERRNOS or error.filename is None or "--debug" in arguments:
             return _internal_error(error, arguments)
         return _user_error(f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}")

@@ -5,10 +5,10 @@ import click
 from harness.cli.command import DONE, harness_command
 
 
-@harness_command("harness gpus", "harness predict my_model.py:Net --input 16 --gpu g5.xlarge")
+@harness_command("harness gpus", "harness gpus --json")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def gpus(as_json: bool) -> int:
-    """List the GPUs that --gpu takes, and the machines of clouds that have them.
+    """List the GPUs and the machines of clouds that --gpu takes.
 
     The memory is what PyTorch sees, which is less than the number on the box; SOURCE is the report
     that states it. A machine's name means one of its GPUs.
