@@ -93,9 +93,10 @@ for _name in COMMANDS:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
     with clean_stop() as stop:
         try:
-            code = _run(sys.argv[1:] if arguments is None else arguments)
+            code = _run(given)
         except BaseException:
             if stop.number is None:
                 raise
@@ -112,21 +113,42 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as error:  # click's own end is a return value here, but of a completion
         if "_HARNESS_COMPLETE" in os.environ:
             raise
-        return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
+        problem = f"the code that was run ended the process: sys.exit({error.code!r})"
     except click.UsageError as error:
-        return _user_error(_usage_problem(error))
+        problem = _usage_problem(error)
     except click.ClickException as error:
-        return _user_error(error.format_message())
+        problem = error.format_message()
     except HarnessError as error:
-        return _user_error(str(error))
-    except OSError as error:
-        if any(words in str(error) for words in _NO_FOLDER):
-            return _user_error("no folder for temporary files can be written; set TMPDIR to one")
-        if error.errno not in _USER_ERRNOS or error.filename is None or "--debug" in arguments:
-            return _internal_error(error, arguments)
-        return _user_error(f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}")
+        problem = str(error)
     except Exception as error:
-        return _internal_error(error, arguments)
+        found = _problem_of_files(error) if "--debug" not in arguments else None
+        if found is None:
+            return _internal_error(error, arguments)
+        problem = found
+    problem = " ".join(problem.split())
+    click.echo(printable(f"harness: {problem}"), err=True)
+    _answer_error(arguments, problem)
+    return USER_ERROR
+
+
+def _problem_of_files(error: Exception) -> str | None:
+    """Return what is wrong with a file or folder of the user; None if that is not the cause."""
+    if any(words in str(error) for words in _NO_FOLDER):
+        return "no folder for temporary files can be written; set TMPDIR to one"
+    if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
+        return None
+    if error.filename is None:
+        return None
+    return f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}"
+
+
+def _answer_error(arguments: list[str], problem: str) -> None:
+    """Print an error in the place of the JSON that was wanted; a script's --json is its own."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in own:
+        from harness.cli.json_answer import print_error
+
+        print_error(next((word for word in own if not word.startswith("-")), ""), problem)
 
 
 def _usage_problem(error: click.UsageError) -> str:
@@ -147,15 +169,11 @@ def _usage_problem(error: click.UsageError) -> str:
 def _internal_error(error: Exception, arguments: list[str]) -> int:
     if "--debug" in arguments:
         raise error
-    message = printable(f"harness: internal error: {type(error).__name__}: {error}")
-    click.echo(message, err=True)
+    problem = f"internal error: {type(error).__name__}: {error}"
+    click.echo(printable(f"harness: {problem}"), err=True)
     click.echo("harness: run the command again with --debug and report the traceback", err=True)
+    _answer_error(arguments, problem)
     return INTERNAL_ERROR
-
-
-def _user_error(message: str) -> int:
-    click.echo(printable(f"harness: {' '.join(message.split())}"), err=True)
-    return USER_ERROR
 
 
 if __name__ == "__main__":

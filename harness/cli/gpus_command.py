@@ -1,12 +1,11 @@
 """``harness gpus``: the GPUs and the machines of clouds that ``--gpu`` knows by a name."""
 
-import click
-
 from harness.cli.command import DONE, harness_command
+from harness.cli.json_answer import json_option, print_json
 
 
 @harness_command("harness gpus", "harness gpus --json")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def gpus(as_json: bool) -> int:
     """List the GPUs and the machines of clouds that --gpu takes.
 
@@ -18,8 +17,6 @@ def gpus(as_json: bool) -> int:
     from harness.prediction.gpu.catalogue import LISTED, MACHINES
 
     if as_json:
-        from harness.cli.json_answer import print_json
-
         print_json({"gpus": to_builtins(LISTED), "machines": to_builtins(MACHINES, str_keys=True)})
         return DONE
     from harness.reporting.terminal import AnswerConsole

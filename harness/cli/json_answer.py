@@ -1,16 +1,22 @@
 """``--json``: one shape for the answer of every command, and for its errors."""
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
-from msgspec import UNSET, Struct, UnsetType, json, to_builtins
+from click.core import ParameterSource
 
 from harness.schema.plain_text import json_text
 from harness.version import __version__
 
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print the answer as JSON, in one line."
+)
 
-class JsonAnswer(Struct, kw_only=True, omit_defaults=True):
+
+@dataclass(frozen=True, kw_only=True)
+class JsonAnswer:
     """The part that the JSON of every command has; the facts of the command follow it.
 
     Attributes:
@@ -21,7 +27,7 @@ class JsonAnswer(Struct, kw_only=True, omit_defaults=True):
         method: how the answer was made: measured, dry run, formula, estimate; null where that
             does not apply.
         notes: facts that limit the answer, or explain it.
-        error: what is wrong with the question, or inside the harness; then there is no answer.
+        error: what is wrong with the question, or inside the harness; null if there is an answer.
     """
 
     harness: str
@@ -30,26 +36,31 @@ class JsonAnswer(Struct, kw_only=True, omit_defaults=True):
     verdict: str | None
     method: str | None
     notes: list[str]
-    error: str | UnsetType = UNSET
+    error: str | None = None
 
 
-def print_json(facts: Mapping[str, Any], verdict: str | None = None) -> None:
-    """Print the answer of the running command in one line."""
+def print_json(facts: Mapping[str, Any] | bytes | str, verdict: object = None) -> None:
+    """Print the answer of the running command in one line; ``facts`` may be JSON already."""
+    from msgspec import json
+
+    plain = json.decode(facts) if isinstance(facts, bytes | str) else facts
     context = click.get_current_context()
+    typed = ParameterSource.COMMANDLINE
+    named = {name: context.get_parameter_source(name) for name in context.params}
     given = {
         name: value
         for name, value in context.params.items()
-        if str(context.get_parameter_source(name)).endswith("COMMANDLINE") and name != "as_json"
+        if named[name] is typed and name != "as_json"
     }
     head = JsonAnswer(
         harness=__version__,
         command=str(context.info_name),
         question=given,
-        verdict=verdict,
-        method=facts.get("method"),
-        notes=list(facts.get("notes") or ()),
+        verdict=None if verdict is None else str(verdict),
+        method=plain.get("method"),
+        notes=list(plain.get("notes") or ()),
     )
-    click.echo(_line(head, facts))
+    _print(head, plain)
 
 
 def print_error(command: str, message: str) -> None:
@@ -63,9 +74,11 @@ def print_error(command: str, message: str) -> None:
         notes=[],
         error=message,
     )
-    click.echo(_line(head, {}))
+    _print(head, {})
 
 
-def _line(head: JsonAnswer, facts: Mapping[str, Any]) -> str:
-    first = to_builtins(head, enc_hook=str)
-    return json_text(json.encode({**first, **facts, **first}, enc_hook=str))
+def _print(head: JsonAnswer, facts: Mapping[str, Any]) -> None:
+    from msgspec import json
+
+    first = asdict(head)
+    click.echo(json_text(json.encode({**first, **facts, **first}, enc_hook=str)))

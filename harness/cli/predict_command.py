@@ -1,18 +1,17 @@
 """``harness predict``: the metrics of a step without running it."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, shown_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ DEFAULTS = {
     help="Exit with code 3 unless the step surely fits the budget and the GPU.",
 )
 @page_option
-@click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
+@json_option
 def predict(
     target: str | None,
     network: TargetFlags,
@@ -164,9 +163,12 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
     elif is_target:
         fit = report.fit
         largest = None if fit is None else fit.largest_batch
-        click.echo(json.dumps(report.as_dict() | {"largest_batch": largest}))
+        print_json(report.as_dict() | {"largest_batch": largest}, fit and fit.verdict)
     else:
-        click.echo(json_text(to_json(report)))
+        verdict = report.fit and report.fit.verdict
+        if report.budget is not None:
+            verdict = "fits" if report.fits else "does not fit"
+        print_json(to_json(report), verdict)
 
 
 def _print_table(report: "StepReport", as_json: bool) -> None:
@@ -181,8 +183,10 @@ def _print_table(report: "StepReport", as_json: bool) -> None:
             }
             for fit in report.gpus
         ]
+        fitting = sum(fit.verdict == "fits" for fit in report.gpus)
         answer = {"outcome": "predicted", "target": report.target, "gpus": rows}
-        click.echo(json.dumps({**answer, "method": report.method, "notes": report.notes}))
+        facts = {**answer, "method": report.method, "notes": report.notes}
+        print_json(facts, f"fits on {fitting} of {len(rows)} GPUs")
     else:
         from harness.reporting.step_text import print_gpu_table
 

@@ -1,6 +1,5 @@
 """The flags that describe a user's own network, shared by ``predict``, ``plan`` and ``profile``."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import NOT_OK
+from harness.cli.json_answer import print_json
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.cli.shared_options import Command, gathered
 from harness.schema.errors import UnsupportedError
@@ -125,8 +125,10 @@ def target_flags(command: Command) -> Command:
                 raise
             reason = str(error).removeprefix("unsupported: ")
             facts = {"outcome": "unsupported", "target": target, "reason": reason}
-            text = json.dumps(facts) if given["as_json"] else printable(f"unsupported: {reason}")
-            click.echo(text)
+            if given["as_json"]:
+                print_json(facts, "unsupported")
+            else:
+                click.echo(printable(f"unsupported: {reason}"))
             return NOT_OK
 
     return _network(called)
