@@ -10,6 +10,7 @@ entry.py              The first code of the command harness, and the last
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
 gpus_command.py       harness gpus: the GPUs and the machines that --gpu knows by a name
 json_answer.py        --json: one shape for the answer of every command, and for its errors
+mcp_command.py        harness mcp: the commands as tools of the Model Context Protocol
 measure_command.py    harness measure: one isolated measurement
 parameter_types.py    Types of options
 plan_command.py       harness plan: what to change so

@@ -23,6 +23,7 @@ COMMANDS = (
     "dry_run",
     "explain",
     "gpus",
+    "mcp",
     "measure",
     "plan",
     "predict",
