@@ -14,7 +14,7 @@ plan_search.py     The search of a plan
 predict.py         harness.predict: a workload, a network or a whole run
 predict_step.py    The prediction of a step of a network, or of a whole training loop
 sent_step.py       The request for a step: names stay names, Python objects are pickled
-step_advice.py     What to do about an error of the user's network
+step_advice.py     Advice on errors of the user's network
 step_answer.py     Answers a question in a worker: one handler for each kind of question
 step_bench.py      A step tried on a pretended GPU, at any batch and within any memory
 step_changes.py    Changes of a training step that a plan may make, each with its cost in time

@@ -1,4 +1,4 @@
-"""What to do about an error of the user's network, after the words of the error itself."""
+"""Advice on errors of the user's network, after the words of the error."""
 
 import re
 from collections.abc import Iterator
