@@ -8,6 +8,8 @@ import errno
 import os
 import pkgutil
 import sys
+import tomllib
+from pathlib import Path
 
 import click
 
@@ -37,25 +39,6 @@ COMMANDS = (
     "verify",
 )
 """Each is a function of its own name in the file ``NAME_command.py``."""
-
-_HINTS = {
-    "use --depth N for the number of hidden layers": ("--layers", "--num-layers", "--n-layers"),
-    "use --width N, or --hidden N,N,...": ("--hidden-size", "--units"),
-    "memory does not depend on the learning rate; leave it out": ("--lr", "--learning-rate"),
-    "memory does not depend on weight decay; leave it out": ("--weight-decay",),
-    "every step needs the same memory; leave it out": ("--epochs", "--steps"),
-    "use --optimizer momentum": ("--momentum",),
-    "use --autocast float16 or --autocast bfloat16": ("--amp",),
-    "use --dtype for the model, or --autocast": ("--precision",),
-    "use --dtype float16, or --autocast float16": ("--fp16",),
-    "use --dtype bfloat16, or --autocast bfloat16": ("--bf16",),
-    "use --in-features N": ("--input-size",),
-    "use --classes N": ("--num-classes",),
-    "use --out DIR": ("--output",),
-    "use --device cuda": ("--cuda",),
-    "use --deadline SECONDS": ("--timeout",),
-}
-"""Advice for an option that other programs have."""
 
 _USER_ERRNOS = (
     errno.ENAMETOOLONG,
@@ -157,9 +140,9 @@ def _usage_problem(error: click.UsageError) -> str:
     command = None if error.ctx is None else error.ctx.info_name
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
-        for hint, names in _HINTS.items():
-            if error.option_name in names:
-                return f"No such option: {error.option_name}; {hint}"
+        hints = tomllib.loads(Path(__file__).with_name("option_hints.toml").read_text())
+        if error.option_name in hints:
+            return f"No such option: {error.option_name}; {hints[error.option_name]}"
         if command == "dry-run":
             return f"{message.rstrip('.')}; options of the script stand after its name"
     if command == "measure" and "extra argument" in message:

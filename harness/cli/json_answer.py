@@ -1,7 +1,7 @@
 """``--json``: one shape for the answer of every command, and for its errors."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import click
@@ -24,18 +24,18 @@ class JsonAnswer:
         command: name of the command.
         question: the arguments that were given, by their name.
         verdict: the answer in a few words, e.g. ``fits``; null if there is none.
-        method: how the answer was made: measured, dry run, formula, estimate; null where that
+        method: source of the answer: measured, dry run, formula or estimate; null where that
             does not apply.
         notes: facts that limit the answer, or explain it.
         error: what is wrong with the question, or inside the harness; null if there is an answer.
     """
 
-    harness: str
+    harness: str = __version__
     command: str
-    question: dict[str, Any]
-    verdict: str | None
-    method: str | None
-    notes: list[str]
+    question: dict[str, Any] = field(default_factory=dict)
+    verdict: str | None = None
+    method: str | None = None
+    notes: list[str] = field(default_factory=list)
     error: str | None = None
 
 
@@ -45,17 +45,14 @@ def print_json(facts: Mapping[str, Any] | bytes | str, verdict: object = None) -
 
     plain = json.decode(facts) if isinstance(facts, bytes | str) else facts
     context = click.get_current_context()
-    typed = ParameterSource.COMMANDLINE
-    named = {name: context.get_parameter_source(name) for name in context.params}
-    given = {
-        name: value
-        for name, value in context.params.items()
-        if named[name] is typed and name != "as_json"
-    }
+    typed = [
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    ]
     head = JsonAnswer(
-        harness=__version__,
         command=str(context.info_name),
-        question=given,
+        question={name: context.params[name] for name in typed if name != "as_json"},
         verdict=None if verdict is None else str(verdict),
         method=plain.get("method"),
         notes=list(plain.get("notes") or ()),
@@ -65,16 +62,7 @@ def print_json(facts: Mapping[str, Any] | bytes | str, verdict: object = None) -
 
 def print_error(command: str, message: str) -> None:
     """Print an error in the place of an answer."""
-    head = JsonAnswer(
-        harness=__version__,
-        command=command,
-        question={},
-        verdict=None,
-        method=None,
-        notes=[],
-        error=message,
-    )
-    _print(head, {})
+    _print(JsonAnswer(command=command, error=message), {})
 
 
 def _print(head: JsonAnswer, facts: Mapping[str, Any]) -> None:

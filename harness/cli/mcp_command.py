@@ -15,6 +15,7 @@ _INSTRUCTIONS = (
     "Memory of PyTorch training without a GPU. verdict is the answer, error says what is wrong with"
     " the question; sizes are bytes. options are those of the command line, see harness --help."
 )
+Words = Sequence[str]
 _LONGEST = 40
 """Entries of a list or table that an answer shows without ``full``."""
 
@@ -39,47 +40,34 @@ def mcp() -> int:
 
 
 async def predict(
-    target: str,
-    batch: int = 32,
-    gpu: str | None = None,
-    inputs: Sequence[str] = (),
-    options: Sequence[str] = (),
-    full: bool = False,
+    target: str, batch: int = 32, gpu: str = "a100-80gb", options: Words = (), full: bool = False
 ) -> dict[str, Any]:
     """Predict the memory of a training step, whether it fits on a GPU, and its largest batch.
 
-    target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME. inputs
-    are shapes without the batch, e.g. 3x224x224 or input_ids=int64:1024. gpu is a name of the tool
-    gpus, or all.
+    target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME or torchvision:NAME; the first
+    two need options such as ["--input", "3x224x224"] or ["--input", "input_ids=int64:1024"]. gpu is
+    a name of the tool gpus, or all.
     """
-    flags = _flags(batch=[batch], gpu=[gpu], input=inputs)
-    return _answer(["predict", "--json", *flags, *options, "--", target], full)
+    flags = ["--json", "--batch", str(batch), "--gpu", gpu, *options]
+    return _answer(["predict", *flags, "--", target], full)
 
 
 async def plan(
-    target: str,
-    batch: int,
-    gpu: str,
-    inputs: Sequence[str] = (),
-    options: Sequence[str] = (),
-    full: bool = False,
+    target: str, batch: int, gpu: str, options: Words = (), full: bool = False
 ) -> dict[str, Any]:
     """List the changes with which a training step fits on a GPU; arguments as of predict."""
-    flags = _flags(batch=[batch], gpu=[gpu], input=inputs)
-    return _answer(["plan", "--json", *flags, *options, "--", target], full)
+    flags = ["--json", "--batch", str(batch), "--gpu", gpu, *options]
+    return _answer(["plan", *flags, "--", target], full)
 
 
 async def dry_run(
-    command: Sequence[str],
-    gpu: str = "a100-40gb",
-    options: Sequence[str] = (),
-    full: bool = False,
+    command: Words, gpu: str = "a100-40gb", options: Words = (), full: bool = False
 ) -> dict[str, Any]:
     """Run a PyTorch script, e.g. ["train.py", "--epochs", "1"], unmodified on a pretended GPU."""
     return _answer(["dry-run", "--json", "--gpu", gpu, *options, "--", *command], full)
 
 
-async def explain(text: str, options: Sequence[str] = (), full: bool = False) -> dict[str, Any]:
+async def explain(text: str, options: Words = (), full: bool = False) -> dict[str, Any]:
     """Explain an out-of-memory message; text is the message, or the path of a log or snapshot."""
     return _answer(["explain", "--json", *options, "--", text], full)
 
@@ -87,11 +75,6 @@ async def explain(text: str, options: Sequence[str] = (), full: bool = False) ->
 async def gpus() -> dict[str, Any]:
     """List the GPUs and the machines of clouds that have a name."""
     return _answer(["gpus", "--json"], full=True)
-
-
-def _flags(**options: Sequence[object]) -> list[str]:
-    pairs = [(name, one) for name, some in options.items() for one in some if one is not None]
-    return [word for name, one in pairs for word in (f"--{name}", str(one))]
 
 
 def _answer(arguments: list[str], full: bool) -> dict[str, Any]:

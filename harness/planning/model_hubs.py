@@ -10,7 +10,6 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,43 +23,29 @@ if TYPE_CHECKING:
 LENGTH = 1024
 """Tokens of an example that no ``--input`` describes, or what the network allows if it is less."""
 _SECONDS = 10
-_TOKENS = "int64:{length}"
+_TEXT = {"input_ids": "int64:{length}"}
+_TOKENS = {**_TEXT, "labels": "int64:{length}"}
 _FORMS: Mapping[str, Mapping[str, str]] = {
-    "ForCausalLM": {"input_ids": _TOKENS, "labels": _TOKENS},
-    "LMHeadModel": {"input_ids": _TOKENS, "labels": _TOKENS},
-    "ForMaskedLM": {"input_ids": _TOKENS, "labels": _TOKENS},
-    "ForConditionalGeneration": {"input_ids": _TOKENS, "labels": _TOKENS},
-    "ForTokenClassification": {"input_ids": _TOKENS, "labels": _TOKENS},
-    "ForSequenceClassification": {"input_ids": _TOKENS, "labels": "int64:"},
-    "ForQuestionAnswering": {
-        "input_ids": _TOKENS,
-        "start_positions": "int64:",
-        "end_positions": "int64:",
-    },
+    **dict.fromkeys(("ForCausalLM", "LMHeadModel", "ForMaskedLM"), _TOKENS),
+    **dict.fromkeys(("ForConditionalGeneration", "ForTokenClassification"), _TOKENS),
+    "ForSequenceClassification": {**_TEXT, "labels": "int64:"},
+    "ForQuestionAnswering": {**_TEXT, "start_positions": "int64:", "end_positions": "int64:"},
     "ForImageClassification": {"pixel_values": "{dtype}:{image}", "labels": "int64:"},
-    "Model": {"input_ids": _TOKENS},
+    "Model": _TEXT,
 }
 """Inputs of a class by the end of its name; a class without labels gets the loss ``sum``."""
 _LABELS = ("labels", "start_positions", "end_positions")
 
 
-@dataclass(frozen=True, kw_only=True)
-class NamedStep:
-    """A step whose target is a function of this machine, and what was chosen for it."""
-
-    step: Step
-    notes: tuple[str, ...] = ()
-
-
-def named_step(step: Step) -> NamedStep:
-    """Return the step with the network of a hub in the place of its name, if it has one.
+def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
+    """Return the step with the network of a hub in the place of its name, and what was chosen.
 
     Raises:
         StepError: there is no such network, or its inputs are not known.
     """
     hub = hub_of(step.target)
     if hub is None:
-        return NamedStep(step=step)
+        return step, ()
     name = str(step.target).partition(":")[2]
     package = "transformers" if hub == "hf" else hub
     if importlib.util.find_spec(package) is None:
@@ -68,15 +53,12 @@ def named_step(step: Step) -> NamedStep:
     if hub == "hf":
         return _of_hugging_face(step, name)
     target, argument = HUBS[hub]
-    inputs, notes = step.inputs, tuple[str, ...]()
-    if inputs is None:
-        size = _image_side(name)
-        inputs = f"3x{size}x{size}"
-        notes = (f"{step.target}: input {inputs}, because no --input is given",)
-    changed = {argument: name, **step.arguments}
-    return NamedStep(
-        step=step.replace(target=target, arguments=changed, inputs=inputs), notes=notes
-    )
+    found = step.replace(target=target, arguments={argument: name, **step.arguments}, inputs="1")
+    if step.inputs is not None:
+        return found.replace(inputs=step.inputs), ()
+    size = _image_side(name)
+    note = f"{step.target}: input 3x{size}x{size}, because no --input is given"
+    return found.replace(inputs=f"3x{size}x{size}"), (note,)
 
 
 def _image_side(name: str) -> int:
@@ -85,44 +67,37 @@ def _image_side(name: str) -> int:
     return next((side for side in reversed(sides) if 96 <= side <= 1024), 224)
 
 
-def _of_hugging_face(step: Step, name: str) -> NamedStep:
+def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
     config = {**_config(name), **step.arguments}
     kind = str((config.get("architectures") or ["?"])[0])
-    form = next((inputs for end, inputs in _FORMS.items() if kind.endswith(end)), None)
     dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     config["dtype"] = dtype.removeprefix("torch.")
-    inputs, loss, said = step.inputs, step.loss, []
+    inputs, loss, said = step.inputs, step.loss, [f"{config['dtype']} weights"]
     if inputs is None:
+        form = next((form for end, form in _FORMS.items() if kind.endswith(end)), None)
         if form is None:
             raise StepError(f"{step.target}: the inputs of a {kind} are not known; give --input")
-        values = {"length": _length(config), "dtype": config["dtype"], "image": _image(config)}
-        trains = step.mode == "train"
-        kept = {key: form[key] for key in form if trains or key not in _LABELS}
-        texts = {key: text.format(**values) for key, text in kept.items()}
-        said.append(", ".join(f"{key}={text.rstrip(':')}" for key, text in texts.items()))
+        kept = [key for key in form if step.mode == "train" or key not in _LABELS]
+        texts = {key: form[key].format_map(_sizes(config)) for key in kept}
+        said += [f"{key}={text.rstrip(':')}" for key, text in texts.items()]
         inputs = texts
     if loss == "cross-entropy":  # of no use to a class whose output is no tensor
         loss = "model" if any(name in str(inputs) for name in _LABELS) else "sum"
         said.append(f"loss {loss}")
-    said.append(f"{config['dtype']} weights")
     arguments = {"config": config, "changed": [*step.arguments]}
-    changed = step.replace(
-        target=f"{__name__}:of_config", arguments=arguments, inputs=inputs, loss=loss
-    )
+    target = f"{__name__}:of_config"
+    found = step.replace(target=target, arguments=arguments, inputs=inputs, loss=loss)
     note = f"{step.target}: {kind} with {', '.join(said)}; --input, --loss and --arg change them"
-    return NamedStep(step=changed, notes=(note,))
+    return found, (note,)
 
 
-def _length(config: Mapping[str, Any]) -> int:
-    inner = config.get("text_config") or config
-    most = inner.get("max_position_embeddings") or inner.get("n_positions") or LENGTH
-    return int(min(LENGTH, most))
-
-
-def _image(config: Mapping[str, Any]) -> str:
+def _sizes(config: Mapping[str, Any]) -> dict[str, object]:
+    text = config.get("text_config") or config
+    most = text.get("max_position_embeddings") or text.get("n_positions") or LENGTH
     side = config.get("image_size") or 224
     high, wide = side if isinstance(side, list) else (side, side)
-    return f"{config.get('num_channels') or 3}x{high}x{wide}"
+    image = f"{config.get('num_channels') or 3}x{high}x{wide}"
+    return {"length": min(LENGTH, int(most)), "image": image, "dtype": config["dtype"]}
 
 
 def _config(name: str) -> dict[str, Any]:

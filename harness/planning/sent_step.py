@@ -17,8 +17,8 @@ _SAME = ("batch", "mode", "accumulate", "classes", "threads")
 
 def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
     """Return the request; ``with_values`` sends large parameters with their values."""
-    shown, named = step.target, named_step(step)
-    step = named.step
+    shown = step.target
+    step, chosen = named_step(step)
     plain: dict[str, Any] = {name: getattr(step, name) for name in _SAME}
     objects: dict[str, Any] = {} if step.prepare is None else {"prepare": step.prepare}
     for name in ("optimizer", "loss"):
@@ -43,7 +43,7 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
         autocast=step.autocast_name,
         compile=step.compile_mode,
         shown=shown if isinstance(shown, str) else None,
-        notes=(*named.notes, *[SUM] * (step.loss == "sum" and step.mode == "train")),
+        notes=(*chosen, *[SUM] * (step.loss == "sum" and step.mode == "train")),
         answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
         sent=sent(objects, with_values=with_values),
         **plain,

@@ -1,34 +1,18 @@
 """Advice on errors of the user's network, after the words of the error."""
 
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
+from harness.allocator.config import SETTINGS
 from harness.schema.errors import HarnessError, StepError, UnsupportedError, did_you_mean
 from harness.schema.step_request import StepRequest
 
-_SETTINGS = (
-    "expandable_segments",
-    "garbage_collection_threshold",
-    "large_segment_size_mb",
-    "max_non_split_rounding_mb",
-    "max_split_size_mb",
-    "per_process_memory_fraction",
-    "roundup_power2_divisions",
+_ADVICE: Mapping[str, str] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
 )
-_ADVICE = {
-    r"attempted relative import": "here {module}",
-    r"missing a required argument": "if it is an object, write a function without arguments that "
-    "returns the network",
-    r"forward\(\) (got an unexpected keyword|missing \d+ required positional) argument": "--input "
-    "NAME=SHAPE names an argument of forward; --inputs FILE.py:FUNCTION returns whatever it takes",
-    r"huggingface\.co|Hugging Face Hub|outgoing traffic has been disabled": "build "
-    "it without its weights: hf:NAME_OR_FOLDER, or AutoModel.from_config(config)",
-    r"Cannot allocate memory|can't allocate memory": "this machine has not enough memory to build "
-    "the network; build it with dtype=torch.bfloat16, e.g. from_config(config, dtype=...)",
-    r"Cannot copy out of meta tensor": "build it without torch.device('meta'): on a pretended GPU"
-    " the values of large parameters are never written",
-}
 
 
 @contextmanager
@@ -49,7 +33,7 @@ def advised(message: str, request: StepRequest) -> str:
     """Return the message of an error, with what to do about it where that is known."""
     wrong = re.search(r"Unrecognized key '(\w+)' in Accelerator allocator config", message)
     if wrong is not None:
-        return f"--alloc-conf: there is no {wrong[1]!r}{did_you_mean(wrong[1], _SETTINGS)}"
+        return f"--alloc-conf: there is no {wrong[1]!r}{did_you_mean(wrong[1], SETTINGS)}"
     module = (request.target or "").replace(".py:", ":").replace("/", ".").lstrip(".")
     known = (text for words, text in _ADVICE.items() if re.search(words, message))
     advice = next(known, None)

@@ -53,26 +53,19 @@ class StepError(HarnessError, ValueError):
 
 
 _APT = "apt-get install gcc g++ libc6-dev"
-_BY_SYSTEM = {
-    "alpine": "apk add gcc g++ musl-dev",
-    "arch": "pacman -S gcc",
-    "fedora": "dnf install gcc gcc-c++ glibc-devel",
-    "rhel": "dnf install gcc gcc-c++ glibc-devel",
-    "suse": "zypper install gcc gcc-c++ glibc-devel",
-}
+_DNF = "dnf install gcc gcc-c++ glibc-devel"
+_ZYPPER = "zypper install gcc gcc-c++ glibc-devel"
+_COMPILERS = {"alpine": "apk add gcc g++ musl-dev", "arch": "pacman -S gcc", "suse": _ZYPPER}
+_COMPILERS |= dict.fromkeys(("fedora", "rhel"), _DNF)
 
 
 def install_compiler(release: str | None = None) -> str:
-    r"""Return the command that installs a compiler, by the text of ``/etc/os-release``.
-
-    >>> install_compiler('ID="rocky"\nID_LIKE="rhel centos fedora"')
-    'dnf install gcc gcc-c++ glibc-devel'
-    """
+    """Return the command that installs a compiler, by the text of ``/etc/os-release``."""
     place = Path("/etc/os-release")
     if release is None:
         release = place.read_text(encoding="utf-8") if place.is_file() else ""
     words = re.findall(r"\w+", " ".join(re.findall(r"^ID(?:_LIKE)?=(.*)$", release, re.M)))
-    return next((_BY_SYSTEM[word] for word in words if word in _BY_SYSTEM), _APT)
+    return next((_COMPILERS[word] for word in words if word in _COMPILERS), _APT)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

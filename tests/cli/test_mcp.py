@@ -35,7 +35,7 @@ def test_a_client_gets_an_answer_from_each_tool(tmp_path: Path) -> None:
 
     (tmp_path / "net.py").write_text(MODEL)
     (tmp_path / "script.py").write_text(SCRIPT)
-    step = {"target": "net.py:net", "batch": 8, "gpu": "g5.xlarge", "inputs": ["10"]}
+    step = {"target": "net.py:net", "batch": 8, "gpu": "g5.xlarge", "options": ["--input", "10"]}
     questions: list[tuple[str, dict[str, Any]]] = [
         ("gpus", {}),
         ("predict", step),

@@ -35,15 +35,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_config_gives_tokens_labels_loss_and_type(folder: Path) -> None:
-    named = named_step(harness.Step(f"hf:{folder}", 4))
-    assert [str(spec) for spec in named.step.specs] == [
+    step, notes = named_step(harness.Step(f"hf:{folder}", 4))
+    assert [str(spec) for spec in step.specs] == [
         "input_ids=int64:256", "labels=int64:256",
     ]  # fmt: skip
-    assert named.step.loss == "model"
-    assert "LlamaForCausalLM" in named.notes[0]
-    assert "bfloat16 weights" in named.notes[0]
-    without = named_step(harness.Step("hf:./config.json", 4, mode="inference"))
-    assert [spec.name for spec in without.step.specs] == ["input_ids"]
+    assert step.loss == "model"
+    assert "LlamaForCausalLM" in notes[0]
+    assert "bfloat16 weights" in notes[0]
+    without, _ = named_step(harness.Step("hf:./config.json", 4, mode="inference"))
+    assert [spec.name for spec in without.specs] == ["input_ids"]
 
 
 @pytest.mark.slow
@@ -66,14 +66,14 @@ def test_it_is_the_network_that_one_builds_by_hand(folder: Path, ask: Ask) -> No
     assert "did you mean num_hidden_layers?" in ask(wrong, code=2).err
 
 
-def test_a_network_of_timm_or_torchvision_has_an_input(ask: Ask) -> None:
-    of_torchvision = named_step(harness.Step("torchvision:resnet50", 4)).step
+def test_a_network_of_timm_or_torchvision_has_an_input() -> None:
+    of_torchvision, _ = named_step(harness.Step("torchvision:resnet50", 4))
     assert (of_torchvision.target, of_torchvision.inputs) == (
         "torchvision.models:get_model", "3x224x224",
     )  # fmt: skip
-    assert named_step(harness.Step("torchvision:swin_b_384", 4)).step.inputs == "3x384x384"
-    own = named_step(harness.Step("torchvision:resnet50", 4, inputs="3x64x64"))
-    assert (own.step.inputs, own.notes) == ("3x64x64", ())
+    assert named_step(harness.Step("torchvision:swin_b_384", 4))[0].inputs == "3x384x384"
+    own, notes = named_step(harness.Step("torchvision:resnet50", 4, inputs="3x64x64"))
+    assert (own.inputs, notes) == ("3x64x64", ())
 
 
 @pytest.mark.parametrize(
