@@ -37,9 +37,6 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 # The run as a whole: the links of its report stay alive.
 html_extra_path = ["llms.txt", "../results/reference-cpu"]
-    "llms.txt",
-    "../results/reference-cpu",
-]  # whole: the links of its report stay alive
 
 copybutton_prompt_text = "$ "
 
