@@ -35,7 +35,8 @@ html_title = "MLP memory harness"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
-html_extra_path = ["../results/reference-cpu"]  # whole: the links of its report stay alive
+# The run as a whole: the links of its report stay alive.
+html_extra_path = ["llms.txt", "../results/reference-cpu"]
 
 copybutton_prompt_text = "$ "
 

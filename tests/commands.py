@@ -1,11 +1,14 @@
 """Commands that run in the process of a test, and what they say."""
 
+import json
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import fields
+from typing import Any, NamedTuple
 
 import pytest
 
 from harness.cli.app import main
+from harness.cli.json_answer import JsonAnswer
 
 
 class Said(NamedTuple):
@@ -27,3 +30,11 @@ class Ask:
         said = Said(*self._capture.readouterr())
         assert ended == code, said
         return said
+
+
+def facts_of(line: str) -> dict[str, Any]:
+    """Return what a command answers of its own, without the part that all commands have."""
+    own: dict[str, Any] = json.loads(line)
+    for one in fields(JsonAnswer):
+        del own[one.name]
+    return own

@@ -250,3 +250,4 @@ _READERS: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "roundup_power2_divisions": ("roundup_power2_divisions", _divisions),
 }
 """The field that a setting sets, and what reads its value."""
+SETTINGS = tuple(_READERS)

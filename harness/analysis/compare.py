@@ -1,6 +1,7 @@
 """Two runs, metric by metric: exact metrics must be equal, noisy ones show their spread."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class Comparison:
             over repeats).
         far_apart: cells in which a noisy metric of one run is more than ten times that of the
             other: ``cell, metric, a, b``. They do not change ``equal``.
+        tolerance: share of the first run's metric up to which the second's counts as equal.
 
     ``harness.compare`` shows an example.
     """
@@ -65,6 +67,7 @@ class Comparison:
     different: pd.DataFrame
     noisy: pd.DataFrame
     far_apart: pd.DataFrame
+    tolerance: float = 0.0
 
     def __repr__(self) -> str:
         """Return the answer in one line, without the tables."""
@@ -77,6 +80,19 @@ class Comparison:
     def summary(self) -> str:
         """Return whether the runs are equal, or in how many cells and metrics they differ."""
         return str(self)
+
+    def within(self, tolerance: float) -> "Comparison":
+        """Return the comparison without the differences of at most ``tolerance``, a share."""
+        one, other = self.different["a_bytes"], self.different["b_bytes"]
+        near = ((other - one).abs() <= tolerance * one).fillna(value=False).astype(bool)
+        return replace(self, different=self.different[~near], tolerance=tolerance)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the comparison as plain data."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        tables = {name: one for name, one in plain.items() if isinstance(one, pd.DataFrame)}
+        rows = {name: json.loads(one.to_json(orient="records")) for name, one in tables.items()}
+        return {**plain, **rows}
 
     def to_frame(self) -> pd.DataFrame:
         """Return the exact metrics that differ.
@@ -129,7 +145,8 @@ class Comparison:
         answer = f"not equal: {'; '.join(reasons)}" if reasons else "equal"
         across = f", compared across {', '.join(self.across)}" if self.across else ""
         cells = f"the {_count(self.cells, 'cell')} in both runs{across}"
-        all_equal = f" All {self.compared:,} exact metrics of {cells} are equal."
+        within = f" within {100 * self.tolerance:g}%" if self.tolerance else ""
+        all_equal = f" All {self.compared:,} exact metrics of {cells} are equal{within}."
         rest = all_equal if self.compared and not different else ""
         far = f" {self.far_apart_words}" if len(self.far_apart) else ""
         return f"The runs are {answer}.{rest}{far}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from harness.schema.errors import HarnessError
@@ -11,7 +12,15 @@ from harness.schema.unique_keys import read_json
 Value = int | float | str | None
 
 _LONGEST_BYTES = 64 << 20
-_NOT_COMPARED = ("environment", "target", "wall_seconds", "workload_id")
+_NOT_COMPARED = (
+    "command",
+    "environment",
+    "harness",
+    "question",
+    "target",
+    "wall_seconds",
+    "workload_id",
+)
 """Of where and how the prediction was made; a workload's own settings are compared."""
 
 
@@ -31,6 +40,12 @@ class Difference:
     def is_bytes(self) -> bool:
         """True if the value is a number of bytes."""
         return _is_bytes(self.name)
+
+    def is_within(self, tolerance: Fraction) -> bool:
+        """Return whether it is a size that changed by at most a share of the first one."""
+        if not (self.is_bytes and isinstance(self.first, int) and isinstance(self.second, int)):
+            return False
+        return abs(self.second - self.first) <= tolerance * self.first
 
     def change_bytes(self) -> int:
         """Return the second value minus the first in bytes; 0 for other values."""
@@ -54,14 +69,17 @@ class PredictionComparison:
         return self.answered and not self.differences
 
 
-def compare_predictions(first: Path, second: Path) -> PredictionComparison:
-    """Return what differs between two files."""
+def compare_predictions(
+    first: Path, second: Path, tolerance: Fraction = Fraction(0)
+) -> PredictionComparison:
+    """Return what differs between two files; sizes may by a share of the first's."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))
         for name in one.keys() | two.keys()
         if (type(one.get(name)), one.get(name)) != (type(two.get(name)), two.get(name))
     ]
+    differences = [each for each in differences if not each.is_within(tolerance)]
     differences.sort(key=lambda each: (-abs(each.change_bytes()), each.name))
     answered = _is_answered(one) and _is_answered(two)
     return PredictionComparison(differences=tuple(differences), answered=answered)

@@ -12,7 +12,6 @@ every pytest run where the harness is installed: it imports nothing heavy, and P
 the fixture is called.
 """
 
-import re
 import threading
 from collections.abc import Callable, Generator
 from fractions import Fraction
@@ -106,6 +105,7 @@ class MemoryBudget:
         """Predict or measure a step of ``build()``; other options as in harness.predict."""
         from harness.budgets.step_memory import measured, predicted
         from harness.schema.errors import HarnessError
+        from harness.schema.units import parse_share
 
         use_measure = self._measure if measure is None else measure
         how = measured if use_measure else predicted
@@ -113,7 +113,7 @@ class MemoryBudget:
         self._item.stash[_CALLS] = calls
         name = self._item.nodeid if calls == 1 else f"{self._item.nodeid}#{calls}"
         try:
-            limit, tolerance = _limit(self._peak), _tolerance(self._tolerance)
+            limit, tolerance = _limit(self._peak), parse_share(self._tolerance)
             use = how(build, batch, gpu=gpu or self._gpu, **options)
             problem = self._problem(name, use, limit, tolerance)
         except HarnessError as error:
@@ -167,17 +167,6 @@ def _limit(peak: object) -> int | None:
         return parse_bytes(peak)
     except ValueError as error:
         raise HarnessError(f"peak={peak!r}: {error}") from None
-
-
-def _tolerance(given: object) -> Fraction:
-    """Return the part of the baseline by which a step may exceed it."""
-    from harness.schema.errors import HarnessError
-
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
-    share = None if match is None else Fraction(match[1]) / 100
-    if share is None or share > 1:
-        raise HarnessError(f'tolerance must be between "0%" and "100%", got {given!r}')
-    return share
 
 
 def _above(use: "MemoryUse", limit: int, what: str) -> str:

@@ -8,6 +8,9 @@ doctor_command.py     harness doctor: what can be measured on this machine
 dry_run_command.py    harness dry-run: any PyTorch script on a pretended GPU
 entry.py              The first code of the command harness, and the last
 explain_command.py    harness explain: an out-of-memory message, a log or a memory snapshot
+gpus_command.py       harness gpus: the GPUs and the machines that --gpu knows by a name
+json_answer.py        --json: one shape for the answer of every command, and for its errors
+mcp_command.py        harness mcp: the commands as tools of the Model Context Protocol
 measure_command.py    harness measure: one isolated measurement
 next_commands.py      The commands to type after an answer
 parameter_types.py    Types of options

@@ -8,6 +8,8 @@ import errno
 import os
 import pkgutil
 import sys
+import tomllib
+from pathlib import Path
 
 import click
 
@@ -22,6 +24,8 @@ COMMANDS = (
     "doctor",
     "dry_run",
     "explain",
+    "gpus",
+    "mcp",
     "measure",
     "plan",
     "predict",
@@ -36,25 +40,6 @@ COMMANDS = (
 )
 """Each is a function of its own name in the file ``NAME_command.py``."""
 
-_HINTS = {
-    "use --depth N for the number of hidden layers": ("--layers", "--num-layers", "--n-layers"),
-    "use --width N, or --hidden N,N,...": ("--hidden-size", "--units"),
-    "memory does not depend on the learning rate; leave it out": ("--lr", "--learning-rate"),
-    "memory does not depend on weight decay; leave it out": ("--weight-decay",),
-    "every step needs the same memory; leave it out": ("--epochs", "--steps"),
-    "use --optimizer momentum": ("--momentum",),
-    "use --autocast float16 or --autocast bfloat16": ("--amp",),
-    "use --dtype for the model, or --autocast": ("--precision",),
-    "use --dtype float16, or --autocast float16": ("--fp16",),
-    "use --dtype bfloat16, or --autocast bfloat16": ("--bf16",),
-    "use --in-features N": ("--input-size",),
-    "use --classes N": ("--num-classes",),
-    "use --out DIR": ("--output",),
-    "use --device cuda": ("--cuda",),
-    "use --deadline SECONDS": ("--timeout",),
-}
-"""Advice for an option that other programs have."""
-
 _USER_ERRNOS = (
     errno.ENAMETOOLONG,
     errno.EACCES,
@@ -67,6 +52,8 @@ _USER_ERRNOS = (
 )
 """What a path that the user gave can be refused for."""
 _LONGEST_PATH = 200
+_NO_FOLDER = ("No usable temporary directory", "requires access to a writable cache directory")
+"""Of ``tempfile`` and matplotlib, where nothing can be written."""
 
 
 @click.group(
@@ -90,9 +77,10 @@ for _name in COMMANDS:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
     with clean_stop() as stop:
         try:
-            code = _run(sys.argv[1:] if arguments is None else arguments)
+            code = _run(given)
         except BaseException:
             if stop.number is None:
                 raise
@@ -109,19 +97,42 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as error:  # click's own end is a return value here, but of a completion
         if "_HARNESS_COMPLETE" in os.environ:
             raise
-        return _user_error(f"the code that was run ended the process: sys.exit({error.code!r})")
+        problem = f"the code that was run ended the process: sys.exit({error.code!r})"
     except click.UsageError as error:
-        return _user_error(_usage_problem(error))
+        problem = _usage_problem(error)
     except click.ClickException as error:
-        return _user_error(error.format_message())
+        problem = error.format_message()
     except HarnessError as error:
-        return _user_error(str(error))
-    except OSError as error:
-        if error.errno not in _USER_ERRNOS or error.filename is None or "--debug" in arguments:
-            return _internal_error(error, arguments)
-        return _user_error(f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}")
+        problem = str(error)
     except Exception as error:
-        return _internal_error(error, arguments)
+        found = _problem_of_files(error) if "--debug" not in arguments else None
+        if found is None:
+            return _internal_error(error, arguments)
+        problem = found
+    problem = " ".join(problem.split())
+    click.echo(printable(f"harness: {problem}"), err=True)
+    _answer_error(arguments, problem)
+    return USER_ERROR
+
+
+def _problem_of_files(error: Exception) -> str | None:
+    """Return what is wrong with a file or folder of the user; None if that is not the cause."""
+    if any(words in str(error) for words in _NO_FOLDER):
+        return "no folder for temporary files can be written; set TMPDIR to one"
+    if not isinstance(error, OSError) or error.errno not in _USER_ERRNOS:
+        return None
+    if error.filename is None:
+        return None
+    return f"{str(error.filename)[:_LONGEST_PATH]!r}: {error.strerror}"
+
+
+def _answer_error(arguments: list[str], problem: str) -> None:
+    """Print an error in the place of the JSON that was wanted; a script's --json is its own."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--json" in own:
+        from harness.cli.json_answer import print_error
+
+        print_error(next((word for word in own if not word.startswith("-")), ""), problem)
 
 
 def _usage_problem(error: click.UsageError) -> str:
@@ -129,9 +140,9 @@ def _usage_problem(error: click.UsageError) -> str:
     command = None if error.ctx is None else error.ctx.info_name
     message = error.format_message()
     if isinstance(error, click.NoSuchOption):
-        for hint, names in _HINTS.items():
-            if error.option_name in names:
-                return f"No such option: {error.option_name}; {hint}"
+        hints = tomllib.loads(Path(__file__).with_name("option_hints.toml").read_text())
+        if error.option_name in hints:
+            return f"No such option: {error.option_name}; {hints[error.option_name]}"
         if command == "dry-run":
             return f"{message.rstrip('.')}; options of the script stand after its name"
     if command == "measure" and "extra argument" in message:
@@ -142,15 +153,11 @@ def _usage_problem(error: click.UsageError) -> str:
 def _internal_error(error: Exception, arguments: list[str]) -> int:
     if "--debug" in arguments:
         raise error
-    message = printable(f"harness: internal error: {type(error).__name__}: {error}")
-    click.echo(message, err=True)
+    problem = f"internal error: {type(error).__name__}: {error}"
+    click.echo(printable(f"harness: {problem}"), err=True)
     click.echo("harness: run the command again with --debug and report the traceback", err=True)
+    _answer_error(arguments, problem)
     return INTERNAL_ERROR
-
-
-def _user_error(message: str) -> int:
-    click.echo(printable(f"harness: {' '.join(message.split())}"), err=True)
-    return USER_ERROR
 
 
 if __name__ == "__main__":

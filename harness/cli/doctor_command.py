@@ -1,10 +1,9 @@
 """``harness doctor``: what can be measured on this machine, and whether the model holds here."""
 
-import json
-
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 
 
 @harness_command("harness doctor", "harness doctor --check-model")
@@ -13,7 +12,7 @@ from harness.cli.command import DONE, NOT_OK, harness_command
     is_flag=True,
     help="Instead, compare the memory model with the installed PyTorch on tiny workloads.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
@@ -26,7 +25,7 @@ def doctor(check_model: bool, as_json: bool) -> int:
 
     findings = examine_model() if check_model else [*examine(), examine_dry_run()]
     if as_json:
-        print(json.dumps([one.as_dict() for one in findings], indent=2))
+        print_json({"findings": [one.as_dict() for one in findings]})
     else:
         rows = [(one.what, "yes" if one.available else "no", one.detail) for one in findings]
         AnswerConsole().table(("what", "", "how, or why not"), rows)

@@ -1,6 +1,5 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
-import json
 import signal
 import tempfile
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
+from harness.schema.target_name import EXPORT
 
 if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import Answer, DryRunReport
@@ -106,7 +107,7 @@ def _answers(
     help="Let the script replace and delete files that exist, and write checkpoints. Their values"
     " are zeros.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, as the last line.")
+@json_option
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
 def dry_run(
@@ -131,6 +132,8 @@ def dry_run(
 
     if module is None and not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
+    if module is None and command[0].endswith(".ipynb"):
+        raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
     target, *arguments = (module, *command) if module is not None else command
     request |= {"module": module is not None}
     if largest is not None:
@@ -143,12 +146,11 @@ def dry_run(
         report = run(str(target), *arguments, **request)
         if html is not None:
             write_page(html, _page(report, str(target), request["snapshot"]))
-    text = (
-        json.dumps(json.loads(report.to_json()))
-        if as_json
-        else printable(dry_run_text(report, target=str(target)))
-    )
-    click.echo(f"\n{text}" if as_json else text)  # the script's own last line may have no end
+    if as_json:
+        click.echo()  # the script's own last line may have no end
+        print_json(report.to_json(), report.outcome)
+    else:
+        click.echo(printable(dry_run_text(report, target=str(target))))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
@@ -188,8 +190,8 @@ def _print_largest(
     search = largest_of_script(name, tried, progress)
     if as_json:
         answer = {"largest": search.value, "name": name, "tried": search.tried}
-        line = json.dumps({**answer, "report": json.loads(search.report.to_json())})
-        click.echo(f"\n{line}")  # the script's own last line may have no end
+        click.echo()  # the script's own last line may have no end
+        print_json({**answer, "report": search.report.to_json()}, search.answer())
     else:
         click.echo(printable(search.answer()))
     return NOT_OK if search.is_found and search.value is None else DONE

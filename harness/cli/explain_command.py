@@ -1,6 +1,5 @@
 """``harness explain``: an out-of-memory message, a log or a memory snapshot, explained."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import GPU, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
 
@@ -54,7 +54,7 @@ class _LogOrMessage(click.Path):
 @what_if_option
 @page_option
 @replay_deadline
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def explain(
     file: str,
     device: int | None,
@@ -90,7 +90,11 @@ def explain(
         report = explain_snapshot(explanations)
     if html is not None:
         write_page(html, report.page)
-    click.echo(f"{json.dumps(report.facts)}\n" if as_json else report.text, nl=False)
+    if as_json:
+        cause = report.facts.get("cause")
+        print_json(report.facts, None if cause is None else str(cause))
+    else:
+        click.echo(report.text, nl=False)
     return DONE
 
 

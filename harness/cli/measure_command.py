@@ -5,10 +5,10 @@ from typing import Any
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import WholeNumber
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.plain_text import json_text
 
 
 @harness_command(
@@ -30,7 +30,7 @@ from harness.schema.plain_text import json_text
 @deadline_option
 @pretend_option
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the record as one line of JSON.")
+@json_option
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
 def measure(
     repeats: int,
@@ -58,7 +58,7 @@ def measure(
             force=force,
         )
     if as_json:
-        click.echo(json_text(to_json(record)))
+        print_json(to_json(record), record.outcome)
     else:
         from harness.reporting.step_text import print_record
 

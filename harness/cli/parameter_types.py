@@ -43,7 +43,9 @@ class Choices(Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            hint = did_you_mean(str(value).lower(), self.choices)
+            short = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}
+            given = str(value).lower()
+            hint = did_you_mean(short.get(given, given), self.choices)
             refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint)
 
 
@@ -150,8 +152,8 @@ class Completed(ParamType):
         return items or [CompletionItem(incomplete, type="file")] * self._files
 
 
-GPU = Completed("harness.prediction.gpu.catalogue:GPUS.keys")
-GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:GPUS.keys", "all")
+GPU = Completed("harness.prediction.gpu.catalogue:names")
+GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:names", "all")
 EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()

@@ -1,12 +1,12 @@
 """``harness plan``: what to change so that a step of your own network fits on a GPU."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option("--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.")
 @gpu_description
 @page_option
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as one line of JSON.")
+@json_option
 def plan(
     target: str,
     batch: int,
@@ -67,12 +67,18 @@ def plan(
     if html is not None:
         write_page(html, result.page(target))
     if as_json:
-        click.echo(json.dumps(_as_json(target, result)))
+        print_json(_as_json(target, result), _verdict(result))
     else:
         from harness.reporting.terminal import print_plan
 
         print_plan(target, result)
     return DONE if result.candidates else NOT_OK
+
+
+def _verdict(plan: "Plan") -> str:
+    if plan.as_asked.verdict == "fits":
+        return "fits"
+    return "fits with changes" if plan.candidates else "does not fit"
 
 
 def _as_json(target: str, plan: "Plan") -> dict[str, Any]:

@@ -1,18 +1,17 @@
 """``harness predict``: the metrics of a step without running it."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
-from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget
+from harness.cli.json_answer import json_option, print_json
+from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
 from harness.cli.target_flags import TargetFlags, compile_option, shown_progress, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.plain_text import json_text
 from harness.schema.step_choices import MODES, OPTIMIZERS
 
 if TYPE_CHECKING:
@@ -36,11 +35,13 @@ DEFAULTS = {
     "harness predict --depth 8 --batch 512 --budget 24GiB",
     "harness predict --depth 8 --batch 512 --budget 1GiB --check",
     "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
-    "harness predict torchvision.models:resnet50 --input 3x224x224 --gpu all",
+    "harness predict torchvision:resnet50 --gpu all",
+    "harness predict hf:Qwen/Qwen3-0.6B --gpu g5.xlarge",
     "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
 )
 @click.argument("target", required=False, metavar="[TARGET]")
-@workload_flags(without={"optimizer"})
+@workload_flags(without={"batch", "optimizer"})
+@click.option("--batch", type=WholeNumber(), help="Batch size.  [default: 256; with TARGET 32]")
 @click.option(
     "--optimizer",
     type=ChoicesOrTarget(OPTIMIZERS),
@@ -53,7 +54,7 @@ DEFAULTS = {
     "--gpu",
     type=GPU_OR_ALL,
     metavar="NAME",
-    help="GPU to check against, e.g. l4; with TARGET, all checks every GPU.",
+    help="GPU to check against, e.g. l4; with TARGET, all checks the usual ones.",
 )
 @gpu_description
 @click.option(
@@ -73,7 +74,7 @@ DEFAULTS = {
     help="Exit with code 3 unless the step surely fits the budget and the GPU.",
 )
 @page_option
-@click.option("--json", "as_json", is_flag=True, help="Print the prediction as one line of JSON.")
+@json_option
 def predict(
     target: str | None,
     network: TargetFlags,
@@ -90,8 +91,9 @@ def predict(
     """Predict the memory of a step without running it.
 
     Without TARGET the workload flags describe an MLP. TARGET is your own network, as
-    package.module:callable or my_model.py:Net; of the workload flags it takes --batch,
-    --optimizer, --mode, --autocast, --accumulate and --device.
+    package.module:callable or my_model.py:Net, or a known one, as hf:NAME_OR_FOLDER (its
+    config.json, never its weights), timm:NAME or torchvision:NAME; of the workload flags it takes
+    --batch, --optimizer, --mode, --autocast, --accumulate and --device.
 
     CUDA is predicted without a GPU; --gpu implies --device cuda. The size of cuBLAS workspaces
     follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
@@ -123,7 +125,9 @@ def predict(
         if html is not None:
             report = _with_curve(report, at)
     else:
-        _refuse_unused(flags, budget)
+        if budget is not None:
+            raise click.UsageError("--budget is that of an MLP; with a TARGET give --memory")
+        _refuse_unused(flags, torch)
         if html is not None and gpu_flags.mean_all():
             raise click.UsageError("--html shows one GPU; give its name instead of all")
         if check and not gpu_flags.mean_all() and not gpu_flags.has_memory():
@@ -184,9 +188,12 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
     elif is_target:
         fit = report.fit
         largest = None if fit is None else fit.largest_batch
-        click.echo(json.dumps(report.as_dict() | {"largest_batch": largest}))
+        print_json(report.as_dict() | {"largest_batch": largest}, fit and fit.verdict)
     else:
-        click.echo(json_text(to_json(msgspec.structs.replace(report, trace=None))))
+        verdict = report.fit and report.fit.verdict
+        if report.budget is not None:
+            verdict = "fits" if report.fits else "does not fit"
+        print_json(to_json(msgspec.structs.replace(report, trace=None)), verdict)
 
 
 def _print_table(report: "StepReport", as_json: bool) -> None:
@@ -201,18 +208,20 @@ def _print_table(report: "StepReport", as_json: bool) -> None:
             }
             for fit in report.gpus
         ]
+        fitting = sum(fit.verdict == "fits" for fit in report.gpus)
         answer = {"outcome": "predicted", "target": report.target, "gpus": rows}
-        click.echo(json.dumps({**answer, "method": report.method, "notes": report.notes}))
+        facts = {**answer, "method": report.method, "notes": report.notes}
+        print_json(facts, f"fits on {fitting} of {len(rows)} GPUs")
     else:
         from harness.reporting.step_text import print_gpu_table
 
         print_gpu_table(report.subject, report.gpus, report.notes)
 
 
-def _refuse_unused(flags: dict[str, Any], budget: int | None) -> None:
+def _refuse_unused(flags: dict[str, Any], torch: str | None) -> None:
     """Refuse the flags that say nothing of a user's own network."""
     given = {name: value for name, value in flags.items() if name not in (*DEFAULTS, "device")}
-    given["budget"] = budget
+    given["torch"] = torch
     unused = [name for name, value in given.items() if value is not None]
     if unused:
         names = ", ".join("--" + name.replace("_", "-") for name in unused)

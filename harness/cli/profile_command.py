@@ -1,12 +1,12 @@
 """``harness profile``: one step of any module, traced."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import GPU, Choices, WholeNumber
 from harness.cli.shared_options import (
     GpuFlags,
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 )
 @gpu_description
 @deadline_option
-@click.option("--json", "as_json", is_flag=True, help="Print the profile as one line of JSON.")
+@json_option
 @file_option("--events", help_text="Write the allocation events to FILE as CSV.")
 @file_option("--snapshot", help_text="Write a pickle for PyTorch's memory viewer to FILE.")
 @page_option
@@ -102,8 +102,9 @@ def profile(
     from harness.planning.sent_step import request_of
     from harness.reporting.step_text import print_profile
     from harness.reporting.trace_exports import memory_snapshot
+    from harness.schema.target_name import hub_of
 
-    given = network.with_default_input("3x224x224", input_type)
+    given = network if hub_of(target) else network.with_default_input("3x224x224", input_type)
     request = request_of(given.step(target, compile=compile_mode, **step))
     gpu = gpu_flags.described()
     with shown_progress() as progress:
@@ -126,7 +127,7 @@ def profile(
             title = f"{report.subject}, {request.mode}, {request.optimizer}"
             write_page(html, step_page(report, title, after_profile(typed())))
     if as_json:
-        click.echo(json.dumps(_as_json(report, request)))
+        print_json(_as_json(report, request), report.outcome)
     else:
         print_profile(report, request)
     return NOT_OK if report.trace is None else DONE

@@ -1,12 +1,12 @@
 """``harness replay``: a recording of the CUDA allocator, replayed under other settings."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from harness.cli.command import DONE, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.cli.shared_options import replay_deadline, what_if_option
 from harness.schema.plain_text import printable
@@ -21,7 +21,7 @@ from harness.schema.plain_text import printable
 @click.option("--memory", type=SIZE, help="Total memory of the GPU to replay on, e.g. 16GiB.")
 @click.option("--device", type=WholeNumber(0, 1023), help="Replay this device only.")
 @replay_deadline
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 def replay(
     snapshot: Path,
     settings: str | None,
@@ -44,7 +44,7 @@ def replay(
     )
     if as_json:
         first, *others = map(asdict, replayed)
-        click.echo(json.dumps({**first, "other_devices": others}))
+        print_json({**first, "other_devices": others})
     else:
         click.echo(printable("\n".join(replay_text(each) for each in replayed)), nl=False)
     return DONE

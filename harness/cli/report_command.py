@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.shared_options import experiment_files
 from harness.schema.plain_text import printable
 
@@ -15,7 +16,8 @@ from harness.schema.plain_text import printable
 )
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @experiment_files
-def report(folder: Path, given: tuple[Path, ...]) -> int:
+@json_option
+def report(folder: Path, given: tuple[Path, ...], as_json: bool) -> int:
     """Write the report from the records in FOLDER.
 
     Writes report.html (the answer), evidence.html, report.md, claims.json, tables/ and figures/
@@ -23,7 +25,10 @@ def report(folder: Path, given: tuple[Path, ...]) -> int:
     that the sweep ran. The exit code is 3 if a section failed, or if nothing could be settled.
     """
     page, code = write_page(folder, given)
-    click.echo(page)
+    if as_json:
+        print_json({"page": page}, "incomplete" if code else "complete")
+    else:
+        click.echo(page)
     return code
 
 

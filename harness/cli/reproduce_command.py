@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from harness.cli.command import harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.report_command import write_page
 from harness.cli.sweep_command import run_experiments, sweep_options
 
@@ -17,7 +18,8 @@ from harness.cli.sweep_command import run_experiments, sweep_options
     is_flag=True,
     help="Test claims of the literature instead, on the CPU and on pretended GPUs.",
 )
-def reproduce(literature: bool, **options: Any) -> int:
+@json_option
+def reproduce(literature: bool, as_json: bool, **options: Any) -> int:
     """Run every experiment, write the report and print the answer.
 
     The exit code is 3 if a section of the report failed.
@@ -33,5 +35,8 @@ def reproduce(literature: bool, **options: Any) -> int:
         options["out"] = options["out"] or Path("results", "local", "literature")
     folder, _ = run_experiments(literature_names() if literature else own_names(), **options)
     page, code = write_page(folder)
-    print_summary(folder, page, LITERATURE_REFERENCE if literature else REFERENCE)
+    if as_json:
+        print_json({"page": page, "records": folder}, "incomplete" if code else "complete")
+    else:
+        print_summary(folder, page, LITERATURE_REFERENCE if literature else REFERENCE)
     return code

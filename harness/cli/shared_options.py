@@ -130,9 +130,19 @@ experiment_files = click.option(
 )
 
 
+class _NewFile(click.Path):
+    """A file to write, whose folder is there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; what takes long comes after this check."""
+        if not Path(value).parent.is_dir():
+            raise click.UsageError(f"cannot write {value}: there is no folder {Path(value).parent}")
+        return super().convert(value, param, ctx)
+
+
 def file_option(*names: str, help_text: str) -> Decorator:
     """Return an option whose value is a file to write."""
-    path = click.Path(dir_okay=False, writable=True, path_type=Path)
+    path = _NewFile(dir_okay=False, writable=True, path_type=Path)
     return click.option(*names, type=path, metavar="FILE", help=help_text)
 
 

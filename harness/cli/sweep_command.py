@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import EXPERIMENT, Choices, WholeNumber
 from harness.cli.shared_options import all_of, deadline_option, pretend_option
 from harness.schema.plain_text import printable
@@ -57,7 +58,8 @@ sweep_options = all_of(
 @sweep_options
 @deadline_option
 @click.option("--list", "list_only", is_flag=True, help="List the experiments and stop.")
-def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
+@json_option
+def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **options: Any) -> int:
     """Run experiments and keep their records.
 
     EXPERIMENT is a name that --list shows, or the path of a Python file that defines one; files
@@ -65,15 +67,18 @@ def sweep(experiments: tuple[str, ...], list_only: bool, **options: Any) -> int:
     interrupted, run the same command again to resume. The exit code is 3 if no cell ended well.
     """
     if list_only:
-        _list(experiments)
+        _list(experiments, as_json)
         return DONE
     folder, outcomes = run_experiments(experiments, **options)
     ended = ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.most_common())
-    click.echo(f"records: {folder} ({ended})")
+    if as_json:
+        print_json({"records": folder, "outcomes": outcomes}, ended)
+    else:
+        click.echo(f"records: {folder} ({ended})")
     return DONE if outcomes["ok"] else NOT_OK
 
 
-def _list(names: tuple[str, ...]) -> None:
+def _list(names: tuple[str, ...], as_json: bool) -> None:
     """Print the experiments; without names all of them, and what stands next to them."""
     from harness.reporting.terminal import AnswerConsole
     from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
@@ -88,6 +93,9 @@ def _list(names: tuple[str, ...]) -> None:
                 raise
             skipped.append(str(error))
     rows = [(one.name, one.question) for one in listed]
+    if as_json:
+        print_json({"experiments": dict(rows), "skipped": skipped})
+        return
     AnswerConsole().table(("experiment", "question"), rows)
     for why in skipped:
         click.echo(printable(f"skipped: {why}"), err=True)

@@ -1,6 +1,5 @@
 """The flags that describe a user's own network, shared by ``predict``, ``plan`` and ``profile``."""
 
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import NOT_OK
+from harness.cli.json_answer import print_json
 from harness.cli.parameter_types import Choices, ChoicesOrTarget
 from harness.cli.shared_options import Command, gathered
 from harness.schema.errors import UnsupportedError
@@ -45,19 +45,24 @@ class TargetFlags:
 
     def step(self, target: str, **others: Any) -> "Step":
         """Return the step of ``target``; ``others`` holds its fields that are no target flags."""
-        from harness.schema.step import EVERYWHERE, Step
+        from harness.dry_runs.value_answers import check_answers, parse_answer
+        from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
+        from harness.schema.target_name import hub_of, parts_of_name
 
-        if not self.inputs and self.inputs_from is None:
+        parts_of_name(target)
+        inputs = self.inputs or self.inputs_from
+        if not (inputs or hub_of(target)):
             raise click.UsageError(
                 "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
             )
-        answers = (text.rpartition("=") for text in self.answers)
+        answers = dict(map(parse_answer, self.answers))
+        check_answers(answers)
         return Step(
             target,
-            inputs=self.inputs if self.inputs_from is None else self.inputs_from,
+            inputs=inputs or None,
             arguments=dict(map(parse_argument, self.arguments)),
-            answers={place or EVERYWHERE: answer for place, _, answer in answers},
+            answers=answers,
             loss=self.loss,
             **others,
         )
@@ -120,8 +125,10 @@ def target_flags(command: Command) -> Command:
                 raise
             reason = str(error).removeprefix("unsupported: ")
             facts = {"outcome": "unsupported", "target": target, "reason": reason}
-            text = json.dumps(facts) if given["as_json"] else printable(f"unsupported: {reason}")
-            click.echo(text)
+            if given["as_json"]:
+                print_json(facts, "unsupported")
+            else:
+                click.echo(printable(f"unsupported: {reason}"))
             return NOT_OK
 
     return _network(called)

@@ -5,10 +5,10 @@ from typing import Any, Literal
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, Choices
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
 from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.plain_text import json_text
 
 
 @harness_command(
@@ -45,7 +45,7 @@ from harness.schema.plain_text import json_text
 @deadline_option
 @pretend_option
 @force_option
-@click.option("--json", "as_json", is_flag=True, help="Print the threshold as one line of JSON.")
+@json_option
 def threshold(
     budget: int | None,
     solve: Literal["batch", "depth", "width"],
@@ -81,7 +81,7 @@ def threshold(
             force=force,
         )
     if as_json:
-        click.echo(json_text(to_json(result)))
+        print_json(to_json(result), result.outcome)
     else:
         from harness.reporting.terminal import print_threshold
 

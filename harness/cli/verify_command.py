@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import WholeNumber
 from harness.cli.shared_options import experiment_files
 
@@ -23,7 +24,8 @@ from harness.cli.shared_options import experiment_files
 )
 @click.option("--seed", type=int, default=0, help="Seed of the choice of cells.")
 @experiment_files
-def verify(folder: Path, again: int, seed: int, given: tuple[Path, ...]) -> int:
+@json_option
+def verify(folder: Path, again: int, seed: int, given: tuple[Path, ...], as_json: bool) -> int:
     """Check that a run is whole and gives its report.
 
     Compares every file with datapackage.json, reads every record, makes claims and tables again,
@@ -36,7 +38,12 @@ def verify(folder: Path, again: int, seed: int, given: tuple[Path, ...]) -> int:
 
     console = AnswerConsole()
     failed = False
-    for one in (*checks(folder, given), *([measured_again(folder, again, seed)] if again else ())):
+    done = (*checks(folder, given), *([measured_again(folder, again, seed)] if again else ()))
+    if as_json:
+        failed = any(one.problems for one in done)
+        print_json({"checks": done}, "fails" if failed else "ok")
+        return NOT_OK if failed else DONE
+    for one in done:
         console.say(f"{one.name}: {'FAILS' if one.problems else 'ok'} ({one.seen})", "bold")
         console.say_all(one.problems, before="  ")
         failed |= bool(one.problems)

@@ -134,7 +134,7 @@ def by_dry_run(
     return replace(
         report,
         method="dry run",
-        target=question.request.target,
+        target=question.request.subject,
         fit=fits.fits[0] if fits.fits else None,
         notes=(KERNELS, *notes, *question.left_out, *more),
     )

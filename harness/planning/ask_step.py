@@ -1,8 +1,9 @@
 """Sends a question about a step to a worker, or has it estimated; sending needs no torch."""
 
+import dataclasses
 import os
 from contextlib import closing
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -14,6 +15,7 @@ from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Call, Ended, Failure
 from harness.measurement.process.outcome import classify
+from harness.planning.step_advice import with_advice
 from harness.planning.step_question import Answer, CheckGpus, Question
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
@@ -36,6 +38,14 @@ def answered(
 
     A step on the CPU is estimated without a reason. PyTorch is loaded in this process then.
     """
+    with with_advice(question.request):
+        answer: Any = _answered(question, method, progress)
+    replace = dataclasses.replace if dataclasses.is_dataclass(answer) else msgspec.structs.replace
+    answer = replace(answer, notes=(*question.request.notes, *answer.notes))
+    return cast("Answer", answer)
+
+
+def _answered(question: Question[Answer], method: str, progress: OnPhase | None) -> Answer:
     why = []
     if question.device == "cuda" and method == "estimate":
         why = ["estimated on meta tensors, as was asked"]
@@ -100,7 +110,7 @@ def failed_report(
     """Return the report of a step that did not end well, and why."""
     return StepReport(
         method=method,
-        target=request.target,
+        target=request.subject,
         batch=request.batch,
         outcome=outcome,
         evidence=evidence,

@@ -75,7 +75,7 @@ def _report(question: CheckGpus | TraceStep, gpu: Gpu | None, *, find_largest: b
     def at(batch: int) -> StepReport:
         own = requested_step(replace(request, batch=batch))
         report = _estimated(own, question, gpu, question.settings)
-        return replace(report, target=request.target, torch=torch_version())
+        return replace(report, target=request.subject, torch=torch_version())
 
     report = at(request.batch)
     if report.fit is None or not find_largest:

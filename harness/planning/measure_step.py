@@ -13,6 +13,7 @@ from harness.measurement.process.outcome import classify
 from harness.planning.ask_step import checked, ended_question, error_of, failed_report
 from harness.planning.predict_step import device_of, name_of
 from harness.planning.sent_step import request_of
+from harness.planning.step_advice import with_advice
 from harness.planning.step_question import TraceStep
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
@@ -118,9 +119,11 @@ def measure_step(
     question = TraceStep(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
-        raise error_of(ended.failure)
+        with with_advice(request):
+            raise error_of(ended.failure)
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
         return failed_report(request, "dry run" if pretends else "measured", outcome, evidence)
     report = msgspec.convert(ended.result, StepReport)
-    return msgspec.structs.replace(report, outcome=outcome, target=request.target)
+    notes = (*request.notes, *report.notes)
+    return msgspec.structs.replace(report, outcome=outcome, target=request.subject, notes=notes)

@@ -10,7 +10,7 @@ from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
 from harness.planning.sent_step import request_of
 from harness.planning.step_question import CheckGpus, TraceRun, TraceStep
-from harness.prediction.gpu.catalogue import GPUS, Gpu, GpuError, gpu_of
+from harness.prediction.gpu.catalogue import USUAL, Gpu, GpuError, gpu_of
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.errors import StepError
 from harness.schema.step import Step
@@ -37,7 +37,7 @@ def predict_step(
     kind = device_of(device, gpu)
     if kind == "cpu" and method == "dry-run":
         raise ArgumentError("method dry-run needs a CUDA device, e.g. gpu='l4'")
-    gpus = tuple(GPUS.values()) if on_all else (gpu_of(gpu),)
+    gpus = tuple(USUAL.values()) if on_all else (gpu_of(gpu),)
     if kind == "cuda" and largest and (gpu is None or not gpus[0].total_bytes):
         raise ArgumentError("largest needs a GPU of known size, e.g. gpu='l4'")
     request = request_of(step)
@@ -57,7 +57,7 @@ def predict_step(
     fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))
     return StepReport(
         method=found.method,
-        target=request.target or name_of(step.target),
+        target=request.subject or name_of(step.target),
         batch=step.batch,
         gpus=fits,
         notes=found.notes,

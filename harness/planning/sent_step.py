@@ -3,24 +3,33 @@
 from typing import Any
 
 from harness.dry_runs.sent_objects import sent
+from harness.planning.model_hubs import named_step
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.target_name import check_target_name
 
+SUM = (
+    "loss sum keeps nothing of the output: a real loss needs more, cross-entropy up to three times"
+    " the bytes of the output"
+)
 _SAME = ("batch", "mode", "accumulate", "classes", "threads")
 
 
 def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
     """Return the request; ``with_values`` sends large parameters with their values."""
+    shown = step.target
+    step, chosen = named_step(step)
     plain: dict[str, Any] = {name: getattr(step, name) for name in _SAME}
     objects: dict[str, Any] = {} if step.prepare is None else {"prepare": step.prepare}
     for name in ("optimizer", "loss"):
         value = getattr(step, name)
         (plain if isinstance(value, str) else objects)[name] = value
+        _check_named(value)
     if step.inputs_from is None:
         plain["inputs"] = _texts(step)
     elif isinstance(step.inputs, str):
         plain["inputs_from"] = step.inputs
+        _check_named(step.inputs)
     else:
         objects["inputs"] = step.inputs
     if isinstance(step.target, str):
@@ -33,11 +42,19 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
         arguments=tuple(f"{name}={value!r}" for name, value in step.arguments.items()),
         autocast=step.autocast_name,
         compile=step.compile_mode,
+        shown=shown if isinstance(shown, str) else None,
+        notes=(*chosen, *[SUM] * (step.loss == "sum" and step.mode == "train")),
         answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
         sent=sent(objects, with_values=with_values),
         **plain,
         **own_places(),
     )
+
+
+def _check_named(value: object) -> None:
+    """Refuse the name of a function that nothing has."""
+    if isinstance(value, str) and ":" in value:
+        check_target_name(value)
 
 
 def _texts(step: Step) -> tuple[str, ...]:

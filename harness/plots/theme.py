@@ -1,8 +1,10 @@
 """The look of every picture: colours that survive colour blindness, type, quiet axes."""
 
 import math
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -29,42 +31,9 @@ WIDE = (8.6, 4.4)
 NARROW_INCHES = 4.0
 """Width of a figure on a phone: its text stays as large as on a wide page."""
 
-RC: Any = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": QUIET,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 9,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.titlesize": 10,
-    "axes.titley": 1.0,  # not looked for above each tick: none is on top
-    "axes.titleweight": "bold",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "grid.color": RULE,
-    "grid.linewidth": 0.6,
-    "legend.fontsize": 8.5,
-    "legend.frameon": False,
-    "lines.linewidth": 1.4,
-    "lines.markersize": 4.5,
-    "savefig.facecolor": "none",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mlp-memory-harness",
-    "text.color": INK,
-    "text.parse_math": False,
-    "xtick.color": QUIET,
-    "xtick.labelcolor": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.color": QUIET,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 8.5,
-}
+_COLOURS = {"INK": INK, "QUIET": QUIET, "RULE": RULE}
+_SETTINGS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+RC: Any = {name: _COLOURS.get(value, value) for name, value in _SETTINGS.items()}
 """Settings of matplotlib; text stays text (searchable, small), names from records no formulas."""
 
 

@@ -55,37 +55,39 @@ def format_seconds(seconds: float) -> str:
 
 
 class Lines:
-    """One plain line an experiment on standard error, for logs and pipes."""
+    """Two plain lines an experiment on standard error, for logs and pipes: begin and end."""
 
     def __init__(self, experiments: int = 1) -> None:
         self._experiments = experiments
         self._number = 0
+        self._name = ""
         self._started: float | None = None
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
-        """Begin the experiment's line."""
+        """Print the experiment's first line."""
         self.end()
         for note in notes:
             print(printable(note), file=sys.stderr)
         self._number += 1
         place = f"[{self._number}/{self._experiments}] " if self._experiments > 1 else ""
         saved = f", {done} saved already" if done else ""
-        text = f"{place}{experiment}: {cells} cells{saved}"
-        print(text, end="", file=sys.stderr, flush=True)
+        self._name = f"{place}{experiment}"
+        print(f"{self._name}: {cells} cells{saved}", file=sys.stderr, flush=True)
         self._started = time.monotonic()
         if cells == done:
             self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
-        """End the line with the last cell."""
+        """Print the last line with the last cell."""
         del description, seconds_left
         if not left:
             self.end()
 
     def end(self) -> None:
-        """End the line, also where an experiment was interrupted."""
+        """Print the last line, also where an experiment was interrupted."""
         if self._started is not None:
-            print(f", {format_seconds(time.monotonic() - self._started)}", file=sys.stderr)
+            seconds = format_seconds(time.monotonic() - self._started)
+            print(f"{self._name}: {seconds}", file=sys.stderr, flush=True)
         self._started = None
 
 

@@ -1,7 +1,9 @@
 """The user's mistakes: one line each, saying what is wrong and how to mend it."""
 
 import difflib
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class HarnessError(Exception):
@@ -33,6 +35,10 @@ class UnavailableError(HarnessError):
     True
     """
 
+    def __str__(self) -> str:
+        """Return the message, with the command of this system where a compiler is missing."""
+        return super().__str__().replace(_APT, install_compiler())
+
 
 class StepError(HarnessError, ValueError):
     """The step makes no sense, or the user's code fails in it; the message says where.
@@ -44,6 +50,22 @@ class StepError(HarnessError, ValueError):
         ...
     harness...StepError: batch must be a whole number of at least 1, got 0
     """
+
+
+_APT = "apt-get install gcc g++ libc6-dev"
+_DNF = "dnf install gcc gcc-c++ glibc-devel"
+_ZYPPER = "zypper install gcc gcc-c++ glibc-devel"
+_COMPILERS = {"alpine": "apk add gcc g++ musl-dev", "arch": "pacman -S gcc", "suse": _ZYPPER}
+_COMPILERS |= dict.fromkeys(("fedora", "rhel"), _DNF)
+
+
+def install_compiler(release: str | None = None) -> str:
+    """Return the command that installs a compiler, by the text of ``/etc/os-release``."""
+    place = Path("/etc/os-release")
+    if release is None:
+        release = place.read_text(encoding="utf-8") if place.is_file() else ""
+    words = re.findall(r"\w+", " ".join(re.findall(r"^ID(?:_LIKE)?=(.*)$", release, re.M)))
+    return next((_COMPILERS[word] for word in words if word in _COMPILERS), _APT)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.schema.errors import HarnessError, StepError
+from harness.schema.errors import HarnessError, StepError, did_you_mean
 
 TYPES = ("float32", "float64", "bfloat16", "float16", "int64", "int32", "bool")
 
@@ -35,7 +35,9 @@ def parse_input(text: str) -> InputSpec:
     dtype, colon, size = rest.rpartition(":")
     dtype = dtype if colon else "float32"
     if dtype not in TYPES:
-        raise InputSpecError(f"--input: type must be one of {', '.join(TYPES)}, got {dtype!r}")
+        hint = did_you_mean(dtype, [known for known in TYPES if known != "float64"])
+        rule = f"type must be one of {', '.join(TYPES)}, got {dtype!r}{hint}"
+        raise InputSpecError(f"--input: {rule}")
     try:
         shape = tuple(int(part) for part in size.lower().split("x")) if size else ()
     except ValueError:

@@ -82,9 +82,10 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         low, high = self.outside_bytes
         outside = f"{low / 2**20:,.0f}–{high / 2**20:,.0f} MiB"
         size = f"reserves {self.reserved_text} of {format_bytes(self.total_bytes)}"
+        word = f"{self.verdict} on {self.gpu}"
         if self.needs_retries:
-            size += " unless cached segments are freed or workspaces smaller, which takes time"
-        return f"{self.verdict} on {self.gpu}: {size}, with {outside} for the CUDA context"
+            word = f"tight: {word} only if PyTorch empties its cache in every step, which is slower"
+        return f"{word}: {size}, with {outside} for the CUDA context"
 
     @property
     def reserved_text(self) -> str:

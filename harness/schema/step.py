@@ -9,7 +9,7 @@ from harness.schema.argument_checks import ArgumentError, check_choice, check_na
 from harness.schema.errors import StepError, did_you_mean
 from harness.schema.input_spec import InputShapes, InputSpec, input_specs, names_function
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
-from harness.schema.target_name import parts_of_name
+from harness.schema.target_name import hub_of, parts_of_name
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ class Step:
 
     Attributes:
         target: a network, a function that returns one, or its name as ``package.module:Net`` or
-            ``my_model.py:Net``.
+            ``my_model.py:Net``; or ``hf:NAME_OR_FOLDER``, ``timm:NAME``, ``torchvision:NAME``.
         batch: examples in the step.
         inputs: shape of one example without the batch, e.g. ``(3, 224, 224)``, ``"3x224x224"`` or
             ``{"tokens": "int64:256"}``; or a function of the batch, or its name, that returns
-            inputs and labels.
+            inputs and labels. A network of a hub needs none.
         arguments: what a ``target`` that is named is called with.
         optimizer: a name, or a function of the parameters, or its name.
         loss: a name, or a function of output and labels, or its name.
@@ -60,7 +60,7 @@ class Step:
     target: "str | nn.Module | Callable[..., nn.Module]"
     batch: int
     _: KW_ONLY
-    inputs: "InputShapes | Callable[[int], tuple[object, object]]"
+    inputs: "InputShapes | Callable[[int], tuple[object, object]] | None" = None
     arguments: Mapping[str, object] = field(default_factory=dict)
     optimizer: "str | Callable[[Iterable[Tensor]], torch.optim.Optimizer]" = "sgd"
     loss: "str | Callable[..., Tensor]" = "cross-entropy"
@@ -100,7 +100,12 @@ class Step:
     @property
     def specs(self) -> tuple[InputSpec, ...]:
         """The shape and type of each input; empty if a function makes them."""
-        return () if self.inputs_from is not None else input_specs(self.inputs)
+        if self.inputs_from is not None or (self.inputs is None and hub_of(self.target)):
+            return ()
+        specs = input_specs(self.inputs)
+        if len({spec.name is None for spec in specs}) > 1:
+            raise StepError("inputs: give all of them a name, or none")
+        return specs
 
     @property
     def inputs_from(self) -> object:
@@ -185,8 +190,6 @@ def as_step(verb: str, target: object, batch: object, options: StepOptions) -> S
         raise ArgumentError(f"target must be {kinds}, or its name, got {type(target).__name__}")
     if batch is None:
         raise ArgumentError(f"{verb} needs the batch of a network, e.g. batch=32")
-    if "inputs" not in options:
-        raise StepError("give inputs: the shape of one example, e.g. (3, 224, 224)")
     return Step(target, batch, **options)  # type: ignore[arg-type]  # checked when it is made
 
 

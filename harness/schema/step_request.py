@@ -28,6 +28,8 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         compile: one of ``step_choices.COMPILE_MODES``; None: the network runs as it is written.
         answers: values that the step reads from a pretended GPU, each as FILE:LINE=ANSWER.
         sent: pickled objects by the name of an argument of ``OwnStep``; they count first.
+        shown: the name that a report gives ``target``; None: its own.
+        notes: what was chosen for the step; a report repeats it.
         path: folders in which the requester finds its modules.
         folder: the folder that the requester works in.
     """
@@ -47,8 +49,15 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     threads: int = 1
     answers: tuple[str, ...] = ()
     sent: bytes = b""
+    shown: str | None = None
+    notes: tuple[str, ...] = ()
     path: tuple[str, ...] = ()
     folder: str = ""
+
+    @property
+    def subject(self) -> str | None:
+        """The name of the network in a report."""
+        return self.shown or self.target
 
     def named_arguments(self) -> dict[str, Any]:
         """Return the arguments by name; a value that is no Python literal is text."""

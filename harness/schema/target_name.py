@@ -15,6 +15,24 @@ _MAKES_NAMES = re.compile(
 """Words of a module that may have names that stand nowhere in it."""
 
 
+HUBS = {
+    "hf": ("", ""),
+    "timm": ("timm:create_model", "model_name"),
+    "torchvision": ("torchvision.models:get_model", "name"),
+}
+"""Hubs whose networks have a name, with the function of it and the name's argument."""
+
+
+EXPORT = "export it first: jupyter nbconvert --to script NOTEBOOK.ipynb"
+
+
+def hub_of(target: object) -> str | None:
+    """Return the hub of a name such as ``timm:vit_base_patch16_224``."""
+    hub, _, name = target.partition(":") if isinstance(target, str) else ("", "", "")
+    of_module = name == HUBS.get(hub, ("",))[0].rpartition(":")[2]
+    return hub if hub in HUBS and name and not of_module else None
+
+
 def check_target_name(target: str) -> None:
     """Refuse a name such as ``my_model.py:Net`` or ``package.module:Net`` that nothing has.
 
@@ -24,6 +42,12 @@ def check_target_name(target: str) -> None:
         StepError: the message names what is not there.
     """
     place, path = parts_of_name(target)
+    kind = Path(place).suffix
+    if kind == ".ipynb":
+        raise StepError(f"{target}: a notebook cannot be imported; {EXPORT}")
+    if kind in (".bin", ".ckpt", ".pt", ".pth", ".safetensors"):
+        rule = "a file of weights has no network; give the code that builds it"
+        raise StepError(f"{target}: {rule}, e.g. my_model.py:Net")
     if not place.endswith(".py"):
         _check_module(target, place.partition(".")[0])
     elif not Path(place).is_file():
@@ -41,6 +65,11 @@ def parts_of_name(target: str) -> tuple[str, str]:
     place, _, path = target.rpartition(":")
     if not (place and path):
         rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
+        module, _, name = target.rpartition(".")
+        if module and name.isidentifier() and name != "py":
+            rule += f"; here {module}:{name}"
+        if "/" in target and not target.endswith((".py", ".ipynb")):
+            rule = f"a model of Hugging Face is written hf:{target}"
         raise StepError(f"target {target!r} names no callable; {rule}")
     return place, path
 

@@ -4,6 +4,9 @@ The harness computes in whole bytes; only what people type or read has a unit.
 """
 
 import re
+from fractions import Fraction
+
+from harness.schema.errors import HarnessError
 
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 _FACTORS: dict[str, int] = {
@@ -37,6 +40,19 @@ def parse_bytes(text: str) -> int:
     if not 0 < size < 2**63:
         raise ValueError(f"{text!r} is not a number of bytes from 1 to 2^63 - 1")
     return size
+
+
+def parse_share(given: object) -> Fraction:
+    """Return the share that a text from ``0%`` to ``100%`` names.
+
+    >>> float(parse_share("2.5%"))
+    0.025
+    """
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?) ?%", given) if isinstance(given, str) else None
+    share = None if match is None else Fraction(match[1]) / 100
+    if share is None or share > 1:
+        raise HarnessError(f'tolerance must be between "0%" and "100%", got {given!r}')
+    return share
 
 
 def is_decimal(text: str) -> bool:

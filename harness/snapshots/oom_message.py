@@ -9,9 +9,11 @@ pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15)
 """
 
 import re
+import tomllib
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
@@ -199,43 +201,9 @@ def _bytes(text: str) -> int:
     return int(size)
 
 
-_ADVICE: Mapping[str, str] = {
-    "shared memory": (
-        "More is allocated than the GPU has: the Windows driver spilled into system memory. "
-        "Reduce the batch size; spilled memory is slow in any case."
-    ),
-    "too large": (
-        "One tensor of {requested} is larger than the whole GPU; look for a wrong shape (a "
-        "broadcast, or one-hot labels) or split the computation."
-    ),
-    "driver": (
-        "The driver reported {free} free and still refused: its own limit per process (Windows), "
-        "other requests at that moment, or memory in pieces. Look at what else uses the GPU, and "
-        "try again with a smaller batch."
-    ),
-    "limit": (
-        "The GPU had room; the process's own limit of {allowed} refused. Raise "
-        "set_per_process_memory_fraction."
-    ),
-    "other processes": (
-        "Other processes hold {foreign}; without them the request fits. Look at nvidia-smi for "
-        "leftovers of earlier runs."
-    ),
-    "fragmentation": (
-        "{unallocated} reserved and unused + {free} free = {usable}, enough for {requested} but "
-        "not in one piece: fragmentation. Try PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True; a "
-        "snapshot shows whether it fits."
-    ),
-    "private pools": (
-        "{private} are free, but in private pools (CUDA graphs, MemPool), where no other request "
-        "may use them. Share one pool among the graphs, capture fewer graphs, or drop the pools "
-        "that are not needed any more."
-    ),
-    "real need": (
-        "Real need: even without fragmentation {missing} are missing. Reduce the batch size, use "
-        "checkpointing or lower precision, or use a larger GPU."
-    ),
-}
+_ADVICE: Mapping[str, str] = tomllib.loads(
+    Path(__file__).with_name("oom_advice.toml").read_text(encoding="utf-8")
+)
 
 
 def advice(message: OutOfMemoryMessage) -> str:

@@ -8,7 +8,7 @@ import pytest
 from harness.cli.app import app, main
 from harness.cli.command import HarnessCommand
 from tests.child_process import child
-from tests.commands import Ask
+from tests.commands import Ask, facts_of
 
 CUDA = ("--device", "cuda")
 TINY = ("--width", "8", "--in-features", "8", "--batch", "4")
@@ -162,7 +162,7 @@ def test_predict_and_measure_agree_in_every_metric_that_both_state(
     flags: tuple[str, ...], ask: Ask
 ) -> None:
     measured, predicted = (
-        json.loads(ask([command, "--depth", "3", *TINY, *flags, "--json"]).out)
+        facts_of(ask([command, "--depth", "3", *TINY, *flags, "--json"]).out)
         for command in ("measure", "predict")
     )
     own = {"outcome", "wall_seconds", "environment", "rss_rise_bytes", "rss_peak_bytes"}

@@ -10,7 +10,7 @@ from harness.cli.app import main
     [
         ("harness predict --gpu a100", ["plain,a100-40gb", "plain,a100-80gb"]),
         ("harness predict --gpu al", ["plain,all"]),
-        ("harness plan x:y --gpu L", ["plain,l4", "plain,l40s"]),
+        ("harness plan x:y --gpu L", ["plain,l4", "plain,l40s", "plain,l20"]),
         ("harness sweep depth_", ["plain,depth_batch"]),
         ("harness sweep my_experim", ["file,my_experim"]),
     ],

@@ -20,7 +20,7 @@ from harness.sweeps.executors import ExecutorError
 from tests.property_size import examples
 
 EXAMPLES = 3000 if os.environ.get("HARNESS_FAULTS") == "full" else examples(200)
-COMMANDS = sorted({*app.commands} - {"doctor", "profile", "threshold"})
+COMMANDS = sorted({*app.commands} - {"doctor", "mcp", "profile", "threshold"})
 WORDS = [
     "", " ", "-", "--", "x", "-h", "0", "-1", "1", "2", "7", "1e3", "1.5", "nan", "inf", "-inf",
     "9223372036854775807", "9223372036854775808", "1" + "0" * 30, "1000000000", "0x10", "1_000",

@@ -105,7 +105,7 @@ def test_a_wrong_value_is_one_line(name: str, here: Path, ask: Ask) -> None:
 
 
 def test_every_command_is_tried() -> None:
-    assert {line.split()[0] for line in LINES} | {"doctor"} == set(app.commands)
+    assert {line.split()[0] for line in LINES} | {"doctor", "gpus", "mcp"} == set(app.commands)
 
 
 @pytest.mark.parametrize(

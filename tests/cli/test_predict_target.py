@@ -66,7 +66,7 @@ def test_a_file_with_arguments_inputs_loss_and_optimizer(model: str, ask: Ask) -
 @pytest.mark.slow
 def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask: Ask) -> None:
     some = {name: GPUS[name] for name in ("v100-32gb", "t4")}
-    monkeypatch.setattr("harness.planning.predict_step.GPUS", some)
+    monkeypatch.setattr("harness.planning.predict_step.USUAL", some)
     flags = ["--input", "int64:16", "--arg", "depth=1", "--loss", "my_model.py:loss"]
     lines = ask(["predict", model, *flags, "--gpu", "l4", "--memory", "800MiB"]).out.splitlines()
     assert lines[0].startswith("fits on l4: reserves ")
@@ -80,7 +80,7 @@ def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["my_model.py:Net", "--input", "int64:16"], "missing a required argument: 'depth'"),
+        (["my_model.py:Net", "--input", "int64:16"], "if it is an object, write a function"),
         (["my_model.py:Net", "--input", "16", "--arg", "dept=1"], "'dept' (did you mean depth?)"),
         (["other.py:Net", "--input", "16"], "there is no file other.py"),
         (["no_such_module:Net", "--input", "16"], "there is no module 'no_such_module'"),
@@ -95,6 +95,18 @@ def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask
             "--depth cannot be given with a TA",
         ),
         (["--input", "16"], "need a TARGET"),
+        (["notes.ipynb:Net", "--input", "16"], "jupyter nbconvert --to script"),
+        (["model.pt:Net", "--input", "16"], "a file of weights has no network"),
+        (["my_model.Net", "--input", "16"], "here my_model:Net"),
+        (["my_model.py:Net", "--input", "16", "--budget", "1GiB"], "with a TARGET give --memory"),
+        (["my_model.py:Net", "--input", "16", "--torch", "2.13"], "--torch cannot be given"),
+        (["my_model.py:Net", "--input", "16", "--autocast", "fp16"], "did you mean float16?"),
+        (["my_model.py:Net", "--input", "float:16"], "did you mean float32?"),
+        (["my_model.py:Net", "--input", "a=16", "--input", "16"], "all of them a name, or none"),
+        (["my_model.py:Net", "--input", "16", "--answer", "foo"], "ANSWER is a number"),
+        (["my_model.py:Net", "--inputs", "other.py:f"], "there is no file other.py"),
+        (["my_model.py:Net", "--input", "16", "--html", "no/x.html"], "there is no folder no"),
+        (["my_model.py:Net", "--input", "x=int64:16", "--arg", "depth=1"], "--inputs FILE.py:FUN"),
     ],
 )
 @pytest.mark.usefixtures("model")
@@ -110,7 +122,10 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     ("text", "message"),
     [
         ("import no_such_package", "'no_such_package' (bad.py:1); install it into this environ"),
-        ("from . import layers", "no known parent package (bad.py:1); write PACKAGE.MODULE:CALL"),
+        (
+            "from . import layers",
+            "write PACKAGE.MODULE:CALLABLE; here bad:Net",
+        ),
         ("\nopen('train.csv')", "(bad.py:2); put what a script does under if __name__ =="),
         ("x = (", "bad.py:Net: SyntaxError: '(' was never closed (bad.py, line 1)"),
         ("raise RuntimeError('mine')", "its import fails: RuntimeError: mine (bad.py:1)"),

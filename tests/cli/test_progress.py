@@ -6,6 +6,9 @@ import sys
 import pytest
 
 from harness.cli.target_flags import shown_progress
+from harness.reporting.progress import Lines
+from harness.schema.errors import install_compiler
+from tests.commands import Ask
 
 
 class Terminal(io.StringIO):
@@ -20,3 +23,30 @@ def test_a_terminal_is_told_what_is_done_and_a_pipe_is_not(monkeypatch: pytest.M
             tell("2 x 8,\x1b[2J")
         said = stream.getvalue()
         assert ("PyTorch starts" in said) == ("trying 2 x 8,\\x1b[2J" in said) == stream.isatty()
+
+
+def test_a_pipe_gets_whole_lines_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    lines.begin("probe", cells=1, done=0, notes=())
+    assert capsys.readouterr().err == "probe: 1 cells\n"
+    lines.cell("", left=0, seconds_left=None)
+    assert capsys.readouterr().err == "probe: 0 s\n"
+
+
+def test_a_machine_without_temporary_files_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    def fails() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("harness.measurement.doctor.examine", fails)
+    assert ask(["doctor"], code=2).err.endswith("set TMPDIR to one\n")
+
+
+@pytest.mark.parametrize(
+    ("release", "command"),
+    [('ID=fedora', "dnf"), ('ID="opensuse-leap"\nID_LIKE="suse opensuse"', "zypper"),
+     ("ID=ubuntu\nID_LIKE=debian", "apt-get"), ("ID=alpine", "apk"), ("", "apt-get")],
+)  # fmt: skip
+def test_a_compiler_is_installed_as_the_system_does(release: str, command: str) -> None:
+    assert install_compiler(release).startswith(command)

@@ -1,9 +1,15 @@
 """Permissions and commands of the workflows of GitHub."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+import harness
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -21,3 +27,50 @@ def test_actions_are_pinned_and_may_only_read(path: Path) -> None:
     assert "pull_request_target" not in text
     for script in re.findall(r"run: (\.ci/\w+)", text):
         assert (ROOT / script).stat().st_mode & 0o111, script
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "verdict"),
+    [
+        ("predict --depth 2 --gpu l4 --check", 0, "fits"),
+        ("predict --depth 2 --budget 1MiB --check", 3, "does not fit"),
+        ("predict --depth 'two' --gpu l4", 2, "--depth must be a whole number, got 'two'"),
+    ],
+)
+def test_the_action_ends_as_the_command_and_writes_its_answer(
+    command: str, code: int, verdict: str, tmp_path: Path
+) -> None:
+    yaml = pytest.importorskip("yaml")
+    (*_, step) = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    assert step["shell"] == "python"
+    tool = tmp_path / "harness"
+    tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m harness "$@"\n')
+    tool.chmod(0o755)
+    files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", step["run"]],
+        env={**os.environ, **files, **paths, "COMMAND": command},
+        capture_output=True, check=False, text=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    answer = json.loads((tmp_path / "GITHUB_OUTPUT").read_text().removeprefix("json="))
+    assert verdict in (answer["verdict"], answer["error"])
+    assert f"**{verdict}**" in (tmp_path / "GITHUB_STEP_SUMMARY").read_text()
+
+
+def test_the_hook_is_a_command_with_its_options() -> None:
+    yaml = pytest.importorskip("yaml")
+    (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    tool, command, *options = hook["entry"].split()
+    from harness.cli.app import app
+
+    known = [name for one in app.commands[command].params for name in one.opts]
+    assert (tool, set(options) - set(known)) == ("harness", set())
+
+
+def test_the_version_stands_in_one_place() -> None:
+    version = harness.__version__
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()

@@ -120,3 +120,4 @@ def test_a_step_that_can_do_with_smaller_workspaces_is_tried_all_the_same() -> N
         (fit,) = StepSearch(bench, 8).fits([gpu(ROOM)])
         assert fit.verdict == verdict
         assert fit.needs_retries is (verdict == "fits")
+        assert str(fit).startswith("tight: ") is fit.needs_retries

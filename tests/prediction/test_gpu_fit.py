@@ -46,6 +46,13 @@ def test_every_gpu_has_a_size() -> None:
     for gpu in GPUS.values():
         assert known(gpu.total_bytes) > OUTSIDE_BYTES[1] > OUTSIDE_BYTES[0]
         assert gpu.threads_per_multiprocessor in (1024, 1536, 2048)
+        assert catalogue.LISTED[gpu.name].source
+
+
+def test_every_machine_has_a_gpu_that_is_listed_and_a_name_of_its_own() -> None:
+    names = [name for one in catalogue.MACHINES for some in one.names.values() for name in some]
+    assert {one.gpu for one in catalogue.MACHINES} <= set(GPUS)
+    assert len(names) == len(set(names))
 
 
 def test_a_gpu_can_be_described_without_a_name() -> None:
@@ -65,6 +72,10 @@ def test_a_gpu_can_be_described_without_a_name() -> None:
         ("NVIDIA GeForce RTX 3090", "rtx3090"), ("A100", "a100-40gb"),
         ("NVIDIA A100-SXM4-40GB", "a100-40gb"), ("a100 80gb", "a100-80gb"),
         ("NVIDIA H100 80GB HBM3", "h100-80gb"), ("Tesla V100-SXM2-32GB", "v100-32gb"),
+        ("NVIDIA RTX A6000", "a6000"), ("RTX 6000 Pro", "rtxpro6000"), ("4080", "rtx4080"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtxpro6000"), ("A10G", "a10g"),
+        ("NVIDIA GB10", "gb10"), ("g5.xlarge", "a10g"), ("p5.48xlarge", "h100-80gb"),
+        ("a2-highgpu-1g", "a100-40gb"), ("standard_nc24ads_a100_v4", "a100-80gb"),
     ],
 )  # fmt: skip
 def test_a_gpu_is_found_in_any_usual_spelling(spelling: str, name: str) -> None:
@@ -75,7 +86,7 @@ def test_a_gpu_is_found_in_any_usual_spelling(spelling: str, name: str) -> None:
     ("wrong", "why"),
     [
         (lambda: find("a100-80g"), "did you mean a100-80gb"),
-        (lambda: find(""), "one of a100-40gb"),
+        (lambda: find(""), "harness gpus lists"),
         (lambda: find("T4000"), "got .T4000. .did you mean"),
         (lambda: find("RTX 4090 Ti"), "did you mean rtx4090"),
         (lambda: described(capability="9"), "such as 9.0"),

@@ -43,7 +43,7 @@ def test_what_cannot_be_predicted_is_unsupported_and_names_every_question() -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"workload": UNKNOWN, "gpu": "l5"}, "gpu must be one of"),
+        ({"workload": UNKNOWN, "gpu": "l5"}, "gpu must be a name that harness gpus lists"),
         ({"workload": UNKNOWN, "allocator_settings": "expandable"}, "key:value"),
         ({"workload": {"depth": 2}}, "workload must be a harness.Workload, got a dict; write Work"),
         ({"budget_bytes": "24GiB"}, "got '24GiB'; write budget_bytes=25769803776"),

@@ -146,7 +146,7 @@ def test_a_folder_without_a_report_says_how_to_write_one(tmp_path: Path, ask: As
     assert f"harness report {tmp_path}" in ask(["verdicts", str(tmp_path)], 2).err
 
 
-def test_piped_an_experiment_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_piped_an_experiment_is_two_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:
     lines = progress.Lines(3)
     lines.begin("first", cells=2, done=0, notes=["repaired: a line"])
     lines.cell("one", left=1, seconds_left=None)
@@ -157,9 +157,12 @@ def test_piped_an_experiment_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().err.splitlines()
     assert printed == [
         "repaired: a line",
-        "[1/3] first: 2 cells, 0 s",
-        "[2/3] second: 5 cells, 5 saved already, 0 s",
-        "[3/3] third: 5 cells, 1 saved already, 0 s",
+        "[1/3] first: 2 cells",
+        "[1/3] first: 0 s",
+        "[2/3] second: 5 cells, 5 saved already",
+        "[2/3] second: 0 s",
+        "[3/3] third: 5 cells, 1 saved already",
+        "[3/3] third: 0 s",
     ]
 
 

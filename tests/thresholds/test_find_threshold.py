@@ -13,7 +13,7 @@ from harness.schema.threshold import Axis, from_json
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import find_threshold
-from tests.commands import Ask
+from tests.commands import Ask, facts_of
 from tests.known import known
 from tests.lent_launchers import OOM, Planted
 from tests.limits_here import needs_cgroup, needs_refusal
@@ -141,7 +141,7 @@ def test_the_command_prints_one_threshold_as_json(ask: Ask) -> None:
     flags = ["--depth", "1", "--width", "64", "--budget", "16MiB", "--json"]
     printed = ask(["threshold", *flags])
     assert printed.err == ""
-    result = from_json(printed.out)
+    result = from_json(json.dumps(facts_of(printed.out)))
     assert result.budget_bytes == 16 * MIB
     assert result.smallest_fail == known(result.largest_fit) + 1
     keys = {"largest_fit", "smallest_fail", "predicted", "live_bytes_predict", "probes", "band"}

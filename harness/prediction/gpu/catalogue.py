@@ -1,16 +1,18 @@
 """GPUs: the properties that decide how much memory a step needs, and how much there is.
 
-``total_bytes`` is what PyTorch and ``deviceQuery`` call the total, less than the number on the
-box and a little different from driver to driver. The report that is named with each GPU states it
-to the byte or to a hundredth of a GiB. Multiprocessors and threads are NVIDIA's (CUDA C++
-Programming Guide, "Compute Capabilities"; the architectures' white papers).
+They stand in ``gpus.toml``, each with the source of its numbers, and next to them the machines of
+clouds that have them.
 """
 
 import os
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, convert
 
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, did_you_mean
@@ -36,7 +38,7 @@ class GpuError(HarnessError, ValueError):
     >>> harness.predict(harness.Workload(device="cuda"), gpu="h101")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    harness.prediction.gpu.catalogue.GpuError: gpu must be one of a100-40gb, ..., got 'h101'...
+    harness.prediction.gpu.catalogue.GpuError: gpu must be a name that harness gpus lists, got...
     """
 
 
@@ -75,71 +77,97 @@ class Gpu:
         return replace(self, workspace_config=os.environ.get(VARIABLE, ""))
 
 
-def _gpu(
-    name: str, capability: tuple[int, int], multiprocessors: int, threads: int, total_bytes: float
-) -> Gpu:
-    return Gpu(
+class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A GPU as ``gpus.toml`` lists it: the fields of ``Gpu``, other names, and the source.
+
+    Each kind of GPU takes a second, so ``--gpu all`` leaves out those that are not ``in_all``.
+    """
+
+    product: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    threads_per_multiprocessor: int
+    total_bytes: int
+    source: str
+    also: tuple[str, ...] = ()
+    in_all: bool = True
+
+
+class Machines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Machines of one cloud with one kind of GPU: their names by the number of GPUs."""
+
+    cloud: str
+    gpu: str
+    names: dict[int, list[str]]
+
+
+class _Catalogue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    gpus: dict[str, ListedGpu]
+    machines: tuple[Machines, ...]
+
+
+_FILE = Path(__file__).with_name("gpus.toml")
+_LISTED = convert(tomllib.loads(_FILE.read_text(encoding="utf-8")), _Catalogue, strict=False)
+LISTED = _LISTED.gpus
+MACHINES = _LISTED.machines
+GPUS: Mapping[str, Gpu] = {
+    name: Gpu(
         name=name,
-        capability=capability,
-        multiprocessors=multiprocessors,
-        threads_per_multiprocessor=threads,
-        total_bytes=int(total_bytes),
+        capability=one.capability,
+        multiprocessors=one.multiprocessors,
+        threads_per_multiprocessor=one.threads_per_multiprocessor,
+        total_bytes=one.total_bytes,
     )
-
-
-_TABLE = (
-    # deviceQuery in bottlerocket-os/bottlerocket #3873.
-    _gpu("a100-40gb", (8, 0), 108, 2048, 42_298_834_944),
-    # Out-of-memory report in CodeGoat24/Control-GIC #6.
-    _gpu("a100-80gb", (8, 0), 108, 2048, 79.14 * _GIB),
-    # Out-of-memory report in vllm-project/vllm #27508.
-    _gpu("h100-80gb", (9, 0), 132, 2048, 79.11 * _GIB),
-    # Out-of-memory reports: 139.80 and 139.81 GiB.
-    _gpu("h200", (9, 0), 132, 2048, 139.80 * _GIB),
-    # Driver query in pytorch/ao #4002.
-    _gpu("b200", (10, 0), 148, 2048, 178.35 * _GIB),
-    # deviceQuery in bottlerocket-os/bottlerocket-kernel-kit #139.
-    _gpu("l4", (8, 9), 58, 1536, 23_583_784_960),
-    # Out-of-memory report in Wan-Video/Wan2.1 #205.
-    _gpu("l40s", (8, 9), 142, 1536, 44.53 * _GIB),
-    # Out-of-memory report in TRI-ML/packnet-sfm #250; others 23.61 to 23.68 GiB.
-    _gpu("rtx4090", (8, 9), 128, 1536, 23.65 * _GIB),
-    # Out-of-memory reports in GaoLii/DSP #10, xiaoxiangAQ/GAS-Net #7.
-    _gpu("rtx3090", (8, 6), 82, 1536, 23.70 * _GIB),
-    # deviceQuery in aikitoria/open-gpu-kernel-modules #1.
-    _gpu("rtx5090", (12, 0), 170, 1536, 33_677_180_928),
-    # Out-of-memory reports in Zheng-Chong/CatVTON #133, AlphaGPU/leetgpu-challenges #52.
-    _gpu("t4", (7, 5), 40, 1024, 14.56 * _GIB),
-    # Out-of-memory report in hiyouga/LlamaFactory #182.
-    _gpu("v100-32gb", (7, 0), 80, 2048, 31.75 * _GIB),
-)
-
-GPUS: Mapping[str, Gpu] = {gpu.name: gpu for gpu in _TABLE}
+    for name, one in LISTED.items()
+}
+USUAL: Mapping[str, Gpu] = {name: gpu for name, gpu in GPUS.items() if LISTED[name].in_all}
+"""The GPUs that ``all`` means."""
+_GPU_OF_MACHINE = {
+    name.lower(): one.gpu for one in MACHINES for names in one.names.values() for name in names
+}
 DEFAULT = GPUS["a100-80gb"]
 """Used if no GPU is named: the most common one to train on."""
 
 
+def names() -> tuple[str, ...]:
+    """Return every name that ``find`` knows: of GPUs, then of machines."""
+    return (*GPUS, *_GPU_OF_MACHINE)
+
+
 def find(name: str) -> Gpu:
-    """Return the GPU of a name in any usual spelling.
+    """Return the GPU of a name in any usual spelling, or that of a cloud's machine.
 
     >>> find("RTX 4090").name, find("NVIDIA A100-SXM4-80GB").name, find("A100").name
     ('rtx4090', 'a100-80gb', 'a100-40gb')
+    >>> find("g5.xlarge").name, find("Standard_NC24ads_A100_v4").name
+    ('a10g', 'a100-80gb')
     """
+    if name.lower() in _GPU_OF_MACHINE:
+        return GPUS[_GPU_OF_MACHINE[name.lower()]]
     short = _short(name)
-    same = [gpu for gpu in _TABLE if short in (_short(gpu.name), gpu.name.partition("-")[0])]
+    same = [one for one in GPUS.values() if short in _short_names(one.name)]
     if same:
         return min(same, key=lambda gpu: gpu.total_bytes or 0)
-    hint = did_you_mean(name.lower(), GPUS)
-    rule = f"gpu must be one of {', '.join(GPUS)}, got {name[:60]!r}{hint}"
-    raise GpuError(f"{rule}; describe another one by --capability and --memory")
+    hint = did_you_mean(name.lower(), names())
+    rule = f"gpu must be a name that harness gpus lists, got {name[:60]!r}{hint}"
+    raise GpuError(f"{rule}; describe another one, e.g. --capability 8.6 --memory 22.3GiB")
 
 
-_FILLER = re.compile(r"nvidia|geforce|tesla|pcie?|sxm\d?(?![0-9])|hbm\d\w?|gpu|[^a-z0-9]")
+_FILLER = re.compile(
+    r"nvidia|geforce|tesla|[rg]tx|blackwell|(?:server|workstation) ?edition|max-q|"
+    r"pcie?|sxm\d?(?![0-9])|hbm\d\w?|gpu|[^a-z0-9]"
+)
 
 
 def _short(name: str) -> str:
     """Return the letters and digits of ``name`` that distinguish GPUs."""
     return _FILLER.sub("", name.lower())
+
+
+def _short_names(name: str) -> set[str]:
+    """Return the short forms of a GPU's names: whole, without its size, its product's, others."""
+    listed = LISTED[name]
+    return set(map(_short, (name, name.partition("-")[0], listed.product, *listed.also)))
 
 
 def described(
@@ -154,8 +182,10 @@ def described(
     if capability is not None:
         parsed = parse_capability(capability)
         if name is None:
-            below = max((g.capability for g in _TABLE if g.capability <= parsed), default=(7, 0))
-            like = next(g for g in _TABLE if g.capability == below)
+            below = max(
+                (g.capability for g in GPUS.values() if g.capability <= parsed), default=(7, 0)
+            )
+            like = next(g for g in GPUS.values() if g.capability == below)
             gpu = replace(like, name=f"capability {capability}", total_bytes=None)
         gpu = replace(gpu, capability=parsed)
     return gpu if total_bytes is None else replace(gpu, total_bytes=total_bytes)

@@ -1,0 +1,168 @@
+"""Networks by the name that a hub gives them: ``hf:``, ``timm:`` and ``torchvision:``.
+
+A network of Hugging Face is built from its ``config.json``; its weights are never read. The file is
+a local one, one in Hugging Face's cache, or the hub's.
+"""
+
+import importlib.util
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.schema.errors import StepError, did_you_mean
+from harness.schema.step import Step
+from harness.schema.target_name import HUBS, hub_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LENGTH = 1024
+"""Tokens of an example that no ``--input`` describes, or what the network allows if it is less."""
+_SECONDS = 10
+_TEXT = {"input_ids": "int64:{length}"}
+_TOKENS = {**_TEXT, "labels": "int64:{length}"}
+_FORMS: Mapping[str, Mapping[str, str]] = {
+    **dict.fromkeys(("ForCausalLM", "LMHeadModel", "ForMaskedLM"), _TOKENS),
+    **dict.fromkeys(("ForConditionalGeneration", "ForTokenClassification"), _TOKENS),
+    "ForSequenceClassification": {**_TEXT, "labels": "int64:"},
+    "ForQuestionAnswering": {**_TEXT, "start_positions": "int64:", "end_positions": "int64:"},
+    "ForImageClassification": {"pixel_values": "{dtype}:{image}", "labels": "int64:"},
+    "Model": _TEXT,
+}
+"""Inputs of a class by the end of its name; a class without labels gets the loss ``sum``."""
+_LABELS = ("labels", "start_positions", "end_positions")
+
+
+def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
+    """Return the step with the network of a hub in the place of its name, and what was chosen.
+
+    Raises:
+        StepError: there is no such network, or its inputs are not known.
+    """
+    hub = hub_of(step.target)
+    if hub is None:
+        return step, ()
+    name = str(step.target).partition(":")[2]
+    package = "transformers" if hub == "hf" else hub
+    if importlib.util.find_spec(package) is None:
+        raise StepError(f"{step.target} needs {package}: pip install {package}")
+    if hub == "hf":
+        return _of_hugging_face(step, name)
+    target, argument = HUBS[hub]
+    found = step.replace(target=target, arguments={argument: name, **step.arguments}, inputs="1")
+    if step.inputs is not None:
+        return found.replace(inputs=step.inputs), ()
+    size = _image_side(name)
+    note = f"{step.target}: input 3x{size}x{size}, because no --input is given"
+    return found.replace(inputs=f"3x{size}x{size}"), (note,)
+
+
+def _image_side(name: str) -> int:
+    """Return the side of the images that a network's name states, else 224."""
+    sides = [int(word) for word in name.replace(".", "_").split("_") if word.isdigit()]
+    return next((side for side in reversed(sides) if 96 <= side <= 1024), 224)
+
+
+def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
+    config = {**_config(name), **step.arguments}
+    kind = str((config.get("architectures") or ["?"])[0])
+    dtype = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    config["dtype"] = dtype.removeprefix("torch.")
+    inputs, loss, said = step.inputs, step.loss, [f"{config['dtype']} weights"]
+    if inputs is None:
+        form = next((form for end, form in _FORMS.items() if kind.endswith(end)), None)
+        if form is None:
+            raise StepError(f"{step.target}: the inputs of a {kind} are not known; give --input")
+        kept = [key for key in form if step.mode == "train" or key not in _LABELS]
+        texts = {key: form[key].format_map(_sizes(config)) for key in kept}
+        said += [f"{key}={text.rstrip(':')}" for key, text in texts.items()]
+        inputs = texts
+    if loss == "cross-entropy":  # of no use to a class whose output is no tensor
+        loss = "model" if any(name in str(inputs) for name in _LABELS) else "sum"
+        said.append(f"loss {loss}")
+    arguments = {"config": config, "changed": [*step.arguments]}
+    target = f"{__name__}:of_config"
+    found = step.replace(target=target, arguments=arguments, inputs=inputs, loss=loss)
+    note = f"{step.target}: {kind} with {', '.join(said)}; --input, --loss and --arg change them"
+    return found, (note,)
+
+
+def _sizes(config: Mapping[str, Any]) -> dict[str, object]:
+    text = config.get("text_config") or config
+    most = text.get("max_position_embeddings") or text.get("n_positions") or LENGTH
+    side = config.get("image_size") or 224
+    high, wide = side if isinstance(side, list) else (side, side)
+    image = f"{config.get('num_channels') or 3}x{high}x{wide}"
+    return {"length": min(LENGTH, int(most)), "image": image, "dtype": config["dtype"]}
+
+
+def _config(name: str) -> dict[str, Any]:
+    """Return the ``config.json`` of a file, a folder or a name of the hub."""
+    place = Path(name).expanduser()
+    path = place / "config.json" if place.is_dir() else place
+    if path.is_file():
+        text = path.read_text(encoding="utf-8", errors="replace")
+    elif place.is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise StepError(f"hf:{name}: there is no file {path}")
+    else:
+        text = _cached(name) or _downloaded(name)
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        raise StepError(f"hf:{name}: its config.json is no JSON: {error}") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise StepError(f"hf:{name}: its config.json names no model_type")
+    return config
+
+
+def _cached(name: str) -> str | None:
+    """Return the file that Hugging Face's own cache has."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(name, "config.json")
+    return Path(found).read_text(encoding="utf-8") if isinstance(found, str) else None
+
+
+def _downloaded(name: str) -> str:
+    give = f"give a folder with its config.json, e.g. hf:./{name.rpartition('/')[2]}"
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        raise StepError(f"hf:{name} is not in the cache and HF_HUB_OFFLINE is set; {give}")
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    token = os.environ.get("HF_TOKEN")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    asked = urllib.request.Request(f"{hub}/{name}/resolve/main/config.json", headers=headers)
+    try:
+        with urllib.request.urlopen(asked, timeout=_SECONDS) as answer:
+            return str(answer.read().decode("utf-8"))
+    except urllib.error.HTTPError as error:
+        why = {401: "there is no such model, or it needs HF_TOKEN", 404: "it has no config.json"}
+        said = why.get(error.code, f"{hub} says {error.code} {error.reason}")
+        raise StepError(f"hf:{name}: {said}; {give}") from error
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        raise StepError(f"hf:{name}: {hub} cannot be reached ({reason}); {give}") from error
+
+
+def of_config(config: dict[str, Any], changed: Sequence[str]) -> "nn.Module":
+    """Return a new network of a ``config.json``, of which some values may be ``changed``."""
+    import transformers
+
+    known = config["model_type"] in transformers.CONFIG_MAPPING
+    name = (config.get("architectures") or ["AutoModel"])[0]
+    kind = getattr(transformers, name, None)
+    if not known or kind is None:
+        rule = f"transformers {transformers.__version__} has no {name} of {config['model_type']!r}"
+        raise StepError(f"{rule}; write a function that returns the network")
+    form = transformers.CONFIG_MAPPING[config["model_type"]]
+    usual = form()
+    for one in changed:
+        if not hasattr(usual, one) and one not in ("architectures", "attn_implementation"):
+            raise StepError(f"{name} has no value {one!r}{did_you_mean(one, vars(usual))}")
+    network: nn.Module = kind._from_config(form.from_dict(config), dtype=config["dtype"])
+    return network

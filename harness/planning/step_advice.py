@@ -1,0 +1,40 @@
+"""Advice on errors of the user's network, after the words of the error."""
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.allocator.config import SETTINGS
+from harness.schema.errors import HarnessError, StepError, UnsupportedError, did_you_mean
+from harness.schema.step_request import StepRequest
+
+_ADVICE: Mapping[str, str] = tomllib.loads(
+    Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")
+)
+
+
+@contextmanager
+def with_advice(request: StepRequest) -> Iterator[None]:
+    """Add to an error in the block what to do about it, where that is known."""
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except HarnessError as error:
+        message = advised(str(error), request)
+        if message == str(error):
+            raise
+        raise StepError(message) from error
+
+
+def advised(message: str, request: StepRequest) -> str:
+    """Return the message of an error, with what to do about it where that is known."""
+    wrong = re.search(r"Unrecognized key '(\w+)' in Accelerator allocator config", message)
+    if wrong is not None:
+        return f"--alloc-conf: there is no {wrong[1]!r}{did_you_mean(wrong[1], SETTINGS)}"
+    module = (request.target or "").replace(".py:", ":").replace("/", ".").lstrip(".")
+    known = (text for words, text in _ADVICE.items() if re.search(words, message))
+    advice = next(known, None)
+    return message if advice is None else f"{message}; {advice.format(module=module)}"

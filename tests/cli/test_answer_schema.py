@@ -1,0 +1,93 @@
+"""``answers.schema.json`` describes what every command prints with ``--json``.
+
+It is made from the types themselves: ``python -m tests.cli.test_answer_schema`` writes it again.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import harness
+from harness.cli.json_answer import JsonAnswer
+from harness.schema.record import Record
+from harness.schema.step_report import StepReport
+from harness.schema.threshold import Threshold
+from tests.commands import Ask
+
+FILE = Path(harness.__file__).parent / "cli" / "answers.schema.json"
+FACTS = {"measure": Record, "predict": StepReport, "profile": StepReport, "threshold": Threshold}
+MESSAGE = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB of "
+    "which 1.06 GiB is free. Of the allocated memory 12.00 GiB is allocated by PyTorch, and 1.30 "
+    "GiB is reserved by PyTorch but unallocated."
+)
+TINY = ["--depth", "1", "--width", "8", "--in-features", "8", "--batch", "4"]
+
+
+def schema() -> dict[str, Any]:
+    kinds = (JsonAnswer, *dict.fromkeys(FACTS.values()))
+    _, parts = msgspec.json.schema_components(
+        kinds, ref_template="#/$defs/{name}", schema_hook=lambda _: {"title": "anything"}
+    )
+    for part in parts.values():  # a later version may add keys
+        part.pop("additionalProperties", None) if "properties" in part else None
+    head = parts["JsonAnswer"]["properties"]
+    rules = []
+    for command, kind in FACTS.items():
+        facts = parts[kind.__name__]["properties"]
+        is_command = {"properties": {"command": {"const": command}}}
+        rules.append({"if": is_command, "then": {"properties": {**facts, **head}}})
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "An answer of harness COMMAND --json",
+        "$ref": "#/$defs/JsonAnswer",
+        "allOf": rules,
+        "$defs": parts,
+    }
+
+
+def text() -> str:
+    return json.dumps(schema(), sort_keys=True) + "\n"
+
+
+def test_the_file_is_made_from_the_types() -> None:
+    assert FILE.read_text() == text()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (["predict", *TINY], 0),
+        (["predict", *TINY, "--gpu", "l4"], 0),
+        (["predict", "--depth", "eight"], 2),
+        (["predict", "nofile.py:Net", "--input", "4"], 2),
+        (["measure", *TINY], 0),
+        (["gpus"], 0),
+        (["sweep", "--list"], 0),
+        (["explain", MESSAGE], 0),
+        (["compare", "no/such", "no/such"], 2),
+    ],
+)  # fmt: skip
+def test_every_answer_and_error_has_the_shape(line: list[str], code: int, ask: Ask) -> None:
+    validate = pytest.importorskip("jsonschema").validate
+    answer = json.loads(ask([*line, "--json"], code).out)
+    validate(answer, json.loads(FILE.read_text()))
+    assert answer["command"] == line[0]
+    assert answer["harness"] == harness.__version__
+    assert (answer["error"] is not None) == (code == 2)
+
+
+def test_every_command_takes_json() -> None:
+    from harness.cli.app import COMMANDS, app
+
+    without = {"mcp"}
+    options = {name: [p.opts for p in one.params] for name, one in app.commands.items()}
+    takes = {name for name, some in options.items() if any("--json" in one for one in some)}
+    assert takes == {name.replace("_", "-") for name in COMMANDS} - without
+
+
+if __name__ == "__main__":
+    FILE.write_text(text())
