@@ -60,8 +60,8 @@ def proportionality(result: Growth) -> Claim:
     words = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
     if len(result.known) > len(result.sample.values):
         words.append(
-            f"{len(result.sample.values)} of {len(result.known)} cells were measured; the others "
-            "are by the allocator model, which equals each of those."
+            f"{len(result.sample.values)} of {len(result.known)} cells were measured. The others "
+            "are predicted by the allocator model, which equals every measured cell."
         )
     name = result.sample.quantity.replace(".", "_")
     return decided(

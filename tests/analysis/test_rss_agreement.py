@@ -37,4 +37,4 @@ def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() 
     assert len(missed) == 1
     assert missed.iloc[0]["difference_percent"] == pytest.approx(100.0)
     assert missed.iloc[0]["from_the_heap"] == "no"
-    assert "In 0 of the 1 that miss" in in_words(table)
+    assert "In 0 of the 1 other cells" in in_words(table)
