@@ -114,7 +114,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{cases['holds'].sum()} of {len(cases)} kinds forget their input behind a trained "
         "layer",
         measured=f"A frozen layer behind a trained one keeps these bytes: {', '.join(kept)}. "
-        f"Before the first trained layer {int(first.eq(0).sum())} of {len(first)} stacks keep nothing.",
+        "Before the first trained layer "
+        f"{int(first.eq(0).sum())} of {len(first)} stacks keep nothing.",
         checks=(*by_law(table, {"kept": "bytes a layer keeps"}), *_same(witnesses)),
         witnesses=tuple(witnesses),
         figures=(_figure(table),),

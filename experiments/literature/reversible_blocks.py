@@ -91,7 +91,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
     last = table[(table["depth"] == at(GRIDS, size)[1][-1]) & (table["device"] == "cpu")]
     words = "; ".join(
-        f"{row.kept_bytes:,} kept and {row.peak_bytes:,} at the peak (batch {row.batch}, {row.blocks})"
+        f"{row.kept_bytes:,} kept and {row.peak_bytes:,} at the peak "
+        f"(batch {row.batch}, {row.blocks})"
         for row in last.itertuples()
     )
     return Judgement(
