@@ -18,7 +18,7 @@ from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
 from . import claims, kept_tensors
 
-METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
 REASONS = {

@@ -33,7 +33,7 @@ def formula_text(training: pd.DataFrame) -> list[str]:
 
 def others_text(others: pd.DataFrame) -> list[str]:
     """Say whether the laws of the bytes hold at other widths and numbers of threads."""
-    metrics = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+    metrics = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
     if others.empty:
         return []
     known = predictions.with_predictions(others, list(metrics))

@@ -90,7 +90,7 @@ def form_words(result: Growth) -> str:
     cells = len(result.sample.values)
     pieces = result.pieces
     if result.exact is not None:
-        return f"Equal to {result.exact} bytes in {cells} of {cells} cells."
+        return f"It equals {result.exact} bytes in {cells} of {cells} cells."
     if pieces is not None and len(pieces.forms) > 1 and pieces.rows > 0.5 * cells:
         forms = ", and ".join(str(form) for form in pieces.forms)
         kind = "larger" if len(pieces.forms) == 2 else "largest"

@@ -100,16 +100,16 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = pd.DataFrame(rows, columns=["way", "network", "holds"])
     first = next(iter(NETWORKS))
     compiled = share.xs("compiled", level="way")
-    words = "; ".join(
-        f"{name}: compiled {share[name, 'compiled']:.3f}, budget 0 {share[name, 'budget 0']:.2f}, "
-        f"lowest {share[name].min():.2f}"
+    words = " ".join(
+        f"For {name} it is {share[name, 'compiled']:.3f} compiled, "
+        f"{share[name, 'budget 0']:.2f} with budget 0 and {share[name].min():.2f} at the lowest."
         for name in NETWORKS
     )
     return Judgement(
         **decided_by(cases, ["way", "network"]),
         number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
         f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
-        measured=f"Peaks are divided by that of the uncompiled step. {words}.",
+        measured=f"The peak is divided by that of the uncompiled step. {words}",
         checks=(
             widest(
                 "kept with budget 0 in bytes",

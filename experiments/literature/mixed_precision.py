@@ -135,8 +135,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cast = table[table["autocast"]]
     cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
     words = "; ".join(
-        f"{row.kept_ratio:.2f} of the kept bytes and {row.peak_ratio:.2f} of the peak with "
-        f"{row.tokens:,} tokens on {row.device}"
+        f"{row.kept_ratio:.2f} and {row.peak_ratio:.2f} with {row.tokens:,} tokens on {row.device}"
         for row in cast.itertuples()
     )
     witnesses = tuple(_witnesses(steps, size))
@@ -145,7 +144,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["device", "tokens"]),
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
-        measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH} need {words}.",
+        measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH} need these shares of the "
+        f"kept bytes and of the peak: {words}.",
         checks=(
             *by_law(table, {"kept": "bytes a block keeps"}),
             *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),

@@ -97,8 +97,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     return Judgement(
         **decided_by(cases.assign(holds=near(cases["more"], THIRD)), ["way", "segment"]),
         number=f"{added.min():.1f}–{added.max():.1f}% more operations; time open",
-        measured="Checkpoints add these operations, from segments of one layer to one segment of "
-        f"{LAYERS} layers: {words}.",
+        measured="Checkpoints add these shares of operations, from segments of one layer to one "
+        f"segment of {LAYERS} layers: {words}.",
         checks=(
             widest("operations of a step", zip(table["operations"], table["law"], strict=True)),
             widest(

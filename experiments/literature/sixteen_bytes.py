@@ -132,7 +132,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     mixed = table[table["recipe"].isin(MIXED)].replace({"recipe": MIXED})
     cases = mixed.assign(holds=near(mixed["held_a_parameter"], 16))
     words = "; ".join(
-        f"{row.recipe} {row.held_a_parameter:.2f} and {row.update_a_parameter:.2f}"
+        f"{row.held_a_parameter:.2f} and {row.update_a_parameter:.2f} ({row.recipe})"
         for row in table.itertuples()
     )
     paper = table[table["recipe"] == PAPER].iloc[0]

@@ -216,7 +216,7 @@ def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
 
 def _lengths(lengths: list[int]) -> str:
     if 0 in lengths:
-        return f"none saves anything ({len(lengths) - 1} lengths and no checkpoints are equal)"
+        return f"none (all {len(lengths) - 1} lengths have the same peak as no checkpoints)"
     return " or ".join(map(str, lengths))
 
 

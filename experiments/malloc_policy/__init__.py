@@ -108,7 +108,7 @@ def _repeatable(malloc: str, cells: pd.DataFrame) -> Claim:
         **_stated("repeatable", malloc),
         measured="As a share of what the tensors need, the median spread is "
         f"{cells['over_repeats_percent'].median():.3g}% over the repeats in a process and "
-        f"{spread.median():.3g}% over fork servers, where it is {spread.max():.3g}% at most.",
+        f"{spread.median():.3g}% over fork servers ({spread.max():.3g}% at most).",
         number=f"{spread.max():.3g}% over fork servers at most",
     )
 

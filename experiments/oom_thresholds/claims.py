@@ -153,7 +153,7 @@ def texts(
             for name, part in share.items()
         )
         text.append(
-            f"The budget holds more than the live bytes, in percent of it (median): {words}. "
+            f"These parts of the budget are not live bytes (median, in percent of it): {words}. "
             "Headers, alignment and pages cause the rounding. Small blocks lie in room outside the "
             "budget, so their share is negative. Library is what was needed beyond the model. The "
             "unused bytes are too few for one more example."

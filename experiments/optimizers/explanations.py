@@ -18,9 +18,9 @@ def phase_text(table: pd.DataFrame) -> str:
         alike.setdefault(f"in {len(late)} of {len(part)} cells{upto}", []).append(str(name))
     parts = [f"for {_all(names)} {count}" for count, names in alike.items()]
     return (
-        "The optimizer's update is the peak " + ". It is the peak ".join(parts) + ". In other cells the "
-        "peak lies in the backward pass, when the state is alive and the tensors of the update "
-        "are not."
+        "The optimizer's update is the peak " + ". It is the peak ".join(parts) + ". In other "
+        "cells the peak lies in the backward pass, when the state is alive and the tensors of the "
+        "update are not."
     )
 
 

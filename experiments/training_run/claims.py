@@ -82,8 +82,8 @@ def accuracy(result: Sequence[Run]) -> list[Claim]:
         measured=f"Each network was trained with one seed. After {at} epochs the share of correct "
         f"validation images ({images:,} images) is "
         + (", ".join(f"{model} {end:.4f}" for model, end in ends.items()) or "none")
-        + ". The interval covers the choice of images. Another seed moves the share by about one "
-        "percentage point.",
+        + ". The 99% interval covers the choice of images. Another seed moves the share by about "
+        "one percentage point.",
         number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
     )
     return [claim if ends else dataclasses.replace(claim, open_reason=why)]
@@ -126,7 +126,7 @@ def order(orders: pd.DataFrame) -> list[Claim]:
                 Part(name=model, decision=exactly(cost > 0)) for model, (cost, _) in costs.items()
             ),
             **stated(__file__, "order"),
-            measured=" ".join(f"{model}: {words}." for model, (_, words) in costs.items())
+            measured=" ".join(f"For {model}, {words}." for model, (_, words) in costs.items())
             + " The old gradients are then alive next to the new activations.",
             number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items())
             or "none",
@@ -139,7 +139,7 @@ def _cost(part: pd.DataFrame) -> tuple[int, str]:
     note, usual = part.to_dict("records")
     cost = int(note["peak_bytes"]) - int(usual["peak_bytes"])
     words = (
-        f"{note['peak_bytes']:,} bytes at the peak, in the {note['peak_phase']} pass, against "
+        f"the peak has {note['peak_bytes']:,} bytes in the {note['peak_phase']} pass, against "
         f"{usual['peak_bytes']:,} bytes in the {usual['peak_phase']} pass if the gradients are "
         f"freed first ({100 * cost / usual['peak_bytes']:+.2g}%)"
     )
@@ -160,8 +160,8 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
             decision = is_below(LEAK_BYTES, **ends, repeats=slope.epochs)
         parts.append(Part(name=model, decision=decision))
     words = [
-        f"{model} {slope.estimate:+.3g} bytes a step, 99% interval {slope.low:+.3g} to "
-        f"{slope.high:+.3g}, over {slope.epochs} epochs of {slope.steps_per_epoch} steps"
+        f"{slope.estimate:+.3g} bytes a step for {model} (99% interval {slope.low:+.3g} to "
+        f"{slope.high:+.3g}, over {slope.epochs} epochs of {slope.steps_per_epoch} steps)"
         for model, slope in known.items()
     ]
     return [

@@ -102,4 +102,4 @@ def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
     """Say in how many cells each metric, named in words, equals its prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
     parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in counts.items()]
-    return f"To the byte, the allocator model predicts {', and '.join(parts)}."
+    return f"The allocator model is exact for {', and for '.join(parts)}."
