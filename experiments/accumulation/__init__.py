@@ -50,7 +50,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="parts",
-                caption="One step in m parts: what is saved, the peak, and its floor",
+                caption="Saved bytes, peak and floor of one step in m parts",
                 frame=table,
             ),
         ),
@@ -64,7 +64,7 @@ def _activations(split: pd.DataFrame, missing: int) -> Claim:
     return decided(
         judge_cells(split, equal, ["depth", "parts"], missing=missing),
         **stated(__file__, "activations"),
-        measured=f"With {int(last['parts'])} parts (depth {int(last['depth'])}) "
+        measured=f"With {int(last['parts'])} parts (depth {int(last['depth'])}) the saved "
         f"{format_bytes(int(last['whole_bytes']))} become "
         f"{format_bytes(int(last['saved_activation_bytes']))}.",
         number=f"{int(equal.sum())} of {len(split)} cells equal to the byte",
@@ -86,8 +86,8 @@ def _peak(split: pd.DataFrame, missing: int) -> Claim:
         judge_cells(split, divided, ["depth", "parts"], missing=missing),
         **stated(__file__, "peak", roughly=f"{ROUGHLY:.0%}"),
         measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
-        f"the whole batch's ({words}). It ends {format_bytes(int(above.max()))} above the floor "
-        "of parameters, gradients and the batch at most: the gradient of the largest layer "
+        f"the whole batch's ({words}). It is at most {format_bytes(int(above.max()))} above the "
+        "floor of parameters, gradients and the batch, because the gradient of the largest layer "
         "exists twice while it is added.",
         number=f"{ratios.min():.3g} to {ratios.max():.3g} times with {parts} parts",
     )
@@ -98,16 +98,16 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
     for depth, part in table.groupby("depth"):
         first = part.iloc[0]
         text.append(
-            f"Depth {depth}: the floor is {format_bytes(int(first['floor_bytes']))}, of which "
-            f"{format_bytes(int(first['parameter_bytes']))} parameters, as much in gradients, and "
-            f"{format_bytes(int(first['batch_bytes']))} for the batch, which stays whole: "
+            f"At depth {depth} the floor is {format_bytes(int(first['floor_bytes']))}. "
+            f"Parameters and gradients take {format_bytes(int(first['parameter_bytes']))} each. "
+            f"The batch takes {format_bytes(int(first['batch_bytes']))} and stays whole, because "
             "micro-batches are views of it."
         )
     text.append(
-        "What it does not save: parameters, optimizer state, the batch, and the gradients, which "
-        "now live through every forward pass but the first. That is why the peak with few parts "
-        "falls by less than activations do. Parts here are equal in size; with unequal ones the "
-        "mean of the parts' means is not the mean of the batch, and the step is another one."
+        "Micro-batches save no parameters, no optimizer state and nothing of the batch. The "
+        "gradients are now alive during every forward pass but the first. With few parts the peak "
+        "therefore falls by less than the activations do. All parts here have equal size. With "
+        "unequal parts the mean of their losses is not the mean of the batch."
     )
     return text
 
@@ -119,8 +119,8 @@ def _what_stays(frame: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="composition",
-            caption="What is alive at the peak, by the number of micro-batches. Activations "
-            "shrink; gradients are alive at the peak instead, because micro-batches add to them.",
+            caption="Categories at the peak, by the number of micro-batches. Activations "
+            "shrink. Gradients are alive at the peak, because every micro-batch adds to them.",
             data=data,
             draw=functools.partial(
                 stacked, panel="panel", bar="label", bar_label="micro-batches in a step"
@@ -133,7 +133,7 @@ def _what_stays(frame: pd.DataFrame) -> list[Figure]:
 EXPERIMENT = Experiment(
     order=80,
     title="Micro-batches",
-    question="What does splitting a batch into micro-batches save, and what not?",
+    question="Which memory does splitting a batch into micro-batches save?",
     cells=cells,
     analyse=analyse,
     repeats=2,

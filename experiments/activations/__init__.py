@@ -18,7 +18,7 @@ from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
 from . import claims, kept_tensors
 
-METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
 REASONS = {
@@ -35,11 +35,10 @@ REASONS = {
 
 
 WHY_ONE = (
-    "Why one is the least: a linear layer's weight gradient is its input transposed times its "
-    "output's gradient, so each layer keeps its input, whatever stands before it. An activation "
-    "whose derivative can be had from its own output adds nothing to that: the two share one "
-    "storage. In-place ReLU therefore keeps no less than ReLU; it only spares the linear layer's "
-    "own output, one tensor at a time, while the forward pass runs."
+    "At least one tensor is kept per layer, because a linear layer needs its input for the "
+    "gradient of its weight. If an activation's derivative can be computed from its output, the "
+    "activation and the next linear layer keep the same storage. In-place ReLU therefore keeps no "
+    "less than ReLU. It only avoids the linear layer's own output during the forward pass."
 )
 
 
@@ -101,7 +100,7 @@ def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
     both.loc[by_hand, "derivative_needs"] = "both operands of the maximum"
     return Table(
         name="kept",
-        caption="Tensors of batch x width elements kept per hidden layer; saved bytes and peak at "
+        caption="Tensors of batch x width elements kept per hidden layer, and the bytes at "
         f"depth {shape['depth']}, width {shape['width']}, batch {shape['batch']}",
         frame=both,
     )
@@ -119,7 +118,7 @@ def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
         name="peak",
         panel="model",
         bar="function",
-        caption=f"What is alive at the peak of a training step (depth {shape['depth']}, width "
+        caption=f"Categories at the peak of a training step (depth {shape['depth']}, width "
         f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
         "much. The green part is longer for functions that keep more tensors.",
         shared=True,

@@ -24,7 +24,7 @@ def _counts(steps: pd.DataFrame) -> str:
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
             grouped.setdefault(float(count), []).append(str(name))
-    return "; ".join(f"{count:g} ({', '.join(grouped[count])})" for count in sorted(grouped))
+    return "; ".join(f"{count:g} for {', '.join(grouped[count])}" for count in sorted(grouped))
 
 
 def _missing(steps: pd.DataFrame, models: Iterable[str], functions: Iterable[str]) -> int:
@@ -37,7 +37,7 @@ def held_verdict(steps: pd.DataFrame) -> list[Claim]:
     """Judge whether each layer adds a whole number of tensors, at least one."""
     held = (steps["tensors"] % 1 == 0) & (steps["tensors"] >= 1)
     parts = [
-        f"{model}: {_counts(steps[steps['model'] == model])}"
+        f"{model} adds {_counts(steps[steps['model'] == model])}."
         for model in MODELS
         if (steps["model"] == model).any()
     ]
@@ -46,9 +46,9 @@ def held_verdict(steps: pd.DataFrame) -> list[Claim]:
         decided(
             judge_cells(steps, held, _AXES, missing=_missing(steps, MODELS, ACTIVATIONS)),
             **stated(__file__, "held"),
-            measured="Tensors of batch x width elements that each hidden layer adds to what is "
-            f"kept, by model: {'; by '.join(parts)}. Even without any activation function the "
-            "next linear layer keeps its input.",
+            measured="Each hidden layer adds tensors of batch x width elements. "
+            f"{' '.join(parts)} Even without an activation function the next linear layer keeps "
+            "its input.",
             number=f"a whole number from 1 on in {int(held.sum())} of {len(steps)} pairs, "
             f"{least:g} to {most:g} per layer",
         )
@@ -61,13 +61,13 @@ def note_verdict(steps: pd.DataFrame) -> list[Claim]:
     own = _of(steps, "mlp", functions).reset_index(drop=True)
     one = own["tensors"] == 1
     others = _of(steps, "mlp", set(ACTIVATIONS) - set(functions))
-    others_too = f" The others: {_counts(others)}." if len(others) else ""
+    others_too = f" The other functions add {_counts(others)}." if len(others) else ""
     return [
         decided(
             judge_cells(own, one, _AXES[1:], missing=_missing(own, ["mlp"], functions)),
             **stated(__file__, "note"),
-            measured=f"{_counts(own) or 'None'} per hidden layer in nn.Linear networks (identity: "
-            f"no activation function).{others_too}",
+            measured="Identity is no activation function. In nn.Linear networks each hidden layer "
+            f"adds {_counts(own) or 'nothing'}.{others_too}",
             number=f"exactly one tensor per layer in {int(one.sum())} of {len(own)} pairs",
         )
     ]
@@ -89,7 +89,7 @@ def scratch_verdict(steps: pd.DataFrame) -> list[Claim]:
             **stated(__file__, "scratch"),
             measured="The maximum's derivative asks which operand was larger, so the input and "
             "the zeros are kept in addition to the output. With any other function the "
-            "from-scratch network keeps what the nn.Linear one keeps, in "
+            "from-scratch network keeps as many tensors as the nn.Linear network in "
             f"{int((rest == 1).sum())} of {len(rest)} pairs.",
             number=" to ".join(
                 dict.fromkeys(f"{end:g}" for end in (ratio[relu].min(), ratio[relu].max()))

@@ -75,13 +75,13 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="laws",
-                caption="The law a·segments + b·longest segment + c, fitted to each curve, and "
-                "the best number of segments by it, by the square root, and as measured",
+                caption="The law a·segments + b·longest segment + c fitted to each curve; best "
+                "number of segments by the law, by the square root and by measurement",
                 frame=law.laws(result),
             ),
             Table(
                 name="segments",
-                caption="Every cell, next to the step without checkpoints",
+                caption="Every cell, compared with the step without checkpoints",
                 frame=pd.concat([curve.table for curve in result], ignore_index=True),
             ),
         ),

@@ -43,16 +43,18 @@ def root_law(result: list[Curve]) -> list[Claim]:
 
 
 def _root_claim(chosen: list[Curve], where: str, short: str) -> Claim:
-    words = "; ".join(
-        f"depth {curve.depth}: √depth {curve.root}, the fitted law's {curve.optimum_in_words}, "
-        f"measured {counts_in_words(curve.best)} (R² of the law {curve.r2:.5f})"
+    words = ", ".join(
+        f"{counts_in_words(curve.best)} at depth {curve.depth} (√depth {curve.root}, fitted law "
+        f"{curve.optimum_in_words}, R² {curve.r2:.5f})"
         for curve in chosen
     )
     excess = max((curve.excess_at_root for curve in chosen), default=0.0)
     measured = "No network of this kind was measured."
     if chosen:
-        measured = f"{words[0].upper()}{words[1:]}. At √depth segments a step adds "
-        measured += f"{100 * excess:.3g}% more than at the best number, at most."
+        measured = (
+            f"The best number of segments is {words}. At √depth segments a step adds at most "
+        )
+        measured += f"{100 * excess:.3g}% more than at the best number."
     return decided(
         judge(Part(name=one.name, decision=exactly(_is_best(one))) for one in chosen),
         **stated(__file__, "root", where=where, short=short, roughly=f"{ROUGHLY:.0%}"),
@@ -86,9 +88,10 @@ def cheaper(result: list[Curve]) -> list[Claim]:
         decided(
             judge(parts),
             **stated(__file__, "cheaper"),
-            measured=f"What a step adds at its best number of segments ({words}). Where a layer's "
-            "gradients are as large as its activation, each freed activation is replaced by a "
-            "gradient: the peak is the end of the backward pass, and nothing is saved.",
+            measured="The bytes that a step adds change as follows at the best number of "
+            f"segments ({words}). If a layer's gradients are as large as its activation, each "
+            "freed activation is replaced by a gradient. The peak is then at the end of the "
+            "backward pass, and nothing is saved.",
             number=f"{_less(min(saved))} to {_less(max(saved))} than without",
         )
     ]
@@ -112,8 +115,8 @@ def time(result: list[Curve]) -> Claim:
     return decided(
         decision,
         **stated(__file__, "time", roughly=f"{ROUGHLY:.0%}"),
-        measured=f"The median over cells of the time with segments over the time without is "
-        f"{middle:.3g}; the middle 90% of the cells lie between {low:.3g} and {high:.3g}. By "
-        "arithmetic it is 1.33.",
+        measured="A step with segments takes "
+        f"{middle:.3g} times as long as one without (median over cells). The middle 90% of the "
+        f"cells lie between {low:.3g} and {high:.3g}. By arithmetic it is 1.33.",
         number=number,
     )

@@ -25,9 +25,9 @@ def peaks(result: list[Curve]) -> list[Figure]:
     data = pd.concat([_with_law(curve) for curve in shown], ignore_index=True)
     figure = Figure(
         name="segments",
-        caption="What a step adds to memory, against the number of checkpointed segments. Points "
-        f"are measured; lines are the law a·k + b·depth/k + c where it fits (R² above {FITS}). "
-        "Networks whose memory the segments hardly change are left out.",
+        caption="Bytes that a step adds, against the number of checkpointed segments. Points are "
+        f"measured. Lines show the law a·k + b·depth/k + c if it fits (R² above {FITS}). Networks "
+        "are left out if segments hardly change their memory.",
         data=data[["panel", "depth", "segments", "rise_bytes", "fit"]],
         draw=functools.partial(
             series,
@@ -74,9 +74,9 @@ def times(result: list[Curve]) -> Figure:
         rows.append({"name": "mean of all, 99% interval", **ends})
     return Figure(
         name="times",
-        caption="Time of a step with checkpoints over the time without. Dots are medians over the "
-        "numbers of segments, and bars are their middle 90%. The last row is the mean of the "
-        "networks with the interval that decides. The dashed line is 4/3, the cost of a second "
+        caption="Time of a step with checkpoints, divided by the time without. Dots are medians "
+        "over the numbers of segments, and bars are their middle 90%. The last row is the mean of "
+        "the networks with the interval that decides. The dashed line is 4/3, the cost of a second "
         "forward pass.",
         data=pd.DataFrame(rows),
         draw=functools.partial(

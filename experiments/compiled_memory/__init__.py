@@ -135,20 +135,21 @@ def judge(network: str, cells: pd.DataFrame, missing: int) -> Iterable[Claim]:
         yield decided(
             judge_cells(cells, saves, ["depth", "batch"], missing=missing),
             **stated(__file__, what, network=network, less=f"{LESS:.0%}"),
-            measured=f"At least 1% less in {int(saves.sum())} of {len(cells)} cells; at depth"
-            f" {largest['depth']} and batch {largest['batch']:,}: {compiled}, eager {eager}.",
+            measured=f"Compiled code needs at least 1% less in {int(saves.sum())} of {len(cells)}"
+            f" cells. At depth {largest['depth']} and batch {largest['batch']:,} it needs"
+            f" {compiled}, and eager code needs {eager}.",
             number=number,
         )
 
 
 def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
     return (
-        f"{len(table)} pairs of networks of width 512 with SGD, three steps, fullgraph=True"
-        f" ({seen_on(runs)}); a transformer's example is a sequence of {TOKENS} tokens. Kept:"
-        " requested by the last forward pass and alive at its end. A matmul needs its input in"
-        " the backward pass, compiled or not: with ReLU that input is all that is kept, so there"
-        " is nothing to save. Compiled code computes again what stands between two matmuls, but"
-        " keeps a matmul's input also where it could be computed again."
+        f"{len(table)} pairs of networks of width 512 ran three steps with SGD and fullgraph=True"
+        f" ({seen_on(runs)}). A transformer's example is a sequence of {TOKENS} tokens. The kept"
+        " bytes are requested by the last forward pass and alive at its end. A matmul needs its"
+        " input in the backward pass, compiled or not. With ReLU nothing else is kept, so nothing"
+        " can be saved. Compiled code recomputes the operators between two matmuls. It keeps a"
+        " matmul's input even if that input could be recomputed."
     )
 
 
@@ -166,8 +167,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     data = pd.concat(parts, ignore_index=True)
     return Figure(
         name="compiled",
-        caption="Memory against depth at each network's largest batch: points are compiled, lines"
-        " are eager. Kept by the forward pass, and the allocated peak of a step.",
+        caption="Bytes kept by the forward pass, and the allocated peak of a step, against depth at"
+        " each network's largest batch. Points are compiled code; lines are eager code.",
         data=data[["panel", "line", "depth", "bytes", "fit"]],
         draw=memory_panels("depth", "line", label="bytes", x_label="depth"),
         size=(8.6, 4.2),
@@ -177,7 +178,7 @@ def _figure(table: pd.DataFrame) -> Figure:
 EXPERIMENT = Experiment(
     order=107,
     title="Compiled code",
-    question="What does torch.compile save of what is kept, and of the peak?",
+    question="How much of the kept bytes and of the peak does torch.compile save?",
     step_jobs=jobs,
     analyse=analyse,
     gpu_alone="Inductor's code for a GPU is compiled under the CUDA dry run; use --device cuda",

@@ -40,8 +40,8 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
             name="cuda-peaks",
             caption="The peak of a training step on a GPU against the batch. Reserved memory grows "
             f"in segments of {format_bytes(SEGMENT_BYTES)} and {format_bytes(LARGE_SEGMENT_BYTES)} "
-            f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells); "
-            "allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
+            f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells). "
+            "Allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
             "outweigh the batch. The dashed line is proportional to the batch and passes "
             "through the largest allocated peak. The CPU's peak is predicted for the same step.",
             story=True,

@@ -24,16 +24,16 @@ def formula_text(training: pd.DataFrame) -> list[str]:
     return [
         (
             "With ReLU and float32, autograd should save "
-            "B·(4·features + 8 + 4·Σ hidden + 4·classes) + 4 bytes: the batch and its labels, one "
-            "activation of each hidden layer, the log-probabilities, and one total weight. "
-            f"This is exact in {equal} of {len(known)} cells."
+            "B·(4·features + 8 + 4·Σ hidden + 4·classes) + 4 bytes. These are the batch and its "
+            "labels, one activation of each hidden layer, the log-probabilities, and one total "
+            f"weight. The formula is exact in {equal} of {len(known)} cells."
         )
     ]
 
 
 def others_text(others: pd.DataFrame) -> list[str]:
     """Say whether the laws of the bytes hold at other widths and numbers of threads."""
-    metrics = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+    metrics = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
     if others.empty:
         return []
     known = predictions.with_predictions(others, list(metrics))
@@ -41,16 +41,16 @@ def others_text(others: pd.DataFrame) -> list[str]:
         ", ".join(f"{value:,}" for value in sorted(known[name].unique()))
         for name in ("width", "threads")
     )
-    text = f"The same laws were tried at widths {widths}, and with {threads} threads. "
+    text = f"The same formulas were tested at widths {widths}, and with {threads} threads. "
     return [text + predictions.in_words(known, metrics)]
 
 
 def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]:
     """Say where the claim breaks, and on what."""
     text = (
-        "Three parts break the claim. The examples and the logits grow with the batch only; "
-        "parameters and their gradients grow with the depth only; the first and the last layer "
-        "are constant."
+        "Three parts break the claim. The examples and the logits grow only with the batch. The "
+        "parameters and their gradients grow only with the depth. The first and the last layer are "
+        "constant."
     )
     names = AT_PEAK
     known = ok_cells(training, *AT_PEAK)
@@ -58,7 +58,7 @@ def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]
         return [text]
     parameters = exact_in(sample(known, "categories_at_peak.parameter"), PRODUCT[:2])
     if parameters is not None:
-        text += f" Parameters take {parameters} bytes at every batch, and gradients the same."
+        text += f" Parameters take {parameters} bytes at every batch, and so do gradients."
     largest = known[names].astype("int64").idxmax(axis=1)
     led = known[largest == "categories_at_peak.activation"]
     text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
@@ -84,9 +84,8 @@ def _moments_text(known: pd.DataFrame, names: list[str], peak: Growth | None) ->
             if share > 0.01
         )
         count = int((peak.moments() == number).sum())
-        parts.append(f"in {count} cells it is {form} ({made})")
-    words = "; ".join(parts)
-    return [f"The peak is the highest of {len(parts)} moments of the step; {words}."]
+        parts.append(f" In {count} cells it is {form} ({made}).")
+    return [f"The peak is the highest of {len(parts)} moments of the step." + "".join(parts)]
 
 
 def failures_text(frame: pd.DataFrame) -> list[str]:

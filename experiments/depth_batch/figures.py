@@ -46,9 +46,10 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="product",
-            caption="The claim: bytes against layers x batch, with a point for each cell and a "
-            "colour for each depth. The dashed line is proportional and passes through the median. "
-            f"Saved activations are at most {off[0]:.2g}% off it, the peak up to {off[1]:,.0f}%.",
+            caption="Bytes against layers x batch, with a point for each cell and a colour for "
+            "each depth. The dashed line is proportional, as the claim says, and passes through "
+            f"the median. Saved activations are at most {off[0]:.2g}% away from it, and the peak "
+            f"is up to {off[1]:,.0f}% away.",
             story=True,
             heading="Layers times batch",
             data=pd.concat(parts, ignore_index=True),
@@ -70,7 +71,7 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
         Figure(
             name="peak-over-product",
             caption="The peak of a training step divided by layers x batch, in bytes. If the claim "
-            f"held for the peak, all cells would be equal. They are {ends[0]} to {ends[1]}.",
+            f"held for the peak, all cells would be equal. They range from {ends[0]} to {ends[1]}.",
             data=over,
             draw=functools.partial(ratios_map, value="bytes_per_layer_and_example"),
             size=(8.6, 4.0),
@@ -106,8 +107,8 @@ def growth_figure(result: Growth, label: str) -> Figure:
     return Figure(
         name=f"{label.lower().replace(' ', '-')}-growth",
         caption=f"{label[0].upper()}{label[1:]} against the depth, with a line for each batch, "
-        f"and against the batch. Points are measured; {model}. A line that starts flat has a part "
-        "that does not grow.",
+        f"and against the batch. Points are measured; {model}. If a line starts flat, a part of it "
+        "does not grow.",
         data=long[["panel", "at", "line", "measured", "fit"]],
         draw=memory_panels(
             "at",
@@ -136,7 +137,7 @@ def owners_map(training: pd.DataFrame) -> list[Figure]:
         Figure(
             name="owners",
             caption="The largest category at the peak of a training step, with its share, over "
-            "depth and batch. If parameters are the largest, gradients are as large; neither "
+            "depth and batch. If parameters are the largest, gradients are as large. Neither "
             "changes with the batch.",
             alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
             f"{len(data)} cells; activations lead only at large batches.",
@@ -189,8 +190,8 @@ def timelines(evidence: Evidence) -> tuple[list[Figure], list[str]]:
             continue
         caption = (
             f"Live bytes through one training step (depth {depth}, batch {batch}), event by event. "
-            "The forward pass piles up activations; the backward pass frees them while gradients "
-            "appear; the update needs no more."
+            "The forward pass allocates activations. The backward pass frees them while it "
+            "allocates gradients. The update needs no more memory."
         )
         figures.append(timeline_figure(data, name=f"timeline-{depth}-{batch}", caption=caption))
     return figures, faults

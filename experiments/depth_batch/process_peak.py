@@ -24,9 +24,10 @@ def peak_text(training: pd.DataFrame) -> list[str]:
     text = (
         f"The whole process holds {format_bytes(int(known[_PEAK].min()))} to "
         f"{format_bytes(int(largest[_PEAK]))} (VmHWM). Without its tensors it holds "
-        f"{format_bytes(int(rest.min()))} to {format_bytes(int(rest.max()))}: the interpreter, "
-        "PyTorch's libraries and the heap. At the largest peak tensors are "
-        f"{format_bytes(tensors)} of it; they are more than half in {led} of {len(known)} cells."
+        f"{format_bytes(int(rest.min()))} to {format_bytes(int(rest.max()))} for the interpreter, "
+        "PyTorch's libraries and the heap. At the largest peak tensors take "
+        f"{format_bytes(tensors)}. They are more than half of the process in {led} of {len(known)} "
+        "cells."
     )
     return [text]
 
@@ -39,7 +40,7 @@ def peak_tables(training: pd.DataFrame) -> list[Table]:
     return [
         Table(
             name="process-peak",
-            caption="Resident bytes of the whole process at its peak; the parts add up to it",
+            caption="Resident bytes of the whole process at its peak, by part",
             frame=known[["depth", "batch", _PEAK, *PROCESS_PARTS]],
         )
     ]
@@ -60,8 +61,8 @@ def peak_figure(training: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="process-peak",
-            caption="The most that the whole process held during a step, by part. Interpreter and "
-            "libraries are the same in every cell; only tensors grow.",
+            caption="Highest resident bytes of the whole process during a step, by part. "
+            "Interpreter and libraries are the same in every cell; only tensors grow.",
             data=data.rename(columns=parts),
             draw=functools.partial(
                 stacked,

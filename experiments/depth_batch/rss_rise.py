@@ -15,11 +15,11 @@ def resident_text(training: pd.DataFrame) -> list[str]:
     text = []
     if len(measured):
         text.append(
-            "The RSS rise is tried on the "
+            "The RSS rise is tested on the "
             f"{len(rss_agreement.resolved(training))} of {len(measured)} cells whose step adds at "
-            f"least {format_bytes(rss_agreement.RESOLVED_BYTES)} by the trace: smaller rises drown "
-            "in what kernel and allocator add at once. The rise "
-            "starts when the gradients of the step before are freed."
+            f"least {format_bytes(rss_agreement.RESOLVED_BYTES)} by the trace. Kernel and "
+            "allocator add memory in portions that hide smaller rises. The rise is measured from "
+            "the moment when the gradients of the previous step are freed."
         )
     return text if table.empty else [*text, rss_agreement.in_words(table)]
 
@@ -29,12 +29,12 @@ def resident_tables(training: pd.DataFrame) -> list[Table]:
     result = rss_agreement.next_to_trace(training)
     misses = Table(
         name="resident-misses",
-        caption="Cells whose RSS rise is more than 2% off the trace's",
+        caption="Cells whose RSS rise differs from the trace by more than 2%",
         frame=rss_agreement.misses(result),
     )
     every = Table(
         name="resident",
-        caption="RSS rise next to the trace's rise, where a step adds more than 16 MB",
+        caption="RSS rise and rise of the trace in steps that add more than 16 MB",
         frame=result,
     )
     return [table for table in (misses, every) if not table.frame.empty]

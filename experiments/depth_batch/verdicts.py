@@ -60,8 +60,8 @@ def proportionality(result: Growth) -> Claim:
     words = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
     if len(result.known) > len(result.sample.values):
         words.append(
-            f"{len(result.sample.values)} of {len(result.known)} cells were measured; the others "
-            "are by the allocator model, which equals each of those."
+            f"{len(result.sample.values)} of {len(result.known)} cells were measured. The others "
+            "are predicted by the allocator model, which equals every measured cell."
         )
     name = result.sample.quantity.replace(".", "_")
     return decided(
@@ -90,7 +90,7 @@ def form_words(result: Growth) -> str:
     cells = len(result.sample.values)
     pieces = result.pieces
     if result.exact is not None:
-        return f"Equal to {result.exact} bytes in {cells} of {cells} cells."
+        return f"It equals {result.exact} bytes in {cells} of {cells} cells."
     if pieces is not None and len(pieces.forms) > 1 and pieces.rows > 0.5 * cells:
         forms = ", and ".join(str(form) for form in pieces.forms)
         kind = "larger" if len(pieces.forms) == 2 else "largest"

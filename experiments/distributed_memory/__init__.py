@@ -95,11 +95,10 @@ def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
     equal = int((table["held_bytes"] == table["closed_form_bytes"]).sum())
     return (
         f"An MLP of {NETWORK.depth} hidden layers of width {NETWORK.width:,} "
-        f"({format_bytes(parameter_bytes(NETWORK))} of parameters), AdamW, {NETWORK.batch} "
-        "examples a rank, three steps by rank 0 over an NCCL that moves nothing "
-        f"({seen_on(runs)}). {equal} of {len(table)} rank runs hold what the closed "
-        "form says, to the byte. What NCCL holds is outside PyTorch's allocator and not in these "
-        "bytes."
+        f"({format_bytes(parameter_bytes(NETWORK))} of parameters) was trained with AdamW and "
+        f"{NETWORK.batch} examples a rank. Rank 0 ran three steps with an NCCL that moves no data "
+        f"({seen_on(runs)}). {equal} of {len(table)} rank runs hold the bytes of the closed form. "
+        "These bytes do not include NCCL's own memory, which is outside PyTorch's allocator."
     )
 
 
@@ -123,9 +122,9 @@ def _figure(table: pd.DataFrame) -> Figure:
     data = data.merge(lines, "outer", on=["panel", "strategy", "world_size"])
     return Figure(
         name="ranks",
-        caption="Memory of rank 0 against the number of ranks. Left: between steps; points are "
-        "measured and lines are the closed form. Right: the peak of allocated memory. FSDP2's peak "
-        "approaches the part that ranks do not divide.",
+        caption="Memory of rank 0 against the number of ranks: between steps (left) and at the "
+        "peak (right, allocated bytes). Points are measured, and lines are the closed form. "
+        "FSDP2's peak approaches the part that ranks do not divide.",
         data=data[["panel", "strategy", "world_size", "bytes", "fit"]],
         draw=memory_panels("world_size", "strategy", label="bytes of a rank", x_label="ranks"),
         size=(8.6, 4.2),

@@ -75,8 +75,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(split, ["optimizer", "device", "batch"]),
         number=f"peak rises by {shares.min():.2f} to {shares.max():.2f} times the gradients' bytes",
         measured=f"In {split['holds'].sum()} of {len(split)} steps of several micro-batches the "
-        f"peak is that of one; in the others it changes by up to {shares.abs().max():.3f} times "
-        "the bytes of all gradients.",
+        "peak equals that of one micro-batch. In the others it changes by up to "
+        f"{shares.abs().max():.3f} times the bytes of all gradients.",
         checks=(
             *by_law(table, {"peak": "peak of a step"}, allowed=COUNTER_BYTES),
             widest(
@@ -100,7 +100,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
     return bars(
         "peaks",
         "Live bytes at the peak of a step with one and with two micro-batches of equal size. With "
-        "a second one all gradients are there when the activations are.",
+        "a second micro-batch all gradients exist when the activations do.",
         rows,
         bar="step",
     )

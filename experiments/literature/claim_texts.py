@@ -11,7 +11,7 @@ from harness.schema.findings import Rule, Source
 
 
 class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A claim of ``claims.toml``: it holds if ``holds_if`` is so in all of the ``cases``."""
+    """A claim of ``claims.toml``: it holds if ``holds_if`` is true for the ``cases``."""
 
     order: int
     title: str
@@ -29,9 +29,9 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def source(self) -> Source:
         """The sentence with its source and its rule."""
         rule = Rule(
-            holds=f"{self.holds_if} in all of the {self.cases}",
-            fails=f"that is untrue of half of the {self.cases} or more; else it holds in part",
-            open="a step is missing, attempts at one differ, or its numbers contradict each other",
+            holds=f"{self.holds_if} for {self.cases}",
+            fails="this is untrue in half of these cases or more. Otherwise it holds in part",
+            open="a step is missing, its attempts differ, or its numbers contradict each other",
         )
         return Source(
             citation=self.citation,

@@ -100,16 +100,16 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cases = pd.DataFrame(rows, columns=["way", "network", "holds"])
     first = next(iter(NETWORKS))
     compiled = share.xs("compiled", level="way")
-    words = "; ".join(
-        f"{name}: compiled {share[name, 'compiled']:.3f}, budget 0 {share[name, 'budget 0']:.2f}, "
-        f"lowest {share[name].min():.2f}"
+    words = " ".join(
+        f"For {name} it is {share[name, 'compiled']:.3f} compiled, "
+        f"{share[name, 'budget 0']:.2f} with budget 0 and {share[name].min():.2f} at the lowest."
         for name in NETWORKS
     )
     return Judgement(
         **decided_by(cases, ["way", "network"]),
         number=f"compiled {compiled.min():.2f}–{compiled.max():.2f} of eager; budget 0 "
         f"{share[first, 'budget 0']:.2f}, best {share[first].min():.2f}",
-        measured=f"Peaks over the step as it is written. {words}.",
+        measured=f"The peak is divided by that of the uncompiled step. {words}",
         checks=(
             widest(
                 "kept with budget 0 in bytes",
@@ -127,7 +127,11 @@ def judge(steps: Steps, size: Size) -> Judgement:
             ),
         ),
         figures=(_figure(table),),
-        tables=(listed("ways", "Kept bytes and peak by way", table, "counter_bytes"),),
+        tables=(
+            listed(
+                "ways", "Kept bytes and peak of each way to run the step", table, "counter_bytes"
+            ),
+        ),
     )
 
 
@@ -141,13 +145,13 @@ def _figure(table: pd.DataFrame) -> Figure:
     data = pd.concat(parts, ignore_index=True)
     return lines(
         "budgets",
-        "Kept bytes and peak with an activation budget, over those of the step as it is written. "
-        "Kept bytes follow the budget; the peak rises again for small budgets.",
+        "Kept bytes and peak with an activation budget, divided by those of the uncompiled step. "
+        "The kept bytes follow the budget, but the peak rises again for small budgets.",
         data,
         x="budget",
         y="share",
         line="line",
-        label="share of the step as it is written",
+        label="share of the uncompiled step",
         x_label="activation budget (%)",
         doublings=False,
         scale="ratio",

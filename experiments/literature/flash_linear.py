@@ -108,7 +108,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["tokens"], steps=True),
         number=f"peak x {last['peak_bytes'][FLASH[0]]:.2f} when the sequence doubles, without "
         f"SDPA x {last['peak_bytes'][EAGER]:.2f}",
-        measured=f"The last doubling multiplies kept bytes and peak by: {words}. "
+        measured=f"The last doubling multiplies kept bytes and peak by these numbers: {words}. "
         f"At {longest:,} tokens SDPA's peak is {over(ends[EAGER], ends[FLASH[0]]):.0f} "
         "times smaller in float32.",
         checks=_checks(steps, table, at(LENGTHS, size)),
@@ -206,8 +206,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     data = pd.concat([kept, peak], ignore_index=True)
     return lines(
         "sequence",
-        "Attention's memory against the length of the sequence, both by doublings: a line that "
-        "rises twice as steeply grows with the square.",
+        "Attention's memory against the length of the sequence, on logarithmic axes. A line that "
+        "rises twice as steeply grows with the square of the length.",
         data,
         x="length",
         y="bytes",

@@ -113,9 +113,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases.assign(kind=cases["kind"] + " layers"), ["kind"]),
         number=f"{cases['holds'].sum()} of {len(cases)} kinds forget their input behind a trained "
         "layer",
-        measured=f"Frozen behind a trained layer, a layer keeps these bytes: {', '.join(kept)}. In "
-        f"front of every trained layer {int(first.eq(0).sum())} of {len(first)} stacks keep "
-        "nothing.",
+        measured=f"A frozen layer behind a trained one keeps these bytes: {', '.join(kept)}. "
+        "Before the first trained layer "
+        f"{int(first.eq(0).sum())} of {len(first)} stacks keep nothing.",
         checks=(*by_law(table, {"kept": "bytes a layer keeps"}), *_same(witnesses)),
         witnesses=tuple(witnesses),
         figures=(_figure(table),),

@@ -164,7 +164,7 @@ def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> S
     ended = f"{len(well)} of {len(wanted)} steps"
     return Section(
         claims=(_claim(text.source, judgement, reasons, ended, versions),),
-        text=(f"{len(well)} steps ({'; '.join(where) or 'none'}).",),
+        text=(f"{len(well)} steps ended well ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
         judgement=judgement,

@@ -118,16 +118,16 @@ def judge(steps: Steps, size: Size) -> Judgement:
         way: steps.saved_bytes(job(way, 1, 2)) - steps.saved_bytes(job(way, 1, 1))
         for way in (FULL, *WAYS)
     }
-    by_layer = "; ".join(f"{way} {over(kept[way], kept[FULL]):.2f}" for way in WAYS)
+    by_layer = ", ".join(f"{over(kept[way], kept[FULL]):.2f} ({way})" for way in WAYS)
     held = [held_law(way) / held_law(FULL) for way in WAYS]
     low, high = cases["of_full"].min(), cases["of_full"].max()
     return Judgement(
         **decided_by(cases.sort_values("batch"), ["batch", "way"]),
         number=f"peak {low:.2f} of training all at batch {at(BATCHES, size)[0]}, up to {high:.2f} "
         f"at batch {at(BATCHES, size)[-1]}",
-        measured=f"Held between steps: {min(held):.2f}–{max(held):.2f} of training all. Kept by a "
-        f"further layer, over training all: {by_layer}. Peak over training all: {low:.2f}–"
-        f"{high:.2f}.",
+        measured="All numbers are relative to training all parameters. Between steps "
+        f"{min(held):.2f}–{max(held):.2f} of the bytes are held. A further layer keeps "
+        f"{by_layer}. The peak is {low:.2f}–{high:.2f} times as high.",
         checks=(
             *by_law(table, {"held": "held between steps in bytes"}),
             widest(
@@ -149,9 +149,9 @@ def _figure(table: pd.DataFrame) -> Figure:
     data = table[table["way"] != FULL]
     return lines(
         "batches",
-        f"Peak of a step with LoRA over that of a step that trains all: {LAYERS} layers, hidden "
-        f"size {HIDDEN:,}, {LENGTH} tokens an example. On the left parameters decide, on the right "
-        "activations.",
+        "Peak of a step with LoRA, divided by that of a step that trains all parameters, for "
+        f"{LAYERS} layers, hidden size {HIDDEN:,} and {LENGTH} tokens an example. Parameters "
+        "decide on the left and activations on the right.",
         data,
         x="batch",
         y="of_full",

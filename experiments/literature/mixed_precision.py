@@ -135,8 +135,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     cast = table[table["autocast"]]
     cases = cast.assign(holds=near(cast["peak_ratio"], 0.5))
     words = "; ".join(
-        f"{row.tokens:,} tokens on {row.device}: {row.kept_ratio:.2f} of what is kept, "
-        f"{row.peak_ratio:.2f} of the peak"
+        f"{row.kept_ratio:.2f} and {row.peak_ratio:.2f} with {row.tokens:,} tokens on {row.device}"
         for row in cast.itertuples()
     )
     witnesses = tuple(_witnesses(steps, size))
@@ -145,7 +144,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["device", "tokens"]),
         number=f"peak {cast['peak_ratio'].min():.2f} to {cast['peak_ratio'].max():.2f} times "
         "float32's",
-        measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH}: {words}.",
+        measured=f"Under autocast, {DEPTHS[-1]} blocks of width {WIDTH} need these shares of the "
+        f"kept bytes and of the peak: {words}.",
         checks=(
             *by_law(table, {"kept": "bytes a block keeps"}),
             *by_law(on_gpu, {"peak": "bytes a block adds to the peak on CUDA"}),
@@ -196,8 +196,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     return lines(
         "ratio",
         f"Bytes under autocast as a multiple of float32's, against the tokens in a step "
-        f"({DEPTHS[-1]} blocks of width {WIDTH}). Few tokens keep more, for the copies of the "
-        "weights; many come near 9/16 on CUDA and 1/2 on the CPU.",
+        f"({DEPTHS[-1]} blocks of width {WIDTH}). A step of few tokens keeps more, because the "
+        "weights are copied. A step of many tokens comes near 9/16 on CUDA and 1/2 on the CPU.",
         data,
         x="tokens",
         y="ratio",

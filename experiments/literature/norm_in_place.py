@@ -113,9 +113,9 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{left['kept_bytes']:.3f} of a layer's bytes are left, {left['peak_bytes']:.3f} of "
         "what it adds to the peak",
         measured=f"One more layer keeps {kept['in place']:,} bytes in place, {kept['relu']:,} with "
-        f"batch norm and ReLU, {kept['leaky']:,} with leaky ReLU. Of the whole peak "
-        f"{min(peaks[depths[-1]]):.2f} is left with {depths[-1]} layers, up to "
-        f"{max(peaks[depths[0]]):.2f} with {depths[0]}.",
+        f"batch norm and ReLU, and {kept['leaky']:,} with leaky ReLU. In place leaves "
+        f"{min(peaks[depths[-1]]):.2f} of the whole peak with {depths[-1]} layers and up to "
+        f"{max(peaks[depths[0]]):.2f} with {depths[0]} layers.",
         checks=by_law(
             table, {"kept": "bytes a layer keeps", "peak": "bytes a layer adds to the peak"}
         ),

@@ -100,7 +100,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"up to {highest:.2f} times the bytes asked for; {len(taken) - freed} of "
         f"{len(taken)} blocks stay",
         measured=f"{exact} of {len(taken)} tensors take their own bytes. {len(taken) - freed} "
-        "blocks stay when their tensor is freed; a block is reused only for the same power of two. "
+        "blocks stay when their tensor is freed. A block is reused only for the same power of two. "
         "With pinned_max_round_threshold_mb:1 in PYTORCH_ALLOC_CONF a tensor of 3 MiB takes "
         f"{format_bytes(set_exact)}.",
         checks=(
@@ -131,7 +131,7 @@ def _figure(taken: dict[int, int]) -> Figure:
     rows = [(asked, block / asked, "pinned tensor") for asked, block in taken.items()]
     return lines(
         "ratio",
-        "Host memory for each byte of a pinned tensor, against its size. One byte more than a "
+        "Host memory per byte of a pinned tensor, against the tensor's size. One byte more than a "
         "power of two takes twice the memory.",
         pd.DataFrame(rows, columns=["asked_bytes", "ratio", "what"]),
         x="asked_bytes",

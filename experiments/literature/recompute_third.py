@@ -97,8 +97,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
     return Judgement(
         **decided_by(cases.assign(holds=near(cases["more"], THIRD)), ["way", "segment"]),
         number=f"{added.min():.1f}–{added.max():.1f}% more operations; time open",
-        measured=f"Operations that checkpoints add, from segments of one layer to one segment of "
-        f"{LAYERS}: {words}.",
+        measured="Checkpoints add these shares of operations, from segments of one layer to one "
+        f"segment of {LAYERS} layers: {words}.",
         checks=(
             widest("operations of a step", zip(table["operations"], table["law"], strict=True)),
             widest(
@@ -117,7 +117,7 @@ def _figure(table: pd.DataFrame) -> Figure:
     shown = table[table["segment"] > 0]
     return lines(
         "operations",
-        "Operations that checkpoints add to a step, as a share, against the layers of a segment.",
+        "Share of operations that checkpoints add to a step, against the layers of a segment.",
         shown,
         x="segment",
         y="more",

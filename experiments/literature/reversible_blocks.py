@@ -91,15 +91,16 @@ def judge(steps: Steps, size: Size) -> Judgement:
     stages = [steps.saved_bytes(job(8, BATCHES[1], True, "cpu", stages)) for stages in STAGES]
     last = table[(table["depth"] == at(GRIDS, size)[1][-1]) & (table["device"] == "cpu")]
     words = "; ".join(
-        f"batch {row.batch}, {row.blocks}: {row.kept_bytes:,} kept, peak {row.peak_bytes:,}"
+        f"{row.kept_bytes:,} kept and {row.peak_bytes:,} at the peak "
+        f"(batch {row.batch}, {row.blocks})"
         for row in last.itertuples()
     )
     return Judgement(
         **decided_by(cases, ["device", "batch", "depth"]),
         number=f"{max(cases['kept_bytes'], key=abs):,} bytes a block kept; its peak still adds "
         f"{cases['peak_bytes'].max():,}",
-        measured=f"One more block adds, in bytes: {words}. A network of {STAGES[-1]} stages keeps "
-        f"{over(stages[-1], stages[0]):.2f} times what one of a single stage keeps.",
+        measured=f"One more block adds these bytes: {words}. A network of {STAGES[-1]} stages "
+        f"keeps {over(stages[-1], stages[0]):.2f} times as much as one of a single stage.",
         checks=(
             *by_law(
                 table,
@@ -134,8 +135,8 @@ def _figure(steps: Steps, size: Size) -> Figure:
     ]
     return lines(
         "depth",
-        f"Bytes against the number of blocks, batch {BATCHES[1]}. What reversible blocks keep is "
-        "flat; their peak rises by parameters and gradients.",
+        f"Bytes against the number of blocks, batch {BATCHES[1]}. Reversible blocks keep the same "
+        "bytes at every number. Their peak rises by parameters and gradients.",
         pd.DataFrame(rows),
         x="depth",
         y="bytes",

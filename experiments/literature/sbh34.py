@@ -137,7 +137,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["hidden", "sequence"]),
         number=f"{low:.4f}–{high:.4f} of the formula; with SDPA {sdpa['min']:.2f}–"
         f"{sdpa['max']:.2f}",
-        measured=f"Bytes that a further layer keeps, over the formula: {words}.",
+        measured=f"A further layer keeps these multiples of the formula's bytes: {words}.",
         checks=by_law(table, {"kept": "kept by a further layer in bytes"}),
         figures=(_figure(table),),
         tables=(listed("layers", "Bytes that a further layer keeps", table),),
@@ -152,9 +152,9 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
     return lines(
         "layer",
-        "Bytes that a further layer keeps for each number of its input, s b h, against the "
-        "sequence, with a / h = 4 / 256. Points are steps, lines are the closed forms. The formula "
-        "is the line of the paper's way.",
+        "Bytes that a further layer keeps, divided by s b h, against the sequence, with "
+        "a / h = 4 / 256. Points are steps, and lines are the closed forms. The paper's formula "
+        'is the line "as in the paper".',
         data,
         x="sequence",
         y="per_token",

@@ -132,7 +132,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
     mixed = table[table["recipe"].isin(MIXED)].replace({"recipe": MIXED})
     cases = mixed.assign(holds=near(mixed["held_a_parameter"], 16))
     words = "; ".join(
-        f"{row.recipe} {row.held_a_parameter:.2f} and {row.update_a_parameter:.2f}"
+        f"{row.held_a_parameter:.2f} and {row.update_a_parameter:.2f} ({row.recipe})"
         for row in table.itertuples()
     )
     paper = table[table["recipe"] == PAPER].iloc[0]
@@ -140,7 +140,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["recipe"]),
         number=f"{paper['held_a_parameter']:.2f} B held, {paper['update_a_parameter']:.2f} B at "
         "the update",
-        measured=f"Bytes a parameter, held between steps and at the update on CUDA: {words}.",
+        measured="On CUDA these bytes a parameter are held between steps and at the update: "
+        f"{words}.",
         checks=by_law(
             table,
             {
@@ -162,8 +163,8 @@ def _figure(table: pd.DataFrame) -> Figure:
     )
     return bars(
         "recipes",
-        f"Bytes that each recipe holds between two steps of {LAYERS} layers, and what the update "
-        "adds on CUDA (temporary). The paper counts the first row without its last part.",
+        f"Bytes that each recipe holds between two steps of {LAYERS} layers, and the temporary "
+        "bytes of the update on CUDA. The paper counts the first row without the temporary bytes.",
         data[["panel", "recipe", "parameter", "gradient", "optimizer_state", "temporary"]],
         bar="recipe",
         label="bytes",

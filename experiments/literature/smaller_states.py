@@ -128,8 +128,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         number=f"{reached.min():.1f}% to {reached.max():.0f}% of the state's saving reaches the "
         "peak",
         measured=f"Of Adam's state {shares}. {cases['holds'].sum()} of {len(table)} peaks fall by "
-        f"all that is saved, within 10%; the peak as a whole falls by {of_peak.min():.0f}% to "
-        f"{of_peak.max():.0f}%.",
+        "all bytes that the state saves, within 10%. This lowers the peak by "
+        f"{of_peak.min():.0f}% to {of_peak.max():.0f}%.",
         checks=(
             *by_law(table, {"state": "bytes of the state"}),
             *by_law(pd.concat([table, adam]), {"peak": "peak of a step"}, allowed=SMALL_BYTES),

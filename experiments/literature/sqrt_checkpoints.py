@@ -133,12 +133,12 @@ def judge(steps: Steps, size: Size) -> Judgement:
         for (name, layers), peaks in networks.items()
     ]
     table = pd.DataFrame(rows, columns=["network", "layers", "holds"])
-    words = "; ".join(f"{name}, {n} layers: {_lengths(k)}" for (name, n), k in best.items())
+    words = "; ".join(f"{_lengths(k)} for {name} of {n} layers" for (name, n), k in best.items())
     return Judgement(
         **decided_by(table, ["layers", "network"]),
         number=f"lowest at sqrt(n): {table['holds'].sum()} of {len(table)} networks; transformer "
         f"of {LAYERS} layers: {_lengths(best['transformer', LAYERS])}",
-        measured=f"Layers of the segments with the lowest peak. {words}.",
+        measured=f"The lowest peak has segments of these numbers of layers: {words}.",
         checks=_checks(steps, chains, course),
         witnesses=tuple(_witnesses(steps)),
         figures=(_figure(chains, course),),
@@ -216,7 +216,7 @@ def chain_table(steps: Steps, depth: int) -> pd.DataFrame:
 
 def _lengths(lengths: list[int]) -> str:
     if 0 in lengths:
-        return f"none saves anything ({len(lengths) - 1} lengths and no checkpoints are equal)"
+        return f"none (all {len(lengths) - 1} lengths have the same peak as no checkpoints)"
     return " or ".join(map(str, lengths))
 
 
@@ -234,9 +234,9 @@ def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
     )
     return lines(
         "segments",
-        "Peak over the peak without checkpoints, against the layers of a segment. Points are "
-        "steps, lines connect the values of the closed forms. Only the chain whose gradients are "
-        "light has its minimum at the square root.",
+        "Peak divided by the peak without checkpoints, against the layers of a segment. Points are "
+        "steps, and lines connect the values of the closed forms. Only the chain with small "
+        "gradients has its minimum at the square root.",
         data,
         x="segment",
         y="ratio",

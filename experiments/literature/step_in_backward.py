@@ -107,8 +107,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
         **decided_by(cases, ["batch", "optimizer", "device"]),
         number=f"{table['left'].min():.2f} to {table['left'].max():.2f} of the peak is left",
         measured=f"The peak falls by more than 10% in {cases['holds'].sum()} of {len(cases)} pairs "
-        f"of steps. It loses {low:.1f}% to {high:.0f}% of the gradients' bytes. Its phase after "
-        f"and inside: {', '.join(sorted(set(table['phases'])))}.",
+        f"of steps. It falls by {low:.1f}% to {high:.0f}% of the gradients' bytes. The peak's "
+        f"phase changes in these ways: {', '.join(sorted(set(table['phases'])))}.",
         checks=(
             *by_law(
                 table,
@@ -163,7 +163,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
     return bars(
         "peaks",
         "Live bytes at the peak with the optimizer's step after the backward pass and inside it. "
-        "Gradients disappear from a peak that had them; a peak of activations stays.",
+        "Gradients disappear from a peak that had them. A peak of activations stays.",
         rows,
         bar="step",
     )

@@ -51,7 +51,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="rises",
-                caption="RSS rise next to the trace's; spreads over the repeats of a process "
+                caption="RSS rise and rise of the trace; spreads over the repeats of a process "
                 "and over fork servers, in percent of the trace's rise",
                 frame=table,
             ),
@@ -89,8 +89,8 @@ def _right(malloc: str, cells: pd.DataFrame) -> Claim:
     return decided(
         judge_cells(cells, _held(known), ["depth", "batch"]),
         **_stated("right", malloc),
-        measured=f"The difference from the trace is {off.abs().median():.3g}% (median) and "
-        f"{worst:+.3g}% at worst, of the median over fork servers.",
+        measured="The median over fork servers differs from the trace by "
+        f"{off.abs().median():.3g}% (median over cells) and {worst:+.3g}% at worst.",
         number=f"{close} of {len(cells)} cells within {ROUGHLY:.0%}; worst {worst:+.3g}%",
     )
 
@@ -106,19 +106,19 @@ def _repeatable(malloc: str, cells: pd.DataFrame) -> Claim:
     return decided(
         judge_cells(cells, near, ["depth", "batch"]),
         **_stated("repeatable", malloc),
-        measured="Median spread, as a share of what the tensors need: "
-        f"{cells['over_repeats_percent'].median():.3g}% over the repeats in a process, "
-        f"{spread.median():.3g}% over fork servers, {spread.max():.3g}% at most.",
+        measured="As a share of what the tensors need, the median spread is "
+        f"{cells['over_repeats_percent'].median():.3g}% over the repeats in a process and "
+        f"{spread.median():.3g}% over fork servers ({spread.max():.3g}% at most).",
         number=f"{spread.max():.3g}% over fork servers at most",
     )
 
 
 def _text(table: pd.DataFrame) -> tuple[str, ...]:
     repeatable = (
-        "Free pages of the heap go back to the kernel before each reading, so no step hides in "
-        "them. What a step frees stays resident, unless the block had a mapping of its own. With "
-        "the system's malloc, the size from which blocks have one depends on what the process "
-        "freed before, so fork servers differ."
+        "Free pages of the heap return to the kernel before each reading, so no step can use "
+        "them. A block that a step frees stays resident, unless it had a mapping of its own. With "
+        "the system's malloc, earlier frees decide from which size on blocks get a mapping, so "
+        "fork servers differ."
     )
     small = table[table["trace_rise_bytes"] <= BIG_RISE_BYTES]
     if len(small) in (0, len(table)):
@@ -128,8 +128,8 @@ def _text(table: pd.DataFrame) -> tuple[str, ...]:
         f"{NAMES[str(name)]} {part.median():.3g}% (worst {part.max():.3g}%)" for name, part in off
     )
     limits = (
-        f"The verdicts are about steps that add more than {format_bytes(BIG_RISE_BYTES)}. The "
-        f"difference is larger in smaller steps: median {words}. The kernel counts pages in "
+        f"The verdicts are about steps that add more than {format_bytes(BIG_RISE_BYTES)}. For "
+        f"smaller steps the median difference is larger: {words}. The kernel counts pages in "
         "batches per processor, and small blocks share pages."
     )
     return repeatable, limits
@@ -154,9 +154,9 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
     return (
         Figure(
             name="times-needed",
-            caption="What a step adds to the process, over what its tensors need (dashed: equal), "
-            "by batch. Bars reach from the lowest to the highest of several fork servers. With "
-            "the pinned policy the process follows large tensors; with the system's it does not.",
+            caption="RSS rise of a step divided by what its tensors need, by batch. The dashed "
+            "line is 1. Bars reach from the lowest to the highest of several fork servers. With "
+            "the pinned policy large steps lie on the line; with the system's policy they do not.",
             data=data,
             draw=functools.partial(
                 series,
@@ -178,7 +178,7 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
 EXPERIMENT = Experiment(
     order=100,
     title="The process against its tensors",
-    question="How far is a process's resident memory from what its tensors need, and does it "
+    question="How far does a process's RSS rise differ from what its tensors need, and does this "
     "depend on the C allocator's policy?",
     cells=cells,
     analyse=analyse,

@@ -42,15 +42,16 @@ def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Claim
         worst = 100 * max(one.worst for one in fits.values())
         measured += (
             f". The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
-            f"within {worst:.2g}%: a is what a batch costs in addition to the hidden layers, b "
-            "what a layer costs in addition to its batch"
+            f"within {worst:.2g}%. Here a stands for the bytes of an example outside the hidden "
+            "layers, and b for the bytes of a layer that do not depend on the batch"
         )
         number += f"; off (depth + a)(batch + b) = c by at most {worst:.2g}%"
     inference = _steps(pinned[pinned["series"] == "inference"])
     if len(inference):
         measured += (
-            f". In inference a deeper network costs {-100 * float(inference['share'].mean()):.2g}% "
-            "of the batch in a step on average: only the parameters grow"
+            ". In inference a step to a deeper network lowers the batch by "
+            f"{-100 * float(inference['share'].mean()):.2g}% on average, because only the "
+            "parameters grow"
         )
     return decided(
         judge_cells(steps, steps["falls"], _AXES, steps=True),
@@ -96,8 +97,8 @@ def predictable(pinned: pd.DataFrame) -> list[Claim]:
             **stated(__file__, "predictable", promised=PROMISED),
             measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
             f"reproduced one in {within} of {len(known)} thresholds (largest error "
-            f"{off.max():.2g}%, median {off.median():.2g}%); live bytes alone are off by up "
-            f"to {live.max():.2g}%.",
+            f"{off.max():.2g}%, median {off.median():.2g}%). A prediction from live bytes only is "
+            f"off by up to {live.max():.2g}%.",
             number=f"{within} of {len(known)} thresholds within {PROMISED}%, at most "
             f"{off.max():.2g}% off",
         )
@@ -135,9 +136,9 @@ def texts(
     sharp = pinned[(pinned["band"] == 0) & pinned["confirmed"]]
     text = [
         (
-            f"{_under(pinned)} {len(sharp)} of {len(pinned)} thresholds are sharp: every probe at "
-            " the largest batch that fits completed, every one above it failed, three of each. "
-            f"A threshold took {float(pinned['probes'].mean()):.1f} probes on average, "
+            f"{_under(pinned)} {len(sharp)} of {len(pinned)} thresholds are sharp: all three "
+            "probes at the largest batch that fits completed, and all three at the next batch "
+            f"failed. A threshold took {float(pinned['probes'].mean()):.1f} probes on average, "
             f"{int(pinned['probes'].max())} at most."
         )
     ]
@@ -152,24 +153,24 @@ def texts(
             for name, part in share.items()
         )
         text.append(
-            f"Beyond the live bytes the budget holds, in percent of it (median): {words}. "
-            "Rounding is what headers, alignment and pages add; small blocks lie in room that is "
-            "kept outside the budget, so they count as negative; library is what was needed beyond "
-            "the model; unused is less than one more example needs."
+            f"These parts of the budget are not live bytes (median, in percent of it): {words}. "
+            "Headers, alignment and pages cause the rounding. Small blocks lie in room outside the "
+            "budget, so their share is negative. Library is what was needed beyond the model. The "
+            "unused bytes are too few for one more example."
         )
     if len(policies):
         lost = policies["lost_percent"]
         text.append(
             f"glibc's default policy changes the largest batch by {-lost.max():.3g} to "
-            f"{-lost.min():+.3g}% (median {-lost.median():+.3g}%): its heap keeps freed blocks, "
-            "and what it keeps does not depend on the network alone. Its thresholds were probed "
-            "once on each side, and success need not even be monotone in the batch."
+            f"{-lost.min():+.3g}% (median {-lost.median():+.3g}%), because its heap keeps freed "
+            "blocks. Which blocks it keeps does not depend only on the network. Its thresholds "
+            "were probed once on each side, and a larger batch may fit when a smaller one fails."
         )
     if not fits:
         text.append("Too few depths were probed for the curve (depth + a)(batch + b) = c.")
     undecided = table[table["outcome"] != "ok"]
     if len(undecided):
-        text.append(f"{len(undecided)} thresholds were not settled; the table says how they ended.")
+        text.append(f"{len(undecided)} thresholds were not settled. The table says how they ended.")
     return text
 
 

@@ -31,12 +31,12 @@ def tables(
     made = [
         Table(
             name="thresholds",
-            caption="The largest batch that fits: by live bytes alone, predicted, reproduced",
+            caption="The largest batch that fits: from live bytes only, predicted and reproduced",
             frame=table[answer].sort_values(["malloc", "series", "budget_bytes", "depth"]),
         ),
     ]
     if pinned["rounding_bytes"].notna().any():
-        caption = "Where the budget went at the largest batch that fits (the parts add up to it)"
+        caption = "Parts of the budget at the largest batch that fits"
         frame = pinned[[*keys, *(f"{name}_bytes" for name in shares)]]
         made.append(Table(name="headroom", caption=caption, frame=frame))
     if fits:
@@ -54,7 +54,7 @@ def tables(
         caption = "The hyperbola (depth + a)(batch + b) = c through the reproduced thresholds"
         made.append(Table(name="frontier", caption=caption, frame=pd.DataFrame(rows)))
     if len(policies):
-        caption = "The largest batch under each malloc policy, and what the default policy loses"
+        caption = "The largest batch under each malloc policy, and the loss by the default policy"
         made.append(Table(name="policies", caption=caption, frame=policies))
     return made
 
@@ -71,12 +71,12 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     drawn = "Crosses" if on_gpu else "Lines"
     shape = "" if on_gpu else " Training's lines bend down as hyperbolas."
     if not on_gpu and "inference" in set(points["series"]):
-        shape = " Training's lines bend down as hyperbolas; inference's hardly fall."
+        shape = " Training's lines bend down as hyperbolas. Inference's lines hardly fall."
     data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
     return Figure(
         name="frontier",
         caption=f"The largest batch that fits into a budget, against depth. {drawn} are "
-        f"predicted, points are reproduced: one example more ran out of memory.{shape}",
+        f"predicted. At each point one more example ran out of memory.{shape}",
         data=data.astype({"depth": "int64", "batch": "int64", "budget_bytes": "int64"}),
         draw=frontier,
         story=True,
@@ -96,9 +96,8 @@ def agreement_figure(pinned: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="agreement",
-            caption=f"{len(data)} thresholds: the batch that was predicted against the one that "
-            "was reproduced (dashed: equal), and the difference in per cent (dashed: "
-            f"±{PROMISED}%, the limit of the claim).",
+            caption=f"Predicted against reproduced batch at {len(data)} thresholds (dashed: "
+            f"equal), and their difference in percent (dashed: the claim's limit of ±{PROMISED}%).",
             data=data,
             draw=functools.partial(agreement, limit=PROMISED),
             size=(8.6, 3.8),

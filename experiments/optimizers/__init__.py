@@ -91,7 +91,7 @@ def _peak_table(table: pd.DataFrame) -> Table:
     names = {"parameters": "parameter_bytes", STATE: "state_bytes"}
     return Table(
         name="peaks",
-        caption="Every cell: state, first step's peak and later peak, next to the predicted peak",
+        caption="State, first peak, later peak and predicted peak of every cell",
         frame=table[columns].rename(columns=names),
     )
 
@@ -99,7 +99,7 @@ def _peak_table(table: pd.DataFrame) -> Table:
 EXPERIMENT = Experiment(
     order=40,
     title="Optimizers",
-    question="What does an optimizer keep, and when does it decide the peak of a step?",
+    question="Which bytes does an optimizer keep, and when does it decide the peak of a step?",
     cells=cells,
     analyse=analyse,
     repeats=1,

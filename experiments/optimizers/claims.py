@@ -47,9 +47,9 @@ def state_verdict(table: pd.DataFrame) -> list[Claim]:
         decided(
             judge_cells(table, equal, _AXES, missing=missing * len(table)),
             **stated(__file__, "state"),
-            measured=f"Bytes of state: {words}. The layers count the linear predictor; each has a "
-            "weight and a bias, and Adam keeps a step counter of 4 bytes for either, in the host's "
-            "memory.",
+            measured=f"The state has these bytes ({words}). The layers include the last linear "
+            "layer. Each layer has a weight and a bias, and Adam keeps a step counter of 4 bytes "
+            "for both in the host's memory.",
             number=f"equal to the byte in {int(equal.sum())} of {len(table)} cells",
         )
     ]
@@ -66,9 +66,9 @@ def floor_verdict(table: pd.DataFrame) -> list[Claim]:
             judge_cells(adam, near, _AXES[:2]),
             **stated(__file__, "floor", roughly=f"{ROUGHLY:.0%}"),
             measured=f"At batch {adam['batch'].min()} the peak is within {ROUGHLY:.0%} of four "
-            f"times in {int(near.sum())} of {len(adam)} cells. The update takes tensors of a "
-            "parameter's size too, two at a time in the single-tensor form, one for every "
-            "parameter at once in the multi-tensor form.",
+            f"times in {int(near.sum())} of {len(adam)} cells. The update also needs tensors of a "
+            "parameter's size. The single-tensor form needs two at a time, and the multi-tensor "
+            "form needs one for every parameter at once.",
             number=f"{times.min():.3g} to {times.max():.3g} times the parameters",
         )
     ]

@@ -18,9 +18,9 @@ def phase_text(table: pd.DataFrame) -> str:
         alike.setdefault(f"in {len(late)} of {len(part)} cells{upto}", []).append(str(name))
     parts = [f"for {_all(names)} {count}" for count, names in alike.items()]
     return (
-        "The optimizer's update is the peak " + "; ".join(parts) + ". In the other cells the "
-        "peak lies in the backward pass, when the state is alive and the tensors of the update "
-        "are not."
+        "The optimizer's update is the peak " + ". It is the peak ".join(parts) + ". In other "
+        "cells the peak lies in the backward pass, when the state is alive and the tensors of the "
+        "update are not."
     )
 
 
@@ -64,15 +64,15 @@ def foreach_text(table: pd.DataFrame) -> list[str]:
     for name, part in pairs.groupby("optimizer", sort=False):
         extra = part["extra_bytes"]
         more, less = int((extra > 0).sum()), int((extra < 0).sum())
-        counts = f"higher in {more}, lower in {less} of {len(part)} cells"
+        counts = f"higher in {more} and lower in {less} of {len(part)} cells"
         alike.setdefault(counts if more or less else "equal in all cells", []).append(str(name))
     parts = [f"{counts} for {_all(names)}" for counts, names in alike.items()]
     return [
         "Compared with the single-tensor form, the multi-tensor form has a peak that is "
-        + "; ".join(parts)
+        + ", and ".join(parts)
         + ". "
         "The multi-tensor form holds a denominator for every parameter at once. The "
-        "single-tensor form holds a square root and two denominators of one parameter, which is "
+        "single-tensor form holds a square root and two denominators of one parameter. This is "
         "more if the first layer has most of the parameters."
     ]
 

@@ -19,7 +19,7 @@ def composition(table: pd.DataFrame) -> list[Figure]:
         extremes[["panel", "update", *AT_PEAK]],
         panel="panel",
         bar="update",
-        caption="What is alive at the peak of a step, by optimizer, at depth "
+        caption="Categories at the peak of a step, by optimizer, at depth "
         f"{deepest['depth'].max()}. With a small batch the state (purple) and the update's "
         "tensors (red) are several times the parameters. With a large batch activations decide, "
         "and optimizers differ only by their state.",
@@ -35,7 +35,7 @@ def growth(table: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="peak",
-            caption=f"Peak live bytes against batch at depth {single['depth'].max()}, "
+            caption=f"Peak live bytes against batch at depth {single['depth'].max()}, for the "
             "single-tensor forms. If the peak lies in the backward pass, optimizers differ "
             "by the same bytes at every batch, so their ratio approaches 1. AdamW equals Adam, and "
             "SGD equals a step without an optimizer.",

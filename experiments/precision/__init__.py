@@ -58,7 +58,7 @@ def analyse(evidence: Evidence) -> Section:
         tables=(
             Table(
                 name="precisions",
-                caption="Every cell, and its metrics as multiples of float32's",
+                caption="Every cell, with its metrics as multiples of float32's",
                 frame=table,
             ),
             *(
@@ -89,11 +89,11 @@ def _exact_text(table: pd.DataFrame) -> list[str]:
     ]
     text = (
         "Under autocast the bytes saved for backward should be B·(8 + 2·features + 2·Σ hidden + "
-        "4·classes) + 2·Σ weights after the first layer + 4: the labels; bfloat16 copies of the "
-        "batch and of every hidden activation; the log-probabilities, which stay float32; the "
-        "bfloat16 copies of the weights, which do not depend on the batch; one total weight. "
-        f"{equal} of {len(own)} cells are equal to it to the byte. So autocast keeps fewer bytes "
-        f"than float32 only from a batch of {', of '.join(breaks)} on."
+        "4·classes) + 2·Σ weights after the first layer + 4. The first term has the labels, the "
+        "bfloat16 copies of the batch and of every hidden activation, and the log-probabilities, "
+        "which stay float32. The second term has the bfloat16 copies of the weights, which do not "
+        f"depend on the batch. {equal} of {len(own)} cells equal this sum to the byte. So autocast "
+        f"keeps fewer bytes than float32 only from a batch of {', of '.join(breaks)} on."
     )
     return [text]
 
@@ -101,7 +101,7 @@ def _exact_text(table: pd.DataFrame) -> list[str]:
 EXPERIMENT = Experiment(
     order=50,
     title="Narrower numbers",
-    question="What do float64, bfloat16 and autocast change, and what does autocast add?",
+    question="How do float64, bfloat16 and autocast change memory, and what does autocast add?",
     cells=cells,
     analyse=analyse,
     repeats=3,

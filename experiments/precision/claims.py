@@ -45,10 +45,10 @@ def _scaled(
         decided(
             judge_cells(own, near, ["depth", "batch"], missing=missing.get(name, 0)),
             **stated(__file__, claim, roughly=f"{ROUGHLY:.0%}"),
-            measured=f"Parameters are exactly {wanted:g} times float32's in {held} of {len(own)} "
-            "cells, and so is what is saved for backward, labels (int64) aside, in "
-            f"{saved} of {len(own)}. The peak is {low:.4g} to {high:.4g} times: labels and the "
-            "scratch of the matrix library do not follow the type.",
+            measured=f"Parameters take exactly {wanted:g} times float32's bytes in {held} of "
+            f"{len(own)} cells. So do the bytes saved for backward, without the int64 labels, in "
+            f"{saved} of {len(own)}. The peak is {low:.4g} to {high:.4g} times float32's, because "
+            "labels and the scratch memory of the matrix library do not change with the type.",
             number=f"{wanted:g} times in {int(near.sum())} of {len(own)} cells; peak {low:.4g} to "
             f"{high:.4g} times",
         )
@@ -70,12 +70,12 @@ def autocast(table: pd.DataFrame, missing: Missing) -> list[Claim]:
         decided(
             judge_cells(own, halved, ["depth", "batch"], missing=missing.get(name, 0)),
             **stated(__file__, "autocast", roughly=f"{ROUGHLY:.0%}"),
-            measured="What is saved for backward is "
+            measured="The bytes saved for backward are "
             f"{low['saved_ratio']:.3g} times float32's at best (depth {low['depth']}, batch "
             f"{low['batch']}) and {high['saved_ratio']:.3g} times at worst (depth {high['depth']}, "
-            f"batch {high['batch']}); in {more} of {len(own)} cells autocast saves no bytes at "
-            f"all or costs some. The peak is {peaks.min():.3g} to {peaks.max():.3g} times "
-            "float32's: parameters and gradients stay float32, and the batch is there twice.",
+            f"batch {high['batch']}). In {more} of {len(own)} cells autocast keeps as many bytes "
+            f"as float32 or more. The peak is {peaks.min():.3g} to {peaks.max():.3g} times "
+            "float32's, because parameters and gradients stay float32, and the batch exists twice.",
             number=f"peak {peaks.min():.3g} to {peaks.max():.3g} times float32's",
         )
     ]

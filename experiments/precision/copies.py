@@ -44,10 +44,10 @@ def copies_text(copies: dict[str, pd.DataFrame]) -> list[str]:
         words = " and ".join(f"{format_bytes(int(size))} as {key}" for key, size in totals.items())
         text.append(
             f"By the end of the traced forward pass ({name}) autocast holds {len(frame)} copies, "
-            f"{format_bytes(int(totals.sum()))}: {words}. The activations among them are saved "
-            "for backward, the batch's copy and the weights' alike. The temporary ones, the first "
-            "layer's weight and every bias, are needed by no backward node: only autocast's cache "
-            "keeps them, until its context ends with the forward pass. (The logits are among them "
-            "too, copied back to float32 for the loss.)"
+            f"{format_bytes(int(totals.sum()))} ({words}). The activations among them are copies "
+            "of the batch and of weights, and are saved for backward. The temporary copies are "
+            "those of the first layer's weight, of every bias, and of the logits in float32 for "
+            "the loss. No backward node needs the copies of the weight and the biases. Autocast's "
+            "cache keeps them until its context ends with the forward pass."
         )
     return text

@@ -27,9 +27,9 @@ def composition(frame: pd.DataFrame) -> list[Figure]:
         known[["panel", "label", "depth", "batch", *AT_PEAK]],
         panel="panel",
         bar="label",
-        caption="What is alive at the peak of a training step, by precision. A narrower type "
-        "shrinks every part. Autocast shrinks only activations, and with a small batch its copies "
-        "of the weights cost more than it saves.",
+        caption="Categories at the peak of a training step, by precision. A narrower type "
+        "shrinks every part. Autocast shrinks only activations. With a small batch its copies of "
+        "the weights take more bytes than it saves.",
         size=(8.6, 2.6),
     )
 
@@ -66,8 +66,8 @@ def ratio_figure(table: pd.DataFrame) -> list[Figure]:
         Figure(
             name="times-float32",
             caption=f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
-            "A smaller type saves the same share at every batch. Autocast approaches one "
-            "half only for large batches, which outweigh its copies of the weights.",
+            "A smaller type saves the same share at every batch. Autocast comes near one half "
+            "only for large batches, whose activations outweigh its copies of the weights.",
             data=data.reset_index(drop=True),
             draw=functools.partial(
                 series,

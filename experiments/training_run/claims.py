@@ -48,8 +48,7 @@ HELD = {
         holder="the RSS of the process",
         sentence=f"The process does not leak while it trains (less than {LEAK_BYTES} bytes a "
         "step).",
-        note="One page is 4 KiB. RSS contains the interpreter's own heap and what the instrument "
-        "needs.",
+        note="One page is 4 KiB. RSS contains the heaps of the interpreter and the instrument.",
     ),
     "cuda": _Held(
         title="Reserved GPU memory",
@@ -80,9 +79,11 @@ def accuracy(result: Sequence[Run]) -> list[Claim]:
     claim = decided(
         judge(parts),
         **stated(__file__, "accuracy", learned=f"{LEARNED:.0%}", epochs=at, images=f"{images:,}"),
-        measured=f"Validation accuracy after {at} epochs, on {images:,} images, of one seed each: "
+        measured=f"Each network was trained with one seed. After {at} epochs the share of correct "
+        f"validation images ({images:,} images) is "
         + (", ".join(f"{model} {end:.4f}" for model, end in ends.items()) or "none")
-        + ". The interval is of the images; another seed moves the share by about a point.",
+        + ". The 99% interval covers the choice of images. Another seed moves the share by about "
+        "one percentage point.",
         number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
     )
     return [claim if ends else dataclasses.replace(claim, open_reason=why)]
@@ -91,9 +92,9 @@ def accuracy(result: Sequence[Run]) -> list[Claim]:
 def equal_steps(traced: Sequence[Run]) -> list[Claim]:
     """Judge every full step's peak and on what is alive after every step, exactly."""
     result = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
-    words = "; ".join(
-        f"{model}: {_values(one.peaks)} at the peak of each of {one.steps:,} full steps, "
-        f"{_values(one.ends)} alive after each step"
+    words = " ".join(
+        f"For {model}, {_values(one.peaks)} are alive at the peak of each of {one.steps:,} full "
+        f"steps, and {_values(one.ends)} after each step."
         for model, one in result.items()
     )
     grown = max((one.growth_bytes for one in result.values()), key=abs, default=0)
@@ -102,8 +103,8 @@ def equal_steps(traced: Sequence[Run]) -> list[Claim]:
         decided(
             judge(Part(name=model, decision=exactly(one.flat)) for model, one in result.items()),
             **stated(__file__, "equal_steps"),
-            measured=f"Live bytes, traced from before the network was built: {words or 'none'}. "
-            f"From the first step to the last, live bytes grow by {grown:,} bytes.",
+            measured=f"{words or 'Nothing was traced.'} From the first step to the last, live "
+            f"bytes grow by {grown:,} bytes. The trace began before the network was built.",
             number=f"equal to the byte for {flat} of {len(result)} networks; growth {grown:,} "
             "bytes",
         )
@@ -125,7 +126,7 @@ def order(orders: pd.DataFrame) -> list[Claim]:
                 Part(name=model, decision=exactly(cost > 0)) for model, (cost, _) in costs.items()
             ),
             **stated(__file__, "order"),
-            measured=" ".join(f"{model}: {words}." for model, (_, words) in costs.items())
+            measured=" ".join(f"For {model}, {words}." for model, (_, words) in costs.items())
             + " The old gradients are then alive next to the new activations.",
             number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items())
             or "none",
@@ -138,9 +139,9 @@ def _cost(part: pd.DataFrame) -> tuple[int, str]:
     note, usual = part.to_dict("records")
     cost = int(note["peak_bytes"]) - int(usual["peak_bytes"])
     words = (
-        f"{note['peak_bytes']:,} bytes at the peak, in the {note['peak_phase']} pass, against "
-        f"{usual['peak_bytes']:,} bytes in the {usual['peak_phase']} pass when they are freed "
-        f"before it ({100 * cost / usual['peak_bytes']:+.2g}%)"
+        f"the peak has {note['peak_bytes']:,} bytes in the {note['peak_phase']} pass, against "
+        f"{usual['peak_bytes']:,} bytes in the {usual['peak_phase']} pass if the gradients are "
+        f"freed first ({100 * cost / usual['peak_bytes']:+.2g}%)"
     )
     return cost, words
 
@@ -159,8 +160,8 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
             decision = is_below(LEAK_BYTES, **ends, repeats=slope.epochs)
         parts.append(Part(name=model, decision=decision))
     words = [
-        f"{model} {slope.estimate:+.3g} bytes a step, 99% interval {slope.low:+.3g} to "
-        f"{slope.high:+.3g}, over {slope.epochs} epochs of {slope.steps_per_epoch} steps"
+        f"{slope.estimate:+.3g} bytes a step for {model} (99% interval {slope.low:+.3g} to "
+        f"{slope.high:+.3g}, over {slope.epochs} epochs of {slope.steps_per_epoch} steps)"
         for model, slope in known.items()
     ]
     return [
@@ -173,9 +174,9 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
                 confidence=f"{CONFIDENCE:.0%}",
                 leak=LEAK_BYTES,
             ),
-            measured=f"{what.title}, each epoch's mean less the one before, from the second epoch "
-            f"on: {'; '.join(words) or 'none'}. A batch that is never freed would add 786 KiB a "
-            f"step. {what.note}",
+            measured=f"From the second epoch on, the mean of {what.title} in an epoch, minus that "
+            f"of the epoch before, is {'; '.join(words) or 'unknown'}. A batch that is never freed "
+            f"would add 786 KiB a step. {what.note}",
             number="; ".join(
                 f"{slope.estimate:+.3g} ({slope.low:+.3g} to {slope.high:+.3g}) bytes a step"
                 for slope in known.values()

@@ -17,7 +17,7 @@ def order_text(orders: pd.DataFrame) -> list[str]:
     if orders.empty:
         return ["The runs use only one of the two orders of zero_grad."]
     text = (
-        "All other claims of this section are about the note's order. If zero_grad is called "
+        "All other claims of this section are about the note's order. If you call zero_grad "
         "before the forward pass, the same network is trained without that cost."
     )
     return [text]
@@ -48,7 +48,7 @@ def peaks_text(traced: Sequence[Run]) -> list[str]:
         evaluation = peaks.get("evaluation of a full batch")
         if full is None or evaluation is None:
             continue
-        words = f"{one.model}: a full step peaks at {format_bytes(full)}"
+        words = f"For {one.model}, a full step peaks at {format_bytes(full)}"
         partial = peaks.get("last, partial batch of an epoch")
         if partial is not None:
             words += f", the partial batch at {format_bytes(partial)}"
@@ -71,7 +71,7 @@ def first_step_text(resident: Sequence[Run]) -> list[str]:
         if later.empty:
             continue
         text.append(
-            f"{one.model}: the first step raises {HELD[one.device].holder} by "
+            f"For {one.model}, the first step raises {HELD[one.device].holder} by "
             f"{format_bytes(first)}, because gradients and the buffers of libraries are allocated "
             f"once. Later steps raise it by {format_bytes(int(later.median()))} (median) and by "
             f"at most {format_bytes(int(later.max()))}."

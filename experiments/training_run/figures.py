@@ -63,7 +63,7 @@ def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
         Figure(
             name="accuracy",
             caption="Validation accuracy after each epoch, with one seed for each network. It "
-            "changes by one or two percent from epoch to epoch, so another seed ends elsewhere.",
+            "changes by one or two percentage points per epoch, so another seed ends elsewhere.",
             data=data[["model", "epoch", "accuracy"]],
             draw=functools.partial(
                 series,
@@ -92,7 +92,7 @@ def peaks_figure(traced: Sequence[Run]) -> list[Figure]:
     return [
         Figure(
             name="peaks",
-            caption="What is alive at the peak of the first step, of a later step, of the partial "
+            caption="Categories at the peak of the first step, of a later step, of the partial "
             "batch and of an evaluated batch. The gradients of the last step still exist during "
             "evaluation.",
             data=pd.DataFrame(rows),

@@ -71,8 +71,8 @@ def _pairs_table(table: pd.DataFrame) -> Table:
     columns += ["training_bytes", "ratio", "limit", "difference_bytes", "leading"]
     return Table(
         name="pairs",
-        caption="Every training cell next to its inference cell; limit: the ratio for ever larger "
-        "batches",
+        caption="Every training cell with its inference cell; the limit is the ratio for ever "
+        "larger batches",
         frame=table[[*columns, *(pairs.more(name) for name in CATEGORIES)]].rename(
             columns={"inference_bytes": "prediction_bytes"}  # the column's name in every run so far
         ),
@@ -82,7 +82,7 @@ def _pairs_table(table: pd.DataFrame) -> Table:
 EXPERIMENT = Experiment(
     order=20,
     title="Training against inference",
-    question="How much more memory does training need than inference, and for what?",
+    question="How much more memory does training need than inference, and what takes it?",
     cells=cells,
     analyse=analyse,
     repeats=1,

@@ -32,10 +32,10 @@ def more_verdict(table: pd.DataFrame, missing: int) -> Claim:
         judge_cells(table, twice, AXES, missing=missing),
         **stated(__file__, "more"),
         measured=f"The peak of a training step is {low['ratio']:.3g} times ({_named(low)}) to "
-        f"{high['ratio']:.3g} times ({_named(high)}) that of inference, median "
-        f"{table['ratio'].median():.3g}. It is less than twice in shallow networks, where there "
-        "is little to hold on to, and at small batches with SGD, where gradients only double the "
-        "parameters.",
+        f"{high['ratio']:.3g} times ({_named(high)}) that of inference, with a median of "
+        f"{table['ratio'].median():.3g}. It is less than twice in shallow networks, which keep few "
+        "activations. It is also less than twice at small batches with SGD, where the gradients "
+        "only double the parameters.",
         number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much; at least twice in "
         f"{int(twice.sum())} of {len(table)} cells",
     )
@@ -50,10 +50,11 @@ def reasons_verdict(table: pd.DataFrame, missing: int) -> Claim:
     return decided(
         judge_cells(table, reason, AXES, missing=missing),
         **stated(__file__, "reasons", roughly=f"{ROUGHLY:.0%}"),
-        measured=f"Held activations are {100 * share.min():.3g} to {100 * share.max():.3g}% of the "
-        f"difference. What adds most to inference's peak: {words} of {len(table)} cells. With "
-        "small batches it is gradients, as many bytes as the parameters, and Adam's state, twice "
-        "as many: they belong to training, but not to holding on to intermediate values.",
+        measured=f"Kept activations are {100 * share.min():.3g} to {100 * share.max():.3g}% of the "
+        f"difference. The largest part of it is {words} of {len(table)} cells. With small batches "
+        "the largest parts are gradients, which take as many bytes as the parameters, and Adam's "
+        "state, which takes twice as many. Both belong to training, but they are no intermediate "
+        "values.",
         number=f"more than {ROUGHLY:.0%} of the difference in {int(reason.sum())} of {len(table)} "
         "cells",
     )
@@ -84,10 +85,10 @@ def depth_verdict(table: pd.DataFrame, missing: int) -> list[Claim]:
             judge_cells(lines, grows, ["optimizer", "batch"], missing=missing),
             **stated(__file__, "depth", roughly=f"{ROUGHLY:.0%}"),
             measured=f"From depth {own['depth'].min()} to {own['depth'].max()} the ratio becomes "
-            f"{rise}. At batch {last['batch']} it is on its way to {last['limit']:.3g} for ever "
-            "larger batches: each layer adds width / (features + 2·width) = "
-            f"{width / (features + 2 * width):.3g}, at most ½ however wide. At small batches "
-            "parameters and gradients grow alike.",
+            f"{rise}. At batch {last['batch']} it approaches {last['limit']:.3g}, the limit for "
+            "ever larger batches. Each layer adds width / (features + 2·width) = "
+            f"{width / (features + 2 * width):.3g} to the limit, and never more than ½. At small "
+            "batches parameters and gradients grow in the same proportion.",
             number=f"grows at {int(grows.sum())} of {len(lines)} pairs of optimizer and batch, "
             f"to {own['ratio'].max():.3g} times",
         )

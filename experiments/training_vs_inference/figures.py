@@ -26,7 +26,7 @@ def depth_figure(table: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="ratio-depth",
-            caption="Training's peak over inference's against depth, a line for each batch (width "
+            caption="Training's peak divided by inference's, by depth; one line per batch (width "
             f"{own['width'].iloc[0]}). Large batches approach the dashed limit, which grows with "
             "the depth. For small batches gradients and optimizer state set the ratio.",
             data=own[["panel", "depth", "batch", "ratio", "limit"]],
@@ -56,7 +56,7 @@ def width_figure(table: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="ratio-width",
-            caption="Training's peak over inference's, against width, for the smallest and the "
+            caption="Training's peak divided by inference's, by width, for the smallest and the "
             f"largest batch (depth {depth}). The limit (dashed) rises with the width, because "
             "wider layers outweigh the examples. Parameters grow with the square of the width, so "
             "a wider network needs a larger batch to come near its limit.",
@@ -92,7 +92,7 @@ def composition(frame: pd.DataFrame) -> list[Figure]:
         known.sort_values(["batch", "place"])[["panel", "run", *AT_PEAK]],
         panel="panel",
         bar="run",
-        caption="What is alive at the peak of inference and of training (depth "
+        caption="Categories at the peak of inference and of training (depth "
         f"{shape['depth']}, width {shape['width']}; each panel has its own scale). With "
         "a small batch, training adds gradients and optimizer state. With a large batch it adds "
         "kept activations (green), of which inference has none.",

@@ -30,7 +30,7 @@ OFFSETS = (-8, -1, 0, 1, 8)
 """Distances of the widths that are timed from a power of two."""
 
 
-METRICS = {"saved_bytes": "what is saved", "peak_live_bytes": "the peak"}
+METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
 def cells(size: Size) -> Iterable[Workload]:

@@ -63,10 +63,10 @@ def growth_verdict(sizes: pd.DataFrame) -> Claim:
     return decided(
         judge_cells(steps, near, ["what", "width", "batch"], steps=True),
         **stated(__file__, "growth", roughly=f"{ROUGHLY:.0%}"),
-        measured=f"At depth {DEPTH} parameters take {parameters or 'no formula of'} bytes and "
-        "what is held for the backward pass, the batch left out, "
-        f"{activations or 'no formula of'} bytes. Most parameters of a narrow network are the "
-        "first layer's, one row of which is as long as an example.",
+        measured=f"At depth {DEPTH} parameters take {parameters or 'no formula of'} bytes. The "
+        "activations saved for the backward pass take "
+        f"{activations or 'no formula of'} bytes. Most parameters of a narrow network belong to "
+        "the first layer, because one row of its weight is as long as an example.",
         number=f"for twice the width {'; '.join(ends) or 'nothing'}",
     )
 
@@ -86,9 +86,9 @@ def bytes_verdict(sizes: pd.DataFrame) -> Claim:
     return decided(
         judge_cells(cells, cells["ratio"] <= 1 - WORTH, ["width", "batch"]),
         **stated(__file__, "less", worth=f"{WORTH:.0%}", equal=equal, total=total),
-        measured=f"The peak is {ends[0]} to {ends[1]} times the mean of its neighbours' at "
-        f"{len(cells)} pairs of a power and a batch. CUDA's allocator rounds each block up to 512 "
-        "bytes, which costs other widths at most 511 bytes a tensor.",
+        measured=f"The peak is {ends[0]} to {ends[1]} times the mean of the neighbours' peaks at "
+        f"{len(cells)} pairs of a power of two and a batch. CUDA's allocator rounds each block up "
+        "to 512 bytes, which costs other widths at most 511 bytes a tensor.",
         number=f"{' to '.join(dict.fromkeys(ends))} times the neighbours' peak",
     )
 

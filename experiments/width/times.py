@@ -51,8 +51,9 @@ def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
         decided(
             decision,
             **stated(__file__, "time", end=f"{1 + WORTH:g}"),
-            measured="Time of a step at the odd widths next to a power of two, over the time at "
-            f"the power and 8 below and above it (95% intervals): {listed or 'none'}.",
+            measured="The odd widths next to a power of two are compared with three multiples of "
+            "8: the power, and 8 below and above it. A step at the odd widths takes these "
+            f"multiples of the time (95% intervals): {listed or 'none'}.",
             number=number,
         )
     ]
@@ -73,19 +74,19 @@ def time_text(ratios: pd.DataFrame) -> list[str]:
     if ratios.empty:
         return []
     text = (
-        "How time was measured: one block measures every width in turn, each in a process of its "
-        "own, under the C allocator's own policy; the fastest of a process's steps counts, since "
-        "other work on the machine only adds time. Every other block runs backwards. Ratios are "
-        "taken within a block and the blocks are the sample (Student's t on the logarithms). The "
-        "seconds of every step are in records.jsonl."
+        "One block measures every width in turn, each in a process of its own, under the C "
+        "allocator's own policy. The fastest step of a process is used, because other work on the "
+        "machine only adds time. Every other block runs in the reverse order. The ratios are "
+        "computed within a block, and the blocks are the sample of the interval (Student's t on "
+        "the logarithms). The seconds of every step are in records.jsonl."
     )
     powers = pooled(ratios, "power_ratio")["ratio"].tolist()
     if len(powers) < 3:
         return [text]
     wide = geometric_ratio(powers, CONFIDENCE)
     themselves = (
-        "Powers of two themselves: the widths 8 below and above take "
-        f"{wide.estimate:.3f} times the time of the power (99% interval {wide.low:.3f} to "
+        "Powers of two compare with other multiples of 8 as follows. The widths 8 below and above "
+        f"take {wide.estimate:.3f} times the time of the power (99% interval {wide.low:.3f} to "
         f"{wide.high:.3f})."
     )
     return [text, themselves]
@@ -109,8 +110,8 @@ def ratio_table(ratios: pd.DataFrame) -> list[Table]:
     return [
         Table(
             name="times",
-            caption="Time of a step at the odd widths next to a power of two over that at the "
-            "multiples of 8 next to it (geometric mean, 95% interval)",
+            caption="Time at the odd widths next to a power of two, divided by the time at the "
+            "multiples of 8 (geometric mean, 95% interval)",
             frame=pd.DataFrame(rows),
         )
     ]
@@ -140,8 +141,8 @@ def time_figure(ratios: pd.DataFrame) -> list[Figure]:
     return [
         Figure(
             name="time",
-            caption="Time of a step at the odd widths next to a power of two, over that at the "
-            "multiples of 8 there. Right of 1 the multiples of 8 are faster. Dots with bars are "
+            caption="Time of a step at the odd widths next to a power of two, divided by the time "
+            "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots with bars are "
             "means with 95% intervals, and ticks are the blocks. Inside the grey band "
             f"(±{100 * WORTH:.0f}%) the difference is too small to choose a width for.",
             data=data,

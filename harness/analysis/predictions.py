@@ -101,5 +101,5 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
     """Say in how many cells each metric, named in words, equals its prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
-    parts = [f"{words} in {equal} of {total}" for words, (equal, total) in counts.items()]
-    return "Equal to the byte to what the allocator model predicts: " + ", ".join(parts) + " cells."
+    parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in counts.items()]
+    return f"The allocator model is exact for {', and for '.join(parts)}."

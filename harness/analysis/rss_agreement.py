@@ -67,16 +67,16 @@ def in_words(table: pd.DataFrame) -> str:
     spread = table["spread_over_repeats_bytes"].dropna()
     text = (
         f"In the {len(table)} cells whose step adds more than {BIG_RISE_BYTES // 10**6} MB, the "
-        f"process's RSS rise is within {TOLERANCE_PERCENT:g}% of the trace's in "
+        f"process's RSS rise is within {TOLERANCE_PERCENT:g}% of the trace in "
         f"{len(table) - len(missed)}"
     )
     if len(spread):
-        text += f"; over repeats it varies by {format_bytes(int(spread.max()))} at most"
+        text += f". Over repeats the RSS rise varies by {format_bytes(int(spread.max()))} at most"
     if len(missed):
         heap = int((missed["from_the_heap"] == "yes").sum())
         text += (
-            f". In {heap} of the {len(missed)} that miss, one activation is smaller than "
-            f"{format_bytes(MMAP_THRESHOLD_BYTES)}: it comes from the heap, where freed blocks are "
-            "kept and used again"
+            f". In {heap} of the {len(missed)} other cells one activation is smaller than "
+            f"{format_bytes(MMAP_THRESHOLD_BYTES)}, so it comes from the heap, which keeps freed "
+            "blocks and uses them again"
         )
     return f"{text}."

@@ -28,7 +28,7 @@ def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() 
     assert list(zip(table["depth"], table["batch"], strict=True)) == expected
     assert table["difference_percent"].tolist() == pytest.approx([1.0] * len(expected), abs=1e-3)
     assert misses(table).empty
-    assert f"within 2% of the trace's in {len(expected)}; over repeats" in in_words(table)
+    assert f"within 2% of the trace in {len(expected)}. Over repeats" in in_words(table)
     frame = _frame(0.0)
     at = frame.index[(frame["depth"] == 64) & (frame["batch"] == 4096)][0]
     frame.loc[at, "rss_rise_bytes"] *= 2
@@ -37,4 +37,4 @@ def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() 
     assert len(missed) == 1
     assert missed.iloc[0]["difference_percent"] == pytest.approx(100.0)
     assert missed.iloc[0]["from_the_heap"] == "no"
-    assert "In 0 of the 1 that miss" in in_words(table)
+    assert "In 0 of the 1 other cells" in in_words(table)

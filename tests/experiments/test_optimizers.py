@@ -29,4 +29,4 @@ def test_state_floor_and_phase_are_those_that_hand_arithmetic_gives(tmp_path: Pa
     assert f"to {top:.3g} times the parameters" in named(section, "With Adam").number
     phases = next(text for text in section.text if text.startswith("The optimizer's update is"))
     assert "for none, sgd and momentum in 0 of " in phases
-    assert "; for adam, " in phases
+    assert ". It is the peak for adam, " in phases

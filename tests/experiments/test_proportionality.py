@@ -29,7 +29,7 @@ def _try(law: Callable[[int, int], float]) -> Growth:
 
 def test_pure_product_is_exact() -> None:
     result = _try(lambda depth, batch: 1024 * depth * batch)
-    assert form_words(result) == "Equal to 1,024·depth·batch bytes in 63 of 63 cells."
+    assert form_words(result) == "It equals 1,024·depth·batch bytes in 63 of 63 cells."
 
 
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:

@@ -102,7 +102,8 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         assert measured in evidence
         assert measured not in page
         assert (
-            html.escape(f"Stated before the data: holds if {known(claim.rule).holds}") in evidence
+            html.escape(f"Stated before the data: it holds if {known(claim.rule).holds}.")
+            in evidence
         )
     assert {claim.verdict for claim in section.claims} == {Verdict.SUPPORTED, Verdict.REFUTED}
     assert "4 claims: 1 holds, 3 fail" in page
