@@ -1,0 +1,18 @@
+"""This project's dry run: the published loop on a pretended GPU, over PyTorch's own allocator."""
+
+from benchmarks.witnesses.rows import RefusedError, Row
+
+NEEDS_GPU = True
+
+
+def predict(row: Row) -> int:
+    """Return what the allocator reserves, or has allocated where that was published."""
+    from benchmarks.witnesses.training import peaks_on_cuda
+
+    if row.run is not None:
+        peaks = row.run()
+    elif row.training is not None:
+        peaks = peaks_on_cuda(row.training())
+    else:
+        raise RefusedError("nothing to run")
+    return peaks.allocated_bytes if row.metric == "allocated" else peaks.reserved_bytes

@@ -1,0 +1,83 @@
+"""Rows of published measurements, and what a predictor answers for one of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from benchmarks.witnesses.training import Training
+    from harness.schema.workload import Workload
+
+MIB = 1 << 20
+
+Metric = Literal["nvidia-smi", "reserved", "allocated"]
+"""The published number: the GPU's used memory, or a peak of PyTorch's allocator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peaks:
+    """Peaks of PyTorch's CUDA allocator."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One published measurement.
+
+    Attributes:
+        source: name of the source.
+        name: the row's own name there.
+        metric: the published number.
+        measured_bytes: its value.
+        resolution_bytes: unit in which it is printed.
+        training: makes the network and the loop of the published run.
+        run: runs the published program on the GPU of this process, in place of ``training``.
+        workload: the same step for the formula of MLPs; None if it has none.
+        traits: numbers and words by which rows are grouped.
+    """
+
+    source: str
+    name: str
+    metric: Metric
+    measured_bytes: int
+    resolution_bytes: int = MIB
+    training: "Callable[[], Training] | None" = None
+    run: Callable[[], Peaks] | None = None
+    workload: "Workload | None" = None
+    traits: "dict[str, int | str]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Published measurements of real GPUs.
+
+    Attributes:
+        name: as on the command line.
+        repository: address to clone.
+        commit: version that was read.
+        paths: files that hold the numbers.
+        licence: of the repository; nothing of it is copied here in any case.
+        made: how the published numbers were made.
+        gpu: GPU to pretend.
+        rows: reads the rows from a clone.
+    """
+
+    name: str
+    repository: str
+    commit: str
+    paths: tuple[str, ...]
+    licence: str
+    made: str
+    gpu: str
+    rows: Callable[[Path], Sequence[Row]]
+
+
+class RefusedError(Exception):
+    """A predictor has no answer for a row; the message says why."""
+
+
+class CrashedRunError(Exception):
+    """The published run ended with an error before its first step was complete."""
