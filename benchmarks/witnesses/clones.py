@@ -12,8 +12,8 @@ class CloneError(Exception):
 
 def clone_of(source: Source, given: Path | None, kept: Path, *, fetch: bool) -> Path:
     """Return a clone of the source: the given one, a kept one, or with ``fetch`` a new one."""
-    folder = given or kept / source.name.split("-")[0]
-    if not folder.is_dir():
+    folder = given or kept / source.repository.rsplit("/", 1)[1]
+    if not folder.is_dir() and not source.cited:
         if not fetch or given:
             command = f"git clone {source.repository} {folder}"
             raise CloneError(f"no clone in {folder}; give --fetch, or: {command}")

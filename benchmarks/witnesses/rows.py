@@ -1,5 +1,6 @@
 """Rows of published measurements, and what a predictor answers for one of them."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class Row:
         run: runs the published program on the GPU of this process, in place of ``training``.
         workload: the same step for the formula of MLPs; None if it has none.
         traits: numbers and words by which rows are grouped.
+        published: what predictors of the source's authors said, in bytes.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Row:
     run: Callable[[], Peaks] | None = None
     workload: "Workload | None" = None
     traits: "dict[str, int | str]"
+    published: "dict[str, int]" = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,7 @@ class Source:
         made: how the published numbers were made.
         gpu: GPU to pretend.
         rows: reads the rows from a clone.
+        cited: whether the rows are numbers that are cited in the source's file, without a clone.
     """
 
     name: str
@@ -73,6 +77,7 @@ class Source:
     made: str
     gpu: str
     rows: Callable[[Path], Sequence[Row]]
+    cited: bool = False
 
 
 class RefusedError(Exception):

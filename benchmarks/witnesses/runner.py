@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TypedDict
 
 from benchmarks.witnesses.rows import CrashedRunError, RefusedError, Row
@@ -49,7 +50,7 @@ def needs_gpu(name: str) -> bool:
     return bool(getattr(_module(name), "NEEDS_GPU", False))
 
 
-def _module(name: str) -> object:
+def _module(name: str) -> ModuleType:
     return importlib.import_module(f"benchmarks.witnesses.predictors.{name.replace('-', '_')}")
 
 

@@ -59,17 +59,22 @@ def peaks_on_cuda(training: Training) -> Peaks:
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    _train(training)
+    train(training, "cuda")
     return Peaks(
         allocated_bytes=torch.cuda.max_memory_allocated(),
         reserved_bytes=torch.cuda.max_memory_reserved(),
     )
 
 
-def _train(training: Training) -> None:
-    with torch.device("cuda"):
+def train(training: Training, device: str) -> None:
+    """Train as the published script does, up to the error that ended it.
+
+    Raises:
+        CrashedRunError: the published run ended before its first step was complete.
+    """
+    with torch.device(device):
         model = training.network()
-    shown = torch.empty(training.summary_shape).to("cuda")
+    shown = torch.empty(training.summary_shape).to(device)
     model(shown)
     del shown
     criterion = training.loss()
@@ -77,7 +82,7 @@ def _train(training: Training) -> None:
     inputs = labels = outputs = loss = None  # each lives until the next batch replaces it
     for step, rows in enumerate(training.batches):
         inputs, labels = training.example(rows)
-        inputs, labels = inputs.to("cuda"), labels.to("cuda")
+        inputs, labels = inputs.to(device), labels.to(device)
         optimizer.zero_grad()
         try:
             outputs = model(inputs)
@@ -86,7 +91,7 @@ def _train(training: Training) -> None:
             if step == 0:
                 raise CrashedRunError(str(error)) from error
             return
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         loss.item()
     if training.evaluated:
@@ -94,7 +99,7 @@ def _train(training: Training) -> None:
     with torch.no_grad():
         for rows in training.evaluated:
             inputs, labels = training.example(rows)
-            inputs, labels = inputs.to("cuda"), labels.to("cuda")
+            inputs, labels = inputs.to(device), labels.to(device)
             outputs = model(inputs)
             loss = criterion(outputs, labels)
             loss.item()

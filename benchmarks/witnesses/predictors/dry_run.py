@@ -1,4 +1,4 @@
-"""This project's dry run: the published loop on a pretended GPU, over PyTorch's own allocator."""
+"""The dry run of this project: the published loop on a pretended GPU, PyTorch's own allocator."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 

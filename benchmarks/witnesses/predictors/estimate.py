@@ -1,4 +1,4 @@
-"""This project's estimate of a network's step on meta tensors; it needs no CUDA build."""
+"""The estimate of this project, of a network's step on meta tensors; it needs no CUDA build."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 

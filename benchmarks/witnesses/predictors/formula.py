@@ -1,4 +1,4 @@
-"""This project's closed forms and event sequence of an MLP; no torch is needed."""
+"""The closed forms of this project and event sequence of an MLP; no torch is needed."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 

@@ -22,7 +22,7 @@ def predict(row: Row) -> int:
 
         def step() -> None:
             optimizer.zero_grad()
-            training.lost(criterion, model(x), y).backward()
+            training.lost(criterion, model(x), y).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
 
         with tracker:

@@ -19,6 +19,7 @@ from benchmarks.witnesses.rows import MIB, Row, Source
 from benchmarks.witnesses.training import Training
 from harness.schema.workload import Workload
 
+COMMIT = "f01eb05"
 EXAMPLES = 4_096
 PATHS = ("Datasets/MLP/mlp_data_step1.csv", "Datasets/MLP/mlp_data_step2.csv")
 NAMED = re.compile(r"input:(\d+)_output:(\d+)_depth:(\d+)_arch:([a-z]+)_batch:(\d+)")
@@ -40,7 +41,7 @@ def rows(clone: Path) -> list[Row]:
 
 def _table(clone: Path, path: str) -> Iterator[Row]:
     second = path == PATHS[1]
-    for line in csv.DictReader(io.StringIO(text_of(clone, SOURCE.commit, path))):
+    for line in csv.DictReader(io.StringIO(text_of(clone, COMMIT, path))):
         named = NAMED.match(line["Filename"])
         assert named, line["Filename"]
         inputs, outputs, depth, batch = (int(named[group]) for group in (1, 2, 3, 5))
@@ -127,7 +128,7 @@ def _workload(
 SOURCE = Source(
     name="gpumemnet-mlps",
     repository="https://github.com/itu-rad/GPUMemNet",
-    commit="f01eb05",
+    commit=COMMIT,
     paths=PATHS,
     licence="none",
     made="A100-SXM4-40GB, torch of 2024: Adam, float32, 60 to 75 s of training; the largest"
