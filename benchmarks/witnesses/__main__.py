@@ -63,7 +63,7 @@ def main() -> int:
 def _in_child(name: str, source: Source, arguments: list[str]) -> int:
     """Run one predictor in a process of its own, which sees a pretended GPU if it wants one."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if needs_gpu(name):
+    if needs_gpu(name) and not source.scripts:
         from benchmarks.validation.dry_run import environment_on
         from harness.dry_runs.pretended_gpu import pretended_gpu
 

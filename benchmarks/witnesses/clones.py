@@ -36,3 +36,12 @@ def bytes_of(clone: Path, commit: str, path: str) -> bytes:
     if shown.returncode:
         raise CloneError(f"{clone}: {path} of {commit}: {shown.stderr.decode().strip()}")
     return shown.stdout
+
+
+def archive_of(clone: Path, commit: str, paths: list[str]) -> bytes:
+    """Return files and folders of a commit as a tar archive."""
+    command = ["git", "-C", str(clone), "archive", commit, *paths]
+    made = subprocess.run(command, capture_output=True, check=False)
+    if made.returncode:
+        raise CloneError(f"{clone}: {commit}: {made.stderr.decode().strip()}")
+    return made.stdout

@@ -1,7 +1,7 @@
 """Rows of published measurements, and what a predictor answers for one of them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,16 +12,11 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-Metric = Literal["nvidia-smi", "reserved", "allocated"]
-"""The published number: the GPU's used memory, or a peak of PyTorch's allocator."""
+Metric = Literal["nvidia-smi", "reserved", "allocated", "request"]
+"""The published number: the GPU's used memory, a peak of the allocator, or a refused request."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Peaks:
-    """Peaks of PyTorch's CUDA allocator."""
-
-    allocated_bytes: int
-    reserved_bytes: int
+Sizes = Mapping[Metric, int]
+"""What one run gives, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +30,7 @@ class Row:
         measured_bytes: its value.
         resolution_bytes: unit in which it is printed.
         training: makes the network and the loop of the published run.
-        run: runs the published program on the GPU of this process, in place of ``training``.
+        run: runs the published program, in place of ``training``.
         workload: the same step for the formula of MLPs; None if it has none.
         traits: numbers and words by which rows are grouped.
         published: what predictors of the source's authors said, in bytes.
@@ -47,7 +42,7 @@ class Row:
     measured_bytes: int
     resolution_bytes: int = MIB
     training: "Callable[[], Training] | None" = None
-    run: Callable[[], Peaks] | None = None
+    run: Callable[[], Sizes] | None = None
     workload: "Workload | None" = None
     traits: "dict[str, int | str]"
     published: "dict[str, int]" = dataclasses.field(default_factory=dict)
@@ -66,6 +61,7 @@ class Source:
         made: how the published numbers were made.
         gpu: GPU to pretend.
         rows: reads the rows from a clone.
+        scripts: whether a row runs a script in a dry run of its own.
         cited: whether the rows are numbers that are cited in the source's file, without a clone.
     """
 
@@ -78,6 +74,7 @@ class Source:
     gpu: str
     rows: Callable[[Path], Sequence[Row]]
     cited: bool = False
+    scripts: bool = False
 
 
 class RefusedError(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.witnesses.rows import CrashedRunError, Peaks
+from benchmarks.witnesses.rows import CrashedRunError, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +53,22 @@ class Training:
         return loss
 
 
-def peaks_on_cuda(training: Training) -> Peaks:
+def peaks_on_cuda(training: Training) -> Sizes:
     """Train on the GPU of this process, from an empty allocator, and return the peaks."""
     gc.collect()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     train(training, "cuda")
-    return Peaks(
-        allocated_bytes=torch.cuda.max_memory_allocated(),
-        reserved_bytes=torch.cuda.max_memory_reserved(),
-    )
+    return peaks()
+
+
+def peaks() -> Sizes:
+    """Return the peaks of the allocator of this process."""
+    return {
+        "allocated": torch.cuda.max_memory_allocated(),
+        "reserved": torch.cuda.max_memory_reserved(),
+    }
 
 
 def train(training: Training, device: str) -> None:

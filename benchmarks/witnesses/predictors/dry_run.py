@@ -10,9 +10,9 @@ def predict(row: Row) -> int:
     from benchmarks.witnesses.training import peaks_on_cuda
 
     if row.run is not None:
-        peaks = row.run()
+        sizes = row.run()
     elif row.training is not None:
-        peaks = peaks_on_cuda(row.training())
+        sizes = peaks_on_cuda(row.training())
     else:
         raise RefusedError("nothing to run")
-    return peaks.allocated_bytes if row.metric == "allocated" else peaks.reserved_bytes
+    return sizes["reserved" if row.metric == "nvidia-smi" else row.metric]

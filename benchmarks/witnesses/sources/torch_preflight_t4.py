@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.witnesses.clones import text_of
-from benchmarks.witnesses.rows import Peaks, RefusedError, Row, Source
+from benchmarks.witnesses.rows import RefusedError, Row, Sizes, Source
+from benchmarks.witnesses.training import peaks
 
 PATH = "tests/calibration/measured_peaks.json"
 
@@ -25,7 +26,13 @@ def rows(clone: Path) -> list[Row]:
             metric="allocated" if metric == "allocated" else "reserved",
             measured_bytes=run[f"measured_{metric}_bytes"],
             resolution_bytes=1,
-            run=functools.partial(_peaks, run["model"], run["config"]),
+            run=functools.partial(
+                _peaks,
+                run["model"],
+                run["config"]["batch_size"],
+                side=run["config"].get("image_size", 0),
+                length=run["config"].get("seq_len", 0),
+            ),
             traits={"network": run["model"], "batch": run["config"]["batch_size"]},
         )
         for run in runs
@@ -54,20 +61,19 @@ def _network(name: str) -> nn.Module:
     return network
 
 
-def _peaks(name: str, config: dict[str, int]) -> Peaks:
+@functools.cache
+def _peaks(name: str, batch: int, *, side: int = 0, length: int = 0) -> Sizes:
     """Train two steps under autocast with AdamW; the peaks are those of the second one."""
     gc.collect()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     model = _network(name).cuda().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-    batch = config["batch_size"]
-    if "image_size" in config:
-        side = config["image_size"]
+    if side:
         inputs = torch.empty(batch, 3, side, side, device="cuda")
         labels = torch.zeros(batch, dtype=torch.int64, device="cuda")
     else:
-        inputs = torch.zeros(batch, config["seq_len"], dtype=torch.int64, device="cuda")
+        inputs = torch.zeros(batch, length, dtype=torch.int64, device="cuda")
         labels = inputs
 
     def step() -> None:
@@ -81,10 +87,7 @@ def _peaks(name: str, config: dict[str, int]) -> Peaks:
         step()
         torch.cuda.reset_peak_memory_stats()
         step()
-        return Peaks(
-            allocated_bytes=torch.cuda.max_memory_allocated(),
-            reserved_bytes=torch.cuda.max_memory_reserved(),
-        )
+        return peaks()
     finally:
         optimizer.zero_grad()
         model.cpu()
