@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks.witnesses.clones import CloneError, clone_of
+from benchmarks.witnesses.published import publish
 from benchmarks.witnesses.rows import Source
 from benchmarks.witnesses.runner import drawn, needs_gpu, predictor_named, run
 from benchmarks.witnesses.scores import HEADS, scored, table
@@ -57,6 +58,8 @@ def main() -> int:
         elif options.verbose:
             print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
     print(table([HEADS, *scored(rows, options.out / source.name, options.predictors)]))
+    if options.publish:
+        publish(rows, options.out / source.name, Path(f"results/witnesses/{source.name}.csv"))
     return 0
 
 
@@ -85,6 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--fetch", action="store_true", help="clone it with git if it is missing")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no row after that time")
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the records")
+    parser.add_argument("--publish", action="store_true", help="write results/witnesses")
     parser.add_argument("--verbose", action="store_true", help="print the seconds of a predictor")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)

@@ -82,4 +82,4 @@ class RefusedError(Exception):
 
 
 class CrashedRunError(Exception):
-    """The published run ended with an error before its first step was complete."""
+    """The published run ended with an error within its first epoch, which takes a second."""

@@ -27,7 +27,7 @@ class Score:
         refused: of them, rows without an answer.
         crashed: rows left out, because the published run did not train.
         constant_bytes: added to every answer.
-        close: answers within 2 MiB.
+        close: answers within 2 MiB, or equal in the published digits.
         within_1_percent: answers within 1%.
         equal: answers that are equal in the published digits.
         median_bytes, worst_bytes: errors, the worst one with its sign.
@@ -97,7 +97,7 @@ def score(
         crashed=len(known) - len(trained),
         constant_bytes=constant,
         equal=sum(2 * abs(error) <= row.resolution_bytes for row, error in errors),
-        close=sum(size <= CLOSE_BYTES for size in sizes),
+        close=sum(2 * abs(e) <= max(2 * CLOSE_BYTES, row.resolution_bytes) for row, e in errors),
         within_1_percent=sum(100 * abs(error) <= row.measured_bytes for row, error in errors),
         median_bytes=int(statistics.median(sizes)) if sizes else 0,
         worst_bytes=max((error for _, error in errors), key=abs, default=0),
@@ -130,11 +130,13 @@ def scored(rows: Sequence[Row], folder: Path, predictors: Sequence[str]) -> list
     for name in predictors:
         records = records_in(folder / f"{name}.jsonl")
         if any(row.name in records for row in rows):
-            lines.append(_cells(score(rows, records, crashed, name)))
+            lines.append(cells_of(score(rows, records, crashed, name)))
     return lines
 
 
-def _cells(one: Score) -> list[str]:
+def cells_of(one: Score) -> list[str]:
+    """Return the cells of a line of the table."""
+
     def share(count: int) -> str:
         return f"{count:,} ({count / one.rows:.0%})" if one.rows else "0"
 

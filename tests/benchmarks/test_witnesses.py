@@ -146,7 +146,7 @@ def test_the_network_is_built_from_the_published_layers(
     assert second.training is not None
     network = second.training().network()
     assert sum(parameter.numel() for parameter in network.parameters()) == 19
-    assert second.training().batches == (1_000,) * 3 + (96,) + (1_000,) * 2
+    assert second.training().batches == 2 * (4 * (1_000,) + (96,)) + 2 * (1_000,)
 
 
 def test_pytorch_says_that_a_published_run_crashed(

@@ -21,6 +21,8 @@ from harness.schema.workload import Workload
 
 COMMIT = "f01eb05"
 EXAMPLES = 4_096
+MOST_STEPS = 8
+"""Full batches of an epoch that are run; two such epochs reserve what more of them do."""
 PATHS = ("Datasets/MLP/mlp_data_step1.csv", "Datasets/MLP/mlp_data_step2.csv")
 NAMED = re.compile(r"input:(\d+)_output:(\d+)_depth:(\d+)_arch:([a-z]+)_batch:(\d+)")
 DROPOUT = re.compile(r"_dropout:([\d.]+)_dropout:")
@@ -73,12 +75,13 @@ def _training(
     layers: Layers, inputs: int, outputs: int, rate: float, batch: int, *, second: bool
 ) -> Training:
     last = EXAMPLES % batch
+    epoch = (batch,) * min(EXAMPLES // batch, MOST_STEPS) + ((last,) if last else ())
     return Training(
         network=functools.partial(_network, layers, inputs, rate, flattens=second),
         shape=(inputs,),
         classes=outputs,
         batch=batch,
-        batches=(batch,) * 3 + ((last,) if last else ()) + (batch,) * 2,
+        batches=2 * epoch + 2 * (batch,),
         summary_shape=(2, 1, inputs),
         binary=outputs == 1,
         reshapes=second,
