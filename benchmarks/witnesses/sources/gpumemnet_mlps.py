@@ -22,7 +22,7 @@ from harness.schema.workload import Workload
 COMMIT = "f01eb05"
 EXAMPLES = 4_096
 MOST_STEPS = 8
-"""Full batches of an epoch that are run; two such epochs reserve what more of them do."""
+"""Full batches of an epoch that are run, and of two epochs; the published runs took a minute."""
 PATHS = ("Datasets/MLP/mlp_data_step1.csv", "Datasets/MLP/mlp_data_step2.csv")
 NAMED = re.compile(r"input:(\d+)_output:(\d+)_depth:(\d+)_arch:([a-z]+)_batch:(\d+)")
 DROPOUT = re.compile(r"_dropout:([\d.]+)_dropout:")
