@@ -7,7 +7,6 @@ results/local/witnesses, so the same command with more rows runs the new ones al
 """
 
 import argparse
-import importlib
 import os
 import pkgutil
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.witnesses.clones import CloneError, clone_of
 from benchmarks.witnesses.published import publish
-from benchmarks.witnesses.rows import Source
+from benchmarks.witnesses.rows import Source, source_named
 from benchmarks.witnesses.runner import drawn, needs_gpu, predictor_named, run
 from benchmarks.witnesses.scores import HEADS, scored, table
 
@@ -28,12 +27,6 @@ KEPT = Path("results/local/witnesses")
 def names_in(folder: str) -> list[str]:
     """Return the modules of a folder, as they are written on the command line."""
     return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(HERE / folder)]))
-
-
-def source_named(name: str) -> Source:
-    module = importlib.import_module(f"benchmarks.witnesses.sources.{name.replace('-', '_')}")
-    source: Source = module.SOURCE
-    return source
 
 
 def main() -> int:

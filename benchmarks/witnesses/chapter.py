@@ -8,10 +8,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.witnesses.growth import claim_of, doubling, frame_of, law_of
+from benchmarks.witnesses.growth import (
+    claim_of,
+    doubling,
+    frame_of,
+    law_of,
+    share_of_product,
+)
 from benchmarks.witnesses.pictures import OURS, agreement_figure, errors_figure, save
 from benchmarks.witnesses.published import read
-from benchmarks.witnesses.rows import Row
+from benchmarks.witnesses.rows import Row, source_named
 from benchmarks.witnesses.runner import Record
 from benchmarks.witnesses.scores import HEADS, Score, cells_of, score, table
 from harness.analysis.fits import Coefficient
@@ -34,6 +40,19 @@ def scored_sources(folder: Path) -> dict[str, tuple[Published, list[Score]]]:
     found = {name: folder / f"{name}.csv" for name in ORDER}
     known = {name: read(path) for name, path in found.items() if path.exists()}
     return {name: (one, scores_of(one)) for name, one in known.items()}
+
+
+def sources_table(names: list[str]) -> str:
+    """Return the lines that say where the numbers of each source come from."""
+    lines = []
+    for name in names:
+        one = source_named(name)
+        where = ", ".join(f"`{path}`" for path in one.paths)
+        lines.append(
+            f"| {name} | [{one.repository.removeprefix('https://github.com/')}]({one.repository})"
+            f" {one.commit}, {where} | {one.made} | {one.licence} |"
+        )
+    return "\n".join(lines)
 
 
 def score_table(scores: list[tuple[str, Score]]) -> str:
@@ -81,13 +100,14 @@ def main() -> int:
         print(f"no CSV in {FOLDER}", file=sys.stderr)
         return 2
     every = [(name, one) for name, (_, scores) in sources.items() for one in scores]
-    parts = {"scores": score_table(every)}
+    parts = {"sources": sources_table(list(sources)), "scores": score_table(every)}
     if MLPS in sources:
         (rows, said, crashed), scores = sources[MLPS]
         trained = [row for row in rows if row.name not in crashed]
         constant = next(one.constant_bytes for one in scores if one.predictor == "dry-run")
         measured = {row.name: row.measured_bytes for row in trained}
-        parts["growth"] = growth_text(frame_of(measured, said["dry-run"], constant_bytes=constant))
+        frame = frame_of(measured, said["dry-run"], constant_bytes=constant)
+        parts |= {"growth": growth_text(frame), "share": f"{share_of_product(frame):.0%}"}
         save(FOLDER, agreement_figure(trained, said["dry-run"], constant))
         save(FOLDER, errors_figure(trained, said, scores))
     text = (Path(__file__).parent / "chapter.md").read_text()

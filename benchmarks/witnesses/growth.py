@@ -113,6 +113,13 @@ def law_of(frame: pd.DataFrame, column: str) -> FittedModel:
     )
 
 
+def share_of_product(frame: pd.DataFrame) -> float:
+    """Return the median share of the term depth x batch x width in the measured bytes."""
+    each = law_of(frame, "measured").coefficient("depth x batch x width").estimate
+    rows = _equal_layers(frame)
+    return float((each * _product(rows) / rows["measured"]).median())
+
+
 def _equal_layers(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the networks of equal ReLU layers, without normalization and dropout."""
     return frame[(frame["kind"] == "uniform") & frame["second"].isna()]

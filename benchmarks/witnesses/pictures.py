@@ -56,8 +56,8 @@ def errors_figure(
     ]
     return Figure(
         name="errors",
-        caption="Share of the trainings that each predictor misses by at most so many MiB, with the"
-        " constant that suits it best.",
+        caption="Share of the trainings that each predictor, with the constant that suits it best,"
+        " misses by at most this number of MiB.",
         data=pd.DataFrame(errors, columns=["predictor", "error"]),
         draw=_errors,
     )

@@ -1,4 +1,4 @@
-"""What is kept of a run: each row's name and number as published, and what predictors said.
+"""The rows that are kept: name and number as published, and what predictors said.
 
 One CSV a source, under ``results/witnesses``, in the order in which the rows were drawn. The
 chapter is made from these files, without a clone.

@@ -1,6 +1,7 @@
 """Rows of published measurements, and what a predictor answers for one of them."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ Metric = Literal["nvidia-smi", "reserved", "allocated", "request"]
 """The published number: the GPU's used memory, a peak of the allocator, or a refused request."""
 
 Sizes = Mapping[Metric, int]
-"""What one run gives, in bytes."""
+"""Bytes that one run gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,13 @@ class Source:
     rows: Callable[[Path], Sequence[Row]]
     cited: bool = False
     scripts: bool = False
+
+
+def source_named(name: str) -> Source:
+    """Return a source by its name on the command line."""
+    module = importlib.import_module(f"benchmarks.witnesses.sources.{name.replace('-', '_')}")
+    source: Source = module.SOURCE
+    return source
 
 
 class RefusedError(Exception):

@@ -16,7 +16,7 @@ from benchmarks.witnesses.rows import CrashedRunError, RefusedError, Row
 
 
 class Record(TypedDict):
-    """What a predictor said of a row; one line of JSON."""
+    """Answer of a predictor for a row; one line of JSON."""
 
     row: str
     measured_bytes: int

@@ -1,4 +1,4 @@
-"""How far predictions are from what was measured.
+"""Errors of predictions against what was measured.
 
 The published ``nvidia-smi`` counts memory outside of PyTorch's allocator, which no predictor knows.
 So a predictor gets one constant a source, the one that suits it best: it puts the most of the

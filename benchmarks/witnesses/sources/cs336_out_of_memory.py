@@ -35,7 +35,7 @@ class Message:
 
     @property
     def outside_bytes(self) -> int:
-        """What lies outside of the allocator."""
+        """Memory outside of the allocator."""
         used = self.capacity_gib - self.allocated_gib
         return int(used * GIB - (self.free_mib + self.unallocated_mib) * MIB)
 
