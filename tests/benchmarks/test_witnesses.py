@@ -1,11 +1,14 @@
 """Planted rows: what a score counts, and what it must not count."""
 
+import dataclasses
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from benchmarks.witnesses.clones import CloneError, clone_of, text_of
+from benchmarks.witnesses.published import publish, read
 from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
 from benchmarks.witnesses.runner import drawn, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
@@ -107,6 +110,34 @@ def test_a_run_that_is_resumed_counts_no_row_twice(tmp_path: Path) -> None:
 
 def _whole_lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def test_a_score_from_the_published_csv_is_that_of_the_records(tmp_path: Path) -> None:
+    rows = planted(40)
+
+    def partly(row: Row) -> int:
+        if row.name == "row 3":
+            raise CrashedRunError("target size")
+        if row.name == "row 30":
+            raise RefusedError("unknown")
+        return right(row) + 3 * MIB
+
+    records = run(rows, partly, tmp_path / "dry-run.jsonl")
+    publish(rows, tmp_path, tmp_path / "planted.csv")
+    read_rows, said, crashed = read(tmp_path / "planted.csv")
+    assert [row.name for row in read_rows] == [row.name for row in rows]
+    again = score(read_rows, said["dry-run"], crashed, "dry-run")
+    first = score(rows, records, crashed_rows(tmp_path), "dry-run")
+    assert (again.refused, again.crashed, again.close) == (1, 1, 25)
+    assert dataclasses.replace(again, seconds=0) == dataclasses.replace(first, seconds=0)
+
+
+def test_a_clone_is_made_only_if_that_is_asked_for(clone: Path, tmp_path: Path) -> None:
+    source = dataclasses.replace(gpumemnet_mlps.SOURCE, repository=clone.as_uri())
+    with pytest.raises(CloneError, match="give --fetch, or: git clone"):
+        clone_of(source, None, tmp_path, fetch=False)
+    made = clone_of(source, None, tmp_path, fetch=True)
+    assert text_of(made, "HEAD", gpumemnet_mlps.PATHS[0]).startswith("Filename")
 
 
 def test_each_beginning_of_the_drawn_order_is_the_beginning_of_a_longer_one() -> None:
