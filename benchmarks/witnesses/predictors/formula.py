@@ -9,7 +9,7 @@ def predict(row: Row) -> int:
 
     if row.workload is None:
         raise RefusedError("not an MLP that the formula knows")
-    cuda = harness.predict(row.workload, gpu="a100-40gb", torch="2.14").cuda
+    cuda = harness.predict(row.workload, torch="2.14").cuda
     reserved = None if cuda is None else cuda.reserved_peak_bytes
     if reserved is None:
         raise RefusedError("no reserved peak")
