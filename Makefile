@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick witness clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -109,6 +109,16 @@ cuda-dry-run: $(CUDA)/.installed
 cuda-dry-run-quick: $(CUDA)/.installed
 	$(CUDA)/bin/python -m pytest tests/dry_runs
 	$(CUDA)/bin/python -m benchmarks.validation.compare_snapshots --out build/cuda-dry-run
+
+# Predictions scored on measurements of real GPUs that others published, with the version of PyTorch
+# that is nearest to theirs. A third of the rows, at most 100, gives the constant of the source, the
+# others are scored. CLONE is a clone of the repository; without it git makes one.
+SOURCE ?= gpumemnet-mlps
+ROWS ?= 150
+SEED ?= 0
+witness: $(CUDA)/.installed
+	$(CUDA)/bin/python -m benchmarks.witnesses $(SOURCE) --rows $(ROWS) --seed $(SEED) \
+	  $(if $(CLONE),--clone $(CLONE),--fetch)
 
 $(CUDA)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(CUDA)

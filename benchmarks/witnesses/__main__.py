@@ -1,0 +1,96 @@
+"""Score predictors of memory on measurements of real GPUs that others published.
+
+    python -m benchmarks.witnesses gpumemnet-mlps --fetch --rows 100
+
+runs each predictor on the same random rows and prints how far it was off. Records are kept under
+results/local/witnesses, so the same command with more rows runs the new ones alone.
+"""
+
+import argparse
+import os
+import pkgutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.witnesses.clones import CloneError, clone_of
+from benchmarks.witnesses.published import publish
+from benchmarks.witnesses.rows import Source, source_named
+from benchmarks.witnesses.runner import drawn, needs_gpu, predictor_named, run
+from benchmarks.witnesses.scores import HEADS, scored, table
+
+HERE = Path(__file__).parent
+KEPT = Path("results/local/witnesses")
+
+
+def names_in(folder: str) -> list[str]:
+    """Return the modules of a folder, as they are written on the command line."""
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules([str(HERE / folder)]))
+
+
+def main() -> int:
+    options = _options()
+    source = source_named(options.source)
+    try:
+        clone = clone_of(source, options.clone, options.out / "clones", fetch=options.fetch)
+        rows = drawn(source.rows(clone), options.seed)[: options.rows]
+    except CloneError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if options.child:
+        path = options.out / source.name / f"{options.child}.jsonl"
+        run(rows, predictor_named(options.child), path, until=options.until)
+        return 0
+    until = time.time() + 60 * options.minutes
+    for name in options.predictors:
+        begin = time.monotonic()
+        code = _in_child(name, source, [*sys.argv[1:], "--until", str(until), "--child", name])
+        if code:
+            print(f"{name}: ended with exit code {code}", file=sys.stderr)
+        elif options.verbose:
+            print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
+    print(table([HEADS, *scored(rows, options.out / source.name, options.predictors)]))
+    if options.publish:
+        publish(rows, options.out / source.name, Path(f"results/witnesses/{source.name}.csv"))
+    return 0
+
+
+def _in_child(name: str, source: Source, arguments: list[str]) -> int:
+    """Run one predictor in a process of its own, which sees a pretended GPU if it wants one."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if needs_gpu(name) and not source.scripts:
+        from benchmarks.validation.dry_run import environment_on
+        from harness.dry_runs.pretended_gpu import pretended_gpu
+
+        environment = environment_on(pretended_gpu(source.gpu))
+    command = [sys.executable, "-m", "benchmarks.witnesses", *arguments]
+    return subprocess.call(command, env=environment)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_Formatter)
+    parser.add_argument("source", choices=names_in("sources"))
+    parser.add_argument("--rows", type=int, help="number of rows, drawn at random; all by default")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in which rows are drawn")
+    parser.add_argument(
+        "--predictors", nargs="+", choices=names_in("predictors"), metavar="NAME",
+        default=["dry-run", "formula"], help=f"of {', '.join(names_in('predictors'))}",
+    )  # fmt: skip
+    parser.add_argument("--clone", type=Path, help="folder with a clone of the source")
+    parser.add_argument("--fetch", action="store_true", help="clone it with git if it is missing")
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no row after that time")
+    parser.add_argument("--out", type=Path, default=KEPT, help="folder of the records")
+    parser.add_argument("--publish", action="store_true", help="write results/witnesses")
+    parser.add_argument("--verbose", action="store_true", help="print the seconds of a predictor")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the description."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Writes the chapter on real GPUs from the CSVs in ``results/witnesses``.
+
+python -m benchmarks.witnesses.chapter
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.witnesses.growth import (
+    claim_of,
+    doubling,
+    frame_of,
+    law_of,
+    share_of_product,
+)
+from benchmarks.witnesses.pictures import OURS, agreement_figure, errors_figure, save
+from benchmarks.witnesses.published import read
+from benchmarks.witnesses.rows import Row, source_named
+from benchmarks.witnesses.runner import Record
+from benchmarks.witnesses.scores import HEADS, Score, cells_of, score, table
+from harness.analysis.fits import Coefficient
+
+FOLDER = Path("results/witnesses")
+MLPS = "gpumemnet-mlps"
+ORDER = (MLPS, "gpumemnet-cnns", "torch-preflight-t4", "cs336-out-of-memory", "liger")
+Published = tuple[list[Row], dict[str, dict[str, Record]], frozenset[str]]
+
+
+def scores_of(published: Published) -> list[Score]:
+    """Return the score of each predictor on one source, those of this project first."""
+    rows, said, crashed = published
+    names = sorted(said, key=lambda name: (name not in OURS, name))
+    return [score(rows, said[name], crashed, name) for name in names]
+
+
+def scored_sources(folder: Path) -> dict[str, tuple[Published, list[Score]]]:
+    """Return what was published and the scores, for each source with a CSV."""
+    found = {name: folder / f"{name}.csv" for name in ORDER}
+    known = {name: read(path) for name, path in found.items() if path.exists()}
+    return {name: (one, scores_of(one)) for name, one in known.items()}
+
+
+def sources_table(names: list[str]) -> str:
+    """Return the lines that say where the numbers of each source come from."""
+    lines = []
+    for name in names:
+        one = source_named(name)
+        where = ", ".join(f"`{path}`" for path in one.paths)
+        lines.append(
+            f"| {name} | [{one.repository.removeprefix('https://github.com/')}]({one.repository})"
+            f" {one.commit}, {where} | {one.made} | {one.licence} |"
+        )
+    return "\n".join(lines)
+
+
+def score_table(scores: list[tuple[str, Score]]) -> str:
+    """Return a table of scores, each with its source."""
+    lines = [[source, *cells_of(one)] for source, one in scores]
+    return table([["source", *HEADS], *lines])
+
+
+def growth_text(frame: pd.DataFrame) -> str:
+    """Return the verdict on layers x batch, the law and the pairs, measured next to predicted."""
+    claim = claim_of(frame)
+    lines = [
+        f"**{claim.sentence}** {str(claim.words).capitalize()}.",
+        "",
+        f"- It holds if {claim.rule.holds}.",
+        f"- It fails if {claim.rule.fails}. It stays open if {claim.rule.open}.",
+        f"- {claim.measured} {claim.number}.",
+        f"- Second derivation: {claim.second}.",
+        "",
+        "The law of networks of equal ReLU layers, in bytes with 95% intervals:",
+        "",
+    ]
+    heads = ["", "measured on the A100", "dry run"]
+    laws = [law_of(frame, column) for column in ("measured", "predicted")]
+    cells = [
+        [term, *(_with_interval(law.coefficient(term)) for law in laws)] for term in laws[0].terms
+    ]
+    cells.append(["R²", *(f"{law.r2:.4f}" for law in laws)])
+    for doubled in ("depth", "batch"):
+        ratios = [doubling(frame, doubled, column) for column in ("measured", "predicted")]
+        pairs = f"{doubled} doubled, {ratios[0].blocks} pairs"
+        cells.append([pairs, *(str(ratio) for ratio in ratios)])
+    return "\n".join([*lines, table([heads, *cells])])
+
+
+def _with_interval(one: Coefficient) -> str:
+    digits = 0 if one.estimate > 1_000 else 2
+    ends = f"{one.low:,.{digits}f} to {one.high:,.{digits}f}"
+    return f"{one.estimate:,.{digits}f} ({ends})"
+
+
+def main() -> int:
+    sources = scored_sources(FOLDER)
+    if not sources:
+        print(f"no CSV in {FOLDER}", file=sys.stderr)
+        return 2
+    every = [(name, one) for name, (_, scores) in sources.items() for one in scores]
+    parts = {"sources": sources_table(list(sources)), "scores": score_table(every)}
+    if MLPS in sources:
+        (rows, said, crashed), scores = sources[MLPS]
+        trained = [row for row in rows if row.name not in crashed]
+        constant = next(one.constant_bytes for one in scores if one.predictor == "dry-run")
+        measured = {row.name: row.measured_bytes for row in trained}
+        frame = frame_of(measured, said["dry-run"], constant_bytes=constant)
+        parts |= {"growth": growth_text(frame), "share": f"{share_of_product(frame):.0%}"}
+        save(FOLDER, agreement_figure(trained, said["dry-run"], constant))
+        save(FOLDER, errors_figure(trained, said, scores))
+    text = (Path(__file__).parent / "chapter.md").read_text()
+    for name, part in parts.items():
+        text = text.replace(f"{{{{ {name} }}}}", part)
+    (FOLDER / "README.md").write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

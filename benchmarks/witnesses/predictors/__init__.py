@@ -1,0 +1,1 @@
+"""Predictors of memory: one file each, with one function."""

@@ -1,0 +1,1 @@
+"""Published measurements of real GPUs: one file a source."""

@@ -1,0 +1,141 @@
+"""GPUMemNet's 6,000 trainings of MLPs on an A100.
+
+The network of a row is built from the list of layers that the row publishes. The repository has no
+licence, so its scripts are described here and not copied.
+"""
+
+import ast
+import csv
+import functools
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import nn
+
+from benchmarks.witnesses.clones import text_of
+from benchmarks.witnesses.rows import MIB, Row, Source
+from benchmarks.witnesses.training import Training
+from harness.schema.workload import Workload
+
+COMMIT = "f01eb05"
+EXAMPLES = 4_096
+MOST_STEPS = 8
+"""Full batches of an epoch that are run, and of two epochs; the published runs took a minute."""
+PATHS = ("Datasets/MLP/mlp_data_step1.csv", "Datasets/MLP/mlp_data_step2.csv")
+NAMED = re.compile(r"input:(\d+)_output:(\d+)_depth:(\d+)_arch:([a-z]+)_batch:(\d+)")
+DROPOUT = re.compile(r"_dropout:([\d.]+)_dropout:")
+OF_WORKLOADS = {
+    "ReLU": "relu", "Tanh": "tanh", "GELU": "gelu", "SiLU": "silu", "LeakyReLU": "leaky_relu",
+    "Identity": "identity",
+}  # fmt: skip
+"""Activation functions that the formula of MLPs knows."""
+
+Layers = tuple[tuple[str, int, int], ...]
+"""Kind, outputs and parameters of each layer."""
+
+
+def rows(clone: Path) -> list[Row]:
+    """Return every row, those of the first table first."""
+    return [row for path in PATHS for row in _table(clone, path)]
+
+
+def _table(clone: Path, path: str) -> Iterator[Row]:
+    second = path == PATHS[1]
+    for line in csv.DictReader(io.StringIO(text_of(clone, COMMIT, path))):
+        named = NAMED.match(line["Filename"])
+        assert named, line["Filename"]
+        inputs, outputs, depth, batch = (int(named[group]) for group in (1, 2, 3, 5))
+        dropout = DROPOUT.search(line["Filename"])
+        rate = float(dropout[1].rstrip(".")) if dropout else 0.0
+        layers: Layers = tuple(ast.literal_eval(line["Activations-Params"]))
+        yield Row(
+            source=SOURCE.name,
+            name=line["Filename"].removesuffix(".out"),
+            metric="nvidia-smi",
+            measured_bytes=int(line["Max GPU Memory (MiB)"]) * MIB,
+            training=functools.partial(
+                _training, layers, inputs, outputs, rate, batch, second=second
+            ),
+            workload=_workload(layers, inputs, outputs, rate, batch),
+            traits={
+                "inputs": inputs,
+                "classes": outputs,
+                "depth": depth,
+                "batch": batch,
+                "architecture": named[4],
+                "parameters": sum(parameters for _, _, parameters in layers),
+                "table": 2 if second else 1,
+            },
+        )
+
+
+def _training(
+    layers: Layers, inputs: int, outputs: int, rate: float, batch: int, *, second: bool
+) -> Training:
+    last = EXAMPLES % batch
+    epoch = (batch,) * min(EXAMPLES // batch, MOST_STEPS) + ((last,) if last else ())
+    return Training(
+        network=functools.partial(_network, layers, inputs, rate, flattens=second),
+        shape=(inputs,),
+        classes=outputs,
+        batch=batch,
+        batches=2 * epoch + 2 * (batch,),
+        summary_shape=(2, 1, inputs),
+        binary=outputs == 1,
+        reshapes=second,
+    )
+
+
+def _network(layers: Layers, inputs: int, rate: float, *, flattens: bool) -> nn.Sequential:
+    made: list[nn.Module] = [nn.Flatten()] if flattens else []
+    width = inputs
+    for kind, outputs, parameters in layers:
+        if kind == "linear":
+            assert parameters == (width + 1) * outputs, (kind, width, outputs, parameters)
+            made.append(nn.Linear(width, outputs))
+            width = outputs
+        elif kind == "batch_normalization":
+            made.append(nn.BatchNorm1d(outputs))
+        elif kind == "dropout":
+            made.append(nn.Dropout(rate))
+        else:
+            made.append(nn.Softmax(dim=1) if kind == "Softmax" else getattr(nn, kind)())
+    return nn.Sequential(*made)
+
+
+def _workload(
+    layers: Layers, inputs: int, outputs: int, rate: float, batch: int
+) -> Workload | None:
+    """Return the step as this project's MLP; None if the last layer or one between is not its."""
+    kinds = {kind for kind, _, _ in layers}
+    activations = kinds - {"linear", "batch_normalization", "dropout"}
+    if layers[-1][0] != "linear" or outputs == 1 or not activations <= OF_WORKLOADS.keys():
+        return None
+    (activation,) = activations
+    widths = tuple(width for kind, width, _ in layers[:-1] if kind == "linear")
+    return Workload(
+        hidden=widths,
+        in_features=inputs,
+        classes=outputs,
+        activation=OF_WORKLOADS[activation],
+        norm="batch" if "batch_normalization" in kinds else "none",
+        dropout=rate if "dropout" in kinds else 0.0,
+        batch=batch,
+        optimizer="adam",
+        device="cuda",
+    )
+
+
+SOURCE = Source(
+    name="gpumemnet-mlps",
+    repository="https://github.com/itu-rad/GPUMemNet",
+    commit=COMMIT,
+    paths=PATHS,
+    licence="none",
+    made="A100-SXM4-40GB, torch of 2024: Adam, float32, 60 to 75 s of training; the largest"
+    " nvidia-smi value at 1 Hz",
+    gpu="a100-40gb",
+    rows=rows,
+)

@@ -1,0 +1,178 @@
+"""Liger's table of kernels: ``max_memory_allocated`` of forward and backward passes.
+
+A row is run by Liger's own benchmark script, from the commit that added it to the table.
+"""
+
+import csv
+import functools
+import importlib
+import importlib.metadata
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.witnesses.clones import archive_of, text_of
+from benchmarks.witnesses.rows import MIB, RefusedError, Row, Sizes, Source
+
+COMMIT = "ead96b6"
+PATH = "benchmark/data/all_benchmark_data.csv"
+OWN = ("liger_kernel", "benchmark_", "utils", "benchmark_model_configs", "test")
+"""Beginnings of the modules that belong to one commit of Liger."""
+
+
+def rows(clone: Path) -> list[Row]:
+    """Return the rows of memory."""
+    table = csv.DictReader(io.StringIO(text_of(clone, COMMIT, PATH)))
+    return [_row(clone, line) for line in table if line["metric_name"] == "memory"]
+
+
+def _row(clone: Path, line: dict[str, str]) -> Row:
+    names = ("kernel_name", "kernel_provider", "kernel_operation_mode", "x_value", "gpu_name")
+    config = line["extra_benchmark_config_str"]
+    return Row(
+        source=SOURCE.name,
+        name=", ".join([*(line[name] for name in names), config, line["timestamp"]]),
+        metric="allocated",
+        measured_bytes=round(float(line["y_value_50"]) * MIB),
+        resolution_bytes=512,
+        run=functools.partial(_sizes, clone, line),
+        traits={
+            "kernel": line["kernel_name"],
+            "provider": line["kernel_provider"],
+            "gpu": line["gpu_name"],
+        },
+    )
+
+
+def _sizes(clone: Path, line: dict[str, str]) -> Sizes:
+    import gc
+
+    import torch
+
+    inputs, measure = _script(clone, line["kernel_name"], line["timestamp"])
+    config = {
+        key: getattr(torch, value.split(".")[1])
+        if isinstance(value, str) and value.startswith("torch.")
+        else value
+        for key, value in json.loads(line["extra_benchmark_config_str"]).items()
+    }
+    x = float(line["x_value"])
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+    shown = measure(
+        inputs(
+            x=int(x) if x.is_integer() else x,
+            kernel_provider=line["kernel_provider"],
+            kernel_operation_mode=line["kernel_operation_mode"],
+            extra_benchmark_config=config,
+        )
+    )
+    return {"allocated": round(shown.y_50 * MIB)}
+
+
+@functools.cache
+def _script(clone: Path, kernel: str, time: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Import a benchmark as it was when its rows were added: its input class and its function."""
+    root = _files(clone, _commit_that_added(clone, time))
+    for name in [one for one in sys.modules if one.startswith(OWN)]:
+        del sys.modules[name]
+    package = types.ModuleType("liger_kernel.transformers")
+    package.__path__ = [f"{root}/src/liger_kernel/transformers"]
+    scripts = f"{root}/benchmark/scripts"
+    with _at_the_front([scripts, f"{root}/src", root]):
+        module = _imported(kernel, package)
+        from utils import SingleBenchmarkRunInput  # type: ignore[import-not-found]
+
+        measure = _function(module, kernel)
+    return SingleBenchmarkRunInput, measure
+
+
+def _imported(kernel: str, package: types.ModuleType) -> types.ModuleType:
+    """Import without the package's own beginning, which patches models of an older transformers."""
+    sys.modules["liger_kernel.transformers"] = package
+    try:
+        return importlib.import_module(f"benchmark_{kernel}")
+    except ImportError:
+        del sys.modules["liger_kernel.transformers"]
+    try:
+        return importlib.import_module(f"benchmark_{kernel}")
+    except Exception as error:
+        raise RefusedError(f"its script cannot be imported: {error}") from error
+
+
+def _function(module: types.ModuleType, kernel: str) -> Callable[..., Any]:
+    named = [name for name in dir(module) if name.startswith("bench_memory")]
+    found = [f"bench_memory_{kernel}"] if f"bench_memory_{kernel}" in named else [
+        name for name in named if not name.endswith("model_config")
+    ]  # fmt: skip
+    if found:
+        function: Callable[..., Any] = getattr(module, found[0])
+        return function
+    setups = [getattr(module, n, None) for n in (f"setup_{kernel}", f"_setup_{kernel}")]
+    if any(setups):
+        import utils
+
+        made: Callable[..., Any] = utils.build_memory_bench_fn(next(filter(None, setups)))
+        return made
+    raise RefusedError("its script has no function that measures memory")
+
+
+class _at_the_front:  # noqa: N801
+    """Puts folders at the front of the path while a script is imported."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self._folders = folders
+
+    def __enter__(self) -> None:
+        sys.path[:0] = self._folders
+        self._version = importlib.metadata.version
+
+        def version(distribution_name: str) -> str:
+            own = distribution_name == "liger-kernel"
+            return "0" if own else self._version(distribution_name)
+
+        importlib.metadata.version = version
+
+    def __exit__(self, *_: object) -> None:
+        importlib.metadata.version = self._version
+        for folder in self._folders:
+            sys.path.remove(folder)
+
+
+@functools.cache
+def _commit_that_added(clone: Path, time: str) -> str:
+    """Return the first commit whose table has the time of a measurement."""
+    command = ["git", "-C", str(clone), "log", "--reverse", "--format=%h", f"-S,{time},"]
+    found = subprocess.run(
+        [*command, COMMIT, "--", PATH], capture_output=True, text=True, check=True
+    )
+    return found.stdout.split()[0]
+
+
+@functools.cache
+def _files(clone: Path, commit: str) -> str:
+    folder = tempfile.mkdtemp(prefix="liger-")
+    data = archive_of(clone, commit, ["benchmark/scripts", "src", "test"])
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+SOURCE = Source(
+    name="liger",
+    repository="https://github.com/linkedin/Liger-Kernel",
+    commit=COMMIT,
+    paths=(PATH,),
+    licence="BSD-2-Clause",
+    made="A100, H100, B200, RTX 3090; torch not recorded; torch.cuda.max_memory_allocated",
+    gpu="a100-80gb",
+    rows=rows,
+)

@@ -1,0 +1,192 @@
+"""Planted rows: what a score counts, and what it must not count."""
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmarks.witnesses.clones import CloneError, clone_of, text_of
+from benchmarks.witnesses.published import publish, read
+from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
+from benchmarks.witnesses.runner import drawn, records_in, run
+from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
+from benchmarks.witnesses.sources import gpumemnet_mlps
+from benchmarks.witnesses.training import train
+
+OUTSIDE = 1_429 * MIB
+
+
+def planted(count: int) -> list[Row]:
+    return [
+        Row(
+            source="planted",
+            name=f"row {number}",
+            metric="nvidia-smi",
+            measured_bytes=OUTSIDE + number * number * MIB,
+            traits={"number": number},
+        )
+        for number in range(count)
+    ]
+
+
+def right(row: Row) -> int:
+    number = row.traits["number"]
+    assert isinstance(number, int)
+    return number * number * MIB
+
+
+def test_a_predictor_that_is_right_up_to_a_constant_is_close_in_all_rows(tmp_path: Path) -> None:
+    rows = planted(400)
+    result = score(rows, run(rows, right, tmp_path / "right.jsonl"), frozenset(), "right")
+    assert (result.rows, result.equal, result.close, result.constant_bytes) == (
+        300, 300, 300, OUTSIDE,
+    )  # fmt: skip
+
+
+def test_a_wrong_predictor_scores_badly_although_a_constant_is_fitted(tmp_path: Path) -> None:
+    rows = planted(400)
+    records = run(rows, lambda row: 2 * right(row), tmp_path / "wrong.jsonl")
+    result = score(rows, records, frozenset(), "wrong")
+    assert result.close == 0
+    assert abs(result.worst_bytes) > 100 * MIB
+
+
+def test_the_constant_is_not_found_on_rows_that_are_scored(tmp_path: Path) -> None:
+    rows = planted(300)
+    others = {row.name for row in rows[:100]}
+    records = run(
+        rows, lambda row: right(row) + (0 if row.name in others else MIB * 500), tmp_path / "x"
+    )
+    result = score(rows, records, frozenset(), "changes")
+    assert result.constant_bytes == OUTSIDE
+    assert (result.rows, result.close) == (200, 0)
+    assert result.worst_bytes == 500 * MIB > CLOSE_BYTES
+
+
+def test_a_run_that_crashed_is_not_scored_for_any_predictor(tmp_path: Path) -> None:
+    rows = planted(30)
+
+    def notices(row: Row) -> int:
+        if row.name == "row 29":
+            raise CrashedRunError("target size")
+        return right(row)
+
+    run(rows, notices, tmp_path / "dry-run.jsonl")
+    crashed = crashed_rows(tmp_path)
+    records = run(rows, lambda row: right(row) + (row.name == "row 29") * MIB * 900, tmp_path / "y")
+    result = score(rows, records, crashed, "other")
+    assert crashed == {"row 29"}
+    assert (result.crashed, result.rows, result.close) == (1, 20, 20)
+
+
+def test_a_refusal_is_counted_and_is_no_good_answer(tmp_path: Path) -> None:
+    rows = planted(30)
+
+    def refuses(row: Row) -> int:
+        raise RefusedError("takes language models")
+
+    result = score(rows, run(rows, refuses, tmp_path / "z"), frozenset(), "refuses")
+    assert (result.rows, result.refused, result.close, result.within_1_percent) == (20, 20, 0, 0)
+
+
+def test_a_run_that_is_resumed_counts_no_row_twice(tmp_path: Path) -> None:
+    rows, path = planted(20), tmp_path / "right.jsonl"
+    run(rows[:10], right, path)
+    whole = path.read_text()
+    path.write_text(whole + whole.splitlines()[0][:40])  # the process ended inside of a line
+    asked: list[str] = []
+
+    def asks(row: Row) -> int:
+        asked.append(row.name)
+        return right(row)
+
+    records = run(rows, asks, path)
+    assert asked == [row.name for row in rows[10:]]
+    assert len(records) == len(records_in(path)) == 20
+    assert sum(json.loads(line)["row"] == "row 0" for line in _whole_lines(path)) == 1
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def test_a_score_from_the_published_csv_is_that_of_the_records(tmp_path: Path) -> None:
+    rows = planted(40)
+
+    def partly(row: Row) -> int:
+        if row.name == "row 3":
+            raise CrashedRunError("target size")
+        if row.name == "row 30":
+            raise RefusedError("unknown")
+        return right(row) + 3 * MIB
+
+    records = run(rows, partly, tmp_path / "dry-run.jsonl")
+    publish(rows, tmp_path, tmp_path / "planted.csv")
+    read_rows, said, crashed = read(tmp_path / "planted.csv")
+    assert [row.name for row in read_rows] == [row.name for row in rows]
+    again = score(read_rows, said["dry-run"], crashed, "dry-run")
+    first = score(rows, records, crashed_rows(tmp_path), "dry-run")
+    assert (again.refused, again.crashed, again.close) == (1, 1, 25)
+    assert dataclasses.replace(again, seconds=0) == dataclasses.replace(first, seconds=0)
+
+
+def test_a_clone_is_made_only_if_that_is_asked_for(clone: Path, tmp_path: Path) -> None:
+    source = dataclasses.replace(gpumemnet_mlps.SOURCE, repository=clone.as_uri())
+    with pytest.raises(CloneError, match="give --fetch, or: git clone"):
+        clone_of(source, None, tmp_path, fetch=False)
+    made = clone_of(source, None, tmp_path, fetch=True)
+    assert text_of(made, "HEAD", gpumemnet_mlps.PATHS[0]).startswith("Filename")
+
+
+def test_each_beginning_of_the_drawn_order_is_the_beginning_of_a_longer_one() -> None:
+    rows = planted(50)
+    assert drawn(rows, 3) == drawn(rows, 3) != drawn(rows, 4)
+    assert sorted(row.name for row in drawn(rows, 3)) == sorted(row.name for row in rows)
+
+
+HEAD = "Filename,Activations-Params,Max GPU Memory (MiB)\n"
+BINARY = "\"[('linear', 3, 15), ('ReLU', 3, 0), ('linear', 1, 4)]\""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with GPUMemNet's two tables, of one row each."""
+    folder = tmp_path_factory.mktemp("clone")
+    first, second = map(folder.joinpath, gpumemnet_mlps.PATHS)
+    first.parent.mkdir(parents=True)
+    name = "input:4_output:1_depth:1_arch:uniform_batch:1000"
+    first.write_text(f"{HEAD}{name}.out,{BINARY},1443\n")
+    second.write_text(
+        f"{HEAD}{name}_act:relu_dropout:0.3_dropout:False_batchnorm:False.out,{BINARY},1451\n"
+    )
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "tables"]):
+        subprocess.run([*git, *command], check=True)
+    return folder
+
+
+def test_the_network_is_built_from_the_published_layers(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpumemnet_mlps, "COMMIT", "HEAD")
+    first, second = gpumemnet_mlps.rows(clone)
+    assert first.measured_bytes == 1_443 * MIB
+    assert first.training is not None
+    assert second.training is not None
+    network = second.training().network()
+    assert sum(parameter.numel() for parameter in network.parameters()) == 19
+    assert second.training().batches == 2 * (4 * (1_000,) + (96,)) + 2 * (1_000,)
+
+
+def test_pytorch_says_that_a_published_run_crashed(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpumemnet_mlps, "COMMIT", "HEAD")
+    first, second = gpumemnet_mlps.rows(clone)
+    assert first.training is not None
+    assert second.training is not None
+    with pytest.raises(CrashedRunError, match="Target size"):
+        train(first.training(), "cpu")
+    train(second.training(), "cpu")  # its script gives the labels the right shape
