@@ -20,6 +20,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     functions_by_name.py  NVIDIA's functions that do nothing or refuse
     history.py          The moment of a peak and what was alive then
     kept_files.py       Files of the user that a script would have replaced
+    kept_tensors.py     Tensors of the GPU to which names of the script lead
     kept_works.py       When PyTorch's watchdog finds that collectives are complete
     left_out_values.py  Initial values of large tensors on the host
     library_notes.py    NVIDIA's libraries that were asked for sizes, in words

@@ -12,6 +12,7 @@ from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
+from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,8 @@ class Device(Struct, frozen=True, kw_only=True):
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
         kept_by_works: most bytes of a step that collectives kept until a later one.
+        growth: of what stays alive over the optimizer steps.
+        phases: most bytes requested in training, evaluation and saving, and in the step after each.
     """
 
     index: int
@@ -106,6 +109,8 @@ class Device(Struct, frozen=True, kw_only=True):
     graph_pools: int = 0
     graph_pool_bytes: int = 0
     kept_by_works: int = 0
+    growth: Growth | None = None
+    phases: dict[str, int] = {}
     peak: Moment | None = None
 
 

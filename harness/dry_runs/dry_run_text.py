@@ -55,6 +55,8 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
             yield f"Most bytes requested{of}: {_when(device.peak, device.allocations)}"
             yield from _frames(device.peak.stack)
             yield from _alive(device.peak)
+    yield from _phases(report)
+    yield from growth_lines(report)
     for refused in report.out_of_memory[:3]:
         yield ""
         yield from _refused(refused)
@@ -148,6 +150,40 @@ def _alive(moment: Moment) -> Iterator[str]:
         blocks = f"{group.blocks:,} block{'s' * (group.blocks > 1)}"
         total = format_bytes(group.requested_bytes)
         yield f"    {total:>10}  {blocks:>12}  {group.category:<16}{group.place}"
+
+
+def _phases(report: DryRunReport) -> Iterator[str]:
+    for device in report.devices:
+        if len(device.phases) > 1:
+            yield ""
+            yield "Most bytes requested in each phase:"
+            for phase, size in device.phases.items():
+                yield f"    {format_bytes(size):>10}  {phase}"
+
+
+def growth_lines(report: DryRunReport) -> Iterator[str]:
+    """Yield whether more stays alive after each step, how much, by which lines, and what keeps it.
+
+    Nothing is said of fewer steps than a judgement needs.
+    """
+    for device in report.devices:
+        growth = device.growth
+        if growth is None or not growth.ends_bytes:
+            continue
+        of = f" of GPU {device.index}" if len(report.devices) > 1 else ""
+        if growth.kind != "leak":
+            word = "No growth" if growth.kind == "plateau" else "Growth is not known"
+            yield f"{word}{of}: {growth.reason}."
+            continue
+        step = format_bytes(growth.per_step_bytes)
+        room = report.gpu_total_bytes - report.outside_bytes[1]
+        left = room - (device.peaks.reserved_peak_bytes or 0)
+        last = len(growth.ends_bytes) + max(0, left) // max(1, growth.per_step_bytes)
+        yield f"Growth{of}: {step} more a step; {growth.reason}."
+        yield f"  Memory ends after about {last:,} steps."
+        for place, size in growth.places:
+            yield f"    {format_bytes(size):>10}  {place}"
+        yield from (f"  {cause}." for cause in growth.causes)
 
 
 def _refused(refused: OutOfMemory) -> Iterator[str]:
