@@ -5,6 +5,7 @@ first lines hold, and a script that never uses the GPU is left alone.
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import gc
@@ -62,6 +63,8 @@ class Recording:
         self._held: list[Held] = []
         self._modes: list[tuple[list[tuple[int, int]], bool]] = []
         self._begun = False
+        self._real_history: object = None
+        self.history_bytes = 0
         self.notes: list[str] = []
 
     @property
@@ -95,6 +98,7 @@ class Recording:
             "all", context="all", stacks="python", max_entries=MOST_EVENTS
         )
         bindings: Any = torch._C
+        self._real_history = bindings._cuda_record_memory_history
         bindings._cuda_record_memory_history = self._leave_out
         self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
@@ -218,12 +222,25 @@ class Recording:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
+    def pinned_bytes(self) -> tuple[int, int] | None:
+        """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
+        stats = getattr(torch.cuda, "host_memory_stats", dict) if self._begun else dict
+        counts: dict[str, int] = stats()
+        if "allocated_bytes.peak" not in counts:
+            return None
+        return counts["active_bytes.peak"], counts["allocated_bytes.peak"]
+
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""
         if not self._begun:
             return [], []
         self._label(self._mark_modules)
         held = _snapshot()
+        before = _heap_bytes()
+        torch._C._cuda_record_memory_history = self._real_history  # type: ignore[assignment]
+        torch.cuda.memory._record_memory_history(None)
+        _snapshot()  # frees what the stacks held
+        self.history_bytes = max(0, before - _heap_bytes())
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
         traces = cast("list[list[HistoryEvent]]", held["device_traces"])
@@ -290,6 +307,20 @@ class Recording:
             growth=self._growth(history),
             phases=history.phases(),
         )
+
+
+def _heap_bytes() -> int:
+    """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _Heap
+    heap = mallinfo()
+    return int(heap.fields[4] + heap.fields[7])
+
+
+class _Heap(ctypes.Structure):
+    _fields_ = [("fields", ctypes.c_size_t * 10)]
 
 
 def _counts() -> list[tuple[int, int]]:

@@ -103,7 +103,7 @@ def test_a_budget_on_a_gpu_is_checked_without_one(pytester: pytest.Pytester) -> 
     ("marker", "more", "message"),
     [
         ('peak="much"', "", "*peak='much'*"),
-        ('peek="1MiB"', "", "*takes peak, gpu and tolerance only*"),
+        ('peek="1MiB"', "", "*takes peak, gpu, tolerance and growth only*"),
         ("peak=1.5", "", "*peak must be a size such as*whole bytes, got 1.5*"),
         ("peak=0", "", "*peak must be a size such as*got 0*"),
         ("peak=2**63", "", "*peak must be a size such as*"),
