@@ -199,7 +199,7 @@ def growth_lines(report: DryRunReport) -> Iterator[str]:
     """
     for device in report.devices:
         growth = device.growth
-        if growth is None or not growth.ends_bytes:
+        if growth is None or not any(growth.ends_bytes):
             continue
         of = f" of GPU {device.index}" if len(report.devices) > 1 else ""
         if growth.kind != "leak":

@@ -101,7 +101,9 @@ class History:
         """Return how memory grows over the optimizer steps."""
         done = (event["action"] in ("alloc", "free_requested") for event in self.events)
         positions = [position for position, counts in enumerate(done, 1) if counts]
-        ends = [positions[end - 1] if 0 < end <= len(positions) else 0 for end in self.ends]
+        if self.ends and self.ends[-1] > len(positions):
+            return Growth(kind="unknown", reason="the first events of the allocator were not kept")
+        ends = [positions[end - 1] if end else 0 for end in self.ends]
         return find_growth(
             self._lifetimes,
             [-(-event["size"] // BLOCK_BYTES) * BLOCK_BYTES for event in self.events],

@@ -304,8 +304,8 @@ class Recording:
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=self._label(history.peak),
             kept_by_works=history.kept_by_works(),
-            growth=self._growth(history),
-            phases=history.phases(),
+            growth=self._label(lambda: self._growth(history)),
+            phases=self._label(history.phases) or {},
         )
 
 

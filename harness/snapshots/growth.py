@@ -68,7 +68,10 @@ def find_growth(
         reason = f"{count} training steps are recorded; {_LEAST_STEPS} are needed"
         return Growth(kind="unknown", reason=reason)
     alive = bytes_alive(lifetimes, sizes)
-    floors = tuple(min(alive[begin + 1 : end + 1]) for begin, end in itertools.pairwise(ends))
+    floors = tuple(
+        min(alive[begin + 1 : end + 1], default=alive[end])
+        for begin, end in itertools.pairwise(ends)
+    )
     level = Growth(
         kind="plateau",
         reason=f"nothing more is kept over {count} steps",
