@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -51,10 +50,17 @@ def python_of(version: str, *, offline: bool) -> str:
         return sys.executable
     folder = next(cache_folders()) / f"torch-{version}"
     python = folder / "bin" / "python"
-    if (folder / ".installed").exists():
-        return str(python)
-    if offline:
-        raise InstallError(f"torch {version} is not in {folder}; without --offline {COST}")
+    if not (folder / ".installed").exists():
+        if offline:
+            raise InstallError(f"torch {version} is not in {folder}; without --offline {COST}")
+        _install(folder, version)
+    others = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    packages = next(folder.glob("lib/python*/site-packages"))
+    (packages / "others.pth").write_text("\n".join(others))
+    return str(python)
+
+
+def _install(folder: Path, version: str) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(folder.parent).free) < 2 * ON_DISK_BYTES:
         raise InstallError(f"torch {version} needs 14 GB in {folder.parent}, {free >> 30} GiB free")
@@ -62,9 +68,6 @@ def python_of(version: str, *, offline: bool) -> str:
     with folder.with_suffix(f"{folder.suffix}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         make_environment(folder, version, [], seconds=INSTALL_SECONDS)
-    packages = next(folder.glob("lib/python*/site-packages"))
-    (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    return str(python)
 
 
 def make_environment(folder: Path, version: str, more: Sequence[str], *, seconds: float) -> Path:
