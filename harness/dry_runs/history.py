@@ -113,12 +113,12 @@ class History:
 
     def phases(self) -> dict[str, int]:
         """Return most bytes requested in training, evaluation and saving, and in the step after."""
-        phase_of = dict.fromkeys(range(len(self._begins)), "training")
+        phase_of = ["training"] * len(self._begins)
         for (begin, mode), (end, next_mode) in itertools.pairwise(self.modes):
             step = bisect_right(self.steps, begin)
             is_evaluation = next_mode and not mode and step == bisect_left(self.steps, end)
             if is_evaluation and step:
-                phase_of |= dict.fromkeys(range(begin, end), "evaluation")
+                phase_of[begin:end] = ["evaluation"] * (end - begin)
                 self._step_after(phase_of, end, "evaluation")
         for allocation, position in enumerate(self._begins):
             if any(frame["name"] in _SAVING for frame in self.events[position]["frames"]):
@@ -126,17 +126,16 @@ class History:
                 phase_of[allocation] = "saving"
         alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
         most: dict[str, int] = {}
-        for allocation, position in enumerate(self._begins):
-            phase = phase_of[allocation]
+        for phase, position in zip(phase_of, self._begins, strict=True):
             most[phase] = max(most.get(phase, 0), alive[position + 1])
         return most
 
-    def _step_after(self, phase_of: dict[int, str], allocation: int, phase: str) -> None:
+    def _step_after(self, phase_of: list[str], allocation: int, phase: str) -> None:
         """Name the step that begins with an allocation the first one after a phase."""
         step = bisect_right(self.steps, allocation)
         if step < len(self.steps):
-            name = f"first step after {phase}"
-            phase_of |= dict.fromkeys(range(allocation, self.steps[step]), name)
+            names = [f"first step after {phase}"] * (self.steps[step] - allocation)
+            phase_of[allocation : self.steps[step]] = names
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
