@@ -46,8 +46,10 @@ class HostSampler:
         self._names: dict[int, str] = {}
         self._due = 0.0
         self._shared_before = shared_memory()[0]
-        own = _rollup(os.getpid()).get("Pss_Anon", 0)
-        self._seen = Samples(own_bytes=max(0, own - _INTERPRETER_BYTES))
+        self._seen = Samples()
+        with contextlib.suppress(OSError, KeyError):
+            own = _rollup(os.getpid())["Pss_Anon"]
+            self._seen.own_bytes = max(0, own - _INTERPRETER_BYTES)
 
     def sample(self) -> None:
         """Take a sample if one is due."""
@@ -56,7 +58,7 @@ class HostSampler:
             return
         together = files = mapped = 0
         for pid in self._processes():
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError, KeyError):  # it has ended, or an old kernel
                 parts = _rollup(pid)
                 together += parts["Pss_Anon"]
                 files += parts["Pss_File"]

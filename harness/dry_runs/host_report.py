@@ -31,6 +31,8 @@ def host_of(
         seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)
     except (OSError, msgspec.MsgspecError):
         return None
+    if not seen.processes:
+        return None
     limit, source = given_bytes, "given"
     if gpu.one_pool:
         limit, source = gpu.total_bytes, "one pool with the GPU"

@@ -41,19 +41,18 @@ def held_by_names(step: int) -> Held:
     seen: set[int] = set()
     while waiting and len(seen) < _MOST_THINGS:
         name, thing = waiting.popleft()
-        if id(thing) in seen or isinstance(thing, (str, bytes, int, float, type(None))):
+        kind = type(thing)  # isinstance would have lazy objects load themselves
+        if id(thing) in seen or issubclass(kind, (torch.nn.Parameter, str, bytes, int, float)):
             continue
         seen.add(id(thing))
-        kind = type(thing)
-        if issubclass(kind, torch.Tensor):
-            if not issubclass(kind, torch.nn.Parameter) and thing.is_cuda:
+        with contextlib.suppress(Exception):  # an object that does not let itself be looked at
+            if not issubclass(kind, torch.Tensor):
+                waiting.extend(_inside(name, thing, held))
+            elif thing.is_cuda:
                 held.tensors[name] += 1
                 if thing.grad_fn is not None:
                     held.with_graph[name] += 1
                     roots.setdefault(name, []).append(thing.grad_fn)
-        else:
-            with contextlib.suppress(Exception):  # an object that does not let itself be looked at
-                waiting.extend(_inside(name, thing, held))
     for name, functions in roots.items():
         if len(functions) <= _FEW:
             held.nodes[name] = _graph_nodes(functions)
@@ -111,7 +110,7 @@ def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
     if issubclass(kind, dict):
         if thing and all(isinstance(key, (int, tuple)) for key in thing):
             held.keyed.add(name)
-        return [(name, value) for value in list(thing.values())]
+        return [(name, value) for value in dict.values(thing)]
     if issubclass(kind, (list, tuple, set, frozenset, deque)):
         return [(name, value) for value in list(thing)]
     if kind is FunctionType:
