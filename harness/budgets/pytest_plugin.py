@@ -4,28 +4,34 @@
     def test_the_encoder_fits(memory):
         memory(build_encoder, batch=32, inputs=(3, 224, 224), optimizer="adamw")
 
+    @pytest.mark.memory(growth=0, gpu="l4")
+    def test_training_keeps_nothing(memory):
+        memory("train.py", "--epochs", "1", steps=20)
+
 The fixture predicts a training step; bytes do not vary from run to run. ``measure=True``, or
 ``--memory-measure`` for all tests, runs the step instead. The test fails if the peak is above the
 marker's ``peak`` or above the baseline file, which ``--memory-update`` writes; the failure names
-the layers that grew. A test with the marker that checks no step fails too. The plugin is loaded by
-every pytest run where the harness is installed: it imports nothing heavy, and PyTorch only when
-the fixture is called.
+the layers that grew. With ``growth`` it dry-runs a script or a function, and fails if an optimizer
+step leaves more bytes than that, naming the lines. A test with the marker that checks no step fails
+too. The plugin is loaded by every pytest run where the harness is installed: it imports nothing
+heavy, and PyTorch only when the fixture is called.
 """
 
 import threading
 from collections.abc import Callable, Generator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from harness.budgets.step_memory import Baseline, MemoryUse
+    from harness.dry_runs import DryRunReport
 
 MARKER = (
-    "memory(peak=None, gpu=None, tolerance=None): "
-    "most memory that a training step of the test may need"
+    "memory(peak=None, gpu=None, tolerance=None, growth=None): most memory that a training step of"
+    " the test may need, or most bytes by which it may grow from step to step"
 )
 _CALLS = pytest.StashKey[int]()
 """Steps that a test has checked."""
@@ -87,22 +93,25 @@ class MemoryBudget:
         given = {} if marker is None else dict(marker.kwargs)
         self._peak, self._gpu = given.pop("peak", None), given.pop("gpu", None)
         self._tolerance = given.pop("tolerance", None)
+        self._growth: object = given.pop("growth", None)
         if self._tolerance is None:
             self._tolerance = item.config.getini("memory_tolerance")
         if given or (marker is not None and marker.args):
-            rule = "the memory marker takes peak, gpu and tolerance only"
+            rule = "the memory marker takes peak, gpu, tolerance and growth only"
             pytest.fail(f"{rule}: {MARKER}", pytrace=False)
 
     def __call__(
         self,
-        build: Callable[[], Any],
-        batch: int = 1,
-        *,
+        build: Callable[..., Any] | str | Path,
+        *arguments: Any,
         measure: bool | None = None,
         gpu: str | None = None,
         **options: Any,
-    ) -> "MemoryUse":
-        """Predict or measure a step of ``build()``; other options as in harness.predict."""
+    ) -> "MemoryUse | DryRunReport":
+        """Predict or measure a step of ``build()``; other options as in harness.predict.
+
+        With ``growth`` in the marker, dry-run a script or a function, as harness.dry_run does.
+        """
         from harness.budgets.step_memory import measured, predicted
         from harness.schema.errors import HarnessError
         from harness.schema.units import parse_share
@@ -114,8 +123,13 @@ class MemoryBudget:
         name = self._item.nodeid if calls == 1 else f"{self._item.nodeid}#{calls}"
         try:
             limit, tolerance = _limit(self._peak), parse_share(self._tolerance)
-            use = how(build, batch, gpu=gpu or self._gpu, **options)
-            problem = self._problem(name, use, limit, tolerance)
+            options["gpu"] = gpu or self._gpu
+            use: MemoryUse | DryRunReport
+            if self._growth is not None:
+                use, problem = _growth_problem(build, arguments, self._growth, limit, options)
+            else:
+                use = how(cast("Callable[[], Any]", build), *arguments, **options)
+                problem = self._problem(name, use, limit, tolerance)
         except HarnessError as error:
             problem = f"memory: {error}"
         if problem:
@@ -154,8 +168,41 @@ class MemoryBudget:
         return ""
 
 
+def _growth_problem(
+    target: Callable[..., Any] | str | Path,
+    arguments: tuple[Any, ...],
+    growth: object,
+    limit: int | None,
+    options: dict[str, Any],
+) -> "tuple[DryRunReport, str]":
+    """Dry-run a target; return the report, and why the test fails, empty where it does not."""
+    from harness.dry_runs import dry_run
+    from harness.dry_runs.dry_run_text import growth_lines
+    from harness.schema.units import format_bytes
+
+    most = _limit(growth) if growth else 0
+    report = dry_run(target, *arguments, **({"quiet": True} | options))
+    growths = [device.growth for device in report.devices if device.growth is not None]
+    lines = list(growth_lines(report))
+    peak = report.cuda.allocated_peak_bytes or 0
+    if report.outcome != "ok":
+        return report, f"memory: the dry run ended with {report.outcome}: {report.evidence}"
+    if limit is not None and peak > limit:
+        over = format_bytes(peak - limit)
+        return (
+            report,
+            f"memory: dry run peak {format_bytes(peak)} is {over} above {format_bytes(limit)}",
+        )
+    if not growths or any(one.kind == "unknown" for one in growths):
+        reasons = "; ".join(one.reason for one in growths) or "nothing ran on the GPU"
+        return report, f"memory: the growth is not known: {reasons}"
+    if any(one.per_step_bytes > (most or 0) for one in growths):
+        return report, "\n".join(["memory: more stays alive after each step", *lines])
+    return report, ""
+
+
 def _limit(peak: object) -> int | None:
-    """Return the marker's peak in bytes."""
+    """Return the marker's peak or growth in bytes."""
     from harness.schema.errors import HarnessError
     from harness.schema.units import parse_bytes
 

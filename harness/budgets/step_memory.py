@@ -83,14 +83,18 @@ class MeasureError(HarnessError):
     """The step cannot be measured here; one line says why."""
 
 
-def predicted(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
+def predicted(
+    build: Callable[[], Any], batch: int = 1, *, gpu: str | None, **step: Any
+) -> MemoryUse:
     """Return the prediction of ``harness.predict`` for the step, which takes the options."""
     from harness.planning.predict import predict
 
     return _use(predict(build, batch, gpu=gpu, **step), gpu)
 
 
-def measured(build: Callable[[], Any], batch: int, *, gpu: str | None, **step: Any) -> MemoryUse:
+def measured(
+    build: Callable[[], Any], batch: int = 1, *, gpu: str | None, **step: Any
+) -> MemoryUse:
     """Return the memory of the traced step on this CPU or GPU."""
     from harness.dry_runs.for_workers import has_gpu
     from harness.planning.measure_step import measure

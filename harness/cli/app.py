@@ -20,6 +20,7 @@ from harness.schema.plain_text import printable
 from harness.version import __version__
 
 COMMANDS = (
+    "bisect",
     "compare",
     "doctor",
     "dry_run",

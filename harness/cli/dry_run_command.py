@@ -66,6 +66,15 @@ def _answers(
     type=SIZE,
     help="Memory outside PyTorch's allocator, if known; otherwise a range is assumed.",
 )
+@click.option(
+    "--host-memory",
+    "host_memory_bytes",
+    type=SIZE,
+    help="Memory of the host to give a verdict on, e.g. 32GiB; a container's limit is found.",
+)
+@click.option(
+    "--one-pool", is_flag=True, default=None, help="The GPU shares the host's memory, as GB10 does."
+)
 @click.option("--steps", type=WholeNumber(1), help="End the script after N optimizer steps.")
 @click.option(
     "--answer",

@@ -19,7 +19,10 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     for_workers.py      The harness's own workers on a pretended GPU
     functions_by_name.py  NVIDIA's functions that do nothing or refuse
     history.py          The moment of a peak and what was alive then
+    host_memory.py      Memory of the host that a script and its workers take
+    host_report.py      What a script needed of the host
     kept_files.py       Files of the user that a script would have replaced
+    kept_tensors.py     Tensors of the GPU to which names of the script lead
     kept_works.py       When PyTorch's watchdog finds that collectives are complete
     left_out_values.py  Initial values of large tensors on the host
     library_notes.py    NVIDIA's libraries that were asked for sizes, in words

@@ -3,9 +3,11 @@
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
+from pathlib import Path
 
-from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunReport
+from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunReport, Host
 from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.host_report import host_of
 from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.unknown_sizes import bounds, unknown_sizes
@@ -96,6 +98,7 @@ class StatusPage(Structure):
 
 def assemble_report(
     request: Request,
+    folder: Path,
     inside: ChildResult,
     page: StatusPage,
     architectures: Sequence[int],
@@ -119,6 +122,7 @@ def assemble_report(
     if late:
         outcome, evidence = Outcome.TIMEOUT, f"ended after {request.deadline_seconds} seconds"
     peaks = [device.peaks for device in devices]
+    host = host_of(folder, inside, devices, gpu, request.host_memory_bytes)
     cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
     return DryRunReport(
         outcome=outcome,
@@ -126,7 +130,8 @@ def assemble_report(
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,
-        fit=_fit(outcome, cuda, gpu, page, inside),
+        fit=_fit(outcome, cuda, gpu, page, inside, host),
+        host=host,
         outside_bytes=gpu.outside_bytes,
         devices=devices,
         out_of_memory=inside.out_of_memory,
@@ -257,13 +262,20 @@ def _notes(
 
 
 def _fit(
-    outcome: Outcome, cuda: CudaPeaks, gpu: PretendedGpu, page: StatusPage, inside: ChildResult
+    outcome: Outcome,
+    cuda: CudaPeaks,
+    gpu: PretendedGpu,
+    page: StatusPage,
+    inside: ChildResult,
+    host: Host | None,
 ) -> Fit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
     if outcome == "oom" or (outcome == "ok" and inside.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
+    if gpu.one_pool and host is not None:
+        return host.fit
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
     if page.other_processes:
         held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])

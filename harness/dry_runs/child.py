@@ -34,6 +34,7 @@ from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.compiled import Compilations, watch
 from harness.dry_runs.dry_run_report import ChildResult
 from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.kept_files import WRITERS, keep_written
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.own_code import is_own
@@ -59,6 +60,7 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
         self.compilations: Compilations | None = None
+        self.left_out_bytes: Callable[[], int] = int
         self.notes_at_end: Callable[[], tuple[str, ...]] = tuple
         self._late: tuple[str, str] | None = None
 
@@ -79,6 +81,8 @@ class Ending:
         if self.ended in ("ok", "stopped") and self._late is not None:
             self.ended, self.evidence = self._late
         ctypes.CDLL(None).pretend_files_off()
+        with contextlib.suppress(OSError):
+            Path(self._job.result).with_name(ENDING).touch()
         notes = self._recording.notes
         if self._job.world_size is not None and host_collectives():
             notes.append(
@@ -98,6 +102,9 @@ class Ending:
             value_reads=self._reads.places(),
             notes=(*library_notes(), *notes, *self.notes_at_end()),
             optimizer_steps=self._recording.steps,
+            history_bytes=self._recording.history_bytes,
+            pinned_bytes=self._recording.pinned_bytes(),
+            left_out_bytes=self.left_out_bytes(),
             compiled=None if self.compilations is None else self.compilations.compiled(),
             environment=_environment(),
             returned=self.returned,
@@ -300,6 +307,7 @@ def main() -> int:
         module.load = loading
         left_out_values.leave_values_out()
         ending.notes_at_end = left_out_values.notes
+        ending.left_out_bytes = left_out_values.most_left_out
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -83,6 +83,7 @@ def run(request: Request, folder: Path) -> DryRunReport:
         )
     report = assemble_report(
         request,
+        folder,
         inside,
         seen,
         torch.architectures(),

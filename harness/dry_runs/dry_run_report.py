@@ -12,6 +12,7 @@ from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
+from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,8 @@ class Device(Struct, frozen=True, kw_only=True):
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
         kept_by_works: most bytes of a step that collectives kept until a later one.
+        growth: of what stays alive over the optimizer steps.
+        phases: most bytes requested in training, evaluation and saving, and in the step after each.
     """
 
     index: int
@@ -106,6 +109,8 @@ class Device(Struct, frozen=True, kw_only=True):
     graph_pools: int = 0
     graph_pool_bytes: int = 0
     kept_by_works: int = 0
+    growth: Growth | None = None
+    phases: dict[str, int] = {}
     peak: Moment | None = None
 
 
@@ -154,6 +159,52 @@ class KeptFile(Struct, frozen=True, kw_only=True):
     what: Literal["new", "existing", "deleted", "not renamed", "not changed", "changed in place"]
 
 
+class HostProcess(Struct, frozen=True, kw_only=True):
+    """One process of the script: its highest sample.
+
+    Attributes:
+        peak_bytes: memory without pages of files; a page that others share counts in part.
+        own_bytes: most bytes of pages that it shares with no other process.
+        first_own_bytes: the same when it was first seen.
+    """
+
+    name: str
+    peak_bytes: int
+    own_bytes: int
+    first_own_bytes: int
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """Memory of the host that the script's processes took.
+
+    Attributes:
+        peak_bytes: of all processes together, the harness left out. The lower number is what was
+            there; the higher one adds parameters that were not written and all pinned memory.
+        processes: the processes that took most.
+        file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
+        shared_bytes: most of the shared memory, which is in the peak.
+        shared_limit_bytes: the size of ``/dev/shm``.
+        pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
+        left_out_bytes: most bytes of parameters on the host that were not written here.
+        harness_bytes: what the harness took: its code, and the history of the allocator.
+        limit_bytes: the memory that the verdict is about; None without one.
+        limit_source: where that limit comes from.
+        fit: whether the peak is within it; with the GPU's memory if both share one pool.
+    """
+
+    peak_bytes: tuple[int, int]
+    processes: tuple[HostProcess, ...]
+    file_bytes: int
+    shared_bytes: int
+    shared_limit_bytes: int
+    pinned_bytes: tuple[int, int] | None
+    left_out_bytes: int
+    harness_bytes: int
+    limit_bytes: int | None
+    limit_source: str | None
+    fit: Fit | None
+
+
 class DryRunReport(Struct, frozen=True, kw_only=True):
     """The end of a script on a pretended GPU, and the memory that it needed.
 
@@ -165,6 +216,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         cuda: peaks of the GPU that reserved most.
         fit: whether it fits the GPU, with the range of memory outside the allocator.
         outside_bytes: that range, lowest and highest.
+        host: memory of the host that the script and its workers took.
         devices: each pretended GPU, with its peaks and what was alive at its peak.
         out_of_memory: each refused allocation.
         value_reads: places that read values, those with most reads first.
@@ -191,6 +243,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     cuda: CudaPeaks
     fit: Fit | None = None
     outside_bytes: tuple[int, int]
+    host: Host | None = None
     devices: tuple[Device, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
@@ -267,5 +320,8 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     compiled: Compiled | None = None
+    history_bytes: int = 0
+    pinned_bytes: tuple[int, int] | None = None
+    left_out_bytes: int = 0
     environment: dict[str, str] = {}
     returned: object = None

@@ -41,6 +41,7 @@ class Request:
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None
+    host_memory_bytes: int | None = None
     environment: Mapping[str, str]
     quiet: bool = False
     write_files: bool = False

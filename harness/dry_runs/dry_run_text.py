@@ -17,6 +17,7 @@ MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
+_COPIED = 8 << 20
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "parameter": "parameters",
@@ -47,6 +48,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
     yield from _peaks(report)
+    yield from _host(report)
     yield from _compiled(report)
     for device in report.devices:
         if device.peak is not None and not report.out_of_memory:
@@ -55,6 +57,8 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
             yield f"Most bytes requested{of}: {_when(device.peak, device.allocations)}"
             yield from _frames(device.peak.stack)
             yield from _alive(device.peak)
+    yield from _phases(report)
+    yield from growth_lines(report)
     for refused in report.out_of_memory[:3]:
         yield ""
         yield from _refused(refused)
@@ -89,6 +93,35 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
     if reserved is not None:
         sum_text = _range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _host(report: DryRunReport) -> Iterator[str]:
+    host = report.host
+    if host is None:
+        return
+    limit = ""
+    if host.limit_bytes is not None:
+        limit = f" of {format_bytes(host.limit_bytes)} ({host.limit_source}): {host.fit}"
+    yield f"Memory of the host: {_range(*host.peak_bytes)}{limit}"
+    for one in host.processes[:MOST_GROUPS]:
+        grown = one.own_bytes - one.first_own_bytes
+        own = f"{format_bytes(one.own_bytes)} its own"
+        if one.name.startswith("worker") and grown > _COPIED:
+            own += (
+                f", {format_bytes(grown)} more than at first: a worker copies each page of Python"
+                " objects that it reads, and none of an array"
+            )
+        yield f"    {format_bytes(one.peak_bytes):>10}  {one.name}, {own}"
+    parts = {
+        f"shared memory, of {format_bytes(host.shared_limit_bytes)} in /dev/shm": host.shared_bytes,
+        "pinned, in use": (host.pinned_bytes or (0, 0))[0],
+        "pinned, taken by PyTorch's host allocator": (host.pinned_bytes or (0, 0))[1],
+        "parameters that were not written here, in the higher number": host.left_out_bytes,
+        "mapped files, in neither number": host.file_bytes,
+        "the harness, in neither number": host.harness_bytes,
+    }
+    yield from (f"    {format_bytes(size):>10}  {what}" for what, size in parts.items() if size)
+    yield "    CUDA's own memory on the host is in neither number: no driver runs here"
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
@@ -148,6 +181,40 @@ def _alive(moment: Moment) -> Iterator[str]:
         blocks = f"{group.blocks:,} block{'s' * (group.blocks > 1)}"
         total = format_bytes(group.requested_bytes)
         yield f"    {total:>10}  {blocks:>12}  {group.category:<16}{group.place}"
+
+
+def _phases(report: DryRunReport) -> Iterator[str]:
+    for device in report.devices:
+        if len(device.phases) > 1:
+            yield ""
+            yield "Most bytes requested in each phase:"
+            for phase, size in device.phases.items():
+                yield f"    {format_bytes(size):>10}  {phase}"
+
+
+def growth_lines(report: DryRunReport) -> Iterator[str]:
+    """Yield whether more stays alive after each step, how much, by which lines, and what keeps it.
+
+    Nothing is said of fewer steps than a judgement needs.
+    """
+    for device in report.devices:
+        growth = device.growth
+        if growth is None or not any(growth.ends_bytes):
+            continue
+        of = f" of GPU {device.index}" if len(report.devices) > 1 else ""
+        if growth.kind != "leak":
+            word = "No growth" if growth.kind == "plateau" else "Growth is not known"
+            yield f"{word}{of}: {growth.reason}."
+            continue
+        step = format_bytes(growth.per_step_bytes)
+        room = report.gpu_total_bytes - report.outside_bytes[1]
+        left = room - (device.peaks.reserved_peak_bytes or 0)
+        last = len(growth.ends_bytes) + max(0, left) // max(1, growth.per_step_bytes)
+        yield f"Growth{of}: {step} more a step; {growth.reason}."
+        yield f"  Memory ends after about {last:,} steps."
+        for place, size in growth.places:
+            yield f"    {format_bytes(size):>10}  {place}"
+        yield from (f"  {cause}." for cause in growth.causes)
 
 
 def _refused(refused: OutOfMemory) -> Iterator[str]:

@@ -5,6 +5,7 @@ the bytes that were requested are in it, so the moment is that of most requested
 """
 
 import functools
+import itertools
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,13 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from harness.dry_runs.dry_run_report import BlockCategory, Frame, Group, Moment
+from harness.snapshots.growth import Growth, find_growth
 from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 
 MOST_GROUPS = 30
+BLOCK_BYTES = 512
+"""The allocator rounds each request up to a multiple."""
+_SAVING = frozenset({"save", "state_dict", "save_pretrained", "save_checkpoint", "save_state"})
 BACKWARD = "backward pass (thread of autograd, without Python)"
 COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
 AUTOTUNER = "autotuner"
@@ -55,6 +60,10 @@ class History:
     marks: Sequence[Mark]
     steps: Sequence[int]
     """The number of allocations at the end of each optimizer step."""
+    ends: Sequence[int] = ()
+    """The number of allocations and frees by then."""
+    modes: Sequence[tuple[int, bool]] = ()
+    """The number of allocations when a module was turned to training, or to evaluation."""
     workspace_bytes: int | None
     """Of cuBLAS; None where it is not known."""
     own: Callable[[str], bool]
@@ -87,6 +96,46 @@ class History:
                 step = bisect_left(self.steps, self._allocations(end))
                 freed[step] += self.events[begin]["size"] * (not _by_collective(self.events[begin]))
         return max(freed.values(), default=0)
+
+    def growth(self) -> Growth:
+        """Return how memory grows over the optimizer steps."""
+        done = (event["action"] in ("alloc", "free_requested") for event in self.events)
+        positions = [position for position, counts in enumerate(done, 1) if counts]
+        if self.ends and self.ends[-1] > len(positions):
+            return Growth(kind="unknown", reason="the first events of the allocator were not kept")
+        ends = [positions[end - 1] if end else 0 for end in self.ends]
+        return find_growth(
+            self._lifetimes,
+            [-(-event["size"] // BLOCK_BYTES) * BLOCK_BYTES for event in self.events],
+            ends,
+            lambda begin: self.place(self.events[begin]),
+        )
+
+    def phases(self) -> dict[str, int]:
+        """Return most bytes requested in training, evaluation and saving, and in the step after."""
+        phase_of = ["training"] * len(self._begins)
+        for (begin, mode), (end, next_mode) in itertools.pairwise(self.modes):
+            step = bisect_right(self.steps, begin)
+            is_evaluation = next_mode and not mode and step == bisect_left(self.steps, end)
+            if is_evaluation and step:
+                phase_of[begin:end] = ["evaluation"] * (end - begin)
+                self._step_after(phase_of, end, "evaluation")
+        for allocation, position in enumerate(self._begins):
+            if any(frame["name"] in _SAVING for frame in self.events[position]["frames"]):
+                self._step_after(phase_of, allocation + 1, "saving")
+                phase_of[allocation] = "saving"
+        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
+        most: dict[str, int] = {}
+        for phase, position in zip(phase_of, self._begins, strict=True):
+            most[phase] = max(most.get(phase, 0), alive[position + 1])
+        return most
+
+    def _step_after(self, phase_of: list[str], allocation: int, phase: str) -> None:
+        """Name the step that begins with an allocation the first one after a phase."""
+        step = bisect_right(self.steps, allocation)
+        if step < len(self.steps):
+            names = [f"first step after {phase}"] * (self.steps[step] - allocation)
+            phase_of[allocation : self.steps[step]] = names
 
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""

@@ -39,7 +39,7 @@ def leave_values_out() -> None:
     library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
     for name in ("host_read", "is_left_out", "without_values"):
         getattr(library, f"harness_{name}").argtypes = [ctypes.c_void_p]
-    library.harness_left_bytes.restype = ctypes.c_size_t
+    library.harness_left_bytes.restype = library.harness_left_peak.restype = ctypes.c_size_t
     _begun.append(library)
     seed = torch.initial_seed()
     library.harness_leave_values_out(ctypes.c_uint64(seed))
@@ -83,6 +83,11 @@ def take(storage: torch.UntypedStorage) -> None:
 def unsent() -> str | None:
     """Return why a step is no answer: it reads values on the host that this process has not."""
     return _UNSENT if _begun and _begun[0].harness_unsent_was_read() else None
+
+
+def most_left_out() -> int:
+    """Return most bytes of tensors that were there at once and whose values were not written."""
+    return int(_begun[0].harness_left_peak()) if _begun else 0
 
 
 def notes() -> tuple[str, ...]:

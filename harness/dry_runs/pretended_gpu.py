@@ -22,6 +22,7 @@ class PretendedGpu:
         total_bytes: the memory of each GPU.
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
+        one_pool: whether its memory is the host's too.
     """
 
     name: str
@@ -31,6 +32,7 @@ class PretendedGpu:
     total_bytes: int
     outside_bytes: tuple[int, int] = OUTSIDE_BYTES
     count: int = 1
+    one_pool: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST_GPUS:
@@ -71,6 +73,7 @@ def pretended_gpu(
     multiprocessors: int | None = None,
     count: int = 1,
     outside_bytes: int | None = None,
+    one_pool: bool | None = None,
 ) -> PretendedGpu:
     """Return a GPU of the catalogue, with whatever else is given in place of its own."""
     if isinstance(gpu, Gpu):
@@ -89,6 +92,7 @@ def pretended_gpu(
         total_bytes=total,
         outside_bytes=outside,
         count=count,
+        one_pool=entry.one_pool if one_pool is None else one_pool,
     )
 
 

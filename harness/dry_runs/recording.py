@@ -5,6 +5,8 @@ first lines hold, and a script that never uses the GPU is left alone.
 """
 
 import contextlib
+import ctypes
+import dataclasses
 import functools
 import gc
 import os
@@ -24,12 +26,20 @@ from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
 from harness.schema.metrics import CudaPeaks
+from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
 
+    from harness.dry_runs.kept_tensors import Held
+
 MOST_EVENTS = 2_000_000
 """Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+
+_LOOKS = frozenset(1 << power for power in range(2, 40))
+"""Steps after which names are looked through for what they hold."""
+
+NO_NAME = ("no variable of the script leads to more than before: a cycle of objects, perhaps",)
 
 Label = TypeVar("Label")
 
@@ -47,10 +57,14 @@ class Recording:
         self._reads = reads
         self._most_steps = most_steps
         self._marks: list[Mark] = []
-        self._steps: list[int] = []
+        self._steps: list[list[tuple[int, int]]] = []
         self._folded: dict[int, dict[str, int]] = {}
         self._refused: list[OutOfMemory] = []
+        self._held: list[Held] = []
+        self._modes: list[tuple[list[tuple[int, int]], bool]] = []
         self._begun = False
+        self._real_history: object = None
+        self.history_bytes = 0
         self.notes: list[str] = []
 
     @property
@@ -84,12 +98,33 @@ class Recording:
             "all", context="all", stacks="python", max_entries=MOST_EVENTS
         )
         bindings: Any = torch._C
+        self._real_history = bindings._cuda_record_memory_history
         bindings._cuda_record_memory_history = self._leave_out
         self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
         register_optimizer_step_pre_hook(_unless_compiled(self._mark))
         register_optimizer_step_post_hook(_unless_compiled(self._after_step))
+        self._watch_modes()
         self._reads.listen()
+
+    def _watch_modes(self) -> None:
+        """Note when the script turns a module to evaluation, and back to training."""
+        real = torch.nn.Module.train
+        inside: list[bool] = []
+
+        @functools.wraps(real)
+        def train(module: Any, mode: bool = True) -> Any:
+            if inside or torch.compiler.is_compiling():
+                return real(module, mode)
+            if module.training != mode:
+                self._modes.append((_counts(), mode))
+            inside.append(True)  # the modules in it are turned with it
+            try:
+                return real(module, mode)
+            finally:
+                inside.clear()
+
+        torch.nn.Module.train = train  # type: ignore[assignment, method-assign]
 
     def _leave_out(self, *_: object, **__: object) -> None:
         """Stand in for the script's own calls, which would clear or end the history."""
@@ -117,13 +152,12 @@ class Recording:
         for name in PEAKS:
             highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
 
-    def _allocations(self) -> int:
-        return int(torch.cuda.memory_stats()["allocation.all.allocated"])
-
     def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
         if self._marks and self._marks[-1].owners == owners:
             owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
-        self._marks.append(Mark(allocations=self._allocations(), owners=owners))
+        self._marks.append(
+            Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
+        )
 
     def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
         self._add_mark(_owned(optimizer))
@@ -131,9 +165,26 @@ class Recording:
     def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
         self._mark(optimizer)
         release_works()
-        self._steps.append(self._allocations())
-        if self._most_steps is not None and len(self._steps) >= self._most_steps:
+        self._steps.append(_counts())
+        enough = len(self._steps) == self._most_steps
+        if enough or len(self._steps) in _LOOKS:
+            self._label(lambda: self._look(len(self._steps)))
+        if enough:
             raise EnoughStepsError
+
+    def _look(self, step: int) -> None:
+        from harness.dry_runs.kept_tensors import held_by_names  # it needs PyTorch
+
+        self._held.append(held_by_names(step))
+
+    def _growth(self, history: History) -> Growth:
+        growth = history.growth()
+        if growth.kind != "leak" or len(self._held) < 2:
+            return growth
+        from harness.dry_runs.kept_tensors import causes
+
+        found = (*growth.causes, *causes(*self._held[-2:])) or NO_NAME
+        return dataclasses.replace(growth, causes=found)
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
@@ -171,19 +222,32 @@ class Recording:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
+    def pinned_bytes(self) -> tuple[int, int] | None:
+        """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
+        stats = getattr(torch.cuda, "host_memory_stats", dict) if self._begun else dict
+        counts: dict[str, int] = stats()
+        if "allocated_bytes.peak" not in counts:
+            return None
+        return counts["active_bytes.peak"], counts["allocated_bytes.peak"]
+
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""
         if not self._begun:
             return [], []
         self._label(self._mark_modules)
         held = _snapshot()
+        before = _heap_bytes()
+        torch._C._cuda_record_memory_history = self._real_history  # type: ignore[assignment]
+        torch.cuda.memory._record_memory_history(None)
+        _snapshot()  # frees what the stacks held
+        self.history_bytes = max(0, before - _heap_bytes())
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
         traces = cast("list[list[HistoryEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
         for index in range(torch.cuda.device_count()):
-            history = self._history(traces[index] if index < len(traces) else [])
+            history = self._history(index, traces[index] if index < len(traces) else [])
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = self._label(history.out_of_memory) or []
@@ -209,14 +273,16 @@ class Recording:
             part.unlink(missing_ok=True)
             self.notes.append(f"the snapshot was not written: {error}")
 
-    def _history(self, events: list[HistoryEvent]) -> History:
+    def _history(self, index: int, events: list[HistoryEvent]) -> History:
         config = os.environ.get(VARIABLE)
         if len(events) >= MOST_EVENTS:
             self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
         return History(
             events=events,
             marks=self._marks,
-            steps=self._steps,
+            steps=[step[index][0] for step in self._steps],
+            ends=[sum(step[index]) for step in self._steps],
+            modes=[(counts[index][0], mode) for counts, mode in self._modes],
             workspace_bytes=workspace_bytes(torch.cuda.get_device_capability(0), config),
             own=is_own,
         )
@@ -238,7 +304,29 @@ class Recording:
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=self._label(history.peak),
             kept_by_works=history.kept_by_works(),
+            growth=self._label(lambda: self._growth(history)),
+            phases=self._label(history.phases) or {},
         )
+
+
+def _heap_bytes() -> int:
+    """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _Heap
+    heap = mallinfo()
+    return int(heap.fields[4] + heap.fields[7])
+
+
+class _Heap(ctypes.Structure):
+    _fields_ = [("fields", ctypes.c_size_t * 10)]
+
+
+def _counts() -> list[tuple[int, int]]:
+    """Return the number of each device's allocations so far, and of its frees."""
+    stats = map(torch.cuda.memory_stats, range(torch.cuda.device_count()))
+    return [(one["allocation.all.allocated"], one["allocation.all.freed"]) for one in stats]
 
 
 def _snapshot() -> Any:

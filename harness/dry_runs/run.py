@@ -30,6 +30,8 @@ def dry_run(
     multiprocessors: int | None = None,
     gpus: int = 1,
     outside_bytes: int | None = None,
+    host_memory_bytes: int | None = None,
+    one_pool: bool | None = None,
     steps: int | None = None,
     snapshot: str | Path | None = None,
     answers: Mapping[str, Answer] | None = None,
@@ -58,6 +60,8 @@ def dry_run(
         multiprocessors: its number of streaming multiprocessors.
         gpus: equal GPUs in the machine.
         outside_bytes: bytes outside PyTorch's allocator; a stated range where it is left out.
+        host_memory_bytes: memory of the host to give a verdict on; a container's limit is found.
+        one_pool: whether the GPU shares the host's memory; left out, as the catalogue says.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
         answers: what reads of GPU values that are not known get: ``FILE:LINE`` to a number, or to
@@ -100,6 +104,7 @@ def dry_run(
             multiprocessors=multiprocessors,
             count=gpus,
             outside_bytes=outside_bytes,
+            one_pool=one_pool,
         )
     with run_folder() as folder:
         kind: Literal["script", "module", "function"] = "module" if module else "script"
@@ -122,6 +127,7 @@ def dry_run(
             world_size=world_size,
             rank=rank,
             deadline_seconds=deadline_seconds,
+            host_memory_bytes=host_memory_bytes,
             environment=dict(environment or {}),
             quiet=quiet,
             write_files=write_files,

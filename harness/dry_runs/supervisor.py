@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from harness.dry_runs.host_memory import HostSampler
 from harness.measurement.process.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
@@ -60,6 +61,7 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         code: int | None = None
         orphaned = False
+        sampler = HostSampler(self._script, folder)
         while code is None and not orphaned:
             orphaned = bool(readable([lifeline], _LOOK_SECONDS))
             if time.monotonic() >= end_at:
@@ -67,7 +69,9 @@ class _Supervisor:
                 self._signal(signal.SIGINT, GRACE_SECONDS)
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
+            sampler.sample()
             code = self._ended()
+        sampler.write()
         _end_descendants(self._script)
         if orphaned:
             shutil.rmtree(folder, ignore_errors=True)

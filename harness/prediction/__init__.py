@@ -8,5 +8,6 @@ largest_value.py      The largest value that fits, for needs that are computed
 library_answers.py    Usual answers to what libraries ask about values that nobody knows
 interpreter_state.py  State of the interpreter that a prediction changes for a while
 predict_workload.py   Every byte metric of a record
+torch_environments.py Environments with other versions of PyTorch
 versions.py           Which version of PyTorch a prediction describes
 """

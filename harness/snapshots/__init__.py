@@ -2,7 +2,8 @@
 
 categories.py         Category of a block
 device_history.py     One device of a recording from its derived beginning on
-diagnosis.py          The request that failed, and why; growth over the steps
+diagnosis.py          The request that failed, and why
+growth.py             Growth of what stays alive over the steps
 explain.py            A recording explained
 explain_page.py       A recording or a message explained as one self-contained page
 explain_source.py     harness.explain: why a program ran out of memory, from a snapshot

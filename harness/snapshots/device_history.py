@@ -1,12 +1,14 @@
 """One device of a recording from its derived beginning on: what was there at each moment."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 from harness.allocator import AllocatorConfig
 from harness.schema.units import format_bytes
+from harness.snapshots.categories import own_line
+from harness.snapshots.growth import Growth, find_growth
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
 from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.snapshots.pools import notes_on_pools
@@ -62,15 +64,20 @@ class DeviceHistory:
         changes = map(reserved_change, self.events)
         return list(accumulate(changes, initial=self.origin.reserved_bytes))
 
-    def alive_after(self, position: int, since: int | None = None) -> list[TraceEvent]:
-        """Return the allocation of each block alive after an event; -1 is before the first.
+    def alive_after(self, position: int) -> list[TraceEvent]:
+        """Return the allocation of each block alive after an event; -1 is before the first."""
+        alive = alive_after(self.lifetimes, len(self.origin.live) + position)
+        return [self.log[begin] for begin in alive]
 
-        ``since`` leaves out blocks from before that event.
-        """
+    def growth(self, ends: Sequence[int]) -> Growth:
+        """Return how memory grows over the steps, which end at the positions ``ends``."""
         before = len(self.origin.live)
-        first = 0 if since is None else before + since
-        alive = alive_after(self.lifetimes, before + position)
-        return [self.log[begin] for begin in alive if begin >= first]
+        return find_growth(
+            self.lifetimes,
+            [event.size_bytes for event in self.log],
+            [before + end for end in ends],
+            lambda begin: own_line(self.log[begin]),
+        )
 
 
 def device_histories(recording: Recording, device: int | None = None) -> Iterator[DeviceHistory]:

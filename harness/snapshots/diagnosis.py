@@ -1,20 +1,15 @@
-"""The request that failed, and why: a leak, the optimizer's first step, fragmentation, or need.
+"""The request that failed, and why: a leak, the optimizer's first step, fragmentation, or need."""
 
-A leak is judged by the floor of each step: the least that was alive during it. Activations come
-and go within a step, so floors rise only by what stays: optimizer state once, a leak in every step.
-"""
-
-import itertools
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Literal
 
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import Category, own_line
+from harness.snapshots.categories import Category
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.moments import FRAMES_SHOWN, RecordedMoment, totals
+from harness.snapshots.growth import Growth
+from harness.snapshots.moments import FRAMES_SHOWN, RecordedMoment
 from harness.snapshots.what_if import WhatIf
 
 Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need", "no failure"]
@@ -37,25 +32,6 @@ class Failure:
     usable_bytes: int
     is_limited: bool
     frames: tuple[str, ...]
-
-
-Kind = Literal["leak", "plateau", "unknown"]
-_LEAST_STEPS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Growth:
-    """Growth of the memory that stays alive over training steps, judged by each step's floor.
-
-    ``floors_bytes`` is the least alive in each step, ``places`` what a leak added later on.
-    """
-
-    kind: Kind
-    reason: str
-    floors_bytes: tuple[int, ...] = ()
-    per_step_bytes: int = 0
-    first_step_bytes: int = 0
-    places: tuple[tuple[str, int], ...] = ()
 
 
 def find_failure(history: DeviceHistory) -> Failure | None:
@@ -159,41 +135,8 @@ def _in_first_optimizer_step(failure: Failure, history: DeviceHistory) -> bool:
     return any(frame.startswith("_init_group (") for frame in failed.stack.frames)
 
 
-def find_growth(history: DeviceHistory, edges: Sequence[int]) -> Growth:
-    """Return how memory grows over the steps, which end at the positions ``edges``."""
-    if len(edges) < _LEAST_STEPS:
-        reason = f"{len(edges)} training steps are recorded; {_LEAST_STEPS} are needed"
-        return Growth(kind="unknown", reason=reason)
-    alive_bytes = history.alive_bytes[1:]
-    floors = [min(alive_bytes[begin:end]) for begin, end in itertools.pairwise(edges)]
-    steps = [after - before for before, after in itertools.pairwise(floors)]
-    first = floors[0] - min(alive_bytes[: edges[0] + 1], default=0)
-    rising = [step for step in steps if step > 0]
-    level = max(floors[0] // 100, 1 << 16)
-    total = floors[-1] - floors[0]
-    if len(rising) >= 0.8 * len(steps) and total > level and steps[-1] > 0:
-        return Growth(
-            kind="leak",
-            reason=f"the least alive rises in {len(rising)} of {len(steps)} steps",
-            floors_bytes=tuple(floors),
-            per_step_bytes=int(median(steps)),
-            first_step_bytes=first,
-            places=_what_stayed(history, edges[len(edges) // 2], edges[-1]),
-        )
-    return Growth(
-        kind="plateau",
-        reason=f"the least alive stays level over {len(floors)} steps",
-        floors_bytes=tuple(floors),
-        first_step_bytes=first,
-    )
-
-
 def step_ends(history: DeviceHistory, until: int) -> list[int]:
     """Return the positions at which optimizer steps end, up to the event at ``until``."""
     times = [event.time_us or 0 for event in history.events[:until]]
     ends = (bisect_left(times, each.time_us) for each in history.steps if each.stage == "END")
     return sorted({position for position in ends if position > 0})
-
-
-def _what_stayed(history: DeviceHistory, begin: int, end: int) -> tuple[tuple[str, int], ...]:
-    return totals(history.alive_after(end - 1, since=begin), own_line)[:5]

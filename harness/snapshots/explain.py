@@ -14,13 +14,12 @@ from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.diagnosis import (
     Diagnosis,
     Failure,
-    Growth,
     diagnose,
     find_failure,
-    find_growth,
     step_ends,
 )
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
+from harness.snapshots.growth import Growth
 from harness.snapshots.moments import RecordedMoment, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
 from harness.snapshots.recorded_timeline import recorded_timeline
@@ -109,7 +108,7 @@ def _explain(
         positions = {"at the failure": failure.position} | positions
     moments = [moment_at(*each, history, kinds) for each in positions.items()]
     ends = step_ends(history, until)
-    growth = find_growth(history, ends)
+    growth = history.growth(ends)
     work = _work(history, failure)
     plain = replace(config, total_bytes=usable)
     cases = [

@@ -103,7 +103,7 @@ def test_a_budget_on_a_gpu_is_checked_without_one(pytester: pytest.Pytester) -> 
     ("marker", "more", "message"),
     [
         ('peak="much"', "", "*peak='much'*"),
-        ('peek="1MiB"', "", "*takes peak, gpu and tolerance only*"),
+        ('peek="1MiB"', "", "*takes peak, gpu, tolerance and growth only*"),
         ("peak=1.5", "", "*peak must be a size such as*whole bytes, got 1.5*"),
         ("peak=0", "", "*peak must be a size such as*got 0*"),
         ("peak=2**63", "", "*peak must be a size such as*"),
@@ -316,3 +316,44 @@ def test_a_check_in_a_thread_or_with_two_budgets_fails(
     failed = run(pytester, "-W", "ignore")
     assert failed.ret == 1
     failed.stdout.fnmatch_lines([message])
+
+
+GROWING = """
+import torch
+
+def train(keep):
+    net = torch.nn.Linear(64, 64).cuda()
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    kept = []
+    for _ in range(8):
+        loss = net(torch.randn(8, 64).cuda()).square().mean()
+        sgd.zero_grad()
+        loss.backward()
+        sgd.step()
+        kept.append(loss if keep else loss.item())
+"""
+GROWTH_TEST = """
+import pytest
+from training import train
+
+@pytest.mark.memory(growth=0, gpu="l4")
+@pytest.mark.parametrize("keep", [True, False])
+def test_training_keeps_nothing(memory, keep):
+    memory(train, keep)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.version.cuda is None, reason="needs a CUDA build of PyTorch")
+def test_a_step_that_leaves_more_fails_with_the_line(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(training=GROWING, test_growth=GROWTH_TEST)
+    found = run(pytester)
+    found.assert_outcomes(failed=1, passed=1)
+    found.stdout.fnmatch_lines(
+        [
+            "*more stays alive after each step*",
+            "*512 B more a step*",
+            "*training.py:* train",
+            "*kept holds * tensors of the GPU, * with the graphs that made them*",
+        ]
+    )

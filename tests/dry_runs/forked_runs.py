@@ -89,6 +89,7 @@ class ForkedRuns:
             inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
         return assemble_report(
             request,
+            self._folder,
             inside,
             StatusPage.from_buffer_copy(self._status.read_bytes()),
             self._architectures,

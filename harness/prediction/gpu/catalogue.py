@@ -54,6 +54,7 @@ class Gpu:
         total_bytes: ``torch.cuda.get_device_properties(0).total_memory``; None if unknown.
         workspace_config: CUBLAS_WORKSPACE_CONFIG where the steps run; None to read it from the
             environment.
+        one_pool: whether its memory is the host's too.
 
     >>> import harness
     >>> own = Gpu(name="mine", capability=(8, 9), multiprocessors=58,
@@ -69,6 +70,7 @@ class Gpu:
     threads_per_multiprocessor: int
     total_bytes: int | None
     workspace_config: str | None = None
+    one_pool: bool = False
 
     def in_environment(self) -> "Gpu":
         """Return the GPU with this process's CUBLAS_WORKSPACE_CONFIG, unless it has its own."""

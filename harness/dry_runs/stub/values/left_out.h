@@ -44,7 +44,7 @@ struct Block {
 };
 std::unordered_map<const c10::StorageImpl *, Block> blocks;
 pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER; /* a forked process finds it unlocked */
-std::atomic<size_t> left_bytes, block_count;
+std::atomic<size_t> left_bytes, left_peak, block_count;
 uint64_t first_seed, unseeded;
 bool unsent_was_read;
 thread_local bool writing;
@@ -126,6 +126,10 @@ bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
         one = one->second.storage.expired() ? blocks.erase(one) : std::next(one);
     blocks.insert_or_assign(storage, Block{tensor.storage().getWeakStorageImpl(), memory, bytes, std::move(steps)});
     block_count = blocks.size();
+    size_t held = 0;
+    for (auto &one : blocks)
+        held += one.second.bytes;
+    left_peak = std::max<size_t>(left_peak, held);
     return true;
 }
 
@@ -305,6 +309,7 @@ extern "C" void harness_leave_values_out(uint64_t seed)
 extern "C" void harness_host_read(const c10::StorageImpl *storage) { write_block(storage); }
 extern "C" int harness_is_left_out(const c10::StorageImpl *storage) { return is_left_out(storage); }
 extern "C" size_t harness_left_bytes() { return left_bytes; }
+extern "C" size_t harness_left_peak() { return left_peak; }
 extern "C" int harness_unsent_was_read() { return unsent_was_read; }
 /* Says that a block came without its values: a read of it is noted. */
 extern "C" void harness_without_values(c10::StorageImpl *storage)

@@ -1,0 +1,122 @@
+"""Memory of the host that a script and its workers take, sampled while it runs.
+
+The supervisor reads what the kernel says of each process (proc_pid_smaps(5), ``smaps_rollup``): a
+page that several processes share counts as a part in each. Pages of files can be dropped, so they
+stand apart. A peak between two samples is missed.
+"""
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from harness.dry_runs.dry_run_report import HostProcess
+
+SAMPLES, ENDING = "host.json", "ending"
+"""Files in the folder of a dry run: the samples; and the sign that the script has ended."""
+
+_EVERY_SECONDS = 0.05
+_SHARE = 10
+"""A sample takes at most this part of the time."""
+_SHARED = "/dev/shm"
+_INTERPRETER_BYTES = 3 << 20
+"""Of Python without the harness."""
+_WORKER = "pt_data_worker"
+MAIN = "main"
+
+
+class Samples(msgspec.Struct):
+    """Highest samples: of all processes together, of files, shared memory, and each process."""
+
+    own_bytes: int = 0
+    together_bytes: int = 0
+    file_bytes: int = 0
+    shared_bytes: int = 0
+    processes: dict[str, HostProcess] = {}
+
+
+class HostSampler:
+    """Samples the processes of a script from the process that waits for them."""
+
+    def __init__(self, script: int, folder: Path) -> None:
+        self._script = script
+        self._folder = folder
+        self._names: dict[int, str] = {}
+        self._due = 0.0
+        self._shared_before = shared_memory()[0]
+        self._seen = Samples()
+        with contextlib.suppress(OSError, KeyError):
+            own = _rollup(os.getpid())["Pss_Anon"]
+            self._seen.own_bytes = max(0, own - _INTERPRETER_BYTES)
+
+    def sample(self) -> None:
+        """Take a sample if one is due."""
+        begin = time.monotonic()
+        if begin < self._due or (self._folder / ENDING).exists():
+            return
+        together = files = mapped = 0
+        for pid in self._processes():
+            with contextlib.suppress(OSError, KeyError):  # it has ended, or an old kernel
+                parts = _rollup(pid)
+                together += parts["Pss_Anon"]
+                files += parts["Pss_File"]
+                mapped += parts["Pss_Shmem"]
+                self._note(self._name(pid), parts)
+        shared = max(mapped, shared_memory()[0] - self._shared_before)
+        seen = self._seen
+        seen.together_bytes = max(seen.together_bytes, together + shared)
+        seen.file_bytes = max(seen.file_bytes, files)
+        seen.shared_bytes = max(seen.shared_bytes, shared)
+        end = time.monotonic()
+        self._due = end + max(_EVERY_SECONDS, _SHARE * (end - begin))
+
+    def write(self) -> None:
+        """Write the samples into the folder."""
+        with contextlib.suppress(OSError):
+            (self._folder / SAMPLES).write_bytes(msgspec.json.encode(self._seen))
+
+    def _processes(self) -> list[int]:
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            children = psutil.Process(self._script).children(recursive=True)
+            return [self._script, *(child.pid for child in children)]
+        return []
+
+    def _name(self, pid: int) -> str:
+        if pid not in self._names:
+            kind = Path(f"/proc/{pid}/comm").read_text().strip()
+            kind = "worker" if kind == _WORKER else kind
+            number = sum(name.startswith(f"{kind} ") for name in self._names.values())
+            self._names[pid] = MAIN if pid == self._script else f"{kind} {number}"
+        return self._names[pid]
+
+    def _note(self, name: str, parts: dict[str, int]) -> None:
+        size, own = parts["Pss_Anon"] + parts["Pss_Shmem"], parts["Private_Dirty"]
+        before = self._seen.processes.get(name)
+        if before is None:
+            before = HostProcess(name=name, peak_bytes=0, own_bytes=0, first_own_bytes=own)
+        self._seen.processes[name] = msgspec.structs.replace(
+            before,
+            peak_bytes=max(before.peak_bytes, size),
+            own_bytes=max(before.own_bytes, own),
+        )
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    """Return the bytes that the kernel counts for a process, by name."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    parts = (line.split() for line in lines)
+    return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
+
+
+def shared_memory() -> tuple[int, int]:
+    """Return the bytes of shared memory in use, and their limit."""
+    try:
+        system = os.statvfs(_SHARED)
+    except OSError:
+        return 0, 0
+    used = system.f_blocks - system.f_bfree
+    return used * system.f_frsize, system.f_blocks * system.f_frsize

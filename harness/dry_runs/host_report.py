@@ -1,0 +1,77 @@
+"""What a script needed of the host, from the samples of its processes and PyTorch's own counts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from harness.dry_runs.dry_run_report import ChildResult, Device, Host, HostProcess
+from harness.dry_runs.host_memory import MAIN, SAMPLES, Samples, shared_memory
+from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.measurement.limits.machine_memory import limit_bytes
+from harness.schema.memory_fit import fit_of
+
+_MOST_PROCESSES = 12
+
+
+def host_of(
+    folder: Path,
+    inside: ChildResult,
+    devices: Sequence[Device],
+    gpu: PretendedGpu,
+    given_bytes: int | None,
+) -> Host | None:
+    """Return what the host needed, and whether it fits; None if nothing was sampled.
+
+    ``given_bytes`` takes the place of a container's limit. What a GPU holds is added if it shares
+    the host's memory.
+    """
+    try:
+        seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    if not seen.processes:
+        return None
+    limit, source = given_bytes, "given"
+    if gpu.one_pool:
+        limit, source = gpu.total_bytes, "one pool with the GPU"
+    elif limit is None and limit_bytes() < psutil.virtual_memory().total:
+        limit, source = limit_bytes(), "limit of this container"
+    pinned = inside.pinned_bytes or (0, 0)
+    own = seen.own_bytes + inside.history_bytes
+    least = max(0, seen.together_bytes - own)
+    # Pinned pages are there whether or not the script wrote to them, and so are parameters.
+    most = least + inside.left_out_bytes + pinned[1]
+    held = sum(device.peaks.reserved_peak_bytes or 0 for device in devices) if gpu.one_pool else 0
+    outside = gpu.outside_bytes if gpu.one_pool else (0, 0)
+    return Host(
+        peak_bytes=(least, most),
+        processes=_processes(seen, own),
+        file_bytes=seen.file_bytes,
+        shared_bytes=seen.shared_bytes,
+        shared_limit_bytes=shared_memory()[1],
+        pinned_bytes=inside.pinned_bytes,
+        left_out_bytes=inside.left_out_bytes,
+        harness_bytes=own,
+        limit_bytes=limit,
+        limit_source=None if limit is None else source,
+        fit=None
+        if limit is None
+        else fit_of(
+            in_every_case=most + held + outside[1] <= limit,
+            in_some_case=least + held + outside[0] <= limit,
+        ),
+    )
+
+
+def _processes(seen: Samples, harness_bytes: int) -> tuple[HostProcess, ...]:
+    """Return the processes that took most; the harness is in the script's own alone."""
+    processes = dict(seen.processes)
+    if (main := processes.get(MAIN)) is not None:
+        processes[MAIN] = msgspec.structs.replace(
+            main,
+            peak_bytes=max(0, main.peak_bytes - harness_bytes),
+            own_bytes=max(0, main.own_bytes - harness_bytes),
+        )
+    return tuple(sorted(processes.values(), key=lambda one: -one.peak_bytes)[:_MOST_PROCESSES])

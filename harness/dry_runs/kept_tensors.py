@@ -1,0 +1,139 @@
+"""Tensors of the GPU to which names of the script lead, counted now and then.
+
+A name that leads to more of them than some steps before keeps what grows. Only plain containers,
+modules and the script's own objects are looked into, and no code of theirs is called.
+"""
+
+import contextlib
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from inspect import CO_OPTIMIZED
+from types import FrameType, FunctionType
+from typing import Any
+
+import torch
+
+from harness.dry_runs.own_code import is_own
+
+_MOST_THINGS = 200_000
+_LINES, _FEW = 3, 4
+
+
+@dataclass
+class Held:
+    """What names lead to: tensors of the GPU, those with a graph, nodes of it, keys of dicts."""
+
+    step: int
+    tensors: Counter[str] = field(default_factory=Counter)
+    with_graph: Counter[str] = field(default_factory=Counter)
+    nodes: Counter[str] = field(default_factory=Counter)
+    keyed: set[str] = field(default_factory=set)
+    hooks: int = 0
+
+
+def held_by_names(step: int) -> Held:
+    """Return what the names that the script uses lead to."""
+    held = Held(step)
+    roots: dict[str, list[Any]] = {}
+    waiting: deque[tuple[str, Any]] = deque(_names())
+    seen: set[int] = set()
+    while waiting and len(seen) < _MOST_THINGS:
+        name, thing = waiting.popleft()
+        kind = type(thing)  # isinstance would have lazy objects load themselves
+        if id(thing) in seen or issubclass(kind, (torch.nn.Parameter, str, bytes, int, float)):
+            continue
+        seen.add(id(thing))
+        with contextlib.suppress(Exception):  # an object that does not let itself be looked at
+            if not issubclass(kind, torch.Tensor):
+                waiting.extend(_inside(name, thing, held))
+            elif thing.is_cuda:
+                held.tensors[name] += 1
+                if thing.grad_fn is not None:
+                    held.with_graph[name] += 1
+                    roots.setdefault(name, []).append(thing.grad_fn)
+    for name, functions in roots.items():
+        if len(functions) <= _FEW:
+            held.nodes[name] = _graph_nodes(functions)
+    return held
+
+
+def causes(then: Held, now: Held) -> Iterator[str]:
+    """Yield in words which names lead to more than before."""
+    steps = f"{now.step - then.step} steps before"
+    more = Counter({name: now.tensors[name] - then.tensors[name] for name in now.tensors})
+    for name, count in [one for one in more.most_common(_LINES) if one[1] > 0]:
+        holds = (
+            f"{name} holds {now.tensors[name]:,} tensors of the GPU, {count:,} more than {steps}"
+        )
+        if now.with_graph[name] > then.with_graph[name]:
+            yield f"{holds}, with the graphs that made them: keep .item() or .detach() of each"
+        elif name in now.keyed:
+            yield f"{holds}, by a key such as a shape: bound this cache"
+        else:
+            yield f"{holds}: move them to the host, or reduce them"
+    if now.hooks - then.hooks >= now.step - then.step:
+        yield (
+            f"modules have {now.hooks:,} hooks, {now.hooks - then.hooks:,} more than {steps}:"
+            " remove each, or register once"
+        )
+    more = Counter({name: now.nodes[name] - then.nodes[name] for name in then.nodes})
+    names = [name for name, count in more.most_common(_LINES) if count >= now.step - then.step]
+    if names:
+        yield (
+            f"the graph of {' and of '.join(names)} has {now.nodes[names[0]]:,} nodes,"
+            f" {more[names[0]]:,} more than {steps}: it reaches back over all steps; use .item() or"
+            " .detach()"
+        )
+
+
+def _names() -> Iterator[tuple[str, Any]]:
+    """Yield the variables of the script's running functions, of its file and of its modules."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if not is_own(frame.f_code.co_filename) and frame.f_code.co_flags & CO_OPTIMIZED:
+            variables = frame.f_locals
+            yield from list(variables.items())
+            if sys.version_info < (3, 13):
+                variables.clear()  # a copy, which would keep tensors alive
+        frame = frame.f_back
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and "site-packages" not in file and not is_own(file):
+            yield from list(vars(module).items())
+
+
+def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
+    """Return what a container or an object holds, each under its name."""
+    kind = type(thing)
+    if issubclass(kind, dict):
+        if thing and all(isinstance(key, (int, tuple)) for key in thing):
+            held.keyed.add(name)
+        return [(name, value) for value in dict.values(thing)]
+    if issubclass(kind, (list, tuple, set, frozenset, deque)):
+        return [(name, value) for value in list(thing)]
+    if kind is FunctionType:
+        cells = (cell.cell_contents for cell in thing.__closure__ or ())
+        return [(f"a variable of {thing.__qualname__}", value) for value in cells]
+    if issubclass(kind, torch.nn.Module):
+        hooks = [value for key, value in vars(thing).items() if key.endswith("_hooks") and value]
+        held.hooks += sum(map(len, hooks))
+        parts = [(f"{name}.{key}", value) for key, value in thing._modules.items()]
+        own = [one for one in vars(thing).items() if one[0] not in ("_parameters", "_modules")]
+        return parts + [(f"{name}.{key}", value) for key, value in own]
+    if kind.__module__.partition(".")[0] in ("torch", "builtins", "harness"):
+        return ()
+    return [(f"{name}.{key}", value) for key, value in list(vars(thing).items())]
+
+
+def _graph_nodes(functions: list[Any]) -> int:
+    """Return the number of nodes of the graphs that end in these functions."""
+    seen: set[Any] = set()
+    waiting = list(functions)
+    while waiting and len(seen) < _MOST_THINGS:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting.extend(function for function, _ in node.next_functions)
+    return len(seen)

@@ -1,0 +1,156 @@
+"""Growth of what stays alive over training steps, judged for each line that allocates.
+
+Activations come and go within a step; what is still there two steps later is kept by something. A
+program keeps the optimizer's state once, and a bounded cache until it is full: only what rises
+again and again, and has not ended, is growth. A line can also replace its block by a larger one.
+
+The process of a dry run loads this module too, so it imports nothing but the standard library.
+"""
+
+import itertools
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from harness.snapshots.lifetimes import Lifetimes, bytes_alive
+
+Kind = Literal["leak", "plateau", "unknown"]
+_LEAST_STEPS, _LEAST_RISES = 4, 3
+_STEPS_TO_REPLACE = 8
+"""Fewer inputs of varying length may rise by chance."""
+_KEPT_STEPS = 2
+"""A loop's variables, and batches that are fetched ahead, live for up to so many steps."""
+_LEAST_SINCE = 2
+_MOST_PLACES = 5
+_REPLACED = "the line replaces its block by a larger one, as torch.cat and a growing KV cache do"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Growth of the memory that stays alive over training steps.
+
+    Attributes:
+        ends_bytes: bytes alive at the end of each optimizer step.
+        floors_bytes: the least alive in each step but the first.
+        per_step_bytes: what a step adds, on average from the first that adds to the last.
+        first_step_bytes: what the first step left.
+        since_step: the step that added first, of those after the first step, which is 1.
+        places: lines, with the bytes that each added from the first such step to the last.
+        causes: what keeps the memory, as far as it was seen.
+    """
+
+    kind: Kind
+    reason: str
+    ends_bytes: tuple[int, ...] = ()
+    floors_bytes: tuple[int, ...] = ()
+    per_step_bytes: int = 0
+    first_step_bytes: int = 0
+    since_step: int | None = None
+    places: tuple[tuple[str, int], ...] = ()
+    causes: tuple[str, ...] = ()
+
+
+def find_growth(
+    lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
+) -> Growth:
+    """Return the growth over the steps.
+
+    Args:
+        lifetimes: of the blocks, by their events' positions.
+        sizes: bytes of each event.
+        ends: the number of events by the end of each optimizer step.
+        place_of: the line that allocated a block.
+    """
+    count = len(ends)
+    if count < _LEAST_STEPS:
+        reason = f"{count} training steps are recorded; {_LEAST_STEPS} are needed"
+        return Growth(kind="unknown", reason=reason)
+    alive = bytes_alive(lifetimes, sizes)
+    floors = tuple(
+        min(alive[begin + 1 : end + 1], default=alive[end])
+        for begin, end in itertools.pairwise(ends)
+    )
+    level = Growth(
+        kind="plateau",
+        reason=f"nothing more is kept over {count} steps",
+        ends_bytes=tuple(alive[end] for end in ends),
+        floors_bytes=floors,
+        first_step_bytes=floors[0] - min(alive[: ends[0] + 1]),
+    )
+    at_ends, kept = _by_place(lifetimes, sizes, ends, place_of)
+    rising = {place: rises for place, held in kept.items() if (rises := _rises(held))}
+    replaced = not rising and count >= _STEPS_TO_REPLACE
+    if replaced:
+        kept = at_ends
+        rising = {place: rises for place, held in kept.items() if (rises := _rises(held))}
+    going_on = {place: rises for place, rises in rising.items() if _goes_on(rises, count)}
+    if going_on:
+        first = min(rises[0] for rises in going_on.values())
+        last = max(rises[-1] for rises in going_on.values())
+        added = {place: kept[place][last] - kept[place][first] for place in going_on}
+        steps = len(set().union(*going_on.values()))
+        since = first + 1 if replaced else first + 1 - _KEPT_STEPS
+        begins = "from the beginning" if since == _LEAST_SINCE else f"since step {since}"
+        return replace(
+            level,
+            kind="leak",
+            reason=f"more is kept after {steps} of {count} steps, {begins}",
+            per_step_bytes=sum(added.values()) // (last - first),
+            since_step=since,
+            places=tuple(sorted(added.items(), key=lambda item: -item[1])[:_MOST_PLACES]),
+            causes=(_REPLACED,) if replaced else (),
+        )
+    if rising and not all(_has_ended(rises, count) for rises in rising.values()):
+        reason = f"more was kept ever more rarely over {count} steps: more steps are needed"
+        return replace(level, kind="unknown", reason=reason)
+    if rising:
+        until = max(rises[-1] for rises in rising.values())
+        return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
+    return level
+
+
+def _by_place(
+    lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
+) -> tuple[Mapping[str, list[int]], Mapping[str, list[int]]]:
+    """Return the bytes of each line at the ends of the steps, and of its blocks that are older.
+
+    Blocks of the first step, such as the optimizer's state, are left out.
+    """
+    both: tuple[defaultdict[str, list[int]], ...]
+    both = (defaultdict(lambda: [0] * len(ends)), defaultdict(lambda: [0] * len(ends)))
+    for begin, freed in lifetimes.items():
+        first = bisect_left(ends, begin + 1)
+        last = len(ends) if freed is None else bisect_left(ends, freed + 1)
+        if 0 < first < last:
+            place = place_of(begin)
+            for series, since in zip(both, (first, first + _KEPT_STEPS), strict=True):
+                if since < last:
+                    series[place][since] += sizes[begin]
+                    if last < len(ends):
+                        series[place][last] -= sizes[begin]
+    for series in both:
+        for place, changes in series.items():
+            series[place] = list(itertools.accumulate(changes))
+    return both[0], both[1]
+
+
+def _rises(held: Sequence[int]) -> list[int]:
+    """Return the steps after the first in which more is held; none if they are few, or it falls."""
+    changes = [after - before for before, after in itertools.pairwise(held)]
+    rises = [step for step, change in enumerate(changes, 1) if change > 0]
+    return rises if len(rises) >= _LEAST_RISES and min(changes) >= 0 else []
+
+
+def _has_ended(rises: Sequence[int], count: int) -> bool:
+    """Return whether it has not risen for longer than between any two rises."""
+    return count - 1 - rises[-1] > max(
+        after - before for before, after in itertools.pairwise(rises)
+    )
+
+
+def _goes_on(rises: Sequence[int], count: int) -> bool:
+    """Return whether it still rises, and not ever more rarely, as a cache does that fills."""
+    later = sum(step >= (rises[0] + count) // 2 for step in rises)
+    return not _has_ended(rises, count) and later * 3 >= len(rises)

@@ -1,0 +1,70 @@
+"""Memory of the host in a dry run, against what a script takes by hand."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.dry_runs.dry_run_report import Host
+from tests.dry_runs.scripts import run
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+MIB = 1 << 20
+SECONDS = "import time; time.sleep(1.0)\n"
+IMPORT = "import torch; torch.ones(1, device='cuda')\n"
+
+
+def host_of(folder: Path, text: str, **options: object) -> Host:
+    report = run(folder, text, **options)
+    assert report.outcome == "ok", report.evidence
+    assert report.host is not None
+    return report.host
+
+
+def test_bytes_that_a_script_takes_are_found_and_the_verdict_follows_them(tmp_path: Path) -> None:
+    before = host_of(tmp_path, IMPORT + SECONDS, host_memory_bytes=4 << 30)
+    taken = f"{IMPORT}held = b'x' * {300 * MIB}\n"
+    after = host_of(tmp_path, taken + SECONDS, host_memory_bytes=before.peak_bytes[1] + 150 * MIB)
+    assert after.peak_bytes[0] - before.peak_bytes[0] == pytest.approx(300 * MIB, rel=0.05)
+    assert (before.fit, after.fit) == ("fits", "does not fit")
+    assert before.harness_bytes < 40 * MIB
+
+
+def test_pinned_memory_and_parameters_are_lines_of_their_own(tmp_path: Path) -> None:
+    text = f"""
+kept = [torch.empty({5 * MIB}, dtype=torch.uint8).pin_memory() for _ in range(3)]
+del kept[0]
+net = torch.nn.Linear(4096, 8192).cuda()
+"""
+    host = host_of(tmp_path, IMPORT + text + SECONDS)
+    assert host.pinned_bytes == (24 * MIB, 24 * MIB)  # powers of two
+    assert host.left_out_bytes == 4096 * 8192 * 4
+    low, high = host.peak_bytes
+    assert high - low == host.left_out_bytes + 24 * MIB
+
+
+def test_a_worker_copies_python_objects_that_it_reads(tmp_path: Path) -> None:
+    text = """
+import time, torch
+rows = [str(i) * 3 for i in range(1_000_000)]
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 40
+    def __getitem__(self, index):
+        for _ in rows[index * 25_000 : (index + 1) * 25_000]:
+            pass
+        time.sleep(0.05)
+        return torch.zeros(1)
+for batch in torch.utils.data.DataLoader(Rows(), num_workers=1):
+    batch.cuda()
+"""
+    workers = [one for one in host_of(tmp_path, text).processes if one.name == "worker 0"]
+    assert [one.own_bytes - one.first_own_bytes > 30 * MIB for one in workers] == [True]
+
+
+def test_one_pool_holds_the_gpu_and_the_host(tmp_path: Path) -> None:
+    text = f"held = torch.empty({900 * MIB}, dtype=torch.uint8, device='cuda')\n"
+    options = {"memory_bytes": 1200 * MIB, "outside_bytes": 100 * MIB}
+    apart = run(tmp_path, IMPORT + text + SECONDS, **options)
+    shared = run(tmp_path, IMPORT + text + SECONDS, one_pool=True, **options)
+    assert (apart.fit, shared.fit) == ("fits", "does not fit")
