@@ -24,7 +24,7 @@ def _counts(steps: pd.DataFrame) -> str:
     for name, part in steps.groupby("activation", sort=False):
         for count in sorted(part["tensors"].unique()):
             grouped.setdefault(float(count), []).append(str(name))
-    return "; ".join(f"{count:g} for {', '.join(grouped[count])}" for count in sorted(grouped))
+    return ", ".join(f"{count:g} ({', '.join(grouped[count])})" for count in sorted(grouped))
 
 
 def _missing(steps: pd.DataFrame, models: Iterable[str], functions: Iterable[str]) -> int:

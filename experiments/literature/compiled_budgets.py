@@ -117,7 +117,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
                     (steps.saved_bytes(job(name, budget=0.0)), 4 * BATCH * LENGTH * HIDDEN)
                     for name in NETWORKS
                 ],
-                "closed form, the input",
+                "closed form (the input)",
             ),
             widest(
                 "peak in bytes",

@@ -107,7 +107,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
         kept_bytes=("kept_bytes", "max"), holds=("nothing", "all")
     )
     first = table.loc[table["learns"] == "head", "kept_bytes"]
-    kept = (f"{row.kind} {row.kept_bytes:,}" for row in cases.itertuples())
+    kept = (f"{row.kept_bytes:,} ({row.kind})" for row in cases.itertuples())
     witnesses = _witnesses(steps, size)
     return Judgement(
         **decided_by(cases.assign(kind=cases["kind"] + " layers"), ["kind"]),

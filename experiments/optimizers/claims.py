@@ -49,7 +49,7 @@ def state_verdict(table: pd.DataFrame) -> list[Claim]:
             **stated(__file__, "state"),
             measured=f"The state has these bytes ({words}). The layers include the last linear "
             "layer. Each layer has a weight and a bias, and Adam keeps a step counter of 4 bytes "
-            "for both in the host's memory.",
+            "for each of the two in the host's memory.",
             number=f"equal to the byte in {int(equal.sum())} of {len(table)} cells",
         )
     ]

@@ -51,8 +51,8 @@ def peaks_text(traced: Sequence[Run]) -> list[str]:
         words = f"For {one.model}, a full step peaks at {format_bytes(full)}"
         partial = peaks.get("last, partial batch of an epoch")
         if partial is not None:
-            words += f", the partial batch at {format_bytes(partial)}"
-        words += f", the evaluation of a full batch at {format_bytes(evaluation)}"
+            words += f", the partial batch peaks at {format_bytes(partial)}"
+        words += f", and the evaluation of a full batch peaks at {format_bytes(evaluation)}"
         if evaluation > full:
             words += (
                 ". Evaluation needs more than training, because the gradients of the last step "

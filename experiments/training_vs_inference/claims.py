@@ -53,7 +53,7 @@ def reasons_verdict(table: pd.DataFrame, missing: int) -> Claim:
         measured=f"Kept activations are {100 * share.min():.3g} to {100 * share.max():.3g}% of the "
         f"difference. The largest part of it is {words} of {len(table)} cells. With small batches "
         "the largest parts are gradients, which take as many bytes as the parameters, and Adam's "
-        "state, which takes twice as many. Both belong to training, but they are no intermediate "
+        "state, which takes twice as many. Both belong to training, but they are not intermediate "
         "values.",
         number=f"more than {ROUGHLY:.0%} of the difference in {int(reason.sum())} of {len(table)} "
         "cells",

@@ -13,8 +13,8 @@ def formula_text(table: pd.DataFrame) -> list[str]:
     equal = int((expected_difference(own) == own["difference_bytes"]).sum())
     text = (
         "At every depth inference should need the parameters and batch·(4·features + 8·width) "
-        "bytes for the batch and the tensors of two layers. Training with SGD should need more by "
-        "the larger of two sizes. When the backward pass begins, the size is "
+        "bytes for the batch and the tensors of two layers. Training with SGD should need more, "
+        "by the larger of two sizes. When the backward pass begins, the size is "
         "batch·(4·width·depth + 8) + 4·classes·(width + 1) + 8. These are an activation of each "
         "layer, the labels and the gradients of the last layer. When the backward pass ends, the "
         "size is parameters + batch·(8 − 4·width) + 8. These are all gradients, and the tensor of "
