@@ -2,6 +2,7 @@
 
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -168,10 +169,14 @@ def dry_run(
 def _page(report: "DryRunReport", target: str, snapshot: Path) -> str:
     from harness.cli.next_commands import after_dry_run, typed
     from harness.dry_runs.dry_run_page import dry_run_page
+    from harness.snapshots.file_bytes import SnapshotError
 
-    recorded = snapshot if snapshot.is_file() else None
-    commands = after_dry_run(typed(), target)
-    return dry_run_page(report, target=target, snapshot=recorded, commands=commands)
+    page = partial(dry_run_page, report, target=target, commands=after_dry_run(typed(), target))
+    try:
+        return page(snapshot=snapshot if snapshot.is_file() else None)
+    except SnapshotError as error:  # the run is done, and most of its page needs no recording
+        click.echo(printable(f"harness: the page has no timeline: {error}"), err=True)
+        return page()
 
 
 def _print_largest(

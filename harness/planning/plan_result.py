@@ -77,11 +77,11 @@ class Lever:
         """The bytes saved; what was not run comes last."""
         return float("-inf") if self.saved_bytes is None else self.saved_bytes
 
-    def cells(self) -> tuple[str, str, str, str, str]:
-        """Return the time, the memory saved, the peak, the verdict and the name, as text."""
-        time = "" if self.relative_time is None else f"{self.relative_time:.2f}"
+    def cells(self) -> tuple[str, ...]:
+        """Return the time, the bytes saved, the peak, the verdict and the name; none if not run."""
         if self.fit is None or self.saved_bytes is None:
-            return time, "", "", "not run", f"{self.name}: {self.why}"
+            return ()
+        time = f"{self.relative_time:.2f}"
         saved = "none" if self.saved_bytes <= 0 else format_bytes(self.saved_bytes)
         verdict = "tight" if self.fit.needs_retries else self.fit.verdict
         return time, saved, self.fit.reserved_text, verdict, self.name
@@ -202,8 +202,12 @@ class Plan:
             parts += [f"<details{' open' * (len(parts) == 2)}>{words}{code}</details>"] * bool(
                 one.code
             )
-        rows = [one.cells() for one in self.levers]
-        return "\n".join([*parts, html_table("Each change by itself", LEVER_HEADS, rows)])
+        run = [LEVER_HEADS, *(one.cells() for one in self.levers if one.fit is not None)]
+        order = (1, 4, 0, 2, 3)  # on a phone what it saves and its name stay in view
+        heads, *rows = ([row[at] for at in order] for row in run)
+        parts.append(html_table("Each change by itself", heads, rows))
+        others = (f"not run: {one.name}: {one.why}" for one in self.levers if one.fit is None)
+        return "\n".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in others)])
 
     def page(self, target: str) -> str:
         """Return the plan as a self-contained HTML page."""

@@ -85,7 +85,7 @@ def bars(caption: str, rows: Iterable[tuple[str, int]], room: int) -> str:
     sizes = list(rows)
     most = max(room, *(size for _, size in sizes))
     shown = "".join(
-        f'<tr><td class="number">{format_bytes(size)}</td><td style="width:50%">'
+        f'<tr><td class="number">{format_bytes(size)}</td><td style="width:40%">'
         f'<svg viewBox="0 0 100 8" width="100%" height="18" preserveAspectRatio="none" role="img"'
         f' aria-label="{format_bytes(size)} of {format_bytes(room)}">'
         f'<rect width="{100 * size / most:.2f}" height="8" '

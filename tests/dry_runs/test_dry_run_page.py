@@ -51,3 +51,15 @@ def test_the_page_of_a_script_shows_its_last_step_by_module(
     assert line["reserved"] == [line["reserved"][0]] * line["moments"]
     assert line["limits"] == [["room for PyTorch on l4", 22_778_478_592]]
     assert "harness dry-run --gpu l4 --largest batch -- train.py --batch" in page
+
+
+def test_a_recording_that_cannot_be_read_costs_the_page_its_timeline_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("harness.snapshots.file_bytes.LONGEST_BYTES", 10)
+    (tmp_path / "net.py").write_text(NET)
+    (tmp_path / "train.py").write_text(SCRIPT)
+    assert main(["dry-run", "--gpu", "l4", "--html", "page.html", "--", "train.py"]) == 0
+    assert "the page has no timeline" in capfd.readouterr().err
+    assert "Alive at the peak" in (tmp_path / "page.html").read_text()
