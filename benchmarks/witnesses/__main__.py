@@ -43,7 +43,7 @@ def main() -> int:
         run(rows, predictor_named(options.child), path, until=options.until)
         return 0
     until = time.time() + 60 * options.minutes
-    for name in options.predictors:
+    for name in options.predictors if options.minutes else ():
         begin = time.monotonic()
         code = _in_child(name, source, [*sys.argv[1:], "--until", str(until), "--child", name])
         if code:
@@ -79,7 +79,12 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--clone", type=Path, help="folder with a clone of the source")
     parser.add_argument("--fetch", action="store_true", help="clone it with git if it is missing")
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no row after that time")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=1e6,
+        help="begin no row after that time; 0 scores what is there",
+    )
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the records")
     parser.add_argument("--publish", action="store_true", help="write results/witnesses")
     parser.add_argument("--verbose", action="store_true", help="print the seconds of a predictor")
