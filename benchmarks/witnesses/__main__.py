@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.witnesses.clones import CloneError, clone_of
 from benchmarks.witnesses.published import publish
-from benchmarks.witnesses.rows import Source, source_named
+from benchmarks.witnesses.rows import source_named
 from benchmarks.witnesses.runner import drawn, needs_gpu, predictor_named, run
 from benchmarks.witnesses.scores import HEADS, scored, table
 
@@ -40,15 +40,18 @@ def main() -> int:
         return 2
     if options.child:
         path = options.out / source.name / f"{options.child}.jsonl"
+        rows = [row for row in rows if options.gpu in ("", row.gpu or source.gpu)]
         run(rows, predictor_named(options.child), path, until=options.until)
         return 0
     until = time.time() + 60 * options.minutes
-    for name in options.predictors:
+    for name in options.predictors if options.minutes else ():
         begin = time.monotonic()
-        code = _in_child(name, source, [*sys.argv[1:], "--until", str(until), "--child", name])
-        if code:
-            print(f"{name}: ended with exit code {code}", file=sys.stderr)
-        elif options.verbose:
+        pretends = needs_gpu(name) and not source.scripts
+        for gpu in sorted({row.gpu or source.gpu for row in rows}) if pretends else [""]:
+            code = _in_child(gpu, ["--until", str(until), "--child", name, "--gpu", gpu])
+            if code:
+                print(f"{name}: ended with exit code {code}", file=sys.stderr)
+        if options.verbose:
             print(f"{name}: {time.monotonic() - begin:.0f} s", file=sys.stderr)
     print(table([HEADS, *scored(rows, options.out / source.name, options.predictors)]))
     if options.publish:
@@ -56,15 +59,15 @@ def main() -> int:
     return 0
 
 
-def _in_child(name: str, source: Source, arguments: list[str]) -> int:
-    """Run one predictor in a process of its own, which sees a pretended GPU if it wants one."""
+def _in_child(gpu: str, arguments: list[str]) -> int:
+    """Run one predictor in a process of its own, which sees a pretended GPU if one is named."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if needs_gpu(name) and not source.scripts:
+    if gpu:
         from benchmarks.validation.dry_run import environment_on
         from harness.dry_runs.pretended_gpu import pretended_gpu
 
-        environment = environment_on(pretended_gpu(source.gpu))
-    command = [sys.executable, "-m", "benchmarks.witnesses", *arguments]
+        environment = environment_on(pretended_gpu(gpu))
+    command = [sys.executable, "-m", "benchmarks.witnesses", *sys.argv[1:], *arguments]
     return subprocess.call(command, env=environment)
 
 
@@ -79,11 +82,17 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--clone", type=Path, help="folder with a clone of the source")
     parser.add_argument("--fetch", action="store_true", help="clone it with git if it is missing")
-    parser.add_argument("--minutes", type=float, default=1e6, help="begin no row after that time")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=1e6,
+        help="begin no row after that time; 0 scores what is there",
+    )
     parser.add_argument("--out", type=Path, default=KEPT, help="folder of the records")
     parser.add_argument("--publish", action="store_true", help="write results/witnesses")
     parser.add_argument("--verbose", action="store_true", help="print the seconds of a predictor")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--gpu", default="", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -17,9 +17,9 @@ from benchmarks.witnesses.growth import (
 )
 from benchmarks.witnesses.pictures import OURS, agreement_figure, errors_figure, save
 from benchmarks.witnesses.published import read
-from benchmarks.witnesses.rows import Row, source_named
+from benchmarks.witnesses.rows import MIB, Row, source_named
 from benchmarks.witnesses.runner import Record
-from benchmarks.witnesses.scores import HEADS, Score, cells_of, score, table
+from benchmarks.witnesses.scores import HEADS, MOST_FOR_CONSTANT, Score, cells_of, score, table
 from harness.analysis.fits import Coefficient
 
 FOLDER = Path("results/witnesses")
@@ -59,6 +59,13 @@ def score_table(scores: list[tuple[str, Score]]) -> str:
     """Return a table of scores, each with its source."""
     lines = [[source, *cells_of(one)] for source, one in scores]
     return table([["source", *HEADS], *lines])
+
+
+def misses_text(one: Score) -> str:
+    """Say how many answers are far off."""
+    near = f"{one.close:,} of {one.rows:,} answers are within 2 MiB"
+    far = f"{one.rows - one.refused - one.within_1_percent:,} are more than 1% off"
+    return f"{near}, {far}, the worst by {one.worst_bytes / MIB:+,.0f} MiB."
 
 
 def growth_text(frame: pd.DataFrame) -> str:
@@ -104,12 +111,13 @@ def main() -> int:
     if MLPS in sources:
         (rows, said, crashed), scores = sources[MLPS]
         trained = [row for row in rows if row.name not in crashed]
-        constant = next(one.constant_bytes for one in scores if one.predictor == "dry-run")
+        ours = next(one for one in scores if one.predictor == "dry-run")
         measured = {row.name: row.measured_bytes for row in trained}
-        frame = frame_of(measured, said["dry-run"], constant_bytes=constant)
+        frame = frame_of(measured, said["dry-run"], constant_bytes=ours.constant_bytes)
+        parts |= {"misses": misses_text(ours), "crashed": f"{len(crashed):,}"}
         parts |= {"growth": growth_text(frame), "share": f"{share_of_product(frame):.0%}"}
-        save(FOLDER, agreement_figure(trained, said["dry-run"], constant))
-        save(FOLDER, errors_figure(trained, said, scores))
+        save(FOLDER, agreement_figure(trained, said["dry-run"], ours.constant_bytes))
+        save(FOLDER, errors_figure(trained[MOST_FOR_CONSTANT:], said, scores))
     text = (Path(__file__).parent / "chapter.md").read_text()
     for name, part in parts.items():
         text = text.replace(f"{{{{ {name} }}}}", part)

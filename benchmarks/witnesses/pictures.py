@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import FuncFormatter
 
 from benchmarks.witnesses.rows import MIB, Row
 from benchmarks.witnesses.runner import Record
@@ -78,6 +79,8 @@ def _errors(canvas: Canvas, data: pd.DataFrame) -> None:
             linewidth=1.8 if ours else 1,
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.set_xlim(left=0.4)
     axes.set_xlabel("error at most, MiB")
     axes.set_ylabel("share of the rows, %")
     axes.legend(loc="lower right")

@@ -34,6 +34,7 @@ class Row:
         run: runs the published program, in place of ``training``.
         workload: the same step for the formula of MLPs; None if it has none.
         traits: numbers and words by which rows are grouped.
+        gpu: GPU to pretend; that of the source by default.
         published: what predictors of the source's authors said, in bytes.
     """
 
@@ -46,6 +47,7 @@ class Row:
     run: Callable[[], Sizes] | None = None
     workload: "Workload | None" = None
     traits: "dict[str, int | str]"
+    gpu: str = ""
     published: "dict[str, int]" = dataclasses.field(default_factory=dict)
 
 

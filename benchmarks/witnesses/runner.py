@@ -80,7 +80,6 @@ def run(
     records = records_in(path)
     left = [row for row in rows if row.name not in records]
     path.parent.mkdir(parents=True, exist_ok=True)
-    gc.freeze()  # a collection between two rows then passes over all that was imported
     with path.open("a") as file:
         if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
             file.write("\n")
@@ -90,6 +89,8 @@ def run(
             records[row.name] = record = record_of(row, predict)
             file.write(json.dumps(record) + "\n")
             file.flush()
+            if row is left[0]:
+                gc.freeze()  # later collections pass over all that the first row imported
     return records
 
 

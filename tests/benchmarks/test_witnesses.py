@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.witnesses.chapter import scores_of
 from benchmarks.witnesses.clones import CloneError, clone_of, text_of
+from benchmarks.witnesses.pictures import OURS
 from benchmarks.witnesses.published import publish, read
 from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
 from benchmarks.witnesses.runner import drawn, records_in, run
@@ -16,6 +18,7 @@ from benchmarks.witnesses.sources import gpumemnet_mlps
 from benchmarks.witnesses.training import train
 
 OUTSIDE = 1_429 * MIB
+ROOT = Path(__file__).parents[2]
 
 
 def planted(count: int) -> list[Row]:
@@ -144,6 +147,15 @@ def test_each_beginning_of_the_drawn_order_is_the_beginning_of_a_longer_one() ->
     rows = planted(50)
     assert drawn(rows, 3) == drawn(rows, 3) != drawn(rows, 4)
     assert sorted(row.name for row in drawn(rows, 3)) == sorted(row.name for row in rows)
+
+
+def test_the_readme_says_what_the_published_scores_say() -> None:
+    scores = scores_of(read(ROOT / "results" / "witnesses" / "gpumemnet-mlps.csv"))
+    (ours,) = (one for one in scores if one.predictor == "dry-run")
+    best = max((one for one in scores if one.predictor not in OURS), key=lambda one: one.close)
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert f"within 2 MiB in {ours.close:,} of {ours.rows:,} of them" in readme
+    assert f"so in {best.close:,} of {best.rows:,}" in readme
 
 
 HEAD = "Filename,Activations-Params,Max GPU Memory (MiB)\n"
