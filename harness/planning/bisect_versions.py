@@ -49,10 +49,19 @@ def ask_versions(
     options: Sequence[str],
     target: Sequence[str],
     *,
+    program: str,
     is_script: bool,
     offline: bool,
 ) -> Iterator[VersionAnswer]:
     """Yield the answer of ``harness dry-run`` or ``harness profile`` under each version.
+
+    Args:
+        versions: versions of PyTorch, e.g. ``2.10``.
+        options: of the command.
+        target: a script with its arguments, or a network with its options.
+        program: the module whose ``main`` is the command line.
+        is_script: whether the target is a script.
+        offline: whether nothing may be installed.
 
     Raises:
         InstallError: a version is not there and cannot be installed.
@@ -73,7 +82,7 @@ def ask_versions(
                     *target,
                 ]
             done = subprocess.run(
-                [python, *own_interpreter("harness.cli.entry", *command)[1:]],
+                [python, *own_interpreter(program, *command)[1:]],
                 stdout=subprocess.PIPE,
                 text=True,
                 check=False,
