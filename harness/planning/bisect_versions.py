@@ -143,7 +143,7 @@ def versions_text(answers: Sequence[VersionAnswer]) -> Iterator[str]:
             yield f"        {answer.evidence}"
     pair = first_difference(answers)
     if pair is None:
-        yield "No peak differs."
+        yield "No peak differs." if answers[0].peaks_bytes else "No version gave an answer."
         return
     before, after = pair
     yield f"The first version that differs: {after.torch}, from {before.torch}."
