@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.prediction.torch_environments import InstallError, make_environment
 from harness.prediction.versions import CHANGES, KNOWN, NEWEST, TorchVersion
 
 ROOT = Path(__file__).parents[2]
@@ -48,12 +49,10 @@ thresholds: what compares the model, or an instrument, with PyTorch to the byte.
 IN_SHORT = """torch {torch}: {passed} passed, {failures} failed, {skipped} skipped; installed in \
 {install_seconds} s, tested in {test_seconds} s; {equal} of {workloads} tiny workloads equal"""
 
-LATEST, ALL = "latest", "all"
+ALL = "all"
 TEST_FAILED, NOT_INSTALLED = 1, 4
 INSTALL_SECONDS = 600
 """For 3 GB, of which 90 s are usual; an index that takes longer has stalled."""
-_TORCHVISION_PINNED = TorchVersion(2, 14)
-"""Up to here torchvision 0.22 belongs to torch 2.7, 0.23 to 2.8 and so on; later ones take any."""
 
 
 HEAD = """# The memory model by version of PyTorch
@@ -67,10 +66,6 @@ PyTorch's MemTracker.
 """
 COLUMNS = ["torch", "Python", "tests passed", "failed", "skipped", "drawn workloads"]
 COLUMNS += ["tiny workloads equal", "seconds"]
-
-
-class InstallError(Exception):
-    """Pip could not install a version; the message says why."""
 
 
 def main() -> int:
@@ -103,7 +98,8 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
     folder = ROOT / f".venv-torch-{text}"
     started = time.monotonic()
     try:
-        python = make_environment(folder, text)
+        harness = ("--editable", f"{ROOT}[test]")
+        python = make_environment(folder, text, harness, seconds=INSTALL_SECONDS)
         installed = time.monotonic()
         facts = described(python)
         version = TorchVersion.parse(facts["torch"])
@@ -122,46 +118,6 @@ def run(text: str, examples: int | None, *, keep: bool) -> dict[str, Any]:
     finally:
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def make_environment(folder: Path, text: str) -> Path:
-    """Return the Python of an environment with that version of torch; made where it is not.
-
-    Raises:
-        InstallError: pip could not install it.
-
-    """
-    python = folder / "bin" / "python"
-    done = folder / ".installed"
-    if not done.exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        packages = ["torch" if text == LATEST else f"torch=={text}.*", torchvision_for(text)]
-        install = [str(python), "-m", "pip", "install", "--quiet", "--editable", f"{ROOT}[test]"]
-        environment = without_local_configuration()
-        try:
-            subprocess.run(
-                [*install, *packages], env=environment, check=True, timeout=INSTALL_SECONDS
-            )
-        except subprocess.CalledProcessError as error:
-            raise InstallError(f"pip ended with exit code {error.returncode}") from None
-        except subprocess.TimeoutExpired:
-            raise InstallError(f"pip took over {INSTALL_SECONDS} s") from None
-        done.touch()
-    return python
-
-
-def torchvision_for(text: str) -> str:
-    """Return the requirement of the torchvision that belongs to a version of torch."""
-    if text == LATEST or TorchVersion.parse(text) > _TORCHVISION_PINNED:
-        return "torchvision"
-    return f"torchvision==0.{TorchVersion.parse(text).minor + 15}.*"
-
-
-def without_local_configuration() -> dict[str, str]:
-    """Return this environment as a fresh machine has it: pip installs what the index offers."""
-    local = ("PIP_FIND_LINKS", "PIP_CONSTRAINT")
-    kept = {name: value for name, value in os.environ.items() if name not in local}
-    return kept | {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 def described(python: Path) -> dict[str, str]:

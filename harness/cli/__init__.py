@@ -1,6 +1,7 @@
 """The command line: arguments, printing, exit codes.
 
 app.py                The command line: the group of commands, and how each ends
+bisect_command.py     harness bisect: the same question under several versions of PyTorch
 clean_stop.py         One clean stop for Ctrl-C, SIGTERM and SIGHUP
 command.py            The form that all commands share: exit codes, --debug, examples
 compare_command.py    harness compare: two runs, or two predictions, metric by metric

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import click
-import msgspec
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.schema.plain_text import printable
@@ -35,12 +34,14 @@ def bisect(
     as_json: bool,
     command: tuple[str, ...],
 ) -> int:
-    """Compare what a script or a network needs under several versions of PyTorch.
+    """Compare the memory that several versions of PyTorch need.
 
     Each version that is not the installed one gets an environment below your cache folder: pip
     downloads about 3 GB for it and unpacks 7 GB. Other packages are those of this environment. The
     answers are dry runs, so no GPU is needed. The exit code is 3 if a peak or an outcome differs.
     """
+    import msgspec
+
     from harness.planning.bisect_versions import ask_versions, first_difference, versions_text
     from harness.prediction.torch_environments import versions_between
 
@@ -54,11 +55,19 @@ def bisect(
         options, target = command[:split], command[split + 1 :]
     is_script = bool(options) or Path(target[0]).exists()
     answers = []
-    for answer in ask_versions(versions, options, target, is_script=is_script, offline=offline):
+    for answer in ask_versions(
+        versions,
+        options,
+        target,
+        program="harness.cli.entry",
+        is_script=is_script,
+        offline=offline,
+    ):
         click.echo(f"torch {answer.torch}: {answer.outcome}", err=True)
         answers.append(answer)
     if as_json:
         click.echo(msgspec.json.encode(answers).decode())
     else:
         click.echo(printable("\n".join(versions_text(answers))))
-    return DONE if first_difference(answers) is None else NOT_OK
+    alike = first_difference(answers) is None and answers[0].peaks_bytes
+    return DONE if alike else NOT_OK

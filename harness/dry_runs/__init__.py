@@ -20,7 +20,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     functions_by_name.py  NVIDIA's functions that do nothing or refuse
     history.py          The moment of a peak and what was alive then
     host_memory.py      Memory of the host that a script and its workers take
-    host_report.py      What a script needed of the host
+    host_report.py      The host's part of the report
     kept_files.py       Files of the user that a script would have replaced
     kept_tensors.py     Tensors of the GPU to which names of the script lead
     kept_works.py       When PyTorch's watchdog finds that collectives are complete

@@ -1,4 +1,4 @@
-"""What a script needed of the host, from the samples of its processes and PyTorch's own counts."""
+"""The host's part of the report, from the samples of processes and PyTorch's own counts."""
 
 from collections.abc import Sequence
 from pathlib import Path

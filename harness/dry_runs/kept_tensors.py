@@ -23,7 +23,7 @@ _LINES, _FEW = 3, 4
 
 @dataclass
 class Held:
-    """What names lead to: tensors of the GPU, those with a graph, nodes of it, keys of dicts."""
+    """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys."""
 
     step: int
     tensors: Counter[str] = field(default_factory=Counter)

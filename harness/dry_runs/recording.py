@@ -226,9 +226,10 @@ class Recording:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
         stats = getattr(torch.cuda, "host_memory_stats", dict) if self._begun else dict
         counts: dict[str, int] = stats()
-        if "allocated_bytes.peak" not in counts:
-            return None
-        return counts["active_bytes.peak"], counts["allocated_bytes.peak"]
+        taken = counts.get(
+            "allocated_bytes.peak"
+        )  # up to torch 2.9 it does not count what is in use
+        return None if taken is None else (counts.get("active_bytes.peak", taken), taken)
 
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""

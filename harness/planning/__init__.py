@@ -4,6 +4,7 @@ answer_gpus.py     A step traced on this machine or a pretended GPU, with the ve
 answer_plan.py     The plan of a step, each change of it tried in a fork
 answer_run.py      A training loop of the user traced as a whole, and a function that counts
 ask_step.py        Sends a question about a step to a worker, or has it estimated
+bisect_versions.py The same question under several versions of PyTorch
 changed_step.py    A step with the changes of a plan made to it
 estimated_step.py  Answers a question about a step by the estimate, where nothing can be run
 measure_step.py    harness.measure: a workload or a network, really run

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, convert
 
 from harness.measurement.process.start_child import own_interpreter
 from harness.prediction.torch_environments import python_of
+from harness.schema.compilation import Compiled
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import own_line
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline
@@ -49,10 +50,19 @@ def ask_versions(
     options: Sequence[str],
     target: Sequence[str],
     *,
+    program: str,
     is_script: bool,
     offline: bool,
 ) -> Iterator[VersionAnswer]:
     """Yield the answer of ``harness dry-run`` or ``harness profile`` under each version.
+
+    Args:
+        versions: versions of PyTorch, e.g. ``2.10``.
+        options: of the command.
+        target: a script with its arguments, or a network with its options.
+        program: the module whose ``main`` is the command line.
+        is_script: whether the target is a script.
+        offline: whether nothing may be installed.
 
     Raises:
         InstallError: a version is not there and cannot be installed.
@@ -61,19 +71,10 @@ def ask_versions(
     for version, python in pythons.items():
         with tempfile.TemporaryDirectory() as folder:
             snapshot = Path(folder, "snapshot.pickle")
-            command = ["profile", "--json", *options, *target]
-            if is_script:
-                command = [
-                    "dry-run",
-                    "--json",
-                    "--snapshot",
-                    str(snapshot),
-                    *options,
-                    "--",
-                    *target,
-                ]
+            words = ["dry-run", "--snapshot", str(snapshot)] if is_script else ["profile"]
+            command = [*words, "--json", *options, *["--"] * is_script, *target]
             done = subprocess.run(
-                [python, *own_interpreter("harness.cli.entry", *command)[1:]],
+                [python, *own_interpreter(program, *command)[1:]],
                 stdout=subprocess.PIPE,
                 text=True,
                 check=False,
@@ -87,8 +88,8 @@ def _answer(
     try:
         found = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
-        why = f"exit code {done.returncode}"
-        return VersionAnswer(torch=version, outcome="error", evidence=why)
+        evidence = f"exit code {done.returncode}"
+        return VersionAnswer(torch=version, outcome="error", evidence=evidence)
     places: Counter[str] = Counter()
     for device in found.get("devices", ()):
         for group in (device["peak"] or {}).get("groups", ()):
@@ -99,7 +100,7 @@ def _answer(
         outcome=found["outcome"],
         evidence=found.get("evidence"),
         peaks_bytes={name: found["cuda"][f"{name}_peak_bytes"] for name in _PEAKS},
-        compiled=None if compiled is None else f"{compiled['graphs']} graphs",
+        compiled=None if compiled is None else str(convert(compiled, Compiled)),
         allocations=_allocations(snapshot),
         places=dict(places),
     )
@@ -134,22 +135,19 @@ def versions_text(answers: Sequence[VersionAnswer]) -> Iterator[str]:
             yield f"        {answer.evidence}"
     pair = first_difference(answers)
     if pair is None:
-        yield "No peak differs."
+        yield "No peak differs." if answers[0].peaks_bytes else "No version gave an answer."
         return
     before, after = pair
     yield f"The first version that differs: {after.torch}, from {before.torch}."
     yield from _first_allocation(before, after)
     changes = Counter(after.places)
     changes.subtract(before.places)
-    largest = sorted(((place, size) for place, size in changes.items() if size), key=_magnitude)
+    changed = (change for change in changes.items() if change[1])
+    largest = sorted(changed, key=lambda change: -abs(change[1]))
     if largest:
         yield "At the peak:"
     for place, size in largest[:_MOST_PLACES]:
         yield f"    {'+' if size > 0 else '-'}{format_bytes(abs(size)):>10}  {place}"
-
-
-def _magnitude(change: tuple[str, int]) -> int:
-    return -abs(change[1])
 
 
 def _first_allocation(before: VersionAnswer, after: VersionAnswer) -> Iterator[str]:

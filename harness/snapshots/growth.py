@@ -21,7 +21,7 @@ _LEAST_STEPS, _LEAST_RISES = 4, 3
 _STEPS_TO_REPLACE = 8
 """Fewer inputs of varying length may rise by chance."""
 _KEPT_STEPS = 2
-"""A loop's variables, and batches that are fetched ahead, live for up to so many steps."""
+"""A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
 _LEAST_SINCE = 2
 _MOST_PLACES = 5
 _REPLACED = "the line replaces its block by a larger one, as torch.cat and a growing KV cache do"

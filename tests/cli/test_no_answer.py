@@ -61,6 +61,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 LINES = [
+    "bisect --torch 2.15 -- program.py", "bisect --torch 2.5 --torch 2.15 -- program.py",
     "compare no/such no/such", "compare program.py program.py",
     "compare unknown.json unknown.json", "compare empty empty", "compare nothing nothing",
     "compare failed nothing", "dry-run -- no-such.py", "explain empty", "explain text.log",

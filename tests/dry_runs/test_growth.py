@@ -1,4 +1,4 @@
-"""Growth of what stays alive: programs that keep more are told from those that do not."""
+"""Growth of what stays alive: programs that keep more, and programs that do not."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ for number in range(8):
         "first step after saving",
     ]
     fixed = 4 * (4 * (257 * 256 + 257 * 16))
-    # Beside parameters, gradients and two states: the input and two layers' outputs.
+    # In addition to parameters, gradients and two states: the input and two layers' outputs.
     assert phases["evaluation"] - fixed == pytest.approx(3 * 100_000 * 256 * 4, rel=0.1)
     assert phases["saving"] >= 500 << 20
     assert phases["first step after evaluation"] == phases["training"] < 20 << 20
