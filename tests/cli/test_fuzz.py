@@ -103,4 +103,5 @@ def test_no_command_line_ends_in_a_traceback(line: list[str]) -> None:
     if code == 2:
         assert said.startswith("harness: "), (line, said)
         assert said.count("\n") == 1, (line, said)
-        assert out.getvalue() == "", line
+        assert out.getvalue() == "" or json.loads(out.getvalue())["error"], line
+        assert out.getvalue() == "" or "--json" in line, line

@@ -37,7 +37,7 @@ def test_measure_runs_no_code_of_the_current_folder(hostile: Path) -> None:
 def test_doctor_runs_no_code_of_the_current_folder(hostile: Path) -> None:
     said = harness(hostile, "doctor", "--json")
     assert "start_child" not in said
-    findings = json.loads(said)
+    findings = json.loads(said)["findings"]
     available = {finding["what"]: finding["available"] for finding in findings}
     assert available["machine"]
     assert any(name.startswith("isolated workers") and ok for name, ok in available.items())
