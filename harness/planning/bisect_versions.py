@@ -93,7 +93,8 @@ def _answer(
     places: Counter[str] = Counter()
     for device in found.get("devices", ()):
         for group in (device["peak"] or {}).get("groups", ()):
-            places[group["place"]] += group["requested_bytes"]
+            # Each version has a folder of its own.
+            places[group["place"].rpartition("site-packages/")[2]] += group["requested_bytes"]
     compiled = found.get("compiled")
     return VersionAnswer(
         torch=version,

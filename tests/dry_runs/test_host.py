@@ -1,10 +1,13 @@
 """Memory of the host in a dry run, against what a script takes by hand."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from harness.dry_runs import recording
 from harness.dry_runs.dry_run_report import Host
+from harness.dry_runs.value_reads import ValueReads
 from tests.dry_runs.scripts import run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -41,6 +44,25 @@ net = torch.nn.Linear(4096, 8192).cuda()
     assert host.left_out_bytes == 4096 * 8192 * 4
     low, high = host.peak_bytes
     assert high - low == host.left_out_bytes + 24 * MIB
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("counts", "pinned"),
+    [
+        ({}, None),
+        ({"allocated_bytes.peak": 8}, (8, 8)),  # up to torch 2.9
+        ({"allocated_bytes.peak": 8, "active_bytes.peak": 4}, (4, 8)),
+    ],
+)
+def test_pinned_memory_has_the_names_of_every_version(
+    counts: dict[str, int], pinned: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda = SimpleNamespace(host_memory_stats=lambda: counts)
+    monkeypatch.setattr(recording, "torch", SimpleNamespace(cuda=cuda), raising=False)
+    one = recording.Recording(ValueReads({}, trial=0, zeros_at=()), None)
+    one._begun = True
+    assert one.pinned_bytes() == pinned
 
 
 def test_a_worker_copies_python_objects_that_it_reads(tmp_path: Path) -> None:

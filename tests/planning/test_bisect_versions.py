@@ -66,7 +66,9 @@ def test_a_version_without_an_answer_is_an_error_and_others_are_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = {f"{name}_peak_bytes": 7 for name in ("requested", "allocated", "reserved")}
-    script = f"print('loss 0.5'); print({json.dumps({'outcome': 'ok', 'cuda': cuda})!r})"
+    group = {"place": "/a/site-packages/net.py:7 forward", "requested_bytes": 7}
+    found = {"outcome": "ok", "cuda": cuda, "devices": [{"peak": {"groups": [group]}}]}
+    script = f"print('loss 0.5'); print({json.dumps(found)!r})"
     for version, text in (("2.9", "raise SystemExit(1)"), ("2.10", script)):
         python = tmp_path / version
         python.write_text(f"#!{sys.executable}\n{text}\n")
@@ -78,4 +80,5 @@ def test_a_version_without_an_answer_is_an_error_and_others_are_asked(
         ["2.9", "2.10"], [], ["train.py"], program="m", is_script=True, offline=True
     )
     assert (first.outcome, first.evidence) == ("error", "exit code 1")
+    assert second.places == {"net.py:7 forward": 7}
     assert second.peaks_bytes == {"requested": 7, "allocated": 7, "reserved": 7}
