@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import json
 import pickle
 import random
 from collections.abc import Sequence
@@ -33,7 +34,11 @@ def trials(quick: int, full: int) -> range:
 
 
 def refused_in_one_line(code: int, said: str) -> bool:
-    return code == 2 and said.startswith("harness: ") and said.count("\n") == 1
+    """Whether it is a user's mistake, said in one line; with ``--json`` the answer says it too."""
+    first, *answer = said.splitlines() or [""]
+    if code != 2 or len(answer) > 1:
+        return False
+    return first.startswith("harness: ") and all(json.loads(line)["error"] for line in answer)
 
 
 NUMBERS = (0, 1, 512, MIB, 2 * MIB, 12 * MIB, BASE, BASE + 16 * MIB, 2**43, 2**64 - 1, -1)

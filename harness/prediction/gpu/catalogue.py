@@ -93,6 +93,7 @@ class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
     also: tuple[str, ...] = ()
     in_all: bool = True
+    one_pool: bool = False
 
 
 class Machines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +120,7 @@ GPUS: Mapping[str, Gpu] = {
         multiprocessors=one.multiprocessors,
         threads_per_multiprocessor=one.threads_per_multiprocessor,
         total_bytes=one.total_bytes,
+        one_pool=one.one_pool,
     )
     for name, one in LISTED.items()
 }
