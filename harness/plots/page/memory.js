@@ -121,7 +121,7 @@
       if (this.reserved.length) {
         const held = Array.from(columns, (at) => this.held(at));
         add(svg, "path", { class: "reserved", d: this.edge(held, 0, box.width, y) });
-        add(svg, "text", { x: box.right - 4, y: y(held.at(-1)) - 5, "text-anchor": "end" }, "reserved");
+        add(svg, "text", { x: box.right - 4, y: y(held.at(-1)) + 13, "text-anchor": "end" }, "reserved");
       }
       this.limits.forEach(([name, limit], number) => {
         const isNear = limit <= top, place = isNear ? y(limit) : box.top + 14 + 12 * number;
