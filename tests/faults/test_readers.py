@@ -34,7 +34,7 @@ def trials(quick: int, full: int) -> range:
 
 
 def refused_in_one_line(code: int, said: str) -> bool:
-    """Whether it is a user's mistake, said in one line; with ``--json`` the answer says it too."""
+    """Return whether the user's mistake is said in one line, and as the answer to ``--json``."""
     first, *answer = said.splitlines() or [""]
     if code != 2 or len(answer) > 1:
         return False
