@@ -63,7 +63,8 @@ def test_a_gpu_can_be_described_without_a_name() -> None:
     assert described("l4", total_bytes=20 << 30).multiprocessors == GPUS["l4"].multiprocessors
     assert described(capability="6.1").multiprocessors == GPUS["v100-32gb"].multiprocessors
     assert described() == catalogue.DEFAULT
-    assert find("DGX Spark").one_pool and not find("l4").one_pool
+    assert find("DGX Spark").one_pool
+    assert not find("l4").one_pool
 
 
 @pytest.mark.parametrize(
