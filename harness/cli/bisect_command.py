@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.json_answer import json_option, print_json
 from harness.schema.plain_text import printable
 
 
@@ -18,7 +19,7 @@ from harness.schema.plain_text import printable
 @click.option("--from", "first", metavar="VERSION", help="Oldest version of a range to ask.")
 @click.option("--to", "last", metavar="VERSION", help="Newest version of a range to ask.")
 @click.option("--offline", is_flag=True, help="Install nothing: use the versions that are there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@json_option
 @click.argument(
     "command",
     nargs=-1,
@@ -65,9 +66,10 @@ def bisect(
     ):
         click.echo(f"torch {answer.torch}: {answer.outcome}", err=True)
         answers.append(answer)
+    alike = first_difference(answers) is None and bool(answers[0].peaks_bytes)
     if as_json:
-        click.echo(msgspec.json.encode(answers).decode())
+        verdict = "equal" if alike else "different"
+        print_json({"versions": msgspec.to_builtins(answers)}, verdict)
     else:
         click.echo(printable("\n".join(versions_text(answers))))
-    alike = first_difference(answers) is None and answers[0].peaks_bytes
     return DONE if alike else NOT_OK
