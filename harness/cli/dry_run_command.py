@@ -37,6 +37,23 @@ def _answers(
     return answers
 
 
+def _outside(log: Path) -> int:
+    """Return the bytes that the last message in a log gives to nobody or to other processes."""
+    from harness.snapshots.file_bytes import SnapshotError
+    from harness.snapshots.log_failures import explained, find_failures
+    from harness.snapshots.log_text import read_log_file
+
+    try:
+        message = explained(find_failures(read_log_file(log)))[-1].message
+    except SnapshotError as error:
+        raise click.UsageError(f"--outside-from: {str(log)!r}: {error}") from None
+    if message is None:
+        raise click.UsageError(
+            f"--outside-from: {str(log)!r}: its last message has no such numbers"
+        )
+    return max(0, message.total_bytes - message.free_bytes - message.reserved_bytes)
+
+
 @harness_command(
     "harness dry-run --gpu a100-40gb -- train.py --batch 32",
     "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
@@ -66,6 +83,12 @@ def _answers(
     "outside_bytes",
     type=SIZE,
     help="Memory outside PyTorch's allocator, if known; otherwise a range is assumed.",
+)
+@click.option(
+    "--outside-from",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="LOG",
+    help="Take it from the last out-of-memory message in a log of that GPU.",
 )
 @click.option(
     "--host-memory",
@@ -145,6 +168,11 @@ def dry_run(
     if module is None and command[0].endswith(".ipynb"):
         raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
     target, *arguments = (module, *command) if module is not None else command
+    outside_from = request.pop("outside_from")
+    if outside_from is not None:
+        if request["outside_bytes"] is not None:
+            raise click.UsageError("give --outside or --outside-from, not both")
+        request["outside_bytes"] = _outside(outside_from)
     request |= {"module": module is not None}
     if largest is not None:
         if html is not None:
