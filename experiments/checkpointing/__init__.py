@@ -35,8 +35,9 @@ def cells(size: Size) -> Iterable[Workload]:
         yield from _curve(NARROW.replace(depth=9, batch=512), every=False)
         return
     every = size is Size.FULL
+    narrow = NARROW if every else NARROW.replace(batch=512)
     for depth in (16, 36, 64) if every else (16, 36):
-        yield from _curve(NARROW.replace(depth=depth), every=every)
+        yield from _curve(narrow.replace(depth=depth), every=every)
     yield from _curve(WIDE.replace(depth=36 if every else 16), every=every)
     yield from _curve(NOTE.replace(depth=16), every=every)
 

@@ -26,7 +26,7 @@ METRICS = {
 
 AXES: dict[Size, tuple[tuple[int, ...], tuple[int, ...]]] = {
     Size.QUICK: ((1, 2, 3), (16,)),
-    Size.DEFAULT: ((1, 4, 8), (16, 128, 1024)),
+    Size.DEFAULT: ((1, 4, 8), (16, 128, 512)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 16, 128, 512, 1024)),
 }
 """Depths and batches."""

@@ -22,7 +22,7 @@ TIMED_BATCH = 64
 
 PLAN: dict[Size, tuple[tuple[int, ...], int]] = {
     Size.QUICK: ((64,), 3),
-    Size.DEFAULT: ((64, 256), 12),
+    Size.DEFAULT: ((64, 256), 8),
     Size.FULL: ((64, 128, 256, 512), 20),
 }
 """Powers of two, and blocks."""

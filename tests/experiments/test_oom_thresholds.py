@@ -67,7 +67,7 @@ def test_the_analysis_of_planted_thresholds_rules_and_draws(tmp_path: Path) -> N
     deeper, predicted = section.claims
     assert deeper.verdict is predicted.verdict is Verdict.SUPPORTED
     assert "(depth + a)(batch + b) = c" in deeper.measured
-    assert "falls in 10 of 10 steps" in deeper.number
+    assert "falls in 8 of 8 steps" in deeper.number
     tables = {table.name: table.frame for table in section.tables}
     assert len(tables["thresholds"]) == len(questions(Size.DEFAULT))
     assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 2
