@@ -53,7 +53,7 @@ def _on_cpu(size: Size) -> list[ThresholdQuestion]:
     if size is Size.DEFAULT:
         return [
             *_over([SGD], DEPTHS, (32,)),
-            *_over([SGD], (1, 64), (64,)),
+            *_over([SGD], (8, 64), (64,)),
             *_over([ADAM, INFERENCE], (1, 64), (32,)),
             *_over([SGD.replace(malloc="system")], (8, 64), (64,)),
         ]
