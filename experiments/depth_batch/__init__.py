@@ -24,9 +24,9 @@ from .proportionality import BATCHES, DEPTHS, Growth, growth_of
 from .verdicts import growth_answer, proportionality
 
 BASE = Workload(width=256)
-_DEFAULT_LARGEST = 2**15
-"""Layers times batch of the largest cells that are measured by default: the six cells above take
-two thirds of the grid's arithmetic, and their bytes follow from the rest."""
+_DEFAULT_LARGEST = 2**14
+"""Layers times batch of the largest cells that are measured by default: the ten cells above take
+four fifths of the grid's arithmetic, and their bytes follow from the rest."""
 
 
 QUANTITIES = {
