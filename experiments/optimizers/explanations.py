@@ -19,7 +19,7 @@ def phase_text(table: pd.DataFrame) -> str:
     parts = [f"for {_all(names)} {count}" for count, names in alike.items()]
     return (
         "The optimizer's update is the peak " + ". It is the peak ".join(parts) + ". In other "
-        "cells the peak lies in the backward pass, when the state is alive and the tensors of the "
+        "cells the peak is in the backward pass, when the state is alive and the tensors of the "
         "update are not."
     )
 

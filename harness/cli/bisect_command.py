@@ -68,7 +68,7 @@ def bisect(
         answers.append(answer)
     alike = first_difference(answers) is None and bool(answers[0].peaks_bytes)
     if as_json:
-        verdict = "equal" if alike else "different"
+        verdict = "equal" if alike else "different" if any(a.peaks_bytes for a in answers) else None
         print_json({"versions": msgspec.to_builtins(answers)}, verdict)
     else:
         click.echo(printable("\n".join(versions_text(answers))))

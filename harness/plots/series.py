@@ -193,7 +193,7 @@ def _limit(axes: Axes, part: pd.DataFrame, x: str, name: str) -> None:
         return
     at, value = (known[key].to_numpy(dtype=np.float64) for key in (x, "limit"))
     axes.plot(at, value, "--", color=QUIET)
-    middle = len(at) // 2  # what is measured lies above
+    middle = len(at) // 2  # the measured lines are above it
     remark(axes, name, (at[middle], value[middle]), (5, -4), ha="left", va="top")
 
 

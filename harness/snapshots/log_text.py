@@ -45,7 +45,7 @@ class Log:
     left_out_bytes: int = 0
     """Size of the lines around messages that were too many to keep."""
     has_more: bool = False
-    """Whether reading stopped before the end."""
+    """True if reading stopped before the end."""
 
     def number(self, at: int) -> int:
         """Return the number in the file of a line of the text."""

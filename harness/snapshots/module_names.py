@@ -12,8 +12,8 @@ _LARGEST_BYTES = 4 << 20
 def module_name(path: str, line: int) -> str | None:
     """Return what a frame of a ``forward`` is called; None for a library's wrapper.
 
-    The class is looked up in the source, if it lies on this machine; nothing of it is executed. A
-    line of the user's own stays part of the name, as it tells which child was called.
+    The class is looked up in the source, if this machine has it; nothing of it is executed. A
+    line of the user's own is part of the name, because it says which child was called.
     """
     name = _class_at(path, line)
     if is_library(path):

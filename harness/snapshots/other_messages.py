@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """A message's cause, empty where it tells none, and what to change."""
+    """The cause that a message names, empty if it names none, and what to change."""
 
     cause: str
     advice: str

@@ -10,18 +10,25 @@ from harness.planning import bisect_versions
 from harness.planning.bisect_versions import VersionAnswer
 
 
-@pytest.mark.parametrize(("second", "code", "verdict"), [(7, 0, "equal"), (8, 3, "different")])
+@pytest.mark.parametrize(
+    ("sizes", "code", "verdict"),
+    [((7, 7), 0, "equal"), ((7, 8), 3, "different"), ((None, 7), 3, "different"),
+     ((None, None), 3, None)],
+)  # fmt: skip
 def test_its_json_begins_as_that_of_every_command(
-    second: int,
+    sizes: tuple[int | None, int | None],
     code: int,
-    verdict: str,
+    verdict: str | None,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def answers(versions: list[str], *_: Any, **__: Any) -> list[VersionAnswer]:
-        sizes = (7, second)
         return [
-            VersionAnswer(torch=version, outcome="ok", peaks_bytes={"reserved": size})
+            VersionAnswer(
+                torch=version,
+                outcome="ok" if size else "error",
+                peaks_bytes={"reserved": size} if size else {},
+            )
             for version, size in zip(versions, sizes, strict=True)
         ]
 
@@ -30,7 +37,5 @@ def test_its_json_begins_as_that_of_every_command(
     assert main(line) == code
     answer = json.loads(capsys.readouterr().out)
     assert (answer["command"], answer["verdict"], answer["error"]) == ("bisect", verdict, None)
-    assert [one["peaks_bytes"] for one in answer["versions"]] == [
-        {"reserved": 7},
-        {"reserved": second},
-    ]
+    shown = [one["peaks_bytes"].get("reserved") for one in answer["versions"]]
+    assert shown == list(sizes)

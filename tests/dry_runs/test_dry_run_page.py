@@ -7,21 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
+from tests.cli.test_pages import NET
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
-NET = """
-from torch import nn
-
-
-class Net(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
-
-    def forward(self, x):
-        return self.layers(x)
-"""
 SCRIPT = """
 import torch
 from net import Net

@@ -1,6 +1,6 @@
 """Six out-of-memory messages of a transformer of 3.4 billion parameters, cited here.
 
-The script is run from a clone, on a GPU with the memory that the message names. What lies outside
+The script is run from a clone, on a GPU with the memory that the message names. What is outside
 of the allocator is taken from the message too: capacity - free - allocated - unallocated.
 """
 
