@@ -89,8 +89,8 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def reserved_text(self) -> str:
-        """The highest reserved peak in words."""
-        return format_bytes(self.reserved_peak_bytes[1])
+        """The reserved peak in words: one size, or the lowest and the highest."""
+        return "–".join(dict.fromkeys(format_bytes(size) for size in self.reserved_peak_bytes))
 
     @property
     def headroom_bytes(self) -> int:

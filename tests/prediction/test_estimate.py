@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import harness
 from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
-from harness.prediction.estimate.estimate_step import ACCURACY, ON_CPU, estimate_step
+from harness.prediction.estimate.estimate_step import ACCURACY, CNN_RESERVES, ON_CPU, estimate_step
 from harness.prediction.gpu.catalogue import find
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
@@ -287,6 +287,27 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
     table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.md"
     assert f"- {ACCURACY}.\n" in table.read_text()
     assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY
+
+
+class Convolves(nn.Module):
+    """A network without a module of ``torch.nn`` that convolves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(64, 3, 3, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight).relu().mean((2, 3))
+
+
+def test_a_step_that_convolves_surely_fits_only_with_the_workspaces_that_are_not_counted() -> None:
+    step = partial(harness.predict, Convolves, inputs=(3, 224, 224), gpu="t4", method="estimate")
+    surely = known(step(64).fit)
+    low, high = surely.reserved_peak_bytes
+    assert surely.verdict == "fits"
+    assert high == int(low * CNN_RESERVES)
+    most = surely.total_bytes - surely.outside_bytes[1]
+    assert known(step(64 * most // high * 12 // 10).fit).verdict == "close call"
 
 
 INTERRUPTED = """
