@@ -194,7 +194,9 @@ def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) ->
     assert report.outcome == "unsupported"
 
 
-def ended(outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0) -> DryRunReport:
+def ended(
+    outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0, steps: int = 8
+) -> DryRunReport:
     read = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, bounded=bounded)
     peaks = CudaPeaks(requested_peak_bytes=peak)
     device = Device(index=0, peaks=peaks, allocations=1, requested_total_bytes=peak + more)
@@ -207,11 +209,12 @@ def ended(outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 
         outside_bytes=(0, 0),
         devices=(device,),
         value_reads=(read,),
+        optimizer_steps=steps,
     )
 
 
 OK, INDEX, MORE = ended("ok"), ended("error"), ended("ok", 5000)
-LOOP = ended("ok", bounded=True)
+LOOP, LONG = ended("ok", bounded=True), ended("ok", more=500, steps=9)
 
 
 @pytest.mark.quick
@@ -225,6 +228,8 @@ LOOP = ended("ok", bounded=True)
         (OK, [(1, OK), (2, MORE), (0, OK)], "unsupported", "requested peak: 5,000 B"),
         (OK, [(1, ended("ok", more=8)), (0, OK)], "unsupported", "in all: 4,008 B, not 4,000 B"),
         (OK, [(1, MORE), (0, MORE), (2, MORE)], "ok", "nothing changes"),
+        (OK, [(1, LONG), (2, LONG)], "ok", "that there are 8 or 9 optimizer steps, and no peak"),
+        (OK, [(1, ended("ok", 5000, steps=9)), (0, OK)], "unsupported", "requested peak: 5,000 B"),
         (OK, [(1, MORE), (0, ended("ok", 6000))], "unsupported", "two runs with the same values"),
         (OK, [(1, ended("timeout")), (0, OK)], "unsupported", "the outcome is timeout, not ok"),
         (OK, [(1, INDEX), (3, INDEX), (4, INDEX), (0, OK)], "unsupported", "error (IndexError)"),

@@ -22,6 +22,8 @@ if u.mean().item() > 0.2: x = big(4000)
 if (u > 0.2).any(): x = big(4000)
 x = [big(400) for _ in range(10) if u.mean().item() > 0.2]
 n = i.max().item(); x = big(n % 4 * 1000)
+k = torch.zeros_like(i); k.scatter_(0, torch.arange(5).cuda(), i[:5]); x = big(k.sum() * 100)
+k = torch.zeros_like(i); k[i] = 5; x = big(k[0] * 100)
 n = i.sum().item(); x = big(n % 10 * 1000 + 1)
 n = i.sum().item(); x = big(max(n, 2000))
 o = i.cumsum(0).tolist(); x = big(o[-1] - o[0])
@@ -69,6 +71,10 @@ torch.distributions.Normal(u, u.exp()).log_prob(torch.rand_like(u))
 torch.distributions.Categorical(logits=u).sample()
 print(1 / u.mean().item())
 for _ in range(2): torch.nn.functional.ctc_loss(torch.randn(50, 4, 9, device="cuda").log_softmax(-1), torch.ones(4, 5, dtype=torch.long).cuda(), torch.full((4,), 50), torch.full((4,), 5))
+m = torch.rand(1000).cuda() > 0.3; x = big(m.sum()); print(1 if i.max().item() else 2)
+n = torch.tensor([9, 16]).cuda(); r = torch.nn.utils.rnn; p = r.pack_padded_sequence(torch.rand(2, 16, 8).cuda(), n.cpu(), True, False); x = big(r.pad_packed_sequence(torch.nn.LSTM(8, 8).cuda()(p)[0])[0].shape[0])
+k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5; x = big(k.flip(0)[:991].sum())
+k = torch.cat([i, torch.full((5,), 7).cuda()]); x = big(k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda()))
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 """  # noqa: E501

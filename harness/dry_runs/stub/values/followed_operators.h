@@ -15,7 +15,7 @@
 namespace {
 
 enum class Follow { no, yes, size };
-enum class Part { none, either, each, where };
+enum class Part { none, either, each, where, moved };
 
 /* Operators on the GPU that a CPU kernel computes with the same result, as PyTorch names those that launch kernels. */
 const char *const FOLLOWED =
@@ -31,10 +31,13 @@ const char *const FOLLOWED =
 
 /* Some of them are known in part if some elements are not. Of EITHER, an element is known if it is the same with the
    least and with the greatest value in place of each unknown one: true or unknown is true, 0 times unknown is 0. Of
-   EACH, it is known if all that it is made of are. */
+   EACH, it is known if all that it is made of are. What is MOVED stays as known as it was, if its places are known. */
 const char *const EITHER = " logical_and logical_or bitwise_and bitwise_or mul all any ";
 const char *const EACH = " eq ne lt le gt ge logical_not logical_xor bitwise_not bitwise_xor add sub rsub neg abs sign"
                          " clamp clamp_min clamp_max minimum maximum copy ";
+
+const char *const MOVED = " scatter index index_copy index_fill masked_fill index_put _index_put_impl index_select gather"
+                          " take flip roll cat ";
 
 /* Operators in place that take a fraction, as value_flow.py lists them. */
 const char *const SCALES = " add sub mul div pow lerp addcmul addcdiv clamp clamp_min clamp_max ";
@@ -107,6 +110,7 @@ Operator describe(const c10::OperatorName &name)
         op.part = base == "where" ? Part::where
                   : is_in(EITHER, base) ? Part::either
                   : is_in(EACH, base)   ? Part::each
+                  : is_in(MOVED, base)  ? Part::moved
                                         : Part::none;
     op.compares = aten && (base == "eq" || base == "ne");
     op.looks |= op.reads || op.follow != Follow::no;

@@ -219,10 +219,47 @@ c10::IValue with_unknown(const Call &call, const c10::IValue &input, size_t i, b
 
 c10::IValue scalar_or_twin(const c10::IValue &value) { return value.isScalar() ? at::scalar_tensor(value.toScalar()) : twin_of(value); }
 
+/* Does to what is known of the elements what the operator does to the elements; false: it does more than move them. */
+bool move_known(Call &call)
+{
+    const auto &arguments = call.op->handle.schema().arguments();
+    std::vector<c10::IValue> inputs;
+    bool places = true, some = false;
+    auto known = [&](const at::Tensor &tensor) {
+        auto elements = known_elements(tensor);
+        some |= elements.any().item<bool>();
+        return elements;
+    };
+    for (size_t i = 0; i < call.inputs.size(); i++) {
+        const auto &input = call.inputs[i];
+        const auto &name = arguments[i].name();
+        if (input.isString() || (name == "accumulate" && input.toBool()))
+            return false;
+        if (name == "index" || name == "indices" || name == "mask") {
+            each_tensor(input, [&](const at::Tensor &one) { places &= !on_gpu(one) || is_known(one); });
+            inputs.push_back(input);
+        } else if (input.isTensorList()) {
+            c10::List<at::Tensor> list;
+            for (const at::Tensor &one : input.toTensorVector())
+                list.push_back(known(one));
+            inputs.push_back(list);
+        } else if (input.isTensor()) {
+            inputs.push_back(known(input.toTensor()));
+        } else {
+            inputs.push_back(name == "value" ? c10::IValue(some = true) : input);
+        }
+    }
+    if (places && some)
+        call.part = computed(call, inputs)[0].toTensor();
+    return places && some;
+}
+
 /* Computes what can be known of a result although not all operands are; false: nothing. */
 bool compute_part(Call &call)
 {
     Alone alone;
+    if (call.op->part == Part::moved)
+        return move_known(call) && call.part.any().item<bool>();
     bool integral = true;
     std::vector<at::Tensor> known;
     for (size_t i = 0; i < call.inputs.size(); i++) {
