@@ -69,22 +69,21 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     return refused ? pretend_error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
-/* A graph is the number of its kernels. */
+/* A graph is the number of its kernels, plus 1. */
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     cudaError_t error = cudaErrorIllegalState;
-    uint64_t *kernels = NULL;
+    *graph = NULL;
     pthread_mutex_lock(&lock);
     struct capture *ended = capture_of(stream);
     if (ended && ended->stream == stream) {
         error = ended->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
-        if (!error && (kernels = malloc(sizeof *kernels)))
-            *kernels = status->kernels - ended->kernels;
+        if (!error)
+            *graph = (cudaGraph_t)(status->kernels - ended->kernels + 1);
         leave(NULL, ended);
         free(ended);
     }
     pthread_mutex_unlock(&lock);
-    *graph = (cudaGraph_t)kernels;
     pretend_forget_everything(); /* what was captured has computed nothing yet */
     return error ? pretend_error(error) : cudaSuccess;
 }
@@ -134,8 +133,7 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
     pthread_mutex_unlock(&lock);
     return cudaSuccess;
 }
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return cudaEventRecordWithFlags(event, stream, 0); }
+ALSO(cudaEventRecord, cudaEventRecordWithFlags)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
@@ -174,12 +172,9 @@ cudaError_t cudaDeviceSynchronize(void)
 #undef cudaGraphInstantiate
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long flags)
 {
-    uint64_t *kernels = malloc(sizeof *kernels);
-    *kernels = *(uint64_t *)graph;
-    *made = (cudaGraphExec_t)kernels;
+    *made = (cudaGraphExec_t)graph;
     return cudaSuccess;
 }
-
 ALSO(cudaGraphInstantiateWithFlags, cudaGraphInstantiate)
 
 /* PyTorch asks for the number of nodes only, to warn of a capture that recorded none. */
@@ -189,16 +184,13 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
         for (size_t i = 0; i < *count; i++)
             nodes[i] = NULL;
     else
-        *count = *(uint64_t *)graph;
+        *count = (size_t)graph - 1;
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
-    __sync_add_and_fetch(&status->kernels, *(uint64_t *)graph);
+    __sync_add_and_fetch(&status->kernels, (uint64_t)graph - 1);
     pretend_forget_everything();
     return cudaSuccess;
 }
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return free(graph), cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return free(graph), cudaSuccess; }
