@@ -107,10 +107,10 @@ def _hides_all(count: int) -> bool:
 def _pipe() -> tuple[int, int]:
     """Return a pipe that takes no number of a standard stream, should one be closed."""
     ends = os.pipe()
-    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:
         os.close(end)
-    return high[0], high[1]
+    return reads, writes
 
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
@@ -142,12 +142,11 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
         handed_on.append(number)
         process.send_signal(number)
 
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)
-    if threading.current_thread() is not threading.main_thread():
-        numbers.clear()
-    before = {number: signal.signal(number, hand_on) for number in numbers}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, hand_on) for number in numbers if is_main}
     try:
         yield handed_on
     finally:

@@ -80,11 +80,7 @@ def joined(first: str, variable: str) -> str:
 
 
 class StepLauncher:
-    """Runs one job after another in forks of a server that stays, whichever threads ask.
-
-    A thread of its own starts the server: the kernel ends a server together with the thread that
-    started it, and a caller's thread may end any time.
-    """
+    """Runs jobs in forks of a server that stays: a thread that stays starts it, or it would end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")

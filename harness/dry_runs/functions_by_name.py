@@ -1,8 +1,7 @@
 """Functions of CUDA and NVIDIA's libraries that no file of the stub pretends, by their names.
 
-Doing nothing, successfully, is right for what orders work that is not run, writes device memory
-that nobody reads, or sets what has no effect on memory. All others refuse by name, so that nothing
-unknown passes silently.
+Functions that order work or set what has no effect on memory do nothing, successfully. All others
+refuse by name, so that nothing unknown passes silently.
 """
 
 import re

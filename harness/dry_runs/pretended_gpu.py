@@ -15,24 +15,17 @@ class PretendedGpuError(HarnessError, ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretendedGpu:
+class PretendedGpu(Gpu):
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        total_bytes: the memory of each GPU.
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
-        one_pool: whether its memory is the host's too.
     """
 
-    name: str
-    capability: tuple[int, int]
-    multiprocessors: int
-    threads_per_multiprocessor: int
     total_bytes: int
     outside_bytes: tuple[int, int] = OUTSIDE_BYTES
     count: int = 1
-    one_pool: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST_GPUS:
@@ -80,19 +73,17 @@ def pretended_gpu(
         entry = gpu
     else:
         entry = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
-    total = memory_bytes or entry.total_bytes
-    if total is None:
+    if not (memory_bytes or entry.total_bytes):
         raise PretendedGpuError(f"memory of a GPU of {entry.name} is not known; give --memory")
-    outside = OUTSIDE_BYTES if outside_bytes is None else (outside_bytes, outside_bytes)
+    given = {
+        "total_bytes": memory_bytes or None,
+        "multiprocessors": multiprocessors or None,
+        "one_pool": one_pool,
+        "outside_bytes": None if outside_bytes is None else (outside_bytes, outside_bytes),
+        "count": count,
+    }
     return PretendedGpu(
-        name=entry.name,
-        capability=entry.capability,
-        multiprocessors=multiprocessors or entry.multiprocessors,
-        threads_per_multiprocessor=entry.threads_per_multiprocessor,
-        total_bytes=total,
-        outside_bytes=outside,
-        count=count,
-        one_pool=entry.one_pool if one_pool is None else one_pool,
+        **vars(entry) | {name: value for name, value in given.items() if value is not None}
     )
 
 

@@ -1,8 +1,7 @@
 """The user's Python objects as bytes for another process: functions by value.
 
-A function of the caller's script or notebook is sent as its code, a function of an installed
-module by its name. A large floating-point parameter is sent without its values, which decide
-nothing on a pretended GPU: the worker refuses a step that reads them on the host.
+A large floating-point parameter is sent without its values, which decide nothing on a pretended
+GPU: the worker refuses a step that reads them on the host.
 """
 
 import io

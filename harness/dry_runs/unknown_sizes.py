@@ -1,9 +1,8 @@
 """Answers that depend on values nobody knows: such a run is no answer, or an upper bound.
 
-An operator whose result's size depends on an unknown value says so itself. Of a value that the
-script reads nothing more is seen (``x[n:]``, ``if p > 0.3``). So a script that may decide something
-by unknown values runs again with other ones (``trial_values.py``), small and large: if anything
-that its report tells differs, it depends on them.
+A script that may decide something by unknown values runs again with other ones
+(``trial_values.py``), small and large: if anything that its report tells differs, it depends on
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,9 +110,8 @@ class _Trials:
     def _other(self, trial: int) -> DryRunReport:
         """Return a run with other values; with smaller ones if these are an error."""
         other = self._again(trial)
-        while other.outcome == "error" and trial in SMALLER:
-            trial = SMALLER[trial]
-            other = self._again(trial)
+        if other.outcome == "error" and trial in SMALLER:
+            return self._other(SMALLER[trial])
         return other
 
     def _refused(self, other: DryRunReport, second: DryRunReport | None) -> DryRunReport:

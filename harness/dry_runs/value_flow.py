@@ -1,8 +1,8 @@
 """The way of a value that a script reads, in its source: is anything decided by it?
 
-A loss that is printed, averaged and appended to a list decides nothing; what is compared, rounded,
-counted, used as an index or given to a function of another file may. A value is followed through
-names, attributes, containers and functions of its file, and through the callers on the stack.
+A loss that is printed or averaged decides nothing; what is compared, counted, used as an index or
+given to a function of another file may. A value is followed through names, attributes, containers
+and functions of its file, and through the callers on the stack.
 """
 
 import ast
@@ -40,7 +40,6 @@ _HARMLESS = {"len", "isinstance", "type", "id", "isnan", "isinf", "isfinite", "k
 _HARMLESS |= _SHAPES | {"numel", "element_size", "dim", "data_ptr", "is_contiguous"}
 _ERRORS = {f"{module}.{name}" for module in ("math", "cmath") for name in ("log", "log10", "log2")}
 """Functions that do not take a zero."""
-_COPIES = {"to"}
 _LOOKS_UP = {"get", "pop", "index", "count"}
 _SAME_METHODS = re.compile(
     "item|tolist|cpu|numpy|float|double|half|bfloat16|detach|clone|copy|deepcopy|mean|sum|min|max|abs"
@@ -109,7 +108,7 @@ def _add_caller(todo: "list[tuple[_Source, ast.AST]]", stack: Stack, number: int
         return False
     if isinstance(node, ast.Subscript | ast.For | ast.comprehension):
         return False  # an index, or a loop over it
-    if number or not isinstance(node, ast.Call) or _name(node.func) in _COPIES:
+    if number or not isinstance(node, ast.Call) or _name(node.func) == "to":
         todo.append((source, node))  # the value is the expression's
         return True
     uses = source.called(node, node.func)
@@ -247,7 +246,7 @@ class _Source:
         if isinstance(node, ast.keyword) and node.arg:
             names = [node.arg]
         elif node in call.args and not any(isinstance(one, ast.Starred) for one in call.args):
-            names = names[call.args.index(node) :][:1] or [_vararg(function)]
+            names = names[call.args.index(node) :][:1] or [getattr(function.args.vararg, "arg", "")]
         for name in names:
             yield from self._loads(name, function)
 
@@ -359,7 +358,3 @@ def _name(function: ast.AST) -> str:
 
 def _key(node: ast.Name | ast.Attribute) -> str:
     return node.id if isinstance(node, ast.Name) else f".{node.attr}"
-
-
-def _vararg(function: _FUNCTIONS) -> str:
-    return function.args.vararg.arg if function.args.vararg else ""
