@@ -114,8 +114,5 @@ def _torch_folder() -> Path | None:
 def torch_version() -> str | None:
     """Return the version of PyTorch that this interpreter would import; None without one."""
     folder = _torch_folder()
-    return (
-        None
-        if folder is None
-        else _quoted(r"__version__\s*=\s*", (folder / "version.py").read_text())
-    )
+    text = "" if folder is None else (folder / "version.py").read_text()
+    return _quoted(r"__version__\s*=\s*", text)

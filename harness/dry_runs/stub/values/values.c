@@ -103,7 +103,8 @@ int pretend_is_known(const char *address, size_t bytes)
 /* Blocks that PyTorch's allocator handed out, listed by the granule that they begin in. */
 static struct piece **blocks;
 
-static void remember_block(char *address, size_t bytes)
+/* Takes a block into the list, or out of it: then the bytes are negative. */
+static void list_block(char *address, int64_t bytes)
 {
     pthread_mutex_lock(&lock);
     if (!blocks) {
@@ -111,15 +112,9 @@ static void remember_block(char *address, size_t bytes)
         void *map = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         blocks = map == MAP_FAILED ? NULL : map;
     }
-    if (blocks)
-        pretend_add(&blocks[granule_of(address)], address, bytes);
-    pthread_mutex_unlock(&lock);
-}
-
-static void forget_block(const char *address)
-{
-    pthread_mutex_lock(&lock);
-    if (blocks)
+    if (blocks && bytes > 0)
+        pretend_add(&blocks[granule_of(address)], address, (size_t)bytes);
+    else if (blocks)
         pretend_remove(&blocks[granule_of(address)], address);
     pthread_mutex_unlock(&lock);
 }
@@ -284,12 +279,9 @@ void pretend_allocated(void *address, int64_t bytes, size_t allocated, size_t re
         *(void **)&real = library ? dlsym(library, "_ZN3c1027reportMemoryUsageToProfilerEPvlmmNS_6DeviceE") : NULL;
     }
     if (pretend_device_of(address) >= 0) {
-        if (bytes > 0) {
+        if (bytes > 0)
             pretend_forget(address, (size_t)bytes);
-            remember_block(address, (size_t)bytes);
-        } else {
-            forget_block(address);
-        }
+        list_block(address, bytes);
     }
     if (real)
         real(address, bytes, allocated, reserved, device);
