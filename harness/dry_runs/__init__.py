@@ -5,7 +5,6 @@ CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and
 So the memory is that of a GPU, and a value read from the GPU is real only where it is known.
 
     after_import.py     Call a function with a module once it is imported
-    allocator_settings.py Settings of PyTorch's CUDA allocator that an answer on a pretended GPU
     assemble_report.py  The report of a dry run
     autotuning.py       Inductor's and Triton's choices between kernels
     build.py            Build the stub for the installed PyTorch, once

@@ -17,7 +17,6 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_runs.allocator_settings import refuse_unfollowed
 from harness.dry_runs.assemble_report import StatusPage, assemble_report
 from harness.dry_runs.build import build
 from harness.dry_runs.dry_run_report import ChildResult, DryRunReport
@@ -25,6 +24,7 @@ from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.for_workers import VISIBLE, joined, pretending
 from harness.dry_runs.kept_files import kept_files
 from harness.dry_runs.nvidia_smi import folder_of_program
+from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter

@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.dry_runs.allocator_settings import refuse_unfollowed
 from harness.dry_runs.build import VALUES, build, preloaded
 from harness.dry_runs.compiled import cache_variables
-from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu, refuse_unfollowed
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.value_reads import LIBRARY_VARIABLE
 from harness.measurement.environment import pretended_device
