@@ -39,7 +39,7 @@ _RULES = [
         ("cuLibrary(LoadData|GetKernel)|cuKernelGetFunction", _MAKES),
         # Everything on a stream is done at once. Kernels are registered when PyTorch is loaded.
         ("cuda(Event|Stream)(Query|Synchronize)|cudaProfilerSt|cudaDeviceSetL", _SUCCEEDS),
-        ("__cuda(Register|Unregister|Init|Push|Pop)|cuda(Func|Kernel)Set", _SUCCEEDS),
+        ("__cuda(Register|Unregister|Init|Push|Pop)|cuda(Func|Kernel)Set|cudaThreadE", _SUCCEEDS),
         ("cuMem(Map|Unmap|SetAccess)|cuCtx(Set|Push|Pop)|cuFuncSet|nvml(Init|Shut)", _SUCCEEDS),
         ("cu(Module|Library)Unload|cuLibraryLoadFromFile|cuKernel[GS]etAttribute", _SUCCEEDS),
         ("cuLink(AddData|Create|Destroy)$|cuLogs|cuGetErrorName|cuStreamGetCtx|cuOcc", _SUCCEEDS),

@@ -16,6 +16,7 @@ from harness.schema.record import Outcome
 MOST_PLACES = 3
 Again = Callable[[int, tuple[str, ...]], DryRunReport]
 """Runs the same with the values of a trial, zeros at some places; trial 0 is the run itself."""
+_Trial = Callable[[int], DryRunReport]
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -55,12 +56,7 @@ def with_values_tried(report: DryRunReport, again: Again) -> DryRunReport:
 class _Trials:
     """Runs of one script with other values, and what they say of the first one."""
 
-    def __init__(
-        self,
-        report: DryRunReport,
-        reads: Sequence[ValueRead],
-        again: Callable[[int], DryRunReport],
-    ) -> None:
+    def __init__(self, report: DryRunReport, reads: Sequence[ValueRead], again: _Trial) -> None:
         self._report = report
         self._at = _named(reads)
         self._places = _listed([_place(read) for read in reads])

@@ -210,11 +210,8 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const v
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, const void *function, int block,
                                                                    size_t shared, unsigned flags)
 {
-    *count = gpu.threads_per_multiprocessor / (block > 0 ? block : 1);
-    if (*count > gpu.blocks_per_multiprocessor)
-        *count = gpu.blocks_per_multiprocessor;
-    if (*count < 1)
-        *count = 1;
+    int most = gpu.blocks_per_multiprocessor, resident = gpu.threads_per_multiprocessor / (block > 0 ? block : 1);
+    *count = resident > most ? most : resident > 1 ? resident : 1;
     return cudaSuccess;
 }
 
