@@ -203,7 +203,7 @@ class ValueReads:
         place = self._place(operator)
         place.sizes.add(operator.decode())
         size = None if place.answer is None else as_size(place.answer, most)
-        place.counts.update(count=1, open_sizes=size is None)
+        place.counts.update(count=1, open_sizes=int(size is None))
         place.answered |= size is not None
         return 1 + (most if size is None else size)  # as all would: later places are asked too
 

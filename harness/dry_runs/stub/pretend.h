@@ -69,6 +69,10 @@ extern INTERNAL struct status *status;
 /* Records that PyTorch called a function that is not pretended, and says so once on standard error. */
 void pretend_unsupported(const char *function);
 
+/* Sets what cudaGetLastError returns, and returns it; the value of a device's attribute. */
+int pretend_error(int error);
+int pretend_attribute(int attribute);
+
 /* Visible devices, and the current one of this thread. */
 int pretend_device_count(void);
 int pretend_current_device(void);

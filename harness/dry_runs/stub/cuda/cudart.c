@@ -11,7 +11,7 @@
 static _Thread_local cudaError_t last_error;
 static _Thread_local int current_device;
 
-cudaError_t pretend_error(cudaError_t error) { return last_error = error, error; }
+int pretend_error(int error) { return last_error = error, error; }
 
 cudaError_t cudaGetLastError(void)
 {

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-cudaError_t pretend_error(cudaError_t error);
-
 static void *const CONTEXT = (void *)0x1000; /* the primary context, of all devices */
 
 /* cuDNN compiles for a described device without one (cudnn_backend.c): the runtime inside it finds none. */

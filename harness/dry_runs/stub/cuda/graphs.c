@@ -6,8 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-cudaError_t pretend_error(cudaError_t error);
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct capture {

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-cudaError_t pretend_error(cudaError_t error); /* cudart.c: sets what cudaGetLastError returns */
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct piece *pinned; /* memory of the host */
