@@ -29,7 +29,7 @@ def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
     """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
-    from harness.dry_runs.value_answers import check_answers, parse_answer
+    from harness.dry_runs.dry_run_request import check_answers, parse_answer
 
     del context, parameter
     answers = dict(parse_answer(value) for value in values)

@@ -45,7 +45,7 @@ class TargetFlags:
 
     def step(self, target: str, **others: Any) -> "Step":
         """Return the step of ``target``; ``others`` holds its fields that are no target flags."""
-        from harness.dry_runs.value_answers import check_answers, parse_answer
+        from harness.dry_runs.dry_run_request import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
         from harness.schema.target_name import hub_of, parts_of_name

@@ -5,7 +5,6 @@ CUDA runtime, the driver, NVIDIA's libraries) is a stub that keeps the books and
 So the memory is that of a GPU, and a value read from the GPU is real only where it is known.
 
     after_import.py     Call a function with a module once it is imported
-    allocator_settings.py Settings of PyTorch's CUDA allocator that an answer on a pretended GPU
     assemble_report.py  The report of a dry run
     autotuning.py       Inductor's and Triton's choices between kernels
     build.py            Build the stub for the installed PyTorch, once
@@ -23,7 +22,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     host_report.py      The host's part of the report
     kept_files.py       Files of the user that a script would have replaced
     kept_tensors.py     Tensors of the GPU to which names of the script lead
-    kept_works.py       When PyTorch's watchdog finds that collectives are complete
     left_out_values.py  Initial values of large tensors on the host
     library_notes.py    NVIDIA's libraries that were asked for sizes, in words
     nvidia_smi.py       nvidia-smi for the pretended GPUs
@@ -39,7 +37,6 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     toolchain.py        Requirements of the dry run
     trial_values.py     Values that unknown reads get when a script runs again
     unknown_sizes.py    What depends on values nobody knows
-    value_answers.py    Answers to what a dry run cannot know
     value_flow.py       The way of a value in the source
     value_reads.py      Values that are known, and reads of those that are not
 """

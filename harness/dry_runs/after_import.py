@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -15,17 +16,16 @@ def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
         sys.meta_path.insert(0, _AfterImport(name, function))
 
 
+@dataclass
 class _AfterImport:
     """Finds one module, and lets its loader call a function in the end."""
 
-    def __init__(self, name: str, function: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._function = function
+    name: str
+    function: Callable[[ModuleType], None]
 
-    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """Return the spec of the module, with a loader that calls the function."""
-        del path, target
-        if name != self._name:
+        if name != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -34,7 +34,7 @@ class _AfterImport:
 
             def execute_and_call(module: ModuleType) -> None:
                 execute(module)
-                self._function(module)
+                self.function(module)
 
             vars(spec.loader)["exec_module"] = execute_and_call
         return spec

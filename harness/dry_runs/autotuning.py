@@ -1,10 +1,8 @@
 """Inductor's and Triton's choices between kernels, where nothing can be measured.
 
-On a GPU the autotuner runs each choice and takes the fastest. Here the library's kernel (ATen) is
-taken at once, or the first configuration. What the autotuner allocates meanwhile (inputs, outputs,
-clones, the buffer that flushes the cache) is allocated all the same, where it would be. Set
-``HARNESS_DRY_RUN_AUTOTUNE=triton`` to take the first Triton template instead: the other end of what
-the peak can be.
+On a GPU the autotuner takes the fastest. Here the library's kernel (ATen) is taken, or the first
+configuration, and what the autotuner allocates meanwhile is allocated all the same. Set
+``HARNESS_DRY_RUN_AUTOTUNE=triton`` to take the first Triton template: the peak's other end.
 """
 
 import functools
@@ -23,10 +21,7 @@ INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
 
 VARIABLE = "HARNESS_DRY_RUN_AUTOTUNE"
-
-
-def _takes_triton() -> bool:
-    return os.environ.get(VARIABLE) == "triton"
+_TAKES_TRITON = os.environ.get(VARIABLE) == "triton"
 
 
 def _config(config: Any) -> None:
@@ -57,9 +52,8 @@ def _select_algorithm(module: Any) -> None:
         del cls
         extern = isinstance(choice, module.ExternKernelCaller)
         kind = type(choice).__name__
-        first = (
-            arguments.__dict__.setdefault("harness_first", {}).setdefault(kind, choice) is choice
-        )
+        firsts = vars(arguments).setdefault("harness_first", {})
+        first = firsts.setdefault(kind, choice) is choice
         if extern or (first and kind == "SubgraphChoiceCaller"):
             benchmark_choice(choice, arguments)
         elif first:  # its inputs and output are there already, the buffer that flushes L2 is not
@@ -67,9 +61,9 @@ def _select_algorithm(module: Any) -> None:
 
             benchmarker.benchmark_gpu(lambda: None)
         if extern:
-            return 2.0 if _takes_triton() else 1.0
+            return 2.0 if _TAKES_TRITON else 1.0
         # A template is fused with what follows if it takes less than both, measured at 1.0 each.
-        return 1.5 if _takes_triton() and first and kind == "TritonTemplateCaller" else 3.0
+        return 1.5 if _TAKES_TRITON and first and kind == "TritonTemplateCaller" else 3.0
 
     @functools.wraps(tuning)
     def do_autotuning(self: Any, name: str, *arguments: Any, **named: Any) -> Any:
@@ -105,11 +99,7 @@ def _pad_mm(module: Any) -> None:
 
 
 def _triton_codegen(module: Any) -> None:
-    """Have a kernel be written with one configuration, to be timed once as if it had several.
-
-    What fusing a kernel with a matmul would gain is timed in every run, for what timing
-    allocates, and not read from the disk.
-    """
+    """Have a kernel be written with one configuration, and be timed once in every run."""
     common = module.TritonKernel.inductor_meta_common.__func__
 
     def inductor_meta_common(cls: Any) -> dict[str, object]:
@@ -129,6 +119,7 @@ def _triton_codegen(module: Any) -> None:
 
 
 _TUNED = ("max_autotune", "max_autotune_pointwise", "coordinate_descent_tuning")
+_FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 
 def _triton_heuristics(module: Any) -> None:
@@ -137,17 +128,16 @@ def _triton_heuristics(module: Any) -> None:
     run, to_one = tuner.run, tuner.autotune_to_one_config
 
     def autotune_to_one_config(self: Any, *arguments: Any, **named: Any) -> Any:
-        UNMEASURED["block sizes of a Triton kernel: the first configuration"] += 1
+        UNMEASURED[_FIRST_BLOCKS] += 1
         return to_one(self, *arguments, **named)
 
     def run_tuned(self: Any, *arguments: Any, **named: Any) -> Any:
-        if self.inductor_meta.pop("harness_tuned", False) and "TEMPLATE" not in str(
-            self.heuristic_type
-        ):
+        is_template = "TEMPLATE" in str(self.heuristic_type)
+        if self.inductor_meta.pop("harness_tuned", False) and not is_template:
             if not self.launchers:
                 self.precompile()
             if len(self.launchers) == 1:
-                UNMEASURED["block sizes of a Triton kernel: the first configuration"] += 1
+                UNMEASURED[_FIRST_BLOCKS] += 1
                 timed = {name: value for name, value in named.items() if name != "stream"}
                 self.bench(self.launchers[0], *arguments, **timed)
         return run(self, *arguments, **named)
@@ -162,9 +152,8 @@ def _triton_autotuner(module: Any) -> None:
 
     def counted(self: Any, *arguments: Any, **named: Any) -> Any:
         name = getattr(self.base_fn, "__name__", "kernel")
-        UNMEASURED[
-            f"@triton.autotune of {name}: the first configuration (configurations timed)"
-        ] += 1
+        what = f"@triton.autotune of {name}: the first configuration (configurations timed)"
+        UNMEASURED[what] += 1
         return bench(self, *arguments, **named)
 
     module.Autotuner._bench = counted

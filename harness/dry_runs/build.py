@@ -48,11 +48,7 @@ MOST_BLOCKS = 1 << 17
 
 
 def build(torch: TorchBuild) -> Path:
-    """Return the folder that holds the stub for a build of PyTorch; build it if needed.
-
-    The folder is named after PyTorch's version and the text of the sources, so a new version of
-    either is built anew. Processes that build at the same time wait for the first.
-    """
+    """Return the folder that holds the stub for a build of PyTorch; build it if needed."""
     return kept(f"{torch.version}-{_fingerprint(torch)}", functools.partial(_compile, torch))
 
 
@@ -67,18 +63,15 @@ def _fingerprint(torch: TorchBuild) -> str:
 
 
 def _compile(torch: TorchBuild, folder: Path) -> None:
-    """Compile the sources and link them into one library.
-
-    The library goes by three names, because programs look for the driver and for NVML by theirs.
-    """
+    """Compile the sources and link them into one library."""
     cc = compiler()
     include = [f"-I{path}" for path in (SOURCES, SOURCES / "cuda" / "include", *torch.include)]
     by_name = folder / "functions_by_name.c"
     by_name.write_text(functions_by_name(needed(torch.libraries)))
     sources = (*SOURCES.glob("*/*.c"), by_name)
-    objects = {source.stem: folder / f"{source.stem}.o" for source in sources}
+    objects = {source: folder / f"{source.stem}.o" for source in sources}
     commands: list[list[str | Path]] = [
-        [cc, *_FLAGS, *include, source, "-o", objects[source.stem]] for source in sources
+        [cc, *_FLAGS, *include, source, "-o", made] for source, made in objects.items()
     ]
     # NDEBUG is as in PyTorch's own builds: without it, structures of the headers differ.
     flags = ("-std=c++20", "-O1", "-DNDEBUG", "-fPIC", "-shared", "-w")
@@ -88,12 +81,12 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     commands.append([compiler("C++"), *flags, *inputs, *libraries])
     with ThreadPoolExecutor() as pool:
         list(pool.map(_run, commands))
-    _link_nvrtc(cc, objects.pop("nvrtc"), torch, folder)
+    _link_nvrtc(cc, objects.pop(SOURCES / "cuda" / "nvrtc.c"), torch, folder)
     library = folder / LIBRARY
     _run([cc, "-shared", "-fPIC", *objects.values(), "-o", library, "-lpthread", "-ldl"])
     for left in (*folder.glob("*.o"), folder / "nvrtc.versions", by_name):
         left.unlink()
-    for name in ("libnvidia-ml.so.1", "libcuda.so.1"):
+    for name in ("libnvidia-ml.so.1", "libcuda.so.1"):  # programs look for these
         (folder / name).symlink_to(library.name)
 
 

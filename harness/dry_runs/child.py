@@ -1,9 +1,8 @@
 """The process that a dry run happens in: runs the user's code, writes what was seen.
 
-``own_interpreter`` starts its ``main`` with a file that holds the job. The code is run as ``python
-script.py`` or ``python -m module`` would: same ``__main__``, same ``sys.argv``, same first entry of
-``sys.path``, same traceback. The report is written when an interpreter would end: after threads
-that are still running, and after all functions that were registered for the exit.
+The code is run as ``python script.py`` or ``python -m module`` would: same ``__main__``,
+``sys.argv``, first entry of ``sys.path`` and traceback. The report is written when an interpreter
+would end, after its threads and all functions that were registered for the exit.
 """
 
 import atexit
@@ -67,11 +66,8 @@ class Ending:
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
-        """Write the result, and return True; False where another thread does: wait for that one.
-
-        A process that the script forked comes here too, and has none.
-        """
-        if os.getpid() != self._pid:
+        """Write the result, and return True; False where another thread does: wait for that one."""
+        if os.getpid() != self._pid:  # a process that the script forked
             return True
         if not self._lock.acquire(blocking=False):
             return False
@@ -124,7 +120,7 @@ class Ending:
     def on_terminate(self, number: int, frame: FrameType | None) -> None:
         """End at once, as Python does at this signal, but with a result."""
         del frame
-        self.ended, self.evidence = "interrupted", "interrupted"
+        self.ended = self.evidence = "interrupted"
         if self.write():
             os._exit(128 + number)
 
@@ -197,10 +193,8 @@ def _environment() -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is not None:
         facts |= {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
-    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG"):
-        if name in os.environ:
-            facts[name] = os.environ[name]
-    return facts
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG")
+    return facts | {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _run(job: Request) -> object:

@@ -17,7 +17,6 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_runs.allocator_settings import refuse_unfollowed
 from harness.dry_runs.assemble_report import StatusPage, assemble_report
 from harness.dry_runs.build import build
 from harness.dry_runs.dry_run_report import ChildResult, DryRunReport
@@ -25,6 +24,7 @@ from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.for_workers import VISIBLE, joined, pretending
 from harness.dry_runs.kept_files import kept_files
 from harness.dry_runs.nvidia_smi import folder_of_program
+from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.measurement.process.start_child import own_interpreter
@@ -107,10 +107,10 @@ def _hides_all(count: int) -> bool:
 def _pipe() -> tuple[int, int]:
     """Return a pipe that takes no number of a standard stream, should one be closed."""
     ends = os.pipe()
-    high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
+    reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:
         os.close(end)
-    return high[0], high[1]
+    return reads, writes
 
 
 def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) -> dict[str, str]:
@@ -142,12 +142,11 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
         handed_on.append(number)
         process.send_signal(number)
 
-    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        numbers.remove(signal.SIGHUP)
-    if threading.current_thread() is not threading.main_thread():
-        numbers.clear()
-    before = {number: signal.signal(number, hand_on) for number in numbers}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    is_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, hand_on) for number in numbers if is_main}
     try:
         yield handed_on
     finally:

@@ -6,7 +6,6 @@ not run, so no choice between kernels is made by measuring (``autotuning.py``).
 
 import functools
 import hashlib
-import importlib.metadata
 import logging
 import os
 import sys
@@ -20,11 +19,10 @@ from harness.dry_runs.after_import import after_import
 from harness.dry_runs.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.stub_cache import writable_folder
+from harness.prediction.versions import installed_version
 from harness.schema.compilation import Compiled
 
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
-
-
 _THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
 """Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
 
@@ -32,22 +30,13 @@ TESTED_TRITON = ("3.8", "3.9")
 """Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
 
 
-def triton_version() -> str | None:
-    """Return the installed version of Triton, None where there is none."""
-    try:
-        return importlib.metadata.version("triton")
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that keep compiled code below the dry run's cache.
 
-    A real GPU never finds in its cache what was chosen here without a measurement. Triton's code is
-    found again, graphs are not: they remember the lines of the program that was compiled first, and
-    a second run would not allocate what compiling allocates.
+    Triton's code is found again, graphs are not: a second run would not allocate what compiling
+    allocates.
     """
-    triton = triton_version() or "none"
+    triton = installed_version("triton") or "none"
     described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
     folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
     few = (os.cpu_count() or 1) <= _FEW and _THREADS not in os.environ
@@ -93,7 +82,7 @@ class Compilations:
     def watch(self, dynamo: Any) -> None:
         """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
         handler = dynamo.callback_handler
-        clear = handler.clear
+        clear, reset = handler.clear, dynamo.reset
 
         def register() -> None:
             handler.register_start_callback(self._on_start)
@@ -105,7 +94,6 @@ class Compilations:
 
         handler.clear = cleared
         register()
-        reset = dynamo.reset
 
         def keep_and_reset() -> None:
             self._breaks = self._all_breaks()

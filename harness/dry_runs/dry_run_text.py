@@ -128,12 +128,9 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
     """Yield what was compiled and captured, what it changed, and what nothing measured."""
     done = report.compiled
     if done is not None:
-        yield f"Compiled: {done}"
-        yield from (f"  break at {place}" for place in done.break_places[:MOST_READS])
-        yield from (f"  not compiled after all: {text}" for text in done.fallbacks)
-        if done.unmeasured:
-            yield "  Chosen without a measurement, where a GPU takes the fastest:"
-            yield from (f"  {n:>8,}  {what}" for what, n in done.unmeasured.items())
+        first, *rest = done.notes()
+        yield first.replace("c", "C", 1)
+        yield from (f"  {note}" for note in rest)
     pools = sum(device.graph_pools for device in report.devices)
     if pools:
         kept = format_bytes(sum(device.graph_pool_bytes for device in report.devices))

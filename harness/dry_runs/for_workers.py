@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.dry_runs.allocator_settings import refuse_unfollowed
 from harness.dry_runs.build import VALUES, build, preloaded
 from harness.dry_runs.compiled import cache_variables
-from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu, refuse_unfollowed
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.value_reads import LIBRARY_VARIABLE
 from harness.measurement.environment import pretended_device
@@ -80,11 +79,7 @@ def joined(first: str, variable: str) -> str:
 
 
 class StepLauncher:
-    """Runs one job after another in forks of a server that stays, whichever threads ask.
-
-    A thread of its own starts the server: the kernel ends a server together with the thread that
-    started it, and a caller's thread may end any time.
-    """
+    """Runs jobs in forks of a server that stays: a thread that stays starts it, or it would end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")

@@ -1,8 +1,7 @@
 """Functions of CUDA and NVIDIA's libraries that no file of the stub pretends, by their names.
 
-Doing nothing, successfully, is right for what orders work that is not run, writes device memory
-that nobody reads, or sets what has no effect on memory. All others refuse by name, so that nothing
-unknown passes silently.
+Functions that order work or set what has no effect on memory do nothing, successfully. All others
+refuse by name, so that nothing unknown passes silently.
 """
 
 import re
@@ -18,7 +17,7 @@ LOOKED_UP = """
     cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel cuLibraryLoadData
     cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate cuLinkDestroy
     cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate cudaDeviceSetLimit
-    cudaFuncSetCacheConfig cudnnDestroy
+    cudaFuncSetCacheConfig cudnnDestroy nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
 """
 """Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not take."""
 
@@ -33,19 +32,19 @@ _REFUSES = 'int {name}(void) {{ pretend_unsupported("{name}"); return {code}; }}
 _RULES = [
     (re.compile(pattern), body)
     for pattern, body in (
-        ("(cudnn|cusparse|nccl)GetErrorString", _ERROR_TEXT),
+        ("(cudnn|cusparse|nccl)GetErrorString|nvmlErrorString", _ERROR_TEXT),
         ("cublasGet.*Mode|cudaStreamGetPriority|ncclCommGetAsyncError", _ANSWERS_0),
         (r"cu(blas|solver|sparse)\w*Create(?!Identity)|cudnnCreate|cuptiSubscribe", _MAKES),
         ("cuda(Event|Stream)Create|cuModule(Load(Data)?$|Get)", _MAKES),
         ("cuLibrary(LoadData|GetKernel)|cuKernelGetFunction", _MAKES),
         # Everything on a stream is done at once. Kernels are registered when PyTorch is loaded.
-        ("cuda(Event|Stream)(Query|Synchronize|Destroy)|cudaProfilerSt|cudaDeviceSetL", _SUCCEEDS),
-        ("__cuda(Register|Unregister|Init|Push|Pop)|cuda(Func|Kernel)Set", _SUCCEEDS),
-        ("cuMem(Map|Unmap|SetAccess)|cuCtx(Set|Push|Pop)|cuFuncSet", _SUCCEEDS),
+        ("cuda(Event|Stream)(Query|Synchronize)|cudaProfilerSt|cudaDeviceSetL", _SUCCEEDS),
+        ("__cuda(Register|Unregister|Init|Push|Pop)|cuda(Func|Kernel)Set|cudaThreadE", _SUCCEEDS),
+        ("cuMem(Map|Unmap|SetAccess)|cuCtx(Set|Push|Pop)|cuFuncSet|nvml(Init|Shut)", _SUCCEEDS),
         ("cu(Module|Library)Unload|cuLibraryLoadFromFile|cuKernel[GS]etAttribute", _SUCCEEDS),
         ("cuLink(AddData|Create|Destroy)$|cuLogs|cuGetErrorName|cuStreamGetCtx|cuOcc", _SUCCEEDS),
         ("cudnn(Set(?!Dropout)|Restore|Destroy)|cufft(Set|Destroy)|cupti", _SUCCEEDS),
-        (r"cusparse\w*(?<!Lt)(Set|Destroy)", _SUCCEEDS),
+        (r"cusparse\w*(?<!Lt)(Set|Destroy)|cuda(Event|Stream|Graph|GraphExec)Destroy", _SUCCEEDS),
         ("nccl(Comm(Abort|D|Fin|Register)|GroupStart|RedOp|Bcast|Broadcast|Send)", _SUCCEEDS),
         ("nccl(AllG|AllR|Allto|Gather|Recv|Reduce|Scatter)", _EXCHANGES),
         # These work on given memory alone.

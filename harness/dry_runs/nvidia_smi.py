@@ -6,6 +6,7 @@ answers as NVML does. A question that it cannot answer is refused by its name.
 
 import argparse
 import ctypes
+import re
 import sys
 from pathlib import Path
 
@@ -21,8 +22,8 @@ def folder_of_program(folder: Path) -> None:
     program.chmod(0o700)
 
 
-def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, tuple[object, str]]:
-    """Return what is known of a GPU: a value and its unit by the name of the field."""
+def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
+    """Return what is known of a GPU, with its unit, by the name of the field."""
     device = ctypes.c_void_p()
     stub.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
     name, uuid = ctypes.create_string_buffer(96), ctypes.create_string_buffer(96)
@@ -30,24 +31,20 @@ def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, tuple[object,
     stub.nvmlDeviceGetUUID(device, uuid, len(uuid))
     memory = (ctypes.c_ulonglong * 3)()
     stub.nvmlDeviceGetMemoryInfo(device, memory)
-    total, free, used = ((size >> 20, " MiB") for size in memory)
     capability = [ctypes.c_int() for _ in _CAPABILITY]
     for value, attribute in zip(capability, _CAPABILITY, strict=True):
         stub.cuDeviceGetAttribute(ctypes.byref(value), attribute, index)
-    facts: dict[str, tuple[object, str]] = {
-        "index": (index, ""),
-        "count": (count, ""),
-        "name": (name.value.decode(), ""),
-        "uuid": (uuid.value.decode(), ""),
-        "driver_version": ("000.00", ""),
-        "compute_cap": (".".join(str(each.value) for each in capability), ""),
-        "memory.total": total,
-        "memory.free": free,
-        "memory.used": used,
-        "utilization.gpu": (0, " %"),
-        "utilization.memory": (0, " %"),
+    kinds = zip(("total", "free", "used"), memory, strict=True)
+    return {
+        "index": str(index),
+        "count": str(count),
+        **dict.fromkeys(("name", "gpu_name"), name.value.decode()),
+        **dict.fromkeys(("uuid", "gpu_uuid"), uuid.value.decode()),
+        "driver_version": "000.00",
+        "compute_cap": ".".join(str(each.value) for each in capability),
+        **{f"memory.{kind}": f"{size >> 20} MiB" for kind, size in kinds},
+        **dict.fromkeys(("utilization.gpu", "utilization.memory"), "0 %"),
     }
-    return facts | {"gpu_name": facts["name"], "gpu_uuid": facts["uuid"]}
 
 
 def main() -> int:
@@ -70,16 +67,16 @@ def main() -> int:
         return 2
     if asked.id:
         wanted = {*asked.id.split(",")}
-        gpus = [one for one in gpus if {str(one["index"][0]), one["uuid"][0]} & wanted]
+        gpus = [one for one in gpus if {one["index"], one["uuid"]} & wanted]
     if fields and "noheader" not in form:
         print(", ".join(fields))
     for gpu in gpus:
-        value = {name: f"{known}{unit}" for name, (known, unit) in gpu.items()}
-        line = f"GPU {value['index']}: {value['name']} (UUID: {value['uuid']})"
+        line = f"GPU {gpu['index']}: {gpu['name']} (UUID: {gpu['uuid']})"
         if fields:
-            line = ", ".join(str(gpu[f][0]) if "nounits" in form else value[f] for f in fields)
+            units = r" (MiB|%)$" if "nounits" in form else "$"
+            line = ", ".join(re.sub(units, "", gpu[field]) for field in fields)
         elif not asked.list_gpus:
-            line += f" {value['memory.used']} / {value['memory.total']}"
+            line += f" {gpu['memory.used']} / {gpu['memory.total']}"
         print(line)
     return 0
 

@@ -1,6 +1,7 @@
 """The GPU that a dry run pretends, and the environment variables that make it."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, described
@@ -8,31 +9,30 @@ from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
 
 MOST_GPUS = 64
+_UNCACHED = ("PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_NO_HIP_MEMORY_CACHING")
+_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
 
 
 class PretendedGpuError(HarnessError, ValueError):
     """A GPU that cannot be pretended; the message says why."""
 
 
+class AllocatorSettingsError(HarnessError, ValueError):
+    """A setting of the allocator without an answer; the message names it."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class PretendedGpu:
+class PretendedGpu(Gpu):
     """Properties of the GPU that the stub reports.
 
     Attributes:
-        total_bytes: the memory of each GPU.
         outside_bytes: the least and the most that the CUDA context and libraries take of it.
         count: equal GPUs in the machine.
-        one_pool: whether its memory is the host's too.
     """
 
-    name: str
-    capability: tuple[int, int]
-    multiprocessors: int
-    threads_per_multiprocessor: int
     total_bytes: int
     outside_bytes: tuple[int, int] = OUTSIDE_BYTES
     count: int = 1
-    one_pool: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= MOST_GPUS:
@@ -80,22 +80,49 @@ def pretended_gpu(
         entry = gpu
     else:
         entry = described("a100-40gb" if gpu is None and capability is None else gpu, capability)
-    total = memory_bytes or entry.total_bytes
-    if total is None:
+    if not (memory_bytes or entry.total_bytes):
         raise PretendedGpuError(f"memory of a GPU of {entry.name} is not known; give --memory")
-    outside = OUTSIDE_BYTES if outside_bytes is None else (outside_bytes, outside_bytes)
+    given = {
+        "total_bytes": memory_bytes or None,
+        "multiprocessors": multiprocessors or None,
+        "one_pool": one_pool,
+        "outside_bytes": None if outside_bytes is None else (outside_bytes, outside_bytes),
+        "count": count,
+    }
     return PretendedGpu(
-        name=entry.name,
-        capability=entry.capability,
-        multiprocessors=multiprocessors or entry.multiprocessors,
-        threads_per_multiprocessor=entry.threads_per_multiprocessor,
-        total_bytes=total,
-        outside_bytes=outside,
-        count=count,
-        one_pool=entry.one_pool if one_pool is None else one_pool,
+        **vars(entry) | {name: value for name, value in given.items() if value is not None}
     )
 
 
 def of_any_size(gpu: Gpu) -> PretendedGpu:
     """Return a GPU of the catalogue; one of unknown memory has more than any other."""
     return pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
+
+
+def refuse_unfollowed(
+    environment: Mapping[str, str], given: str = "", *, memory_ends: bool = False
+) -> None:
+    """Refuse settings by which PyTorch's allocator counts nothing, or less than an answer needs.
+
+    Args:
+        environment: the environment of the process that uses the GPU.
+        given: settings that the question names.
+        memory_ends: whether the process has a GPU of the size that the answer is about; a
+            worker's GPU has more, so a part of its memory means nothing.
+    """
+    for name in _UNCACHED:
+        if name in environment:
+            why = "PyTorch then counts no memory; unset it"
+            raise AllocatorSettingsError(f"{name} in the environment has no answer: {why}")
+    settings = {name: environment.get(name, "") for name in _VARIABLES} | {"--alloc-conf": given}
+    for source, text in settings.items():
+        for name, value in re.findall(r"(\w+)\s*:\s*([\w.]+)", text):
+            if name == "backend" and value != "native":
+                raise AllocatorSettingsError(
+                    f"{source}: backend:{value} has no answer: it keeps no peaks; leave it out"
+                )
+            if name == "per_process_memory_fraction" and not memory_ends:
+                raise AllocatorSettingsError(
+                    f"{source}: {name} has no answer here: give the part as --memory, or run your"
+                    " script under harness dry-run"
+                )

@@ -21,8 +21,8 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
-from harness.dry_runs.kept_works import release_works
 from harness.dry_runs.own_code import is_own, users_frame
+from harness.dry_runs.ranks import release_works
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
 from harness.schema.metrics import CudaPeaks

@@ -10,15 +10,15 @@ from typing import Literal
 import msgspec
 
 from harness.dry_runs.child_process import run, run_folder
-from harness.dry_runs.compiled import TESTED_TRITON, triton_version
+from harness.dry_runs.compiled import TESTED_TRITON
 from harness.dry_runs.dry_run_report import Answer, DryRunReport
-from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.dry_run_request import Request, check_answers
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.dry_runs.unknown_sizes import with_values_tried
-from harness.dry_runs.value_answers import check_answers
 from harness.measurement.doctor import Finding
 from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.versions import installed_version
 
 
 def dry_run(
@@ -184,7 +184,7 @@ def examine_dry_run() -> Finding:
         torch = torch_build()
         detail = (
             f"torch {torch.version} (CUDA {torch.cuda}), stub compiled by {compiler()}; compiled"
-            f" code by Triton {triton_version() or 'not installed'} (tested:"
+            f" code by Triton {installed_version('triton') or 'not installed'} (tested:"
             f" {' and '.join(TESTED_TRITON)})"
         )
         report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)

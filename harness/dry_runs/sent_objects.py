@@ -1,8 +1,7 @@
 """The user's Python objects as bytes for another process: functions by value.
 
-A function of the caller's script or notebook is sent as its code, a function of an installed
-module by its name. A large floating-point parameter is sent without its values, which decide
-nothing on a pretended GPU: the worker refuses a step that reads them on the host.
+A large floating-point parameter is sent without its values, which decide nothing on a pretended
+GPU: the worker refuses a step that reads them on the host.
 """
 
 import io
@@ -73,22 +72,21 @@ class _Memory:
     """Memory without values; pickled once for all parameters that share it."""
 
     def __init__(self, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self._made: Any = None
+        self._size_bytes = size_bytes
 
     def __reduce__(self) -> Any:
-        return _Memory, (self.size_bytes,)
+        return _without_values, (self._size_bytes,)
 
-    def made(self) -> Any:
-        """Return the storage in this process."""
-        import torch
 
-        from harness.dry_runs.left_out_values import take
+def _without_values(size_bytes: int) -> Any:
+    """Return a storage in the process that reads the bytes."""
+    import torch
 
-        if self._made is None:
-            self._made = torch.empty(self.size_bytes, dtype=torch.uint8).untyped_storage()
-            take(self._made)
-        return self._made
+    from harness.dry_runs.left_out_values import take
+
+    storage = torch.empty(size_bytes, dtype=torch.uint8).untyped_storage()
+    take(storage)
+    return storage
 
 
 def _is_large(parameter: Any) -> bool:
@@ -101,7 +99,7 @@ def _is_large(parameter: Any) -> bool:
 
 
 def _parameter(
-    memory: _Memory,
+    storage: Any,
     dtype: Any,
     shape: tuple[int, ...],
     stride: tuple[int, ...],
@@ -110,5 +108,5 @@ def _parameter(
     """Return a parameter on memory that has no values."""
     import torch
 
-    tensor = torch.empty(0, dtype=dtype).set_(memory.made(), 0, shape, stride)
+    tensor = torch.empty(0, dtype=dtype).set_(storage, 0, shape, stride)
     return torch.nn.Parameter(tensor, requires_grad=requires_grad)

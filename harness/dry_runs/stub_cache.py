@@ -69,9 +69,8 @@ def _reason(error: OSError) -> str:
 
 def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
     if _UNSAFE.search(str(made)):
-        raise OSError(
-            0, "the dynamic linker splits its path at blanks, ':', ';' and '$'", str(made)
-        )
+        why = "the dynamic linker splits its path at blanks, ':', ';' and '$'"
+        raise OSError(0, why, str(made))
     _make_private(made)
     if os.statvfs(made).f_flag & os.ST_NOEXEC:
         raise OSError(0, "nothing can be executed from there (noexec)", str(made))
@@ -90,10 +89,7 @@ def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Create the folder and those above it, and refuse one that others can write to.
-
-    Only folders that this package names are its own: the mode of no other is changed.
-    """
+    """Create the folder and those above it, and refuse one that others can write to."""
     chain = (folder, *folder.parents)
     ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]
     own = chain[: ours[0] + 1][::-1] if ours else (folder,)
@@ -125,11 +121,8 @@ def _is_whole(folder: Path) -> bool:
     try:
         expected: dict[str, str] = json.loads((folder / _MANIFEST).read_text())
         files = {folder / name: digest for name, digest in expected.items()}
-        return (
-            bool(files)
-            and all(map(is_own, (folder / _MANIFEST, *files)))
-            and all(_digest(file) == digest for file, digest in files.items())
-        )
+        safe = all(map(is_own, (folder / _MANIFEST, *files)))
+        return bool(files) and safe and all(_digest(file) == one for file, one in files.items())
     except (OSError, ValueError, AttributeError):
         return False
 

@@ -1,8 +1,7 @@
 """The process between the harness and the script: it ends with nothing of the script left behind.
 
-Processes whose parent has gone become its children (prctl(2), PR_SET_CHILD_SUBREAPER), whatever
-session they are in, so that it finds them all. It learns through a pipe that the harness has
-ended, however that happened.
+Processes whose parent has gone become its children (prctl(2), PR_SET_CHILD_SUBREAPER). A pipe
+closes when the harness has ended, however that happened.
 """
 
 import contextlib

@@ -49,8 +49,8 @@ INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
 """On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
 
 
-_VARIABLES = {"C": "CC", "C++": "CXX"}
-_COMPILERS = {"C": ("cc", "gcc", "clang"), "C++": ("c++", "g++", "clang++")}
+_COMPILERS = {"C": ("CC", "cc", "gcc", "clang"), "C++": ("CXX", "c++", "g++", "clang++")}
+"""An environment variable, and the usual names."""
 
 
 def torch_build() -> TorchBuild:
@@ -60,11 +60,10 @@ def torch_build() -> TorchBuild:
         raise DryRunUnavailableError(
             f"the dry run needs Linux on x86-64, this machine is {system} on {machine}"
         )
-    folder = _torch_folder()
+    folder, version = _torch_folder(), torch_version() or "unknown"
     if folder is None:
         raise DryRunUnavailableError(f"PyTorch is not installed; run: {INSTALL_CUDA_TORCH}")
     text = (folder / "version.py").read_text()
-    version = _quoted(r"__version__\s*=\s*", text) or "unknown"
     cuda = _quoted(r"cuda[^=\n]*=\s*", text)
     if cuda is None or not (folder / "lib/libtorch_cuda.so").exists():
         raise DryRunUnavailableError(
@@ -78,13 +77,14 @@ def torch_build() -> TorchBuild:
 
 def compiler(language: Literal["C", "C++"] = "C") -> str:
     """Return the path of the C compiler, $CC or cc, or of the C++ compiler, $CXX or c++."""
-    for name in (os.environ.get(_VARIABLES[language]), *_COMPILERS[language]):
+    variable, *names = _COMPILERS[language]
+    for name in (os.environ.get(variable), *names):
         path = shutil.which(name) if name else None
         if path:
             return path
     raise DryRunUnavailableError(
         f"no {language} compiler; install one, e.g.: apt-get install gcc g++ libc6-dev"
-        f" (or set {_VARIABLES[language]})"
+        f" (or set {variable})"
     )
 
 
@@ -114,6 +114,5 @@ def _torch_folder() -> Path | None:
 def torch_version() -> str | None:
     """Return the version of PyTorch that this interpreter would import; None without one."""
     folder = _torch_folder()
-    if folder is None:
-        return None
-    return _quoted(r"__version__\s*=\s*", (folder / "version.py").read_text())
+    text = "" if folder is None else (folder / "version.py").read_text()
+    return _quoted(r"__version__\s*=\s*", text)

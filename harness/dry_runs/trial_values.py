@@ -1,10 +1,8 @@
 """Values that unknown reads get when a script runs again, to see if anything depends on them.
 
-Each read gets numbers of its own: of one value for all, ``len(set(x))`` and ``x[start:end]`` would
-show nothing. Truth values are true, or every second one is.
+Each read gets numbers of its own: one value for all would not show ``len(set(x))``.
 """
 
-import itertools
 import random
 import struct
 from collections.abc import Sequence
@@ -64,12 +62,9 @@ def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
     """Return values as the bytes that a reader expects, again from the first if they are few."""
     kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
     width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
-    few = itertools.islice(itertools.cycle(values), min(size // width, len(values)))
-    if type_ == _BFLOAT16:
-        one = b"".join(struct.pack("<f", value)[2:] for value in few)
-    elif kind in "efd?":
-        one = b"".join(struct.pack(f"<{kind}", value) for value in few)
-    else:
+    few = values[: size // width]
+    if kind not in "efd?":
         most = (1 << 8 * width - 1) - 1
-        one = b"".join(struct.pack(f"<{kind}", min(int(value), most)) for value in few)
+        few = [min(int(value), most) for value in few]
+    one = b"".join(struct.pack(f"<{kind}", value)[-width:] for value in few)
     return (one * (size // max(len(one), 1) + 1))[:size]

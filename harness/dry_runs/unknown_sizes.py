@@ -1,9 +1,8 @@
 """Answers that depend on values nobody knows: such a run is no answer, or an upper bound.
 
-An operator whose result's size depends on an unknown value says so itself. Of a value that the
-script reads nothing more is seen (``x[n:]``, ``if p > 0.3``). So a script that may decide something
-by unknown values runs again with other ones (``trial_values.py``), small and large: if anything
-that its report tells differs, it depends on them.
+A script that may decide something by unknown values runs again with other ones
+(``trial_values.py``), small and large: if anything that its report tells differs, it depends on
+them.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from harness.schema.record import Outcome
 MOST_PLACES = 3
 Again = Callable[[int, tuple[str, ...]], DryRunReport]
 """Runs the same with the values of a trial, zeros at some places; trial 0 is the run itself."""
+_Trial = Callable[[int], DryRunReport]
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -56,12 +56,7 @@ def with_values_tried(report: DryRunReport, again: Again) -> DryRunReport:
 class _Trials:
     """Runs of one script with other values, and what they say of the first one."""
 
-    def __init__(
-        self,
-        report: DryRunReport,
-        reads: Sequence[ValueRead],
-        again: Callable[[int], DryRunReport],
-    ) -> None:
+    def __init__(self, report: DryRunReport, reads: Sequence[ValueRead], again: _Trial) -> None:
         self._report = report
         self._at = _named(reads)
         self._places = _listed([_place(read) for read in reads])
@@ -120,9 +115,8 @@ class _Trials:
     def _other(self, trial: int) -> DryRunReport:
         """Return a run with other values; with smaller ones if these are an error."""
         other = self._again(trial)
-        while other.outcome == "error" and trial in SMALLER:
-            trial = SMALLER[trial]
-            other = self._again(trial)
+        if other.outcome == "error" and trial in SMALLER:
+            return self._other(SMALLER[trial])
         return other
 
     def _refused(self, other: DryRunReport, second: DryRunReport | None) -> DryRunReport:

@@ -1,8 +1,8 @@
 """The way of a value that a script reads, in its source: is anything decided by it?
 
-A loss that is printed, averaged and appended to a list decides nothing; what is compared, rounded,
-counted, used as an index or given to a function of another file may. A value is followed through
-names, attributes, containers and functions of its file, and through the callers on the stack.
+A loss that is printed or averaged decides nothing; what is compared, counted, used as an index or
+given to a function of another file may. A value is followed through names, attributes, containers
+and functions of its file, and through the callers on the stack.
 """
 
 import ast
@@ -15,6 +15,7 @@ from types import CodeType, FrameType
 
 Stack = tuple[tuple[CodeType, int], ...]
 """Functions' code and the instructions that run in them, the innermost first."""
+_Use = tuple["_Source", ast.AST]
 MOST_FRAMES = 12
 
 _SAME = (
@@ -40,7 +41,6 @@ _HARMLESS = {"len", "isinstance", "type", "id", "isnan", "isinf", "isfinite", "k
 _HARMLESS |= _SHAPES | {"numel", "element_size", "dim", "data_ptr", "is_contiguous"}
 _ERRORS = {f"{module}.{name}" for module in ("math", "cmath") for name in ("log", "log10", "log2")}
 """Functions that do not take a zero."""
-_COPIES = {"to"}
 _LOOKS_UP = {"get", "pop", "index", "count"}
 _SAME_METHODS = re.compile(
     "item|tolist|cpu|numpy|float|double|half|bfloat16|detach|clone|copy|deepcopy|mean|sum|min|max|abs"
@@ -74,64 +74,58 @@ def decides(stack: Stack, *, fraction: bool = False) -> bool:
 
     Elements of a tensor that an unknown fraction changes are unknown (``values.cpp``).
     """
-    todo: list[tuple[_Source, ast.AST]] = []
-    seen: set[int] = set()
     first = next((i for i, (code, _) in enumerate(stack) if not prints(code)), 0)
-    if not _add_caller(todo, stack, first):
-        return True
+    todo, seen = _read_in(stack, first), set[int]()
     while todo:
         source, node = todo.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         parent = source.parents.get(node)
+        uses: list[_Use] | None
         if isinstance(parent, ast.Return | ast.Lambda | ast.Yield):
-            if not _returns(todo, source, parent, stack):
-                return True
-            continue
-        if fraction and isinstance(parent, ast.Call) and _CHANGES.fullmatch(_name(parent.func)):
-            continue
-        uses = source.uses(node)
+            uses = _returned(source, parent, stack)
+        elif fraction and isinstance(parent, ast.Call) and _CHANGES.fullmatch(_name(parent.func)):
+            uses = []
+        else:
+            uses = _of(source, source.uses(node))
         if uses is None:
             return True
-        todo += [(source, use) for use in uses]
-    return False
+        todo += uses
+    return todo is None
 
 
-def _add_caller(todo: "list[tuple[_Source, ast.AST]]", stack: Stack, number: int) -> bool:
-    """Add what the frame of that number reads; return False where it is not found."""
-    if number >= len(stack):
-        return False
-    code, instruction = stack[number]
+def _of(source: "_Source", nodes: list[ast.AST] | None) -> list[_Use] | None:
+    return None if nodes is None else [(source, node) for node in nodes]
+
+
+def _found(code: CodeType, instruction: int) -> _Use | None:
     source = _source(code.co_filename)
     node = source.at(code, instruction) if source else None
-    if source is None or node is None:
-        return False
-    if isinstance(node, ast.Subscript | ast.For | ast.comprehension):
-        return False  # an index, or a loop over it
-    if number or not isinstance(node, ast.Call) or _name(node.func) in _COPIES:
-        todo.append((source, node))  # the value is the expression's
-        return True
-    uses = source.called(node, node.func)
-    todo += [(source, use) for use in uses or ()]
-    return uses is not None
+    return (source, node) if source and node else None
 
 
-def _returns(
-    todo: "list[tuple[_Source, ast.AST]]",
-    source: "_Source",
-    node: ast.AST,
-    stack: Stack,
-) -> bool:
-    """Add the calls of the function that returns a value; return False if there is none."""
+def _read_in(stack: Stack, number: int) -> list[_Use] | None:
+    """Return what the frame of that number reads; None where nobody knows."""
+    found = _found(*stack[number]) if number < len(stack) else None
+    if found is None or isinstance(found[1], ast.Subscript | ast.For | ast.comprehension):
+        return None  # an index, or a loop over it, too
+    source, node = found
+    if number or not isinstance(node, ast.Call) or _name(node.func) == "to":
+        return [found]  # the value is the expression's
+    return _of(source, source.called(node, node.func))
+
+
+def _returned(source: "_Source", node: ast.AST, stack: Stack) -> list[_Use] | None:
+    """Return the calls of the function that returns a value; None if there is none."""
     function = node if isinstance(node, ast.Lambda) else source.function_of(node)
     name = getattr(function, "name", "<lambda>")
-    calls = [(source, call) for call in source.calls.get(name, ())]
-    todo += calls
+    calls: list[_Use] = [(source, call) for call in source.calls.get(name, ())]
     for number, (code, _) in enumerate(stack[:-1], 1):
         if code.co_name == name and code.co_filename == source.file:
-            return _add_caller(todo, stack, number)
-    return bool(calls)
+            read = _read_in(stack, number)
+            return None if read is None else calls + read
+    return calls or None
 
 
 class _Source:
@@ -247,7 +241,7 @@ class _Source:
         if isinstance(node, ast.keyword) and node.arg:
             names = [node.arg]
         elif node in call.args and not any(isinstance(one, ast.Starred) for one in call.args):
-            names = names[call.args.index(node) :][:1] or [_vararg(function)]
+            names = names[call.args.index(node) :][:1] or [getattr(function.args.vararg, "arg", "")]
         for name in names:
             yield from self._loads(name, function)
 
@@ -302,12 +296,10 @@ def avoids_error(stack: Stack) -> bool | None:
     None: it is no guard.
     """
     answer = True
-    for code, instruction in stack:
-        source = _source(code.co_filename)
-        node = source.at(code, instruction) if source else None
-        if source is None or node is None:
+    for frame in stack:
+        if (found := _found(*frame)) is None:
             return None
-        wanted, guard = source.guard(node)
+        wanted, guard = found[0].guard(found[1])
         answer ^= not wanted
         if not isinstance(guard, ast.Return):
             return answer if guard else None
@@ -359,7 +351,3 @@ def _name(function: ast.AST) -> str:
 
 def _key(node: ast.Name | ast.Attribute) -> str:
     return node.id if isinstance(node, ast.Name) else f".{node.attr}"
-
-
-def _vararg(function: _FUNCTIONS) -> str:
-    return function.args.vararg.arg if function.args.vararg else ""

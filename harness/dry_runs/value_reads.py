@@ -1,30 +1,21 @@
 """Reads of GPU values: each is counted with the place that made it, known and unknown apart.
 
-The stub calls back for each copy from the GPU to the host. The copy holds the true values where
-they are known, and zeros otherwise; where the user gave an answer for the place, the answer is
-written in their stead. An operator whose result's size is not known asks before it runs. A guard,
-``if not ok: raise``, gets the answer that raises nothing.
+The stub (``stub/values``) calls back for each copy from the GPU to the host. The copy holds the
+true values where they are known, the user's answer where there is one, and zeros otherwise. An
+operator whose result's size is not known asks before it runs. A guard, ``if not ok: raise``, gets
+the answer that raises nothing.
 
-The stub gives device memory real bytes where a value is known (``stub/values``): after a copy
-from the host, a fill, a copy of known bytes. The operators between (``arange``, ``==``, ``cumsum``,
-``all``) are computed by their CPU kernels on those bytes (``stub/values/values.cpp``), when PyTorch
-reports an operator as it does to its profiler (``at::RecordFunction``).
-
-Nothing above the dispatcher changes: no mode that would make ``torch.compile`` run eagerly, no
-reference to a tensor that FSDP2 could not swap, no Python for an operator, and the operator's own
-allocations are made as ever. Autograd's threads and compiled code are observed alike.
-
-A known value becomes unknown when its block is allocated anew, and when something that is not
-followed may have written it: an operator that the list does not name, by its schema; a kernel
-outside of any operator (Triton), by its arguments. Weights, activations and large floating-point
-tensors are not followed, nor random numbers of the GPU, nor what a replayed CUDA graph or a
-collective leaves behind.
+Operators between known values are computed by their CPU kernels when PyTorch reports them as it
+does to its profiler, so no mode makes ``torch.compile`` run eagerly, and Autograd's threads and
+compiled code are observed alike. Large floating-point tensors, random numbers of the GPU, and what
+a replayed CUDA graph or a collective leaves behind are not followed.
 """
 
 import ctypes
 import linecache
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,9 +24,9 @@ from types import FrameType
 from typing import Any, Final
 
 from harness.dry_runs.dry_run_report import Answer, ValueRead
+from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
 from harness.dry_runs.trial_values import TYPES, TrialValues, encoded
-from harness.dry_runs.value_answers import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.value_flow import Stack, avoids_error, decides, prints, stack_of
 from harness.prediction.library_answers import library_answer
 
@@ -53,7 +44,7 @@ MOST_ASKED: Final = 5_000
 """Unknown truths that one line reads before every second one is true: some loop waits for one."""
 ROUNDS: Final = 8
 """Rounds of ``VonMises`` and ``trunc_normal_``, which accept two of three values or more."""
-_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards", "bounded")
+_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
 NO_PYTHON = "a thread without Python"
@@ -68,22 +59,17 @@ class _Place:
     answer: Answer | None
     always: bool
     """The user answered this very line, so the answer holds for known values too."""
-    source: str | None = None
-    only_sizes: bool = False
+    source: str | None
+    only_sizes: bool
     """``all`` everywhere is an upper bound of sizes; the end of a loop is none."""
-    count: int = 0
-    bytes: int = 0
-    known: int = 0
-    operator: str = ""
-    answered: int = 0
+    operator: str
+    counts: Counter[str] = field(default_factory=Counter)
+    answered: bool = False
     saved: int = 0
-    integers: int = 0
-    guards: int = 0
     rounds: int = 0
     bounded: bool = False
     inside: str | None = None
     sizes: set[str] = field(default_factory=set)
-    open_sizes: int = 0
 
     @property
     def name(self) -> str:
@@ -149,26 +135,26 @@ class ValueReads:
     def on_load(self) -> None:
         """Count what was saved before as read by the script."""
         for place in self._places.values():
-            place.integers, place.saved = place.integers + place.saved, 0
+            place.counts["integers"] += place.saved
+            place.saved = 0
 
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
         """Change what was read; return 1 if parts that are known must not come back."""
         place = self._place(operator)
-        place.count += 1
-        place.bytes += size
+        place.counts.update(count=1, bytes=size)
         value, answered = None, False
         if place.answer is not None and not place.only_sizes and (place.always or not known):
-            answered = True
-            place.answered += 1
+            place.answered = answered = True
             value = encoded([as_value(place.answer)], size, type_)
         elif known:
-            place.known += 1
+            place.counts["known"] += 1
             if type_ == _BOOL and size == 1:
-                place.bounded = place.integers > 0 and ctypes.string_at(destination, 1) != b"\0"
+                is_true = ctypes.string_at(destination, 1) != b"\0"
+                place.bounded = place.counts["integers"] > 0 and is_true
         elif operator in CHECKS:
-            place.guards += 1
+            place.counts["guards"] += 1
         else:
             value = self._unknown(place, size, type_, sys._getframe(1))
         if value is not None:
@@ -186,7 +172,7 @@ class ValueReads:
             taken = _accepts(place, frame)
             taken = _of_source(avoids_error, stack, None) if taken is None else taken
         if taken is not None:
-            place.guards += 1
+            place.counts["guards"] += 1
             return bytes([taken])
         saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
         if saved:  # it decides nothing until it is loaded
@@ -195,13 +181,13 @@ class ValueReads:
             if self._library is not None:
                 self._library.harness_fraction_is_unknown()
             return None
-        place.integers += not saved
+        place.counts["integers"] += not saved
         place.bounded = False
         reader = stack[0][0].co_filename if stack else place.file
         if reader != place.file and place.inside is None:
             place.inside = "/".join(Path(reader).parts[-3:])
-        if type_ == _BOOL and size == 1 and place.integers > MOST_ASKED:
-            return bytes([place.integers % 2])
+        if type_ == _BOOL and size == 1 and place.counts["integers"] > MOST_ASKED:
+            return bytes([place.counts["integers"] % 2])
         if self._values is None or place.name in self._zeros_at:
             return None
         return self._values.take(place.name, size, type_)
@@ -215,11 +201,10 @@ class ValueReads:
         if frame is not None and prints(frame.f_code):
             return most + 1
         place = self._place(operator)
-        place.count += 1
         place.sizes.add(operator.decode())
         size = None if place.answer is None else as_size(place.answer, most)
-        place.open_sizes += size is None
-        place.answered += size is not None
+        place.counts.update(count=1, open_sizes=int(size is None))
+        place.answered |= size is not None
         return 1 + (most if size is None else size)  # as all would: later places are asked too
 
     def _place(self, operator: bytes | None) -> _Place:
@@ -232,12 +217,16 @@ class ValueReads:
             always = answer is not None
             if frame is not None and answer is None:
                 answer, source = library_answer(file, frame.f_code.co_name)
-            only_sizes = answer is None and isinstance(self._answers.get(EVERYWHERE), str)
-            answer = self._answers.get(EVERYWHERE) if answer is None else answer
-            place = _Place(file=file, line=line, answer=answer, always=always, source=source)
-            place.only_sizes = only_sizes
-            place.operator = (operator or b"").decode()
-            self._places[file, line] = place
+            everywhere = self._answers.get(EVERYWHERE) if answer is None else None
+            place = self._places[file, line] = _Place(
+                file=file,
+                line=line,
+                answer=everywhere if answer is None else answer,
+                always=always,
+                source=source,
+                only_sizes=isinstance(everywhere, str),
+                operator=(operator or b"").decode(),
+            )
         return place
 
     def places(self) -> tuple[ValueRead, ...]:
@@ -250,7 +239,8 @@ class ValueReads:
                 source=one.source if one.answered else None,
                 sizes=tuple(sorted(one.sizes)),
                 inside=one.inside,
-                **{name: getattr(one, name) for name in _COUNTED},
+                bounded=one.bounded,
+                **{name: one.counts[name] for name in _COUNTED},
             )
             for one in self._places.values()
         ]

@@ -7,9 +7,8 @@ from typing import Any, cast
 
 import msgspec
 
-from harness.dry_runs.allocator_settings import refuse_unfollowed
 from harness.dry_runs.for_workers import LAUNCHER
-from harness.dry_runs.pretended_gpu import of_any_size
+from harness.dry_runs.pretended_gpu import of_any_size, refuse_unfollowed
 from harness.dry_runs.toolchain import DryRunUnavailableError, torch_build
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import Launcher, default_launcher

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 
 from harness.dry_runs.assemble_report import not_pretended
+from harness.dry_runs.dry_run_request import check_answers, parse_answer
 from harness.dry_runs.dry_run_text import reads_in_words
 from harness.dry_runs.left_out_values import unsent
 from harness.dry_runs.library_notes import (
@@ -23,7 +24,6 @@ from harness.dry_runs.library_notes import (
 )
 from harness.dry_runs.pretended_gpu import of_any_size
 from harness.dry_runs.unknown_sizes import bounds, unknown_decisions, unknown_sizes
-from harness.dry_runs.value_answers import check_answers, parse_answer
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork

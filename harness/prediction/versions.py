@@ -53,12 +53,17 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 
 
 @functools.cache
-def torch_version() -> str | None:
-    """Return the version of the installed torch, without importing it; None where absent."""
+def installed_version(package: str) -> str | None:
+    """Return the version of an installed package, without importing it; None where absent."""
     try:
-        return importlib.metadata.version("torch")
+        return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def torch_version() -> str | None:
+    """Return the version of the installed torch; None where absent."""
+    return installed_version("torch")
 
 
 def described_version() -> TorchVersion:

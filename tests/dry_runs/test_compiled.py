@@ -10,7 +10,7 @@ from harness.dry_runs import DryRunReport, dry_run
 from harness.dry_runs.build import build
 from harness.dry_runs.compiled import cache_variables
 from harness.dry_runs.dry_run_text import dry_run_text
-from harness.dry_runs.own_code import is_generated
+from harness.dry_runs.own_code import is_own
 from harness.dry_runs.toolchain import torch_build
 from harness.schema.units import format_bytes
 from tests.dry_runs.test_known_values import check_lines
@@ -103,8 +103,8 @@ def test_compiled_code_is_kept_apart_from_a_real_gpu_s(monkeypatch: pytest.Monke
     assert not any(one[name] == other[name] for name in PATHS)
     for name, value in one.items():
         monkeypatch.setenv(name, value)
-    assert is_generated(f"{one[PATHS[0]]}/ab/cab.py")
-    assert not is_generated("/home/me/train.py")
+    assert is_own(f"{one[PATHS[0]]}/ab/cab.py")
+    assert not is_own("/home/me/train.py")
 
 
 PATHS = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")

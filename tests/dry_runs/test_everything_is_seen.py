@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs.allocator_settings import AllocatorSettingsError
+from harness.dry_runs.pretended_gpu import AllocatorSettingsError
 from harness.dry_runs.toolchain import DryRunUnavailableError
 from tests.dry_runs.scripts import TAKE, run
 

@@ -147,4 +147,5 @@ def test_source_that_cannot_be_understood_may_decide(monkeypatch: pytest.MonkeyP
     place = reads._place(b"aten::item")
     for size, kind in ((8, 4), (1, 11)):  # an integer, a truth value
         assert reads._unknown(place, size, kind, None) is None
-    assert (place.integers, place.guards) == (2, 0)
+    (read,) = reads.places()
+    assert (read.integers, read.guards) == (2, 0)

@@ -34,6 +34,9 @@ struct gpu {
 /* A function of this file by another name, and with other parameters at its end, which it does not look at. */
 #define ALSO(name, function) __asm__(".globl " #name "\n.set " #name ", " #function);
 
+/* The next library's function of that name. */
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
 #define INTERNAL __attribute__((visibility("hidden"))) /* a name that other libraries do not see */
 
 extern INTERNAL struct gpu gpu;
@@ -66,6 +69,10 @@ extern INTERNAL struct status *status;
 /* Records that PyTorch called a function that is not pretended, and says so once on standard error. */
 void pretend_unsupported(const char *function);
 
+/* Sets what cudaGetLastError returns, and returns it; the value of a device's attribute. */
+int pretend_error(int error);
+int pretend_attribute(int attribute);
+
 /* Visible devices, and the current one of this thread. */
 int pretend_device_count(void);
 int pretend_current_device(void);
@@ -78,8 +85,17 @@ void pretend_return(int device, size_t bytes);
 
 /* Address space on a device, NULL when there is none, and the device of an address, -1 for host memory. */
 char *pretend_place(int device, size_t bytes);
-void pretend_unplace(int device, char *address);
+size_t pretend_unplace(int device, char *address); /* the bytes that were placed there */
 int pretend_device_of(const void *address);
+
+/* Lists of pieces of memory by their addresses, each under a lock of its own. */
+struct piece {
+    char *address;
+    size_t bytes;
+    struct piece *next;
+};
+void pretend_add(struct piece **list, char *address, size_t bytes);
+size_t pretend_remove(struct piece **list, const char *address); /* its bytes, 0 where there is none */
 
 /* All of that address space. */
 char *pretend_arena(void);

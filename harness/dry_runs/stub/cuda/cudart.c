@@ -1,6 +1,7 @@
 /* The CUDA runtime without memory: devices, streams, events, kernels. Kernels are not run. */
 #include "pretend.h"
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 static _Thread_local cudaError_t last_error;
 static _Thread_local int current_device;
 
-cudaError_t pretend_error(cudaError_t error) { return last_error = error, error; }
+int pretend_error(int error) { return last_error = error, error; }
 
 cudaError_t cudaGetLastError(void)
 {
@@ -104,6 +105,10 @@ int pretend_attribute(int attribute)
         return gpu.major == 9 ? 1980000 : 1410000;
     if (attribute == cudaDevAttrMemoryClockRate)
         return gpu.major == 9 ? 2619000 : 1215000;
+    if (attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED)
+        return 1;
+    if (attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
+        return 1;
     return PROPERTIES(IS_ATTRIBUTE) 0; /* not there: memory pools, managed memory, peers, RDMA */
 }
 
@@ -111,6 +116,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
 {
     return *value = pretend_attribute((int)attribute), cudaSuccess;
 }
+ALSO(cuDeviceGetAttribute, cudaDeviceGetAttribute)
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
@@ -183,11 +189,7 @@ cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void *
 
 ALSO(__cudaLaunchKernel, cudaLaunchKernel)
 ALSO(cudaLaunchCooperativeKernel, cudaLaunchKernel)
-
-cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *function, void **arguments)
-{
-    return cudaLaunchKernel(function, config->gridDim, config->blockDim, arguments, 0, config->stream);
-}
+ALSO(cudaLaunchKernelExC, cudaLaunchKernel)
 
 cudaError_t __cudaGetKernel(void **kernel, const void *function) { return *kernel = (void *)function, cudaSuccess; }
 
@@ -208,11 +210,8 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const v
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *count, const void *function, int block,
                                                                    size_t shared, unsigned flags)
 {
-    *count = gpu.threads_per_multiprocessor / (block > 0 ? block : 1);
-    if (*count > gpu.blocks_per_multiprocessor)
-        *count = gpu.blocks_per_multiprocessor;
-    if (*count < 1)
-        *count = 1;
+    int most = gpu.blocks_per_multiprocessor, resident = gpu.threads_per_multiprocessor / (block > 0 ? block : 1);
+    *count = resident > most ? most : resident > 1 ? resident : 1;
     return cudaSuccess;
 }
 

@@ -16,8 +16,6 @@
 #include <stdio.h>
 #include <string.h>
 
-int pretend_attribute(int attribute); /* cudart.c */
-
 enum { DEVICE = 38, DEVICE_JSON = 2702, HEURISTICS_DEVICE = 204, PLAN_DEVICE = 407, ENGINE_DEVICE = 1307 };
 /* CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR and the attributes of this type, which older headers lack */
 

@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int pretend_attribute(int attribute);
-cudaError_t pretend_error(cudaError_t error);
-
 static void *const CONTEXT = (void *)0x1000; /* the primary context, of all devices */
 
 /* cuDNN compiles for a described device without one (cudnn_backend.c): the runtime inside it finds none. */
@@ -33,15 +30,6 @@ CUresult cuDeviceGet(CUdevice *device, int ordinal) { return *device = ordinal, 
 CUresult cuDeviceGetName(char *name, int length, CUdevice device)
 {
     return strncpy(name, gpu.name, (size_t)length), CUDA_SUCCESS;
-}
-
-CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute attribute, CUdevice device)
-{
-    *value = pretend_attribute((int)attribute); /* both interfaces number them alike */
-    if (attribute == CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_WITH_CUDA_VMM_SUPPORTED ||
-        attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
-        *value = 1;
-    return CUDA_SUCCESS;
 }
 
 CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned *flags, int *active)
@@ -139,10 +127,11 @@ CUresult cuMemGetAllocationGranularity(size_t *bytes, const CUmemAllocationProp 
 
 /* --- How PyTorch finds the functions above --- */
 
-static cudaError_t entry_point(const char *name, void **function, enum cudaDriverEntryPointQueryResult *result)
+cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
+                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *result)
 {
     Dl_info self;
-    dladdr((void *)entry_point, &self);
+    dladdr((void *)is_cudnn, &self);
     void *library = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
     *function = library ? dlsym(library, name) : NULL;
     if (library)
@@ -152,17 +141,11 @@ static cudaError_t entry_point(const char *name, void **function, enum cudaDrive
     return *function ? cudaSuccess : pretend_error(cudaErrorNotSupported);
 }
 
-cudaError_t cudaGetDriverEntryPointByVersion(const char *name, void **function, unsigned version,
-                                             unsigned long long flags, enum cudaDriverEntryPointQueryResult *result)
-{
-    return entry_point(name, function, result);
-}
-
 #undef cudaGetDriverEntryPoint
 cudaError_t cudaGetDriverEntryPoint(const char *name, void **function, unsigned long long flags,
                                     enum cudaDriverEntryPointQueryResult *result)
 {
-    return entry_point(name, function, result);
+    return cudaGetDriverEntryPointByVersion(name, function, CUDA_VERSION, flags, result);
 }
 
 /* Registers are not known: 32 is taken, as for PyTorch's own kernels (cudart.c). */
@@ -176,8 +159,7 @@ CUresult cuFuncGetAttribute(int *value, CUfunction_attribute attribute, CUfuncti
 
 CUresult cuOccupancyMaxActiveClusters(int *count, CUfunction kernel, const CUlaunchConfig *c) { return *count = 1, 0; }
 
-CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                        unsigned bz, unsigned shared, CUstream stream, void **arguments, void **extra)
+CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction function, void **arguments, void **extra)
 {
     __sync_add_and_fetch(&status->kernels, 1);
     if (extra)
@@ -187,14 +169,14 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
     return CUDA_SUCCESS;
 }
 
-CUresult cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction function, void **arguments, void **extra)
+CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+                        unsigned bz, unsigned shared, CUstream stream, void **arguments, void **extra)
 {
-    return cuLaunchKernel(function, c->gridDimX, c->gridDimY, c->gridDimZ, c->blockDimX, c->blockDimY, c->blockDimZ,
-                          c->sharedMemBytes, c->hStream, arguments, extra);
+    return cuLaunchKernelEx(NULL, function, arguments, extra);
 }
 
 CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
                                    unsigned bz, unsigned shared, CUstream stream, void **arguments)
 {
-    return cuLaunchKernel(function, gx, gy, gz, bx, by, bz, shared, stream, arguments, NULL);
+    return cuLaunchKernelEx(NULL, function, arguments, NULL);
 }

@@ -6,8 +6,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-cudaError_t pretend_error(cudaError_t error);
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct capture {
@@ -69,22 +67,21 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     return refused ? pretend_error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
-/* A graph is the number of its kernels. */
+/* A graph is the number of its kernels, plus 1. */
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     cudaError_t error = cudaErrorIllegalState;
-    uint64_t *kernels = NULL;
+    *graph = NULL;
     pthread_mutex_lock(&lock);
     struct capture *ended = capture_of(stream);
     if (ended && ended->stream == stream) {
         error = ended->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
-        if (!error && (kernels = malloc(sizeof *kernels)))
-            *kernels = status->kernels - ended->kernels;
+        if (!error)
+            *graph = (cudaGraph_t)(status->kernels - ended->kernels + 1);
         leave(NULL, ended);
         free(ended);
     }
     pthread_mutex_unlock(&lock);
-    *graph = (cudaGraph_t)kernels;
     pretend_forget_everything(); /* what was captured has computed nothing yet */
     return error ? pretend_error(error) : cudaSuccess;
 }
@@ -114,15 +111,6 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureSta
 }
 ALSO(cuStreamIsCapturing, cudaStreamIsCapturing)
 
-cudaError_t cudaThreadExchangeStreamCaptureMode(enum cudaStreamCaptureMode *mode)
-{
-    static _Thread_local enum cudaStreamCaptureMode current = cudaStreamCaptureModeGlobal;
-    enum cudaStreamCaptureMode before = current;
-    current = *mode;
-    *mode = before;
-    return cudaSuccess;
-}
-
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags)
 {
     pthread_mutex_lock(&lock);
@@ -134,8 +122,7 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
     pthread_mutex_unlock(&lock);
     return cudaSuccess;
 }
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) { return cudaEventRecordWithFlags(event, stream, 0); }
+ALSO(cudaEventRecord, cudaEventRecordWithFlags)
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
@@ -174,12 +161,9 @@ cudaError_t cudaDeviceSynchronize(void)
 #undef cudaGraphInstantiate
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *made, cudaGraph_t graph, unsigned long long flags)
 {
-    uint64_t *kernels = malloc(sizeof *kernels);
-    *kernels = *(uint64_t *)graph;
-    *made = (cudaGraphExec_t)kernels;
+    *made = (cudaGraphExec_t)graph;
     return cudaSuccess;
 }
-
 ALSO(cudaGraphInstantiateWithFlags, cudaGraphInstantiate)
 
 /* PyTorch asks for the number of nodes only, to warn of a capture that recorded none. */
@@ -189,16 +173,13 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
         for (size_t i = 0; i < *count; i++)
             nodes[i] = NULL;
     else
-        *count = *(uint64_t *)graph;
+        *count = (size_t)graph - 1;
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
-    __sync_add_and_fetch(&status->kernels, *(uint64_t *)graph);
+    __sync_add_and_fetch(&status->kernels, (uint64_t)graph - 1);
     pretend_forget_everything();
     return cudaSuccess;
 }
-
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return free(graph), cudaSuccess; }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return free(graph), cudaSuccess; }

@@ -7,49 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-cudaError_t pretend_error(cudaError_t error); /* cudart.c: sets what cudaGetLastError returns */
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Allocations of a kind: device memory, or pinned memory of the host. */
-struct allocation {
-    char *address;
-    size_t bytes;
-    struct allocation *next;
-};
-static struct allocation *on_device, *pinned;
-
-static void remember(struct allocation **list, void *address, size_t bytes)
-{
-    struct allocation *one = malloc(sizeof *one);
-    pthread_mutex_lock(&lock);
-    *one = (struct allocation){address, bytes, *list};
-    *list = one;
-    pthread_mutex_unlock(&lock);
-}
-
-/* Returns the bytes of the allocation at an address, 0 where there is none. */
-static size_t forget(struct allocation **list, const void *address)
-{
-    size_t bytes = 0;
-    pthread_mutex_lock(&lock);
-    while (*list && (*list)->address != address)
-        list = &(*list)->next;
-    if (*list) {
-        struct allocation *one = *list;
-        bytes = one->bytes;
-        *list = one->next;
-        free(one);
-    }
-    pthread_mutex_unlock(&lock);
-    return bytes;
-}
+static struct piece *pinned; /* memory of the host */
 
 static int is_pinned(const char *address)
 {
     int found = 0;
     pthread_mutex_lock(&lock);
-    for (struct allocation *one = pinned; one && !found; one = one->next)
+    for (struct piece *one = pinned; one && !found; one = one->next)
         found = address >= one->address && address < one->address + one->bytes;
     pthread_mutex_unlock(&lock);
     return found;
@@ -65,7 +31,6 @@ cudaError_t cudaMalloc(void **address, size_t bytes)
         pretend_return(device, bytes);
         return pretend_error(cudaErrorMemoryAllocation);
     }
-    remember(&on_device, *address, bytes);
     return cudaSuccess;
 }
 
@@ -73,11 +38,10 @@ cudaError_t cudaFree(void *address)
 {
     if (!address)
         return cudaSuccess;
-    size_t bytes = forget(&on_device, address);
     int device = pretend_device_of(address);
-    if (!bytes || device < 0)
+    size_t bytes = device < 0 ? 0 : pretend_unplace(device, address);
+    if (!bytes)
         return pretend_error(cudaErrorInvalidValue);
-    pretend_unplace(device, address);
     pretend_return(device, bytes);
     return cudaSuccess;
 }
@@ -91,35 +55,35 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 }
 
 /* Pinned memory is ordinary memory of the host, remembered so that is_pinned() answers right. */
-cudaError_t cudaHostAlloc(void **address, size_t bytes, unsigned flags)
-{
-    (void)flags;
-    *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-    if (!*address)
-        return pretend_error(cudaErrorMemoryAllocation);
-    remember(&pinned, *address, bytes);
-    return cudaSuccess;
-}
-
-cudaError_t cudaMallocHost(void **address, size_t bytes) { return cudaHostAlloc(address, bytes, 0); }
-
-cudaError_t cudaFreeHost(void *address)
-{
-    forget(&pinned, address);
-    free(address);
-    return cudaSuccess;
-}
-
 cudaError_t cudaHostRegister(void *address, size_t bytes, unsigned flags)
 {
-    (void)flags;
-    remember(&pinned, address, bytes);
+    pthread_mutex_lock(&lock);
+    pretend_add(&pinned, address, bytes);
+    pthread_mutex_unlock(&lock);
     return cudaSuccess;
 }
 
 cudaError_t cudaHostUnregister(void *address)
 {
-    forget(&pinned, address);
+    pthread_mutex_lock(&lock);
+    pretend_remove(&pinned, address);
+    pthread_mutex_unlock(&lock);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void **address, size_t bytes)
+{
+    *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    if (!*address)
+        return pretend_error(cudaErrorMemoryAllocation);
+    return cudaHostRegister(*address, bytes, 0);
+}
+ALSO(cudaHostAlloc, cudaMallocHost)
+
+cudaError_t cudaFreeHost(void *address)
+{
+    cudaHostUnregister(address);
+    free(address);
     return cudaSuccess;
 }
 
@@ -214,32 +178,18 @@ cudaError_t cudaMemset(void *address, int value, size_t bytes)
     }
     return cudaSuccess;
 }
-
-cudaError_t cudaMemsetAsync(void *address, int value, size_t bytes, cudaStream_t stream)
-{
-    (void)stream;
-    return cudaMemset(address, value, bytes);
-}
+ALSO(cudaMemsetAsync, cudaMemset)
 
 cudaError_t cudaMemcpy(void *destination, const void *source, size_t bytes, enum cudaMemcpyKind kind)
 {
-    (void)kind;
     copy(destination, source, bytes);
     return cudaSuccess;
 }
-
-cudaError_t cudaMemcpyAsync(void *destination, const void *source, size_t bytes, enum cudaMemcpyKind kind,
-                            cudaStream_t stream)
-{
-    (void)kind, (void)stream;
-    copy(destination, source, bytes);
-    return cudaSuccess;
-}
+ALSO(cudaMemcpyAsync, cudaMemcpy)
 
 cudaError_t cudaMemcpy2DAsync(void *destination, size_t destination_pitch, const void *source, size_t source_pitch,
                               size_t width, size_t height, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
-    (void)kind, (void)stream;
     for (size_t row = 0; row < height; row++)
         copy((char *)destination + row * destination_pitch, (const char *)source + row * source_pitch, width);
     return cudaSuccess;
@@ -248,7 +198,6 @@ cudaError_t cudaMemcpy2DAsync(void *destination, size_t destination_pitch, const
 cudaError_t cudaGetSymbolAddress(void **address, const void *symbol)
 {
     /* A variable in device memory: belongs to the loaded kernels, so outside the allocator. */
-    (void)symbol;
     *address = pretend_place(pretend_current_device(), 4096);
     return cudaSuccess;
 }

@@ -66,7 +66,7 @@ result ncclMemAlloc(void **address, size_t bytes) { return !!cudaMalloc(address,
 result ncclMemFree(void *address) { return !!cudaFree(address); }
 
 /* PyTorch's watchdog looks for complete works ten times a second, here in the middle of anything, because a run goes
-   at another pace than on a GPU. So that a run is like the next one, no work is complete for it until kept_works.py
+   at another pace than on a GPU. So that a run is like the next one, no work is complete for it until ranks.py
    says so, or until so many seconds have passed that it might time out. */
 static volatile int hold_seconds, exchanged, found;
 static volatile time_t held_since;

@@ -8,11 +8,6 @@ enum { NVML_SUCCESS = 0, NVML_ERROR_INVALID_ARGUMENT = 2, NVML_ERROR_NOT_SUPPORT
 
 typedef struct nvml_device *nvml_device; /* the index of the device, plus 1 */
 
-int nvmlInit_v2(void) { return NVML_SUCCESS; }
-int nvmlInit(void) { return NVML_SUCCESS; }
-int nvmlShutdown(void) { return NVML_SUCCESS; }
-const char *nvmlErrorString(int error) { return error ? "not supported by harness dry-run" : "success"; }
-
 /* NVML counts every device of the machine; PyTorch applies CUDA_VISIBLE_DEVICES itself. */
 int nvmlDeviceGetCount_v2(unsigned *count) { return *count = (unsigned)gpu.count, NVML_SUCCESS; }
 

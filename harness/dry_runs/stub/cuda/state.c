@@ -24,14 +24,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *arena;         /* address space of all devices */
 static size_t arena_bytes;  /* of each device */
 
-/* Placed ranges of a device, in ascending order of their addresses. */
-struct range {
-    char *address;
-    size_t bytes;
-    struct range *next;
-};
 static struct {
-    struct range *ranges;
+    struct piece *ranges; /* in ascending order */
     char *next; /* addresses ascend until the arena ends, then gaps are filled */
 } placed[MAX_DEVICES];
 
@@ -254,23 +248,40 @@ void pretend_return(int device, size_t bytes)
     pthread_mutex_unlock(&lock);
 }
 
-/* Returns the first gap at or after an address that holds the bytes, and where it belongs in the list. */
-static struct range **gap(int device, char *from, size_t bytes, char **address)
+void pretend_add(struct piece **list, char *address, size_t bytes)
 {
-    struct range **at = &placed[device].ranges;
-    while (*at && (*at)->address + (*at)->bytes <= from)
-        at = &(*at)->next;
-    while (*at && (*at)->address < from + bytes) {
-        from = (*at)->address + (*at)->bytes;
-        at = &(*at)->next;
-    }
+    struct piece *one = malloc(sizeof *one);
+    *one = (struct piece){address, bytes, *list};
+    *list = one;
+}
+
+size_t pretend_remove(struct piece **list, const char *address)
+{
+    while (*list && (*list)->address != address)
+        list = &(*list)->next;
+    struct piece *gone = *list;
+    size_t bytes = gone ? gone->bytes : 0;
+    if (gone)
+        *list = gone->next;
+    free(gone);
+    return bytes;
+}
+
+static char *end_of(char *address, size_t bytes) { return address + ((bytes + GRANULARITY - 1) & ~(GRANULARITY - 1)); }
+
+/* Returns the first gap at or after an address that holds the bytes, and where it belongs in the list. */
+static struct piece **gap(int device, char *from, size_t bytes, char **address)
+{
+    struct piece **at = &placed[device].ranges;
+    for (; *at && (*at)->address < end_of(from, bytes); at = &(*at)->next)
+        if (end_of((*at)->address, (*at)->bytes) > from)
+            from = end_of((*at)->address, (*at)->bytes);
     *address = from;
     return at;
 }
 
 char *pretend_place(int device, size_t bytes)
 {
-    bytes = (bytes + GRANULARITY - 1) & ~(GRANULARITY - 1);
     pthread_mutex_lock(&lock);
     if (!reserve_address_space()) {
         pthread_mutex_unlock(&lock);
@@ -278,33 +289,25 @@ char *pretend_place(int device, size_t bytes)
         return NULL;
     }
     char *first = arena + device * arena_bytes, *end = first + arena_bytes, *address;
-    struct range **at = gap(device, placed[device].next, bytes, &address);
-    if (address + bytes > end)
+    struct piece **at = gap(device, placed[device].next, bytes, &address);
+    if (end_of(address, bytes) > end)
         at = gap(device, first, bytes, &address);
-    if (address + bytes > end) {
-        pthread_mutex_unlock(&lock);
-        return NULL;
+    if (end_of(address, bytes) > end) {
+        address = NULL;
+    } else {
+        pretend_add(at, address, bytes);
+        placed[device].next = end_of(address, bytes);
     }
-    struct range *range = malloc(sizeof *range);
-    *range = (struct range){address, bytes, *at};
-    *at = range;
-    placed[device].next = address + bytes;
     pthread_mutex_unlock(&lock);
     return address;
 }
 
-void pretend_unplace(int device, char *address)
+size_t pretend_unplace(int device, char *address)
 {
     pthread_mutex_lock(&lock);
-    struct range **at = &placed[device].ranges;
-    while (*at && (*at)->address != address)
-        at = &(*at)->next;
-    if (*at) {
-        struct range *gone = *at;
-        *at = gone->next;
-        free(gone);
-    }
+    size_t bytes = pretend_remove(&placed[device].ranges, address);
     pthread_mutex_unlock(&lock);
+    return bytes;
 }
 
 int pretend_device_of(const void *address)

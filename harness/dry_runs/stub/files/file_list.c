@@ -18,9 +18,8 @@ static DIR *listed(DIR *real, int at, const char *path)
         return real;
     struct path added;
     new_of(&name, &added);
-    DIR *(*open_folder)(const char *) = (DIR * (*)(const char *))dlsym(RTLD_NEXT, "opendir");
     int saved = errno;
-    *one = (struct listing){.real = real, .added = open_folder(added.text), .name = name};
+    *one = (struct listing){.real = real, .added = REAL(opendir)(added.text), .name = name};
     errno = saved;
     pthread_mutex_lock(&listings_lock);
     one->next = listings;
@@ -28,15 +27,12 @@ static DIR *listed(DIR *real, int at, const char *path)
     pthread_mutex_unlock(&listings_lock);
     return real;
 }
-DIR *opendir(const char *path)
-{
-    return listed(((DIR * (*)(const char *))dlsym(RTLD_NEXT, "opendir"))(path), AT_FDCWD, path);
-}
+DIR *opendir(const char *path) { return listed(REAL(opendir)(path), AT_FDCWD, path); }
 DIR *fdopendir(int descriptor)
 {
     char link[40];
     snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-    return listed(((DIR * (*)(int))dlsym(RTLD_NEXT, "fdopendir"))(descriptor), AT_FDCWD, link);
+    return listed(REAL(fdopendir)(descriptor), AT_FDCWD, link);
 }
 static struct listing *take_out(DIR *real, int forget)
 {
@@ -52,18 +48,17 @@ static struct listing *take_out(DIR *real, int forget)
 }
 int closedir(DIR *real)
 {
-    int (*close_folder)(DIR *) = (int (*)(DIR *))dlsym(RTLD_NEXT, "closedir");
     struct listing *one = listings ? take_out(real, 1) : NULL;
     if (one && one->added)
-        close_folder(one->added);
+        REAL(closedir)(one->added);
     free(one);
-    return close_folder(real);
+    return REAL(closedir)(real);
 }
 struct dirent *readdir(DIR *real)
 {
     static struct dirent *(*read_next)(DIR *);
     if (!read_next)
-        read_next = (struct dirent * (*)(DIR *))dlsym(RTLD_NEXT, "readdir");
+        read_next = REAL(readdir);
     struct listing *one = listings ? take_out(real, 0) : NULL;
     int saved = errno; /* says, if it is still 0, that there is no more */
     if (!one)

@@ -80,10 +80,18 @@ int remove(const char *path)
     return failed && (errno == EISDIR || errno == EPERM) ? rmdir(path) : failed;
 }
 
+/* Marks what was just made as the script's. */
+static int made(int failed, int ours, const struct path *name)
+{
+    struct stat facts;
+    if (!failed && ours && !raw_stat(name->text, &facts))
+        mark_made(&facts);
+    return failed;
+}
+
 int mkdirat(int at, const char *path, mode_t mode)
 {
     struct path name;
-    struct stat facts;
     int ours = name_of(at, path, 0, &name);
     if (ours && is_below_gone(&name))
         return errno = ENOENT, -1;
@@ -91,17 +99,13 @@ int mkdirat(int at, const char *path, mode_t mode)
         set_gone(&name, 0);
         return 0;
     }
-    int failed = (int)syscall(SYS_mkdirat, at, path, mode);
-    if (!failed && ours && !raw_stat(name.text, &facts))
-        mark_made(&facts);
-    return failed;
+    return made((int)syscall(SYS_mkdirat, at, path, mode), ours, &name);
 }
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
 
 int symlinkat(const char *target, int at, const char *path)
 {
     struct path name, new;
-    struct stat facts;
     int ours = name_of(at, path, 0, &name);
     if (ours && is_below_gone(&name))
         return errno = ENOENT, -1;
@@ -110,10 +114,7 @@ int symlinkat(const char *target, int at, const char *path)
         make_folders_for(&new);
         return (int)syscall(SYS_symlink, target, new.text);
     }
-    int failed = (int)syscall(SYS_symlinkat, target, at, path);
-    if (!failed && ours && !raw_stat(name.text, &facts))
-        mark_made(&facts);
-    return failed;
+    return made((int)syscall(SYS_symlinkat, target, at, path), ours, &name);
 }
 int symlink(const char *target, const char *path) { return symlinkat(target, AT_FDCWD, path); }
 

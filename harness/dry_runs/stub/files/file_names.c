@@ -94,21 +94,25 @@ static void below(const char *kind, const char *name, struct path *result)
 void new_of(const struct path *name, struct path *result) { below("new", name->text, result); }
 
 /* A mark is an empty file whose name is a number. */
-static void mark_path(const char *kind, uint64_t a, uint64_t b, struct path *result)
+static struct path mark(const char *kind, uint64_t a, uint64_t b)
 {
     char name[64];
+    struct path result;
     snprintf(name, sizeof name, "/%llx-%llx", (unsigned long long)a, (unsigned long long)b);
-    below(kind, name, result);
+    below(kind, name, &result);
+    return result;
 }
-static void gone_path(const struct path *name, struct path *result)
+static struct path gone_mark(const struct path *name)
 {
     uint64_t a = 14695981039346656037u, b = 5381;
     for (const unsigned char *c = (const unsigned char *)name->text; *c; c++) {
         a = (a ^ *c) * 1099511628211u;
         b = b * 33 + *c;
     }
-    mark_path("gone", a, b, result);
+    return mark("gone", a, b);
 }
+static struct path made_mark(const struct stat *facts) { return mark("made", facts->st_dev, facts->st_ino); }
+
 /* The folder itself too: a script may empty the one for temporary files. */
 void make_folders_for(const struct path *file)
 {
@@ -120,22 +124,17 @@ void make_folders_for(const struct path *file)
     }
 }
 
-static void touch(const struct path *mark)
+static void touch(struct path mark)
 {
-    int file = raw_open(AT_FDCWD, mark->text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    int file = raw_open(AT_FDCWD, mark.text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0) {
-        make_folders_for(mark);
-        file = raw_open(AT_FDCWD, mark->text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+        make_folders_for(&mark);
+        file = raw_open(AT_FDCWD, mark.text, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     }
     if (file >= 0)
         close(file);
 }
-int is_gone(const struct path *name)
-{
-    struct path mark;
-    gone_path(name, &mark);
-    return exists(mark.text);
-}
+int is_gone(const struct path *name) { return exists(gone_mark(name).text); }
 /* Returns whether a folder above has been removed. */
 int is_below_gone(const struct path *name)
 {
@@ -151,32 +150,15 @@ int is_below_gone(const struct path *name)
 }
 void set_gone(const struct path *name, int gone)
 {
-    struct path mark;
-    gone_path(name, &mark);
     if (gone)
-        touch(&mark);
+        touch(gone_mark(name));
     else
-        syscall(SYS_unlink, mark.text);
+        syscall(SYS_unlink, gone_mark(name).text);
     __sync_add_and_fetch(&status->files, 1);
 }
-void mark_made(const struct stat *facts)
-{
-    struct path mark;
-    mark_path("made", facts->st_dev, facts->st_ino, &mark);
-    touch(&mark);
-}
-int is_made(const struct stat *facts)
-{
-    struct path mark;
-    mark_path("made", facts->st_dev, facts->st_ino, &mark);
-    return exists(mark.text);
-}
-void forget_made(const struct stat *facts)
-{
-    struct path mark;
-    mark_path("made", facts->st_dev, facts->st_ino, &mark);
-    syscall(SYS_unlink, mark.text);
-}
+void mark_made(const struct stat *facts) { touch(made_mark(facts)); }
+int is_made(const struct stat *facts) { return exists(made_mark(facts).text); }
+void forget_made(const struct stat *facts) { syscall(SYS_unlink, made_mark(facts).text); }
 
 void note(char what, const struct path *name)
 {

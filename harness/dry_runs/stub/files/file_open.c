@@ -91,7 +91,8 @@ static int follow(const struct path *name, int flags, struct path *chosen)
     return way == REFUSED ? REFUSED : CHOSEN;
 }
 
-static int open_at(int at, const char *path, int flags, int mode)
+/* The system does not look at a mode that was not given. */
+INTERNAL int open_at(int at, const char *path, int flags, int mode)
 {
     struct path chosen;
     struct stat facts;
@@ -106,23 +107,15 @@ static int open_at(int at, const char *path, int flags, int mode)
     return file;
 }
 
-#define MODE_OF(flags, last)                                    \
-    int mode = 0;                                               \
-    if (flags & (O_CREAT | (O_TMPFILE & ~O_DIRECTORY))) {       \
-        va_list list;                                           \
-        va_start(list, last);                                   \
-        mode = va_arg(list, int);                               \
-        va_end(list);                                           \
-    }
-#define OPEN(name) \
-    int name(const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(AT_FDCWD, path, flags, mode); }
-#define OPENAT(name) \
-    int name(int at, const char *path, int flags, ...) { MODE_OF(flags, flags) return open_at(at, path, flags, mode); }
-OPEN(open) OPEN(open64) OPENAT(openat) OPENAT(openat64)
-int __open_2(const char *path, int flags) { return open_at(AT_FDCWD, path, flags, 0); }
-int __open64_2(const char *path, int flags) { return open_at(AT_FDCWD, path, flags, 0); }
-int __openat_2(int at, const char *path, int flags) { return open_at(at, path, flags, 0); }
-int __openat64_2(int at, const char *path, int flags) { return open_at(at, path, flags, 0); }
+INTERNAL int open_here(const char *path, int flags, int mode) { return open_at(AT_FDCWD, path, flags, mode); }
+ALSO(open, open_here)
+ALSO(open64, open_here)
+ALSO(__open_2, open_here)
+ALSO(__open64_2, open_here)
+ALSO(openat, open_at)
+ALSO(openat64, open_at)
+ALSO(__openat_2, open_at)
+ALSO(__openat64_2, open_at)
 int creat(const char *path, mode_t mode) { return open_at(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, (int)mode); }
 int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
@@ -131,7 +124,7 @@ int creat64(const char *path, mode_t mode) { return creat(path, mode); }
     int name parameters                                                                 \
     {                                                                                   \
         struct stat facts;                                                              \
-        int file = ((int(*) parameters)dlsym(RTLD_NEXT, #name))(__VA_ARGS__);           \
+        int file = REAL(name)(__VA_ARGS__);                                             \
         if (folder[0] && file >= 0 && !fstat(file, &facts))                             \
             mark_made(&facts);                                                          \
         return file;                                                                    \
@@ -143,7 +136,7 @@ TEMPORARY(mkostemp64, (char *path, int flags), path, flags)
 TEMPORARY(mkstemps, (char *path, int ending), path, ending)
 TEMPORARY(mkostemps, (char *path, int ending, int flags), path, ending, flags)
 
-static FILE *open_stream(const char *real, const char *path, const char *mode, FILE *stream)
+static FILE *open_stream(const char *path, const char *mode, FILE *stream)
 {
     struct path chosen;
     struct stat facts;
@@ -154,20 +147,15 @@ static FILE *open_stream(const char *real, const char *path, const char *mode, F
     if (way == REFUSED)
         return NULL;
     const char *file = way == CHOSEN ? chosen.text : path;
-    void *function = dlsym(RTLD_NEXT, real);
-    FILE *opened = stream ? ((FILE * (*)(const char *, const char *, FILE *))function)(file, mode, stream)
-                          : ((FILE * (*)(const char *, const char *))function)(file, mode);
+    FILE *opened = stream ? REAL(freopen)(file, mode, stream) : REAL(fopen)(file, mode);
     if (way == MAKES && opened && !fstat(fileno(opened), &facts))
         mark_made(&facts);
     return opened;
 }
-FILE *fopen(const char *path, const char *mode) { return open_stream("fopen", path, mode, NULL); }
-FILE *fopen64(const char *path, const char *mode) { return open_stream("fopen64", path, mode, NULL); }
-FILE *freopen(const char *path, const char *mode, FILE *stream) { return open_stream("freopen", path, mode, stream); }
-FILE *freopen64(const char *path, const char *mode, FILE *stream)
-{
-    return open_stream("freopen64", path, mode, stream);
-}
+FILE *fopen(const char *path, const char *mode) { return open_stream(path, mode, NULL); }
+ALSO(fopen64, fopen)
+FILE *freopen(const char *path, const char *mode, FILE *stream) { return open_stream(path, mode, stream); }
+ALSO(freopen64, freopen)
 
 /* Calls that look at a file go to the one that it stands for. Those that change its mode, owner or times change a copy,
    where the file is the user's; of folders and large files they stay. */
@@ -181,29 +169,19 @@ FILE *freopen64(const char *path, const char *mode, FILE *stream)
     if (way == CHOSEN)                                   \
         at = AT_FDCWD, path = chosen.text;               \
     return (int)(call);
-#define STAT(name, flag) \
-    int name(const char *path, struct stat *facts)                                    \
-    {                                                                                 \
-        int at = AT_FDCWD;                                                            \
-        SENT(LOOKS, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
-    }
-#define FSTATAT(name)                                                                     \
-    int name(int at, const char *path, struct stat *facts, int flags)                     \
-    {                                                                                     \
-        SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags)) \
-    }
-#define XSTAT(name, flag) \
-    int name(int version, const char *path, struct stat *facts)                       \
-    {                                                                                 \
-        int at = AT_FDCWD;                                                            \
-        (void)version;                                                                \
-        SENT(LOOKS, !(flag), syscall(SYS_newfstatat, at, path, facts, flag))       \
-    }
-STAT(stat, 0) STAT(lstat, AT_SYMLINK_NOFOLLOW) FSTATAT(fstatat)
-XSTAT(__xstat, 0) XSTAT(__lxstat, AT_SYMLINK_NOFOLLOW) XSTAT(__xstat64, 0) XSTAT(__lxstat64, AT_SYMLINK_NOFOLLOW)
-int stat64(const char *, struct stat64 *) __attribute__((alias("stat")));
-int lstat64(const char *, struct stat64 *) __attribute__((alias("lstat")));
-int fstatat64(int, const char *, struct stat64 *, int) __attribute__((alias("fstatat")));
+int fstatat(int at, const char *path, struct stat *facts, int flags)
+{
+    SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_newfstatat, at, path, facts, flags))
+}
+int stat(const char *path, struct stat *facts) { return fstatat(AT_FDCWD, path, facts, 0); }
+int lstat(const char *path, struct stat *facts) { return fstatat(AT_FDCWD, path, facts, AT_SYMLINK_NOFOLLOW); }
+int __xstat(int version, const char *path, struct stat *facts) { return stat(path, facts); }
+int __lxstat(int version, const char *path, struct stat *facts) { return lstat(path, facts); }
+ALSO(fstatat64, fstatat)
+ALSO(stat64, stat)
+ALSO(lstat64, lstat)
+ALSO(__xstat64, __xstat)
+ALSO(__lxstat64, __lxstat)
 int statx(int at, const char *path, int flags, unsigned mask, struct statx *facts)
 {
     SENT(LOOKS, !(flags & AT_SYMLINK_NOFOLLOW), syscall(SYS_statx, at, path, flags, mask, facts))
@@ -212,11 +190,7 @@ int faccessat(int at, const char *path, int mode, int flags)
 {
     SENT(LOOKS, 1, flags ? syscall(SYS_faccessat2, at, path, mode, flags) : syscall(SYS_faccessat, at, path, mode))
 }
-int access(const char *path, int mode)
-{
-    int at = AT_FDCWD;
-    SENT(LOOKS, 1, syscall(SYS_faccessat, at, path, mode))
-}
+int access(const char *path, int mode) { return faccessat(AT_FDCWD, path, mode, 0); }
 ssize_t readlinkat(int at, const char *path, char *buffer, size_t size)
 {
     SENT(LOOKS, 0, syscall(SYS_readlinkat, at, path, buffer, size))

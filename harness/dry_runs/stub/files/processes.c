@@ -1,6 +1,8 @@
 /* A program that the script starts has the stub again, whatever environment it is given: without it, it would train
    on the CPU, unseen, and write over the user's files. Static and setuid programs load no library of ours. */
 #define _GNU_SOURCE
+#include "pretend.h"
+
 #include <dlfcn.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -78,7 +80,6 @@ static char **whole(char *const given[], char **filled, char *text)
     return filled;
 }
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define STARTS(name, parameters, ...) \
     int name parameters \
     { \

@@ -101,43 +101,21 @@ int pretend_is_known(const char *address, size_t bytes)
 }
 
 /* Blocks that PyTorch's allocator handed out, listed by the granule that they begin in. */
-struct block {
-    char *address;
-    size_t bytes;
-    struct block *next;
-};
-static struct block **blocks;
+static struct piece **blocks;
 
-static void remember_block(char *address, size_t bytes)
+/* Takes a block into the list, or out of it: then the bytes are negative. */
+static void list_block(char *address, int64_t bytes)
 {
-    struct block *one = malloc(sizeof *one);
     pthread_mutex_lock(&lock);
     if (!blocks) {
         size_t wanted = pretend_arena_bytes() / GRANULE * sizeof *blocks;
         void *map = mmap(NULL, wanted, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         blocks = map == MAP_FAILED ? NULL : map;
     }
-    if (blocks) {
-        struct block **list = &blocks[granule_of(address)];
-        *one = (struct block){address, bytes, *list};
-        *list = one;
-    } else {
-        free(one);
-    }
-    pthread_mutex_unlock(&lock);
-}
-
-static void forget_block(const char *address)
-{
-    pthread_mutex_lock(&lock);
-    struct block **list = blocks ? &blocks[granule_of(address)] : NULL;
-    while (list && *list && (*list)->address != address)
-        list = &(*list)->next;
-    if (list && *list) {
-        struct block *gone = *list;
-        *list = gone->next;
-        free(gone);
-    }
+    if (blocks && bytes > 0)
+        pretend_add(&blocks[granule_of(address)], address, (size_t)bytes);
+    else if (blocks)
+        pretend_remove(&blocks[granule_of(address)], address);
     pthread_mutex_unlock(&lock);
 }
 
@@ -149,7 +127,7 @@ static int forget_block_around(const char *address)
     size_t bytes = 0;
     pthread_mutex_lock(&lock);
     for (size_t i = granule_of(address) + 1; blocks && i-- > 0 && !found;)
-        for (struct block *one = blocks[i]; one && !found; one = one->next) {
+        for (struct piece *one = blocks[i]; one && !found; one = one->next) {
             found = address >= one->address && address < one->address + one->bytes;
             start = one->address;
             bytes = one->bytes;
@@ -243,15 +221,10 @@ void pretend_wrote_arguments(void **arguments)
 /* A tensor map is an argument of 128 bytes; here it holds the address alone, for the function above. */
 int cuTensorMapEncodeTiled(void **map, int type, unsigned rank, void *address)
 {
-    (void)type, (void)rank;
     *map = address;
     return 0;
 }
-
-int cuTensorMapEncodeIm2col(void **map, int type, unsigned rank, void *address)
-{
-    return cuTensorMapEncodeTiled(map, type, rank, address);
-}
+ALSO(cuTensorMapEncodeIm2col, cuTensorMapEncodeTiled)
 
 /* --- Copies and fills --- */
 
@@ -306,12 +279,9 @@ void pretend_allocated(void *address, int64_t bytes, size_t allocated, size_t re
         *(void **)&real = library ? dlsym(library, "_ZN3c1027reportMemoryUsageToProfilerEPvlmmNS_6DeviceE") : NULL;
     }
     if (pretend_device_of(address) >= 0) {
-        if (bytes > 0) {
+        if (bytes > 0)
             pretend_forget(address, (size_t)bytes);
-            remember_block(address, (size_t)bytes);
-        } else {
-            forget_block(address);
-        }
+        list_block(address, bytes);
     }
     if (real)
         real(address, bytes, allocated, reserved, device);
