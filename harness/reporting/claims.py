@@ -1,6 +1,7 @@
 """The claims of one run with their verdicts, as a file next to its report: ``claims.json``."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -10,6 +11,8 @@ from harness.schema.findings import Rule, Verdict, verdict_words
 from harness.schema.unique_keys import read_json
 from harness.version import PACKAGE
 
+Written = TypeVar("Written")
+
 CLAIMS = "claims.json"
 REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
 """The committed reference run; an installation without the repository has none."""
@@ -17,8 +20,8 @@ LITERATURE_REFERENCE = REFERENCE.parent / "literature"
 """The committed run of the claims of the literature."""
 
 
-class ClaimsError(HarnessError):
-    """A folder has no claims yet, or the file that holds them is not one."""
+class ReportFileError(HarnessError):
+    """A folder has no report yet, or a file of the report is not one."""
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,13 +97,17 @@ def claims_json(claims: Claims) -> bytes:
 
 def read_claims(folder: Path) -> Claims:
     """Return the claims of the report in ``folder``."""
-    path = folder / CLAIMS
+    return read_written(folder / CLAIMS, Claims)
+
+
+def read_written(path: Path, kind: type[Written]) -> Written:
+    """Return what a file holds that ``harness report`` wrote."""
     try:
         text = path.read_bytes()
         read_json(text)  # no key is there twice
-        return msgspec.json.decode(text, type=Claims)
+        return msgspec.json.decode(text, type=kind)
     except FileNotFoundError:
-        rule = f"no {CLAIMS} here; write the report first: harness report {folder}"
-        raise ClaimsError(f"{folder}: {rule}") from None
+        rule = f"no {path.name} here; write the report first: harness report {path.parent}"
+        raise ReportFileError(f"{path.parent}: {rule}") from None
     except (OSError, ValueError) as error:  # msgspec's errors too
-        raise ClaimsError(f"{path}: {error}") from error
+        raise ReportFileError(f"{path}: {error}") from error
