@@ -3,7 +3,6 @@
 import ast
 import functools
 import itertools
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -168,14 +167,3 @@ def test_only_the_command_line_ends_the_process() -> None:
         if "sys.exit(" in path.read_text().partition('if __name__ == "__main__":')[0]
     }
     assert enders <= {"cli"}
-
-
-def test_every_package_says_in_a_line_what_each_of_its_files_does() -> None:
-    missing = [
-        f"{package.relative_to(ROOT)}: {path.name}"
-        for package in sorted({path.parent for path in ROOT.rglob("__init__.py")} - {ROOT})
-        for path in sorted(package.glob("*.py"))
-        if path.name != "__init__.py"
-        and not re.search(rf"^ *{path.name} ", (package / "__init__.py").read_text(), re.M)
-    ]
-    assert missing == []

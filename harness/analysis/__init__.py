@@ -1,16 +1,4 @@
-"""Fits, tests and verdicts on frames of records; no torch, no plots, no measuring.
-
-compare.py        Two runs, metric by metric
-decisions.py      Decides claims about noisy numbers
-exact.py          Finds the exact formula behind whole numbers, where there is one
-fits.py           Least squares on a handful of named terms, and power laws
-frame.py          Records and events on disk as data frames
-judge.py          Judges a claim from the parts of what it speaks of
-predictions.py    Sets measured metrics next to predicted ones
-rss_agreement.py  Sets a process's RSS rise next to its live bytes
-stated_claims.py  What each claim says and what decides it, from claims.toml
-step_runs.py      The traced steps of one experiment
-"""
+"""Fits, tests and verdicts on frames of records; no torch, no plots, no measuring."""
 
 from harness.schema.errors import HarnessError
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Values
@@ -159,10 +160,8 @@ def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """Return the interval of a share of which ``hits`` of ``total`` were seen."""
-    rest = (1 - CONFIDENCE) / 2
-    low = float(stats.beta.ppf(rest, hits, total - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1 - rest, hits + 1, total - hits)) if hits < total else 1.0
-    return low, high
+    low, high = proportion_confint(hits, total, alpha=1 - CONFIDENCE, method="beta")
+    return float(low), float(high)
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int, rate: float) -> int:

@@ -60,7 +60,7 @@ def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
         raise AnalysisError(f"{len(y)} cells cannot distinguish these terms: {wanted}")
     design = raw / size
     result = OLS(y, design).fit()
-    leverage = _leverage(design)
+    leverage = result.get_influence().hat_matrix_diag
     judged = len(y) > len(size) and float(leverage.max()) < 1 - DECISIVE
     estimates = np.asarray(result.params) / size
     errors = reaches = np.full(len(size), np.nan)
@@ -84,12 +84,6 @@ def fit(columns: Mapping[str, Values], values: Values) -> FittedModel:
         fitted=np.asarray(result.fittedvalues, dtype=np.float64),
         r2=None if np.ptp(y) == 0 else float(result.rsquared),
     )
-
-
-def _leverage(design: Vector) -> Vector:
-    """Return the diagonal of the hat matrix."""
-    basis = np.linalg.qr(design)[0]
-    return np.asarray((basis**2).sum(axis=1), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,7 @@ class Stated(TypedDict):
 
 
 def stated(file: str, claim: str, **given: object) -> Stated:
-    """Return what ``claims.toml`` next to ``file`` says of a claim.
-
-    Args:
-        file: the ``__file__`` of the experiment's module.
-        claim: name of its table.
-        given: values of the names in braces.
-
-    """
+    """Return what ``claims.toml`` next to ``file`` says; ``given`` are the names in braces."""
     every = _tables(Path(file).with_name("claims.toml"))
     words = {key: text.format(**given) for key, text in (every["all"] | every[claim]).items()}
     return Stated(

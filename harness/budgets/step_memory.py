@@ -6,7 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from filelock import FileLock
@@ -16,12 +16,10 @@ from harness.prediction.versions import torch_version
 from harness.schema.errors import HarnessError
 from harness.schema.layer_names import common_name, pattern
 from harness.schema.metrics import Bytes
-from harness.schema.step_report import StepReport
+from harness.schema.step_report import Method, StepReport
 from harness.schema.unique_keys import read_json
 from harness.schema.units import format_bytes
 
-Method = Literal["measured", "dry run", "formula", "estimate"]
-"""As a report names it."""
 _LAYERS_NAMED = 3
 SCHEMA = 1
 """Version of the baseline file."""

@@ -20,7 +20,7 @@ _NOT_OF_PLAN = (
     "--torch",
 )
 _NOT_OF_PREDICT = (
-    "--device", "--threads", "--deadline", "--events", "--snapshot", "--input-type", "--gpu",
+    "--device", "--threads", "--deadline", "--events", "--snapshot", "--gpu",
 )  # fmt: skip
 _FLAGS = ("--json", "--check")
 

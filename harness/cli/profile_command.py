@@ -23,7 +23,6 @@ from harness.cli.target_flags import (
     shown_progress,
     target_flags,
 )
-from harness.schema.input_spec import TYPES
 from harness.schema.step_choices import MODES
 
 if TYPE_CHECKING:
@@ -39,12 +38,6 @@ if TYPE_CHECKING:
 @click.argument("target", metavar="TARGET")
 @target_flags
 @compile_option
-@click.option(
-    "--input-type",
-    type=Choices(TYPES),
-    default="float32",
-    help="Data type of inputs whose --input names none.",
-)
 @click.option("--batch", type=WholeNumber(1, 2**31 - 1), default=32, help="Batch size.")
 @optimizer_option
 @click.option("--classes", type=WholeNumber(1), help="Number of label classes.")
@@ -84,7 +77,6 @@ def profile(
     network: TargetFlags,
     compile_mode: str | None,
     gpu_flags: GpuFlags,
-    input_type: str,
     device: Literal["cpu", "cuda"],
     deadline: float,
     as_json: bool,
@@ -104,7 +96,7 @@ def profile(
     from harness.reporting.trace_exports import memory_snapshot
     from harness.schema.target_name import hub_of
 
-    given = network if hub_of(target) else network.with_default_input("3x224x224", input_type)
+    given = network if hub_of(target) else network.with_default_input("3x224x224")
     request = request_of(given.step(target, compile=compile_mode, **step))
     gpu = gpu_flags.described()
     with shown_progress() as progress:

@@ -35,13 +35,9 @@ class TargetFlags:
         """Return whether any flag but the loss, which has a default, is given."""
         return bool(self.inputs or self.inputs_from or self.arguments or self.answers)
 
-    def with_default_input(self, shape: str, dtype: str) -> "TargetFlags":
-        """Return the flags with an input where none is given, and a type where none is named."""
-        typed = []
-        for text in self.inputs or (() if self.inputs_from else (shape,)):
-            name, equals, own = text.rpartition("=")
-            typed.append(text if ":" in text else f"{name}{equals}{dtype}:{own}")
-        return replace(self, inputs=tuple(typed))
+    def with_default_input(self, spec: str) -> "TargetFlags":
+        """Return the flags with ``spec`` as the input where none is given."""
+        return self if self.inputs or self.inputs_from else replace(self, inputs=(spec,))
 
     def step(self, target: str, **others: Any) -> "Step":
         """Return the step of ``target``; ``others`` holds its fields that are no target flags."""

@@ -56,16 +56,7 @@ def ask_versions(
 ) -> Iterator[VersionAnswer]:
     """Yield the answer of ``harness dry-run`` or ``harness profile`` under each version.
 
-    Args:
-        versions: versions of PyTorch, e.g. ``2.10``.
-        options: of the command.
-        target: a script with its arguments, or a network with its options.
-        program: the module whose ``main`` is the command line.
-        is_script: whether the target is a script.
-        offline: whether nothing may be installed.
-
-    Raises:
-        InstallError: a version is not there and cannot be installed.
+    ``program`` is the module whose ``main`` is the command line.
     """
     pythons = {version: python_of(version, offline=offline) for version in versions}
     for version, python in pythons.items():

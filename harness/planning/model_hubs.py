@@ -38,11 +38,7 @@ _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Return the step with the network of a hub in the place of its name, and what was chosen.
-
-    Raises:
-        StepError: there is no such network, or its inputs are not known.
-    """
+    """Return the step with the network of a hub in the place of its name, and what was chosen."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()

@@ -1,6 +1,6 @@
 """Questions about a step as a worker gets them, each with the type of its answer: plain data."""
 
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 from msgspec import Struct
 
@@ -35,8 +35,10 @@ class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
     settings: str = ""
 
     def answer_type(self) -> type[Answer]:
-        """Return the type of the answer."""
-        raise NotImplementedError
+        """Return the type of the answer, which the kind of question states."""
+        (base,) = vars(type(self))["__orig_bases__"]
+        kind: type[Answer] = get_args(base)[0]
+        return kind
 
 
 class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
@@ -45,25 +47,13 @@ class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
     fits: bool = False
     largest: bool = False
 
-    def answer_type(self) -> type[StepReport]:
-        """Return the type of the answer."""
-        return StepReport
-
 
 class CheckGpus(Question[FitsOnGpus], frozen=True, kw_only=True, tag=True):
     """The verdict on each GPU, with the largest batch."""
 
-    def answer_type(self) -> type[FitsOnGpus]:
-        """Return the type of the answer."""
-        return FitsOnGpus
-
 
 class PlanStep(Question[Plan], frozen=True, kw_only=True, tag=True):
     """The changes with which the step fits on the first GPU."""
-
-    def answer_type(self) -> type[Plan]:
-        """Return the type of the answer."""
-        return Plan
 
 
 class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
@@ -71,17 +61,9 @@ class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
 
     fits: bool = False
 
-    def answer_type(self) -> type[StepReport]:
-        """Return the type of the answer."""
-        return StepReport
-
 
 class Count(Question[dict[str, int]], frozen=True, kw_only=True, tag=True):
     """The numbers that the target, a function, returns."""
-
-    def answer_type(self) -> type[dict[str, int]]:
-        """Return the type of the answer."""
-        return dict[str, int]
 
 
 AnyQuestion = TraceStep | CheckGpus | PlanStep | TraceRun | Count

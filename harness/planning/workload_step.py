@@ -14,11 +14,7 @@ _OF_STEP = ("optimizer", "mode", "autocast", "accumulate", "classes", "threads")
 
 
 def step_of(workload: Workload) -> Step:
-    """Return the step of a workload; its data has no influence on memory.
-
-    Raises:
-        ArgumentError: the workload chooses the form of its optimizer, which a plan does too.
-    """
+    """Return the step of a workload; its data has no influence on memory."""
     if workload.foreach != "auto":
         raise ArgumentError(f"a plan takes a Workload with foreach auto, got {workload.foreach!r}")
     network = {name: getattr(workload, name) for name in _OF_NETWORK}

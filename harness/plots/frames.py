@@ -83,11 +83,6 @@ def record_row(record: Record) -> dict[str, Any]:
     }
 
 
-def report_row(report: StepReport) -> dict[str, Any]:
-    """Return the columns of a report with their values."""
-    return {**_shared(report), "reason": report.reason}
-
-
 def _shared(value: Record | StepReport) -> dict[str, Any]:
     workload = value.workload
     row: dict[str, Any] = {"workload_id": value.workload_id}
@@ -129,7 +124,7 @@ def record_frame(record: Record) -> "pd.DataFrame":
 
 def report_frame(report: StepReport) -> "pd.DataFrame":
     """Return a report as a frame of one row, known columns first if it is of a network."""
-    frame = typed_frame([report_row(report)], COLUMNS)
+    frame = typed_frame([{**_shared(report), "reason": report.reason}], COLUMNS)
     if report.workload is not None:
         return frame
     return frame[sorted(frame.columns, key=lambda name: bool(frame[name].isna().all()))]

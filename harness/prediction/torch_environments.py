@@ -40,11 +40,7 @@ def versions_between(first: str | None, last: str | None, named: Iterable[str]) 
 
 
 def python_of(version: str, *, offline: bool) -> str:
-    """Return the interpreter that has a version of PyTorch, which pip installs if need be.
-
-    Raises:
-        InstallError: it is not there and ``offline``, the disk is too small, or pip fails.
-    """
+    """Return the interpreter that has a version of PyTorch, which pip installs if need be."""
     installed = torch_version()
     if installed is not None and str(TorchVersion.parse(installed)) == version:
         return sys.executable
@@ -71,11 +67,7 @@ def _install(folder: Path, version: str) -> None:
 
 
 def make_environment(folder: Path, version: str, more: Sequence[str], *, seconds: float) -> Path:
-    """Return the Python of an environment with that version of torch; made where it is not.
-
-    Raises:
-        InstallError: pip could not install it.
-    """
+    """Return the Python of an environment with that version of torch; made where it is not."""
     python = folder / "bin" / "python"
     done = folder / ".installed"
     if not done.exists():

@@ -1,6 +1,7 @@
 """The claims of one run with their verdicts, as a file next to its report: ``claims.json``."""
 
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -10,6 +11,8 @@ from harness.schema.findings import Rule, Verdict, verdict_words
 from harness.schema.unique_keys import read_json
 from harness.version import PACKAGE
 
+Written = TypeVar("Written")
+
 CLAIMS = "claims.json"
 REFERENCE = PACKAGE.parent / "results" / "reference-cpu"
 """The committed reference run; an installation without the repository has none."""
@@ -17,8 +20,8 @@ LITERATURE_REFERENCE = REFERENCE.parent / "literature"
 """The committed run of the claims of the literature."""
 
 
-class ClaimsError(HarnessError):
-    """A folder has no claims yet, or the file that holds them is not one."""
+class ReportFileError(HarnessError):
+    """A folder has no report yet, or a file of the report is not one."""
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,15 +75,7 @@ def claims_of(report: Report) -> Claims:
                 experiment=part.name,
                 topic=claim.topic or part.title,
                 claim=headline(claim),
-                sentence=claim.sentence,
-                verdict=claim.verdict,
-                number=claim.number,
-                measured=claim.measured,
-                open_reason=claim.open_reason,
-                holds_for=claim.holds_for,
-                fails_for=claim.fails_for,
-                rule=claim.rule,
-                second=claim.second,
+                **{name: getattr(claim, name) for name in ClaimEntry.__struct_fields__[3:]},
             )
             for part, claim in report.claims
         ],
@@ -94,13 +89,17 @@ def claims_json(claims: Claims) -> bytes:
 
 def read_claims(folder: Path) -> Claims:
     """Return the claims of the report in ``folder``."""
-    path = folder / CLAIMS
+    return read_written(folder / CLAIMS, Claims)
+
+
+def read_written(path: Path, kind: type[Written]) -> Written:
+    """Return what a file holds that ``harness report`` wrote."""
     try:
         text = path.read_bytes()
         read_json(text)  # no key is there twice
-        return msgspec.json.decode(text, type=Claims)
+        return msgspec.json.decode(text, type=kind)
     except FileNotFoundError:
-        rule = f"no {CLAIMS} here; write the report first: harness report {folder}"
-        raise ClaimsError(f"{folder}: {rule}") from None
+        rule = f"no {path.name} here; write the report first: harness report {path.parent}"
+        raise ReportFileError(f"{path.parent}: {rule}") from None
     except (OSError, ValueError) as error:  # msgspec's errors too
-        raise ClaimsError(f"{path}: {error}") from error
+        raise ReportFileError(f"{path}: {error}") from error

@@ -11,13 +11,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from harness.reporting.claims import read_written
 from harness.reporting.dictionary import Column, dictionary
-from harness.schema.errors import HarnessError
 from harness.schema.record import RECORDS
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
-from harness.schema.unique_keys import read_json
 from harness.sweeps.store import EVENTS
 
 DATA_PACKAGE = "datapackage.json"
@@ -27,10 +26,6 @@ EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
 
 UNKNOWN = "unknown"
 """Stands for a commit or code that a record does not name."""
-
-
-class DataPackageError(HarnessError):
-    """A folder has no data package, or the file is not one."""
 
 
 class Resource(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -118,13 +113,4 @@ def evidence_of(folder: Path) -> list[str]:
 
 def read_data_package(folder: Path) -> DataPackage:
     """Return what the file in ``folder`` lists."""
-    path = folder / DATA_PACKAGE
-    try:
-        text = path.read_bytes()
-        read_json(text)  # no key is there twice
-        return msgspec.json.decode(text, type=DataPackage)
-    except FileNotFoundError:
-        rule = f"no {DATA_PACKAGE} here; write the report first: harness report {folder}"
-        raise DataPackageError(f"{folder}: {rule}") from None
-    except (OSError, ValueError) as error:
-        raise DataPackageError(f"{path}: {error}") from error
+    return read_written(folder / DATA_PACKAGE, DataPackage)

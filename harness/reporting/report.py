@@ -18,7 +18,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
 from harness.reporting import pages
-from harness.reporting.claims import CLAIMS, ClaimsError, claims_json, claims_of, read_claims
+from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.data_package import DATA_PACKAGE, data_package
 from harness.reporting.document import Chapter, Report, environment_table
 from harness.reporting.figures import picture, picture_files
@@ -137,7 +137,7 @@ def _refuse_to_lose_claims(folder: Path, unknown: Sequence[Path]) -> None:
     """Refuse to replace claims of experiments that this report cannot analyse."""
     try:
         claimed = {claim.experiment for claim in read_claims(folder).claims}
-    except ClaimsError:
+    except ReportFileError:
         return
     for name in (path.resolve().name for path in unknown):
         if _anchor(name) in claimed:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from harness.analysis import AnalysisError
 from harness.analysis.compare import compare
-from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ClaimsError, read_claims
+from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ReportFileError, read_claims
 from harness.reporting.document import tally
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.findings import Verdict
@@ -87,7 +87,7 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
     """Say how the verdicts differ from the reference run's, where it is there to compare with."""
     try:
         known = {one.key: one.verdict for one in read_claims(reference).claims}
-    except ClaimsError:
+    except ReportFileError:
         return
     both = [one for one in claims.claims if one.key in known]
     different = [one for one in both if one.verdict != known[one.key]]

@@ -129,11 +129,7 @@ class Step:
 def check_values(
     batch: int, accumulate: int, mode: str, autocast: str | None, compile_mode: str | None
 ) -> None:
-    """Refuse a value of a step that breaks its rule.
-
-    Raises:
-        StepError: the message names the value and the rule.
-    """
+    """Refuse a value of a step that breaks its rule."""
     _check_whole("batch", batch)
     _check_whole("accumulate", accumulate)
     if batch % accumulate:
@@ -170,11 +166,7 @@ class StepOptions(TypedDict, total=False):
 
 
 def as_step(verb: str, target: object, batch: object, options: StepOptions) -> Step | Workload:
-    """Return the step or workload that the arguments of a public function describe.
-
-    Raises:
-        ArgumentError: the target is neither, an argument is unknown, or the batch is missing.
-    """
+    """Return the step or workload that the arguments of a public function describe."""
     known = [one.name for one in fields(Step)]
     check_names(verb, options, known)
     if isinstance(target, Step | Workload):

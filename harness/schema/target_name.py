@@ -37,9 +37,6 @@ def check_target_name(target: str) -> None:
     """Refuse a name such as ``my_model.py:Net`` or ``package.module:Net`` that nothing has.
 
     No code of the user's runs, so a name that its module may make at run time passes.
-
-    Raises:
-        StepError: the message names what is not there.
     """
     place, path = parts_of_name(target)
     kind = Path(place).suffix
@@ -57,11 +54,7 @@ def check_target_name(target: str) -> None:
 
 
 def parts_of_name(target: str) -> tuple[str, str]:
-    """Return module or file, and the path of names in it.
-
-    Raises:
-        StepError: one of the two is not given.
-    """
+    """Return module or file, and the path of names in it."""
     place, _, path = target.rpartition(":")
     if not (place and path):
         rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"

@@ -108,11 +108,7 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:
-    """Return the report of a log, of which the last failure is explained in its facts.
-
-    Raises:
-        SnapshotError: there is no out-of-memory message in it.
-    """
+    """Return the report of a log, of which the last failure is explained in its facts."""
     failures = find_failures(log)
     text = printable(failures_text(failures, notes_on(log)))
     last = explained(failures)[-1]

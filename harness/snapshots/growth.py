@@ -55,14 +55,7 @@ class Growth:
 def find_growth(
     lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
 ) -> Growth:
-    """Return the growth over the steps.
-
-    Args:
-        lifetimes: of the blocks, by their events' positions.
-        sizes: bytes of each event.
-        ends: the number of events by the end of each optimizer step.
-        place_of: the line that allocated a block.
-    """
+    """Return the growth over the steps, given the number of events by the end of each."""
     count = len(ends)
     if count < _LEAST_STEPS:
         reason = f"{count} training steps are recorded; {_LEAST_STEPS} are needed"

@@ -13,9 +13,6 @@ Lifetimes = Mapping[int, int | None]
 def find_lifetimes(events: Iterable[tuple[str, int]]) -> Lifetimes:
     """Return the lifetime of every block, in the order of the allocations.
 
-    Args:
-        events: action and address of each event, whose positions count from 0.
-
     >>> find_lifetimes([("alloc", 7), ("alloc", 9), ("free_requested", 7)])
     {0: 2, 1: None}
     """

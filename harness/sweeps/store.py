@@ -8,7 +8,7 @@ One writer at a time holds the lock of a file, which the kernel releases when it
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -35,7 +35,6 @@ class StoreError(HarnessError):
 
 
 Line = TypeVar("Line", bound=KeptLine)
-Decoded = TypeVar("Decoded")
 
 
 class LineStore(Generic[Line]):
@@ -70,8 +69,7 @@ class LineStore(Generic[Line]):
         return self
 
     def _open(self) -> None:
-        self._repair()
-        for line in read_lines(self._path, self._decoded):
+        for line in self._repaired():
             self._outcomes[line.cell_id].append(line.outcome)
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         opened = os.fstat(self._descriptor)
@@ -148,22 +146,22 @@ class LineStore(Generic[Line]):
         ended = any(outcome not in _RETRIED for outcome in own)
         return ended or losses >= MAX_LOSSES or len(own) >= MAX_ATTEMPTS
 
-    def _repair(self) -> None:
-        """Make every line of the file a record, keeping what is set aside."""
+    def _repaired(self) -> list[Line]:
+        """Make every line of the file a record, keeping what is set aside; return the records."""
+        good, bad, records = [], [], list[Line]()
         if not self._path.exists():
-            return
-        good, bad = [], []
+            return records
         *lines, last = self._path.read_bytes().split(b"\n")
         for line in [*lines, last] if last else lines:
             try:
-                self._decoded(line)
+                records.append(self._decoded(line))
                 good.append(line)
             except SchemaError:
                 raise
             except RecordError:
                 bad.append(line)
         if not bad and not last:
-            return
+            return records
         if bad:
             with (self._folder / REJECTED).open("ab") as rejected:
                 rejected.write(b"\n".join(bad) + b"\n")
@@ -175,15 +173,4 @@ class LineStore(Generic[Line]):
             mended.write(b"".join(line + b"\n" for line in good))
             os.fsync(mended.fileno())
         temporary.replace(self._path)
-
-
-def read_lines(path: Path, decoded: Callable[[bytes], Decoded]) -> Iterator[Decoded]:
-    """Yield what ``decoded`` makes of each line of a file, if there is one."""
-    if not path.exists():
-        return
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                yield decoded(line)
-            except RecordError as error:
-                raise type(error)(f"{path}, line {number}: {error}") from None
+        return records

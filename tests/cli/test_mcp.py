@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.test_answer_schema import MESSAGE
+
 pytest.importorskip("mcp")
 
 SCRIPT = """
@@ -21,11 +23,6 @@ def net():
     print("built")
     return nn.Sequential(nn.Linear(10, 20), nn.Linear(20, 3))
 """
-MESSAGE = (
-    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB of "
-    "which 1.06 GiB is free. Of the allocated memory 12.00 GiB is allocated by PyTorch, and 1.30 "
-    "GiB is reserved by PyTorch but unallocated."
-)
 
 
 @pytest.mark.slow

@@ -27,11 +27,6 @@ def _try(law: Callable[[int, int], float]) -> Growth:
         return growth_of(_frame(law), "saved_bytes")
 
 
-def test_pure_product_is_exact() -> None:
-    result = _try(lambda depth, batch: 1024 * depth * batch)
-    assert form_words(result) == "It equals 1,024·depth·batch bytes in 63 of 63 cells."
-
-
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
     claim = proportionality(_try(planted.saved_bytes))
     assert claim.words == "fails; holds only for depth ≥ 16"
@@ -64,15 +59,6 @@ def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
     cells = result.sample
     law = [planted.peak_bytes(*cell) for cell in CELLS]
     assert list(result.at(cells.depth, cells.batch)) == law
-
-
-def test_failed_cells_and_missing_metrics_are_left_out() -> None:
-    frame = _frame(planted.saved_bytes)
-    frame.loc[0, "outcome"] = "oom"
-    frame.loc[1, "saved_bytes"] = pd.NA
-    result = growth_of(frame, "saved_bytes")
-    assert len(result.sample.values) == len(CELLS) - 2
-    assert result.exact is not None
 
 
 def test_too_few_cells_are_one_clear_line() -> None:

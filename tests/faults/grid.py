@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.analysis.frame import load
+from harness.analysis.frame import load, read_lines
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
@@ -15,7 +15,6 @@ from harness.schema.record import Outcome, Record, from_json
 from harness.schema.workload import Grid, Workload
 from harness.sweeps.executors import Cell, Executor, Measured
 from harness.sweeps.executors.in_process import InProcessExecutor
-from harness.sweeps.store import read_lines
 from harness.sweeps.sweep import run
 
 EXACT = (

@@ -18,10 +18,10 @@ import msgspec
 import psutil
 import pytest
 
+from harness.analysis.frame import lines_if_there
 from harness.schema.errors import HarnessError
 from harness.schema.record import Outcome, Record, from_json
 from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
-from harness.sweeps.store import read_lines
 from harness.version import __version__
 from tests.faults.conftest import FULL, full_only
 from tests.faults.grid import Tally, records_path, sweep
@@ -80,7 +80,7 @@ def lost(folder: Path) -> list[Record]:
     """Return the attempts that the executor lost."""
     return [
         record
-        for record in read_lines(records_path(folder), from_json)
+        for record in lines_if_there(records_path(folder), from_json)
         if record.outcome is Outcome.LOST
     ]
 

@@ -5,9 +5,8 @@ import pytest
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.schema.record import Outcome
-from harness.schema.workload import Grid, Workload
+from harness.schema.workload import Workload
 from harness.training import data
-from tests.known import known
 from tests.training.test_data import write_images
 
 EXACT = (
@@ -31,13 +30,3 @@ def test_real_images_and_synthetic_ones_give_the_same_metrics(
                 assert getattr(real, name) == getattr(synthetic, name), name
     finally:
         own.close()
-
-
-@pytest.mark.exact
-def test_saved_bytes_are_the_closed_formula(launcher: Launcher) -> None:
-    for workload in Grid(base=Workload(batch=33), axes={"depth": [1, 5], "width": [7, 256]}):
-        record = measure(workload, launcher=launcher, repeats=1)
-        per_example = 4 * 784 + 8 + 4 * workload.depth * (workload.width or 0) + 4 * 10
-        assert record.saved_bytes == 33 * per_example + 4
-        modules = known(record.modules).values()
-        assert sum(module.saved_bytes for module in modules) == record.saved_bytes

@@ -65,11 +65,9 @@ def ended():
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        ("Net --batch 0", 2, "batch must be a whole number of at least 1, got 0"),
         ("Net --accumulate 0", 2, "accumulate must be"),
         ("Net --mode eval", 2, "--mode must be one of train, inference, got 'eval'"),
         ("Net --device cuda:0", 2, "--device must be one of cpu, cuda"),
-        ("Net --arg hiden=3 --gpu l4", 2, "did you mean hidden"),
         ("Nat --gpu l4", 2, "did you mean Net"),
         ("Net --input 9 --gpu l4", 2, "the step fails: RuntimeError"),
         ("masked --gpu l4", 2, "has no attribute 'foo' (wrong_input.py:9 in forward)"),

@@ -1,7 +1,6 @@
 """Memory and time stay in proportion to the file, and genuine recordings are admitted."""
 
 import gzip
-import pickle
 import resource
 import subprocess
 import sys
@@ -24,13 +23,6 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
     with pytest.raises(SnapshotError, match="more than 100 times its size"):
         read_bytes(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
-
-
-def test_gzip_members_one_after_another_are_all_read(tmp_path: Path) -> None:
-    data = pickle.dumps(by_hand())
-    path = tmp_path / "two.gz"
-    path.write_bytes(gzip.compress(data[:100]) + gzip.compress(data[100:]))
-    assert bytes(read_bytes(path)) == data
 
 
 def limited(kilobytes: int, path: Path) -> subprocess.CompletedProcess[str]:

@@ -58,21 +58,7 @@ def test_what_the_process_holds_beside_pytorch_is_the_difference() -> None:
     assert sum(size for _, _, size in parts(message)) == pytest.approx(23.65 * GIB, abs=0.02 * GIB)
 
 
-# From a MIG instance comes either a failed assertion (published with the issue named), ...
-MIG_ASSERTIONS = [
-    f'RuntimeError: NVML_SUCCESS == r INTERNAL ASSERT FAILED at "{place}, please report a bug to PyTorch.'
-    for place in (
-        # pytorch 112377 (H100 MIG 2g.20gb), Open-Sora 716 (A800 MIG 1g.20gb), sd3.5 18 (A100 MIG),
-        # vllm 9824 (H100 MIG 40 GB), vllm ci-infra 355 (H200 MIG 18 GB, torch 2.11)
-        '/opt/conda/conda-bld/pytorch_1695392020201/work/c10/cuda/CUDACachingAllocator.cpp":1154',
-        '../c10/cuda/CUDACachingAllocator.cpp":830',
-        '../c10/cuda/CUDACachingAllocator.cpp":995',
-        '../c10/cuda/CUDACachingAllocator.cpp":838',
-        '/pytorch/c10/cuda/CUDACachingAllocator.cpp":1165',
-    )
-]
-
-# ... or, where NVML answers, a message that lists the processes of all instances of the GPU. A note on
+# From a MIG instance comes a message that lists the processes of all instances of the GPU. A note on
 # a run on MIG 2g.20gb of an A100 quotes "Tried to allocate 1.24 GiB. GPU 0 has a total capacity of
 # 19.50 GiB of which 1.06 GiB is free" and three other processes of 7.88, 10.30 and 15.74 GiB. The
 # sentences on PyTorch's own memory are put together: nobody published them.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.frame import read_lines
 from harness.measurement.limits.machine_memory import limit_bytes
 from harness.prediction.predict_workload import predict
 from harness.reporting.progress import Lines
@@ -15,7 +16,6 @@ from harness.schema.record import Outcome, Record, from_json
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, ExecutorError, Measured, make_executor
 from harness.sweeps.executors.local import LocalExecutor
-from harness.sweeps.store import read_lines
 from harness.sweeps.sweep import run
 from tests.sweep.test_sweep import CELLS, EXPERIMENT, exact
 

@@ -7,17 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.analysis.frame import read_lines
 from harness.schema.errors import HarnessError
 from harness.schema.record import RECORDS, Outcome, Record, SchemaError, from_json, to_json
 from harness.schema.workload import Workload
-from harness.sweeps.store import (
-    MAX_ATTEMPTS,
-    MAX_LOSSES,
-    REJECTED,
-    LineStore,
-    StoreError,
-    read_lines,
-)
+from harness.sweeps.store import MAX_ATTEMPTS, MAX_LOSSES, REJECTED, LineStore, StoreError
 from harness.sweeps.sweep import _refuse_other_device
 from tests.child_process import child
 from tests.property_size import examples

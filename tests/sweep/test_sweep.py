@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.frame import read_lines
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
 from harness.schema.record import Record, from_json
 from harness.schema.workload import Grid, Workload
-from harness.sweeps.store import read_lines
 from harness.sweeps.sweep import run
 
 CELLS = Grid(base=Workload(width=8, in_features=8), axes={"depth": [1, 2, 3], "batch": [2, 3, 5]})

@@ -18,7 +18,6 @@ from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError, did_you_mean
 
 _MIB = 1 << 20
-_GIB = 1 << 30
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
 """The least and the most of a GPU that is outside the allocator: the driver's context, libraries.

@@ -1,10 +1,4 @@
-"""Executors that measure cells: one at a time, several on this machine, or on a Dask cluster.
-
-dask_cluster.py  Cells on a Dask cluster
-dask_task.py     The task of a Dask worker
-in_process.py    Cells in this very process, for a debugger
-local.py         Cells on this machine, each in processes of its own, jobs of them at once
-"""
+"""Executors that measure cells: one at a time, several on this machine, or on a Dask cluster."""
 
 from harness.sweeps.executors.local import LocalExecutor
 from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured
