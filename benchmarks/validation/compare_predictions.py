@@ -14,7 +14,6 @@ by a segment: free blocks of one size are stated apart by addresses, which are t
 """
 
 import itertools
-import json
 import os
 import re
 import sys
@@ -22,6 +21,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from benchmarks.validation.dry_run import parser, stub_gpu, write_table
 from harness.cli.app import main as harness
@@ -154,14 +155,11 @@ def _metrics(side: Record | StepReport) -> dict[str, Any]:
     """Return the metrics that are both measured and predicted, by name."""
     names = [name for name in Record.__struct_fields__ if name in StepReport.__struct_fields__]
     left_out = {"schema", "outcome", "environment", "wall_seconds", "workload", "rss_rise_bytes"}
-    metrics = {name: getattr(side, name) for name in names if name not in left_out}
-    plain: dict[str, Any] = json.loads(json.dumps(metrics, default=_as_dict))
-    plain["cuda"].pop("outside_bytes")
-    return plain
-
-
-def _as_dict(struct: Any) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+    metrics: dict[str, Any] = {
+        name: msgspec.to_builtins(getattr(side, name)) for name in names if name not in left_out
+    }
+    metrics["cuda"].pop("outside_bytes")
+    return metrics
 
 
 def _differences(measured: Any, predicted: Any, name: str = "") -> Iterator[tuple[str, int]]:

@@ -75,7 +75,15 @@ def claims_of(report: Report) -> Claims:
                 experiment=part.name,
                 topic=claim.topic or part.title,
                 claim=headline(claim),
-                **{name: getattr(claim, name) for name in ClaimEntry.__struct_fields__[3:]},
+                sentence=claim.sentence,
+                verdict=claim.verdict,
+                number=claim.number,
+                measured=claim.measured,
+                open_reason=claim.open_reason,
+                holds_for=claim.holds_for,
+                fails_for=claim.fails_for,
+                rule=claim.rule,
+                second=claim.second,
             )
             for part, claim in report.claims
         ],

@@ -61,6 +61,15 @@ def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
     assert list(result.at(cells.depth, cells.batch)) == law
 
 
+def test_failed_cells_and_missing_metrics_are_left_out() -> None:
+    frame = _frame(planted.saved_bytes)
+    frame.loc[0, "outcome"] = "oom"
+    frame.loc[1, "saved_bytes"] = pd.NA
+    result = growth_of(frame, "saved_bytes")
+    assert len(result.sample.values) == len(CELLS) - 2
+    assert result.exact is not None
+
+
 def test_too_few_cells_are_one_clear_line() -> None:
     frame = _frame(planted.saved_bytes)
     with pytest.raises(AnalysisError, match=r"18 cells with 2 depths and 9 batches; a test "):
