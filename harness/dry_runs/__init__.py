@@ -13,7 +13,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     compiled.py         Work of torch.compile in a dry run
     dry_run_page.py     The report of a dry run as a page
     dry_run_report.py   The result of a dry run as data
-    dry_run_request.py  The request for a dry run
+    dry_run_request.py  The request for a dry run, and answers to what it cannot know
     dry_run_text.py     The report of a dry run as text for a terminal
     for_workers.py      The harness's own workers on a pretended GPU
     functions_by_name.py  NVIDIA's functions that do nothing or refuse

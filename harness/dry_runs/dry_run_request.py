@@ -1,4 +1,4 @@
-"""The request for a dry run: checked by its parent, then sent to the child process."""
+"""The request for a dry run, with answers: its parent checks it, then sends it to the child."""
 
 import math
 import os
