@@ -17,7 +17,7 @@ from typing import Literal
 from harness.snapshots.lifetimes import Lifetimes, bytes_alive
 
 Kind = Literal["leak", "plateau", "unknown"]
-_LEAST_STEPS, _LEAST_RISES = 4, 3
+LEAST_STEPS, _LEAST_RISES = 4, 3
 _STEPS_TO_REPLACE = 8
 """Fewer inputs of varying length may rise by chance."""
 _KEPT_STEPS = 2
@@ -64,9 +64,8 @@ def find_growth(
         place_of: the line that allocated a block.
     """
     count = len(ends)
-    if count < _LEAST_STEPS:
-        reason = f"{count} training steps are recorded; {_LEAST_STEPS} are needed"
-        return Growth(kind="unknown", reason=reason)
+    if count < LEAST_STEPS:
+        return _too_few(count, LEAST_STEPS)
     alive = bytes_alive(lifetimes, sizes)
     floors = tuple(
         min(alive[begin + 1 : end + 1], default=alive[end])
@@ -109,6 +108,46 @@ def find_growth(
         until = max(rises[-1] for rises in rising.values())
         return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
     return level
+
+
+def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
+    """Return the growth of a series that has noise: bytes alive at the end of each step.
+
+    Memory that is freed later is no growth, so each step counts as the least of it and all later
+    ones, and the last two end nothing. The first quarter of the steps warms up; a leak adds in each
+    other quarter, and what no longer rises in the second half is level.
+
+    Args:
+        ends_bytes: bytes alive at the end of each step.
+        least_bytes: growth a step that noise does not reach.
+
+    >>> series_growth([10, 30, 20, 40, 50, 60, 80, 80, 100], 5).per_step_bytes
+    10
+    """
+    count, ends = len(ends_bytes), tuple(ends_bytes)
+    if count < 2 * LEAST_STEPS:
+        return _too_few(count, 2 * LEAST_STEPS)
+    kept = list(itertools.accumulate(reversed(ends), min))[::-1]
+    marks = [(count - 1 - _KEPT_STEPS) * quarter // 4 for quarter in (1, 2, 3, 4)]
+    rises = sorted(
+        (kept[end] - kept[begin]) // (end - begin) for begin, end in itertools.pairwise(marks)
+    )
+    level = Growth(
+        kind="plateau",
+        reason=f"less than {least_bytes >> 10:,} KiB a step is kept in the later of {count} steps",
+        ends_bytes=ends,
+    )
+    if rises[0] >= least_bytes:
+        reason = f"more is kept in each quarter of {count} steps"
+        return replace(level, kind="leak", reason=reason, per_step_bytes=rises[1])
+    if kept[marks[3]] - kept[marks[1]] >= least_bytes * (marks[3] - marks[1]):
+        reason = f"more was kept in some of {count} steps only: more steps are needed"
+        return replace(level, kind="unknown", reason=reason)
+    return level
+
+
+def _too_few(count: int, least: int) -> Growth:
+    return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 
 def _by_place(

@@ -5,10 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.dry_runs import recording
+from harness.cli.app import main
+from harness.dry_runs import assemble_report, recording
 from harness.dry_runs.dry_run_report import Host
+from harness.dry_runs.dry_run_text import growth_lines
 from harness.dry_runs.value_reads import ValueReads
-from tests.dry_runs.scripts import run
+from tests.dry_runs.growing import HEAD
+from tests.dry_runs.scripts import run, script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -90,3 +93,25 @@ def test_one_pool_holds_the_gpu_and_the_host(tmp_path: Path) -> None:
     apart = run(tmp_path, IMPORT + text + SECONDS, **options)
     shared = run(tmp_path, IMPORT + text + SECONDS, one_pool=True, **options)
     assert (apart.fit, shared.fit) == ("fits", "does not fit")
+
+
+def test_one_pool_is_not_known_to_fit_without_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble_report, "host_of", lambda *_: None)
+    assert run(tmp_path, IMPORT, one_pool=True).fit == "unknown"
+
+
+@pytest.mark.quick
+def test_the_host_has_no_memory_of_its_own_in_one_pool(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(script(tmp_path, ""))
+    assert main(["dry-run", "--gpu", "gb10", "--host-memory", "64GiB", path]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert ["--memory" in line for line in lines] == [True]
+
+
+def test_fewer_than_four_steps_say_so(tmp_path: Path) -> None:
+    report = run(tmp_path, HEAD + "for _ in range(3):\n    step(net(batch()).mean())")
+    assert list(growth_lines(report)) == ["Growth is not known: too few steps (3 of at least 4)."]

@@ -1,0 +1,85 @@
+"""Growth of the host in a dry run: what the script's process keeps after each optimizer step.
+
+What is allocated is counted, not what is resident: an allocator that warms up or is fragmented
+takes pages with nothing more in them. The recording itself grows, and is left out.
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from harness.dry_runs.history import NOT_KEPT, History
+from harness.snapshots.growth import Growth, series_growth
+
+_CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
+"""Of the stack that PyTorch keeps of an allocation or a free, of a frame in it (vectors, whose
+capacity doubles), and of an event: ``combined_traceback.h``, ``TraceEntry``; measured on 2.15."""
+_OBJECT_BYTES = 64
+"""Of a small object of Python, about."""
+_LEAST_BYTES = 64 << 10
+"""Clean programs drift by up to 10 KiB a step: garbage in cycles, and what is not known exactly."""
+_SHARE = 8
+"""The recording is known to a few percent: growth is more than an eighth of what it takes."""
+_LEAST_HEAP = 16 << 20
+"""PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
+
+
+class HostStep(NamedTuple):
+    """The end of an optimizer step on the host."""
+
+    heap_bytes: int
+    """Allocated from glibc."""
+    objects: int
+    """Small objects of Python."""
+
+
+def host_step(own_bytes: int, own_objects: int) -> HostStep:
+    """Return what the process holds now, without what the recording keeps."""
+    return HostStep(heap_bytes() - own_bytes, sys.getallocatedblocks() - own_objects)
+
+
+def host_growth(steps: Sequence[HostStep], histories: Iterable[History]) -> Growth:
+    """Return the growth of the host over the optimizer steps."""
+    recorded = [0] * len(steps)
+    for history in histories:
+        if (ends := history.ends_in_events) is None:
+            return Growth(kind="unknown", reason=NOT_KEPT)
+        recorded = [a + b for a, b in zip(recorded, _recorded(history, ends), strict=True)]
+    if steps and steps[0].heap_bytes < _LEAST_HEAP:
+        return Growth(kind="unknown", reason="the heap of the host is not glibc's")
+    kept = [
+        step.heap_bytes - own + _OBJECT_BYTES * step.objects
+        for step, own in zip(steps, recorded, strict=True)
+    ]
+    a_step = (recorded[-1] - recorded[0]) // max(1, len(steps) - 1) if steps else 0
+    return series_growth(kept, max(_LEAST_BYTES, a_step // _SHARE))
+
+
+def _recorded(history: History, ends: Sequence[int]) -> list[int]:
+    """Return what PyTorch's history of a device takes at the ends of the steps."""
+    stacks = [0]
+    for event in history.events:
+        stack = 0
+        if event["action"] in ("alloc", "free_requested"):
+            stack = _CONTEXT_BYTES + _FRAME_BYTES * _capacity(len(event["frames"]))
+        stacks.append(stacks[-1] + stack)
+    return [stacks[end] + _ENTRY_BYTES * _capacity(end) for end in ends]
+
+
+def _capacity(count: int) -> int:
+    return 1 << (count - 1).bit_length() if count else 0
+
+
+def heap_bytes() -> int:
+    """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _Heap
+    heap = mallinfo()
+    return int(heap.fields[4] + heap.fields[7])
+
+
+class _Heap(ctypes.Structure):
+    _fields_ = [("fields", ctypes.c_size_t * 10)]
