@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
+from harness.schema.growth import Growth
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
-from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from harness.dry_runs.dry_run_report import (
     ValueRead,
 )
 from harness.dry_runs.host_report import ONE_POOL
+from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes
-from harness.snapshots.growth import LEAST_STEPS, Growth
 
 MOST_GROUPS = 8
 MOST_FRAMES = 4
@@ -211,21 +211,7 @@ def growth_lines(report: DryRunReport) -> Iterator[str]:
         seen.append((" of the host", host.growth, left))
     for of, growth, left in seen if report.optimizer_steps else ():
         if growth is not None:
-            yield from _growth(of, growth, left)
-
-
-def _growth(of: str, growth: Growth, left: int | None) -> Iterator[str]:
-    if growth.kind != "leak":
-        word = "No growth" if growth.kind == "plateau" else "Growth is not known"
-        yield f"{word}{of}: {growth.reason}."
-        return
-    yield f"Growth{of}: {format_bytes(growth.per_step_bytes)} more a step; {growth.reason}."
-    if left is not None:
-        last = len(growth.ends_bytes) + max(0, left) // max(1, growth.per_step_bytes)
-        yield f"  Memory ends after about {last:,} steps."
-    for place, size in growth.places:
-        yield f"    {format_bytes(size):>10}  {place}"
-    yield from (f"  {cause}." for cause in growth.causes)
+            yield from growth.lines(of, left)
 
 
 def _refused(refused: OutOfMemory) -> Iterator[str]:

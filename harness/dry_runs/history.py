@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from harness.dry_runs.dry_run_report import BlockCategory, Frame, Group, Moment
-from harness.snapshots.growth import Growth, find_growth
-from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
+from harness.schema.growth import Growth, find_growth
+from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 
 MOST_GROUPS = 30
 NOT_KEPT = "the first events of the allocator were not kept"

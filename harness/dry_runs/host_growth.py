@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from harness.dry_runs.history import NOT_KEPT, History
-from harness.snapshots.growth import Growth, series_growth
+from harness.schema.growth import Growth, series_growth
 
 _CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
 """Of the stack that PyTorch keeps of an allocation or a free, of a frame in it (vectors, whose

@@ -25,8 +25,8 @@ from harness.dry_runs.kept_works import release_works
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
+from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks
-from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is

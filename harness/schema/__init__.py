@@ -6,9 +6,11 @@ errors.py               The user's mistakes
 events.py               The allocation trace
 experiment.py           An experiment
 findings.py             Findings of an experiment's analysis for the report
+growth.py               Growth of what stays alive over the steps
 input_spec.py           One input of a network as the command line names it, e.g
 layer_names.py          Names of layers
 library_files.py        Files of installed packages, of Python and of PyTorch
+lifetimes.py            Lifetimes of blocks in an event log
 memory_fit.py           The verdict on a memory budget or a GPU, and the largest batch that fits
 metrics.py              Byte metrics with one meaning, whether measured or predicted
 metrics_text.py         The metrics of a step as text

@@ -3,14 +3,12 @@
 categories.py         Category of a block
 device_history.py     One device of a recording from its derived beginning on
 diagnosis.py          The request that failed, and why
-growth.py             Growth of what stays alive over the steps
 explain.py            A recording explained
 explain_page.py       A recording or a message explained as one self-contained page
 explain_source.py     harness.explain: why a program ran out of memory, from a snapshot
 explain_text.py       A recording explained in words, for a terminal
 file_bytes.py         The bytes of a recording, unpacked where it is compressed
 initial_state.py      State and settings at the start of a recording
-lifetimes.py          Blocks of the event log, each from its allocation to its release
 log_failures.py       Every out-of-memory failure in a log
 log_text.py           The end of a log of any size as plain text
 module_names.py       Names of modules from the frames of a recording

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.dry_runs.dry_run_text import growth_lines
-from harness.snapshots.growth import Growth
+from harness.schema.growth import Growth
 from tests.dry_runs.growing import HEAD
 from tests.dry_runs.scripts import run
 

@@ -4,17 +4,18 @@ Activations come and go within a step; what is still there two steps later is ke
 program keeps the optimizer's state once, and a bounded cache until it is full: only what rises
 again and again, and has not ended, is growth. A line can also replace its block by a larger one.
 
-The process of a dry run loads this module too, so it imports nothing but the standard library.
+The process of a dry run loads this module too, so it imports little.
 """
 
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.snapshots.lifetimes import Lifetimes, bytes_alive
+from harness.schema.lifetimes import Lifetimes, bytes_alive
+from harness.schema.units import format_bytes
 
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS, _LEAST_RISES = 4, 3
@@ -50,6 +51,28 @@ class Growth:
     since_step: int | None = None
     places: tuple[tuple[str, int], ...] = ()
     causes: tuple[str, ...] = ()
+
+    def lines(self, of: str = "", left_bytes: int | None = None) -> Iterator[str]:
+        """Yield the growth in words.
+
+        Args:
+            of: words that name whose growth it is, if it is not clear.
+            left_bytes: memory that is left at the end of the steps.
+
+        >>> list(Growth(kind="plateau", reason="nothing more is kept").lines(" of GPU 1"))
+        ['No growth of GPU 1: nothing more is kept.']
+        """
+        if self.kind != "leak":
+            word = "No growth" if self.kind == "plateau" else "Growth is not known"
+            yield f"{word}{of}: {self.reason}."
+            return
+        yield f"Growth{of}: {format_bytes(self.per_step_bytes)} more a step; {self.reason}."
+        if left_bytes is not None:
+            last = len(self.ends_bytes) + max(0, left_bytes) // max(1, self.per_step_bytes)
+            yield f"  Memory ends after about {last:,} steps."
+        for place, size in self.places:
+            yield f"    {format_bytes(size):>10}  {place}"
+        yield from (f"  {cause}." for cause in self.causes)
 
 
 def find_growth(
@@ -132,11 +155,9 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     rises = sorted(
         (kept[end] - kept[begin]) // (end - begin) for begin, end in itertools.pairwise(marks)
     )
-    level = Growth(
-        kind="plateau",
-        reason=f"less than {least_bytes >> 10:,} KiB a step is kept in the later of {count} steps",
-        ends_bytes=ends,
-    )
+    noise = f"less than {format_bytes(least_bytes)} a step"
+    reason = f"{noise} is kept in the second half of {count} steps"
+    level = Growth(kind="plateau", reason=reason, ends_bytes=ends)
     if rises[0] >= least_bytes:
         reason = f"more is kept in each quarter of {count} steps"
         return replace(level, kind="leak", reason=reason, per_step_bytes=rises[1])

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from harness.snapshots.growth import Growth, find_growth, series_growth
+from harness.schema.growth import Growth, find_growth, series_growth
 
 
 def growth_of(lives: Mapping[str, Sequence[tuple[int, int | None, int]]], steps: int) -> Growth:
