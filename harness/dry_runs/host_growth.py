@@ -5,11 +5,12 @@ takes pages with nothing more in them. The recording itself grows, and is left o
 """
 
 import ctypes
+import itertools
 import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from harness.dry_runs.history import NOT_KEPT, History
+from harness.dry_runs.history import NOT_KEPT, History, HistoryEvent
 from harness.schema.growth import Growth, series_growth
 
 _CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
@@ -36,7 +37,7 @@ class HostStep(NamedTuple):
 
 def host_step(own_bytes: int, own_objects: int) -> HostStep:
     """Return what the process holds now, without what the recording keeps."""
-    return HostStep(heap_bytes() - own_bytes, sys.getallocatedblocks() - own_objects)
+    return HostStep(_heap_bytes() - own_bytes, sys.getallocatedblocks() - own_objects)
 
 
 def host_growth(steps: Sequence[HostStep], histories: Iterable[History]) -> Growth:
@@ -57,21 +58,27 @@ def host_growth(steps: Sequence[HostStep], histories: Iterable[History]) -> Grow
 
 
 def _recorded(history: History, ends: Sequence[int]) -> list[int]:
-    """Return what PyTorch's history of a device takes at the ends of the steps."""
-    stacks = [0]
-    for event in history.events:
-        stack = 0
-        if event["action"] in ("alloc", "free_requested"):
-            stack = _CONTEXT_BYTES + _FRAME_BYTES * _capacity(len(event["frames"]))
-        stacks.append(stacks[-1] + stack)
+    """Return what PyTorch allocated for its history of a device at the ends of the steps."""
+    stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
     return [stacks[end] + _ENTRY_BYTES * _capacity(end) for end in ends]
+
+
+def history_bytes(history: History) -> int:
+    """Return what PyTorch wrote to for its history of a device."""
+    return sum(map(_stack_bytes, history.events)) + _ENTRY_BYTES * len(history.events)
+
+
+def _stack_bytes(event: HistoryEvent) -> int:
+    if event["action"] not in ("alloc", "free_requested"):
+        return 0
+    return _CONTEXT_BYTES + _FRAME_BYTES * _capacity(len(event["frames"]))
 
 
 def _capacity(count: int) -> int:
     return 1 << (count - 1).bit_length() if count else 0
 
 
-def heap_bytes() -> int:
+def _heap_bytes() -> int:
     """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
     mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
     if mallinfo is None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
-from harness.dry_runs.host_growth import HostStep, heap_bytes, host_growth, host_step
+from harness.dry_runs.host_growth import HostStep, history_bytes, host_growth, host_step
 from harness.dry_runs.kept_works import release_works
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.value_reads import ValueReads
@@ -245,11 +245,8 @@ class Recording:
             return [], []
         self._label(self._mark_modules)
         held = _snapshot()
-        before = heap_bytes()
         torch._C._cuda_record_memory_history = self._real_history  # type: ignore[assignment]
         torch.cuda.memory._record_memory_history(None)
-        _snapshot()  # frees what the stacks held
-        self.history_bytes = max(0, before - heap_bytes())
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
         traces = cast("list[list[HistoryEvent]]", held["device_traces"])
@@ -259,6 +256,7 @@ class Recording:
             self._history(index, traces[index] if index < len(traces) else [])
             for index in range(torch.cuda.device_count())
         ]
+        self.history_bytes = sum(map(history_bytes, histories))
         self.host_growth = self._label(
             lambda: self._named(host_growth(self._host, histories), host=True)
         )
