@@ -14,12 +14,12 @@ from harness.dry_runs.history import NOT_KEPT, History, HistoryEvent
 from harness.schema.growth import Growth, series_growth
 
 _CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
-"""Of the stack that PyTorch keeps of an allocation or a free, of a frame in it (vectors, whose
-capacity doubles), and of an event: ``combined_traceback.h``, ``TraceEntry``; measured on 2.15."""
+"""Of the stack that PyTorch keeps of an allocation or a free, of a frame in it (a vector, whose
+capacity doubles), and of an event (104 up to 2.14): measured on 2.11 to 2.15."""
 _OBJECT_BYTES = 64
 """Of a small object of Python, about."""
-_LEAST_BYTES = 64 << 10
-"""Clean programs drift by up to 10 KiB a step: garbage in cycles, and what is not known exactly."""
+_LEAST_BYTES = 128 << 10
+"""Clean programs drift by up to 60 KiB a step until garbage in cycles is collected (torch 2.11)."""
 _SHARE = 8
 """The recording is known to a few percent: growth is more than an eighth of what it takes."""
 _LEAST_HEAP = 16 << 20
@@ -42,25 +42,23 @@ def host_step(own_bytes: int, own_objects: int) -> HostStep:
 
 def host_growth(steps: Sequence[HostStep], histories: Iterable[History]) -> Growth:
     """Return the growth of the host over the optimizer steps."""
-    recorded = [0] * len(steps)
+    if steps and steps[0].heap_bytes < _LEAST_HEAP:
+        return Growth(kind="unknown", reason="the heap of the host is not glibc's")
+    kept = [step.heap_bytes + _OBJECT_BYTES * step.objects for step in steps]
+    doubled, recorded = set[int](), 0
     for history in histories:
         if (ends := history.ends_in_events) is None:
             return Growth(kind="unknown", reason=NOT_KEPT)
-        recorded = [a + b for a, b in zip(recorded, _recorded(history, ends), strict=True)]
-    if steps and steps[0].heap_bytes < _LEAST_HEAP:
-        return Growth(kind="unknown", reason="the heap of the host is not glibc's")
-    kept = [
-        step.heap_bytes - own + _OBJECT_BYTES * step.objects
-        for step, own in zip(steps, recorded, strict=True)
-    ]
-    a_step = (recorded[-1] - recorded[0]) // max(1, len(steps) - 1) if steps else 0
-    return series_growth(kept, max(_LEAST_BYTES, a_step // _SHARE))
-
-
-def _recorded(history: History, ends: Sequence[int]) -> list[int]:
-    """Return what PyTorch allocated for its history of a device at the ends of the steps."""
-    stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
-    return [stacks[end] + _ENTRY_BYTES * _capacity(end) for end in ends]
+        stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
+        kept = [size - stacks[end] for size, end in zip(kept, ends, strict=True)]
+        recorded += stacks[-1] // max(1, len(steps))
+        sizes = itertools.pairwise(map(_capacity, ends))
+        doubled |= {step for step, (before, after) in enumerate(sizes, 1) if before != after}
+    rises = [after - before for before, after in itertools.pairwise(kept)]
+    for step in doubled:  # the vector of events moved
+        rises[step - 1] = min(rises[step - 1], sorted(rises)[len(rises) // 2])
+    kept = list(itertools.accumulate(rises, initial=kept[0])) if kept else []
+    return series_growth(kept, max(_LEAST_BYTES, recorded // _SHARE))
 
 
 def history_bytes(history: History) -> int:
