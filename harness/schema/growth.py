@@ -34,7 +34,6 @@ class Growth:
 
     Attributes:
         ends_bytes: bytes alive at the end of each optimizer step.
-        floors_bytes: the least alive in each step but the first.
         per_step_bytes: what a step adds, on average from the first that adds to the last.
         first_step_bytes: what the first step left.
         since_step: the step that added first, of those after the first step, which is 1.
@@ -45,7 +44,6 @@ class Growth:
     kind: Kind
     reason: str
     ends_bytes: tuple[int, ...] = ()
-    floors_bytes: tuple[int, ...] = ()
     per_step_bytes: int = 0
     first_step_bytes: int = 0
     since_step: int | None = None
@@ -90,16 +88,12 @@ def find_growth(
     if count < LEAST_STEPS:
         return _too_few(count, LEAST_STEPS)
     alive = bytes_alive(lifetimes, sizes)
-    floors = tuple(
-        min(alive[begin + 1 : end + 1], default=alive[end])
-        for begin, end in itertools.pairwise(ends)
-    )
+    floor = min(alive[ends[0] + 1 : ends[1] + 1], default=alive[ends[1]])
     level = Growth(
         kind="plateau",
         reason=f"nothing more is kept over {count} steps",
         ends_bytes=tuple(alive[end] for end in ends),
-        floors_bytes=floors,
-        first_step_bytes=floors[0] - min(alive[: ends[0] + 1]),
+        first_step_bytes=floor - min(alive[: ends[0] + 1]),
     )
     at_ends, kept = _by_place(lifetimes, sizes, ends, place_of)
     rising = {place: rises for place, held in kept.items() if (rises := _rises(held))}
