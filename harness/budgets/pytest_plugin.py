@@ -196,6 +196,8 @@ def _growth_problem(
     if not growths or any(one.kind == "unknown" for one in growths):
         reasons = "; ".join(one.reason for one in growths) or "nothing ran on the GPU"
         return report, f"memory: the growth is not known: {reasons}"
+    if report.host is not None and report.host.growth is not None:
+        growths.append(report.host.growth)
     if any(one.per_step_bytes > (most or 0) for one in growths):
         return report, "\n".join(["memory: more stays alive after each step", *lines])
     return report, ""

@@ -18,6 +18,7 @@ So the memory is that of a GPU, and a value read from the GPU is real only where
     for_workers.py      The harness's own workers on a pretended GPU
     functions_by_name.py  NVIDIA's functions that do nothing or refuse
     history.py          The moment of a peak and what was alive then
+    host_growth.py      Growth of what the script keeps on the host
     host_memory.py      Memory of the host that a script and its workers take
     host_report.py      The host's part of the report
     kept_files.py       Files of the user that a script would have replaced

@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
 from pathlib import Path
 
-from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunReport, Host
+from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunFit, DryRunReport, Host
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.host_report import host_of
 from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
-from harness.schema.memory_fit import Fit, fit_of
+from harness.schema.memory_fit import fit_of
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
@@ -268,14 +268,14 @@ def _fit(
     page: StatusPage,
     inside: ChildResult,
     host: Host | None,
-) -> Fit | None:
+) -> DryRunFit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
     if outcome == "oom" or (outcome == "ok" and inside.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
-    if gpu.one_pool and host is not None:
-        return host.fit
+    if gpu.one_pool:
+        return "unknown" if host is None else host.fit
     held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
     if page.other_processes:
         held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])

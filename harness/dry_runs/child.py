@@ -101,6 +101,7 @@ class Ending:
             notes=(*library_notes(), *notes, *self.notes_at_end()),
             optimizer_steps=self._recording.steps,
             history_bytes=self._recording.history_bytes,
+            host_growth=self._recording.host_growth,
             pinned_bytes=self._recording.pinned_bytes(),
             left_out_bytes=self.left_out_bytes(),
             compiled=None if self.compilations is None else self.compilations.compiled(),

@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
+from harness.schema.growth import Growth
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
-from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,8 @@ BlockCategory = Literal[
     "other",
 ]
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
+DryRunFit = Fit | Literal["unknown"]
+"""``unknown``: the GPU shares the host's memory, and the host was not sampled."""
 Answer = float | Literal["all", "none"]
 """A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
 
@@ -190,6 +192,7 @@ class Host(Struct, frozen=True, kw_only=True):
         limit_bytes: the memory that the verdict is about; None without one.
         limit_source: where that limit comes from.
         fit: whether the peak is within it; with the GPU's memory if both share one pool.
+        growth: of what the script's process keeps over the optimizer steps.
     """
 
     peak_bytes: tuple[int, int]
@@ -203,6 +206,7 @@ class Host(Struct, frozen=True, kw_only=True):
     limit_bytes: int | None
     limit_source: str | None
     fit: Fit | None
+    growth: Growth | None = None
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
@@ -241,7 +245,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     gpu: str
     gpu_total_bytes: int
     cuda: CudaPeaks
-    fit: Fit | None = None
+    fit: DryRunFit | None = None
     outside_bytes: tuple[int, int]
     host: Host | None = None
     devices: tuple[Device, ...] = ()
@@ -321,6 +325,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     optimizer_steps: int = 0
     compiled: Compiled | None = None
     history_bytes: int = 0
+    host_growth: Growth | None = None
     pinned_bytes: tuple[int, int] | None = None
     left_out_bytes: int = 0
     environment: dict[str, str] = {}

@@ -67,6 +67,11 @@ class Request:
             _check_writable(self.snapshot)
         if self.steps is not None and self.steps < 1:
             raise DryRunError(f"steps must be at least 1, got {self.steps}")
+        if self.host_memory_bytes is not None and self.gpu.one_pool:
+            raise DryRunError(
+                f"host memory: {self.gpu.name} shares it; give the memory of both as the GPU's"
+                " (--memory) instead"
+            )
         if self.world_size is not None and not 0 <= self.rank < self.world_size:
             highest = self.world_size - 1
             raise DryRunError(f"rank must be between 0 and {highest}, got {self.rank}")

@@ -11,6 +11,8 @@ from harness.dry_runs.dry_run_report import (
     OutOfMemory,
     ValueRead,
 )
+from harness.dry_runs.host_report import ONE_POOL
+from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes
 
 MOST_GROUPS = 8
@@ -190,28 +192,23 @@ def _phases(report: DryRunReport) -> Iterator[str]:
 
 
 def growth_lines(report: DryRunReport) -> Iterator[str]:
-    """Yield whether more stays alive after each step, how much, by which lines, and what keeps it.
-
-    Nothing is said of fewer steps than a judgement needs.
-    """
+    """Yield if more stays alive after each step, how much, by which lines, and what keeps it."""
+    host = report.host
+    taken = 0 if host is None else host.peak_bytes[1]
+    shared = host is not None and host.limit_source == ONE_POOL
+    room = report.gpu_total_bytes - report.outside_bytes[1] - taken * shared
+    seen: list[tuple[str, Growth | None, int | None]] = []
     for device in report.devices:
-        growth = device.growth
-        if growth is None or not any(growth.ends_bytes):
-            continue
         of = f" of GPU {device.index}" if len(report.devices) > 1 else ""
-        if growth.kind != "leak":
-            word = "No growth" if growth.kind == "plateau" else "Growth is not known"
-            yield f"{word}{of}: {growth.reason}."
-            continue
-        step = format_bytes(growth.per_step_bytes)
-        room = report.gpu_total_bytes - report.outside_bytes[1]
-        left = room - (device.peaks.reserved_peak_bytes or 0)
-        last = len(growth.ends_bytes) + max(0, left) // max(1, growth.per_step_bytes)
-        yield f"Growth{of}: {step} more a step; {growth.reason}."
-        yield f"  Memory ends after about {last:,} steps."
-        for place, size in growth.places:
-            yield f"    {format_bytes(size):>10}  {place}"
-        yield from (f"  {cause}." for cause in growth.causes)
+        if device.allocations:
+            seen.append((of, device.growth, room - (device.peaks.reserved_peak_bytes or 0)))
+    if host is not None and report.optimizer_steps >= LEAST_STEPS:
+        limit = None if host.limit_bytes is None else host.limit_bytes - taken
+        left = room - (report.cuda.reserved_peak_bytes or 0) if shared else limit
+        seen.append((" of the host", host.growth, left))
+    for of, growth, left in seen if report.optimizer_steps else ():
+        if growth is not None:
+            yield from growth.lines(of, left)
 
 
 def _refused(refused: OutOfMemory) -> Iterator[str]:

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 from harness.dry_runs.dry_run_report import BlockCategory, Frame, Group, Moment
-from harness.snapshots.growth import Growth, find_growth
-from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
+from harness.schema.growth import Growth, find_growth
+from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 
 MOST_GROUPS = 30
+NOT_KEPT = "the first events of the allocator were not kept"
 BLOCK_BYTES = 512
 """The allocator rounds each request up to a multiple."""
 _SAVING = frozenset({"save", "state_dict", "save_pretrained", "save_checkpoint", "save_state"})
@@ -97,13 +98,19 @@ class History:
                 freed[step] += self.events[begin]["size"] * (not _by_collective(self.events[begin]))
         return max(freed.values(), default=0)
 
-    def growth(self) -> Growth:
-        """Return how memory grows over the optimizer steps."""
+    @functools.cached_property
+    def ends_in_events(self) -> list[int] | None:
+        """The number of events by the end of each optimizer step; None if some were not kept."""
         done = (event["action"] in ("alloc", "free_requested") for event in self.events)
         positions = [position for position, counts in enumerate(done, 1) if counts]
         if self.ends and self.ends[-1] > len(positions):
-            return Growth(kind="unknown", reason="the first events of the allocator were not kept")
-        ends = [positions[end - 1] if end else 0 for end in self.ends]
+            return None
+        return [positions[end - 1] if end else 0 for end in self.ends]
+
+    def growth(self) -> Growth:
+        """Return how memory grows over the optimizer steps."""
+        if (ends := self.ends_in_events) is None:
+            return Growth(kind="unknown", reason=NOT_KEPT)
         return find_growth(
             self._lifetimes,
             [-(-event["size"] // BLOCK_BYTES) * BLOCK_BYTES for event in self.events],

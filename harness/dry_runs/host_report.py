@@ -12,6 +12,8 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.measurement.limits.machine_memory import limit_bytes
 from harness.schema.memory_fit import fit_of
 
+ONE_POOL = "one pool with the GPU"
+"""Source of the limit if the GPU shares the host's memory."""
 _MOST_PROCESSES = 12
 
 
@@ -35,7 +37,7 @@ def host_of(
         return None
     limit, source = given_bytes, "given"
     if gpu.one_pool:
-        limit, source = gpu.total_bytes, "one pool with the GPU"
+        limit, source = gpu.total_bytes, ONE_POOL
     elif limit is None and limit_bytes() < psutil.virtual_memory().total:
         limit, source = limit_bytes(), "limit of this container"
     pinned = inside.pinned_bytes or (0, 0)
@@ -54,6 +56,7 @@ def host_of(
         pinned_bytes=inside.pinned_bytes,
         left_out_bytes=inside.left_out_bytes,
         harness_bytes=own,
+        growth=inside.host_growth,
         limit_bytes=limit,
         limit_source=None if limit is None else source,
         fit=None

@@ -1,6 +1,6 @@
-"""Tensors of the GPU to which names of the script lead, counted now and then.
+"""Tensors of the GPU, and bytes of the host, to which names of the script lead, now and then.
 
-A name that leads to more of them than some steps before keeps what grows. Only plain containers,
+A name that leads to more than some steps before keeps what grows. Only plain containers,
 modules and the script's own objects are looked into, and no code of theirs is called.
 """
 
@@ -16,14 +16,19 @@ from typing import Any
 import torch
 
 from harness.dry_runs.own_code import is_own
+from harness.schema.units import format_bytes
 
 _MOST_THINGS = 200_000
 _LINES, _FEW = 3, 4
+_LEAST_BYTES, _SHARE = 64 << 10, 10
 
 
 @dataclass
 class Held:
-    """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys."""
+    """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys.
+
+    ``host``: bytes of arrays, tensors, text and numbers on the host.
+    """
 
     step: int
     tensors: Counter[str] = field(default_factory=Counter)
@@ -31,6 +36,7 @@ class Held:
     nodes: Counter[str] = field(default_factory=Counter)
     keyed: set[str] = field(default_factory=set)
     hooks: int = 0
+    host: Counter[str] = field(default_factory=Counter)
 
 
 def held_by_names(step: int) -> Held:
@@ -42,11 +48,16 @@ def held_by_names(step: int) -> Held:
     while waiting and len(seen) < _MOST_THINGS:
         name, thing = waiting.popleft()
         kind = type(thing)  # isinstance would have lazy objects load themselves
-        if id(thing) in seen or issubclass(kind, (torch.nn.Parameter, str, bytes, int, float)):
+        if issubclass(kind, (str, bytes, int, float)):
+            held.host[name] += sys.getsizeof(thing)
+            continue
+        if id(thing) in seen or issubclass(kind, torch.nn.Parameter):
             continue
         seen.add(id(thing))
         with contextlib.suppress(Exception):  # an object that does not let itself be looked at
-            if not issubclass(kind, torch.Tensor):
+            if kind.__module__ == "numpy" or (issubclass(kind, torch.Tensor) and thing.is_cpu):
+                held.host[name] += int(thing.nbytes)
+            elif not issubclass(kind, torch.Tensor):
                 waiting.extend(_inside(name, thing, held))
             elif thing.is_cuda:
                 held.tensors[name] += 1
@@ -86,6 +97,17 @@ def causes(then: Held, now: Held) -> Iterator[str]:
             f" {more[names[0]]:,} more than {steps}: it reaches back over all steps; use .item() or"
             " .detach()"
         )
+
+
+def host_causes(then: Held, now: Held) -> Iterator[str]:
+    """Yield in words which names lead to more of the host's memory than before."""
+    more = Counter({name: size - then.host[name] for name, size in now.host.items()})
+    for name, size in more.most_common(_LINES):
+        if size >= max(_LEAST_BYTES, more.total() // _SHARE):
+            yield (
+                f"{name} holds {format_bytes(now.host[name])} of the host, {format_bytes(size)}"
+                f" more than {now.step - then.step} steps before"
+            )
 
 
 def _names() -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,6 @@ first lines hold, and a script that never uses the GPU is left alone.
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import functools
 import gc
@@ -21,12 +20,13 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
+from harness.dry_runs.host_growth import HostStep, history_bytes, host_growth, host_step
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.ranks import release_works
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
+from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks
-from harness.snapshots.growth import Growth
 
 if TYPE_CHECKING:
     import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
@@ -58,6 +58,8 @@ class Recording:
         self._most_steps = most_steps
         self._marks: list[Mark] = []
         self._steps: list[list[tuple[int, int]]] = []
+        self._host: list[HostStep] = []
+        self._own_bytes = self._own_objects = 0
         self._folded: dict[int, dict[str, int]] = {}
         self._refused: list[OutOfMemory] = []
         self._held: list[Held] = []
@@ -65,6 +67,7 @@ class Recording:
         self._begun = False
         self._real_history: object = None
         self.history_bytes = 0
+        self.host_growth: Growth | None = None
         self.notes: list[str] = []
 
     @property
@@ -155,6 +158,9 @@ class Recording:
     def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
         if self._marks and self._marks[-1].owners == owners:
             owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
+        else:
+            self._own_bytes += sys.getsizeof(owners)
+            self._own_objects += len(owners)
         self._marks.append(
             Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
         )
@@ -166,6 +172,7 @@ class Recording:
         self._mark(optimizer)
         release_works()
         self._steps.append(_counts())
+        self._host.append(host_step(self._own_bytes, self._own_objects))
         enough = len(self._steps) == self._most_steps
         if enough or len(self._steps) in _LOOKS:
             self._label(lambda: self._look(len(self._steps)))
@@ -177,13 +184,14 @@ class Recording:
 
         self._held.append(held_by_names(step))
 
-    def _growth(self, history: History) -> Growth:
-        growth = history.growth()
+    def _named(self, growth: Growth, *, host: bool = False) -> Growth:
+        """Return the growth with the names of the script that keep what grows."""
         if growth.kind != "leak" or len(self._held) < 2:
             return growth
-        from harness.dry_runs.kept_tensors import causes
+        from harness.dry_runs import kept_tensors
 
-        found = (*growth.causes, *causes(*self._held[-2:])) or NO_NAME
+        named = kept_tensors.host_causes if host else kept_tensors.causes
+        found = (*growth.causes, *named(*self._held[-2:])) or NO_NAME
         return dataclasses.replace(growth, causes=found)
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
@@ -237,18 +245,22 @@ class Recording:
             return [], []
         self._label(self._mark_modules)
         held = _snapshot()
-        before = _heap_bytes()
         torch._C._cuda_record_memory_history = self._real_history  # type: ignore[assignment]
         torch.cuda.memory._record_memory_history(None)
-        _snapshot()  # frees what the stacks held
-        self.history_bytes = max(0, before - _heap_bytes())
         if snapshot is not None:
             self._write_snapshot(held, snapshot)
         traces = cast("list[list[HistoryEvent]]", held["device_traces"])
         refused: list[OutOfMemory] = []
         devices = []
-        for index in range(torch.cuda.device_count()):
-            history = self._history(index, traces[index] if index < len(traces) else [])
+        histories = [
+            self._history(index, traces[index] if index < len(traces) else [])
+            for index in range(torch.cuda.device_count())
+        ]
+        self.history_bytes = sum(map(history_bytes, histories))
+        self.host_growth = self._label(
+            lambda: self._named(host_growth(self._host, histories), host=True)
+        )
+        for index, history in enumerate(histories):
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
             moments = self._label(history.out_of_memory) or []
@@ -305,23 +317,9 @@ class Recording:
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=self._label(history.peak),
             kept_by_works=history.kept_by_works(),
-            growth=self._label(lambda: self._growth(history)),
+            growth=self._label(lambda: self._named(history.growth())),
             phases=self._label(history.phases) or {},
         )
-
-
-def _heap_bytes() -> int:
-    """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return 0
-    mallinfo.restype = _Heap
-    heap = mallinfo()
-    return int(heap.fields[4] + heap.fields[7])
-
-
-class _Heap(ctypes.Structure):
-    _fields_ = [("fields", ctypes.c_size_t * 10)]
 
 
 def _counts() -> list[tuple[int, int]]:

@@ -80,8 +80,8 @@ class _Script:
         """Return whether the script fits on its GPU."""
         del room_bytes  # the report's verdict is about the GPU
         report = self.report(batch)
-        if report.outcome not in ("ok", "oom"):
-            why = f"{report.outcome}: {report.evidence or 'no reason is known'}"
+        if report.outcome not in ("ok", "oom") or report.fit == "unknown":
+            why = f"{report.outcome}: {report.evidence or 'the memory of the host is not known'}"
             raise DryRunError(f"with {self._name} {batch} the script did not end well: {why}")
         return report.outcome == "ok" and report.fit != "does not fit"
 

@@ -23,6 +23,8 @@ def print_record(record: Record) -> None:
     console.show(sizes_table("", metrics_rows(record)))
     if record.wall_seconds is not None:
         console.say(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
+    if (growth := record.growth).ends_bytes:
+        console.say_all(growth.lines(" over the repeats"), before="")
 
 
 def _print_failure(console: AnswerConsole, head: str, evidence: Mapping[str, object]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
+from harness.schema.growth import Growth, series_growth
 from harness.schema.metrics import Bytes, CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORDS = "records.jsonl"
+BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
+"""Growth from here on is none of noise: a block of the CUDA allocator; what an RSS rises by."""
 
 
 class RecordError(HarnessError, ValueError):
@@ -122,6 +125,18 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """The workload, the outcome and the two main metrics in one line."""
         return metrics_line(str(self.workload), self.outcome, self)
 
+    @property
+    def growth(self) -> Growth:
+        """Growth of the peak from repeat to repeat in one process: allocated on a GPU, else RSS."""
+        on_gpu = self.workload.device == "cuda"
+        peaks = [
+            one.rss_peak_bytes if one.cuda is None else one.cuda.allocated_peak_bytes
+            for one in self.repeats
+        ]
+        is_known = None not in peaks and len({one.fork_server for one in self.repeats}) == 1
+        known = [peak for peak in peaks if peak is not None] if is_known else []
+        return series_growth(known, BLOCK_BYTES if on_gpu else RESIDENT_NOISE_BYTES)
+
     def __repr__(self) -> str:
         return f"<Record: {self.line}>"
 
@@ -141,6 +156,8 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         facts = [f"{key}: {value}" for key, value in self.evidence.items()]
         if self.wall_seconds is not None:
             facts.append(f"a step takes {self.wall_seconds:.4g} s")
+        if (growth := self.growth).ends_bytes:
+            facts += growth.lines(" over the repeats")
         return "\n".join([self.line, *facts])
 
 

@@ -1,5 +1,6 @@
 """One report for every question about a step: measured, by a dry run, by formula or estimated."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -7,6 +8,7 @@ from msgspec import Meta
 
 from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
+from harness.schema.growth import LEAST_STEPS
 from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.metrics import Layer, Metrics
 from harness.schema.metrics_text import metrics_line
@@ -143,7 +145,11 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def summary(self) -> str:
         """Return the report in a few lines: the answers, the main metrics, the notes."""
         notes = (f"note: {note}" for note in self.notes)
-        return "\n".join([*self.answers, self.line, *notes])
+        return "\n".join([*self.answers, self.line, *self._growth(), *notes])
+
+    def _growth(self) -> Iterator[str]:
+        if self.trace is not None and self.trace.measured_step >= LEAST_STEPS:
+            yield from self.trace.growth().lines()
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the report as a data frame of one row.

@@ -6,11 +6,11 @@ from functools import cached_property
 from itertools import accumulate
 
 from harness.allocator import AllocatorConfig
+from harness.schema.growth import Growth, find_growth
+from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import own_line
-from harness.snapshots.growth import Growth, find_growth
 from harness.snapshots.initial_state import Origin, find_origin, recorded_config
-from harness.snapshots.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.snapshots.pools import notes_on_pools
 from harness.snapshots.snapshot import Annotation, Recording, Snapshot
 from harness.snapshots.trace_event import TraceEvent, reserved_change

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.schema.growth import Growth
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Category
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.growth import Growth
 from harness.snapshots.moments import FRAMES_SHOWN, RecordedMoment
 from harness.snapshots.what_if import WhatIf
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.allocator import AllocatorConfig
 from harness.plots.memory_page import Timeline
+from harness.schema.growth import Growth
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
 from harness.snapshots.device_history import DeviceHistory, device_histories
@@ -19,7 +20,6 @@ from harness.snapshots.diagnosis import (
     step_ends,
 )
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.growth import Growth
 from harness.snapshots.moments import RecordedMoment, moment_at, timeline
 from harness.snapshots.operations import EMPTY_CACHE
 from harness.snapshots.recorded_timeline import recorded_timeline

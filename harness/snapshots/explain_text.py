@@ -109,8 +109,6 @@ def _growth(explanation: Explanation) -> Iterator[str]:
     growth = explanation.growth
     if growth.kind == "unknown" and explanation.failure is not None:
         return
-    yield f"growth over steps: {growth.kind} ({growth.reason})"
+    yield from growth.lines()
     if growth.first_step_bytes > 0:
         yield f"  {format_bytes(growth.first_step_bytes)} stay after the first step"
-    for name, size in growth.places:
-        yield f"  {format_bytes(size):>10}  {name}"

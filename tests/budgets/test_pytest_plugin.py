@@ -4,6 +4,7 @@ import json
 import re
 from importlib.metadata import entry_points, version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from harness.budgets.step_memory import (
     measured,
     predicted,
 )
+from harness.dry_runs.dry_run_report import Device
+from harness.schema.growth import Growth
+from harness.schema.metrics import CudaPeaks
 
 pytest_plugins = ["pytester"]
 
@@ -357,3 +361,26 @@ def test_a_step_that_leaves_more_fails_with_the_line(pytester: pytest.Pytester) 
             "*kept holds * tensors of the GPU, * with the graphs that made them*",
         ]
     )
+
+
+@pytest.mark.parametrize("per_step_bytes", [0, 4_096])
+def test_growth_of_the_host_fails_a_marked_test_too(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, per_step_bytes: int
+) -> None:
+    level = Growth(kind="plateau", reason="nothing more is kept")
+    grows = level
+    if per_step_bytes:
+        grows = Growth(kind="leak", reason="again and again", per_step_bytes=per_step_bytes)
+    device = Device(index=0, peaks=CudaPeaks(), allocations=1, growth=level)
+    parts = SimpleNamespace(growth=grows, limit_source=None, limit_bytes=None, peak_bytes=(1, 1))
+    report = SimpleNamespace(
+        outcome="ok", devices=(device,), host=parts, optimizer_steps=9, cuda=CudaPeaks(),
+        gpu_total_bytes=1 << 40, outside_bytes=(0, 0),
+    )  # fmt: skip
+    monkeypatch.setattr("harness.dry_runs.dry_run", lambda *_, **__: report)
+    marked = "import pytest\n\n@pytest.mark.memory(growth=0)\ndef test_it(memory):\n"
+    pytester.makepyfile(test_it=f"{marked}    memory('train.py')\n")
+    result = run(pytester)
+    result.assert_outcomes(**{"failed" if per_step_bytes else "passed": 1})
+    if per_step_bytes:
+        result.stdout.fnmatch_lines(["*Growth of the host: 4 KiB more a step; again and again.*"])

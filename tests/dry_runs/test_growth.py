@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.snapshots.growth import Growth
+from harness.schema.growth import Growth
 from tests.dry_runs.growing import GROWING, HEAD, LEVEL
 from tests.dry_runs.scripts import run
 

@@ -5,10 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.dry_runs import recording
+from harness.cli.app import main
+from harness.dry_runs import assemble_report, recording
 from harness.dry_runs.dry_run_report import Host
+from harness.dry_runs.dry_run_text import growth_lines
 from harness.dry_runs.value_reads import ValueReads
-from tests.dry_runs.scripts import run
+from tests.child_process import child
+from tests.dry_runs.growing import HEAD
+from tests.dry_runs.scripts import run, script
+from tests.limits_here import needs_cgroup
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -90,3 +95,46 @@ def test_one_pool_holds_the_gpu_and_the_host(tmp_path: Path) -> None:
     apart = run(tmp_path, IMPORT + text + SECONDS, **options)
     shared = run(tmp_path, IMPORT + text + SECONDS, one_pool=True, **options)
     assert (apart.fit, shared.fit) == ("fits", "does not fit")
+
+
+def test_one_pool_is_not_known_to_fit_without_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble_report, "host_of", lambda *_: None)
+    assert run(tmp_path, IMPORT, one_pool=True).fit == "unknown"
+
+
+@pytest.mark.quick
+def test_the_host_has_no_memory_of_its_own_in_one_pool(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(script(tmp_path, ""))
+    assert main(["dry-run", "--gpu", "gb10", "--host-memory", "64GiB", path]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert ["--memory" in line for line in lines] == [True]
+
+
+@pytest.mark.parametrize(("gib", "fit"), [(8, "fits"), (3, "close call")])
+def test_a_container_limits_the_host(gib: int, fit: str, tmp_path: Path) -> None:
+    needs_cgroup()
+    path = script(tmp_path, f"{IMPORT}net = torch.nn.Linear(32_768, 24_576)\n{SECONDS}")  # 3 GiB
+    done = child(
+        """
+        import os, sys
+        from harness.dry_runs import dry_run
+        from harness.measurement.limits import cgroup
+        with cgroup.group() as made:
+            with cgroup.joined(str(made.folder), int(sys.argv[2]) << 30):
+                host = dry_run(sys.argv[1], quiet=True).host
+            (made.folder.parent / "cgroup.procs").write_text(str(os.getpid()))
+        print(host.limit_bytes >> 30, host.limit_source, host.fit, sep=", ")
+        """,
+        str(path),
+        str(gib),
+    )
+    assert done.stdout.strip() == f"{gib}, limit of this container, {fit}", done.stderr
+
+
+def test_fewer_than_four_steps_say_so(tmp_path: Path) -> None:
+    report = run(tmp_path, HEAD + "for _ in range(3):\n    step(net(batch()).mean())")
+    assert list(growth_lines(report)) == ["Growth is not known: too few steps (3 of at least 4)."]

@@ -144,6 +144,23 @@ def test_steps_and_phases_are_found() -> None:
     assert result.trace.measured_step == 2
 
 
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_is_kept_after_each_step_is_growth_with_its_module(keeps: bool) -> None:
+    net = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 8))
+    optimizer, kept = torch.optim.Adam(net.parameters()), []
+    with trace(net, optimizer=optimizer) as result:
+        for _ in range(12):
+            out = net(torch.ones(16, 64))
+            optimizer.zero_grad()
+            out.square().mean().backward()
+            optimizer.step()
+            kept += [out.detach()] * keeps
+    growth = result.trace.growth()
+    assert (growth.kind, growth.per_step_bytes) == (("leak", 512) if keeps else ("plateau", 0))
+    assert [place for place, _ in growth.places] == ["2: aten::addmm"] * keeps
+    assert ("\nGrowth: 512 B more a step" if keeps else "\nNo growth:") in result.report.summary()
+
+
 def test_gradient_accumulation_is_one_step_and_plain_backward_passes_are_several() -> None:
     case = prepared(CASES["frozen"])
 

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from harness.schema.record import Outcome, Record, RecordError, from_json, to_json
+from harness.schema.record import Outcome, Record, RecordError, Repeat, from_json, to_json
 from harness.schema.workload import Workload
 
 
@@ -69,3 +69,20 @@ def test_what_is_no_record_is_refused(old: str | None, new: str, why: str) -> No
     assert old is None or old in line
     with pytest.raises(RecordError, match=why):
         from_json(line.replace(old, new) if old else new)
+
+
+@pytest.mark.parametrize(
+    ("rise", "servers", "kind"),
+    [(4_096, 1, "plateau"), (100_000, 1, "leak"), (100_000, 9, "unknown")],
+)
+def test_peaks_that_rise_in_every_repeat_of_one_process_are_growth(
+    rise: int, servers: int, kind: str
+) -> None:
+    repeats = tuple(
+        Repeat(number=n, fork_server=str(n % servers), rss_peak_bytes=2**29 + rise * n)
+        for n in range(1, 10)
+    )
+    grown = record(repeats=repeats)
+    assert grown.growth.kind == kind
+    assert ("Growth over the repeats" in grown.summary()) == (kind == "leak")
+    assert record(repeats=repeats[:7]).growth.kind == "unknown"

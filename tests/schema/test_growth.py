@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness.snapshots.growth import Growth, find_growth
+import pytest
+
+from harness.schema.growth import Growth, find_growth, series_growth
 
 
 def growth_of(lives: Mapping[str, Sequence[tuple[int, int | None, int]]], steps: int) -> Growth:
@@ -54,3 +56,23 @@ def test_a_device_on_which_nothing_happens_has_no_growth() -> None:
 
 def test_three_steps_are_too_few() -> None:
     assert growth_of({}, 3).kind == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("steps", "kind"),
+    [
+        ([100 * step for step in range(20)], "leak"),
+        ([100 * step - 300 * (step % 7 == 3) for step in range(40)], "leak"),  # and collections
+        ([500 * (step // 5) for step in range(40)], "leak"),  # each fifth step
+        ([2_000 + step % 7 for step in range(20)], "plateau"),
+        ([min(step, 5) * 1_000 for step in range(20)], "plateau"),  # warms up
+        ([0] * 19 + [2_000], "plateau"),  # freed later, perhaps
+        ([4_000 * (step // 9) for step in range(20)], "unknown"),
+        ([9 * step for step in range(20)], "plateau"),
+        ([100 * step for step in range(7)], "unknown"),
+    ],
+)
+def test_a_series_with_noise_grows_if_each_quarter_adds(steps: list[int], kind: str) -> None:
+    growth = series_growth(steps, 50)
+    assert growth.kind == kind, growth
+    assert growth.per_step_bytes == pytest.approx(100 if kind == "leak" else 0, rel=0.2)

@@ -4,20 +4,21 @@ Activations come and go within a step; what is still there two steps later is ke
 program keeps the optimizer's state once, and a bounded cache until it is full: only what rises
 again and again, and has not ended, is growth. A line can also replace its block by a larger one.
 
-The process of a dry run loads this module too, so it imports nothing but the standard library.
+The process of a dry run loads this module too, so it imports little.
 """
 
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from harness.snapshots.lifetimes import Lifetimes, bytes_alive
+from harness.schema.lifetimes import Lifetimes, bytes_alive
+from harness.schema.units import format_bytes
 
 Kind = Literal["leak", "plateau", "unknown"]
-_LEAST_STEPS, _LEAST_RISES = 4, 3
+LEAST_STEPS, _LEAST_RISES = 4, 3
 _STEPS_TO_REPLACE = 8
 """Fewer inputs of varying length may rise by chance."""
 _KEPT_STEPS = 2
@@ -33,7 +34,6 @@ class Growth:
 
     Attributes:
         ends_bytes: bytes alive at the end of each optimizer step.
-        floors_bytes: the least alive in each step but the first.
         per_step_bytes: what a step adds, on average from the first that adds to the last.
         first_step_bytes: what the first step left.
         since_step: the step that added first, of those after the first step, which is 1.
@@ -44,12 +44,33 @@ class Growth:
     kind: Kind
     reason: str
     ends_bytes: tuple[int, ...] = ()
-    floors_bytes: tuple[int, ...] = ()
     per_step_bytes: int = 0
     first_step_bytes: int = 0
     since_step: int | None = None
     places: tuple[tuple[str, int], ...] = ()
     causes: tuple[str, ...] = ()
+
+    def lines(self, of: str = "", left_bytes: int | None = None) -> Iterator[str]:
+        """Yield the growth in words.
+
+        Args:
+            of: words that name whose growth it is, if it is not clear.
+            left_bytes: memory that is left at the end of the steps.
+
+        >>> list(Growth(kind="plateau", reason="nothing more is kept").lines(" of GPU 1"))
+        ['No growth of GPU 1: nothing more is kept.']
+        """
+        if self.kind != "leak":
+            word = "No growth" if self.kind == "plateau" else "Growth is not known"
+            yield f"{word}{of}: {self.reason}."
+            return
+        yield f"Growth{of}: {format_bytes(self.per_step_bytes)} more a step; {self.reason}."
+        if left_bytes is not None:
+            last = len(self.ends_bytes) + max(0, left_bytes) // max(1, self.per_step_bytes)
+            yield f"  Memory ends after about {last:,} steps."
+        for place, size in self.places:
+            yield f"    {format_bytes(size):>10}  {place}"
+        yield from (f"  {cause}." for cause in self.causes)
 
 
 def find_growth(
@@ -57,20 +78,15 @@ def find_growth(
 ) -> Growth:
     """Return the growth over the steps, given the number of events by the end of each."""
     count = len(ends)
-    if count < _LEAST_STEPS:
-        reason = f"{count} training steps are recorded; {_LEAST_STEPS} are needed"
-        return Growth(kind="unknown", reason=reason)
+    if count < LEAST_STEPS:
+        return _too_few(count, LEAST_STEPS)
     alive = bytes_alive(lifetimes, sizes)
-    floors = tuple(
-        min(alive[begin + 1 : end + 1], default=alive[end])
-        for begin, end in itertools.pairwise(ends)
-    )
+    floor = min(alive[ends[0] + 1 : ends[1] + 1], default=alive[ends[1]])
     level = Growth(
         kind="plateau",
         reason=f"nothing more is kept over {count} steps",
         ends_bytes=tuple(alive[end] for end in ends),
-        floors_bytes=floors,
-        first_step_bytes=floors[0] - min(alive[: ends[0] + 1]),
+        first_step_bytes=floor - min(alive[: ends[0] + 1]),
     )
     at_ends, kept = _by_place(lifetimes, sizes, ends, place_of)
     rising = {place: rises for place, held in kept.items() if (rises := _rises(held))}
@@ -102,6 +118,44 @@ def find_growth(
         until = max(rises[-1] for rises in rising.values())
         return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
     return level
+
+
+def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
+    """Return the growth of a series that has noise: bytes alive at the end of each step.
+
+    Memory that is freed later is no growth, so each step counts as the least of it and all later
+    ones, and the last two end nothing. The first quarter of the steps warms up; a leak adds in each
+    other quarter, and what no longer rises in the second half is level.
+
+    Args:
+        ends_bytes: bytes alive at the end of each step.
+        least_bytes: growth a step that noise does not reach.
+
+    >>> series_growth([10, 30, 20, 40, 50, 60, 80, 80, 100], 5).per_step_bytes
+    10
+    """
+    count, ends = len(ends_bytes), tuple(ends_bytes)
+    if count < 2 * LEAST_STEPS:
+        return _too_few(count, 2 * LEAST_STEPS)
+    kept = list(itertools.accumulate(reversed(ends), min))[::-1]
+    marks = [(count - 1 - _KEPT_STEPS) * quarter // 4 for quarter in (1, 2, 3, 4)]
+    rises = sorted(
+        (kept[end] - kept[begin]) // (end - begin) for begin, end in itertools.pairwise(marks)
+    )
+    noise = f"less than {format_bytes(least_bytes)} a step"
+    reason = f"{noise} is kept in the second half of {count} steps"
+    level = Growth(kind="plateau", reason=reason, ends_bytes=ends)
+    if rises[0] >= least_bytes:
+        reason = f"more is kept in each quarter of {count} steps"
+        return replace(level, kind="leak", reason=reason, per_step_bytes=rises[1])
+    if kept[marks[3]] - kept[marks[1]] >= least_bytes * (marks[3] - marks[1]):
+        reason = f"more was kept in some of {count} steps only: more steps are needed"
+        return replace(level, kind="unknown", reason=reason)
+    return level
+
+
+def _too_few(count: int, least: int) -> Growth:
+    return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
 
 
 def _by_place(

@@ -1,0 +1,90 @@
+"""Growth of the host in a dry run: what the script's process keeps after each optimizer step.
+
+What is allocated is counted, not what is resident: an allocator that warms up or is fragmented
+takes pages with nothing more in them. The recording itself grows, and is left out.
+"""
+
+import ctypes
+import itertools
+import sys
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from harness.dry_runs.history import NOT_KEPT, History, HistoryEvent
+from harness.schema.growth import Growth, series_growth
+
+_CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
+"""Of the stack that PyTorch keeps of an allocation or a free, of a frame in it (a vector, whose
+capacity doubles), and of an event (104 up to 2.14): measured on 2.11 to 2.15."""
+_OBJECT_BYTES = 64
+"""Of a small object of Python, about."""
+_LEAST_BYTES = 128 << 10
+"""Clean programs drift by up to 60 KiB a step until garbage in cycles is collected (torch 2.11)."""
+_SHARE = 8
+"""The recording is known to a few percent: growth is more than an eighth of what it takes."""
+_LEAST_HEAP = 16 << 20
+"""PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
+
+
+class HostStep(NamedTuple):
+    """The end of an optimizer step on the host."""
+
+    heap_bytes: int
+    """Allocated from glibc."""
+    objects: int
+    """Small objects of Python."""
+
+
+def host_step(own_bytes: int, own_objects: int) -> HostStep:
+    """Return what the process holds now, without what the recording keeps."""
+    return HostStep(_heap_bytes() - own_bytes, sys.getallocatedblocks() - own_objects)
+
+
+def host_growth(steps: Sequence[HostStep], histories: Iterable[History]) -> Growth:
+    """Return the growth of the host over the optimizer steps."""
+    if steps and steps[0].heap_bytes < _LEAST_HEAP:
+        return Growth(kind="unknown", reason="the heap of the host is not glibc's")
+    kept = [step.heap_bytes + _OBJECT_BYTES * step.objects for step in steps]
+    doubled, recorded = set[int](), 0
+    for history in histories:
+        if (ends := history.ends_in_events) is None:
+            return Growth(kind="unknown", reason=NOT_KEPT)
+        stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
+        kept = [size - stacks[end] for size, end in zip(kept, ends, strict=True)]
+        recorded += stacks[-1] // max(1, len(steps))
+        sizes = itertools.pairwise(map(_capacity, ends))
+        doubled |= {step for step, (before, after) in enumerate(sizes, 1) if before != after}
+    rises = [after - before for before, after in itertools.pairwise(kept)]
+    for step in doubled:  # the vector of events moved
+        rises[step - 1] = min(rises[step - 1], sorted(rises)[len(rises) // 2])
+    kept = list(itertools.accumulate(rises, initial=kept[0])) if kept else []
+    return series_growth(kept, max(_LEAST_BYTES, recorded // _SHARE))
+
+
+def history_bytes(history: History) -> int:
+    """Return what PyTorch wrote to for its history of a device."""
+    return sum(map(_stack_bytes, history.events)) + _ENTRY_BYTES * len(history.events)
+
+
+def _stack_bytes(event: HistoryEvent) -> int:
+    if event["action"] not in ("alloc", "free_requested"):
+        return 0
+    return _CONTEXT_BYTES + _FRAME_BYTES * _capacity(len(event["frames"]))
+
+
+def _capacity(count: int) -> int:
+    return 1 << (count - 1).bit_length() if count else 0
+
+
+def _heap_bytes() -> int:
+    """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is None:
+        return 0
+    mallinfo.restype = _Heap
+    heap = mallinfo()
+    return int(heap.fields[4] + heap.fields[7])
+
+
+class _Heap(ctypes.Structure):
+    _fields_ = [("fields", ctypes.c_size_t * 10)]
