@@ -157,8 +157,8 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
-    it was ended by Ctrl-C or SIGTERM.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed or used no GPU,
+    130 or 143 if it was ended by Ctrl-C or SIGTERM.
     """
     from harness.dry_runs.dry_run_text import dry_run_text
     from harness.dry_runs.run import dry_run as run
