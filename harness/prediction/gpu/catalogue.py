@@ -97,10 +97,14 @@ class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Machines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Machines of one cloud with one kind of GPU: their names by the number of GPUs."""
+    """Machines of one cloud with one kind of GPU: their names by the number of GPUs.
+
+    ``source`` is the cloud's page that lists them.
+    """
 
     cloud: str
     gpu: str
+    source: str
     names: dict[int, list[str]]
 
 
