@@ -116,7 +116,7 @@ class StepCheck:
             self._measuring.close()
             measured = self._rise.rise_bytes if on_cpu else torch.cuda.max_memory_allocated()
             self.measured_bytes = measured
-            what = "resident rise of the process" if on_cpu else "peak of the allocated bytes"
+            what = "RSS rise of the process" if on_cpu else "peak of the allocated bytes"
             apart = measured - self.expected_bytes
             line = (
                 f"{what} in {STEPS} steps: {format_bytes(max(0, measured))}, predicted"

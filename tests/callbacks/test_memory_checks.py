@@ -51,7 +51,7 @@ def test_a_loop_takes_what_was_predicted_and_computes_the_same() -> None:
     check = StepCheck(tolerance=0.3, tell=lines.append)
     assert train(check) == train(None)
     assert check.expected_bytes > 64 << 20
-    assert [line.partition(" ")[0] for line in lines] == ["predicted", "resident"]
+    assert [line.partition(" ")[0] for line in lines] == ["predicted", "RSS"]
 
 
 @pytest.mark.parametrize(("measured", "warns"), [(109, False), (112, True), (88, True)])
@@ -140,7 +140,7 @@ def test_the_trainer_of_lightning_is_asked_and_compared(
 
 
 def lines_of(capsys: pytest.CaptureFixture[str], count: int) -> str:
-    """Return what the harness said, which must be so many lines."""
+    """Return what the harness said, which must be that many lines."""
     lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("harness:")]
     assert len(lines) == count, lines
     return "\n".join(lines)
