@@ -213,6 +213,7 @@ def _print_largest(
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
+    from harness.dry_runs.value_answers import EVERYWHERE
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
     from harness.schema.units import format_bytes
 
@@ -222,7 +223,11 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     def tried(value: int) -> "DryRunReport":
-        return run(target, *(text.replace("{}", str(value)) for text in arguments), **request)
+        given = (text.replace("{}", str(value)) for text in arguments)
+        report = run(target, *given, quiet=True, **request)
+        if report.outcome == "ok":  # no unknown value decided: the next runs need not ask again
+            request["answers"] = {EVERYWHERE: 0.0, **request["answers"]}
+        return report
 
     def progress(value: int, report: "DryRunReport") -> None:
         reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)

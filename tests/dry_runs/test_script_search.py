@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -105,6 +106,21 @@ def test_a_real_module(
     said = capfd.readouterr()
     assert json.loads(said.out.splitlines()[-1])["largest"] == 1
     assert "number of blocks 2: oom" in said.err
+
+
+def test_the_script_is_silent_and_asked_for_unknown_values_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def run(script: str, value: str, **options: Any) -> DryRunReport:
+        given.append(dict(options))
+        return planted(lambda n: GIB + GIB // 3 * n)(int(value))
+
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
+    assert main(["dry-run", "--largest", "batch", "--", "train.py", "{}"]) == 0
+    assert all(one["quiet"] for one in given)
+    assert [one["answers"] for one in given] == [{}] + [{"*": 0.0}] * (len(given) - 1)
 
 
 def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
