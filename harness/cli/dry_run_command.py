@@ -160,6 +160,7 @@ def dry_run(
     The exit code is 0 if the script ended well, 3 if it ran out of memory, failed or used no GPU,
     130 or 143 if it was ended by Ctrl-C or SIGTERM.
     """
+    from harness.cli.next_commands import after_dry_run, typed
     from harness.dry_runs.dry_run_text import dry_run_text
     from harness.dry_runs.run import dry_run as run
 
@@ -189,6 +190,10 @@ def dry_run(
         print_json(report.to_json(), report.outcome)
     else:
         click.echo(printable(dry_run_text(report, target=str(target))))
+        if report.outcome == "oom":
+            click.echo("Next steps:")
+            steps = after_dry_run(typed(), str(target))
+            click.echo(printable("\n".join(f"  {one}" for one in steps)))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK

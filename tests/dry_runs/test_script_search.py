@@ -129,3 +129,12 @@ def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
     assert report._repr_html_().startswith("<p><b>ok, fits on a pretended planted (10 GiB)</b>")
     row = report.to_frame().iloc[0]
     assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)
+
+
+def test_the_next_steps_of_a_failure_keep_the_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: planted(int)(11 * GIB))
+    assert main(["dry-run", "--gpu", "l4", "--memory", "3GiB", "--", "train.py", "--a", "1"]) == 3
+    recorded = "--memory 3GiB --snapshot run.pickle -- train.py --a 1; harness explain run.pickle"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(recorded)
