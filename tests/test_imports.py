@@ -12,8 +12,8 @@ ROOT = Path(__file__).parent.parent / "harness"
 
 ORDER = (
     "schema", "plots", "training", "instruments", "allocator", "snapshots", "prediction",
-    "measurement", "thresholds", "dry_runs", "planning", "sweeps", "budgets", "analysis",
-    "reporting", "cli",
+    "measurement", "thresholds", "dry_runs", "planning", "sweeps", "budgets", "callbacks",
+    "analysis", "reporting", "cli",
 )  # fmt: skip
 """Each package imports only packages that are listed before it, and itself."""
 

@@ -86,6 +86,8 @@ def check_documentation(name: str, function: Callable[..., object]) -> None:
     signature = inspect.signature(inspect.unwrap(function))
     text = inspect.getdoc(function) or ""
     assert text, name
+    if re.search("^    step: ", text, re.M):
+        text += inspect.getdoc(harness.Step) or ""
     for parameter in signature.parameters.values():
         if parameter.name == "self":
             continue
@@ -104,6 +106,14 @@ def test_a_public_function_is_typed_and_documents_its_arguments_and_errors(name:
     assert "Args:" in text
     assert "Returns:" in text or "Yields:" in text
     assert "Raises:" in text or name == "trace"
+
+
+@pytest.mark.parametrize("name", ["predict", "plan", "measure"])
+def test_a_notebook_completes_the_fields_of_a_step(name: str) -> None:
+    shown = inspect.signature(getattr(harness, name)).parameters
+    assert shown["optimizer"].default == "sgd"
+    assert {one.name for one in dataclasses.fields(harness.Step)} <= {*shown}
+    assert not [one for one in shown.values() if one.kind is one.VAR_KEYWORD]
 
 
 @pytest.mark.parametrize("name", TYPES)

@@ -140,14 +140,17 @@ def _usage_problem(error: click.UsageError) -> str:
     """Return what is wrong with the arguments, and what takes them."""
     command = None if error.ctx is None else error.ctx.info_name
     message = error.format_message()
+    network = "harness profile measures a step of your own network"
     if isinstance(error, click.NoSuchOption):
         hints = tomllib.loads(Path(__file__).with_name("option_hints.toml").read_text())
         if error.option_name in hints:
             return f"No such option: {error.option_name}; {hints[error.option_name]}"
         if command == "dry-run":
             return f"{message.rstrip('.')}; options of the script stand after its name"
+        if command == "measure" and error.option_name in ("--input", "--inputs", "--loss"):
+            return f"No such option: {error.option_name}; {network}"
     if command == "measure" and "extra argument" in message:
-        return f"{message}; harness profile measures a step of your own network"
+        return f"{message}; {network}"
     return message
 
 

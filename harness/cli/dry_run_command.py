@@ -157,9 +157,10 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory or failed, 130 or 143 if
-    it was ended by Ctrl-C or SIGTERM.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed or used no GPU,
+    130 or 143 if it was ended by Ctrl-C or SIGTERM.
     """
+    from harness.cli.next_commands import after_dry_run, typed
     from harness.dry_runs.dry_run_text import dry_run_text
     from harness.dry_runs.run import dry_run as run
 
@@ -189,6 +190,10 @@ def dry_run(
         print_json(report.to_json(), report.outcome)
     else:
         click.echo(printable(dry_run_text(report, target=str(target))))
+        if report.outcome == "oom":
+            click.echo("Next steps:")
+            steps = after_dry_run(typed(), str(target))
+            click.echo(printable("\n".join(f"  {one}" for one in steps)))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
@@ -213,6 +218,7 @@ def _print_largest(
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
+    from harness.dry_runs.value_answers import EVERYWHERE
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
     from harness.schema.units import format_bytes
 
@@ -222,7 +228,11 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     def tried(value: int) -> "DryRunReport":
-        return run(target, *(text.replace("{}", str(value)) for text in arguments), **request)
+        given = (text.replace("{}", str(value)) for text in arguments)
+        report = run(target, *given, quiet=True, **request)
+        if report.outcome == "ok":  # no unknown value decided: the next runs need not ask again
+            request["answers"] = {EVERYWHERE: 0.0, **request["answers"]}
+        return report
 
     def progress(value: int, report: "DryRunReport") -> None:
         reserved = format_bytes(report.cuda.reserved_peak_bytes or 0)

@@ -10,7 +10,7 @@ def gpus(as_json: bool) -> int:
     """List the GPUs and the machines of clouds that --gpu takes.
 
     The memory is what PyTorch sees, which is less than the number on the box; SOURCE is the report
-    that states it. A machine's name means one of its GPUs.
+    that states it, or the cloud's page of the machine. A machine's name means one of its GPUs.
     """
     from msgspec import to_builtins
 
@@ -30,9 +30,9 @@ def gpus(as_json: bool) -> int:
     console.table(("GPU", ">memory", ">capability", "source"), rows)
     console.say("")
     machines = [
-        (", ".join(names), one.cloud, f"{count} x {one.gpu}")
+        (", ".join(names), one.cloud, f"{count} x {one.gpu}", one.source)
         for one in MACHINES
         for count, names in one.names.items()
     ]
-    console.table(("machine", "cloud", "GPUs"), machines)
+    console.table(("machine", "cloud", "GPUs", "source"), machines)
     return DONE

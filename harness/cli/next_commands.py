@@ -56,7 +56,7 @@ def after_dry_run(arguments: Sequence[str], target: str) -> list[str]:
     module = ["-m"] * (options[-1:] == ["-m"])
     options = options[: len(options) - len(module)]
     largest = [*options, "--largest", "batch", *module, "--", target, "--batch", "{}"]
-    return [_line(largest), f"{_line(recorded)} && harness explain run.pickle"]
+    return [_line(largest), f"{_line(recorded)}; harness explain run.pickle"]
 
 
 def _without(arguments: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ def predict(
         with answer_alone(as_json), shown_progress() as progress:
             report = predict_step(
                 step,
-                device=None if gpu_flags.are_given() else flags["device"],
+                device=flags["device"],
                 gpu="all" if gpu_flags.mean_all() else gpu_flags.described(),
                 allocator_settings=gpu_flags.alloc_conf,
                 largest=gpu_flags.mean_all() or gpu_flags.has_memory(),

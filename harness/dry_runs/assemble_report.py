@@ -1,5 +1,6 @@
 """The report of a dry run: what was seen from inside, by the stub and from outside."""
 
+import ast
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
@@ -119,6 +120,8 @@ def assemble_report(
             for i, peak in enumerate(page.peaks[: gpu.count])
         )
     outcome, evidence = _outcome(inside, page, code, received)
+    if outcome == "ok" and _asked_nothing(request, inside, page):
+        outcome, evidence = Outcome.UNSUPPORTED, _nothing_ran(request)
     if late:
         outcome, evidence = Outcome.TIMEOUT, f"ended after {request.deadline_seconds} seconds"
     peaks = [device.peaks for device in devices]
@@ -185,6 +188,23 @@ def _outcome(
     return outcome, evidence
 
 
+def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
+    """Return whether a script of PyTorch's left the GPU alone, and the host is not the question."""
+    is_script = request.kind != "function" and "torch" in inside.environment
+    return is_script and not page.allocated and request.host_memory_bytes is None
+
+
+def _nothing_ran(request: Request) -> str:
+    file, name = request.target, "NETWORK"
+    if Path(file).suffix == ".py":
+        body = ast.parse(Path(file).read_bytes()).body
+        name = next((one.name for one in reversed(body) if isinstance(one, ast.ClassDef)), name)
+    return (
+        "nothing was run on a GPU: move the model and its inputs to 'cuda', or ask about a network"
+        f" that nothing runs with harness predict {file}:{name}"
+    )
+
+
 def not_pretended(called: Sequence[str]) -> str:
     """Return in words why the stub could not do what was called."""
     names = ", ".join(called)
@@ -237,7 +257,7 @@ def _notes(
             f"{_processes(page)} that the script started used the GPU too: they are in none of the"
             f" peaks, but in the verdict; together all held {held} at most, as the driver counts"
         )
-    if not page.allocated:
+    if not page.allocated and inside.ended in ("ok", "stopped"):
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
         yield f"the script allocated no memory on the GPU{hint}"
     if kept := _kept_by_works(inside.devices):

@@ -72,13 +72,6 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
         yield f"Note: {note}."
     if report.unsupported:
         yield f"Not pretended, but called: {', '.join(report.unsupported)}."
-    if report.outcome == "oom":
-        again = f"harness dry-run --gpu {report.gpu}"
-        yield "Next steps:"
-        yield f"  {again} --largest batch -- {target} --batch {{}}: the largest that fits"
-        yield f"  {again} --snapshot oom.pickle -- {target}, then"
-        yield "  harness explain oom.pickle: whether other settings of the allocator help"
-        yield f"  harness plan FILE.py:NETWORK --input SHAPE --gpu {report.gpu}: what to change"
 
 
 def _peaks(report: DryRunReport) -> Iterator[str]:

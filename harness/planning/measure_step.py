@@ -18,7 +18,7 @@ from harness.planning.step_question import TraceStep
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.record import Outcome, Record
-from harness.schema.step import Step, StepOptions, as_step
+from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 from harness.schema.workload import Workload
@@ -45,6 +45,7 @@ def measure(
     deadline_seconds: float = DEADLINE_SECONDS,
     **step: Unpack[StepOptions],
 ) -> StepReport: ...
+@takes_a_step
 def measure(
     target: "Step | Workload | nn.Module | Callable[..., nn.Module] | str",
     batch: int | None = None,

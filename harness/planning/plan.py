@@ -10,13 +10,14 @@ from harness.planning.sent_step import request_of
 from harness.planning.step_question import PlanStep
 from harness.planning.workload_step import step_of
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
-from harness.schema.step import Step, StepOptions, as_step
+from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+@takes_a_step
 def plan(
     target: "Step | Workload | nn.Module | Callable[..., nn.Module] | str",
     batch: int | None = None,

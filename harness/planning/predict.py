@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.argument_checks import ArgumentError, check_names
-from harness.schema.step import Step, StepOptions, as_step
+from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.planning.predict_step import Method
 
 
+@takes_a_step
 def predict(
     target: "Step | Workload | nn.Module | Callable[..., nn.Module] | str | None" = None,
     batch: int | None = None,

@@ -1,9 +1,10 @@
 """``harness.Step``: one step of your own network as a value; imports no torch."""
 
 import ast
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Self, TypedDict
+from typing import TYPE_CHECKING, Self, TypedDict, TypeVar
 
 from harness.schema.argument_checks import ArgumentError, check_choice, check_names
 from harness.schema.errors import StepError, did_you_mean
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+Function = TypeVar("Function", bound=Callable[..., object])
 EVERYWHERE = "*"
 """The place of an answer to every unknown value."""
 _AUTOCAST = ("float16", "bfloat16")
@@ -163,6 +165,15 @@ class StepOptions(TypedDict, total=False):
     prepare: "Callable[[nn.Module], object] | None"
     threads: int
     answers: Mapping[str, object]
+
+
+def takes_a_step(function: Function) -> Function:
+    """Show the fields of a ``Step`` instead of ``**step``, to ``help`` and to completion."""
+    shown = inspect.signature(function)
+    plain = [one for one in shown.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    _, _, *options = inspect.signature(Step).parameters.values()
+    vars(function)["__signature__"] = shown.replace(parameters=[*plain, *options])
+    return function
 
 
 def as_step(verb: str, target: object, batch: object, options: StepOptions) -> Step | Workload:

@@ -61,7 +61,9 @@ def parts_of_name(target: str) -> tuple[str, str]:
         module, _, name = target.rpartition(".")
         if module and name.isidentifier() and name != "py":
             rule += f"; here {module}:{name}"
-        if "/" in target and not target.endswith((".py", ".ipynb")):
+        if target.endswith(".py"):
+            rule = f"write {target}:CALLABLE, or run a script: harness dry-run -- {target}"
+        elif "/" in target and not target.endswith(".ipynb"):
             rule = f"a model of Hugging Face is written hf:{target}"
         raise StepError(f"target {target!r} names no callable; {rule}")
     return place, path

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.plain_text import printable
+from harness.schema.shown import picture
 from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.file_bytes import is_snapshot
 from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
-from harness.snapshots.oom_text import failures_text, notes_on
+from harness.snapshots.oom_text import failures_text, notes_on, parts
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,15 @@ class OutOfMemoryReport:
         text: the explanation as ``harness explain`` prints it.
         facts: the same facts by the keys of its JSON.
         make_page: returns the page.
+        held: what held the GPU's memory, and how many bytes; empty if the text has no numbers.
+        limit: the line in the picture: its bytes and its name.
     """
 
     text: str
     facts: dict[str, object]
     make_page: Callable[[], str] = field(repr=False, compare=False)
+    held: tuple[tuple[str, int], ...] = ()
+    limit: tuple[int, str] = (0, "")
 
     @cached_property
     def page(self) -> str:
@@ -42,6 +48,19 @@ class OutOfMemoryReport:
     def summary(self) -> str:
         """Return the explanation."""
         return self.text
+
+    def plot(self) -> "Figure":
+        """Return a picture: what held the GPU's memory at the failure, or at the peak.
+
+        Raises:
+            ArgumentError: the text has no numbers.
+        """
+        if not self.held:
+            raise ArgumentError("nothing to plot: the failure's text has no sizes")
+        rows = [(name, 0, size, size) for name, size in self.held]
+        marked, mark = self.limit
+        named = {"label": "bytes held", "marked": marked, "mark": mark, "in_bytes": True}
+        return picture("plot_ranges", rows, **named)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the facts that are numbers or texts as a data frame of one row."""
@@ -102,8 +121,15 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     for each in (first, *others):
         del each["blocks"]
     facts = {**first, "other_devices": others}
+    moment, failure = explanations[0].moments[0], explanations[0].failure
+    unused = ("reserved, unused", moment.reserved_bytes - moment.alive_bytes)
+    usable = None if failure is None else failure.usable_bytes
     return OutOfMemoryReport(
-        text=text, facts=facts, make_page=partial(explanation_page, explanations)
+        text=text,
+        facts=facts,
+        make_page=partial(explanation_page, explanations),
+        held=(*moment.categories, unused),
+        limit=(usable or moment.reserved_bytes, "reserved" if usable is None else "usable memory"),
     )
 
 
@@ -112,8 +138,13 @@ def explain_log(log: Log) -> OutOfMemoryReport:
     failures = find_failures(log)
     text = printable(failures_text(failures, notes_on(log)))
     last = explained(failures)[-1]
+    message = next((one.message for one in explained(failures) if one.message is not None), None)
     numbers = {} if last.message is None else last.message.as_dict()
     facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}
     return OutOfMemoryReport(
-        text=text, facts=facts, make_page=partial(failures_page, failures, text)
+        text=text,
+        facts=facts,
+        make_page=partial(failures_page, failures, text),
+        held=() if message is None else tuple((name, size) for _, name, size in parts(message)),
+        limit=(0 if message is None else message.total_bytes, "memory of the GPU"),
     )

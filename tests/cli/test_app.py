@@ -36,6 +36,8 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
             ["depth must be 2, the number of widths"],
         ),
         (["measure", "--activation", "rleu"], ["activation", "rleu", "did you mean relu"]),
+        (["measure", "net.py:Net", "--input", "3"], ["No such option: --input; harness profile"]),
+        (["predict", "--gpu", "mi300x"], ["got 'mi300x'; GPUs of AMD are not modelled"]),
         (["measure", "--dept", "3"], ["--dept", "--depth"]),
         (["measure", "--layers", "4"], ["No such option: --layers; use --depth N"]),
         (

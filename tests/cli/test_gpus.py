@@ -12,6 +12,7 @@ def test_every_name_that_is_printed_is_taken(ask: Ask) -> None:
         name for one in answer["machines"] for some in one["names"].values() for name in some
     ]
     assert {"g5.xlarge", "a2-highgpu-1g", "p5.48xlarge"} < set(machines)
+    assert all(one["source"] for one in (*answer["gpus"].values(), *answer["machines"]))
     text = ask(["gpus"]).out
     for name in (*answer["gpus"], *machines):
         assert name in text

@@ -51,6 +51,14 @@ def test_however_a_script_ends_the_report_is_written(
     assert json.loads(report.to_json())["outcome"] == outcome
 
 
+def test_a_script_that_leaves_the_gpu_alone_is_no_success(tmp_path: Path) -> None:
+    text = "import torch\nclass Net(torch.nn.Linear): ...\ntorch.ones(3).sum()"
+    report = run(tmp_path, text)
+    assert (report.outcome, report.fit) == ("unsupported", None)
+    assert f"harness predict {tmp_path}/script.py:Net" in str(report.evidence)
+    assert run(tmp_path, text, host_memory_bytes=64 << 30).outcome == "ok"
+
+
 def test_a_crash_leaves_the_driver_s_peak(tmp_path: Path) -> None:
     take = "import os, signal, torch; x = torch.empty(3 << 20, dtype=torch.uint8, device='cuda')"
     report = run(tmp_path, take + "; os.kill(os.getpid(), signal.SIGSEGV)")

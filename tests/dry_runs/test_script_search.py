@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -107,9 +108,33 @@ def test_a_real_module(
     assert "number of blocks 2: oom" in said.err
 
 
+def test_the_script_is_silent_and_asked_for_unknown_values_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def run(script: str, value: str, **options: Any) -> DryRunReport:
+        given.append(dict(options))
+        return planted(lambda n: GIB + GIB // 3 * n)(int(value))
+
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
+    assert main(["dry-run", "--largest", "batch", "--", "train.py", "{}"]) == 0
+    assert all(one["quiet"] for one in given)
+    assert [one["answers"] for one in given] == [{}] + [{"*": 0.0}] * (len(given) - 1)
+
+
 def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
     report = planted(lambda n: n * GIB)(3)
     assert report.summary().startswith("ok, fits on a pretended planted (10 GiB)\nallocated peak 3")
     assert report._repr_html_().startswith("<p><b>ok, fits on a pretended planted (10 GiB)</b>")
     row = report.to_frame().iloc[0]
     assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)
+
+
+def test_the_next_steps_of_a_failure_keep_the_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: planted(int)(11 * GIB))
+    assert main(["dry-run", "--gpu", "l4", "--memory", "3GiB", "--", "train.py", "--a", "1"]) == 3
+    recorded = "--memory 3GiB --snapshot run.pickle -- train.py --a 1; harness explain run.pickle"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(recorded)

@@ -57,6 +57,10 @@ def masked():
         def forward(self, x):
             return x.foo()
     return Masked()
+def words():
+    return nn.Embedding(4, 4)
+def none(parameters):
+    return 3
 def ended():
     sys.exit()
 """
@@ -71,6 +75,8 @@ def ended():
         ("Nat --gpu l4", 2, "did you mean Net"),
         ("Net --input 9 --gpu l4", 2, "the step fails: RuntimeError"),
         ("masked --gpu l4", 2, "has no attribute 'foo' (wrong_input.py:9 in forward)"),
+        ("Net --optimizer wrong_input.py:none", 2, "must return a torch.optim.Optimizer"),
+        ("words --input 16", 2, "give tokens as integers: --input [NAME=]int64:SHAPE"),
         ("ended --gpu l4", 2, "the target ended the process"),
         ("Net --check", 2, "--check needs a GPU"),
         ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),

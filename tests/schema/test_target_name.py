@@ -49,7 +49,7 @@ def test_a_name_that_is_made_at_run_time_passes(text: str) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("net.py", "names no callable; write MODULE:CALLABLE"),
+        ("net.py", "write net.py:CALLABLE, or run a script: harness dry-run -- net.py"),
         ("other.py:Net", "there is no file other.py"),
         ("no_such.module:Net", "there is no module 'no_such' here or installed"),
         ("net.py:Choosen", r"net.py has no 'Choosen' \(did you mean Chosen\?\)"),

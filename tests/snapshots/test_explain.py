@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import harness
 from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.explain_page import explanation_page, failures_page
 from harness.snapshots.explain_text import explanation_text
@@ -206,6 +207,23 @@ def test_the_page_of_a_message_names_every_part() -> None:
     assert "process 11: 1 GiB" in page
     assert "allocated by tensors: 3.5 GiB" in page
     assert "free in private pools (CUDA graphs, MemPool): 512 MiB" in page
+
+
+@pytest.mark.parametrize(
+    ("source", "mark"),
+    [
+        (FAILURES / "fragmentation.pickle.gz", "usable memory"),
+        (EVERYTHING, "memory of the GPU"),
+    ],
+)
+def test_the_picture_names_what_held_the_memory_and_its_limit(
+    source: Path | str, mark: str
+) -> None:
+    report = harness.explain(source)
+    (axes,) = report.plot().axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == [name for name, _ in report.held]
+    assert mark in [text.get_text() for text in axes.texts]
+    assert sum(size for _, size in report.held) <= report.limit[0]
 
 
 def test_the_command_explains_a_snapshot_a_log_and_standard_input(ask: Ask, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import copy
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import torch
@@ -21,11 +23,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 from harness.instruments.forward_hooks import own_tensors, wrapped_forwards
 from harness.prediction.estimate.block_recorder import BlockRecorder
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
+from harness.schema.library_files import is_library
 from harness.training.module_step import run_step
 from harness.training.nested_tensors import tensors
 from harness.training.own_step import ON_CUDA, OwnStep
 
 COMPILED = "torch.compile decides what is allocated; give the network before it is compiled"
+_HARNESS = str(Path(__file__).parents[2])
 VALUES = "its result depends on the values of a tensor"
 
 
@@ -128,7 +132,15 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
         if on_cpu and re.search("cuda|nvidia", text.lower()):
             text = f"{text[:150]}; {ON_CUDA}"
         said = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        raise StepError(f"the step fails: {said[:400]}") from error
+        raise StepError(f"the step fails: {said[:400]}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """Return the line of the user's files that failed, in brackets."""
+    frames = reversed(extract_tb(error.__traceback__))
+    own = (one for one in frames if not one.filename.startswith(_HARNESS))
+    first = next((one for one in own if not is_library(one.filename)), None)
+    return "" if first is None else f" ({Path(first.filename).name}:{first.lineno})"
 
 
 def _without_values(text: str) -> str:

@@ -96,10 +96,14 @@ class ListedGpu(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Machines(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Machines of one cloud with one kind of GPU: their names by the number of GPUs."""
+    """Machines of one cloud with one kind of GPU: their names by the number of GPUs.
+
+    ``source`` is the cloud's page that lists them.
+    """
 
     cloud: str
     gpu: str
+    source: str
     names: dict[int, list[str]]
 
 
@@ -152,6 +156,8 @@ def find(name: str) -> Gpu:
     if same:
         return min(same, key=lambda gpu: gpu.total_bytes or 0)
     hint = did_you_mean(name.lower(), names())
+    if re.match(r"(?:amd|instinct|mi\d|rx)", short):
+        hint = "; GPUs of AMD are not modelled"
     rule = f"gpu must be a name that harness gpus lists, got {name[:60]!r}{hint}"
     raise GpuError(f"{rule}; describe another one, e.g. --capability 8.6 --memory 22.3GiB")
 

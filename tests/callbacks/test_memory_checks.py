@@ -1,0 +1,146 @@
+"""A trainer's memory is predicted before its first step and compared after its second."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from harness.callbacks.step_check import StepCheck
+from harness.prediction.gpu.catalogue import GPUS
+from harness.schema.metrics import CudaMetrics
+from harness.schema.step_report import StepReport
+
+ROWS = 4096
+
+
+class Net(nn.Module):
+    """A network that returns its loss, as those of a hub do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*[nn.Linear(512, 512) for _ in range(8)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).square().mean()  # type: ignore[no-any-return]
+
+
+def train(check: StepCheck | None) -> list[float]:
+    """Return the losses, and a random number after them."""
+    torch.manual_seed(0)
+    model, x = Net(), torch.randn(ROWS, 512)
+    optimizer = torch.optim.AdamW(model.parameters())
+    if check is not None:
+        check.ask(model, (x,), optimizer)
+    losses = []
+    for _ in range(2):
+        loss = model(x)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+        del loss
+        if check is not None:
+            check.after_step()
+    return [*losses, float(torch.rand(()))]
+
+
+def test_a_loop_takes_what_was_predicted_and_computes_the_same() -> None:
+    lines: list[str] = []
+    check = StepCheck(tolerance=0.3, tell=lines.append)
+    assert train(check) == train(None)
+    assert check.expected_bytes > 64 << 20
+    assert [line.partition(" ")[0] for line in lines] == ["predicted", "RSS"]
+
+
+@pytest.mark.parametrize(("measured", "warns"), [(109, False), (112, True), (88, True)])
+def test_a_gpu_s_peak_that_differs_by_more_than_the_tolerance_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, measured: int, warns: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: measured << 20)
+    lines: list[str] = []
+    check = StepCheck(tell=lines.append)
+    cuda = CudaMetrics(allocated_peak_bytes=100 << 20)
+    check._begin(StepReport(method="dry run", cuda=cuda), GPUS["l4"], ())
+    check.after_step()
+    assert len(lines) == 1
+    check.after_step()
+    assert lines[1].startswith("warning: more than 10% apart: ") == warns
+
+
+def test_a_model_that_cannot_be_asked_is_one_line() -> None:
+    lines: list[str] = []
+    model = nn.Linear(4, 2)
+    check = StepCheck(tell=lines.append)
+    check.ask(model, (torch.ones(3, 4),), torch.optim.SGD(model.parameters()))
+    check.after_step()
+    check.after_step()
+    (line,) = lines
+    assert "is not asked: StepError: loss 'model' needs one scalar" in line
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_of_transformers_is_asked_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    from harness.callbacks.hugging_face import MemoryCheck
+
+    sizes = {"n_layer": 2, "n_embd": 128, "n_head": 2, "vocab_size": 8000, "n_positions": 128}
+    tokens = torch.arange(128)
+    trainer = transformers.Trainer(
+        model=transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes)),
+        args=transformers.TrainingArguments(
+            str(tmp_path), max_steps=2, use_cpu=True, report_to=[], disable_tqdm=True
+        ),
+        train_dataset=[{"input_ids": tokens, "labels": tokens}] * 16,
+        callbacks=[check := MemoryCheck(tolerance=0.3)],
+    )
+    trainer.train()
+    assert check.expected_bytes > 64 << 20
+    assert "warning" not in lines_of(capsys, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_the_trainer_of_lightning_is_asked_and_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lightning = pytest.importorskip("lightning")
+    from harness.callbacks.lightning_fit import MemoryCheck
+
+    class Module(lightning.LightningModule):  # type: ignore[misc, name-defined]  # no types
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = Net()
+
+        def training_step(self, batch: Any, number: int) -> Any:
+            return self.net(batch)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.AdamW(self.parameters())
+
+    rows: Any = torch.randn(2 * ROWS, 512)
+    check = MemoryCheck(tolerance=0.3)
+    lightning.Trainer(
+        max_steps=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        default_root_dir=tmp_path,
+        callbacks=[check],
+    ).fit(Module(), torch.utils.data.DataLoader(rows, batch_size=ROWS))
+    assert check.expected_bytes > 64 << 20
+    assert "warning" not in lines_of(capsys, 2)
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], count: int) -> str:
+    """Return what the harness said, which must be that many lines."""
+    lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("harness:")]
+    assert len(lines) == count, lines
+    return "\n".join(lines)
