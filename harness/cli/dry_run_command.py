@@ -216,9 +216,9 @@ def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
+    from harness.dry_runs.dry_run_request import EVERYWHERE
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
-    from harness.dry_runs.value_answers import EVERYWHERE
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
     from harness.schema.units import format_bytes
 
