@@ -7,16 +7,6 @@ those of ``c10/cuda/CUDACachingAllocator.cpp``, PyTorch 2.1 to 2.15.
 Known limitations: ``MemPool`` with ``no_split`` or ``use_on_oom``, ``throw_on_cudamalloc_oom``
 and the ``cudaMallocAsync`` backend are not modelled; when work on another stream is done
 is an assumption (see ``CachingAllocator.completion``), because it depends on the GPU.
-
-    addresses.py   Placement of segments by a driver, as far as the allocator can notice
-    blocks.py      Blocks, the ordered lists of those that are free, and best fit
-    config.py      The allocator's settings, as PYTORCH_ALLOC_CONF states them
-    counters.py    The counters of torch.cuda.memory_stats, kept cheaply
-    cublas_workspaces.py  Sizes of the blocks that PyTorch hands to cuBLAS
-    device.py      The GPU below the allocator: its bytes, segment events, out of memory
-    expandable.py  Expandable segments
-    model.py       The allocator itself
-    segments.py    Sources of new memory, and the return of free memory
 """
 
 from harness.allocator.addresses import (
