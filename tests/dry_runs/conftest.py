@@ -1,8 +1,11 @@
 """Shared by the tests of the dry run: if it cannot work, they are skipped and say why."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
+from tests.dry_runs.forked_runs import ForkedRuns
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,10 @@ def cuda_build() -> None:
         compiler()
     except DryRunUnavailableError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def runs(cuda_build: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedRuns]:
+    """Run scripts in forks of one process."""
+    with ForkedRuns(tmp_path_factory.mktemp("runs")) as forked:
+        yield forked

@@ -5,21 +5,24 @@ from pathlib import Path
 import pytest
 
 from harness.schema.growth import Growth
+from tests.dry_runs.forked_runs import ForkedRuns
 from tests.dry_runs.growing import GROWING, HEAD, LEVEL
-from tests.dry_runs.scripts import run
+from tests.dry_runs.scripts import run, script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
 
-def growth_of(folder: Path, program: str) -> Growth:
-    report = run(folder, HEAD + program)
+def growth_of(runs: ForkedRuns, folder: Path, program: str) -> Growth:
+    report = runs.run(script(folder, HEAD + program))
     assert report.outcome == "ok", report.evidence
     growth = report.devices[0].growth
     assert growth is not None
     return growth
 
 
-def test_bytes_at_the_end_of_a_step_are_what_pytorch_counts(tmp_path: Path) -> None:
+def test_bytes_at_the_end_of_a_step_are_what_pytorch_counts(
+    runs: ForkedRuns, tmp_path: Path
+) -> None:
     own = """
 kept, counted = [], []
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -31,7 +34,7 @@ for number in range(12):
     kept += [out.detach()] * (number % 3 == 0)
 open("counted.txt", "w").write(" ".join(map(str, counted)))
 """
-    growth = growth_of(tmp_path, own.replace("counted.txt", str(tmp_path / "counted.txt")))
+    growth = growth_of(runs, tmp_path, own.replace("counted.txt", str(tmp_path / "counted.txt")))
     counted = tuple(map(int, (tmp_path / "counted.txt").read_text().split()))
     assert growth.ends_bytes == counted
     assert growth.kind == "leak"
@@ -68,9 +71,9 @@ for number in range(8):
 
 
 @pytest.mark.parametrize("name", GROWING)
-def test_a_program_that_keeps_more_is_found(name: str, tmp_path: Path) -> None:
+def test_a_program_that_keeps_more_is_found(runs: ForkedRuns, name: str, tmp_path: Path) -> None:
     cause, program = GROWING[name]
-    growth = growth_of(tmp_path, program)
+    growth = growth_of(runs, tmp_path, program)
     assert growth.kind == "leak"
     assert growth.per_step_bytes > 0
     assert growth.places[0][0].startswith(str(tmp_path / "script.py"))
@@ -78,6 +81,6 @@ def test_a_program_that_keeps_more_is_found(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", LEVEL)
-def test_a_program_that_keeps_no_more_is_level(name: str, tmp_path: Path) -> None:
-    growth = growth_of(tmp_path, LEVEL[name])
+def test_a_program_that_keeps_no_more_is_level(runs: ForkedRuns, name: str, tmp_path: Path) -> None:
+    growth = growth_of(runs, tmp_path, LEVEL[name])
     assert (growth.kind, growth.causes) == ("plateau", ())

@@ -1,6 +1,5 @@
 """Programs that decide by values nobody knows: refused with the line, or right."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,12 +79,6 @@ done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    
 """  # noqa: E501
 CASES = [(line, False) for line in DECIDES.strip().split("\n")]
 CASES += [(line, True) for line in RIGHT.strip().split("\n")]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkedRuns]:
-    with ForkedRuns(tmp_path_factory.mktemp("runs")) as forked:
-        yield forked
 
 
 @pytest.mark.parametrize(("case", "right"), CASES, ids=[case[:50] for case, _ in CASES])
