@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-_CAPABILITY = (75, 76)
+_CAPABILITY, _CLOCKS_KHZ = (75, 76), (13, 36)
 """Attributes of cuDeviceGetAttribute."""
 
 
@@ -31,9 +31,13 @@ def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
     stub.nvmlDeviceGetUUID(device, uuid, len(uuid))
     memory = (ctypes.c_ulonglong * 3)()
     stub.nvmlDeviceGetMemoryInfo(device, memory)
-    capability = [ctypes.c_int() for _ in _CAPABILITY]
-    for value, attribute in zip(capability, _CAPABILITY, strict=True):
-        stub.cuDeviceGetAttribute(ctypes.byref(value), attribute, index)
+
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        stub.cuDeviceGetAttribute(ctypes.byref(value), number, index)
+        return value.value
+
+    sm, of_memory = (attribute(number) // 1000 for number in _CLOCKS_KHZ)
     kinds = zip(("total", "free", "used"), memory, strict=True)
     return {
         "index": str(index),
@@ -41,7 +45,9 @@ def _facts(stub: ctypes.CDLL, index: int, count: int) -> dict[str, str]:
         **dict.fromkeys(("name", "gpu_name"), name.value.decode()),
         **dict.fromkeys(("uuid", "gpu_uuid"), uuid.value.decode()),
         "driver_version": "000.00",
-        "compute_cap": ".".join(str(each.value) for each in capability),
+        "compute_cap": ".".join(str(attribute(number)) for number in _CAPABILITY),
+        "clocks.max.sm": f"{sm} MHz",
+        "clocks.max.memory": f"{of_memory} MHz",
         **{f"memory.{kind}": f"{size >> 20} MiB" for kind, size in kinds},
         **dict.fromkeys(("utilization.gpu", "utilization.memory"), "0 %"),
     }
@@ -73,7 +79,7 @@ def main() -> int:
     for gpu in gpus:
         line = f"GPU {gpu['index']}: {gpu['name']} (UUID: {gpu['uuid']})"
         if fields:
-            units = r" (MiB|%)$" if "nounits" in form else "$"
+            units = r" (MiB|MHz|%)$" if "nounits" in form else "$"
             line = ", ".join(re.sub(units, "", gpu[field]) for field in fields)
         elif not asked.list_gpus:
             line += f" {gpu['memory.used']} / {gpu['memory.total']}"

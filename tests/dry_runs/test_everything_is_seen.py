@@ -185,6 +185,7 @@ assert asked('-L')[1].startswith('GPU 0: l4 (dry run) (UUID: GPU-')
 query = '--query-gpu=index,memory.total,compute_cap', '--format=csv,noheader,nounits'
 assert asked(*query) == (0, '0, 22491, 8.9\\n1, 22491, 8.9\\n'), asked(*query)
 assert asked('--query-gpu', 'name', '--format', 'csv', '-i', '1') == (0, 'name\\nl4 (dry run)\\n')
+assert asked('--query-gpu=clocks.max.sm', query[1]) == (0, '1410\\n1410\\n')
 assert asked()[1].count('MiB / 22491 MiB') == 2
 assert asked('topo', '-m') == (2, '')
 """
