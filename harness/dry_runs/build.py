@@ -86,7 +86,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
     _run([cc, "-shared", "-fPIC", *objects.values(), "-o", library, "-lpthread", "-ldl"])
     for left in (*folder.glob("*.o"), folder / "nvrtc.versions", by_name):
         left.unlink()
-    for name in ("libnvidia-ml.so.1", "libcuda.so.1"):  # programs look for these
+    for name in ("libnvidia-ml.so.1", "libcuda.so.1", "libcuda.so"):  # programs look for these
         (folder / name).symlink_to(library.name)
 
 
