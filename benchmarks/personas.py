@@ -37,7 +37,7 @@ LOG = (
     "capacity of 21.96 GiB of which 1.10 GiB is free. Of the allocated memory 19.50 GiB is "
     "allocated by PyTorch, and 1.00 GiB is reserved by PyTorch but unallocated.\n"
 )
-STEP = "my_model.py:Net --input int64:512 --batch 8"
+STEP = "my_model.py:Net --input int64:512 --batch"
 PATHS = {
     "student": [
         "harness predict --depth 8 --width 256 --batch 512",
@@ -48,10 +48,10 @@ PATHS = {
     ],
     "engineer": [
         "harness doctor",
-        f"harness predict {STEP} --gpu l4 --optimizer adamw",
-        f"harness predict {STEP} --gpu all",
-        f"harness profile {STEP} --html step.html",
-        f"harness plan {STEP} --batch 256 --gpu l4 --optimizer adamw",
+        f"harness predict {STEP} 8 --gpu l4 --optimizer adamw",
+        f"harness predict {STEP} 8 --gpu all",
+        f"harness profile {STEP} 8 --html step.html",
+        f"harness plan {STEP} 256 --gpu l4 --optimizer adamw",
         "harness dry-run --gpu l4 -- examples/train_gpt.py --batch 16",
         "harness predict torchvision:resnet50 --gpu l4",
     ],
@@ -62,14 +62,14 @@ PATHS = {
         "harness reproduce --literature --quick",
     ],
     "ci": [
-        f"harness predict {STEP} --gpu l4 --check --json",
+        f"harness predict {STEP} 8 --gpu l4 --check --json",
         "python -m pytest -q test_memory.py --memory-update",
         "python -m pytest -q test_memory.py",
     ],
     "on-call": [
         "harness explain oom.log",
         "harness explain oom.log --html oom.html",
-        f"harness plan {STEP} --batch 64 --gpu l4",
+        f"harness plan {STEP} 64 --gpu l4",
     ],
 }
 QUESTIONS = [
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=None)
     parser.add_argument("--only", nargs="*", default=[*PATHS, "agent"])
     given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp()) / "clone"
+    folder = (given.folder or Path(tempfile.mkdtemp()) / "clone").absolute()
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors, {folder}")
     python = folder / ".venv" / "bin" / "python"
     if not folder.exists():

@@ -3,14 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from torch import nn
 
+from harness.callbacks import step_check
 from harness.callbacks.step_check import StepCheck
+from harness.dry_runs import dry_run
+from harness.planning.ask_step import answered
+from harness.planning.sent_step import request_of
+from harness.planning.step_question import TraceStep
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.metrics import CudaMetrics
+from harness.schema.step import Step
 from harness.schema.step_report import StepReport
+from harness.schema.step_request import StepRequest
+from tests.known import known
 
 ROWS = 4096
 
@@ -68,6 +77,34 @@ def test_a_gpu_s_peak_that_differs_by_more_than_the_tolerance_is_a_warning(
     assert len(lines) == 1
     check.after_step()
     assert lines[1].startswith("warning: more than 10% apart: ") == warns
+
+
+def on_a_gpu() -> tuple[int | None, str]:
+    """Train on CUDA; return the peak that was measured, and the question about it as JSON."""
+    questions: list[str] = []
+
+    def asked(step: Step, **_: object) -> StepReport:
+        questions.append(msgspec.json.encode(request_of(step)).decode())
+        return StepReport(method="dry run", cuda=CudaMetrics(allocated_peak_bytes=1))
+
+    vars(step_check)["predict_step"] = asked
+    check = StepCheck(tell=str)
+    with torch.device("cuda"):
+        train(check)
+    return check.measured_bytes, questions[0]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_the_peak_on_a_gpu_is_the_one_that_its_question_predicts() -> None:
+    returned: Any = dry_run(on_a_gpu, gpu="l4", quiet=True, answers={"*": 0}).returned
+    measured, question = returned
+    request = msgspec.json.decode(question, type=StepRequest)
+    asked = TraceStep(
+        request=request, device="cuda", gpus=(GPUS["l4"],), settings="", fits=True, largest=False
+    )
+    cuda = known(answered(asked).cuda)
+    assert abs(known(cuda.allocated_peak_bytes) - measured) < 1 << 16
 
 
 def test_a_model_that_cannot_be_asked_is_one_line() -> None:
