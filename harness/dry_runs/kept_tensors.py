@@ -43,14 +43,11 @@ def held_by_names(step: int) -> Held:
     """Return what the names that the script uses lead to."""
     held = Held(step)
     roots: dict[str, list[Any]] = {}
-    waiting: deque[tuple[str, Any]] = deque(_names())
+    waiting = deque(_without_plain(_names(), held))
     seen: set[int] = set()
     while waiting and len(seen) < _MOST_THINGS:
         name, thing = waiting.popleft()
         kind = type(thing)  # isinstance would have lazy objects load themselves
-        if issubclass(kind, (str, bytes, int, float)):
-            held.host[name] += sys.getsizeof(thing)
-            continue
         if id(thing) in seen or issubclass(kind, torch.nn.Parameter):
             continue
         seen.add(id(thing))
@@ -58,7 +55,7 @@ def held_by_names(step: int) -> Held:
             if kind.__module__ == "numpy" or (issubclass(kind, torch.Tensor) and thing.is_cpu):
                 held.host[name] += int(thing.nbytes)
             elif not issubclass(kind, torch.Tensor):
-                waiting.extend(_inside(name, thing, held))
+                waiting.extend(_without_plain(_inside(name, thing, held), held))
             elif thing.is_cuda:
                 held.tensors[name] += 1
                 if thing.grad_fn is not None:
@@ -68,6 +65,15 @@ def held_by_names(step: int) -> Held:
         if len(functions) <= _FEW:
             held.nodes[name] = _graph_nodes(functions)
     return held
+
+
+def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tuple[str, Any]]:
+    """Yield what may hold more; text and numbers are counted, and would take memory in a queue."""
+    for name, thing in things:
+        if issubclass(type(thing), (str, bytes, int, float)):
+            held.host[name] += sys.getsizeof(thing)
+        else:
+            yield name, thing
 
 
 def causes(then: Held, now: Held) -> Iterator[str]:
@@ -132,9 +138,9 @@ def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
     if issubclass(kind, dict):
         if thing and all(isinstance(key, (int, tuple)) for key in thing):
             held.keyed.add(name)
-        return [(name, value) for value in dict.values(thing)]
+        return ((name, value) for value in list(dict.values(thing)))
     if issubclass(kind, (list, tuple, set, frozenset, deque)):
-        return [(name, value) for value in list(thing)]
+        return ((name, value) for value in list(thing))
     if kind is FunctionType:
         cells = (cell.cell_contents for cell in thing.__closure__ or ())
         return [(f"a variable of {thing.__qualname__}", value) for value in cells]

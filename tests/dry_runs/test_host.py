@@ -114,6 +114,17 @@ def test_the_host_has_no_memory_of_its_own_in_one_pool(
     assert ["--memory" in line for line in lines] == [True]
 
 
+def test_a_look_at_what_names_hold_takes_little(tmp_path: Path) -> None:
+    """The look comes with the fourth step; a large data set of Python objects is there."""
+    text = f"""{HEAD}
+rows = [[number] * 33 for number in range(300_000)]
+for _ in range({{}}):
+    step(net(batch()).mean())
+{SECONDS}"""
+    without, looked = (host_of(tmp_path, text.format(steps)) for steps in (3, 4))
+    assert looked.peak_bytes[0] - without.peak_bytes[0] < 64 * MIB
+
+
 @pytest.mark.parametrize(("gib", "fit"), [(8, "fits"), (3, "close call")])
 def test_a_container_limits_the_host(gib: int, fit: str, tmp_path: Path) -> None:
     needs_cgroup()
