@@ -27,7 +27,8 @@ class MemoryCheck(StepCheck, Callback):  # type: ignore[misc]  # it has no types
     """Predicts the memory of the first training step and compares it after the second.
 
     ``Trainer(..., callbacks=[MemoryCheck()])``; the arguments are those of ``StepCheck``. It is not
-    asked of several processes, several optimizers, or a ``training_step`` that uses its trainer.
+    asked of several processes, several optimizers, or a ``training_step`` that uses its trainer,
+    which a line says.
     """
 
     _done = 0
@@ -36,6 +37,8 @@ class MemoryCheck(StepCheck, Callback):  # type: ignore[misc]  # it has no types
         """Predict before the first step."""
         self._done = trainer.global_step
         if trainer.world_size > 1 or len(trainer.optimizers) != 1:
+            why = f"{trainer.world_size} processes, {len(trainer.optimizers)} optimizers"
+            self.do_not_ask(f"{why}: it knows one of each", tell=trainer.is_global_zero)
             return
         self.ask(
             _TrainingStep(module),

@@ -85,6 +85,12 @@ class StepCheck:
                 report = predict_step(step, device=device.type, gpu=gpu)
             self._begin(report, gpu, [*model.parameters(), *model.buffers(), *tensors])
 
+    def do_not_ask(self, why: str, *, tell: bool) -> None:
+        """Say once why there is no prediction."""
+        if tell and not self._is_asked:
+            self._tell(f"the memory of the step is not asked: {why}")
+        self._is_asked = True
+
     def _begin(self, report: StepReport, gpu: Gpu | None, present: Iterable[Tensor]) -> None:
         if gpu is not None:
             self.expected_bytes = (report.cuda and report.cuda.allocated_peak_bytes) or 0

@@ -107,6 +107,14 @@ def test_the_peak_on_a_gpu_is_the_one_that_its_question_predicts() -> None:
     assert abs(known(cuda.allocated_peak_bytes) - measured) < 1 << 16
 
 
+def test_a_training_that_is_not_asked_is_said_to_be_so_once() -> None:
+    said: list[str] = []
+    check = StepCheck(tell=said.append)
+    for _ in range(2):
+        check.do_not_ask("2 processes", tell=True)
+    assert said == ["the memory of the step is not asked: 2 processes"]
+
+
 def test_a_model_that_cannot_be_asked_is_one_line() -> None:
     lines: list[str] = []
     model = nn.Linear(4, 2)
