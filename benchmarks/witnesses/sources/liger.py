@@ -89,7 +89,7 @@ def _sizes(clone: Path, line: dict[str, str]) -> Sizes:
 @functools.cache
 def _script(clone: Path, kernel: str, time: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Import a benchmark as it was when its rows were added: its input class and its function."""
-    root = _files(clone, _commit_that_added(clone, time))
+    root = _files(clone, _commit_that_added(clone, time)).name
     for name in [one for one in sys.modules if one.startswith(OWN)]:
         del sys.modules[name]
     package = types.ModuleType("liger_kernel.transformers")
@@ -176,11 +176,12 @@ def _commit_that_added(clone: Path, time: str) -> str:
 
 
 @functools.cache
-def _files(clone: Path, commit: str) -> str:
-    folder = tempfile.mkdtemp(prefix="liger-")
+def _files(clone: Path, commit: str) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder with the files of a commit; it is removed when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="liger-")
     data = archive_of(clone, commit, ["benchmark/scripts", "src", ":(glob)test/**/*.py"])
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder.name, filter="data")
     return folder
 
 
