@@ -65,6 +65,7 @@ class Source:
         gpu: GPU to pretend.
         rows: reads the rows from a clone.
         scripts: whether a row runs a script in a dry run of its own.
+        also: addresses of repositories whose commits lie in the same clone.
         cited: whether the rows are numbers that are cited in the source's file, without a clone.
     """
 
@@ -76,6 +77,7 @@ class Source:
     made: str
     gpu: str
     rows: Callable[[Path], Sequence[Row]]
+    also: tuple[str, ...] = ()
     cited: bool = False
     scripts: bool = False
 

@@ -26,7 +26,6 @@ PATH = "benchmark/data/all_benchmark_data.csv"
 GPUS = {
     "A100": "a100-80gb", "H100": "h100-80gb", "B200": "b200", "3090": "rtx3090", "4090": "rtx4090",
 }  # fmt: skip
-WAITING = ("fused_moe",)
 OWN = ("liger_kernel", "benchmark_", "utils", "benchmark_model_configs", "test")
 """Beginnings of the modules that belong to one commit of Liger."""
 
@@ -60,10 +59,12 @@ def _sizes(clone: Path, line: dict[str, str]) -> Sizes:
     import gc
 
     import torch
+    from triton.runtime.autotuner import Autotuner
 
-    if line["kernel_name"] in WAITING:
-        raise RefusedError("its benchmark waits for ever under the dry run; not understood")
-    inputs, measure = _script(clone, line["kernel_name"], line["timestamp"])
+    if (line["kernel_name"], line["kernel_provider"]) == ("fused_moe", "huggingface"):
+        raise RefusedError("its sizes depend on the experts that random values choose")
+    Autotuner.prune_configs = lambda self, *_: self.configs[:1]  # others need as much memory
+    modules, inputs, measure = _script(clone, line["kernel_name"], line["timestamp"])
     config = {
         key: getattr(torch, value.split(".")[1])
         if isinstance(value, str) and value.startswith("torch.")
@@ -75,32 +76,34 @@ def _sizes(clone: Path, line: dict[str, str]) -> Sizes:
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     before = torch.cuda.memory_allocated()  # a script may keep tensors of the row before
-    shown = measure(
-        inputs(
-            x=int(x) if x.is_integer() else x,
-            kernel_provider=line["kernel_provider"],
-            kernel_operation_mode=line["kernel_operation_mode"],
-            extra_benchmark_config=config,
+    with modules:  # some are imported only now
+        shown = measure(
+            inputs(
+                x=int(x) if x.is_integer() else x,
+                kernel_provider=line["kernel_provider"],
+                kernel_operation_mode=line["kernel_operation_mode"],
+                extra_benchmark_config=config,
+            )
         )
-    )
     return {"allocated": round(shown.y_50 * MIB) - before}
 
 
 @functools.cache
-def _script(clone: Path, kernel: str, time: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _script(
+    clone: Path, kernel: str, time: str
+) -> "tuple[_Modules, Callable[..., Any], Callable[..., Any]]":
     """Import a benchmark as it was when its rows were added: its input class and its function."""
     root = _files(clone, _commit_that_added(clone, time)).name
-    for name in [one for one in sys.modules if one.startswith(OWN)]:
-        del sys.modules[name]
     package = types.ModuleType("liger_kernel.transformers")
     package.__path__ = [f"{root}/src/liger_kernel/transformers"]
     scripts = f"{root}/benchmark/scripts"
-    with _at_the_front([scripts, f"{root}/src", root]):
+    modules = _Modules([scripts, f"{root}/src", root])
+    with modules:
         module = _imported(_script_of(Path(scripts), kernel), package)
         from utils import SingleBenchmarkRunInput  # type: ignore[import-not-found]
 
         measure = _function(module, kernel)
-    return SingleBenchmarkRunInput, measure
+    return modules, SingleBenchmarkRunInput, measure
 
 
 def _script_of(scripts: Path, kernel: str) -> str:
@@ -143,14 +146,17 @@ def _function(module: types.ModuleType, kernel: str) -> Callable[..., Any]:
     raise RefusedError("its script has no function that measures memory")
 
 
-class _at_the_front:  # noqa: N801
-    """Puts folders at the front of the path while a script is imported."""
+class _Modules:
+    """Modules of one commit, and its folders at the front of the path, as a context."""
 
     def __init__(self, folders: list[str]) -> None:
         self._folders = folders
+        self._kept: dict[str, types.ModuleType] = {}
 
     def __enter__(self) -> None:
-        sys.path[:0] = self._folders
+        self._path, sys.path[:] = list(sys.path), [*self._folders, *sys.path]
+        _own_modules()
+        sys.modules.update(self._kept)
         self._version = importlib.metadata.version
 
         def version(distribution_name: str) -> str:
@@ -161,8 +167,13 @@ class _at_the_front:  # noqa: N801
 
     def __exit__(self, *_: object) -> None:
         importlib.metadata.version = self._version
-        for folder in self._folders:
-            sys.path.remove(folder)
+        self._kept = _own_modules()
+        sys.path[:] = self._path
+
+
+def _own_modules() -> dict[str, types.ModuleType]:
+    """Take Liger's modules out of the imported ones."""
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(OWN)}
 
 
 @functools.cache
