@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-Metric = Literal["nvidia-smi", "reserved", "allocated", "request"]
-"""The published number: the GPU's used memory, a peak of the allocator, or a refused request."""
+Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order"]
+"""The published number: the GPU's used memory, a peak of the allocator, a refused request, or the
+bytes of a recording's allocations until the first one that departs from it."""
 
 Sizes = Mapping[Metric, int]
 """Bytes that one run gives."""
