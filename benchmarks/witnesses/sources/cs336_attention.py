@@ -163,8 +163,8 @@ SOURCE = Source(
     commit="143265c",
     paths=("attention_benchmark_results.csv",),
     licence="Stanford's, permissive",
-    made="RTX PRO 6000, H20 and an unnamed GPU, torch 2.6 and 2.11: batch 8, one head, float32; also"
-    " duoan/cs336-assignment2-systems e26922c and MarkMrLi/assignment2-systems 364e703",
+    made="RTX PRO 6000, H20 and an unnamed GPU, torch 2.6 and 2.11: batch 8, one head, float32;"
+    " also duoan/cs336-assignment2-systems e26922c and MarkMrLi/assignment2-systems 364e703",
     gpu="a100-80gb",
     rows=rows,
     scripts=True,
