@@ -212,7 +212,7 @@ SOURCE = Source(
     commit=COMMIT,
     paths=(PATH,),
     licence="BSD-2-Clause",
-    made="A100, H100, B200, RTX 3090; torch not recorded; torch.cuda.max_memory_allocated",
+    made="A100, H100, B200, RTX 3090, 4090; torch not recorded; torch.cuda.max_memory_allocated",
     gpu="a100-80gb",
     rows=rows,
 )
