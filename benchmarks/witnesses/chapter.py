@@ -15,7 +15,13 @@ from benchmarks.witnesses.growth import (
     law_of,
     share_of_product,
 )
-from benchmarks.witnesses.pictures import OURS, agreement_figure, errors_figure, save
+from benchmarks.witnesses.pictures import (
+    OURS,
+    agreement_figure,
+    errors_figure,
+    residuals_figure,
+    save,
+)
 from benchmarks.witnesses.published import read
 from benchmarks.witnesses.rows import MIB, Row, source_named
 from benchmarks.witnesses.runner import Record
@@ -24,7 +30,10 @@ from harness.analysis.fits import Coefficient
 
 FOLDER = Path("results/witnesses")
 MLPS = "gpumemnet-mlps"
-ORDER = (MLPS, "gpumemnet-cnns", "torch-preflight-t4", "cs336-out-of-memory", "liger")
+ORDER = (
+    MLPS, "gpumemnet-cnns", "torch-preflight-t4", "cs336-out-of-memory", "cs336-snapshots",
+    "cs336-attention", "liger",
+)  # fmt: skip
 Published = tuple[list[Row], dict[str, dict[str, Record]], frozenset[str]]
 
 
@@ -117,7 +126,9 @@ def main() -> int:
         parts |= {"misses": misses_text(ours), "crashed": f"{len(crashed):,}"}
         parts |= {"growth": growth_text(frame), "share": f"{share_of_product(frame):.0%}"}
         save(FOLDER, agreement_figure(trained, said["dry-run"], ours.constant_bytes))
-        save(FOLDER, errors_figure(trained[MOST_FOR_CONSTANT:], said, scores))
+        judged = trained[MOST_FOR_CONSTANT:]
+        save(FOLDER, residuals_figure(judged, said["dry-run"], ours.constant_bytes))
+        save(FOLDER, errors_figure(judged, said, scores))
     text = (Path(__file__).parent / "chapter.md").read_text()
     for name, part in parts.items():
         text = text.replace(f"{{{{ {name} }}}}", part)

@@ -20,6 +20,8 @@ def clone_of(source: Source, given: Path | None, kept: Path, *, fetch: bool) -> 
         folder.parent.mkdir(parents=True, exist_ok=True)
         clone = ["git", "clone", "--quiet", "--no-checkout", "--filter=blob:none"]
         subprocess.run([*clone, source.repository, folder], check=True)
+        for address in source.also:
+            subprocess.run(["git", "-C", folder, "fetch", "--quiet", address], check=True)
     return folder
 
 

@@ -1,5 +1,6 @@
-"""Two pictures of the chapter: measured against predicted, and the errors of each predictor."""
+"""Pictures of the chapter: measured against predicted, what is left, errors by predictor."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,6 +43,35 @@ def _agreement(canvas: Canvas, data: pd.DataFrame) -> None:
     axes.plot(data["predicted"], data["measured"], ".", color=BLUE, markersize=3, alpha=0.5)
     axes.set_xlabel("dry run + constant, MiB")
     axes.set_ylabel("measured, MiB")
+
+
+def residuals_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: int) -> Figure:
+    """Return the errors of one predictor by the batch size, which is part of a row's name."""
+    errors = [
+        (int(batch[1]), size + constant - row.measured_bytes, row.measured_bytes)
+        for row in rows
+        if row.name in said and (size := said[row.name]["predicted_bytes"]) is not None
+        if (batch := re.search(r"_batch:(\d+)", row.name))
+    ]
+    data = pd.DataFrame(errors, columns=["batch", "error", "measured"])
+    data["far"] = 100 * data["error"].abs() > data["measured"]
+    return Figure(
+        name="residuals",
+        caption=f"Errors of the dry run by batch size; {int(data['far'].sum())} are over 1%.",
+        data=data,
+        draw=_residuals,
+    )
+
+
+def _residuals(canvas: Canvas, data: pd.DataFrame) -> None:
+    axes = canvas.add_subplot()
+    for far, part in data.groupby("far"):
+        label, colour = ("more than 1% off", OURS["formula"]) if far else ("within 1%", BLUE)
+        sizes = part["error"] / MIB
+        axes.plot(part["batch"], sizes, ".", color=colour, markersize=4, alpha=0.6, label=label)
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("dry run + constant - measured, MiB")
+    axes.legend(loc="lower left")
 
 
 def errors_figure(

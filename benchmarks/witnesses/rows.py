@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-Metric = Literal["nvidia-smi", "reserved", "allocated", "request"]
-"""The published number: the GPU's used memory, a peak of the allocator, or a refused request."""
+Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order"]
+"""The published number: the GPU's used memory, a peak of the allocator, a refused request, or the
+bytes of a recording's allocations until the first one that departs from it."""
 
 Sizes = Mapping[Metric, int]
 """Bytes that one run gives."""
@@ -65,6 +66,7 @@ class Source:
         gpu: GPU to pretend.
         rows: reads the rows from a clone.
         scripts: whether a row runs a script in a dry run of its own.
+        also: addresses of repositories whose commits lie in the same clone.
         cited: whether the rows are numbers that are cited in the source's file, without a clone.
     """
 
@@ -76,6 +78,7 @@ class Source:
     made: str
     gpu: str
     rows: Callable[[Path], Sequence[Row]]
+    also: tuple[str, ...] = ()
     cited: bool = False
     scripts: bool = False
 

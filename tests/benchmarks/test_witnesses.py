@@ -1,6 +1,7 @@
 """Planted rows: what a score counts, and what it must not count."""
 
 import dataclasses
+import importlib
 import json
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from benchmarks.witnesses.published import publish, read
 from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
 from benchmarks.witnesses.runner import drawn, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
-from benchmarks.witnesses.sources import gpumemnet_mlps
+from benchmarks.witnesses.sources import cs336_attention, gpumemnet_mlps, liger
 from benchmarks.witnesses.training import train
 
 OUTSIDE = 1_429 * MIB
@@ -156,6 +157,30 @@ def test_the_readme_says_what_the_published_scores_say() -> None:
     readme = " ".join((ROOT / "README.md").read_text().split())
     assert f"within 2 MiB in {ours.close:,} of {ours.rows:,} of them" in readme
     assert f"so in {best.close:,} of {best.rows:,}" in readme
+
+
+def test_a_printed_table_is_read_with_the_resolution_of_its_digits() -> None:
+    read_by = cs336_attention.TABLES
+    lines = "  16  256  0.090  0.429  20.8  29.0  OK\n16 & 256 & 0.090 & 0.429 & 20.8 & 29.0"
+    tenth = round(0.1 * MIB)
+    assert cs336_attention._numbers(read_by["duoan"], lines) == {
+        (16, 256, "before backward"): (round(20.8 * MIB), tenth),
+        (16, 256, "peak"): (29 * MIB, tenth),
+    }
+    out_of_memory = "16,16384,,,,Out of Memory\n16,256,0.1,0.2,19660800.0,"
+    numbers = cs336_attention._numbers(read_by["MAGMA27"], out_of_memory)
+    assert numbers == {(16, 256, "before backward"): (19_660_800, 1)}
+
+
+def test_modules_of_two_commits_do_not_mix(tmp_path: Path) -> None:
+    commits = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "benchmark_planted.py").write_text(f"NAME = {name!r}")
+        commits.append(liger._Modules([str(tmp_path / name)]))
+    for modules, name in 2 * list(zip(commits, ("first", "second"), strict=True)):
+        with modules:
+            assert name == importlib.import_module("benchmark_planted").NAME
 
 
 HEAD = "Filename,Activations-Params,Max GPU Memory (MiB)\n"

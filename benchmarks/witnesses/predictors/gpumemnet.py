@@ -1,4 +1,4 @@
-"""GPUMemNet's own class of memory, as its authors publish it: the upper end of 8,000 MiB."""
+"""GPUMemNet's own class of memory: the upper end of its 8,000 MiB (CNNs) or 1,000 MiB (MLPs)."""
 
 from benchmarks.witnesses.rows import RefusedError, Row
 

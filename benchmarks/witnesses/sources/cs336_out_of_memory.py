@@ -4,10 +4,12 @@ The script is run from a clone, on a GPU with the memory that the message names.
 of the allocator is taken from the message too: capacity - free - allocated - unallocated.
 """
 
+import contextlib
 import functools
 import io
 import tarfile
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,12 +90,9 @@ def _sizes(clone: Path, one: Message) -> Sizes:
     """Run the script until memory ends."""
     import harness
 
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [SCRIPT, "cs336-basics/cs336_basics"]
-        with tarfile.open(fileobj=io.BytesIO(archive_of(clone, COMMIT, paths))) as archive:
-            archive.extractall(folder, filter="data")
+    with checkout(clone) as folder:
         report = harness.dry_run(
-            Path(folder) / SCRIPT,
+            folder / SCRIPT,
             *STEPS,
             *("--context-length", one.context, "--mixed-precision", one.precision),
             capability="8.9" if one.gpu == ADA else "8.0",  # torch 2.11 has 12.0's workspaces
@@ -111,6 +110,16 @@ def _sizes(clone: Path, one: Message) -> Sizes:
         "allocated": refused.allocated_bytes,
         "reserved": refused.reserved_bytes,
     }
+
+
+@contextlib.contextmanager
+def checkout(clone: Path) -> Iterator[Path]:
+    """Yield a folder with the script and the model."""
+    paths = [SCRIPT, "cs336-basics/cs336_basics"]
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive_of(clone, COMMIT, paths))) as archive:
+            archive.extractall(folder, filter="data")
+        yield Path(folder)
 
 
 SOURCE = Source(

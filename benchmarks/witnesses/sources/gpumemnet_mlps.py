@@ -5,16 +5,19 @@ licence, so its scripts are described here and not copied.
 """
 
 import ast
+import contextlib
 import csv
 import functools
 import io
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from benchmarks.witnesses.clones import text_of
+from benchmarks.witnesses.clones import CloneError, bytes_of, text_of
 from benchmarks.witnesses.rows import MIB, Row, Source
 from benchmarks.witnesses.training import Training
 from harness.schema.workload import Workload
@@ -26,6 +29,16 @@ MOST_STEPS = 8
 PATHS = ("Datasets/MLP/mlp_data_step1.csv", "Datasets/MLP/mlp_data_step2.csv")
 NAMED = re.compile(r"input:(\d+)_output:(\d+)_depth:(\d+)_arch:([a-z]+)_batch:(\d+)")
 DROPOUT = re.compile(r"_dropout:([\d.]+)_dropout:")
+CLASSIFIER = "Ensemble/trained_models/mlp4mlp/mlp4mlp.ckpt"
+ACTIVATIONS = (
+    "ELU", "GELU", "Identity", "LeakyReLU", "Mish", "PReLU", "ReLU", "SELU", "SiLU", "Softplus",
+    "Tanh",
+)  # fmt: skip
+NUMBERS = (
+    "Depth", "Batch Size", "Total Parameters", "Total Activations", "Batch Normalization Layers",
+    "Dropout Layers",
+)  # fmt: skip
+"""What GPUMemNet's classifier is given of a row, with the activation function as an angle."""
 OF_WORKLOADS = {
     "ReLU": "relu", "Tanh": "tanh", "GELU": "gelu", "SiLU": "silu", "LeakyReLU": "leaky_relu",
     "Identity": "identity",
@@ -43,7 +56,9 @@ def rows(clone: Path) -> list[Row]:
 
 def _table(clone: Path, path: str) -> Iterator[Row]:
     second = path == PATHS[1]
-    for line in csv.DictReader(io.StringIO(text_of(clone, COMMIT, path))):
+    lines = list(csv.DictReader(io.StringIO(text_of(clone, COMMIT, path))))
+    classes = _classes(clone, lines) if second else []
+    for number, line in enumerate(lines):
         named = NAMED.match(line["Filename"])
         assert named, line["Filename"]
         inputs, outputs, depth, batch = (int(named[group]) for group in (1, 2, 3, 5))
@@ -68,7 +83,44 @@ def _table(clone: Path, path: str) -> Iterator[Row]:
                 "parameters": sum(parameters for _, _, parameters in layers),
                 "table": 2 if second else 1,
             },
+            published={"GPUMemNet": classes[number]} if classes else {},
         )
+
+
+def _classes(clone: Path, lines: Sequence[dict[str, str]]) -> list[int]:
+    """Return the upper end of the 1,000 MiB that GPUMemNet's classifier names for each row."""
+    with contextlib.suppress(CloneError):
+        file = io.BytesIO(bytes_of(clone, COMMIT, CLASSIFIER))
+        state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
+        angles = [
+            ACTIVATIONS.index(line["Activation Function"]) * math.pi / len(ACTIVATIONS)
+            for line in lines
+        ]
+        features = torch.tensor(
+            [
+                [*(float(line[name]) for name in NUMBERS), math.sin(angle), math.cos(angle)]
+                for line, angle in zip(lines, angles, strict=True)
+            ]
+        )
+        members = sorted({name.split(".model.")[0] for name in state})
+        logits = sum(_member(state, f"{member}.model.")(features) for member in members)
+        return [(int(number) + 2) * 1_000 * MIB for number in logits.argmax(1)]
+    return []
+
+
+def _member(state: dict[str, Tensor], prefix: str) -> nn.Sequential:
+    """Return one network of the ensemble: linear layers, each but the last normalized."""
+    own = {name.removeprefix(prefix): one for name, one in state.items() if name.startswith(prefix)}
+    made: list[nn.Module] = []
+    for name, weight in own.items():
+        if name.endswith(".weight"):
+            if weight.dim() == 2:
+                made.append(nn.Linear(weight.shape[1], weight.shape[0]))
+            else:
+                made += [nn.BatchNorm1d(weight.shape[0]), nn.ReLU()]
+    network = nn.Sequential(*made).eval()
+    network.load_state_dict(own)
+    return network.requires_grad_(requires_grad=False)
 
 
 def _training(
