@@ -23,7 +23,7 @@ _Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
 AXES: dict[Size, _Axes] = {
     Size.QUICK: ((1, 2, 4), (1, 256), (32,)),
-    Size.DEFAULT: ((1, 2, 4, 8, 16), (1, 16, 256, 1024), (32, 64, 256)),
+    Size.DEFAULT: ((1, 2, 4, 8, 16), (1, 32, 2048), (32, 64, 256)),
     Size.FULL: ((1, 2, 4, 8, 16, 32), (1, 4, 16, 64, 256, 1024, 4096), (32, 64, 256, 512, 1024)),
 }
 """Depths, batches, and the widths compared with the base width."""

@@ -28,14 +28,16 @@ def more_verdict(table: pd.DataFrame, missing: int) -> Claim:
     rows = table.sort_values("ratio").to_dict("records")
     low, high = rows[0], rows[-1]
     twice = table["ratio"] >= SIGNIFICANT
+    less = (
+        " It is less than twice in shallow networks, which keep few activations, and at small "
+        "batches with SGD, where the gradients only double the parameters."
+    )
     return decided(
         judge_cells(table, twice, AXES, missing=missing),
         **stated(__file__, "more"),
         measured=f"The peak of a training step is {low['ratio']:.3g} times ({_named(low)}) to "
         f"{high['ratio']:.3g} times ({_named(high)}) that of inference, with a median of "
-        f"{table['ratio'].median():.3g}. It is less than twice in shallow networks, which keep few "
-        "activations. It is also less than twice at small batches with SGD, where the gradients "
-        "only double the parameters.",
+        f"{table['ratio'].median():.3g}.{'' if twice.all() else less}",
         number=f"{low['ratio']:.3g} to {high['ratio']:.3g} times as much; at least twice in "
         f"{int(twice.sum())} of {len(table)} cells",
     )
