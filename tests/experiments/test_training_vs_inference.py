@@ -40,6 +40,13 @@ def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
     assert more.number == "1.95 to 3.03 times as much; at least twice in 1 of 2 cells"
     assert reasons.words == "fails; holds only for batch 64"
     assert "0 to 72.5% of the difference" in reasons.measured
+    assert "less than twice" in more.measured
+
+
+def test_cells_below_twice_are_not_spoken_of_where_there_are_none(tmp_path: Path) -> None:
+    section = predicted_records.section(experiment, tmp_path, list(PLANTED[2:]))
+    assert section.claims[0].words == "holds"
+    assert "less than twice" not in section.claims[0].measured
 
 
 def test_one_cell_by_hand(tmp_path: Path) -> None:
