@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order"]
+Metric = Literal[
+    "nvidia-smi", "reserved", "allocated", "requested", "request", "in order", "batch"
+]
 """The published number: the GPU's used memory, a peak of the allocator, a refused request, or the
 bytes of a recording's allocations until the first one that departs from it."""
 
