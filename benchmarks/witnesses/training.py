@@ -72,7 +72,8 @@ def hasten() -> None:
     """Draw no values for parameters, and do not let cuDNN make all engines to time them."""
     for name in ("normal_", "uniform_", "erfinv_"):
         setattr(Tensor, name, lambda tensor, *_, **__: tensor)
-    type(torch.backends.cudnn).benchmark = False  # a script that sets it sets another attribute
+    setattr(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor)  # noqa: B010 (draws anew)
+    setattr(type(torch.backends.cudnn), "benchmark", False)  # noqa: B010 (a script sets another)
 
 
 def peaks() -> Sizes:

@@ -18,6 +18,8 @@ from benchmarks.witnesses.clones import archive_of, bytes_of
 from benchmarks.witnesses.rows import MIB, Row, Sizes, Source
 
 PATH = "Related_works/FakeTensor/fake_tensor.xlsx"
+SCRIPT_COMMIT = "07278333"
+"""Of timm: its version 1.0.9."""
 FULL_MIB = 40_000
 """From here on, the table does not tell a run that ended for want of memory from one that fits."""
 
@@ -87,7 +89,7 @@ def _script(clone: Path) -> Any:
 
     hasten()
     with tempfile.TemporaryDirectory() as folder:
-        data = archive_of(clone, "v1.0.9", ["train.py", "timm"])
+        data = archive_of(clone, SCRIPT_COMMIT, ["train.py", "timm"])
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             archive.extractall(folder, filter="data")
         sys.path.insert(0, folder)
