@@ -26,8 +26,8 @@ FIRST = 512
 FITTED = 40
 """Rows that were drawn first and gave the constant; they are not scored."""
 OUTSIDE_BYTES = 1_600 * MIB
-"""The constant, memory outside of the allocator: 72 of their 76 decisions were right, with 1,200
-MiB 69 and with 274 to 768 MiB, as on a newer torch, 62."""
+"""The constant, memory outside of the allocator: 72 of their 76 decisions were right, as with 2,000
+MiB; with 1,200 MiB 69 were, and with the catalogue's range for a newer torch 62."""
 
 
 def rows(clone: Path) -> list[Row]:
