@@ -26,13 +26,15 @@ from benchmarks.witnesses.published import read
 from benchmarks.witnesses.rows import MIB, Row, source_named
 from benchmarks.witnesses.runner import Record
 from benchmarks.witnesses.scores import HEADS, MOST_FOR_CONSTANT, Score, cells_of, score, table
+from benchmarks.witnesses.sources.timm_ladder import FITTED
 from harness.analysis.fits import Coefficient
 
 FOLDER = Path("results/witnesses")
 MLPS = "gpumemnet-mlps"
+LADDER = "timm-ladder"
 ORDER = (
-    MLPS, "gpumemnet-cnns", "torch-preflight-t4", "cs336-out-of-memory", "cs336-snapshots",
-    "cs336-attention", "liger",
+    MLPS, "gpumemnet-cnns", "gpumemnet-timm", LADDER, "torch-preflight-t4",
+    "cs336-out-of-memory", "cs336-snapshots", "cs336-attention", "liger",
 )  # fmt: skip
 Published = tuple[list[Row], dict[str, dict[str, Record]], frozenset[str]]
 
@@ -77,6 +79,18 @@ def misses_text(one: Score) -> str:
     return f"{near}, {far}, the worst by {one.worst_bytes / MIB:+,.0f} MiB."
 
 
+def ladder_text(rows: list[Row], said: dict[str, Record]) -> str:
+    """Say for how many batches that ran, and batches above them that did not, this was foretold."""
+    known = [
+        (row.measured_bytes, said[row.name]["predicted_bytes"]) for row in rows if row.name in said
+    ]
+    answers = [(batch, largest) for batch, largest in known if largest is not None]
+    fits = sum(largest >= batch for batch, largest in answers)
+    above = sum(largest <= batch for batch, largest in answers)
+    ran = f"it says of {fits} of {len(answers)} batches that ran that they fit"
+    return f"{ran}, and of {above} of {len(answers)} batches above them that they do not"
+
+
 def growth_text(frame: pd.DataFrame) -> str:
     """Return the verdict on layers x batch, the law and the pairs, measured next to predicted."""
     claim = claim_of(frame)
@@ -115,8 +129,13 @@ def main() -> int:
     if not sources:
         print(f"no CSV in {FOLDER}", file=sys.stderr)
         return 2
-    every = [(name, one) for name, (_, scores) in sources.items() for one in scores]
+    every = [
+        (name, one) for name, (_, scores) in sources.items() for one in scores if name != LADDER
+    ]
     parts = {"sources": sources_table(list(sources)), "scores": score_table(every)}
+    if LADDER in sources:
+        (rows, said, _), _ = sources[LADDER]
+        parts["ladder"] = ladder_text(rows[FITTED:], said["dry-run"])
     if MLPS in sources:
         (rows, said, crashed), scores = sources[MLPS]
         trained = [row for row in rows if row.name not in crashed]

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 
-Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order"]
-"""The published number: the GPU's used memory, a peak of the allocator, a refused request, or the
-bytes of a recording's allocations until the first one that departs from it."""
+Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order", "batch"]
+"""The published number: the GPU's used memory, a peak of the allocator, a refused request, the
+bytes of a recording's allocations until the first one that departs from it, or (not in bytes) the
+largest batch that ran."""
 
 Sizes = Mapping[Metric, int]
 """Bytes that one run gives."""

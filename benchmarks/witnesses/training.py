@@ -55,12 +55,25 @@ class Training:
 
 def peaks_on_cuda(training: Training) -> Sizes:
     """Train on the GPU of this process, from an empty allocator, and return the peaks."""
+    emptied()
+    train(training, "cuda")
+    return peaks()
+
+
+def emptied() -> None:
+    """Empty the allocator of this process and begin its peaks anew."""
     gc.collect()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    train(training, "cuda")
-    return peaks()
+
+
+def hasten() -> None:
+    """Draw no values for parameters, and do not let cuDNN make all engines to time them."""
+    for name in ("normal_", "uniform_", "erfinv_"):
+        setattr(Tensor, name, lambda tensor, *_, **__: tensor)
+    setattr(nn.init, "trunc_normal_", lambda tensor, *_, **__: tensor)  # noqa: B010 (draws anew)
+    setattr(type(torch.backends.cudnn), "benchmark", False)  # noqa: B010 (a script sets another)
 
 
 def peaks() -> Sizes:

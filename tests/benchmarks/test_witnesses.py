@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.witnesses.chapter import scores_of
+from benchmarks.witnesses.chapter import ladder_text, scores_of
 from benchmarks.witnesses.clones import CloneError, clone_of, text_of
 from benchmarks.witnesses.pictures import OURS
 from benchmarks.witnesses.published import publish, read
 from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
-from benchmarks.witnesses.runner import drawn, records_in, run
+from benchmarks.witnesses.runner import drawn, record_of, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
 from benchmarks.witnesses.sources import cs336_attention, gpumemnet_mlps, liger
 from benchmarks.witnesses.training import train
@@ -227,3 +227,22 @@ def test_pytorch_says_that_a_published_run_crashed(
     with pytest.raises(CrashedRunError, match="Target size"):
         train(first.training(), "cpu")
     train(second.training(), "cpu")  # its script gives the labels the right shape
+
+
+def test_the_ladder_counts_each_side_of_a_batch_and_no_refusal() -> None:
+    answers = {"equal": 64, "too small": 48, "too large": 96, "none": None}
+    rows = [
+        dataclasses.replace(planted(1)[0], name=name, metric="batch", measured_bytes=64)
+        for name in answers
+    ]
+
+    def answer(row: Row) -> int:
+        if (batch := answers[row.name]) is None:
+            raise RefusedError("no such model")
+        return batch
+
+    said = {row.name: record_of(row, answer) for row in rows}
+    assert ladder_text(rows, said).split(", and ") == [
+        "it says of 2 of 3 batches that ran that they fit",
+        "of 2 of 3 batches above them that they do not",
+    ]
