@@ -157,5 +157,5 @@ def cells_of(one: Score) -> list[str]:
 def table(lines: Sequence[Sequence[str]]) -> str:
     """Return lines of cells as a table of Markdown."""
     head, *others = lines
-    marked = [head, ["---", *["---:"] * (len(head) - 1)], *others]
+    marked = [head, ["---", "---", *["---:"] * (len(head) - 2)], *others]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in marked)
