@@ -15,7 +15,7 @@ WIDTH, HEADS, BLOCKS, TOKENS, RANK = 4096, 32, 12, 4608, 16
 
 
 class Lora(nn.Module):
-    """A frozen layer with trained matrices of low rank beside it."""
+    """A frozen layer with trained matrices of low rank next to it."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Lora(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention with rotary positions, and a gated perceptron beside it."""
+    """Attention with rotary positions, and a gated perceptron next to it."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ MLPS = "gpumemnet-mlps"
 LADDER = "timm-ladder"
 ORDER = (
     MLPS, "gpumemnet-cnns", "gpumemnet-timm", LADDER, "torch-preflight-t4",
-    "cs336-out-of-memory", "cs336-snapshots", "cs336-attention", "liger",
+    "cs336-out-of-memory", "cs336-snapshots", "cs336-attention", "liger", "ackaudit",
 )  # fmt: skip
 Published = tuple[list[Row], dict[str, dict[str, Record]], frozenset[str]]
 
@@ -80,7 +80,7 @@ def misses_text(one: Score) -> str:
 
 
 def ladder_text(rows: list[Row], said: dict[str, Record]) -> str:
-    """Say for how many batches that ran, and batches above them that did not, this was foretold."""
+    """Say for how many batches that ran, and next ones that did not, this was predicted."""
     known = [
         (row.measured_bytes, said[row.name]["predicted_bytes"]) for row in rows if row.name in said
     ]

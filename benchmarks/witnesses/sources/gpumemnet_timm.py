@@ -84,7 +84,7 @@ def _pictures(folder: Path, counts: dict[str, int]) -> None:
 
 @functools.cache
 def _script(clone: Path) -> Any:
-    """Import ``train.py`` and the timm beside it."""
+    """Import ``train.py`` and the timm next to it."""
     from benchmarks.witnesses.training import hasten
 
     hasten()
