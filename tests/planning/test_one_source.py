@@ -62,17 +62,14 @@ class Tied(nn.Module):
         return result
 
 
-def recurrent() -> nn.Module:
-    class Last(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.lstm, self.head = nn.LSTM(16, 24, batch_first=True), nn.Linear(24, 10)
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(16, 24, batch_first=True), nn.Linear(24, 10)
 
-        def forward(self, x: Tensor) -> Tensor:
-            result: Tensor = self.head(self.lstm(x)[0][:, -1])
-            return result
-
-    return Last()
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.head(self.lstm(x)[0][:, -1])
+        return result
 
 
 def perceptron() -> nn.Module:
@@ -82,7 +79,7 @@ def perceptron() -> nn.Module:
 CASES: list[tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, Any]]] = [
     (perceptron, (WIDTH,), {"optimizer": "adamw"}),
     (convolutions, (3, 16, 16), {"autocast": "float16"}),
-    (recurrent, (12, 16), {}),
+    (Recurrent, (12, 16), {}),
     (GroupedQueries, (32, 64), {"loss": "sum", "accumulate": 2}),
     (perceptron, (WIDTH,), {"mode": "inference"}),
 ]
