@@ -1,7 +1,7 @@
 """Answers that depend on values nobody knows: such a run is no answer, or an upper bound.
 
 A script that may decide something by unknown values runs again with other ones
-(``trial_values.py``), small and large: if anything that its report tells differs, it depends on
+(``trial_values.py``), small and large: if anything that its report states differs, it depends on
 them.
 """
 
@@ -137,7 +137,7 @@ def _peaks(device: Device) -> list[int]:
 
 
 def _told(report: DryRunReport) -> list[tuple[str, object]]:
-    """Return all that a report tells of the memory, in words and numbers, the foremost first."""
+    """Return all that a report states of the memory, in words and numbers, the foremost first."""
     told: list[tuple[str, object]] = [("outcome", report.outcome)]
     for device in report.devices:
         of = f" of GPU {device.index}" if len(report.devices) > 1 else ""
@@ -161,7 +161,7 @@ def _told(report: DryRunReport) -> list[tuple[str, object]]:
 
 
 def _at_any_length(report: DryRunReport) -> list[tuple[str, object]]:
-    """Return what a report tells, without that which grows with the steps of a run."""
+    """Return the numbers of a report that do not grow with the steps of a run."""
     grows = ("optimizer steps", "bytes allocated in all", "allocations")
     return [one for one in _told(report) if one[0] not in grows]
 
