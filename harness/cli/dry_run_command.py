@@ -216,7 +216,6 @@ def _print_largest(
     name: str, target: str, arguments: list[str], request: dict[str, Any], *, as_json: bool
 ) -> int:
     """Search the largest value in place of ``{}`` and print it; return the exit code."""
-    from harness.dry_runs.dry_run_request import EVERYWHERE
     from harness.dry_runs.run import dry_run as run
     from harness.dry_runs.script_search import largest_of_script
     from harness.prediction.gpu.catalogue import OUTSIDE_BYTES
@@ -227,11 +226,19 @@ def _print_largest(
     if request["outside_bytes"] is None:
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
+    settled: dict[str, float] = {}
+    """Zero for each place whose values decided nothing: the next runs need not try others there."""
+
     def tried(value: int) -> "DryRunReport":
-        given = (text.replace("{}", str(value)) for text in arguments)
-        report = run(target, *given, quiet=True, **request)
-        if report.outcome == "ok":  # no unknown value decided: the next runs need not ask again
-            request["answers"] = {EVERYWHERE: 0.0, **request["answers"]}
+        given = [text.replace("{}", str(value)) for text in arguments]
+        answers = {**request["answers"], **settled}
+        report = run(target, *given, quiet=True, **{**request, "answers": answers})
+        if settled and report.outcome == "error":  # of zeros, if other values were taken before
+            report = run(target, *given, quiet=True, **request)
+        for read in report.value_reads if report.outcome == "ok" else ():
+            is_line = read.place.rpartition(":")[2].isdecimal()
+            if read.integers and is_line and not (read.sizes or read.bounded):
+                settled[read.place] = 0.0
         return report
 
     def progress(value: int, report: "DryRunReport") -> None:

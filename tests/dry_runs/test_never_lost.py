@@ -57,6 +57,8 @@ def test_a_script_that_leaves_the_gpu_alone_is_no_success(tmp_path: Path) -> Non
     assert (report.outcome, report.fit) == ("unsupported", None)
     assert f"harness predict {tmp_path}/script.py:Net" in str(report.evidence)
     assert run(tmp_path, text, host_memory_bytes=64 << 30).outcome == "ok"
+    gone = run(tmp_path, f"{text}\nimport os; os.remove(__file__)", write_files=True)
+    assert (gone.outcome, "harness predict" in str(gone.evidence)) == ("unsupported", True)
 
 
 def test_a_crash_leaves_the_driver_s_peak(tmp_path: Path) -> None:

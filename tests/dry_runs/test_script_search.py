@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.cli.app import main
-from harness.dry_runs.dry_run_report import Device, DryRunReport
+from harness.dry_runs.dry_run_report import Device, DryRunReport, ValueRead
 from harness.dry_runs.dry_run_request import DryRunError
 from harness.dry_runs.script_search import START, largest_of_script
 from harness.schema.metrics import CudaPeaks
@@ -108,19 +108,30 @@ def test_a_real_module(
     assert "number of blocks 2: oom" in said.err
 
 
-def test_the_script_is_silent_and_asked_for_unknown_values_once(
+def test_the_script_is_silent_and_asked_once_for_values_that_decide_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[dict[str, Any]] = []
+    reads = (
+        ValueRead(place="/a/train.py:7", text="", count=1, bytes=8, integers=1),
+        ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, sizes=("nonzero",)),
+        ValueRead(place="/a/train.py:11", text="", count=1, bytes=8, integers=1, bounded=True),
+        ValueRead(place="a thread", text="", count=1, bytes=8, integers=1),
+    )
 
     def run(script: str, value: str, **options: Any) -> DryRunReport:
         given.append(dict(options))
-        return planted(lambda n: GIB + GIB // 3 * n)(int(value))
+        report = planted(lambda n: GIB + GIB // 3 * n)(int(value))
+        if value == "8" and options["answers"]:  # zero is an error there, and other values are none
+            return replace(report, outcome=Outcome.ERROR)
+        return replace(report, value_reads=reads)
 
     monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
     assert main(["dry-run", "--largest", "batch", "--", "train.py", "{}"]) == 0
     assert all(one["quiet"] for one in given)
-    assert [one["answers"] for one in given] == [{}] + [{"*": 0.0}] * (len(given) - 1)
+    settled = {"/a/train.py:7": 0.0}
+    assert [one["answers"] for one in given[:3]] == [{}, settled, {}]
+    assert all(one["answers"] == settled for one in given[3:])
 
 
 def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:

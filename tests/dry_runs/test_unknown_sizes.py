@@ -178,6 +178,15 @@ def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) ->
     assert report.outcome == "unsupported"
 
 
+def test_two_dry_runs_draw_the_same_numbers_on_the_host(tmp_path: Path) -> None:
+    drawn = []
+    for name in "ab":
+        body = f"open({str(tmp_path / name)!r}, 'w').write(str(torch.rand(9).tolist()))"
+        assert counted(tmp_path, body).outcome == "ok"
+        drawn.append((tmp_path / name).read_text())
+    assert drawn[0] == drawn[1]
+
+
 def ended(
     outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0, steps: int = 8
 ) -> DryRunReport:

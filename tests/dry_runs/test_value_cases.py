@@ -71,9 +71,9 @@ torch.distributions.Categorical(logits=u).sample()
 print(1 / u.mean().item())
 for _ in range(2): torch.nn.functional.ctc_loss(torch.randn(50, 4, 9, device="cuda").log_softmax(-1), torch.ones(4, 5, dtype=torch.long).cuda(), torch.full((4,), 50), torch.full((4,), 5))
 m = torch.rand(1000).cuda() > 0.3; x = big(m.sum()); print(1 if i.max().item() else 2)
-n = torch.tensor([9, 16]).cuda(); r = torch.nn.utils.rnn; p = r.pack_padded_sequence(torch.rand(2, 16, 8).cuda(), n.cpu(), True, False); x = big(r.pad_packed_sequence(torch.nn.LSTM(8, 8).cuda()(p)[0])[0].shape[0])
-k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5; x = big(k.flip(0)[:991].sum())
-k = torch.cat([i, torch.full((5,), 7).cuda()]); x = big(k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda()))
+n = torch.tensor([9, 16]).cuda(); r = torch.nn.utils.rnn; p = r.pack_padded_sequence(torch.rand(2, 16, 8).cuda(), n.cpu(), True, False); assert r.pad_packed_sequence(torch.nn.LSTM(8, 8).cuda()(p)[0])[1].tolist() == [9, 16]
+k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5; n = k.flip(0)[:991].sum().item(); assert n == 4955; x = big(n)
+k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 """  # noqa: E501

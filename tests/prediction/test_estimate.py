@@ -1,5 +1,6 @@
 """The estimate on meta tensors: against the dry run, the formula of an MLP, and numbers by hand."""
 
+import csv
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -287,6 +288,13 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
     table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.md"
     assert f"- {ACCURACY}.\n" in table.read_text()
     assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY
+
+
+def test_the_room_for_workspaces_is_what_the_table_of_dry_runs_needs() -> None:
+    table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.csv"
+    with table.open() as file:
+        off = [float(row["reserved off"].rstrip("%")) / 100 for row in csv.DictReader(file)]
+    assert CNN_RESERVES - 0.01 < 1 / (1 + min(off)) <= CNN_RESERVES
 
 
 class Convolves(nn.Module):

@@ -38,7 +38,7 @@ NUMBERS = (
     "Depth", "Batch Size", "Total Parameters", "Total Activations", "Batch Normalization Layers",
     "Dropout Layers",
 )  # fmt: skip
-"""What GPUMemNet's classifier is given of a row, with the activation function as an angle."""
+"""Facts of a row that GPUMemNet's classifier gets, with the activation function as an angle."""
 OF_WORKLOADS = {
     "ReLU": "relu", "Tanh": "tanh", "GELU": "gelu", "SiLU": "silu", "LeakyReLU": "leaky_relu",
     "Identity": "identity",
