@@ -42,6 +42,9 @@ class Rise:
     rise_bytes: int = 0
     peak_bytes: int = 0
     """The most that it held, absolute."""
+    lost_bytes: int = 0
+    """What was resident before and is not after it: the peak may lack as much. The kernel takes
+    pages of libraries from a process when another one wants memory."""
 
 
 _GOLDEN = 0.618
@@ -63,10 +66,12 @@ def arranged_rise(number: int) -> Iterator[Rise]:
         libc.malloc_trim(0)
     batch = max(32, 2 * (os.cpu_count() or 1))
     apart = int(batch * (number * _GOLDEN % 1)) * mmap.PAGESIZE
-    with _settled_counts(2 * batch * mmap.PAGESIZE), _touched(apart):
+    slack = 2 * batch * mmap.PAGESIZE
+    with _settled_counts(slack), _touched(apart):
         with resident_rise() as result:
             yield result
         result.peak_bytes -= apart
+        result.lost_bytes *= result.lost_bytes > slack  # less is what the kernel has not counted
 
 
 @contextmanager
@@ -138,21 +143,28 @@ def _has_kernel_mark() -> bool:
 def _kernel_rise() -> Iterator[Rise]:
     result = Rise("VmHWM")
     _CLEAR.write_text("5")
-    before = status_bytes("VmRSS")
+    before = _status_sizes()
     try:
         yield result
     finally:
-        result.peak_bytes = status_bytes("VmHWM")
-        result.rise_bytes = result.peak_bytes - before
+        after = _status_sizes()
+        result.peak_bytes = after["VmHWM"]
+        result.rise_bytes = result.peak_bytes - before["VmRSS"]
+        result.lost_bytes = sum(max(0, before[kind] - after[kind]) for kind in _KINDS)
+
+
+_KINDS = ("RssAnon", "RssFile", "RssShmem")
 
 
 def status_bytes(name: str) -> int:
-    """Return a field of /proc/self/status, which counts in KiB."""
-    for line in _STATUS.read_text().splitlines():
-        key, _, rest = line.partition(":")
-        if key == name:
-            return int(rest.split()[0]) * 1024
-    raise KeyError(name)
+    """Return a size of /proc/self/status."""
+    return _status_sizes()[name]
+
+
+def _status_sizes() -> dict[str, int]:
+    """Return the sizes of /proc/self/status, which counts in KiB."""
+    lines = (line.split() for line in _STATUS.read_text().splitlines())
+    return {line[0][:-1]: int(line[1]) << 10 for line in lines if line[-1] == "kB"}
 
 
 def _sampled_rise() -> Iterator[Rise]:

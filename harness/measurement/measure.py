@@ -132,7 +132,7 @@ def _record(
                 summary["cuda"] |= result["cuda"]
             fields |= summary
             process = result.get("process")
-        elif process is not None:
+        elif process is not None and "rss_peak_bytes" in fields:
             fields["process"] = _parts(process, fields["rss_peak_bytes"], metrics)
             sources["process"] = "plain"
     return msgspec.convert(

@@ -110,6 +110,59 @@ def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launc
         assert abs(repeat.rss_rise_bytes - whole_pages_bytes(workload)) <= KERNEL_BATCH_BYTES
 
 
+# As the kernel does when another process wants memory: pages of a library go during a step.
+_DISTURBED = """
+import json, mmap, sys, torch
+from torch import nn
+from harness.instruments import rss
+from harness.measurement import passes
+from harness.training.module_step import Step, no_phase, run_step
+
+class Disturbed(nn.Linear):
+    left = int(sys.argv[1])
+
+    def forward(self, x):
+        if self.left:
+            self.left -= 1
+            pages.madvise(mmap.MADV_DONTNEED)
+        return super().forward(x)
+
+def policy(malloc):  # called before each step
+    sum(pages[:: mmap.PAGESIZE])
+
+passes.apply_policy = policy
+with open(rss._largest_file(), "rb") as file:
+    pages = mmap.mmap(file.fileno(), 4 << 20, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+x, y = torch.rand(4096, 1024), torch.randint(0, 1024, (4096,))
+step = Step(model=Disturbed(1024, 1024), x=x, y=y, optimizer=None, mode="train")
+run_step(step)  # what a first step loads is no rise
+print(json.dumps(passes.plain_pass(step, no_phase, 0, "pinned", is_long=True)))
+"""
+
+
+def disturbed(steps: int) -> dict[str, object]:
+    """Return the result of a pass whose first ``steps`` steps lose pages."""
+    command = [sys.executable, "-c", _DISTURBED, str(steps)]
+    done = subprocess.run(command, env=os.environ | _PINNED, capture_output=True, check=True)
+    result: dict[str, object] = json.loads(done.stdout)
+    return result
+
+
+def test_a_step_that_the_kernel_took_pages_from_is_run_again() -> None:
+    rise, undisturbed = (disturbed(steps)["rss_rise_bytes"] for steps in (4, 0))
+    assert isinstance(rise, int)
+    assert isinstance(undisturbed, int)
+    assert abs(undisturbed - (48 << 20)) <= KERNEL_BATCH_BYTES
+    assert abs(rise - undisturbed) <= KERNEL_BATCH_BYTES
+
+
+def test_rss_is_unknown_where_the_kernel_took_pages_from_every_step() -> None:
+    result = disturbed(1_000)
+    assert "rss_rise_bytes" not in result
+    assert "rss_peak_bytes" not in result
+    assert result["wall_seconds"]
+
+
 def parts_bytes(record: Record) -> dict[str, int]:
     assert record.process is not None
     parts: dict[str, int] = msgspec.to_builtins(record.process)
