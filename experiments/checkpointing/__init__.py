@@ -66,12 +66,13 @@ def _spread(depth: int) -> list[int]:
 def analyse(evidence: Evidence) -> Section:
     """Fit the law to each curve and set its optimum next to the measured one."""
     result = law.curves(evidence.frame)
+    timed = [curve for curve in result if curve.is_timed]
     return Section(
-        claims=(*claims.root_law(result), *claims.cheaper(result), claims.time(result)),
+        claims=(*claims.root_law(result), *claims.cheaper(result), *claims.time(timed)),
         text=(
             *explanations.fit_text(result),
             *explanations.gradient_text(result),
-            explanations.time_text(result),
+            *explanations.time_text(timed),
         ),
         tables=(
             Table(
@@ -86,7 +87,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=pd.concat([curve.table for curve in result], ignore_index=True),
             ),
         ),
-        figures=(*figures.peaks(result), figures.times(result)),
+        figures=(*figures.peaks(result), *figures.times(timed)),
     )
 
 

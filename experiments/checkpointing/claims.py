@@ -101,8 +101,10 @@ def _less(share: float) -> str:
     return f"{100 * abs(share):.3g}% {'less' if share >= 0 else 'more'}"
 
 
-def time(result: list[Curve]) -> Claim:
-    """Judge the time of a second forward pass; each network gives one ratio."""
+def time(result: list[Curve]) -> list[Claim]:
+    """Judge the time of a second forward pass; each network that was timed gives one ratio."""
+    if not result:
+        return []
     middle, low, high = law.time_ratio(result)
     decision = Decision(verdict=Verdict.OPEN)
     number = f"{len(result)} networks; an interval needs three"
@@ -112,7 +114,7 @@ def time(result: list[Curve]) -> Claim:
         decision = is_roughly(low=ends[0], high=ends[1], repeats=ratio.blocks)
         number = f"{ratio.estimate:.3g} times, 99% interval {ratio.low:.3g} to {ratio.high:.3g}"
         number += f" over {ratio.blocks} networks"
-    return decided(
+    claim = decided(
         decision,
         **stated(__file__, "time", roughly=f"{ROUGHLY:.0%}"),
         measured="A step with segments takes "
@@ -120,3 +122,4 @@ def time(result: list[Curve]) -> Claim:
         f"cells lie between {low:.3g} and {high:.3g}. By arithmetic it is 1.33.",
         number=number,
     )
+    return [claim]

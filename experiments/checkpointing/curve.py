@@ -91,6 +91,11 @@ class Curve:
         return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
 
     @property
+    def is_timed(self) -> bool:
+        """Whether each step has its seconds; on a pretended GPU none has."""
+        return bool(self.table["time_ratio"].notna().all())
+
+    @property
     def time_ratio(self) -> float:
         """The median over numbers of segments of the time with segments over the time without."""
         return float(self._segmented["time_ratio"].median())

@@ -60,8 +60,10 @@ def _changes(curve: Curve) -> bool:
     return bool(rise.max() > 1.1 * rise.min())
 
 
-def times(result: list[Curve]) -> Figure:
-    """Return the cost in time of each curve: its median over the segments, and their spread."""
+def times(result: list[Curve]) -> list[Figure]:
+    """Return the cost in time of each timed curve: its median over the segments, their spread."""
+    if not result:
+        return []
     rows = []
     for curve in result:
         ratio = curve.table.loc[curve.table["segments"] > 0, "time_ratio"]
@@ -72,7 +74,7 @@ def times(result: list[Curve]) -> Figure:
         one = geometric_ratio([curve.time_ratio for curve in result], CONFIDENCE)
         ends = {"estimate": one.estimate, "low": one.low, "high": one.high}
         rows.append({"name": "mean of all, 99% interval", **ends})
-    return Figure(
+    figure = Figure(
         name="times",
         caption="Time of a step with checkpoints, divided by the time without. Dots are medians "
         "over the numbers of segments, and bars are their middle 90%. The last row is the mean of "
@@ -84,3 +86,4 @@ def times(result: list[Curve]) -> Figure:
         ),
         size=(8.6, 1.2 + 0.3 * len(rows)),
     )
+    return [figure]

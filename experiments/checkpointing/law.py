@@ -25,7 +25,7 @@ def curves(frame: pd.DataFrame) -> list[Curve]:
         AnalysisError: no network has an uncheckpointed step, its square root and three more.
 
     """
-    metrics = ["peak_live_bytes", "live_at_start_bytes", "wall_seconds"]
+    metrics = ["peak_live_bytes", "live_at_start_bytes"]
     known = frame[(frame["outcome"] == "ok") & frame[metrics].notna().all(axis=1)]
     keys = ["in_features", "width", "batch", "depth"]
     result = [
@@ -51,12 +51,12 @@ def _curve(part: pd.DataFrame) -> Curve:
     first = part.iloc[0]
     depth, width, batch = (int(first[key]) for key in ("depth", "width", "batch"))
     base = part[part["checkpoint"] == 0]
-    base_seconds = base["wall_seconds"].to_numpy(dtype=np.float64)
+    base_seconds = base["wall_seconds"].to_numpy(dtype=np.float64, na_value=math.nan)
     middle = float(np.median(base_seconds))
     rows = pd.concat([base.iloc[:1], part[part["checkpoint"] > 0]])
     rise = (rows["peak_live_bytes"] - rows["live_at_start_bytes"]).astype("int64")
     segments = rows["checkpoint"].astype("int64")
-    seconds = rows["wall_seconds"].to_numpy(dtype=np.float64)
+    seconds = rows["wall_seconds"].to_numpy(dtype=np.float64, na_value=math.nan)
     network = f"width {width}, batch {batch}"
     table = pd.DataFrame(
         {
