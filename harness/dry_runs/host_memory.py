@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.instruments.host import MAIN, page_sums, shared_memory
+from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
 SAMPLES, ENDING = "host.json", "ending"

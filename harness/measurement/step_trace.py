@@ -25,7 +25,7 @@ from harness.instruments.cuda_counters import (
     steps_until_steady,
 )
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
-from harness.instruments.host import host_at_peak
+from harness.instruments.host_pages import host_at_peak
 from harness.instruments.rss import Rise, resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.step_recording import StepRecording
