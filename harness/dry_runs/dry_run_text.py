@@ -50,8 +50,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     yield ""
     yield from _peaks(report)
     if report.host is not None:
-        yield from report.host.lines()
-        yield "    CUDA's own memory on the host is in neither number: no driver runs here"
+        yield from report.host.lines(pretended=True)
     yield from _compiled(report)
     for device in report.devices:
         if device.peak is not None and not report.out_of_memory:

@@ -67,8 +67,12 @@ class Host(Struct, frozen=True, kw_only=True):
         low, high = self.peak_bytes
         return replace(self, left_out_bytes=size, peak_bytes=(low, high + size))
 
-    def lines(self) -> Iterator[str]:
-        """Yield the peak and the verdict, each process, and each part, a line each."""
+    def lines(self, *, pretended: bool) -> Iterator[str]:
+        """Yield the peak and the verdict, each process, and each part, a line each.
+
+        Args:
+            pretended: whether the GPU was pretended.
+        """
         limit = ""
         if self.limit_bytes is not None:
             limit = f" of {format_bytes(self.limit_bytes)} ({self.limit_source}): {self.fit}"
@@ -98,3 +102,5 @@ class Host(Struct, frozen=True, kw_only=True):
             "the harness, in neither number": self.harness_bytes or 0,
         }
         yield from (f"    {format_bytes(size):>10}  {what}" for what, size in parts.items() if size)
+        if pretended:
+            yield "    CUDA's own memory on the host is in neither number: no driver runs here"
