@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
 from pathlib import Path
 
-from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunFit, DryRunReport, Host
+from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunFit, DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.host_report import host_of
 from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.unknown_sizes import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
+from harness.schema.host import Host
 from harness.schema.memory_fit import fit_of
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome

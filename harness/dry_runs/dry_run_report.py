@@ -9,6 +9,7 @@ from msgspec import Struct
 from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
+from harness.schema.host import Host
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
@@ -159,54 +160,6 @@ class KeptFile(Struct, frozen=True, kw_only=True):
 
     path: str
     what: Literal["new", "existing", "deleted", "not renamed", "not changed", "changed in place"]
-
-
-class HostProcess(Struct, frozen=True, kw_only=True):
-    """One process of the script: its highest sample.
-
-    Attributes:
-        peak_bytes: memory without pages of files; a page that others share counts in part.
-        own_bytes: most bytes of pages that it shares with no other process.
-        first_own_bytes: the same when it was first seen.
-    """
-
-    name: str
-    peak_bytes: int
-    own_bytes: int
-    first_own_bytes: int
-
-
-class Host(Struct, frozen=True, kw_only=True):
-    """Memory of the host that the script's processes took.
-
-    Attributes:
-        peak_bytes: of all processes together, the harness left out. The lower number is what was
-            there; the higher one adds parameters that were not written and all pinned memory.
-        processes: the processes that took most.
-        file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
-        shared_bytes: most of the shared memory, which is in the peak.
-        shared_limit_bytes: the size of ``/dev/shm``.
-        pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
-        left_out_bytes: most bytes of parameters on the host that were not written here.
-        harness_bytes: what the harness took: its code, and the history of the allocator.
-        limit_bytes: the memory that the verdict is about; None without one.
-        limit_source: where that limit comes from.
-        fit: whether the peak is within it; with the GPU's memory if both share one pool.
-        growth: of what the script's process keeps over the optimizer steps.
-    """
-
-    peak_bytes: tuple[int, int]
-    processes: tuple[HostProcess, ...]
-    file_bytes: int
-    shared_bytes: int
-    shared_limit_bytes: int
-    pinned_bytes: tuple[int, int] | None
-    left_out_bytes: int
-    harness_bytes: int
-    limit_bytes: int | None
-    limit_source: str | None
-    fit: Fit | None
-    growth: Growth | None = None
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):

@@ -13,13 +13,12 @@ from harness.dry_runs.dry_run_report import (
 )
 from harness.dry_runs.host_report import ONE_POOL
 from harness.schema.growth import LEAST_STEPS, Growth
-from harness.schema.units import format_bytes
+from harness.schema.units import format_bytes, format_range
 
 MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
 MOST_TEXT = 80
-_COPIED = 8 << 20
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "parameter": "parameters",
@@ -50,7 +49,8 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
     yield from _peaks(report)
-    yield from _host(report)
+    if report.host is not None:
+        yield from report.host.lines(pretended=True)
     yield from _compiled(report)
     for device in report.devices:
         if device.peak is not None and not report.out_of_memory:
@@ -83,40 +83,11 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
         yield f"  {name:<10}{text}"
     low, high = report.outside_bytes
     what = "CUDA context and libraries, in none of the peaks"
-    yield f"  outside   {_range(low, high):>12}  {what}"
+    yield f"  outside   {format_range(low, high):>12}  {what}"
     reserved = peaks.reserved_peak_bytes
     if reserved is not None:
-        sum_text = _range(reserved + low, reserved + high)
+        sum_text = format_range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
-
-
-def _host(report: DryRunReport) -> Iterator[str]:
-    host = report.host
-    if host is None:
-        return
-    limit = ""
-    if host.limit_bytes is not None:
-        limit = f" of {format_bytes(host.limit_bytes)} ({host.limit_source}): {host.fit}"
-    yield f"Memory of the host: {_range(*host.peak_bytes)}{limit}"
-    for one in host.processes[:MOST_GROUPS]:
-        grown = one.own_bytes - one.first_own_bytes
-        own = f"{format_bytes(one.own_bytes)} its own"
-        if one.name.startswith("worker") and grown > _COPIED:
-            own += (
-                f", {format_bytes(grown)} more than at first: a worker copies each page of Python"
-                " objects that it reads, and none of an array"
-            )
-        yield f"    {format_bytes(one.peak_bytes):>10}  {one.name}, {own}"
-    parts = {
-        f"shared memory, of {format_bytes(host.shared_limit_bytes)} in /dev/shm": host.shared_bytes,
-        "pinned, in use": (host.pinned_bytes or (0, 0))[0],
-        "pinned, taken by PyTorch's host allocator": (host.pinned_bytes or (0, 0))[1],
-        "parameters that were not written here, in the higher number": host.left_out_bytes,
-        "mapped files, in neither number": host.file_bytes,
-        "the harness, in neither number": host.harness_bytes,
-    }
-    yield from (f"    {format_bytes(size):>10}  {what}" for what, size in parts.items() if size)
-    yield "    CUDA's own memory on the host is in neither number: no driver runs here"
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
@@ -140,12 +111,6 @@ def _compiled(report: DryRunReport) -> Iterator[str]:
                 f"Without torch.compile: {name} {format_bytes(other)} ({other:,} B);"
                 f" compiling changes it by {one / other - 1:+.1%}"
             )
-
-
-def _range(low: int, high: int) -> str:
-    if low == high:
-        return format_bytes(low)
-    return f"{format_bytes(low)}–{format_bytes(high)}"
 
 
 def _when(moment: Moment, allocations: int) -> str:

@@ -1,8 +1,6 @@
 """Memory of the host that a script and its workers take, sampled while it runs.
 
-The supervisor reads what the kernel says of each process (proc_pid_smaps(5), ``smaps_rollup``): a
-page that several processes share counts as a part in each. Pages of files can be dropped, so they
-stand apart. A peak between two samples is missed.
+The supervisor reads what the kernel says of each process. A peak between two samples is missed.
 """
 
 import contextlib
@@ -12,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from harness.dry_runs.dry_run_report import HostProcess
+from harness.instruments.host_pages import MAIN, page_sums, shared_memory
+from harness.schema.host import HostProcess
 
 SAMPLES, ENDING = "host.json", "ending"
 """Files in the folder of a dry run: the samples; and the sign that the script has ended."""
@@ -20,11 +19,9 @@ SAMPLES, ENDING = "host.json", "ending"
 _EVERY_SECONDS = 0.05
 _SHARE = 10
 """A sample takes at most this part of the time."""
-_SHARED = "/dev/shm"
 _INTERPRETER_BYTES = 3 << 20
 """Of Python without the harness."""
 _WORKER = "pt_data_worker"
-MAIN = "main"
 
 
 class Samples(msgspec.Struct):
@@ -48,7 +45,7 @@ class HostSampler:
         self._shared_before = shared_memory()[0]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
-            own = _rollup(os.getpid())["Pss_Anon"]
+            own = page_sums(os.getpid())["Pss_Anon"]
             self._seen.own_bytes = max(0, own - _INTERPRETER_BYTES)
 
     def sample(self) -> None:
@@ -59,7 +56,7 @@ class HostSampler:
         together = files = mapped = 0
         for pid in self._processes():
             with contextlib.suppress(OSError, KeyError):  # it has ended, or an old kernel
-                parts = _rollup(pid)
+                parts = page_sums(pid)
                 together += parts["Pss_Anon"]
                 files += parts["Pss_File"]
                 mapped += parts["Pss_Shmem"]
@@ -103,20 +100,3 @@ class HostSampler:
             peak_bytes=max(before.peak_bytes, size),
             own_bytes=max(before.own_bytes, own),
         )
-
-
-def _rollup(pid: int) -> dict[str, int]:
-    """Return the bytes that the kernel counts for a process, by name."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    parts = (line.split() for line in lines)
-    return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
-
-
-def shared_memory() -> tuple[int, int]:
-    """Return the bytes of shared memory in use, and their limit."""
-    try:
-        system = os.statvfs(_SHARED)
-    except OSError:
-        return 0, 0
-    used = system.f_blocks - system.f_bfree
-    return used * system.f_frsize, system.f_blocks * system.f_frsize

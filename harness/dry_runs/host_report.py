@@ -6,10 +6,12 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from harness.dry_runs.dry_run_report import ChildResult, Device, Host, HostProcess
-from harness.dry_runs.host_memory import MAIN, SAMPLES, Samples, shared_memory
+from harness.dry_runs.dry_run_report import ChildResult, Device
+from harness.dry_runs.host_memory import SAMPLES, Samples
 from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.instruments.host_pages import MAIN, shared_memory
 from harness.measurement.limits.machine_memory import limit_bytes
+from harness.schema.host import Host, HostProcess
 from harness.schema.memory_fit import fit_of
 
 ONE_POOL = "one pool with the GPU"

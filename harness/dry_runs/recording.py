@@ -232,12 +232,11 @@ class Recording:
 
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
-        stats = getattr(torch.cuda, "host_memory_stats", dict) if self._begun else dict
-        counts: dict[str, int] = stats()
-        taken = counts.get(
-            "allocated_bytes.peak"
-        )  # up to torch 2.9 it does not count what is in use
-        return None if taken is None else (counts.get("active_bytes.peak", taken), taken)
+        if not self._begun:
+            return None
+        from harness.instruments.cuda_counters import pinned_bytes  # it needs PyTorch
+
+        return pinned_bytes()
 
     def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""

@@ -132,6 +132,9 @@ def _record(
                 summary["cuda"] |= result["cuda"]
             fields |= summary
             process = result.get("process")
+            if (host := result.get("host")) is not None:
+                fields["host"] = host
+                sources["host"] = "plain"
         elif process is not None and "rss_peak_bytes" in fields:
             fields["process"] = _parts(process, fields["rss_peak_bytes"], metrics)
             sources["process"] = "plain"

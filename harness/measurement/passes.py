@@ -6,9 +6,16 @@ from typing import Any
 import torch
 
 from harness.instruments import tensor_roles
-from harness.instruments.cuda_counters import StepPeaks, cuda_peaks, gpu_bytes, steps_until_steady
+from harness.instruments.cuda_counters import (
+    StepPeaks,
+    cuda_peaks,
+    gpu_bytes,
+    pinned_bytes,
+    steps_until_steady,
+)
 from harness.instruments.forward_hooks import on_stack, wrapped_forwards
-from harness.instruments.rss import arranged_rise
+from harness.instruments.host_pages import host_at_peak
+from harness.instruments.rss import arranged_rise, resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement import process_parts
 from harness.measurement.environment import pretended_device
@@ -47,7 +54,11 @@ def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
         plain_pass(built, announce, number, workload.malloc, is_long=is_long) for number in numbers
     ]
     if on_gpu:
-        run_step(built, announced_to(announce, peaks.next_part().phase))
+        with resident_rise() as seen:
+            run_step(built, announced_to(announce, peaks.next_part().phase))
+        more["host"] = host_at_peak(seen.peak_bytes, pinned_bytes())
+    else:
+        more["host"] = host_at_peak(max(repeat["rss_peak_bytes"] for repeat in repeats))
     metrics = saved_pass(built, announce)
     if on_gpu:
         more["cuda"] = peaks.metrics()

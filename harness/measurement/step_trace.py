@@ -18,8 +18,15 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
-from harness.instruments.cuda_counters import StepPeaks, cuda_peaks, steps_until_steady
+from harness.instruments.cuda_counters import (
+    StepPeaks,
+    cuda_peaks,
+    pinned_bytes,
+    steps_until_steady,
+)
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
+from harness.instruments.host_pages import host_at_peak
+from harness.instruments.rss import Rise, resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.step_recording import StepRecording
 from harness.schema.errors import StepError
@@ -43,12 +50,14 @@ class _Tracing(StepRecording):
         self._device = device
         self._peaks = StepPeaks()
         self._outputs = LayerOutputs()
+        self._resident = Rise("")
 
     def report(self) -> StepReport:
         """Run the step until it is steady; return the report of the last run."""
         trace = self.record(self._step, self._steps)
-        step = self._built
-        cuda = self._peaks.last | self._peaks.metrics() if self._device == "cuda" else None
+        step, on_gpu = self._built, self._device == "cuda"
+        host = host_at_peak(self._resident.peak_bytes, pinned_bytes() if on_gpu else None)
+        cuda = self._peaks.last | self._peaks.metrics() if on_gpu else None
         saved = saved_metrics(
             self._saved.most,
             tensor_roles.parameter_addresses(step.model),
@@ -58,6 +67,7 @@ class _Tracing(StepRecording):
             **trace_metrics(trace),
             **(saved if self._own.mode == "train" else {}),
             "cuda": cuda,
+            "host": host,
             "layers": self._outputs.rows(step.model, trace, saved["modules"]),
             "trace": trace,
             "batch": self._own.batch,
@@ -76,6 +86,11 @@ class _Tracing(StepRecording):
             steps_until_steady(partial(self._reserved, step), reserved_bytes)
         if on_gpu or step.mode == "train" or self._own.compile:
             self.run(step)
+
+    def run(self, step: Step) -> None:
+        """Run and record the step once; the mark of the resident size holds what records it too."""
+        with resident_rise() as self._resident:
+            super().run(step)
 
     def _reserved(self, step: Step) -> int:
         """Run the step; return the most that was reserved, 0 on the CPU."""

@@ -14,6 +14,7 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_runs.compiled import watch
+from harness.dry_runs.left_out_values import most_left_out
 from harness.dry_runs.library_notes import library_notes, open_cudnn, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import ForkedCall
@@ -120,7 +121,9 @@ def traced_in_fork(
         values.refuse_unknown_sizes()
         raise TooLargeError from error
     values.refuse_unknown_sizes()
-    return replace(report, notes=(*library_notes(), *values.notes(), *report.notes))
+    notes = (*library_notes(), *values.notes(), *report.notes)
+    host = None if report.host is None else report.host.with_left_out(most_left_out())
+    return replace(report, host=host, notes=notes)
 
 
 def by_dry_run(

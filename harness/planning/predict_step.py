@@ -51,7 +51,7 @@ def predict_step(
             largest=largest,
         )
         report = answered(question, method, progress)
-        return replace(report, target=report.target or name_of(step.target))
+        return replace(report, target=report.target or name_of(step.target), host=None)
     every = CheckGpus(request=request, device=kind, gpus=gpus, settings=allocator_settings)
     found = answered(every, method, progress)
     fits = tuple(sorted(found.fits, key=lambda fit: fit.total_bytes))

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from harness.plots.shown_tables import blocks_table, layers_table, operators_table, sizes_table
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.events import CATEGORIES
+from harness.schema.host import Host
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.record import Outcome, Record
@@ -25,6 +26,12 @@ def print_record(record: Record) -> None:
         console.say(f"a step takes {record.wall_seconds:.4g} s; peak in {record.peak_phase}")
     if (growth := record.growth).ends_bytes:
         console.say_all(growth.lines(" over the repeats"), before="")
+    _say_host(console, record.host, str(record.environment.get("device")))
+
+
+def _say_host(console: AnswerConsole, host: Host | None, source: str) -> None:
+    if host is not None:
+        console.say_all(host.lines(pretended=source.startswith("dry run")), before="")
 
 
 def _print_failure(console: AnswerConsole, head: str, evidence: Mapping[str, object]) -> None:
@@ -75,6 +82,7 @@ def print_profile(profile: StepReport, request: StepRequest) -> None:
     console.say(answer if share is None else f"{answer}, {share:.1%} of it temporary", "bold")
     console.say(head)
     console.show(sizes_table("", metrics_rows(profile)))
+    _say_host(console, profile.host, profile.method)
     for table in (layers_table, operators_table, blocks_table):
         console.show(table(profile))
     console.say_all(profile.notes)

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from harness.schema.errors import HarnessError
 from harness.schema.growth import Growth, series_growth
+from harness.schema.host import Host
 from harness.schema.metrics import Bytes, CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
@@ -90,6 +91,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
         repeats: every pass without instruments; ``rss_rise_bytes`` and ``wall_seconds`` are
             their medians.
         passes: the pass that gave each metric.
+        host: memory of the host that the process took in a step.
         environment: versions, machine and settings of the run.
 
     All sizes are bytes; a metric that was not measured is None.
@@ -113,6 +115,7 @@ class Record(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repeats: tuple[Repeat, ...] = ()
     passes: dict[str, str] = msgspec.field(default_factory=dict)
     wall_seconds: float | None = None
+    host: Host | None = None
     environment: Environment = msgspec.field(default_factory=Environment)
 
     @property

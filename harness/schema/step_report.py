@@ -9,6 +9,7 @@ from msgspec import Meta
 from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
 from harness.schema.growth import LEAST_STEPS
+from harness.schema.host import Host
 from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.metrics import Layer, Metrics
 from harness.schema.metrics_text import metrics_line
@@ -40,6 +41,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         workload: the step, if it is one of a workload.
         target: name of your own network or loop.
         batch: examples in its step.
+        host: memory of the host that the process took in a measured step.
         trace: every block allocated and freed; None where only sums are known.
         layers: a row for each module, in the order of the forward pass.
         fit: whether the step fits on the GPU that was named.
@@ -81,6 +83,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     layers: tuple[Layer, ...] = ()
     evidence: FailureEvidence = msgspec.field(default_factory=FailureEvidence)
     steps: int | None = None
+    host: Host | None = None
     compiled: Compiled | None = None
     trace: Trace | None = None
 

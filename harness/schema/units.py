@@ -72,3 +72,12 @@ def format_bytes(size: int) -> str:
         if magnitude >= factor:
             return f"{sign}{magnitude / factor:.4g} {unit}"
     return f"{sign}{magnitude} B"
+
+
+def format_range(low: int, high: int) -> str:
+    """Return two sizes as a range, or one if they are equal.
+
+    >>> format_range(1 << 20, 2 << 20)
+    '1 MiB–2 MiB'
+    """
+    return format_bytes(low) if low == high else f"{format_bytes(low)}–{format_bytes(high)}"

@@ -168,7 +168,7 @@ def test_predict_and_measure_agree_in_every_metric_that_both_state(
         for command in ("measure", "predict")
     )
     own = {"outcome", "wall_seconds", "environment", "rss_rise_bytes", "rss_peak_bytes"}
-    own |= {"process", "cuda"}
+    own |= {"process", "cuda", "host"}
     both = measured.keys() & predicted.keys() - own
     assert {"saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"} <= both
     for name in both:

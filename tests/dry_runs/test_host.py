@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from harness.cli.app import main
-from harness.dry_runs import assemble_report, recording
-from harness.dry_runs.dry_run_report import Host
+from harness.dry_runs import assemble_report
 from harness.dry_runs.dry_run_text import growth_lines
-from harness.dry_runs.value_reads import ValueReads
+from harness.instruments import cuda_counters
+from harness.schema.host import Host
 from tests.child_process import child
 from tests.dry_runs.growing import HEAD
 from tests.dry_runs.scripts import run, script
@@ -35,6 +35,7 @@ def test_bytes_that_a_script_takes_are_found_and_the_verdict_follows_them(tmp_pa
     after = host_of(tmp_path, taken + SECONDS, host_memory_bytes=before.peak_bytes[1] + 150 * MIB)
     assert after.peak_bytes[0] - before.peak_bytes[0] == pytest.approx(300 * MIB, rel=0.05)
     assert (before.fit, after.fit) == ("fits", "does not fit")
+    assert before.harness_bytes is not None
     assert before.harness_bytes < 40 * MIB
 
 
@@ -64,10 +65,8 @@ def test_pinned_memory_has_the_names_of_every_version(
     counts: dict[str, int], pinned: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = SimpleNamespace(host_memory_stats=lambda: counts)
-    monkeypatch.setattr(recording, "torch", SimpleNamespace(cuda=cuda), raising=False)
-    one = recording.Recording(ValueReads({}, trial=0, zeros_at=()), None)
-    one._begun = True
-    assert one.pinned_bytes() == pinned
+    monkeypatch.setattr(cuda_counters, "torch", SimpleNamespace(cuda=cuda))
+    assert cuda_counters.pinned_bytes() == pinned
 
 
 def test_a_worker_copies_python_objects_that_it_reads(tmp_path: Path) -> None:

@@ -179,6 +179,17 @@ def test_the_parts_of_a_process_add_up_and_only_tensors_grow(launcher: Launcher)
     assert abs(small["libraries_bytes"] - large["libraries_bytes"]) < 2 << 20
 
 
+def own_bytes(record: Record) -> int:
+    assert record.host is not None
+    return record.host.processes[0].own_bytes
+
+
+def test_of_the_host_a_larger_step_takes_its_tensors_more(launcher: Launcher) -> None:
+    more = [own_bytes(measure(one, launcher=launcher)) for one in (LARGE, SMALL)]
+    tensors = [predict_trace(one).peak_live_bytes for one in (LARGE, SMALL)]
+    assert abs(more[0] - more[1] - (tensors[0] - tensors[1])) < 2 << 20
+
+
 @pytest.mark.slow
 def test_a_forks_peak_is_that_of_an_interpreter_that_loads_pytorch_itself() -> None:
     peaks = []

@@ -2,8 +2,10 @@ import contextlib
 import io
 import json
 import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,45 @@ def test_the_metrics_are_the_closed_forms_and_every_export_is_written(folder: Pa
     for name in ("e.csv", "s.pickle", "t.html"):
         assert (folder / name).stat().st_size > 100
     assert 'id="timeline"' in (folder / "t.html").read_text()
+
+
+HELD = """
+import torch
+from tests.own_pss import own_pss_bytes
+class Held(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(8, 2)
+        self.kept = torch.empty(5 << 20, dtype=torch.uint8)
+        self.pinned = self.kept.pin_memory() if torch.cuda.is_available() else None
+    def forward(self, x):
+        block = torch.ones(64 << 20, dtype=torch.uint8)
+        with open("seen", "w") as file:
+            file.write(str(own_pss_bytes()))
+        return super().forward(x)
+"""
+
+
+def host_of(folder: Path, *arguments: str) -> dict[str, Any]:
+    (folder / "held.py").write_text(HELD)
+    done = run(folder, "held.py:Held", "--input", "8", "--json", *arguments)
+    host: dict[str, Any] = json.loads(done.stdout)["host"]
+    return host
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells it on Linux")
+def test_the_host_is_what_psutil_reads_at_the_peak_of_the_step(folder: Path) -> None:
+    host = host_of(folder)
+    seen = int((folder / "seen").read_text())
+    assert abs(host["peak_bytes"][0] - seen) < 2 << 20
+    assert host["processes"][0]["own_bytes"] > 64 << 20
+    assert (host["pinned_bytes"], host["harness_bytes"]) == (None, None)
+    assert "Memory of the host: " in run(folder, "held.py:Held", "--input", "8").stdout
+
+
+@pytest.mark.usefixtures("dry_run_here")
+def test_pinned_memory_is_what_pytorchs_host_allocator_counts(folder: Path) -> None:
+    host = host_of(folder, "--gpu", "l4")
+    assert host["pinned_bytes"] == [8 << 20, 8 << 20]  # a power of two
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from typing import Any, Generic, NotRequired, TypedDict, TypeVar
 
 from msgspec import Struct
 
+from harness.schema.host import Host
 from harness.schema.provenance import Environment
 from harness.schema.threshold import Enforcement
 from harness.schema.training_run import TrainingPlan
@@ -21,6 +22,7 @@ class Passes(TypedDict):
     process: NotRequired[dict[str, int]]
     """On the CPU: the parts of the process that are no tensors and no heap."""
     cuda: NotRequired[dict[str, Any]]
+    host: Host | None
 
 
 class Traced(TypedDict):

@@ -105,7 +105,7 @@ class Slot:
         environment = record.environment | {"executor": executor, "jobs": jobs}
         record = replace(record, environment=environment)
         if disturbed:
-            unsure = ("rss_rise_bytes", "rss_peak_bytes", "process", "wall_seconds")
+            unsure = ("rss_rise_bytes", "rss_peak_bytes", "process", "host", "wall_seconds")
             record = replace(
                 record,
                 passes={name: one for name, one in record.passes.items() if name not in unsure},

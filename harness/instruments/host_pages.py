@@ -1,0 +1,58 @@
+"""Memory of the host by what the kernel says of each page (proc_pid_smaps(5), ``smaps_rollup``).
+
+A page that several processes share counts as a part in each. Pages of files can be dropped, so
+they stand apart. The kernel keeps no mark of the most that this was, but one of the resident size,
+and what a step takes is shared with nobody: the mark gives the rise above what is there now.
+"""
+
+import os
+from pathlib import Path
+
+from harness.schema.host import Host, HostProcess
+
+MAIN = "main"
+_SHARED = "/dev/shm"
+
+
+def page_sums(pid: int) -> dict[str, int]:
+    """Return the bytes that the kernel counts for a process, by name."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    parts = (line.split() for line in lines)
+    return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
+
+
+def shared_memory() -> tuple[int, int]:
+    """Return the bytes of shared memory in use, and their limit."""
+    try:
+        system = os.statvfs(_SHARED)
+    except OSError:
+        return 0, 0
+    used = system.f_blocks - system.f_bfree
+    return used * system.f_frsize, system.f_blocks * system.f_frsize
+
+
+def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -> Host | None:
+    """Return what this process takes of the host; None where the kernel does not tell.
+
+    Args:
+        peak_bytes: the mark of its resident size in a step that has ended.
+        pinned_bytes: most pinned bytes in use, and taken; None if they are not known.
+    """
+    try:
+        sums = page_sums(os.getpid())
+        rise = max(0, peak_bytes - sums["Rss"])
+        least = sums["Pss_Anon"] + sums["Pss_Shmem"] + rise
+        own = sums["Private_Dirty"]
+        common = sums["Anonymous"] - sums["Pss_Anon"]
+    except (OSError, KeyError):
+        return None
+    main = HostProcess(name=MAIN, peak_bytes=least, own_bytes=own + rise, first_own_bytes=own)
+    return Host(
+        peak_bytes=(least, least + common + (pinned_bytes or (0, 0))[1]),
+        processes=(main,),
+        file_bytes=sums["Pss_File"],
+        shared_bytes=sums["Pss_Shmem"],
+        shared_limit_bytes=shared_memory()[1],
+        pinned_bytes=pinned_bytes,
+        left_out_bytes=0,
+    )

@@ -1,0 +1,106 @@
+"""Memory of the host that processes take, and how it is shown."""
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from harness.schema.growth import Growth
+from harness.schema.memory_fit import Fit
+from harness.schema.units import format_bytes, format_range
+
+_MOST_SHOWN = 8
+_COPIED = 8 << 20
+
+
+class HostProcess(Struct, frozen=True, kw_only=True):
+    """One process: its peak.
+
+    Attributes:
+        peak_bytes: memory without pages of files; a page that others share counts in part.
+        own_bytes: most bytes of pages that it shares with no other process.
+        first_own_bytes: the same when it was first seen.
+    """
+
+    name: str
+    peak_bytes: int
+    own_bytes: int
+    first_own_bytes: int
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """Memory of the host that the processes of a script, or of a step, took.
+
+    Attributes:
+        peak_bytes: of all processes together. The lower number is what was there; the higher one
+            adds parameters that were not written, all pinned memory, and what a worker of
+            ``measure`` has in common with the process that forked it, which counts in part.
+        processes: the processes that took most.
+        file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
+        shared_bytes: most of the shared memory, which is in the peak.
+        shared_limit_bytes: the size of ``/dev/shm``.
+        pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
+        left_out_bytes: most bytes of parameters on the host that were not written here.
+        harness_bytes: what the harness took, which is in neither number: its code, and the history
+            of the allocator; None if that is not known apart.
+        limit_bytes: the memory that the verdict is about; None without one.
+        limit_source: where that limit comes from.
+        fit: whether the peak is within it; with the GPU's memory if both share one pool.
+        growth: of what the script's process keeps over the optimizer steps.
+    """
+
+    peak_bytes: tuple[int, int]
+    processes: tuple[HostProcess, ...]
+    file_bytes: int
+    shared_bytes: int
+    shared_limit_bytes: int
+    pinned_bytes: tuple[int, int] | None
+    left_out_bytes: int
+    harness_bytes: int | None = None
+    limit_bytes: int | None = None
+    limit_source: str | None = None
+    fit: Fit | None = None
+    growth: Growth | None = None
+
+    def with_left_out(self, size: int) -> "Host":
+        """Return the host of a step whose parameters took ``size`` bytes that were not written."""
+        low, high = self.peak_bytes
+        return replace(self, left_out_bytes=size, peak_bytes=(low, high + size))
+
+    def lines(self, *, pretended: bool) -> Iterator[str]:
+        """Yield the peak and the verdict, each process, and each part, a line each.
+
+        Args:
+            pretended: whether the GPU was pretended.
+        """
+        limit = ""
+        if self.limit_bytes is not None:
+            limit = f" of {format_bytes(self.limit_bytes)} ({self.limit_source}): {self.fit}"
+        yield f"Memory of the host: {format_range(*self.peak_bytes)}{limit}"
+        for one in self.processes[:_MOST_SHOWN]:
+            grown = one.own_bytes - one.first_own_bytes
+            own = f"{format_bytes(one.own_bytes)} its own"
+            if one.name.startswith("worker") and grown > _COPIED:
+                own += (
+                    f", {format_bytes(grown)} more than at first: a worker copies each page of"
+                    " Python objects that it reads, and none of an array"
+                )
+            yield f"    {format_bytes(one.peak_bytes):>10}  {one.name}, {own}"
+        in_use, taken = self.pinned_bytes or (0, 0)
+        low, high = self.peak_bytes
+        parts = {
+            f"shared memory, of {format_bytes(self.shared_limit_bytes)} in /dev/shm": (
+                self.shared_bytes
+            ),
+            "pinned, in use": in_use,
+            "pinned, taken by PyTorch's host allocator": taken,
+            "parameters that were not written here, in the higher number": self.left_out_bytes,
+            "in common with the process that forked it, in the higher number": (
+                high - low - taken - self.left_out_bytes
+            ),
+            "mapped files, in neither number": self.file_bytes,
+            "the harness, in neither number": self.harness_bytes or 0,
+        }
+        yield from (f"    {format_bytes(size):>10}  {what}" for what, size in parts.items() if size)
+        if pretended:
+            yield "    CUDA's own memory on the host is in neither number: no driver runs here"
