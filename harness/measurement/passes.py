@@ -57,8 +57,8 @@ def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
         with resident_rise() as seen:
             run_step(built, announced_to(announce, peaks.next_part().phase))
         more["host"] = host_at_peak(seen.peak_bytes, pinned_bytes())
-    else:
-        more["host"] = host_at_peak(max(repeat["rss_peak_bytes"] for repeat in repeats))
+    elif known := [repeat["rss_peak_bytes"] for repeat in repeats if "rss_peak_bytes" in repeat]:
+        more["host"] = host_at_peak(max(known))
     metrics = saved_pass(built, announce)
     if on_gpu:
         more["cuda"] = peaks.metrics()
