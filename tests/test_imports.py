@@ -34,6 +34,8 @@ FORBIDDEN = {
     "prediction/gpu": [*NO_STEP, "harness.prediction.estimate", "harness.prediction.mlp"],
     "prediction/predict_workload.py": ["torch"],
     "measurement": ["matplotlib", "scipy", "statsmodels", "pandas"],
+    "training/image_files.py": ["torch"],
+    "measurement/doctor.py": ["torch", "torchvision", "harness.training.data"],
     "measurement/process/launcher.py": ["torch"],
     "measurement/process/start_child.py": ["torch"],
     "thresholds": ["torch"],

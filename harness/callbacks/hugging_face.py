@@ -12,15 +12,15 @@ class MemoryCheck(StepCheck, TrainerCallback):  # type: ignore[misc]  # it has n
     """Predicts the memory of the first training step and compares it after the second.
 
     ``Trainer(..., callbacks=[MemoryCheck()])``; the arguments are those of ``StepCheck``. A
-    training of several processes is not asked, which a line says.
+    training of several processes is not asked; a line says what to type instead.
     """
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **seen: Any) -> None:
         """Wait for the first batch."""
         del control
         if args.world_size > 1:
-            why = f"{args.world_size} processes; harness dry-run --world-size runs one rank"
-            self.do_not_ask(why, tell=state.is_world_process_zero)
+            why = f"it is one of {args.world_size} processes"
+            self.do_not_ask(why, ranks=args.world_size, is_first=state.is_world_process_zero)
             return
         cast = "bfloat16" if args.bf16 else "float16" if args.fp16 else None
         steps = args.gradient_accumulation_steps

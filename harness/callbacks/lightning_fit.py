@@ -28,7 +28,7 @@ class MemoryCheck(StepCheck, Callback):  # type: ignore[misc]  # it has no types
 
     ``Trainer(..., callbacks=[MemoryCheck()])``; the arguments are those of ``StepCheck``. It is not
     asked of several processes, several optimizers, or a ``training_step`` that uses its trainer,
-    which a line says.
+    for which a line says what to type instead.
     """
 
     _done = 0
@@ -38,7 +38,8 @@ class MemoryCheck(StepCheck, Callback):  # type: ignore[misc]  # it has no types
         self._done = trainer.global_step
         if trainer.world_size > 1 or len(trainer.optimizers) != 1:
             why = f"{trainer.world_size} processes, {len(trainer.optimizers)} optimizers"
-            self.do_not_ask(f"{why}: it knows one of each", tell=trainer.is_global_zero)
+            ranks, is_first = trainer.world_size, trainer.is_global_zero
+            self.do_not_ask(f"{why}: it knows one of each", ranks=ranks, is_first=is_first)
             return
         self.ask(
             _TrainingStep(module),

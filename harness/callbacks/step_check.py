@@ -1,6 +1,7 @@
 """The memory of a trainer's step: predicted before its first one, compared after its second."""
 
 import copy
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,9 +15,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from harness.dry_runs.sent_objects import LARGE_BYTES
 from harness.instruments.rss import resident_rise
+from harness.measurement.environment import pretended_device
 from harness.measurement.limits.machine_memory import available
 from harness.planning.predict_step import predict_step
-from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.catalogue import Gpu, GpuError, find
 from harness.schema.step import Step
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
@@ -32,7 +34,7 @@ class StepCheck:
 
     On a GPU it compares peaks of the allocated bytes. On the CPU it compares the rise of the
     process's resident memory, so it allows 64 MiB more. An error here is one line, and the
-    training goes on.
+    training goes on. In a dry run it does nothing, because that is the answer.
 
     Args:
         tolerance: difference from the prediction that is worth a warning, e.g. 0.1 for 10%.
@@ -64,7 +66,7 @@ class StepCheck:
         accumulate: int = 1,
     ) -> None:
         """Predict the step of a model that returns its loss, once; begin to measure."""
-        if self._is_asked:
+        if self._is_asked or pretended_device() is not None:
             return
         self._is_asked = True
         with self._never_raises("asked"):
@@ -85,10 +87,16 @@ class StepCheck:
                 report = predict_step(step, device=device.type, gpu=gpu)
             self._begin(report, gpu, [*model.parameters(), *model.buffers(), *tensors])
 
-    def do_not_ask(self, why: str, *, tell: bool) -> None:
-        """Say once why there is no prediction."""
-        if tell and not self._is_asked:
-            self._tell(f"the memory of the step is not asked: {why}")
+    def do_not_ask(self, why: str, *, ranks: int, is_first: bool) -> None:
+        """Say once, in the first rank, why there is no prediction and what to type for one.
+
+        Args:
+            why: what there is that cannot be asked.
+            ranks: processes of the training.
+            is_first: whether this process is the first of them.
+        """
+        if is_first and not self._is_asked and pretended_device() is None:
+            self._tell(f"the memory of the step is not asked: {why}; type {_dry_run(ranks)}")
         self._is_asked = True
 
     def _begin(self, report: StepReport, gpu: Gpu | None, present: Iterable[Tensor]) -> None:
@@ -141,6 +149,26 @@ class StepCheck:
             self.predicted = None
             said = " ".join(str(error).split())[:300]
             self._tell(f"the memory of the step is not {what}: {type(error).__name__}: {said}")
+
+
+def _dry_run(ranks: int) -> str:
+    """Return the command that runs this script, as one of its ranks, on a pretended GPU."""
+    main = getattr(sys.modules["__main__"], "__spec__", None)
+    script = ["--", sys.argv[0]] if main is None else ["-m", main.name, "--"]
+    size = ["--world-size", str(ranks)] if ranks > 1 else []
+    words = ["harness", "dry-run", *_named_gpu(), *size, "--steps", str(STEPS), *script]
+    return shlex.join([*words, *sys.argv[1:]])
+
+
+def _named_gpu() -> list[str]:
+    if not torch.cuda.is_available():
+        return []
+    seen = _gpu(torch.device("cuda"))
+    try:
+        return ["--gpu", find(seen.name).name]
+    except GpuError:
+        capability = ".".join(map(str, seen.capability))
+        return ["--capability", capability, "--memory", f"{seen.total_bytes}B"]
 
 
 def _gpu(device: torch.device) -> Gpu:

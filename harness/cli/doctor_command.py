@@ -1,9 +1,18 @@
 """``harness doctor``: what can be measured on this machine, and whether the model holds here."""
 
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
+from harness.cli.target_flags import shown_progress
+
+if TYPE_CHECKING:
+    from harness.measurement.doctor import Finding
+    from harness.reporting.terminal import AnswerConsole
 
 
 @harness_command("harness doctor", "harness doctor --check-model")
@@ -19,14 +28,41 @@ def doctor(check_model: bool, as_json: bool) -> int:
     Where a measurement is unavailable, the reason is given. With --check-model the exit code is
     3 if a workload differs.
     """
-    from harness.dry_runs.run import examine_dry_run
-    from harness.measurement.doctor import examine, examine_model
     from harness.reporting.terminal import AnswerConsole
 
-    findings = examine_model() if check_model else [*examine(), examine_dry_run()]
+    console, known = AnswerConsole(), []
+    with shown_progress("", "looking at this machine") as tell:
+        for finding in (_model if check_model else _machine)(tell):
+            known.append(finding)
+            if not as_json:
+                tell("")
+                _show(console, finding)
     if as_json:
-        print_json({"findings": [one.as_dict() for one in findings]})
-    else:
-        rows = [(one.what, "yes" if one.available else "no", one.detail) for one in findings]
-        AnswerConsole().table(("what", "", "how, or why not"), rows)
-    return NOT_OK if check_model and not findings[0].available else DONE
+        print_json({"findings": [one.as_dict() for one in known]})
+    return NOT_OK if check_model and not known[0].available else DONE
+
+
+def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
+    from harness.measurement.doctor import examine
+
+    yield from examine(tell)
+    tell("allocating a tensor on a pretended GPU")
+    from harness.dry_runs.run import examine_dry_run
+
+    yield examine_dry_run()
+
+
+def _model(tell: Callable[[str], object]) -> Iterator["Finding"]:
+    tell("comparing tiny workloads with the memory model")
+    from harness.measurement.doctor import examine_model
+
+    yield from examine_model()
+
+
+def _show(console: "AnswerConsole", finding: "Finding") -> None:
+    """Print one finding; on a terminal its detail is broken into lines below each other."""
+    head = f"{finding.what:24} {'yes' if finding.available else 'no':4} "
+    width = max(20, console.width - len(head)) if console.is_terminal else len(finding.detail) + 1
+    for line in textwrap.wrap(finding.detail, width, break_on_hyphens=False) or [""]:
+        console.say(head + line)
+        head = " " * len(head)

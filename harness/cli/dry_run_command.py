@@ -2,6 +2,7 @@
 
 import signal
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import click
 
 from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
+from harness.cli.launched_script import launched_script
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.schema.plain_text import printable
@@ -37,8 +39,10 @@ def _answers(
     return answers
 
 
-def _outside(log: Path) -> int:
+def _outside(log: Path, given_bytes: int | None) -> int:
     """Return the bytes that the last message in a log gives to nobody or to other processes."""
+    if given_bytes is not None:
+        raise click.UsageError("give --outside or --outside-from, not both")
     from harness.snapshots.file_bytes import SnapshotError
     from harness.snapshots.log_failures import explained, find_failures
     from harness.snapshots.log_text import read_log_file
@@ -59,6 +63,7 @@ def _outside(log: Path) -> int:
     "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
     'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
     "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
+    "harness dry-run --gpu h100-80gb --steps 3 -- torchrun --nproc-per-node 8 train.py",
     name="dry-run",
     context_settings={"allow_interspersed_args": False},
 )
@@ -160,7 +165,7 @@ def dry_run(
     The exit code is 0 if the script ended well, 3 if it ran out of memory, failed or used no GPU,
     130 or 143 if it was ended by Ctrl-C or SIGTERM.
     """
-    from harness.cli.next_commands import after_dry_run, typed
+    from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_text import dry_run_text
     from harness.dry_runs.run import dry_run as run
 
@@ -168,23 +173,27 @@ def dry_run(
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
     if module is None and command[0].endswith(".ipynb"):
         raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
-    target, *arguments = (module, *command) if module is not None else command
+    words = (module, *command) if module is not None else command
+    started = launched_script(words, request["gpus"], is_module=module is not None)
+    target, *arguments = started.words
+    if (ranks := started.ranks_of_node) is not None:
+        request["gpus"] = max(request["gpus"], ranks)
+        request["world_size"] = request["world_size"] or started.nodes * ranks
     outside_from = request.pop("outside_from")
     if outside_from is not None:
-        if request["outside_bytes"] is not None:
-            raise click.UsageError("give --outside or --outside-from, not both")
-        request["outside_bytes"] = _outside(outside_from)
-    request |= {"module": module is not None}
+        request["outside_bytes"] = _outside(outside_from, request["outside_bytes"])
+    request |= {"module": started.is_module}
     if largest is not None:
         if html is not None:
             raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
+    following = after_dry_run(command, command[: len(command) - len(arguments)], module)
     with tempfile.TemporaryDirectory() as folder:
         if html is not None and request["snapshot"] is None:
             request["snapshot"] = Path(folder) / "snapshot.pickle"
         report = run(str(target), *arguments, **request)
         if html is not None:
-            write_page(html, _page(report, str(target), request["snapshot"]))
+            write_page(html, _page(report, str(target), request["snapshot"], following))
     if as_json:
         click.echo()  # the script's own last line may have no end
         print_json(report.to_json(), report.outcome)
@@ -192,19 +201,17 @@ def dry_run(
         click.echo(printable(dry_run_text(report, target=str(target))))
         if report.outcome == "oom":
             click.echo("Next steps:")
-            steps = after_dry_run(typed(), str(target))
-            click.echo(printable("\n".join(f"  {one}" for one in steps)))
+            click.echo(printable("\n".join(f"  {one}" for one in following)))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
     return DONE if report.outcome == "ok" else NOT_OK
 
 
-def _page(report: "DryRunReport", target: str, snapshot: Path) -> str:
-    from harness.cli.next_commands import after_dry_run, typed
+def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequence[str]) -> str:
     from harness.dry_runs.dry_run_page import dry_run_page
     from harness.snapshots.file_bytes import SnapshotError
 
-    page = partial(dry_run_page, report, target=target, commands=after_dry_run(typed(), target))
+    page = partial(dry_run_page, report, target=target, commands=commands)
     try:
         return page(snapshot=snapshot if snapshot.is_file() else None)
     except SnapshotError as error:  # the run is done, and most of its page needs no recording

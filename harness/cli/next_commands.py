@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from harness.schema.memory_fit import GpuFit
 
 _OF_THE_OUTPUT = ("--html", "--json", "--check")
+_NOT_OF_NEXT_RUN = (*_OF_THE_OUTPUT, "--snapshot", "-m")
 _NOT_OF_PLAN = (
     "--mode",
     "--accumulate",
@@ -48,14 +49,20 @@ def after_profile(arguments: Sequence[str]) -> list[str]:
     return [_line(["predict", *_without(arguments[1:], _NOT_OF_PREDICT), "--gpu", "l4"])]
 
 
-def after_dry_run(arguments: Sequence[str], target: str) -> list[str]:
-    """Return what follows a dry run: a recording that can be explained, and the largest batch."""
-    at = next((at for at, text in enumerate(arguments) if text == target), len(arguments))
-    options = [text for text in _without(arguments[:at], ("--snapshot",)) if text != "--"]
-    recorded = [*options, "--snapshot", "run.pickle", "--", *arguments[at:]]
-    module = ["-m"] * (options[-1:] == ["-m"])
-    options = options[: len(options) - len(module)]
-    largest = [*options, "--largest", "batch", *module, "--", target, "--batch", "{}"]
+def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | None) -> list[str]:
+    """Return what follows a dry run: a recording that can be explained, and the largest batch.
+
+    Args:
+        command: what is run, as typed: script and arguments, also with the launcher.
+        before: those words of it that come before the script's own arguments.
+        module: the module of ``-m``.
+    """
+    given: Sequence[str] = click.get_current_context().find_root().obj or ()
+    options = given[: len(given) - len(command)]
+    kept = [one for one in _without(options, _NOT_OF_NEXT_RUN) if one != "--"]
+    named = [*(["-m", module] if module else []), "--"]
+    recorded = [*kept, "--snapshot", "run.pickle", *named, *command]
+    largest = [*kept, "--largest", "batch", *named, *before, "--batch", "{}"]
     return [_line(largest), f"{_line(recorded)}; harness explain run.pickle"]
 
 

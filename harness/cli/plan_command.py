@@ -57,7 +57,7 @@ def plan(
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
     step = network.step(target, batch=batch, optimizer=optimizer, autocast=autocast)
-    with answer_alone(as_json), shown_progress("trying") as progress:
+    with answer_alone(as_json), shown_progress("trying ") as progress:
         result = plan_step(
             step,
             gpu=gpu,

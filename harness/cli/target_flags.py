@@ -150,8 +150,16 @@ compile_option = click.option(
 
 
 @contextmanager
-def shown_progress(doing: str = "the step:") -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what is done now and for how long, in a line that goes away."""
+def shown_progress(
+    doing: str = "the step: ", first: str = "PyTorch starts"
+) -> Iterator[Callable[[str], None]]:
+    """Show on a terminal what is done now and for how long, in a line that goes away.
+
+    Args:
+        doing: words before those that the yielded function is called with; called with none, it
+            takes the line away until the next call.
+        first: words of the line until then.
+    """
     if not sys.stderr.isatty():
         yield lambda _words: None
         return
@@ -162,9 +170,14 @@ def shown_progress(doing: str = "the step:") -> Iterator[Callable[[str], None]]:
     columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
     console = PlainConsole(stderr=True)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as line:
-        task = line.add_task("PyTorch starts")
+        task = line.add_task(first)
 
         def tell(words: str) -> None:
-            line.update(task, description=f"{doing} {printable(words)}", refresh=True)
+            if not words:
+                line.stop()
+                return
+            line.update(task, description=f"{doing}{printable(words)}")
+            line.start()
+            line.refresh()
 
         yield tell

@@ -1,9 +1,8 @@
 """Measurements that this machine can make, and the reasons against the others."""
 
-import importlib.util
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from harness.measurement.process.outcome import classify
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
+from harness.training.image_files import images_here, missing_images
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,24 @@ class Finding:
         return asdict(self)
 
 
-def examine() -> list[Finding]:
-    """Look at everything a measurement may use; a tiny measurement is made to be sure."""
+def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Finding]:
+    """Look at everything a measurement may use; a tiny measurement is made to be sure.
+
+    Args:
+        tell: called with what is done next, before what takes seconds.
+
+    Yields:
+        Each finding as soon as it is known.
+    """
+    yield _machine()
+    tell("starting a worker, which measures a tiny step")
+    yield from _worker()
+    yield from _memory_abilities()
+    tell("looking for the images")
+    yield _images()
+
+
+def _memory_abilities() -> Iterator[Finding]:
     marks = Path("/proc/self/clear_refs").exists()
     mark = "the kernel's own (VmHWM), reset per pass"
     if not marks:
@@ -40,15 +56,10 @@ def examine() -> list[Finding]:
     malloc = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
     if not pins:
         malloc = "the C library is not glibc: resident sizes are further from the live bytes"
-    return [
-        _machine(),
-        *_worker(),
-        Finding("resident high-water mark", marks, mark),
-        Finding("pinned malloc policy", pins, malloc),
-        Finding("budgets that refuse", *rlimit.data_segment_available()),
-        Finding("budgets that kill", *cgroup.available()),
-        Finding("Fashion-MNIST images", *_images()),
-    ]
+    yield Finding("resident high-water mark", marks, mark)
+    yield Finding("pinned malloc policy", pins, malloc)
+    yield Finding("budgets that refuse", *rlimit.data_segment_available())
+    yield Finding("budgets that kill", *cgroup.available())
 
 
 def examine_model() -> list[Finding]:
@@ -80,19 +91,19 @@ def _worker() -> Iterator[Finding]:
     what = f"isolated workers ({launcher.name})"
     try:
         ended = launcher.launch(RunPasses(workload=Workload(depth=1, batch=8)), 120.0)
-        gpu = _gpu(launcher)
+        outcome, evidence = classify(ended)
+        if outcome is not Outcome.OK or ended.result is None:
+            yield Finding(what, False, str(evidence))
+            return
+        facts = ended.result["environment"]
+        detail = f"torch {facts['torch']}, CPU capability {facts['cpu_capability']}"
+        yield Finding(what, True, detail)
+        what = "CUDA"
+        yield Finding(what, *_gpu(launcher))
     except LaunchError as error:
         yield Finding(what, False, str(error))
-        return
     finally:
         launcher.close()
-    outcome, evidence = classify(ended)
-    if outcome is not Outcome.OK or ended.result is None:
-        yield Finding(what, False, str(evidence))
-        return
-    facts = ended.result["environment"]
-    yield Finding(what, True, f"torch {facts['torch']}, CPU capability {facts['cpu_capability']}")
-    yield Finding("CUDA", *gpu)
 
 
 def _gpu(launcher: Launcher) -> tuple[bool, str]:
@@ -111,13 +122,7 @@ def _gpu(launcher: Launcher) -> tuple[bool, str]:
     )
 
 
-def _images() -> tuple[bool, str]:
-    if importlib.util.find_spec("torchvision") is None:
-        return False, "torchvision is not installed"
-    from harness.training.data import DataError, load_fashion_mnist
-
-    try:
-        images, _ = load_fashion_mnist(train=True)
-    except DataError as error:
-        return False, str(error)
-    return True, f"{len(images):,} training images"
+def _images() -> Finding:
+    found = images_here(train=True)
+    detail = str(missing_images()) if found is None else f"{found[0].shape[0]:,} training images"
+    return Finding("Fashion-MNIST images", found is not None, detail)

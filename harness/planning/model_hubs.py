@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 LENGTH = 1024
 """Tokens of an example that no ``--input`` describes, or what the network allows if it is less."""
 _SECONDS = 10
+_NO_MODEL = "there is no such model, or it is private and needs HF_TOKEN or: hf auth login"
+_REFUSALS: Mapping[str | int, str] = {
+    **dict.fromkeys(("RepoNotFound", 401, 404), _NO_MODEL),
+    "EntryNotFound": "it has no config.json",
+    "GatedRepo": "accept its terms at {page}, then set HF_TOKEN or run: hf auth login",
+}
+"""What the hub's error codes mean, or those of HTTP where it gives none."""
 _TEXT = {"input_ids": "int64:{length}"}
 _TOKENS = {**_TEXT, "labels": "int64:{length}"}
 _FORMS: Mapping[str, Mapping[str, str]] = {
@@ -129,20 +136,30 @@ def _downloaded(name: str) -> str:
     give = f"give a folder with its config.json, e.g. hf:./{name.rpartition('/')[2]}"
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         raise StepError(f"hf:{name} is not in the cache and HF_HUB_OFFLINE is set; {give}")
-    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    token = os.environ.get("HF_TOKEN")
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    token = _token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     asked = urllib.request.Request(f"{hub}/{name}/resolve/main/config.json", headers=headers)
     try:
         with urllib.request.urlopen(asked, timeout=_SECONDS) as answer:
             return str(answer.read().decode("utf-8"))
     except urllib.error.HTTPError as error:
-        why = {401: "there is no such model, or it needs HF_TOKEN", 404: "it has no config.json"}
-        said = why.get(error.code, f"{hub} says {error.code} {error.reason}")
-        raise StepError(f"hf:{name}: {said}; {give}") from error
+        code = error.headers.get("X-Error-Code") or error.code
+        said = _REFUSALS.get(code, f"{hub} says {error.code} {error.reason}")
+        raise StepError(f"hf:{name}: {said.format(page=f'{hub}/{name}')}; {give}") from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise StepError(f"hf:{name}: {hub} cannot be reached ({reason}); {give}") from error
+
+
+def _token() -> str | None:
+    """Return $HF_TOKEN, or what ``hf auth login`` has saved."""
+    try:
+        from huggingface_hub import get_token
+    except ImportError:
+        return os.environ.get("HF_TOKEN")
+    token: str | None = get_token()
+    return token
 
 
 def of_config(config: dict[str, Any], changed: Sequence[str]) -> "nn.Module":

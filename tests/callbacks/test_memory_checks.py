@@ -1,5 +1,8 @@
 """A trainer's memory is predicted before its first step and compared after its second."""
 
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +90,7 @@ def on_a_gpu() -> tuple[int | None, str]:
         questions.append(msgspec.json.encode(request_of(step)).decode())
         return StepReport(method="dry run", cuda=CudaMetrics(allocated_peak_bytes=1))
 
-    vars(step_check)["predict_step"] = asked
+    vars(step_check).update(predict_step=asked, pretended_device=lambda: None)
     check = StepCheck(tell=str)
     with torch.device("cuda"):
         train(check)
@@ -107,12 +110,55 @@ def test_the_peak_on_a_gpu_is_the_one_that_its_question_predicts() -> None:
     assert abs(known(cuda.allocated_peak_bytes) - measured) < 1 << 16
 
 
-def test_a_training_that_is_not_asked_is_said_to_be_so_once() -> None:
+def test_of_several_processes_the_first_says_once_what_to_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said: list[str] = []
+    monkeypatch.setattr(sys, "argv", ["my train.py", "--lr", "0.1"])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    monkeypatch.setattr(step_check, "_named_gpu", lambda: ["--gpu", "l4"])
     check = StepCheck(tell=said.append)
     for _ in range(2):
-        check.do_not_ask("2 processes", tell=True)
-    assert said == ["the memory of the step is not asked: 2 processes"]
+        check.do_not_ask("it is one of 2 processes", ranks=2, is_first=True)
+    StepCheck(tell=said.append).do_not_ask("it is one of 2", ranks=2, is_first=False)
+    start = "the memory of the step is not asked: it is one of 2 processes; type harness dry-run"
+    assert said == [f"{start} --gpu l4 --world-size 2 --steps 2 -- 'my train.py' --lr 0.1"]
+
+
+TRAIN = """
+import sys, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from harness.callbacks.step_check import StepCheck
+
+on_gpu = torch.cuda.is_available()
+dist.init_process_group("nccl" if on_gpu else "gloo")
+device = torch.device("cuda" if on_gpu else "cpu")
+model = DistributedDataParallel(torch.nn.Linear(512, 512).to(device))
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+ranks = dist.get_world_size()
+StepCheck().do_not_ask("several", ranks=ranks, is_first=dist.get_rank() == 0)
+for _ in range(3):
+    model(torch.ones(int(sys.argv[1]), 512, device=device)).sum().backward()
+    optimizer.step()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_what_it_says_to_type_runs_one_of_the_ranks(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAIN)
+
+    def typed(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", *words]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    run = typed("torch.distributed.run", "--nproc-per-node", "2", "train.py", "64")
+    (said,) = [line for line in run.stderr.splitlines() if "type harness" in line]
+    answer = typed(*shlex.split(said.partition("type ")[2]))
+    assert "rank 0 of 2" in answer.stdout
+    assert "ok, fits" in answer.stdout
+    assert "type harness" not in answer.stderr, "a dry run needs no other one"
 
 
 def test_a_model_that_cannot_be_asked_is_one_line() -> None:

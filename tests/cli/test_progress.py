@@ -2,13 +2,15 @@
 
 import io
 import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from harness.cli.target_flags import shown_progress
+from harness.measurement.doctor import Finding
 from harness.reporting.progress import Lines
 from harness.schema.errors import install_compiler
-from tests.commands import Ask
+from tests.commands import Ask, facts_of
 
 
 class Terminal(io.StringIO):
@@ -19,7 +21,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_is_told_what_is_done_and_a_pipe_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     for stream in (Terminal(), io.StringIO()):
         monkeypatch.setattr(sys, "stderr", stream)
-        with shown_progress("trying") as tell:
+        with shown_progress("trying ") as tell:
             tell("2 x 8,\x1b[2J")
         said = stream.getvalue()
         assert ("PyTorch starts" in said) == ("trying 2 x 8,\\x1b[2J" in said) == stream.isatty()
@@ -33,10 +35,32 @@ def test_a_pipe_gets_whole_lines_of_a_sweep(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err == "probe: 0 s\n"
 
 
+def test_doctor_prints_each_finding_as_soon_as_it_is_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ask: Ask
+) -> None:
+    terminal, before = Terminal(), list[str]()
+    machine, gpu = Finding("machine", True, "two cores"), Finding("CUDA", False, "no GPU")
+
+    def examine(tell: Callable[[str], None]) -> Iterator[Finding]:
+        yield machine
+        before.append(capsys.readouterr().out)
+        tell("starting a worker")
+        yield gpu
+
+    monkeypatch.setattr("harness.measurement.doctor.examine", examine)
+    monkeypatch.setattr("harness.dry_runs.run.examine_dry_run", lambda: gpu)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    rest = ask(["doctor"]).out
+    assert (before[0].split(), rest.count("no GPU")) == (["machine", "yes", "two", "cores"], 2)
+    assert "starting a worker" in terminal.getvalue()
+    found = facts_of(ask(["doctor", "--json"]).out)["findings"]
+    assert (before[1], found) == ("", [one.as_dict() for one in (machine, gpu, gpu)])
+
+
 def test_a_machine_without_temporary_files_is_one_line(
     monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
-    def fails() -> None:
+    def fails(tell: object) -> None:
         raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
 
     monkeypatch.setattr("harness.measurement.doctor.examine", fails)

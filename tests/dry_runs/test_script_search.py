@@ -142,10 +142,32 @@ def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
     assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)
 
 
-def test_the_next_steps_of_a_failure_keep_the_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("typed", "batch"),
+    [
+        ("-- train.py --a 1", "-- train.py"),
+        ("-m a.train -- --a 1", "-m a.train --"),
+        (
+            "-- torchrun --nproc-per-node 2 train.py --a 1",
+            "-- torchrun --nproc-per-node 2 train.py",
+        ),
+    ],
+)
+def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, batch: str
 ) -> None:
-    monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: planted(int)(11 * GIB))
-    assert main(["dry-run", "--gpu", "l4", "--memory", "3GiB", "--", "train.py", "--a", "1"]) == 3
-    recorded = "--memory 3GiB --snapshot run.pickle -- train.py --a 1; harness explain run.pickle"
-    assert capsys.readouterr().out.splitlines()[-1].endswith(recorded)
+    asked: list[dict[str, Any]] = []
+
+    def run(*_: object, **given: Any) -> DryRunReport:
+        asked.append(given)
+        return planted(int)(11 * GIB)
+
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
+    assert main(["dry-run", "--memory", "3GiB", *typed.split()]) == 3
+    start = "  harness dry-run --memory 3GiB"
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{start} --largest batch {batch} --batch '{{}}'",
+        f"{start} --snapshot run.pickle {typed}; harness explain run.pickle",
+    ]
+    ranks = 2 if "torchrun" in typed else None
+    assert (asked[0]["world_size"], asked[0]["gpus"]) == (ranks, ranks or 1)

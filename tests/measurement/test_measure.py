@@ -6,7 +6,7 @@ from harness.measurement.measure import measure
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
-from harness.training import data
+from harness.training import image_files
 from tests.training.test_data import write_images
 
 EXACT = (
@@ -19,7 +19,7 @@ def test_real_images_and_synthetic_ones_give_the_same_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: Launcher
 ) -> None:
     write_images(tmp_path, 50)
-    monkeypatch.setenv(data.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(image_files.FOLDER_VARIABLE, str(tmp_path))
     own = default_launcher("pinned")
     try:
         for workload in (Workload(batch=120), Workload(batch=7, dtype="float64", mode="inference")):

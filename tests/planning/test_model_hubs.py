@@ -1,15 +1,18 @@
 """``hf:``, ``timm:`` and ``torchvision:``: networks by the name that a hub gives them."""
 
 import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
 import harness
 from harness.planning.model_hubs import named_step
 from harness.schema.errors import StepError
-from tests.commands import Ask
+from tests.commands import Ask, facts_of
 
 TINY = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64,
@@ -64,6 +67,79 @@ def test_it_is_the_network_that_one_builds_by_hand(folder: Path, ask: Ask) -> No
     assert smaller["peak_live_bytes"] < short["peak_live_bytes"]
     wrong = ["predict", "hf:.", "--gpu", "l4", "--arg", "num_layer=1"]
     assert "did you mean num_hidden_layers?" in ask(wrong, code=2).err
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does: it redirects on its own host, and an error has a code."""
+
+    CONFIG = "/api/resolve-cache/models/org/tiny/0123/config.json"
+    asked: ClassVar[list[tuple[str, str | None]]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Authorization"]))
+        code, header, data = 403, ("X-Error-Code", self.path.split("/")[1]), b""
+        if self.path == "/org/tiny/resolve/main/config.json":
+            code, header = 307, ("Location", self.CONFIG)
+        elif self.path == self.CONFIG:
+            code, header, data = 200, ("ETag", '"1"'), json.dumps(TINY).encode()
+        self.send_response(code)
+        self.send_header(*header)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str | None]]]:
+    """Serve Hugging Face's hub on this machine; yield each path that is asked and its token."""
+    Hub.asked.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}/")
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield Hub.asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.slow
+def test_the_hub_is_asked_for_the_config_and_for_no_weights(
+    folder: Path, hub: list[tuple[str, str | None]], ask: Ask
+) -> None:
+    def predicted(target: str) -> dict[str, Any]:
+        line = ["predict", target, "--batch", "2", "--gpu", "l4", "--optimizer", "adamw", "--json"]
+        return facts_of(ask(line).out.replace(target, "TARGET"))
+
+    of_hub = predicted("hf:org/tiny")
+    token = "Bearer hf_secret"
+    assert hub == [("/org/tiny/resolve/main/config.json", token), (Hub.CONFIG, token)]
+    assert of_hub == predicted("hf:.")
+    assert len(hub) == 2, "a folder asks nobody"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("RepoNotFound", "there is no such model, or it is private and needs HF_TOKEN or: hf auth"),
+        ("GatedRepo", "accept its terms at http://127.0.0.1:[0-9]+/GatedRepo/x, then set HF_TOKEN"),
+        ("EntryNotFound", "it has no config.json; give a folder with its config.json"),
+        ("Other", "says 403 Forbidden"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_the_way_to_get_it(
+    folder: Path, hub: list[tuple[str, str | None]], code: str, message: str
+) -> None:
+    with pytest.raises(StepError, match=f"hf:{code}/x: .*{message}"):
+        named_step(harness.Step(f"hf:{code}/x", 4))
+    assert len(hub) == 1
 
 
 def test_a_network_of_timm_or_torchvision_has_an_input() -> None:

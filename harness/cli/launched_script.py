@@ -1,0 +1,85 @@
+"""The script in a command that starts one: ``python train.py``, ``torchrun train.py``."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+_PYTHON = re.compile(r"python(3(\.\d+)?)?")
+_PYTHON_FLAG = re.compile(r"-[BbdEIOPqsSuv]+")
+_TORCHRUN = "torch.distributed.run"
+_TORCHRUN_FLAGS = ("standalone", "m", "module", "run-path")
+_SET_MORE = ("accelerate", "deepspeed", "horovodrun", "mpiexec", "mpirun", "srun")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchedScript:
+    """A script or module, its arguments, and the ranks that its launcher would start."""
+
+    words: tuple[str, ...]
+    is_module: bool = False
+    nodes: int = 1
+    ranks_of_node: int | None = None
+    """None without a launcher of ranks."""
+
+
+def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False) -> LaunchedScript:
+    """Return the script in a command, which may be all of it.
+
+    Args:
+        words: the command.
+        gpus: GPUs of a node, for ``--nproc-per-node gpu``.
+        is_module: whether the first word is a module's name.
+
+    Raises:
+        click.UsageError: the command starts no script, or sets more than ranks.
+    """
+    name = _TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
+    if is_module or name == _TORCHRUN:
+        return _of_torchrun(words[1:], gpus) if name == _TORCHRUN else _module(words)
+    if name in _SET_MORE:
+        raise click.UsageError(
+            f"{name} is not read, because it may set more than ranks; set the variables that it"
+            " sets and run one rank: harness dry-run --world-size N -- train.py"
+        )
+    if not _PYTHON.fullmatch(name):
+        return LaunchedScript(words=tuple(words))
+    rest = [*words[1:]]
+    while rest and _PYTHON_FLAG.fullmatch(rest[0]):
+        del rest[0]
+    if rest[:1] == ["-m"] and rest[1:]:
+        return launched_script(rest[1:], gpus, is_module=True)
+    _check_script(words, rest)
+    return LaunchedScript(words=tuple(rest))
+
+
+def _module(words: Sequence[str]) -> LaunchedScript:
+    return LaunchedScript(words=tuple(words), is_module=True)
+
+
+def _check_script(words: Sequence[str], rest: Sequence[str]) -> None:
+    if not rest or rest[0].startswith("-"):
+        given = " ".join(words)[:80]
+        raise click.UsageError(f"give a script to run, e.g. {words[0]} train.py, got {given!r}")
+
+
+def _of_torchrun(words: Sequence[str], gpus: int) -> LaunchedScript:
+    """Read the options that say how many ranks there are; the others change no rank's memory."""
+    rest, is_module, nodes, ranks = [*words], False, "1", "1"
+    while rest and rest[0].startswith("-"):
+        name, is_joined, value = rest.pop(0).lstrip("-").replace("_", "-").partition("=")
+        is_module = is_module or name in ("m", "module")
+        if name not in _TORCHRUN_FLAGS:
+            value = value if is_joined or not rest else rest.pop(0)
+        if name.startswith("nn"):  # torchrun, too, takes the beginning of an option for it
+            nodes = value.rpartition(":")[2]
+        elif name.startswith("np"):
+            ranks = str(gpus) if value in ("auto", "gpu") else value
+    _check_script(["torchrun"], rest)
+    if not (nodes.isdecimal() and ranks.isdecimal() and int(nodes) * int(ranks)):
+        raise click.UsageError(f"torchrun needs whole numbers of ranks, got {nodes!r}, {ranks!r}")
+    return LaunchedScript(
+        words=tuple(rest), is_module=is_module, nodes=int(nodes), ranks_of_node=int(ranks)
+    )

@@ -1,0 +1,83 @@
+"""Files of Fashion-MNIST: where they may lie, and their bytes. Asks no torch.
+
+The format is idx (yann.lecun.com/exdb/mnist): a magic number, a count of dimensions, their sizes,
+the bytes; gzipped or not, and nothing is unpacked to a disk.
+"""
+
+import gzip
+import math
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.schema.errors import HarnessError
+from harness.schema.user_cache import cache_folders
+
+DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+FOLDER_VARIABLE = "HARNESS_DATA"
+_UNSIGNED_BYTES = 8
+"""The type of an idx file's values."""
+_WAYS = (
+    f"name a folder with its files in ${FOLDER_VARIABLE}, or install Debian's package "
+    "dataset-fashion-mnist, or go online once so that torchvision can download it"
+)
+
+
+class DataError(HarnessError):
+    """The real images cannot be had; the message names the ways to get them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdxFile:
+    """The bytes of one file, and their shape."""
+
+    shape: tuple[int, ...]
+    values: bytearray
+
+
+def missing_images() -> DataError:
+    """Return the error that names the ways to get the images."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    what = "'fashion-mnist': not on this machine"
+    if named is not None:
+        what = f"{str(Path(named))!r}: holds no Fashion-MNIST"
+    return DataError(f"data: {what}; {_WAYS}")
+
+
+def images_here(train: bool) -> tuple[IdxFile, IdxFile] | None:
+    """Return the files of the images and of the labels; None if this machine has none."""
+    return next(filter(None, (images_in(folder, train) for folder in _folders())), None)
+
+
+def _folders() -> list[Path]:
+    """Return where to look: only in the folder that $HARNESS_DATA names, if it is set."""
+    if FOLDER_VARIABLE in os.environ:
+        named = Path(os.environ[FOLDER_VARIABLE])
+        return [named / "FashionMNIST" / "raw", named]
+    return [DEBIAN_FOLDER, next(cache_folders()) / "FashionMNIST" / "raw"]
+
+
+def images_in(folder: Path, train: bool) -> tuple[IdxFile, IdxFile] | None:
+    """Return the files of the images and of the labels in ``folder``; None if one is missing."""
+    part = "train" if train else "t10k"
+    images = _read(folder, f"{part}-images-idx3-ubyte")
+    labels = _read(folder, f"{part}-labels-idx1-ubyte")
+    if images is None or labels is None or images.shape[:1] != labels.shape:
+        return None
+    return images, labels
+
+
+def _read(folder: Path, name: str) -> IdxFile | None:
+    try:
+        packed = folder / f"{name}.gz"
+        data = gzip.decompress(packed.read_bytes()) if packed.is_file() else None
+        data = (folder / name).read_bytes() if data is None else data
+        kind, dimensions = data[2], data[3]
+        shape = struct.unpack_from(f">{dimensions}I", data, 4)
+        values = bytearray(data[4 + 4 * dimensions :])
+    except (OSError, EOFError, ValueError, IndexError, struct.error, zlib.error):
+        return None
+    is_whole = kind == _UNSIGNED_BYTES and len(values) == math.prod(shape) > 0
+    return IdxFile(shape=shape, values=values) if is_whole else None
