@@ -4,10 +4,12 @@ A large floating-point parameter is sent without its values, which decide nothin
 GPU: the worker refuses a step that reads them on the host.
 """
 
+import dis
 import io
 import sys
 from collections import ChainMap
-from types import CodeType
+from collections.abc import Iterator
+from types import CodeType, FunctionType
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -16,6 +18,7 @@ from harness.schema.errors import StepError
 
 LARGE_BYTES = 1 << 20
 """Parameters from this size on are sent without their values."""
+_BY_NAME = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
@@ -43,10 +46,26 @@ def _code(code: CodeType) -> Any:
     return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
 
 
+def _names_in_classes(code: CodeType) -> Iterator[str]:
+    """Yield what the bodies of a function's classes load, annotations too; cloudpickle does not."""
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from (one.argval for one in dis.get_instructions(inner) if one.opname in _BY_NAME)
+            yield from _names_in_classes(inner)
+
+
 class _Named(cloudpickle.Pickler):  # type: ignore[misc]
     """Sends the files' names, so that the worker names the user's lines."""
 
     dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is made again."""
+        made = super().reducer_override(obj)
+        if isinstance(obj, FunctionType) and made is not NotImplemented:
+            names, known = _names_in_classes(obj.__code__), obj.__globals__
+            made[2][1]["__globals__"].update((one, known[one]) for one in names if one in known)
+        return made
 
 
 class _Pickler(_Named):
