@@ -81,24 +81,18 @@ class Compilations:
 
     def watch(self, dynamo: Any) -> None:
         """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
-        handler = dynamo.callback_handler
-        clear, reset = handler.clear, dynamo.reset
+        reset = dynamo.reset
 
         def register() -> None:
-            handler.register_start_callback(self._on_start)
-            handler.register_end_callback(self._on_end)
-
-        def cleared() -> None:
-            clear()
-            register()
-
-        handler.clear = cleared
-        register()
+            dynamo.callback_handler.register_start_callback(self._on_start)
+            dynamo.callback_handler.register_end_callback(self._on_end)
 
         def keep_and_reset() -> None:
             self._breaks = self._all_breaks()
             reset()
+            register()
 
+        register()
         dynamo.reset = keep_and_reset
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 

@@ -7,6 +7,7 @@ stand apart. A peak between two samples is missed.
 
 import contextlib
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -20,7 +21,6 @@ SAMPLES, ENDING = "host.json", "ending"
 _EVERY_SECONDS = 0.05
 _SHARE = 10
 """A sample takes at most this part of the time."""
-_SHARED = "/dev/shm"
 _INTERPRETER_BYTES = 3 << 20
 """Of Python without the harness."""
 _WORKER = "pt_data_worker"
@@ -45,7 +45,7 @@ class HostSampler:
         self._folder = folder
         self._names: dict[int, str] = {}
         self._due = 0.0
-        self._shared_before = shared_memory()[0]
+        self._shared_before = shared_memory()[1]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
             own = _rollup(os.getpid())["Pss_Anon"]
@@ -64,7 +64,7 @@ class HostSampler:
                 files += parts["Pss_File"]
                 mapped += parts["Pss_Shmem"]
                 self._note(self._name(pid), parts)
-        shared = max(mapped, shared_memory()[0] - self._shared_before)
+        shared = max(mapped, shared_memory()[1] - self._shared_before)
         seen = self._seen
         seen.together_bytes = max(seen.together_bytes, together + shared)
         seen.file_bytes = max(seen.file_bytes, files)
@@ -113,10 +113,7 @@ def _rollup(pid: int) -> dict[str, int]:
 
 
 def shared_memory() -> tuple[int, int]:
-    """Return the bytes of shared memory in use, and their limit."""
-    try:
-        system = os.statvfs(_SHARED)
-    except OSError:
-        return 0, 0
-    used = system.f_blocks - system.f_bfree
-    return used * system.f_frsize, system.f_blocks * system.f_frsize
+    """Return the limit of shared memory, and the bytes in use."""
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage("/dev/shm")[:2]
+    return 0, 0

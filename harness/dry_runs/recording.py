@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
-from harness.dry_runs.host_growth import HostStep, history_bytes, host_growth, host_step
+from harness.dry_runs.host_growth import history_bytes, host_bytes, host_growth, own_bytes
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.ranks import release_works
 from harness.dry_runs.value_reads import ValueReads
@@ -58,8 +58,8 @@ class Recording:
         self._most_steps = most_steps
         self._marks: list[Mark] = []
         self._steps: list[list[tuple[int, int]]] = []
-        self._host: list[HostStep] = []
-        self._own_bytes = self._own_objects = 0
+        self._host: list[int] = []
+        self._own_bytes = 0
         self._folded: dict[int, dict[str, int]] = {}
         self._refused: list[OutOfMemory] = []
         self._held: list[Held] = []
@@ -85,10 +85,7 @@ class Recording:
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
-        from torch.optim.optimizer import (
-            register_optimizer_step_post_hook,
-            register_optimizer_step_pre_hook,
-        )
+        from torch.optim.optimizer import register_optimizer_step_post_hook
 
         backend = torch.cuda.get_allocator_backend()
         if backend != "native":
@@ -105,7 +102,6 @@ class Recording:
         bindings._cuda_record_memory_history = self._leave_out
         self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
-        register_optimizer_step_pre_hook(_unless_compiled(self._mark))
         register_optimizer_step_post_hook(_unless_compiled(self._after_step))
         self._watch_modes()
         self._reads.listen()
@@ -159,20 +155,16 @@ class Recording:
         if self._marks and self._marks[-1].owners == owners:
             owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
         else:
-            self._own_bytes += sys.getsizeof(owners)
-            self._own_objects += len(owners)
+            self._own_bytes += own_bytes(owners)
         self._marks.append(
             Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
         )
 
-    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
-        self._add_mark(_owned(optimizer))
-
     def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
-        self._mark(optimizer)
+        self._add_mark(_owned(optimizer))
         release_works()
         self._steps.append(_counts())
-        self._host.append(host_step(self._own_bytes, self._own_objects))
+        self._host.append(host_bytes() - self._own_bytes)
         enough = len(self._steps) == self._most_steps
         if enough or len(self._steps) in _LOOKS:
             self._label(lambda: self._look(len(self._steps)))

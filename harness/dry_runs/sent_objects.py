@@ -73,28 +73,19 @@ class _Pickler(_Named):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._memory: dict[int, _Memory] = {}
+        self._left: dict[int, Any] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is made again."""
         import torch
 
         if type(obj) is torch.nn.Parameter and _is_large(obj):
-            size = obj.nbytes
-            memory = self._memory.setdefault(obj.untyped_storage().data_ptr(), _Memory(size))
+            memory = self._left.setdefault(obj.untyped_storage().data_ptr(), obj.untyped_storage())
             place = (obj.dtype, tuple(obj.shape), obj.stride(), obj.requires_grad)
             return _parameter, (memory, *place), vars(obj) or None
+        if type(obj) is torch.UntypedStorage and id(obj) in map(id, self._left.values()):
+            return _without_values, (obj.nbytes(),)
         return super().reducer_override(obj)
-
-
-class _Memory:
-    """Memory without values; pickled once for all parameters that share it."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-
-    def __reduce__(self) -> Any:
-        return _without_values, (self._size_bytes,)
 
 
 def _without_values(size_bytes: int) -> Any:
