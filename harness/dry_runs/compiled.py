@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.dry_runs.after_import import after_import
+from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.stub_cache import writable_folder
@@ -81,19 +81,18 @@ class Compilations:
 
     def watch(self, dynamo: Any) -> None:
         """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
-        reset = dynamo.reset
 
         def register() -> None:
             dynamo.callback_handler.register_start_callback(self._on_start)
             dynamo.callback_handler.register_end_callback(self._on_end)
 
-        def keep_and_reset() -> None:
+        @instead(dynamo, "reset")
+        def keep_and_reset(reset: Callable[[], None]) -> None:
             self._breaks = self._all_breaks()
             reset()
             register()
 
         register()
-        dynamo.reset = keep_and_reset
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 
     def _keep_fallback(self, record: logging.LogRecord) -> bool:

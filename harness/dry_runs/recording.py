@@ -6,7 +6,6 @@ first lines hold, and a script that never uses the GPU is left alone.
 
 import contextlib
 import dataclasses
-import functools
 import gc
 import os
 import pickle
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
+from harness.dry_runs.after_import import instead
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
 from harness.dry_runs.host_growth import history_bytes, host_bytes, host_growth, own_bytes
@@ -102,17 +102,16 @@ class Recording:
         bindings._cuda_record_memory_history = self._leave_out
         self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
-        register_optimizer_step_post_hook(_unless_compiled(self._after_step))
+        register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
         self._reads.listen()
 
     def _watch_modes(self) -> None:
         """Note when the script turns a module to evaluation, and back to training."""
-        real = torch.nn.Module.train
         inside: list[bool] = []
 
-        @functools.wraps(real)
-        def train(module: Any, mode: bool = True) -> Any:
+        @instead(torch.nn.Module, "train")
+        def train(real: Callable[..., Any], module: Any, mode: bool = True) -> Any:
             if inside or torch.compiler.is_compiling():
                 return real(module, mode)
             if module.training != mode:
@@ -122,8 +121,6 @@ class Recording:
                 return real(module, mode)
             finally:
                 inside.clear()
-
-        torch.nn.Module.train = train  # type: ignore[assignment, method-assign]
 
     def _leave_out(self, *_: object, **__: object) -> None:
         """Stand in for the script's own calls, which would clear or end the history."""
@@ -141,9 +138,8 @@ class Recording:
             reset(device)
 
         for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            reset = getattr(torch._C, name, None)
-            if reset is not None:
-                setattr(torch._C, name, functools.partial(folding, reset))
+            if hasattr(torch._C, name):
+                instead(torch._C, name)(folding)
 
     def _fold(self, device: int) -> None:
         stats = torch.cuda.memory_stats(device)
@@ -160,7 +156,9 @@ class Recording:
             Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
         )
 
-    def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
+    def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
+        if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
+            return
         self._add_mark(_owned(optimizer))
         release_works()
         self._steps.append(_counts())
@@ -330,16 +328,6 @@ def _snapshot() -> Any:
     finally:
         if absent:
             del vars(torch)["_inductor"]
-
-
-def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callable[..., None]:
-    """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
-
-    def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
-        if not torch.compiler.is_compiling():
-            hook(optimizer)
-
-    return called
 
 
 def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, BlockCategory]:
