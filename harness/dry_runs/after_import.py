@@ -47,11 +47,10 @@ class _AfterImport:
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
 
-            def execute_and_call(module: ModuleType) -> None:
-                execute(module)
+            @instead(spec.loader, "exec_module")
+            def execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
+                real(module)
                 self.function(module)
 
-            vars(spec.loader)["exec_module"] = execute_and_call
         return spec

@@ -4,12 +4,12 @@ What is allocated is counted, not what is resident: an allocator that warms up o
 takes pages with nothing more in them. The recording itself grows, and is left out.
 """
 
-import ctypes
 import itertools
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.dry_runs.history import NOT_KEPT, History, HistoryEvent
+from harness.measurement.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
 _CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
@@ -72,13 +72,6 @@ def _capacity(count: int) -> int:
 
 def _heap_bytes() -> int:
     """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return 0
-    mallinfo.restype = _Heap
-    heap = mallinfo()
-    return int(heap.fields[4] + heap.fields[7])
-
-
-class _Heap(ctypes.Structure):
-    _fields_ = [("fields", ctypes.c_size_t * 10)]
+    libc = glibc()
+    sizes = [0] * 8 if libc is None else libc.mallinfo2().sizes
+    return int(sizes[4] + sizes[7])

@@ -6,7 +6,6 @@ stand apart. A peak between two samples is missed.
 """
 
 import contextlib
-import os
 import shutil
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from harness.dry_runs.dry_run_report import HostProcess
+from harness.measurement.limits.own_pages import rollup
 
 SAMPLES, ENDING = "host.json", "ending"
 """Files in the folder of a dry run: the samples; and the sign that the script has ended."""
@@ -48,7 +48,7 @@ class HostSampler:
         self._shared_before = shared_memory()[1]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
-            own = _rollup(os.getpid())["Pss_Anon"]
+            own = rollup()["Pss_Anon"]
             self._seen.own_bytes = max(0, own - _INTERPRETER_BYTES)
 
     def sample(self) -> None:
@@ -59,7 +59,7 @@ class HostSampler:
         together = files = mapped = 0
         for pid in self._processes():
             with contextlib.suppress(OSError, KeyError):  # it has ended, or an old kernel
-                parts = _rollup(pid)
+                parts = rollup(pid)
                 together += parts["Pss_Anon"]
                 files += parts["Pss_File"]
                 mapped += parts["Pss_Shmem"]
@@ -103,13 +103,6 @@ class HostSampler:
             peak_bytes=max(before.peak_bytes, size),
             own_bytes=max(before.own_bytes, own),
         )
-
-
-def _rollup(pid: int) -> dict[str, int]:
-    """Return the bytes that the kernel counts for a process, by name."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    parts = (line.split() for line in lines)
-    return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
 
 
 def shared_memory() -> tuple[int, int]:

@@ -32,7 +32,6 @@ HUGE_BYTES = 2 << 20
 """One huge page, and what one page table maps."""
 _ENTRY_BYTES, _PRESENT = 8, 1 << 63
 _MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
-_ROLLUP = Path("/proc/self/smaps_rollup")
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 """The number of the system call; glibc has no function for it."""
 _GLOBAL = 1
@@ -166,9 +165,13 @@ def await_freed_tables() -> None:
 
 def written_bytes() -> int | None:
     """Return the size of the pages that only this process has, written to; None if not known."""
-    with suppress(OSError):
-        for line in _ROLLUP.read_text().splitlines():
-            name, size, *_ = line.split()
-            if name == "Private_Dirty:":
-                return int(size) << 10
+    with suppress(OSError, KeyError):
+        return rollup()["Private_Dirty"]
     return None
+
+
+def rollup(process: int | str = "self") -> dict[str, int]:
+    """Return the bytes that the kernel counts for a process, by name (proc_pid_smaps(5))."""
+    _, *lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    parts = (line.split() for line in lines)
+    return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
