@@ -1,11 +1,28 @@
-"""Call a function with a module once it is imported."""
+"""Call a function once a module is imported, and instead of another function."""
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
+
+
+def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Have a function be called in place of another one, which it is given before the arguments."""
+    real = getattr(owner, name)
+
+    def put(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(real)
+        def called(*arguments: Any, **named: Any) -> Any:
+            return function(real, *arguments, **named)
+
+        setattr(owner, name, called)
+        return called
+
+    return put
 
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
@@ -30,11 +47,10 @@ class _AfterImport:
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
 
-            def execute_and_call(module: ModuleType) -> None:
-                execute(module)
+            @instead(spec.loader, "exec_module")
+            def execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
+                real(module)
                 self.function(module)
 
-            vars(spec.loader)["exec_module"] = execute_and_call
         return spec

@@ -5,13 +5,13 @@ configuration, and what the autotuner allocates meanwhile is allocated all the s
 ``HARNESS_DRY_RUN_AUTOTUNE=triton`` to take the first Triton template: the peak's other end.
 """
 
-import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.dry_runs.after_import import instead
 from harness.dry_runs.library_notes import remember_autotuned
 
 UNMEASURED: Counter[str] = Counter()
@@ -31,22 +31,18 @@ def _config(config: Any) -> None:
 
 def _cache_dir_utils(module: Any) -> None:
     """Keep pretended times in the dry run's own folder, also if the script names another one."""
-    find = module.cache_dir
 
-    def cache_dir() -> str:
+    @instead(module, "cache_dir")
+    def cache_dir(find: Callable[[], str]) -> str:
         if _CACHE is not None:
             os.environ[INDUCTOR_CACHE] = _CACHE
-        folder: str = find()
-        return folder
-
-    module.cache_dir = cache_dir
+        return find()
 
 
 def _select_algorithm(module: Any) -> None:
     """Let matmuls, convolutions and FlexAttention choose without compiling a template."""
     selector = module.AlgorithmSelectorCache
     benchmark_choice = selector.benchmark_choice
-    tuning = selector.do_autotuning
 
     def benchmark(cls: Any, choice: Any, arguments: Any) -> float:
         del cls
@@ -65,8 +61,8 @@ def _select_algorithm(module: Any) -> None:
         # A template is fused with what follows if it takes less than both, measured at 1.0 each.
         return 1.5 if _TAKES_TRITON and first and kind == "TritonTemplateCaller" else 3.0
 
-    @functools.wraps(tuning)
-    def do_autotuning(self: Any, name: str, *arguments: Any, **named: Any) -> Any:
+    @instead(selector, "do_autotuning")
+    def do_autotuning(tuning: Any, self: Any, name: str, *arguments: Any, **named: Any) -> Any:
         timings = tuning(self, name, *arguments, **named)
         if timings:
             taken = min(timings, key=timings.__getitem__)
@@ -78,7 +74,6 @@ def _select_algorithm(module: Any) -> None:
         return timings
 
     selector.benchmark_choice = classmethod(benchmark)
-    selector.do_autotuning = do_autotuning
     in_this_process = selector.benchmark_in_current_process.__func__
     selector.benchmark_in_sub_process = classmethod(in_this_process)
     selector.make_precompile_fn = lambda *_, **__: dict
@@ -88,14 +83,12 @@ def _pad_mm(module: Any) -> None:
     """Name matmuls that would be padded if a measurement said that it pays."""
     module.get_cached_should_pad = lambda _: None
     module.get_cached_base_mm_benchmark_time = lambda _: None
-    faster = module.is_padded_faster
 
-    def is_padded_faster(*arguments: Any) -> bool:
-        padded: bool = faster(*arguments)
+    @instead(module, "is_padded_faster")
+    def is_padded_faster(faster: Callable[..., bool], *arguments: Any) -> bool:
+        padded = faster(*arguments)
         UNMEASURED["pad_mm: matmul not padded" if not padded else "pad_mm: padded"] += 1
         return padded
-
-    module.is_padded_faster = is_padded_faster
 
 
 def _triton_codegen(module: Any) -> None:
@@ -109,13 +102,11 @@ def _triton_codegen(module: Any) -> None:
         return meta
 
     module.TritonKernel.inductor_meta_common = classmethod(inductor_meta_common)
-    benchmark = module.TritonScheduling.benchmark_codegened_module
 
-    def benchmark_anew(self: Any, kernel: Any, *arguments: Any, **named: Any) -> Any:
+    @instead(module.TritonScheduling, "benchmark_codegened_module")
+    def benchmark_anew(benchmark: Any, self: Any, kernel: Any, *rest: Any, **named: Any) -> Any:
         Path(kernel.__file__).with_suffix(".kernel_perf").unlink(missing_ok=True)
-        return benchmark(self, kernel, *arguments, **named)
-
-    module.TritonScheduling.benchmark_codegened_module = benchmark_anew
+        return benchmark(self, kernel, *rest, **named)
 
 
 _TUNED = ("max_autotune", "max_autotune_pointwise", "coordinate_descent_tuning")
@@ -124,14 +115,14 @@ _FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 def _triton_heuristics(module: Any) -> None:
     """Time a kernel of one configuration once, for what its timing allocates."""
-    tuner = module.CachingAutotuner
-    run, to_one = tuner.run, tuner.autotune_to_one_config
 
-    def autotune_to_one_config(self: Any, *arguments: Any, **named: Any) -> Any:
+    @instead(module.CachingAutotuner, "autotune_to_one_config")
+    def autotune_to_one_config(to_one: Any, *arguments: Any, **named: Any) -> Any:
         UNMEASURED[_FIRST_BLOCKS] += 1
-        return to_one(self, *arguments, **named)
+        return to_one(*arguments, **named)
 
-    def run_tuned(self: Any, *arguments: Any, **named: Any) -> Any:
+    @instead(module.CachingAutotuner, "run")
+    def run_tuned(run: Any, self: Any, *arguments: Any, **named: Any) -> Any:
         is_template = "TEMPLATE" in str(self.heuristic_type)
         if self.inductor_meta.pop("harness_tuned", False) and not is_template:
             if not self.launchers:
@@ -142,21 +133,16 @@ def _triton_heuristics(module: Any) -> None:
                 self.bench(self.launchers[0], *arguments, **timed)
         return run(self, *arguments, **named)
 
-    tuner.autotune_to_one_config = autotune_to_one_config
-    tuner.run = run_tuned
-
 
 def _triton_autotuner(module: Any) -> None:
     """Count what ``@triton.autotune`` times."""
-    bench = module.Autotuner._bench
 
-    def counted(self: Any, *arguments: Any, **named: Any) -> Any:
+    @instead(module.Autotuner, "_bench")
+    def counted(bench: Any, self: Any, *arguments: Any, **named: Any) -> Any:
         name = getattr(self.base_fn, "__name__", "kernel")
         what = f"@triton.autotune of {name}: the first configuration (configurations timed)"
         UNMEASURED[what] += 1
         return bench(self, *arguments, **named)
-
-    module.Autotuner._bench = counted
 
 
 AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {

@@ -28,7 +28,7 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_runs.after_import import after_import
+from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.compiled import Compilations, watch
 from harness.dry_runs.dry_run_report import ChildResult
@@ -44,6 +44,8 @@ from harness.dry_runs.value_reads import ValueReads
 
 _THREADS_SECONDS = 10.0
 """Seconds that threads may go on after enough steps."""
+_LEFT_OUT = "harness.dry_runs.left_out_values"
+"""It needs PyTorch, so it is there only if the script imported that."""
 _SEED = 7_310_579_553_881_862
 """Of PyTorch's generator on the host, which begins elsewhere in each process: no script sets it."""
 
@@ -61,8 +63,6 @@ class Ending:
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
         self.compilations: Compilations | None = None
-        self.left_out_bytes: Callable[[], int] = int
-        self.notes_at_end: Callable[[], tuple[str, ...]] = tuple
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -81,7 +81,7 @@ class Ending:
         ctypes.CDLL(None).pretend_files_off()
         with contextlib.suppress(OSError):
             Path(self._job.result).with_name(ENDING).touch()
-        notes = self._recording.notes
+        notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
             notes.append(
                 "collectives of host tensors left this rank's own values: each rank was taken to"
@@ -98,12 +98,12 @@ class Ending:
             devices=tuple(devices),
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
-            notes=(*library_notes(), *notes, *self.notes_at_end()),
+            notes=(*library_notes(), *notes, *(left_out.notes() if left_out else ())),
             optimizer_steps=self._recording.steps,
             history_bytes=self._recording.history_bytes,
             host_growth=self._recording.host_growth,
             pinned_bytes=self._recording.pinned_bytes(),
-            left_out_bytes=self.left_out_bytes(),
+            left_out_bytes=left_out.most_left_out() if left_out else 0,
             compiled=None if self.compilations is None else self.compilations.compiled(),
             environment=_environment(),
             returned=self.returned,
@@ -294,18 +294,14 @@ def main() -> int:
         from harness.dry_runs import left_out_values  # it needs PyTorch
 
         recording.start(module)
-        load = module.load
 
-        @functools.wraps(load)
-        def loading(*arguments: Any, **named: Any) -> Any:
+        @instead(module, "load")
+        def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
             reads.on_load()
-            return load(*arguments, **named)
+            return real(*arguments, **named)
 
-        module.load = loading
         module.default_generator.manual_seed(_SEED)  # before the next line, which looks at it
         left_out_values.leave_values_out()
-        ending.notes_at_end = left_out_values.notes
-        ending.left_out_bytes = left_out_values.most_left_out
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.dry_runs.after_import import after_import
+from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.stub_cache import writable_folder
@@ -81,25 +81,18 @@ class Compilations:
 
     def watch(self, dynamo: Any) -> None:
         """Have TorchDynamo, just imported, call back, also after ``torch._dynamo.reset()``."""
-        handler = dynamo.callback_handler
-        clear, reset = handler.clear, dynamo.reset
 
         def register() -> None:
-            handler.register_start_callback(self._on_start)
-            handler.register_end_callback(self._on_end)
+            dynamo.callback_handler.register_start_callback(self._on_start)
+            dynamo.callback_handler.register_end_callback(self._on_end)
 
-        def cleared() -> None:
-            clear()
-            register()
-
-        handler.clear = cleared
-        register()
-
-        def keep_and_reset() -> None:
+        @instead(dynamo, "reset")
+        def keep_and_reset(reset: Callable[[], None]) -> None:
             self._breaks = self._all_breaks()
             reset()
+            register()
 
-        dynamo.reset = keep_and_reset
+        register()
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 
     def _keep_fallback(self, record: logging.LogRecord) -> bool:

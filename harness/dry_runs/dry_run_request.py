@@ -92,12 +92,8 @@ def parse_answer(text: str) -> tuple[str, Answer]:
     """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
     place, _, answer = text.rpartition("=")
     place = place or EVERYWHERE
-    if answer == "all":
-        return place, "all"
-    if answer == "none":
-        return place, "none"
     try:
-        return place, float(answer)
+        return place, answer if answer in _SHARES else float(answer)  # type: ignore[return-value]
     except ValueError:
         raise DryRunError(f"answer {_RULE}, got {text!r}") from None
 

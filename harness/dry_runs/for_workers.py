@@ -107,7 +107,6 @@ class StepLauncher:
             self.close()
             self._environment = environment
             self._launcher = ForkLauncher("system", environment=environment, primes=False)
-            atexit.register(self._launcher.close)
         return self._launcher.launch(job, deadline_seconds, on_phase)
 
     def _stop(self) -> None:
@@ -120,16 +119,12 @@ class StepLauncher:
         """End the server."""
         launcher, self._launcher = self._launcher, None
         if launcher is not None:
-            atexit.unregister(launcher.close)
             launcher.close()
-
-    def begin_anew(self) -> None:
-        """Forget thread and server, which a forked child of this process does not have."""
-        self.__init__()  # type: ignore[misc]
 
 
 LAUNCHER = StepLauncher()
-"""The one of this process."""
+"""The one of this process; a fork has neither its thread nor its server."""
 
+atexit.register(LAUNCHER.close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=LAUNCHER.begin_anew)
+    os.register_at_fork(after_in_child=LAUNCHER.__init__)  # type: ignore[misc]

@@ -4,13 +4,12 @@ What is allocated is counted, not what is resident: an allocator that warms up o
 takes pages with nothing more in them. The recording itself grows, and is left out.
 """
 
-import ctypes
 import itertools
 import sys
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.dry_runs.history import NOT_KEPT, History, HistoryEvent
+from harness.measurement.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
 _CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
@@ -26,32 +25,27 @@ _LEAST_HEAP = 16 << 20
 """PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
 
 
-class HostStep(NamedTuple):
-    """The end of an optimizer step on the host."""
-
-    heap_bytes: int
-    """Allocated from glibc."""
-    objects: int
-    """Small objects of Python."""
+def host_bytes() -> int:
+    """Return what the process has allocated: from glibc, and small objects of Python."""
+    return _heap_bytes() + _OBJECT_BYTES * sys.getallocatedblocks()
 
 
-def host_step(own_bytes: int, own_objects: int) -> HostStep:
-    """Return what the process holds now, without what the recording keeps."""
-    return HostStep(_heap_bytes() - own_bytes, sys.getallocatedblocks() - own_objects)
+def own_bytes(of: Mapping[int, str]) -> int:
+    """Return what a dictionary of the recording takes of that."""
+    return sys.getsizeof(of) + _OBJECT_BYTES * len(of)
 
 
-def host_growth(steps: Sequence[HostStep], histories: Iterable[History]) -> Growth:
-    """Return the growth of the host over the optimizer steps."""
-    if steps and steps[0].heap_bytes < _LEAST_HEAP:
+def host_growth(kept: Sequence[int], histories: Iterable[History]) -> Growth:
+    """Return the growth of the host, given what it kept at the end of each optimizer step."""
+    if _heap_bytes() < _LEAST_HEAP:
         return Growth(kind="unknown", reason="the heap of the host is not glibc's")
-    kept = [step.heap_bytes + _OBJECT_BYTES * step.objects for step in steps]
-    doubled, recorded = set[int](), 0
+    count, doubled, recorded = len(kept), set[int](), 0
     for history in histories:
         if (ends := history.ends_in_events) is None:
             return Growth(kind="unknown", reason=NOT_KEPT)
         stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
         kept = [size - stacks[end] for size, end in zip(kept, ends, strict=True)]
-        recorded += stacks[-1] // max(1, len(steps))
+        recorded += stacks[-1] // max(1, count)
         sizes = itertools.pairwise(map(_capacity, ends))
         doubled |= {step for step, (before, after) in enumerate(sizes, 1) if before != after}
     rises = [after - before for before, after in itertools.pairwise(kept)]
@@ -78,13 +72,6 @@ def _capacity(count: int) -> int:
 
 def _heap_bytes() -> int:
     """Return what is allocated from glibc's heap, in arenas and as mappings (mallinfo(3))."""
-    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
-    if mallinfo is None:
-        return 0
-    mallinfo.restype = _Heap
-    heap = mallinfo()
-    return int(heap.fields[4] + heap.fields[7])
-
-
-class _Heap(ctypes.Structure):
-    _fields_ = [("fields", ctypes.c_size_t * 10)]
+    libc = glibc()
+    sizes = [0] * 8 if libc is None else libc.mallinfo2().sizes
+    return int(sizes[4] + sizes[7])

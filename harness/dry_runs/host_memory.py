@@ -4,7 +4,6 @@ The supervisor reads what the kernel says of each process. A peak between two sa
 """
 
 import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -42,10 +41,10 @@ class HostSampler:
         self._folder = folder
         self._names: dict[int, str] = {}
         self._due = 0.0
-        self._shared_before = shared_memory()[0]
+        self._shared_before = shared_memory()[1]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
-            own = page_sums(os.getpid())["Pss_Anon"]
+            own = page_sums()["Pss_Anon"]
             self._seen.own_bytes = max(0, own - _INTERPRETER_BYTES)
 
     def sample(self) -> None:
@@ -61,7 +60,7 @@ class HostSampler:
                 files += parts["Pss_File"]
                 mapped += parts["Pss_Shmem"]
                 self._note(self._name(pid), parts)
-        shared = max(mapped, shared_memory()[0] - self._shared_before)
+        shared = max(mapped, shared_memory()[1] - self._shared_before)
         seen = self._seen
         seen.together_bytes = max(seen.together_bytes, together + shared)
         seen.file_bytes = max(seen.file_bytes, files)

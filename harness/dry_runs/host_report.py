@@ -54,7 +54,7 @@ def host_of(
         processes=_processes(seen, own),
         file_bytes=seen.file_bytes,
         shared_bytes=seen.shared_bytes,
-        shared_limit_bytes=shared_memory()[1],
+        shared_limit_bytes=shared_memory()[0],
         pinned_bytes=inside.pinned_bytes,
         left_out_bytes=inside.left_out_bytes,
         harness_bytes=own,

@@ -6,7 +6,6 @@ which new files may come from the GPU: what ``torch.save`` and safetensors write
 
 import contextlib
 import ctypes
-import functools
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from harness.dry_runs.after_import import instead
 from harness.dry_runs.dry_run_report import KeptFile
 
 _WHAT = {
@@ -42,20 +42,17 @@ _LONGEST_PATH = 4096
 def keep_written(module: ModuleType) -> None:
     """Have a module's function write to the dry run's folder, once the script uses the GPU."""
     name = WRITERS[module.__name__]
-    real: Callable[..., Any] | None = getattr(module, name, None)
-    if real is None or hasattr(real, "__wrapped__"):
+    if not hasattr(module, name) or hasattr(getattr(module, name), "__wrapped__"):
         return
 
-    @functools.wraps(real)
-    def write(what: Any, *arguments: Any, **named: Any) -> Any:
+    @instead(module, name)
+    def write(real: Callable[..., Any], what: Any, *arguments: Any, **named: Any) -> Any:
         if arguments:
             arguments = (_kept(arguments[0]), *arguments[1:])
         for keyword in _KEYWORDS:
             if keyword in named:
                 named[keyword] = _kept(named[keyword])
         return real(what, *arguments, **named)
-
-    setattr(module, name, write)
 
 
 def _kept(file: Any) -> Any:

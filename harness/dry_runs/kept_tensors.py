@@ -79,8 +79,7 @@ def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tu
 def causes(then: Held, now: Held) -> Iterator[str]:
     """Yield in words which names lead to more than before."""
     steps = f"{now.step - then.step} steps before"
-    more = Counter({name: now.tensors[name] - then.tensors[name] for name in now.tensors})
-    for name, count in [one for one in more.most_common(_LINES) if one[1] > 0]:
+    for name, count in (now.tensors - then.tensors).most_common(_LINES):
         holds = (
             f"{name} holds {now.tensors[name]:,} tensors of the GPU, {count:,} more than {steps}"
         )
@@ -107,7 +106,7 @@ def causes(then: Held, now: Held) -> Iterator[str]:
 
 def host_causes(then: Held, now: Held) -> Iterator[str]:
     """Yield in words which names lead to more of the host's memory than before."""
-    more = Counter({name: size - then.host[name] for name, size in now.host.items()})
+    more = now.host - then.host
     for name, size in more.most_common(_LINES):
         if size >= max(_LEAST_BYTES, more.total() // _SHARE):
             yield (

@@ -6,7 +6,6 @@ ways to a tensor's memory, which are no operators, ask for the values here.
 
 import contextlib
 import ctypes
-import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.dry_runs.after_import import instead
 from harness.dry_runs.value_reads import LIBRARY_VARIABLE
 from harness.schema.units import format_bytes
 
@@ -45,10 +45,10 @@ def leave_values_out() -> None:
     library.harness_leave_values_out(ctypes.c_uint64(seed))
     for owner, name in _READERS:
         _read_first(owner, name, library)
-    cut_off = nn.init.trunc_normal_
 
-    @functools.wraps(cut_off)
+    @instead(nn.init, "trunc_normal_")
     def trunc_normal_(
+        cut_off: Callable[..., Tensor],
         tensor: Tensor,
         mean: float = 0.0,
         std: float = 1.0,
@@ -65,8 +65,6 @@ def leave_values_out() -> None:
                 with torch.no_grad():
                     return tensor.clamp_(a, b)
         return cut_off(tensor, mean, std, a, b, generator)
-
-    nn.init.trunc_normal_ = trunc_normal_
 
 
 def is_left_out(tensor: Tensor) -> bool:
@@ -112,12 +110,9 @@ def _storage(of: Tensor | torch.UntypedStorage) -> int:
 
 def _read_first(owner: Any, name: str, library: ctypes.CDLL) -> None:
     """Have the values written before a function of Python reads them."""
-    real: Callable[..., Any] = getattr(owner, name)
 
-    @functools.wraps(real)
-    def reads(*given: Any, **named: Any) -> Any:
+    @instead(owner, name)
+    def reads(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
         if given:
             library.harness_host_read(_storage(given[0]))
         return real(*given, **named)
-
-    setattr(owner, name, reads)

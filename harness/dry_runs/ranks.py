@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
-from harness.dry_runs.after_import import after_import
+from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.value_reads import LIBRARY_VARIABLE
 
 _IDENTIFIER = bytes(128)
@@ -59,9 +59,7 @@ def pretend_ranks(notes: list[str]) -> None:
         "TCPStore": (store := _store(dist)),
         "FileStore": store,
         "ProcessGroupGloo": _HostGroup,
-        "destroy_process_group": _after(
-            lambda *_: ctypes.CDLL(None).pretend_hold_works(0), c10d.destroy_process_group
-        ),
+        "destroy_process_group": instead(c10d, "destroy_process_group")(_destroy),
         "monitored_barrier": lambda *_, **__: None,
     }
     for name in ("all_gather_object", "gather_object"):
@@ -77,7 +75,7 @@ def pretend_ranks(notes: list[str]) -> None:
     for name, method in (("ProcessGroup", "split_group"), ("ProcessGroupNCCL2", "split")):
         group = getattr(c10d, name, None)
         if hasattr(group, method):  # no method up to torch 2.8, which asks no split for its ranks
-            setattr(group, method, _after(_count_split, getattr(group, method)))
+            instead(group, method)(_split)
 
 
 def end_ranks() -> None:
@@ -201,20 +199,17 @@ def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None])
     return receiving
 
 
-def _after(before: Callable[..., object], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Call a function before another one, with the same arguments."""
-
-    @functools.wraps(real)
-    def after(*arguments: Any, **named: Any) -> Any:
-        before(*arguments, *named.values())
-        return real(*arguments, **named)
-
-    return after
+def _destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """End a group, whose watchdog finds its works complete."""
+    ctypes.CDLL(None).pretend_hold_works(0)
+    return real(*arguments, **named)
 
 
-def _count_split(*given: Any) -> None:
+def _split(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Tell NCCL how many ranks a split has, which it would learn from them."""
-    ctypes.CDLL(None).pretend_split(len(next(one for one in given if isinstance(one, list))))
+    ranks = next(one for one in (*arguments, *named.values()) if isinstance(one, list))
+    ctypes.CDLL(None).pretend_split(len(ranks))
+    return real(*arguments, **named)
 
 
 def hold_works(timeout: datetime.timedelta) -> None:

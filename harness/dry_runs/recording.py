@@ -6,7 +6,6 @@ first lines hold, and a script that never uses the GPU is left alone.
 
 import contextlib
 import dataclasses
-import functools
 import gc
 import os
 import pickle
@@ -18,9 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
+from harness.dry_runs.after_import import instead
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
-from harness.dry_runs.host_growth import HostStep, history_bytes, host_growth, host_step
+from harness.dry_runs.host_growth import history_bytes, host_bytes, host_growth, own_bytes
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.ranks import release_works
 from harness.dry_runs.value_reads import ValueReads
@@ -58,8 +58,8 @@ class Recording:
         self._most_steps = most_steps
         self._marks: list[Mark] = []
         self._steps: list[list[tuple[int, int]]] = []
-        self._host: list[HostStep] = []
-        self._own_bytes = self._own_objects = 0
+        self._host: list[int] = []
+        self._own_bytes = 0
         self._folded: dict[int, dict[str, int]] = {}
         self._refused: list[OutOfMemory] = []
         self._held: list[Held] = []
@@ -85,10 +85,7 @@ class Recording:
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
-        from torch.optim.optimizer import (
-            register_optimizer_step_post_hook,
-            register_optimizer_step_pre_hook,
-        )
+        from torch.optim.optimizer import register_optimizer_step_post_hook
 
         backend = torch.cuda.get_allocator_backend()
         if backend != "native":
@@ -105,18 +102,16 @@ class Recording:
         bindings._cuda_record_memory_history = self._leave_out
         self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
-        register_optimizer_step_pre_hook(_unless_compiled(self._mark))
-        register_optimizer_step_post_hook(_unless_compiled(self._after_step))
+        register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
         self._reads.listen()
 
     def _watch_modes(self) -> None:
         """Note when the script turns a module to evaluation, and back to training."""
-        real = torch.nn.Module.train
         inside: list[bool] = []
 
-        @functools.wraps(real)
-        def train(module: Any, mode: bool = True) -> Any:
+        @instead(torch.nn.Module, "train")
+        def train(real: Callable[..., Any], module: Any, mode: bool = True) -> Any:
             if inside or torch.compiler.is_compiling():
                 return real(module, mode)
             if module.training != mode:
@@ -126,8 +121,6 @@ class Recording:
                 return real(module, mode)
             finally:
                 inside.clear()
-
-        torch.nn.Module.train = train  # type: ignore[assignment, method-assign]
 
     def _leave_out(self, *_: object, **__: object) -> None:
         """Stand in for the script's own calls, which would clear or end the history."""
@@ -145,9 +138,8 @@ class Recording:
             reset(device)
 
         for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            reset = getattr(torch._C, name, None)
-            if reset is not None:
-                setattr(torch._C, name, functools.partial(folding, reset))
+            if hasattr(torch._C, name):
+                instead(torch._C, name)(folding)
 
     def _fold(self, device: int) -> None:
         stats = torch.cuda.memory_stats(device)
@@ -159,20 +151,18 @@ class Recording:
         if self._marks and self._marks[-1].owners == owners:
             owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
         else:
-            self._own_bytes += sys.getsizeof(owners)
-            self._own_objects += len(owners)
+            self._own_bytes += own_bytes(owners)
         self._marks.append(
             Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
         )
 
-    def _mark(self, optimizer: "torch.optim.Optimizer") -> None:
+    def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
+        if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
+            return
         self._add_mark(_owned(optimizer))
-
-    def _after_step(self, optimizer: "torch.optim.Optimizer") -> None:
-        self._mark(optimizer)
         release_works()
         self._steps.append(_counts())
-        self._host.append(host_step(self._own_bytes, self._own_objects))
+        self._host.append(host_bytes() - self._own_bytes)
         enough = len(self._steps) == self._most_steps
         if enough or len(self._steps) in _LOOKS:
             self._label(lambda: self._look(len(self._steps)))
@@ -337,16 +327,6 @@ def _snapshot() -> Any:
     finally:
         if absent:
             del vars(torch)["_inductor"]
-
-
-def _unless_compiled(hook: Callable[["torch.optim.Optimizer"], None]) -> Callable[..., None]:
-    """Return a hook that TorchDynamo does not see: it would break the graph of a compiled step."""
-
-    def called(optimizer: "torch.optim.Optimizer", *_: object) -> None:
-        if not torch.compiler.is_compiling():
-            hook(optimizer)
-
-    return called
 
 
 def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, BlockCategory]:

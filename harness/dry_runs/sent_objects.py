@@ -4,10 +4,12 @@ A large floating-point parameter is sent without its values, which decide nothin
 GPU: the worker refuses a step that reads them on the host.
 """
 
+import dis
 import io
 import sys
 from collections import ChainMap
-from types import CodeType
+from collections.abc import Iterator
+from types import CodeType, FunctionType
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -16,6 +18,7 @@ from harness.schema.errors import StepError
 
 LARGE_BYTES = 1 << 20
 """Parameters from this size on are sent without their values."""
+_BY_NAME = ("LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 def sent(objects: dict[str, Any], *, with_values: bool = False) -> bytes:
@@ -43,10 +46,26 @@ def _code(code: CodeType) -> Any:
     return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
 
 
+def _names_in_classes(code: CodeType) -> Iterator[str]:
+    """Yield what the bodies of a function's classes load, annotations too; cloudpickle does not."""
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from (one.argval for one in dis.get_instructions(inner) if one.opname in _BY_NAME)
+            yield from _names_in_classes(inner)
+
+
 class _Named(cloudpickle.Pickler):  # type: ignore[misc]
     """Sends the files' names, so that the worker names the user's lines."""
 
     dispatch_table: ClassVar = ChainMap({CodeType: _code}, cloudpickle.Pickler.dispatch_table)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how an object is made again."""
+        made = super().reducer_override(obj)
+        if isinstance(obj, FunctionType) and made is not NotImplemented:
+            names, known = _names_in_classes(obj.__code__), obj.__globals__
+            made[2][1]["__globals__"].update((one, known[one]) for one in names if one in known)
+        return made
 
 
 class _Pickler(_Named):
@@ -54,28 +73,19 @@ class _Pickler(_Named):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
-        self._memory: dict[int, _Memory] = {}
+        self._left: dict[int, Any] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is made again."""
         import torch
 
         if type(obj) is torch.nn.Parameter and _is_large(obj):
-            size = obj.nbytes
-            memory = self._memory.setdefault(obj.untyped_storage().data_ptr(), _Memory(size))
+            memory = self._left.setdefault(obj.untyped_storage().data_ptr(), obj.untyped_storage())
             place = (obj.dtype, tuple(obj.shape), obj.stride(), obj.requires_grad)
             return _parameter, (memory, *place), vars(obj) or None
+        if type(obj) is torch.UntypedStorage and id(obj) in map(id, self._left.values()):
+            return _without_values, (obj.nbytes(),)
         return super().reducer_override(obj)
-
-
-class _Memory:
-    """Memory without values; pickled once for all parameters that share it."""
-
-    def __init__(self, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-
-    def __reduce__(self) -> Any:
-        return _without_values, (self._size_bytes,)
 
 
 def _without_values(size_bytes: int) -> Any:

@@ -50,7 +50,7 @@ _SAME_METHODS = re.compile(
 )
 
 
-_BEFORE_PYTORCH = "/harness/dry_runs/left_out_values.py"
+_BEFORE_PYTORCH = ("/dry_runs/left_out_values.py", "/dry_runs/after_import.py")
 
 
 def stack_of(frame: FrameType | None) -> Stack:

@@ -5,30 +5,27 @@ they stand apart. The kernel keeps no mark of the most that this was, but one of
 and what a step takes is shared with nobody: the mark gives the rise above what is there now.
 """
 
-import os
+import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from harness.schema.host import Host, HostProcess
 
 MAIN = "main"
-_SHARED = "/dev/shm"
 
 
-def page_sums(pid: int) -> dict[str, int]:
+def page_sums(process: int | str = "self") -> dict[str, int]:
     """Return the bytes that the kernel counts for a process, by name."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    _, *lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     parts = (line.split() for line in lines)
     return {name.rstrip(":"): int(kilobytes) << 10 for name, kilobytes, _ in parts}
 
 
 def shared_memory() -> tuple[int, int]:
-    """Return the bytes of shared memory in use, and their limit."""
-    try:
-        system = os.statvfs(_SHARED)
-    except OSError:
-        return 0, 0
-    used = system.f_blocks - system.f_bfree
-    return used * system.f_frsize, system.f_blocks * system.f_frsize
+    """Return the limit of shared memory, and the bytes in use."""
+    with suppress(OSError):
+        return shutil.disk_usage("/dev/shm")[:2]
+    return 0, 0
 
 
 def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -> Host | None:
@@ -39,7 +36,7 @@ def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -
         pinned_bytes: most pinned bytes in use, and taken; None if they are not known.
     """
     try:
-        sums = page_sums(os.getpid())
+        sums = page_sums()
         rise = max(0, peak_bytes - sums["Rss"])
         least = sums["Pss_Anon"] + sums["Pss_Shmem"] + rise
         own = sums["Private_Dirty"]
@@ -52,7 +49,7 @@ def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -
         processes=(main,),
         file_bytes=sums["Pss_File"],
         shared_bytes=sums["Pss_Shmem"],
-        shared_limit_bytes=shared_memory()[1],
+        shared_limit_bytes=shared_memory()[0],
         pinned_bytes=pinned_bytes,
         left_out_bytes=0,
     )

@@ -26,6 +26,19 @@ raise SystemExit("this line is not run again")
 """
 
 
+NETWORK = """
+from pathlib import Path
+
+def make():
+    class Network:
+        folder = Path("data")
+
+        def forward(self, x: Path) -> Path: ...
+
+    return Network()
+"""
+
+
 @pytest.mark.usefixtures("cuda_build")
 def test_a_function_of_a_script_is_sent_with_its_code_and_the_values_of_its_arguments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -58,3 +71,15 @@ def test_a_function_of_a_script_in_a_spawned_process_is_sent_with_its_code(
     data = sent({"function": main.answer}, with_values=True)
     monkeypatch.delitem(sys.modules, "__mp_main__")
     assert pickle.loads(data)["function"]() == 42
+
+
+def test_a_class_in_a_function_that_is_sent_keeps_the_names_of_its_annotations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main = ModuleType("__mp_main__")
+    monkeypatch.setitem(sys.modules, "__mp_main__", main)
+    exec(NETWORK, main.__dict__)
+    for with_values in (True, False):
+        made = pickle.loads(sent({"function": main.make}, with_values=with_values))["function"]()
+        assert made.forward.__annotations__["x"] is Path
+        assert made.folder == Path("data")

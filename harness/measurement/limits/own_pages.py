@@ -26,13 +26,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from harness.instruments.host_pages import page_sums
+
 _READ, _WRITE, _COLLAPSE = 22, 23, 25
 """MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE."""
 HUGE_BYTES = 2 << 20
 """One huge page, and what one page table maps."""
 _ENTRY_BYTES, _PRESENT = 8, 1 << 63
 _MAPS, _PAGEMAP = Path("/proc/self/maps"), Path("/proc/self/pagemap")
-_ROLLUP = Path("/proc/self/smaps_rollup")
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 """The number of the system call; glibc has no function for it."""
 _GLOBAL = 1
@@ -166,9 +167,6 @@ def await_freed_tables() -> None:
 
 def written_bytes() -> int | None:
     """Return the size of the pages that only this process has, written to; None if not known."""
-    with suppress(OSError):
-        for line in _ROLLUP.read_text().splitlines():
-            name, size, *_ = line.split()
-            if name == "Private_Dirty:":
-                return int(size) << 10
+    with suppress(OSError, KeyError):
+        return page_sums()["Private_Dirty"]
     return None
