@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table
+from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Workload
 
 from . import claims, explanations, figures, law
@@ -67,7 +67,7 @@ def analyse(evidence: Evidence) -> Section:
     """Fit the law to each curve and set its optimum next to the measured one."""
     result = law.curves(evidence.frame)
     return Section(
-        claims=(*claims.root_law(result), *claims.cheaper(result), claims.time(result)),
+        claims=(*claims.root_law(result), claims.cheaper(result), claims.time(result)),
         text=(
             *explanations.fit_text(result),
             *explanations.gradient_text(result),
@@ -86,7 +86,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=pd.concat([curve.table for curve in result], ignore_index=True),
             ),
         ),
-        figures=(*figures.peaks(result), figures.times(result)),
+        figures=present(figures.peaks(result), figures.times(result)),
     )
 
 

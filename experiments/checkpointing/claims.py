@@ -72,7 +72,7 @@ def _is_best(curve: Curve) -> bool:
     return curve.excess_at_root <= ROUGHLY < ends
 
 
-def cheaper(result: list[Curve]) -> list[Claim]:
+def cheaper(result: list[Curve]) -> Claim:
     """Judge whether some number of segments lowers the peak of every network."""
     saved = [1 - curve.lowest / curve.without for curve in result]
     words = "; ".join(
@@ -84,17 +84,15 @@ def cheaper(result: list[Curve]) -> list[Claim]:
         lower = [one.lowest < one.without for one in result if one.regime == regime]
         decision = exactly(all(lower)) if lower else Decision(verdict=Verdict.OPEN)
         parts.append(Part(name=name, decision=decision))
-    return [
-        decided(
-            judge(parts),
-            **stated(__file__, "cheaper"),
-            measured="The bytes that a step adds change as follows at the best number of "
-            f"segments ({words}). If a layer's gradients are as large as its activation, each "
-            "freed activation is replaced by a gradient. The peak is then at the end of the "
-            "backward pass, and nothing is saved.",
-            number=f"{_less(min(saved))} to {_less(max(saved))} than without",
-        )
-    ]
+    return decided(
+        judge(parts),
+        **stated(__file__, "cheaper"),
+        measured="The bytes that a step adds change as follows at the best number of "
+        f"segments ({words}). If a layer's gradients are as large as its activation, each "
+        "freed activation is replaced by a gradient. The peak is then at the end of the "
+        "backward pass, and nothing is saved.",
+        number=f"{_less(min(saved))} to {_less(max(saved))} than without",
+    )
 
 
 def _less(share: float) -> str:
