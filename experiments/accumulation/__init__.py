@@ -4,7 +4,6 @@ A step runs its batch in ``m`` parts, forward and backward each, and adds the gr
 before one update. Activations shrink to a part's; parameters, gradients and the batch do not.
 """
 
-import functools
 from collections.abc import Iterable
 
 import pandas as pd
@@ -13,9 +12,9 @@ from harness.analysis import predictions
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import decided, judge_cells
 from harness.analysis.stated_claims import stated
-from harness.plots.stacked import stacked
+from harness.reporting.claim_figures import composition
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Section, Table
+from harness.schema.findings import Claim, Figure, Section, Table, present
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
@@ -54,7 +53,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=table,
             ),
         ),
-        figures=tuple(_what_stays(evidence.frame)),
+        figures=present(_what_stays(evidence.frame)),
     )
 
 
@@ -112,22 +111,15 @@ def _floor_text(table: pd.DataFrame) -> list[str]:
     return text
 
 
-def _what_stays(frame: pd.DataFrame) -> list[Figure]:
-    data = micro_batches.composition(frame)
-    if data.empty:
-        return []
-    return [
-        Figure(
-            name="composition",
-            caption="Categories at the peak, by the number of micro-batches. Activations "
-            "shrink. Gradients are alive at the peak, because every micro-batch adds to them.",
-            data=data,
-            draw=functools.partial(
-                stacked, panel="panel", bar="label", bar_label="micro-batches in a step"
-            ),
-            size=(8.6, 3.4),
-        )
-    ]
+def _what_stays(frame: pd.DataFrame) -> Figure | None:
+    return composition(
+        "Categories at the peak, by the number of micro-batches. Activations shrink. Gradients are "
+        "alive at the peak, because every micro-batch adds to them.",
+        micro_batches.at_peak(frame),
+        bar="label",
+        bar_label="micro-batches in a step",
+        size=(8.6, 3.4),
+    )
 
 
 EXPERIMENT = Experiment(

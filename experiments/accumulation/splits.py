@@ -4,7 +4,6 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.schema.events import CATEGORIES
 
 _KEYS = ["depth", "batch"]
 
@@ -51,16 +50,12 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values([*_KEYS, "parts"]).reset_index(drop=True)
 
 
-def composition(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the categories at the peak, a row a cell, named by depth and parts."""
-    names = [f"categories_at_peak.{name}" for name in CATEGORIES]
-    known = frame[(frame["outcome"] == "ok") & frame[names].notna().all(axis=1)]
-    known = known.sort_values([*_KEYS, "accumulate"])
-    data = pd.DataFrame(
-        {
-            "panel": "Depth " + known["depth"].astype("string"),
-            "label": known["accumulate"].astype("string"),
-            "parts": known["accumulate"],
-        }
-    ).join(known[names].rename(columns=lambda name: name.removeprefix("categories_at_peak.")))
-    return data.reset_index(drop=True)
+def at_peak(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the bytes at the peak, a row a cell, named by depth and parts."""
+    known = ok_cells(frame, *AT_PEAK).sort_values([*_KEYS, "accumulate"])
+    known = known.assign(
+        panel="Depth " + known["depth"].astype("string"),
+        label=known["accumulate"].astype("string"),
+        parts=known["accumulate"],
+    )
+    return known[["panel", "label", "parts", *AT_PEAK]]

@@ -13,7 +13,7 @@ from harness.analysis import AnalysisError, predictions
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Section, Table
+from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
 from . import claims, kept_tensors
@@ -70,16 +70,13 @@ def analyse(evidence: Evidence) -> Section:
     table = kept_tensors.per_layer(steps)
     return Section(
         claims=(
-            *claims.held_verdict(steps),
-            *claims.note_verdict(steps),
-            *claims.scratch_verdict(steps),
+            claims.held_verdict(steps),
+            claims.note_verdict(steps),
+            claims.scratch_verdict(steps),
         ),
-        text=(
-            predictions.in_words(frame, METRICS),
-            WHY_ONE,
-        ),
+        text=(predictions.in_words(frame, METRICS), WHY_ONE),
         tables=(_kept_table(table, frame), *predictions.miss_tables(frame, list(METRICS))),
-        figures=tuple(_peak_figure(frame)),
+        figures=present(_peak_figure(frame)),
     )
 
 
@@ -106,21 +103,21 @@ def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
     )
 
 
-def _peak_figure(frame: pd.DataFrame) -> list[Figure]:
+def _peak_figure(frame: pd.DataFrame) -> Figure | None:
     last = ok_cells(_deepest(frame), *AT_PEAK).rename(columns={"activation": "function"})
     if last.empty:
-        return []
+        return None
     shape = last.iloc[0]
     order = {name: at for at, name in enumerate((*MODELS, *ACTIVATIONS))}
     last = last.sort_values(["model", "function"], key=lambda column: column.map(order))
     return claim_figures.composition(
+        f"Categories at the peak of a training step (depth {shape['depth']}, width "
+        f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
+        "much. The green part is longer for functions that keep more tensors.",
         last[["model", "function", *AT_PEAK]],
         name="peak",
         panel="model",
         bar="function",
-        caption=f"Categories at the peak of a training step (depth {shape['depth']}, width "
-        f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
-        "much. The green part is longer for functions that keep more tensors.",
         shared=True,
         size=(8.6, 3.6),
     )

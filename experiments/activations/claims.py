@@ -33,7 +33,7 @@ def _missing(steps: pd.DataFrame, models: Iterable[str], functions: Iterable[str
     return len({(model, name) for model in models for name in functions} - known)
 
 
-def held_verdict(steps: pd.DataFrame) -> list[Claim]:
+def held_verdict(steps: pd.DataFrame) -> Claim:
     """Judge whether each layer adds a whole number of tensors, at least one."""
     held = (steps["tensors"] % 1 == 0) & (steps["tensors"] >= 1)
     parts = [
@@ -42,38 +42,34 @@ def held_verdict(steps: pd.DataFrame) -> list[Claim]:
         if (steps["model"] == model).any()
     ]
     least, most = float(steps["tensors"].min()), float(steps["tensors"].max())
-    return [
-        decided(
-            judge_cells(steps, held, _AXES, missing=_missing(steps, MODELS, ACTIVATIONS)),
-            **stated(__file__, "held"),
-            measured="Each hidden layer adds tensors of batch x width elements. "
-            f"{' '.join(parts)} Even without an activation function the next linear layer keeps "
-            "its input.",
-            number=f"a whole number from 1 on in {int(held.sum())} of {len(steps)} pairs, "
-            f"{least:g} to {most:g} per layer",
-        )
-    ]
+    return decided(
+        judge_cells(steps, held, _AXES, missing=_missing(steps, MODELS, ACTIVATIONS)),
+        **stated(__file__, "held"),
+        measured="Each hidden layer adds tensors of batch x width elements. "
+        f"{' '.join(parts)} Even without an activation function the next linear layer keeps "
+        "its input.",
+        number=f"a whole number from 1 on in {int(held.sum())} of {len(steps)} pairs, "
+        f"{least:g} to {most:g} per layer",
+    )
 
 
-def note_verdict(steps: pd.DataFrame) -> list[Claim]:
+def note_verdict(steps: pd.DataFrame) -> Claim:
     """Judge whether the note's three functions keep one tensor per layer, as without any."""
     functions = (*IN_OUTPUT, "identity")
     own = _of(steps, "mlp", functions).reset_index(drop=True)
     one = own["tensors"] == 1
     others = _of(steps, "mlp", set(ACTIVATIONS) - set(functions))
     others_too = f" The other functions add {_counts(others)}." if len(others) else ""
-    return [
-        decided(
-            judge_cells(own, one, _AXES[1:], missing=_missing(own, ["mlp"], functions)),
-            **stated(__file__, "note"),
-            measured="Identity is no activation function. In nn.Linear networks each hidden layer "
-            f"adds {_counts(own) or 'nothing'}.{others_too}",
-            number=f"exactly one tensor per layer in {int(one.sum())} of {len(own)} pairs",
-        )
-    ]
+    return decided(
+        judge_cells(own, one, _AXES[1:], missing=_missing(own, ["mlp"], functions)),
+        **stated(__file__, "note"),
+        measured="Identity is no activation function. In nn.Linear networks each hidden layer "
+        f"adds {_counts(own) or 'nothing'}.{others_too}",
+        number=f"exactly one tensor per layer in {int(one.sum())} of {len(own)} pairs",
+    )
 
 
-def scratch_verdict(steps: pd.DataFrame) -> list[Claim]:
+def scratch_verdict(steps: pd.DataFrame) -> Claim:
     """Judge whether a ReLU written as a maximum keeps as much as nn.ReLU."""
     keys = ["activation", "batch", "width", "depth"]
     both = _of(steps, "mlp", ACTIVATIONS).merge(
@@ -83,17 +79,15 @@ def scratch_verdict(steps: pd.DataFrame) -> list[Claim]:
     relu = both["activation"] == "relu"
     own, rest = both[relu].reset_index(drop=True), ratio[~relu]
     no_more = own["tensors_scratch"] <= own["tensors"]
-    return [
-        decided(
-            judge_cells(own, no_more, ["depth", "batch", "width"]),
-            **stated(__file__, "scratch"),
-            measured="The maximum's derivative asks which operand was larger, so the input and "
-            "the zeros are kept in addition to the output. With any other function the "
-            "from-scratch network keeps as many tensors as the nn.Linear network in "
-            f"{int((rest == 1).sum())} of {len(rest)} pairs.",
-            number=" to ".join(
-                dict.fromkeys(f"{end:g}" for end in (ratio[relu].min(), ratio[relu].max()))
-            )
-            + " times as much per layer",
+    return decided(
+        judge_cells(own, no_more, ["depth", "batch", "width"]),
+        **stated(__file__, "scratch"),
+        measured="The maximum's derivative asks which operand was larger, so the input and "
+        "the zeros are kept in addition to the output. With any other function the "
+        "from-scratch network keeps as many tensors as the nn.Linear network in "
+        f"{int((rest == 1).sum())} of {len(rest)} pairs.",
+        number=" to ".join(
+            dict.fromkeys(f"{end:g}" for end in (ratio[relu].min(), ratio[relu].max()))
         )
-    ]
+        + " times as much per layer",
+    )

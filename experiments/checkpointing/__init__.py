@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table
+from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Workload
 
 from . import claims, explanations, figures, law
@@ -68,11 +68,11 @@ def analyse(evidence: Evidence) -> Section:
     result = law.curves(evidence.frame)
     timed = [curve for curve in result if curve.is_timed]
     return Section(
-        claims=(*claims.root_law(result), *claims.cheaper(result), *claims.time(timed)),
-        text=(
+        claims=present(*claims.root_law(result), claims.cheaper(result), claims.time(timed)),
+        text=present(
             *explanations.fit_text(result),
             *explanations.gradient_text(result),
-            *explanations.time_text(timed),
+            explanations.time_text(timed),
         ),
         tables=(
             Table(
@@ -87,7 +87,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=pd.concat([curve.table for curve in result], ignore_index=True),
             ),
         ),
-        figures=(*figures.peaks(result), *figures.times(timed)),
+        figures=present(figures.peaks(result), figures.times(timed)),
     )
 
 

@@ -72,7 +72,7 @@ def _is_best(curve: Curve) -> bool:
     return curve.excess_at_root <= ROUGHLY < ends
 
 
-def cheaper(result: list[Curve]) -> list[Claim]:
+def cheaper(result: list[Curve]) -> Claim:
     """Judge whether some number of segments lowers the peak of every network."""
     saved = [1 - curve.lowest / curve.without for curve in result]
     words = "; ".join(
@@ -84,27 +84,25 @@ def cheaper(result: list[Curve]) -> list[Claim]:
         lower = [one.lowest < one.without for one in result if one.regime == regime]
         decision = exactly(all(lower)) if lower else Decision(verdict=Verdict.OPEN)
         parts.append(Part(name=name, decision=decision))
-    return [
-        decided(
-            judge(parts),
-            **stated(__file__, "cheaper"),
-            measured="The bytes that a step adds change as follows at the best number of "
-            f"segments ({words}). If a layer's gradients are as large as its activation, each "
-            "freed activation is replaced by a gradient. The peak is then at the end of the "
-            "backward pass, and nothing is saved.",
-            number=f"{_less(min(saved))} to {_less(max(saved))} than without",
-        )
-    ]
+    return decided(
+        judge(parts),
+        **stated(__file__, "cheaper"),
+        measured="The bytes that a step adds change as follows at the best number of "
+        f"segments ({words}). If a layer's gradients are as large as its activation, each "
+        "freed activation is replaced by a gradient. The peak is then at the end of the "
+        "backward pass, and nothing is saved.",
+        number=f"{_less(min(saved))} to {_less(max(saved))} than without",
+    )
 
 
 def _less(share: float) -> str:
     return f"{100 * abs(share):.3g}% {'less' if share >= 0 else 'more'}"
 
 
-def time(result: list[Curve]) -> list[Claim]:
+def time(result: list[Curve]) -> Claim | None:
     """Judge the time of a second forward pass; each network that was timed gives one ratio."""
     if not result:
-        return []
+        return None
     middle, low, high = law.time_ratio(result)
     decision = Decision(verdict=Verdict.OPEN)
     number = f"{len(result)} networks; an interval needs three"
@@ -114,7 +112,7 @@ def time(result: list[Curve]) -> list[Claim]:
         decision = is_roughly(low=ends[0], high=ends[1], repeats=ratio.blocks)
         number = f"{ratio.estimate:.3g} times, 99% interval {ratio.low:.3g} to {ratio.high:.3g}"
         number += f" over {ratio.blocks} networks"
-    claim = decided(
+    return decided(
         decision,
         **stated(__file__, "time", roughly=f"{ROUGHLY:.0%}"),
         measured="A step with segments takes "
@@ -122,4 +120,3 @@ def time(result: list[Curve]) -> list[Claim]:
         f"cells lie between {low:.3g} and {high:.3g}. By arithmetic it is 1.33.",
         number=number,
     )
-    return [claim]

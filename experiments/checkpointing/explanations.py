@@ -36,15 +36,14 @@ def gradient_text(result: list[Curve]) -> list[str]:
     return [text]
 
 
-def time_text(result: list[Curve]) -> list[str]:
+def time_text(result: list[Curve]) -> str | None:
     """Say how much the times of equal steps differ, of networks that were timed."""
     if not result:
-        return []
+        return None
     spreads = [curve.base_spread for curve in result]
-    text = (
+    return (
         "The times are noisy. Three processes ran each step without checkpoints, and the "
         f"slowest median is {min(spreads):.3g} to {max(spreads):.3g} times the fastest. Their "
         "bytes are equal in "
         f"{sum(curve.base_equal for curve in result)} of {len(result)} curves."
     )
-    return [text]

@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.analysis.decisions import CONFIDENCE, geometric_ratio
 from harness.plots.intervals import ranges
-from harness.plots.series import series
+from harness.reporting.claim_figures import lines
 from harness.schema.findings import Figure
 
 from .curve import Curve
@@ -17,31 +17,26 @@ FITS = 0.99
 """R² above which the law is drawn; a line that misses the points says nothing of them."""
 
 
-def peaks(result: list[Curve]) -> list[Figure]:
+def peaks(result: list[Curve]) -> Figure | None:
     """Return memory against segments, where segments change it at all."""
     shown = [one for one in result if _changes(one)]
     if not shown:
-        return []
+        return None
     data = pd.concat([_with_law(curve) for curve in shown], ignore_index=True)
-    figure = Figure(
-        name="segments",
-        caption="Bytes that a step adds, against the number of checkpointed segments. Points are "
+    return lines(
+        "segments",
+        "Bytes that a step adds, against the number of checkpointed segments. Points are "
         f"measured. Lines show the law a·k + b·depth/k + c if it fits (R² above {FITS}). Networks "
         "are left out if segments hardly change their memory.",
-        data=data[["panel", "depth", "segments", "rise_bytes", "fit"]],
-        draw=functools.partial(
-            series,
-            x="segments",
-            y="rise_bytes",
-            line="depth",
-            panel="panel",
-            label="bytes added by a step",
-            ticks=TICKS,
-            shared=False,
-        ),
+        data[["panel", "depth", "segments", "rise_bytes", "fit"]],
+        x="segments",
+        y="rise_bytes",
+        line="depth",
+        label="bytes added by a step",
+        ticks=TICKS,
+        shared=False,
         size=(8.6, 3.8),
     )
-    return [figure]
 
 
 def _with_law(curve: Curve) -> pd.DataFrame:
@@ -60,10 +55,10 @@ def _changes(curve: Curve) -> bool:
     return bool(rise.max() > 1.1 * rise.min())
 
 
-def times(result: list[Curve]) -> list[Figure]:
+def times(result: list[Curve]) -> Figure | None:
     """Return the cost in time of each timed curve: its median over the segments, their spread."""
     if not result:
-        return []
+        return None
     rows = []
     for curve in result:
         ratio = curve.table.loc[curve.table["segments"] > 0, "time_ratio"]
@@ -74,7 +69,7 @@ def times(result: list[Curve]) -> list[Figure]:
         one = geometric_ratio([curve.time_ratio for curve in result], CONFIDENCE)
         ends = {"estimate": one.estimate, "low": one.low, "high": one.high}
         rows.append({"name": "mean of all, 99% interval", **ends})
-    figure = Figure(
+    return Figure(
         name="times",
         caption="Time of a step with checkpoints, divided by the time without. Dots are medians "
         "over the numbers of segments, and bars are their middle 90%. The last row is the mean of "
@@ -86,4 +81,3 @@ def times(result: list[Curve]) -> list[Figure]:
         ),
         size=(8.6, 1.2 + 0.3 * len(rows)),
     )
-    return [figure]

@@ -16,7 +16,7 @@ from harness.analysis.judge import decided, judge_cells
 from harness.analysis.stated_claims import stated
 from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
-from harness.plots.series import memory_panels
+from harness.reporting.claim_figures import lines
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table
 from harness.schema.traced_run import StepJob, StepRun
@@ -165,13 +165,18 @@ def _figure(table: pd.DataFrame) -> Figure:
         for what in COLUMNS
     ]
     data = pd.concat(parts, ignore_index=True)
-    return Figure(
-        name="compiled",
-        caption="Bytes kept by the forward pass, and the allocated peak of a step, against depth at"
+    return lines(
+        "compiled",
+        "Bytes kept by the forward pass, and the allocated peak of a step, against depth at"
         " each network's largest batch. Points are compiled code; lines are eager code.",
-        data=data[["panel", "line", "depth", "bytes", "fit"]],
-        draw=memory_panels("depth", "line", label="bytes", x_label="depth"),
-        size=(8.6, 4.2),
+        data[["panel", "line", "depth", "bytes", "fit"]],
+        x="depth",
+        y="bytes",
+        line="line",
+        line_label="",
+        label="bytes",
+        x_label="depth",
+        scale="doubling bytes",
     )
 
 

@@ -15,7 +15,7 @@ from harness.analysis import AnalysisError, predictions, rss_agreement
 from harness.analysis.frame import NOISY, ok_cells
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table
+from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Grid, Workload
 
 from . import explanations, figures, process_peak, rss_rise
@@ -85,19 +85,19 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.failures_text(frame),
             *faults,
         ),
-        tables=(
+        tables=present(
             *rss_rise.resident_tables(training),
-            *process_peak.peak_tables(training),
+            process_peak.peak_table(training),
             _cells_table(frame),
         ),
-        figures=(
+        figures=present(
             *figures.claim_figures_of(training),
             *steps,
-            *figures.owners_map(training),
-            *cuda_peaks_figure(training, _on_cpu(training)),
-            *figures.composition(training),
-            *figures.growth(growths),
-            *process_peak.peak_figure(training),
+            figures.owners_map(training),
+            cuda_peaks_figure(training, _on_cpu(training)),
+            figures.composition(training),
+            figures.growth_figure(growths.get("peak live"), "peak live"),
+            process_peak.peak_figure(training),
         ),
     )
 

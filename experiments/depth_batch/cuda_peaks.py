@@ -1,12 +1,11 @@
 """The figure of a GPU's peaks over depth and batch, next to the CPU's and to the claim."""
 
-import functools
 from collections.abc import Mapping
 
 import pandas as pd
 
 from harness.analysis.frame import ok_cells
-from harness.plots.series import series
+from harness.reporting import claim_figures
 from harness.schema.findings import Figure
 from harness.schema.units import format_bytes
 
@@ -15,7 +14,7 @@ SEGMENT_BYTES, LARGE_SEGMENT_BYTES = 2 << 20, 20 << 20
 below 10 MiB, and multiples of 2 MiB for larger ones."""
 
 
-def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) -> list[Figure]:
+def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) -> Figure | None:
     """Return the peaks at a few depths against the batch; nothing without records of a GPU.
 
     Args:
@@ -25,43 +24,36 @@ def cuda_peaks_figure(training: pd.DataFrame, on_cpu: Mapping[str, int | None]) 
     """
     columns = [f"cuda.{name}_peak_bytes" for name in ("reserved", "allocated")]
     if not set(columns) <= set(training.columns):
-        return []
+        return None
     known = ok_cells(training, *columns)
     if known["batch"].nunique() < 2:
-        return []
+        return None
     depths = sorted(known["depth"].unique())
     chosen = {depths[0], depths[len(depths) // 2], depths[-1]}
     reserved = known[columns[0]].astype("int64")
     whole = int((reserved % SEGMENT_BYTES == 0).sum())
     data = _long(known, columns, on_cpu)
     batches = sorted({int(batch) for batch in known["batch"]})
-    return [
-        Figure(
-            name="cuda-peaks",
-            caption="The peak of a training step on a GPU against the batch. Reserved memory grows "
-            f"in segments of {format_bytes(SEGMENT_BYTES)} and {format_bytes(LARGE_SEGMENT_BYTES)} "
-            f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells). "
-            "Allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
-            "outweigh the batch. The dashed line is proportional to the batch and passes "
-            "through the largest allocated peak. The CPU's peak is predicted for the same step.",
-            story=True,
-            heading="The same step on a GPU",
-            data=data[data["depth"].isin(chosen)].reset_index(drop=True),
-            draw=functools.partial(
-                series,
-                x="batch",
-                y="bytes",
-                line="peak",
-                panel="panel",
-                line_label="",
-                label="peak of a training step",
-                scale="doubling bytes",
-                limit="in proportion",
-                ticks=batches[::-2][::-1],  # every second, the largest among them
-            ),
-            size=(8.6, 4.0),
-        )
-    ]
+    return claim_figures.lines(
+        "cuda-peaks",
+        "The peak of a training step on a GPU against the batch. Reserved memory grows "
+        f"in segments of {format_bytes(SEGMENT_BYTES)} and {format_bytes(LARGE_SEGMENT_BYTES)} "
+        f"(a multiple of {format_bytes(SEGMENT_BYTES)} in {whole} of {len(known)} cells). "
+        "Allocated memory stays flat as long as parameters, gradients and cuBLAS's workspaces "
+        "outweigh the batch. The dashed line is proportional to the batch and passes "
+        "through the largest allocated peak. The CPU's peak is predicted for the same step.",
+        data[data["depth"].isin(chosen)].reset_index(drop=True),
+        x="batch",
+        y="bytes",
+        line="peak",
+        line_label="",
+        label="peak of a training step",
+        scale="doubling bytes",
+        limit="in proportion",
+        ticks=batches[::-2][::-1],  # every second, the largest among them
+        size=(8.6, 4.0),
+        heading="The same step on a GPU",
+    )
 
 
 def _long(

@@ -1,14 +1,12 @@
 """The growth of the peak, who owns it, what it is made of, and the timelines of steps."""
 
 import functools
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import AT_PEAK, ok_cells, read_events
-from harness.plots.series import memory_panels, series
 from harness.plots.stacked import owners, ratios_map
 from harness.plots.step_timeline import live_by_category, timeline_figure
 from harness.plots.theme import WIDE
@@ -44,29 +42,24 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
     )
     ends = [f"{end:,.0f}" for end in over["bytes_per_layer_and_example"].agg(["min", "max"])]
     return [
-        Figure(
-            name="product",
-            caption="Bytes against layers x batch, with a point for each cell and a colour for "
+        claim_figures.lines(
+            "product",
+            "Bytes against layers x batch, with a point for each cell and a colour for "
             "each depth. The dashed line is proportional, as the claim says, and passes through "
             f"the median. Saved activations are at most {off[0]:.2g}% away from it, and the peak "
             f"is up to {off[1]:,.0f}% away.",
-            story=True,
-            heading="Layers times batch",
-            data=pd.concat(parts, ignore_index=True),
-            draw=functools.partial(
-                series,
-                x="product",
-                y="bytes",
-                line="depth",
-                panel="panel",
-                label="bytes",
-                x_label="depth x batch",
-                scale="doubling bytes",
-                joined=False,
-                limit="in proportion",
-                ticks=[2**power for power in range(4, 19, 4)],
-            ),
+            pd.concat(parts, ignore_index=True),
+            x="product",
+            y="bytes",
+            line="depth",
+            label="bytes",
+            x_label="depth x batch",
+            scale="doubling bytes",
+            joined=False,
+            limit="in proportion",
+            ticks=[2**power for power in range(4, 19, 4)],
             size=(8.6, 4.0),
+            heading="Layers times batch",
         ),
         Figure(
             name="peak-over-product",
@@ -79,13 +72,10 @@ def claim_figures_of(training: pd.DataFrame) -> list[Figure]:
     ]
 
 
-def growth(growths: Mapping[str, Growth]) -> list[Figure]:
-    """Return the growth of the peak: what is saved follows one short formula, said in words."""
-    return [growth_figure(growths["peak live"], "peak live")] if "peak live" in growths else []
-
-
-def growth_figure(result: Growth, label: str) -> Figure:
+def growth_figure(result: Growth | None, label: str) -> Figure | None:
     """Return one quantity against depth and against batch, with the model that fits it best."""
+    if result is None:
+        return None
     cells = result.sample
     measured = pd.DataFrame(
         {"depth": cells.depth, "batch": cells.batch, "measured": cells.values}
@@ -104,28 +94,28 @@ def growth_figure(result: Growth, label: str) -> Figure:
         fit = result.at(data["depth"].to_numpy(), data["batch"].to_numpy())
         panels.append(data.assign(panel=panel, at=data[along], line=data[line], fit=fit))
     long = pd.concat(panels, ignore_index=True)
-    return Figure(
-        name=f"{label.lower().replace(' ', '-')}-growth",
-        caption=f"{label[0].upper()}{label[1:]} against the depth, with a line for each batch, "
+    return claim_figures.lines(
+        f"{label.lower().replace(' ', '-')}-growth",
+        f"{label[0].upper()}{label[1:]} against the depth, with a line for each batch, "
         f"and against the batch. Points are measured; {model}. If a line starts flat, a part of it "
         "does not grow.",
-        data=long[["panel", "at", "line", "measured", "fit"]],
-        draw=memory_panels(
-            "at",
-            "line",
-            y="measured",
-            label=label,
-            x_label={panel: words for panel, _, _, words in axes},
-        ),
+        long[["panel", "at", "line", "measured", "fit"]],
+        x="at",
+        y="measured",
+        line="line",
+        line_label="",
+        label=label,
+        x_label={panel: words for panel, _, _, words in axes},
+        scale="doubling bytes",
         size=WIDE,
     )
 
 
-def owners_map(training: pd.DataFrame) -> list[Figure]:
+def owners_map(training: pd.DataFrame) -> Figure | None:
     """Return the map of the category that leads at the peak of each cell."""
     known = ok_cells(training, *AT_PEAK, "peak_live_bytes")
     if known["depth"].nunique() < 2 or known["batch"].nunique() < 2:
-        return []
+        return None
     sizes = known[AT_PEAK].astype("int64")
     data = known[["depth", "batch", "peak_live_bytes"]].assign(
         owner=[str(name).rpartition(".")[2] for name in sizes.idxmax(axis=1)],
@@ -133,24 +123,22 @@ def owners_map(training: pd.DataFrame) -> list[Figure]:
     )
     counts = data["owner"].value_counts()
     led = ", ".join(f"{str(name).replace('_', ' ')} in {count}" for name, count in counts.items())
-    return [
-        Figure(
-            name="owners",
-            caption="The largest category at the peak of a training step, with its share, over "
-            "depth and batch. If parameters are the largest, gradients are as large. Neither "
-            "changes with the batch.",
-            alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
-            f"{len(data)} cells; activations lead only at large batches.",
-            story=True,
-            heading="Who owns the peak",
-            data=data.sort_values(["depth", "batch"], ignore_index=True),
-            draw=owners,
-            size=(8.6, 4.2),
-        )
-    ]
+    return Figure(
+        name="owners",
+        caption="The largest category at the peak of a training step, with its share, over "
+        "depth and batch. If parameters are the largest, gradients are as large. Neither "
+        "changes with the batch.",
+        alt=f"A grid of depths and batches. The largest category at the peak is {led} of "
+        f"{len(data)} cells; activations lead only at large batches.",
+        story=True,
+        heading="Who owns the peak",
+        data=data.sort_values(["depth", "batch"], ignore_index=True),
+        draw=owners,
+        size=(8.6, 4.2),
+    )
 
 
-def composition(training: pd.DataFrame) -> list[Figure]:
+def composition(training: pd.DataFrame) -> Figure | None:
     """Return what the peak is made of, at the smallest, the middle and the largest batch."""
     known = ok_cells(training, *AT_PEAK)
     batches = sorted(known["batch"].unique())
@@ -159,13 +147,13 @@ def composition(training: pd.DataFrame) -> list[Figure]:
     data = data.sort_values(["batch", "depth"])
     data.insert(0, "panel", "Batch " + data["batch"].astype("string"))
     return claim_figures.composition(
-        data,
-        panel="panel",
-        bar="depth",
-        bar_label="depth (hidden layers)",
-        caption="Shares of the peak of a training step. With small batches parameters and "
+        "Shares of the peak of a training step. With small batches parameters and "
         "gradients are the largest, and they do not change with the batch. With large batches "
         "activations are the largest.",
+        data,
+        bar="depth",
+        bar_label="depth (hidden layers)",
+        label="share of the peak, its bytes next to it",
         shares=True,
         size=(8.6, 3.4),
     )

@@ -1,11 +1,9 @@
 """The most that the whole process held, and its parts: what the kernel's OOM killer sees."""
 
-import functools
-
 import pandas as pd
 
 from harness.analysis.frame import PROCESS_PARTS, ok_cells
-from harness.plots.stacked import stacked
+from harness.reporting import claim_figures
 from harness.schema.findings import Figure, Table
 from harness.schema.units import format_bytes
 
@@ -32,25 +30,23 @@ def peak_text(training: pd.DataFrame) -> list[str]:
     return [text]
 
 
-def peak_tables(training: pd.DataFrame) -> list[Table]:
+def peak_table(training: pd.DataFrame) -> Table | None:
     """Return the peak of each cell's process with its parts, if any was measured."""
     known = _known(training)
     if known.empty:
-        return []
-    return [
-        Table(
-            name="process-peak",
-            caption="Resident bytes of the whole process at its peak, by part",
-            frame=known[["depth", "batch", _PEAK, *PROCESS_PARTS]],
-        )
-    ]
+        return None
+    return Table(
+        name="process-peak",
+        caption="Resident bytes of the whole process at its peak, by part",
+        frame=known[["depth", "batch", _PEAK, *PROCESS_PARTS]],
+    )
 
 
-def peak_figure(training: pd.DataFrame) -> list[Figure]:
+def peak_figure(training: pd.DataFrame) -> Figure | None:
     """Return the parts by batch at the middle depth, and by depth at the largest batch."""
     known = _known(training)
     if known.empty:
-        return []
+        return None
     depths = sorted(known["depth"].unique())
     depth, batch = depths[len(depths) // 2], known["batch"].max()
     by_batch = known[known["depth"] == depth].assign(panel=f"Depth {depth}, by batch")
@@ -58,23 +54,17 @@ def peak_figure(training: pd.DataFrame) -> list[Figure]:
     bars = [by_batch.assign(bar=by_batch["batch"]), by_depth.assign(bar=by_depth["depth"])]
     data = pd.concat(bars, ignore_index=True)[["panel", "bar", *PROCESS_PARTS]]
     parts = {name: name.removeprefix("process.").removesuffix("_bytes") for name in PROCESS_PARTS}
-    return [
-        Figure(
-            name="process-peak",
-            caption="Highest resident bytes of the whole process during a step, by part. "
-            "Interpreter and libraries are the same in every cell; only tensors grow.",
-            data=data.rename(columns=parts),
-            draw=functools.partial(
-                stacked,
-                panel="panel",
-                bar="bar",
-                bar_label="batch, or depth",
-                label="resident bytes at the peak",
-                shared=True,
-            ),
-            size=(8.6, 3.4),
-        )
-    ]
+    return claim_figures.bars(
+        "process-peak",
+        "Highest resident bytes of the whole process during a step, by part. "
+        "Interpreter and libraries are the same in every cell; only tensors grow.",
+        data.rename(columns=parts),
+        bar="bar",
+        bar_label="batch, or depth",
+        label="resident bytes at the peak",
+        shared=True,
+        size=(8.6, 3.4),
+    )
 
 
 def _known(training: pd.DataFrame) -> pd.DataFrame:

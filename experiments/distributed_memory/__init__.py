@@ -14,10 +14,10 @@ import pandas as pd
 
 from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
-from harness.plots.series import memory_panels
 from harness.prediction.mlp.formula import parameter_bytes
+from harness.reporting.claim_figures import lines
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Section, Table
+from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
@@ -60,11 +60,11 @@ def analyse(evidence: Evidence) -> Section:
     good = {job.cell_id for job, _ in well(runs)}
     failed = Counter(run.job.arguments["strategy"] for run in runs if run.job.cell_id not in good)
     return Section(
-        claims=(
-            *verdicts.ddp(table, failed["ddp"]),
-            *verdicts.zero(table, failed["zero"]),
-            *verdicts.fsdp2(table, failed["fsdp2"]),
-            *verdicts.divided_peak(table, failed["fsdp2"]),
+        claims=present(
+            verdicts.ddp(table, failed["ddp"]),
+            verdicts.zero(table, failed["zero"]),
+            verdicts.fsdp2(table, failed["fsdp2"]),
+            verdicts.divided_peak(table, failed["fsdp2"]),
         ),
         text=(_method(table, runs), *_failures(runs)),
         tables=(Table(name="ranks", caption="Rank 0 at each world size", frame=table),),
@@ -117,17 +117,22 @@ def _figure(table: pd.DataFrame) -> Figure:
         for ranks in WORLD_SIZES[Size.FULL]
         if NAMES[name] in set(held["strategy"]) and ranks <= held["world_size"].max()
     ]
-    lines = pd.DataFrame(law, columns=["panel", "strategy", "world_size", "fit"])
+    laws = pd.DataFrame(law, columns=["panel", "strategy", "world_size", "fit"])
     data = pd.concat([held.drop(columns="fit"), peak], ignore_index=True)
-    data = data.merge(lines, "outer", on=["panel", "strategy", "world_size"])
-    return Figure(
-        name="ranks",
-        caption="Memory of rank 0 against the number of ranks: between steps (left) and at the "
+    data = data.merge(laws, "outer", on=["panel", "strategy", "world_size"])
+    return lines(
+        "ranks",
+        "Memory of rank 0 against the number of ranks: between steps (left) and at the "
         "peak (right, allocated bytes). Points are measured, and lines are the closed form. "
         "FSDP2's peak approaches the part that ranks do not divide.",
-        data=data[["panel", "strategy", "world_size", "bytes", "fit"]],
-        draw=memory_panels("world_size", "strategy", label="bytes of a rank", x_label="ranks"),
-        size=(8.6, 4.2),
+        data[["panel", "strategy", "world_size", "bytes", "fit"]],
+        x="world_size",
+        y="bytes",
+        line="strategy",
+        line_label="",
+        label="bytes of a rank",
+        x_label="ranks",
+        scale="doubling bytes",
     )
 
 

@@ -44,74 +44,66 @@ def _ends(own: pd.DataFrame, column: str) -> str:
     )
 
 
-def ddp(table: pd.DataFrame, missing: int) -> list[Claim]:
+def ddp(table: pd.DataFrame, missing: int) -> Claim | None:
     """Judge DDP: nothing is divided."""
     own = _of(table, "ddp")
     if own.empty:
-        return []
+        return None
     whole = parameter_bytes(NETWORK)
-    return [
-        _claim(
-            "ddp",
-            own,
-            missing,
-            own["held_bytes"] / (4 * whole),
-            f"4 x {format_bytes(whole)}: {_ends(own, 'held_bytes')}.",
-        )
-    ]
+    return _claim(
+        "ddp",
+        own,
+        missing,
+        own["held_bytes"] / (4 * whole),
+        f"4 x {format_bytes(whole)}: {_ends(own, 'held_bytes')}.",
+    )
 
 
-def zero(table: pd.DataFrame, missing: int) -> list[Claim]:
+def zero(table: pd.DataFrame, missing: int) -> Claim | None:
     """Judge ZeRO: the optimizer's state is divided, by whole parameters."""
     own = _of(table, "zero")
     if own.empty:
-        return []
+        return None
     whole = 2 * parameter_bytes(NETWORK)
     most = int(own["world_size"].max())
-    return [
-        _claim(
-            "zero",
-            own,
-            missing,
-            (own["held_bytes"] - whole) / (whole / own["world_size"]),
-            f"{_ends(own, 'held_bytes')}. ZeRO never cuts a parameter, so with {most:,} "
-            f"ranks rank 0 still keeps the moments of {format_bytes(owned_bytes(NETWORK, most))} "
-            "of parameters.",
-        )
-    ]
+    return _claim(
+        "zero",
+        own,
+        missing,
+        (own["held_bytes"] - whole) / (whole / own["world_size"]),
+        f"{_ends(own, 'held_bytes')}. ZeRO never cuts a parameter, so with {most:,} "
+        f"ranks rank 0 still keeps the moments of {format_bytes(owned_bytes(NETWORK, most))} "
+        "of parameters.",
+    )
 
 
-def fsdp2(table: pd.DataFrame, missing: int) -> list[Claim]:
+def fsdp2(table: pd.DataFrame, missing: int) -> Claim | None:
     """Judge FSDP2, which divides everything that a rank holds between steps by rows."""
     own = _of(table, "fsdp2")
     if own.empty:
-        return []
-    return [
-        _claim(
-            "fsdp2",
-            own,
-            missing,
-            own["held_bytes"] * own["world_size"] / (4 * parameter_bytes(NETWORK)),
-            f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
-            "holds whole rows.",
-        )
-    ]
+        return None
+    return _claim(
+        "fsdp2",
+        own,
+        missing,
+        own["held_bytes"] * own["world_size"] / (4 * parameter_bytes(NETWORK)),
+        f"{_ends(own, 'held_bytes')}. A parameter is cut along its rows, and a rank "
+        "holds whole rows.",
+    )
 
 
-def divided_peak(table: pd.DataFrame, missing: int) -> list[Claim]:
+def divided_peak(table: pd.DataFrame, missing: int) -> Claim | None:
     """Judge the peak of a step under FSDP2, next to the peak with one rank."""
     own = _of(table, "fsdp2")
     if own.empty or own["world_size"].iloc[0] != 1:
-        return []
+        return None
     peaks = own["allocated_peak_bytes"]
-    return [
-        _claim(
-            "divided_peak",
-            own,
-            missing,
-            peaks * own["world_size"] / peaks.iloc[0],
-            f"Allocated: {_ends(own, 'allocated_peak_bytes')}. Activations of the rank's "
-            "own batch, the layers gathered whole for a moment and cuBLAS's workspaces do not "
-            "become smaller with more ranks.",
-        )
-    ]
+    return _claim(
+        "divided_peak",
+        own,
+        missing,
+        peaks * own["world_size"] / peaks.iloc[0],
+        f"Allocated: {_ends(own, 'allocated_peak_bytes')}. Activations of the rank's "
+        "own batch, the layers gathered whole for a moment and cuBLAS's workspaces do not "
+        "become smaller with more ranks.",
+    )

@@ -91,7 +91,7 @@ def judge(steps: Steps, size: Size) -> Judgement:
 
 def _figure(steps: Steps, size: Size) -> Figure:
     devices, optimizers, batches, counts = at(GRIDS, size)
-    rows: list[dict[str, object]] = []
+    rows = []
     for batch, optimizer in itertools.product((batches[0], batches[-1]), optimizers):
         for count in counts[:2]:
             parts = steps.parts_at_peak(_step(batch).job(optimizer, devices[0], count))
@@ -101,7 +101,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         "peaks",
         "Live bytes at the peak of a step with one and with two micro-batches of equal size. With "
         "a second micro-batch all gradients exist when the activations do.",
-        rows,
+        pd.DataFrame(rows),
         bar="step",
     )
 

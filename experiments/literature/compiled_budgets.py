@@ -153,7 +153,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         line="line",
         label="share of the uncompiled step",
         x_label="activation budget (%)",
-        doublings=False,
+        x_doublings=False,
         scale="ratio",
     )
 

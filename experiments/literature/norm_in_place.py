@@ -160,7 +160,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         line="norm",
         label="bytes",
         x_label="convolutions",
-        doublings=False,
+        x_doublings=False,
         shared=False,
         story=False,
     )

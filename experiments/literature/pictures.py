@@ -1,16 +1,14 @@
 """The two kinds of pictures of a claim: lines along one variable, and bars of live bytes."""
 
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
-from harness.plots.series import Scale, series
-from harness.plots.stacked import stacked
+from harness.reporting import claim_figures
 from harness.schema.findings import Figure
 
-WIDE, HIGH, MEDIUM, LOW = 8.6, 4.2, 3.6, 3.0
-"""Inches."""
+bars = partial(claim_figures.bars, size=(8.6, 3.0))
 
 
 def lines(
@@ -21,61 +19,20 @@ def lines(
     x: str,
     y: str,
     line: str,
-    label: str,
-    x_label: str = "",
-    scale: Scale = "bytes",
-    marked: tuple[float, str] | None = None,
-    joined: bool = True,
-    ticks: Sequence[int] | None = None,
-    doublings: bool = True,
-    x_bytes: bool = False,
-    shared: bool = True,
     story: bool = True,
+    **options: Any,
 ) -> Figure:
-    """Return the figure of ``y`` against ``x``; a column ``panel`` of ``data`` names panels."""
+    """Return the figure of ``y`` against ``x``, higher if it belongs to the story."""
     shown = [column for column in ("panel", line, x, y, "fit") if column in data]
-    return Figure(
-        name=name,
-        caption=caption,
-        data=data[shown],
-        draw=partial(
-            series,
-            x=x,
-            y=y,
-            line=line,
-            panel="panel" if "panel" in data else None,
-            line_label="",
-            label=label,
-            x_label=x_label,
-            scale=scale,
-            marked=marked,
-            joined=joined,
-            ticks=ticks,
-            x_doublings=doublings,
-            x_bytes=x_bytes,
-            shared=shared,
-        ),
-        size=(WIDE, HIGH if story else MEDIUM),
+    return claim_figures.lines(
+        name,
+        caption,
+        data[shown],
+        x=x,
+        y=y,
+        line=line,
+        line_label="",
+        size=(8.6, 4.2 if story else 3.6),
         story=story,
-    )
-
-
-def bars(
-    name: str,
-    caption: str,
-    rows: "pd.DataFrame | list[dict[str, object]]",
-    *,
-    bar: str,
-    label: str = "live bytes at the peak",
-    shared: bool = False,
-    story: bool = False,
-) -> Figure:
-    """Return the figure of a bar a row, a part for each category, in panels by the column."""
-    return Figure(
-        name=name,
-        caption=caption,
-        data=pd.DataFrame(rows),
-        draw=partial(stacked, panel="panel", bar=bar, label=label, shared=shared),
-        size=(WIDE, LOW),
-        story=story,
+        **options,
     )

@@ -143,7 +143,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         line="blocks",
         label="bytes",
         x_label="blocks",
-        doublings=False,
+        x_doublings=False,
         shared=False,
         story=False,
     )

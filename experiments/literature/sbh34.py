@@ -162,7 +162,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         label="bytes / (s b h)",
         x_label="sequence (tokens)",
         scale="ratio",
-        doublings=False,
+        x_doublings=False,
     )
 
 

@@ -156,7 +156,7 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
 
 
 def _figure(steps: Steps, size: Size) -> Figure:
-    rows: list[dict[str, object]] = []
+    rows = []
     for device, own in _grid(size):
         if device != "cpu" or own.batch not in (16, 1024):
             continue
@@ -167,7 +167,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         "peaks",
         "Live bytes at the peak with each optimizer. The state shrinks by the same bytes at every "
         "batch.",
-        rows,
+        pd.DataFrame(rows),
         bar="optimizer",
         shared=True,
     )

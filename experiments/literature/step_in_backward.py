@@ -150,7 +150,7 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
 
 
 def _figure(steps: Steps, size: Size) -> Figure:
-    rows: list[dict[str, object]] = []
+    rows = []
     places = [one for one in _grid(size) if one[0] == "cpu"]
     batches = (places[0][2].batch, places[-1][2].batch)
     for device, pair, own in sorted(places, key=lambda place: place[2].batch):
@@ -164,7 +164,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         "peaks",
         "Live bytes at the peak with the optimizer's step after the backward pass and inside it. "
         "Gradients disappear from a peak that had them. A peak of activations stays.",
-        rows,
+        pd.DataFrame(rows),
         bar="step",
     )
 

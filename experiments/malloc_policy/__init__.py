@@ -5,7 +5,6 @@ allocator, which keeps freed blocks and changes its own threshold as it goes. Pi
 block of 64 KiB and more is a mapping of its own that goes back when it is freed.
 """
 
-import functools
 from collections.abc import Iterable
 
 import pandas as pd
@@ -14,7 +13,7 @@ from harness.analysis.decisions import ROUGHLY, is_roughly
 from harness.analysis.judge import decided, judge_cells
 from harness.analysis.rss_agreement import BIG_RISE_BYTES
 from harness.analysis.stated_claims import Stated, stated
-from harness.plots.series import series
+from harness.reporting.claim_figures import lines
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table, Verdict
 from harness.schema.units import format_bytes
@@ -56,7 +55,7 @@ def analyse(evidence: Evidence) -> Section:
                 frame=table,
             ),
         ),
-        figures=_figures(table),
+        figures=(_figure(table),),
     )
 
 
@@ -135,7 +134,7 @@ def _text(table: pd.DataFrame) -> tuple[str, ...]:
     return repeatable, limits
 
 
-def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
+def _figure(table: pd.DataFrame) -> Figure:
     rise = table["trace_rise_bytes"]
     data = pd.DataFrame(
         {
@@ -151,27 +150,21 @@ def _figures(table: pd.DataFrame) -> tuple[Figure, ...]:
     depths = sorted(table["depth"].unique())
     chosen = {depths[0], depths[-1]}
     data = data[table["depth"].isin(chosen)].reset_index(drop=True)
-    return (
-        Figure(
-            name="times-needed",
-            caption="RSS rise of a step divided by what its tensors need, by batch. The dashed "
-            "line is 1. Bars reach from the lowest to the highest of several fork servers. With "
-            "the pinned policy large steps lie on the line; with the system's policy they do not.",
-            data=data,
-            draw=functools.partial(
-                series,
-                x="batch",
-                y="times_needed",
-                line="malloc",
-                panel="panel",
-                label="RSS rise over the tensors' rise",
-                scale="ratio",
-                joined=False,
-                y_from=-0.1,
-                marked=(1.0, "equal"),
-            ),
-            size=(8.6, 3.6),
-        ),
+    return lines(
+        "times-needed",
+        "RSS rise of a step divided by what its tensors need, by batch. The dashed line is 1. Bars "
+        "reach from the lowest to the highest of several fork servers. With the pinned policy "
+        "large steps lie on the line; with the system's policy they do not.",
+        data,
+        x="batch",
+        y="times_needed",
+        line="malloc",
+        label="RSS rise over the tensors' rise",
+        scale="ratio",
+        joined=False,
+        y_from=-0.1,
+        marked=(1.0, "equal"),
+        size=(8.6, 3.6),
     )
 
 

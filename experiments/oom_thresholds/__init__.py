@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.analysis import AnalysisError
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section
+from harness.schema.findings import Section, present
 from harness.schema.threshold import ThresholdQuestion
 from harness.schema.workload import Workload
 
@@ -93,12 +93,11 @@ def analyse(evidence: Evidence) -> Section:
     predicted = verdicts.predictable(pinned)
     return Section(
         answer=verdicts.answer(predicted),
-        claims=(verdicts.deeper(pinned, fits), *predicted),
-        text=(*verdicts.texts(table, pinned, fits, policies),),
-        tables=(*figures.tables(table, pinned, fits, policies),),
-        figures=(
-            figures.frontier_figure(thresholds, pinned),
-            *figures.agreement_figure(pinned),
+        claims=present(verdicts.deeper(pinned, fits), predicted),
+        text=tuple(verdicts.texts(table, pinned, fits, policies)),
+        tables=tuple(figures.tables(table, pinned, fits, policies)),
+        figures=present(
+            figures.frontier_figure(thresholds, pinned), figures.agreement_figure(pinned)
         ),
     )
 

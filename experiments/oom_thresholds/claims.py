@@ -1,7 +1,5 @@
 """Claims from thresholds: deeper networks run out sooner, and the batch can be predicted."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from harness.analysis import AnalysisError
@@ -81,28 +79,26 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(share=share, falls=falls)[share.notna()].reset_index(drop=True)
 
 
-def predictable(pinned: pd.DataFrame) -> list[Claim]:
+def predictable(pinned: pd.DataFrame) -> Claim | None:
     """Return the verdict on whether a threshold can be predicted, where any was."""
     known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
     if known.empty:
-        return []
+        return None
     off = known["error_percent"].abs().astype("float64")
     live = known["live_error_percent"].abs().astype("float64")
     near = (off <= PROMISED).astype("boolean").where(_confirmed(known))
     within = int(near.sum())
     cells = known.assign(**{_BUDGET: known["budget_bytes"] // 2**20})
-    return [
-        decided(
-            judge_cells(cells, near, _AXES),
-            **stated(__file__, "predictable", promised=PROMISED),
-            measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
-            f"reproduced one in {within} of {len(known)} thresholds (largest error "
-            f"{off.max():.2g}%, median {off.median():.2g}%). A prediction from live bytes only is "
-            f"off by up to {live.max():.2g}%.",
-            number=f"{within} of {len(known)} thresholds within {PROMISED}%, at most "
-            f"{off.max():.2g}% off",
-        )
-    ]
+    return decided(
+        judge_cells(cells, near, _AXES),
+        **stated(__file__, "predictable", promised=PROMISED),
+        measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
+        f"reproduced one in {within} of {len(known)} thresholds (largest error "
+        f"{off.max():.2g}%, median {off.median():.2g}%). A prediction from live bytes only is "
+        f"off by up to {live.max():.2g}%.",
+        number=f"{within} of {len(known)} thresholds within {PROMISED}%, at most "
+        f"{off.max():.2g}% off",
+    )
 
 
 def _under(pinned: pd.DataFrame) -> str:
@@ -182,11 +178,9 @@ _ANSWERS = {
 }
 
 
-def answer(claims: Sequence[Claim]) -> tuple[str, ...]:
+def answer(claim: Claim | None) -> tuple[str, ...]:
     """Answer where networks stop fitting, from the verdict on the prediction, if there is one."""
-    return tuple(
-        f"{_ANSWERS[one.verdict]}: {one.number}"
-        + (f"; it {one.words.removeprefix('fails; ')}" if one.holds_for else "")
-        + "."
-        for one in claims
-    )
+    if claim is None:
+        return ()
+    parts = f"; it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""
+    return (f"{_ANSWERS[claim.verdict]}: {claim.number}{parts}.",)

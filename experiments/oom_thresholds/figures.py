@@ -85,24 +85,22 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     )
 
 
-def agreement_figure(pinned: pd.DataFrame) -> list[Figure]:
+def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
     """Return each prediction against its threshold, and the difference."""
     known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
     if known.empty:
-        return []
+        return None
     data = known[["series", "budget_bytes", "depth", "predicted"]].assign(
         reproduced=known["largest_fit"], error=known["error_percent"].astype("float64")
     )
-    return [
-        Figure(
-            name="agreement",
-            caption=f"Predicted against reproduced batch at {len(data)} thresholds (dashed: "
-            f"equal), and their difference in percent (dashed: the claim's limit of ±{PROMISED}%).",
-            data=data,
-            draw=functools.partial(agreement, limit=PROMISED),
-            size=(8.6, 3.8),
-        )
-    ]
+    return Figure(
+        name="agreement",
+        caption=f"Predicted against reproduced batch at {len(data)} thresholds (dashed: "
+        f"equal), and their difference in percent (dashed: the claim's limit of ±{PROMISED}%).",
+        data=data,
+        draw=functools.partial(agreement, limit=PROMISED),
+        size=(8.6, 3.8),
+    )
 
 
 def _here(thresholds: Sequence[Threshold]) -> list[dict[str, object]]:

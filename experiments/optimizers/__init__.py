@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table
+from harness.schema.findings import Section, Table, present
 from harness.schema.workload import OPTIMIZERS, Grid, Workload
 
 from . import claims, explanations, figures
@@ -55,7 +55,7 @@ def analyse(evidence: Evidence) -> Section:
         parameters=table["categories_at_peak.parameter"], update=_names(table)
     ).sort_values(["update", "depth", "batch"], key=_in_order, ignore_index=True)
     return Section(
-        claims=(*claims.state_verdict(table), *claims.floor_verdict(table)),
+        claims=(claims.state_verdict(table), claims.floor_verdict(table)),
         text=(
             predictions.in_words(table, METRICS),
             explanations.phase_text(table),
@@ -67,7 +67,7 @@ def analyse(evidence: Evidence) -> Section:
             _peak_table(table),
             *predictions.miss_tables(table, list(METRICS)),
         ),
-        figures=(*figures.composition(table), *figures.growth(table)),
+        figures=present(figures.composition(table), figures.growth(table)),
     )
 
 

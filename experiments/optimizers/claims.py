@@ -34,7 +34,7 @@ def _state_form(part: pd.DataFrame) -> ExactForm | None:
     return exact_form(columns, [int(size) for size in part[STATE]])
 
 
-def state_verdict(table: pd.DataFrame) -> list[Claim]:
+def state_verdict(table: pd.DataFrame) -> Claim:
     """Judge whether the state follows its closed form to the byte."""
     equal = table[STATE] == _expected_state(table)
     forms = {
@@ -43,35 +43,31 @@ def state_verdict(table: pd.DataFrame) -> list[Claim]:
     }
     words = "; ".join(f"{name}: {form}" for name, form in forms.items())
     missing = len({"sgd", "momentum", "adam", "adamw"} - set(forms))
-    return [
-        decided(
-            judge_cells(table, equal, _AXES, missing=missing * len(table)),
-            **stated(__file__, "state"),
-            measured=f"The state has these bytes ({words}). The layers include the last linear "
-            "layer. Each layer has a weight and a bias, and Adam keeps a step counter of 4 bytes "
-            "for each of the two in the host's memory.",
-            number=f"equal to the byte in {int(equal.sum())} of {len(table)} cells",
-        )
-    ]
+    return decided(
+        judge_cells(table, equal, _AXES, missing=missing * len(table)),
+        **stated(__file__, "state"),
+        measured=f"The state has these bytes ({words}). The layers include the last linear "
+        "layer. Each layer has a weight and a bias, and Adam keeps a step counter of 4 bytes "
+        "for each of the two in the host's memory.",
+        number=f"equal to the byte in {int(equal.sum())} of {len(table)} cells",
+    )
 
 
-def floor_verdict(table: pd.DataFrame) -> list[Claim]:
+def floor_verdict(table: pd.DataFrame) -> Claim:
     """Judge the rule of thumb of four times the parameters where the batch is smallest."""
     adam = table[table["optimizer"].isin(["adam", "adamw"])]
     adam = adam[adam["batch"] == adam["batch"].min()].reset_index(drop=True)
     times = _times_parameters(adam)
     near = (times / 4 - 1).abs() <= ROUGHLY
-    return [
-        decided(
-            judge_cells(adam, near, _AXES[:2]),
-            **stated(__file__, "floor", roughly=f"{ROUGHLY:.0%}"),
-            measured=f"At batch {adam['batch'].min()} the peak is within {ROUGHLY:.0%} of four "
-            f"times in {int(near.sum())} of {len(adam)} cells. The update also needs tensors of a "
-            "parameter's size. The single-tensor form needs two at a time, and the multi-tensor "
-            "form needs one for every parameter at once.",
-            number=f"{times.min():.3g} to {times.max():.3g} times the parameters",
-        )
-    ]
+    return decided(
+        judge_cells(adam, near, _AXES[:2]),
+        **stated(__file__, "floor", roughly=f"{ROUGHLY:.0%}"),
+        measured=f"At batch {adam['batch'].min()} the peak is within {ROUGHLY:.0%} of four "
+        f"times in {int(near.sum())} of {len(adam)} cells. The update also needs tensors of a "
+        "parameter's size. The single-tensor form needs two at a time, and the multi-tensor "
+        "form needs one for every parameter at once.",
+        number=f"{times.min():.3g} to {times.max():.3g} times the parameters",
+    )
 
 
 def _times_parameters(table: pd.DataFrame) -> "pd.Series[float]":

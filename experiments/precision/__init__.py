@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table
+from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Grid, Workload
 
 from . import claims, copies, figures
@@ -49,10 +49,10 @@ def analyse(evidence: Evidence) -> Section:
     missing = {str(name): int(n - found.get(name, 0)) for name, n in wanted.items()}
     held = copies.held_copies(evidence)
     return Section(
-        claims=(
-            *claims.halves(table, missing),
-            *claims.doubles(table, missing),
-            *claims.autocast(table, missing),
+        claims=present(
+            claims.halves(table, missing),
+            claims.doubles(table, missing),
+            claims.autocast(table, missing),
         ),
         text=(*_exact_text(table), *copies.copies_text(held)),
         tables=(
@@ -70,9 +70,9 @@ def analyse(evidence: Evidence) -> Section:
                 for name, frame in held.items()
             ),
         ),
-        figures=(
-            *figures.composition(evidence.frame),
-            *figures.ratio_figure(table),
+        figures=present(
+            figures.composition(evidence.frame),
+            figures.ratio_figure(table),
             *figures.autocast_timeline(evidence),
         ),
     )

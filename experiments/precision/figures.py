@@ -1,12 +1,9 @@
 """The peak by precision, ratios to float32, and a step under autocast."""
 
-import functools
-
 import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.frame import AT_PEAK, ends, ok_cells, read_events
-from harness.plots.series import series
 from harness.plots.step_timeline import live_by_category, thin, timeline, tips
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence
@@ -16,7 +13,7 @@ from . import ratios as precision_effect
 from .copies import event_files
 
 
-def composition(frame: pd.DataFrame) -> list[Figure]:
+def composition(frame: pd.DataFrame) -> Figure | None:
     """Return what the peak is made of in each precision, at the smallest and largest batch."""
     known = ok_cells(frame, *AT_PEAK)
     depth = _shown_depth(known)
@@ -24,12 +21,11 @@ def composition(frame: pd.DataFrame) -> list[Figure]:
     known = ends(known, "batch").sort_values("batch", kind="stable")
     known = known.assign(panel=[f"Depth {depth}, batch {batch}" for batch in known["batch"]])
     return claim_figures.composition(
-        known[["panel", "label", "depth", "batch", *AT_PEAK]],
-        panel="panel",
-        bar="label",
-        caption="Categories at the peak of a training step, by precision. A narrower type "
+        "Categories at the peak of a training step, by precision. A narrower type "
         "shrinks every part. Autocast shrinks only activations. With a small batch its copies of "
         "the weights take more bytes than it saves.",
+        known[["panel", "label", "depth", "batch", *AT_PEAK]],
+        bar="label",
         size=(8.6, 2.6),
     )
 
@@ -40,11 +36,11 @@ def _shown_depth(cells: pd.DataFrame) -> int | None:
     return 8 if 8 in depths else max(depths, default=None)
 
 
-def ratio_figure(table: pd.DataFrame) -> list[Figure]:
+def ratio_figure(table: pd.DataFrame) -> Figure | None:
     """Return saved bytes and peak as multiples of float32's, against the batch."""
     own = table[table["precision"] != "float32"]
     if own.empty:
-        return []
+        return None
     data = pd.concat(
         [
             pd.DataFrame(
@@ -62,27 +58,21 @@ def ratio_figure(table: pd.DataFrame) -> list[Figure]:
     )
     depth = _shown_depth(own)
     data = data[data["depth"] == depth]
-    return [
-        Figure(
-            name="times-float32",
-            caption=f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
-            "A smaller type saves the same share at every batch. Autocast comes near one half "
-            "only for large batches, whose activations outweigh its copies of the weights.",
-            data=data.reset_index(drop=True),
-            draw=functools.partial(
-                series,
-                x="batch",
-                y="times_float32",
-                line="precision",
-                panel="panel",
-                label="times float32",
-                scale="ratio",
-                marked=(1.0, "as float32"),
-                shared=False,
-            ),
-            size=(8.6, 4.0),
-        )
-    ]
+    return claim_figures.lines(
+        "times-float32",
+        f"Bytes as a multiple of float32's, against the batch (depth {depth}). "
+        "A smaller type saves the same share at every batch. Autocast comes near one half "
+        "only for large batches, whose activations outweigh its copies of the weights.",
+        data.reset_index(drop=True),
+        x="batch",
+        y="times_float32",
+        line="precision",
+        label="times float32",
+        scale="ratio",
+        marked=(1.0, "as float32"),
+        shared=False,
+        size=(8.6, 4.0),
+    )
 
 
 def autocast_timeline(evidence: Evidence) -> list[Figure]:

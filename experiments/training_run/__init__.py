@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from harness.analysis.frame import lines_if_there
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section
+from harness.schema.findings import Section, present
 from harness.schema.training_run import (
     TRAINING_RUNS,
     Instrument,
@@ -70,11 +70,11 @@ def analyse(evidence: Evidence) -> Section:
     resident = [run for run in main if run.instrument == "resident"]
     orders = orders_table(result)
     return Section(
-        claims=(
-            *claims.accuracy(main),
-            *claims.equal_steps(traced),
-            *claims.order(orders),
-            *claims.growth(resident),
+        claims=present(
+            claims.accuracy(main),
+            claims.equal_steps(traced),
+            claims.order(orders),
+            claims.growth(resident),
         ),
         text=(
             *explanations.images_text(lines, main),
@@ -84,7 +84,7 @@ def analyse(evidence: Evidence) -> Section:
             *explanations.same_network_text(main),
         ),
         tables=figures.tables(main, traced, resident, orders),
-        figures=(*figures.accuracy_figure(main), *figures.peaks_figure(traced)),
+        figures=present(figures.accuracy_figure(main), figures.peaks_figure(traced)),
     )
 
 

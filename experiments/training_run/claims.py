@@ -60,7 +60,7 @@ HELD = {
 }
 
 
-def accuracy(result: Sequence[Run]) -> list[Claim]:
+def accuracy(result: Sequence[Run]) -> Claim:
     """Judge the accuracy after the note's ten epochs, on the real images."""
     at, images = NOTED_EPOCHS, 10_000
     ends = {
@@ -86,10 +86,10 @@ def accuracy(result: Sequence[Run]) -> list[Claim]:
         "one percentage point.",
         number=", ".join(f"{end:.4f}" for end in ends.values()) or "none",
     )
-    return [claim if ends else dataclasses.replace(claim, open_reason=why)]
+    return claim if ends else dataclasses.replace(claim, open_reason=why)
 
 
-def equal_steps(traced: Sequence[Run]) -> list[Claim]:
+def equal_steps(traced: Sequence[Run]) -> Claim:
     """Judge every full step's peak and on what is alive after every step, exactly."""
     result = {one.model: flatness(one) for one in traced if len(one.later_full_steps)}
     words = " ".join(
@@ -99,16 +99,13 @@ def equal_steps(traced: Sequence[Run]) -> list[Claim]:
     )
     grown = max((one.growth_bytes for one in result.values()), key=abs, default=0)
     flat = sum(one.flat for one in result.values())
-    return [
-        decided(
-            judge(Part(name=model, decision=exactly(one.flat)) for model, one in result.items()),
-            **stated(__file__, "equal_steps"),
-            measured=f"{words or 'Nothing was traced.'} From the first step to the last, live "
-            f"bytes grow by {grown:,} bytes. The trace began before the network was built.",
-            number=f"equal to the byte for {flat} of {len(result)} networks; growth {grown:,} "
-            "bytes",
-        )
-    ]
+    return decided(
+        judge(Part(name=model, decision=exactly(one.flat)) for model, one in result.items()),
+        **stated(__file__, "equal_steps"),
+        measured=f"{words or 'Nothing was traced.'} From the first step to the last, live "
+        f"bytes grow by {grown:,} bytes. The trace began before the network was built.",
+        number=f"equal to the byte for {flat} of {len(result)} networks; growth {grown:,} bytes",
+    )
 
 
 def _values(values: Sequence[int]) -> str:
@@ -117,21 +114,17 @@ def _values(values: Sequence[int]) -> str:
     return f"{len(values)} values from {values[0]:,} to {values[-1]:,} bytes"
 
 
-def order(orders: pd.DataFrame) -> list[Claim]:
+def order(orders: pd.DataFrame) -> Claim:
     """Judge what it costs to free the gradients only after the forward pass."""
     costs = {str(model): _cost(part) for model, part in orders.groupby("model", sort=False)}
-    return [
-        decided(
-            judge(
-                Part(name=model, decision=exactly(cost > 0)) for model, (cost, _) in costs.items()
-            ),
-            **stated(__file__, "order"),
-            measured=" ".join(f"For {model}, {words}." for model, (_, words) in costs.items())
-            + " The old gradients are then alive next to the new activations.",
-            number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items())
-            or "none",
-        )
-    ]
+    return decided(
+        judge(Part(name=model, decision=exactly(cost > 0)) for model, (cost, _) in costs.items()),
+        **stated(__file__, "order"),
+        measured=" ".join(f"For {model}, {words}." for model, (_, words) in costs.items())
+        + " The old gradients are then alive next to the new activations.",
+        number="; ".join(f"{model} {cost:+,} bytes" for model, (cost, _) in costs.items())
+        or "none",
+    )
 
 
 def _cost(part: pd.DataFrame) -> tuple[int, str]:
@@ -146,10 +139,10 @@ def _cost(part: pd.DataFrame) -> tuple[int, str]:
     return cost, words
 
 
-def growth(resident: Sequence[Run]) -> list[Claim]:
+def growth(resident: Sequence[Run]) -> Claim | None:
     """Judge the growth of what the process holds, epoch by epoch."""
     if not resident:
-        return []
+        return None
     slopes = {one.model: resident_slope(one) for one in resident}
     known = {model: slope for model, slope in slopes.items() if slope is not None}
     what, parts = HELD[resident[0].device], []
@@ -164,23 +157,21 @@ def growth(resident: Sequence[Run]) -> list[Claim]:
         f"{slope.high:+.3g}, over {slope.epochs} epochs of {slope.steps_per_epoch} steps)"
         for model, slope in known.items()
     ]
-    return [
-        decided(
-            judge(parts),
-            **stated(
-                __file__,
-                "growth",
-                sentence=what.sentence,
-                confidence=f"{CONFIDENCE:.0%}",
-                leak=LEAK_BYTES,
-            ),
-            measured=f"From the second epoch on, the mean of {what.title} in an epoch, minus that "
-            f"of the epoch before, is {'; '.join(words) or 'unknown'}. A batch that is never freed "
-            f"would add 786 KiB a step. {what.note}",
-            number="; ".join(
-                f"{slope.estimate:+.3g} ({slope.low:+.3g} to {slope.high:+.3g}) bytes a step"
-                for slope in known.values()
-            )
-            or "none",
+    return decided(
+        judge(parts),
+        **stated(
+            __file__,
+            "growth",
+            sentence=what.sentence,
+            confidence=f"{CONFIDENCE:.0%}",
+            leak=LEAK_BYTES,
+        ),
+        measured=f"From the second epoch on, the mean of {what.title} in an epoch, minus that "
+        f"of the epoch before, is {'; '.join(words) or 'unknown'}. A batch that is never freed "
+        f"would add 786 KiB a step. {what.note}",
+        number="; ".join(
+            f"{slope.estimate:+.3g} ({slope.low:+.3g} to {slope.high:+.3g}) bytes a step"
+            for slope in known.values()
         )
-    ]
+        or "none",
+    )

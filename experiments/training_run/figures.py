@@ -1,12 +1,10 @@
 """Tables and figures of the training runs."""
 
-import functools
 from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.plots.series import series
-from harness.plots.stacked import stacked
+from harness.reporting import claim_figures
 from harness.schema.findings import Figure, Table
 
 from .growth import resident_slope
@@ -49,38 +47,33 @@ def tables(
     )
 
 
-def accuracy_figure(result: Sequence[Run]) -> list[Figure]:
+def accuracy_figure(result: Sequence[Run]) -> Figure | None:
     """Return validation accuracy against the epoch, on the real images."""
     real = [one for one in result if one.data == "fashion-mnist"]
     kept = {one.model: one for one in sorted(real, key=lambda one: len(one.epochs))}
     if not kept:
-        return []
+        return None
     data = pd.concat(
         [one.epochs[["epoch", "accuracy"]].assign(model=model) for model, one in kept.items()],
         ignore_index=True,
     )
-    return [
-        Figure(
-            name="accuracy",
-            caption="Validation accuracy after each epoch, with one seed for each network. It "
-            "changes by one or two percentage points per epoch, so another seed ends elsewhere.",
-            data=data[["model", "epoch", "accuracy"]],
-            draw=functools.partial(
-                series,
-                x="epoch",
-                y="accuracy",
-                line="model",
-                label="validation accuracy",
-                scale="ratio",
-                x_doublings=False,
-                y_from=None,
-            ),
-            size=(7.0, 3.8),
-        )
-    ]
+    return claim_figures.lines(
+        "accuracy",
+        "Validation accuracy after each epoch, with one seed for each network. It "
+        "changes by one or two percentage points per epoch, so another seed ends elsewhere.",
+        data[["model", "epoch", "accuracy"]],
+        x="epoch",
+        y="accuracy",
+        line="model",
+        label="validation accuracy",
+        scale="ratio",
+        x_doublings=False,
+        y_from=None,
+        size=(7.0, 3.8),
+    )
 
 
-def peaks_figure(traced: Sequence[Run]) -> list[Figure]:
+def peaks_figure(traced: Sequence[Run]) -> Figure | None:
     """Return what is alive at the peaks of four kinds of step."""
     rows = [
         {"panel": one.model, "label": name, **sizes}
@@ -88,15 +81,13 @@ def peaks_figure(traced: Sequence[Run]) -> list[Figure]:
         for name, sizes in one.categories.items()
     ]
     if not rows:
-        return []
-    return [
-        Figure(
-            name="peaks",
-            caption="Categories at the peak of the first step, of a later step, of the partial "
-            "batch and of an evaluated batch. The gradients of the last step still exist during "
-            "evaluation.",
-            data=pd.DataFrame(rows),
-            draw=functools.partial(stacked, panel="panel", bar="label"),
-            size=(8.6, 2.6),
-        )
-    ]
+        return None
+    return claim_figures.bars(
+        "peaks",
+        "Categories at the peak of the first step, of a later step, of the partial "
+        "batch and of an evaluated batch. The gradients of the last step still exist during "
+        "evaluation.",
+        pd.DataFrame(rows),
+        bar="label",
+        size=(8.6, 2.6),
+    )

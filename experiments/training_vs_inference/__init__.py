@@ -12,7 +12,7 @@ import pandas as pd
 from harness.analysis import AnalysisError, predictions
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table
+from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Grid, Workload
 
 from . import claims, explanations, figures, pairs
@@ -51,17 +51,15 @@ def analyse(evidence: Evidence) -> Section:
         claims=(
             claims.more_verdict(table, missing),
             claims.reasons_verdict(table, missing),
-            *claims.depth_verdict(table, missing),
+            claims.depth_verdict(table, missing),
         ),
         text=(
             predictions.in_words(frame, {PEAK: "the peak"}),
             *explanations.formula_text(table),
         ),
         tables=(_pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
-        figures=(
-            *figures.depth_figure(table),
-            *figures.width_figure(table),
-            *figures.composition(frame),
+        figures=present(
+            figures.depth_figure(table), figures.width_figure(table), figures.composition(frame)
         ),
     )
 

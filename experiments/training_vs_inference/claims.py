@@ -62,7 +62,7 @@ def reasons_verdict(table: pd.DataFrame, missing: int) -> Claim:
     )
 
 
-def depth_verdict(table: pd.DataFrame, missing: int) -> list[Claim]:
+def depth_verdict(table: pd.DataFrame, missing: int) -> Claim:
     """Judge whether the ratio grows with depth, for each optimizer and batch."""
     own = base(table).sort_values(["optimizer", "batch", "depth"])
     rows = [
@@ -82,16 +82,14 @@ def depth_verdict(table: pd.DataFrame, missing: int) -> list[Claim]:
     rise = "unknown"
     if rows:
         rise = f"{lines['rise'].min():.3g} to {lines['rise'].max():.3g} times as large"
-    return [
-        decided(
-            judge_cells(lines, grows, ["optimizer", "batch"], missing=missing),
-            **stated(__file__, "depth", roughly=f"{ROUGHLY:.0%}"),
-            measured=f"From depth {own['depth'].min()} to {own['depth'].max()} the ratio becomes "
-            f"{rise}. At batch {last['batch']} it approaches {last['limit']:.3g}, the limit for "
-            "ever larger batches. Each layer adds width / (features + 2·width) = "
-            f"{width / (features + 2 * width):.3g} to the limit, and never more than ½. At small "
-            "batches parameters and gradients grow in the same proportion.",
-            number=f"grows at {int(grows.sum())} of {len(lines)} pairs of optimizer and batch, "
-            f"to {own['ratio'].max():.3g} times",
-        )
-    ]
+    return decided(
+        judge_cells(lines, grows, ["optimizer", "batch"], missing=missing),
+        **stated(__file__, "depth", roughly=f"{ROUGHLY:.0%}"),
+        measured=f"From depth {own['depth'].min()} to {own['depth'].max()} the ratio becomes "
+        f"{rise}. At batch {last['batch']} it approaches {last['limit']:.3g}, the limit for "
+        "ever larger batches. Each layer adds width / (features + 2·width) = "
+        f"{width / (features + 2 * width):.3g} to the limit, and never more than ½. At small "
+        "batches parameters and gradients grow in the same proportion.",
+        number=f"grows at {int(grows.sum())} of {len(lines)} pairs of optimizer and batch, "
+        f"to {own['ratio'].max():.3g} times",
+    )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from harness.analysis import AnalysisError, predictions
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section
+from harness.schema.findings import Section, present
 from harness.schema.workload import Workload
 
 from . import pairs, sizes, times
@@ -58,18 +58,16 @@ def analyse(evidence: Evidence) -> Section:
         raise AnalysisError("a formula in the width needs four widths")
     ratios = pairs.odd_ratios(times.times(evidence, frame))
     return Section(
-        claims=(
-            sizes.growth_verdict(pinned),
-            sizes.bytes_verdict(pinned),
-            *times.time_verdict(ratios),
+        claims=present(
+            sizes.growth_verdict(pinned), sizes.bytes_verdict(pinned), times.time_verdict(ratios)
         ),
         text=(predictions.in_words(frame, METRICS), *times.time_text(ratios)),
-        tables=(
-            *times.ratio_table(ratios),
+        tables=present(
+            times.ratio_table(ratios),
             sizes.size_table(pinned),
             *predictions.miss_tables(frame, list(METRICS)),
         ),
-        figures=tuple(times.time_figure(ratios)),
+        figures=present(times.time_figure(ratios)),
     )
 
 

@@ -35,10 +35,10 @@ def contrasts(ratios: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Ratio]]:
     ]
 
 
-def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
+def time_verdict(ratios: pd.DataFrame) -> Claim | None:
     """Judge whether odd widths take longer than multiples of 8, over all powers together."""
     if ratios.empty:  # a pretended GPU has no times
-        return []
+        return None
     known = contrasts(ratios)
     decision, number = Decision(verdict=Verdict.OPEN), "fewer than three blocks"
     listed = "; ".join(f"{name}: {result}" for name, _, result in known)
@@ -47,16 +47,14 @@ def time_verdict(ratios: pd.DataFrame) -> list[Claim]:
         decision = _decide(wide)
         number = f"{wide.estimate:.3f} times the time, 99% interval {wide.low:.3f} to "
         number += f"{wide.high:.3f} over {wide.blocks} blocks"
-    return [
-        decided(
-            decision,
-            **stated(__file__, "time", end=f"{1 + WORTH:g}"),
-            measured="The odd widths next to a power of two are compared with three multiples of "
-            "8: the power, and 8 below and above it. A step at the odd widths takes these "
-            f"multiples of the time (95% intervals): {listed or 'none'}.",
-            number=number,
-        )
-    ]
+    return decided(
+        decision,
+        **stated(__file__, "time", end=f"{1 + WORTH:g}"),
+        measured="The odd widths next to a power of two are compared with three multiples of "
+        "8: the power, and 8 below and above it. A step at the odd widths takes these "
+        f"multiples of the time (95% intervals): {listed or 'none'}.",
+        number=number,
+    )
 
 
 def _decide(wide: Ratio) -> Decision:
@@ -92,7 +90,7 @@ def time_text(ratios: pd.DataFrame) -> list[str]:
     return [text, themselves]
 
 
-def ratio_table(ratios: pd.DataFrame) -> list[Table]:
+def ratio_table(ratios: pd.DataFrame) -> Table | None:
     """Return the ratio of each power, with its interval."""
     rows = [
         {
@@ -106,22 +104,20 @@ def ratio_table(ratios: pd.DataFrame) -> list[Table]:
         for name, own, result in contrasts(ratios)
     ]
     if not rows:
-        return []
-    return [
-        Table(
-            name="times",
-            caption="Time at the odd widths next to a power of two, divided by the time at the "
-            "multiples of 8 (geometric mean, 95% interval)",
-            frame=pd.DataFrame(rows),
-        )
-    ]
+        return None
+    return Table(
+        name="times",
+        caption="Time at the odd widths next to a power of two, divided by the time at the "
+        "multiples of 8 (geometric mean, 95% interval)",
+        frame=pd.DataFrame(rows),
+    )
 
 
-def time_figure(ratios: pd.DataFrame) -> list[Figure]:
+def time_figure(ratios: pd.DataFrame) -> Figure | None:
     """Return the ratios with their intervals and blocks."""
     result = contrasts(ratios)
     if not result:
-        return []
+        return None
     data = pd.concat(
         [
             pd.DataFrame(
@@ -138,21 +134,19 @@ def time_figure(ratios: pd.DataFrame) -> list[Figure]:
         ],
         ignore_index=True,
     )
-    return [
-        Figure(
-            name="time",
-            caption="Time of a step at the odd widths next to a power of two, divided by the time "
-            "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots with bars are "
-            "means with 95% intervals, and ticks are the blocks. Inside the grey band "
-            f"(±{100 * WORTH:.0f}%) the difference is too small to choose a width for.",
-            data=data,
-            draw=functools.partial(
-                forest,
-                tolerance=WORTH,
-                label="time at odd widths / time at multiples of 8",
-                left="multiples of 8 slower",
-                right="multiples of 8 faster",
-            ),
-            size=(7.2, 0.9 + 0.36 * len(result)),
-        )
-    ]
+    return Figure(
+        name="time",
+        caption="Time of a step at the odd widths next to a power of two, divided by the time "
+        "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots with bars are "
+        "means with 95% intervals, and ticks are the blocks. Inside the grey band "
+        f"(±{100 * WORTH:.0f}%) the difference is too small to choose a width for.",
+        data=data,
+        draw=functools.partial(
+            forest,
+            tolerance=WORTH,
+            label="time at odd widths / time at multiples of 8",
+            left="multiples of 8 slower",
+            right="multiples of 8 faster",
+        ),
+        size=(7.2, 0.9 + 0.36 * len(result)),
+    )

@@ -5,8 +5,7 @@ is ordered from dark to light, any other has colours and markers of its own.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -39,23 +38,6 @@ MANY = 20
 """Points of a series from which on they are drawn small."""
 
 Scale = Literal["bytes", "doubling bytes", "ratio"]
-
-
-def memory_panels(
-    x: str, line: str, *, y: str = "bytes", label: str, x_label: str | Mapping[str, str]
-) -> Callable[..., None]:
-    """Return what draws bytes that double, a panel for each name in the column ``panel``."""
-    return partial(
-        series,
-        x=x,
-        y=y,
-        line=line,
-        panel="panel",
-        line_label="",
-        label=label,
-        x_label=x_label,
-        scale="doubling bytes",
-    )
 
 
 def series(

@@ -7,11 +7,14 @@ Nothing here computes or formats; an analysis fills these in, the renderers read
 import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as Canvas
+
+
+Item = TypeVar("Item")
 
 
 class Verdict(enum.StrEnum):
@@ -212,6 +215,11 @@ class Judgement(Judged):
     witnesses: tuple[Witness, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()
+
+
+def present(*items: Item | None) -> tuple[Item, ...]:
+    """Return the parts of a section that the records gave."""
+    return tuple(item for item in items if item is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -129,11 +129,14 @@ def test_the_last_attempt_counts_and_a_torn_line_is_left_out(tmp_path: Path) -> 
 
 def test_a_threshold_off_by_more_than_promised_is_named() -> None:
     good = [placed(depth, 1000, predicted=996 + depth) for depth in (1, 2, 4, 8)]
-    assert predictable(as_frame(good))[0].verdict is Verdict.SUPPORTED
-    (claim,) = predictable(as_frame([placed(1, 1000, predicted=1006), *good[1:]]))
+    supported = predictable(as_frame(good))
+    assert supported is not None
+    assert supported.verdict is Verdict.SUPPORTED
+    claim = predictable(as_frame([placed(1, 1000, predicted=1006), *good[1:]]))
+    assert claim is not None
     assert claim.words == "holds for depth ≥ 2, fails for depth 1"
     assert claim.number == "3 of 4 thresholds within 0.5%, at most 0.6% off"
-    (sentence,) = answer([claim])
+    (sentence,) = answer(claim)
     assert sentence.startswith("Memory runs out where predicted, in part: 3 of 4 thresholds")
     assert sentence.endswith("; it holds for depth ≥ 2, fails for depth 1.")
     assert answer(predictable(as_frame([placed(1, 1000)]))) == ()

@@ -2,29 +2,21 @@
 
 import torch
 from torch import nn
+from torchvision.models import vgg16_bn
 
 from .layer_stacks import NormInPlace
 
-CHANNELS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0)
-"""Of each convolution; 0 stands for pooling."""
-
 
 def vgg16(in_place: bool) -> nn.Module:
-    """Return the network."""
-    layers: list[nn.Module] = []
-    before = 3
-    for channels in CHANNELS:
-        if not channels:
-            layers.append(nn.MaxPool2d(2))
-            continue
-        layers.append(nn.Conv2d(before, channels, 3, padding=1))
-        own = (nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-        layers += [NormInPlace(channels)] if in_place else own
-        before = channels
-    layers += [nn.AdaptiveAvgPool2d(7), nn.Flatten()]
-    for inner, outer in ((49 * before, 4096), (4096, 4096)):
-        layers += [nn.Linear(inner, outer), nn.ReLU(inplace=True), nn.Dropout()]
-    return nn.Sequential(*layers, nn.Linear(4096, 1000))
+    """Return torchvision's network, if asked with one in-place layer for each norm and its ReLU."""
+    model = vgg16_bn()
+    if in_place:
+        layers = (layer for layer in model.features if not isinstance(layer, nn.ReLU))
+        norm = nn.BatchNorm2d
+        model.features = nn.Sequential(
+            *(NormInPlace(one.num_features) if isinstance(one, norm) else one for one in layers)
+        )
+    return model  # type: ignore[no-any-return]
 
 
 def step_peak(in_place: bool, batch: int = 128) -> dict[str, int]:
