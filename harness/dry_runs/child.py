@@ -30,7 +30,7 @@ import msgspec
 
 from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
-from harness.dry_runs.compiled import Compilations, watch
+from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import ChildResult
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.host_memory import ENDING
@@ -57,12 +57,12 @@ class Ending:
         self._job = job
         self._reads = reads
         self._recording = recording
+        self._compilations = watch(_tell, pretended=True)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.ended = "error"
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
-        self.compilations: Compilations | None = None
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -99,12 +99,12 @@ class Ending:
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
             notes=(*library_notes(), *notes, *(left_out.notes() if left_out else ())),
-            optimizer_steps=self._recording.steps,
+            optimizer_steps=len(self._recording.steps),
             history_bytes=self._recording.history_bytes,
             host_growth=self._recording.host_growth,
             pinned_bytes=self._recording.pinned_bytes(),
             left_out_bytes=left_out.most_left_out() if left_out else 0,
-            compiled=None if self.compilations is None else self.compilations.compiled(),
+            compiled=self._compilations.compiled(),
             environment=_environment(),
             returned=self.returned,
         )
@@ -311,7 +311,6 @@ def main() -> int:
     after_import("torch", on_torch)
     random.seed(0)  # as PyTorch's generator: two runs of a script are alike
     after_import("numpy.random", lambda module: module.seed(0))
-    ending.compilations = watch(_tell, pretended=True)
     error: BaseException | None = None
     pid = os.getpid()
     try:

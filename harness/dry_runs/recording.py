@@ -57,7 +57,8 @@ class Recording:
         self._reads = reads
         self._most_steps = most_steps
         self._marks: list[Mark] = []
-        self._steps: list[list[tuple[int, int]]] = []
+        self.steps: list[list[tuple[int, int]]] = []
+        """The counts of each device at the end of each optimizer step."""
         self._host: list[int] = []
         self._own_bytes = 0
         self._folded: dict[int, dict[str, int]] = {}
@@ -69,11 +70,6 @@ class Recording:
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: list[str] = []
-
-    @property
-    def steps(self) -> int:
-        """Return the number of optimizer steps so far."""
-        return len(self._steps)
 
     def start(self, torch_module: object) -> None:
         """Have recording begin when PyTorch, just imported, initialises CUDA."""
@@ -161,11 +157,11 @@ class Recording:
             return
         self._add_mark(_owned(optimizer))
         release_works()
-        self._steps.append(_counts())
+        self.steps.append(_counts())
         self._host.append(host_bytes() - self._own_bytes)
-        enough = len(self._steps) == self._most_steps
-        if enough or len(self._steps) in _LOOKS:
-            self._label(lambda: self._look(len(self._steps)))
+        enough = len(self.steps) == self._most_steps
+        if enough or len(self.steps) in _LOOKS:
+            self._label(lambda: self._look(len(self.steps)))
         if enough:
             raise EnoughStepsError
 
@@ -216,7 +212,7 @@ class Recording:
                     _own(owners, buffer, "buffer")
             elif issubclass(kind, torch.optim.Optimizer):
                 owners = _owned(thing) | owners
-                if getattr(thing, "state", None) and not self._steps:
+                if getattr(thing, "state", None) and not self.steps:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
@@ -283,8 +279,8 @@ class Recording:
         return History(
             events=events,
             marks=self._marks,
-            steps=[step[index][0] for step in self._steps],
-            ends=[sum(step[index]) for step in self._steps],
+            steps=[step[index][0] for step in self.steps],
+            ends=[sum(step[index]) for step in self.steps],
             modes=[(counts[index][0], mode) for counts, mode in self._modes],
             workspace_bytes=workspace_bytes(torch.cuda.get_device_capability(0), config),
             own=is_own,
