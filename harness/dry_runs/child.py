@@ -83,7 +83,7 @@ class Ending:
             Path(self._job.result).with_name(ENDING).touch()
         notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
-            notes.append(
+            notes.setdefault(
                 "collectives of host tensors left this rank's own values: each rank was taken to"
                 " hold the same, and a sum over ranks is not a sum"
             )
@@ -91,7 +91,7 @@ class Ending:
             devices, refused = self._recording.finish(self._job.snapshot)
         except Exception as error:
             devices, refused = [], []
-            notes.append(f"the allocator's events are not known: {first_line(error)}")
+            notes.setdefault(f"the allocator's events are not known: {first_line(error)}")
         result = ChildResult(
             ended=self.ended,  # type: ignore[arg-type]
             evidence=self.evidence,
@@ -147,7 +147,7 @@ class Ending:
 
         def end() -> None:
             if not self._lock.locked():
-                self._recording.notes.append("threads of the script were still running")
+                self._recording.notes.setdefault("threads of the script were still running")
             if self.write():
                 os._exit(0)
 

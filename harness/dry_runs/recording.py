@@ -69,7 +69,9 @@ class Recording:
         self._real_history: object = None
         self.history_bytes = 0
         self.host_growth: Growth | None = None
-        self.notes: list[str] = []
+        self.notes: dict[str, None] = {}
+        """Each once, in the order in which they came."""
+        self._note = self.notes.setdefault
 
     def start(self, torch_module: object) -> None:
         """Have recording begin when PyTorch, just imported, initialises CUDA."""
@@ -85,7 +87,7 @@ class Recording:
 
         backend = torch.cuda.get_allocator_backend()
         if backend != "native":
-            self.notes.append(f"the allocator {backend} keeps no history and no peaks")
+            self._note(f"the allocator {backend} keeps no history and no peaks")
             return
         if self._begun:
             return
@@ -121,10 +123,6 @@ class Recording:
     def _leave_out(self, *_: object, **__: object) -> None:
         """Stand in for the script's own calls, which would clear or end the history."""
         self._note("the script's own calls of _record_memory_history were left out")
-
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
 
     def _fold_resets(self) -> None:
         """Remember peaks before the script resets them."""
@@ -270,12 +268,12 @@ class Recording:
             part.replace(path)
         except Exception as error:
             part.unlink(missing_ok=True)
-            self.notes.append(f"the snapshot was not written: {error}")
+            self._note(f"the snapshot was not written: {error}")
 
     def _history(self, index: int, events: list[HistoryEvent]) -> History:
         config = os.environ.get(VARIABLE)
         if len(events) >= MOST_EVENTS:
-            self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
+            self._note(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
         return History(
             events=events,
             marks=self._marks,
