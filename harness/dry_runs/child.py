@@ -234,8 +234,9 @@ def _give_way(folder: Path) -> None:
         file = getattr(sys.modules.get(name), "__file__", None)
         if Path(file or "").parent == folder / name:
             continue
-        if (folder / name).is_dir() or (folder / f"{name}.py").exists():
-            for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+        for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+            users = folder.joinpath(*loaded.split("."))  # ours stay: PyTorch's import loads more
+            if users.is_dir() or users.with_suffix(".py").exists():
                 del sys.modules[loaded]
 
 
