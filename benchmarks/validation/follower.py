@@ -5,11 +5,9 @@ the recording only says where the driver put it. What cannot follow from the req
 read from the recording: when the cache was emptied, and when other streams were done.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain, zip_longest
-from operator import eq
 from pathlib import Path
 
 from benchmarks.validation.following_allocator import FollowingAllocator
@@ -33,23 +31,16 @@ class Agreement:
     """Events at which the model and the recording say the same.
 
     A block or segment event matches if its address, size and state, or kind, are the same.
-    ``releases_whole`` counts how often the cache was emptied in the model's own order,
-    ``releases_single`` the segments that went back one by one (garbage collection).
     """
 
     segment_events: int = 0
     segment_events_matched: int = 0
     allocations: int = 0
     allocations_matched: int = 0
-    releases_whole: int = 0
-    releases_single: int = 0
     peak_reserved_bytes: int = 0
     recorded_peak_reserved_bytes: int = 0
-    peak_allocated_bytes: int = 0
     blocks: int = 0
     blocks_matched: int = 0
-    fragmentation: float | None = None
-    recorded_fragmentation: float | None = None
     differences: list[str] = field(default_factory=list)
 
     def is_complete(self) -> bool:
@@ -222,31 +213,18 @@ class Follower:
         return [event for event in group if event.action in SEGMENT_ACTIONS]
 
     def _free_segments(self, gives: Sequence[TraceEvent]) -> None:
-        """Free what the recording says, in its order.
-
-        The cache counts as emptied where the model would free the same from there on.
-        """
+        """Free what the recording says, in its order."""
         unmaps = any(give.action == "segment_unmap" for give in gives)
-        left = deque(give.address for give in gives if give.action == "segment_free")
-        free = dict.fromkeys(self.model.free_segments()) if left else {}
-        whole = unmaps
         for give in gives:
             if give.action == "free_completed":
                 self._complete(give)
-                free = dict.fromkeys(self.model.free_segments()) if left else {}
-            elif give.action == "segment_free" and not unmaps:
-                whole = whole or (len(left) == len(free) and all(map(eq, left, free)))
-                self._result.releases_single += not whole
-                left.popleft()
-                if give.address in free:
-                    del free[give.address]
-                    self.model.free_segment(give.address)
+            elif not unmaps and give.address in self.model.free_segments():
+                self.model.free_segment(give.address)
         if unmaps and all(is_private(give) for give in gives):
             for number in dict.fromkeys(give.stream >> POOL_SHIFT for give in gives):
                 self.model.empty_pool(number)
         elif unmaps:
             self.model.empty_cache()
-        self._result.releases_whole += whole
 
     def _match(self, recorded: Sequence[TraceEvent], modelled: Sequence[SegmentEvent]) -> None:
         """Compare two lists of segment events, one to one and in order."""
@@ -265,8 +243,6 @@ class Follower:
             for segment in snapshot.segments
             for block in segment.blocks
         }
-        reserved = sum(size for _, size, _ in theirs)
-        handed_out = sum(size for _, size, state in theirs if state == ALLOCATED)
         ours = {
             (block.address, block.size, block.state)
             for block in self.model.blocks()
@@ -274,14 +250,10 @@ class Follower:
         }
         for address, size, _ in sorted(theirs - ours)[:3]:
             self._differ(f"at the end a block of {size} bytes at {address:#x} differs")
-        held = self.model.current("reserved_bytes")
         result = self._result
         result.peak_reserved_bytes = self.model.peak("reserved_bytes")
-        result.peak_allocated_bytes = self.model.peak("allocated_bytes")
         result.blocks = len(theirs)
         result.blocks_matched = len(theirs & ours)
-        result.fragmentation = _share_unused(held, self.model.current("allocated_bytes"))
-        result.recorded_fragmentation = _share_unused(reserved, handed_out)
         return result
 
 
@@ -291,10 +263,6 @@ def _most(group: Sequence[TraceEvent]) -> int:
 
 
 _STATES = {"active_allocated": ALLOCATED, "inactive": FREE}
-
-
-def _share_unused(reserved: int, handed_out: int) -> float | None:
-    return None if reserved == 0 else 1 - handed_out / reserved
 
 
 def _describe(event: TraceEvent | SegmentEvent | None) -> str:

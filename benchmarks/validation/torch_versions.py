@@ -38,7 +38,6 @@ TESTS = (
     "tests/prediction/test_cpu_trace.py",
     "tests/instruments/test_allocation_trace.py",
     "tests/measurement/test_module_trace.py",
-    "tests/reporting/test_exports.py",
     "tests/measurement/test_model_check.py",
     "tests/thresholds/test_find_threshold.py",
 )

@@ -27,7 +27,7 @@ STEPS = 3
 def train(strategy: Strategy, world_size: int, **network: Any) -> dict[str, int]:
     """Train as rank 0 of many, over an NCCL that moves nothing."""
     os.environ.update(variables(0, world_size, 1))
-    pretend_ranks([])
+    pretend_ranks({})
     return train_rank(Workload(device="cuda", **network), strategy)
 
 

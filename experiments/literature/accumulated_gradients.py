@@ -16,7 +16,7 @@ from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, decided_by, widest
 from .mlp_peaks import COUNTER_BYTES, Mlp
-from .pictures import bars
+from .pictures import picture
 
 DEPTH, WIDTH = 4, 256
 OPTIMIZERS = {"sgd": "SGD", ".small_states:adam_foreach": "Adam"}
@@ -97,13 +97,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
             parts = steps.parts_at_peak(_step(batch).job(optimizer, devices[0], count))
             named = f"{OPTIMIZERS[optimizer]}, {count} micro-batch{'es' * (count > 1)}"
             rows.append({"panel": f"Micro-batch of {batch:,}", "step": named, **parts})
-    return bars(
-        "peaks",
-        "Live bytes at the peak of a step with one and with two micro-batches of equal size. With "
-        "a second micro-batch all gradients exist when the activations do.",
-        pd.DataFrame(rows),
-        bar="step",
-    )
+    return picture("accumulated_gradients", pd.DataFrame(rows))
 
 
 EXPERIMENT = claim_experiment("accumulated_gradients", jobs=jobs, judge=judge)

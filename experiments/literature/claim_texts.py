@@ -3,6 +3,7 @@
 import functools
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -24,6 +25,8 @@ class ClaimText(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cases: str
     closed_form: str
     limits: str
+    figure: dict[str, Any] = {}
+    """Name and caption of its figure, and the options with which it is drawn."""
 
     @property
     def source(self) -> Source:

@@ -16,7 +16,7 @@ from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, claim_experiment, decided_by, listed, over, widest
-from .pictures import lines
+from .pictures import picture
 
 BATCH, LENGTH, HIDDEN = 8, 256, 256
 NETWORKS: dict[str, dict[str, str | int]] = {
@@ -143,19 +143,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         for name, column in (("kept", "kept_share"), ("peak", "peak_share"))
     ]
     data = pd.concat(parts, ignore_index=True)
-    return lines(
-        "budgets",
-        "Kept bytes and peak with an activation budget, divided by those of the uncompiled step. "
-        "The kept bytes follow the budget, but the peak rises again for small budgets.",
-        data,
-        x="budget",
-        y="share",
-        line="line",
-        label="share of the uncompiled step",
-        x_label="activation budget (%)",
-        x_doublings=False,
-        scale="ratio",
-    )
+    return picture("compiled_budgets", data)
 
 
 EXPERIMENT = claim_experiment("compiled_budgets", jobs=jobs, judge=judge)

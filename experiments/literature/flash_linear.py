@@ -27,7 +27,7 @@ from .judgements import (
     widest,
 )
 from .mlp_peaks import WORKSPACE_BYTES
-from .pictures import lines
+from .pictures import picture
 
 WAYS: dict[str, dict[str, str | bool]] = {
     "scores kept": {},
@@ -204,18 +204,7 @@ def _figure(table: pd.DataFrame) -> Figure:
     kept = table.assign(panel="Kept for the backward pass", bytes=table["kept_bytes"])
     peak = table.assign(panel="Peak above the inputs", bytes=table["peak_bytes"])
     data = pd.concat([kept, peak], ignore_index=True)
-    return lines(
-        "sequence",
-        "Attention's memory against the length of the sequence, on logarithmic axes. A line that "
-        "rises twice as steeply grows with the square of the length.",
-        data,
-        x="length",
-        y="bytes",
-        line="way",
-        label="bytes",
-        x_label="sequence (tokens)",
-        scale="doubling bytes",
-    )
+    return picture("flash_linear", data)
 
 
 EXPERIMENT = claim_experiment("flash_linear", jobs=jobs, judge=judge)

@@ -15,7 +15,7 @@ from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
 from .mlp_peaks import WORKSPACE_BYTES
-from .pictures import bars
+from .pictures import picture
 
 FLOAT_BYTES, SIDE, BATCH = 4, 16, 8
 DEPTHS = (2, 4)
@@ -158,11 +158,8 @@ def _same(witnesses: list[Witness]) -> list[Check]:
 def _figure(table: pd.DataFrame) -> Figure:
     device = str(table["device"].iloc[-1])
     shown = table[table["device"] == device]
-    return bars(
-        "kept",
-        "Bytes that one layer keeps for the backward pass, by kind, on "
-        f"{'a pretended GPU' if device == 'cuda' else 'the CPU'}. If a layer behind a trained one "
-        "is frozen, only the first row changes.",
+    return picture(
+        "frozen_layers",
         pd.DataFrame(
             {
                 "panel": shown["learns"].map(TRAINED),
@@ -170,9 +167,7 @@ def _figure(table: pd.DataFrame) -> Figure:
                 "activation": shown["kept_bytes"],
             }
         ),
-        bar="kind",
-        label="kept by a layer",
-        shared=True,
+        device="a pretended GPU" if device == "cuda" else "the CPU",
     )
 
 

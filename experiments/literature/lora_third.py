@@ -11,11 +11,11 @@ import pandas as pd
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement
+from harness.schema.findings import Judgement
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, decided_by, listed, over, widest
-from .pictures import lines
+from .pictures import picture
 
 WAYS: dict[str, dict[str, str | float]] = {
     "adapters at attention": {"where": "attention"},
@@ -140,25 +140,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
                 gates=True,
             ),
         ),
-        figures=(_figure(table),),
+        figures=(picture("lora_third", of_full, layers=LAYERS, hidden=HIDDEN, length=LENGTH),),
         tables=(listed("batches", "Peak and held bytes by batch", table, "counter_bytes"),),
-    )
-
-
-def _figure(table: pd.DataFrame) -> Figure:
-    data = table[table["way"] != FULL]
-    return lines(
-        "batches",
-        "Peak of a step with LoRA, divided by that of a step that trains all parameters, for "
-        f"{LAYERS} layers, hidden size {HIDDEN:,} and {LENGTH} tokens an example. Parameters "
-        "decide on the left and activations on the right.",
-        data,
-        x="batch",
-        y="of_full",
-        line="way",
-        label="peak / peak when all is trained",
-        scale="ratio",
-        marked=(THIRD, "a third"),
     )
 
 

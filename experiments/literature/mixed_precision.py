@@ -15,7 +15,7 @@ from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over
-from .pictures import lines
+from .pictures import picture
 
 FLOAT_BYTES, WIDTH, HEADS = 4, 256, 4
 DEPTHS = (2, 4)
@@ -193,21 +193,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         for panel, column in (("Kept", "kept_ratio"), ("Peak", "peak_ratio"))
     ]
     data = pd.concat(parts, ignore_index=True)
-    return lines(
-        "ratio",
-        f"Bytes under autocast as a multiple of float32's, against the tokens in a step "
-        f"({DEPTHS[-1]} blocks of width {WIDTH}). A step of few tokens keeps more, because the "
-        "weights are copied. A step of many tokens comes near 9/16 on CUDA and 1/2 on the CPU.",
-        data,
-        x="tokens",
-        y="ratio",
-        line="line",
-        label="times float32",
-        scale="ratio",
-        marked=(1.0, "as float32"),
-        shared=False,
-        story=False,
-    )
+    return picture("mixed_precision", data, blocks=DEPTHS[-1], width=WIDTH)
 
 
 EXPERIMENT = claim_experiment("mixed_precision", jobs=jobs, judge=judge)

@@ -15,7 +15,7 @@ from harness.schema.findings import Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, near, over
-from .pictures import lines
+from .pictures import picture
 
 FLOAT_BYTES, BATCH, CHANNELS, SIDE = 4, 4, 16, 32
 GRIDS = {
@@ -150,20 +150,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         for norm, named in NORMS.items()
         for depth in depths
     ]
-    return lines(
-        "depth",
-        "Bytes against the number of convolutions, on the CPU. In place a layer keeps one tensor, "
-        "not two or three.",
-        pd.DataFrame(rows),
-        x="depth",
-        y="bytes",
-        line="norm",
-        label="bytes",
-        x_label="convolutions",
-        x_doublings=False,
-        shared=False,
-        story=False,
-    )
+    return picture("norm_in_place", pd.DataFrame(rows))
 
 
 EXPERIMENT = claim_experiment("norm_in_place", jobs=jobs, judge=judge)

@@ -1,36 +1,25 @@
-"""The two kinds of pictures of a claim: lines along one variable, and bars of live bytes."""
-
-from functools import partial
-from typing import Any
+"""The picture of a claim, as ``claims.toml`` describes it: lines along a variable, or bars."""
 
 import pandas as pd
 
 from harness.reporting import claim_figures
 from harness.schema.findings import Figure
 
-bars = partial(claim_figures.bars, size=(8.6, 3.0))
+from .claim_texts import claim_texts
 
 
-def lines(
-    name: str,
-    caption: str,
-    data: pd.DataFrame,
-    *,
-    x: str,
-    y: str,
-    line: str,
-    story: bool = True,
-    **options: Any,
-) -> Figure:
-    """Return the figure of ``y`` against ``x``, higher if it belongs to the story."""
-    shown = [column for column in ("panel", line, x, y, "fit") if column in data]
+def picture(claim: str, data: pd.DataFrame, **values: object) -> Figure:
+    """Return the figure of ``data``; ``values`` are those that its caption names."""
+    options = dict(claim_texts()[claim].figure)
+    name, caption = options.pop("name"), options.pop("caption").format(**values)
+    if "bar" in options:
+        return claim_figures.bars(name, caption, data, size=(8.6, 3.0), **options)
+    story = options.pop("story", True)
+    wanted = ("panel", options["line"], options["x"], options["y"], "fit")
     return claim_figures.lines(
         name,
         caption,
-        data[shown],
-        x=x,
-        y=y,
-        line=line,
+        data[[column for column in wanted if column in data]],
         line_label="",
         size=(8.6, 4.2 if story else 3.6),
         story=story,

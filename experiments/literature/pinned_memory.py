@@ -15,7 +15,7 @@ from harness.schema.traced_run import StepJob
 from harness.schema.units import format_bytes
 
 from .judgements import at, claim_experiment, counting, decided_by, over, widest
-from .pictures import lines
+from .pictures import picture
 
 MIB, GIB = 1 << 20, 1 << 30
 SIZES = {
@@ -129,23 +129,7 @@ def _witnesses(steps: Steps, size: Size) -> tuple[Witness, ...]:
 
 def _figure(taken: dict[int, int]) -> Figure:
     rows = [(asked, block / asked, "pinned tensor") for asked, block in taken.items()]
-    return lines(
-        "ratio",
-        "Host memory per byte of a pinned tensor, against the tensor's size. One byte more than a "
-        "power of two takes twice the memory.",
-        pd.DataFrame(rows, columns=["asked_bytes", "ratio", "what"]),
-        x="asked_bytes",
-        y="ratio",
-        line="what",
-        label="taken / asked for",
-        x_label="size of the tensor",
-        scale="ratio",
-        marked=(1.0, "what is asked for"),
-        joined=False,
-        ticks=(1, 64, 4_096, 64 << 10, MIB, 8 * MIB, 128 * MIB),
-        x_bytes=True,
-        story=False,
-    )
+    return picture("pinned_memory", pd.DataFrame(rows, columns=["asked_bytes", "ratio", "what"]))
 
 
 EXPERIMENT = claim_experiment("pinned_memory", jobs=jobs, judge=judge)

@@ -10,11 +10,11 @@ import pandas as pd
 
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
-from harness.schema.findings import Figure, Judgement
+from harness.schema.findings import Judgement
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, claim_experiment, decided_by, listed, near, over, widest
-from .pictures import lines
+from .pictures import picture
 
 """The time is left open: the harness measures bytes."""
 
@@ -108,24 +108,8 @@ def judge(steps: Steps, size: Size) -> Judgement:
                 gates=True,
             ),
         ),
-        figures=(_figure(table),),
+        figures=(picture("recompute_third", table[table["segment"] > 0]),),
         tables=(listed("operations", "Operations of a step", table),),
-    )
-
-
-def _figure(table: pd.DataFrame) -> Figure:
-    shown = table[table["segment"] > 0]
-    return lines(
-        "operations",
-        "Share of operations that checkpoints add to a step, against the layers of a segment.",
-        shown,
-        x="segment",
-        y="more",
-        line="way",
-        label="added / operations without checkpoints",
-        x_label="layers of a segment",
-        scale="ratio",
-        marked=(THIRD, "a third"),
     )
 
 

@@ -15,7 +15,7 @@ from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, decided_by, over, widest
-from .pictures import lines
+from .pictures import picture
 
 FLOAT_BYTES, WIDTH = 4, 128
 BATCHES = (32, 512)
@@ -133,20 +133,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         for rebuild in (False, True)
         for depth in at(GRIDS, size)[1]
     ]
-    return lines(
-        "depth",
-        f"Bytes against the number of blocks, batch {BATCHES[1]}. Reversible blocks keep the same "
-        "bytes at every number. Their peak rises by parameters and gradients.",
-        pd.DataFrame(rows),
-        x="depth",
-        y="bytes",
-        line="blocks",
-        label="bytes",
-        x_label="blocks",
-        x_doublings=False,
-        shared=False,
-        story=False,
-    )
+    return picture("reversible_blocks", pd.DataFrame(rows), batch=BATCHES[1])
 
 
 EXPERIMENT = claim_experiment("reversible_blocks", jobs=jobs, judge=judge)

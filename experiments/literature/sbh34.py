@@ -15,7 +15,7 @@ from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, decided_by, listed, near
-from .pictures import lines
+from .pictures import picture
 
 BATCH = 2
 
@@ -150,20 +150,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         per_token=shown["kept_bytes"] / (BATCH * shown["sequence"] * shown["hidden"]),
         fit=shown["kept_law_bytes"] / (BATCH * shown["sequence"] * shown["hidden"]),
     )
-    return lines(
-        "layer",
-        "Bytes that a further layer keeps, divided by s b h, against the sequence, with "
-        "a / h = 4 / 256. Points are steps, and lines are the closed forms. The paper's formula "
-        'is the line "as in the paper".',
-        data,
-        x="sequence",
-        y="per_token",
-        line="way",
-        label="bytes / (s b h)",
-        x_label="sequence (tokens)",
-        scale="ratio",
-        x_doublings=False,
-    )
+    return picture("sbh34", data)
 
 
 EXPERIMENT = claim_experiment("sbh34", jobs=jobs, judge=judge)

@@ -15,7 +15,7 @@ from harness.schema.findings import Figure, Judgement
 from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, decided_by, listed, near
-from .pictures import bars
+from .pictures import picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +161,8 @@ def _figure(table: pd.DataFrame) -> Figure:
         gradient=table["held_bytes"] - table["parameter"] - table["optimizer_state"],
         temporary=table["update_bytes"] - table["held_bytes"],
     )
-    return bars(
-        "recipes",
-        f"Bytes that each recipe holds between two steps of {LAYERS} layers, and the temporary "
-        "bytes of the update on CUDA. The paper counts the first row without the temporary bytes.",
-        data[["panel", "recipe", "parameter", "gradient", "optimizer_state", "temporary"]],
-        bar="recipe",
-        label="bytes",
-        story=True,
-    )
+    columns = ["panel", "recipe", "parameter", "gradient", "optimizer_state", "temporary"]
+    return picture("sixteen_bytes", data[columns], layers=LAYERS)
 
 
 EXPERIMENT = claim_experiment("sixteen_bytes", jobs=jobs, judge=judge)

@@ -17,7 +17,7 @@ from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, over
 from .mlp_peaks import FLOAT_BYTES, WORKSPACE_BYTES, Mlp
-from .pictures import bars
+from .pictures import picture
 
 ADAM = ".small_states:adam_loop"
 SMALLER = {".small_states:Adam8bit": "8-bit Adam", ".small_states:adafactor": "Adafactor"}
@@ -163,14 +163,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
         for optimizer, name in {ADAM: "Adam", **SMALLER}.items():
             parts = steps.parts_at_peak(own.job(optimizer, device))
             rows.append({"panel": f"Batch {own.batch:,}", "optimizer": name, **parts})
-    return bars(
-        "peaks",
-        "Live bytes at the peak with each optimizer. The state shrinks by the same bytes at every "
-        "batch.",
-        pd.DataFrame(rows),
-        bar="optimizer",
-        shared=True,
-    )
+    return picture("smaller_states", pd.DataFrame(rows))
 
 
 EXPERIMENT = claim_experiment("smaller_states", jobs=jobs, judge=judge)

@@ -15,7 +15,7 @@ from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, widest
 from .mlp_peaks import WORKSPACE_BYTES
-from .pictures import lines
+from .pictures import picture
 
 FLOAT_BYTES, LABEL_BYTES, LOSS_BYTES = 4, 8, 8
 
@@ -232,19 +232,7 @@ def _figure(table: pd.DataFrame, course: dict[int, int]) -> Figure:
     data = data.assign(
         ratio=data["peak"] / data["network"].map(base), fit=data["law"] / data["network"].map(base)
     )
-    return lines(
-        "segments",
-        "Peak divided by the peak without checkpoints, against the layers of a segment. Points are "
-        "steps, and lines connect the values of the closed forms. Only the chain with small "
-        "gradients has its minimum at the square root.",
-        data,
-        x="segment",
-        y="ratio",
-        line="network",
-        label="peak / peak without checkpoints",
-        x_label="layers of a segment",
-        scale="ratio",
-    )
+    return picture("sqrt_checkpoints", data)
 
 
 EXPERIMENT = claim_experiment("sqrt_checkpoints", jobs=jobs, judge=judge)

@@ -17,7 +17,7 @@ from harness.schema.traced_run import StepJob
 
 from .judgements import at, by_law, claim_experiment, counting, decided_by, over
 from .mlp_peaks import COUNTER_BYTES, Mlp
-from .pictures import bars
+from .pictures import picture
 
 DEPTH, WIDTH = 8, 512
 SGD = ("sgd", ".small_states:sgd_in_backward")
@@ -160,13 +160,7 @@ def _figure(steps: Steps, size: Size) -> Figure:
             parts = steps.parts_at_peak(own.job(optimizer, device))
             step = f"{NAMES[pair]}, {where}"
             rows.append({"panel": f"Batch {own.batch:,}", "step": step, **parts})
-    return bars(
-        "peaks",
-        "Live bytes at the peak with the optimizer's step after the backward pass and inside it. "
-        "Gradients disappear from a peak that had them. A peak of activations stays.",
-        pd.DataFrame(rows),
-        bar="step",
-    )
+    return picture("step_in_backward", pd.DataFrame(rows))
 
 
 EXPERIMENT = claim_experiment("step_in_backward", jobs=jobs, judge=judge)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.analysis.decisions import CONFIDENCE, interval
+from harness.analysis.decisions import interval
 from harness.analysis.fits import Vector
 
 from .runs import TRAIN, Run
@@ -69,7 +69,7 @@ def resident_slope(run: Run) -> Slope | None:
     return Slope(estimate=estimate, low=low, high=high, epochs=len(means), steps_per_epoch=steps)
 
 
-def growth_interval(levels: Vector, confidence: float = CONFIDENCE) -> tuple[float, float, float]:
+def growth_interval(levels: Vector) -> tuple[float, float, float]:
     """Return the mean step from one level to the next, with its interval.
 
     What a process holds at one moment depends on what it held before, so levels are no sample,
@@ -80,4 +80,4 @@ def growth_interval(levels: Vector, confidence: float = CONFIDENCE) -> tuple[flo
     steps = np.diff(levels)
     error = float(steps.std(ddof=1)) / len(steps) ** 0.5
     middle = float(steps.mean())
-    return (middle, *interval(middle, error, len(steps) - 1, confidence))
+    return (middle, *interval(middle, error, len(steps) - 1))

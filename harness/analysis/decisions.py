@@ -57,10 +57,8 @@ class Decision(Judged):
         return f"about {self.repeats:,} {unit} would decide"
 
 
-def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
+def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decision:
     """Decide "the number is below ``limit``" from its interval over ``repeats`` observations.
-
-    The interval narrows with the number of repeats to the power of ``rate``.
 
     >>> is_below(2.0, low=0.9, high=1.1, repeats=3).verdict.name
     'SUPPORTED'
@@ -71,12 +69,12 @@ def is_below(limit: float, *, low: float, high: float, repeats: int, rate: float
         return Decision(verdict=Verdict.SUPPORTED)
     if low > limit:
         return Decision(verdict=Verdict.REFUTED)
-    return Decision(verdict=Verdict.OPEN, repeats=_repeats(limit, low, high, repeats, rate))
+    return Decision(verdict=Verdict.OPEN, repeats=_repeats(limit, low, high, repeats))
 
 
-def is_above(limit: float, *, low: float, high: float, repeats: int, rate: float = 0.5) -> Decision:
+def is_above(limit: float, *, low: float, high: float, repeats: int) -> Decision:
     """Decide "the number is above ``limit``", as ``is_below`` does."""
-    return is_below(-limit, low=-high, high=-low, repeats=repeats, rate=rate)
+    return is_below(-limit, low=-high, high=-low, repeats=repeats)
 
 
 def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decision:
@@ -90,7 +88,7 @@ def is_within(least: float, most: float, *, low: float, high: float, repeats: in
     if high < least or most < low:
         return Decision(verdict=Verdict.REFUTED)
     nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
-    return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats, 0.5))
+    return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats))
 
 
 def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decision:
@@ -164,10 +162,13 @@ def share_interval(hits: int, total: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _repeats(limit: float, low: float, high: float, repeats: int, rate: float) -> int:
-    """Return how many repeats make the interval end at the limit, its middle staying."""
+def _repeats(limit: float, low: float, high: float, repeats: int) -> int:
+    """Return how many repeats make the interval end at the limit, its middle staying.
+
+    An interval narrows with the square root of the repeats.
+    """
     distance = abs(limit - (low + high) / 2)
     if not distance or not math.isfinite(high - low):
         return MOST_REPEATS + 1
-    needed: float = repeats * ((high - low) / 2 / distance) ** (1 / rate)
+    needed: float = repeats * ((high - low) / 2 / distance) ** 2
     return math.ceil(min(needed, MOST_REPEATS + 1))

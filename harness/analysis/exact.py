@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+MOST_FORMS = 4
+"""Formulas whose largest gives a quantity, at most."""
+
 Column = Sequence[int] | Any
 """Whole numbers, one a row; also an array of numpy's."""
 
@@ -103,9 +106,8 @@ def exact_maximum(
     columns: Mapping[str, Column],
     values: Column,
     neighbours: Sequence[Sequence[int]],
-    most: int = 4,
 ) -> ExactMaximum | None:
-    """Look for at most ``most`` formulas in ``columns`` whose largest gives ``values``.
+    """Look for at most MOST_FORMS formulas in ``columns`` whose largest gives ``values``.
 
     Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. It
     counts where it never exceeds a value and gives at least two rows more than it has
@@ -115,7 +117,7 @@ def exact_maximum(
     proposed = _proposals(rows, targets, neighbours)
     left = set(range(len(rows)))
     forms: list[ExactForm] = []
-    while proposed and len(forms) < most:
+    while proposed and len(forms) < MOST_FORMS:
         solution, given = max(proposed, key=lambda one: len(one[1] & left))
         fresh = given & left
         if len(fresh) < len(columns) + 2:

@@ -160,7 +160,6 @@ def decided(
     measured: str,
     unit: str = "cells",
     headline: str = "",
-    topic: str = "",
 ) -> Claim:
     """Return the claim with its decision; an open one says how many of ``unit`` would decide."""
     return Claim(
@@ -174,5 +173,4 @@ def decided(
         measured=measured + decision.remark(unit),
         open_reason=decision.reason(unit),
         headline=headline,
-        topic=topic,
     )

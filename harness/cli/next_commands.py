@@ -20,9 +20,7 @@ _NOT_OF_PLAN = (
     "--method",
     "--torch",
 )
-_NOT_OF_PREDICT = (
-    "--device", "--threads", "--deadline", "--events", "--snapshot", "--gpu",
-)  # fmt: skip
+_NOT_OF_PREDICT = ("--device", "--threads", "--deadline", "--events", "--gpu")
 _FLAGS = ("--json", "--check")
 
 

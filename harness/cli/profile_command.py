@@ -70,7 +70,6 @@ if TYPE_CHECKING:
 @deadline_option
 @json_option
 @file_option("--events", help_text="Write the allocation events to FILE as CSV.")
-@file_option("--snapshot", help_text="Write a pickle for PyTorch's memory viewer to FILE.")
 @page_option
 def profile(
     target: str,
@@ -81,7 +80,6 @@ def profile(
     deadline: float,
     as_json: bool,
     events: Path | None,
-    snapshot: Path | None,
     html: Path | None,
     **step: Any,
 ) -> int:
@@ -93,7 +91,6 @@ def profile(
     from harness.planning.measure_step import measure_step
     from harness.planning.sent_step import request_of
     from harness.reporting.step_text import print_profile
-    from harness.reporting.trace_exports import memory_snapshot
     from harness.schema.target_name import hub_of
 
     given = network if hub_of(target) else network.with_default_input("3x224x224")
@@ -110,8 +107,6 @@ def profile(
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         if events is not None:
             events.write_text(report.trace.as_csv())
-        if snapshot is not None:
-            snapshot.write_bytes(memory_snapshot(report.trace))
         if html is not None:
             from harness.cli.next_commands import after_profile, typed
             from harness.reporting.step_page import step_page

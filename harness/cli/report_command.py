@@ -7,6 +7,7 @@ import click
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.shared_options import experiment_files
+from harness.cli.target_flags import shown_progress
 from harness.schema.plain_text import printable
 
 
@@ -24,7 +25,8 @@ def report(folder: Path, given: tuple[Path, ...], as_json: bool) -> int:
     into FOLDER. Nothing is measured again. An experiment of your own is analysed by the file
     that the sweep ran. The exit code is 3 if a section failed, or if nothing could be settled.
     """
-    page, code = write_page(folder, given)
+    with shown_progress("", "the report is made from the records"):
+        page, code = write_page(folder, given)
     if as_json:
         print_json({"page": page}, "incomplete" if code else "complete")
     else:

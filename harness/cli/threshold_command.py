@@ -8,6 +8,7 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, Choices
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
+from harness.cli.target_flags import shown_progress
 from harness.cli.workload_flags import workload_flags, workload_from
 
 
@@ -70,7 +71,8 @@ def threshold(
     if flags[solve] is not None:
         raise click.UsageError(f"--{solve} is the value to find; leave it out or change --solve")
     workload = workload_from(flags)
-    with gpu_or_dry_run(workload.device, gpu):
+    doing = f"workers run the step at the {solve} that is predicted, and above it"
+    with gpu_or_dry_run(workload.device, gpu), shown_progress("", doing):
         result = run(
             workload,
             budget_bytes=budget,

@@ -38,7 +38,8 @@ def verify(folder: Path, again: int, seed: int, given: tuple[Path, ...], as_json
 
     console = AnswerConsole()
     failed = False
-    done = (*checks(folder, given), *([measured_again(folder, again, seed)] if again else ()))
+    more = (measured_again(folder, again, seed, given),) if again else ()
+    done = (*checks(folder, given), *more)
     if as_json:
         failed = any(one.problems for one in done)
         print_json({"checks": done}, "fails" if failed else "ok")

@@ -30,7 +30,7 @@ import msgspec
 
 from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
-from harness.dry_runs.compiled import Compilations, watch
+from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import ChildResult
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.host_memory import ENDING
@@ -57,12 +57,12 @@ class Ending:
         self._job = job
         self._reads = reads
         self._recording = recording
+        self._compilations = watch(_tell, pretended=True)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.ended = "error"
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
-        self.compilations: Compilations | None = None
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -83,7 +83,7 @@ class Ending:
             Path(self._job.result).with_name(ENDING).touch()
         notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
-            notes.append(
+            notes.setdefault(
                 "collectives of host tensors left this rank's own values: each rank was taken to"
                 " hold the same, and a sum over ranks is not a sum"
             )
@@ -91,7 +91,7 @@ class Ending:
             devices, refused = self._recording.finish(self._job.snapshot)
         except Exception as error:
             devices, refused = [], []
-            notes.append(f"the allocator's events are not known: {first_line(error)}")
+            notes.setdefault(f"the allocator's events are not known: {first_line(error)}")
         result = ChildResult(
             ended=self.ended,  # type: ignore[arg-type]
             evidence=self.evidence,
@@ -99,12 +99,12 @@ class Ending:
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
             notes=(*library_notes(), *notes, *(left_out.notes() if left_out else ())),
-            optimizer_steps=self._recording.steps,
+            optimizer_steps=len(self._recording.steps),
             history_bytes=self._recording.history_bytes,
             host_growth=self._recording.host_growth,
             pinned_bytes=self._recording.pinned_bytes(),
             left_out_bytes=left_out.most_left_out() if left_out else 0,
-            compiled=None if self.compilations is None else self.compilations.compiled(),
+            compiled=self._compilations.compiled(),
             environment=_environment(),
             returned=self.returned,
         )
@@ -147,7 +147,7 @@ class Ending:
 
         def end() -> None:
             if not self._lock.locked():
-                self._recording.notes.append("threads of the script were still running")
+                self._recording.notes.setdefault("threads of the script were still running")
             if self.write():
                 os._exit(0)
 
@@ -234,8 +234,9 @@ def _give_way(folder: Path) -> None:
         file = getattr(sys.modules.get(name), "__file__", None)
         if Path(file or "").parent == folder / name:
             continue
-        if (folder / name).is_dir() or (folder / f"{name}.py").exists():
-            for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+        for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+            users = folder.joinpath(*loaded.split("."))  # ours stay: PyTorch's import loads more
+            if users.is_dir() or users.with_suffix(".py").exists():
                 del sys.modules[loaded]
 
 
@@ -311,7 +312,6 @@ def main() -> int:
     after_import("torch", on_torch)
     random.seed(0)  # as PyTorch's generator: two runs of a script are alike
     after_import("numpy.random", lambda module: module.seed(0))
-    ending.compilations = watch(_tell, pretended=True)
     error: BaseException | None = None
     pid = os.getpid()
     try:

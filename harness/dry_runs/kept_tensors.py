@@ -143,15 +143,16 @@ def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
     if kind is FunctionType:
         cells = (cell.cell_contents for cell in thing.__closure__ or ())
         return [(f"a variable of {thing.__qualname__}", value) for value in cells]
+    within = dict(vars(thing))
     if issubclass(kind, torch.nn.Module):
-        hooks = [value for key, value in vars(thing).items() if key.endswith("_hooks") and value]
-        held.hooks += sum(map(len, hooks))
-        parts = [(f"{name}.{key}", value) for key, value in thing._modules.items()]
-        own = [one for one in vars(thing).items() if one[0] not in ("_parameters", "_modules")]
-        return parts + [(f"{name}.{key}", value) for key, value in own]
-    if kind.__module__.partition(".")[0] in ("torch", "builtins", "harness"):
+        held.hooks += sum(
+            len(value) for key, value in within.items() if key.endswith("_hooks") and value
+        )
+        del within["_parameters"]
+        within = {**within.pop("_modules"), **within}
+    elif kind.__module__.partition(".")[0] in ("torch", "builtins", "harness"):
         return ()
-    return [(f"{name}.{key}", value) for key, value in list(vars(thing).items())]
+    return ((f"{name}.{key}", value) for key, value in within.items())
 
 
 def _graph_nodes(functions: list[Any]) -> int:

@@ -45,15 +45,11 @@ def variables(rank: int, world_size: int | None, gpus: int) -> dict[str, str]:
     }
 
 
-def pretend_ranks(notes: list[str]) -> None:
+def pretend_ranks(notes: dict[str, None]) -> None:
     """Answer for the other ranks; PyTorch's process groups stay as they are."""
     import torch.distributed as dist
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import distributed as data_parallel
-
-    def note(text: str) -> None:
-        if text not in notes:
-            notes.append(text)
 
     stand_ins: dict[str, Callable[..., Any]] = {
         "TCPStore": (store := _store(dist)),
@@ -63,9 +59,9 @@ def pretend_ranks(notes: list[str]) -> None:
         "monitored_barrier": lambda *_, **__: None,
     }
     for name in ("all_gather_object", "gather_object"):
-        stand_ins[name] = _agreeing(getattr(c10d, name), note)
+        stand_ins[name] = _agreeing(getattr(c10d, name), notes.setdefault)
     for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
-        stand_ins[name] = _receiving(getattr(c10d, name), c10d, note)
+        stand_ins[name] = _receiving(getattr(c10d, name), c10d, notes.setdefault)
     rendezvous = sys.modules["torch.distributed.rendezvous"]  # its package names a function so
     for module in (dist, c10d, rendezvous):
         vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))

@@ -57,7 +57,8 @@ class Recording:
         self._reads = reads
         self._most_steps = most_steps
         self._marks: list[Mark] = []
-        self._steps: list[list[tuple[int, int]]] = []
+        self.steps: list[list[tuple[int, int]]] = []
+        """The counts of each device at the end of each optimizer step."""
         self._host: list[int] = []
         self._own_bytes = 0
         self._folded: dict[int, dict[str, int]] = {}
@@ -68,12 +69,9 @@ class Recording:
         self._real_history: object = None
         self.history_bytes = 0
         self.host_growth: Growth | None = None
-        self.notes: list[str] = []
-
-    @property
-    def steps(self) -> int:
-        """Return the number of optimizer steps so far."""
-        return len(self._steps)
+        self.notes: dict[str, None] = {}
+        """Each once, in the order in which they came."""
+        self._note = self.notes.setdefault
 
     def start(self, torch_module: object) -> None:
         """Have recording begin when PyTorch, just imported, initialises CUDA."""
@@ -89,7 +87,7 @@ class Recording:
 
         backend = torch.cuda.get_allocator_backend()
         if backend != "native":
-            self.notes.append(f"the allocator {backend} keeps no history and no peaks")
+            self._note(f"the allocator {backend} keeps no history and no peaks")
             return
         if self._begun:
             return
@@ -126,10 +124,6 @@ class Recording:
         """Stand in for the script's own calls, which would clear or end the history."""
         self._note("the script's own calls of _record_memory_history were left out")
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
     def _fold_resets(self) -> None:
         """Remember peaks before the script resets them."""
 
@@ -161,11 +155,11 @@ class Recording:
             return
         self._add_mark(_owned(optimizer))
         release_works()
-        self._steps.append(_counts())
+        self.steps.append(_counts())
         self._host.append(host_bytes() - self._own_bytes)
-        enough = len(self._steps) == self._most_steps
-        if enough or len(self._steps) in _LOOKS:
-            self._label(lambda: self._look(len(self._steps)))
+        enough = len(self.steps) == self._most_steps
+        if enough or len(self.steps) in _LOOKS:
+            self._label(lambda: self._look(len(self.steps)))
         if enough:
             raise EnoughStepsError
 
@@ -216,7 +210,7 @@ class Recording:
                     _own(owners, buffer, "buffer")
             elif issubclass(kind, torch.optim.Optimizer):
                 owners = _owned(thing) | owners
-                if getattr(thing, "state", None) and not self._steps:
+                if getattr(thing, "state", None) and not self.steps:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
 
@@ -273,17 +267,17 @@ class Recording:
             part.replace(path)
         except Exception as error:
             part.unlink(missing_ok=True)
-            self.notes.append(f"the snapshot was not written: {error}")
+            self._note(f"the snapshot was not written: {error}")
 
     def _history(self, index: int, events: list[HistoryEvent]) -> History:
         config = os.environ.get(VARIABLE)
         if len(events) >= MOST_EVENTS:
-            self.notes.append(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
+            self._note(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
         return History(
             events=events,
             marks=self._marks,
-            steps=[step[index][0] for step in self._steps],
-            ends=[sum(step[index]) for step in self._steps],
+            steps=[step[index][0] for step in self.steps],
+            ends=[sum(step[index]) for step in self.steps],
             modes=[(counts[index][0], mode) for counts, mode in self._modes],
             workspace_bytes=workspace_bytes(torch.cuda.get_device_capability(0), config),
             own=is_own,

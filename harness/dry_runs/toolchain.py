@@ -63,8 +63,7 @@ def torch_build() -> TorchBuild:
     folder, version = _torch_folder(), torch_version() or "unknown"
     if folder is None:
         raise DryRunUnavailableError(f"PyTorch is not installed; run: {INSTALL_CUDA_TORCH}")
-    text = (folder / "version.py").read_text()
-    cuda = _quoted(r"cuda[^=\n]*=\s*", text)
+    cuda = _facts(folder).get("cuda")
     if cuda is None or not (folder / "lib/libtorch_cuda.so").exists():
         raise DryRunUnavailableError(
             f"torch {version} is not a CUDA build; run: {INSTALL_CUDA_TORCH}"
@@ -88,9 +87,11 @@ def compiler(language: Literal["C", "C++"] = "C") -> str:
     )
 
 
-def _quoted(before: str, text: str) -> str | None:
-    match = re.search(rf"^{before}['\"]([^'\"]+)['\"]", text, re.MULTILINE)
-    return match[1] if match else None
+def _facts(torch: Path) -> dict[str, str | None]:
+    """Return the names of PyTorch's file of versions, which imports nothing of PyTorch."""
+    facts: dict[str, str | None] = {}
+    exec((torch / "version.py").read_text(), facts)
+    return facts
 
 
 def _include(torch: Path, cuda: str) -> tuple[Path, ...]:
@@ -114,5 +115,4 @@ def _torch_folder() -> Path | None:
 def torch_version() -> str | None:
     """Return the version of PyTorch that this interpreter would import; None without one."""
     folder = _torch_folder()
-    text = "" if folder is None else (folder / "version.py").read_text()
-    return _quoted(r"__version__\s*=\s*", text)
+    return None if folder is None else _facts(folder).get("__version__")

@@ -44,6 +44,10 @@ MOST_ASKED: Final = 5_000
 """Unknown truths that one line reads before every second one is true: some loop waits for one."""
 ROUNDS: Final = 8
 """Rounds of ``VonMises`` and ``trunc_normal_``, which accept two of three values or more."""
+_SAMPLERS: Final = {
+    "_no_grad_trunc_normal_": [*[True] * ROUNDS, False],  # are any rejected?
+    "_rejection_sample": [*[False, True] * ROUNDS, True],  # are all done? and are any accepted?
+}
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
@@ -66,7 +70,7 @@ class _Place:
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
     saved: int = 0
-    rounds: int = 0
+    sampled: int = 0
     bounded: bool = False
     inside: str | None = None
     sizes: set[str] = field(default_factory=set)
@@ -84,18 +88,11 @@ def _accepts(place: _Place, frame: FrameType | None) -> bool | None:
 
     None: another function asks.
     """
-    sampler = frame.f_code.co_name if frame is not None else ""
-    if sampler == "_no_grad_trunc_normal_":  # are any rejected?
-        place.rounds = (place.rounds + 1) % (ROUNDS + 1)
-        return place.rounds > 0
-    if frame is None or sampler != "_rejection_sample":
+    answers = _SAMPLERS.get(frame.f_code.co_name) if frame is not None else None
+    if answers is None:
         return None
-    if not linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("while"):
-        place.rounds += 1
-        return True
-    done = place.rounds >= ROUNDS
-    place.rounds *= not done
-    return done
+    place.sampled += 1
+    return answers[place.sampled % len(answers) - 1]
 
 
 def _of_source(

@@ -73,7 +73,7 @@ def claims_of(report: Report) -> Claims:
         claims=[
             ClaimEntry(
                 experiment=part.name,
-                topic=claim.topic or part.title,
+                topic=part.title,
                 claim=headline(claim),
                 sentence=claim.sentence,
                 verdict=claim.verdict,

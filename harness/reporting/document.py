@@ -119,10 +119,10 @@ class Report:
 
     @property
     def topics(self) -> dict[str, list[tuple[Chapter, Claim]]]:
-        """The claims by topic, each with its chapter, in reading order."""
+        """The claims of each chapter, each with it, by the chapter's title."""
         topics: dict[str, list[tuple[Chapter, Claim]]] = {}
         for part, claim in self.claims:
-            topics.setdefault(claim.topic or part.title, []).append((part, claim))
+            topics.setdefault(part.title, []).append((part, claim))
         return topics
 
     @property

@@ -3,7 +3,7 @@
 import mmap
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from harness.reporting.verify import Checked
 from harness.schema import record, traced_run
 from harness.schema.record import Outcome, Record
 from harness.schema.traced_run import StepRun
+from harness.sweeps.experiment_files import experiment_of
 from harness.sweeps.local_runners import TracedRunner
 
 Problems = Iterator[str]
@@ -29,14 +30,14 @@ REPLICATES = 6
 """Fork servers of a cell."""
 
 
-def again(folder: Path, count: int, seed: int) -> Checked:
+def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Checked:
     """Measure ``count`` random cells of the run in ``folder`` again, and compare them.
 
     Exact metrics must be equal, no noisy one may be ten times off, and with pinned malloc the RSS
     rises must meet within the spreads of both and two batches of the kernel's counters. The repeats
     of one fork server are one replicate, so each repeat here has a server of its own. A cell is one
     of the run's lines of cells or of steps that ended well; thresholds and training runs are left
-    out.
+    out. ``given`` are files of experiments, as for ``verify``.
     """
     cells: dict[str, Callable[[], Problems]] = {}
     for path in evidence_of(folder):
@@ -46,9 +47,11 @@ def again(folder: Path, count: int, seed: int) -> Checked:
                 if one.outcome is Outcome.OK:
                     cells[f"{name}: {one.workload}"] = partial(_cell, one)
         elif kind == traced_run.STEP_RUNS:
+            experiment = experiment_of((folder / path).parent, given)
+            steps_from = experiment.steps_from if experiment else Path()
             for step in lines_if_there(folder / path, traced_run.from_json):
                 if step.outcome is Outcome.OK:
-                    cells[f"{name}: {step.job}"] = partial(_step, step)
+                    cells[f"{name}: {step.job}"] = partial(_step, step, steps_from)
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
     problems = [f"{name}: {problem}" for name in chosen for problem in cells[name]()]
     if not chosen:
@@ -94,9 +97,9 @@ def _differences(found: Comparison) -> Problems:
         yield f"{row.metric} is {row.b:,.6g} here, {row.a:,.6g} in the run"
 
 
-def _step(known: StepRun) -> Problems:
+def _step(known: StepRun, steps_from: str | Path) -> Problems:
     """Yield how a step of any network, or what a function counted, differs."""
-    with closing(TracedRunner(DEADLINE_SECONDS)) as runner:
+    with closing(TracedRunner(DEADLINE_SECONDS, steps_from)) as runner:
         new = runner.run(known.job, 1)
     if new.outcome is not known.outcome:
         yield f"ended {new.outcome}: {new.problem}"

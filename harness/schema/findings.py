@@ -93,8 +93,6 @@ class Claim(Judged):
     """Plain words with their numbers."""
     number: str
     """The number that decides, with its unit and interval, such as ``R2 = 0.9991``."""
-    topic: str = ""
-    """Claims of one topic stand together in the report; the experiment's title by default."""
     headline: str = ""
     """The claim in at most about ten words, for lists; the sentence by default."""
     open_reason: str = ""

@@ -5,14 +5,13 @@ PyTorch 2.1 to 2.13. Later versions add keys (``pool_id``, ``compile_context``);
 are missing have the value they had before they existed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from harness.allocator.config import MIB
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
@@ -114,7 +113,6 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
     for device in devices:
         in_order = tuple(sorted(segments.get(device, ()), key=lambda each: each.address))
         events = number_pools(_events(whole.device_traces[device], deadline), in_order)
-        _refuse_cpu(events)
         snapshots.append(
             Snapshot(device=device, events=events, segments=in_order, settings=text, flags=flags)
         )
@@ -123,19 +121,6 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
         pinned_bytes=sum(each.total_size for each in _valid(whole.host_segments, _Pinned)),
         annotations=tuple(_valid(whole.external_annotations, Annotation)),
     )
-
-
-def _refuse_cpu(events: Sequence[TraceEvent]) -> None:
-    """Refuse what ``harness profile --snapshot`` writes: each block as a segment of its own.
-
-    Whole mebibytes are what the CUDA allocator asks of the driver, whatever its settings.
-    """
-    taken = [event.size_bytes for event in events if event.action == "segment_alloc"]
-    if 2 * sum(size % MIB != 0 for size in taken) > len(taken):
-        raise SnapshotError(
-            "not a recording of the CUDA allocator: this looks like a CPU profile (harness "
-            "profile --snapshot), which is made for PyTorch's memory viewer"
-        )
 
 
 def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:

@@ -27,6 +27,14 @@ def test_a_terminal_is_told_what_is_done_and_a_pipe_is_not(monkeypatch: pytest.M
         assert ("PyTorch starts" in said) == ("trying 2 x 8,\\x1b[2J" in said) == stream.isatty()
 
 
+def test_a_measurement_says_on_a_terminal_that_workers_run(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    ask(["measure", "--depth", "1", "--batch", "4", "--repeats", "1"])
+    assert "workers measure the step" in terminal.getvalue()
+
+
 def test_a_pipe_gets_whole_lines_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     lines = Lines()
     lines.begin("probe", cells=1, done=0, notes=())

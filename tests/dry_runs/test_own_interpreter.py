@@ -9,6 +9,15 @@ import pytest
 
 NAMES = ("msgspec", "harness", "pickle", "ctypes", "json", "numpy", "torch", "resource")
 
+TRAINING = """
+import torch
+network = torch.nn.Linear(64, 64).cuda()
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+for _ in range(4):
+    network(torch.randn(8, 64, device="cuda")).sum().backward()
+    optimizer.step()
+"""
+
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
@@ -60,7 +69,7 @@ def test_a_script_finds_its_own_modules(tmp_path: Path) -> None:
     (tmp_path / "harness" / "__init__.py").write_text("mine = 1\n")
     (tmp_path / "msgspec.py").write_text("mine = 2\n")
     (tmp_path / "script.py").write_text(
-        "import harness, msgspec\nassert harness.mine + msgspec.mine == 3\n"
+        "import harness, msgspec\nassert harness.mine + msgspec.mine == 3\n" + TRAINING
     )
     harness(tmp_path, "dry-run", "script.py")
     harness(tmp_path, "dry-run", "-m", "script")

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -10,8 +11,10 @@ import pytest
 
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
+from harness.measurement.process.messages import Call
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
+from tests.known import known
 
 TINY = Workload(width=8, in_features=8, batch=4)
 
@@ -45,6 +48,33 @@ def test_every_ending_is_a_record_with_its_evidence(
     assert evidence.items() <= record.evidence.items()
     assert record.peak_live_bytes is None
     assert measure(TINY, launcher=launcher).outcome is Outcome.OK, "the next cell is undisturbed"
+
+
+IMPORTED = """
+import os
+BY = os.getpid()
+
+def called(request, announce):
+    return {"imported by": BY, "server": os.getppid()}
+"""
+
+
+def test_the_server_of_the_user_s_steps_imports_what_is_called_and_no_fork_does(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "imported.py").write_text(IMPORTED)
+    places = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    launcher = ForkLauncher("system", environment={"PYTHONPATH": places}, primes=False)
+    try:
+        done, failed = (
+            launcher.launch(Call(function=name, request=b"", device="cuda", malloc="system"), 60)
+            for name in ("imported:called", "missing:called")
+        )
+        facts = known(done.result)
+        assert facts["imported by"] == facts["server"]
+        assert "No module named 'missing'" in known(failed.failure).message
+    finally:
+        launcher.close()
 
 
 def server_of(launcher: ForkLauncher) -> psutil.Process:

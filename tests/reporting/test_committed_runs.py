@@ -31,5 +31,6 @@ def test_the_records_of_a_committed_run_give_its_report(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_cells_of_the_reference_are_measured_alike_today() -> None:
-    assert again(REFERENCE, 4, 0).problems == ()
+@pytest.mark.parametrize(("folder", "count"), [(REFERENCE, 4), (LITERATURE_REFERENCE, 1)])
+def test_cells_of_a_reference_are_measured_alike_today(folder: Path, count: int) -> None:
+    assert again(folder, count, 0).problems == ()

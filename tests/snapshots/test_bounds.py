@@ -52,12 +52,3 @@ def test_the_time_is_limited_and_the_option_named(ask: Ask, tmp_path: Path) -> N
     path = written(tmp_path, raw)
     said = ask(["replay", str(path), "--deadline", "0.1"], 2).err
     assert "takes longer than 0.1 s; allow more with --deadline" in said
-
-
-def test_a_cpu_profile_is_named_as_such(ask: Ask, tmp_path: Path) -> None:
-    size = 4 * 1000
-    trace = [entry("segment_alloc", 0, size), entry("alloc", 0, size)]
-    trace += [entry(action, 0, size) for action in ("free_requested", "free_completed")]
-    trace.append(entry("segment_free", 0, size))
-    path = written(tmp_path, {"segments": [], "device_traces": [trace], "allocator_settings": {}})
-    assert "looks like a CPU profile" in ask(["replay", str(path)], 2).err

@@ -1,6 +1,7 @@
 """Networks that the claims share, from plain modules; a worker imports this file, with torch."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,24 +134,14 @@ class MasterAdamW(torch.optim.Optimizer):
                     master.grad = None
 
 
-def zero_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Return the optimizer of ZeRO's 2 + 2 + 12 bytes a parameter."""
-    return MasterAdamW(parameters)
-
-
-def zero_fused_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Return the same with PyTorch's AdamW in one kernel."""
-    return MasterAdamW(parameters, fused=True)
-
-
-def megatron_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Return the optimizer of 2 + 4 + 12 bytes a parameter: gradients are kept in float32."""
-    return MasterAdamW(parameters, keeps_gradients=True)
-
-
-def fused_adamw(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Return PyTorch's AdamW in one kernel."""
-    return torch.optim.AdamW(parameters, fused=True)
+zero_adamw = MasterAdamW
+"""ZeRO's 2 + 2 + 12 bytes a parameter."""
+zero_fused_adamw = partial(MasterAdamW, fused=True)
+"""The same with PyTorch's AdamW in one kernel."""
+megatron_adamw = partial(MasterAdamW, keeps_gradients=True)
+"""2 + 4 + 12 bytes a parameter: gradients are kept in float32."""
+fused_adamw = partial(torch.optim.AdamW, fused=True)
+"""PyTorch's AdamW in one kernel."""
 
 
 def normed(depth: int, width: int) -> nn.Module:

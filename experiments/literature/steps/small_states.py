@@ -12,19 +12,12 @@ BLOCK = 2048
 """Elements that share one scale, as in Dettmers et al."""
 
 
-def adam_loop(parameters: Iterable[Tensor]) -> Optimizer:
-    """Return Adam that updates one parameter after the other."""
-    return Adam(parameters, foreach=False)
-
-
-def adam_foreach(parameters: Iterable[Tensor]) -> Optimizer:
-    """Return Adam that updates all at once, the default on CUDA."""
-    return Adam(parameters, foreach=True)
-
-
-def adafactor(parameters: Iterable[Tensor]) -> Optimizer:
-    """Return Adafactor, one parameter after the other."""
-    return Adafactor(parameters, foreach=False)
+adam_loop = partial(Adam, foreach=False)
+"""Adam that updates one parameter after the other."""
+adam_foreach = partial(Adam, foreach=True)
+"""Adam that updates all at once, the default on CUDA."""
+adafactor = partial(Adafactor, foreach=False)
+"""Adafactor, one parameter after the other."""
 
 
 class Adam8bit(Optimizer):

@@ -11,6 +11,7 @@ the system allows no further process.
 
 import contextlib
 import gc
+import importlib
 import itertools
 import os
 import signal
@@ -24,7 +25,7 @@ import msgspec
 from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages, replacement
 from harness.measurement.process.launcher import UNPRIMED
-from harness.measurement.process.messages import AnyWork
+from harness.measurement.process.messages import AnyWork, Call
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
 from harness.measurement.process_parts import note_before_torch, note_with_torch
 from harness.prediction.interpreter_state import collection_paused
@@ -39,9 +40,10 @@ def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     allow_huge_pages(False)
     note_before_torch()
+    primes = UNPRIMED not in sys.argv
     try:
         with collection_paused():  # a sixth of the time that PyTorch takes to load
-            primed = _load(primes=UNPRIMED not in sys.argv)
+            primed = _load(primes=primes)
     except BlockingIOError as error:  # not even the fork that looks for a GPU is allowed
         _reply(control, {"refused": str(error)})
         return 1
@@ -56,6 +58,8 @@ def main() -> int:
             allow_huge_pages(True)
             gather()
             allow_huge_pages(False)
+        if not primes:
+            _load_called(request[0])
         if not _serve(control, wake, *request, primed=primed):
             break
     return 0
@@ -82,6 +86,17 @@ def _load(*, primes: bool) -> bool:
     gc.collect()
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
     return not beside_gpu
+
+
+def _load_called(request: bytes) -> None:
+    """Import the module of a function that a job calls, or each fork would: half of its time."""
+    job = msgspec.json.decode(request, type=AnyWork)
+    name = job.function.partition(":")[0] if isinstance(job, Call) else ""
+    if name and name not in sys.modules:
+        with contextlib.suppress(Exception):  # the fork fails alike, and reports it
+            importlib.import_module(name)
+            gc.collect()
+            gc.freeze()
 
 
 def _reply(control: socket.socket, message: dict[str, Any]) -> None:

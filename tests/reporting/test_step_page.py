@@ -1,17 +1,12 @@
-import itertools
-import pickle
 import re
-from typing import Any
 
 import pytest
 import torch
 from msgspec.structs import replace
 from torch import nn
-from torch.cuda import _memory_viz
 
 from harness.measurement.module_trace import trace
 from harness.reporting.step_page import step_page
-from harness.reporting.trace_exports import memory_snapshot
 from harness.schema.events import Trace
 from harness.schema.metrics import Layer
 from harness.schema.step_report import StepReport
@@ -34,24 +29,6 @@ def report() -> StepReport:
 def whole(report: StepReport) -> Trace:
     assert report.trace is not None
     return report.trace
-
-
-def test_the_memory_viewer_reads_the_snapshot_and_its_replay_is_the_running_sum(
-    whole: Trace,
-) -> None:
-    snapshot = pickle.loads(memory_snapshot(whole))
-    moves = [a for a in snapshot["device_traces"][0] if a["action"] in ("alloc", "free_completed")]
-    sizes = [move["size"] * (1 if move["action"] == "alloc" else -1) for move in moves]
-    assert list(itertools.accumulate(sizes)) == whole.live_bytes
-    alive = {b.event.address: b.event.size_bytes for b in whole.alive_after(len(whole.events) - 1)}
-    blocks = {b["address"]: b["size"] for s in snapshot["segments"] for b in s["blocks"]}
-    assert blocks == alive
-    # Its functions have no types. The sums are printed rounded: 20 blocks, 3.3 KiB.
-    viewer: Any = _memory_viz
-    assert f"segments: {len(blocks)}\n" in viewer.segsum(snapshot)
-    assert "alloc" in viewer.trace(snapshot)
-    assert "<script" in viewer.trace_plot(snapshot)
-    assert "<script" in viewer.segment_plot(snapshot)
 
 
 def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks(
