@@ -83,7 +83,10 @@ class Recording:
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
-        from torch.optim.optimizer import register_optimizer_step_post_hook
+        from torch.optim.optimizer import (
+            register_optimizer_step_post_hook,
+            register_optimizer_step_pre_hook,
+        )
 
         backend = torch.cuda.get_allocator_backend()
         if backend != "native":
@@ -100,6 +103,7 @@ class Recording:
         bindings._cuda_record_memory_history = self._leave_out
         self._fold_resets()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
+        register_optimizer_step_pre_hook(self._mark)
         register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
         self._reads.listen()
@@ -150,10 +154,14 @@ class Recording:
             Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
         )
 
+    def _mark(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
+        if not torch.compiler.is_compiling():  # or it would break the graph of a compiled step
+            self._add_mark(_owned(optimizer))
+
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
-        if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
+        if torch.compiler.is_compiling():
             return
-        self._add_mark(_owned(optimizer))
+        self._mark(optimizer)
         release_works()
         self.steps.append(_counts())
         self._host.append(host_bytes() - self._own_bytes)

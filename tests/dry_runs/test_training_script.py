@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.dry_runs import dry_run
+from tests.dry_runs.scripts import run
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("cuda_build")]
 
@@ -59,3 +60,23 @@ def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> No
     assert (read.place, read.text) == (f"{path}:13", "if loss.item() > 5:")
     events = read_recording(tmp_path / "snapshot.pickle").snapshots[0].events
     assert sum(event.action == "alloc" for event in events) == device.allocations
+
+
+FREEING = """
+import torch
+class Freeing(torch.optim.Adam):
+    def step(self, closure=None):
+        super().step(closure)
+        self.zero_grad()
+model = torch.nn.Linear(1000, 1000, bias=False).cuda()
+optimizer = Freeing(model.parameters(), foreach=False)
+for _ in range(3):
+    model(torch.ones(1, 1000).cuda()).sum().backward()
+    optimizer.step()
+"""
+
+
+def test_a_gradient_that_the_optimizer_frees_is_one_at_the_peak(tmp_path: Path) -> None:
+    (device,) = run(tmp_path, FREEING, gpu="t4").devices
+    assert device.peak is not None
+    assert device.peak.categories["gradient"] == 4_000_000
