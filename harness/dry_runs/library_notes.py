@@ -4,6 +4,7 @@ The stub counts them (``stub/pretend.h``). Only cuDNN's graph interface answers 
 """
 
 import ctypes
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -96,11 +97,13 @@ def ask_cudnn_once(notes: tuple[str, ...]) -> None:
     The forks that follow inherit what it makes at its first answer, a third of what a try takes.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
-        _plan_a_convolution()
+        _plan_a_convolution(os.getpid())
 
 
 @cache
-def _plan_a_convolution() -> None:
+def _plan_a_convolution(process: int) -> None:
+    """Plan once in each process: what is made at first differs with the GPU."""
+    del process
     answers, count, engines = _answers(), ctypes.c_int64(), (ctypes.c_void_p * 10)()
     asked_before = answers.kinds
     x, w, y = (
