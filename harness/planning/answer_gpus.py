@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.library_notes import ask_cudnn_once, library_notes, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
+from harness.measurement.limits.own_pages import gather
+from harness.measurement.malloc_policy import allow_huge_pages
 from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.step_trace import trace_step
 from harness.planning.step_bench import refuse_what_is_not_pretended, step_bench, use_gpu
@@ -29,6 +31,8 @@ from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 
+GATHERED_KINDS = 6
+"""With so many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
 KERNELS = "PyTorch's own kernels decided what is allocated"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -179,6 +183,10 @@ def _fits(
         if searches and running and not answers:  # it says whether the others ask cuDNN
             answers.append(running.pop().result())
             ask_cudnn_once(answers[0].notes)
+            if len(kinds) >= GATHERED_KINDS:
+                allow_huge_pages(True)
+                gather()
+                allow_huge_pages(False)
         if len(running) == at_once:
             answers.append(running.pop(0).result())
         call = partial(fits_of_kind, question, own, alike, find_largest=searches)
