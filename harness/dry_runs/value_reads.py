@@ -153,7 +153,7 @@ class ValueReads:
         elif operator in CHECKS:
             place.counts["guards"] += 1
         else:
-            value = self._unknown(place, size, type_, sys._getframe(1))
+            value = self._unknown(place, size, type_, sys._getframe().f_back)
         if value is not None:
             ctypes.memmove(destination, value, len(value))
         return int(answered)

@@ -15,8 +15,10 @@ from msgspec.structs import replace
 
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.left_out_values import most_left_out
-from harness.dry_runs.library_notes import library_notes, open_cudnn, refusing_old_cudnn
+from harness.dry_runs.library_notes import ask_cudnn_once, library_notes, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
+from harness.measurement.limits.own_pages import gather
+from harness.measurement.malloc_policy import allow_huge_pages
 from harness.measurement.process.forked_call import ForkedCall
 from harness.measurement.step_trace import trace_step
 from harness.planning.step_bench import refuse_what_is_not_pretended, step_bench, use_gpu
@@ -30,6 +32,8 @@ from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 
+GATHERED_KINDS = 6
+"""With so many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
 KERNELS = "PyTorch's own kernels decided what is allocated"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
@@ -171,18 +175,24 @@ def _fits(
     also_tracing: bool,
 ) -> FitsOnGpus:
     """Return the verdict on each GPU; those that differ in memory alone share a bench."""
+    searches = find_largest and own.compile is None
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
-    if len(kinds) > 1:
-        open_cudnn()
     running: list[ForkedCall[FitsOnGpus]] = []
     answers: list[FitsOnGpus] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)
     for alike in kinds.values():
+        if searches and running and not answers:  # it says whether the others ask cuDNN
+            answers.append(running.pop().result())
+            ask_cudnn_once(answers[0].notes)
+            if len(kinds) >= GATHERED_KINDS:
+                allow_huge_pages(True)
+                gather()
+                allow_huge_pages(False)
         if len(running) == at_once:
             answers.append(running.pop(0).result())
-        call = partial(fits_of_kind, question, own, alike, find_largest=find_largest)
+        call = partial(fits_of_kind, question, own, alike, find_largest=searches)
         running.append(ForkedCall(call))
     answers += [call.result() for call in running]
     return FitsOnGpus(
@@ -201,8 +211,9 @@ def fits_of_kind(
     """Return the verdicts on GPUs that differ in memory alone, in a fork."""
     values = use_gpu(question, gpus[0])
     watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
-    search = StepSearch(step_bench(own, values), own.batch, own.accumulate, question.settings)
-    fits = search.fits(gpus, find_largest=find_largest and own.compile is None)
+    bench = step_bench(own, values)
+    search = StepSearch(bench, own.batch, own.accumulate, question.settings)
+    fits = search.fits(gpus, find_largest=find_largest)
     return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
 
 

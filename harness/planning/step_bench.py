@@ -18,8 +18,8 @@ from harness.dry_runs.dry_run_text import reads_in_words
 from harness.dry_runs.left_out_values import unsent
 from harness.dry_runs.library_notes import (
     ENGINE_MISSING,
+    ask_cudnn_once,
     library_notes,
-    open_cudnn,
     refusing_old_cudnn,
 )
 from harness.dry_runs.pretended_gpu import of_any_size
@@ -105,8 +105,7 @@ class Bench:
         need = self.tried(batch, ENDLESS_BYTES)
         if need is None:
             raise TooLargeError
-        if need.notes:
-            open_cudnn()
+        ask_cudnn_once(need.notes)
         return need
 
     def completes(self, batch: int, memory_bytes: int) -> bool:

@@ -44,8 +44,7 @@ static void load(void)
 {
     static const char *const names[] = {"ops", "engines_precompiled", "engines_runtime_compiled",
                                         "engines_tensor_ir", "heuristic", "cnn", "adv", "graph"};
-    char folder[PATH_MAX] = "", path[PATH_MAX + 64];
-    void *library = NULL;
+    char folder[PATH_MAX] = "", path[PATH_MAX + 64], *library = NULL;
     dl_iterate_phdr(find_folder, folder);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) { /* an older version has fewer of them */
         snprintf(path, sizeof path, "%s/libcudnn_%s.so.%d", folder, names[i], CUDNN_MAJOR);
@@ -60,16 +59,15 @@ static void load(void)
     }
 }
 
-/* Forks of this process, which may pretend other GPUs, need not open the libraries then. */
-void harness_dry_run_open_cudnn(void) { pthread_once(&opened, load); }
-
+/* Called when the GPU is another one: a process may ask cuDNN before it forks, and forks pretend their own GPUs. */
+void pretend_describe_to_cudnn(void) { once = (pthread_once_t)PTHREAD_ONCE_INIT; }
 static void describe(void)
 {
-    harness_dry_run_open_cudnn();
+    pthread_once(&opened, load);
     if (!cudnn.finalize)
         return;
     char text[1024];
-    cudnnBackendDescriptor_t one = NULL;
+    cudnnBackendDescriptor_t one = device = NULL;
     int length = snprintf(
         text, sizeof text,
         "{\"deviceVer\":%d,\"multiProcessorCount\":%d,\"warpSize\":32,\"maxSharedMemoryPerBlock\":49152,"

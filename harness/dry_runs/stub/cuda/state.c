@@ -116,6 +116,7 @@ void harness_dry_run_describe(void)
     gpu.total_bytes = setting("HARNESS_DRY_RUN_MEMORY", (size_t)40 << 30);
     gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
     describe_capability();
+    pretend_describe_to_cudnn();
 }
 
 __attribute__((constructor)) static void start(void)
