@@ -194,7 +194,7 @@ class ValueReads:
 
         0 is also what ctypes returns for an error that is raised in here.
         """
-        frame = sys._getframe(1)
+        frame = sys._getframe().f_back
         if frame is not None and prints(frame.f_code):
             return most + 1
         place = self._place(operator)

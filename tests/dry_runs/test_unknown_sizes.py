@@ -64,6 +64,19 @@ def test_a_size_that_nobody_knows_is_refused_with_its_place() -> None:
     assert f"{routed()} (aten::nonzero)" in report.evidence
 
 
+def products() -> None:
+    """Run a backward pass that looks for zeros in a thread without Python."""
+    torch: Any = importlib.import_module("torch")
+    torch.randn(8, 1000, device="cuda", requires_grad=True).prod().backward()
+
+
+def test_a_size_in_a_thread_of_autograd_is_refused_too() -> None:
+    report = dry_run(products, gpu="l4", quiet=True)
+    assert report.outcome == "unsupported"
+    assert report.evidence is not None
+    assert "(aten::nonzero)" in report.evidence
+
+
 def test_fixed_routes_have_their_true_sizes_those_of_an_even_router() -> None:
     fixed = dry_run(peak, True, gpu="l4", quiet=True)
     even = dry_run(peak, False, gpu="l4", answers={routed(): 1 / 8}, quiet=True)
