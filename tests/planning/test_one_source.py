@@ -103,6 +103,25 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
         assert saved <= (report.saved_bytes or 0)
 
 
+def test_all_gpus_say_of_convolutions_what_each_of_them_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    """The first GPU asks cuDNN before the others do, and each has workspaces of its own."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    layers = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)\n"
+        "    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(65536, 10))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    flags = ["net.py:build", "--input", "3x32x32", "--batch", "64", "--json"]
+    rows = json.loads(ask(["predict", *flags, "--gpu", "all"]).out)["gpus"]
+    fits = {row["fit"]["gpu"]: row["fit"] for row in rows}
+    assert len({fit["reserved_peak_bytes"][0] for fit in fits.values()}) > 1
+    for gpu in ("b200", "t4"):
+        assert json.loads(ask(["predict", *flags, "--gpu", gpu]).out)["fit"] == fits[gpu]
+
+
 def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
