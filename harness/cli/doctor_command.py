@@ -46,7 +46,7 @@ def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
     from harness.measurement.doctor import examine
 
     yield from examine(tell)
-    tell("allocating a tensor on a pretended GPU, which the first time is compiled")
+    tell("allocating on a pretended GPU, compiled the first time")
     from harness.dry_runs.run import examine_dry_run
 
     yield examine_dry_run()
