@@ -49,8 +49,8 @@ class HostSampler:
 
     def sample(self) -> None:
         """Take a sample if one is due."""
-        begin = time.monotonic()
-        if begin < self._due or (self._folder / ENDING).exists():
+        begin = time.thread_time()
+        if time.monotonic() < self._due or (self._folder / ENDING).exists():
             return
         together = files = mapped = 0
         for pid in self._processes():
@@ -65,8 +65,8 @@ class HostSampler:
         seen.together_bytes = max(seen.together_bytes, together + shared)
         seen.file_bytes = max(seen.file_bytes, files)
         seen.shared_bytes = max(seen.shared_bytes, shared)
-        end = time.monotonic()
-        self._due = end + max(_EVERY_SECONDS, _SHARE * (end - begin))
+        spent = time.thread_time() - begin  # not the time that a busy machine keeps it waiting
+        self._due = time.monotonic() + max(_EVERY_SECONDS, _SHARE * spent)
 
     def write(self) -> None:
         """Write the samples into the folder."""
