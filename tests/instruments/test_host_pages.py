@@ -50,5 +50,5 @@ def test_a_fork_has_a_part_of_what_it_shares_and_would_have_all_of_it_alone() ->
 
 
 def test_a_system_without_these_counts_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.instruments.host_pages.page_sums", lambda _: {"Rss": 1})
+    monkeypatch.setattr("harness.instruments.host_pages.page_sums", lambda: {"Rss": 1})
     assert host_at_peak(1) is None
