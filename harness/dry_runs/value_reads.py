@@ -52,6 +52,10 @@ _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards"
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
 NO_PYTHON = "a thread without Python"
+_FRACTIONS: Final = "efd"
+"""Types of ``TYPES``."""
+_ONE_BYTES: Final = 8
+"""The most that one value takes."""
 
 
 @dataclass(kw_only=True)
@@ -174,7 +178,9 @@ class ValueReads:
         saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
         if saved:  # it decides nothing until it is loaded
             place.saved += 1
-        elif not _of_source(partial(decides, fraction=TYPES[type_] in "efd"), stack, True):
+        elif self._is_gradient(stack, size, type_) or not _of_source(
+            partial(decides, fraction=TYPES[type_] in _FRACTIONS), stack, True
+        ):
             if self._library is not None:
                 self._library.harness_fraction_is_unknown()
             return None
@@ -188,6 +194,11 @@ class ValueReads:
         if self._values is None or place.name in self._zeros_at:
             return None
         return self._values.take(place.name, size, type_)
+
+    @staticmethod
+    def _is_gradient(stack: Stack, size: int, type_: int) -> bool:
+        """Return whether several fractions go to the host where no Python runs: in autograd."""
+        return not stack and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
         """Return the size of an operator's result plus 1; 0 if nothing is known of it.

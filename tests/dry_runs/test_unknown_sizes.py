@@ -77,6 +77,19 @@ def test_a_size_in_a_thread_of_autograd_is_refused_too() -> None:
     assert "(aten::nonzero)" in report.evidence
 
 
+def gradient_of_the_host() -> None:
+    """Run a backward pass that copies the gradient of a batch to the host."""
+    torch: Any = importlib.import_module("torch")
+    torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
+
+
+def test_a_gradient_on_its_way_to_the_host_decides_nothing() -> None:
+    report = dry_run(gradient_of_the_host, gpu="l4", quiet=True)
+    assert report.outcome == "ok"
+    (read,) = report.value_reads
+    assert (read.bytes, read.integers) == (32_000, 0)
+
+
 def test_fixed_routes_have_their_true_sizes_those_of_an_even_router() -> None:
     fixed = dry_run(peak, True, gpu="l4", quiet=True)
     even = dry_run(peak, False, gpu="l4", answers={routed(): 1 / 8}, quiet=True)
