@@ -92,7 +92,7 @@ class Curve:
 
     @property
     def is_timed(self) -> bool:
-        """Whether each step has its seconds; on a pretended GPU none has."""
+        """True if each step has its seconds; on a pretended GPU none has."""
         return bool(self.table["time_ratio"].notna().all())
 
     @property

@@ -33,7 +33,7 @@ from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 
 GATHERED_KINDS = 6
-"""With so many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
+"""With this many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
 KERNELS = "PyTorch's own kernels decided what is allocated"
 NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
