@@ -76,6 +76,7 @@ for _ in range(3):
 """
 
 
+@pytest.mark.slow
 def test_a_gradient_that_the_optimizer_frees_is_one_at_the_peak(tmp_path: Path) -> None:
     (device,) = run(tmp_path, FREEING, gpu="t4").devices
     assert device.peak is not None

@@ -103,6 +103,7 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
         assert saved <= (report.saved_bytes or 0)
 
 
+@pytest.mark.slow
 def test_all_gpus_say_of_convolutions_what_each_of_them_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:

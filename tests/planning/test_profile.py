@@ -85,6 +85,7 @@ def host_of(folder: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells it on Linux")
+@pytest.mark.slow
 def test_the_host_is_what_psutil_reads_at_the_peak_of_the_step(folder: Path) -> None:
     host = host_of(folder)
     seen = int((folder / "seen").read_text())
