@@ -50,7 +50,7 @@ _C_TYPES = {
     8: ctypes.c_int,
     15: ctypes.c_void_p,
 }
-"""Of values by ``cudnnBackendAttributeType_t``."""
+"""Types of values by their number in ``cudnnBackendAttributeType_t``."""
 ENGINE_MISSING = "unable to find an engine"
 """PyTorch says so where no engine of cuDNN finds memory for its workspace."""
 
@@ -123,7 +123,10 @@ def _plan_a_convolution(process: int) -> None:
 
 
 def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
-    """Return a descriptor of cuDNN's graph interface: of each attribute name, type and values."""
+    """Return a descriptor of cuDNN's graph interface.
+
+    Each attribute is its name, its type and its values; the numbers are those of cudnn_graph.h.
+    """
     library, made = ctypes.CDLL(None), ctypes.c_void_p()
     library.cudnnBackendCreateDescriptor(kind, ctypes.byref(made))
     for name, type_of, *values in attributes:

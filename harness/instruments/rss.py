@@ -43,8 +43,8 @@ class Rise:
     peak_bytes: int = 0
     """The most that it held, absolute."""
     lost_bytes: int = 0
-    """What was resident before and is not after it: the peak may lack as much. The kernel takes
-    pages of libraries from a process when another one wants memory."""
+    """Bytes that were resident before the block and are not after it, so the peak may lack as many.
+    The kernel takes pages of libraries from a process if another one wants memory."""
 
 
 _GOLDEN = 0.618
