@@ -69,7 +69,7 @@ def analyse(evidence: Evidence) -> Section:
     timed = [curve for curve in result if curve.is_timed]
     return Section(
         claims=present(*claims.root_law(result), claims.cheaper(result), claims.time(timed)),
-        text=present(
+        text=(
             *explanations.fit_text(result),
             *explanations.gradient_text(result),
             explanations.time_text(timed),

@@ -36,10 +36,10 @@ def gradient_text(result: list[Curve]) -> list[str]:
     return [text]
 
 
-def time_text(result: list[Curve]) -> str | None:
+def time_text(result: list[Curve]) -> str:
     """Say how much the times of equal steps differ, of networks that were timed."""
     if not result:
-        return None
+        return "No step was timed, so the cost in time is not known here."
     spreads = [curve.base_spread for curve in result]
     return (
         "The times are noisy. Three processes ran each step without checkpoints, and the "
