@@ -25,9 +25,10 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
     if not open_sizes:
         return None
     named = _listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
+    most = _answers(open_sizes, "all") if len(open_sizes) <= MOST_PLACES else "--answer all"
     return (
-        f"size depends on values at {named}; {_answers(open_sizes, 'all')} gives an upper bound, a"
-        " number the size, a number below 1 a fraction"
+        f"size depends on values at {named}; {most} gives an upper bound, a number the size, a"
+        " number below 1 a fraction"
     )
 
 

@@ -402,12 +402,22 @@ def test_a_sampler_that_rejects_needs_what_many_rounds_of_it_need(
     assert said[0].cuda == said[1].cuda
 
 
-def test_a_refusal_names_all_answers_to_be_typed_at_once(tmp_path: Path) -> None:
-    body = "kept = x[x[:, 0] > 0]\nmore = x[unknown > kept.numel()]"
-    report = counted(tmp_path, body)
-    options = "--answer counts.py:7=all --answer counts.py:8=all gives an upper bound"
-    assert options in (report.evidence or "")
-    answers = {"counts.py:7": "all", "counts.py:8": "all"}
+@pytest.mark.parametrize(
+    ("masks", "options", "answers"),
+    [
+        (
+            2,
+            "--answer counts.py:7=all --answer counts.py:8=all",
+            {"counts.py:7": "all", "counts.py:8": "all"},
+        ),
+        (12, "--answer all", {"*": "all"}),
+    ],
+)
+def test_a_refusal_names_all_answers_to_be_typed_at_once(
+    tmp_path: Path, masks: int, options: str, answers: dict[str, str]
+) -> None:
+    body = "\n".join("kept = x[x[:, 0] > 0]" for _ in range(masks))
+    assert f"; {options} gives an upper bound" in (counted(tmp_path, body).evidence or "")
     assert counted(tmp_path, body, answers=answers).outcome == "ok"
 
 
