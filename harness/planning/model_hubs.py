@@ -124,20 +124,20 @@ def _config(name: str) -> dict[str, Any]:
 
 def _cached(name: str) -> str | None:
     """Return the file that Hugging Face's own cache has."""
-    try:
-        from huggingface_hub import try_to_load_from_cache
-    except ImportError:
-        return None
+    from huggingface_hub import try_to_load_from_cache
+
     found = try_to_load_from_cache(name, "config.json")
     return Path(found).read_text(encoding="utf-8") if isinstance(found, str) else None
 
 
 def _downloaded(name: str) -> str:
+    from huggingface_hub import get_token
+
     give = f"give a folder with its config.json, e.g. hf:./{name.rpartition('/')[2]}"
     if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
         raise StepError(f"hf:{name} is not in the cache and HF_HUB_OFFLINE is set; {give}")
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    token = _token()
+    token = get_token()  # $HF_TOKEN, or what `hf auth login` has saved
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     asked = urllib.request.Request(f"{hub}/{name}/resolve/main/config.json", headers=headers)
     try:
@@ -150,16 +150,6 @@ def _downloaded(name: str) -> str:
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise StepError(f"hf:{name}: {hub} cannot be reached ({reason}); {give}") from error
-
-
-def _token() -> str | None:
-    """Return $HF_TOKEN, or what ``hf auth login`` has saved."""
-    try:
-        from huggingface_hub import get_token
-    except ImportError:
-        return os.environ.get("HF_TOKEN")
-    token: str | None = get_token()
-    return token
 
 
 def of_config(config: dict[str, Any], changed: Sequence[str]) -> "nn.Module":
