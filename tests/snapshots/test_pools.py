@@ -104,12 +104,10 @@ def test_the_pool_of_an_event_is_its_own_or_that_of_its_segment(
 
 def test_addresses_belong_to_a_private_pool_from_its_segment_on(tmp_path: Path) -> None:
     raw = by_hand()
-    before = [
-        entry("segment_alloc", 9, 12 * MIB), entry("alloc", 9, 12 * MIB),
-        entry("free_requested", 9, 12 * MIB), entry("free_completed", 9, 12 * MIB),
-        entry("segment_free", 9, 12 * MIB),
-    ]  # fmt: skip
-    raw["device_traces"][0][:0] = before
+    raw["device_traces"][0][:0] = [
+        entry(action, 9, 12 * MIB)
+        for action in ("segment_alloc", "alloc", "free_requested", "free_completed", "segment_free")
+    ]
     path = written(tmp_path, private(raw))
     numbers = [event.stream >> POOL_SHIFT for event in read_recording(path).snapshots[0].events]
     assert sum(numbers) == 2
