@@ -128,40 +128,31 @@ def test_no_answer_is_never_exit_code_0(
 
 
 ENDS = {
-    "exit at import": "import sys\nsys.exit()\nNet = None\n",
-    "exit in the constructor": "def Net():\n    raise SystemExit(0)\n",
-    "exit in forward": (
-        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
-        "        super().__init__()\n        self.fc = nn.Linear(4, 2)\n\n"
-        "    def forward(self, x):\n        raise SystemExit(0)\n"
+    "at import": "import os\n{end}\nNet = None\n",
+    "in the constructor": "import os\ndef Net():\n    {end}\n",
+    "in forward": (
+        "import os\nfrom torch import nn\n\nclass Net(nn.Linear):\n    def __init__(self):\n"
+        "        super().__init__(4, 2)\n    def forward(self, x):\n        {end}\n"
     ),
 }
-ENDS |= {
-    name.replace("exit", "_exit"): "import os\n" + text.replace(end, "os._exit(0)")
-    for name, text in ENDS.items()
-    for end in ("raise SystemExit(0)", "sys.exit()")
-    if end in text
-}
+EXITS = ("raise SystemExit(0)", "os._exit(0)")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "end"),
+    ("command", "place", "end"),
     [
-        *(("profile", end) for end in ENDS),
-        *(("predict --gpu l4", f"{end} in the constructor") for end in ("exit", "_exit")),
-        ("predict --gpu l4", "_exit at import"),
-        ("plan --gpu l4 --batch 4", "_exit in forward"),
+        *(("profile", place, end) for place in ENDS for end in EXITS),
+        *(("predict --gpu l4", "in the constructor", end) for end in EXITS),
+        ("predict --gpu l4", "at import", "os._exit(0)"),
+        ("plan --gpu l4 --batch 4", "in forward", "os._exit(0)"),
     ],
 )
 def test_a_target_that_ends_the_process_is_no_answer(
-    command: str,
-    end: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    command: str, place: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
-) -> None:
-    (tmp_path / "net.py").write_text(ENDS[end])
+) -> None:  # fmt: skip
+    (tmp_path / "net.py").write_text(ENDS[place].format(end=end))
     monkeypatch.chdir(tmp_path)
     code = main([*command.split(), "net.py:Net", "--input", "4"])
     said = capfd.readouterr()
@@ -176,8 +167,8 @@ def test_a_target_that_ends_the_process_is_no_answer(
 def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
     line: str, tmp_path: Path
 ) -> None:
-    end = "import os\nEXPERIMENT = os._exit(0)\n" if "sweep" in line else ENDS["_exit in forward"]
-    (tmp_path / "net.py").write_text(end)
+    text = "import os\nEXPERIMENT = {end}\n" if "sweep" in line else ENDS["in forward"]
+    (tmp_path / "net.py").write_text(text.format(end="os._exit(0)"))
     command = [sys.executable, "-m", "harness", *line.split()]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -91,10 +91,7 @@ def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask
         (["my_model.py:Net", "--arg", "depth", "--input", "16"], "--arg must be NAME=VALUE"),
         (["my_model.py:Net", "--arg", "depth=1", "--input", "int9:16"], "type must be one of"),
         (["my_model.py:Net", "--arg", "depth=1", "--input", "3xq"], "3x224x224"),
-        (
-            ["my_model.py:Net", "--input", "16", "--depth", "4"],
-            "--depth cannot be given with a TA",
-        ),
+        (["my_model.py:Net", "--input", "16", "--depth", "4"], "--depth cannot be given with a"),
         (["--input", "16"], "need a TARGET"),
         (["notes.ipynb:Net", "--input", "16"], "jupyter nbconvert --to script"),
         (["model.pt:Net", "--input", "16"], "a file of weights has no network"),
@@ -123,10 +120,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     ("text", "message"),
     [
         ("import no_such_package", "'no_such_package' (bad.py:1); install it into this environ"),
-        (
-            "from . import layers",
-            "write PACKAGE.MODULE:CALLABLE; here bad:Net",
-        ),
+        ("from . import layers", "write PACKAGE.MODULE:CALLABLE; here bad:Net"),
         ("\nopen('train.csv')", "(bad.py:2); put what a script does under if __name__ =="),
         ("x = (", "bad.py:Net: SyntaxError: '(' was never closed (bad.py, line 1)"),
         ("raise RuntimeError('mine')", "its import fails: RuntimeError: mine (bad.py:1)"),

@@ -17,9 +17,3 @@ NO_BROWSER = "" if BROWSER else "no chromium on this machine (Debian: apt-get in
 _ROOT = Path(__file__).parents[2]
 AXE = Path(os.environ.get("AXE_CORE", _ROOT / "node_modules" / "axe-core")) / "axe.min.js"
 NO_AXE = "" if AXE.is_file() else "no axe-core (npm install --no-save axe-core)"
-
-
-def executable() -> str:
-    """Return the path of the browser, where there is one."""
-    assert BROWSER is not None, NO_BROWSER
-    return BROWSER

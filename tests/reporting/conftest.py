@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.reporting.browser import FLAGS, NO_BROWSER, executable
+from tests.reporting.browser import BROWSER, FLAGS, NO_BROWSER
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def browser() -> Iterator[Any]:
         pytest.skip(NO_BROWSER)
     driver = pytest.importorskip("playwright.sync_api", reason="no playwright (extra: browser)")
     with driver.sync_playwright() as tool:
-        shown = tool.chromium.launch(executable_path=executable(), args=list(FLAGS))
+        shown = tool.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
         yield shown
         shown.close()
 

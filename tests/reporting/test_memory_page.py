@@ -11,6 +11,7 @@ from harness.plots.memory_page import Timeline, memory_page, traced_timeline
 from harness.reporting.step_page import step_page
 from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Layer
 from harness.schema.step_report import StepReport
 from tests.reporting.browser import AXE, NO_AXE
 from tests.reporting.conftest import visited
@@ -39,12 +40,6 @@ def planted(blocks: int) -> Trace:
     return Trace(events)
 
 
-def shown(page: str) -> Any:
-    found = re.search(r'id="data">(.*?)</script>', page, re.S)
-    assert found is not None
-    return json.loads(found[1])
-
-
 def test_the_blocks_of_the_page_add_up_to_the_live_bytes_at_every_moment() -> None:
     trace = planted(6)
     line = traced_timeline(trace)
@@ -65,12 +60,29 @@ def test_a_long_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte(
     assert totals == [trace.live_bytes[start - 1 + at] for at in line.events]
 
 
+def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None:
+    trace = planted(6)
+    sizes = {"parameter_bytes": 8, "output_bytes": 8, "saved_bytes": 8, "peak_bytes": 8}
+    layers = tuple(Layer(name=name, kind="Linear", **sizes) for name in ("up", "", "down"))
+    report = StepReport(
+        method="dry run", trace=trace, layers=layers, peak_live_bytes=trace.peak_live_bytes
+    )
+    text = step_page(report, "Mine <Net>")
+    assert "<title>Mine &lt;Net&gt;</title>" in text
+    assert "peak 21 MiB" in text
+    listed, _, blocks = text[text.index("Layers, in forward order") :].partition("Largest blocks")
+    assert re.findall(r'<td class="name">(.*?) \(Linear', listed) == ["up", "(network)", "down"]
+    largest = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td><td", blocks)]
+    assert largest[:10] == [block.event.size_bytes for block in trace.alive_at_peak()[:10]]
+
+
 def test_only_the_script_of_the_page_may_run(tmp_path: Path) -> None:
     trace = Trace([Event(1, "forward", HOSTILE, HOSTILE, "activation", MIB, 1)])
     page = step_page(StepReport(method="dry run", trace=trace, notes=(HOSTILE,)), HOSTILE)
     assert page.count("<script") == 2
     assert "script-src 'sha256-" in page
-    assert HOSTILE in shown(page)["timeline"]["layers"]
+    (data,) = re.findall(r'id="data">(.*?)</script>', page, re.S)
+    assert HOSTILE in json.loads(data)["timeline"]["layers"]
 
 
 FIT = GpuFit(
