@@ -41,40 +41,6 @@ def test_a_request_takes_a_multiple_of_512_of_a_segment_of_its_size(
     assert allocator.current("reserved_bytes") == reserved
 
 
-def test_peaks_are_kept_for_each_counter_and_begin_anew_when_reset() -> None:
-    allocator = CachingAllocator()
-    first = allocator.malloc(3 * MIB)
-    allocator.malloc(MIB)
-    allocator.free(first)
-    assert allocator.peak("allocated_bytes") == 4 * MIB
-    assert allocator.stats()["allocated_bytes.large_pool.peak"] == 3 * MIB
-    allocator.reset_peaks()
-    assert allocator.peak("allocated_bytes") == MIB
-    assert allocator.peak("reserved_bytes") == 22 * MIB
-
-
-def test_a_block_can_await_its_stream_until_memory_is_released() -> None:
-    allocator = CachingAllocator(completion="at_release")
-    address = allocator.malloc(512)
-    allocator.record_stream(address, 7)
-    allocator.free(address)
-    assert allocator.malloc(512) != address
-    allocator.empty_cache()
-    assert counters(allocator, "active_bytes", "requested_bytes") == [512, 512]
-
-
-def test_one_awaited_block_can_be_completed_by_itself() -> None:
-    allocator = CachingAllocator(completion="at_release")
-    first, second = allocator.malloc(512), allocator.malloc(512)
-    for address in (first, second):
-        allocator.record_stream(address, 7)
-        allocator.free(address)
-    allocator.complete(second)
-    assert allocator.current("active_bytes") == 512
-    with pytest.raises(ValueError, match="awaits a stream"):
-        allocator.complete(second)
-
-
 def test_only_what_is_handed_out_can_be_freed() -> None:
     allocator = CachingAllocator()
     address = allocator.malloc(512)

@@ -216,16 +216,12 @@ def test_the_trainer_of_lightning_is_asked_and_compared(
             return torch.optim.AdamW(self.parameters())
 
     rows: Any = torch.randn(2 * ROWS, 512)
-    check = MemoryCheck(tolerance=0.3)
-    lightning.Trainer(
-        max_steps=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        default_root_dir=tmp_path,
-        callbacks=[check],
-    ).fit(Module(), torch.utils.data.DataLoader(rows, batch_size=ROWS))
+    silent = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = lightning.Trainer(
+        max_steps=2, accelerator="cpu", default_root_dir=tmp_path, **silent,
+        callbacks=[check := MemoryCheck(tolerance=0.3)],
+    )  # fmt: skip
+    trainer.fit(Module(), torch.utils.data.DataLoader(rows, batch_size=ROWS))
     assert check.expected_bytes > 64 << 20
     assert "warning" not in lines_of(capsys, 2)
 

@@ -23,7 +23,7 @@ REPLACED = {
     r"\bbesides?\b": "next to, in addition to",
     r"\bon trial\b": "tested",
     r"\bso many\b": "that many, or the number",
-    r"\bfigure by figure\b|\bbyte figures?\b|\b(?:measured|predicted|exact) figures?\b": "metric",
+    r"\bfigure by figure\b|\b(?:byte|measured|predicted|exact|noisy) figures?\b": "metric",
     r"\bfigures? of (?:a|the) (?:record|step|trace|measurement|prediction)\b": "metric",
     r"\bfore(?:cast|cast(?:s|ed|ing)|told|tell|tells)\b": "prediction, predict",
     r"\brulings?\b|\bexhibits?\b|\brules? on\b": "verdict, judge",
@@ -38,7 +38,6 @@ REPLACED = {
     r"tion\b": "inference",
     r"\bcard_(?:of|bytes)\b|\b(?:on|whole)_card\b|\b\d+ GiB cards?\b": "GPU",
     r"\bresident (?:limit|budget|segment)\b|\blimit on resident\b": "data segment",
-    r"\b(?:byte|exact|noisy|measured|predicted) figures?\b|\"figure\", \"measured": "metric",
     r"\b\d+ % (?:interval|of|more|above|than)\b|g\} % ": "95%, without a space",
     r"\bnormalisation\b": "normalization, as PyTorch writes it",
 }

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.validation import follower
-from benchmarks.validation.follower import Agreement, Follower
+from benchmarks.validation.follower import Follower, agreement_of
 from harness.allocator import AllocatorConfig, AllocatorConfigError
 from harness.allocator.blocks import ALLOCATED
 from harness.snapshots.file_bytes import SnapshotError
@@ -18,7 +17,6 @@ from harness.snapshots.initial_state import find_origin
 from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
 from tests.commands import Ask
-from tests.known import known
 from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
@@ -29,10 +27,6 @@ CARDS = {"random-expandable-small-card": 1324 * MIB}
 
 def recording(name: str) -> Path:
     return SNAPSHOTS / f"{name}.pickle.gz"
-
-
-def agreement_of(path: Path, recorded_on_bytes: int | None = None) -> Agreement:
-    return known(follower.agreement_of(path, recorded_on_bytes))
 
 
 @pytest.mark.parametrize(
