@@ -1,4 +1,4 @@
-"""A browser for the tests of pages; they are skipped, saying why, where there is none."""
+"""A run with its report, and a browser for the tests of pages, skipped where there is none."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,8 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tests.reporting.browser import BROWSER, FLAGS, NO_BROWSER
+from harness.measurement.measuring_code import measuring_code
+from harness.reporting.report import write_report
+from harness.schema.workload import Workload
+from tests.analysis import planted
+from tests.reporting.browser import AXE, BROWSER, FLAGS, NO_BROWSER
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few planted cells with its report, which no test changes."""
+    folder = tmp_path_factory.mktemp("run")
+    made_by = {"code": measuring_code(pretended=False), "git_commit": "abc", "torch": "9.9"}
+    cells = planted.grid((1, 2, 4), (16, 64, 256))
+    planted.write(folder / "depth_batch", [replace(one, environment=made_by) for one in cells])
+    planted.write_events(folder / "depth_batch", Workload(depth=2, batch=64))
+    write_report(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +51,11 @@ def visited(browser: Any, path: Path, **context: Any) -> Iterator[Any]:
     yield tab
     tabs.close()
     assert heard == [path.as_uri()]
+
+
+def serious(tab: Any) -> list[str]:
+    """Return what axe-core finds serious on a page, with the first place."""
+    tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document)")["violations"]
+    grave = [each for each in found if each["impact"] in ("serious", "critical")]
+    return [f"{each['help']}: {each['nodes'][0]['html'][:120]}" for each in grave]

@@ -13,8 +13,8 @@ from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Layer
 from harness.schema.step_report import StepReport
-from tests.reporting.browser import AXE, NO_AXE
-from tests.reporting.conftest import visited
+from tests.reporting.browser import NO_AXE
+from tests.reporting.conftest import serious, visited
 
 MIB = 1 << 20
 HOSTILE = "</script><script>document.title='owned'</script>"
@@ -174,9 +174,7 @@ def test_it_fits_a_phone_and_paper(browser: Any, page: Path, scheme: str) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Any, page: Path, scheme: str) -> None:
     with visited(browser, page, bypass_csp=True, color_scheme=scheme) as tab:
-        tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
-        found = tab.evaluate("axe.run(document)")["violations"]
-        assert [each["help"] for each in found if each["impact"] in ("serious", "critical")] == []
+        assert serious(tab) == []
 
 
 def test_sums_of_layers_have_a_treemap_without_a_timeline(browser: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ EVIL = "</td><script>alert('x')</script>|`*"
 SMALL = ((1, 2, 4), (16, 64, 256))
 
 
-class _Page(html.parser.HTMLParser):
+class Page(html.parser.HTMLParser):
     """Collects what the tests ask a page about."""
 
     def __init__(self, text: str) -> None:
@@ -40,9 +40,8 @@ class _Page(html.parser.HTMLParser):
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attrs for name, attrs in self.tags if name == tag]
 
-    @property
-    def ids(self) -> list[str]:
-        return [attrs["id"] or "" for _, attrs in self.tags if "id" in attrs]
+    def values(self, *names: str) -> list[str]:
+        return [value for _, attrs in self.tags for name in names if (value := attrs.get(name))]
 
 
 def section_of(folder: Path) -> Section:
@@ -108,7 +107,7 @@ def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
 ) -> None:
     both = page + evidence
     stems = {path.stem for path in (run / "figures").glob("*.csv")}
-    ids = [attrs["id"] or "" for attrs in _Page(both).of("figure")]
+    ids = [attrs["id"] or "" for attrs in Page(both).of("figure")]
     assert sorted(ids) == sorted(stems)
     of_the_story = [name.removeprefix("depth_batch-") for name in ids if name in page]
     assert of_the_story == ["product", "timeline-8-512", "owners"]
@@ -121,7 +120,7 @@ def test_each_figure_stands_once_with_a_number_a_permalink_and_its_data(
 def test_a_page_stands_alone_and_is_small(run: Path, name: str) -> None:
     text = (run / name).read_text(encoding="utf-8")
     assert len(text.encode()) < 3_000_000
-    result = _Page(text)
+    result = Page(text)
     assert not result.of("img")
     assert [attrs["href"] for attrs in result.of("link")] == ["data:,"]
     for tag, attrs in result.tags:
@@ -160,18 +159,13 @@ def test_the_files_next_to_the_pages_are_complete_and_the_same_from_the_same_rec
 
 def test_every_anchor_exists_once(page: str, evidence: str) -> None:
     for text, other in ((page, evidence), (evidence, page)):
-        result = _Page(text)
-        assert len(result.ids) == len(set(result.ids))
-        links = [attrs["href"] or "" for attrs in result.of("a")]
-        inner = {link.removeprefix("#") for link in links if link.startswith("#")}
-        outer = {link.partition("#")[2] for link in links if ".html#" in link}
-        labels = {
-            attrs["aria-labelledby"] for _, attrs in result.tags if attrs.get("aria-labelledby")
-        }
-        assert inner | labels <= set(result.ids)
-        assert outer <= set(_Page(other).ids)
+        result = Page(text)
+        ids = result.values("id")
+        assert len(ids) == len(set(ids))
+        outer = {link.partition("#")[2] for link in result.values("href") if ".html#" in link}
+        assert outer <= set(Page(other).values("id"))
         inside = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-        assert inside <= set(result.ids)
+        assert inside | set(result.values("aria-labelledby")) <= set(ids)
 
 
 def test_text_from_records_stays_text(tmp_path: Path) -> None:

@@ -8,27 +8,15 @@ import pytest
 from msgspec.structs import replace
 
 import harness
-from harness.cli.app import main
-from harness.measurement.measuring_code import measuring_code
 from harness.reporting.data_package import DATA_PACKAGE, read_data_package
 from harness.reporting.dictionary import dictionary, meaning
 from harness.reporting.report import write_report
 from harness.reporting.verify import verify
 from harness.reporting.verify_again import again
 from harness.schema.record import from_json, to_json
-from tests.analysis import planted
+from tests.commands import Ask
 
 RECORDS = "depth_batch/records.jsonl"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    made_by = {"code": measuring_code(pretended=False), "git_commit": "abc", "torch": "9.9"}
-    cells = planted.grid((1, 2, 4), (16, 64, 256))
-    planted.write(folder / "depth_batch", [replace(one, environment=made_by) for one in cells])
-    write_report(folder)
-    return folder
 
 
 def problems(folder: Path) -> dict[str, str]:
@@ -74,25 +62,24 @@ OTHER_CLAIM = replaced("claims.json", '"holds"', '"fails"')
     ],
 )
 def test_a_change_is_found(
-    run: Path, tmp_path: Path, change: Callable[[Path], object], found: dict[str, str]
+    small_run: Path, tmp_path: Path, change: Callable[[Path], object], found: dict[str, str]
 ) -> None:
-    shutil.copytree(run, tmp_path / "copy")
+    shutil.copytree(small_run, tmp_path / "copy")
     change(tmp_path / "copy")
     seen = problems(tmp_path / "copy")
     for name, words in found.items():
         assert words in seen[name]
 
 
-def test_a_run_as_it_was_made_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert problems(run) == {}
-    assert main(["verify", str(run)]) == 0
-    package = read_data_package(run)
+def test_a_run_as_it_was_made_passes(small_run: Path, ask: Ask) -> None:
+    ask(["verify", str(small_run)])
+    package = read_data_package(small_run)
     assert next(one for one in package.resources if one.path == RECORDS).lines == 18
     assert DATA_PACKAGE not in {one.path for one in package.resources}
 
 
 @pytest.mark.slow
-def test_cells_are_measured_again(run: Path, tmp_path: Path) -> None:
+def test_cells_are_measured_again(tmp_path: Path) -> None:
     step = harness.Workload(width=8, in_features=8, batch=4)
     folder = harness.sweep([step], out=tmp_path / "tiny", repeats=1)
     assert again(folder, 2, 0).problems == ()
