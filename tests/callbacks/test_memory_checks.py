@@ -1,7 +1,6 @@
 """A trainer's memory is predicted before its first step and compared after its second."""
 
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from harness.schema.metrics import CudaMetrics
 from harness.schema.step import Step
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
+from tests.child_process import run
 from tests.known import known
 
 ROWS = 4096
@@ -149,13 +149,11 @@ dist.destroy_process_group()
 def test_what_it_says_to_type_runs_one_of_the_ranks(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
 
-    def typed(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", *words]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    run = typed("torch.distributed.run", "--nproc-per-node", "2", "train.py", "64")
-    (said,) = [line for line in run.stderr.splitlines() if "type harness" in line]
-    answer = typed(*shlex.split(said.partition("type ")[2]))
+    python = (sys.executable, "-m")
+    launched = ("torch.distributed.run", "--nproc-per-node", "2", "train.py", "64")
+    lines = run(*python, *launched, cwd=tmp_path).stderr.splitlines()
+    (said,) = [line for line in lines if "type harness" in line]
+    answer = run(*python, *shlex.split(said.partition("type ")[2]), cwd=tmp_path)
     assert "rank 0 of 2" in answer.stdout
     assert "ok, fits" in answer.stdout
     assert "type harness" not in answer.stderr, "a dry run needs no other one"

@@ -27,13 +27,7 @@ def family(process: "subprocess.Popen[str]", size: int) -> list[psutil.Process]:
 
 @pytest.mark.parametrize(
     ("number", "times", "size"),
-    [
-        (signal.SIGTERM, 1, 1),
-        (signal.SIGINT, 3, 0),
-        (signal.SIGINT, 3, 1),
-        pytest.param(signal.SIGINT, 3, 2, marks=pytest.mark.slow),
-        pytest.param(signal.SIGHUP, 1, 2, marks=pytest.mark.slow),
-    ],
+    [(signal.SIGTERM, 1, 1), (signal.SIGINT, 3, 0), (signal.SIGINT, 3, 1)],
 )
 def test_signals_end_the_command_and_all_its_processes(
     number: signal.Signals, times: int, size: int

@@ -1,23 +1,21 @@
 """Exit code 0 only with an answer on standard output: every command, every way of having none."""
 
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 import pytest
 
 from harness.cli.app import app, main
 from harness.schema.record import Outcome, Record, to_json
 from harness.schema.workload import Workload
+from tests.child_process import run
 from tests.commands import Ask
 from tests.sweep.test_experiment_files import MINE
 
-SNAPSHOTS = Path(__file__).parents[1] / "snapshots" / "failures"
+LEAK = (Path(__file__).parents[1] / "snapshots" / "failures" / "leak.pickle.gz").read_bytes()
 PREDICTION = {"outcome": "unsupported", "saved_bytes": None, "peak_live_bytes": None}
 CLAIMS = {"question": "?", "answer": [], "lead": "", "claims": []}
 NO_CELLS = MINE.replace('axes={"depth": [1, 2]}', 'axes={"depth": []}')
@@ -25,16 +23,14 @@ FAILS = MINE.replace("return Section", "1 / 0\n    return Section")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """A folder with files that hold no answer."""
-    monkeypatch.chdir(tmp_path)
-    lost = Record(workload_id=Workload().id, workload=Workload(), outcome=Outcome.OOM)
-    good = msgspec.structs.replace(lost, outcome=Outcome.OK)
+
+    def line(workload: Workload, outcome: Outcome) -> bytes:
+        record = Record(workload_id=workload.id, workload=workload, outcome=outcome)
+        return to_json(record) + b"\n"
+
     cells = [Workload(width=8, in_features=8, batch=4, depth=depth) for depth in (1, 2)]
-    killed = [
-        to_json(msgspec.structs.replace(lost, workload=cell, workload_id=cell.id)) + b"\n"
-        for cell in cells
-    ]
     for name, content in {
         "empty": b"",
         "program.py": b"import torch\n",
@@ -47,17 +43,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "no-claims/claims.json": json.dumps(CLAIMS).encode(),
         "other-claims/claims.json": json.dumps(CLAIMS).encode(),
         "nothing/readme.txt": b"",
-        "failed/depth_batch/records.jsonl": to_json(lost) + b"\n",
-        "killed/mine/records.jsonl": b"".join(killed),
-        "good/fails/records.jsonl": to_json(good) + b"\n",
+        "failed/depth_batch/records.jsonl": line(Workload(), Outcome.OOM),
+        "killed/mine/records.jsonl": b"".join(line(cell, Outcome.OOM) for cell in cells),
+        "snapshot.pickle.gz": LEAK,
+        "cut.pickle.gz": LEAK[:1000],
+        "good/fails/records.jsonl": line(Workload(), Outcome.OK),
         "broken/depth_batch/records.jsonl": b"{}\n{}\n",
     }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / name).write_bytes(content)
-    shutil.copy(SNAPSHOTS / "leak.pickle.gz", tmp_path / "snapshot.pickle.gz")
-    cut = (tmp_path / "snapshot.pickle.gz").read_bytes()[:1000]
-    (tmp_path / "cut.pickle.gz").write_bytes(cut)
-    return tmp_path
+        (here / name).parent.mkdir(exist_ok=True, parents=True)
+        (here / name).write_bytes(content)
+    return here
 
 
 LINES = [
@@ -149,11 +144,9 @@ EXITS = ("raise SystemExit(0)", "os._exit(0)")
     ],
 )
 def test_a_target_that_ends_the_process_is_no_answer(
-    command: str, place: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    (tmp_path / "net.py").write_text(ENDS[place].format(end=end))
-    monkeypatch.chdir(tmp_path)
+    command: str, place: str, end: str, here: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (here / "net.py").write_text(ENDS[place].format(end=end))
     code = main([*command.split(), "net.py:Net", "--input", "4"])
     said = capfd.readouterr()
     assert code in (2, 3), said
@@ -169,8 +162,7 @@ def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
 ) -> None:
     text = "import os\nEXPERIMENT = {end}\n" if "sweep" in line else ENDS["in forward"]
     (tmp_path / "net.py").write_text(text.format(end="os._exit(0)"))
-    command = [sys.executable, "-m", "harness", *line.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run(sys.executable, "-m", "harness", *line.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
@@ -184,11 +176,10 @@ def Net():
 
 
 def test_what_a_target_prints_is_no_part_of_the_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An estimate runs the target in this process."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "chatty.py").write_text(CHATTY)
+    (here / "chatty.py").write_text(CHATTY)
     assert main(["predict", "chatty.py:Net", "--input", "4", "--json"]) == 0
     said = capfd.readouterr()
     assert json.loads(said.out)["outcome"] == "predicted"

@@ -35,9 +35,8 @@ def inputs(batch):
 
 
 @pytest.fixture
-def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    (tmp_path / "my_model.py").write_text(MODEL)
-    monkeypatch.chdir(tmp_path)
+def model(here: Path) -> str:
+    (here / "my_model.py").write_text(MODEL)
     return "my_model.py:Net"
 
 
@@ -82,14 +81,9 @@ def test_the_answer_comes_first(model: str, monkeypatch: pytest.MonkeyPatch, ask
     [
         (["my_model.py:Net", "--input", "int64:16"], "if it is an object, write a function"),
         (["my_model.py:Net", "--input", "16", "--arg", "dept=1"], "'dept' (did you mean depth?)"),
-        (["other.py:Net", "--input", "16"], "there is no file other.py"),
-        (["no_such_module:Net", "--input", "16"], "there is no module 'no_such_module'"),
-        (["my_model.py", "--input", "16"], "or run a script: harness dry-run -- my_model.py"),
-        (["my_model.py:Net", "--input", "16", "--gpu", "l4", "--device", "cpu"], "must be cuda"),
         (["my_model.py:MODEL", "--input", "16"], "str cannot be called"),
         (["my_model.py:Net", "--arg", "depth=1"], "give --input SHAPE"),
         (["my_model.py:Net", "--arg", "depth", "--input", "16"], "--arg must be NAME=VALUE"),
-        (["my_model.py:Net", "--arg", "depth=1", "--input", "int9:16"], "type must be one of"),
         (["my_model.py:Net", "--arg", "depth=1", "--input", "3xq"], "3x224x224"),
         (["my_model.py:Net", "--input", "16", "--depth", "4"], "--depth cannot be given with a"),
         (["--input", "16"], "need a TARGET"),

@@ -72,13 +72,12 @@ def documented(torch_version: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in SESSIONS))
 def test_the_commands_of_a_page_print_what_it_shows(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    page: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (here / "examples").symlink_to(ROOT / "examples")
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
+        (here / name).write_text(text)
     for block in SESSIONS:
         for command, shown in commands(block) if block.page == page else ():
             line, _, file = command.partition(" > ")
@@ -123,9 +122,6 @@ def test_the_script_of_the_notes_own_step_runs(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_a_python_example_runs(
-    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "example.py").write_text(example)
+def test_a_python_example_runs(example: str, here: Path) -> None:
+    (here / "example.py").write_text(example)
     runpy.run_path("example.py", run_name="__main__")

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
 
+from tests.child_process import run
 from tests.reporting.browser import NO_AXE
 from tests.reporting.conftest import serious
 from tests.reporting.test_report import Page
@@ -41,10 +41,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return Path(os.environ["SITE"])
     pytest.importorskip("sphinx_click", reason="needs the extra docs")
     built = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    done = subprocess.run(
-        [*command, str(DOCS), str(built)], capture_output=True, text=True, check=False, timeout=500
-    )
+    command = (sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html")
+    done = run(*command, DOCS, built)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     return built

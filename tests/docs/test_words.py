@@ -3,10 +3,11 @@
 import ast
 import functools
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.child_process import run
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).relative_to(ROOT).as_posix()
@@ -45,10 +46,7 @@ REPLACED = {
 
 @functools.cache
 def texts() -> list[tuple[str, str]]:
-    listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "*.j2", "Makefile", ".ci"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    listed = run("git", "ls-files", "*.py", "*.md", "*.j2", "Makefile", ".ci", cwd=ROOT)
     if listed.returncode:
         pytest.skip("not a git checkout")
     names = [name for name in listed.stdout.split() if not name.startswith("results/")]

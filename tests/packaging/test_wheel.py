@@ -1,6 +1,5 @@
 """The wheel without the repository: types, experiments, the command, the pytest plugin."""
 
-import subprocess
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -8,17 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.budgets.test_pytest_plugin import TEST as BUDGET_TEST
+from tests.child_process import run
 from tests.sweep.test_experiment_files import MINE
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = Path(__file__).parent / "every_public_name.py"
 
 pytestmark = pytest.mark.slow
-
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    words = list(map(str, command))
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")

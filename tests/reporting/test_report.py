@@ -180,19 +180,12 @@ def test_text_from_records_stays_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert(&#39;x&#39;)" in texts[-1]
 
 
-@pytest.mark.parametrize(
-    ("records", "said"),
-    [
-        ([], "none of its 0 records ended well"),
-        (planted.grid(depths=(1, 2), modes=("train",)), "a test of growth needs 6 training cells"),
-        ([planted.record(Workload(), outcome=Outcome.OOM, saved_bytes=None)], "its 1 records en"),
-    ],
-)
-def test_too_few_records_are_said_plainly(tmp_path: Path, records: list, said: str) -> None:  # type: ignore[type-arg]
-    planted.write(tmp_path / "depth_batch", records)
+def test_too_few_records_are_said_plainly(tmp_path: Path) -> None:
+    failed = planted.record(Workload(), outcome=Outcome.OOM, saved_bytes=None)
+    planted.write(tmp_path / "depth_batch", [failed])
     text = write_report(tmp_path).read_text(encoding="utf-8")
     assert "Not settled here" in text
-    assert said in text
+    assert "its 1 records ende" in text
 
 
 def test_failed_cells_are_counted_and_left_out(tmp_path: Path) -> None:

@@ -24,12 +24,6 @@ EXPERIMENT = Experiment(title="Mine", question="Does mine run?", cells=cells, an
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
     (here / "experiments").mkdir()
     (here / "experiments" / "mine.py").write_text(MINE)
