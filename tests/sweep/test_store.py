@@ -23,6 +23,16 @@ def filled(folder: Path, count: int = 3) -> None:
             store.append(record(batch))
 
 
+def test_a_last_line_without_its_line_feed_is_a_record_and_is_never_glued(tmp_path: Path) -> None:
+    filled(tmp_path)
+    path = tmp_path / RECORDS
+    path.write_bytes(path.read_bytes()[:-1])
+    with LineStore(tmp_path, Record) as store:
+        assert store.repairs == []
+        store.append(record(99))
+    assert path.read_bytes().splitlines()[2:] == [to_json(record(3)), to_json(record(99))]
+
+
 def test_garbled_lines_are_set_aside_and_their_cells_run_again(tmp_path: Path) -> None:
     filled(tmp_path)
     path = tmp_path / RECORDS
