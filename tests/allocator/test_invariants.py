@@ -100,17 +100,6 @@ def check_books(allocator: CachingAllocator, live: dict[int, int]) -> None:
     ]
     assert allocator.current("inactive_split_bytes") == sum(split)
     assert allocator.current("inactive_split") == len(split)
-    check_lists(allocator, blocks)
-
-
-def check_lists(allocator: CachingAllocator, blocks: list[Block]) -> None:
-    """Free and unmapped blocks are in their lists, and nothing else is."""
-    homes = {id(block.home): block.home for block in blocks}.values()
-    for home in homes:
-        free = sorted((b.size, b.address) for b in blocks if b.home is home and b.state == FREE)
-        assert [(key >> 64, key & (1 << 64) - 1) for key in home.keys] == free
-        unmapped = sorted(b.address for b in blocks if b.home is home and b.state == UNMAPPED)
-        assert home.unmapped == unmapped
 
 
 def check_stats(allocator: CachingAllocator, highest: dict[str, int]) -> None:

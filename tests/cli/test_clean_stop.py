@@ -15,16 +15,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: 
 HANGING = ["measure", "--depth", "1", "--width", "8", "--inject", "hang", "--deadline", "300"]
 
 
-def family(process: "subprocess.Popen[str]", size: int) -> list[psutil.Process]:
-    """Return the processes below ``process`` as soon as there are ``size``."""
-    while process.poll() is None:
-        below = psutil.Process(process.pid).children(recursive=True)
-        if len(below) >= size:
-            return below
-        time.sleep(0.02)
-    raise AssertionError("it ended before its children started")
-
-
 @pytest.mark.parametrize(
     ("number", "times", "size"),
     [(signal.SIGTERM, 1, 1), (signal.SIGINT, 3, 0), (signal.SIGINT, 3, 1)],
@@ -35,7 +25,9 @@ def test_signals_end_the_command_and_all_its_processes(
     """With one process below the command the fork server still loads torch."""
     with harness(*HANGING) as process:
         wait_for_handlers(process)
-        below = family(process, size)
+        while len(below := psutil.Process(process.pid).children(recursive=True)) < size:
+            assert process.poll() is None, "it ended before its children started"
+            time.sleep(0.02)
         for _ in range(times):
             if process.poll() is None:
                 process.send_signal(number)

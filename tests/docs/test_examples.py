@@ -18,7 +18,7 @@ FENCE = re.compile(
     r"(?:<!-- (not run|file|numbers vary)(?:: (.+?))? -->\n)?^```(\w+)\n(.*?)^```", re.M | re.S
 )
 DOCUMENTED_TORCH = "2.15"
-"""Version whose CUDA build printed the output that the pages show."""
+"""Version whose CUDA build printed the output that the pages show, also of dry runs."""
 
 
 class Block(NamedTuple):
@@ -64,17 +64,14 @@ def test_there_are_examples_to_run() -> None:
     assert len({command for block in SESSIONS for command, _ in commands(block)}) >= 20
 
 
-def documented(torch_version: str) -> bool:
-    """Return True if this torch prints what the pages show, also from a dry run."""
-    return torch_version.startswith(DOCUMENTED_TORCH) and "+cpu" not in torch_version
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in SESSIONS))
 def test_the_commands_of_a_page_print_what_it_shows(
     page: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "100")
+    torch = importlib.metadata.version("torch")
+    is_documented = torch.startswith(DOCUMENTED_TORCH) and "+cpu" not in torch
     (here / "examples").symlink_to(ROOT / "examples")
     for name, text in FILES.items():
         (here / name).write_text(text)
@@ -87,7 +84,7 @@ def test_the_commands_of_a_page_print_what_it_shows(
             assert said.out.strip() or said.err.strip()
             if file:
                 Path(file).write_text(said.out)
-            if documented(importlib.metadata.version("torch")):
+            if is_documented:
                 assert_shown(shown, said.out, masked=block.mark == "numbers vary")
 
 

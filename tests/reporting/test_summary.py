@@ -17,22 +17,18 @@ from harness.schema.findings import Verdict
 from tests.commands import Ask
 
 
-def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> ClaimEntry:
-    return ClaimEntry(
-        experiment=experiment, topic="Growth", claim=name, sentence=f"{name}, in full.",
-        verdict=Verdict(verdict), number=f"number of {name}",
-        measured=f"What was measured of {name}.",
-        open_reason="2 blocks would decide" if verdict == "open" else "",
-    )  # fmt: skip
-
-
 def _claims(*verdicts: str) -> Claims:
-    return Claims(
-        question="Does it grow?",
-        answer=["Yes for what is kept: 12 bytes.", "No for the peak: 3 of 4 cells."],
-        lead="depth_batch",
-        claims=[_claim(f"claim {at}", verdict) for at, verdict in enumerate(verdicts)],
-    )
+    claims = [
+        ClaimEntry(
+            experiment="depth_batch", topic="Growth", claim=name, sentence=f"{name}, in full.",
+            verdict=Verdict(verdict), number=f"number of {name}",
+            measured=f"What was measured of {name}.",
+            open_reason="2 blocks would decide" if verdict == "open" else "",
+        )
+        for name, verdict in ((f"claim {at}", verdict) for at, verdict in enumerate(verdicts))
+    ]  # fmt: skip
+    answer = ["Yes for what is kept: 12 bytes.", "No for the peak: 3 of 4 cells."]
+    return Claims(question="Does it grow?", answer=answer, lead="depth_batch", claims=claims)
 
 
 def written(claims: Claims, folder: Path) -> str:

@@ -234,7 +234,7 @@ def test_the_command_explains_a_snapshot(ask: Ask, tmp_path: Path) -> None:
     assert page.read_text().startswith("<!doctype html>")
 
 
-def two_devices() -> dict[str, object]:
+def test_the_device_that_failed_comes_first(ask: Ask, tmp_path: Path) -> None:
     raw = by_hand()
     raw["device_traces"].append(
         [
@@ -243,11 +243,7 @@ def two_devices() -> dict[str, object]:
         ]
     )  # fmt: skip
     raw["segments"].append({**segment(9, 12 * MIB), "device": 1})
-    return raw
-
-
-def test_the_device_that_failed_comes_first(ask: Ask, tmp_path: Path) -> None:
-    path = written(tmp_path, two_devices())
+    path = written(tmp_path, raw)
     first, second = explain_file(path)
     assert "devices in the recording: 0 (9 events), 1 (3 events)" in first.notes
     assert (first.device, second.device) == (1, 0)
