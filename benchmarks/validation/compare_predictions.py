@@ -130,11 +130,11 @@ class Comparison:
     def is_in_range(self) -> bool:
         """Return whether the peaks lie within the ranges over address policies."""
         assert self.prediction.fit is not None, "the GPU was named"
-        ranges = [
-            getattr(self.prediction.fit, f"{name}_peak_bytes") for name in ("allocated", "reserved")
-        ]
-        measured = [self.peak(name)[0] for name in ("allocated", "reserved")]
-        return all(low <= m <= high for m, (low, high) in zip(measured, ranges, strict=True))
+        return all(
+            low <= self.peak(name)[0] <= high
+            for name in ("allocated", "reserved")
+            for low, high in [getattr(self.prediction.fit, f"{name}_peak_bytes")]
+        )
 
     def row(self) -> list[str]:
         """Return the table's row."""
