@@ -106,11 +106,8 @@ def test_settings_that_pytorch_refuses_are_refused_in_one_line(text: str, messag
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"large_segment_size_bytes": 10 * MIB}, "large_segment_size_bytes must be above"),
-        ({"max_split_size_bytes": MIB}, "max_split_size_bytes must be at least"),
         ({"garbage_collection_threshold": 1.0}, "garbage_collection_threshold must be"),
         ({"memory_fraction": 1.1}, "memory_fraction must be"),
-        ({"memory_fraction": 0.5}, "memory_fraction needs total_bytes"),
         ({"total_bytes": 0}, "total_bytes must be at least 1"),
         ({"outside_bytes": -1}, "outside_bytes must be at least 0"),
         ({"roundup_power2_divisions": (3,) * 16}, "16 powers of two"),

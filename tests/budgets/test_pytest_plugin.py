@@ -30,9 +30,9 @@ INSTALLED = any(
 """Whether pytest loads the plugin by itself, as it does in an installed distribution."""
 PLUGIN = (*(() if INSTALLED else ("-p", "harness.budgets.pytest_plugin")), "-p", "no:cacheprovider")
 MODEL = """
-from torch import nn
-
 def build():
+    from torch import nn
+
     return nn.Sequential(nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, 10))
 """
 TEST = """

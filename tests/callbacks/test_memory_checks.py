@@ -190,8 +190,7 @@ def test_the_trainer_of_transformers_is_asked_and_compared(
         callbacks=[check := MemoryCheck(tolerance=0.3)],
     )
     trainer.train()
-    assert check.expected_bytes > 64 << 20
-    assert "warning" not in lines_of(capsys, 2)
+    assert_compared(check, capsys)
 
 
 @pytest.mark.slow
@@ -220,12 +219,12 @@ def test_the_trainer_of_lightning_is_asked_and_compared(
         callbacks=[check := MemoryCheck(tolerance=0.3)],
     )  # fmt: skip
     trainer.fit(Module(), torch.utils.data.DataLoader(rows, batch_size=ROWS))
-    assert check.expected_bytes > 64 << 20
-    assert "warning" not in lines_of(capsys, 2)
+    assert_compared(check, capsys)
 
 
-def lines_of(capsys: pytest.CaptureFixture[str], count: int) -> str:
-    """Return what the harness said, which must be that many lines."""
+def assert_compared(check: StepCheck, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fail unless the harness said two lines, neither of them a warning."""
     lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("harness:")]
-    assert len(lines) == count, lines
-    return "\n".join(lines)
+    assert len(lines) == 2, lines
+    assert "warning" not in "".join(lines)
+    assert check.expected_bytes > 64 << 20

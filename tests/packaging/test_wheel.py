@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.budgets.test_pytest_plugin import MODEL
 from tests.budgets.test_pytest_plugin import TEST as BUDGET_TEST
 from tests.child_process import run
 from tests.sweep.test_experiment_files import MINE
@@ -60,13 +61,6 @@ def test_a_users_experiment_runs_and_is_reported(python: Path, tmp_path: Path) -
         assert f"\n{name} " in listed.stdout
 
 
-# Imports torch only when the model is built.
-LAZY_MODEL = """
-def build():
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, 10))
-"""
 CONFTEST = """
 import sys
 
@@ -87,7 +81,7 @@ def test_pytest_finds_the_memory_plugin_by_its_entry_point(python: Path, tmp_pat
         return done.returncode, done.stdout + done.stderr
 
     def widen(width: int) -> None:
-        (tmp_path / "my_model.py").write_text(LAZY_MODEL.format(width=width))
+        (tmp_path / "my_model.py").write_text(MODEL.format(width=width))
 
     widen(256)
     assert pytest_says("--memory-update")[0] == 0
