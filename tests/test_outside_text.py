@@ -99,8 +99,9 @@ def run(tmp_path: Path) -> Path:
     for batch, text in enumerate(HOSTILE, 1):
         evidence = {"message": text, "type": f"={text}"}
         facts = {"cpu": text, "torch": f"=1+1{text}", text: text}
-        said_by = {"outcome": Outcome.ERROR, "evidence": evidence, "environment": facts}
-        records.append(planted.record(Workload(batch=batch), **said_by))
+        step = Workload(batch=batch)
+        made = planted.record(step, outcome=Outcome.ERROR, evidence=evidence, environment=facts)
+        records.append(made)
     planted.write(tmp_path / "run" / "depth_batch", records)
     return tmp_path / "run"
 

@@ -2,7 +2,7 @@
 
 What a what-if should say is what really happened when ``benchmarks/validation/record_failures.py``,
 which commit 0badf1f has last, ran again with that setting: the peak ``reserved`` to the byte, or
-the request that failed. ``REAL`` holds what was seen.
+the request that failed. ``COMPLETED`` and ``FAILED`` hold what was seen.
 """
 
 import json
@@ -123,46 +123,40 @@ def test_the_failure_is_the_one_of_the_message() -> None:
     assert failure.frames[0].startswith("_init_group (adam.py:")
 
 
-# (recording, what-if, verdict, peak reserved of the real run where it completed there)
-REAL = [
-    ("fragmentation", "as recorded", "does not fit", None),
-    ("fragmentation", "expandable_segments:True", "fits", 629_145_600),
-    ("fragmentation", "max_split_size_mb:40", "fits", 675_282_944),
-    ("fragmentation", "max_split_size_mb:64", "does not fit", None),
-    ("fragmentation", "roundup_power2_divisions:8", "does not fit", None),
-    ("fragmentation", "large_segment_size_mb:64", "does not fit", None),
-    ("fragmentation", "with 1 GiB", "fits", 964_689_920),
-    ("leak", "as recorded", "does not fit", None),
-    ("leak", "expandable_segments:True", "does not fit", None),
-    ("leak", "max_split_size_mb:64", "does not fit", None),
-    ("leak", "roundup_power2_divisions:8", "does not fit", None),
-    ("leak", "empty_cache() in each step", "does not fit", None),
-    ("leak", "with 250 MiB", "fits", 169_869_312),
-    ("first-step", "as recorded", "does not fit", None),
-    ("first-step", "expandable_segments:True", "does not fit", None),
-    # The real run went on and failed later: this is its peak up to the same request.
-    ("first-step", "large_segment_size_mb:64", "fits", 71_303_168),
-    ("first-step", "empty_cache() in each step", "does not fit", None),
-    ("first-step", "with 100 MiB", "fits", 88_080_384),
-    ("batch-8192", "as recorded", "does not fit", None),
-    ("batch-8192", "expandable_segments:True", "does not fit", None),
-    ("batch-8192", "with 400 MiB", "fits", None),
-]
+# What completed in the real run, with its peak reserved, and what failed there again.
+COMPLETED: dict[str, dict[str, int | None]] = {
+    "fragmentation": {
+        "expandable_segments:True": 629_145_600, "max_split_size_mb:40": 675_282_944,
+        "with 1 GiB": 964_689_920,
+    },
+    "leak": {"with 250 MiB": 169_869_312},
+    # With large segments the real run failed later: this is its peak up to the same request.
+    "first-step": {"large_segment_size_mb:64": 71_303_168, "with 100 MiB": 88_080_384},
+    "batch-8192": {"with 400 MiB": None},
+}  # fmt: skip
+FAILED = {
+    "fragmentation": [
+        "max_split_size_mb:64", "roundup_power2_divisions:8", "large_segment_size_mb:64",
+    ],
+    "leak": [
+        "expandable_segments:True", "max_split_size_mb:64", "roundup_power2_divisions:8",
+        "empty_cache() in each step",
+    ],
+    "first-step": ["expandable_segments:True", "empty_cache() in each step"],
+    "batch-8192": ["expandable_segments:True"],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "what", "verdict", "reserved"), REAL)
-def test_what_ifs_say_what_really_happened(
-    name: str, what: str, verdict: str, reserved: int | None
-) -> None:
-    gpus = {
-        f"with {text}": number * MIB
-        for text, number in (("1 GiB", 1024), ("250 MiB", 250), ("100 MiB", 100), ("400 MiB", 400))
-    }
-    settings = what if ":" in what else None
-    result = case(explained(name, gpus=gpus, settings=settings), what)
-    assert result.verdict == verdict
-    if reserved is not None:
-        assert result.peak_reserved_bytes == (reserved, reserved)
+@pytest.mark.parametrize("name", COMPLETED)
+def test_what_ifs_say_what_really_happened(name: str) -> None:
+    gpus = {"with 1 GiB": 1 << 30} | {f"with {size} MiB": size * MIB for size in (100, 250, 400)}
+    explanation = explained(name, gpus=gpus, settings="max_split_size_mb:40")
+    for what in ("as recorded", *FAILED[name]):
+        assert case(explanation, what).verdict == "does not fit", what
+    for what, reserved in COMPLETED[name].items():
+        assert case(explanation, what).verdict == "fits", what
+        if reserved is not None:
+            assert case(explanation, what).peak_reserved_bytes == (reserved, reserved)
 
 
 RECORDED = sorted((*FAILURES.iterdir(), *(FAILURES.parent / "recordings").iterdir()))

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.validation.follower import agreement_of
 from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.replay import replay_devices
 from tests.snapshots.test_explain import FAILURES
-from tests.snapshots.test_replay import agreement_of, entry, recording, segment, written
+from tests.snapshots.test_replay import entry, recording, segment, written
 
 MIB = 1 << 20
 BATCH, WIDTH = 1024, 2048

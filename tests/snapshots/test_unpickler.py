@@ -149,7 +149,8 @@ def test_a_file_with_bytes_changed_is_read_or_refused(
     data = bytearray(pickle.dumps(PLAIN))
     for position, value in changes:
         data[position % len(data)] = value
-    value, refusal = None, ""
+    value: Any = None
+    refusal = ""
     try:
         value = load(tmp_path_factory.getbasetemp(), bytes(data))
     except SnapshotError as error:
