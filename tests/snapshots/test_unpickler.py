@@ -149,12 +149,12 @@ def test_a_file_with_bytes_changed_is_read_or_refused(
     data = bytearray(pickle.dumps(PLAIN))
     for position, value in changes:
         data[position % len(data)] = value
-    value: Any = None
+    loaded: Any = None
     refusal = ""
     try:
-        value = load(tmp_path_factory.getbasetemp(), bytes(data))
+        loaded = load(tmp_path_factory.getbasetemp(), bytes(data))
     except SnapshotError as error:
         refusal = str(error)
     assert "\n" not in refusal
-    opcodes = {opcode.name for opcode, *_ in pickletools.genops(pickle.dumps(value))}
+    opcodes = {opcode.name for opcode, *_ in pickletools.genops(pickle.dumps(loaded))}
     assert not opcodes & {"GLOBAL", "STACK_GLOBAL"}, "all of it is built-in data"
