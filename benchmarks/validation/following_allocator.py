@@ -27,10 +27,6 @@ class FollowingAllocator(CachingAllocator):
         pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
         return best_fit(self.config, pool.list_of(stream), self._blocks, rounded) >= 0
 
-    def allow(self, more_bytes: int | None) -> None:
-        """Let the GPU refuse more than ``more_bytes`` beyond what is allocated; None ends that."""
-        self._device.allow(more_bytes)
-
     def free_segments(self) -> list[int]:
         """Return the addresses of all segments that are wholly free, expandable ones apart."""
         return [

@@ -69,14 +69,3 @@ def test_what_cannot_fit_is_refused_with_the_metrics_and_the_state_stays_valid()
     assert (allocator.stats()["num_ooms"], allocator.stats()["num_alloc_retries"]) == (1, 1)
     allocator.free(held)
     allocator.malloc(15 * MIB)
-
-
-def test_the_limit_counts_whole_segments_and_knows_nothing_of_others() -> None:
-    config = AllocatorConfig(total_bytes=100 * MIB, memory_fraction=0.25)
-    allocator = CachingAllocator(config)
-    allocator.malloc(512)
-    allocator.malloc(2 * MIB)  # 22 MiB reserved of 25 allowed
-    allocator.malloc(17 * MIB)
-    with pytest.raises(OutOfMemoryError) as caught:
-        allocator.malloc(4 * MIB)
-    assert caught.value.limit_bytes == 25 * MIB
