@@ -11,8 +11,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 
 from tests.child_process import run
-from tests.reporting.browser import NO_AXE
-from tests.reporting.conftest import serious
+from tests.reporting.conftest import NO_AXE, serious
 from tests.reporting.test_report import Page
 
 pytestmark = pytest.mark.slow
@@ -112,13 +111,6 @@ def test_axe_finds_nothing_serious(site: Path, tab: Any) -> None:
         tab.goto((site / name).as_uri())
         grave += [f"{name}: {each}" for each in serious(tab)]
     assert grave == []
-
-
-@pytest.fixture
-def wide(browser: Any) -> Iterator[Any]:
-    page = browser.new_page()
-    yield page
-    page.close()
 
 
 def test_a_copied_command_has_no_prompt(site: Path, wide: Any) -> None:

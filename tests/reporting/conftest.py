@@ -1,5 +1,7 @@
 """A run with its report, and a browser for the tests of pages, skipped where there is none."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,20 @@ from harness.measurement.measuring_code import measuring_code
 from harness.reporting.report import write_report
 from harness.schema.workload import Workload
 from tests.analysis import planted
-from tests.reporting.browser import AXE, BROWSER, FLAGS, NO_BROWSER
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+NO_BROWSER = "" if BROWSER else "no chromium on this machine (Debian: apt-get install chromium)"
+
+NODE_MODULES = Path(__file__).parents[2] / "node_modules"
+AXE = Path(os.environ.get("AXE_CORE", NODE_MODULES / "axe-core")) / "axe.min.js"
+NO_AXE = "" if AXE.is_file() else "no axe-core (npm install --no-save axe-core)"
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +51,14 @@ def browser() -> Iterator[Any]:
         shown = tool.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
         yield shown
         shown.close()
+
+
+@pytest.fixture
+def wide(browser: Any) -> Iterator[Any]:
+    """An empty page on a wide screen."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    yield page
+    page.close()
 
 
 @contextmanager

@@ -55,10 +55,9 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
     assert squeezed == [], "next to a long verdict the number goes to a line of its own"
 
 
-def test_a_timeline_tells_the_bytes_under_the_pointer(small_run: Path, browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto((small_run / "report.html").as_uri())
-    first, last = page.evaluate("""() => {
+def test_a_timeline_tells_the_bytes_under_the_pointer(small_run: Path, wide: Any) -> None:
+    wide.goto((small_run / "report.html").as_uri())
+    first, last = wide.evaluate("""() => {
       const svg = document.querySelector("figure .wide svg:has(rect title)");
       svg.scrollIntoView({block: "center"});
       const [first, ...rest] = svg.querySelectorAll("rect:has(title)");
@@ -68,7 +67,6 @@ def test_a_timeline_tells_the_bytes_under_the_pointer(small_run: Path, browser: 
         return document.elementFromPoint(x, y).querySelector("title").textContent;
       });
     }""")
-    page.close()
     assert first.startswith("event 0, ")
     for words in (first, last):
         live, *parts = (

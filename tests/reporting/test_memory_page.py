@@ -13,8 +13,7 @@ from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Layer
 from harness.schema.step_report import StepReport
-from tests.reporting.browser import NO_AXE
-from tests.reporting.conftest import serious, visited
+from tests.reporting.conftest import NO_AXE, serious, visited
 
 MIB = 1 << 20
 HOSTILE = "</script><script>document.title='owned'</script>"
