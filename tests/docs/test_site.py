@@ -17,19 +17,6 @@ from tests.reporting.test_report import Page
 pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [
-    *(
-        f"{path.relative_to(DOCS).with_suffix('').as_posix()}.html"
-        for kind in ("md", "ipynb")
-        for path in sorted(DOCS.rglob(f"*.{kind}"))
-        if "_build" not in path.parts
-    ),
-    "search.html",
-    "genindex.html",
-    "report.html",
-    "evidence.html",
-    "literature-report/report.html",
-]
 VIEWS = [(390, "light"), (1280, "dark")]  # each width and each scheme once
 
 
@@ -45,11 +32,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     return built
-
-
-def test_every_page_is_among_those_looked_at(site: Path) -> None:
-    built = {path.relative_to(site).as_posix() for path in site.rglob("*.html")}
-    assert built - {"index.html"} == {*PAGES} - {"index.html"}
 
 
 def test_no_directive_is_left_as_text_and_nothing_of_a_library_is_published(site: Path) -> None:
@@ -97,19 +79,19 @@ def tab(browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
 
 
 def test_no_page_scrolls_sideways(site: Path, tab: Any) -> None:
-    for name in PAGES:
-        tab.goto((site / name).as_uri())
+    for path in site.rglob("*.html"):
+        tab.goto(path.as_uri())
         wide = tab.evaluate("document.documentElement.scrollWidth")
-        assert wide <= tab.viewport_size["width"], name
+        assert wide <= tab.viewport_size["width"], path
 
 
 @pytest.mark.skipif(bool(NO_AXE), reason=NO_AXE)
 def test_axe_finds_nothing_serious(site: Path, tab: Any) -> None:
     """Half of the pages in each view: widths and colours are those of one style."""
     grave = []
-    for name in PAGES[tab.viewport_size["width"] == VIEWS[0][0] :: 2]:
-        tab.goto((site / name).as_uri())
-        grave += [f"{name}: {each}" for each in serious(tab)]
+    for path in sorted(site.rglob("*.html"))[tab.viewport_size["width"] == VIEWS[0][0] :: 2]:
+        tab.goto(path.as_uri())
+        grave += [f"{path.name}: {each}" for each in serious(tab)]
     assert grave == []
 
 

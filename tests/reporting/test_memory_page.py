@@ -39,24 +39,20 @@ def planted(blocks: int) -> Trace:
     return Trace(events)
 
 
-def test_the_blocks_of_the_page_add_up_to_the_live_bytes_at_every_moment() -> None:
-    trace = planted(6)
+@pytest.mark.parametrize(("blocks", "moments", "backward"), [(6, 25, 6), (20_000, 5_000, 1_250)])
+def test_a_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte(
+    blocks: int, moments: int, backward: int
+) -> None:
+    trace = planted(blocks)
+    assert len(step_page(StepReport(method="dry run", trace=trace), "any")) < 1_000_000
     line = traced_timeline(trace)
-    start = next(n for n, event in enumerate(trace.events) if event.step == 2)
-    assert line.total_bytes() == trace.live_bytes[start - 1 :]
-    assert line.phases == [("forward", 0), ("backward", 6)]
-
-
-def test_a_long_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte() -> None:
-    trace = planted(20_000)
-    page = step_page(StepReport(method="dry run", trace=trace), "long")
-    assert len(page) < 1_000_000
-    line = traced_timeline(trace)
-    assert len(line.blocks) <= 10_000
     totals = line.total_bytes()
+    assert len(line.blocks) <= 10_000
     assert max(totals) == trace.peak_live_bytes
     start = next(n for n, event in enumerate(trace.events) if event.step == 2)
     assert totals == [trace.live_bytes[start - 1 + at] for at in line.events]
+    assert len(line.events) == moments
+    assert line.phases == [("forward", 0), ("backward", backward)]
 
 
 def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None:
