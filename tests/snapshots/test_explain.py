@@ -43,12 +43,19 @@ def case(explanation: Explanation, name: str) -> WhatIf:
         ("plateau", "no failure", "plateau"), ("batch-1024", "no failure", "unknown"),
     ],
 )  # fmt: skip
-def test_each_failure_is_diagnosed(name: str, diagnosis: str, growth: str) -> None:
+def test_each_failure_is_diagnosed_and_its_groups_add_up_to_what_was_alive(
+    name: str, diagnosis: str, growth: str
+) -> None:
     explanation = explained(name)
     assert (explanation.diagnosis, explanation.growth.kind) == (diagnosis, growth)
     text = explanation_text(explanation)
     assert text.startswith(f"device 0: {diagnosis}\n")
     assert len(text.splitlines()) <= 32, "more than a screen"
+    for moment in explanation.moments:
+        for groups in (moment.categories, moment.frames):
+            assert sum(size for _, size in groups) == moment.alive_bytes
+        assert len(moment.groups) < 12
+        assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
 
 
 def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
@@ -103,15 +110,6 @@ def test_the_first_step_leaves_parameters_gradients_and_state_of_adam() -> None:
     assert held["parameters"] == parameters
     assert held["optimizer state and its temporaries"] == 2 * parameters
     assert explanation.growth.per_step_bytes == 0
-
-
-def test_groups_add_up_to_what_was_alive() -> None:
-    for name in ("leak", "first-step", "batch-8192", "fragmentation", "plateau"):
-        for moment in explained(name).moments:
-            for groups in (moment.categories, moment.frames):
-                assert sum(size for _, size in groups) == moment.alive_bytes
-            assert len(moment.groups) < 12
-            assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
 
 
 def test_the_failure_is_the_one_of_the_message() -> None:
