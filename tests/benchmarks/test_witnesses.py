@@ -68,22 +68,6 @@ def test_a_score_counts_what_is_close_up_to_a_constant_of_other_rows(
     assert (abs(result.worst_bytes) > CLOSE_BYTES) == (not result.close and not result.refused)
 
 
-def test_a_run_that_crashed_is_not_scored_for_any_predictor(tmp_path: Path) -> None:
-    rows = planted(30)
-
-    def notices(row: Row) -> int:
-        if row.name == "row 29":
-            raise CrashedRunError("target size")
-        return right(row)
-
-    run(rows, notices, tmp_path / "dry-run.jsonl")
-    crashed = crashed_rows(tmp_path)
-    records = run(rows, lambda row: right(row) + (row.name == "row 29") * MIB * 900, tmp_path / "y")
-    result = score(rows, records, crashed, "other")
-    assert crashed == {"row 29"}
-    assert (result.crashed, result.rows, result.close) == (1, 20, 20)
-
-
 def test_a_run_that_is_resumed_counts_no_row_twice(tmp_path: Path) -> None:
     rows, path = planted(20), tmp_path / "right.jsonl"
     run(rows[:10], right, path)
@@ -102,24 +86,30 @@ def test_a_run_that_is_resumed_counts_no_row_twice(tmp_path: Path) -> None:
     assert sum(json.loads(line)["row"] == "row 0" for line in whole_lines) == 1
 
 
-def test_a_score_from_the_published_csv_is_that_of_the_records(tmp_path: Path) -> None:
+def test_a_published_score_is_that_of_the_records_and_leaves_out_a_run_that_crashed(
+    tmp_path: Path,
+) -> None:
     rows = planted(40)
 
-    def partly(row: Row) -> int:
-        if row.name == "row 3":
+    def notices(row: Row) -> int:
+        if row.name == "row 29":
             raise CrashedRunError("target size")
         if row.name == "row 30":
             raise RefusedError("unknown")
         return right(row) + 3 * MIB
 
-    records = run(rows, partly, tmp_path / "dry-run.jsonl")
+    records = run(rows, notices, tmp_path / "dry-run.jsonl")
+    run(rows, lambda row: right(row) + (row.name == "row 29") * MIB * 900, tmp_path / "other.jsonl")
     publish(rows, tmp_path, tmp_path / "planted.csv")
     read_rows, said, crashed = read(tmp_path / "planted.csv")
     assert [row.name for row in read_rows] == [row.name for row in rows]
+    assert crashed == crashed_rows(tmp_path) == {"row 29"}
     again = score(read_rows, said["dry-run"], crashed, "dry-run")
-    first = score(rows, records, crashed_rows(tmp_path), "dry-run")
+    first = score(rows, records, crashed, "dry-run")
     assert (again.refused, again.crashed, again.close) == (1, 1, 25)
     assert dataclasses.replace(again, seconds=0) == dataclasses.replace(first, seconds=0)
+    other = score(read_rows, said["other"], crashed, "other")
+    assert (other.crashed, other.rows, other.close) == (1, 26, 26)
 
 
 def test_a_clone_is_made_only_if_that_is_asked_for(clone: Path, tmp_path: Path) -> None:
