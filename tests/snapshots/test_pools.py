@@ -4,8 +4,6 @@
 ``record_pools.py FILE 1`` printed when it ran again with each setting.
 """
 
-import gzip
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -94,16 +92,6 @@ def test_addresses_belong_to_a_private_pool_from_its_segment_on(tmp_path: Path) 
     assert sum(numbers) == 2
     assert numbers[-2:] == [1, 1]
     assert agreement_of(path).is_complete()
-
-
-def test_a_recording_without_the_pools_of_events_says_what_it_lacks(tmp_path: Path) -> None:
-    raw = pickle.loads(gzip.decompress(recording("pools").read_bytes()))
-    for event in raw["device_traces"][0]:
-        del event["pool_id"]
-    path = written(tmp_path, raw)
-    replay = replay_devices(path)[0]
-    assert not agreement_of(path).is_complete()
-    assert any("does not record the pool of an event" in note for note in replay.notes)
 
 
 def test_too_many_pools_are_refused(tmp_path: Path) -> None:

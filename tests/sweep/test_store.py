@@ -8,7 +8,7 @@ import pytest
 from harness.schema.errors import HarnessError
 from harness.schema.record import RECORDS, Outcome, Record, SchemaError, to_json
 from harness.schema.workload import Workload
-from harness.sweeps.store import MAX_ATTEMPTS, MAX_LOSSES, REJECTED, LineStore, StoreError
+from harness.sweeps.store import MAX_LOSSES, REJECTED, LineStore, StoreError
 from harness.sweeps.sweep import _refuse_other_device
 
 
@@ -56,31 +56,18 @@ def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == newer
 
 
-def test_accidents_are_tried_once_more_and_then_stand(tmp_path: Path) -> None:
-    killed = record(1, Outcome.KILLED)
-    with LineStore(tmp_path, Record) as store:
-        store.append(killed)
-        assert not store.is_finished(killed.workload_id)
-        store.append(killed)
-        assert store.is_finished(killed.workload_id)
-        store.append(record(2, Outcome.OOM))
-        assert store.is_finished(record(2).workload_id)
-
-
-def test_losses_are_counted_apart_from_a_cells_own_attempts(tmp_path: Path) -> None:
+def test_accidents_are_tried_once_more_and_losses_counted_apart_from_them(tmp_path: Path) -> None:
     lost, killed = record(1, Outcome.LOST), record(1, Outcome.KILLED)
     with LineStore(tmp_path, Record) as store:
-        for item in [*[lost] * (MAX_LOSSES - 1), *[killed] * (MAX_ATTEMPTS - 1)]:
+        for item in [*[lost] * (MAX_LOSSES - 1), killed]:
             store.append(item)
             assert not store.is_finished(lost.workload_id)
     with LineStore(tmp_path, Record) as again:
-        assert again.attempts(lost.workload_id) == MAX_LOSSES - 1 + MAX_ATTEMPTS - 1
+        assert again.attempts(lost.workload_id) == MAX_LOSSES
         assert not again.is_finished(lost.workload_id)
-        again.append(killed)
-        assert again.is_finished(lost.workload_id)
-        for _ in range(MAX_LOSSES):
-            again.append(record(2, Outcome.LOST))
-        assert again.is_finished(record(2).workload_id)
+        for item in (killed, *[record(2, Outcome.LOST)] * MAX_LOSSES, record(3, Outcome.OOM)):
+            again.append(item)
+        assert all(again.is_finished(record(batch).workload_id) for batch in (1, 2, 3))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted")
