@@ -175,7 +175,7 @@ class Follower:
         for give in gives:
             if give.action == "free_completed":
                 self._complete(give)
-            elif not unmaps and give.address in self.model.free_segments():
+            elif not unmaps:
                 self.model.free_segment(give.address)
         if unmaps and all(is_private(give) for give in gives):
             for number in dict.fromkeys(give.stream >> POOL_SHIFT for give in gives):
