@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -78,23 +77,17 @@ LINES = [
 ]  # fmt: skip
 
 
-def bad_values(command: click.Command) -> Iterator[list[str]]:
-    """Yield the command without arguments, and with a wrong value for each thing that it takes."""
-    yield ["--no-such"]
-    required = [part.name for part in command.params if part.required]
-    if required:
-        yield []
-    arguments = ["no/such"] * len(required)
-    for part in command.params:
-        if isinstance(part, click.Option) and not part.is_flag:
-            yield [*arguments, part.opts[0]]
-            if not (part.type is click.STRING or isinstance(part.type, click.Path)):
-                yield [part.opts[0], "\t", *arguments]
-
-
 @pytest.mark.parametrize("name", app.commands)
 def test_a_wrong_value_is_one_line(name: str, here: Path, ask: Ask) -> None:
-    for words in bad_values(app.commands[name]):
+    parts = app.commands[name].params
+    required = ["no/such" for part in parts if part.required]
+    lines = [["--no-such"], *([[]] if required else [])]
+    for part in parts:
+        if isinstance(part, click.Option) and not part.is_flag:
+            lines.append([*required, part.opts[0]])
+            if not (part.type is click.STRING or isinstance(part.type, click.Path)):
+                lines.append([part.opts[0], "\t", *required])
+    for words in lines:
         said = ask([name, *words], 2)
         assert (said.out, said.err.count("\n")) == ("", 1), words
         assert said.err.startswith("harness: ")

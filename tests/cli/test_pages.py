@@ -40,7 +40,6 @@ def folder(here: Path) -> Path:
         ("predict --depth 2 --batch 8 --gpu l4", "fits on l4"),
         ("predict net.py:Net --input 8 --gpu l4 --method estimate", "fits on l4"),
         ("predict net.py:Net --input 8", "layers.0"),
-        pytest.param("profile net.py:Net --input 8", "Largest blocks", marks=pytest.mark.slow),
     ],
 )
 def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
