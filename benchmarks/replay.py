@@ -103,7 +103,7 @@ def main() -> None:
         both = time.process_time() - begin
         size = path.stat().st_size
         agreement = agreement_of(path)
-    complete = agreement is not None and agreement.is_complete()
+    complete = agreement.is_complete()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{events:,} events, {size / MIB:.1f} MiB: read in {read:.1f} s, read and replayed in")
     print(f"{both:.1f} s, {most:.0f} MiB resident at most; model equals recording: {complete}")

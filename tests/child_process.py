@@ -8,10 +8,17 @@ import time
 from pathlib import Path
 
 
+def run(
+    *words: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run a program to its end."""
+    command = [*map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
 def child(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run ``code`` in an interpreter of its own, which may set limits and die."""
-    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run(sys.executable, "-c", textwrap.dedent(code), *arguments)
 
 
 def harness(*arguments: str) -> "subprocess.Popen[str]":

@@ -52,6 +52,13 @@ def ask(capsys: pytest.CaptureFixture[str]) -> Ask:
     return Ask(capsys)
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, in which the test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 SLOWEST = (
     "packaging/test_wheel.py", "docs/test_examples.py", "measurement/test_launcher.py",
     "prediction/test_trace_property.py",

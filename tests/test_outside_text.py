@@ -25,6 +25,7 @@ from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
 from tests.analysis import planted
+from tests.cli.test_answer_schema import MESSAGE
 
 CODES = (*range(9), *range(11, 32), *range(127, 160), 0x202E, 0x2066)
 ACTIVE = [chr(code) for code in CODES]
@@ -94,15 +95,13 @@ def test_a_console_prints_its_own_styles_and_nobody_elses() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run whose evidence and environment somebody else wrote."""
-    records = [
-        planted.record(
-            Workload(batch=batch),
-            outcome=Outcome.ERROR,
-            evidence={"message": text, "type": f"={text}"},
-            environment={"cpu": text, "torch": f"=1+1{text}", text: text},
-        )
-        for batch, text in enumerate(HOSTILE, 1)
-    ]
+    records = []
+    for batch, text in enumerate(HOSTILE, 1):
+        evidence = {"message": text, "type": f"={text}"}
+        facts = {"cpu": text, "torch": f"=1+1{text}", text: text}
+        step = Workload(batch=batch)
+        made = planted.record(step, outcome=Outcome.ERROR, evidence=evidence, environment=facts)
+        records.append(made)
     planted.write(tmp_path / "run" / "depth_batch", records)
     return tmp_path / "run"
 
@@ -154,14 +153,8 @@ def test_pages_and_notebooks_hold_no_active_character() -> None:
 
 def test_an_explained_message_holds_no_escape_sequence(tmp_path: Path) -> None:
     log, page = tmp_path / "log.txt", tmp_path / "page.html"
-    log.write_text(
-        'File "/tmp/\x1b]0;owned\x07.py", line 3, in f\x1b[31m\u202e\n'
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a "
-        "total capacity of 8.00 GiB of which 2.00 MiB is free. Including non-PyTorch memory, this "
-        "process has 7.90 GiB memory in use. Of the allocated memory 7.00 GiB is allocated by "
-        "PyTorch, and 0.50 GiB is reserved by PyTorch but unallocated. \x1b[2J\x9b31m\n",
-        encoding="utf-8",
-    )
+    place = 'File "/tmp/\x1b]0;owned\x07.py", line 3, in f\x1b[31m\u202e'
+    log.write_text(f"{place}\n{MESSAGE} \x1b[2J\x9b31m\n", encoding="utf-8")
     assert not acts(said(["explain", str(log), "--html", str(page)]))
     assert not acts(page.read_text(encoding="utf-8"))
 

@@ -14,18 +14,31 @@ dry run has none.
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.validation.dry_run import parser, run_on, stub_gpu, write_table
-from benchmarks.validation.follower import Agreement, agreement_of
+from benchmarks.validation.follower import agreement_of
 from harness.dry_runs.toolchain import torch_build
 from harness.snapshots.snapshot import read_recording
 
 Step = Callable[[], None]
+
+
+def training(
+    model: torch.nn.Module, shape: tuple[int, ...], optimizer: torch.optim.Optimizer
+) -> Step:
+    """Return a training step on examples of ``shape``."""
+
+    def step() -> None:
+        examples = torch.empty(shape, device="cuda")
+        optimizer.zero_grad(set_to_none=True)
+        model(examples).square().mean().backward()
+        optimizer.step()
+
+    return step
 
 
 def resnet(batch: int) -> Step:
@@ -33,31 +46,15 @@ def resnet(batch: int) -> Step:
     from torchvision.models import resnet18
 
     model = resnet18(num_classes=10).cuda()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-
-    def step() -> None:
-        images = torch.empty(batch, 3, 64, 64, device="cuda")
-        targets = torch.zeros(batch, dtype=torch.int64, device="cuda")
-        optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.cross_entropy(model(images), targets).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-    return step
+    momentum = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    return training(model, (batch, 3, 64, 64), momentum)
 
 
 def transformer(batch: int) -> Step:
     """Return a training step of a small TransformerEncoder with AdamW."""
     layer = torch.nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True, dropout=0.1)
     model = torch.nn.TransformerEncoder(layer, 4, enable_nested_tensor=False).cuda()
-    optimizer = torch.optim.AdamW(model.parameters())
-
-    def step() -> None:
-        tokens = torch.empty(batch, 128, 256, device="cuda")
-        optimizer.zero_grad(set_to_none=True)
-        model(tokens).square().mean().backward()
-        optimizer.step()
-
-    return step
+    return training(model, (batch, 128, 256), torch.optim.AdamW(model.parameters()))
 
 
 def two_streams(batch: int) -> Step:
@@ -115,46 +112,23 @@ def record(file: str, model: str) -> None:
     dump(file)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One recording: which model, under which settings and GPU."""
-
-    model: str
-    settings: str = ""
-    total_bytes: int = 80 << 30
-
-
 EXPANDABLE = "expandable_segments:True"
 COLLECTING = "garbage_collection_threshold:0.2,per_process_memory_fraction:0.8"
 CASES = (
-    Case(model="resnet18"),
-    Case(model="resnet18", settings=EXPANDABLE),
-    Case(model="resnet18", settings="roundup_power2_divisions:4,large_segment_size_mb:64"),
-    Case(model="resnet18", settings=f"{COLLECTING},max_split_size_mb:20", total_bytes=900_000_000),
-    Case(model="transformer"),
-    Case(model="transformer", settings=EXPANDABLE),
-    Case(model="two-streams"),
-    Case(model="two-streams", settings=EXPANDABLE),
-    Case(model="out-of-memory", total_bytes=700_000_000),
-    Case(model="out-of-memory", settings=EXPANDABLE, total_bytes=700_000_000),
-    Case(model="out-of-memory", settings="max_split_size_mb:32", total_bytes=700_000_000),
-    Case(model="out-of-memory", settings=COLLECTING, total_bytes=900_000_000),
+    ("resnet18", "", 80 << 30),
+    ("resnet18", EXPANDABLE, 80 << 30),
+    ("resnet18", "roundup_power2_divisions:4,large_segment_size_mb:64", 80 << 30),
+    ("resnet18", f"{COLLECTING},max_split_size_mb:20", 900_000_000),
+    ("transformer", "", 80 << 30),
+    ("transformer", EXPANDABLE, 80 << 30),
+    ("two-streams", "", 80 << 30),
+    ("two-streams", EXPANDABLE, 80 << 30),
+    ("out-of-memory", "", 700_000_000),
+    ("out-of-memory", EXPANDABLE, 700_000_000),
+    ("out-of-memory", "max_split_size_mb:32", 700_000_000),
+    ("out-of-memory", COLLECTING, 900_000_000),
 )
-
-
-def row(case: Case, events: int, agreement: Agreement | None) -> list[str]:
-    """Return the table's row."""
-    cells = [case.model, case.settings or "none", str(events)]
-    if agreement is None:
-        return [*cells, "begins in the middle", "", "", "", ""]
-    return [
-        *cells,
-        f"{agreement.segment_events_matched} of {agreement.segment_events}",
-        f"{agreement.allocations_matched} of {agreement.allocations}",
-        f"{agreement.blocks_matched} of {agreement.blocks}",
-        str(agreement.peak_reserved_bytes),
-        str(agreement.recorded_peak_reserved_bytes),
-    ]
+"""What is recorded: the model, the allocator's settings, the bytes of the GPU."""
 
 
 def main() -> int:
@@ -164,19 +138,23 @@ def main() -> int:
         return 0
     arguments = parser(__doc__).parse_args()
     rows, equal = [], 0
-    for case in CASES[:: arguments.every]:
+    for model, settings, total_bytes in CASES[:: arguments.every]:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "snapshot.pickle"
-            gpu = stub_gpu(total_bytes=case.total_bytes)
-            command: list[str | Path] = [__file__, "record", path, case.model]
-            run_on(gpu, command, settings=case.settings)
-            agreement = agreement_of(path, recorded_on_bytes=case.total_bytes)
+            command: list[str | Path] = [__file__, "record", path, model]
+            run_on(stub_gpu(total_bytes=total_bytes), command, settings=settings)
+            seen = agreement_of(path, recorded_on_bytes=total_bytes)
             events = len(read_recording(path).snapshots[0].events)
-        complete = agreement is not None and agreement.is_complete()
-        equal += complete
-        rows.append(row(case, events, agreement))
-        print(case.model, case.settings, "equal" if complete else "differs")
-        sys.stdout.flush()
+        equal += seen.is_complete()
+        pairs = (
+            (seen.segment_events_matched, seen.segment_events),
+            (seen.allocations_matched, seen.allocations),
+            (seen.blocks_matched, seen.blocks),
+        )
+        counts = [f"{matched} of {count}" for matched, count in pairs]
+        peaks = [str(seen.peak_reserved_bytes), str(seen.recorded_peak_reserved_bytes)]
+        rows.append([model, settings or "none", str(events), *counts, *peaks])
+        print(model, settings, "equal" if seen.is_complete() else "differs", flush=True)
     heads = ["recording", "settings", "events", "segment events equal"]
     heads += ["addresses equal", "final blocks equal", "peak reserved", "recorded"]
     summary = (

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from harness.allocator.addresses import AddressPolicy
-from harness.allocator.blocks import FREE, MASK, Block, FreeList, best_fit
+from harness.allocator.blocks import FREE, Block, FreeList, best_fit
 from harness.allocator.config import SMALL_REQUEST_BYTES, AllocatorConfig
 from harness.allocator.model import CachingAllocator
 
@@ -27,24 +27,10 @@ class FollowingAllocator(CachingAllocator):
         pool = self._small if rounded <= SMALL_REQUEST_BYTES else self._large
         return best_fit(self.config, pool.list_of(stream), self._blocks, rounded) >= 0
 
-    def allow(self, more_bytes: int | None) -> None:
-        """Let the GPU refuse more than ``more_bytes`` beyond what is allocated; None ends that."""
-        self._device.allow(more_bytes)
-
-    def free_segments(self) -> list[int]:
-        """Return the addresses of all segments that are wholly free, expandable ones apart."""
-        return [
-            block.address
-            for lists in self._segments.lists_to_free()
-            for home in lists
-            for block in (self._blocks[key & MASK] for key in home.keys)
-            if not block.is_split() and block.range is None
-        ]
-
     def free_segment(self, address: int) -> None:
-        """Free one segment, as garbage collection does."""
+        """Free one segment, as garbage collection does, if it is wholly free."""
         block = self._blocks.get(address)
         if block is None or block.state != FREE or block.is_split() or block.range is not None:
-            raise ValueError(f"no segment at address {address:#x} is wholly free")
+            return
         block.home.remove(block)
         self._segments.free_segment(block)

@@ -115,14 +115,33 @@ def _text(name: str) -> nn.Module:
     suffixes = ("ForMaskedLM", "LMHeadModel", "ForCausalLM", "ForConditionalGeneration")
     kind = next(s for s in suffixes if hasattr(transformers, name + s))
     config = getattr(transformers, f"{name}Config")()
-    for key in ("hidden_size", "n_embd", "d_model", "dim"):
-        if key in config.to_dict() and name not in ("GPT2", "Bert"):
-            setattr(config, key, 256)
-    for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"):
-        if key in config.to_dict() and name not in ("GPT2", "Bert"):
-            setattr(config, key, 2)
-    made: nn.Module = getattr(transformers, name + kind)(_consistent(name, config))
+    if name not in ("GPT2", "Bert"):
+        _make_small(name, config)
+    made: nn.Module = getattr(transformers, name + kind)(config)
     return made
+
+
+SMALL = {
+    256: ("hidden_size", "n_embd", "d_model", "dim"),
+    2: ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"),
+    4: ("num_attention_heads", "num_key_value_heads", "n_head", "num_heads", "n_heads"),
+    64: ("head_dim",),
+}
+"""Values of the widths, layers and heads of a configuration, whatever it calls them."""
+
+
+def _make_small(name: str, config: Any) -> None:
+    known = config.to_dict()
+    for value, keys in SMALL.items():
+        for key in keys:
+            if key in known:
+                setattr(config, key, value)
+    if name == "T5":
+        config.decoder_start_token_id = 0
+    if name == "GPTNeo":
+        config.attention_types = [[["global", "local"], 1]]
+        config.attention_layers = ["global", "local"]
+        config.num_layers = 2
 
 
 def _diffusion() -> nn.Module:
@@ -135,21 +154,3 @@ def _diffusion() -> nn.Module:
         down_block_types=("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
     )
-
-
-def _consistent(name: str, config: Any) -> Any:
-    """Make heads and inner sizes fit the smaller width."""
-    if name in ("GPT2", "Bert"):
-        return config
-    for key in ("num_attention_heads", "num_key_value_heads", "n_head", "num_heads", "n_heads"):
-        if key in config.to_dict():
-            setattr(config, key, 4)
-    if "head_dim" in config.to_dict():
-        config.head_dim = 64
-    if name == "T5":
-        config.decoder_start_token_id = 0
-    if name == "GPTNeo":
-        config.attention_types = [[["global", "local"], 1]]
-        config.attention_layers = ["global", "local"]
-        config.num_layers = 2
-    return config

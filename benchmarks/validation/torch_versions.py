@@ -32,15 +32,10 @@ KEPT = ROOT / "results" / "torch-versions.json"
 TABLE = KEPT.with_suffix(".md")
 
 TESTS = (
-    "-m",
-    "exact",
-    "tests/prediction/test_trace_property.py",
-    "tests/prediction/test_cpu_trace.py",
-    "tests/instruments/test_allocation_trace.py",
-    "tests/measurement/test_module_trace.py",
-    "tests/measurement/test_model_check.py",
-    "tests/thresholds/test_find_threshold.py",
-)
+    "tests/prediction/test_trace_property.py", "tests/prediction/test_cpu_trace.py",
+    "tests/instruments/test_allocation_trace.py", "tests/measurement/test_module_trace.py",
+    "tests/measurement/test_model_check.py", "tests/thresholds/test_find_threshold.py",
+)  # fmt: skip
 """Events and drawn workloads, the trace next to MemTracker, saved bytes, profiles and
 thresholds: what compares the model, or an instrument, with PyTorch to the byte."""
 
@@ -123,31 +118,28 @@ def described(python: Path) -> dict[str, str]:
     code = "import torch, torchvision; print(torch.__version__, torchvision.__version__)"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     torch, torchvision = done.stdout.split()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
+    flags = fields.get("flags", "").split()
+    has = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
     return {
         "torch": torch,
         "torchvision": torchvision,
         "python": platform.python_version(),
-        "processor": processor(),
+        "processor": f"{fields.get('model name', platform.machine())} "
+        f"({', '.join(has) or 'no bfloat16'})",
         "date": time.strftime("%Y-%m-%d"),
     }
-
-
-def processor(path: Path = Path("/proc/cpuinfo")) -> str:
-    """Return the processor's name and what it has for bfloat16."""
-    lines = path.read_text().splitlines()
-    fields = {line.partition(":")[0].strip(): line.partition(":")[2].strip() for line in lines}
-    flags = fields.get("flags", "").split()
-    has = [name for name in ("avx512_bf16", "amx_bf16") if name in flags]
-    return f"{fields.get('model name', platform.machine())} ({', '.join(has) or 'no bfloat16'})"
 
 
 def run_tests(python: Path, folder: Path, examples: int) -> dict[str, Any]:
     """Run ``TESTS``; return how many passed and which failed."""
     report = folder / "tests.xml"
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    environment = os.environ | {"HARNESS_EXAMPLES": str(examples)}
+    options = ("-q", "-p", "no:cacheprovider", f"--junitxml={report}", "-m", "exact")
     two_processes = ("-n", "2", "--dist", "loadfile")  # as make test
-    subprocess.run([*command, *two_processes, *TESTS], cwd=ROOT, env=environment, check=False)
+    command = [str(python), "-m", "pytest", *options, *two_processes, *TESTS]
+    environment = os.environ | {"HARNESS_EXAMPLES": str(examples)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=False)
     cases = ElementTree.parse(report).getroot().findall(".//testcase")
     failed = [
         f"{case.get('classname')}::{case.get('name')}"

@@ -1,63 +1,63 @@
 """Planted networks: the verdict on layers x batch can hold, fail and stay open."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from benchmarks.witnesses.growth import claim_of, doubling, law_of, verdict_of
 from harness.schema.findings import Verdict
 
-GENERATOR = np.random.default_rng(7)
-COUNT = 800
+KINDS = ["uniform", "gradual", "pyramid", "bottleneck"]
 
 
-def networks(count: int = COUNT) -> pd.DataFrame:
-    """Sizes of networks as GPUMemNet drew them."""
+def networks(count: int, spread: float = 0.0) -> pd.DataFrame:
+    """Sizes of networks as GPUMemNet drew them, and noise around 1."""
+    random = np.random.default_rng(7)
     return pd.DataFrame(
         {
-            "inputs": GENERATOR.integers(1_024, 4_096, count),
-            "classes": GENERATOR.integers(2, 500, count),
-            "depth": GENERATOR.integers(1, 11, count),
-            "kind": GENERATOR.choice(["uniform", "gradual", "pyramid", "bottleneck"], count),
-            "batch": GENERATOR.integers(4, 1_024, count),
+            "inputs": random.integers(1_024, 4_096, count),
+            "classes": random.integers(2, 500, count),
+            "depth": random.integers(1, 11, count),
+            "kind": random.choice(KINDS, count),
+            "batch": random.integers(4, 1_024, count),
             "second": None,
+            "noise": np.exp(random.normal(0, spread, count)),
         }
     )
 
 
-def noise(count: int = COUNT) -> np.ndarray:
-    return np.exp(GENERATOR.normal(0, 0.05, count))
+def product(rows: pd.DataFrame) -> pd.Series:
+    return rows["depth"] * rows["batch"] * rows["inputs"]
 
 
-def test_the_claim_holds_where_bytes_are_proportional_to_depth_and_batch() -> None:
-    rows = networks()
-    product = rows["depth"] * rows["batch"] * rows["inputs"]
-    rows["measured"] = rows["predicted"] = 4.0 * product * noise()
-    claim = claim_of(rows)
-    assert claim.verdict is Verdict.SUPPORTED
-    assert "predictions: holds" in claim.second
+def not_of_pyramids(rows: pd.DataFrame) -> pd.Series:
+    return product(rows).where(rows["kind"] != "pyramid", rows["inputs"])
 
 
-def test_the_claim_fails_where_parameters_take_the_memory() -> None:
-    rows = networks()
-    rows["measured"] = 20.0 * rows["depth"] * rows["inputs"] ** 2 * noise()
-    assert verdict_of(rows, "measured").verdict is Verdict.REFUTED
-
-
-def test_the_claim_holds_in_part_where_one_kind_of_network_does_not_grow() -> None:
-    rows = networks()
-    product = rows["depth"] * rows["batch"] * rows["inputs"]
-    grows = rows["kind"] != "pyramid"
-    rows["measured"] = np.where(grows, product, rows["inputs"]) * noise()
+@pytest.mark.parametrize(
+    ("count", "spread", "size", "verdict", "fails_for"),
+    [
+        (800, 0.05, product, Verdict.SUPPORTED, None),
+        (800, 0.05, not_of_pyramids, Verdict.LIMITED, "pyramid networks"),
+        (800, 0.05, lambda rows: rows["depth"] * rows["inputs"] ** 2, Verdict.REFUTED, None),
+        (60, 1.5, product, Verdict.OPEN, None),
+    ],
+)
+def test_the_claim_holds_fails_or_stays_open_as_the_planted_bytes_grow(
+    count: int, spread: float, size: Callable[[pd.DataFrame], pd.Series], verdict: Verdict,
+    fails_for: str | None,
+) -> None:  # fmt: skip
+    rows = networks(count, spread)
+    rows["measured"] = rows["predicted"] = size(rows) * rows["noise"]
     decision = verdict_of(rows, "measured")
-    assert decision.verdict is Verdict.LIMITED
-    assert decision.fails_for == "pyramid networks"
-
-
-def test_the_claim_stays_open_with_few_noisy_networks() -> None:
-    rows = networks(60)
-    product = rows["depth"] * rows["batch"] * rows["inputs"]
-    rows["measured"] = product * np.exp(GENERATOR.normal(0, 1.5, 60))
-    assert verdict_of(rows, "measured").verdict is Verdict.OPEN
+    assert decision.verdict is verdict
+    assert fails_for in (None, decision.fails_for)
+    claim = claim_of(rows)
+    assert claim.verdict is verdict
+    holds = verdict in (Verdict.SUPPORTED, Verdict.LIMITED)
+    assert ("predictions: holds" in claim.second) == holds
 
 
 def test_the_law_finds_planted_bytes_a_parameter_and_an_activation() -> None:

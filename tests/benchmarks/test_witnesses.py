@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
 from benchmarks.witnesses.runner import drawn, record_of, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
 from benchmarks.witnesses.sources import cs336_attention, gpumemnet_mlps, liger
-from benchmarks.witnesses.training import train
+from benchmarks.witnesses.training import Training, train
+from tests.known import known
 
 OUTSIDE = 1_429 * MIB
 ROOT = Path(__file__).parents[2]
@@ -29,70 +31,41 @@ def planted(count: int) -> list[Row]:
             name=f"row {number}",
             metric="nvidia-smi",
             measured_bytes=OUTSIDE + number * number * MIB,
-            traits={"number": number},
+            traits={},
         )
         for number in range(count)
     ]
 
 
 def right(row: Row) -> int:
-    number = row.traits["number"]
-    assert isinstance(number, int)
-    return number * number * MIB
+    return row.measured_bytes - OUTSIDE
 
 
-def test_a_predictor_that_is_right_up_to_a_constant_is_close_in_all_rows(tmp_path: Path) -> None:
-    rows = planted(400)
-    result = score(rows, run(rows, right, tmp_path / "right.jsonl"), frozenset(), "right")
-    assert (result.rows, result.equal, result.close, result.constant_bytes) == (
-        300, 300, 300, OUTSIDE,
-    )  # fmt: skip
+def changes(row: Row) -> int:
+    return right(row) + (row.measured_bytes >= OUTSIDE + 10_000 * MIB) * 500 * MIB
 
 
-def test_a_wrong_predictor_scores_badly_although_a_constant_is_fitted(tmp_path: Path) -> None:
-    rows = planted(400)
-    records = run(rows, lambda row: 2 * right(row), tmp_path / "wrong.jsonl")
-    result = score(rows, records, frozenset(), "wrong")
-    assert result.close == 0
-    assert abs(result.worst_bytes) > 100 * MIB
+def refuses(row: Row) -> int:
+    raise RefusedError("takes language models")
 
 
-def test_the_constant_is_not_found_on_rows_that_are_scored(tmp_path: Path) -> None:
-    rows = planted(300)
-    others = {row.name for row in rows[:100]}
-    records = run(
-        rows, lambda row: right(row) + (0 if row.name in others else MIB * 500), tmp_path / "x"
-    )
-    result = score(rows, records, frozenset(), "changes")
-    assert result.constant_bytes == OUTSIDE
-    assert (result.rows, result.close) == (200, 0)
-    assert result.worst_bytes == 500 * MIB > CLOSE_BYTES
-
-
-def test_a_run_that_crashed_is_not_scored_for_any_predictor(tmp_path: Path) -> None:
-    rows = planted(30)
-
-    def notices(row: Row) -> int:
-        if row.name == "row 29":
-            raise CrashedRunError("target size")
-        return right(row)
-
-    run(rows, notices, tmp_path / "dry-run.jsonl")
-    crashed = crashed_rows(tmp_path)
-    records = run(rows, lambda row: right(row) + (row.name == "row 29") * MIB * 900, tmp_path / "y")
-    result = score(rows, records, crashed, "other")
-    assert crashed == {"row 29"}
-    assert (result.crashed, result.rows, result.close) == (1, 20, 20)
-
-
-def test_a_refusal_is_counted_and_is_no_good_answer(tmp_path: Path) -> None:
-    rows = planted(30)
-
-    def refuses(row: Row) -> int:
-        raise RefusedError("takes language models")
-
-    result = score(rows, run(rows, refuses, tmp_path / "z"), frozenset(), "refuses")
-    assert (result.rows, result.refused, result.close, result.within_1_percent) == (20, 20, 0, 0)
+@pytest.mark.parametrize(
+    ("count", "answer", "said"),
+    [
+        (400, right, {"rows": 300, "equal": 300, "close": 300, "constant_bytes": OUTSIDE}),
+        (400, lambda row: 2 * right(row), {"rows": 300, "close": 0}),
+        (300, changes, {"rows": 200, "close": 0, "constant_bytes": OUTSIDE}),
+        (30, refuses, {"rows": 20, "refused": 20, "close": 0, "within_1_percent": 0}),
+    ],
+    ids=["right up to a constant", "wrong", "other in the rows that are scored", "refused"],
+)
+def test_a_score_counts_what_is_close_up_to_a_constant_of_other_rows(
+    count: int, answer: Callable[[Row], int], said: dict[str, int], tmp_path: Path
+) -> None:
+    rows = planted(count)
+    result = score(rows, run(rows, answer, tmp_path / "x.jsonl"), frozenset(), "planted")
+    assert {name: getattr(result, name) for name in said} == said
+    assert (abs(result.worst_bytes) > CLOSE_BYTES) == (not result.close and not result.refused)
 
 
 def test_a_run_that_is_resumed_counts_no_row_twice(tmp_path: Path) -> None:
@@ -109,31 +82,34 @@ def test_a_run_that_is_resumed_counts_no_row_twice(tmp_path: Path) -> None:
     records = run(rows, asks, path)
     assert asked == [row.name for row in rows[10:]]
     assert len(records) == len(records_in(path)) == 20
-    assert sum(json.loads(line)["row"] == "row 0" for line in _whole_lines(path)) == 1
+    whole_lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    assert sum(json.loads(line)["row"] == "row 0" for line in whole_lines) == 1
 
 
-def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text().splitlines() if line.endswith("}")]
-
-
-def test_a_score_from_the_published_csv_is_that_of_the_records(tmp_path: Path) -> None:
+def test_a_published_score_is_that_of_the_records_and_leaves_out_a_run_that_crashed(
+    tmp_path: Path,
+) -> None:
     rows = planted(40)
 
-    def partly(row: Row) -> int:
-        if row.name == "row 3":
+    def notices(row: Row) -> int:
+        if row.name == "row 29":
             raise CrashedRunError("target size")
         if row.name == "row 30":
             raise RefusedError("unknown")
         return right(row) + 3 * MIB
 
-    records = run(rows, partly, tmp_path / "dry-run.jsonl")
+    records = run(rows, notices, tmp_path / "dry-run.jsonl")
+    run(rows, lambda row: right(row) + (row.name == "row 29") * MIB * 900, tmp_path / "other.jsonl")
     publish(rows, tmp_path, tmp_path / "planted.csv")
     read_rows, said, crashed = read(tmp_path / "planted.csv")
     assert [row.name for row in read_rows] == [row.name for row in rows]
+    assert crashed == crashed_rows(tmp_path) == {"row 29"}
     again = score(read_rows, said["dry-run"], crashed, "dry-run")
-    first = score(rows, records, crashed_rows(tmp_path), "dry-run")
+    first = score(rows, records, crashed, "dry-run")
     assert (again.refused, again.crashed, again.close) == (1, 1, 25)
     assert dataclasses.replace(again, seconds=0) == dataclasses.replace(first, seconds=0)
+    other = score(read_rows, said["other"], crashed, "other")
+    assert (other.crashed, other.rows, other.close) == (1, 26, 26)
 
 
 def test_a_clone_is_made_only_if_that_is_asked_for(clone: Path, tmp_path: Path) -> None:
@@ -204,29 +180,24 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_network_is_built_from_the_published_layers(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def trainings(clone: Path, monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     monkeypatch.setattr(gpumemnet_mlps, "COMMIT", "HEAD")
-    first, second = gpumemnet_mlps.rows(clone)
-    assert first.measured_bytes == 1_443 * MIB
-    assert first.training is not None
-    assert second.training is not None
-    network = second.training().network()
-    assert sum(parameter.numel() for parameter in network.parameters()) == 19
-    assert second.training().batches == 2 * (4 * (1_000,) + (96,)) + 2 * (1_000,)
+    rows = gpumemnet_mlps.rows(clone)
+    assert rows[0].measured_bytes == 1_443 * MIB
+    return [known(row.training)() for row in rows]
 
 
-def test_pytorch_says_that_a_published_run_crashed(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(gpumemnet_mlps, "COMMIT", "HEAD")
-    first, second = gpumemnet_mlps.rows(clone)
-    assert first.training is not None
-    assert second.training is not None
+def test_the_network_is_built_from_the_published_layers(trainings: list[Training]) -> None:
+    _, second = trainings
+    assert sum(parameter.numel() for parameter in second.network().parameters()) == 19
+    assert second.batches == 2 * (4 * (1_000,) + (96,)) + 2 * (1_000,)
+
+
+def test_pytorch_says_that_a_published_run_crashed(trainings: list[Training]) -> None:
     with pytest.raises(CrashedRunError, match="Target size"):
-        train(first.training(), "cpu")
-    train(second.training(), "cpu")  # its script gives the labels the right shape
+        train(trainings[0], "cpu")
+    train(trainings[1], "cpu")  # its script gives the labels the right shape
 
 
 def test_the_ladder_counts_each_side_of_a_batch_and_no_refusal() -> None:

@@ -27,10 +27,10 @@ FIT = {
     "gpu": "l4", "allocator_settings": "", "reserved_peak_bytes": [1, 2], "verdict": "fits",
     "largest_batch": 7,
 }  # fmt: skip
+LAYERS = [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}]
 PREDICTION: dict[str, Any] = {
     "outcome": "predicted", "target": "net.py:Net", "batch": 8, "saved_bytes": 5,
-    "peak_live_bytes": 100, "rss_rise_bytes": None,
-    "layers": [{"name": "a", "saved_bytes": 1}, {"name": "b", "saved_bytes": 4}], "fit": FIT,
+    "peak_live_bytes": 100, "rss_rise_bytes": None, "layers": LAYERS, "fit": FIT,
     "notes": ["PyTorch 9.9 is not known"], "environment": {"python": "3.11"},
     "wall_seconds": 0.25,
 }  # fmt: skip
@@ -63,10 +63,7 @@ def compare(tmp_path: Path, ask: Ask) -> Compare:
         ({"peak_live_bytes": None}, "peak_live_bytes 100 B - -100 B"),
         ({"rss_rise_bytes": 0}, "rss_rise_bytes - 0 B +0 B"),
         ({"batch": 9}, "batch 8 9"),
-        (
-            {"layers": [*PREDICTION["layers"][::-1], {"name": "c", "saved_bytes": 0}]},
-            "layers.c.name",
-        ),
+        ({"layers": [*LAYERS[::-1], {"name": "c", "saved_bytes": 0}]}, "layers.c.name"),
         ({"layers": [{"name": "a", "saved_bytes": 1}]}, "layers.b.saved_bytes 4 B - -4 B"),
         ({"outcome": "unsupported"}, "outcome predicted unsupported"),
         ({"notes": []}, "notes.0 PyTorch 9.9"),
@@ -98,36 +95,33 @@ def test_layers_of_equal_blocks_are_one_row_that_names_them(compare: Compare) ->
 
 def test_two_are_equal_in_their_answer_and_only_if_there_is_one(compare: Compare) -> None:
     other = {"target": "other.py:Net", "environment": {"python": "3.14"}, "wall_seconds": 9.5}
-    layers = {"layers": PREDICTION["layers"][::-1]}
     equal = "the two predictions are equal\n"
-    assert compare(PREDICTION, PREDICTION | other | layers, 0) == equal
-    unknown = PREDICTION | {"peak_live_bytes": None}
-    for none in (unknown, PREDICTION | {"outcome": "unsupported"}):
+    assert compare(PREDICTION, PREDICTION | other | {"layers": LAYERS[::-1]}, 0) == equal
+    for change in ({"peak_live_bytes": None}, {"outcome": "unsupported"}):
+        none = PREDICTION | change
         rule = "neither prediction has an answer, so nothing can be compared\n"
         assert compare(none, none, 3) == rule
 
 
 def test_a_table_of_gpus_is_compared(compare: Compare) -> None:
-    table = {"outcome": "predicted", "target": "x", "gpus": [FIT, FIT | {"gpu": "t4"}]}
-    compare(table, table, 0)
-    other = table | {"gpus": [FIT, FIT | {"gpu": "t4", "verdict": "close call"}]}
-    assert "gpus.t4.verdict fits close call" in " ".join(compare(table, other, 3).split())
+    def table(verdict: str) -> dict[str, Any]:
+        gpus = [FIT, FIT | {"gpu": "t4", "verdict": verdict}]
+        return {"outcome": "predicted", "target": "x", "gpus": gpus}
+
+    compare(table("fits"), table("fits"), 0)
+    said = compare(table("fits"), table("close call"), 3)
+    assert "gpus.t4.verdict fits close call" in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "import torch\n\n\ndef build():\n    return torch.nn.Linear(4, 2)\n",
-        "4",
-        '"saved_bytes"',
-        '{"saved_bytes": 4}',
-        '{"outcome": "predicted"}',
+        "import torch\n", "4", '"saved_bytes"', '{"saved_bytes": 4}', '{"outcome": "predicted"}',
         '{"outcome": "predicted", "saved_bytes": 1, "saved_bytes": 2}',
         '{"outcome": "predicted", "saved_bytes": NaN}',
-        '{"outcome": "predicted", "saved_bytes": 4',
-        "[" * 100_000,
+        '{"outcome": "predicted", "saved_bytes": 4', "[" * 100_000,
     ],
-)
+)  # fmt: skip
 def test_a_file_without_a_prediction_is_one_line(
     text: str, tmp_path: Path, compare: Compare, ask: Ask
 ) -> None:

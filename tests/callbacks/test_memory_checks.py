@@ -1,7 +1,6 @@
 """A trainer's memory is predicted before its first step and compared after its second."""
 
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from harness.schema.metrics import CudaMetrics
 from harness.schema.step import Step
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
+from tests.child_process import run
 from tests.known import known
 
 ROWS = 4096
@@ -149,13 +149,11 @@ dist.destroy_process_group()
 def test_what_it_says_to_type_runs_one_of_the_ranks(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAIN)
 
-    def typed(*words: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", *words]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    run = typed("torch.distributed.run", "--nproc-per-node", "2", "train.py", "64")
-    (said,) = [line for line in run.stderr.splitlines() if "type harness" in line]
-    answer = typed(*shlex.split(said.partition("type ")[2]))
+    python = (sys.executable, "-m")
+    launched = ("torch.distributed.run", "--nproc-per-node", "2", "train.py", "64")
+    lines = run(*python, *launched, cwd=tmp_path).stderr.splitlines()
+    (said,) = [line for line in lines if "type harness" in line]
+    answer = run(*python, *shlex.split(said.partition("type ")[2]), cwd=tmp_path)
     assert "rank 0 of 2" in answer.stdout
     assert "ok, fits" in answer.stdout
     assert "type harness" not in answer.stderr, "a dry run needs no other one"
@@ -192,8 +190,7 @@ def test_the_trainer_of_transformers_is_asked_and_compared(
         callbacks=[check := MemoryCheck(tolerance=0.3)],
     )
     trainer.train()
-    assert check.expected_bytes > 64 << 20
-    assert "warning" not in lines_of(capsys, 2)
+    assert_compared(check, capsys)
 
 
 @pytest.mark.slow
@@ -216,22 +213,18 @@ def test_the_trainer_of_lightning_is_asked_and_compared(
             return torch.optim.AdamW(self.parameters())
 
     rows: Any = torch.randn(2 * ROWS, 512)
-    check = MemoryCheck(tolerance=0.3)
-    lightning.Trainer(
-        max_steps=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        default_root_dir=tmp_path,
-        callbacks=[check],
-    ).fit(Module(), torch.utils.data.DataLoader(rows, batch_size=ROWS))
-    assert check.expected_bytes > 64 << 20
-    assert "warning" not in lines_of(capsys, 2)
+    silent = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar"), False)
+    trainer = lightning.Trainer(
+        max_steps=2, accelerator="cpu", default_root_dir=tmp_path, **silent,
+        callbacks=[check := MemoryCheck(tolerance=0.3)],
+    )  # fmt: skip
+    trainer.fit(Module(), torch.utils.data.DataLoader(rows, batch_size=ROWS))
+    assert_compared(check, capsys)
 
 
-def lines_of(capsys: pytest.CaptureFixture[str], count: int) -> str:
-    """Return what the harness said, which must be that many lines."""
+def assert_compared(check: StepCheck, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fail unless the harness said two lines, neither of them a warning."""
     lines = [one for one in capsys.readouterr().err.splitlines() if one.startswith("harness:")]
-    assert len(lines) == count, lines
-    return "\n".join(lines)
+    assert len(lines) == 2, lines
+    assert "warning" not in "".join(lines)
+    assert check.expected_bytes > 64 << 20

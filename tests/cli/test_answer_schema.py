@@ -5,7 +5,6 @@ It is made from the types themselves: ``python -m tests.cli.test_answer_schema``
 
 import json
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -27,7 +26,8 @@ MESSAGE = (
 TINY = ["--depth", "1", "--width", "8", "--in-features", "8", "--batch", "4"]
 
 
-def schema() -> dict[str, Any]:
+def text() -> str:
+    """Return what the file holds: the head of every answer, and the facts of some commands."""
     kinds = (JsonAnswer, *dict.fromkeys(FACTS.values()))
     _, parts = msgspec.json.schema_components(
         kinds, ref_template="#/$defs/{name}", schema_hook=lambda _: {"title": "anything"}
@@ -35,22 +35,21 @@ def schema() -> dict[str, Any]:
     for part in parts.values():  # a later version may add keys
         part.pop("additionalProperties", None) if "properties" in part else None
     head = parts["JsonAnswer"]["properties"]
-    rules = []
-    for command, kind in FACTS.items():
-        facts = parts[kind.__name__]["properties"]
-        is_command = {"properties": {"command": {"const": command}}}
-        rules.append({"if": is_command, "then": {"properties": {**facts, **head}}})
-    return {
+    rules = [
+        {
+            "if": {"properties": {"command": {"const": command}}},
+            "then": {"properties": {**parts[kind.__name__]["properties"], **head}},
+        }
+        for command, kind in FACTS.items()
+    ]
+    schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An answer of harness COMMAND --json",
         "$ref": "#/$defs/JsonAnswer",
         "allOf": rules,
         "$defs": parts,
     }
-
-
-def text() -> str:
-    return json.dumps(schema(), sort_keys=True) + "\n"
+    return json.dumps(schema, sort_keys=True) + "\n"
 
 
 def test_the_file_is_made_from_the_types() -> None:

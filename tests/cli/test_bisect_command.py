@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from harness.cli.app import main
 from harness.planning import bisect_versions
 from harness.planning.bisect_versions import VersionAnswer
+from tests.commands import Ask
 
 
 @pytest.mark.parametrize(
@@ -16,26 +16,20 @@ from harness.planning.bisect_versions import VersionAnswer
      ((None, None), 3, None)],
 )  # fmt: skip
 def test_its_json_begins_as_that_of_every_command(
-    sizes: tuple[int | None, int | None],
-    code: int,
-    verdict: str | None,
+    sizes: tuple[int | None, int | None], code: int, verdict: str | None, ask: Ask,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+) -> None:  # fmt: skip
     def answers(versions: list[str], *_: Any, **__: Any) -> list[VersionAnswer]:
         return [
-            VersionAnswer(
-                torch=version,
-                outcome="ok" if size else "error",
-                peaks_bytes={"reserved": size} if size else {},
-            )
-            for version, size in zip(versions, sizes, strict=True)
+            VersionAnswer(torch=torch, outcome="ok", peaks_bytes={"reserved": size})
+            if size
+            else VersionAnswer(torch=torch, outcome="error")
+            for torch, size in zip(versions, sizes, strict=True)
         ]
 
     monkeypatch.setattr(bisect_versions, "ask_versions", answers)
     line = ["bisect", "--torch", "2.10", "--torch", "2.15", "--json", "--", "train.py"]
-    assert main(line) == code
-    answer = json.loads(capsys.readouterr().out)
+    answer = json.loads(ask(line, code).out)
     assert (answer["command"], answer["verdict"], answer["error"]) == ("bisect", verdict, None)
     shown = [one["peaks_bytes"].get("reserved") for one in answer["versions"]]
     assert shown == list(sizes)

@@ -9,33 +9,34 @@ from tests.analysis import planted
 from tests.commands import Ask
 
 
-def test_two_runs_that_differ_in_one_byte_are_exit_code_3(tmp_path: Path, ask: Ask) -> None:
+def test_two_runs_are_equal_within_the_tolerance_that_is_given(tmp_path: Path, ask: Ask) -> None:
     records = planted.grid((1, 2), (16, 64))
-    changed = replace(records[0], saved_bytes=(records[0].saved_bytes or 0) + 1)
-    tenfold = [replace(one, rss_rise_bytes=2**30) for one in records]
-    runs = {"one": records, "same": records, "other": [changed, *records[1:]], "far": tenfold}
-    for name, run in runs.items():
+    first, saved = records[0], records[0].saved_bytes or 0
+    for name, run in {
+        "one": records,
+        "same": records,
+        "other": [replace(first, saved_bytes=saved + 1), *records[1:]],
+        "grown": [replace(first, saved_bytes=round(saved * 1.008)), *records[1:]],
+        "far": [replace(one, rss_rise_bytes=2**30) for one in records],
+    }.items():
         planted.write(tmp_path / name / "depth_batch", run)
-    folders = {name: str(tmp_path / name) for name in runs}
-    ask(["compare", folders["one"], folders["same"]])
-    assert "saved_bytes" in ask(["compare", folders["one"], folders["other"]], 3).out
-    assert "times off: rss_rise_bytes" in ask(["compare", folders["one"], folders["far"]], 3).out
 
+    def said(name: str, *options: str, code: int = 0) -> str:
+        return ask(["compare", str(tmp_path / "one"), str(tmp_path / name), *options], code).out
 
-def test_sizes_within_the_tolerance_are_equal(tmp_path: Path, ask: Ask) -> None:
-    records = planted.grid((1, 2), (16, 64))
-    grown = round((records[0].saved_bytes or 0) * 1.008)
-    runs = {"one": records, "other": [replace(records[0], saved_bytes=grown), *records[1:]]}
-    for name, run in runs.items():
-        planted.write(tmp_path / name / "depth_batch", run)
-    files = [str(tmp_path / name) for name in runs]
-    assert "within 1%" in ask(["compare", *files, "--tolerance", "1%"]).out
-    answer = json.loads(ask(["compare", *files, "--tolerance", "0.5%", "--json"], 3).out)
+    said("same")
+    assert "saved_bytes" in said("other", code=3)
+    assert "times off: rss_rise_bytes" in said("far", code=3)
+    assert "within 1%" in said("grown", "--tolerance", "1%")
+    answer = json.loads(said("grown", "--tolerance", "0.5%", "--json", code=3))
     assert (answer["verdict"], answer["different"][0]["metric"]) == ("different", "saved_bytes")
-    for number, peak in enumerate((1000, 1008)):
-        text = json.dumps({"outcome": "predicted", "peak_live_bytes": peak, "harness": str(number)})
-        (tmp_path / f"{number}.json").write_text(text)
-    two = [str(tmp_path / f"{number}.json") for number in range(2)]
+
+
+def test_two_predictions_are_equal_within_the_tolerance_too(tmp_path: Path, ask: Ask) -> None:
+    two = [str(tmp_path / f"{peak}.json") for peak in (1000, 1008)]
+    for path, peak in zip(two, (1000, 1008), strict=True):
+        text = json.dumps({"outcome": "predicted", "peak_live_bytes": peak, "harness": path})
+        Path(path).write_text(text)
     assert json.loads(ask(["compare", *two, "--tolerance", "1%", "--json"]).out)["error"] is None
     assert "peak_live_bytes" in ask(["compare", *two], 3).out
     assert "between" in ask(["compare", *two, "--tolerance", "much"], 2).err

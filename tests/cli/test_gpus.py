@@ -17,8 +17,3 @@ def test_every_name_that_is_printed_is_taken(ask: Ask) -> None:
     for name in (*answer["gpus"], *machines):
         assert name in text
         assert find(name).name in answer["gpus"]
-
-
-def test_a_machine_is_one_of_its_gpus(ask: Ask) -> None:
-    out = ask(["predict", "--gpu", "g5.xlarge", "--depth", "2"]).out
-    assert "fits on a10g" in out

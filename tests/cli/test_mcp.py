@@ -1,7 +1,6 @@
 """``harness mcp``: a client asks the tools over standard input and output."""
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +50,7 @@ def test_a_client_gets_an_answer_from_each_tool(tmp_path: Path) -> None:
         async with Client(server) as client:
             tools = [one.name for one in (await client.list_tools()).tools]
             for tool, arguments in questions:
-                started = time.monotonic()
                 result = await client.call_tool(tool, arguments)
-                print(f"{tool}: {time.monotonic() - started:.2f} s")
                 answers.append(dict(result.structured_content or {}))
         return tools
 

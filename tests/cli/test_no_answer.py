@@ -1,23 +1,20 @@
 """Exit code 0 only with an answer on standard output: every command, every way of having none."""
 
 import json
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import msgspec
 import pytest
 
 from harness.cli.app import app, main
 from harness.schema.record import Outcome, Record, to_json
 from harness.schema.workload import Workload
+from tests.child_process import run
 from tests.commands import Ask
 from tests.sweep.test_experiment_files import MINE
 
-SNAPSHOTS = Path(__file__).parents[1] / "snapshots" / "failures"
+LEAK = (Path(__file__).parents[1] / "snapshots" / "failures" / "leak.pickle.gz").read_bytes()
 PREDICTION = {"outcome": "unsupported", "saved_bytes": None, "peak_live_bytes": None}
 CLAIMS = {"question": "?", "answer": [], "lead": "", "claims": []}
 NO_CELLS = MINE.replace('axes={"depth": [1, 2]}', 'axes={"depth": []}')
@@ -25,16 +22,14 @@ FAILS = MINE.replace("return Section", "1 / 0\n    return Section")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """A folder with files that hold no answer."""
-    monkeypatch.chdir(tmp_path)
-    lost = Record(workload_id=Workload().id, workload=Workload(), outcome=Outcome.OOM)
-    good = msgspec.structs.replace(lost, outcome=Outcome.OK)
+
+    def line(workload: Workload, outcome: Outcome) -> bytes:
+        record = Record(workload_id=workload.id, workload=workload, outcome=outcome)
+        return to_json(record) + b"\n"
+
     cells = [Workload(width=8, in_features=8, batch=4, depth=depth) for depth in (1, 2)]
-    killed = [
-        to_json(msgspec.structs.replace(lost, workload=cell, workload_id=cell.id)) + b"\n"
-        for cell in cells
-    ]
     for name, content in {
         "empty": b"",
         "program.py": b"import torch\n",
@@ -47,17 +42,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "no-claims/claims.json": json.dumps(CLAIMS).encode(),
         "other-claims/claims.json": json.dumps(CLAIMS).encode(),
         "nothing/readme.txt": b"",
-        "failed/depth_batch/records.jsonl": to_json(lost) + b"\n",
-        "killed/mine/records.jsonl": b"".join(killed),
-        "good/fails/records.jsonl": to_json(good) + b"\n",
+        "failed/depth_batch/records.jsonl": line(Workload(), Outcome.OOM),
+        "killed/mine/records.jsonl": b"".join(line(cell, Outcome.OOM) for cell in cells),
+        "snapshot.pickle.gz": LEAK,
+        "cut.pickle.gz": LEAK[:1000],
+        "good/fails/records.jsonl": line(Workload(), Outcome.OK),
         "broken/depth_batch/records.jsonl": b"{}\n{}\n",
     }.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / name).write_bytes(content)
-    shutil.copy(SNAPSHOTS / "leak.pickle.gz", tmp_path / "snapshot.pickle.gz")
-    cut = (tmp_path / "snapshot.pickle.gz").read_bytes()[:1000]
-    (tmp_path / "cut.pickle.gz").write_bytes(cut)
-    return tmp_path
+        (here / name).parent.mkdir(exist_ok=True, parents=True)
+        (here / name).write_bytes(content)
+    return here
 
 
 LINES = [
@@ -83,23 +77,17 @@ LINES = [
 ]  # fmt: skip
 
 
-def bad_values(command: click.Command) -> Iterator[list[str]]:
-    """Yield the command without arguments, and with a wrong value for each thing that it takes."""
-    yield ["--no-such"]
-    required = [part.name for part in command.params if part.required]
-    if required:
-        yield []
-    arguments = ["no/such"] * len(required)
-    for part in command.params:
-        if isinstance(part, click.Option) and not part.is_flag:
-            yield [*arguments, part.opts[0]]
-            if not (part.type is click.STRING or isinstance(part.type, click.Path)):
-                yield [part.opts[0], "\t", *arguments]
-
-
 @pytest.mark.parametrize("name", app.commands)
 def test_a_wrong_value_is_one_line(name: str, here: Path, ask: Ask) -> None:
-    for words in bad_values(app.commands[name]):
+    parts = app.commands[name].params
+    required = ["no/such" for part in parts if part.required]
+    lines = [["--no-such"], *([[]] if required else [])]
+    for part in parts:
+        if isinstance(part, click.Option) and not part.is_flag:
+            lines.append([*required, part.opts[0]])
+            if not (part.type is click.STRING or isinstance(part.type, click.Path)):
+                lines.append([part.opts[0], "\t", *required])
+    for words in lines:
         said = ask([name, *words], 2)
         assert (said.out, said.err.count("\n")) == ("", 1), words
         assert said.err.startswith("harness: ")
@@ -128,41 +116,30 @@ def test_no_answer_is_never_exit_code_0(
 
 
 ENDS = {
-    "exit at import": "import sys\nsys.exit()\nNet = None\n",
-    "exit in the constructor": "def Net():\n    raise SystemExit(0)\n",
-    "exit in forward": (
-        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n"
-        "        super().__init__()\n        self.fc = nn.Linear(4, 2)\n\n"
-        "    def forward(self, x):\n        raise SystemExit(0)\n"
+    "at import": "import os\n{end}\nNet = None\n",
+    "in the constructor": "import os\ndef Net():\n    {end}\n",
+    "in forward": (
+        "import os\nfrom torch import nn\n\nclass Net(nn.Linear):\n    def __init__(self):\n"
+        "        super().__init__(4, 2)\n    def forward(self, x):\n        {end}\n"
     ),
 }
-ENDS |= {
-    name.replace("exit", "_exit"): "import os\n" + text.replace(end, "os._exit(0)")
-    for name, text in ENDS.items()
-    for end in ("raise SystemExit(0)", "sys.exit()")
-    if end in text
-}
+EXITS = ("raise SystemExit(0)", "os._exit(0)")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("command", "end"),
+    ("command", "place", "end"),
     [
-        *(("profile", end) for end in ENDS),
-        *(("predict --gpu l4", f"{end} in the constructor") for end in ("exit", "_exit")),
-        ("predict --gpu l4", "_exit at import"),
-        ("plan --gpu l4 --batch 4", "_exit in forward"),
+        *(("profile", place, end) for place in ENDS for end in EXITS),
+        *(("predict --gpu l4", "in the constructor", end) for end in EXITS),
+        ("predict --gpu l4", "at import", "os._exit(0)"),
+        ("plan --gpu l4 --batch 4", "in forward", "os._exit(0)"),
     ],
 )
 def test_a_target_that_ends_the_process_is_no_answer(
-    command: str,
-    end: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    command: str, place: str, end: str, here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "net.py").write_text(ENDS[end])
-    monkeypatch.chdir(tmp_path)
+    (here / "net.py").write_text(ENDS[place].format(end=end))
     code = main([*command.split(), "net.py:Net", "--input", "4"])
     said = capfd.readouterr()
     assert code in (2, 3), said
@@ -176,10 +153,9 @@ def test_a_target_that_ends_the_process_is_no_answer(
 def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
     line: str, tmp_path: Path
 ) -> None:
-    end = "import os\nEXPERIMENT = os._exit(0)\n" if "sweep" in line else ENDS["_exit in forward"]
-    (tmp_path / "net.py").write_text(end)
-    command = [sys.executable, "-m", "harness", *line.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    text = "import os\nEXPERIMENT = {end}\n" if "sweep" in line else ENDS["in forward"]
+    (tmp_path / "net.py").write_text(text.format(end="os._exit(0)"))
+    done = run(sys.executable, "-m", "harness", *line.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
@@ -193,11 +169,10 @@ def Net():
 
 
 def test_what_a_target_prints_is_no_part_of_the_json(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    here: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """An estimate runs the target in this process."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "chatty.py").write_text(CHATTY)
+    (here / "chatty.py").write_text(CHATTY)
     assert main(["predict", "chatty.py:Net", "--input", "4", "--json"]) == 0
     said = capfd.readouterr()
     assert json.loads(said.out)["outcome"] == "predicted"

@@ -15,42 +15,28 @@ MESSAGE = (
 )
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
-    """The bytes outside the allocator of each dry run that is begun; it goes no further."""
-    bytes_of: list[int | None] = []
-
-    def begun(*_: Any, outside_bytes: int | None = None, **__: Any) -> None:
-        bytes_of.append(outside_bytes)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run, "dry_run", begun)
-    return bytes_of
-
-
-def test_what_the_message_gives_to_nobody_is_outside(
-    tmp_path: Path, asked: list[int | None]
-) -> None:
-    log = tmp_path / "train.log"
-    log.write_text(f"epoch 1\n{MESSAGE}\n")
-    main(["dry-run", "--outside-from", str(log), "train.py"])
-    assert asked == [3 << 29]  # 21 - 1 - 18.5 GiB
-
-
 @pytest.mark.parametrize(
-    ("text", "more", "why"),
+    ("text", "more", "asked", "why"),
     [
-        ("all is well", [], "no out-of-memory message"),
-        ("kernel: Out of memory: Killed process 7 (python)", [], "no such numbers"),
-        (MESSAGE, ["--outside", "1GiB"], "not both"),
+        (f"epoch 1\n{MESSAGE}\n", [], [3 << 29], ""),  # 21 - 1 - 18.5 GiB
+        ("all is well", [], [], "no out-of-memory message"),
+        ("kernel: Out of memory: Killed process 7 (python)", [], [], "no such numbers"),
+        (MESSAGE, ["--outside", "1GiB"], [], "not both"),
     ],
 )
-def test_a_log_without_the_numbers_is_refused_in_one_line(
-    text: str, more: list[str], why: str, tmp_path: Path, asked: list[int | None],
-    capsys: pytest.CaptureFixture[str],
+def test_what_the_message_gives_to_nobody_is_outside_or_one_line_says_why_not(
+    text: str, more: list[str], asked: list[int], why: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
+    begun: list[int] = []
+
+    def begin(*_: Any, outside_bytes: int, **__: Any) -> None:
+        begun.append(outside_bytes)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "dry_run", begin)
     log = tmp_path / "train.log"
     log.write_text(text)
-    assert main(["dry-run", "--outside-from", str(log), *more, "train.py"]) == 2
+    code = main(["dry-run", "--outside-from", str(log), *more, "train.py"])
+    assert (code == 2, begun) == (bool(why), asked)
     assert why in capsys.readouterr().err
-    assert asked == []

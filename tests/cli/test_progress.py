@@ -8,7 +8,6 @@ import pytest
 
 from harness.cli.target_flags import shown_progress
 from harness.measurement.doctor import Finding
-from harness.reporting.progress import Lines
 from harness.schema.errors import install_compiler
 from tests.commands import Ask, facts_of
 
@@ -33,14 +32,6 @@ def test_a_measurement_says_on_a_terminal_that_workers_run(
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     ask(["measure", "--depth", "1", "--batch", "4", "--repeats", "1"])
     assert "workers measure the step" in terminal.getvalue()
-
-
-def test_a_pipe_gets_whole_lines_of_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = Lines()
-    lines.begin("probe", cells=1, done=0, notes=())
-    assert capsys.readouterr().err == "probe: 1 cells\n"
-    lines.cell("", left=0, seconds_left=None)
-    assert capsys.readouterr().err == "probe: 0 s\n"
 
 
 def test_doctor_prints_each_finding_as_soon_as_it_is_known(

@@ -1,11 +1,12 @@
 """The end of the command: its code, all of its output, and one line where nobody can read it."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.child_process import run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, and closed by a shell")
 
@@ -17,8 +18,7 @@ MISTAKE = "harness: --depth must be a whole number, got 'x'\n"
 
 
 def sh(line: str) -> tuple[int, str, str]:
-    command = ["bash", "-c", f"set -o pipefail; {line}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run("bash", "-c", f"set -o pipefail; {line}")
     return done.returncode, done.stdout, done.stderr
 
 
@@ -26,7 +26,6 @@ def sh(line: str) -> tuple[int, str, str]:
     ("arguments", "streams", "expected"),
     [
         ("predict", "> /dev/full", (2, "", FULL)),
-        ("predict --json", "> /dev/full", (2, "", FULL)),
         ("predict --budget 1MiB --check", "> /dev/full", (2, "", FULL)),
         ("--version", "> /dev/full", (2, "", FULL)),
         ("predict", ">&-", (2, "", CLOSED)),
@@ -34,7 +33,6 @@ def sh(line: str) -> tuple[int, str, str]:
         ("predict --depth x", ">&-", (2, "", MISTAKE)),
         ("predict --depth x", "2>&-", (2, "", "")),
         ("predict --depth x", "2> /dev/full", (2, "", "")),
-        ("predict --json", ">&- 2>&-", (2, "", "")),
         ("explain /dev/zero", "", (2, "", ENDLESS)),
         ("predict --json", "| head -0", (0, "", "")),
         ("predict", "| head -0", (0, "", "")),
@@ -90,10 +88,8 @@ def test_the_exit_keeps_the_code_and_what_was_to_be_done_at_the_exit(tmp_path: P
     (tmp_path / "model.py").write_text(ENDING)
     question = ["--input", "4", "--gpu", "l4", "--memory", "800MiB", "--check"]
     question += ["--method", "estimate"]  # which is made in this very process
-    done = subprocess.run(
-        [sys.executable, "-m", "harness.cli.entry", "predict", "model.py:build", *question],
-        capture_output=True, text=True, check=False, cwd=tmp_path,
-    )  # fmt: skip
+    command = ["harness.cli.entry", "predict", "model.py:build", *question]
+    done = run(sys.executable, "-m", *command, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert "does not fit" in done.stdout
     assert "a thread ended" in done.stdout

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.cli.app import app, main
+from harness.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -18,7 +18,7 @@ FENCE = re.compile(
     r"(?:<!-- (not run|file|numbers vary)(?:: (.+?))? -->\n)?^```(\w+)\n(.*?)^```", re.M | re.S
 )
 DOCUMENTED_TORCH = "2.15"
-"""Version whose CUDA build printed the output that the pages show."""
+"""Version whose CUDA build printed the output that the pages show, also of dry runs."""
 
 
 class Block(NamedTuple):
@@ -60,28 +60,21 @@ def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
         yield command, shown
 
 
-COMMANDS = {command: None for block in SESSIONS for command, _ in commands(block)}
-
-
 def test_there_are_examples_to_run() -> None:
-    assert len(COMMANDS) >= 20
-
-
-def documented(torch_version: str) -> bool:
-    """Return True if this torch prints what the pages show, also from a dry run."""
-    return torch_version.startswith(DOCUMENTED_TORCH) and "+cpu" not in torch_version
+    assert len({command for block in SESSIONS for command, _ in commands(block)}) >= 20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block in SESSIONS))
 def test_the_commands_of_a_page_print_what_it_shows(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    page: str, here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    torch = importlib.metadata.version("torch")
+    is_documented = torch.startswith(DOCUMENTED_TORCH) and "+cpu" not in torch
+    (here / "examples").symlink_to(ROOT / "examples")
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
+        (here / name).write_text(text)
     for block in SESSIONS:
         for command, shown in commands(block) if block.page == page else ():
             line, _, file = command.partition(" > ")
@@ -91,7 +84,7 @@ def test_the_commands_of_a_page_print_what_it_shows(
             assert said.out.strip() or said.err.strip()
             if file:
                 Path(file).write_text(said.out)
-            if documented(importlib.metadata.version("torch")):
+            if is_documented:
                 assert_shown(shown, said.out, masked=block.mark == "numbers vary")
 
 
@@ -116,21 +109,6 @@ def test_a_line_that_is_not_printed_is_noticed() -> None:
             assert_shown(shown, "a 1\nb 2\n", masked=False)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_the_command_line_takes_a_command_of_the_documentation(command: str) -> None:
-    program, name, *arguments = shlex.split(command.partition(" > ")[0], comments=True)
-    assert program == "harness", "mark anything else as sh"
-    if name not in (
-        "report",
-        "verdicts",
-        "compare",
-        "explain",
-        "replay",
-    ):  # of files that others write
-        whole = app.make_context("harness", [name, *arguments])
-        app.commands[name].make_context(name, arguments, parent=whole)
-
-
 def test_the_script_of_the_notes_own_step_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(ROOT / "docs" / "scripts" / "trace_the_note.py"), run_name="__main__")
     printed = capsys.readouterr().out
@@ -141,9 +119,6 @@ def test_the_script_of_the_notes_own_step_runs(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_a_python_example_runs(
-    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "example.py").write_text(example)
+def test_a_python_example_runs(example: str, here: Path) -> None:
+    (here / "example.py").write_text(example)
     runpy.run_path("example.py", run_name="__main__")

@@ -3,10 +3,11 @@
 import ast
 import functools
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.child_process import run
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).relative_to(ROOT).as_posix()
@@ -23,7 +24,7 @@ REPLACED = {
     r"\bbesides?\b": "next to, in addition to",
     r"\bon trial\b": "tested",
     r"\bso many\b": "that many, or the number",
-    r"\bfigure by figure\b|\bbyte figures?\b|\b(?:measured|predicted|exact) figures?\b": "metric",
+    r"\bfigure by figure\b|\b(?:byte|measured|predicted|exact|noisy) figures?\b": "metric",
     r"\bfigures? of (?:a|the) (?:record|step|trace|measurement|prediction)\b": "metric",
     r"\bfore(?:cast|cast(?:s|ed|ing)|told|tell|tells)\b": "prediction, predict",
     r"\brulings?\b|\bexhibits?\b|\brules? on\b": "verdict, judge",
@@ -38,7 +39,6 @@ REPLACED = {
     r"tion\b": "inference",
     r"\bcard_(?:of|bytes)\b|\b(?:on|whole)_card\b|\b\d+ GiB cards?\b": "GPU",
     r"\bresident (?:limit|budget|segment)\b|\blimit on resident\b": "data segment",
-    r"\b(?:byte|exact|noisy|measured|predicted) figures?\b|\"figure\", \"measured": "metric",
     r"\b\d+ % (?:interval|of|more|above|than)\b|g\} % ": "95%, without a space",
     r"\bnormalisation\b": "normalization, as PyTorch writes it",
 }
@@ -46,10 +46,7 @@ REPLACED = {
 
 @functools.cache
 def texts() -> list[tuple[str, str]]:
-    listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "*.j2", "Makefile", ".ci"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    listed = run("git", "ls-files", "*.py", "*.md", "*.j2", "Makefile", ".ci", cwd=ROOT)
     if listed.returncode:
         pytest.skip("not a git checkout")
     names = [name for name in listed.stdout.split() if not name.startswith("results/")]

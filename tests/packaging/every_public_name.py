@@ -24,8 +24,7 @@ ERRORS: tuple[type[HarnessError], ...] = (
 )  # fmt: skip
 
 
-def predicted(step: Workload) -> StepReport:
-    """Predict on a GPU from the table and on one of our own."""
+def predicted(step: Workload) -> list[int]:
     own = Gpu(
         name="mine", capability=(9, 0), multiprocessors=100, threads_per_multiprocessor=2048,
         total_bytes=32 << 30,
@@ -38,45 +37,37 @@ def predicted(step: Workload) -> StepReport:
     assert budget is not None
     needed: int = budget.needed_bytes
     print(needed, answer.outcome, answer.method, answer.summary())
-    peaks: list[int] = answer.to_frame()["peak_live_bytes"].tolist()
     answer.plot().savefig("peak.png")
-    print(peaks)
-    return answer
+    peaks: list[int] = answer.to_frame()["peak_live_bytes"].tolist()
+    return peaks
 
 
-def measured(step: Workload) -> None:
-    """Measure a step of a workload and one of a network."""
+def measured(step: Workload) -> StepReport:
     record = harness.measure(step, repeats=1)
     saved: int | None = record.saved_bytes
-    print(saved, record.outcome, record.to_frame()["batch"].tolist())
-    record.plot().savefig("record.png")
     torch_version: str = record.environment["torch"]
     message: str | None = record.evidence.get("message")
-    report = harness.measure(torch.nn.Linear(8, 2), 4, inputs=(8,))
-    print(torch_version, message, report.saved_bytes)
+    print(saved, record.outcome, torch_version, message, record.to_frame()["batch"].tolist())
+    record.plot().savefig("record.png")
+    return harness.measure(torch.nn.Linear(8, 2), 4, inputs=(8,))
 
 
-def swept(step: Workload) -> None:
-    """Measure a grid, read it, compare it with itself."""
+def swept(step: Workload) -> bool:
     grid = Grid(base=step, axes={"batch": [4, 8]})
     folder = harness.sweep(grid, out=tempfile.mkdtemp(), repeats=1)
-    frame = harness.load(folder)
-    print(frame["saved_bytes"].tolist())
-    answer = harness.compare(folder, frame)
+    answer = harness.compare(folder, harness.load(folder))
     answer.plot().savefig("comparison.png")
-    print(answer.equal)
+    return answer.equal
 
 
-def searched(step: Workload) -> None:
-    """Find the largest batch."""
+def searched(step: Workload) -> int | None:
     answer = harness.threshold(step, budget_bytes=16 << 20, solve="batch", kind="auto")
-    largest: int | None = answer.largest_fit
-    print(largest, answer.answer, answer.to_frame()["value"].tolist())
+    print(answer.answer, answer.to_frame()["value"].tolist())
     answer.plot().savefig("search.png")
+    return answer.largest_fit
 
 
 def traced() -> StepReport:
-    """Trace a step of our own."""
     model = torch.nn.Linear(8, 2)
     with harness.trace(model) as step:
         model(torch.ones(4, 8)).sum().backward()
@@ -87,18 +78,16 @@ def traced() -> StepReport:
     return step.report
 
 
-def planned() -> None:
-    """Ask how a step fits on a small GPU."""
+def planned() -> str:
     step = Step(lambda: torch.nn.Linear(64, 10), batch=8, inputs=(64,), optimizer="adam")
     answer = harness.plan(step.replace(batch=16), gpu="l4")
     parts: list[str] = [candidate.described() for candidate in answer.candidates]
-    print(parts, answer.as_asked.verdict)
+    print(parts)
     answer.plot().savefig("plan.png")
+    return answer.as_asked.verdict
 
 
 def network() -> StepReport:
-    """Predict a network of our own, with an operator of our own."""
-
     def scratch(args: Sequence[torch.Tensor], result: torch.Tensor) -> list[int]:
         return [4 * args[0].numel() + result.element_size()]
 
@@ -109,15 +98,11 @@ def network() -> StepReport:
         torch.nn.Linear(8, 2), 4, inputs={"input": "float32:8"}, answers=answers
     )
     everywhere = harness.predict(Step("net.py:Net", batch=4, inputs="int64:8"), gpu="all")
-    print([fit.verdict for fit in everywhere.gpus])
-    harness.predict("net.py:Net", 4, inputs="8", optimiser="sgd")  # type: ignore[call-arg]
-    print(answer.summary(), [layer.saved_bytes for layer in answer.layers])
-    return answer
+    print([fit.verdict for fit in everywhere.gpus], [layer.saved_bytes for layer in answer.layers])
+    return harness.predict("net.py:Net", 4, inputs="8", optimiser="sgd")  # type: ignore[call-arg]
 
 
 def whole_run() -> StepReport:
-    """Predict a training loop of our own, which needs a CUDA build of PyTorch."""
-
     def train() -> None:
         model = torch.nn.Linear(8, 2, device="cuda")
         model(torch.ones(4, 8, device="cuda")).sum().backward()
@@ -126,15 +111,11 @@ def whole_run() -> StepReport:
 
 
 def failed() -> str:
-    """Explain a failure from its message."""
     return harness.explain("CUDA out of memory. Tried to allocate 2.00 GiB.").summary()
 
 
-def pretended() -> int:
-    """Run a script on a pretended GPU, which needs a CUDA build of PyTorch."""
-    report = harness.dry_run("train.py", gpu="l4")
-    peak: int = report.cuda.reserved_peak_bytes or 0
-    return peak
+def pretended() -> int | None:
+    return harness.dry_run("train.py", gpu="l4").cuda.reserved_peak_bytes
 
 
 if __name__ == "__main__":

@@ -1,24 +1,20 @@
 """The wheel without the repository: types, experiments, the command, the pytest plugin."""
 
-import subprocess
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 
+from tests.budgets.test_pytest_plugin import MODEL
 from tests.budgets.test_pytest_plugin import TEST as BUDGET_TEST
+from tests.child_process import run
 from tests.sweep.test_experiment_files import MINE
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT = Path(__file__).parent / "every_public_name.py"
 
 pytestmark = pytest.mark.slow
-
-
-def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    words = list(map(str, command))
-    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +61,6 @@ def test_a_users_experiment_runs_and_is_reported(python: Path, tmp_path: Path) -
         assert f"\n{name} " in listed.stdout
 
 
-# Imports torch only when the model is built.
-LAZY_MODEL = """
-def build():
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(64, {width}), nn.ReLU(), nn.Linear({width}, 10))
-"""
 CONFTEST = """
 import sys
 
@@ -92,7 +81,7 @@ def test_pytest_finds_the_memory_plugin_by_its_entry_point(python: Path, tmp_pat
         return done.returncode, done.stdout + done.stderr
 
     def widen(width: int) -> None:
-        (tmp_path / "my_model.py").write_text(LAZY_MODEL.format(width=width))
+        (tmp_path / "my_model.py").write_text(MODEL.format(width=width))
 
     widen(256)
     assert pytest_says("--memory-update")[0] == 0

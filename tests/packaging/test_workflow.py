@@ -3,13 +3,13 @@
 import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import harness
+from tests.child_process import run
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -48,11 +48,8 @@ def test_the_action_ends_as_the_command_and_writes_its_answer(
     tool.chmod(0o755)
     files = {name: str(tmp_path / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
     paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", step["run"]],
-        env={**os.environ, **files, **paths, "COMMAND": command},
-        capture_output=True, check=False, text=True,
-    )  # fmt: skip
+    environment = {**os.environ, **files, **paths, "COMMAND": command}
+    done = run(sys.executable, "-c", step["run"], env=environment)
     assert done.returncode == code, done.stderr
     answer = json.loads((tmp_path / "GITHUB_OUTPUT").read_text().removeprefix("json="))
     assert verdict in (answer["verdict"], answer["error"])

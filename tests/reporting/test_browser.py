@@ -7,9 +7,6 @@ from typing import Any
 
 import pytest
 
-from harness.reporting.report import write_report
-from harness.schema.workload import Workload
-from tests.analysis import planted
 from tests.reporting.conftest import visited
 
 VIEWS = [
@@ -20,20 +17,12 @@ VIEWS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    planted.write(folder / "depth_batch", planted.grid((1, 2, 4), (16, 64, 256)))
-    planted.write_events(folder / "depth_batch", Workload(depth=2, batch=64))
-    write_report(folder)
-    return folder
-
-
 @pytest.fixture(params=VIEWS, ids=lambda view: "-".join(map(str, view)))
-def tab(run: Path, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
+def tab(small_run: Path, browser: Any, request: pytest.FixtureRequest) -> Iterator[Any]:
     name, width, scheme = request.param
     size = {"width": width, "height": 800}
-    with visited(browser, run / name, viewport=size, color_scheme=scheme, bypass_csp=True) as page:
+    view = {"viewport": size, "color_scheme": scheme, "bypass_csp": True}
+    with visited(browser, small_run / name, **view) as page:
         yield page
 
 
@@ -66,10 +55,9 @@ def test_each_figure_and_its_legend_are_on_the_page_and_nothing_sticks_out(tab: 
     assert squeezed == [], "next to a long verdict the number goes to a line of its own"
 
 
-def test_a_timeline_tells_the_bytes_under_the_pointer(run: Path, browser: Any) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto((run / "report.html").as_uri())
-    first, last = page.evaluate("""() => {
+def test_a_timeline_tells_the_bytes_under_the_pointer(small_run: Path, wide: Any) -> None:
+    wide.goto((small_run / "report.html").as_uri())
+    first, last = wide.evaluate("""() => {
       const svg = document.querySelector("figure .wide svg:has(rect title)");
       svg.scrollIntoView({block: "center"});
       const [first, ...rest] = svg.querySelectorAll("rect:has(title)");
@@ -79,7 +67,6 @@ def test_a_timeline_tells_the_bytes_under_the_pointer(run: Path, browser: Any) -
         return document.elementFromPoint(x, y).querySelector("title").textContent;
       });
     }""")
-    page.close()
     assert first.startswith("event 0, ")
     for words in (first, last):
         live, *parts = (

@@ -11,9 +11,9 @@ from harness.plots.memory_page import Timeline, memory_page, traced_timeline
 from harness.reporting.step_page import step_page
 from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
+from harness.schema.metrics import Layer
 from harness.schema.step_report import StepReport
-from tests.reporting.browser import AXE, NO_AXE
-from tests.reporting.conftest import visited
+from tests.reporting.conftest import NO_AXE, serious, visited
 
 MIB = 1 << 20
 HOSTILE = "</script><script>document.title='owned'</script>"
@@ -39,30 +39,36 @@ def planted(blocks: int) -> Trace:
     return Trace(events)
 
 
-def shown(page: str) -> Any:
-    found = re.search(r'id="data">(.*?)</script>', page, re.S)
-    assert found is not None
-    return json.loads(found[1])
-
-
-def test_the_blocks_of_the_page_add_up_to_the_live_bytes_at_every_moment() -> None:
-    trace = planted(6)
+@pytest.mark.parametrize(("blocks", "moments", "backward"), [(6, 25, 6), (20_000, 5_000, 1_250)])
+def test_a_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte(
+    blocks: int, moments: int, backward: int
+) -> None:
+    trace = planted(blocks)
+    assert len(step_page(StepReport(method="dry run", trace=trace), "any")) < 1_000_000
     line = traced_timeline(trace)
-    start = next(n for n, event in enumerate(trace.events) if event.step == 2)
-    assert line.total_bytes() == trace.live_bytes[start - 1 :]
-    assert line.phases == [("forward", 0), ("backward", 6)]
-
-
-def test_a_long_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte() -> None:
-    trace = planted(20_000)
-    page = step_page(StepReport(method="dry run", trace=trace), "long")
-    assert len(page) < 1_000_000
-    line = traced_timeline(trace)
-    assert len(line.blocks) <= 10_000
     totals = line.total_bytes()
+    assert len(line.blocks) <= 10_000
     assert max(totals) == trace.peak_live_bytes
     start = next(n for n, event in enumerate(trace.events) if event.step == 2)
     assert totals == [trace.live_bytes[start - 1 + at] for at in line.events]
+    assert len(line.events) == moments
+    assert line.phases == [("forward", 0), ("backward", backward)]
+
+
+def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None:
+    trace = planted(6)
+    sizes = {"parameter_bytes": 8, "output_bytes": 8, "saved_bytes": 8, "peak_bytes": 8}
+    layers = tuple(Layer(name=name, kind="Linear", **sizes) for name in ("up", "", "down"))
+    report = StepReport(
+        method="dry run", trace=trace, layers=layers, peak_live_bytes=trace.peak_live_bytes
+    )
+    text = step_page(report, "Mine <Net>")
+    assert "<title>Mine &lt;Net&gt;</title>" in text
+    assert "peak 21 MiB" in text
+    listed, _, blocks = text[text.index("Layers, in forward order") :].partition("Largest blocks")
+    assert re.findall(r'<td class="name">(.*?) \(Linear', listed) == ["up", "(network)", "down"]
+    largest = [int(size.replace(",", "")) for size in re.findall(r">([\d,]+)</td><td", blocks)]
+    assert largest[:10] == [block.event.size_bytes for block in trace.alive_at_peak()[:10]]
 
 
 def test_only_the_script_of_the_page_may_run(tmp_path: Path) -> None:
@@ -70,7 +76,8 @@ def test_only_the_script_of_the_page_may_run(tmp_path: Path) -> None:
     page = step_page(StepReport(method="dry run", trace=trace, notes=(HOSTILE,)), HOSTILE)
     assert page.count("<script") == 2
     assert "script-src 'sha256-" in page
-    assert HOSTILE in shown(page)["timeline"]["layers"]
+    (data,) = re.findall(r'id="data">(.*?)</script>', page, re.S)
+    assert HOSTILE in json.loads(data)["timeline"]["layers"]
 
 
 FIT = GpuFit(
@@ -162,9 +169,7 @@ def test_it_fits_a_phone_and_paper(browser: Any, page: Path, scheme: str) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious(browser: Any, page: Path, scheme: str) -> None:
     with visited(browser, page, bypass_csp=True, color_scheme=scheme) as tab:
-        tab.add_script_tag(content=AXE.read_text(encoding="utf-8"))
-        found = tab.evaluate("axe.run(document)")["violations"]
-        assert [each["help"] for each in found if each["impact"] in ("serious", "critical")] == []
+        assert serious(tab) == []
 
 
 def test_sums_of_layers_have_a_treemap_without_a_timeline(browser: Any, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,48 +66,35 @@ def test_files_of_the_users_stay_and_those_of_the_earlier_report_go(
     assert [name for name in after if name.endswith(".new")] == []
 
 
-def test_a_report_that_cannot_be_written_leaves_the_earlier_one(
-    run: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
-) -> None:
-    shutil.rmtree(run / "optimizers")
-    before = files(run)
-    write, left = Path.write_bytes, [4]
-
-    def full(path: Path, content: bytes) -> int:
-        if not path.is_relative_to(run):
-            return write(path, content)
-        left[0] -= 1
-        if left[0] == 0:
-            write(path, content[: len(content) // 2])
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return write(path, content)
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    said = ask(["report", str(run)], 2)
-    assert said.out == ""
-    (line,) = [line for line in said.err.splitlines() if line.startswith("harness: ")]
-    assert os.strerror(errno.ENOSPC) in line
-    assert line.endswith("the report was not written")
-    assert files(run) == before
-
-
-def test_a_file_system_that_stops_renaming_half_way_leaves_the_earlier_report(
-    run: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
-) -> None:
-    """As a network file system may: over files that exist, and where there was none."""
+@pytest.mark.parametrize(
+    ("place", "name", "target", "first", "code"),
+    [(Path, "write_bytes", 0, 4, errno.ENOSPC), (os, "replace", 1, 20, errno.ESTALE)],
+    ids=["full disk", "network"],
+)
+def test_a_file_system_that_fails_half_way_leaves_the_earlier_report(
+    run: Path, place: Any, name: str, target: int, first: int, code: int,
+    monkeypatch: pytest.MonkeyPatch, ask: Ask,
+) -> None:  # fmt: skip
+    """Over files that exist, and where there was none."""
     (run / "figures" / "depth_batch-owners.svg").unlink()
     planted.write(run / "optimizers", planted.grid((1, 2, 4), (32, 128, 512)))
-    before, rename, left = files(run), os.replace, [20]
+    before, act, left = files(run), getattr(place, name), [first]
 
-    def fail(source: str, target: str) -> None:
-        left[0] -= 1
-        if left[0] <= 0 and Path(target).is_relative_to(run):
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        rename(source, target)
+    def fail(*arguments: Any) -> Any:
+        if Path(arguments[target]).is_relative_to(run):
+            left[0] -= 1
+            if left[0] <= 0:
+                if name == "write_bytes":
+                    act(arguments[0], arguments[1][:10])
+                raise OSError(code, os.strerror(code))
+        return act(*arguments)
 
-    monkeypatch.setattr(os, "replace", fail)
-    assert os.strerror(errno.ESTALE) in ask(["report", str(run)], 2).err
-    assert left[0] == 0
+    monkeypatch.setattr(place, name, fail)
+    said = ask(["report", str(run)], 2)
+    assert (said.out, left[0]) == ("", 0)
+    (line,) = [line for line in said.err.splitlines() if line.startswith("harness: ")]
+    assert os.strerror(code) in line
+    assert line.endswith("the report was not written")
     assert files(run) == before
 
 

@@ -10,32 +10,25 @@ from rich.console import Console
 
 from harness.reporting import progress
 from harness.reporting.claims import CLAIMS, ClaimEntry, Claims, claims_json, read_claims
-from harness.reporting.report import run_each, write_report
+from harness.reporting.report import run_each
 from harness.reporting.summary import print_summary
 from harness.reporting.terminal_console import PlainConsole
 from harness.schema.findings import Verdict
-from tests.analysis import planted
 from tests.commands import Ask
-
-RESULTS = Path(__file__).parents[2] / "results"
-
-
-def _claim(name: str, verdict: str, experiment: str = "depth_batch") -> ClaimEntry:
-    return ClaimEntry(
-        experiment=experiment, topic="Growth", claim=name, sentence=f"{name}, in full.",
-        verdict=Verdict(verdict), number=f"number of {name}",
-        measured=f"What was measured of {name}.",
-        open_reason="2 blocks would decide" if verdict == "open" else "",
-    )  # fmt: skip
 
 
 def _claims(*verdicts: str) -> Claims:
-    return Claims(
-        question="Does it grow?",
-        answer=["Yes for what is kept: 12 bytes.", "No for the peak: 3 of 4 cells."],
-        lead="depth_batch",
-        claims=[_claim(f"claim {at}", verdict) for at, verdict in enumerate(verdicts)],
-    )
+    claims = [
+        ClaimEntry(
+            experiment="depth_batch", topic="Growth", claim=name, sentence=f"{name}, in full.",
+            verdict=Verdict(verdict), number=f"number of {name}",
+            measured=f"What was measured of {name}.",
+            open_reason="2 blocks would decide" if verdict == "open" else "",
+        )
+        for name, verdict in ((f"claim {at}", verdict) for at, verdict in enumerate(verdicts))
+    ]  # fmt: skip
+    answer = ["Yes for what is kept: 12 bytes.", "No for the peak: 3 of 4 cells."]
+    return Claims(question="Does it grow?", answer=answer, lead="depth_batch", claims=claims)
 
 
 def written(claims: Claims, folder: Path) -> str:
@@ -76,8 +69,7 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
 
 def test_several_runs_stand_side_by_side(tmp_path: Path, narrow: None, ask: Ask) -> None:
     verdicts = (("holds", "open"), ("holds", "fails"), ("holds", "fails"))
-    folders = [written(_claims(*each), tmp_path / "-".join(each)) for each in verdicts[:2]]
-    folders.append(written(_claims(*verdicts[2]), tmp_path / "third"))
+    folders = [written(_claims(*each), tmp_path / f"{at}") for at, each in enumerate(verdicts)]
 
     def rows(code: int) -> list[str]:
         said = ask(["verdicts", *folders], code).out
@@ -86,7 +78,7 @@ def test_several_runs_stand_side_by_side(tmp_path: Path, narrow: None, ask: Ask)
     shown = rows(0)
     assert {"claim 0 holds holds holds", "claim 1 open fails fails"} <= {*shown}
     assert shown[-1] == "2 claims: 1 alike in all runs, 1 alike or open, 0 contradicted"
-    written(_claims("fails", "fails", "holds"), tmp_path / "third")
+    written(_claims("fails", "fails", "holds"), tmp_path / "2")
     shown = rows(3)
     assert {"claim 0 holds holds fails", "claim 2 - - holds"} <= {*shown}
     assert "1 contradicted, 1 not in every run" in shown[-1]
@@ -105,41 +97,37 @@ def test_runs_without_a_claim_in_common_agree_in_nothing(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "why"),
+    ("verdict", "why"),
     [
-        ('"verdict": "holds"', '"verdict": "banana"', "banana"),
-        ('"verdict": "holds"', '"verdict": "holds", "verdict": "fails"', "verdict: given twice"),
-        ('"verdict": "holds"', '"verdict": null', "Expected"),
+        ('"banana"', "banana"),
+        ('"holds", "verdict": "fails"', "verdict: given twice"),
+        ("null", "Expected"),
     ],
 )
 def test_a_verdict_that_is_none_is_refused_in_one_line(
-    old: str, new: str, why: str, tmp_path: Path, ask: Ask
+    verdict: str, why: str, tmp_path: Path, ask: Ask
 ) -> None:
     written(_claims("holds"), tmp_path)
-    path = tmp_path / "claims.json"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
+    path = tmp_path / CLAIMS
+    path.write_text(path.read_text().replace('"holds"', verdict))
     for line in (["verdicts", str(tmp_path)], ["verdicts", str(tmp_path), str(tmp_path)]):
         (said,) = ask(line, 2).err.splitlines()
         assert why in said
 
 
-def test_verdicts_prints_every_claim_of_the_report(tmp_path: Path, ask: Ask) -> None:
-    planted.write(tmp_path / "depth_batch", planted.grid((1, 2, 4), (16, 64, 256)))
-    write_report(tmp_path)
-    kept = read_claims(tmp_path)
+def test_verdicts_prints_every_claim_of_the_report(small_run: Path, ask: Ask) -> None:
+    kept = read_claims(small_run)
     assert kept.lead == "depth_batch"
     assert len(kept.claims) >= 3
-    said = " ".join(ask(["verdicts", str(tmp_path)]).out.split())
+    said = " ".join(ask(["verdicts", str(small_run)]).out.split())
     for one in kept.claims:
         assert f"{one.words}: {one.sentence}" in said
         assert " ".join(f"{one.measured} ({one.number})".split()) in said
-    _, *lines = ask(["verdicts", "--short", str(tmp_path)]).out.splitlines()
+    _, *lines = ask(["verdicts", "--short", str(small_run)]).out.splitlines()
     assert len(lines) == len(kept.claims)
     for one, line in zip(kept.claims, lines, strict=True):
         assert f"{one.claim}: {one.number}" in line
-    ask(["verdicts", "--short", str(tmp_path), str(tmp_path)], 2)
+    ask(["verdicts", "--short", str(small_run), str(small_run)], 2)
 
 
 def test_a_folder_without_a_report_says_how_to_write_one(tmp_path: Path, ask: Ask) -> None:

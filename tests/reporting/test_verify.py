@@ -8,50 +8,31 @@ import pytest
 from msgspec.structs import replace
 
 import harness
-from harness.cli.app import main
-from harness.measurement.measuring_code import measuring_code
 from harness.reporting.data_package import DATA_PACKAGE, read_data_package
 from harness.reporting.dictionary import dictionary, meaning
 from harness.reporting.report import write_report
 from harness.reporting.verify import verify
 from harness.reporting.verify_again import again
 from harness.schema.record import from_json, to_json
-from tests.analysis import planted
+from tests.commands import Ask
 
 RECORDS = "depth_batch/records.jsonl"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    made_by = {"code": measuring_code(pretended=False), "git_commit": "abc", "torch": "9.9"}
-    cells = planted.grid((1, 2, 4), (16, 64, 256))
-    planted.write(folder / "depth_batch", [replace(one, environment=made_by) for one in cells])
-    write_report(folder)
-    return folder
 
 
 def problems(folder: Path) -> dict[str, str]:
     return {one.name: "; ".join(one.problems) for one in verify(folder) if one.problems}
 
 
-def _digit(folder: Path) -> None:
-    text = (folder / RECORDS).read_text()
-    (folder / RECORDS).write_text(text.replace('"saved_bytes":67332', '"saved_bytes":67333', 1))
+def replaced(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return change
 
 
 def _left_out(folder: Path) -> None:
-    lines = (folder / RECORDS).read_text().splitlines(keepends=True)
-    (folder / RECORDS).write_text("".join(lines[1:]))
-
-
-def _other_claim(folder: Path) -> None:
-    text = (folder / "claims.json").read_text()
-    (folder / "claims.json").write_text(text.replace('"holds"', '"fails"', 1))
-
-
-def _more(folder: Path) -> None:
-    shutil.copytree(folder / "depth_batch", folder / "width")
+    (folder / RECORDS).write_text((folder / RECORDS).read_text().partition("\n")[2])
 
 
 def _other_commit(folder: Path) -> None:
@@ -62,37 +43,43 @@ def _other_commit(folder: Path) -> None:
     write_report(folder)
 
 
+OTHER_DIGIT = replaced(RECORDS, '"saved_bytes":67332', '"saved_bytes":67333')
+OTHER_CLAIM = replaced("claims.json", '"holds"', '"fails"')
+
+
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (_digit, {"files": "as many bytes, other ones", "report": "the records give another one"}),
+        (OTHER_DIGIT, {"files": "as many bytes, other ones", "report": "records give another one"}),
         (_left_out, {"files": "17 records for 18"}),
-        (_other_claim, {"files": "claims.json: not the file", "report": "claims.json"}),
-        (_more, {"files": "width/records.jsonl: not listed"}),
+        (OTHER_CLAIM, {"files": "claims.json: not the file", "report": "claims.json"}),
+        (
+            lambda folder: shutil.copytree(folder / "depth_batch", folder / "width"),
+            {"files": "width/records.jsonl: not listed"},
+        ),
         (_other_commit, {"commit": "the records name 2 commits", "code": "1: the code"}),
         (lambda folder: (folder / "report.md").unlink(), {"files": "not there"}),
     ],
 )
 def test_a_change_is_found(
-    run: Path, tmp_path: Path, change: Callable[[Path], None], found: dict[str, str]
+    small_run: Path, tmp_path: Path, change: Callable[[Path], object], found: dict[str, str]
 ) -> None:
-    shutil.copytree(run, tmp_path / "copy")
+    shutil.copytree(small_run, tmp_path / "copy")
     change(tmp_path / "copy")
     seen = problems(tmp_path / "copy")
     for name, words in found.items():
         assert words in seen[name]
 
 
-def test_a_run_as_it_was_made_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert problems(run) == {}
-    assert main(["verify", str(run)]) == 0
-    package = read_data_package(run)
+def test_a_run_as_it_was_made_passes(small_run: Path, ask: Ask) -> None:
+    ask(["verify", str(small_run)])
+    package = read_data_package(small_run)
     assert next(one for one in package.resources if one.path == RECORDS).lines == 18
     assert DATA_PACKAGE not in {one.path for one in package.resources}
 
 
 @pytest.mark.slow
-def test_cells_are_measured_again(run: Path, tmp_path: Path) -> None:
+def test_cells_are_measured_again(tmp_path: Path) -> None:
     step = harness.Workload(width=8, in_features=8, batch=4)
     folder = harness.sweep([step], out=tmp_path / "tiny", repeats=1)
     assert again(folder, 2, 0).problems == ()
@@ -113,11 +100,5 @@ def test_every_column_has_a_meaning_that_the_page_of_metrics_repeats() -> None:
     for column in dictionary():
         assert column.description, column.name
         assert column.unit or not column.name.endswith(("_bytes", "_seconds"))
-    for name in (
-        "saved_bytes",
-        "peak_live_bytes",
-        "rss_rise_bytes",
-        "rss_peak_bytes",
-        "cuda.reserved_peak_bytes",
-    ):
+    for name in ("saved_bytes", "peak_live_bytes", "rss_rise_bytes", "cuda.reserved_peak_bytes"):
         assert f"| `{name}` | {meaning(name)} |" in page

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.snapshots.file_bytes import SnapshotError, read_bytes
+from tests.child_process import run
 from tests.commands import Ask
 from tests.snapshots.test_replay import MIB, SNAPSHOTS, by_hand, entry, freed, written
 
@@ -27,7 +28,7 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
 
 def limited(kilobytes: int, path: Path) -> subprocess.CompletedProcess[str]:
     command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness replay {path}"
-    return subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    return run("bash", "-c", command)
 
 
 def test_a_replay_works_under_a_limit_of_addresses(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ real recordings: only the names of files and functions change; the pinned segmen
 too.
 """
 
-import copy
 import gzip
 import pickle
 from pathlib import Path
@@ -14,18 +13,18 @@ from typing import Any
 
 import pytest
 
-from harness.snapshots.explain import explain_file
+from benchmarks.validation.follower import agreement_of
+from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.replay import replay_devices
 from tests.snapshots.test_explain import FAILURES
-from tests.snapshots.test_replay import agreement_of, entry, recording, segment, written
+from tests.snapshots.test_replay import entry, recording, segment, written
 
 MIB = 1 << 20
 BATCH, WIDTH = 1024, 2048
 
 
 def loaded(path: Path) -> dict[str, Any]:
-    raw = pickle.loads(gzip.decompress(path.read_bytes()))
-    assert isinstance(raw, dict)
+    raw: dict[str, Any] = pickle.loads(gzip.decompress(path.read_bytes()))
     return raw
 
 
@@ -56,16 +55,19 @@ def test_pinned_host_memory_is_named_and_not_counted(tmp_path: Path) -> None:
     assert replay.recorded_peak_reserved_bytes == 82 * MIB
 
 
-def renamed(raw: dict[str, Any], change: Any) -> dict[str, Any]:
-    """Return the recording with other frames; PyTorch shares frames among events."""
-    raw = copy.deepcopy(raw)
-    changed: dict[int, Any] = {}
-    for event in raw["device_traces"][0]:
-        for frame in event.get("frames", ()):
-            if id(frame) not in changed:
-                changed[id(frame)] = frame  # keeps the identity in use
-                frame["filename"], frame["name"] = change(frame["filename"], frame["name"])
-    return raw
+def both(folder: Path, path: Path, change: Any) -> tuple[Explanation, Explanation]:
+    """Explain a recording as it is, and with other files and functions in its frames."""
+    raw = loaded(path)
+    events = raw["device_traces"][0]
+    # PyTorch shares frames among events, so each is changed once.
+    frames = {id(frame): frame for event in events for frame in event.get("frames", ())}.values()
+    before = [(frame["filename"], frame["name"]) for frame in frames]
+    after = [change(*names) for names in before]
+    assert after != before
+    for frame, names in zip(frames, after, strict=True):
+        frame["filename"], frame["name"] = names
+    (here,), (there,) = explain_file(path), explain_file(written(folder, raw))
+    return here, there
 
 
 def on_windows(file: str, name: str) -> tuple[str, str]:
@@ -79,11 +81,7 @@ def on_windows(file: str, name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", ["leak", "first-step", "batch-8192"])
 def test_a_recording_of_windows_says_the_same(tmp_path: Path, name: str) -> None:
-    path = FAILURES / f"{name}.pickle.gz"
-    raw = renamed(loaded(path), on_windows)
-    assert any("D:\\work" in frame["filename"] for e in raw["device_traces"][0] for frame in
-               e.get("frames", ()))  # fmt: skip
-    (here,), (there,) = explain_file(path), explain_file(written(tmp_path, raw))
+    here, there = both(tmp_path, FAILURES / f"{name}.pickle.gz", on_windows)
     assert there == here
 
 
@@ -96,9 +94,7 @@ def by_an_optimizer_of_yours(file: str, name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("name", ["first-step", "plateau"])
 def test_the_state_of_an_optimizer_of_your_own_is_named(tmp_path: Path, name: str) -> None:
-    path = FAILURES / f"{name}.pickle.gz"
-    yours = written(tmp_path, renamed(loaded(path), by_an_optimizer_of_yours))
-    (here,), (there,) = explain_file(path), explain_file(yours)
+    here, there = both(tmp_path, FAILURES / f"{name}.pickle.gz", by_an_optimizer_of_yours)
     assert there.diagnosis == here.diagnosis
     assert [m.categories for m in there.moments] == [m.categories for m in here.moments]
 
@@ -111,10 +107,7 @@ def by_inductor(file: str, name: str) -> tuple[str, str]:
 
 
 def test_code_that_inductor_wrote_is_not_your_code(tmp_path: Path) -> None:
-    path = recording("compiled")
-    (eager,), (inductor,) = (
-        explain_file(each) for each in (path, written(tmp_path, renamed(loaded(path), by_inductor)))
-    )
+    eager, inductor = both(tmp_path, recording("compiled"), by_inductor)
     here, there = eager.moments[0], inductor.moments[0]
     assert there.categories == here.categories
     assert there.alive_bytes == here.alive_bytes

@@ -10,6 +10,19 @@ VLLM = (
     "16.00 GiB KV cache is needed, which is larger than the available KV cache memory (4.21 GiB). "
     "Based on the available memory, the estimated maximum model length is 1024."
 )
+CPU = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 137438953472 bytes."
+WINDOWS = "data. DefaultCPUAllocator: not enough memory: you tried to allocate 9437184 bytes."
+MPS = (
+    "RuntimeError: MPS backend out of memory (MPS allocated: 5.44 GB, other allocations: 1.29 GB, "
+    "max allowed: 6.80 GB). Tried to allocate 256.00 MB on private pool. Use"
+)
+CGROUP = (
+    "[12345.678901] Memory cgroup out of memory: Killed process 4242 (python3) "
+    "total-vm:104857600kB, anon-rss:33554432kB, file-rss:1024kB, shmem-rss:0kB, UID:1000"
+)
+KERNEL = "Out of memory: Killed process 77 (pt_main_thread) total-vm:9kB, anon-rss:2048kB"
+SLURM = "slurmstepd: error: Detected 1 oom_kill event in StepId=4242.0. Some of the step tasks"
+KILLED = "killed by the kernel"
 MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":830'
 
 
@@ -17,6 +30,12 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
     ("line", "cause", "change"),
     [
         (VLLM, "KV cache of vLLM", "needs 16.00 GiB of KV cache for one request of the longest"),
+        (f"RuntimeError: [enforce fail] {CPU} Error code 12", "CPU memory", "128 GiB of the CPU's"),
+        (WINDOWS, "CPU memory", "9 MiB of the CPU's"),
+        (MPS, "MPS limit", "PYTORCH_MPS_HIGH_WATERMARK_RATIO"),
+        (CGROUP, KILLED, "process 4242 (python3), which held 32 GiB: its memory cgroup's limit"),
+        (f"host kernel: {KERNEL}", KILLED, "the machine's memory was exhausted"),
+        (SLURM, KILLED, "exceeded the CPU memory that it had asked for"),
         ("No available memory for the cache blocks. Try", "KV cache of vLLM", "--gpu-memory-utili"),
         ("node1: [1] NCCL WARN Cuda failure 2 'out of memory'", "NCCL's buffers", "NCCL_BUFFSIZE"),
         ("ggml_backend_cuda: cudaMalloc failed: out of memory", "llama.cpp", "-ngl"),
@@ -39,9 +58,8 @@ def test_a_message_of_another_program_is_explained(line: str, cause: str, change
 
 
 def test_pytorch_and_the_kernel_come_first() -> None:
-    killed = "Out of memory: Killed process 31 (python) total-vm:9kB, anon-rss:2048kB"
-    report = explain_log(Log(text=f"MemoryError\n{killed}\nexitcode : -9\n"))
-    assert report.facts["cause"] == "killed by the kernel"
+    report = explain_log(Log(text=f"MemoryError\n{KERNEL}\nexitcode : -9\n"))
+    assert report.facts["cause"] == KILLED
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,6 @@ EXPERIMENT = Experiment(title="Mine", question="Does mine run?", cells=cells, an
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
     (here / "experiments").mkdir()
     (here / "experiments" / "mine.py").write_text(MINE)
@@ -52,10 +46,7 @@ def test_a_file_in_the_folder_experiments_is_found_by_name(here: Path) -> None:
     [
         ("x = 1\n", r"mine.py must define EXPERIMENT"),
         ("EXPERIMENT = 1\n", r"mine.py must define EXPERIMENT"),
-        (
-            "import no_such_module\nEXPERIMENT = 1\n",
-            r"load mine.py: ModuleNotFoundError: .*no_such",
-        ),
+        ("import no_such\nEXPERIMENT = 1\n", r"load mine.py: ModuleNotFoundError: .*no_such"),
         ("x = (\n", r"cannot load mine.py: SyntaxError"),
         (None, r"no such file: mine\.py"),
     ],

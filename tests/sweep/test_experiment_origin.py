@@ -65,25 +65,19 @@ def test_a_moved_experiment_is_found_by_its_hash_alone(project: Path, mark: Path
 
 
 def test_a_given_experiment_without_records_is_refused(project: Path, ask: Ask) -> None:
-    for name, why in (
-        ("other.py", "no records of an experiment 'other'"),
-        ("none/mine.py", "none"),
-    ):
+    for name, why in (("other.py", "no records of an experiment 'ot"), ("none/mine.py", "none")):
         (said,) = ask(["report", "out", "--experiment", name], 2).err.splitlines()
         assert why in said
 
 
-def test_no_other_script_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: Path
-) -> None:
+def test_no_other_script_is_run(here: Path, mark: Path) -> None:
     """Neither one of a folder's name nor an experiment of the records' name: it was not run."""
-    monkeypatch.chdir(tmp_path)
     for made in ("out/mine", "out/figures", "out/tables", "out/depth_batch", "experiments"):
-        (tmp_path / made).mkdir(parents=True)
+        (here / made).mkdir(parents=True)
     for name in ("figures", "tables", "mine", "experiments/figures", "out/depth_batch"):
-        (tmp_path / f"{name}.py").write_text(RAN.format(mark=str(mark)) + MINE)
+        (here / f"{name}.py").write_text(RAN.format(mark=str(mark)) + MINE)
     for name in ("depth_batch", "mine"):
-        (tmp_path / "out" / name / "records.jsonl").touch()
+        (here / "out" / name / "records.jsonl").touch()
     assert main(["report", "out"]) == 3, "there are no records, so no answer"
     assert not mark.exists()
 
@@ -108,14 +102,11 @@ def test_a_damaged_origin_is_one_line(project: Path, text: str, ask: Ask) -> Non
         assert ORIGIN in said
 
 
-def test_a_list_runs_no_script_and_names_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask, mark: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "train.py").write_text(RAN.format(mark=str(mark)))
-    (tmp_path / "experiments" / "broken.py").write_text(f"import no_such_module\n{MINE}")
-    (tmp_path / "experiments" / "mine.py").write_text(MINE)
+def test_a_list_runs_no_script_and_names_it(here: Path, ask: Ask, mark: Path) -> None:
+    (here / "experiments").mkdir()
+    scripts = {"train": RAN.format(mark=str(mark)), "mine": MINE}
+    for name, text in {**scripts, "broken": f"import no_such_module\n{MINE}"}.items():
+        (here / "experiments" / f"{name}.py").write_text(text)
     said = ask(["sweep", "--list"])
     assert "Does mine run?" in said.out
     assert "depth_batch" in said.out

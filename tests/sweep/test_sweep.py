@@ -1,11 +1,4 @@
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-
-import pytest
 
 from harness.analysis.frame import read_lines
 from harness.reporting.progress import Lines
@@ -37,35 +30,3 @@ def test_a_sweep_measures_every_cell_once_and_then_nothing(tmp_path: Path) -> No
     assert [r.workload.id for r in read_lines(path, from_json)] == [cell.id for cell in CELLS]
     events = list((tmp_path / "probe" / "events").iterdir())
     assert [file.stem for file in events] == [Workload(width=8, in_features=8, depth=2, batch=3).id]
-
-
-_SWEEP = """
-import sys
-from pathlib import Path
-from harness.sweeps.sweep import run
-from harness.schema.experiment import Size
-import pytest
-
-from harness.reporting.progress import Lines
-from tests.sweep.test_sweep import EXPERIMENT
-run(EXPERIMENT, Size.QUICK, Path(sys.argv[1]), Lines())
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_kill_in_mid_run_then_the_same_command_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", _SWEEP, str(tmp_path / "killed")]
-    path = tmp_path / "killed" / "probe" / "records.jsonl"
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as parent:
-        while not (path.exists() and path.read_bytes().count(b"\n") >= 3):
-            assert parent.poll() is None, "it ended before it was killed"
-            time.sleep(0.01)
-        os.kill(parent.pid, signal.SIGKILL)
-    interrupted = list(read_lines(path, from_json))
-    assert 3 <= len(interrupted) < len(CELLS)
-    run(EXPERIMENT, Size.QUICK, tmp_path / "killed", Lines())
-    run(EXPERIMENT, Size.QUICK, tmp_path / "undisturbed", Lines())
-    undisturbed = list(read_lines(tmp_path / "undisturbed" / "probe" / "records.jsonl", from_json))
-    resumed = list(read_lines(path, from_json))
-    assert resumed[: len(interrupted)] == interrupted
-    assert exact(resumed) == exact(undisturbed)
