@@ -24,43 +24,44 @@ def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFra
     )
 
 
-CLAIMS = {
-    verdict: Claim(
-        sentence="It grows.",
-        rule=Rule(holds="it does", fails="it does not", open="nobody knows"), second="none",
-        verdict=verdict,
-        holds_for="" if verdict in (Verdict.SUPPORTED, Verdict.OPEN) else "batch ≥ 64",
-        fails_for="batch 8" if verdict is Verdict.LIMITED else "", measured="", number="12 bytes",
-        open_reason="3 cells are needed" if verdict is Verdict.OPEN else "",
-    )
-    for verdict in Verdict
-}  # fmt: skip
+RULE = Rule(holds="it does", fails="it does not", open="nobody knows")
+
+
+def answers(led: pd.DataFrame, verdict: Verdict = Verdict.OPEN, **parts: str) -> tuple[str, ...]:
+    claim = Claim(
+        sentence="It grows.", rule=RULE, second="none", verdict=verdict, measured="",
+        number="12 bytes", **parts,
+    )  # fmt: skip
+    return growth_answer({"peak live": claim}, led)
 
 
 @pytest.mark.parametrize(
-    ("verdict", "sentence"),
+    ("verdict", "parts", "sentence"),
     [
-        (Verdict.SUPPORTED, f"Yes{PEAK}."),
-        (Verdict.LIMITED, f"In part{PEAK}; it holds for batch ≥ 64, fails for batch 8."),
-        (Verdict.REFUTED, f"No{PEAK}; it holds only for batch ≥ 64."),
-        (Verdict.OPEN, f"Open{PEAK}; 3 cells are needed."),
+        ("holds", {}, f"Yes{PEAK}."),
+        (
+            "holds in part",
+            {"holds_for": "batch ≥ 64", "fails_for": "batch 8"},
+            f"In part{PEAK}; it holds for batch ≥ 64, fails for batch 8.",
+        ),
+        ("fails", {"holds_for": "batch ≥ 64"}, f"No{PEAK}; it holds only for batch ≥ 64."),
+        ("open", {"open_reason": "3 cells are needed"}, f"Open{PEAK}; 3 cells are needed."),
     ],
 )
-def test_an_answer_is_made_from_the_verdict_alone(verdict: Verdict, sentence: str) -> None:
-    (answer,) = growth_answer(
-        {"peak live": CLAIMS[verdict]}, cells({"parameter": 5, "activation": 2}, 100)
-    )
+def test_an_answer_is_made_from_the_verdict_alone(
+    verdict: str, parts: dict[str, str], sentence: str
+) -> None:
     led = " Activations are the largest part of it in 2 of 7 cells, parameters in 5."
-    assert answer == sentence + led
+    found = cells({"parameter": 5, "activation": 2}, 100)
+    assert answers(found, Verdict(verdict), **parts) == (sentence + led,)
 
 
 def test_the_answer_names_what_leads_instead_of_activations() -> None:
     led = {"temporary": 5, "activation": 2}
     gpu = {"gpu_capability": "8.0", "cublas_workspace_config": ""}
-    claims = {"peak live": CLAIMS[Verdict.OPEN]}
-    (on_gpu,) = growth_answer(claims, cells(led, WORKSPACE + 512, **gpu))
+    (on_gpu,) = answers(cells(led, WORKSPACE + 512, **gpu))
     assert "temporaries (above all a cuBLAS workspace of 8.125 MiB) in 5" in on_gpu
     for size, where in ((WORKSPACE - 1, gpu), (2 * WORKSPACE, gpu), (WORKSPACE, {})):
-        (without,) = growth_answer(claims, cells(led, size, **where))
+        (without,) = answers(cells(led, size, **where))
         assert "temporaries in 5" in without
     assert growth_answer({}, cells(led, 100)) == ()

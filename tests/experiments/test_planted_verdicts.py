@@ -315,13 +315,13 @@ CASES["accumulation"] = [
 # The process next to its tensors.
 
 
-def rises(*times: float) -> Any:
+def rises(*times: float, server: str = "of seed {}") -> Any:
     def risen(malloc: str, batch: int, seed: int, factor: float) -> Record:
         rise = round(20_000_000 * factor)
         work = Workload(width=64, in_features=64, malloc=malloc, batch=batch, seed=seed)
         return planted.record(
             work, peak_live_bytes=5 + 20_000_000, live_at_start_bytes=5, rss_rise_bytes=rise,
-            environment={"fork_server": f"of seed {seed}"},
+            environment={"fork_server": server.format(seed)},
             repeats=(Repeat(number=1, wall_seconds=0.1, rss_rise_bytes=rise),),
         )  # fmt: skip
 
@@ -340,6 +340,7 @@ CASES["malloc_policy"] = [
     ("now half, now twice", "??-", rises(0.5, 2.0)),
     ("now all, now twice", "??-", rises(1.0, 2.0)),
     ("one process", "???", rises(1.0)),
+    ("one fork server", "???", rises(1.0, 1.0, 1.0, server="one")),
 ]
 
 

@@ -26,8 +26,9 @@ class Case:
             optimizer.step()
 
 
-def images(model: nn.Module, batch: int, size: int) -> Case:
-    return Case(model, torch.zeros(batch, 3, size, size), torch.zeros(batch, dtype=torch.int64))
+def resnet() -> Case:
+    model = torchvision.models.resnet18(num_classes=10)
+    return Case(model, torch.zeros(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64))
 
 
 def rows(model: nn.Module, batch: int = 6, features: int = 16, lead: tuple[int, ...] = ()) -> Case:
@@ -80,10 +81,8 @@ class Words(nn.Module):
         return logits
 
 
-def words(*, sparse: bool) -> Case:
-    return Case(
-        Words(sparse=sparse), torch.arange(35).reshape(5, 7), torch.zeros(5, 7, dtype=torch.int64)
-    )
+def words(model: nn.Module) -> Case:
+    return Case(model, torch.arange(35).reshape(5, 7), torch.zeros(5, 7, dtype=torch.int64))
 
 
 def frozen() -> Case:
@@ -107,25 +106,16 @@ def two_optimizers() -> Case:
     return case
 
 
-def convolutions() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True),
-        nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Dropout(0.2), nn.Linear(8, 5),
-    )  # fmt: skip
-
-
 CASES: dict[str, Callable[[], Case]] = {
-    "convolutions": lambda: images(convolutions(), 4, 14),
-    "embedding": lambda: words(sparse=False),
-    "sparse gradients": lambda: words(sparse=True),
+    "embedding": lambda: words(Words()),
+    "sparse gradients": lambda: words(Words(sparse=True)),
     "shared weights": lambda: rows(Shared()),
     "checkpoint": lambda: rows(Segments(reentrant=False)),
     "checkpoint, reentrant": lambda: rows(Segments(reentrant=True)),
     "frozen": frozen,
     "encoder": encoder,
     "two optimizers": two_optimizers,
-    "resnet18": lambda: images(torchvision.models.resnet18(num_classes=10), 4, 32),
+    "resnet18": resnet,
 }
 
 

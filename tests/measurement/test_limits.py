@@ -2,9 +2,7 @@
 
 import json
 import os
-import subprocess
 import sys
-import textwrap
 from typing import Any
 
 import pytest
@@ -18,6 +16,7 @@ from harness.prediction.mlp.data_segment import PAGE_BYTES, charged_bytes, data_
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.child_process import child
+from tests.known import known
 from tests.limits_here import needs_cgroup
 
 MIB = 2**20
@@ -28,15 +27,13 @@ needs_refusal = pytest.mark.skipif(not REFUSES, reason=WHY_NOT)
 def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) -> int:
     ended = launcher.launch(Probe(workload=workload, budget_bytes=budget_bytes), 60)
     assert classify(ended)[0] is Outcome.OK, ended
-    assert ended.result is not None, ended
-    size = ended.result["needed_bytes"]
-    assert isinstance(size, int)
+    size: int = known(ended.result)["needed_bytes"]
     return size
 
 
 @needs_refusal
 def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
-    code = """
+    done = child("""
         import json, mmap
         from harness.measurement.limits.rlimit import data_segment
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -51,8 +48,7 @@ def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
             again = len(mmap.mmap(-1, size, flags=flags))
         after = len(mmap.mmap(-1, 4 * size, flags=flags))
         print(json.dumps([beyond, again, after]))
-    """
-    done = child(code)
+    """)
     assert json.loads(done.stdout) == [12, MIB, 4 * MIB]
 
 
@@ -100,12 +96,8 @@ def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not
 
 
 def test_mapped_bytes_are_whole_pages_with_header_and_alignment() -> None:
-    assert mapped_bytes(1024) == 0
-    assert mapped_bytes(4096) == 8192
-    assert mapped_bytes(16384) == 20480
-    assert mapped_bytes(10 * 4096 - 200) == 10 * 4096
-    sizes = [mapped_bytes(size) for size in range(1, 20_000)]
-    assert sizes == sorted(sizes)
+    pages = {1024: 0, 4096: 2, 16384: 5, 10 * 4096 - 200: 10}
+    assert {size: mapped_bytes(size) / 4096 for size in pages} == pages
 
 
 def in_group(
@@ -122,9 +114,7 @@ def in_group(
 def test_the_kernels_kill_is_out_of_memory_and_only_the_child_is_lost(launcher: Launcher) -> None:
     needs_cgroup()
     workload = Workload(depth=2, width=64, batch=20_000)
-    killed = in_group(workload, 16 * MIB, launcher)
-    assert killed.exit_code == -9
-    outcome, evidence = classify(killed)
+    outcome, evidence = classify(in_group(workload, 16 * MIB, launcher))
     assert (outcome, evidence["signal"], evidence["oom_kills"]) == (Outcome.OOM, "SIGKILL", 1)
     assert classify(in_group(workload, 512 * MIB, launcher))[0] is Outcome.OK
 
@@ -153,15 +143,11 @@ def test_where_no_group_can_be_made_the_reason_is_named() -> None:
         return
     if os.geteuid() != 0:
         pytest.skip("only root can hand its rights away")
-    code = """
+    done = child("""
         import os
+        from harness.measurement.limits import cgroup
         os.setgid(65534)
         os.setuid(65534)
-        from harness.measurement.limits import cgroup
         print(cgroup.available())
-    """
-    head = "import sys; sys.dont_write_bytecode = True\n"
-    head += "from harness.measurement.limits import cgroup\n"
-    command = [sys.executable, "-c", head + textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """)
     assert done.stdout.startswith("(False, 'cgroup v"), done.stderr

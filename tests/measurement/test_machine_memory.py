@@ -69,7 +69,7 @@ def test_the_command_line_refuses_with_both_numbers(line: list[str], ask: Ask) -
 
 
 def group_of(folder: Path, files: dict[str, str]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
     return folder
@@ -99,16 +99,14 @@ def test_the_least_limit_of_all_cgroups_around_counts(
 
 def test_a_real_cgroup_limits_what_is_available() -> None:
     needs_cgroup()
-    code = """
+    done = child("""
+        import os
         from harness.measurement.limits import cgroup, machine_memory
         with cgroup.group() as made:
             with cgroup.joined(str(made.folder), 256 << 20):
                 print(machine_memory.available().bytes, machine_memory.limit_bytes())
-            outside = made.folder.parent / "cgroup.procs"
-            import os
-            outside.write_text(str(os.getpid()))
-    """
-    done = child(code)
+            (made.folder.parent / "cgroup.procs").write_text(str(os.getpid()))
+    """)
     available, most = (int(word) for word in done.stdout.split())
     assert 240 << 20 <= available <= 256 << 20
     assert most >= 256 << 20
@@ -120,11 +118,12 @@ def test_a_worker_dies_first_where_the_machine_runs_out(launcher: LentLauncher) 
         pytest.skip("the kernel's OOM killer is Linux's")
     launcher.launch(Describe(workload=Workload()), 60)
     before = Path(f"/proc/{launcher.server_pid}/oom_score_adj").read_text()
-    code = (
-        "import os; from harness.measurement.process.start_child import die_first_for_memory\n"
-        "die_first_for_memory(); print(open('/proc/self/oom_score_adj').read())"
-    )
-    assert child(code).stdout.split() == ["1000"]
+    done = child("""
+        from harness.measurement.process.start_child import die_first_for_memory
+        die_first_for_memory()
+        print(open("/proc/self/oom_score_adj").read())
+    """)
+    assert done.stdout.split() == ["1000"]
     assert before.strip() != "1000", "the server outlives its worker"
 
 

@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
+from tests.known import known
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's mark is Linux's")
 
@@ -82,11 +84,12 @@ _PINNED = {
 }
 
 
-def by_hand_bytes(workload: Workload) -> list[int]:
-    command = [sys.executable, "-c", _BY_HAND, json.dumps([workload.depth, workload.batch])]
+def told(script: str, *argument: int) -> list[Any]:
+    """Return what a script that reads its argument prints, in an interpreter of its own."""
+    command = [sys.executable, "-c", script, json.dumps(argument)]
     done = subprocess.run(command, env=os.environ | _PINNED, capture_output=True, check=True)
-    readings: list[int] = json.loads(done.stdout)
-    return readings
+    result: list[Any] = json.loads(done.stdout)
+    return result
 
 
 def whole_pages_bytes(workload: Workload) -> int:
@@ -106,8 +109,7 @@ def whole_pages_bytes(workload: Workload) -> int:
 @pytest.mark.parametrize("workload", [SMALL, LARGE])
 def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launcher) -> None:
     for repeat in measure(workload, launcher=launcher).repeats:
-        assert repeat.rss_rise_bytes is not None
-        assert abs(repeat.rss_rise_bytes - whole_pages_bytes(workload)) <= KERNEL_BATCH_BYTES
+        assert abs(known(repeat.rss_rise_bytes) - whole_pages_bytes(workload)) <= KERNEL_BATCH_BYTES
 
 
 # As the kernel does when another process wants memory: pages of a library go during a step.
@@ -145,17 +147,14 @@ print(json.dumps(results))
 
 
 def test_a_step_that_the_kernel_took_pages_from_is_run_again_five_times_at_most() -> None:
-    command = [sys.executable, "-c", _DISTURBED, json.dumps([0, 4, 1_000])]
-    done = subprocess.run(command, env=os.environ | _PINNED, capture_output=True, check=True)
-    never, four_times, always = json.loads(done.stdout)
+    never, four_times, always = told(_DISTURBED, 0, 4, 1_000)
     assert abs(never["rss_rise_bytes"] - (48 << 20)) <= KERNEL_BATCH_BYTES
     assert abs(four_times["rss_rise_bytes"] - never["rss_rise_bytes"]) <= KERNEL_BATCH_BYTES
     assert always.keys() == {"wall_seconds", "rss_source"}
 
 
 def parts_bytes(record: Record) -> dict[str, int]:
-    assert record.process is not None
-    parts: dict[str, int] = msgspec.to_builtins(record.process)
+    parts: dict[str, int] = msgspec.to_builtins(known(record.process))
     assert sum(parts.values()) == record.rss_peak_bytes
     assert parts["tensors_bytes"] == record.peak_live_bytes
     return parts
@@ -169,55 +168,45 @@ def test_the_parts_of_a_process_add_up_and_only_tensors_grow(launcher: Launcher)
     assert abs(small["libraries_bytes"] - large["libraries_bytes"]) < 2 << 20
 
 
-def own_bytes(record: Record) -> int:
-    assert record.host is not None
-    return record.host.processes[0].own_bytes
-
-
 def test_of_the_host_a_larger_step_takes_its_tensors_more(launcher: Launcher) -> None:
-    more = [own_bytes(measure(one, launcher=launcher)) for one in (LARGE, SMALL)]
-    tensors = [predict_trace(one).peak_live_bytes for one in (LARGE, SMALL)]
-    assert abs(more[0] - more[1] - (tensors[0] - tensors[1])) < 2 << 20
+    large, small = (
+        known(measure(one, launcher=launcher).host).processes[0].own_bytes
+        - predict_trace(one).peak_live_bytes
+        for one in (LARGE, SMALL)
+    )
+    assert abs(large - small) < 2 << 20
 
 
 @pytest.mark.slow
-def test_a_forks_peak_is_that_of_an_interpreter_that_loads_pytorch_itself() -> None:
-    peaks = []
-    for own in (ForkLauncher("pinned"), SpawnLauncher("pinned")):
-        try:
-            peaks.append(measure(LARGE, launcher=own, repeats=1).rss_peak_bytes)
-        finally:
-            own.close()
-    forked, own_interpreter = peaks
-    assert forked is not None
-    assert own_interpreter is not None
-    assert abs(forked - own_interpreter) < PAGE_CACHE_BYTES
+def test_a_fork_measures_what_an_interpreter_that_loads_pytorch_itself_does(
+    own: ForkLauncher,
+) -> None:
+    """A worker is an interpreter of its own where there is no fork."""
+    launchers = (own, SpawnLauncher("pinned"))
+    forked, spawned = (measure(LARGE, launcher=each, repeats=1) for each in launchers)
+    assert abs(known(forked.rss_peak_bytes) - known(spawned.rss_peak_bytes)) < PAGE_CACHE_BYTES
+    for name in ("saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"):
+        assert getattr(forked, name) == getattr(spawned, name) is not None
 
 
 @pytest.mark.slow
-def test_fresh_servers_make_each_repeat_a_replicate() -> None:
-    own = ForkLauncher("pinned")  # one that is lent would not end its server
-    try:
-        record = measure(SMALL, repeats=2, fresh_servers=True, launcher=own)
-    finally:
-        own.close()
+def test_fresh_servers_make_each_repeat_a_replicate(own: ForkLauncher) -> None:
+    record = measure(SMALL, repeats=2, fresh_servers=True, launcher=own)  # one lent ends no server
     assert len({repeat.fork_server for repeat in record.repeats}) == 2
-    assert "fork_server" in record.environment
     assert record.environment["fork_server"] is None
 
 
 @pytest.mark.slow
 def test_fresh_fork_servers_measure_what_a_script_reads_by_hand() -> None:
-    hand = {cell: statistics.median(by_hand_bytes(cell)) for cell in (SMALL, LARGE)}
-    rises: dict[Workload, list[int]] = {SMALL: [], LARGE: []}
+    cells = (SMALL, LARGE)
+    hand = {cell: statistics.median(told(_BY_HAND, cell.depth, cell.batch)) for cell in cells}
+    rises: dict[Workload, list[int]] = {cell: [] for cell in cells}
     for _ in range(3):
         own = ForkLauncher("pinned")
         try:
             for cell, seen in rises.items():
-                record = measure(cell, launcher=own)
-                assert record.rss_rise_bytes is not None
-                assert abs(record.rss_rise_bytes - hand[cell]) <= 2 * KERNEL_BATCH_BYTES
-                seen.append(record.rss_rise_bytes)
+                seen.append(known(measure(cell, launcher=own).rss_rise_bytes))
+                assert abs(seen[-1] - hand[cell]) <= 2 * KERNEL_BATCH_BYTES
         finally:
             own.close()
     for seen in rises.values():  # medians of three that begin at other places in a batch

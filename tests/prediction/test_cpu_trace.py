@@ -16,7 +16,6 @@ from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_t
 from harness.schema.events import Event, Trace, trace_metrics
 from harness.schema.workload import ACTIVATIONS, MODELS, NORMS, Workload
 from harness.training import training_step
-from harness.training.data import Fill, _fill_real
 from harness.training.module_step import no_phase, run_step
 from tests.prediction.comparison import fill, threads_of, without_scratch
 
@@ -66,7 +65,7 @@ CASES = [
 ]
 
 
-def measure(workload: Workload, fill: Fill = fill) -> Trace:
+def measure(workload: Workload) -> Trace:
     """Return the trace of ``workload``, measured in this process."""
     with threads_of(workload):
         trace = trace_pass(workload, fill, no_phase)
@@ -120,16 +119,6 @@ def test_autocast_differs_only_in_the_order_of_its_cache(activation: str, mode: 
     pair = (predicted(workload).events, measure(workload).events)
     derived, measured = map(in_order_of_forward_returns, pair)
     assert derived == measured
-
-
-@pytest.mark.exact
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-def test_real_images_add_no_event(dtype: str) -> None:
-    workload = Workload(width=4, batch=7, data="fashion-mnist", dtype=dtype, mode="inference")
-    images, labels = torch.zeros(3, 784, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)
-    scale = torch.tensor(1 / 255, dtype=getattr(torch, dtype))
-    measured = measure(workload, lambda x, y: _fill_real(x, y, images, labels, scale))
-    assert by_block(predicted(workload).events) == by_block(measured.events)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,10 +10,6 @@ DEEP = Workload(depth=40, width=64, batch=100, device="cuda")
 BUDGETS = (1, 2**20, 2**21, 8 * 2**20, 2**30)
 
 
-def shortened(monkeypatch: pytest.MonkeyPatch, most_events: int) -> None:
-    monkeypatch.setattr(cuda_fit, "MOST_EVENTS", most_events)
-
-
 @pytest.mark.parametrize("mode", ["train", "inference"])
 @pytest.mark.parametrize("budget_bytes", BUDGETS)
 def test_an_answer_without_a_search_is_the_answer_of_the_search(
@@ -21,7 +17,7 @@ def test_an_answer_without_a_search_is_the_answer_of_the_search(
 ) -> None:
     deep = DEEP.replace(mode=mode)
     full = predict(deep, budget_bytes=budget_bytes, gpu="l4")
-    shortened(monkeypatch, 10)
+    monkeypatch.setattr(cuda_fit, "MOST_EVENTS", 10)
     short = predict(deep, budget_bytes=budget_bytes, gpu="l4")
     assert (short.cuda, short.peak_live_bytes) == (full.cuda, full.peak_live_bytes)
     assert short.categories_at_peak == full.categories_at_peak
@@ -38,7 +34,7 @@ def test_an_answer_without_a_search_is_the_answer_of_the_search(
 
 def test_wide_layers_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their parameters take more than the GPU, as those of 65,536 layers of 256 units nearly do."""
-    shortened(monkeypatch, 10)
+    monkeypatch.setattr(cuda_fit, "MOST_EVENTS", 10)
     wide = Workload(depth=8, width=32_768, device="cuda")
     result = predict(wide, budget_bytes=2**33, gpu="l4")
     assert result.budget is not None
