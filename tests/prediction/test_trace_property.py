@@ -1,17 +1,23 @@
-"""Prediction against measurement over drawn workloads: a difference of one byte fails."""
+"""Prediction against measurement over drawn workloads: a difference of one byte fails.
+
+The events of fixed ones are compared by ``test_model_check``.
+"""
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 
 import msgspec
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.measurement.passes import saved_pass, trace_pass
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.predict_workload import predict
-from harness.schema.events import trace_metrics
+from harness.schema.events import Trace, trace_metrics
 from harness.schema.workload import (
     ACTIVATIONS,
     AUTOCAST_DTYPES,
@@ -22,8 +28,8 @@ from harness.schema.workload import (
     Workload,
 )
 from harness.training import training_step
+from harness.training.data import source
 from harness.training.module_step import no_phase, run_step
-from tests.prediction.comparison import fill, threads_of, without_scratch
 from tests.property_size import examples
 
 EXAMPLES = int(os.environ.get("HARNESS_EXAMPLES", examples(240)))
@@ -109,14 +115,34 @@ def autocast_workloads(draw: st.DrawFn) -> Workload:
     return workload.replace(autocast=draw(st.sampled_from(AUTOCAST_DTYPES)), accumulate=parts)
 
 
+def without_scratch(trace: Trace, workload: Workload) -> Trace:
+    """Leave out blocks that a matmul of a 16-bit type frees with its very next event.
+
+    No prediction has them; a block that is freed at once may also be a result, so both sides
+    leave it out.
+    """
+    if not {workload.dtype, workload.autocast} & {"bfloat16", "float16"}:
+        return trace
+    left_out: set[int] = set()
+    for place, (event, following) in enumerate(pairwise(trace.events)):
+        is_freed = (following.address, -following.size_bytes) == (event.address, event.size_bytes)
+        by_matmul = event.operator.endswith(("aten::mm", "aten::addmm"))
+        if is_freed and by_matmul and event.size_bytes > 0:
+            left_out |= {place, place + 1}
+    kept = [event for place, event in enumerate(trace.events) if place not in left_out]
+    return replace(trace, events=kept)
+
+
 def measure(workload: Workload) -> dict[str, object]:
     """Return the metrics of a record that trace and saved-tensor pass free, in this process."""
-    with threads_of(workload):
-        trace = trace_pass(workload, fill, no_phase)
-        metrics = trace_metrics(without_scratch(trace, workload))
-        built = training_step.build(workload, fill)
-        run_step(built)
-        return metrics | saved_pass(built, no_phase)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(workload.threads)
+    trace = trace_pass(workload, source(workload), no_phase)
+    built = training_step.build(workload, source(workload))
+    run_step(built)
+    saved = saved_pass(built, no_phase)
+    torch.set_num_threads(threads)
+    return trace_metrics(without_scratch(trace, workload)) | saved
 
 
 @pytest.mark.exact
