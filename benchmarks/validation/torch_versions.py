@@ -35,7 +35,6 @@ TESTS = (
     "-m",
     "exact",
     "tests/prediction/test_trace_property.py",
-    "tests/prediction/test_cpu_trace.py",
     "tests/instruments/test_allocation_trace.py",
     "tests/measurement/test_module_trace.py",
     "tests/measurement/test_model_check.py",

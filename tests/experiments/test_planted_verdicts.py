@@ -47,8 +47,6 @@ def base(name: str, size: Size = Size.QUICK) -> tuple[Record, ...]:
 
 
 # Growth: every metric is one law of depth and batch.
-
-
 def growth(law: Callable[[int, int], float], kept: Callable[[Workload], bool] = bool) -> Any:
     def grown(one: Record) -> Record:
         size = round(law(one.workload.depth, one.workload.batch))
@@ -77,8 +75,6 @@ CASES["depth_batch"] = [
 
 
 # Thresholds: what a batch was at each depth, and what it was predicted to be.
-
-
 def thresholds(batch: Callable[[int], int], off: float = 1.0, **changes: Any) -> Any:
     def found(depth: int) -> Any:
         fit = batch(depth)
@@ -104,8 +100,6 @@ CASES["oom_thresholds"] = [
 
 
 # Training next to inference.
-
-
 def training(times: Callable[[int], float], activations: float, failed: bool = False) -> Any:
     """Training takes ``times`` inference's peak; activations are that part of the difference."""
 
@@ -132,8 +126,6 @@ CASES["training_vs_inference"] = [
 
 
 # Activation functions: tensors that one more layer keeps.
-
-
 def kept(tensors: Callable[[Workload], float], only: tuple[str, ...] = ()) -> Any:
     def layered(one: Record) -> Record:
         work = one.workload
@@ -160,8 +152,6 @@ CASES["activations"] = [
 
 
 # Optimizers.
-
-
 def optimizer(state: float, times: float, only: tuple[str, ...] = ()) -> Any:
     def updated(one: Record) -> Record:
         parts = known(one.categories_at_peak)
@@ -185,8 +175,6 @@ CASES["optimizers"] = [
 
 
 # Precisions: everything is a multiple of float32's.
-
-
 def precision(times: dict[str, float], failed: bool = False) -> Any:
     def narrowed(cell: Workload) -> Record:
         one = record(cell.replace(autocast=None, dtype="float32"))
@@ -217,8 +205,6 @@ CASES["precision"] = [
 
 
 # Widths: bytes at powers of two, times at odd widths.
-
-
 def widths(
     parameters: float, peak: float, slower: float, noise: float = 0.0, only: int = 10**6
 ) -> Any:
@@ -288,8 +274,6 @@ CASES["checkpointing"] = [
 
 
 # Micro-batches.
-
-
 def parts(saved: Callable[[int], float], peak: Callable[[int], float], failed: bool = False) -> Any:
     def split(one: Record) -> Record:
         count = one.workload.accumulate
@@ -313,8 +297,6 @@ CASES["accumulation"] = [
 
 
 # The process next to its tensors.
-
-
 def rises(*times: float, server: str = "of seed {}") -> Any:
     def risen(malloc: str, batch: int, seed: int, factor: float) -> Record:
         rise = round(20_000_000 * factor)
@@ -345,8 +327,6 @@ CASES["malloc_policy"] = [
 
 
 # Whole runs.
-
-
 def runs(accuracy: float, leak: int, saved: int = 1, data: str = "fashion-mnist") -> Any:
     plant = functools.partial(trained, accuracy=accuracy, leak=leak, data=data)
     early = plant("trace", zero_grad="before_forward", saved=saved)
@@ -366,8 +346,6 @@ CASES["training_run"] = [
 
 
 # Steps of other networks: compiled code, ranks.
-
-
 def steps(
     name: str, counted: Callable[[dict[str, Any]], dict[str, int]], failed: Any = lambda job: False
 ) -> Any:

@@ -166,23 +166,3 @@ def test_an_abort_of_a_library_that_could_not_allocate_is_out_of_memory() -> Non
         pytest.skip("libstdc++.so.6 cannot be loaded by its name")
     assert done.returncode == -signal.SIGABRT
     assert classify(ended(done))[0] is Outcome.OOM
-
-
-SILENT = """
-    import ctypes
-    from harness.measurement.limits.rlimit import data_segment
-    libc = ctypes.CDLL(None)
-    libc.malloc.argtypes, libc.malloc.restype = [ctypes.c_size_t], ctypes.c_void_p
-    libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-    with data_segment({budget} << 20):
-        libc.memset(libc.malloc(8 << 20), 0, 8 << 20)
-"""
-
-
-def test_a_silent_segmentation_fault_stays_a_crash_until_more_memory_mends_it() -> None:
-    """Nothing in it tells of memory, so the search asks again with twice the budget."""
-    needs_refusal()
-    died, lived = (child(SILENT.format(budget=size)) for size in (5, 10))
-    assert died.returncode == -signal.SIGSEGV
-    assert classify(ended(died))[0] is Outcome.CRASHED
-    assert lived.returncode == 0
