@@ -20,7 +20,7 @@ from harness.schema.findings import Section, Verdict
 from harness.schema.metrics import CategoryBytes, CudaMetrics
 from harness.schema.record import Outcome, Record, Repeat, to_json
 from harness.schema.threshold import THRESHOLDS, Threshold
-from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
+from harness.schema.traced_run import STEP_RUNS, StepRun
 from harness.schema.training_run import TRAINING_RUNS, TrainingRun
 from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find, names_found
@@ -46,8 +46,18 @@ def base(name: str, size: Size = Size.QUICK) -> tuple[Record, ...]:
     )
 
 
+def without(lines: Lines, lost: Callable[[Any], bool]) -> Lines:
+    """Return the same lines; those of cells that are lost ran out of memory."""
+
+    def left(one: Any) -> Any:
+        cell = one.workload if isinstance(one, Record) else one.job.arguments
+        return put(one, outcome=Outcome.OOM) if lost(cell) else one
+
+    return lambda: map(left, lines())
+
+
 # Growth: every metric is one law of depth and batch.
-def growth(law: Callable[[int, int], float], kept: Callable[[Workload], bool] = bool) -> Any:
+def growth(law: Callable[[int, int], float]) -> Lines:
     def grown(one: Record) -> Record:
         size = round(law(one.workload.depth, one.workload.batch))
         peaks = CudaMetrics(allocated_peak_bytes=size, reserved_peak_bytes=size)
@@ -56,21 +66,23 @@ def growth(law: Callable[[int, int], float], kept: Callable[[Workload], bool] = 
             live_at_start_bytes=0, rss_rise_bytes=size, cuda=peaks,
         )  # fmt: skip
 
-    grid = [one for one in planted.grid(modes=["train"]) if kept(one.workload)]
-    return lambda: map(grown, grid)
+    return lambda: map(grown, planted.grid(modes=["train"]))
 
 
-C = 2**24
+def product(depth: int, batch: int) -> int:
+    return 2**24 * depth * batch
+
+
 DICE = random.Random(5)
 CASES["depth_batch"] = [
-    ("in proportion to both", "++++++", growth(lambda d, b: C * d * b)),
+    ("in proportion to both", "++++++", growth(product)),
     ("a constant over most of it", "------", growth(lambda d, b: 2**40 + d * b)),
     ("only a constant", "------", growth(lambda d, b: 5e7)),
-    ("with the squares", "------", growth(lambda d, b: C * d**2 * b**2)),
+    ("with the squares", "------", growth(lambda d, b: product(d**2, b**2))),
     ("less with more", "------", growth(lambda d, b: 10**9 - 1000 * b)),
-    ("from batch 32 on", "///.//", growth(lambda d, b: C * d * (b + 8))),
-    ("a fifth of the grid", "???.??", growth(lambda d, b: C * d * b, lambda w: w.batch < 128)),
-    ("noise alone", "...?..", growth(lambda d, b: C * d * b * math.exp(DICE.gauss(0, 1)))),
+    ("from batch 32 on", "///.//", growth(lambda d, b: product(d, b + 8))),
+    ("a fifth of the grid", "???.??", without(growth(product), lambda w: w.batch > 127)),
+    ("noise alone", "...?..", growth(lambda d, b: product(d, b) * math.exp(DICE.gauss(0, 1)))),
 ]
 
 
@@ -100,7 +112,7 @@ CASES["oom_thresholds"] = [
 
 
 # Training next to inference.
-def training(times: Callable[[int], float], activations: float, failed: bool = False) -> Any:
+def training(times: Callable[[int], float], activations: float) -> Lines:
     """Training takes ``times`` inference's peak; activations are that part of the difference."""
 
     def stepped(one: Record) -> Record:
@@ -109,9 +121,7 @@ def training(times: Callable[[int], float], activations: float, failed: bool = F
         peak = round(10**6 * times(one.workload.depth))
         kept = round(activations * (peak - 10**6))
         parts = CategoryBytes(input=10**6, activation=kept, gradient=max(peak - 10**6 - kept, 0))
-        bad = failed and one.workload.depth > 1
-        outcome = Outcome.OOM if bad else Outcome.OK
-        return put(one, peak_live_bytes=peak, categories_at_peak=parts, outcome=outcome)
+        return put(one, peak_live_bytes=peak, categories_at_peak=parts)
 
     return lambda: map(stepped, base("training_vs_inference"))
 
@@ -121,19 +131,18 @@ CASES["training_vs_inference"] = [
     ("a hundredth more, for gradients", "---", training(lambda d: 1.01, 0.0)),
     ("less, the deeper the less", "--.", training(lambda d: 0.9 / d, 0.0)),
     ("less with depth", ".--", training(lambda d: 9.0 / d, 0.05)),
-    ("deep ones failed", "???", training(lambda d: 2.0 + d, 1.0, failed=True)),
+    ("deep ones failed", "???", without(training(lambda d: 2.0 + d, 1.0), lambda w: w.depth > 1)),
 ]
 
 
 # Activation functions: tensors that one more layer keeps.
-def kept(tensors: Callable[[Workload], float], only: tuple[str, ...] = ()) -> Any:
+def kept(tensors: Callable[[Workload], float]) -> Lines:
     def layered(one: Record) -> Record:
         work = one.workload
         size = 4 * work.batch * known(work.width) * work.depth
         return put(one, saved_bytes=9999 + round(tensors(work) * size))
 
-    every = base("activations")
-    return lambda: map(layered, (one for one in every if one.workload.activation not in only))
+    return lambda: map(layered, base("activations"))
 
 
 def by_hand(work: Workload) -> int:
@@ -147,12 +156,12 @@ CASES["activations"] = [
     ("none", "--.", kept(lambda w: 0)),
     ("by hand three", "++-", kept(by_hand)),
     ("by hand twice", "++-", kept(lambda w: 2 if w.model == "mlp-scratch" else 1)),
-    ("without ReLU", "???", kept(by_hand, only=("relu", "gelu", "silu"))),
+    ("without ReLU", "???", without(kept(by_hand), lambda w: "lu" in w.activation)),
 ]
 
 
 # Optimizers.
-def optimizer(state: float, times: float, only: tuple[str, ...] = ()) -> Any:
+def optimizer(state: float, times: float) -> Lines:
     def updated(one: Record) -> Record:
         parts = known(one.categories_at_peak)
         own = put(parts, optimizer_state=round(state * parts.optimizer_state))
@@ -161,21 +170,20 @@ def optimizer(state: float, times: float, only: tuple[str, ...] = ()) -> Any:
             own = put(own, optimizer_state=8)
         return put(one, peak_live_bytes=peak, categories_at_peak=own)
 
-    every = base("optimizers")
-    return lambda: map(updated, (one for one in every if one.workload.optimizer not in only))
+    return lambda: map(updated, base("optimizers"))
 
 
 CASES["optimizers"] = [
     ("as said", "++", optimizer(1, 4.1)),
     ("twice the state, a peak of 400", "--", optimizer(2, 400)),
     ("half the state, a peak of 2", "--", optimizer(0.5, 2)),
-    ("without Adam", "?.", optimizer(1, 4.1, ("adam",))),
-    ("without Adam and AdamW", "??", optimizer(1, 4.1, ("adam", "adamw"))),
+    ("without Adam", "?.", without(optimizer(1, 4.1), lambda w: w.optimizer == "adam")),
+    ("without Adam and AdamW", "??", without(optimizer(1, 4.1), lambda w: "adam" in w.optimizer)),
 ]
 
 
 # Precisions: everything is a multiple of float32's.
-def precision(times: dict[str, float], failed: bool = False) -> Any:
+def precision(times: dict[str, float]) -> Lines:
     def narrowed(cell: Workload) -> Record:
         one = record(cell.replace(autocast=None, dtype="float32"))
         name = (cell.autocast and "autocast") or cell.dtype
@@ -183,12 +191,9 @@ def precision(times: dict[str, float], failed: bool = False) -> Any:
         labels = 0 if cell.autocast else 8 * cell.batch
         saved = round((known(one.saved_bytes) - labels) * factor) + labels
         held = 10**6 if cell.autocast else round(10**6 * factor)
-        bad = failed and name != "float32" and cell.batch > 16
         return put(
             one, workload=cell, workload_id=cell.id, saved_bytes=saved,
-            peak_live_bytes=round(10**8 * factor),
-            categories_at_peak=CategoryBytes(parameter=held),
-            outcome=Outcome.OOM if bad else Outcome.OK,
+            peak_live_bytes=round(10**8 * factor), categories_at_peak=CategoryBytes(parameter=held),
         )  # fmt: skip
 
     return lambda: map(narrowed, find("precision").cells(Size.DEFAULT))
@@ -200,22 +205,19 @@ CASES["precision"] = [
     ("half of it more", "---", precision({name: 1.5 * n for name, n in SCALED.items()})),
     ("a tenth", "---", precision({name: 0.1 * n for name, n in SCALED.items()})),
     ("like float32", "---", precision({})),
-    ("large batches failed", "???", precision(SCALED, failed=True)),
+    ("large batches failed", "???", without(precision(SCALED), lambda w: w.batch > 16)),
 ]
 
 
 # Widths: bytes at powers of two, times at odd widths.
-def widths(
-    parameters: float, peak: float, slower: float, noise: float = 0.0, only: int = 10**6
-) -> Any:
+def widths(parameters: float, peak: float, slower: float, noise: float) -> Lines:
     dice = random.Random(7)
 
     def sized(one: Record) -> Record:
         width = known(one.workload.width)
         power = width & (width - 1) == 0
-        seconds = (
-            width**2 * 1e-6 * math.exp(noise * dice.gauss(0, 1)) * (slower if width % 2 else 1)
-        )
+        seconds = 1e-6 * width**2 * (slower if width % 2 else 1)
+        seconds *= math.exp(noise * dice.gauss(0, 1))
         return put(
             one,
             peak_live_bytes=round(1000 * width * (peak if power else 1)),
@@ -224,8 +226,7 @@ def widths(
             repeats=tuple(Repeat(number=at, wall_seconds=seconds) for at in range(2)),
         )
 
-    cells = [one for one in base("width") if known(one.workload.width) < only]
-    return lambda: map(sized, cells)
+    return lambda: map(sized, base("width"))
 
 
 CASES["width"] = [
@@ -235,7 +236,7 @@ CASES["width"] = [
     ("noise", "...", widths(2, 1.0, 1.0, 0.01)),
     ("noisy times", "..?", widths(2, 1.0, 1.0, 0.5)),
     ("four widths, none doubled", "??.", lambda: (
-        put(record(Workload(depth=2, width=width, batch=16))) for width in (33, 37, 41, 45)
+        record(Workload(depth=2, width=width, batch=16)) for width in (33, 37, 41, 45)
     )),
 ]  # fmt: skip
 
@@ -274,25 +275,23 @@ CASES["checkpointing"] = [
 
 
 # Micro-batches.
-def parts(saved: Callable[[int], float], peak: Callable[[int], float], failed: bool = False) -> Any:
+def parts(times: Callable[[int], float]) -> Lines:
     def split(one: Record) -> Record:
-        count = one.workload.accumulate
+        share = times(one.workload.accumulate)
         whole = known(record(one.workload.replace(accumulate=1)).saved_activation_bytes) - 4
-        bad = failed and count > 2
         return put(
-            one, saved_activation_bytes=4 + round(whole * saved(count)),
-            peak_live_bytes=round(10**8 * peak(count)), live_at_start_bytes=10,
-            outcome=Outcome.OOM if bad else Outcome.OK,
+            one, saved_activation_bytes=4 + round(whole * share),
+            peak_live_bytes=round(10**8 * share), live_at_start_bytes=10,
         )  # fmt: skip
 
     return lambda: map(split, base("accumulation"))
 
 
 CASES["accumulation"] = [
-    ("divided", "++", parts(lambda m: 1 / m, lambda m: 1 / m)),
-    ("alike", "--", parts(lambda m: 1, lambda m: 1)),
-    ("divided by the square", "--", parts(lambda m: 1 / m**2, lambda m: 1 / m**2)),
-    ("most failed", "??", parts(lambda m: 1 / m, lambda m: 1 / m, failed=True)),
+    ("divided", "++", parts(lambda m: 1 / m)),
+    ("alike", "--", parts(lambda m: 1)),
+    ("divided by the square", "--", parts(lambda m: 1 / m**2)),
+    ("most failed", "??", without(parts(lambda m: 1 / m), lambda w: w.accumulate > 2)),
 ]
 
 
@@ -346,34 +345,30 @@ CASES["training_run"] = [
 
 
 # Steps of other networks: compiled code, ranks.
-def steps(
-    name: str, counted: Callable[[dict[str, Any]], dict[str, int]], failed: Any = lambda job: False
-) -> Any:
-    def ran(job: StepJob) -> StepRun:
-        if failed(job.arguments):
-            return StepRun(job=job, outcome=Outcome.ERROR, counted=None)
-        return StepRun(job=job, outcome=Outcome.OK, counted=counted(job.arguments))
-
-    return lambda: map(ran, find(name).step_jobs(Size.DEFAULT))
+def steps(name: str, counted: Callable[[dict[str, Any]], dict[str, int]]) -> Lines:
+    return lambda: (
+        StepRun(job=job, outcome=Outcome.OK, counted=counted(job.arguments))
+        for job in find(name).step_jobs(Size.DEFAULT)
+    )
 
 
-def compiled(times: float, batches: tuple[int, ...] = ()) -> Any:
+def compiled(times: float) -> Lines:
     def counted(job: dict[str, Any]) -> dict[str, int]:
         size = round(1000 * times) if job["compiled"] else 1000
         return {"kept": size, "allocated_peak_bytes": size, "reserved_peak_bytes": size}
 
-    return steps("compiled_memory", counted, lambda job: batches and job["batch"] not in batches)
+    return steps("compiled_memory", counted)
 
 
 CASES["compiled_memory"] = [
     ("half", "++++++", compiled(0.5)),
     ("alike", "------", compiled(1.0)),
     ("twice", "------", compiled(2.0)),
-    ("most failed", "??????", compiled(0.9, (256, 2))),
+    ("most failed", "??????", without(compiled(0.9), lambda job: job["batch"] not in (256, 2))),
 ]
 
 
-def ranks(times: float, power: float, failed: bool = False) -> Any:
+def ranks(times: float, power: float) -> Lines:
     """A rank holds ``times`` what it should, of which as many ranks to that power are taken."""
     from experiments.distributed_memory.network import NETWORK
     from harness.prediction.mlp.formula import parameter_bytes
@@ -387,7 +382,7 @@ def ranks(times: float, power: float, failed: bool = False) -> Any:
         peak = round(2**34 / share)
         return {"held": size, "allocated_peak_bytes": peak, "reserved_peak_bytes": peak}
 
-    return steps("distributed_memory", counted, lambda job: failed and job["world_size"] > 8)
+    return steps("distributed_memory", counted)
 
 
 CASES["distributed_memory"] = [
@@ -395,7 +390,7 @@ CASES["distributed_memory"] = [
     ("the same on every rank", "+---", ranks(1.0, 0)),
     ("twice, and not divided", "----", ranks(2.0, 0)),
     ("half, and divided too much", "----", ranks(0.5, 2)),
-    ("most failed", "????", ranks(1.0, 1, failed=True)),
+    ("most failed", "????", without(ranks(1.0, 1), lambda job: job["world_size"] > 8)),
 ]
 
 
