@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.limits import cgroup
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Probe
 from harness.measurement.process.outcome import classify
@@ -17,11 +17,9 @@ from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.child_process import child
 from tests.known import known
-from tests.limits_here import needs_cgroup
+from tests.limits_here import needs_cgroup, needs_refusal
 
 MIB = 2**20
-REFUSES, WHY_NOT = rlimit.data_segment_available()
-needs_refusal = pytest.mark.skipif(not REFUSES, reason=WHY_NOT)
 
 
 def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) -> int:
@@ -31,8 +29,8 @@ def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) ->
     return size
 
 
-@needs_refusal
 def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
+    needs_refusal()
     done = child("""
         import json, mmap
         from harness.measurement.limits.rlimit import data_segment
@@ -52,8 +50,8 @@ def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
     assert json.loads(done.stdout) == [12, MIB, 4 * MIB]
 
 
-@needs_refusal
 def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) -> None:
+    needs_refusal()
     for workload in (
         Workload(depth=2, width=64, batch=2000),
         Workload(depth=2, width=64, batch=2000, optimizer="adam"),
@@ -65,11 +63,11 @@ def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) 
         assert needed(launcher, workload) == modelled, workload
 
 
-@needs_refusal
 @pytest.mark.parametrize(("mode", "kernels"), [("train", 4), ("inference", 2)])
 def test_the_code_that_onednn_compiles_is_in_the_model(
     mode: str, kernels: int, launcher: Launcher
 ) -> None:
+    needs_refusal()
     workload = Workload(hidden=(64, 32, 64), batch=2000, activation="gelu", mode=mode)
     modelled = data_peak(workload)
     assert modelled.library_bytes == kernels * 66 * PAGE_BYTES
@@ -78,11 +76,11 @@ def test_the_code_that_onednn_compiles_is_in_the_model(
     assert data_peak(workload.replace(dtype="float64")).library_bytes == 0
 
 
-@needs_refusal
 @pytest.mark.parametrize("malloc", ["pinned", "system"])
 def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not(
     malloc: str,
 ) -> None:
+    needs_refusal()
     own = default_launcher(malloc)
     workload = Workload(depth=2, width=64, batch=8000, malloc=malloc)
     job = Probe(workload=workload, budget_bytes=8 * MIB)
