@@ -1,7 +1,7 @@
 """The frame of the claims of the literature: nothing missing or doubtful becomes a verdict."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -11,12 +11,12 @@ import pytest
 from experiments.literature.claim_texts import ClaimText, claim_texts
 from experiments.literature.judgements import claim_experiment, widest
 from harness.analysis import AnalysisError
-from harness.analysis.step_runs import Steps
 from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Check, Judgement, Verdict
 from harness.schema.metrics import Metrics
+from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
@@ -40,17 +40,11 @@ def jobs(size: Size) -> Iterable[StepJob]:
     return [job(4)] if size is Size.QUICK else [job(4), job(8)]
 
 
-def judgement(*checks: Check) -> Judgement:
-    return Judgement(verdict=Verdict.SUPPORTED, number="2", measured="Two.", checks=checks)
-
-
-def judge(steps: Steps, size: Size) -> Judgement:
-    result = [steps.saved_bytes(one) for one in jobs(size)]
-    return judgement(Check(name="saved", value=result[0], second=result[0], second_from="itself"))
-
-
-def experiment(judge: Callable[[Steps, Size], Judgement] = judge) -> Experiment:
-    return dataclasses.replace(claim_experiment(TEXT, jobs=jobs, judge=judge), name="two")
+def experiment(*checks: Check) -> Experiment:
+    """Return a claim whose judge says that it holds, whichever steps are there."""
+    blind = Judgement(verdict=Verdict.SUPPORTED, number="2", measured="Two.", checks=checks)
+    made = claim_experiment(TEXT, jobs=jobs, judge=lambda *_: blind)
+    return dataclasses.replace(made, name="two")
 
 
 def planted(folder: Path, *runs: StepRun) -> Evidence:
@@ -64,7 +58,7 @@ def well(batch: int) -> StepRun:
 
 
 def failed(batch: int) -> StepRun:
-    why = {"message": "no CUDA build"}
+    why: FailureEvidence = {"message": "no CUDA build"}
     return StepRun(job=job(batch), outcome=Outcome.UNSUPPORTED, evidence=why)
 
 
@@ -72,19 +66,17 @@ def failed(batch: int) -> StepRun:
 def test_a_claim_with_steps_missing_is_open_whatever_its_judge_says(
     tmp_path: Path, lines: tuple[StepRun, ...]
 ) -> None:
-    itself = Check(name="n", value=1, second=1, second_from="itself")
-    blind = experiment(lambda *_: judgement(itself))
-    for one in (blind, experiment()):
-        (claim,) = one.analyse(planted(tmp_path, *lines)).claims
-        assert claim.verdict is Verdict.OPEN
-        assert "missing" in claim.open_reason
-    (steps,) = experiment().analyse(planted(tmp_path, failed(4))).tables
+    blind = experiment(Check(name="n", value=1, second=1, second_from="itself"))
+    (claim,) = blind.analyse(planted(tmp_path, *lines)).claims
+    assert claim.verdict is Verdict.OPEN
+    assert "missing" in claim.open_reason
+    (steps,) = blind.analyse(planted(tmp_path, failed(4))).tables
     assert list(steps.frame["reason"]) == ["no CUDA build"]
 
 
 def test_no_verdict_rests_on_a_number_that_was_derived_once(tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match="second way"):
-        experiment(lambda *_: judgement()).analyse(planted(tmp_path, well(4)))
+        experiment().analyse(planted(tmp_path, well(4)))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +88,7 @@ def test_two_measurements_that_differ_leave_a_claim_open_and_a_law_that_fails_is
 ) -> None:
     check = widest("n", [(7, 7), (9, 8)], "other counter", allowed=allowed, gates=gates)
     assert check.difference == 1
-    (claim,) = experiment(lambda *_: judgement(check)).analyse(planted(tmp_path, well(4))).claims
+    (claim,) = experiment(check).analyse(planted(tmp_path, well(4))).claims
     assert claim.verdict is expected
     assert ("differs from the other counter by 1" in claim.measured) == (not check.holds)
 

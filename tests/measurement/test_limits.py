@@ -25,8 +25,7 @@ MIB = 2**20
 def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) -> int:
     ended = launcher.launch(Probe(workload=workload, budget_bytes=budget_bytes), 60)
     assert classify(ended)[0] is Outcome.OK, ended
-    size: int = known(ended.result)["needed_bytes"]
-    return size
+    return known(known(ended.result)["needed_bytes"])
 
 
 def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
