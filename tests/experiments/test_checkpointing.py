@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from experiments import checkpointing
 from experiments.checkpointing import law as checkpoints
 from harness.analysis.frame import load
-from harness.schema.experiment import Evidence
 from harness.schema.findings import Verdict
 from harness.schema.record import Record
 from harness.schema.workload import Workload
 from tests.analysis import planted
+from tests.experiments.predicted_records import section
 
 
 def record(workload: Workload, rise_bytes: int, seconds: float = 1.0) -> Record:
@@ -47,10 +47,10 @@ def test_planted_coefficients_come_back_and_give_the_optimum(tmp_path: Path) -> 
 
 def test_a_pretended_gpu_has_curves_of_memory_and_says_nothing_of_time(tmp_path: Path) -> None:
     timed = planted_law(36, 4000, 4000)
-    planted.write(tmp_path, [msgspec.structs.replace(one, wall_seconds=None) for one in timed])
-    section = checkpointing.analyse(Evidence(frame=load(tmp_path), folder=tmp_path))
-    verdicts = {claim.headline: claim.verdict for claim in section.claims}
+    lines = [replace(one, wall_seconds=None) for one in timed]
+    said = section("checkpointing", tmp_path, lines)
+    verdicts = {claim.headline: claim.verdict for claim in said.claims}
     assert verdicts["√depth segments are best where activations outweigh"] is Verdict.SUPPORTED
     assert not any("third longer" in headline for headline in verdicts)
-    assert [figure.name for figure in section.figures] == ["segments"]
-    assert "No step was timed, so the cost in time is not known here." in section.text
+    assert [figure.name for figure in said.figures] == ["segments"]
+    assert "No step was timed, so the cost in time is not known here." in said.text

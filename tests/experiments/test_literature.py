@@ -5,7 +5,6 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-import pandas as pd
 import pytest
 from msgspec.structs import replace
 
@@ -15,14 +14,14 @@ from harness.reporting.claims import LITERATURE_REFERENCE as RESULTS
 from harness.reporting.claims import read_claims
 from harness.reporting.progress import Lines
 from harness.reporting.report import write_report
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Size
 from harness.schema.findings import Claim, Verdict
-from harness.schema.record import to_json
 from harness.schema.traced_run import STEP_RUNS, StepRun, from_json
 from harness.sweeps.experiment_files import find_own, literature_names
 from harness.sweeps.sweep import run
 from tests.experiments import planted_steps as plant
 from tests.experiments.planted_steps import Change, a_layer, argument, peaks, scaled
+from tests.experiments.predicted_records import section
 
 HOLDS, FAILS = Verdict.SUPPORTED, Verdict.REFUTED
 
@@ -100,8 +99,7 @@ def committed(name: str) -> list[StepRun]:
 
 
 def judged(name: str, runs: Iterable[StepRun], folder: Path) -> Claim:
-    (folder / STEP_RUNS).write_bytes(b"".join(to_json(step) + b"\n" for step in runs))
-    (claim,) = find_own(name).analyse(Evidence(frame=pd.DataFrame(), folder=folder)).claims
+    (claim,) = section(name, folder, runs).claims
     return claim
 
 

@@ -34,7 +34,7 @@ def test_distances_and_spreads_are_those_planted(tmp_path: Path) -> None:
     system = [
         record(Workload(malloc="system", seed=seed), BIG // 2, BIG // 2, BIG) for seed in range(3)
     ]
-    result = section(experiment, tmp_path, [*pinned, *system])
+    result = section("malloc_policy", tmp_path, [*pinned, *system])
     table = malloc_effect.next_to_trace(load(tmp_path)).set_index("malloc")
     assert table.loc["pinned", "difference_percent"] == 0
     assert table.loc["pinned", "over_repeats_percent"] == pytest.approx(0.05)

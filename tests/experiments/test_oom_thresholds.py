@@ -10,16 +10,15 @@ from experiments.oom_thresholds import questions
 from experiments.oom_thresholds.claims import answer, predictable
 from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_thresholds
 from harness.analysis import AnalysisError
-from harness.analysis.frame import load_files
 from harness.prediction.mlp.cpu_trace import solve
 from harness.prediction.mlp.data_segment import solve_data_segment
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.record import to_json
 from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
 from harness.schema.workload import Workload
-from harness.sweeps.experiment_files import find
 from tests.analysis import planted
+from tests.experiments.predicted_records import section
 from tests.known import known
 
 MIB = 2**20
@@ -49,13 +48,12 @@ def answered(question: ThresholdQuestion) -> Threshold:
 
 
 def test_planted_thresholds_come_back_in_the_tables(tmp_path: Path) -> None:
-    lines = [to_json(answered(question)) for question in questions(Size.DEFAULT)]
-    (tmp_path / THRESHOLDS).write_bytes(b"\n".join(lines))
-    section = find("oom_thresholds").analyse(Evidence(frame=load_files([]), folder=tmp_path))
-    deeper, _ = section.claims
+    lines = [answered(question) for question in questions(Size.DEFAULT)]
+    found = section("oom_thresholds", tmp_path, lines)
+    deeper, _ = found.claims
     assert "(depth + a)(batch + b) = c" in deeper.measured
     assert "falls in 8 of 8 steps" in deeper.number
-    tables = {table.name: table.frame for table in section.tables}
+    tables = {table.name: table.frame for table in found.tables}
     assert len(tables["thresholds"]) == len(lines)
     assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 2
     assert (tables["frontier"]["worst_error_percent"] < 0.5).all()

@@ -12,7 +12,7 @@ PARAMETER_BYTES = 814_120
 
 def test_state_floor_and_phase_are_those_that_hand_arithmetic_gives(tmp_path: Path) -> None:
     records = [predicted_records.record(workload) for workload in optimizers.cells(Size.QUICK)]
-    section = predicted_records.section(optimizers, tmp_path, records)
+    section = predicted_records.section("optimizers", tmp_path, records)
     state = named(section, "An optimizer keeps nothing")
     assert state.number == f"equal to the byte in {len(records)} of {len(records)} cells"
     assert "adam: 2·parameter bytes + 8·layer;" in state.measured

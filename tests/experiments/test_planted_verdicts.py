@@ -14,18 +14,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as put
 
-from harness.analysis.frame import RECORDS, load, load_files
-from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Section, Verdict
+from harness.schema.experiment import Size
+from harness.schema.findings import Verdict
 from harness.schema.metrics import CategoryBytes, CudaMetrics
-from harness.schema.record import Outcome, Record, Repeat, to_json
-from harness.schema.threshold import THRESHOLDS, Threshold
-from harness.schema.traced_run import STEP_RUNS, StepRun
-from harness.schema.training_run import TRAINING_RUNS, TrainingRun
+from harness.schema.record import Outcome, Record, Repeat
+from harness.schema.traced_run import StepRun
 from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find, names_found
 from tests.analysis import planted
-from tests.experiments.predicted_records import record
+from tests.experiments.predicted_records import record, section
 from tests.experiments.test_training_run import planted as trained
 from tests.known import known
 
@@ -33,8 +30,6 @@ LETTERS = {"holds": "+", "holds in part": "/", "fails": "-", "open": "?"}
 Lines = Callable[[], Iterable[Any]]
 CASES: dict[str, list[tuple[str, str, Lines]]] = {}
 """The cases of each experiment: a name, its letters, and its planted lines."""
-FILES: dict[Any, str] = {Threshold: THRESHOLDS, TrainingRun: TRAINING_RUNS, StepRun: STEP_RUNS}
-"""The file of each kind of line that is no record."""
 
 
 @functools.cache
@@ -210,13 +205,15 @@ CASES["precision"] = [
 
 
 # Widths: bytes at powers of two, times at odd widths.
-def widths(parameters: float, peak: float, slower: float, noise: float) -> Lines:
+def widths(
+    parameters: float, peak: float, slower: float, noise: float, size: Size = Size.QUICK
+) -> Lines:
     dice = random.Random(7)
 
     def sized(one: Record) -> Record:
         width = known(one.workload.width)
         power = width & (width - 1) == 0
-        seconds = 1e-6 * width**2 * (slower if width % 2 else 1)
+        seconds = 1e-6 * width**2 * (1 + one.workload.seed % 3) * (slower if width % 2 else 1)
         seconds *= math.exp(noise * dice.gauss(0, 1))
         return put(
             one,
@@ -226,7 +223,7 @@ def widths(parameters: float, peak: float, slower: float, noise: float) -> Lines
             repeats=tuple(Repeat(number=at, wall_seconds=seconds) for at in range(2)),
         )
 
-    return lambda: map(sized, base("width"))
+    return lambda: map(sized, base("width", size))
 
 
 CASES["width"] = [
@@ -392,14 +389,6 @@ CASES["distributed_memory"] = [
     ("half, and divided too much", "----", ranks(0.5, 2)),
     ("most failed", "????", without(ranks(1.0, 1), lambda job: job["world_size"] > 8)),
 ]
-
-
-def section(name: str, folder: Path, lines: Iterable[Any]) -> Section:
-    lines = list(lines)
-    file = FILES.get(type(lines[0]), RECORDS)
-    (folder / file).write_bytes(b"".join(to_json(one) + b"\n" for one in lines))
-    frame = load(folder) if file == RECORDS else load_files([])
-    return find(name).analyse(Evidence(frame=frame, folder=folder))
 
 
 def cases() -> Iterator[Any]:

@@ -17,7 +17,7 @@ from harness.analysis.frame import lines_if_there, load_files
 from harness.measurement import whole_run as worker
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Size
-from harness.schema.findings import Section, Verdict
+from harness.schema.findings import Verdict
 from harness.schema.record import Outcome
 from harness.schema.training_run import (
     TRAINING_RUNS,
@@ -33,9 +33,8 @@ from harness.schema.training_run import (
 )
 from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find
-from harness.sweeps.store import LineStore
 from harness.sweeps.sweep import run
-from tests.experiments.predicted_records import named
+from tests.experiments.predicted_records import named, section
 from tests.known import known
 
 EXPERIMENT = find("training_run")
@@ -77,13 +76,6 @@ def planted(
     )  # fmt: skip
 
 
-def section(folder: Path, *answer: TrainingRun) -> Section:
-    with LineStore(folder, TrainingRun) as store:
-        for one in answer:
-            store.append(one)
-    return experiment.analyse(Evidence(frame=load_files([]), folder=folder))
-
-
 def test_the_planted_slope_lies_in_its_interval() -> None:
     (run,) = runs([planted("resident", leak=4096)])
     slope = known(resident_slope(run))
@@ -109,7 +101,7 @@ def test_the_interval_of_growth_covers_it_however_the_levels_depend(
 
 def test_images_that_are_missing_are_named(tmp_path: Path) -> None:
     missing = planted("trace", data="synthetic", images_missing="not on this machine")
-    random = section(tmp_path, missing)
+    random = section("training_run", tmp_path, [missing])
     assert named(random, "learns Fashion-MNIST").open_reason.startswith("no images here")
     assert "The real images were not there (not on this machine)." in random.text[0]
 

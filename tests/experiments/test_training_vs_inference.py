@@ -2,7 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from experiments import training_vs_inference as experiment
 from experiments.training_vs_inference import pairs
 from harness.analysis.frame import load
 from harness.schema.metrics import CategoryBytes
@@ -29,7 +28,7 @@ PLANTED = (
 
 
 def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
-    section = predicted_records.section(experiment, tmp_path / "all", PLANTED)
+    section = predicted_records.section("training_vs_inference", tmp_path / "all", PLANTED)
     (table,) = [one.frame for one in section.tables if one.name == "pairs"]
     assert list(table["difference_bytes"]) == [1000, 4140]
     assert list(table["more_gradient_bytes"]) == [1000, 0]
@@ -41,7 +40,9 @@ def test_planted_parts_of_the_difference_come_back(tmp_path: Path) -> None:
     assert reasons.words == "fails; holds only for batch 64"
     assert "0 to 72.5% of the difference" in reasons.measured
     assert "less than twice" in more.measured
-    large, *_ = predicted_records.section(experiment, tmp_path / "large", PLANTED[2:]).claims
+    large, *_ = predicted_records.section(
+        "training_vs_inference", tmp_path / "large", PLANTED[2:]
+    ).claims
     assert large.words == "holds"
     assert "less than twice" not in large.measured
 

@@ -6,6 +6,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,6 @@ from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
 from harness.measurement.process.messages import Describe
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import find_threshold
 from tests.child_process import child
@@ -36,24 +37,21 @@ def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
     assert 0 < machine_memory.needed_bytes(unmodelled) < peak
 
 
-def test_a_measurement_larger_than_the_machine_starts_nothing() -> None:
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (partial(measure, HUGE), r"B\): only .* are available by"),
+        (partial(find_threshold, Workload(), budget_bytes=1 << 50), "a budget of"),
+    ],
+)
+def test_what_is_larger_than_the_machine_starts_nothing_unless_forced(
+    ask: Callable[..., object], message: str
+) -> None:
     unused = Planted(lambda job: OOM)
-    with pytest.raises(MemoryUnavailableError, match=r"B\): only .* are available by") as caught:
-        measure(HUGE, launcher=unused)
+    with pytest.raises(MemoryUnavailableError, match=message):
+        ask(launcher=unused)
     assert unused.jobs == []
-    needed = f"{predict_trace(HUGE).peak_live_bytes:,} B"
-    assert needed in str(caught.value)
-    assert measure(HUGE, launcher=unused, force=True).outcome is Outcome.OOM
-    assert unused.jobs
-
-
-def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
-    unused = Planted(lambda job: OOM)
-    budget_bytes = psutil.virtual_memory().total + GIB
-    with pytest.raises(MemoryUnavailableError, match="a budget of"):
-        find_threshold(Workload(), budget_bytes=budget_bytes, launcher=unused)
-    assert unused.jobs == []
-    find_threshold(Workload(), budget_bytes=budget_bytes, launcher=unused, force=True)
+    ask(launcher=unused, force=True)
     assert unused.jobs
 
 
