@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from harness.analysis import AnalysisError
+from harness.analysis.exact import exact_form
 from harness.analysis.fits import exponents, fit
 from tests.analysis import planted
+from tests.known import known
 
 DEPTH, BATCH = (
     column.ravel().astype(np.float64)
@@ -67,3 +69,23 @@ def test_values_without_a_logarithm_are_left_out_and_counted() -> None:
     values[:3] = 1
     with pytest.raises(AnalysisError, match="3 positive cells"):
         exponents(AXES, values)
+
+
+WHOLE = {name: [*map(int, column)] for name, column in COLUMNS.items()}
+
+
+@pytest.mark.parametrize("more", [0, 2**60], ids=["as it is", "beyond the precision of floats"])
+def test_one_byte_off_in_one_cell_is_no_equality(more: int) -> None:
+    values = [more + planted.saved_bytes(*cell) for cell in planted.CELLS]
+    result = known(exact_form(WHOLE, values))
+    assert result.coefficients["constant"] == more + 4
+    for at in (0, 31, len(planted.CELLS) - 1):
+        changed = [value + (row == at) for row, value in enumerate(values)]
+        assert exact_form(WHOLE, changed) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_as_many_coefficients_as_rows_prove_nothing(count: int) -> None:
+    rows = [0, 10, 20, 40][:count]
+    columns = {name: [column[at] for at in rows] for name, column in WHOLE.items()}
+    assert exact_form(columns, [planted.saved_bytes(*planted.CELLS[at]) for at in rows]) is None

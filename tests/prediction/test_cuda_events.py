@@ -1,13 +1,14 @@
 """The events of steps on CUDA: against recordings of the real allocator, and by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.allocator import Ascending, CachingAllocator
-from harness.prediction.gpu.catalogue import GPUS, Gpu, parse_capability
+from harness.prediction.gpu.catalogue import GPUS, parse_capability
 from harness.prediction.gpu.simulation import Peaks, RecordedSteps, simulate
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.schema.workload import Workload
@@ -23,10 +24,10 @@ def scripted(recording: dict[str, Any]) -> CudaSteps:
     """Return the steps of a recording on the GPU that the dry run pretended."""
     flags: dict[str, Any] = dict(recording["workload"])
     flags |= {"hidden": tuple(flags.get("hidden", ()))}
-    gpu = Gpu(
-        name="stub", capability=parse_capability(recording["capability"]),
-        multiprocessors=recording["multiprocessors"], threads_per_multiprocessor=2048,
-        total_bytes=80 << 30, workspace_config=recording.get("workspace_config"),
+    gpu = replace(
+        GPUS["a100-40gb"], capability=parse_capability(recording["capability"]),
+        multiprocessors=recording["multiprocessors"],
+        workspace_config=recording.get("workspace_config"),
     )  # fmt: skip
     return CudaSteps(Workload(device="cuda", **flags), gpu)
 
