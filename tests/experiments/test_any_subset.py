@@ -35,10 +35,6 @@ def failed(line: Line, outcome: Outcome) -> Line:
     return kept | dict.fromkeys(RESULT & kept.keys()) | {"outcome": outcome.value}
 
 
-def without_some(line: Line, choose: random.Random) -> Line:
-    return line | {key: None for key in sorted(METRICS & line.keys()) if choose.random() < 0.3}
-
-
 def changed(lines: list[Line], choose: random.Random) -> list[Line]:
     """Return a random subset of ``lines``, a random part of which failed or lack metrics."""
     count = choose.randint(0, choose.choice([8, 34, len(lines)]))
@@ -49,7 +45,9 @@ def changed(lines: list[Line], choose: random.Random) -> list[Line]:
     def disturbed(line: Line) -> Line:
         if choose.random() < failing:
             return failed(line, choose.choice(bad))
-        return without_some(line, choose) if choose.random() < lacking else line
+        share = 0.3 if choose.random() < lacking else 0
+        lost = [key for key in sorted(METRICS & line.keys()) if choose.random() < share]
+        return line | dict.fromkeys(lost)
 
     return [*map(disturbed, chosen)]
 

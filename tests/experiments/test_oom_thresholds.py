@@ -15,7 +15,7 @@ from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
 from harness.schema.record import to_json
-from harness.schema.threshold import THRESHOLDS, Headroom, Threshold, ThresholdQuestion
+from harness.schema.threshold import THRESHOLDS, Headroom, Threshold
 from harness.schema.workload import Workload
 from tests.analysis import planted
 from tests.experiments.predicted_records import section
@@ -39,16 +39,14 @@ def placed(
     )  # fmt: skip
 
 
-def answered(question: ThresholdQuestion) -> Threshold:
-    """A threshold just where it is predicted; the default policy loses three tenths of it."""
-    workload, budget = question.workload, question.budget_bytes
-    predicted = known(solve_data_segment(workload, budget, "batch"))
-    largest = predicted if workload.malloc == "pinned" else round(predicted * 0.7)
-    return placed(workload, largest, budget, predicted)
-
-
 def test_planted_thresholds_come_back_in_the_tables(tmp_path: Path) -> None:
-    lines = [answered(question) for question in questions(Size.DEFAULT)]
+    """Thresholds just where they are predicted; the default policy loses three tenths of each."""
+    lines = []
+    for question in questions(Size.DEFAULT):
+        workload, budget = question.workload, question.budget_bytes
+        predicted = known(solve_data_segment(workload, budget, "batch"))
+        largest = predicted if workload.malloc == "pinned" else round(predicted * 0.7)
+        lines.append(placed(workload, largest, budget, predicted))
     found = section("oom_thresholds", tmp_path, lines)
     deeper, _ = found.claims
     assert "(depth + a)(batch + b) = c" in deeper.measured

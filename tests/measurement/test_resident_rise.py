@@ -13,7 +13,6 @@ from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
-from harness.schema.record import Record
 from harness.schema.workload import Workload
 from harness.training import training_step
 from harness.training.data import source
@@ -34,25 +33,17 @@ was seen to hold 4 MB less from a cold cache, and two 3 to 9 MB apart. A fork th
 pages of its server's libraries would hold 350 MB less."""
 
 
-def whole_pages_bytes(workload: Workload) -> int:
-    """Return the rise of the predicted step if each block of a page or more is a mapping."""
+@pytest.mark.parametrize("workload", [SMALL, LARGE])
+def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launcher) -> None:
     trace = predict_trace(workload)
-    rise = most = 0
-    begun = False
+    rises, begun = [0], False
     for event in trace.events:
         begun |= event.step == trace.measured_step and event.phase == "forward"
         if begun:
             mapped = mapped_bytes(abs(event.size_bytes))
-            rise += mapped if event.size_bytes > 0 else -mapped
-            most = max(most, rise)
-    return most
-
-
-@pytest.mark.parametrize("workload", [SMALL, LARGE])
-def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launcher) -> None:
-    pages = whole_pages_bytes(workload)
+            rises.append(rises[-1] + (mapped if event.size_bytes > 0 else -mapped))
     for repeat in measure(workload, launcher=launcher).repeats:
-        assert abs(known(repeat.rss_rise_bytes) - pages) <= KERNEL_BATCH_BYTES
+        assert abs(known(repeat.rss_rise_bytes) - max(rises)) <= KERNEL_BATCH_BYTES
 
 
 @pytest.mark.parametrize("disturbed", [0, 4, 5])
@@ -68,15 +59,13 @@ def test_a_step_that_the_kernel_took_pages_from_is_run_again_five_times_at_most(
     assert {"wall_seconds", "rss_source"} <= seen.keys()
 
 
-def parts_bytes(record: Record) -> dict[str, int]:
-    parts: dict[str, int] = msgspec.to_builtins(known(record.process))
-    assert sum(parts.values()) == record.rss_peak_bytes
-    assert parts["tensors_bytes"] == record.peak_live_bytes
-    return parts
-
-
 def test_the_parts_of_a_process_add_up_and_only_tensors_grow(launcher: Launcher) -> None:
-    small, large = (parts_bytes(measure(cell, launcher=launcher)) for cell in (SMALL, LARGE))
+    parts: list[dict[str, int]] = []
+    for record in (measure(cell, launcher=launcher) for cell in (SMALL, LARGE)):
+        parts.append(msgspec.to_builtins(known(record.process)))
+        assert sum(parts[-1].values()) == record.rss_peak_bytes
+        assert parts[-1]["tensors_bytes"] == record.peak_live_bytes
+    small, large = parts
     assert small["libraries_bytes"] > small["interpreter_bytes"] > 8 << 20
     assert small["interpreter_bytes"] == large["interpreter_bytes"]
     assert abs(small["heap_bytes"] - large["heap_bytes"]) < 2 << 20

@@ -41,8 +41,6 @@ LONGEST_SECONDS = max(600, 30 * FEW)
 """A split step took 10 seconds an example next to ten other jobs on two processors."""
 
 
-DEPTHS = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 12, 20, 33, 64)
-
 small = st.sampled_from([1, 2, 3, 5, 7, 8, 16, 17, 31, 32, 48, 64, 65, 96])
 width = st.one_of(small, small, small, small, small, st.sampled_from([127, 256, 300]))
 batch = st.one_of(small, small, small, small, st.sampled_from([127, 129, 257]))
@@ -51,7 +49,8 @@ batch = st.one_of(small, small, small, small, st.sampled_from([127, 129, 257]))
 @st.composite
 def hidden(draw: st.DrawFn) -> tuple[int, ...]:
     """Draw uneven widths, shallow networks more often than deep ones."""
-    depth: int = draw(st.sampled_from(DEPTHS))
+    depths = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 7, 8, 12, 20, 33, 64)
+    depth: int = draw(st.sampled_from(depths))
     if depth > 12:
         narrow: int = draw(st.sampled_from([1, 3, 8, 17, 32]))
         return (*[narrow] * (depth - 2), draw(small), draw(small))
@@ -113,18 +112,6 @@ def without_scratch(trace: Trace, workload: Workload) -> Trace:
     return replace(trace, events=kept)
 
 
-def measure(workload: Workload) -> dict[str, object]:
-    """Return the metrics of a record that trace and saved-tensor pass free, in this process."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(workload.threads)
-    trace = trace_pass(workload, source(workload), no_phase)
-    built = training_step.build(workload, source(workload))
-    run_step(built)
-    saved = saved_pass(built, no_phase)
-    torch.set_num_threads(threads)
-    return trace_metrics(without_scratch(trace, workload)) | saved
-
-
 @pytest.mark.exact
 @pytest.mark.timeout(LONGEST_SECONDS)
 @pytest.mark.parametrize(
@@ -135,9 +122,17 @@ def test_every_metric_equals_measurement_to_the_byte(kind: str, count: int) -> N
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
     @given(workloads(kind))
     def holds(workload: Workload) -> None:
-        measured = measure(workload)
+        torch.set_num_threads(workload.threads)
+        trace = trace_pass(workload, source(workload), no_phase)
+        built = training_step.build(workload, source(workload))
+        run_step(built)
+        measured = saved_pass(built, no_phase) | trace_metrics(without_scratch(trace, workload))
         trace = without_scratch(predict_trace(workload, without_scratch=True), workload)
         predicted = msgspec.to_builtins(predict(workload)) | trace_metrics(trace)
         assert {name: predicted[name] for name in measured} == measured
 
-    holds()
+    threads = torch.get_num_threads()
+    try:
+        holds()
+    finally:
+        torch.set_num_threads(threads)
