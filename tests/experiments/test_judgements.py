@@ -40,11 +40,15 @@ def jobs(size: Size) -> Iterable[StepJob]:
     return [job(4)] if size is Size.QUICK else [job(4), job(8)]
 
 
-def experiment(*checks: Check) -> Experiment:
-    """Return a claim whose judge says that it holds, whichever steps are there."""
-    blind = Judgement(verdict=Verdict.SUPPORTED, number="2", measured="Two.", checks=checks)
-    made = claim_experiment(TEXT, jobs=jobs, judge=lambda *_: blind)
-    return dataclasses.replace(made, name="two")
+def experiment(*checks: Check, fails: bool = False) -> Experiment:
+    """Return a claim whose judge says that it holds or fails, whichever steps are there."""
+
+    def judge(*_: object) -> Judgement:
+        if fails:
+            raise LookupError("a step is missing")
+        return Judgement(verdict=Verdict.SUPPORTED, number="2", measured="Two.", checks=checks)
+
+    return dataclasses.replace(claim_experiment(TEXT, jobs=jobs, judge=judge), name="two")
 
 
 def planted(folder: Path, *runs: StepRun) -> Evidence:
@@ -67,9 +71,10 @@ def test_a_claim_with_steps_missing_is_open_whatever_its_judge_says(
     tmp_path: Path, lines: tuple[StepRun, ...]
 ) -> None:
     blind = experiment(Check(name="n", value=1, second=1, second_from="itself"))
-    (claim,) = blind.analyse(planted(tmp_path, *lines)).claims
-    assert claim.verdict is Verdict.OPEN
-    assert "missing" in claim.open_reason
+    for one in (blind, experiment(fails=True)):
+        (claim,) = one.analyse(planted(tmp_path, *lines)).claims
+        assert claim.verdict is Verdict.OPEN
+        assert "missing" in claim.open_reason
     (steps,) = blind.analyse(planted(tmp_path, failed(4))).tables
     assert list(steps.frame["reason"]) == ["no CUDA build"]
 
