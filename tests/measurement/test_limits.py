@@ -95,6 +95,8 @@ def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not
 def test_mapped_bytes_are_whole_pages_with_header_and_alignment() -> None:
     pages = {1024: 0, 4096: 2, 16384: 5, 10 * 4096 - 200: 10}
     assert {size: mapped_bytes(size) / 4096 for size in pages} == pages
+    sizes = [mapped_bytes(size) for size in range(1, 20_000)]
+    assert sizes == sorted(sizes)
 
 
 def in_group(

@@ -27,6 +27,7 @@ from tests.limits_here import needs_cgroup
 
 GIB = 2**30
 HUGE = Workload(depth=2, width=64, batch=400_000_000)
+NEEDED = predict_trace(HUGE).peak_live_bytes
 
 
 def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
@@ -40,7 +41,7 @@ def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
-        (partial(measure, HUGE), r"B\): only .* are available by"),
+        (partial(measure, HUGE), rf"{NEEDED:,} B\): only .* are available by"),
         (partial(find_threshold, Workload(), budget_bytes=1 << 50), "a budget of"),
     ],
 )

@@ -12,6 +12,7 @@ from harness.measurement.process.launcher import ForkLauncher, Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.training import image_files
+from tests.child_process import child
 from tests.instruments.test_rss import kernel_slack_bytes
 from tests.known import known
 from tests.training.test_data import write_images
@@ -33,6 +34,39 @@ def test_real_images_and_synthetic_ones_give_the_same_metrics(
         assert real.outcome is Outcome.OK
         for name in EXACT:
             assert getattr(real, name) == getattr(synthetic, name), name
+
+
+_GATHER = """
+    import mmap
+    from pathlib import Path
+    from harness.measurement.malloc_policy import allow_huge_pages
+    from harness.measurement.limits.own_pages import HUGE_BYTES, gather
+
+    def resident():
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Anonymous")).split()[1]) << 10
+
+    def mapped():
+        return mmap.mmap(-1, 4 * HUGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+    allow_huge_pages(False)
+    full, holed = mapped(), mapped()
+    full.write(bytes([1]) * len(full))
+    for place in range(0, len(holed), 2 * mmap.PAGESIZE):
+        holed[place] = 1
+    before = resident()
+    allow_huge_pages(True)
+    print(gather(), resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux gathers when asked")
+def test_only_what_is_wholly_in_memory_is_gathered() -> None:
+    gathered, more = (int(word) for word in child(_GATHER).stdout.split())
+    if not gathered:
+        pytest.skip("this kernel gathers nothing: older than Linux 6.1, or no huge page is free")
+    assert gathered >= 3 << 21
+    assert more < 64 << 10, "nothing but Python's own objects was added"
 
 
 @pytest.mark.slow
