@@ -1,4 +1,4 @@
-"""What must not change a metric: real images, and memory that is gathered in huge pages."""
+"""Real images, and memory that is gathered in huge pages, change no metric."""
 
 import re
 import sys
