@@ -138,7 +138,6 @@ def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(ask: Ask) -> None
 
 
 def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
-    """Held against the allocator model's search over an MLP's derived events."""
     small = replace(GPUS["l4"], total_bytes=900 << 20)
 
     def report(batch: int, **more: Any) -> StepReport:
@@ -303,4 +302,3 @@ def test_four_threads_predict_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         result = list(pool.map(ask, [32, 64, 32, 64]))
     assert result[0].cuda == result[2].cuda != result[1].cuda == result[3].cuda
-    assert torch.cuda.is_available() is False or torch.cuda.device_count() > 0
