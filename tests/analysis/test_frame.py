@@ -26,7 +26,6 @@ def test_a_row_holds_the_record_exactly(tmp_path: Path) -> None:
     assert row["peak_live_bytes"] == big
     assert row["rss_rise_bytes"] == -4096
     assert row["phases.forward.peak_live_bytes"] == planted.peak_bytes(3, 32)
-    assert row["categories_at_peak.parameter"] == planted.parameter_bytes(3)
     assert row["environment.torch"] == "9.9"
     assert row["environment.gpus"] == "[]"
     assert row["repeats"] == 3

@@ -114,23 +114,9 @@ def attention(eager: int, fused: int) -> Change:
     return change
 
 
-def adapters(share: float) -> Change:
-    """Plant the peak of each step with adapters as a share of the one that trains all."""
-    return peaks(lambda run: run.job.batch * (share if argument(run, "where") else 1))
-
-
 def peaks(size: Callable[[StepRun], float]) -> Change:
     """Plant each step's peak, in units of a hundred billion bytes."""
     return lambda run: with_peak(run, LARGE * size(run))
-
-
-def compiled(least: float, most: float) -> Change:
-    """Plant the peak of compiled steps as a share: the least with budget 0, the most with 1."""
-
-    def share(run: StepRun) -> float:
-        return least + float(argument(run, "budget", 1)) * (most - least) if run.job.compile else 1
-
-    return peaks(share)
 
 
 def operations(passes: float) -> Change:
@@ -146,31 +132,6 @@ def operations(passes: float) -> Change:
 def a_layer(kept: Callable[[StepRun], int]) -> Change:
     """Let each further layer or block keep those bytes."""
     return lambda run: with_saved(run, LARGE + kept(run) * argument(run, "depth", 0))
-
-
-def frozen(kept: int) -> Change:
-    """Let a frozen layer behind a trained one keep those bytes."""
-    return a_layer(lambda run: kept if argument(run, "trained") == "others" else 8)
-
-
-def micro_batches(rise: float) -> Change:
-    """Let the peak change by that part of it with each further micro-batch."""
-    return peaks(lambda run: 1 + rise * (run.job.accumulate - 1))
-
-
-def inside(left: float) -> Change:
-    """Plant the part of the peak that a step inside the backward pass leaves."""
-    return peaks(lambda run: left if "in_backward" in run.job.optimizer else 1)
-
-
-def reversible(kept: int) -> Change:
-    """Let a further reversible block keep those bytes."""
-    return a_layer(lambda run: kept if argument(run, "rebuild") else 100)
-
-
-def autocast(left: float) -> Change:
-    """Plant the part of float32's peak that autocast leaves."""
-    return peaks(lambda run: left if run.job.autocast else 1)
 
 
 def states(reached: float) -> Change:

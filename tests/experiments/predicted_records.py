@@ -2,17 +2,22 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from harness.analysis.frame import load
+from harness.analysis.frame import RECORDS, load, load_files
 from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Section
 from harness.schema.metrics import Metrics
-from harness.schema.record import Outcome, Record, Repeat
+from harness.schema.record import Outcome, Record, Repeat, to_json
+from harness.schema.threshold import THRESHOLDS, Threshold
+from harness.schema.traced_run import STEP_RUNS, StepRun
+from harness.schema.training_run import TRAINING_RUNS, TrainingRun
 from harness.schema.workload import Workload
-from tests.analysis import planted
+from harness.sweeps.experiment_files import find
+
+FILES: dict[Any, str] = {Threshold: THRESHOLDS, TrainingRun: TRAINING_RUNS, StepRun: STEP_RUNS}
+"""The file of each kind of line that is no record."""
 
 
 def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Record:
@@ -26,11 +31,14 @@ def record(workload: Workload, *, seconds: float = 0.01, **changes: Any) -> Reco
     )  # fmt: skip
 
 
-def section(experiment: ModuleType, folder: Path, records: Iterable[Record]) -> Section:
-    """Write ``records`` into ``folder`` and return what the experiment says of them."""
-    planted.write(folder, records)
-    result: Section = experiment.analyse(Evidence(frame=load(folder), folder=folder))
-    return result
+def section(name: str, folder: Path, lines: Iterable[Any]) -> Section:
+    """Write planted lines of one kind into ``folder``; return what the experiment says of them."""
+    lines = list(lines)
+    file = FILES.get(type(lines[0]), RECORDS)
+    folder.mkdir(exist_ok=True)
+    (folder / file).write_bytes(b"".join(to_json(one) + b"\n" for one in lines))
+    frame = load(folder) if file == RECORDS else load_files([])
+    return find(name).analyse(Evidence(frame=frame, folder=folder))
 
 
 def named(section: Section, words: str) -> Claim:

@@ -1,9 +1,7 @@
 from pathlib import Path
 
-from experiments import optimizers
-from harness.schema.experiment import Size
-from tests.experiments import predicted_records
-from tests.experiments.predicted_records import named
+from tests.experiments.predicted_records import named, section
+from tests.experiments.test_planted_verdicts import base
 from tests.known import known
 
 # 784 -> 256 -> 10: 784*256 + 256 + 256*10 + 10 = 203,530 parameters of 4 bytes
@@ -11,9 +9,9 @@ PARAMETER_BYTES = 814_120
 
 
 def test_state_floor_and_phase_are_those_that_hand_arithmetic_gives(tmp_path: Path) -> None:
-    records = [predicted_records.record(workload) for workload in optimizers.cells(Size.QUICK)]
-    section = predicted_records.section(optimizers, tmp_path, records)
-    state = named(section, "An optimizer keeps nothing")
+    records = base("optimizers")
+    said = section("optimizers", tmp_path, records)
+    state = named(said, "An optimizer keeps nothing")
     assert state.number == f"equal to the byte in {len(records)} of {len(records)} cells"
     assert "adam: 2·parameter bytes + 8·layer;" in state.measured
     adam = 2 * PARAMETER_BYTES + 16
@@ -26,7 +24,7 @@ def test_state_floor_and_phase_are_those_that_hand_arithmetic_gives(tmp_path: Pa
     # root and the quotient of the 784 x 256 weight, a wrapped number (8) and its cast (4).
     # The batch's 16 examples and labels are left out of what is counted.
     top = (4 * PARAMETER_BYTES + 16 + 2 * 784 * 256 * 4 + 12) / PARAMETER_BYTES
-    assert f"to {top:.3g} times the parameters" in named(section, "With Adam").number
-    phases = next(text for text in section.text if text.startswith("The optimizer's update is"))
+    assert f"to {top:.3g} times the parameters" in named(said, "With Adam").number
+    phases = next(text for text in said.text if text.startswith("The optimizer's update is"))
     assert "for none, sgd and momentum in 0 of " in phases
     assert ". It is the peak for adam, " in phases

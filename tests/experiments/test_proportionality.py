@@ -1,4 +1,3 @@
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -6,10 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.depth_batch.proportionality import Growth, growth_of
-from experiments.depth_batch.verdicts import form_words, proportionality, rule
+from experiments.depth_batch.proportionality import growth_of
+from experiments.depth_batch.verdicts import form_words, growth_answer, proportionality, rule
 from harness.analysis import AnalysisError
-from harness.schema.findings import Verdict
+from harness.schema.events import CATEGORIES
+from harness.schema.findings import Claim, Rule, Verdict
 from tests.analysis import planted
 
 CELLS = planted.CELLS
@@ -21,14 +21,8 @@ def _frame(law: Callable[[int, int], float], **columns: Any) -> pd.DataFrame:
     return frame.assign(saved_bytes=pd.array(values, dtype="Int64"), **columns)
 
 
-def _try(law: Callable[[int, int], float]) -> Growth:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return growth_of(_frame(law), "saved_bytes")
-
-
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
-    claim = proportionality(_try(planted.saved_bytes))
+    claim = proportionality(growth_of(_frame(planted.saved_bytes), "saved_bytes"))
     assert claim.words == "fails; holds only for depth ≥ 16"
     assert claim.number.endswith("bytes; doubles with both in 16 of 48 squares")
     assert "1,024·depth·batch + 3,184·batch + 4 bytes in 63 of 63 cells" in claim.measured
@@ -51,14 +45,15 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
         assert "were measured" not in other.measured
 
 
-def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums() -> None:
-    result = _try(planted.peak_bytes)
+def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums_and_noise_is_not() -> None:
+    result = growth_of(_frame(planted.peak_bytes), "saved_bytes")
     assert result.exact is None
-    assert result.whole
     assert "In 63 of 63 cells it is the larger of two sums" in form_words(result)
     cells = result.sample
     law = [planted.peak_bytes(*cell) for cell in CELLS]
     assert list(result.at(cells.depth, cells.batch)) == law
+    noisy = _frame(lambda depth, batch: planted.peak_bytes(depth, batch) + 37 * batch**2 % 101)
+    assert "of two sums" not in form_words(growth_of(noisy, "saved_bytes"))
 
 
 def test_failed_cells_and_missing_metrics_are_left_out() -> None:
@@ -96,3 +91,63 @@ def test_a_noisy_quantity_gets_the_same_verdict_from_every_run(
         answer.add(rule(growth_of(frame, "rss_rise_bytes")).verdict)
     assert answer <= {verdict, Verdict.OPEN}
     assert verdict in answer
+
+
+WORKSPACE = 8_519_680
+PEAK = " for the peak of a step: 12 bytes"
+
+
+def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFrame:
+    """Return cells in which the categories lead that often; activations at a batch of 64."""
+    rows = []
+    for leader, count in led.items():
+        for _ in range(count):
+            sizes = {f"categories_at_peak.{name}": 1 for name in CATEGORIES}
+            sizes[f"categories_at_peak.{leader}"] = temporary
+            rows.append({"outcome": "ok", "batch": 64 if leader == "activation" else 8, **sizes})
+    return pd.DataFrame(rows).assign(
+        **{f"environment.{name}": value for name, value in environment.items()}
+    )
+
+
+RULE = Rule(holds="it does", fails="it does not", open="nobody knows")
+
+
+def answers(led: pd.DataFrame, verdict: Verdict = Verdict.OPEN, **parts: str) -> tuple[str, ...]:
+    claim = Claim(
+        sentence="It grows.", rule=RULE, second="none", verdict=verdict, measured="",
+        number="12 bytes", **parts,
+    )  # fmt: skip
+    return growth_answer({"peak live": claim}, led)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "parts", "sentence"),
+    [
+        ("holds", {}, f"Yes{PEAK}."),
+        (
+            "holds in part",
+            {"holds_for": "batch ≥ 64", "fails_for": "batch 8"},
+            f"In part{PEAK}; it holds for batch ≥ 64, fails for batch 8.",
+        ),
+        ("fails", {"holds_for": "batch ≥ 64"}, f"No{PEAK}; it holds only for batch ≥ 64."),
+        ("open", {"open_reason": "3 cells are needed"}, f"Open{PEAK}; 3 cells are needed."),
+    ],
+)
+def test_an_answer_is_made_from_the_verdict_alone(
+    verdict: str, parts: dict[str, str], sentence: str
+) -> None:
+    led = " Activations are the largest part of it in 2 of 7 cells, parameters in 5."
+    found = cells({"parameter": 5, "activation": 2}, 100)
+    assert answers(found, Verdict(verdict), **parts) == (sentence + led,)
+
+
+def test_the_answer_names_what_leads_instead_of_activations() -> None:
+    led = {"temporary": 5, "activation": 2}
+    gpu = {"gpu_capability": "8.0", "cublas_workspace_config": ""}
+    (on_gpu,) = answers(cells(led, WORKSPACE + 512, **gpu))
+    assert "temporaries (above all a cuBLAS workspace of 8.125 MiB) in 5" in on_gpu
+    for size, where in ((WORKSPACE - 1, gpu), (2 * WORKSPACE, gpu), (WORKSPACE, {})):
+        (without,) = answers(cells(led, size, **where))
+        assert "temporaries in 5" in without
+    assert growth_answer({}, cells(led, 100)) == ()

@@ -1,33 +1,17 @@
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
+from harness.measurement.process.launcher import ForkLauncher, Launcher
 from harness.measurement.process.messages import Call
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.known import known
 
 TINY = Workload(width=8, in_features=8, batch=4)
-
-
-@pytest.mark.slow
-def test_both_launchers_give_the_same_exact_metrics(launcher: Launcher) -> None:
-    """A worker is an interpreter of its own where there is no fork."""
-    spawning = SpawnLauncher("pinned")
-    one, other = (measure(TINY, launcher=each, repeats=1) for each in (spawning, launcher))
-    spawning.close()
-    assert one.outcome is Outcome.OK
-    for name in ("saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"):
-        assert getattr(one, name) == getattr(other, name) is not None
 
 
 @pytest.mark.parametrize(
@@ -75,53 +59,6 @@ def test_the_server_of_the_user_s_steps_imports_what_is_called_and_no_fork_does(
         assert "No module named 'missing'" in known(failed.failure).message
     finally:
         launcher.close()
-
-
-def server_of(launcher: ForkLauncher) -> psutil.Process:
-    assert launcher._server is not None, "a job has started it"
-    return psutil.Process(launcher._server.pid)
-
-
-def test_a_forkserver_that_dies_is_replaced() -> None:
-    if sys.platform != "linux":
-        pytest.skip("this system has no fork")
-    own = ForkLauncher("pinned")
-    try:
-        first = measure(TINY, launcher=own)
-        server_of(own).send_signal(signal.SIGKILL)
-        hit = measure(TINY, launcher=own, deadline_seconds=3)
-        after = measure(TINY, launcher=own)
-        assert hit.outcome in (Outcome.OK, Outcome.CRASHED, Outcome.TIMEOUT)
-        assert after.peak_live_bytes == first.peak_live_bytes
-    finally:
-        own.close()
-
-
-_PARENT = """
-import sys
-from harness.measurement.process.messages import Probe, RunPasses
-from harness.measurement.process.launcher import ForkLauncher
-from harness.schema.workload import Workload
-launcher = ForkLauncher("pinned")
-launcher.launch(Probe(workload=Workload(width=8)), 60)
-print(launcher._server.pid, flush=True)
-launcher.launch(RunPasses(workload=Workload(width=8), inject="hang"), 600)
-"""
-
-
-def test_no_process_outlives_a_killed_parent() -> None:
-    if sys.platform != "linux":
-        pytest.skip("this system has no fork")
-    with subprocess.Popen([sys.executable, "-c", _PARENT], stdout=subprocess.PIPE) as parent:
-        assert parent.stdout is not None, "it is a pipe"
-        server = psutil.Process(int(parent.stdout.readline()))
-        while not server.children():
-            time.sleep(0.02)
-        family = [server, *server.children()]
-        assert len(family) == 2
-        parent.kill()
-    _, alive = psutil.wait_procs(family, timeout=60)
-    assert alive == []
 
 
 def test_two_threads_after_a_single_threaded_server_do_not_hang(launcher: Launcher) -> None:

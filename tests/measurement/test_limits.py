@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
 import sys
-import textwrap
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
-from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.limits import cgroup
 from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Probe
 from harness.measurement.process.outcome import classify
@@ -18,25 +16,21 @@ from harness.prediction.mlp.data_segment import PAGE_BYTES, charged_bytes, data_
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.child_process import child
-from tests.limits_here import needs_cgroup
+from tests.known import known
+from tests.limits_here import needs_cgroup, needs_refusal
 
 MIB = 2**20
-REFUSES, WHY_NOT = rlimit.data_segment_available()
-needs_refusal = pytest.mark.skipif(not REFUSES, reason=WHY_NOT)
 
 
 def needed(launcher: Launcher, workload: Workload, budget_bytes: int = 2**30) -> int:
     ended = launcher.launch(Probe(workload=workload, budget_bytes=budget_bytes), 60)
     assert classify(ended)[0] is Outcome.OK, ended
-    assert ended.result is not None, ended
-    size = ended.result["needed_bytes"]
-    assert isinstance(size, int)
-    return size
+    return known(known(ended.result)["needed_bytes"])
 
 
-@needs_refusal
 def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
-    code = """
+    needs_refusal()
+    done = child("""
         import json, mmap
         from harness.measurement.limits.rlimit import data_segment
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -51,13 +45,12 @@ def test_the_last_page_of_a_budget_is_there_and_not_one_more() -> None:
             again = len(mmap.mmap(-1, size, flags=flags))
         after = len(mmap.mmap(-1, 4 * size, flags=flags))
         print(json.dumps([beyond, again, after]))
-    """
-    done = child(code)
+    """)
     assert json.loads(done.stdout) == [12, MIB, 4 * MIB]
 
 
-@needs_refusal
 def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) -> None:
+    needs_refusal()
     for workload in (
         Workload(depth=2, width=64, batch=2000),
         Workload(depth=2, width=64, batch=2000, optimizer="adam"),
@@ -69,11 +62,11 @@ def test_the_data_segment_of_a_step_is_modelled_to_the_page(launcher: Launcher) 
         assert needed(launcher, workload) == modelled, workload
 
 
-@needs_refusal
 @pytest.mark.parametrize(("mode", "kernels"), [("train", 4), ("inference", 2)])
 def test_the_code_that_onednn_compiles_is_in_the_model(
     mode: str, kernels: int, launcher: Launcher
 ) -> None:
+    needs_refusal()
     workload = Workload(hidden=(64, 32, 64), batch=2000, activation="gelu", mode=mode)
     modelled = data_peak(workload)
     assert modelled.library_bytes == kernels * 66 * PAGE_BYTES
@@ -82,11 +75,11 @@ def test_the_code_that_onednn_compiles_is_in_the_model(
     assert data_peak(workload.replace(dtype="float64")).library_bytes == 0
 
 
-@needs_refusal
 @pytest.mark.parametrize("malloc", ["pinned", "system"])
 def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not(
     malloc: str,
 ) -> None:
+    needs_refusal()
     own = default_launcher(malloc)
     workload = Workload(depth=2, width=64, batch=8000, malloc=malloc)
     job = Probe(workload=workload, budget_bytes=8 * MIB)
@@ -100,10 +93,8 @@ def test_a_step_that_exceeds_its_budget_is_out_of_memory_and_the_next_one_is_not
 
 
 def test_mapped_bytes_are_whole_pages_with_header_and_alignment() -> None:
-    assert mapped_bytes(1024) == 0
-    assert mapped_bytes(4096) == 8192
-    assert mapped_bytes(16384) == 20480
-    assert mapped_bytes(10 * 4096 - 200) == 10 * 4096
+    pages = {1024: 0, 4096: 2, 16384: 5, 10 * 4096 - 200: 10}
+    assert {size: mapped_bytes(size) / 4096 for size in pages} == pages
     sizes = [mapped_bytes(size) for size in range(1, 20_000)]
     assert sizes == sorted(sizes)
 
@@ -122,9 +113,7 @@ def in_group(
 def test_the_kernels_kill_is_out_of_memory_and_only_the_child_is_lost(launcher: Launcher) -> None:
     needs_cgroup()
     workload = Workload(depth=2, width=64, batch=20_000)
-    killed = in_group(workload, 16 * MIB, launcher)
-    assert killed.exit_code == -9
-    outcome, evidence = classify(killed)
+    outcome, evidence = classify(in_group(workload, 16 * MIB, launcher))
     assert (outcome, evidence["signal"], evidence["oom_kills"]) == (Outcome.OOM, "SIGKILL", 1)
     assert classify(in_group(workload, 512 * MIB, launcher))[0] is Outcome.OK
 
@@ -153,15 +142,11 @@ def test_where_no_group_can_be_made_the_reason_is_named() -> None:
         return
     if os.geteuid() != 0:
         pytest.skip("only root can hand its rights away")
-    code = """
+    done = child("""
         import os
+        from harness.measurement.limits import cgroup
         os.setgid(65534)
         os.setuid(65534)
-        from harness.measurement.limits import cgroup
         print(cgroup.available())
-    """
-    head = "import sys; sys.dont_write_bytecode = True\n"
-    head += "from harness.measurement.limits import cgroup\n"
-    command = [sys.executable, "-c", head + textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """)
     assert done.stdout.startswith("(False, 'cgroup v"), done.stderr

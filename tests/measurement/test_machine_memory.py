@@ -6,6 +6,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -16,7 +18,6 @@ from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
 from harness.measurement.process.messages import Describe
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.find_threshold import find_threshold
 from tests.child_process import child
@@ -26,6 +27,7 @@ from tests.limits_here import needs_cgroup
 
 GIB = 2**30
 HUGE = Workload(depth=2, width=64, batch=400_000_000)
+NEEDED = predict_trace(HUGE).peak_live_bytes
 
 
 def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
@@ -36,24 +38,21 @@ def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
     assert 0 < machine_memory.needed_bytes(unmodelled) < peak
 
 
-def test_a_measurement_larger_than_the_machine_starts_nothing() -> None:
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (partial(measure, HUGE), rf"{NEEDED:,} B\): only .* are available by"),
+        (partial(find_threshold, Workload(), budget_bytes=1 << 50), "a budget of"),
+    ],
+)
+def test_what_is_larger_than_the_machine_starts_nothing_unless_forced(
+    ask: Callable[..., object], message: str
+) -> None:
     unused = Planted(lambda job: OOM)
-    with pytest.raises(MemoryUnavailableError, match=r"B\): only .* are available by") as caught:
-        measure(HUGE, launcher=unused)
+    with pytest.raises(MemoryUnavailableError, match=message):
+        ask(launcher=unused)
     assert unused.jobs == []
-    needed = f"{predict_trace(HUGE).peak_live_bytes:,} B"
-    assert needed in str(caught.value)
-    assert measure(HUGE, launcher=unused, force=True).outcome is Outcome.OOM
-    assert unused.jobs
-
-
-def test_a_budget_larger_than_the_machine_starts_nothing() -> None:
-    unused = Planted(lambda job: OOM)
-    budget_bytes = psutil.virtual_memory().total + GIB
-    with pytest.raises(MemoryUnavailableError, match="a budget of"):
-        find_threshold(Workload(), budget_bytes=budget_bytes, launcher=unused)
-    assert unused.jobs == []
-    find_threshold(Workload(), budget_bytes=budget_bytes, launcher=unused, force=True)
+    ask(launcher=unused, force=True)
     assert unused.jobs
 
 
@@ -69,7 +68,7 @@ def test_the_command_line_refuses_with_both_numbers(line: list[str], ask: Ask) -
 
 
 def group_of(folder: Path, files: dict[str, str]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)
     return folder
@@ -99,16 +98,14 @@ def test_the_least_limit_of_all_cgroups_around_counts(
 
 def test_a_real_cgroup_limits_what_is_available() -> None:
     needs_cgroup()
-    code = """
+    done = child("""
+        import os
         from harness.measurement.limits import cgroup, machine_memory
         with cgroup.group() as made:
             with cgroup.joined(str(made.folder), 256 << 20):
                 print(machine_memory.available().bytes, machine_memory.limit_bytes())
-            outside = made.folder.parent / "cgroup.procs"
-            import os
-            outside.write_text(str(os.getpid()))
-    """
-    done = child(code)
+            (made.folder.parent / "cgroup.procs").write_text(str(os.getpid()))
+    """)
     available, most = (int(word) for word in done.stdout.split())
     assert 240 << 20 <= available <= 256 << 20
     assert most >= 256 << 20
@@ -120,11 +117,12 @@ def test_a_worker_dies_first_where_the_machine_runs_out(launcher: LentLauncher) 
         pytest.skip("the kernel's OOM killer is Linux's")
     launcher.launch(Describe(workload=Workload()), 60)
     before = Path(f"/proc/{launcher.server_pid}/oom_score_adj").read_text()
-    code = (
-        "import os; from harness.measurement.process.start_child import die_first_for_memory\n"
-        "die_first_for_memory(); print(open('/proc/self/oom_score_adj').read())"
-    )
-    assert child(code).stdout.split() == ["1000"]
+    done = child("""
+        from harness.measurement.process.start_child import die_first_for_memory
+        die_first_for_memory()
+        print(open("/proc/self/oom_score_adj").read())
+    """)
+    assert done.stdout.split() == ["1000"]
     assert before.strip() != "1000", "the server outlives its worker"
 
 

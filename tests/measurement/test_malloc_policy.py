@@ -41,19 +41,15 @@ def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | 
 
 @pytest.mark.slow
 def test_a_replaced_malloc_is_what_the_record_says_and_no_budget_is_enforced_under_it(
-    monkeypatch: pytest.MonkeyPatch,
+    own: ForkLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not REPLACEMENTS:
         pytest.skip("no other allocator is installed (libjemalloc2)")
     library = REPLACEMENTS[0].name
     monkeypatch.setenv("LD_PRELOAD", str(REPLACEMENTS[0]))
-    launcher = ForkLauncher("pinned")
-    try:
-        record = measure(TINY, launcher=launcher)
-        with pytest.raises(HarnessError, match=f"no budget can be enforced under {library}"):
-            find_threshold(Workload(width=64), budget_bytes=64 << 20, launcher=launcher)
-    finally:
-        launcher.close()
+    record = measure(TINY, launcher=own)
+    with pytest.raises(HarnessError, match=f"no budget can be enforced under {library}"):
+        find_threshold(Workload(width=64), budget_bytes=64 << 20, launcher=own)
     assert record.environment["malloc"] == f"replaced by {library}"
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,6 +18,8 @@ from harness.measurement.process.launcher import ForkLauncher, LaunchError
 from harness.measurement.process.messages import Probe
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
+from tests.faults.processes import forkserver_of
+from tests.known import known
 from tests.limits_here import needs_cgroup
 
 pytestmark = pytest.mark.skipif(
@@ -26,35 +27,27 @@ pytestmark = pytest.mark.skipif(
 )
 TINY = Workload(width=8, in_features=8, batch=4)
 
-_LOADING_PARENT = """
-from harness.measurement.process.messages import Probe
+_PARENT = """
+from harness.measurement.process.messages import Probe, RunPasses
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.workload import Workload
-ForkLauncher("pinned").launch(Probe(workload=Workload(width=8)), 60)
+launcher = ForkLauncher("pinned")
+launcher.launch(Probe(workload=Workload(width=8)), 60)
+launcher.launch(RunPasses(workload=Workload(width=8), inject="hang"), 600)
 """
-
-
-def servers_of(parent: int) -> list[psutil.Process]:
-    servers = []
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process(parent).children():
-            with contextlib.suppress(psutil.Error):
-                if "harness.measurement.process.fork_server" in child.cmdline():
-                    servers.append(child)
-    return servers
 
 
 def wait_for_server(parent: "subprocess.Popen[bytes]") -> psutil.Process:
     while parent.poll() is None:
-        if servers := servers_of(parent.pid):
-            return servers[0]
+        if server := forkserver_of(parent.pid):
+            return server
         time.sleep(0.01)
     raise AssertionError("no fork server was started")
 
 
 @pytest.mark.parametrize(("delay", "stopped"), [(0.0, False), (0.05, True), (0.5, True)])
 def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped: bool) -> None:
-    with subprocess.Popen([sys.executable, "-c", _LOADING_PARENT]) as parent:
+    with subprocess.Popen([sys.executable, "-c", _PARENT]) as parent:
         server = wait_for_server(parent)
         time.sleep(delay)
         if stopped:
@@ -64,26 +57,33 @@ def test_a_loading_fork_server_ends_with_its_killed_parent(delay: float, stopped
     if stopped and delay < 0.5:
         with contextlib.suppress(psutil.Error):
             server.resume()
-    _, alive = psutil.wait_procs([server], timeout=60)
-    assert alive == []
+    assert psutil.wait_procs([server], timeout=60)[1] == []
 
 
-@pytest.fixture
-def own() -> Iterator[ForkLauncher]:
-    """A launcher that no other test has used."""
-    launcher = ForkLauncher("pinned")
-    yield launcher
-    launcher.close()
+def test_no_worker_outlives_a_killed_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", _PARENT]) as parent:
+        server = wait_for_server(parent)
+        while not server.children():
+            time.sleep(0.02)
+        family = [server, *server.children()]
+        parent.kill()
+    assert psutil.wait_procs(family, timeout=60)[1] == []
+
+
+def test_a_fork_server_that_dies_is_replaced(own: ForkLauncher) -> None:
+    first = measure(TINY, launcher=own)
+    known(own._server).kill()
+    hit = measure(TINY, launcher=own, deadline_seconds=3)
+    assert hit.outcome in (Outcome.OK, Outcome.CRASHED, Outcome.TIMEOUT)
+    assert measure(TINY, launcher=own).peak_live_bytes == first.peak_live_bytes
 
 
 @pytest.mark.slow
 def test_a_signal_that_ends_a_loading_fork_server_is_named(own: ForkLauncher) -> None:
-    of_other_tests = servers_of(os.getpid())
-
     def hit() -> None:
-        while not (new := set(servers_of(os.getpid())) - set(of_other_tests)):
+        while own._server is None:
             time.sleep(0.01)
-        new.pop().terminate()
+        own._server.terminate()
 
     other = threading.Thread(target=hit)
     other.start()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 import harness
 from harness.budgets.step_memory import predicted
 from harness.measurement.step_trace import trace_step
-from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
 from harness.training.module_step import no_phase
@@ -54,11 +52,6 @@ def totals(report: StepReport) -> list[int]:
     categories = msgspec.structs.asdict(known(report.categories_at_peak))
     layers = sum(layer.peak_bytes or 0 for layer in report.layers)
     return [report.peak_live_bytes or 0, sum(categories.values()), layers]
-
-
-def test_a_mode_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ArgumentError, match=r"compile must be one of default, .*, got 'fast'"):
-        predict(compile="fast")
 
 
 def test_a_network_that_would_lose_its_compiled_code_on_the_way_is_refused() -> None:
@@ -116,17 +109,25 @@ class Captured(Net):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("dry_run_here")
-def test_a_network_of_which_nothing_is_compiled_has_no_answer(tmp_path: Path, ask: Ask) -> None:
+def test_a_network_of_which_nothing_is_compiled_has_no_answer(ask: Ask) -> None:
     with pytest.raises(UnsupportedError, match="harness dry-run of a script reports the pool"):
         predict(compile="reduce-overhead")  # CUDA graphs
     with pytest.raises(UnsupportedError, match="a CUDA graph that is replayed"):
         predict(Captured)
     with pytest.raises(UnsupportedError, match=r"torch\.compile compiled nothing"):
         predict(Uncompiled, compile="aot_eager")
-    target = f"{tmp_path}/net.py:Uncompiled"
-    (tmp_path / "net.py").write_text(Path(__file__).read_text())
     for name in ("predict", "profile"):
-        command = [name, target, "--input", "64", "--loss", "sum", "--gpu", "l4", "--compile"]
+        command = [
+            name,
+            f"{__name__}:Uncompiled",
+            "--input",
+            "64",
+            "--loss",
+            "sum",
+            "--gpu",
+            "l4",
+            "--compile",
+        ]
         assert "torch.compile compiled nothing" in ask([*command, "eager", "--json"], 3).out
 
 
@@ -138,20 +139,16 @@ def test_inductor_s_step_needs_untraced_what_its_trace_shows() -> None:
     eager, compiled = predict(gpu=gpu), predict(gpu=gpu, compile="max-autotune-no-cudagraphs")
     assert totals(compiled) == [compiled.peak_live_bytes] * 3
     assert (compiled.peak_live_bytes or 0) < (eager.peak_live_bytes or 0)
-    assert compiled.compiled is not None
-    assert (compiled.compiled.graphs, compiled.compiled.breaks) == (1, 0)
-    assert compiled.compiled.recompilations == 0
-    assert compiled.fit is not None
-    assert compiled.cuda is not None
-    assert compiled.fit.allocated_peak_bytes[1] == compiled.cuda.allocated_peak_bytes
-    assert compiled.fit.reserved_peak_bytes[1] == compiled.cuda.reserved_peak_bytes
-    assert "ATen of" in str(compiled.compiled.unmeasured)
+    code, fit, cuda = known(compiled.compiled), known(compiled.fit), known(compiled.cuda)
+    assert (code.graphs, code.breaks, code.recompilations) == (1, 0, 0)
+    assert fit.allocated_peak_bytes[1] == cuda.allocated_peak_bytes
+    assert fit.reserved_peak_bytes[1] == cuda.reserved_peak_bytes
+    assert "ATen of" in str(code.unmeasured)
 
 
 @pytest.mark.slow
-def test_profile_compiles_for_the_cpu(tmp_path: Path, ask: Ask) -> None:
-    (tmp_path / "net.py").write_text(Path(__file__).read_text())
-    command = [f"{tmp_path}/net.py:Net", "--input", "64", "--loss", "sum", "--compile", "--json"]
+def test_profile_compiles_for_the_cpu(ask: Ask) -> None:
+    command = [f"{__name__}:Net", "--input", "64", "--loss", "sum", "--compile", "--json"]
     report = json.loads(ask(["profile", *command, "--batch", str(BATCH)]).out)
     assert report["compiled"]["graphs"] == 1
     assert report["saved_bytes"] == 4 * BATCH * (64 + 256 + 256)

@@ -49,21 +49,19 @@ def test_a_config_gives_tokens_labels_loss_and_type(folder: Path) -> None:
     assert [spec.name for spec in without.specs] == ["input_ids"]
 
 
+def predicted(ask: Ask, target: str, *more: str) -> dict[str, Any]:
+    line = ["predict", target, "--batch", "2", "--gpu", "l4", "--optimizer", "adamw", "--json"]
+    return facts_of(ask([*line, *more]).out.replace(target, "TARGET"))
+
+
 @pytest.mark.slow
 def test_it_is_the_network_that_one_builds_by_hand(folder: Path, ask: Ask) -> None:
     (folder / "own.py").write_text(BY_HAND)
-
-    def predicted(target: str, *more: str) -> dict[str, Any]:
-        line = ["predict", target, "--batch", "2", "--gpu", "l4", "--optimizer", "adamw", "--json"]
-        answer: dict[str, Any] = json.loads(ask([*line, *more]).out)
-        return answer
-
     inputs = ["--input", "input_ids=int64:256", "--input", "labels=int64:256", "--loss", "model"]
-    short, own = predicted("hf:."), predicted("own.py:network", *inputs)
-    assert short["target"] == "hf:."
+    short, own = predicted(ask, "hf:."), predicted(ask, "own.py:network", *inputs)
     for name in ("peak_live_bytes", "saved_bytes", "largest_batch"):
         assert short[name] == own[name]
-    smaller = predicted("hf:.", "--arg", "num_hidden_layers=1")
+    smaller = predicted(ask, "hf:.", "--arg", "num_hidden_layers=1")
     assert smaller["peak_live_bytes"] < short["peak_live_bytes"]
     wrong = ["predict", "hf:.", "--gpu", "l4", "--arg", "num_layer=1"]
     assert "did you mean num_hidden_layers?" in ask(wrong, code=2).err
@@ -114,14 +112,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str | None]
 def test_the_hub_is_asked_for_the_config_and_for_no_weights(
     folder: Path, hub: list[tuple[str, str | None]], ask: Ask
 ) -> None:
-    def predicted(target: str) -> dict[str, Any]:
-        line = ["predict", target, "--batch", "2", "--gpu", "l4", "--optimizer", "adamw", "--json"]
-        return facts_of(ask(line).out.replace(target, "TARGET"))
-
-    of_hub = predicted("hf:org/tiny")
+    of_hub = predicted(ask, "hf:org/tiny")
     token = "Bearer hf_secret"
     assert hub == [("/org/tiny/resolve/main/config.json", token), (Hub.CONFIG, token)]
-    assert of_hub == predicted("hf:.")
+    assert of_hub == predicted(ask, "hf:.")
     assert len(hub) == 2, "a folder asks nobody"
 
 

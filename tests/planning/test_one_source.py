@@ -49,6 +49,11 @@ def two_convolutions() -> nn.Module:
     return convolutions(nn.Conv2d(8, 8, 3, padding=1))
 
 
+def wide_convolutions() -> nn.Module:
+    layers = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 1024, 10))
+
+
 class Tied(nn.Module):
     """A network whose first and last layer share their weights."""
 
@@ -105,19 +110,12 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
 
 @pytest.mark.slow
 def test_all_gpus_say_of_convolutions_what_each_of_them_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+    monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     """The first GPU asks cuDNN before the others do, and each has workspaces of its own."""
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "def build():\n"
-        "    layers = nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1)\n"
-        "    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(65536, 10))\n"
-    )
-    monkeypatch.chdir(tmp_path)
     names = ("a100-40gb", "b200", "t4")
     monkeypatch.setattr("harness.planning.predict_step.USUAL", {name: GPUS[name] for name in names})
-    flags = ["net.py:build", "--input", "3x32x32", "--batch", "64", "--json"]
+    flags = [f"{__name__}:wide_convolutions", "--input", "3x32x32", "--batch", "64", "--json"]
     rows = json.loads(ask(["predict", *flags, "--gpu", "all"]).out)["gpus"]
     fits = {row["fit"]["gpu"]: row["fit"] for row in rows}
     assert len({fit["reserved_peak_bytes"][0] for fit in fits.values()}) > 1
@@ -125,16 +123,8 @@ def test_all_gpus_say_of_convolutions_what_each_of_them_says(
         assert json.loads(ask(["predict", *flags, "--gpu", gpu]).out)["fit"] == fits[gpu]
 
 
-def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
-) -> None:
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "def build():\n"
-        f"    return nn.Sequential(nn.Linear({WIDTH}, 64), nn.ReLU(), nn.Linear(64, 10))\n"
-    )
-    monkeypatch.chdir(tmp_path)
-    flags = ["net.py:build", "--input", str(WIDTH), "--batch", "256", "--json"]
+def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(ask: Ask) -> None:
+    flags = [f"{__name__}:perceptron", "--input", str(WIDTH), "--batch", "256", "--json"]
     one = json.loads(ask(["predict", *flags, "--gpu", "l4"]).out)
     rows = json.loads(ask(["predict", *flags, "--gpu", "all"]).out)["gpus"]
     row = next(row for row in rows if row["fit"]["gpu"] == "l4")
@@ -148,7 +138,6 @@ def test_a_gpu_all_gpus_a_plan_and_a_budget_say_the_same_bytes(
 
 
 def test_the_largest_batch_fits_and_the_next_one_does_not() -> None:
-    """Held against the allocator model's search over an MLP's derived events."""
     small = replace(GPUS["l4"], total_bytes=900 << 20)
 
     def report(batch: int, **more: Any) -> StepReport:
@@ -194,14 +183,12 @@ def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
 ) -> None:
     (tmp_path / "net.py").write_text(
         "from torch import nn\n"
-        "class Net(nn.Sequential):\n"
-        "    def forward(self, x):\n"
-        f"        return super().forward(x[{kept}])\n"
-        "def build():\n"
-        "    return Net(nn.Linear(64, 512), nn.Linear(512, 10))\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self): super().__init__(64, 512)\n"
+        f"    def forward(self, x): return super().forward(x[{kept}])\n"
     )
     monkeypatch.chdir(tmp_path)
-    flags = ["net.py:build", "--input", "64", "--batch", "32", "--loss", "sum", "--json"]
+    flags = ["net.py:Net", "--input", "64", "--batch", "32", "--loss", "sum", "--json"]
     for command in (["predict", *flags, "--gpu", "l4"], ["plan", *flags, "--gpu", "l4"]):
         assert why in ask(command, 3).out
         answered = ask([*command, "--answer", f"net.py:4={answer}"]).out
@@ -210,7 +197,7 @@ def test_a_size_that_depends_on_values_has_no_answer_until_the_user_gives_one(
 
 def test_lambdas_networks_that_exist_and_names_are_the_same_network() -> None:
     step: dict[str, Any] = {"inputs": (WIDTH,), "gpu": "l4"}
-    named = harness.predict("tests.planning.test_one_source:perceptron", 64, **step)
+    named = harness.predict(f"{__name__}:perceptron", 64, **step)
     network = perceptron()
     before = [p.clone() for p in network.parameters()]
     for target in (perceptron, lambda: perceptron(), network):
@@ -315,4 +302,3 @@ def test_four_threads_predict_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         result = list(pool.map(ask, [32, 64, 32, 64]))
     assert result[0].cuda == result[2].cuda != result[1].cuda == result[3].cuda
-    assert torch.cuda.is_available() is False or torch.cuda.device_count() > 0

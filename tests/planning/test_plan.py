@@ -75,24 +75,23 @@ def tight() -> Plan:
 
 
 def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Plan) -> None:
-    result = tight
-    assert result.as_asked.verdict != "fits"
-    assert len(result.candidates) > 2  # three where torch 2.15 frees workspaces, else five
-    alike = (c for c in result.candidates if c.change.optimizer not in ("sgd", "8-bit states"))
+    assert tight.as_asked.verdict != "fits"
+    assert len(tight.candidates) > 2  # three where torch 2.15 frees workspaces, else five
+    alike = (c for c in tight.candidates if c.change.optimizer not in ("sgd", "8-bit states"))
     times = [c.relative_time for c in alike if not c.change.adapters]
     assert times == sorted(times)
-    for one in result.candidates:
+    for one in tight.candidates:
         assert one.fit.verdict == "fits"
         assert one.micro_batch * one.micro_batches == BATCH
         assert (one.neighbour is None) == (one.micro_batches == 1)
         assert one.neighbour is None or one.neighbour.verdict != "fits"
-    assert result.rejected[0].startswith(f"1 x {BATCH:,}: {result.as_asked.verdict}, reserves ")
+    assert tight.rejected[0].startswith(f"1 x {BATCH:,}: {tight.as_asked.verdict}, reserves ")
     fits = set()
-    for one in result.candidates:
-        words = (*one.change.described(), *[one.allocator_settings] * bool(one.allocator_settings))
+    for one in tight.candidates:
+        words = filter(None, (*one.change.described(), one.allocator_settings))
         fits.add(", ".join((f"{one.micro_batches} x {one.micro_batch:,}", *words)))
-    assert not fits & {each.partition(": ")[0] for each in result.rejected}
-    first = next(c for c in result.candidates if not c.change.described())
+    assert not fits & {each.partition(": ")[0] for each in tight.rejected}
+    first = next(c for c in tight.candidates if not c.change.described())
     step: dict[str, Any] = {"inputs": (WIDTH,), "optimizer": "adam", "gpu": small(TIGHT)}
     step |= {"accumulate": first.micro_batches, "allocator_settings": first.allocator_settings}
     again = harness.predict(build, BATCH, **step)
@@ -143,8 +142,7 @@ def test_blocks_are_the_repeated_children_of_containers() -> None:
 def test_autocast_is_tried_only_where_the_gpu_has_bfloat16() -> None:
     old = replace(small(TIGHT), capability=(7, 5))
     result = harness.plan(build, BATCH, gpu=old, inputs=(WIDTH,))
-    assert result.candidates
-    assert all(c.change.autocast is None for c in result.candidates)
+    assert {c.change.autocast for c in result.candidates} == {None}
 
 
 @pytest.mark.slow
@@ -152,11 +150,11 @@ def test_the_command_prints_the_first_candidate_its_proof_and_its_code(
     ask: Ask, tmp_path: Path
 ) -> None:
     page = str(tmp_path / "plan.html")
-    target = f"plan tests.planning.test_plan:build --input {WIDTH} --batch {BATCH}".split()
+    target = f"plan {__name__}:build --input {WIDTH} --batch {BATCH}".split()
     gpu = ["--gpu", "l4", "--memory", f"{768 + TIGHT}MiB", "--optimizer", "adam"]
     text = ask([*target, *gpu]).out
     assert "the next larger micro-batch" in text
-    assert text.startswith("tests.planning.test_plan:build, batch 8,192: ")
+    assert text.startswith(f"{__name__}:build, batch 8,192: ")
     assert "fits on l4" in text.splitlines()[1]
     assert "time, about" in text
     assert "one change to the whole batch" in text
@@ -216,11 +214,7 @@ def test_lora_trains_adapters_of_the_blocks_alone_and_changes_no_output_at_first
     ("inputs", "loss", "line"),
     [
         ("16", "cross-entropy", "loss = torch.nn.functional.cross_entropy(model(x), labels)"),
-        (
-            {"tokens": "int64:8", "meta": "32"},
-            "sum",
-            "loss = model(tokens=tokens, meta=meta).sum()",
-        ),
+        ({"tokens": "int64:8", "meta": "32"}, "sum", "model(tokens=tokens, meta=meta).sum()"),
         ({"input_ids": "int64:8", "labels": "int64:8"}, "model", "input_ids, labels in zip("),
     ],
 )

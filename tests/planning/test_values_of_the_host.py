@@ -48,19 +48,6 @@ def _inputs(count: int) -> Callable[[int], tuple[Tensor, Tensor]]:
     return make
 
 
-def _loop(count: int) -> Callable[[], None]:
-    lengths = torch.full((count,), 30)
-
-    def train() -> None:
-        layer = nn.Linear(1024, 1024).cuda()
-        for end in (32, 64):
-            here, there = lengths[end - 32 : end], lengths[:end].cuda()
-            x = torch.zeros(32, int(here.max()) + int(there.max()), 1024, device="cuda")
-            layer(x).sum().backward()
-
-    return train
-
-
 def _on_gpu(**given: Any) -> Callable[..., StepReport]:
     return lambda target: harness.predict(target, 32, gpu="l4", **{"inputs": (64,)} | given)
 
@@ -70,7 +57,6 @@ ANSWERS: dict[str, Callable[[int], Any]] = {
     "buffer": lambda n: _on_gpu()(Repeats(n, kind="buffer")),
     "read in __init__": lambda n: _on_gpu()(lambda: Repeats(n, kind="read")),
     "inputs": lambda n: _on_gpu(inputs=_inputs(n))(nn.Linear(64, 64)),
-    "loop": lambda n: harness.predict(run=_loop(n), gpu="l4"),
     "estimate": lambda n: _on_gpu(method="estimate")(Repeats(n)),
     "estimate on the CPU": lambda n: harness.predict(Repeats(n), 32, inputs=(64,)),
     "measure": lambda n: harness.measure(Repeats(n), 32, inputs=(64,)),

@@ -1,13 +1,14 @@
 """The events of steps on CUDA: against recordings of the real allocator, and by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.allocator import Ascending, CachingAllocator
-from harness.prediction.gpu.catalogue import Gpu, parse_capability
+from harness.prediction.gpu.catalogue import GPUS, parse_capability
 from harness.prediction.gpu.simulation import Peaks, RecordedSteps, simulate
 from harness.prediction.mlp.cuda_trace import CudaSteps
 from harness.schema.workload import Workload
@@ -19,21 +20,15 @@ pytestmark = pytest.mark.usefixtures("rules_of_2_13")
 STEPS = 4
 
 
-def stub(
-    capability: str = "8.0", multiprocessors: int = 108, workspace_config: str | None = None
-) -> Gpu:
-    """Return the GPU that the dry run pretends."""
-    return Gpu(
-        name="stub", capability=parse_capability(capability), multiprocessors=multiprocessors,
-        threads_per_multiprocessor=2048, total_bytes=80 << 30, workspace_config=workspace_config,
-    )  # fmt: skip
-
-
 def scripted(recording: dict[str, Any]) -> CudaSteps:
+    """Return the steps of a recording on the GPU that the dry run pretended."""
     flags: dict[str, Any] = dict(recording["workload"])
     flags |= {"hidden": tuple(flags.get("hidden", ()))}
-    config = recording.get("workspace_config")
-    gpu = stub(recording["capability"], recording["multiprocessors"], config)
+    gpu = replace(
+        GPUS["a100-40gb"], capability=parse_capability(recording["capability"]),
+        multiprocessors=recording["multiprocessors"],
+        workspace_config=recording.get("workspace_config"),
+    )  # fmt: skip
     return CudaSteps(Workload(device="cuda", **flags), gpu)
 
 
@@ -69,6 +64,6 @@ def _peaks(recording: dict[str, Any]) -> list[list[Any]]:
 @pytest.mark.parametrize("changes", [{}, {"optimizer": "adam", "accumulate": 2}, {"norm": "batch"}])
 def test_recorded_steps_have_the_peaks_of_the_written_ones(changes: dict[str, Any]) -> None:
     workload = Workload(device="cuda", depth=4, width=700, batch=999, **changes)
-    written = CudaSteps(workload, stub())
+    written = CudaSteps(workload, GPUS["a100-40gb"])
     recorded = RecordedSteps(written.trace(3), written.workspace_bytes)
     assert simulate(recorded, CachingAllocator()) == simulate(written, CachingAllocator())

@@ -1,18 +1,17 @@
 """Scratch of CUDA's kernels, worked out by hand from Reduce.cuh and Normalization.cuh."""
 
+from dataclasses import replace
+
 import pytest
 
-from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.catalogue import GPUS
 from harness.prediction.mlp.kernels import column_sums_scratch
 
 
 def sums(
     rows: int, columns: int, element_bytes: int = 4, processors: int = 108
 ) -> tuple[int, list[list[int]]]:
-    gpu = Gpu(
-        name="by hand", capability=(8, 0), multiprocessors=processors,
-        threads_per_multiprocessor=2048, total_bytes=None,
-    )  # fmt: skip
+    gpu = replace(GPUS["a100-40gb"], multiprocessors=processors)
     return column_sums_scratch(rows, columns, element_bytes, gpu)
 
 

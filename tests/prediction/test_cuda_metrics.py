@@ -1,15 +1,14 @@
 """The prediction for CUDA as its reader sees it: names, ranges, verdicts, notes, errors."""
 
 import json
-from typing import Any
 
 import msgspec
 import pytest
 
 from harness.prediction.gpu.fit import ENDLESS
+from harness.prediction.mlp import cuda_fit
 from harness.prediction.predict_workload import predict
 from harness.schema.memory_fit import GpuFit
-from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.workload import Workload
 from tests.commands import Ask
 from tests.known import known
@@ -21,18 +20,6 @@ WORKLOAD = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
 def no_workspace_config(monkeypatch: pytest.MonkeyPatch) -> None:
     """The metrics are those of the default workspaces, whatever the developer's shell says."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-
-
-@pytest.mark.parametrize("changes", [{}, {"norm": "batch", "dropout": 0.5}, {"accumulate": 3}])
-def test_every_metric_but_what_lies_outside_is_predicted(changes: dict[str, Any]) -> None:
-    predicted = predict(WORKLOAD.replace(**changes), gpu="a100-40gb")
-    stated = msgspec.to_builtins(predicted)
-    unknown = {n for n in Metrics.__struct_fields__ if stated[n] is None}
-    assert unknown == {"rss_rise_bytes", "rss_peak_bytes", "process"}
-    unknown = {n for n in CudaMetrics.__struct_fields__ if stated["cuda"][n] is None}
-    assert unknown == {"outside_bytes"}
-    assert predicted.method == "formula"
-    assert stated["peak_live_bytes"] == stated["cuda"]["requested_peak_bytes"]
 
 
 @pytest.mark.usefixtures("rules_of_2_13")
@@ -103,3 +90,36 @@ def test_the_command_line_prints_verdict_and_batch(ask: Ask) -> None:
     assert answer.endswith(" of 80 GiB, with 274–768 MiB for the CUDA context")
     assert largest.startswith(("largest batch ", "safe up to batch "))
     assert json.loads(ask(["predict", *flags, "--json"]).out)["fit"]["capability"] == "9.0"
+
+
+@pytest.mark.parametrize("mode", ["train", "inference"])
+@pytest.mark.parametrize("budget_bytes", [1, 2**20, 2**21, 8 * 2**20, 2**30])
+def test_an_answer_without_a_search_is_the_answer_of_the_search(
+    budget_bytes: int, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = Workload(depth=40, width=64, batch=100, device="cuda", mode=mode)
+    full = predict(deep, budget_bytes=budget_bytes, gpu="l4")
+    monkeypatch.setattr(cuda_fit, "MOST_EVENTS", 10)
+    short = predict(deep, budget_bytes=budget_bytes, gpu="l4")
+    assert (short.cuda, short.peak_live_bytes) == (full.cuda, full.peak_live_bytes)
+    assert short.categories_at_peak == full.categories_at_peak
+    if short.budget is None:
+        assert any(line.startswith("budget: no answer") for line in short.unanswered)
+    else:
+        for budget in (known(full.budget), short.budget):
+            assert (budget.fits, budget.largest_batch) == (False, None)
+    assert short.fit is None
+    assert any(line.startswith("gpu: no answer") for line in short.unanswered)
+    assert any("simulated once" in note for note in short.notes)
+
+
+def test_wide_layers_fit_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their parameters take more than the GPU, as those of 65,536 layers of 256 units nearly do."""
+    monkeypatch.setattr(cuda_fit, "MOST_EVENTS", 10)
+    wide = Workload(depth=8, width=32_768, device="cuda")
+    result = predict(wide, budget_bytes=2**33, gpu="l4")
+    budget, fit = known(result.budget), known(result.fit)
+    assert (budget.fits, budget.largest_batch) == (False, None)
+    assert (fit.verdict, fit.largest_batch_text) == ("does not fit", "no batch fits")
+    assert result.unanswered == ()
+    assert any("simulated once" in note for note in result.notes)

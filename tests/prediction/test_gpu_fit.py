@@ -12,17 +12,7 @@ from harness.prediction.mlp.cuda_fit import largest_batch, run_of
 from harness.schema.workload import Workload
 from tests.known import known
 
-MIB = 1 << 20
 SMALL = Workload(device="cuda", hidden=(300, 200), in_features=100, batch=64, optimizer="adam")
-
-
-def memory(
-    total_bytes: int, outside_bytes: tuple[int, int] = (0, 0), settings: str = ""
-) -> GpuMemory:
-    return GpuMemory(
-        gpu=GPUS["a100-40gb"], settings=settings, total_bytes=total_bytes,
-        outside_bytes=outside_bytes,
-    )  # fmt: skip
 
 
 @pytest.mark.slow
@@ -30,7 +20,9 @@ def memory(
 @pytest.mark.usefixtures("rules_of_2_13")
 def test_nothing_fits_above_the_largest_batch(settings: str) -> None:
     """Below it segments of fixed sizes can leave gaps; expandable ones do not."""
-    small = memory(26 * MIB, settings=settings)
+    small = GpuMemory(
+        gpu=GPUS["a100-40gb"], settings=settings, total_bytes=26 << 20, outside_bytes=(0, 0)
+    )
 
     def fits(batch: int) -> bool:
         return small.verdict(run_of(SMALL.replace(batch=batch), small.gpu)) == "fits"

@@ -18,10 +18,26 @@ from tests.known import known
 UNKNOWN = Workload(device="cuda", autocast="bfloat16", checkpoint=1)
 
 
-def test_every_metric_that_can_be_predicted_is_and_parts_add_up() -> None:
-    stated = msgspec.to_builtins(predict(Workload(depth=3, optimizer="adamw", activation="silu")))
+CUDA = Workload(device="cuda", depth=2, batch=512, optimizer="adam")
+
+
+@pytest.mark.parametrize(
+    "workload",
+    [
+        Workload(depth=3, optimizer="adamw", activation="silu"),
+        CUDA,
+        CUDA.replace(norm="batch", dropout=0.5),
+        CUDA.replace(accumulate=3),
+    ],
+)
+def test_every_metric_that_can_be_predicted_is_and_parts_add_up(workload: Workload) -> None:
+    stated = msgspec.to_builtins(predict(workload))
     unknown = {name for name in Metrics.__struct_fields__ if stated[name] is None}
-    assert unknown == {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
+    if cuda := stated["cuda"]:
+        assert {name for name, value in cuda.items() if value is None} == {"outside_bytes"}
+        assert cuda["requested_peak_bytes"] == stated["peak_live_bytes"]
+    assert unknown - {"cuda"} == {"rss_rise_bytes", "rss_peak_bytes", "process"}
+    assert bool(cuda) == (workload.device == "cuda")
     assert (stated["outcome"], stated["method"]) == ("predicted", "formula")
     assert sum(stated["categories_at_peak"].values()) == stated["peak_live_bytes"]
     modules = stated["modules"].values()

@@ -1,61 +1,51 @@
 """Growth over steps: blocks given as their lives, the line of each, and the ends of the steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from harness.schema.growth import Growth, find_growth, series_growth
 
+Block = tuple[int, int | None, int]
+"""The step in which a block begins, the one in which it ends if it does, and its bytes."""
 
-def growth_of(lives: Mapping[str, Sequence[tuple[int, int | None, int]]], steps: int) -> Growth:
-    """Return the growth of blocks that live from within one step to within another, or for ever.
 
-    Each has the step in which it begins, the one in which it ends, and its bytes.
-    """
-    events = [
-        (10 * begin + number, end, size, line)
-        for number, (line, blocks) in enumerate(lives.items())
-        for begin, end, size in blocks
-    ]
-    lifetimes = {at: None if end is None else 10 * end + 5 for at, end, _, _ in sorted(events)}
-    lines = {at: line for at, _, _, line in events}
+def growth_of(blocks: Sequence[Block], steps: int) -> Growth:
+    """Return the growth of blocks of one line."""
     sizes = [0] * (10 * steps + 20)
-    for at, _, size, _ in events:
-        sizes[at] = size
-    return find_growth(
-        lifetimes, sizes, [10 * step + 8 for step in range(steps)], lines.__getitem__
-    )
+    lifetimes: dict[int, int | None] = {}
+    for begin, end, size in blocks:
+        sizes[10 * begin] = size
+        lifetimes[10 * begin] = None if end is None else 10 * end + 5
+    return find_growth(lifetimes, sizes, [10 * step + 8 for step in range(steps)], lambda _: "a")
 
 
 def test_a_block_that_each_step_keeps_is_a_leak() -> None:
-    growth = growth_of({"a": [(step, None, 7) for step in range(3, 12)]}, 12)
+    growth = growth_of([(step, None, 7) for step in range(3, 12)], 12)
     assert (growth.kind, growth.per_step_bytes, growth.since_step) == ("leak", 7, 4)
     assert growth.ends_bytes[-1] == 63
 
 
 def test_a_cache_that_is_full_is_level_and_one_that_fills_ever_more_slowly_is_open() -> None:
-    full = growth_of({"a": [(step, None, 7) for step in (1, 2, 3, 5)]}, 20)
+    full = growth_of([(step, None, 7) for step in (1, 2, 3, 5)], 20)
     assert full.kind == "plateau"
-    open_ended = growth_of({"a": [(step, None, 7) for step in (1, 2, 3, 4, 5, 9, 17)]}, 20)
+    open_ended = growth_of([(step, None, 7) for step in (1, 2, 3, 4, 5, 9, 17)], 20)
     assert open_ended.kind == "unknown"
 
 
 def test_lengths_that_vary_are_no_growth_and_a_block_that_is_replaced_by_larger_ones_is() -> None:
     lengths = (5, 9, 2, 8, 8, 3, 9, 1, 7, 6)
     live = [(step, step + 1, size) for step, size in enumerate(lengths)]
-    assert growth_of({"a": live}, 10).kind == "plateau"
-    longer = growth_of({"a": [(step, step + 1, 3 * step) for step in range(1, 10)]}, 10)
+    assert growth_of(live, 10).kind == "plateau"
+    longer = growth_of([(step, step + 1, 3 * step) for step in range(1, 10)], 10)
     assert (longer.kind, longer.per_step_bytes) == ("leak", 3)
     assert "larger" in longer.causes[0]
 
 
-def test_a_device_on_which_nothing_happens_has_no_growth() -> None:
+def test_a_device_on_which_nothing_happens_has_no_growth_and_three_steps_are_too_few() -> None:
     growth = find_growth({}, [], [0, 0, 0, 0, 0], str)
     assert (growth.kind, growth.ends_bytes) == ("plateau", (0, 0, 0, 0, 0))
-
-
-def test_three_steps_are_too_few() -> None:
-    assert growth_of({}, 3).kind == "unknown"
+    assert growth_of([], 3).kind == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """``to_frame()`` and ``plot()`` of the public objects: the numbers are those of the objects."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -58,25 +59,15 @@ def test_the_bar_of_a_peak_is_made_of_its_categories() -> None:
     assert bar_widths(planted.record(STEP).plot())
 
 
-@pytest.fixture
-def trace() -> Trace:
-    return Trace(
-        [
-            Event(0, "build", "", "", "parameter", 400, 1),
-            Event(1, "forward", "aten::mm", "", "activation", 1000, 2),
-            Event(1, "backward", "aten::mm", "", "gradient", 300, 3),
-            Event(1, "backward", "aten::mm", "", "activation", -1000, 2),
-        ],
-        initial_bytes=50,
-    )  # fmt: skip
-
-
-def test_the_frame_of_a_trace_is_its_csv_and_its_picture_reaches_the_peak(
-    trace: Trace, tmp_path: Path
-) -> None:
-    path = tmp_path / "events.csv"
-    path.write_text(trace.as_csv())
-    read = pd.read_csv(path, keep_default_na=False)
+def test_the_frame_of_a_trace_is_its_csv_and_its_picture_reaches_the_peak() -> None:
+    events = [
+        Event(0, "build", "", "", "parameter", 400, 1),
+        Event(1, "forward", "aten::mm", "", "activation", 1000, 2),
+        Event(1, "backward", "aten::mm", "", "gradient", 300, 3),
+        Event(1, "backward", "aten::mm", "", "activation", -1000, 2),
+    ]
+    trace = Trace(events, initial_bytes=50)
+    read = pd.read_csv(StringIO(trace.as_csv()), keep_default_na=False)
     pd.testing.assert_frame_equal(trace.to_frame(), read, check_dtype=False)
     assert trace.to_frame()["live_bytes"].tolist() == trace.live_bytes
     paths = [path for area in trace.plot().axes[0].collections for path in area.get_paths()]
@@ -84,15 +75,10 @@ def test_the_frame_of_a_trace_is_its_csv_and_its_picture_reaches_the_peak(
     assert max(tops) == trace.peak_live_bytes == 1750
 
 
-def threshold(*probes: tuple[int, str]) -> Threshold:
-    probed = tuple(
-        Probed(value=value, outcome=Outcome(outcome), seconds=0.1) for value, outcome in probes
-    )
-    return planted.threshold(STEP, largest_fit=48, smallest_fail=49, probes=probed)
-
-
 def test_a_threshold_shows_each_probe_where_it_was() -> None:
-    result = threshold((32, "ok"), (64, "oom"), (48, "ok"), (49, "oom"))
+    found = {32: Outcome.OK, 64: Outcome.OOM, 48: Outcome.OK, 49: Outcome.OOM}
+    probes = tuple(Probed(value=at, outcome=end, seconds=0.1) for at, end in found.items())
+    result = planted.threshold(STEP, largest_fit=48, smallest_fail=49, probes=probes)
     frame = result.to_frame()
     assert frame["value"].tolist() == [32, 64, 48, 49]
     assert frame["needed_bytes"].isna().all()
@@ -123,7 +109,7 @@ def test_what_has_nothing_to_plot_says_so(kind: str) -> None:
     frame = failed.to_frame().assign(experiment="x", rss_rise_bytes=0, wall_seconds=0.0)
     values: dict[str, Record | Threshold | Trace | Comparison] = {
         "record": failed,
-        "threshold": threshold(),
+        "threshold": planted.threshold(STEP),
         "trace": Trace([]),
         "comparison": harness.compare(frame, frame),
     }

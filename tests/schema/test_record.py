@@ -9,16 +9,7 @@ from harness.schema.workload import Workload
 
 def record(**changes: Any) -> Record:
     workload = Workload(hidden=(5, 7), batch=3)
-    fields: dict[str, Any] = {
-        "workload_id": workload.id,
-        "workload": workload,
-        "outcome": Outcome.OK,
-    }
-    return Record(**(fields | changes))
-
-
-def edited(**changes: Any) -> str:
-    return json.dumps(json.loads(to_json(record())) | changes)
+    return Record(workload_id=workload.id, workload=workload, outcome=Outcome.OK, **changes)
 
 
 def test_a_record_comes_back_equal() -> None:
@@ -49,7 +40,7 @@ def test_a_record_from_before_a_field_was_added_is_read() -> None:
 )  # fmt: skip
 def test_a_record_edited_by_hand_is_refused_by_its_key(changes: dict[str, Any], where: str) -> None:
     with pytest.raises(RecordError, match=where):
-        from_json(edited(**changes))
+        from_json(json.dumps(json.loads(to_json(record())) | changes))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
-"""The networks and optimizers of the claims compute what they stand for, not only its bytes."""
+"""Networks and optimizers of experiments compute what they stand for, not only its bytes."""
 
 import torch
 from torch import nn
 
+from experiments.compiled_memory.one_gpu import TransformerBlock
 from experiments.literature.steps.layer_stacks import SLOPE, NormInPlace, mlp
 from experiments.literature.steps.reversible import ReversibleStack
 from experiments.literature.steps.small_states import Adam8bit, adam_in_backward, adam_loop
@@ -53,3 +54,23 @@ def test_eight_bits_train_and_a_step_in_the_backward_pass_is_the_same_step() -> 
     assert ends[adam_in_backward] == ends[adam_loop]
     fallen = ends[adam_loop][0] - ends[adam_loop][-1]
     assert ends[Adam8bit][0] - ends[Adam8bit][-1] > 0.8 * fallen > 0
+
+
+def test_a_transformer_block_computes_what_pytorch_s_layer_does() -> None:
+    torch.manual_seed(0)
+    block = TransformerBlock(128).eval()
+    layer = nn.TransformerEncoderLayer(
+        128, 2, 512, activation="gelu", batch_first=True, norm_first=True
+    ).eval()
+    ours = {
+        "self_attn.in_proj_": block.qkv, "self_attn.out_proj.": block.out,
+        "norm1.": block.attention_norm, "norm2.": block.norm,
+        "linear1.": block.mlp[0], "linear2.": block.mlp[2],
+    }  # fmt: skip
+    state = {
+        f"{name}{k}": v for name, module in ours.items() for k, v in module.state_dict().items()
+    }
+    layer.load_state_dict(state)
+    x = torch.randn(3, 5, 128)
+    mask = nn.Transformer.generate_square_subsequent_mask(5)
+    torch.testing.assert_close(block(x), layer(x, src_mask=mask, is_causal=True))
