@@ -1,5 +1,6 @@
 """Workspaces of the pretended cuDNN against a program that asks the installed one directly."""
 
+import importlib
 import json
 import random
 import subprocess
@@ -59,8 +60,7 @@ def directly(gpu: str, convolutions: list[dict[str, Any]]) -> list[list[int]]:
         [sys.executable, program], input=json.dumps(asked), capture_output=True, text=True
     )
     assert (answer.returncode, answer.stderr) == (0, "")
-    answers: list[list[int]] = json.loads(answer.stdout)
-    return answers
+    return [[*sizes] for sizes in json.loads(answer.stdout)]
 
 
 def laid_out(one: dict[str, Any], name: str) -> tuple[list[int], list[int]]:
@@ -103,10 +103,8 @@ def some(count: int, seed: int) -> list[dict[str, Any]]:
 
 def workspaces(convolutions: list[dict[str, Any]], benchmark: bool = False) -> list[int]:
     """Return what each convolution requests beyond its result, at most."""
-    import torch
-
-    set_flags: Any = torch.backends.cudnn.set_flags
-    memory = torch.cuda.memory_stats
+    torch: Any = importlib.import_module("torch")
+    set_flags, memory = torch.backends.cudnn.set_flags, torch.cuda.memory_stats
     found = []
     for one in convolutions:
         set_flags(_benchmark=benchmark, _allow_tf32=one.get("tf32", True))
@@ -163,14 +161,12 @@ def test_an_engine_with_less_workspace_is_taken_where_memory_is_short() -> None:
 
 def attend() -> int:
     """Attend by cuDNN; return how many operators the profiler saw of an addition."""
-    import torch
+    torch: Any = importlib.import_module("torch")
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    query: Any = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda")
-    query.requires_grad_()
+    query = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda", requires_grad=True)
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        out: Any = torch.nn.functional.scaled_dot_product_attention(query, query, query)
-        out.sum().backward()
+        torch.nn.functional.scaled_dot_product_attention(query, query, query).sum().backward()
     with torch.profiler.profile() as profile:
         query.detach() + 1
     return len(profile.events())

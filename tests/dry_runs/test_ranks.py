@@ -12,7 +12,7 @@ from experiments.distributed_memory.network import NAMES
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.run import dry_run
 from harness.schema.workload import Workload
-from tests.dry_runs.scripts import run, script
+from tests.dry_runs.scripts import refused, succeeds
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -28,9 +28,8 @@ UNEVEN = Workload(
 def collectives() -> dict[str, Any]:
     """Return the bytes that each kind of collective takes next to its tensors, of 8 MiB each."""
     import torch
-    from torch import distributed
 
-    dist: Any = distributed
+    dist: Any = torch.distributed
     size, rank = dist.get_world_size(), dist.get_rank()
     halves = [dist.new_group(list(range(half, size, 2))) for half in (0, 1)]
     group = halves[rank % 2]
@@ -79,11 +78,11 @@ def collectives() -> dict[str, Any]:
         before = torch.cuda.memory_allocated()
         call()
         taken[name] = torch.cuda.max_memory_allocated() - before
-    known = torch.tensor([7.0], device="cuda")
-    dist.broadcast(known, 0)
-    taken["broadcast value"] = known.item()
+    own = torch.tensor([7.0], device="cuda")
+    dist.broadcast(own, 0)
+    taken["broadcast value"] = own.item()
     lists = [torch.zeros(1, device="cuda") for _ in range(size)]
-    dist.all_gather(lists, known)
+    dist.all_gather(lists, own)
     print(float(lists[1]))
     try:
         dist.TCPStore("host", 1, size, False).get("theirs")
@@ -181,14 +180,11 @@ def report(request: pytest.FixtureRequest) -> DryRunReport:
 
 
 @pytest.fixture
-def seen(report: DryRunReport) -> dict[str, Any]:
-    returned: Any = report.returned
-    return {**returned}
+def seen(report: DryRunReport) -> Any:
+    return report.returned
 
 
-def test_collectives_take_what_pytorch_s_own_group_takes(
-    report: DryRunReport, seen: dict[str, Any]
-) -> None:
+def test_collectives_take_what_pytorch_s_own_group_takes(report: DryRunReport, seen: Any) -> None:
     taken = dict(seen["collectives"])
     version = tuple(map(int, taken.pop("torch").split(".")[:2]))
     flat = 0 if version >= (2, 15) else 8 * MIB  # ProcessGroupNCCL2 flattens no list
@@ -211,40 +207,21 @@ def test_collectives_take_what_pytorch_s_own_group_takes(
 def test_values_of_other_ranks_are_unknown(report: DryRunReport) -> None:
     reads = {read.text: (read.count, read.known) for read in report.value_reads}
     assert reads["print(float(lists[1]))"] == (1, 0)
-    assert reads['taken["broadcast value"] = known.item()'] == (1, 1)
+    assert reads['taken["broadcast value"] = own.item()'] == (1, 1)
 
 
-@pytest.mark.parametrize("how", SHARES)
-def test_a_rank_holds_its_share_of_a_mesh(seen: dict[str, Any], how: str) -> None:
-    assert seen[how] == 3 * 4 * 2 * 1024 * 1024 // SHARES[how]
+def test_a_rank_holds_its_share_of_a_mesh(seen: Any) -> None:
+    shares = {how: 3 * 4 * 2 * 1024 * 1024 // parts for how, parts in SHARES.items()}
+    assert {how: seen[how] for how in SHARES} == shares
 
 
-def test_a_stage_of_a_pipeline_takes_its_step(seen: dict[str, Any]) -> None:
+def test_a_stage_of_a_pipeline_takes_its_step(seen: Any) -> None:
     assert seen["stage"] == RANKS
 
 
-def test_what_the_first_rank_holds_is_the_closed_form(seen: dict[str, Any]) -> None:
-    first = NAMES if seen["collectives"]["rank"] == 0 else ()
-    assert {name: seen.get(name) for name in first} == {
-        name: held_bytes(UNEVEN, name, RANKS) for name in first
-    }
-
-
-ENDS = {  # the first: the watchdog comes too late, and the group is never destroyed
-    "for _ in '12': dist.all_reduce(x, async_op=True); time.sleep(4.5 * (_ == '1'))": ("ok", ""),
-    "y = symmetric.empty(9, device='cuda'); symmetric.rendezvous(y, dist.group.WORLD.group_name)": (
-        "unsupported",
-        "cuMemExportToShareableHandle",
-    ),
-}
-
-
-@pytest.mark.parametrize("text", ENDS)
-def test_ends_and_refusals(tmp_path: Path, text: str) -> None:
-    outcome, evidence = ENDS[text]
-    report = run(tmp_path, BEGIN + text, world_size=RANKS)
-    assert report.outcome == outcome, report.evidence
-    assert evidence in (report.evidence or "")
+def test_what_the_first_rank_holds_is_the_closed_form(seen: Any) -> None:
+    for name in NAMES if seen["collectives"]["rank"] == 0 else ():
+        assert seen[name] == held_bytes(UNEVEN, name, RANKS), name
 
 
 BEGIN = """
@@ -256,15 +233,14 @@ x = torch.zeros(1 << 20, device="cuda")
 """
 
 
-def test_gradients_that_are_reduced_as_futures_are_kept_alike_in_every_run(tmp_path: Path) -> None:
-    peaks = {_reduced(tmp_path, time).cuda.allocated_peak_bytes for time in ("0.0", "0.15")}
-    assert len(peaks) == 1
-
-
-def _reduced(folder: Path, seconds: str) -> DryRunReport:
-    report = run(folder, BEGIN + FUTURES.replace("SECONDS", seconds), world_size=RANKS)
-    assert report.outcome == "ok", report.evidence
-    return report
+def test_a_group_that_is_never_destroyed_ends_well_and_symmetric_memory_is_refused(
+    tmp_path: Path,
+) -> None:
+    """The watchdog of the group comes too late."""
+    reduced = "for _ in '12': dist.all_reduce(x, async_op=True); time.sleep(4.5 * (_ == '1'))"
+    succeeds(tmp_path, BEGIN + reduced, world_size=RANKS)
+    meeting = "symmetric.rendezvous(symmetric.empty(9, device='cuda'), dist.group.WORLD.group_name)"
+    refused(tmp_path, BEGIN + meeting, "cuMemExportToShareableHandle", world_size=RANKS)
 
 
 FUTURES = """
@@ -284,6 +260,14 @@ for step in range(3):
 """
 
 
+def test_gradients_that_are_reduced_as_futures_are_kept_alike_in_every_run(tmp_path: Path) -> None:
+    at_once, later = (
+        succeeds(tmp_path, BEGIN + FUTURES.replace("SECONDS", seconds), world_size=RANKS)
+        for seconds in ("0.0", "0.15")
+    )
+    assert at_once.cuda.allocated_peak_bytes == later.cuda.allocated_peak_bytes
+
+
 def test_ranks_that_were_not_asked_for_are_refused(tmp_path: Path) -> None:
     text = """
 import os, torch
@@ -293,6 +277,4 @@ group = dist.HashStore()
 dist.init_process_group("nccl", store=group, rank=0, world_size=2)
 dist.all_reduce(torch.zeros(1, device="cuda"))
 """
-    report = dry_run(script(tmp_path, text), quiet=True)
-    assert report.outcome == "unsupported"
-    assert "--world-size" in (report.evidence or "")
+    refused(tmp_path, text, "--world-size")
