@@ -239,11 +239,4 @@ window = collections.deque(maxlen=4)
 for _ in range(24):
     step(net(batch()))
     window.append(numpy.ones(50_000))
-
-# a cache that fills
-cache = {}
-for _ in range(24):
-    length = random.choice((8, 16, 24, 32))
-    cache.setdefault(length, numpy.ones(length * 10_000))
-    step(net(batch(length)))
 """)
