@@ -11,8 +11,7 @@ import pytest
 from harness.dry_runs import build, toolchain
 from harness.dry_runs.toolchain import DryRunUnavailableError
 from tests.faults import file_operations
-from tests.faults.conftest import FULL
-from tests.faults.grid import Tally
+from tests.faults.grid import FULL, Tally
 
 TRIALS = 40 if FULL else 2
 

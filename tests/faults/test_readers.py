@@ -14,8 +14,7 @@ import pytest
 
 from harness.cli.app import main
 from harness.snapshots import trace_event
-from tests.faults.conftest import FULL
-from tests.faults.grid import Tally
+from tests.faults.grid import FULL, Tally
 from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, by_hand
 
 pytestmark = pytest.mark.timeout(1800)
