@@ -28,10 +28,6 @@ def run(line: Sequence[str]) -> tuple[int, str]:
     return code, said.getvalue()
 
 
-def trials(quick: int, full: int) -> range:
-    return range(full if FULL else quick)
-
-
 def refused_in_one_line(code: int, said: str) -> bool:
     """Return whether the user's mistake is said in one line, and as the answer to ``--json``."""
     first, *answer = said.splitlines() or [""]
@@ -83,7 +79,7 @@ def test_recording_changed_in_any_place(tmp_path: Path, tally: Tally) -> None:
     options = [[], ["--json"], ["--memory", "100MiB"], ["--what-if", "expandable_segments:True"]]
     path = tmp_path / "changed.pickle"
     refused = 0
-    for _ in trials(20, 240):
+    for _ in range(240 if FULL else 20):
         raw = pickle.loads(chance.choice(data))
         for _ in range(chance.randrange(1, 5)):
             mutate(raw, chance)
