@@ -170,12 +170,12 @@ def held_by_strategy() -> dict[str, int]:
 
     from experiments.distributed_memory import one_rank  # a rank's own process imports it
 
-    held = {}
+    held: dict[str, int] = {}
     for strategy in NAMES:
         held[strategy] = one_rank.train_rank(UNEVEN, strategy)["held"]
         dist.destroy_process_group()
         gc.collect()
-    return dict(held)
+    return held
 
 
 def test_what_the_first_rank_holds_is_the_closed_form() -> None:
