@@ -1,5 +1,6 @@
 """Code or a command of the harness, run in an interpreter of its own."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,18 +22,21 @@ def child(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return run(sys.executable, "-c", textwrap.dedent(code), *arguments)
 
 
-def harness(*arguments: str) -> "subprocess.Popen[str]":
+def harness(
+    *arguments: str, ctrl_c: signal.Handlers = signal.SIG_DFL, **environment: str
+) -> "subprocess.Popen[str]":
     """Start a command that obeys every signal, as in the foreground of a terminal."""
 
-    def obey() -> None:
-        for number in (signal.SIGINT, signal.SIGHUP):  # background jobs and nohup ignore them
-            signal.signal(number, signal.SIG_DFL)
+    def obey() -> None:  # background jobs ignore the first signal, nohup ignores the second
+        signal.signal(signal.SIGINT, ctrl_c)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
     return subprocess.Popen(
         [sys.executable, "-m", "harness", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | environment,
         preexec_fn=obey,
     )
 

@@ -1,3 +1,4 @@
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,19 +24,11 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="session")
-def launcher() -> Iterator[Launcher]:
-    shared = default_launcher("pinned")
-    yield shared
-    shared.close()
-
-
 @pytest.fixture
 def fresh_launcher() -> Iterator[Launcher]:
     """A launcher whose processes see the environment as the test has left it."""
-    own = default_launcher("pinned")
-    yield own
-    own.close()
+    with contextlib.closing(default_launcher("pinned")) as own:
+        yield own
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Experiments on a GPU, from the command line to the report."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,45 +7,46 @@ import pytest
 from harness.analysis.frame import load
 from harness.measurement.environment import pretended_device
 from harness.sweeps.experiment_files import find, names_found
+from tests.child_process import harness
 
 pytestmark = [pytest.mark.cuda, pytest.mark.timeout(300)]
 
 
-def harness(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "harness", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def ended(*arguments: str, code: int = 0) -> tuple[str, str]:
+    """Run a command to its end; return what it said on its two streams."""
+    process = harness(*arguments)
+    said = process.communicate()
+    assert process.returncode == code, said
+    return said
 
 
 def test_a_sweep_on_the_gpu_gives_records_and_a_report(tmp_path: Path) -> None:
     out = str(tmp_path / "gpu")
     names = ("accumulation", "training_run", "oom_thresholds")
-    done = harness("sweep", *names, "--quick", "--device", "cuda", "--out", out)
-    assert done.returncode == 0, done.stderr
+    _, err = ended("sweep", *names, "--quick", "--device", "cuda", "--out", out)
     frame = load(tmp_path / "gpu")
     assert set(frame["outcome"]) == {"ok"}
     assert set(frame["device"]) == {"cuda"}
     assert frame["cuda.reserved_peak_bytes"].notna().all()
     assert frame["cuda.phases.backward.reserved_peak_bytes"].notna().all()
-    reported = harness("report", out)
-    assert reported.returncode == 0, reported.stderr
+    ended("report", out)
     text = (tmp_path / "gpu" / "report.md").read_text()
     if pretended_device() is None:
         assert "exactly 0" in text  # every step of the training run takes the same memory
     else:
-        assert "training_run is skipped in a dry run" in done.stderr
+        assert "training_run is skipped in a dry run" in err
     assert "Under the caching allocator's limit 3 of 3 thresholds are sharp" in text
 
 
 def test_what_makes_no_sense_on_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:
     alone = [name for name in names_found() if find(name).cpu_alone]
     assert alone == ["malloc_policy"]
-    done = harness("sweep", *alone, "--quick", "--device", "cuda", "--out", str(tmp_path))
-    assert done.returncode == 2
-    assert "malloc_policy is skipped on cuda: " in done.stderr
+    command = ("sweep", *alone, "--quick", "--device", "cuda", "--out", str(tmp_path))
+    assert "malloc_policy is skipped on cuda: " in ended(*command, code=2)[1]
     assert not list(tmp_path.glob("*/*.jsonl"))
 
 
 def test_doctor_names_the_gpu_and_what_is_taken_of_it() -> None:
-    done = harness("doctor", "--json")
-    assert '"what":"CUDA","available":true' in done.stdout
-    assert "are in use" in done.stdout
+    out, _ = ended("doctor", "--json")
+    assert '"what":"CUDA","available":true' in out
+    assert "are in use" in out

@@ -47,10 +47,6 @@ def record(request: pytest.FixtureRequest, records: dict[str, Record]) -> Record
     return record
 
 
-def cuda_of(record: Record) -> CudaMetrics:
-    return known(record.cuda)
-
-
 def test_every_metric_is_there(record: Record) -> None:
     unknown = {
         name
@@ -66,13 +62,12 @@ def test_every_metric_is_there(record: Record) -> None:
 
 def test_the_traces_peaks_are_the_counters_of_requested_bytes(record: Record) -> None:
     """Another process, another instrument, the same bytes: build, phases and both steps."""
-    cuda, categories = cuda_of(record), record.categories_at_peak
+    cuda, categories = known(record.cuda), known(record.categories_at_peak)
     assert record.peak_live_bytes == cuda.requested_peak_bytes
     assert record.first_step_peak_live_bytes == known(cuda.first_step).requested_peak_bytes
     assert {name: one.peak_live_bytes for name, one in known(record.phases).items()} == {
         name: one.requested_peak_bytes for name, one in known(cuda.phases).items()
     }
-    assert categories is not None
     sizes = [getattr(categories, name) for name in categories.__struct_fields__]
     assert sum(sizes) == record.peak_live_bytes
     if not record.workload.autocast:  # whose casts are saved on the CPU alone
@@ -82,7 +77,7 @@ def test_the_traces_peaks_are_the_counters_of_requested_bytes(record: Record) ->
 def test_every_measured_step_is_steady_and_each_counter_holds_the_one_before(
     record: Record,
 ) -> None:
-    cuda = cuda_of(record)
+    cuda = known(record.cuda)
     steps = [one for name, one in known(cuda.phases).items() if name != "build"]
     for counter in COUNTERS:
         peak = getattr(cuda, counter)
@@ -93,11 +88,12 @@ def test_every_measured_step_is_steady_and_each_counter_holds_the_one_before(
 
 
 def test_a_second_workspace_comes_with_the_backward_pass(launcher: Launcher) -> None:
-    training = cuda_of(measure(BASE, launcher=launcher, repeats=1)).workspace_bytes
-    inference = measure(BASE.replace(mode="inference"), launcher=launcher, repeats=1)
-    one = known(cuda_of(inference).workspace_bytes)
-    assert (one > 0) is WORKSPACES_STAY
-    assert training == 2 * one
+    training, inference = (
+        known(known(measure(one, launcher=launcher, repeats=1).cuda).workspace_bytes)
+        for one in (BASE, BASE.replace(mode="inference"))
+    )
+    assert (inference > 0) is WORKSPACES_STAY
+    assert training == 2 * inference
 
 
 def test_a_measurement_does_not_depend_on_those_before_it(launcher: Launcher) -> None:
@@ -105,7 +101,7 @@ def test_a_measurement_does_not_depend_on_those_before_it(launcher: Launcher) ->
     first, _, again = (
         measure(one, launcher=launcher, repeats=1) for one in (BASE, WORKLOADS[-1], BASE)
     )
-    assert cuda_of(first).requested_peak_bytes == cuda_of(again).requested_peak_bytes
+    assert known(first.cuda).requested_peak_bytes == known(again.cuda).requested_peak_bytes
     assert first.phases == again.phases
     assert first.categories_at_peak == again.categories_at_peak
 
@@ -118,7 +114,7 @@ def test_the_environments_settings_are_followed_and_recorded(
     record = measure(BASE.replace(batch=99), launcher=fresh_launcher, repeats=1)
     assert record.environment["allocator_settings"] == "roundup_power2_divisions:4"
     each_of_two_threads = 2 * 128 * 1024
-    assert cuda_of(record).workspace_bytes == (2 * each_of_two_threads if WORKSPACES_STAY else 0)
+    assert known(record.cuda).workspace_bytes == (2 * each_of_two_threads if WORKSPACES_STAY else 0)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -13,17 +13,8 @@ from pathlib import Path
 from typing import Any
 
 DATA = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 9}
-DATA_TYPE, INT64, FLOAT, DOUBLE, MODE, HEURISTIC, NOTE, DESCRIPTOR, CHAR = (
-    1,
-    3,
-    4,
-    5,
-    7,
-    8,
-    11,
-    15,
-    24,
-)
+DATA_TYPE, INT64, FLOAT, DOUBLE, MODE = 1, 3, 4, 5, 7
+HEURISTIC, NOTE, DESCRIPTOR, CHAR = 8, 11, 15, 24
 C_TYPES: dict[int, Any] = {INT64: ctypes.c_int64, FLOAT: ctypes.c_float, DOUBLE: ctypes.c_double}
 C_TYPES |= {DESCRIPTOR: ctypes.c_void_p, CHAR: ctypes.c_char}
 KINDS = {"forward": (10, 700), "data": (12, 706), "weight": (11, 712)}
@@ -73,17 +64,15 @@ class Cudnn:
             values = (901, DATA_TYPE, data), (902, INT64, sizes), (903, INT64, strides)
             return self.made(17, *values, (906, INT64, ord(name)), (900, INT64, 32))
 
-        x, w, y = map(tensor, "xwy")
-        space = len(one["stride"])
-        computed = 1 if data == 1 else 0
-        values = [(100, DATA_TYPE, computed), (101, MODE, 1), (106, INT64, space)]
-        values += [(103, INT64, one["stride"]), (102, INT64, one["dilation"])]
+        is_double = data == 1
+        values = [(100, DATA_TYPE, int(is_double)), (101, MODE, 1)]
+        values += [(106, INT64, len(one["stride"])), (103, INT64, one["stride"])]
+        values += [(102, INT64, one["dilation"])]
         values += [(105, INT64, one["padding"]), (104, INT64, one["padding"])]
         convolution = self.made(1, *values)
         kind, first = KINDS[one["kind"]]
-        order = w, x, y
-        scale = DOUBLE if computed else FLOAT
-        members = [(first + 3 + i, DESCRIPTOR, tensor.value) for i, tensor in enumerate(order)]
+        scale = DOUBLE if is_double else FLOAT
+        members = [(first + 3 + i, DESCRIPTOR, tensor(name).value) for i, name in enumerate("wxy")]
         scales = (first, scale, 1.0), (first + 1, scale, 0.0)
         operation = self.made(kind, *scales, (first + 2, DESCRIPTOR, convolution.value), *members)
         return self.made(15, (801, DESCRIPTOR, operation.value))
@@ -124,6 +113,6 @@ class Cudnn:
 
 
 if __name__ == "__main__":
-    asked = json.load(sys.stdin)
-    cudnn = Cudnn(Path(asked["folder"]), asked["device"])
-    json.dump([cudnn.answer(one) for one in asked["convolutions"]], sys.stdout)
+    request = json.load(sys.stdin)
+    cudnn = Cudnn(Path(request["folder"]), request["device"])
+    json.dump([cudnn.answer(one) for one in request["convolutions"]], sys.stdout)

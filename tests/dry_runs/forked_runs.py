@@ -12,9 +12,9 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -31,21 +31,18 @@ from harness.dry_runs.unknown_sizes import with_values_tried
 SECONDS = 60.0
 
 
-class ForkedRuns:
+class ForkedRuns(AbstractContextManager["ForkedRuns"]):
     """Runs scripts one after another; a context manager that ends the process."""
 
-    def __init__(self, folder: Path, gpu: str = "l4") -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._gpu = pretended_gpu(gpu)
+        self._gpu = pretended_gpu("l4")
         self._status = folder / "status"
         self._status.write_bytes(bytes(StatusPage()))
         torch = torch_build()
         self._architectures = torch.architectures()
-        environment = {
-            **os.environ,
-            **pretending(self._gpu, torch, build(torch)),
-            "HARNESS_DRY_RUN_STATUS": str(self._status),
-        }
+        environment = os.environ | pretending(self._gpu, torch, build(torch))
+        environment["HARNESS_DRY_RUN_STATUS"] = str(self._status)
         self._server: Any = subprocess.Popen(
             [sys.executable, "-m", __name__],
             env=environment,
@@ -55,10 +52,7 @@ class ForkedRuns:
             text=True,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.communicate()
 
     def run(self, script: Path) -> DryRunReport:

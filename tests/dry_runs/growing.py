@@ -1,76 +1,57 @@
 """Small programs that keep more after every step, and programs that do not."""
 
 HEAD = """
-import collections, copy, gc, random, torch
+import collections, copy, gc, numpy, random, torch
 from torch import nn
 random.seed(0)
 net = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 16)).cuda()
 adam = torch.optim.Adam(net.parameters())
 def batch(rows=32):
     return torch.randn(rows, 256).cuda()
-def step(loss, **options):
+def step(out, **options):
+    loss = out.square().mean()
     adam.zero_grad()
     loss.backward(**options)
     adam.step()
+    return loss
 """
 
-GROWING: dict[str, tuple[str, str]] = {
-    "a list of losses": (
-        "losses holds 15 tensors of the GPU, 8 more than 8 steps before, with the graphs",
-        """
+
+def by_title(text: str) -> dict[str, str]:
+    """Return programs by their titles, which are the comments that begin them."""
+    parts = (part.partition("\n") for part in text.strip().split("\n\n"))
+    return {title.removeprefix("# "): program for title, _, program in parts}
+
+
+GROWING = by_title("""
+# a list of losses: losses holds 15 tensors of the GPU, 8 more than 8 steps before, with the graphs
 losses = []
 for _ in range(20):
-    loss = net(batch()).square().mean()
-    step(loss)
-    losses.append(loss)
-""",
-    ),
-    "a sum of losses": (
-        "the graph of total",
-        """
+    losses.append(step(net(batch())))
+
+# a sum of losses: the graph of total
 total = 0
 for _ in range(20):
-    loss = net(batch()).square().mean()
-    step(loss, retain_graph=True)
-    total = total + loss
-""",
-    ),
-    "outputs of lengths that vary": (
-        "self.outputs holds",
-        """
+    total = total + step(net(batch()), retain_graph=True)
+
+# outputs of lengths that vary: self.outputs holds
 class Trainer:
     def __init__(self):
         self.outputs = []
     def run(self):
         for _ in range(20):
             out = net(batch(random.randint(1, 64)))
-            step(out.square().mean())
+            step(out)
             self.outputs.append(out.detach())
 Trainer().run()
-""",
-    ),
-    "torch.cat": (
-        "replaces its block by a larger one",
-        """
-seen = torch.empty(0, 16, device="cuda")
-for _ in range(20):
-    out = net(batch())
-    step(out.square().mean())
-    seen = torch.cat([seen, out.detach()])
-""",
-    ),
-    "a hook that keeps": (
-        "kept holds",
-        """
+
+# a hook that keeps: kept holds
 kept = []
 net[1].register_forward_hook(lambda module, given, out: kept.append(out))
 for _ in range(20):
-    step(net(batch()).square().mean())
-""",
-    ),
-    "a hook in each step": (
-        "modules have 16 hooks, 8 more than 8 steps before",
-        """
+    step(net(batch()))
+
+# a hook in each step: modules have 16 hooks, 8 more than 8 steps before
 def watch(x):
     def hook(module, given, out):
         assert len(out) == len(x)
@@ -78,60 +59,44 @@ def watch(x):
 for _ in range(20):
     x = batch()
     watch(x)
-    step(net(x).square().mean())
-""",
-    ),
-    "a cache by shape": (
-        "by a key such as a shape",
-        """
+    step(net(x))
+
+# a cache by shape: by a key such as a shape
 masks = {}
 def main():
     for length in range(40, 20, -1):
         if length not in masks:
             masks[length] = torch.ones(length, length, device="cuda").tril()
-        out = net(batch(length))
-        step((masks[length] @ out).square().mean())
+        step(masks[length] @ net(batch(length)))
 main()
-""",
-    ),
-    "a state that is carried": (
-        "and of state has",
-        """
+
+# a state that is carried: and of state has
 cell, head = nn.GRUCell(256, 256).cuda(), nn.Linear(256, 1).cuda()
 adam = torch.optim.Adam(head.parameters())
 state = torch.zeros(8, 256, device="cuda")
 for _ in range(20):
     state = cell(batch(8), state)
-    step(head(state).mean(), retain_graph=True)
-""",
-    ),
-    "a cache of keys and values": (
-        "replaces its block by a larger one",
-        """
+    step(head(state), retain_graph=True)
+
+# a cache of keys and values: replaces its block by a larger one
 cache = {"keys": None, "values": None}
 for _ in range(20):
     new = net(batch(4))
-    step(new.square().mean())
+    step(new)
     for name, held in cache.items():
         cache[name] = new.detach() if held is None else torch.cat([held, new.detach()], dim=0)
-""",
-    ),
-    "scores of each evaluation": (
-        "scores holds",
-        """
+
+# scores of each evaluation: scores holds
 scores = []
 for number in range(1, 25):
-    step(net(batch()).square().mean())
+    step(net(batch()))
     if number % 5 == 0:
         net.eval()
         with torch.no_grad():
             scores += [net(batch(8)) for _ in range(3)]
         net.train()
-""",
-    ),
-    "an attribute of the model": (
-        "log.rows holds",
-        """
+
+# an attribute of the model: log.rows holds
 class Log:
     rows = None
     def __init__(self):
@@ -141,78 +106,58 @@ class Log:
             self.rows[name].append(value)
 log = Log()
 for _ in range(20):
-    loss = net(batch()).square().mean()
-    step(loss)
+    loss = step(net(batch()))
     log.add(loss=loss.detach(), norm=net[0].weight.grad.norm())
-""",
-    ),
-    "cycles that nobody collects": (
-        "a cycle of objects, perhaps",
-        """
+
+# cycles that nobody collects: a cycle of objects, perhaps
 gc.disable()
 class Result:
     def __init__(self, out):
         self.out, self.me = out, self
 for _ in range(20):
     out = net(batch())
-    step(out.square().mean())
+    step(out)
     Result(out.detach())
-""",
-    ),
-}
-"""By name: a part of the cause that is named, and the program."""
+""")
+"""By name and a part of the cause that is named."""
 
-LEVEL: dict[str, str] = {
-    "a training loop": """
-for _ in range(20):
-    step(net(batch()).square().mean())
-""",
-    "a list of numbers": """
+LEVEL = by_title("""
+# a list of numbers
 losses = []
 for _ in range(20):
-    loss = net(batch()).square().mean()
-    step(loss)
-    losses.append(loss.item())
-""",
-    "lengths that vary": """
-for _ in range(20):
-    out = net(batch(random.randint(1, 64)))
-    loss = out.square().mean()
-    step(loss)
-""",
-    "a window": """
+    losses.append(step(net(batch())).item())
+
+# a window
 window = collections.deque(maxlen=6)
 for _ in range(20):
-    loss = net(batch()).square().mean()
-    step(loss)
-    window.append(loss)
-""",
-    "an average that begins late": """
+    window.append(step(net(batch())))
+
+# an average that begins late
 for number in range(20):
-    step(net(batch()).square().mean())
+    step(net(batch()))
     if number == 6:
         average = copy.deepcopy(net)
     if number > 6:
         for mine, its in zip(average.parameters(), net.parameters()):
             mine.data.lerp_(its.data, 0.1)
-""",
-    "evaluation": """
+
+# evaluation
 for number in range(1, 21):
-    step(net(batch()).square().mean())
+    step(net(batch()))
     if number % 4 == 0:
         net.eval()
         with torch.no_grad():
             right = sum(net(batch(8)).sum() for _ in range(3))
         net.train()
-""",
-    "the best so far": """
+
+# the best so far
 best = None
 for number in range(20):
-    step(net(batch()).square().mean())
+    step(net(batch()))
     if number in (1, 2, 3, 5, 8, 13):
         best = {name: value.clone() for name, value in net.state_dict().items()}
-""",
-    "two optimizers": """
+
+# two optimizers
 other = nn.Linear(16, 1).cuda()
 sgd = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9)
 for _ in range(10):
@@ -221,36 +166,77 @@ for _ in range(10):
     sgd.zero_grad()
     score.mean().backward()
     sgd.step()
-    step(-other(made).mean())
-""",
-    "four micro-batches": """
+    step(-other(made))
+
+# four micro-batches
 for number in range(80):
     (net(batch(8)).square().mean() / 4).backward()
     if number % 4 == 3:
         adam.step()
         adam.zero_grad()
-""",
-    "a cache that fills": """
+
+# a cache that fills
 masks = {}
 for _ in range(24):
     length = random.choice((8, 16, 24, 32))
     if length not in masks:
         masks[length] = torch.ones(length, length, device="cuda").tril()
-    step((masks[length] @ net(batch(length))).square().mean())
-""",
-    "batches that are fetched ahead": """
+    step(masks[length] @ net(batch(length)))
+
+# batches of lengths that vary, fetched ahead
 ahead = collections.deque(batch(random.randint(8, 64)) for _ in range(3))
 for _ in range(20):
     ahead.append(batch(random.randint(8, 64)))
-    step(net(ahead.popleft()).square().mean())
-""",
-    "scores of an epoch": """
+    step(net(ahead.popleft()))
+
+# scores of an epoch
 for epoch in range(5):
     scores = []
     for _ in range(5):
         out = net(batch())
-        step(out.square().mean())
+        step(out)
         scores.append(out.detach())
     torch.cat(scores).mean().item()
-""",
-}
+""")
+
+GROWING_ON_HOST = by_title("""
+# 400_000: rows holds
+rows = []
+for _ in range(24):
+    step(net(batch()))
+    rows.append(numpy.ones(50_000))
+
+# 4 * (257 * 256 + 257 * 16): trainer.best holds
+class Trainer:
+    best = []
+trainer = Trainer()
+trainer.best = []
+for _ in range(24):
+    step(net(batch()))
+    trainer.best.append({name: value.cpu() for name, value in net.state_dict().items()})
+
+# 4_000 * (64 + 8): texts holds
+texts = []
+for number in range(24):
+    step(net(batch()))
+    texts += [f"{number} {other}" for other in range(4_000)]
+""")
+"""By the bytes that a step keeps and a part of the cause that is named."""
+
+LEVEL_ON_HOST = by_title("""
+# a list of numbers, and workers
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 24 * 32
+    def __getitem__(self, index):
+        return torch.ones(256)
+losses = []
+for rows in torch.utils.data.DataLoader(Rows(), batch_size=32, num_workers=1, pin_memory=True):
+    losses.append(step(net(rows.cuda())).item())
+
+# a window of arrays
+window = collections.deque(maxlen=4)
+for _ in range(24):
+    step(net(batch()))
+    window.append(numpy.ones(50_000))
+""")

@@ -19,6 +19,21 @@ def script(folder: Path, text: str) -> Path:
     return path
 
 
-def run(folder: Path, text: str, **options: Any) -> DryRunReport:
+def run(folder: Path, text: str, *arguments: object, **options: Any) -> DryRunReport:
     """Run a script quietly."""
-    return dry_run(script(folder, text), quiet=True, **options)
+    return dry_run(script(folder, text), *arguments, quiet=True, **options)
+
+
+def succeeds(folder: Path, text: str, *arguments: object, **options: Any) -> DryRunReport:
+    """Run a script that ends well."""
+    report = run(folder, text, *arguments, **options)
+    assert report.outcome == "ok", report.evidence
+    return report
+
+
+def refused(folder: Path, text: str, why: str, **options: Any) -> DryRunReport:
+    """Run a script that has no answer, for a reason that is named."""
+    report = run(folder, text, **options)
+    assert (report.outcome, report.fit) == ("unsupported", None)
+    assert why in (report.evidence or "")
+    return report

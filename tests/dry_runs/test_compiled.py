@@ -3,17 +3,20 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.dry_runs import DryRunReport, dry_run
+from harness.dry_runs import DryRunReport
 from harness.dry_runs.build import build
 from harness.dry_runs.compiled import cache_variables
 from harness.dry_runs.dry_run_text import dry_run_text
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.toolchain import torch_build
 from harness.schema.units import format_bytes
+from tests.dry_runs.scripts import succeeds
 from tests.dry_runs.test_known_values import check_lines
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -39,11 +42,12 @@ def steps(function, count=2, loss=torch.sum):
 """
 
 
-def run(folder: Path, text: str, **options: object) -> tuple[DryRunReport, object]:
-    path = folder / "train.py"
-    path.write_text(MODEL + text)
-    report = dry_run(path, folder / "seen.json", quiet=True, **options)  # type: ignore[arg-type]
-    assert report.outcome == "ok", report.evidence
+Done = tuple[DryRunReport, Any]
+"""A report, and what the script saw."""
+
+
+def run(folder: Path, text: str, **options: object) -> Done:
+    report = succeeds(folder, MODEL + text, folder / "seen.json", **options)
     return report, json.loads((folder / "seen.json").read_text())
 
 
@@ -70,25 +74,22 @@ json.dump([eager, aot], open(sys.argv[1], "w"))
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, object]:
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run(tmp_path_factory.mktemp("quick"), QUICK)
 
 
-def test_aot_eager_needs_what_eager_needs(quick: tuple[DryRunReport, list[int]]) -> None:
+def test_aot_eager_needs_what_eager_needs(quick: Done) -> None:
     eager, aot = quick[1]
     assert eager == aot > 0
 
 
-def test_graphs_breaks_and_what_runs_uncompiled_are_counted(
-    quick: tuple[DryRunReport, object],
-) -> None:
+def test_graphs_breaks_and_what_runs_uncompiled_are_counted(quick: Done) -> None:
     """Also what was compiled before ``torch._dynamo.reset()``."""
-    done = quick[0].compiled
-    assert done is not None
+    done = known(quick[0].compiled)
     # The network; two halves of a function, compiled for 8 rows and again for any; 8 of 10 names.
     assert (done.graphs, done.breaks, done.recompilations) == (1 + 2 + 2 + 8, 2, 2 + 7)
     (place,) = done.break_places
-    assert "train.py:28 " in place
+    assert "script.py:28 " in place
     (fallback,) = done.fallbacks
     assert "recompile_limit (8), function: 'limited'" in fallback
     assert f"Compiled: 13 graphs, 9 of them again, 2 breaks, {done.seconds:.1f} s compiling" in (
@@ -121,22 +122,18 @@ json.dump(seen, open(sys.argv[1] + os.environ.get("TORCHDYNAMO_DISABLE", ""), "w
 @pytest.mark.slow
 def test_inductor_saves_what_fusion_saves_and_names_the_user_s_lines(tmp_path: Path) -> None:
     report, seen = run(tmp_path, INDUCTOR, compare_eager=True)
-    assert isinstance(seen, list)
     eager, compiled = seen
     assert compiled < eager
     assert not (tmp_path / "of a real GPU").exists()
     assert json.loads((tmp_path / "seen.json1").read_text()) == [eager, eager]
-    assert report.compiled is not None
-    assert (report.compiled.graphs, report.compiled.breaks) == (1, 0)
-    assert report.eager is not None
-    assert report.eager.allocated_peak_bytes == eager
+    done = known(report.compiled)
+    assert (done.graphs, done.breaks) == (1, 0)
+    assert known(report.eager).allocated_peak_bytes == eager
     assert f"Without torch.compile: allocated {format_bytes(eager)} ({eager:,} B)" in (
         dry_run_text(report, target="train.py")
     )
-    assert report.devices[0].peak is not None
-    places = [
-        group.place.removeprefix("autotuner, for ") for group in report.devices[0].peak.groups
-    ]
+    groups = known(report.devices[0].peak).groups
+    places = [group.place.removeprefix("autotuner, for ") for group in groups]
     assert all(place.startswith((str(tmp_path), "backward pass")) for place in places)
 
 
@@ -160,10 +157,8 @@ def test_a_mode_s_pool_and_choices_are_named(
     report, _ = run(tmp_path, MODE)
     assert report.devices[0].graph_pools == 1
     assert report.devices[0].graph_pool_bytes > 2 * 4 * 4096 * 512
-    assert report.compiled is not None
-    assert "ATen of" in " ".join(report.compiled.unmeasured)
-    text = dry_run_text(report, target="train.py")
-    assert "CUDA graphs: 1 private pool keeps" in text
+    assert "ATen of" in " ".join(known(report.compiled).unmeasured)
+    assert "CUDA graphs: 1 private pool keeps" in dry_run_text(report, target="train.py")
     again, _ = run(tmp_path, MODE)
     assert again.cuda == report.cuda, "with a cache as without"
 
@@ -217,32 +212,27 @@ json.dump([after, refused], open(sys.argv[1], "w"))
 
 
 @pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, object]:
+def user(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run(tmp_path_factory.mktemp("user"), USER)
 
 
 @pytest.mark.slow
-def test_what_compiled_code_writes_is_unknown(user: tuple[DryRunReport, object]) -> None:
+def test_what_compiled_code_writes_is_unknown(user: Done) -> None:
     check_lines(MODEL + USER, user[0])
 
 
 @pytest.mark.slow
-def test_the_user_s_own_triton_kernels_run(user: tuple[DryRunReport, object]) -> None:
+def test_the_user_s_own_triton_kernels_run(user: Done) -> None:
     why = "Pointer argument cannot be accessed from Triton (cpu tensor?)"
     assert user[1] == [3 * 4 << 20, why]
     assert user[0].kernels >= 3
 
 
 @pytest.mark.slow
-def test_what_compiled_code_saves_for_the_backward_pass_is_named_by_line(
-    user: tuple[DryRunReport, object],
-) -> None:
-    peak = user[0].devices[0].peak
-    assert peak is not None
+def test_what_compiled_code_saves_for_the_backward_pass_is_named_by_line(user: Done) -> None:
+    peak = known(user[0].devices[0].peak)
     # Inductor keeps the input of GELU and recomputes it; its output is the last layer's input.
     assert peak.categories["activation"] == 2 * 4 * 4096 * 512
     saved = {group.place for group in peak.groups if group.category == "activation"}
-    assert {place.rpartition("/")[2] for place in saved} <= {
-        "train.py:9 forward",
-        "train.py:10 forward",
-    }
+    names = {place.rpartition("/")[2] for place in saved}
+    assert names <= {"script.py:9 forward", "script.py:10 forward"}

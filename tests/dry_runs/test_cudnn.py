@@ -1,5 +1,6 @@
 """Workspaces of the pretended cuDNN against a program that asks the installed one directly."""
 
+import importlib
 import json
 import random
 import subprocess
@@ -50,22 +51,18 @@ def directly(gpu: str, convolutions: list[dict[str, Any]]) -> list[list[int]]:
     folders = [path.parent / "lib" for path in torch_build().include]
     (folder,) = (path for path in folders if path.parent.name == "cudnn")
     described = [one | {name: laid_out(one, name) for name in "xwy"} for one in convolutions]
-    for one in described:
-        for name, fill in (("stride", 1), ("dilation", 1), ("padding", 0)):
-            one[name] = [fill] * (2 - len(one[name])) + one[name]
     asked = {"folder": str(folder), "device": COMMON | DEVICES[gpu], "convolutions": described}
     program = Path(__file__).with_name("ask_cudnn.py")
     answer = subprocess.run(
         [sys.executable, program], input=json.dumps(asked), capture_output=True, text=True
     )
     assert (answer.returncode, answer.stderr) == (0, "")
-    answers: list[list[int]] = json.loads(answer.stdout)
-    return answers
+    return [[*sizes] for sizes in json.loads(answer.stdout)]
 
 
 def laid_out(one: dict[str, Any], name: str) -> tuple[list[int], list[int]]:
-    """Return sizes and strides; PyTorch hands one dimension on as two."""
-    sizes = [*one[name][:2], *[1] * (4 - len(one[name])), *one[name][2:]]
+    """Return sizes and strides."""
+    sizes = one[name]
     inner = [0, *range(2, len(sizes)), 1] if one["last"] else list(range(len(sizes)))
     strides, step = [0] * len(sizes), 1
     for axis in reversed(inner):
@@ -78,7 +75,7 @@ def some(count: int, seed: int) -> list[dict[str, Any]]:
     chance = random.Random(seed)
     found: list[dict[str, Any]] = []
     while len(found) < count:
-        space, groups = chance.choice((1, 2, 2, 2, 3)), chance.choice((1, 1, 2, 8))
+        space, groups = chance.choice((2, 2, 2, 3)), chance.choice((1, 1, 2, 8))
         channels = [groups * chance.choice((2, 4, 16, 64)) for _ in range(2)]
         kernel = [chance.choice((1, 3, 5)) for _ in range(space)]
         one: dict[str, Any] = {
@@ -96,17 +93,15 @@ def some(count: int, seed: int) -> list[dict[str, Any]]:
         batch = chance.choice((1, 8, 32))
         one["x"] = [batch, channels[0], *sides]
         one["y"] = [batch, channels[1], *((a + 2 * p - r - 1) // s + 1 for a, p, r, s in parts)]
-        one["last"] = space > 1 and one["dtype"] != "float64" and chance.random() < 0.4
+        one["last"] = one["dtype"] != "float64" and chance.random() < 0.4
         found.append(one)
     return found
 
 
 def workspaces(convolutions: list[dict[str, Any]], benchmark: bool = False) -> list[int]:
     """Return what each convolution requests beyond its result, at most."""
-    import torch
-
-    set_flags: Any = torch.backends.cudnn.set_flags
-    memory = torch.cuda.memory_stats
+    torch: Any = importlib.import_module("torch")
+    set_flags, memory = torch.backends.cudnn.set_flags, torch.cuda.memory_stats
     found = []
     for one in convolutions:
         set_flags(_benchmark=benchmark, _allow_tf32=one.get("tf32", True))
@@ -163,14 +158,12 @@ def test_an_engine_with_less_workspace_is_taken_where_memory_is_short() -> None:
 
 def attend() -> int:
     """Attend by cuDNN; return how many operators the profiler saw of an addition."""
-    import torch
+    torch: Any = importlib.import_module("torch")
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    query: Any = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda")
-    query.requires_grad_()
+    query = torch.zeros(2, 4, 64, 32, dtype=torch.float16, device="cuda", requires_grad=True)
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-        out: Any = torch.nn.functional.scaled_dot_product_attention(query, query, query)
-        out.sum().backward()
+        torch.nn.functional.scaled_dot_product_attention(query, query, query).sum().backward()
     with torch.profiler.profile() as profile:
         query.detach() + 1
     return len(profile.events())

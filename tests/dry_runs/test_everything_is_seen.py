@@ -7,43 +7,38 @@ import pytest
 
 from harness.dry_runs.pretended_gpu import AllocatorSettingsError
 from harness.dry_runs.toolchain import DryRunUnavailableError
-from tests.dry_runs.scripts import TAKE, run
+from tests.dry_runs.scripts import TAKE, refused, run, succeeds
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
 CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', {!r}])\n"
-SPAWN = """
+TAKE_1_GIB = TAKE.format("1 << 30")
+IN_ONE_LINE = TAKE_1_GIB.replace("\n", "; ")
+SPAWN = f"""
 import multiprocessing
 def take(rank):
-    {take}
+    {IN_ONE_LINE}
 if __name__ == '__main__':
     context = multiprocessing.get_context('spawn')
     started = [context.Process(target=take, args=(rank,)) for rank in range(2)]
     for process in started: process.start()
     for process in started: process.join()
 """
+PROCESSES = {
+    "child": CHILD.format(TAKE_1_GIB),
+    "grandchild": CHILD.format(CHILD.format(TAKE_1_GIB)),
+    "no environment": CHILD.replace("])", "], env={{}})").format(TAKE_1_GIB),
+    "env -i": CHILD.replace("[sys", "['env', '-i', sys").format(TAKE_1_GIB),
+    "not preloaded": "import os; del os.environ['LD_PRELOAD']\n" + CHILD.format(TAKE_1_GIB),
+    "spawn": SPAWN,
+    "fork": f"import os\nif os.fork() == 0:\n    {IN_ONE_LINE}\nelse: os.wait()\n",
+}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        CHILD.format(TAKE.format("1 << 30")),
-        CHILD.format(CHILD.format(TAKE.format("1 << 30"))),
-        CHILD.replace("])", "], env={{}})").format(TAKE.format("1 << 30")),
-        CHILD.replace("[sys", "['env', '-i', sys").format(TAKE.format("1 << 30")),
-        "import os; del os.environ['LD_PRELOAD']\n" + CHILD.format(TAKE.format("1 << 30")),
-        SPAWN.format(take=TAKE.format("1 << 30").replace("\n", "; ")),
-        "import os\nif os.fork() == 0:\n    {}\nelse: os.wait()\n".format(
-            TAKE.format("1 << 30").replace("\n", "; ")
-        ),
-    ],
-    ids=["child", "grandchild", "no environment", "env -i", "not preloaded", "spawn", "fork"],
-)
+@pytest.mark.parametrize("text", PROCESSES.values(), ids=PROCESSES)
 def test_what_other_processes_take_is_no_success(tmp_path: Path, text: str) -> None:
-    report = run(tmp_path, text, gpu="l4")
-    assert report.outcome == "unsupported"
-    assert report.evidence is not None
-    assert report.evidence.startswith("the GPU was used by ")
+    report = refused(tmp_path, text, "the GPU was used by ", gpu="l4")
     assert "together all held 1 GiB at most" in report.notes[0] or "2 processes" in report.notes[0]
 
 
@@ -51,7 +46,7 @@ def test_what_other_processes_take_is_no_success(tmp_path: Path, text: str) -> N
 def test_an_allocation_that_another_process_was_refused_is_out_of_memory(tmp_path: Path) -> None:
     report = run(tmp_path, CHILD.format(TAKE.format("1 << 40")))
     assert (report.outcome, report.fit) == ("oom", "does not fit")
-    assert report.evidence == ("another process of the script was refused an allocation of 1 TiB")
+    assert report.evidence == "another process of the script was refused an allocation of 1 TiB"
 
 
 def test_the_memory_of_other_processes_counts_for_the_verdict(tmp_path: Path) -> None:
@@ -59,29 +54,30 @@ def test_the_memory_of_other_processes_counts_for_the_verdict(tmp_path: Path) ->
     report = run(tmp_path, text + CHILD.format(TAKE.format("20 << 30")), gpu="l4")
     assert (report.outcome, report.fit) == ("ok", "close call")
     assert report.cuda.reserved_peak_bytes == 1 << 30
-    refused = run(tmp_path, text + CHILD.format(TAKE.format("21 << 30")), gpu="l4")
-    assert refused.outcome == "oom"
+    assert run(tmp_path, text + CHILD.format(TAKE.format("21 << 30")), gpu="l4").outcome == "oom"
+
+
+LATE = """
+import atexit, threading, time, torch
+kept = []
+def late():
+    kept.append(torch.empty(2 << 30, dtype=torch.uint8, device='cuda'))
+def work():
+    time.sleep(0.5)
+    kept.append(torch.empty(1 << 30, dtype=torch.uint8, device='cuda'))
+atexit.register(late)
+threading.Thread(target=work).start()
+"""
 
 
 def test_threads_and_functions_of_the_exit_are_seen(tmp_path: Path) -> None:
-    (tmp_path / "torch").mkdir()  # such a folder's files are the user's, not PyTorch's
-    report = run(
-        tmp_path / "torch",
-        "import atexit, threading, time, torch\n"
-        "kept = []\n"
-        "def late():\n"
-        "    kept.append(torch.empty(2 << 30, dtype=torch.uint8, device='cuda'))\n"
-        "def work():\n"
-        "    time.sleep(0.5)\n"
-        "    kept.append(torch.empty(1 << 30, dtype=torch.uint8, device='cuda'))\n"
-        "atexit.register(late)\n"
-        "threading.Thread(target=work).start()\n",
-    )
-    assert (report.outcome, report.cuda.reserved_peak_bytes) == ("ok", 3 << 30)
-    peak = report.devices[0].peak
-    assert peak is not None
-    assert [frame.line for frame in peak.stack] == [4]
-    assert peak.groups[0].place == f"{tmp_path / 'torch' / 'script.py'}:4 late"
+    folder = tmp_path / "torch"  # such a folder's files are the user's, not PyTorch's
+    folder.mkdir()
+    report = succeeds(folder, LATE)
+    assert report.cuda.reserved_peak_bytes == 3 << 30
+    peak = known(report.devices[0].peak)
+    assert [frame.line for frame in peak.stack] == [5]
+    assert peak.groups[0].place == f"{folder / 'script.py'}:5 late"
 
 
 @pytest.mark.parametrize(
@@ -91,42 +87,34 @@ def test_memory_that_runs_out_late_is_no_success(tmp_path: Path, end: str) -> No
     text = "import atexit, threading, torch\ndef late(): torch.empty(1 << 42, device='cuda')\n"
     report = run(tmp_path, text + end)
     assert (report.outcome, report.fit) == ("oom", "does not fit")
-    assert report.evidence is not None
-    assert "OutOfMemoryError" in report.evidence
+    assert "OutOfMemoryError" in known(report.evidence)
 
 
 def test_a_refusal_that_the_script_survives_is_no_fit(tmp_path: Path) -> None:
-    report = run(
-        tmp_path,
-        "import torch\n"
-        "for size in (1 << 40, 1 << 20):\n"
-        "    try: torch.empty(size, device='cuda')\n"
-        "    except torch.OutOfMemoryError: pass\n",
-    )
+    attempt = "try: torch.empty(size, device='cuda')\n    except torch.OutOfMemoryError: pass"
+    report = run(tmp_path, f"import torch\nfor size in (1 << 40, 1 << 20):\n    {attempt}\n")
     assert (report.outcome, report.fit) == ("ok", "does not fit")
-    assert report.notes == (
-        "1 allocation was refused, and the script went on: the peaks are those of what did fit",
-    )
+    (note,) = report.notes
+    assert note.startswith("1 allocation was refused, and the script went on: the peaks are those")
 
 
 @pytest.mark.slow
 def test_a_thread_without_end_does_not_outlive_enough_steps(tmp_path: Path) -> None:
-    report = run(
-        tmp_path,
-        "import threading, time, torch\n"
-        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
-        "weight = torch.ones(5, device='cuda', requires_grad=True)\n"
-        "optimizer = torch.optim.SGD([weight])\n"
-        "while True: weight.sum().backward(); optimizer.step()\n",
-        steps=2,
-    )
-    assert (report.outcome, report.optimizer_steps) == ("ok", 2)
+    text = """
+import threading, time, torch
+threading.Thread(target=time.sleep, args=(600,)).start()
+weight = torch.ones(5, device='cuda', requires_grad=True)
+optimizer = torch.optim.SGD([weight])
+while True: weight.sum().backward(); optimizer.step()
+"""
+    report = succeeds(tmp_path, text, steps=2)
+    assert report.optimizer_steps == 2
     assert "threads of the script were still running" in report.notes
 
 
 def test_programs_run_with_little_address_space(tmp_path: Path) -> None:
     text = "import subprocess; assert not subprocess.call('ulimit -v 1000000; ls', shell=True)"
-    assert run(tmp_path, text, gpu="l4").outcome == "ok"
+    succeeds(tmp_path, text, gpu="l4")
 
 
 COUNT = "import ctypes; ctypes.CDLL(None).cudaGetDeviceCount(ctypes.byref(ctypes.c_int()))"
@@ -139,40 +127,37 @@ ZEROS = "kept = torch.zeros(1 << 20, device='cuda')"
     ("text", "reason"),
     [
         (f"import os; os.environ['CUDA_VISIBLE_DEVICES'] = '1'; {COUNT}", "hid every pretended"),
-        (TAKE.format("1 << 30"), "the peaks of 1 GiB that were allocated are not known"),
+        (TAKE_1_GIB, "the peaks of 1 GiB that were allocated are not known"),
         (UNCACHED + ZEROS, "4 MiB of the GPU's memory was allocated, of which PyTorch"),
         (NO_ROOM + ZEROS, "the system gave no address space of 64 GiB a GPU"),
     ],
     ids=["hidden", "past PyTorch", "no caching", "address space"],
 )
 def test_memory_that_nothing_counted_is_no_success(tmp_path: Path, text: str, reason: str) -> None:
-    report = run(tmp_path, text, gpu="l4")
-    assert (report.outcome, report.fit) == ("unsupported", None)
-    assert reason in (report.evidence or "")
+    refused(tmp_path, text, reason, gpu="l4")
 
 
 def test_an_environment_for_real_gpus_hides_no_pretended_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    report = run(
-        tmp_path, f"import os, torch; {ZEROS}; assert 'CUDA_VISIBLE_DEVICES' not in os.environ"
-    )
-    assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 4 << 20)
+    text = f"import os, torch; {ZEROS}; assert 'CUDA_VISIBLE_DEVICES' not in os.environ"
+    report = succeeds(tmp_path, text)
+    assert report.cuda.requested_peak_bytes == 4 << 20
     assert "CUDA_VISIBLE_DEVICES='' was left out: it hides every GPU" in report.notes
 
 
 def test_an_optimizer_without_a_state_costs_no_peaks(tmp_path: Path) -> None:
-    text = (
-        f"import torch; {ZEROS}\n"
-        "class Bare(torch.optim.Optimizer):\n"
-        "    def __init__(self): pass\n"
-        "    @property\n"
-        "    def param_groups(self): raise ValueError('not here')\n"
-        "bare, other = Bare(), object.__new__(torch.optim.SGD)\n"
-    )
-    report = run(tmp_path, text)
-    assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 4 << 20)
+    text = f"""
+import torch; {ZEROS}
+class Bare(torch.optim.Optimizer):
+    def __init__(self): pass
+    @property
+    def param_groups(self): raise ValueError('not here')
+bare, other = Bare(), object.__new__(torch.optim.SGD)
+"""
+    report = succeeds(tmp_path, text)
+    assert report.cuda.requested_peak_bytes == 4 << 20
     assert "what held the memory is not known: ValueError: not here" in report.notes
 
 
@@ -192,8 +177,7 @@ assert asked('topo', '-m') == (2, '')
 
 
 def test_nvidia_smi_tells_of_the_pretended_gpus(tmp_path: Path) -> None:
-    report = run(tmp_path, SMI, gpu="l4", gpus=2)
-    assert (report.outcome, report.unsupported) == ("ok", ("nvidia-smi topo -m",)), report.evidence
+    assert succeeds(tmp_path, SMI, gpu="l4", gpus=2).unsupported == ("nvidia-smi topo -m",)
 
 
 @pytest.mark.parametrize(
@@ -231,15 +215,11 @@ for given in ({}, {"device": "cuda"}):
 
 
 def test_a_script_that_traces_its_network_traces_the_gpu(tmp_path: Path) -> None:
-    report = run(tmp_path, TRACED)
-    assert report.outcome == "ok", report.evidence
-    assert report.devices[0].peak is not None
+    known(succeeds(tmp_path, TRACED).devices[0].peak)
 
 
 def test_the_workspace_that_deterministic_training_demands_is_a_workspace(tmp_path: Path) -> None:
     setting = "import os\nos.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8'\n"
     matmul = "import torch\na = torch.ones(64, 64, device='cuda')\nb = a @ a\n"
-    report = run(tmp_path, setting + matmul, gpu="l4")
-    (peak,) = (device.peak for device in report.devices)
-    assert peak is not None
-    assert peak.categories["workspace"] == 8 * 4096 * 1024
+    (device,) = run(tmp_path, setting + matmul, gpu="l4").devices
+    assert known(device.peak).categories["workspace"] == 8 * 4096 * 1024

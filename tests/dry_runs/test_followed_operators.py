@@ -1,4 +1,7 @@
-"""Every operator that is followed gives what it gives on the CPU, over types and shapes."""
+"""Every operator that is followed gives what it gives on the CPU, over types and shapes.
+
+Libraries ask such questions of the GPU: whether a mask is all true, how many classes there are.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -20,7 +23,15 @@ ONE: dict[str, Callable[[Any, Any], Any]] = {
     "one hot": lambda t, x: t.nn.functional.one_hot(x.long()),
     "mask": lambda _, x: (x[x > 0], x.masked_select(x < 3), x.masked_fill(x > 1, 1)),
     "repeat": lambda t, x: (x.repeat(2, *x.shape), t.repeat_interleave(x.long().flatten())),
-    "orders": lambda _, x: x.flatten().sort(stable=True),
+    "orders": lambda _, x: (x.flatten().sort(stable=True), x.flatten().argsort(stable=True)),
+    "rows": lambda t, x: t.unique(x.reshape(1, -1).expand(2, -1), dim=0),
+    "differences": lambda _, x: x.long().flatten().diff(prepend=x.long().flatten()[:1] - 1),
+    "ranges": lambda t, x: (t.linspace(0, 1, 5, device=x.device), t.eye(3, device=x.device)),
+    "views": lambda _, x: (x.flatten()[::2].sum(), x.reshape(1, -1).t()[0], x.half()[-1:]),
+    "pinned": lambda _, x: x.cpu().pin_memory().to(x.device, non_blocking=True),
+    "rows of what is unknown": lambda t, x: t.randn(x.shape, device=x.device)[x > 0].shape,
+    "packed": lambda t, x: _packed(t, x.long().flatten() + 1),
+    "in place": lambda _, x: _changed(x.float().reshape(-1, x.shape[-1]).clone()),
     "moves": lambda _, x: (x.roll(1), x.flatten().flip(0), x.transpose(0, -1).contiguous()),
     "joins": lambda t, x: (t.stack([x, x], -1), t.cat([x.flatten(), x.flatten()])),
     "numbers": lambda _, x: (-x.long(), x.long() ** 2, x.long().clamp(1, 3), x.double().mean()),
@@ -37,6 +48,11 @@ TWO: dict[str, Callable[[Any, Any, Any], Any]] = {
         x.flatten()[y.long().flatten() % x.numel()],
         x.flatten().gather(0, y.long().flatten() % x.numel()),
         x.flatten().clone().index_fill_(0, y.long().flatten() % x.numel(), 1),
+        x.long()
+        .flatten()
+        .clone()
+        .index_put_((y.long().flatten() % x.numel(),), x.long().flatten(), True),
+        x.flatten().scatter(0, y.long().flatten() % x.numel(), 4),
     ),
 }
 TYPES = ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "float64")
@@ -44,6 +60,21 @@ TYPES = ("bool", "uint8", "int32", "int64", "float16", "bfloat16", "float32", "f
 
 def _list(x: Any) -> list[int]:
     return [int(one) for one in x.long().flatten().tolist()]
+
+
+def _packed(torch: Any, lengths: Any) -> Any:
+    data = torch.zeros(len(lengths), 5, 3, device=lengths.device)
+    pack = torch.nn.utils.rnn.pack_padded_sequence
+    packed = pack(data, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return packed.data.shape, packed.batch_sizes
+
+
+def _changed(table: Any) -> Any:
+    table[0, 0] = -8
+    table[:, 0] = table[:, -1] * 2
+    table.t()[-1].add_(1).mul_(0.5)
+    table[table < 0] = 0.5
+    return table.masked_fill_(table > 2, 7)
 
 
 def different() -> list[str]:

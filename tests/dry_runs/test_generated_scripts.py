@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.dry_runs.forked_runs import ForkedRuns
-from tests.faults.conftest import FULL
+from tests.dry_runs.scripts import script
+from tests.faults.grid import FULL
 
 SCRIPTS = 600 if FULL else 50
 UNIT = 1 << 17
@@ -118,9 +119,8 @@ def generated(seed: int) -> tuple[str, bool]:
     chosen = random.Random(seed)
     lines, decided, unknown = [BEGIN], False, False
     for _ in range(chosen.randrange(2, 7)):
-        numbers = {name: chosen.randrange(1, 9) for name in "abc"} | {
-            "most": chosen.randrange(2, 9)
-        }
+        numbers = {name: chosen.randrange(1, 9) for name in "abc"}
+        numbers["most"] = chosen.randrange(2, 9)
         if len(lines) == 1 or chosen.random() < 0.4:
             unknown = chosen.random() < 0.5
             lines.append((UNKNOWN if unknown else KNOWN).format(**numbers))
@@ -158,16 +158,13 @@ def test_no_generated_script_is_ok_and_wrong(
 def judged(runs: ForkedRuns, folder: Path, seed: int) -> tuple[str, bool]:
     """Return what the dry run says of a script, and whether it is right."""
     text, decided = generated(seed)
-    file = folder / f"s{seed}.py"
-    file.write_text(text)
-    true: Any = runpy.run_path(str(file), {"D": "cpu", "SEED": seed})["PEAK"]
-    file.write_text(f"D = 'cuda'\n{text}")
-    report = runs.run(file)
+    on_cpu = runpy.run_path(str(script(folder, text)), {"D": "cpu", "SEED": seed})
+    true: Any = on_cpu["PEAK"]
+    report = runs.run(script(folder, f"D = 'cuda'\n{text}"))
     if report.outcome != "ok":
-        needless = "refused" if decided else f"refused needlessly, {report.evidence}"
-        return needless if report.outcome == "unsupported" else str(report.outcome), (
-            report.outcome == "unsupported"
-        )
+        if report.outcome != "unsupported":
+            return str(report.outcome), False
+        return "refused" if decided else f"refused needlessly, {report.evidence}", True
     peak = report.cuda.requested_peak_bytes or 0
     if any("upper bound" in note for note in report.notes):
         return "ok, upper bound", peak >= true - TOLERANCE

@@ -1,49 +1,56 @@
-"""Growth of what stays alive: programs that keep more, and programs that do not."""
+"""Growth of what stays alive, on the GPU and on the host, in programs that keep more or do not."""
 
 from pathlib import Path
 
 import pytest
 
+from harness.dry_runs.dry_run_text import growth_lines
 from harness.schema.growth import Growth
 from tests.dry_runs.forked_runs import ForkedRuns
-from tests.dry_runs.growing import GROWING, HEAD, LEVEL
+from tests.dry_runs.growing import GROWING, GROWING_ON_HOST, HEAD, LEVEL, LEVEL_ON_HOST
 from tests.dry_runs.scripts import run, script
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
+
+KIB = 1 << 10
 
 
 def growth_of(runs: ForkedRuns, folder: Path, program: str) -> Growth:
     report = runs.run(script(folder, HEAD + program))
     assert report.outcome == "ok", report.evidence
-    growth = report.devices[0].growth
-    assert growth is not None
-    return growth
+    return known(report.devices[0].growth)
+
+
+def growth_of_host(folder: Path, program: str) -> tuple[Growth, list[str]]:
+    report = run(folder, HEAD + program)
+    assert report.outcome == "ok", report.evidence
+    return known(known(report.host).growth), list(growth_lines(report))
 
 
 def test_bytes_at_the_end_of_a_step_are_what_pytorch_counts(
     runs: ForkedRuns, tmp_path: Path
 ) -> None:
-    own = """
+    own = f"""
 kept, counted = [], []
 from torch.optim.optimizer import register_optimizer_step_post_hook
 register_optimizer_step_post_hook(
     lambda *_: counted.append(torch.cuda.memory_allocated()))
 for number in range(12):
     out = net(batch(number % 5 + 1))
-    step(out.square().mean())
+    step(out)
     kept += [out.detach()] * (number % 3 == 0)
-open("counted.txt", "w").write(" ".join(map(str, counted)))
+open({str(tmp_path / "counted")!r}, "w").write(" ".join(map(str, counted)))
 """
-    growth = growth_of(runs, tmp_path, own.replace("counted.txt", str(tmp_path / "counted.txt")))
-    counted = tuple(map(int, (tmp_path / "counted.txt").read_text().split()))
-    assert growth.ends_bytes == counted
+    growth = growth_of(runs, tmp_path, own)
+    assert growth.ends_bytes == tuple(map(int, (tmp_path / "counted").read_text().split()))
     assert growth.kind == "leak"
 
 
 def test_phases_have_peaks_of_their_own(tmp_path: Path) -> None:
     text = """
 for number in range(8):
-    step(net(batch()).square().mean())
+    step(net(batch()))
     if number % 4 == 1:
         net.eval()
         with torch.no_grad():
@@ -56,13 +63,8 @@ for number in range(8):
         State().state_dict()
 """
     phases = run(tmp_path, HEAD + text).devices[0].phases
-    assert list(phases) == [
-        "training",
-        "evaluation",
-        "first step after evaluation",
-        "saving",
-        "first step after saving",
-    ]
+    after = ["first step after evaluation", "saving", "first step after saving"]
+    assert list(phases) == ["training", "evaluation", *after]
     fixed = 4 * (4 * (257 * 256 + 257 * 16))
     # In addition to parameters, gradients and two states: the input and two layers' outputs.
     assert phases["evaluation"] - fixed == pytest.approx(3 * 100_000 * 256 * 4, rel=0.1)
@@ -70,17 +72,51 @@ for number in range(8):
     assert phases["first step after evaluation"] == phases["training"] < 20 << 20
 
 
-@pytest.mark.parametrize("name", GROWING)
-def test_a_program_that_keeps_more_is_found(runs: ForkedRuns, name: str, tmp_path: Path) -> None:
-    cause, program = GROWING[name]
-    growth = growth_of(runs, tmp_path, program)
+@pytest.mark.parametrize("title", GROWING)
+def test_a_program_that_keeps_more_is_found(runs: ForkedRuns, title: str, tmp_path: Path) -> None:
+    growth = growth_of(runs, tmp_path, GROWING[title])
     assert growth.kind == "leak"
     assert growth.per_step_bytes > 0
     assert growth.places[0][0].startswith(str(tmp_path / "script.py"))
-    assert cause in " ".join(growth.causes)
+    assert title.partition(": ")[2] in " ".join(growth.causes)
 
 
-@pytest.mark.parametrize("name", LEVEL)
-def test_a_program_that_keeps_no_more_is_level(runs: ForkedRuns, name: str, tmp_path: Path) -> None:
-    growth = growth_of(runs, tmp_path, LEVEL[name])
+@pytest.mark.parametrize("title", LEVEL)
+def test_a_program_that_keeps_no_more_is_level(
+    runs: ForkedRuns, title: str, tmp_path: Path
+) -> None:
+    growth = growth_of(runs, tmp_path, LEVEL[title])
     assert (growth.kind, growth.causes) == ("plateau", ())
+
+
+@pytest.mark.parametrize("title", GROWING_ON_HOST)
+def test_what_a_step_keeps_on_the_host_is_found(title: str, tmp_path: Path) -> None:
+    kept_bytes, _, cause = title.partition(": ")
+    growth, lines = growth_of_host(tmp_path, GROWING_ON_HOST[title])
+    assert growth.kind == "leak", growth
+    assert growth.per_step_bytes == pytest.approx(eval(kept_bytes), rel=0.1, abs=16 * KIB)
+    assert cause in growth.causes[0]
+    assert lines[0].startswith("No growth:")  # of the GPU
+
+
+@pytest.mark.parametrize("title", LEVEL_ON_HOST)
+def test_a_program_that_keeps_no_more_on_the_host_is_level(title: str, tmp_path: Path) -> None:
+    growth, lines = growth_of_host(tmp_path, LEVEL_ON_HOST[title])
+    assert (growth.kind, growth.causes) == ("plateau", ()), growth
+    assert lines[-1].startswith("No growth of the host: less than 128 KiB a step is kept")
+
+
+def test_an_allocator_that_warms_up_is_no_growth(tmp_path: Path) -> None:
+    text = f"""
+sizes = []
+for number in range(40):
+    step(net(batch()))
+    parts = [numpy.ones(random.randint(1, 4_000)) for _ in range(60 + 20 * number)]
+    last = parts[::7][:20]
+    del parts
+    sizes.append(int(open("/proc/self/statm").read().split()[1]) * 4096)
+open({str(tmp_path / "grown")!r}, "w").write(str(sizes[-1] - sizes[0]))
+"""
+    growth, _ = growth_of_host(tmp_path, text)
+    assert int((tmp_path / "grown").read_text()) > 40 * 128 * KIB  # the resident size did grow
+    assert growth.kind == "plateau", growth

@@ -5,14 +5,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.cli.app import main
 from harness.dry_runs import assemble_report
 from harness.dry_runs.dry_run_text import growth_lines
 from harness.instruments import cuda_counters
 from harness.schema.host import Host
 from tests.child_process import child
+from tests.commands import Ask
 from tests.dry_runs.growing import HEAD
-from tests.dry_runs.scripts import run, script
+from tests.dry_runs.scripts import run, script, succeeds
+from tests.known import known
 from tests.limits_here import needs_cgroup
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -23,10 +24,7 @@ IMPORT = "import torch; torch.ones(1, device='cuda')\n"
 
 
 def host_of(folder: Path, text: str, **options: object) -> Host:
-    report = run(folder, text, **options)
-    assert report.outcome == "ok", report.evidence
-    assert report.host is not None
-    return report.host
+    return known(succeeds(folder, text, **options).host)
 
 
 def test_bytes_that_a_script_takes_are_found_and_the_verdict_follows_them(tmp_path: Path) -> None:
@@ -88,29 +86,23 @@ for batch in torch.utils.data.DataLoader(Rows(), num_workers=1):
     assert [one.own_bytes - one.first_own_bytes > 30 * MIB for one in workers] == [True]
 
 
-def test_one_pool_holds_the_gpu_and_the_host(tmp_path: Path) -> None:
+def test_one_pool_holds_the_gpu_and_the_host_or_is_not_known_to_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = f"held = torch.empty({900 * MIB}, dtype=torch.uint8, device='cuda')\n"
     options = {"memory_bytes": 1200 * MIB, "outside_bytes": 100 * MIB}
     apart = run(tmp_path, IMPORT + text + SECONDS, **options)
     shared = run(tmp_path, IMPORT + text + SECONDS, one_pool=True, **options)
     assert (apart.fit, shared.fit) == ("fits", "does not fit")
-
-
-def test_one_pool_is_not_known_to_fit_without_the_host(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(assemble_report, "host_of", lambda *_: None)
     assert run(tmp_path, IMPORT, one_pool=True).fit == "unknown"
 
 
 @pytest.mark.quick
-def test_the_host_has_no_memory_of_its_own_in_one_pool(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_host_has_no_memory_of_its_own_in_one_pool(tmp_path: Path, ask: Ask) -> None:
     path = str(script(tmp_path, ""))
-    assert main(["dry-run", "--gpu", "gb10", "--host-memory", "64GiB", path]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert ["--memory" in line for line in lines] == [True]
+    said = ask(["dry-run", "--gpu", "gb10", "--host-memory", "64GiB", path], code=2)
+    assert ["--memory" in line for line in said.err.splitlines()] == [True]
 
 
 def test_a_look_at_what_names_hold_takes_little(tmp_path: Path) -> None:

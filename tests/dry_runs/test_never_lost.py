@@ -17,7 +17,8 @@ import pytest
 from harness.dry_runs import DryRunError, child, dry_run
 from harness.dry_runs.child import Ending
 from harness.dry_runs.dry_run_text import dry_run_text
-from tests.dry_runs.scripts import run, script
+from tests.dry_runs.scripts import refused, run, script, succeeds
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -53,12 +54,10 @@ def test_however_a_script_ends_the_report_is_written(
 
 def test_a_script_that_leaves_the_gpu_alone_is_no_success(tmp_path: Path) -> None:
     text = "import torch\nclass Net(torch.nn.Linear): ...\ntorch.ones(3).sum()"
-    report = run(tmp_path, text)
-    assert (report.outcome, report.fit) == ("unsupported", None)
-    assert f"harness predict {tmp_path}/script.py:Net" in str(report.evidence)
-    assert run(tmp_path, text, host_memory_bytes=64 << 30).outcome == "ok"
-    gone = run(tmp_path, f"{text}\nimport os; os.remove(__file__)", write_files=True)
-    assert (gone.outcome, "harness predict" in str(gone.evidence)) == ("unsupported", True)
+    refused(tmp_path, text, f"harness predict {tmp_path}/script.py:Net")
+    succeeds(tmp_path, text, host_memory_bytes=64 << 30)
+    gone = f"{text}\nimport os; os.remove(__file__)"
+    refused(tmp_path, gone, "harness predict", write_files=True)
 
 
 def test_a_crash_leaves_the_driver_s_peak(tmp_path: Path) -> None:
@@ -72,21 +71,18 @@ def test_memory_that_runs_out_is_named_with_its_place(tmp_path: Path) -> None:
     text = "import torch\nkept = []\nwhile True:\n    kept.append(torch.empty(2**28).cuda())\n"
     report = run(tmp_path, text, memory_bytes=4 << 30, capability="8.6", outside_bytes=1 << 29)
     assert (report.outcome, report.fit) == ("oom", "does not fit")
-    (refused,) = report.out_of_memory
-    assert (refused.requested_bytes, refused.reserved_bytes) == (1 << 30, 3 << 30)
-    assert refused.free_bytes == (1 << 30) - (1 << 29)
-    assert refused.stack[0].line == 4
-    assert refused.at is not None
-    assert [group.blocks for group in refused.at.groups] == [3]
+    (failed,) = report.out_of_memory
+    assert (failed.requested_bytes, failed.reserved_bytes) == (1 << 30, 3 << 30)
+    assert failed.free_bytes == (1 << 30) - (1 << 29)
+    assert failed.stack[0].line == 4
+    assert [group.blocks for group in known(failed.at).groups] == [3]
 
 
 def test_what_the_allocator_cudamallocasync_calls_is_named(tmp_path: Path) -> None:
     setting = "import os; os.environ['PYTORCH_ALLOC_CONF'] = 'backend:cudaMallocAsync'\n"
-    report = run(tmp_path, setting + "import torch; torch.empty(5, device='cuda')\n")
-    assert report.outcome == "unsupported"
-    assert report.evidence is not None
-    assert report.evidence.startswith("cudaDeviceGetDefaultMemPool is not pretended; ")
-    assert "\n" not in report.evidence
+    text = setting + "import torch; torch.empty(5, device='cuda')\n"
+    report = refused(tmp_path, text, "cudaDeviceGetDefaultMemPool is not pretended; ")
+    assert "\n" not in known(report.evidence)
 
 
 def test_a_script_may_empty_the_temporary_folder(
@@ -96,8 +92,7 @@ def test_a_script_may_empty_the_temporary_folder(
     temporary.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     empty = f"shutil.rmtree({str(temporary)!r}); os.mkdir({str(temporary)!r})"
-    path = script(tmp_path, f"import os, shutil; {empty}; raise RuntimeError('seen')")
-    report = dry_run(path, quiet=True)
+    report = run(tmp_path, f"import os, shutil; {empty}; raise RuntimeError('seen')")
     assert (report.outcome, report.evidence) == ("error", "RuntimeError: seen")
     assert list(temporary.iterdir()) == []
 
@@ -127,36 +122,31 @@ def test_names_that_are_not_utf_8_are_run(tmp_path: Path) -> None:
     assert b"ZeroDivisionError: division by zero" in ended.stdout
 
 
-@pytest.mark.parametrize("answer", [math.nan, math.inf])
-def test_an_answer_that_is_no_number_is_refused_before_the_run(
-    tmp_path: Path, answer: float
-) -> None:
-    path = script(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(DryRunError, match="answer must be"):
-        dry_run(path, quiet=True, answers={"*": answer})
-    assert not (tmp_path / "ran").exists()
-
-
 @pytest.mark.parametrize(
-    ("name", "why"), [("", "must be a file"), ("no/file", "there is no folder"), (".", "a file")]
+    ("options", "why"),
+    [
+        ({"answers": {"*": math.nan}}, "answer must be"),
+        ({"answers": {"*": math.inf}}, "answer must be"),
+        ({"snapshot": ""}, "must be a file"),
+        ({"snapshot": "no/such/folder/file"}, "there is no folder"),
+        ({"snapshot": "."}, "a file"),
+    ],
+    ids=str,
 )
-def test_a_snapshot_that_cannot_be_written_is_refused_before_the_run(
-    tmp_path: Path, name: str, why: str
+def test_an_answer_or_a_snapshot_that_cannot_be_is_refused_before_the_run(
+    tmp_path: Path, options: dict[str, Any], why: str
 ) -> None:
-    path = script(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')")
-    snapshot = tmp_path / name if name not in ("", ".") else name
     with pytest.raises(DryRunError, match=why):
-        dry_run(path, quiet=True, snapshot=snapshot)
+        run(tmp_path, f"open({str(tmp_path / 'ran')!r}, 'w')", **options)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_snapshot_that_could_not_be_written_costs_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    text = (
-        f"import os, torch; torch.empty(5, device='cuda')\nos.rmdir({str(tmp_path / 'folder')!r})"
-    )
-    report = run(tmp_path, text, snapshot=tmp_path / "folder" / "file", write_files=True)
-    assert (report.outcome, report.cuda.requested_peak_bytes) == ("ok", 20)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    text = f"import os, torch; torch.empty(5, device='cuda'); os.rmdir({str(folder)!r})"
+    report = succeeds(tmp_path, text, snapshot=folder / "file", write_files=True)
+    assert report.cuda.requested_peak_bytes == 20
     assert report.notes[0].startswith("the snapshot was not written: ")
 
 
@@ -194,6 +184,6 @@ def test_a_damaged_cache_of_compiled_code_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TRITON_CACHE_DIR", "/cache/compiled/triton")
     error = ImportError("/cache/compiled/triton/X/utils.so: file too short")
     _, evidence = child._outcome(error)
-    assert (evidence or "").endswith(
+    assert known(evidence).endswith(
         "file too short; delete the cache /cache/compiled and run again"
     )

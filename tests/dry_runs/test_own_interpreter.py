@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.dry_runs.scripts import script
+
 NAMES = ("msgspec", "harness", "pickle", "ctypes", "json", "numpy", "torch", "resource")
 
 TRAINING = """
@@ -22,10 +24,9 @@ for _ in range(4):
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Return a folder with modules of the names of those that the harness loads."""
-    for name in NAMES:
-        (tmp_path / f"{name}.py").write_text("open('ran', 'a').write(__name__)\n")
     (tmp_path / "harness").mkdir()
-    (tmp_path / "harness" / "__init__.py").write_text("open('ran', 'a').write(__name__)\n")
+    for name in (*NAMES, "harness/__init__"):
+        (tmp_path / f"{name}.py").write_text("open('ran', 'a').write(__name__)\n")
     return tmp_path
 
 
@@ -56,10 +57,9 @@ def test_doctor_runs_no_code_of_the_current_folder(hostile: Path) -> None:
 
 @pytest.mark.usefixtures("cuda_build")
 def test_dry_run_runs_no_code_of_the_current_folder(hostile: Path, tmp_path: Path) -> None:
-    script = tmp_path / "elsewhere" / "script.py"
-    script.parent.mkdir()
-    script.write_text("import msgspec; msgspec.Struct; print('run')")
-    assert "run" in harness(hostile, "dry-run", str(script)).splitlines()
+    (tmp_path / "elsewhere").mkdir()
+    path = script(tmp_path / "elsewhere", "import msgspec; msgspec.Struct; print('run')")
+    assert "run" in harness(hostile, "dry-run", str(path)).splitlines()
 
 
 @pytest.mark.quick
@@ -68,8 +68,6 @@ def test_a_script_finds_its_own_modules(tmp_path: Path) -> None:
     (tmp_path / "harness").mkdir()
     (tmp_path / "harness" / "__init__.py").write_text("mine = 1\n")
     (tmp_path / "msgspec.py").write_text("mine = 2\n")
-    (tmp_path / "script.py").write_text(
-        "import harness, msgspec\nassert harness.mine + msgspec.mine == 3\n" + TRAINING
-    )
+    script(tmp_path, "import harness, msgspec; assert harness.mine + msgspec.mine == 3" + TRAINING)
     harness(tmp_path, "dry-run", "script.py")
     harness(tmp_path, "dry-run", "-m", "script")

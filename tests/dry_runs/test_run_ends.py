@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from harness.dry_runs.child_process import run_folder
+from tests.child_process import harness
 from tests.dry_runs.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -48,26 +49,10 @@ def is_running(pid: int) -> bool:
 def start(
     folder: Path, text: str, ctrl_c: signal.Handlers = signal.SIG_DFL
 ) -> tuple["subprocess.Popen[str]", list[int]]:
-    """Start a dry run; return it and the processes that its script started.
-
-    A shell begins a job in the background with Ctrl-C ignored, and nohup one with hangups ignored.
-    """
-
-    def obey() -> None:
-        signal.signal(signal.SIGINT, ctrl_c)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
+    """Start a dry run; return it and the processes that its script started."""
     ready = folder / "ready"
-    path = script(folder, HEAD + text)
-    command = [sys.executable, "-m", "harness", "dry-run", "--json", "--", path, ready]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | {"TMPDIR": str(folder)},
-        preexec_fn=obey,
-    )
+    command = "dry-run", "--json", "--", str(script(folder, HEAD + text)), str(ready)
+    process = harness(*command, ctrl_c=ctrl_c, TMPDIR=str(folder))
     while not ready.exists() and process.poll() is None:
         time.sleep(0.02)
     return process, [int(pid) for pid in ready.read_text().split()]

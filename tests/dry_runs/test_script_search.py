@@ -14,6 +14,7 @@ from harness.dry_runs.dry_run_request import DryRunError
 from harness.dry_runs.script_search import START, largest_of_script
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
+from tests.commands import Ask
 
 GIB = 1 << 30
 
@@ -75,13 +76,11 @@ def test_where_nothing_fits_and_where_the_script_fails() -> None:
 
 
 def test_a_script_that_ignores_the_value_is_run_twice() -> None:
-    def run(value: int) -> DryRunReport:
-        device = Device(index=0, peaks=CudaPeaks(), requested_total_bytes=5)
-        return replace(planted(lambda _: 5)(value), devices=(device,))
-
+    device = Device(index=0, peaks=CudaPeaks(), requested_total_bytes=5)
+    report = replace(planted(lambda _: 5)(1), devices=(device,))
     seen: list[int] = []
     with pytest.raises(DryRunError, match="batch does not change what is allocated: 4 and 8 make"):
-        largest_of_script("batch", run, lambda value, _: seen.append(value))
+        largest_of_script("batch", lambda _: report, lambda value, _: seen.append(value))
     assert seen == [4, 8]
 
 
@@ -112,11 +111,12 @@ def test_the_script_is_silent_and_asked_once_for_values_that_decide_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[dict[str, Any]] = []
+    one = ValueRead(place="/a/train.py:7", text="", count=1, bytes=8, integers=1)
     reads = (
-        ValueRead(place="/a/train.py:7", text="", count=1, bytes=8, integers=1),
-        ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, sizes=("nonzero",)),
-        ValueRead(place="/a/train.py:11", text="", count=1, bytes=8, integers=1, bounded=True),
-        ValueRead(place="a thread", text="", count=1, bytes=8, integers=1),
+        one,
+        replace(one, place="/a/train.py:9", sizes=("nonzero",)),
+        replace(one, place="/a/train.py:11", bounded=True),
+        replace(one, place="a thread"),
     )
 
     def run(script: str, value: str, **options: Any) -> DryRunReport:
@@ -143,18 +143,10 @@ def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "batch"),
-    [
-        ("-- train.py --a 1", "-- train.py"),
-        ("-m a.train -- --a 1", "-m a.train --"),
-        (
-            "-- torchrun --nproc-per-node 2 train.py --a 1",
-            "-- torchrun --nproc-per-node 2 train.py",
-        ),
-    ],
+    "typed", ["-- train.py", "-m a.train --", "-- torchrun --nproc-per-node 2 train.py"]
 )
 def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, batch: str
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, typed: str
 ) -> None:
     asked: list[dict[str, Any]] = []
 
@@ -163,11 +155,11 @@ def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
         return planted(int)(11 * GIB)
 
     monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
-    assert main(["dry-run", "--memory", "3GiB", *typed.split()]) == 3
+    said = ask(["dry-run", "--memory", "3GiB", *typed.split(), "--a", "1"], code=3)
     start = "  harness dry-run --memory 3GiB"
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        f"{start} --largest batch {batch} --batch '{{}}'",
-        f"{start} --snapshot run.pickle {typed}; harness explain run.pickle",
+    assert said.out.splitlines()[-2:] == [
+        f"{start} --largest batch {typed} --batch '{{}}'",
+        f"{start} --snapshot run.pickle {typed} --a 1; harness explain run.pickle",
     ]
     ranks = 2 if "torchrun" in typed else None
     assert (asked[0]["world_size"], asked[0]["gpus"]) == (ranks, ranks or 1)

@@ -14,27 +14,19 @@ from harness.schema.errors import StepError
 
 SCRIPT = """
 import torch
-
 def train(flags, times):
     return [len(flags[flags].cuda()) * times, Wide(3).width]
-
 class Wide:
     def __init__(self, width):
         self.width = width
-
 raise SystemExit("this line is not run again")
 """
-
-
 NETWORK = """
 from pathlib import Path
-
 def make():
     class Network:
         folder = Path("data")
-
         def forward(self, x: Path) -> Path: ...
-
     return Network()
 """
 
@@ -61,25 +53,16 @@ def test_what_cannot_be_sent_is_refused_by_its_name() -> None:
         sent({"function": print, "arguments": (threading.Lock(),)}, with_values=True)
 
 
-def test_a_function_of_a_script_in_a_spawned_process_is_sent_with_its_code(
+def test_a_function_of_a_script_in_a_spawned_process_is_sent_with_its_code_and_annotations(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Such a script is the module ``__mp_main__``, which no worker can import."""
     main = ModuleType("__mp_main__")
     monkeypatch.setitem(sys.modules, "__mp_main__", main)
-    exec("def answer(): return 42", main.__dict__)
-    data = sent({"function": main.answer}, with_values=True)
-    monkeypatch.delitem(sys.modules, "__mp_main__")
-    assert pickle.loads(data)["function"]() == 42
-
-
-def test_a_class_in_a_function_that_is_sent_keeps_the_names_of_its_annotations(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    main = ModuleType("__mp_main__")
-    monkeypatch.setitem(sys.modules, "__mp_main__", main)
     exec(NETWORK, main.__dict__)
-    for with_values in (True, False):
-        made = pickle.loads(sent({"function": main.make}, with_values=with_values))["function"]()
+    both = [sent({"function": main.make}, with_values=values) for values in (True, False)]
+    monkeypatch.delitem(sys.modules, "__mp_main__")
+    for data in both:
+        made = pickle.loads(data)["function"]()
         assert made.forward.__annotations__["x"] is Path
         assert made.folder == Path("data")

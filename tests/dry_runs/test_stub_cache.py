@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs import DryRunUnavailableError, build, child_process, dry_run, toolchain
-from harness.dry_runs.stub_cache import _make_private, kept
+from harness.dry_runs import DryRunUnavailableError, build, child_process, toolchain
+from harness.dry_runs.stub_cache import kept
 from harness.schema.user_cache import cache_folders, temporary_cache_folder
+from tests.dry_runs.scripts import run
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs the rights to give files away")
 
@@ -34,7 +35,6 @@ def replace_by_folder(path: Path) -> None:
 
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
-    "emptied": lambda folder: (folder / "library").write_text(""),
     "truncated": lambda folder: (folder / "library").write_text("bui"),
     "foreign": lambda folder: (folder / "library").write_text("other"),
     "deleted": lambda folder: (folder / "library").unlink(),
@@ -96,6 +96,8 @@ def test_a_cache_below_a_folder_that_everybody_can_change_is_refused(cache: Path
         kept("stub", make)
     cache.parents[1].chmod(0o1777)
     assert kept("stub", make) == cache / "stub"
+    mode = stat.S_IMODE(cache.parents[1].stat().st_mode)
+    assert mode == 0o1777, "as /tmp is, which others need"
 
 
 def test_a_relative_cache_folder_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,8 +116,9 @@ def test_without_a_home_the_temporary_folder_is_used(
         monkeypatch.setenv("HOME", home)
     monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without a name
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    name = f"mlp-memory-harness-{os.geteuid()}"
-    assert kept("stub", make) == tmp_path / name / "dry-run" / "stub"
+    folder = tmp_path / f"mlp-memory-harness-{os.geteuid()}"
+    assert kept("stub", make) == folder / "dry-run" / "stub"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 @needs_root
@@ -152,14 +155,13 @@ def test_a_path_that_the_linker_would_split_is_not_used(
 def test_a_script_is_not_run_where_the_stub_was_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
-    stub, script, ran = (tmp_path / name for name in ("stub", "script.py", "ran"))
+    stub, ran = tmp_path / "stub", tmp_path / "ran"
     stub.mkdir()
     if content is not None:
         (stub / build.LIBRARY).write_bytes(content)
-    script.write_text(f"open({str(ran)!r}, 'w')")
     monkeypatch.setattr(child_process, "build", lambda _: stub)
     with pytest.raises(DryRunUnavailableError, match=f"the stub was not loaded from {stub}"):
-        dry_run(script, quiet=True)
+        run(tmp_path, f"open({str(ran)!r}, 'w')")
     assert not ran.exists()
 
 
@@ -187,17 +189,3 @@ def test_a_compiler_that_misbehaves_is_named(
     monkeypatch.setattr(build, "MOST_BLOCKS", 1 << 7)
     with pytest.raises(DryRunUnavailableError, match=why):
         build.build(toolchain.torch_build())
-
-
-def test_the_mode_of_no_folder_but_our_own_is_changed(tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(0o1777)
-    link = temporary_cache_folder(str(shared))
-    _make_private(link)
-    _make_private(link / "dry-run" / "build")
-    assert stat.S_IMODE(shared.stat().st_mode) == 0o1777, "as /tmp is, which others need"
-    assert stat.S_IMODE(link.stat().st_mode) == 0o700
-    link.chmod(0o777)
-    _make_private(link)
-    assert stat.S_IMODE(link.stat().st_mode) == 0o700

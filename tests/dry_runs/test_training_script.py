@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs import dry_run
-from tests.dry_runs.scripts import run
+from tests.dry_runs.scripts import run, succeeds
+from tests.known import known
 
 pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("cuda_build")]
 
@@ -34,22 +34,13 @@ json.dump([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()],
 def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> None:
     from harness.snapshots.snapshot import read_recording
 
-    path = tmp_path / "script.py"
-    path.write_text(TRAIN)
-    report = dry_run(
-        path,
-        tmp_path / "printed.json",
-        gpu="t4",
-        snapshot=tmp_path / "snapshot.pickle",
-        answers={f"{path.name}:13": 7.5},
-        quiet=True,
-    )
-    assert (report.outcome, report.fit) == ("ok", "fits")
+    options = {"snapshot": tmp_path / "snapshot.pickle", "answers": {"script.py:13": 7.5}}
+    report = succeeds(tmp_path, TRAIN, tmp_path / "printed.json", gpu="t4", **options)
+    assert report.fit == "fits"
     printed = json.loads((tmp_path / "printed.json").read_text())
     assert [report.cuda.allocated_peak_bytes, report.cuda.reserved_peak_bytes] == printed
     (device,) = report.devices
-    peak = device.peak
-    assert peak is not None
+    peak = known(device.peak)
     assert peak.requested_bytes == report.cuda.requested_peak_bytes
     assert sum(peak.categories.values()) == peak.requested_bytes
     weights = 4 * (300 * 400 + 400 + 400 * 10 + 10)
@@ -57,7 +48,7 @@ def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> No
     assert peak.categories["optimizer_state"] == 2 * weights  # steps are counted on the CPU
     (read,) = report.value_reads
     assert (read.count, read.bytes, read.answer) == (3, 12, 7.5)
-    assert (read.place, read.text) == (f"{path}:13", "if loss.item() > 5:")
+    assert (read.place, read.text) == (f"{tmp_path / 'script.py'}:13", "if loss.item() > 5:")
     events = read_recording(tmp_path / "snapshot.pickle").snapshots[0].events
     assert sum(event.action == "alloc" for event in events) == device.allocations
 
@@ -79,5 +70,4 @@ for _ in range(3):
 @pytest.mark.slow
 def test_a_gradient_that_the_optimizer_frees_is_one_at_the_peak(tmp_path: Path) -> None:
     (device,) = run(tmp_path, FREEING, gpu="t4").devices
-    assert device.peak is not None
-    assert device.peak.categories["gradient"] == 4_000_000
+    assert known(device.peak).categories["gradient"] == 4_000_000

@@ -1,103 +1,96 @@
 """Networks whose sizes depend on values: refused, bounded by an answer, or as on the CPU."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.dry_runs import value_reads
 from harness.dry_runs.dry_run_report import Device, DryRunReport, ValueRead
 from harness.dry_runs.dry_run_request import DryRunError, as_size, check_answers, parse_answer
-from harness.dry_runs.run import dry_run
 from harness.dry_runs.trial_values import TrialValues
 from harness.dry_runs.unknown_sizes import with_values_tried
 from harness.schema.metrics import CudaPeaks
 from harness.schema.traced_run import StepJob
 from harness.sweeps.local_runners import TracedRunner
-from tests.known import known as present
+from tests.dry_runs.scripts import refused, succeeds
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
 
-def peak(fixed: bool) -> int:
-    """Train a mixture of experts, with a router or fixed routes; return the requested peak."""
-    torch: Any = importlib.import_module("torch")
-
-    class Experts(torch.nn.Module):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.router = torch.nn.Linear(64, 8)
-            self.experts = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(8))
-
-        def forward(self, x: Any) -> Any:
-            weights, routes = self.router(x).softmax(-1).topk(2)
-            if fixed:
-                tokens = torch.arange(len(x), device=x.device)
-                routes = torch.stack([tokens, tokens + 1], 1) % 8
-            out = torch.zeros_like(x)
-            for number, expert in enumerate(self.experts):
-                rows, ranks = torch.where(routes == number)  # routed
-                out = out.index_add(0, rows, expert(x[rows]) * weights[rows, ranks, None])
-            return out
-
-    model = Experts().cuda()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    for _ in range(2):
-        optimizer.zero_grad()
-        model(torch.randn(4096, 64, device="cuda")).square().mean().backward()
-        optimizer.step()
-    return int(torch.cuda.memory_stats()["requested_bytes.all.peak"])
+EXPERTS = """
+import torch
+from torch import nn
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.router = nn.Linear(64, 8)
+        self.experts = nn.ModuleList(nn.Linear(64, 64) for _ in range(8))
+    def forward(self, x):
+        weights, routes = self.router(x).softmax(-1).topk(2)
+        if FIXED:
+            tokens = torch.arange(len(x), device=x.device)
+            routes = torch.stack([tokens, tokens + 1], 1) % 8
+        out = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows, ranks = torch.where(routes == number)
+            out = out.index_add(0, rows, expert(x[rows]) * weights[rows, ranks, None])
+        return out
+model = Experts().cuda()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(2):
+    optimizer.zero_grad()
+    model(torch.randn(4096, 64, device="cuda")).square().mean().backward()
+    optimizer.step()
+"""
 
 
-def routed() -> str:
-    """Return the place of the line above that asks how many rows go to an expert."""
-    lines = Path(__file__).read_text().splitlines()
-    number = next(n for n, text in enumerate(lines, 1) if text.endswith("# routed"))
-    return f"test_unknown_sizes.py:{number}"
+def test_a_size_that_nobody_knows_is_refused_with_its_place(tmp_path: Path) -> None:
+    report = refused(tmp_path, f"FIXED = False{EXPERTS}", "script.py:16 (aten::nonzero)", gpu="l4")
+    assert (report.evidence or "").startswith("size depends on values at ")
 
 
-def test_a_size_that_nobody_knows_is_refused_with_its_place() -> None:
-    report = dry_run(peak, False, gpu="l4", quiet=True)
-    assert (report.outcome, report.fit) == ("unsupported", None)
-    assert report.evidence is not None
-    assert report.evidence.startswith("size depends on values at ")
-    assert f"{routed()} (aten::nonzero)" in report.evidence
-
-
-def products() -> None:
-    """Run a backward pass that looks for zeros in a thread without Python."""
-    torch: Any = importlib.import_module("torch")
-    torch.randn(8, 1000, device="cuda", requires_grad=True).prod().backward()
-
-
-def test_a_size_in_a_thread_of_autograd_is_refused_too() -> None:
-    report = dry_run(products, gpu="l4", quiet=True)
-    assert report.outcome == "unsupported"
-    assert report.evidence is not None
-    assert "(aten::nonzero)" in report.evidence
-
-
-def gradient_of_the_host() -> None:
-    """Run a backward pass that copies the gradient of a batch to the host."""
-    torch: Any = importlib.import_module("torch")
-    torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
-
-
-def test_a_gradient_on_its_way_to_the_host_decides_nothing() -> None:
-    report = dry_run(gradient_of_the_host, gpu="l4", quiet=True)
-    assert report.outcome == "ok"
-    (read,) = report.value_reads
-    assert (read.bytes, read.integers) == (32_000, 0)
-
-
-def test_fixed_routes_have_their_true_sizes_those_of_an_even_router() -> None:
-    fixed = dry_run(peak, True, gpu="l4", quiet=True)
-    even = dry_run(peak, False, gpu="l4", answers={routed(): 1 / 8}, quiet=True)
-    assert fixed.outcome == even.outcome == "ok"
+def test_fixed_routes_have_their_true_sizes_those_of_an_even_router(tmp_path: Path) -> None:
+    fixed = succeeds(tmp_path, f"FIXED = True{EXPERTS}", gpu="l4")
+    even_routes = {"script.py:16": 1 / 8}
+    even = succeeds(tmp_path, f"FIXED = False{EXPERTS}", gpu="l4", answers=even_routes)
     assert all(read.known == read.count for read in fixed.value_reads)
     assert all(read.known == 0 for read in even.value_reads)
-    assert fixed.returned == even.returned
+    assert fixed.cuda.requested_peak_bytes == even.cuda.requested_peak_bytes
     assert not any("upper bound" in note for note in even.notes)
+
+
+def test_a_size_in_a_thread_of_autograd_is_refused_too(tmp_path: Path) -> None:
+    """A backward pass looks for zeros in a thread without Python."""
+    product = "torch.randn(8, 1000, device='cuda', requires_grad=True).prod().backward()"
+    refused(tmp_path, f"import torch; {product}", "(aten::nonzero)", gpu="l4")
+
+
+STOPPED = """
+import torch
+x = torch.randn(4096, 1024, device="cuda")
+kept = []
+for _ in range(8):
+    kept.append(x[x.sum(1) > 0])
+    if (x.sum() > 1e9).item():
+        break
+"""
+PARTLY_KNOWN = """
+import torch
+both = torch.randint(0, 9, (2,), device="cuda")
+both[0] = 4
+rows, _ = both.tolist()
+torch.empty(rows << 20, dtype=torch.uint8, device="cuda")
+"""
+
+
+def test_all_everywhere_answers_sizes_not_the_end_of_a_loop_or_what_is_known(
+    tmp_path: Path,
+) -> None:
+    refused(tmp_path, STOPPED, "size depends on values at", gpu="l4", answers={"*": "all"})
+    report = succeeds(tmp_path, PARTLY_KNOWN, gpu="l4", answers={"*": "all"})
+    assert known(report.cuda.requested_peak_bytes) >= 4 << 20
 
 
 MASKED = """
@@ -111,53 +104,12 @@ y.square().sum().backward()
 """
 
 
-STOPPED = """
-import torch
-x = torch.randn(4096, 1024, device="cuda")
-kept = []
-for _ in range(8):
-    kept.append(x[x.sum(1) > 0])
-    if (x.sum() > 1e9).item():
-        break
-"""
-
-
-def test_all_everywhere_is_an_answer_to_sizes_and_not_the_end_of_a_loop(tmp_path: Path) -> None:
-    script = tmp_path / "stopped.py"
-    script.write_text(STOPPED)
-    report = dry_run(script, gpu="l4", answers={"*": "all"}, quiet=True)
-    assert report.outcome == "unsupported"
-    assert "size depends on values at" in (report.evidence or "")
-
-
-PARTLY_KNOWN = """
-import torch
-both = torch.randint(0, 9, (2,), device="cuda")
-both[0] = 4
-rows, _ = both.tolist()
-torch.empty(rows << 20, dtype=torch.uint8, device="cuda")
-"""
-
-
-def test_all_everywhere_leaves_the_known_part_of_what_is_read(tmp_path: Path) -> None:
-    script = tmp_path / "partly.py"
-    script.write_text(PARTLY_KNOWN)
-    report = dry_run(script, gpu="l4", answers={"*": "all"}, quiet=True)
-    assert report.outcome == "ok", report.evidence
-    assert report.cuda is not None
-    assert present(report.cuda.requested_peak_bytes) >= 4 << 20
-
-
 @pytest.mark.parametrize(("answer", "rows"), [(0.25, 1024), ("all", 4096)])
 def test_the_backward_pass_of_an_answered_mask_keeps_as_much(
     tmp_path: Path, answer: Any, rows: int
 ) -> None:
-    script = tmp_path / "masked.py"
-    script.write_text(MASKED)
-    answered = dry_run(script, gpu="l4", answers={"masked.py:7": answer}, quiet=True)
-    known = dry_run(script, rows, gpu="l4", quiet=True)
-    assert answered.outcome == known.outcome == "ok", (answered.evidence, known.evidence)
-    assert answered.cuda == known.cuda
+    answered = succeeds(tmp_path, MASKED, gpu="l4", answers={"script.py:7": answer})
+    assert answered.cuda == succeeds(tmp_path, MASKED, rows, gpu="l4").cuda
     assert any("upper bound" in note for note in answered.notes) is (answer == "all")
 
 
@@ -165,51 +117,48 @@ READS = """
 import sys, torch
 import numpy as np
 x = torch.randn(640, 32, device="cuda", requires_grad=True)
-p = x.sigmoid().mean()
 unknown = x.argmax(1)
-{body}
+{}
 (x * 2).sum().backward()
 """
 
-A_SLICE = "n = unknown.max().item(); kept = x[n:] * 2"
-SAME = "if (unknown == 3).sum().item() > 100: print(np.mean(unknown.cpu().numpy()))"
-
-
-def counted(tmp_path: Path, body: str, **options: Any) -> Any:
-    script = tmp_path / "counts.py"
-    script.write_text(READS.format(body=body))
-    return dry_run(script, gpu="l4", quiet=True, **options)
-
 
 def test_a_number_that_is_given_decides_a_size(tmp_path: Path) -> None:
-    report = counted(tmp_path, A_SLICE, answers={"counts.py:7": 3})
-    assert report.outcome == "ok", report.evidence
+    body = READS.format("n = unknown.max().item(); kept = x[n:] * 2")
+    report = succeeds(tmp_path, body, gpu="l4", answers={"script.py:6": 3})
     assert not any("values read" in note for note in report.notes)
 
 
 def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
-    report = counted(tmp_path, SAME)
-    assert report.outcome == "ok", report.evidence
-    (note,) = report.notes
+    body = "if (unknown == 3).sum().item() > 100: print(np.mean(unknown.cpu().numpy()))"
+    (note,) = succeeds(tmp_path, READS.format(body), gpu="l4").notes
     assert note.startswith("nothing changes with the values read at ")
 
 
-def test_a_tensor_that_an_unknown_fraction_changes_is_unknown(tmp_path: Path) -> None:
-    body = (
-        "print(p.item())\n"
-        "w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=p.float().item() + 0.5)\n"
-        "kept = torch.ones(int(same.sum().item()), device='cuda')"
-    )
-    report = counted(tmp_path, body)
-    assert report.outcome == "unsupported"
+@pytest.mark.parametrize(
+    ("masks", "answers"), [(2, {"script.py:6": "all", "script.py:7": "all"}), (12, {"*": "all"})]
+)
+def test_a_refusal_names_all_answers_to_be_typed_at_once(
+    tmp_path: Path, masks: int, answers: dict[str, Any]
+) -> None:
+    body = READS.format("\n".join(["kept = x[x[:, 0] > 0]"] * masks))
+    options = " ".join(f"--answer {place}={answer}" for place, answer in answers.items())
+    said = f"; {options.replace('*=', '')} gives an upper bound"
+    refused(tmp_path, body, said, gpu="l4")
+    succeeds(tmp_path, body, gpu="l4", answers=answers)
+
+
+def test_memory_that_an_open_size_may_need_is_not_said_to_run_out(tmp_path: Path) -> None:
+    body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
+    refused(tmp_path, READS.format(body), "size depends on values at ", gpu="l4")
 
 
 def test_two_dry_runs_draw_the_same_numbers_on_the_host(tmp_path: Path) -> None:
     drawn = []
-    for name in "ab":
-        body = f"open({str(tmp_path / name)!r}, 'w').write(str(torch.rand(9).tolist()))"
-        assert counted(tmp_path, body).outcome == "ok"
-        drawn.append((tmp_path / name).read_text())
+    for file in (tmp_path / "a", tmp_path / "b"):
+        body = f"open({str(file)!r}, 'w').write(str(torch.rand(9).tolist()))"
+        succeeds(tmp_path, f"import torch; torch.ones(1).cuda(); {body}", gpu="l4")
+        drawn.append(file.read_text())
     assert drawn[0] == drawn[1]
 
 
@@ -290,12 +239,19 @@ def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
     assert set(values.take("a", 99, 11)) == {0, 1}
 
 
-def test_a_loss_and_a_checkpoint_are_no_integers_and_cost_no_second_run(tmp_path: Path) -> None:
-    body = "loss = p.item()\nprint(loss, int('3')); torch.save(unknown, __file__ + '.pt')"
-    report = counted(tmp_path, body)
-    assert report.outcome == "ok", report.evidence
-    assert [read.integers for read in report.value_reads] == [0, 0]
-    assert not report.notes
+@pytest.mark.quick
+def test_source_that_cannot_be_understood_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> bool:
+        raise RecursionError
+
+    monkeypatch.setattr(value_reads, "decides", fails)
+    monkeypatch.setattr(value_reads, "avoids_error", fails)
+    reads = value_reads.ValueReads({})
+    place = reads._place(b"aten::item")
+    for size, kind in ((8, 4), (1, 11)):  # an integer, a truth value
+        assert reads._unknown(place, size, kind, None) is None
+    (read,) = reads.places()
+    assert (read.integers, read.guards) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -322,48 +278,24 @@ def test_a_share_is_rounded_up_and_a_negative_size_says_nothing() -> None:
     assert [as_size("all", -1), as_size("none", -1), as_size(0.5, -1)] == [None, 0, None]
 
 
-CHOOSES = """
-import torch
-
-def chosen(known):
-    values = torch.arange(1000.0) if known else torch.randn(1000, device="cuda")
-    values = values.cuda()
-    kept = values[values > 499.5]
-    return {"kept": kept.numel()}
-"""
-
-
 @pytest.mark.slow
 def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) -> None:
-    (tmp_path / "counting.py").write_text(CHOOSES)
-    seen = {}
-    for known in (True, False):
+    (tmp_path / "counting.py").write_text(
+        "import torch\n"
+        "def chosen(known):\n"
+        "    values = torch.arange(1000.0) if known else torch.randn(1000, device='cuda')\n"
+        "    values = values.cuda()\n"
+        "    return {'kept': values[values > 499.5].numel()}\n"
+    )
+    network = f"{tmp_path / 'counting.py'}:chosen"
+    seen: list[Any] = []
+    for is_known in (True, False):
         job = StepJob(
-            network=f"{tmp_path / 'counting.py'}:chosen",
-            arguments={"known": known},
-            device="cuda",
-            gpu="l4",
-            counts=True,
+            network=network, arguments={"known": is_known}, device="cuda", gpu="l4", counts=True
         )
-        seen[known], _ = TracedRunner(120.0).submit(job, 1).result()
-    assert seen[True].counted == {"kept": 500}
-    assert seen[False].counted is None
-    assert "size depends on values at" in seen[False].problem
-
-
-@pytest.mark.parametrize("foreach", [False, True])
-def test_an_optimizer_that_scales_by_norms_has_a_peak(tmp_path: Path, foreach: bool) -> None:
-    (tmp_path / "own.py").write_text(
-        "import torch\nfrom functools import partial\n"
-        "def net(): return torch.nn.Linear(64, 10)\n"
-        f"scaled = partial(torch.optim.Adafactor, foreach={foreach})\n"
-    )
-    own = str(tmp_path / "own.py")
-    job = StepJob(
-        network=f"{own}:net", inputs=("64",), optimizer=f"{own}:scaled", device="cuda", gpu="l4"
-    )
-    step, _ = TracedRunner(120.0).submit(job, 1).result()
-    assert step.metrics is not None, step.problem
+        seen += TracedRunner(120.0).submit(job, 1).result()[:1]
+    assert [one.counted for one in seen] == [{"kept": 500}, None]
+    assert "size depends on values at" in seen[1].problem
 
 
 SAMPLERS = {
@@ -394,35 +326,8 @@ def test_a_sampler_that_rejects_needs_what_many_rounds_of_it_need(
     loop, samples = SAMPLERS[sampler]
     module = sampler.partition(".")[0]
     names = {"sampler": sampler, "width": width, "loop": loop, "module": module}
-    said = [
-        counted(tmp_path, SAMPLES.format(samples=samples, many=many, **names))
-        for many in (False, True)
-    ]
-    assert [report.outcome for report in said] == ["ok", "ok"], said[0].evidence
-    assert said[0].cuda == said[1].cuda
-
-
-@pytest.mark.parametrize(
-    ("masks", "options", "answers"),
-    [
-        (
-            2,
-            "--answer counts.py:7=all --answer counts.py:8=all",
-            {"counts.py:7": "all", "counts.py:8": "all"},
-        ),
-        (12, "--answer all", {"*": "all"}),
-    ],
-)
-def test_a_refusal_names_all_answers_to_be_typed_at_once(
-    tmp_path: Path, masks: int, options: str, answers: dict[str, str]
-) -> None:
-    body = "\n".join("kept = x[x[:, 0] > 0]" for _ in range(masks))
-    assert f"; {options} gives an upper bound" in (counted(tmp_path, body).evidence or "")
-    assert counted(tmp_path, body, answers=answers).outcome == "ok"
-
-
-def test_memory_that_an_open_size_may_need_is_not_said_to_run_out(tmp_path: Path) -> None:
-    body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
-    report = counted(tmp_path, body)
-    assert report.outcome == "unsupported"
-    assert (report.evidence or "").startswith("size depends on values at ")
+    once, often = (
+        succeeds(tmp_path, READS.format(text), gpu="l4")
+        for text in (SAMPLES.format(samples=samples, many=many, **names) for many in (False, True))
+    )
+    assert once.cuda == often.cuda

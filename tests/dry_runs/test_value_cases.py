@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.dry_runs import DryRunReport
 from tests.dry_runs.forked_runs import ForkedRuns
+from tests.dry_runs.scripts import script
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -58,17 +60,28 @@ n = int(str(i[0])[7]); x = big(n * 1000)
 r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
 torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
 if torch.allclose(u, u.clone()): x = big(4000)
+x = big(4000 * (not (u > 0.2).any()))
+n = int(i.max()); x = big(n * 1000)
+x = big(u.sum().item() // 2)
+best = []; best.append(u.mean().item())\nif max(best) > 0.2: x = big(4000)
+x = big([3, 1, 4, 1, 5, 9, 2][i[0].item()])
+x = [big(100) for z in u.tolist()[:30] if z > 0.5]
+x = []\nfor z in i[:9].tolist():\n    if z: x.append(big(300))
+x = []; n = u.sum().item()\nwhile n > 1: x.append(big(100)); n /= 2
+def log(z):\n    global x\n    if z > 0.2: x = big(4000)\nlog(u.mean().item())
+import math\nx = big(math.exp(u.mean().item()) * 1000)
+import json\nx = big(json.loads(json.dumps(u.sum().item())))
+w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
+w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
 w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
 """  # noqa: E501
 RIGHT = r"""
 print(u.mean().item(), u, i.tolist()[:3])
-losses = []; losses.append(u.mean().item()); print(sum(losses) / len(losses))
-assert (i >= 0).all()
-if not (u <= 1).all(): raise ValueError(u)
 if torch.isnan(u).any() or not torch.isfinite(u).all(): sys.exit(1)
 torch.distributions.Normal(u, u.exp()).log_prob(torch.rand_like(u))
 torch.distributions.Categorical(logits=u).sample()
 print(1 / u.mean().item())
+w = torch.rand(64, 10, device="cuda", requires_grad=True); w.square().sum().backward(); torch.optim.Adafactor([w], foreach=False).step(); torch.optim.Adafactor([w], foreach=True).step()
 for _ in range(2): torch.nn.functional.ctc_loss(torch.randn(50, 4, 9, device="cuda").log_softmax(-1), torch.ones(4, 5, dtype=torch.long).cuda(), torch.full((4,), 50), torch.full((4,), 5))
 m = torch.rand(1000).cuda() > 0.3; x = big(m.sum()); print(1 if i.max().item() else 2)
 n = torch.tensor([9, 16]).cuda(); r = torch.nn.utils.rnn; p = r.pack_padded_sequence(torch.rand(2, 16, 8).cuda(), n.cpu(), True, False); assert r.pad_packed_sequence(torch.nn.LSTM(8, 8).cuda()(p)[0])[1].tolist() == [9, 16]
@@ -77,19 +90,69 @@ k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.ara
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 """  # noqa: E501
-CASES = [(line, False) for line in DECIDES.strip().split("\n")]
-CASES += [(line, True) for line in RIGHT.strip().split("\n")]
+TOLD = r"""
+print(f"{u.mean().item():.3f}", round(u.mean().item(), 2))
+losses = []; losses.append(u.mean().item()); print(sum(losses) / len(losses))
+loss = 0.0\nloss += u.mean().item() * 8\nprint("loss", loss / 10)
+def mean(z): return z.mean().item()\nlog = {"loss": mean(u)}\nprint({**log})
+class Meter:\n    total = 0.0\n    def update(self, z, n=1): self.total += z * n\nm = Meter(); m.update(u.mean().item(), n=2)\nprint(m.total)
+def log(z, step): print(step, z)\nlog(u.mean().item(), 3)
+a, b = i[:2].tolist()\nprint(a + b)
+torch.save(i, __file__ + ".pt")
+torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
+print([z + 1 for z in i.tolist()])
+z = u.mean().item()\nif z is not None: print(z)
+z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
+z = max(1.0, u.mean().item() / 3)\ny = 2 / z\nu.mul_(-y / max(u.mean().item(), 2))
+"""  # noqa: E501
+GUARDS = r"""
+assert (i >= 0).all()
+if not (u <= 1).all(): raise ValueError(u)
+if (u <= 1).all():\n    print(1)\nelse:\n    raise ValueError
+try:\n    if (u > 1).any():\n        raise ValueError\nexcept ValueError: pass
+if not ((u <= 1).all() and True):\n    print(3)\n    raise ValueError
+def fits(z): return bool(z)\nif not fits(\n    (u <= 1).all(),\n):\n    raise ValueError
+fits = bool((u <= 1).all())\nif not fits: raise ValueError
+"""
 
 
-@pytest.mark.parametrize(("case", "right"), CASES, ids=[case[:50] for case, _ in CASES])
-def test_a_decision_is_refused_with_its_line_or_right(
-    runs: ForkedRuns, tmp_path: Path, case: str, right: bool
+def each(lines: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that is run for each line."""
+    cases = lines.strip().split("\n")
+    return pytest.mark.parametrize("case", cases, ids=[case[:50] for case in cases])
+
+
+def report_of(runs: ForkedRuns, folder: Path, case: str) -> DryRunReport:
+    return runs.run(script(folder, BEGIN + case.replace("\\n", "\n") + "\n"))
+
+
+@each(DECIDES)
+def test_a_decision_is_refused_with_its_line(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
+    report = report_of(runs, tmp_path, case)
+    assert report.outcome == "unsupported"
+    assert "script.py:" in (report.evidence or "")
+
+
+@each(RIGHT)
+def test_what_changes_nothing_is_right(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
+    report = report_of(runs, tmp_path, case)
+    assert report.outcome == "ok", report.evidence
+
+
+@each(TOLD)
+def test_what_is_only_told_costs_no_second_run(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
+    report = report_of(runs, tmp_path, case)
+    assert report.outcome == "ok", report.evidence
+    assert [read.integers for read in report.value_reads] == [0] * len(report.value_reads)
+
+
+@each(GUARDS)
+def test_a_guard_has_the_answer_that_raises_nothing(
+    runs: ForkedRuns, tmp_path: Path, case: str
 ) -> None:
-    script = tmp_path / "case.py"
-    script.write_text(BEGIN + case.replace("\\n", "\n") + "\n")
-    report = runs.run(script)
-    assert report.outcome == ("ok" if right else "unsupported"), report.evidence
-    assert right or "case.py:" in (report.evidence or "")
+    report = report_of(runs, tmp_path, case)
+    assert report.outcome == "ok", report.evidence
+    assert all(read.guards == read.count for read in report.value_reads)
 
 
 OPERATORS = r"""
@@ -133,9 +196,7 @@ nn.utils.rnn.pad_packed_sequence(nn.LSTM(32, 8, batch_first=True, device="cuda")
 def test_operators_that_check_values_are_those_of_a_healthy_run(
     runs: ForkedRuns, tmp_path: Path
 ) -> None:
-    script = tmp_path / "operators.py"
-    script.write_text(BEGIN + OPERATORS)
-    report = runs.run(script)
+    report = runs.run(script(tmp_path, BEGIN + OPERATORS))
     assert report.outcome == "ok", report.evidence
 
 
@@ -156,7 +217,6 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("line", "right"),
     [
-        ("if y.abs().mean().item() > 0: y = y.repeat(9, 1)[: len(x)]", False),
         ("if (y > 0).any(): y = y.repeat(9, 1)[: len(x)]", False),
         ("y = y.repeat(len(set(y.argmax(1).tolist())), 1)[: len(x)]", False),
         ("if not (y < 1e9).all(): raise ValueError(y)", True),
@@ -164,11 +224,10 @@ class Net(nn.Module):
     ],
 )
 def test_a_network_that_decides_has_no_prediction(tmp_path: Path, line: str, right: bool) -> None:
-    file = tmp_path / "net.py"
-    file.write_text(NETWORK.format(line))
+    target = f"{script(tmp_path, NETWORK.format(line))}:Net"
     if right:
-        report = harness.predict(f"{file}:Net", 8, inputs=(64,), gpu="l4")
+        report = harness.predict(target, 8, inputs=(64,), gpu="l4")
         assert any("taken to pass" in note for note in report.notes)
         return
-    with pytest.raises(harness.UnsupportedError, match=r"values read at .*net\.py:10 \(--answer"):
-        harness.predict(f"{file}:Net", 8, inputs=(64,), gpu="l4")
+    with pytest.raises(harness.UnsupportedError, match=r"values read at .*py:10 \(--answer"):
+        harness.predict(target, 8, inputs=(64,), gpu="l4")

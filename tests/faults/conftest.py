@@ -1,31 +1,22 @@
 import contextlib
-import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from filelock import FileLock
 
-from harness.sweeps.executors import Measured
-from tests.faults.grid import Tally, undisturbed
+from tests.dry_runs.conftest import cuda_build as cuda_build
+from tests.faults.grid import FULL, Tally
 
-FULL = os.environ.get("HARNESS_FAULTS") == "full"
 IN_FULL = "one of hundreds of injected faults; 'make faults' injects all"
 full_only = pytest.mark.skipif(not FULL, reason=IN_FULL)
 TABLE = Path(__file__).parent.parent.parent / "results" / "reference-cpu" / "faults.md"
 SITE = Path(__file__).parent / "site"
 """On the path of Python, its interpreters misbehave."""
-LARGEST = 200 if FULL else 24
-
-
-@pytest.fixture(scope="session")
-def reference() -> Sequence[Measured]:
-    """The undisturbed run; a sweep of n cells is its first n."""
-    return undisturbed(LARGEST)
 
 
 @pytest.fixture
@@ -52,33 +43,33 @@ def orphans() -> set[psutil.Process]:
     return result
 
 
+HEAD = """# Injected faults
+
+Made by `make faults`; nothing in it is edited by hand.
+A line is the last full trial of its kind.
+
+| fault | injected | lost | wrong | internal errors | left behind |
+|---|---:|---:|---:|---:|---:|
+"""
+FOOT = """
+Lost: a cell that is not in the loaded frame exactly once after the sweep was resumed.
+Wrong: a cell whose exact metrics differ from an undisturbed run's, an attempt without
+a record, or a success where a refusal was due.
+Internal errors: commands that ended with exit code 1 or a traceback.
+Left behind: processes, cgroups and folders that nobody owns any more.
+"""
+
+
 def write_table(kept: Tally) -> None:
     """Put a line into the table of faults, in the place of an earlier one of its kind."""
-    rows = dict(_rows(TABLE.read_text())) if TABLE.exists() else {}
-    rows[kept.fault] = (kept.injected, kept.lost, kept.wrong, kept.internal, kept.left)
-    lines = ["# Injected faults", "", "Made by `make faults`; nothing in it is edited by hand."]
-    lines += ["A line is the last full trial of its kind.", ""]
-    lines += ["| fault | injected | lost | wrong | internal errors | left behind |"]
-    lines += ["|---|---:|---:|---:|---:|---:|"]
-    lines += [
+    row = re.compile(r"^\| ([^*|]+)" + r" \| ([\d,]+)" * 5 + r" \|$", re.MULTILINE)
+    seen = row.findall(TABLE.read_text()) if TABLE.exists() else []
+    rows = {name: [int(number.replace(",", "")) for number in rest] for name, *rest in seen}
+    rows[kept.fault] = [kept.injected, kept.lost, kept.wrong, kept.internal, kept.left]
+    lines = [
         f"| {name} | {n:,} | {' | '.join(map(str, rest))} |" for name, (n, *rest) in rows.items()
     ]
-    sums = [sum(column) for column in zip(*rows.values(), strict=True)]
-    lines += [f"| **all** | {' | '.join(f'**{one:,}**' for one in sums)} |", ""]
-    lines += [
-        "Lost: a cell that is not in the loaded frame exactly once after the sweep was resumed.",
-        "Wrong: a cell whose exact metrics differ from an undisturbed run's, an attempt without",
-        "a record, or a success where a refusal was due.",
-        "Internal errors: commands that ended with exit code 1 or a traceback.",
-        "Left behind: processes, cgroups and folders that nobody owns any more.",
-        "",
-    ]
+    sums = [f"**{sum(column):,}**" for column in zip(*rows.values(), strict=True)]
+    lines.append(f"| **all** | {' | '.join(sums)} |")
     TABLE.parent.mkdir(parents=True, exist_ok=True)
-    TABLE.write_text("\n".join(lines))
-
-
-def _rows(table: str) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for name, *numbers in re.findall(
-        r"^\| ([^*|]+) \| ([\d,]+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", table, re.MULTILINE
-    ):
-        yield name, tuple(int(number.replace(",", "")) for number in numbers)
+    TABLE.write_text(HEAD + "\n".join(lines) + "\n" + FOOT)

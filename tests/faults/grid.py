@@ -1,6 +1,7 @@
 """The sweep that faults are injected into, and what must hold after each of them."""
 
-from collections.abc import Sequence
+import functools
+import os
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,14 @@ from harness.analysis.frame import load, read_lines
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Experiment, Size
 from harness.schema.findings import Section
-from harness.schema.record import Outcome, Record, from_json
+from harness.schema.record import Outcome, from_json
 from harness.schema.workload import Grid, Workload
 from harness.sweeps.executors import Cell, Executor, Measured
 from harness.sweeps.executors.in_process import InProcessExecutor
+from harness.sweeps.runner import ended
 from harness.sweeps.sweep import run
 
+FULL = os.environ.get("HARNESS_FAULTS") == "full"
 EXACT = (
     "workload_id", "outcome", "saved_bytes", "saved_input_bytes", "peak_live_bytes",
     "first_step_peak_live_bytes", "phases", "categories_at_peak", "modules",
@@ -44,49 +47,27 @@ def records_path(folder: Path) -> Path:
     return folder / "faulty" / "records.jsonl"
 
 
-def exact(record: Record) -> tuple[object, ...]:
-    """Return the figures that nothing may change."""
-    return tuple(getattr(record, name) for name in EXACT)
-
-
-class Replay:
+class Replay(Executor):
     """Answers every cell with the record of an undisturbed run: for faults of files alone."""
 
     name = "replay"
 
-    def __init__(self, reference: Sequence[Measured]) -> None:
-        self._reference = {record.workload_id: (record, trace) for record, trace in reference}
-
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        record, trace = self._reference[cell.workload.id]
-        future: Future[Measured] = Future()
+        of_cell = (one for one in reference() if one[0].workload_id == cell.workload.id)
+        record, trace = next(of_cell)
         record = msgspec.structs.replace(record, attempt=attempt)
-        future.set_result((record, trace if cell.keep_events else None))
-        return future
-
-    def capacity(self) -> int:
-        return 1
-
-    def room_bytes(self, workload: Workload) -> int | None:
-        return None
-
-    def check(self) -> None:
-        return None
-
-    def close(self) -> None:
-        return None
+        return ended(record, trace if cell.keep_events else None)
 
 
-def undisturbed(cells: int) -> list[Measured]:
-    """Measure the sweep's cells in this process, where nothing is injected."""
+@functools.cache
+def reference() -> list[Measured]:
+    """Measure cells in this process, where nothing is injected; a sweep of n is the first n."""
     executor = InProcessExecutor()
-    request = experiment(cells).cells(Size.QUICK)
-    return [
-        executor.submit(
-            Cell(workload=workload, repeats=1, deadline_seconds=60, keep_events=True), 1
-        ).result()
-        for workload in request
+    wanted = [
+        Cell(workload=workload, repeats=1, deadline_seconds=60, keep_events=True)
+        for workload in experiment(200 if FULL else 24).cells(Size.QUICK)
     ]
+    return [executor.submit(cell, 1).result() for cell in wanted]
 
 
 @dataclass(kw_only=True)
@@ -119,7 +100,7 @@ class Tally:
         assert self.injected > 0
         assert (self.lost, self.wrong, self.internal) == (0, 0, 0), self.notes
 
-    def check(self, folder: Path, reference: Sequence[Measured]) -> None:
+    def check(self, folder: Path, cells: int) -> None:
         """Count cells that are missing, doubled or unequal to the undisturbed run's.
 
         An attempt that has no record, or two of one number, are wrong too.
@@ -134,11 +115,14 @@ class Tally:
             self.wrong += result != list(range(1, len(result) + 1))
         frame = load(folder)
         rows = frame["workload_id"].value_counts().to_dict()
-        for expected, _ in reference:
+        wanted = [record for record, _ in reference()[:cells]]
+        for expected in wanted:
             own = last.get(expected.workload_id)
             if own is None or rows.get(expected.workload_id) != 1:
                 self.lost += 1
-            elif own.outcome is not Outcome.OK or exact(own) != exact(expected):
+            elif own.outcome is not Outcome.OK or any(
+                getattr(own, name) != getattr(expected, name) for name in EXACT
+            ):
                 self.wrong += 1
                 self.notes.add(f"{own.outcome}: {own.evidence}"[:200])
-        self.wrong += len(rows.keys() - {record.workload_id for record, _ in reference})
+        self.wrong += len(rows.keys() - {record.workload_id for record in wanted})

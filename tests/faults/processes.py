@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,13 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from harness.sweeps.executors import Measured
 from tests.faults.grid import Tally, records_path
 
-
-def command(folder: Path, cells: int) -> list[str]:
-    """Return the command line of the sweep that faults are injected into."""
-    return [sys.executable, "-m", "tests.faults.sweeper", str(folder), str(cells)]
+FORK_SERVER = "harness.measurement.process.fork_server"
 
 
 @contextlib.contextmanager
@@ -25,13 +20,9 @@ def coordinator(
     folder: Path, cells: int, prefix: Sequence[str] = (), **environment: str
 ) -> Iterator["subprocess.Popen[str]"]:
     """Run the sweep below the command ``prefix``; end it with the block."""
+    command = [*prefix, sys.executable, "-m", "tests.faults.sweeper", str(folder), str(cells)]
     with log_of(folder).open("a") as errors:
-        process = subprocess.Popen(
-            [*prefix, *command(folder, cells)],
-            text=True,
-            stderr=errors,
-            env=os.environ | environment,
-        )
+        process = subprocess.Popen(command, text=True, stderr=errors, env=os.environ | environment)
         try:
             yield process
         finally:
@@ -50,9 +41,9 @@ def finish(folder: Path, cells: int) -> None:
         assert process.wait() == 0, log_of(folder).read_text()[-2000:]
 
 
-def settle(folder: Path, cells: int, reference: Sequence[Measured], tally: Tally) -> None:
+def settle(folder: Path, cells: int, tally: Tally) -> None:
     """Hold the finished sweep against the undisturbed one."""
-    tally.check(folder, reference[:cells])
+    tally.check(folder, cells)
     assert tally.injected > 0
     assert (tally.lost, tally.wrong) == (0, 0), tally.notes
 
@@ -75,7 +66,7 @@ def forkserver_of(parent: int) -> psutil.Process | None:
     """Return a process's forkserver, once it runs."""
     with contextlib.suppress(psutil.Error):
         for child in psutil.Process(parent).children():
-            if "harness.measurement.process.fork_server" in child.cmdline():
+            if FORK_SERVER in child.cmdline():
                 return child
     return None
 
@@ -94,19 +85,7 @@ def dask_workers() -> list[psutil.Process]:
     result = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            fork = (
-                "harness.measurement.process.fork_server" in process.cmdline()
-            )  # a forkserver's own fork
-            if not fork and forkserver_of(process.pid) is not None:
+            is_fork = FORK_SERVER in process.cmdline()  # a forkserver's own
+            if not is_fork and forkserver_of(process.pid) is not None:
                 result.append((process.create_time(), process))
     return [process for _, process in sorted(result, key=lambda pair: pair[0])]
-
-
-def kill(process: psutil.Process) -> None:
-    """End it by SIGKILL."""
-    process.send_signal(signal.SIGKILL)
-
-
-def stop(process: psutil.Process) -> None:
-    """Hold it by SIGSTOP."""
-    process.send_signal(signal.SIGSTOP)

@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +21,13 @@ import pytest
 
 from harness.analysis.frame import lines_if_there
 from harness.schema.errors import HarnessError
-from harness.schema.record import Outcome, Record, from_json
-from harness.sweeps.executors import Executor, ExecutorError, Measured, make_executor
+from harness.schema.record import Outcome, from_json
+from harness.sweeps.executors import Executor, ExecutorError, make_executor
 from harness.version import __version__
-from tests.faults.conftest import FULL, full_only
-from tests.faults.grid import Tally, records_path, sweep
-from tests.faults.processes import count, dask_workers, kill, settle, wait_for_records
+from tests.faults.conftest import full_only
+from tests.faults.grid import FULL, Tally, records_path, sweep
+from tests.faults.processes import count, dask_workers, settle, wait_for_records
+from tests.known import known
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,8 +40,6 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]
 ALLOWED = "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES"
-SILENT_SECONDS = 5
-"""The shortest that a scheduler keeps: ten heartbeats of half a second."""
 
 
 @pytest.fixture
@@ -47,46 +47,27 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Executor]:
     """A Dask cluster of two workers on this machine, soon tired of a silent one."""
     from harness.sweeps.executors import dask_cluster
 
-    ttl = "distributed.scheduler.worker-ttl"
-    monkeypatch.setitem(dask_cluster._SETTINGS, ttl, f"{SILENT_SECONDS}s")
-    executor = make_executor("dask", jobs=2)
-    yield executor
-    executor.close()
+    # The shortest that a scheduler keeps: ten heartbeats of half a second.
+    monkeypatch.setitem(dask_cluster._SETTINGS, "distributed.scheduler.worker-ttl", "5s")
+    with contextlib.closing(make_executor("dask", jobs=2)) as executor:
+        yield executor
 
 
 @contextlib.contextmanager
 def meanwhile(act: Callable[[threading.Event], None]) -> Iterator[None]:
     """Run ``act`` next to the block, and raise what it raised; its event says when it is over."""
-    over, raised = threading.Event(), []
-
-    def run() -> None:
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as other:
+        acting = other.submit(act, over)
         try:
-            act(over)
-        except BaseException as error:
-            raised.append(error)
-
-    other = threading.Thread(target=run)
-    other.start()
-    try:
-        yield
-    finally:
-        over.set()
-        other.join()
-    if raised:
-        raise raised[0]
-
-
-def lost(folder: Path) -> list[Record]:
-    """Return the attempts that the executor lost."""
-    return [
-        record
-        for record in lines_if_there(records_path(folder), from_json)
-        if record.outcome is Outcome.LOST
-    ]
+            yield
+        finally:
+            over.set()
+    acting.result()
 
 
 def test_dask_worker_killed_again_and_again(
-    cluster: Executor, tmp_path: Path, reference: Sequence[Measured], tally: Tally
+    cluster: Executor, tmp_path: Path, tally: Tally
 ) -> None:
     """Always the younger of two: from its first cell on, at any moment of the next second."""
     cells, least = (200, 20) if FULL else (8, 1)
@@ -98,7 +79,7 @@ def test_dask_worker_killed_again_and_again(
             while not over.is_set() and (FULL or tally.injected < least):
                 if len(workers := dask_workers()) == 2:
                     over.wait(chance.uniform(0, 1))
-                    kill(workers[1])
+                    workers[1].kill()
                     tally.injected += 1
                 over.wait(0.1)
 
@@ -109,8 +90,9 @@ def test_dask_worker_killed_again_and_again(
         folder = tmp_path / f"after-{tally.injected}"
         with meanwhile(killing(folder)):
             sweep(folder, cells, cluster)
-        settle(folder, cells, reference, tally)
-        failed += len(lost(folder))
+        settle(folder, cells, tally)
+        records = lines_if_there(records_path(folder), from_json)
+        failed += sum(record.outcome is Outcome.LOST for record in records)
     assert FULL <= failed <= tally.injected
 
 
@@ -131,8 +113,7 @@ def dask_command(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
                 child.kill()
         process.kill()
         process.wait()
-        assert process.stderr is not None, "it is a pipe"
-        process.stderr.close()
+        known(process.stderr).close()
 
 
 @contextlib.contextmanager
@@ -142,57 +123,42 @@ def dask_scheduler(
     """Run a scheduler; yield it with its address."""
     host = f"{protocol}://127.0.0.1"
     with dask_command("scheduler", "--host", host, "--port", port) as process:
-        assert process.stderr is not None, "it is a pipe"
-        said = iter(process.stderr)
+        said = iter(known(process.stderr))
         address = next(result for line in said if (result := re.search(rf"{host}:\d+", line)))
         yield process, address.group()
 
 
-def stopped_sweep(address: str, folder: Path, cells: int, hit: Callable[[], None]) -> None:
-    """Sweep on the cluster at ``address`` to a clean stop, which ``hit`` brings about."""
-    executor = make_executor("dask", scheduler=address)
-
-    def act(over: threading.Event) -> None:
-        wait_for_records(folder, count(folder) + 3)
-        hit()
-
-    try:
-        with meanwhile(act), pytest.raises(ExecutorError, match="the same command goes on"):
-            sweep(folder, cells, executor)
-    finally:
-        executor.close()
-
-
-def whole_sweep(address: str, folder: Path, cells: int) -> None:
-    executor = make_executor("dask", scheduler=address)
-    try:
+def sweep_at(address: str, folder: Path, cells: int) -> None:
+    """Sweep on the cluster at ``address``."""
+    with contextlib.closing(make_executor("dask", scheduler=address)) as executor:
         sweep(folder, cells, executor)
-    finally:
-        executor.close()
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give a scheduler five seconds to answer, where it has thirty."""
-    from harness.sweeps.executors import dask_cluster
-
-    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 5.0)
 
 
 @full_only
-@pytest.mark.usefixtures("impatient")
 def test_dask_scheduler_killed_and_started_anew(
-    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+    tmp_path: Path,
+    tally: Tally,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The sweep stops with a message each time, and goes on with the next scheduler."""
+    from harness.sweeps.executors import dask_cluster
+
+    monkeypatch.setattr(dask_cluster, "CONNECT_SECONDS", 5.0)
     cells, port = 20, "0"
     for _ in range(3):
         with dask_scheduler(port) as (scheduler, address), dask_command("worker", address):
-            stopped_sweep(address, tmp_path, cells, scheduler.kill)
+
+            def act(_: threading.Event, kill: Callable[[], None] = scheduler.kill) -> None:
+                wait_for_records(tmp_path, count(tmp_path) + 3)
+                kill()
+
+            with meanwhile(act), pytest.raises(ExecutorError, match="the same command goes on"):
+                sweep_at(address, tmp_path, cells)
             tally.injected += 1
             port = address.rpartition(":")[2]
     with dask_scheduler(port) as (scheduler, address), dask_command("worker", address):
-        whole_sweep(address, tmp_path, cells)
-    settle(tmp_path, cells, reference, tally)
+        sweep_at(address, tmp_path, cells)
+    settle(tmp_path, cells, tally)
 
 
 def test_a_scheduler_that_repeats_what_workers_lose_is_refused_with_the_way_to_mend_it(
@@ -203,9 +169,7 @@ def test_a_scheduler_that_repeats_what_workers_lose_is_refused_with_the_way_to_m
         make_executor("dask", scheduler=address)
 
 
-def test_a_cluster_with_tls(
-    tmp_path: Path, reference: Sequence[Measured], monkeypatch: pytest.MonkeyPatch, tally: Tally
-) -> None:
+def test_a_cluster_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally) -> None:
     """A client without a certificate, or without TLS, is refused in one line."""
     import dask
     import distributed
@@ -228,9 +192,9 @@ def test_a_cluster_with_tls(
         with dask.config.set(settings):
             with pytest.raises(ExecutorError, match="encryption required"):
                 make_executor("dask", scheduler=plain)
-            whole_sweep(address, tmp_path / "run", 2)
+            sweep_at(address, tmp_path / "run", 2)
     tally.injected += 3
-    settle(tmp_path / "run", 2, reference, tally)
+    settle(tmp_path / "run", 2, tally)
 
 
 def test_a_worker_with_another_version_is_refused_at_its_first_answer() -> None:

@@ -8,22 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs import build, toolchain
-from harness.dry_runs.toolchain import DryRunUnavailableError
 from tests.faults import file_operations
-from tests.faults.conftest import FULL
-from tests.faults.grid import Tally
+from tests.faults.grid import FULL, Tally
 
+pytestmark = [pytest.mark.quick, pytest.mark.usefixtures("cuda_build")]
 TRIALS = 40 if FULL else 2
-
-
-@pytest.fixture(autouse=True)
-def stub() -> None:
-    """Build the stub; skip where the dry run cannot work."""
-    try:
-        build.build(toolchain.torch_build())
-    except DryRunUnavailableError as error:
-        pytest.skip(str(error))
 
 
 def test_script_that_changes_files_under_a_dry_run(tmp_path: Path, tally: Tally) -> None:

@@ -17,10 +17,9 @@ import psutil
 import pytest
 
 from harness.measurement.limits import cgroup
-from harness.sweeps.executors import Measured
 from tests.child_process import harness, wait_for_handlers
-from tests.faults.conftest import FULL, full_only
-from tests.faults.grid import Tally
+from tests.faults.conftest import full_only
+from tests.faults.grid import FULL, Tally
 from tests.faults.processes import coordinator, finish, settle
 from tests.limits_here import needs_cgroup
 
@@ -45,9 +44,7 @@ def alive_of(processes: Sequence[psutil.Process]) -> int:
     return len([process for process in alive if process.status() != psutil.STATUS_ZOMBIE])
 
 
-def test_sweep_ended_by_a_signal(
-    tmp_path: Path, reference: Sequence[Measured], tally: Tally
-) -> None:
+def test_sweep_ended_by_a_signal(tmp_path: Path, tally: Tally) -> None:
     """Also while the fork server loads torch; the same command then goes on to the end."""
     folder, cells = tmp_path / "run", 24
     chance = random.Random(21)
@@ -61,7 +58,7 @@ def test_sweep_ended_by_a_signal(
         tally.injected += 1
         tally.left += alive_of(family)
     finish(folder, cells)
-    settle(folder, cells, reference, tally)
+    settle(folder, cells, tally)
     assert tally.left == 0
 
 

@@ -5,24 +5,21 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from harness.sweeps.executors import Measured
 from tests.child_process import child
-from tests.faults.conftest import FULL, IN_FULL, SITE
-from tests.faults.grid import Tally
+from tests.faults.conftest import IN_FULL, SITE
+from tests.faults.grid import FULL, Tally
 from tests.faults.processes import (
     coordinator,
     count,
     forkserver_of,
-    kill,
     log_of,
     settle,
-    stop,
     wait_for_records,
     worker_of,
 )
@@ -34,15 +31,28 @@ pytestmark = [
 ]
 
 
-def inject(
-    folder: Path,
-    cells: int,
-    tally: Tally,
+@pytest.mark.parametrize(
+    ("victim", "hit", "quick", "full"),
+    [
+        pytest.param(worker_of, psutil.Process.kill, (12, 2), (150, 36), id="worker-killed"),
+        pytest.param(worker_of, psutil.Process.suspend, (8, 1), (60, 8), id="worker-stopped"),
+        pytest.param(forkserver_of, psutil.Process.kill, (8, 1), (60, 10), id="forkserver-killed"),
+        pytest.param(
+            forkserver_of, psutil.Process.suspend, (8, 1), (60, 8), id="forkserver-stopped"
+        ),
+    ],
+)
+def test_process(
     victim: Callable[[int], psutil.Process | None],
     hit: Callable[[psutil.Process], None],
-    limit: int,
+    quick: tuple[int, int],
+    full: tuple[int, int],
+    tmp_path: Path,
+    tally: Tally,
 ) -> None:
-    """Hit ``limit`` victims, each after the cell that was hit before has had its retry."""
+    if not FULL and victim is forkserver_of:
+        pytest.skip(IN_FULL)
+    folder, (cells, limit) = tmp_path / "run", full if FULL else quick
     chance = random.Random(cells)
     with coordinator(folder, cells) as process:
         wait_for_records(folder, 1, process)
@@ -55,40 +65,16 @@ def inject(
             with contextlib.suppress(psutil.NoSuchProcess):
                 hit(result)
                 tally.injected += 1
-            wait_for_records(folder, before + 3, process)
+            wait_for_records(folder, before + 3, process)  # until the cell had its retry
         assert process.wait() == 0, log_of(folder).read_text()[-2000:]
-
-
-@pytest.mark.parametrize(
-    ("victim", "hit", "quick", "full"),
-    [
-        pytest.param(worker_of, kill, (12, 2), (150, 36), id="worker-killed"),
-        pytest.param(worker_of, stop, (8, 1), (60, 8), id="worker-stopped"),
-        pytest.param(forkserver_of, kill, (8, 1), (60, 10), id="forkserver-killed"),
-        pytest.param(forkserver_of, stop, (8, 1), (60, 8), id="forkserver-stopped"),
-    ],
-)
-def test_process(
-    victim: Callable[[int], psutil.Process | None],
-    hit: Callable[[psutil.Process], None],
-    quick: tuple[int, int],
-    full: tuple[int, int],
-    tmp_path: Path,
-    reference: Sequence[Measured],
-    tally: Tally,
-) -> None:
-    if not FULL and victim is forkserver_of:
-        pytest.skip(IN_FULL)
-    cells, limit = full if FULL else quick
-    inject(tmp_path / "run", cells, tally, victim, hit, limit)
-    settle(tmp_path / "run", cells, reference, tally)
+    settle(folder, cells, tally)
 
 
 KINDS = ("prints", "closes", "garbage", "exits")
 
 
 def test_worker_prints_megabytes_closes_pipes_writes_garbage_or_exits(
-    tmp_path: Path, reference: Sequence[Measured], tally: Tally
+    tmp_path: Path, tally: Tally
 ) -> None:
     folder, cells = tmp_path / "run", 100 if FULL else 4
     hits = tmp_path / "hits"
@@ -99,7 +85,7 @@ def test_worker_prints_megabytes_closes_pipes_writes_garbage_or_exits(
         assert process.wait() == 0
     tally.injected = len(list(hits.iterdir()))
     assert tally.injected == cells
-    settle(folder, cells, reference, tally)
+    settle(folder, cells, tally)
 
 
 def test_measured_again_and_again_in_one_process(tally: Tally) -> None:

@@ -14,8 +14,7 @@ import pytest
 
 from harness.cli.app import main
 from harness.snapshots import trace_event
-from tests.faults.conftest import FULL
-from tests.faults.grid import Tally
+from tests.faults.grid import FULL, Tally
 from tests.snapshots.test_replay import BASE, MIB, SNAPSHOTS, by_hand
 
 pytestmark = pytest.mark.timeout(1800)
@@ -27,10 +26,6 @@ def run(line: Sequence[str]) -> tuple[int, str]:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = main(list(line))
     return code, said.getvalue()
-
-
-def trials(quick: int, full: int) -> range:
-    return range(full if FULL else quick)
 
 
 def refused_in_one_line(code: int, said: str) -> bool:
@@ -84,7 +79,7 @@ def test_recording_changed_in_any_place(tmp_path: Path, tally: Tally) -> None:
     options = [[], ["--json"], ["--memory", "100MiB"], ["--what-if", "expandable_segments:True"]]
     path = tmp_path / "changed.pickle"
     refused = 0
-    for _ in trials(20, 240):
+    for _ in range(240 if FULL else 20):
         raw = pickle.loads(chance.choice(data))
         for _ in range(chance.randrange(1, 5)):
             mutate(raw, chance)

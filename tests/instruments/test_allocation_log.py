@@ -73,9 +73,5 @@ def test_the_events_of_autograds_thread_are_placed_by_their_time() -> None:
     ]
     for caller, infer in ((CALLER, False), (inferred, True)):
         items = event_tree.Reader(device="cuda", infer=infer).read([*caller, *AUTOGRAD])
-        assert [(item[0], *item[3:5]) for item in items] == [
-            (12, 1, "forward"),
-            (30, 1, "backward"),
-            (42, 2, "forward"),
-            (60, 2, "backward"),
-        ]
+        phases = [(12, 1, "forward"), (30, 1, "backward"), (42, 2, "forward"), (60, 2, "backward")]
+        assert [(item[0], *item[3:5]) for item in items] == phases

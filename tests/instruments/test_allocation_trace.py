@@ -1,10 +1,8 @@
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.instruments.allocation_trace import AllocationRecorder
@@ -15,55 +13,15 @@ from harness.schema.workload import Workload
 from harness.training import data, training_step
 from harness.training.module_step import no_phase, run_step
 
-
-def test_known_blocks_are_recorded_with_size_phase_and_order() -> None:
-    with AllocationRecorder() as recorder:
-        with recorder.phase("build"):
-            a = torch.empty(1000, dtype=torch.uint8)
-        recorder.next_step()
-        with recorder.phase("forward"):
-            b = torch.empty(50, dtype=torch.float64)
-            del a
-        with recorder.phase("backward"):
-            del b
-    events = [(e.step, e.phase, e.size_bytes) for e in recorder.trace.events]
-    assert events == [
-        (0, "build", 1000), (1, "forward", 400), (1, "forward", -1000), (1, "backward", -400),
-    ]  # fmt: skip
-
-
-def test_a_category_is_of_the_block_alive_at_the_mark_and_the_first_mark_holds() -> None:
-    with AllocationRecorder() as recorder:
-        a = torch.empty(100)
-        recorder.mark({a.data_ptr(): "parameter"})
-        recorder.mark({a.data_ptr(): "gradient"})
-        del a
-        b = torch.empty(100)  # most likely at the same address
-        recorder.mark({b.data_ptr(): "input"})
-    taken = [e.category for e in recorder.trace.events if e.size_bytes > 0]
-    assert taken == ["parameter", "input"]
-
-
-def test_backward_blocks_belong_to_the_module_of_their_forward() -> None:
-    model = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 2))
-    with AllocationRecorder() as recorder:
-        with recorder.module_scopes(model):
-            out = model(torch.ones(3, 4)).sum()
-        out.backward()
-    taken = [e for e in recorder.trace.events if e.size_bytes > 0]
-    products = [e for e in taken if e.operator.endswith("AddmmBackward0/aten::mm")]
-    modules = [name for name, _ in itertools.groupby(e.module for e in products)]
-    assert modules == ["1", "0"]
-
-
-ORACLE_CASES: list[tuple[tuple[int, int, int], str, dict[str, Any]]] = [
-    ((1, 256, 256), "sgd", {}),
-    ((2, 64, 33), "none", {"activation": "tanh"}),
-    ((2, 64, 33), "momentum", {"activation": "gelu"}),
-    ((8, 32, 128), "none", {"activation": "relu_inplace"}),
-    ((8, 32, 128), "sgd", {"activation": "silu"}),
-    ((3, 40, 7), "momentum", {"model": "mlp-scratch", "activation": "tanh"}),
-    ((4, 256, 512), "none", {"model": "mlp-scratch"}),
+SCRATCH = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
+ORACLE_CASES = [
+    Workload(depth=1, width=256, batch=256, optimizer="sgd"),
+    Workload(depth=2, width=64, batch=33, optimizer="none", activation="tanh"),
+    Workload(depth=2, width=64, batch=33, optimizer="momentum", activation="gelu"),
+    Workload(depth=8, width=32, batch=128, optimizer="none", activation="relu_inplace"),
+    Workload(depth=8, width=32, batch=128, optimizer="sgd", activation="silu"),
+    SCRATCH.replace(depth=3, width=40, batch=7, optimizer="momentum", activation="tanh"),
+    SCRATCH,
 ]
 
 
@@ -74,20 +32,22 @@ def mem_tracker_peak(workload: Workload) -> int:
     from torch.distributed._tools.mem_tracker import MemTracker  # takes seconds to import
 
     tracker = MemTracker()
-    tracker.track_external(
-        *[t for t in (built.model, built.optimizer, built.x, built.y) if t is not None]
-    )
+    parts = built.model, built.optimizer, built.x, built.y
+    tracker.track_external(*[part for part in parts if part is not None])
     with tracker:
         run_step(built)
-    peak = tracker.get_tracker_snapshot("peak")
-    return int(peak[torch.device("cpu")]["Total"])
+    return int(tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"])
 
 
 def traced(workload: Workload) -> Trace:
     return trace_pass(workload, data.source(workload), no_phase)
 
 
-def plain_trace(workload: Workload) -> list[tuple[Any, ...]]:
+def facts(trace: Trace, *names: str) -> list[tuple[Any, ...]]:
+    return [tuple(getattr(event, name) for name in names) for event in trace.events]
+
+
+def plain_trace(workload: Workload) -> Trace:
     """Trace without the hooks that name modules and saved tensors."""
     fill = data.source(workload)
     with AllocationRecorder() as recorder:
@@ -96,7 +56,7 @@ def plain_trace(workload: Workload) -> list[tuple[Any, ...]]:
         for _ in range(1 if workload.mode == "inference" else 2):
             recorder.next_step()
             run_step(built, recorder.phase)
-    return [(e.step, e.phase, e.operator, e.size_bytes) for e in recorder.trace.events]
+    return recorder.trace
 
 
 @pytest.mark.parametrize(
@@ -114,15 +74,11 @@ def test_the_hooks_change_no_event_and_without_operators_none_is_missing(
 ) -> None:
     workload = Workload(depth=3, width=24, batch=20, in_features=12, **changes)
     whole = traced(workload)
-    seen = [(e.step, e.phase, e.operator, e.size_bytes) for e in whole.events]
-    assert seen == plain_trace(workload)
-    fill = data.source(workload)
-    bare = trace_pass(workload, fill, no_phase, operators=False)
-
-    def facts(trace: Trace) -> list[Any]:
-        return [(e.step, e.phase, e.module, e.category, e.size_bytes) for e in trace.events]
-
-    assert facts(bare) == facts(whole)
+    recorded = ("step", "phase", "operator", "size_bytes")
+    assert facts(whole, *recorded) == facts(plain_trace(workload), *recorded)
+    bare = trace_pass(workload, data.source(workload), no_phase, operators=False)
+    inferred = ("step", "phase", "module", "category", "size_bytes")
+    assert facts(bare, *inferred) == facts(whole, *inferred)
 
 
 class PassingOn(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -138,21 +94,16 @@ def traced_under_a_mode(workload: Workload) -> Trace:
 
 
 @pytest.mark.exact
-@pytest.mark.parametrize(("sizes", "optimizer", "more"), ORACLE_CASES)
-def test_the_peak_is_mem_trackers_to_the_byte(
-    sizes: tuple[int, int, int], optimizer: str, more: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("workload", ORACLE_CASES, ids=str)
+def test_the_peak_is_mem_trackers_to_the_byte(workload: Workload) -> None:
     """MemTracker is a dispatch mode, so its step is compared with a step under one."""
-    depth, width, batch = sizes
-    workload = Workload(depth=depth, width=width, batch=batch, optimizer=optimizer, **more)
     assert traced_under_a_mode(workload).peak_live_bytes == mem_tracker_peak(workload)
 
 
 @pytest.mark.exact
 def test_a_dispatch_mode_adds_a_gradient_to_the_backward_pass_of_maximum_since_2_14() -> None:
     """Zeros are filled in out of place then; without a mode no step allocates that block."""
-    workload = Workload(model="mlp-scratch", depth=4, width=256, batch=512, optimizer="none")
-    rise = traced_under_a_mode(workload).peak_live_bytes - traced(workload).peak_live_bytes
+    rise = traced_under_a_mode(SCRATCH).peak_live_bytes - traced(SCRATCH).peak_live_bytes
     assert rise == (4 * 512 * 256 if MAXIMUM_COMPARES_FIRST.holds() else 0)
 
 
@@ -179,18 +130,16 @@ def test_where_adam_shows_more_than_mem_tracker_the_events_add_up(optimizer: str
     """
     workload = Workload(depth=1, width=16, in_features=8, batch=4, optimizer=optimizer)
     trace = traced(workload)
+    scalar = {"adam": "Optimizer.step#Adam.step", "adamw": "Optimizer.step#AdamW.step"}[optimizer]
+    copy = "/aten::to/aten::_to_copy/aten::empty_strided"
 
-    def number(order: int, event: Event) -> bool:
-        return event.operator == f"Optimizer.step#{type_name}.step" and event.size_bytes == 8
+    def below(order: int, event: Event) -> bool:
+        is_scalar = event.operator == scalar and event.size_bytes == 8
+        return is_scalar or event.operator.endswith(copy)
 
-    def copy_of_number(order: int, event: Event) -> bool:
-        return event.operator.endswith("/aten::to/aten::_to_copy/aten::empty_strided")
-
-    type_name = {"adam": "Adam", "adamw": "AdamW"}[optimizer]
-    numbers = [b.event for b in trace.alive_at_peak() if number(b.order, b.event)]
-    copies = [b.event for b in trace.alive_at_peak() if copy_of_number(b.order, b.event)]
-    assert [e.size_bytes for e in numbers + copies] == [8, 4]
-    seen = without(trace, lambda order, e: number(order, e) or copy_of_number(order, e))
+    events = (block.event for block in trace.alive_at_peak() if below(block.order, block.event))
+    assert sorted(event.size_bytes for event in events) == [4, 8]
+    seen = without(trace, below)
     assert seen.peak_live_bytes == trace.peak_live_bytes - 12 == mem_tracker_peak(workload)
 
 

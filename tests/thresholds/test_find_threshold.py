@@ -9,7 +9,7 @@ from harness.measurement.process.launcher import Launcher
 from harness.measurement.process.messages import Ended, Probe
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
 from harness.schema.record import Outcome, to_json
-from harness.schema.threshold import Axis, from_json
+from harness.schema.threshold import Axis, Threshold, from_json
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
 from harness.thresholds.find_threshold import find_threshold
@@ -40,37 +40,38 @@ def off_by(extra_bytes: int) -> Callable[[Probe], Ended[Any]]:
     return end
 
 
+def find(end: Callable[[Probe], Ended[Any]]) -> Threshold:
+    """Return the threshold of the narrow workload whose probes end as planted."""
+    needs_refusal()
+    return find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
+
+
 @pytest.mark.parametrize("extra_bytes", [-300_000, 0, 5000, 300_000, 3_000_000])
 def test_whatever_the_model_leaves_out_is_found_in_14_probes_and_accounted_for(
     extra_bytes: int,
 ) -> None:
-    needs_refusal()
-    result = find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(off_by(extra_bytes)))
+    result = find(off_by(extra_bytes))
     expected = solve_data_segment(NARROW, 64 * MIB, "batch", extra_bytes=extra_bytes)
     assert (result.largest_fit, result.band, result.confirmed) == (expected, (), True)
     assert result.smallest_fail == (expected or 0) + 1
     assert len(result.probes) <= 14
-    assert result.headroom is not None
-    assert result.headroom.library_bytes == extra_bytes
-    parts = [getattr(result.headroom, name) for name in result.headroom.__struct_fields__]
-    assert sum(parts) == 64 * MIB
+    headroom = known(result.headroom)
+    assert headroom.library_bytes == extra_bytes
+    assert sum(getattr(headroom, name) for name in headroom.__struct_fields__) == 64 * MIB
 
 
 def test_a_crash_that_more_memory_mends_was_memory() -> None:
-    needs_refusal()
-
     def end(job: Probe) -> Ended[Any]:
         ended = off_by(0)(job)
         return SEGFAULT if ended is OOM else ended
 
-    result = find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(end))
+    result = find(end)
     assert result.largest_fit == result.predicted
     assert {p.type for p in result.probes if p.outcome is Outcome.OOM} == {"SIGSEGV"}
 
 
 def test_a_crash_that_stays_settles_nothing_and_is_recorded_with_its_probes() -> None:
-    needs_refusal()
-    result = find_threshold(NARROW, budget_bytes=64 * MIB, launcher=Planted(lambda job: SEGFAULT))
+    result = find(lambda job: SEGFAULT)
     assert result.outcome is Outcome.CRASHED
     assert result.largest_fit is result.smallest_fail is None
     assert [probe.outcome for probe in result.probes] == [Outcome.CRASHED] * 2
@@ -114,13 +115,12 @@ def test_a_real_threshold_is_sharp_and_the_predicted_one_or_its_neighbour(
     workload = NARROW.replace(batch=4000)
     result = find_threshold(workload, budget_bytes=64 * MIB, solve=solve, launcher=launcher)
     assert result.outcome is Outcome.OK
-    assert result.largest_fit is not None
-    assert (result.smallest_fail, result.band) == (result.largest_fit + 1, ())
-    assert abs(known(result.predicted) - result.largest_fit) <= 1
+    largest = known(result.largest_fit)
+    assert (result.smallest_fail, result.band) == (largest + 1, ())
+    assert abs(known(result.predicted) - largest) <= 1
     assert len(result.probes) <= 14
     ends = [(probe.value, probe.outcome) for probe in result.probes]
-    assert sum(end == (result.largest_fit, Outcome.OK) for end in ends) == 3
-    assert sum(end == (result.smallest_fail, Outcome.OOM) for end in ends) == 3
+    assert [ends.count((largest, Outcome.OK)), ends.count((largest + 1, Outcome.OOM))] == [3, 3]
 
 
 def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher) -> None:
@@ -138,14 +138,11 @@ def test_a_threshold_by_the_kernels_kill_takes_few_processes(launcher: Launcher)
 
 def test_the_command_prints_one_threshold_as_json(ask: Ask) -> None:
     needs_refusal()
-    flags = ["--depth", "1", "--width", "64", "--budget", "16MiB", "--json"]
-    printed = ask(["threshold", *flags])
+    printed = ask(["threshold", "--depth=1", "--width=64", "--budget=16MiB", "--json"])
     assert printed.err == ""
     result = from_json(json.dumps(facts_of(printed.out)))
     assert result.budget_bytes == 16 * MIB
     assert result.smallest_fail == known(result.largest_fit) + 1
     keys = {"largest_fit", "smallest_fail", "predicted", "live_bytes_predict", "probes", "band"}
-    assert (
-        keys | {"budget_bytes", "workload", "environment", "schema"}
-        <= json.loads(printed.out).keys()
-    )
+    keys |= {"budget_bytes", "workload", "environment", "schema"}
+    assert keys <= json.loads(printed.out).keys()
