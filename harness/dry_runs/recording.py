@@ -220,7 +220,7 @@ class Recording:
                 owners = _owned(thing) | owners
                 if getattr(thing, "state", None) and not self.steps:
                     self._note("the optimizer's step was compiled: its steps are not counted")
-        self._add_mark({**(self._marks[-1].owners if self._marks else {}), **owners})
+        self._add_mark(owners)
 
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
