@@ -133,6 +133,11 @@ class ValueReads:
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
 
+    def ignore(self) -> None:
+        """Follow no values from now on; this process ends where it reads one."""
+        if self._library is not None:
+            self._library.harness_ignore_values()
+
     def on_load(self) -> None:
         """Count what was saved before as read by the script."""
         for place in self._places.values():
