@@ -96,8 +96,8 @@ def _limit_memory(memory_bytes: int) -> None:
 class Bench:
     """Tries of one step on this process's GPU.
 
-    ``step`` runs it with that many examples and returns what it needs. To follow values on the GPU
-    takes most of a try's time; with ``may_ignore`` they are followed if the step reads one.
+    ``step`` runs it with that many examples and returns what it needs. To follow values takes more
+    time than the step; with ``may_ignore`` they are followed only if it reads one.
     """
 
     def __init__(
@@ -123,12 +123,13 @@ class Bench:
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try in a fork, again if it ends or fails without values; None if memory runs out."""
+        """Try in a fork, again if it reads a value or fails; return None if memory runs out."""
         if self._ignores:
             with suppress(ForkFailedError):
                 return in_fork(partial(self._run_without_values, batch, memory_bytes))
-            self._ignores = False
-        return in_fork(partial(self._run, batch, memory_bytes))
+        need = in_fork(partial(self._run, batch, memory_bytes))
+        self._ignores = False
+        return need
 
     def _run_without_values(self, batch: int, memory_bytes: int) -> Need | None:
         self._values.ignore()
@@ -157,8 +158,8 @@ class Bench:
 def step_bench(own: OwnStep, values: StepValues) -> Bench:
     """Return tries of a step whose network is built once."""
     model = own.network("cuda")
-    need = lambda batch: _need(own.step(model, "cuda", batch))
-    return Bench(need, values, may_ignore=own.compile is None)
+    may_ignore = own.compile is None
+    return Bench(lambda n: _need(own.step(model, "cuda", n)), values, may_ignore=may_ignore)
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:

@@ -5,16 +5,25 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
+from harness.instruments.rss import Rise
+from harness.measurement import passes
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
+from harness.measurement.process.messages import RunPasses
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
 from harness.schema.record import Record
 from harness.schema.workload import Workload
+from harness.training.module_step import Phase, Step, no_phase
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's mark is Linux's")
 
@@ -137,20 +146,58 @@ x, y = torch.rand(4096, 1024), torch.randint(0, 1024, (4096,))
 step = Step(model=Disturbed(1024, 1024), x=x, y=y, optimizer=None, mode="train")
 run_step(step)  # what a first step loads is no rise
 results = []
-for steps in json.loads(sys.argv[1]):
+for steps, again_until in json.loads(sys.argv[1]):
     Disturbed.left = steps
-    results.append(passes.plain_pass(step, no_phase, 0, "pinned", is_long=True))
+    results.append(passes.plain_pass(step, no_phase, 0, "pinned", again_until, is_long=True))
+    results[-1]["runs"] = steps - Disturbed.left
 print(json.dumps(results))
 """
 
 
-def test_a_step_that_the_kernel_took_pages_from_is_run_again_five_times_at_most() -> None:
-    command = [sys.executable, "-c", _DISTURBED, json.dumps([0, 4, 1_000])]
+def disturbed(*cases: tuple[int, float]) -> list[dict[str, Any]]:
+    """Return what a pass gives if pages go in so many steps, and when no step is run again."""
+    command = [sys.executable, "-c", _DISTURBED, json.dumps(cases)]
     done = subprocess.run(command, env=os.environ | _PINNED, capture_output=True, check=True)
-    never, four_times, always = json.loads(done.stdout)
+    results: list[dict[str, Any]] = json.loads(done.stdout)
+    return results
+
+
+def test_a_step_that_the_kernel_took_pages_from_is_run_again_five_times_at_most() -> None:
+    never, four_times, always = disturbed((0, inf), (4, inf), (1_000, inf))
     assert abs(never["rss_rise_bytes"] - (48 << 20)) <= KERNEL_BATCH_BYTES
     assert abs(four_times["rss_rise_bytes"] - never["rss_rise_bytes"]) <= KERNEL_BATCH_BYTES
-    assert always.keys() == {"wall_seconds", "rss_source"}
+    assert always.keys() == {"wall_seconds", "rss_source", "runs"}
+    assert always["runs"] == 5
+
+
+def test_a_step_is_not_run_again_if_the_deadline_would_pass() -> None:
+    (late,) = disturbed((1_000, 0.0))
+    assert late.keys() == {"wall_seconds", "rss_source", "runs"}
+    assert late["runs"] == 1
+
+
+def test_a_deadline_leaves_time_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, runs = [0.0], []
+
+    def run_step(step: Step, announce: Phase) -> None:
+        clock[0] += 10
+        runs.append(step)
+
+    @contextmanager
+    def disturbed_rise(number: int) -> Iterator[Rise]:
+        yield Rise("planted", lost_bytes=4096)
+
+    monkeypatch.setattr(passes, "run_step", run_step)
+    monkeypatch.setattr(passes, "arranged_rise", disturbed_rise)
+    planted = SimpleNamespace(monotonic=lambda: clock[0], perf_counter=lambda: clock[0])
+    monkeypatch.setattr(passes, "time", planted)
+    for deadline, steps in ((70, 3), (100, 6), (600, 7)):
+        clock[0] = 0.0
+        runs.clear()
+        job = RunPasses(workload=SMALL, deadline_seconds=deadline)
+        done = passes.measured(job, no_phase)
+        assert "rss_rise_bytes" not in done["repeats"][0]
+        assert len(runs) == steps
 
 
 def parts_bytes(record: Record) -> dict[str, int]:
