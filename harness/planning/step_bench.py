@@ -56,9 +56,9 @@ class StepValues:
         if reason is not None:
             raise UnsupportedError(reason)
 
-    def ignore(self) -> None:
-        """Follow no values from now on; this process ends where it reads one."""
-        self._reads.ignore()
+    def end_at_a_read(self) -> None:
+        """Follow no values from now on; end this process where it reads one."""
+        self._reads.end_at_a_read()
 
     def notes(self) -> tuple[str, ...]:
         """Return how many values were read, and which sizes the user answered."""
@@ -126,16 +126,14 @@ class Bench:
         """Try in a fork, again if it reads a value or fails; return None if memory runs out."""
         if self._ignores:
             with suppress(ForkFailedError):
-                return in_fork(partial(self._run_without_values, batch, memory_bytes))
+                return in_fork(partial(self._run, batch, memory_bytes, follow=False))
         need = in_fork(partial(self._run, batch, memory_bytes))
         self._ignores = False
         return need
 
-    def _run_without_values(self, batch: int, memory_bytes: int) -> Need | None:
-        self._values.ignore()
-        return self._run(batch, memory_bytes)
-
-    def _run(self, batch: int, memory_bytes: int) -> Need | None:
+    def _run(self, batch: int, memory_bytes: int, *, follow: bool = True) -> Need | None:
+        if not follow:
+            self._values.end_at_a_read()
         _limit_memory(memory_bytes)
         refused = _refused()
         try:

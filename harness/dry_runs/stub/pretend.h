@@ -106,7 +106,6 @@ void pretend_write(char *address, const void *source, int value, size_t bytes);
 void pretend_move(char *address, const char *source, size_t bytes);
 void pretend_forget(const char *address, size_t bytes);
 void pretend_forget_everything(void);
-void pretend_ignore_values(void);
 int pretend_is_known(const char *address, size_t bytes);
 int pretend_any_known(const char *address, size_t bytes);
 int pretend_open(char *address, size_t bytes);
