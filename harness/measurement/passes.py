@@ -1,6 +1,5 @@
 """The passes over one workload, one instrument each, and the metrics each one gives."""
 
-import math
 import time
 from typing import Any
 
@@ -58,7 +57,9 @@ def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
     again_until = deadline - seconds * (STEPS_BESIDE + 2 * job.repeats)
     is_long = seconds > LONG_SECONDS
     repeats = [
-        plain_pass(built, announce, number, workload.malloc, again_until, is_long=is_long)
+        plain_pass(
+            built, announce, number, workload.malloc, again_until=again_until, is_long=is_long
+        )
         for number in numbers
     ]
     if on_gpu:
@@ -97,13 +98,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 
 
 def plain_pass(
-    step: Step,
-    announce: Phase,
-    number: int,
-    malloc: str,
-    again_until: float = math.inf,
-    *,
-    is_long: bool = False,
+    step: Step, announce: Phase, number: int, malloc: str, *, again_until: float, is_long: bool
 ) -> dict[str, Any]:
     """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks.
 

@@ -148,7 +148,8 @@ run_step(step)  # what a first step loads is no rise
 results = []
 for steps, again_until in json.loads(sys.argv[1]):
     Disturbed.left = steps
-    results.append(passes.plain_pass(step, no_phase, 0, "pinned", again_until, is_long=True))
+    rules = {"again_until": again_until, "is_long": True}
+    results.append(passes.plain_pass(step, no_phase, 0, "pinned", **rules))
     results[-1]["runs"] = steps - Disturbed.left
 print(json.dumps(results))
 """
