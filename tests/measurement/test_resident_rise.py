@@ -156,7 +156,7 @@ print(json.dumps(results))
 
 
 def disturbed(*cases: tuple[int, float]) -> list[dict[str, Any]]:
-    """Return what a pass gives if pages go in so many steps, and when no step is run again."""
+    """Return what a pass gives: pages go in that many steps; later than that none is run again."""
     command = [sys.executable, "-c", _DISTURBED, json.dumps(cases)]
     done = subprocess.run(command, env=os.environ | _PINNED, capture_output=True, check=True)
     results: list[dict[str, Any]] = json.loads(done.stdout)

@@ -75,7 +75,7 @@ class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True, tag=True):
     first_repeat: int = 0
     """Number of the first of them, if other processes make the others."""
     deadline_seconds: float = 600.0
-    """A step that was disturbed is run again only if the job ends in so many."""
+    """A disturbed step is run again only if the job can still end before them."""
 
 
 class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True, tag=True):
