@@ -37,6 +37,7 @@ _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_char_p
 )
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
+_END: Final = _Callback(lambda *_: os._exit(1))
 _BOOL: Final = 11
 CHECKS: Final = {b"aten::_linalg_check_errors", b"aten::histc", b"aten::istft"}
 """Zeros raise nothing in them, and change no size: error codes, bounds of values, a truth."""
@@ -132,6 +133,12 @@ class ValueReads:
         ctypes.CDLL(None).pretend_on_read(on_read)
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
+
+    def end_at_a_read(self) -> None:
+        """Follow no values from now on; end this process where it reads one."""
+        ctypes.CDLL(None).pretend_on_read(_END)
+        if self._library is not None:
+            self._library.harness_follow_values(None)
 
     def on_load(self) -> None:
         """Count what was saved before as read by the script."""

@@ -64,7 +64,9 @@ def measure_traced(
     """Measure as ``measure`` does; return the allocation trace too, None if it was not taken."""
     used = launcher or default_launcher(workload.malloc)
     try:
-        job = RunPasses(workload=workload, repeats=repeats, inject=inject)
+        job = RunPasses(
+            workload=workload, repeats=repeats, inject=inject, deadline_seconds=deadline_seconds
+        )
         launch = _in_fresh_servers if fresh_servers else _in_one_process
         passes = launch(used, job, deadline_seconds)
         if classify(passes)[0] is not Outcome.OK:

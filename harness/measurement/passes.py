@@ -35,23 +35,32 @@ LONG_SECONDS = 0.1
 UNDISTURBED_TRIES = 5
 """After as many steps that the kernel took pages from, the RSS is not known."""
 
+STEPS_BESIDE = 4
+"""The step that is run again, and the pass with saved-tensor hooks, take no longer than these."""
+
 
 def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
     """Build, step until all is as it stays, and run the passes."""
+    deadline = time.monotonic() + job.deadline_seconds
     workload, on_gpu = job.workload, job.workload.device == "cuda"
     fill, peaks = data.source(workload), StepPeaks()
     more: dict[str, Any] = {}
-    is_long = False
+    seconds = 0.0
     with announced_to(announce, *([peaks.next_part().phase] if on_gpu else []))("build"):
         built = build(workload, fill)
     if on_gpu:
         warm_up(built, announce, peaks)
     else:
-        is_long = _seconds(built, announce) > LONG_SECONDS
+        seconds = _seconds(built, announce)
         more["process"] = process_parts.of_worker()
     numbers = range(job.first_repeat, job.first_repeat + job.repeats)
+    again_until = deadline - seconds * (STEPS_BESIDE + 2 * job.repeats)
+    is_long = seconds > LONG_SECONDS
     repeats = [
-        plain_pass(built, announce, number, workload.malloc, is_long=is_long) for number in numbers
+        plain_pass(
+            built, announce, number, workload.malloc, again_until=again_until, is_long=is_long
+        )
+        for number in numbers
     ]
     if on_gpu:
         with resident_rise() as seen:
@@ -89,7 +98,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 
 
 def plain_pass(
-    step: Step, announce: Phase, number: int, malloc: str, *, is_long: bool = False
+    step: Step, announce: Phase, number: int, malloc: str, *, again_until: float, is_long: bool
 ) -> dict[str, Any]:
     """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks.
 
@@ -97,7 +106,7 @@ def plain_pass(
     """
     if step.device_type != "cuda":
         seconds = None if is_long else _seconds(step, announce)
-        resident = _resident(step, announce, number, malloc)
+        resident = _resident(step, announce, number, malloc, again_until)
         return resident if seconds is None else resident | {"wall_seconds": seconds}
     with cuda_peaks() as seen:
         started = time.perf_counter()
@@ -110,12 +119,15 @@ def plain_pass(
     return {"wall_seconds": seconds, "cuda": seen | {"outside_bytes": outside}}
 
 
-def _resident(step: Step, announce: Phase, number: int, malloc: str) -> dict[str, Any]:
+def _resident(
+    step: Step, announce: Phase, number: int, malloc: str, again_until: float
+) -> dict[str, Any]:
     """Run a step that starts without gradients; return its RSS, and its seconds.
 
     Small gradients that lay next to each other leave a hole that a large block would take and
     keep resident: the policy is applied again. Pages of the heap that were released cost time when
-    they come again. A step from which the kernel took pages says nothing and is run again.
+    they come again. A step from which the kernel took pages says nothing and is run again, until
+    ``again_until`` of the monotonic clock: later the others would not end before the deadline.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":
@@ -126,6 +138,8 @@ def _resident(step: Step, announce: Phase, number: int, malloc: str) -> dict[str
         known = {"wall_seconds": seconds, "rss_source": seen.source}
         if not seen.lost_bytes:
             return known | {"rss_rise_bytes": seen.rise_bytes, "rss_peak_bytes": seen.peak_bytes}
+        if time.monotonic() > again_until:
+            break
     return known
 
 

@@ -8,6 +8,7 @@ import ctypes
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -27,6 +28,7 @@ from harness.dry_runs.unknown_sizes import bounds, unknown_decisions, unknown_si
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
+from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError
 from harness.planning.step_question import AnyQuestion
 from harness.prediction.gpu.catalogue import Gpu
@@ -53,6 +55,10 @@ class StepValues:
         reason = unsent() or unknown_sizes(reads) or unknown_decisions(reads)
         if reason is not None:
             raise UnsupportedError(reason)
+
+    def end_at_a_read(self) -> None:
+        """Follow no values from now on; end this process where it reads one."""
+        self._reads.end_at_a_read()
 
     def notes(self) -> tuple[str, ...]:
         """Return how many values were read, and which sizes the user answered."""
@@ -90,12 +96,16 @@ def _limit_memory(memory_bytes: int) -> None:
 class Bench:
     """Tries of one step on this process's GPU.
 
-    ``step`` runs it with that many examples and returns what it needs.
+    ``step`` runs it with that many examples and returns what it needs. To follow values takes more
+    time than the step; with ``may_ignore`` they are followed only if it reads one.
     """
 
-    def __init__(self, step: Callable[[int], Need], values: StepValues) -> None:
+    def __init__(
+        self, step: Callable[[int], Need], values: StepValues, *, may_ignore: bool
+    ) -> None:
         self._step = step
         self._values = values
+        self._ignores = may_ignore
         self._built_bytes = torch.cuda.max_memory_reserved()
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
         torch.cuda._is_in_bad_fork = lambda: False
@@ -113,10 +123,17 @@ class Bench:
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
-        """Try once, in a fork; return None if memory runs out."""
-        return in_fork(partial(self._run, batch, memory_bytes))
+        """Try in a fork, again if it reads a value or fails; return None if memory runs out."""
+        if self._ignores:
+            with suppress(ForkFailedError):
+                return in_fork(partial(self._run, batch, memory_bytes, follow=False))
+        need = in_fork(partial(self._run, batch, memory_bytes))
+        self._ignores = False
+        return need
 
-    def _run(self, batch: int, memory_bytes: int) -> Need | None:
+    def _run(self, batch: int, memory_bytes: int, *, follow: bool = True) -> Need | None:
+        if not follow:
+            self._values.end_at_a_read()
         _limit_memory(memory_bytes)
         refused = _refused()
         try:
@@ -139,7 +156,8 @@ class Bench:
 def step_bench(own: OwnStep, values: StepValues) -> Bench:
     """Return tries of a step whose network is built once."""
     model = own.network("cuda")
-    return Bench(lambda batch: _need(own.step(model, "cuda", batch)), values)
+    may_ignore = own.compile is None
+    return Bench(lambda n: _need(own.step(model, "cuda", n)), values, may_ignore=may_ignore)
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
@@ -150,7 +168,7 @@ def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
         call()
         return Need(*_peaks(), *_peaks(), library_notes())
 
-    return Bench(run, values)
+    return Bench(run, values, may_ignore=False)
 
 
 def _refused() -> int:

@@ -2,7 +2,11 @@
 
 import os
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count
+from math import inf
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -11,12 +15,13 @@ from harness.instruments.rss import Rise
 from harness.measurement import passes
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
+from harness.measurement.process.messages import RunPasses
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
 from harness.schema.workload import Workload
 from harness.training import training_step
 from harness.training.data import source
-from harness.training.module_step import no_phase
+from harness.training.module_step import Phase, Step, no_phase
 from tests.known import known
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's mark is Linux's")
@@ -46,17 +51,44 @@ def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launc
         assert abs(known(repeat.rss_rise_bytes) - max(rises)) <= KERNEL_BATCH_BYTES
 
 
-@pytest.mark.parametrize("disturbed", [0, 4, 5])
-def test_a_step_that_the_kernel_took_pages_from_is_run_again_five_times_at_most(
-    disturbed: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("disturbed", "again_until", "runs"), [(0, inf, 1), (4, inf, 5), (9, inf, 5), (4, 0.0, 1)]
+)
+def test_a_step_that_the_kernel_took_pages_from_is_run_again_while_there_is_time(
+    disturbed: int, again_until: float, runs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rises = (Rise("VmHWM", rise_bytes=at, lost_bytes=at < disturbed) for at in range(5))
+    rises = (Rise("VmHWM", rise_bytes=at, lost_bytes=at < disturbed) for at in count())
     monkeypatch.setattr(passes, "arranged_rise", lambda number: nullcontext(next(rises)))
     monkeypatch.setattr(passes, "apply_policy", lambda malloc: None)
     step = training_step.build(SMALL, source(SMALL))
-    seen = passes.plain_pass(step, no_phase, 0, "pinned", is_long=True)
-    assert seen.get("rss_rise_bytes") == (disturbed if disturbed < 5 else None)
+    seen = passes.plain_pass(step, no_phase, 0, "pinned", again_until, is_long=True)
+    assert seen.get("rss_rise_bytes") == (disturbed if disturbed < runs else None)
     assert {"wall_seconds", "rss_source"} <= seen.keys()
+    assert next(rises).rise_bytes == runs
+
+
+def test_a_deadline_leaves_time_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, runs = [0.0], []
+
+    def run_step(step: Step, announce: Phase) -> None:
+        clock[0] += 10
+        runs.append(step)
+
+    @contextmanager
+    def disturbed_rise(number: int) -> Iterator[Rise]:
+        yield Rise("planted", lost_bytes=4096)
+
+    monkeypatch.setattr(passes, "run_step", run_step)
+    monkeypatch.setattr(passes, "arranged_rise", disturbed_rise)
+    planted = SimpleNamespace(monotonic=lambda: clock[0], perf_counter=lambda: clock[0])
+    monkeypatch.setattr(passes, "time", planted)
+    for deadline, steps in ((70, 3), (100, 6), (600, 7)):
+        clock[0] = 0.0
+        runs.clear()
+        job = RunPasses(workload=SMALL, deadline_seconds=deadline)
+        done = passes.measured(job, no_phase)
+        assert "rss_rise_bytes" not in done["repeats"][0]
+        assert len(runs) == steps
 
 
 def test_the_parts_of_a_process_add_up_and_only_tensors_grow(launcher: Launcher) -> None:

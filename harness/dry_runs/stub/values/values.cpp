@@ -464,11 +464,11 @@ extern "C" void harness_ranks_agree(int yes) { agreed = yes; }
 extern "C" void harness_fraction_is_unknown() { unknown_fraction = true; }
 extern "C" int harness_host_collectives() { return on_host; }
 
+/* Without `size` nothing is followed any more. */
 extern "C" void harness_follow_values(int64_t (*size)(const char *, int64_t))
 {
+    static at::CallbackHandle handle;
     on_size = size;
-    at::addGlobalCallback(at::RecordFunctionCallback(begin, end)
-                              .needsInputs(true)
-                              .needsOutputs(true)
-                              .scopes({at::RecordScope::FUNCTION}));
+    auto call = at::RecordFunctionCallback(begin, end).needsInputs(true).needsOutputs(true);
+    size ? void(handle = at::addGlobalCallback(call.scopes({at::RecordScope::FUNCTION}))) : at::removeCallback(handle);
 }

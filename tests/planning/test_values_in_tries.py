@@ -1,0 +1,80 @@
+"""Tries of a search follow values on the GPU only where the step reads one."""
+
+import ctypes
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import harness
+from harness.prediction.gpu.catalogue import GPUS
+from harness.schema.memory_fit import GpuFit
+from tests.known import known
+
+pytestmark = pytest.mark.usefixtures("dry_run_here")
+SMALL = replace(GPUS["l4"], total_bytes=900 << 20)
+
+
+def fit_of(build: type[nn.Module], *arguments: object) -> GpuFit:
+    report = harness.predict(
+        lambda: build(*arguments), 32, inputs=(64,), loss="sum", gpu=SMALL, largest=True
+    )
+    fit = known(report.fit)
+    assert fit.allocated_peak_bytes[0] == known(report.cuda).allocated_peak_bytes
+    assert (fit.largest_batch or 0) > 100_000
+    return fit
+
+
+class Unread(nn.Linear):
+    """Notes whether integers on the GPU are known, and reads none."""
+
+    def __init__(self, notes: Path) -> None:
+        super().__init__(64, 64)
+        self.notes = notes
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.arange(len(x), device=x.device)
+        address = ctypes.c_void_p(rows.data_ptr())
+        is_known = ctypes.CDLL(None).pretend_any_known(address, ctypes.c_size_t(8))
+        with self.notes.open("a") as file:
+            file.write(f"{bool(is_known)}\n")
+        return super().forward(x)
+
+
+def test_a_step_that_reads_no_value_is_tried_without_them(tmp_path: Path) -> None:
+    """An nn.EmbeddingBag's millions of offsets took minutes of ``--gpu all``."""
+    fit_of(Unread, tmp_path / "notes")
+    seen = Counter((tmp_path / "notes").read_text().split())
+    assert 1 <= seen["True"] <= 3, "the traced step"
+    assert seen["False"] > 20
+
+
+class Half(nn.Linear):
+    """Takes every second row, and reads how many they are from the GPU or not."""
+
+    def __init__(self, reads_from: int) -> None:
+        super().__init__(64, 64)
+        self.reads_from = reads_from
+
+    def forward(self, x: Tensor) -> Tensor:
+        odd = (torch.arange(len(x), device=x.device) % 2).sum()
+        rows = int(odd) if len(x) >= self.reads_from else len(x) // 2
+        return super().forward(x[:rows])
+
+
+@pytest.mark.parametrize("reads_from", [0, 40])
+def test_a_step_that_reads_a_value_gets_the_true_one(reads_from: int) -> None:
+    """Read at each batch, or only at those that are larger than the one asked."""
+    assert fit_of(Half, reads_from) == fit_of(Half, 1 << 40)
+
+
+def test_an_unknown_value_in_a_try_is_no_answer() -> None:
+    class Unknown(Half):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.Linear.forward(self, x[: int((x > 0).sum())] if len(x) > 40 else x)
+
+    with pytest.raises(harness.HarnessError, match="sizes may depend on values read at"):
+        fit_of(Unknown, 0)
