@@ -71,3 +71,21 @@ for _ in range(3):
 def test_a_gradient_that_the_optimizer_frees_is_one_at_the_peak(tmp_path: Path) -> None:
     (device,) = run(tmp_path, FREEING, gpu="t4").devices
     assert known(device.peak).categories["gradient"] == 4_000_000
+
+
+RECYCLED = """
+import torch
+layer = torch.nn.Linear(1000, 1000, bias=False).cuda()
+optimizer = torch.optim.SGD(layer.parameters())
+optimizer.step()
+address = layer.weight.data_ptr()
+del layer, optimizer
+kept = torch.empty(1000, 1000, device="cuda"), torch.empty(1000, device="cuda")
+assert kept[0].data_ptr() == address
+"""
+
+
+@pytest.mark.slow
+def test_a_block_at_the_address_of_a_parameter_that_is_gone_is_none(tmp_path: Path) -> None:
+    (device,) = succeeds(tmp_path, RECYCLED, gpu="t4").devices
+    assert known(device.peak).categories == {"other": 4_004_000}

@@ -61,7 +61,7 @@ def test_a_step_that_the_kernel_took_pages_from_is_run_again_while_there_is_time
     monkeypatch.setattr(passes, "arranged_rise", lambda number: nullcontext(next(rises)))
     monkeypatch.setattr(passes, "apply_policy", lambda malloc: None)
     step = training_step.build(SMALL, source(SMALL))
-    seen = passes.plain_pass(step, no_phase, 0, "pinned", again_until, is_long=True)
+    seen = passes.plain_pass(step, no_phase, 0, "pinned", again_until=again_until, is_long=True)
     assert seen.get("rss_rise_bytes") == (disturbed if disturbed < runs else None)
     assert {"wall_seconds", "rss_source"} <= seen.keys()
     assert next(rises).rise_bytes == runs
