@@ -87,7 +87,7 @@ assert not os.path.exists('model.pt') and 'model.pt' not in os.listdir()
 os.remove('link')
 os.symlink('other.json', 'link')
 assert os.readlink('link') == 'other.json'
-assert open('link').read()
+assert open('link').read() == open('other.json').read()
 
 # deleted
 shutil.rmtree('kept')

@@ -81,9 +81,9 @@ def _load(*, primes: bool) -> bool:
         note_with_torch()
         # Forks inherit the answer, for which all mappings are read.
         replacement()
+        gc.collect()
     else:  # its forks run steps of the user's own, each with all of its steps
         import harness.measurement.step_trace  # noqa: F401
-    gc.collect()
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
     return not beside_gpu
 

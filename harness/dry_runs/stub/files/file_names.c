@@ -46,7 +46,7 @@ int is_file(const struct path *path)
 
 int name_of(int at, const char *path, int follow, struct path *name)
 {
-    struct path whole, parent;
+    struct path whole, parent, new;
     int saved = errno;
     if (!folder[0] || !path || !*path || strlen(path) > PATH_MAX / 2)
         return 0;
@@ -65,6 +65,11 @@ int name_of(int at, const char *path, int follow, struct path *name)
     size_t size = strlen(whole.text);
     while (size > 1 && whole.text[size - 1] == '/')
         whole.text[--size] = 0;
+    if (follow && status->files && name_of(AT_FDCWD, whole.text, 0, name)) {
+        new_of(name, &new);
+        if (is_gone(name) || is_file(&new)) /* where the user's own link leads no longer counts */
+            return errno = saved, 1;
+    }
     char *last = strrchr(whole.text, '/');
     if (follow || !strcmp(last, "/..") || !strcmp(last, "/.")) {
         if (realpath(whole.text, name->text))
