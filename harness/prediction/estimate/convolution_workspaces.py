@@ -22,12 +22,17 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.reduction import ceil_div
 
 _ROW_BYTES = 16
+"""A copied row is a multiple of it, and so is the address of the first: one row is spare."""
 _SHORT_SUM = {4: 123, 2: 63}
 """By bytes of an element: up to so many products of an output nothing is copied."""
 _FEW_PRODUCTS = 5_000_000
 """Below it nothing is copied for a gradient."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
 """Up to so many channels and positions nothing is copied for a gradient in float32."""
+_MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
+"""Capabilities whose tensor cores are many times as fast as the rest; elsewhere they are twice."""
+_LIGHT_BYTES = 96 << 10
+"""Below it, elsewhere, a weight in float32 has its gradients without tensor cores."""
 _TILE = 128
 """Rows and columns of a weight's gradient that one multiprocessor computes."""
 _BUSY = 0.9
@@ -57,7 +62,8 @@ def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any
         passes = [_TURNED.get(one, one) for one in passes]
     shapes = given.shape, weight.shape, output.shape
     convolution = _described(*shapes, groups, given.element_size())
-    return [one(convolution, gpu) for one in passes]
+    sizes = [one(convolution, gpu) for one in passes]
+    return [size and size + _ROW_BYTES for size in sizes]
 
 
 def _copies(gpu: Gpu, given: Tensor, groups: int) -> bool:
@@ -82,29 +88,22 @@ def _has_rows(given: Tensor) -> bool:
 class _Convolution(NamedTuple):
     """A convolution; of a transposed one, that whose gradient it is. Bytes are those of copies."""
 
+    read_bytes: int
+    """Of what is read in a forward pass."""
     given_bytes: int
     weight_bytes: int
     output_bytes: int
     element_bytes: int
     channels: int
     filters: int
-    is_padded: bool
-    groups: int
+    summed: int
+    """Products of an output."""
     extent: int
     """Positions of the weight."""
     positions: int
     """Positions of the output, of all examples."""
-
-    @property
-    def summed(self) -> int:
-        """How many products an output sums up."""
-        return self.channels // self.groups * self.extent
-
-    @property
-    def read_bytes(self) -> int:
-        """Copies of what is read; in float16 a weight of one position already has rows."""
-        lies_right = self.element_bytes == 2 and self.extent == 1 and not self.is_padded
-        return self.given_bytes + (0 if lies_right else self.weight_bytes)
+    writes_in_place: bool
+    is_volume: bool
 
 
 def _described(
@@ -114,44 +113,51 @@ def _described(
     rows, columns, channels, filters = (
         ceil_div(size, multiple) * multiple for size in (*weight[:2], given[1], output[1])
     )
-    extent = math.prod(weight[2:])
-    positions = math.prod(output[2:]) * output[0]
+    extent, positions = math.prod(weight[2:]), math.prod(output[2:]) * output[0]
+    given_bytes = given[0] * channels * math.prod(given[2:]) * element
+    weight_bytes = rows * columns * extent * element
+    is_padded = (channels, filters) != (given[1], output[1])
+    has_rows = element == 2 and extent == 1 and not is_padded
     return _Convolution(
-        given_bytes=given[0] * channels * math.prod(given[2:]) * element,
-        weight_bytes=rows * columns * extent * element,
+        read_bytes=given_bytes + (0 if has_rows else weight_bytes),
+        given_bytes=given_bytes,
+        weight_bytes=weight_bytes,
         output_bytes=filters * positions * element,
         element_bytes=element,
         channels=given[1],
         filters=output[1],
-        is_padded=(channels, filters) != (given[1], output[1]),
-        groups=groups,
+        summed=given[1] // groups * extent,
         extent=extent,
         positions=positions,
+        writes_in_place=element == 4 and groups == 1 and filters == output[1],
+        is_volume=len(given) == 5,
     )
 
 
 def _forward(one: _Convolution, _: Gpu) -> int:
-    """Return copies of what is read; float32 is written in place where rows are not padded."""
-    if one.summed <= _SHORT_SUM[one.element_bytes]:
+    if one.summed <= _SHORT_SUM[one.element_bytes] and not one.is_volume:
         return 0
-    in_place = one.element_bytes == 4 and one.groups == 1 and not one.filters % 4
-    return one.read_bytes + (0 if in_place else one.output_bytes)
+    return one.read_bytes + (0 if one.writes_in_place else one.output_bytes)
 
 
-def _needs_copies(one: _Convolution) -> bool:
+def _needs_copies(one: _Convolution, gpu: Gpu) -> bool:
     """Return whether the kernel of a gradient copies at all."""
+    if one.positions * one.filters * one.summed < _FEW_PRODUCTS:
+        return False
+    if one.element_bytes == 2:
+        return True
     small = one.channels <= _FEW_CHANNELS and one.extent <= _SMALL_WEIGHT
-    products = one.positions * one.filters * one.summed
-    return products >= _FEW_PRODUCTS and not (small and one.element_bytes == 4)
+    light = gpu.capability not in _MOSTLY_CORES and one.weight_bytes < _LIGHT_BYTES
+    return not small and not light
 
 
-def _given_gradient(one: _Convolution, _: Gpu) -> int:
-    return one.read_bytes + one.output_bytes if _needs_copies(one) else 0
+def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
+    return one.read_bytes + one.output_bytes if _needs_copies(one, gpu) else 0
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
     """Return copies of input and output, and of the weight one for each share and one."""
-    if not _needs_copies(one):
+    if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)
     most = one.positions // _LEAST_SHARE
