@@ -26,26 +26,34 @@ class Case(NamedTuple):
     workspaces: tuple[int, int, int]
 
 
-def case(kind: torch.dtype, *sizes: Any, copies: tuple[int, int, int], weights: int) -> Case:
+def case(kind: torch.dtype, form: tuple[Any, ...], copies: Sequence[int], weights: int) -> Case:
     """Return a case by the elements of the copies, and the weights that a gradient adds up."""
     x, w, y = (elements * kind.itemsize for elements in copies)
     x += 16  # the first row begins at a multiple of 16
-    in_place = kind == torch.float32 and not sizes[1][0] % 4
-    return Case(kind, *sizes, (x + w + y * (not in_place), x + w + y, x + y + w * weights))
+    given, weight, stride, padding = form
+    in_place = kind == torch.float32 and not weight[0] % 4
+    workspaces = x + w + y * (not in_place), x + w + y, x + y + w * weights
+    return Case(kind, given, weight, stride, padding, workspaces)
 
 
 STRIDED = case(
-    torch.float32, (8, 64, 96, 96), (256, 64, 3, 3), 2, 1,
-    copies=(8 * 64 * 96 * 96, 256 * 64 * 9, 8 * 256 * 48 * 48), weights=8 * 48 * 48 // 2048 + 1,
-)  # fmt: skip
+    torch.float32,
+    ((8, 64, 96, 96), (256, 64, 3, 3), 2, 1),
+    copies=(8 * 64 * 96 * 96, 256 * 64 * 9, 8 * 256 * 48 * 48),
+    weights=8 * 48 * 48 // 2048 + 1,
+)
 HALF = case(
-    torch.float16, (2, 128, 64, 64), (128, 128, 3, 3), 1, 1,
-    copies=(2 * 128 * 64 * 64, 128 * 128 * 9, 2 * 128 * 64 * 64), weights=2 * 64 * 64 // 2048 + 1,
-)  # fmt: skip
+    torch.float16,
+    ((2, 128, 64, 64), (128, 128, 3, 3), 1, 1),
+    copies=(2 * 128 * 64 * 64, 128 * 128 * 9, 2 * 128 * 64 * 64),
+    weights=2 * 64 * 64 // 2048 + 1,
+)
 PADDED = case(
-    torch.float32, (4, 291, 75, 75), (547, 291, 3, 3), 4, 0,
-    copies=(4 * 292 * 75 * 75, 548 * 292 * 9, 4 * 548 * 19 * 19), weights=1,
-)  # fmt: skip
+    torch.float32,
+    ((4, 291, 75, 75), (547, 291, 3, 3), 4, 0),
+    copies=(4 * 292 * 75 * 75, 548 * 292 * 9, 4 * 548 * 19 * 19),
+    weights=1,
+)
 CASES = {"strided": STRIDED, "float16": HALF, "padded channels": PADDED}
 
 

@@ -308,7 +308,7 @@ class Convolves(nn.Module):
         return nn.functional.conv2d(x, self.weight).relu().mean((2, 3))
 
 
-def test_a_step_that_convolves_surely_fits_only_with_the_workspaces_that_are_not_counted() -> None:
+def test_a_step_that_convolves_surely_fits_only_with_workspaces_larger_than_by_rule() -> None:
     step = partial(harness.predict, Convolves, inputs=(3, 224, 224), gpu="t4", method="estimate")
     surely = known(step(64).fit)
     low, high = surely.reserved_peak_bytes
