@@ -315,7 +315,7 @@ def test_a_step_that_convolves_surely_fits_only_with_workspaces_larger_than_by_r
     assert surely.verdict == "fits"
     assert high == int(low * CNN_RESERVES)
     most = surely.total_bytes - surely.outside_bytes[1]
-    assert known(step(64 * most // high * 12 // 10).fit).verdict == "close call"
+    assert known(step(64 * most // high * 21 // 20).fit).verdict == "close call"
 
 
 INTERRUPTED = """
