@@ -1,18 +1,26 @@
 """cuDNN's workspaces by rule: numbers on paper, and what the installed cuDNN answers for them."""
 
+import csv
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.validation.public_models import own_step
 from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
 from harness.prediction.estimate.convolution_workspaces import convolution_workspaces
+from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu, find
+from harness.prediction.versions import describing, known_version
 
 _aten = torch.ops.aten
 GPU = find("a100-80gb")
+NETWORK = "resnet18 2"
+"""Without workspaces its estimate is 1.4% too low."""
 
 
 class Case(NamedTuple):
@@ -122,3 +130,14 @@ def test_nothing_is_copied_without_tensor_cores(monkeypatch: pytest.MonkeyPatch)
     assert estimated(HALF, layout=torch.channels_last) == []
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     assert estimated(STRIDED) == []
+
+
+def test_a_public_network_is_within_a_hundredth_of_its_dry_run() -> None:
+    table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.csv"
+    with table.open() as file:
+        (row,) = (row for row in csv.DictReader(file) if row["model, batch, autocast"] == NETWORK)
+    with describing(known_version("2.15")):
+        report = estimate_step(
+            own_step(NETWORK), device="cuda", gpu=replace(GPU, workspace_config="")
+        )
+    assert report.peak_live_bytes == pytest.approx(int(row["requested, dry run"]), rel=0.01)
