@@ -7,8 +7,8 @@ each. Which kernel runs is decided by heuristics that are not published; the thr
 for them.
 
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
-random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of their
-forward passes and gradients 68% (float32) and 77% (float16) are within 10%.
+random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of 923 others
+69% (float32) and 76% (float16) of the forward passes and gradients are within 10%.
 """
 
 import math
