@@ -308,14 +308,14 @@ class Convolves(nn.Module):
         return nn.functional.conv2d(x, self.weight).relu().mean((2, 3))
 
 
-def test_a_step_that_convolves_surely_fits_only_with_the_workspaces_that_are_not_counted() -> None:
+def test_a_step_that_convolves_surely_fits_only_with_workspaces_larger_than_by_rule() -> None:
     step = partial(harness.predict, Convolves, inputs=(3, 224, 224), gpu="t4", method="estimate")
     surely = known(step(64).fit)
     low, high = surely.reserved_peak_bytes
     assert surely.verdict == "fits"
     assert high == int(low * CNN_RESERVES)
     most = surely.total_bytes - surely.outside_bytes[1]
-    assert known(step(64 * most // high * 12 // 10).fit).verdict == "close call"
+    assert known(step(64 * most // high * 21 // 20).fit).verdict == "close call"
 
 
 INTERRUPTED = """

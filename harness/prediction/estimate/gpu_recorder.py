@@ -4,6 +4,7 @@ A dispatch mode sees each operator's results; ``kernel_rules`` says what CUDA's 
 next to them.
 """
 
+from collections.abc import Sequence
 from operator import le
 from typing import Any
 
@@ -84,7 +85,11 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
                 return _aten.add_.Tensor(*args)
             func = _IN_PLACE.get(func, func)
         name = func.name()
-        result = self._seen(KERNELS.get(func, func)(*args, **kwargs), name)
+        result = KERNELS.get(func, func)(*args, **kwargs)
+        sizes = iter(self.rules.workspaces(name, args, result))
+        for tensor in tensors(result):
+            self.see(tensor, name)
+            self._write_and_end([(name, next(sizes, 0))])
         scratch = [(name, size) for size in self.rules.scratch(name, args, result)]
         workspace = self.rules.workspace(name, args, kwargs, result)
         if workspace and not self.rules.keeps_workspaces:
@@ -93,9 +98,13 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             self._threads.add(in_backward)
             self.workspace_bytes += workspace
             self.write(workspace, WORKSPACE)
-        for block in [self.write(size, operator) for operator, size in scratch if size]:
-            self.end(block)
+        self._write_and_end(scratch)
         return result
+
+    def _write_and_end(self, blocks: Sequence[tuple[str, int]]) -> None:
+        """Record blocks, by operator and size, that are freed at once."""
+        for block in [self.write(size, operator) for operator, size in blocks if size]:
+            self.end(block)
 
     def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
         """Return whether the engine would add the second gradient to the first in place.

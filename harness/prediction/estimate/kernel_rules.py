@@ -16,6 +16,7 @@ from typing import Any, TypeVar, overload
 from torch import Tensor
 
 from harness.instruments.forward_hooks import tensor_bytes
+from harness.prediction.estimate.convolution_workspaces import convolution_workspaces
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.reduction import Reduction, ceil_div
 from harness.prediction.gpu.workspaces import (
@@ -99,6 +100,11 @@ class KernelRules:
             return _matrix_copies([args[place] for place in matrices])
         rule = _RULES.get(operator)
         return () if rule is None else rule(self.gpu, args)
+
+    def workspaces(self, name: str, args: Sequence[Any], result: Any) -> Sequence[int]:
+        """Return the block that follows each result before the next; none for most operators."""
+        is_registered = name in REGISTERED or name.partition(".")[0] in REGISTERED
+        return [] if is_registered else convolution_workspaces(self.gpu, name, args, result)
 
     def workspace(self, name: str, args: Sequence[Any], kwargs: Any, result: Any) -> int:
         """Return the workspace of a product, kept or freed at once; 0 for other operators."""

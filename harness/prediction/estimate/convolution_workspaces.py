@@ -1,0 +1,182 @@
+"""Workspaces of cuDNN's convolutions, by rules for a machine that has no cuDNN to ask.
+
+Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies what a
+kernel reads, and where it cannot write in place also what it writes, into a workspace, channels
+padded to 16 bytes. Multiprocessors that share the positions of a weight's gradient have a weight
+each. Which kernel runs is decided by heuristics that are not published; the thresholds below stand
+for them.
+
+Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
+random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of 923 others
+69% (float32) and 76% (float16) of the forward passes and gradients are within 10%.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.reduction import ceil_div
+
+_ROW_BYTES = 16
+"""A copied row is a multiple of it, and so is the address of the first: one row is spare."""
+_SHORT_SUM = {4: 123, 2: 63}
+"""By bytes of an element: up to that many products of an output nothing is copied."""
+_FEW_PRODUCTS = 5_000_000
+"""Below it nothing is copied for a gradient."""
+_FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
+"""Up to that many channels and positions nothing is copied for a gradient in float32."""
+_MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
+"""Capabilities whose tensor cores are many times as fast as the rest; elsewhere they are twice."""
+_LIGHT_BYTES = 96 << 10
+"""Below it, elsewhere, a weight in float32 has its gradients without tensor cores."""
+_TILE = 128
+"""Rows and columns of a weight's gradient that one multiprocessor computes."""
+_BUSY = 0.9
+"""Part of the multiprocessors that the shares occupy."""
+_LEAST_SHARE = 2048
+"""Positions of the smallest share."""
+
+
+def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any) -> list[int]:
+    """Return the workspace of each result of a convolution or its gradient, in their order.
+
+    Each is allocated after its result and freed before the next one.
+    """
+    if name == "aten::convolution":
+        (given, weight), output = args[:2], result
+        passes: list[_Pass] = [_forward]
+        is_turned, groups = args[6], args[8]
+    elif name == "aten::convolution_backward":
+        output, given, weight = args[:3]
+        is_turned, groups, wanted = args[7], args[9], args[10]
+        passes = [one for one, is_wanted in zip(_GRADIENTS, wanted, strict=False) if is_wanted]
+    else:
+        return []
+    if not _copies(gpu, given, groups):
+        return []
+    if is_turned:
+        given, output = output, given
+        passes = [_TURNED.get(one, one) for one in passes]
+    shapes = given.shape, weight.shape, output.shape
+    convolution = _described(*shapes, groups, given.element_size())
+    sizes = [one(convolution, gpu) for one in passes]
+    return [size and size + _ROW_BYTES for size in sizes]
+
+
+def _copies(gpu: Gpu, given: Tensor, groups: int) -> bool:
+    """Return whether tensor cores run the convolution, on tensors that lie otherwise."""
+    flags: Any = torch.backends.cudnn
+    if not flags.enabled or not given.numel() or groups == given.shape[1] > 1:
+        return False
+    if given.dtype == torch.float32:
+        conv = getattr(flags, "conv", None)  # PyTorch 2.9 and newer
+        allowed = flags.allow_tf32 if conv is None else conv.fp32_precision == "tf32"
+        return gpu.capability >= (8, 0) and bool(allowed)
+    has_rows = groups == 1 and _has_rows(given)
+    return gpu.capability >= (7, 0) and given.element_size() == 2 and not has_rows
+
+
+def _has_rows(given: Tensor) -> bool:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    wanted = formats.get(given.dim())
+    return wanted is not None and given.is_contiguous(memory_format=wanted)
+
+
+class _Convolution(NamedTuple):
+    """A convolution; of a transposed one, that whose gradient it is. Bytes are those of copies."""
+
+    read_bytes: int
+    """Of what is read in a forward pass."""
+    given_bytes: int
+    weight_bytes: int
+    output_bytes: int
+    element_bytes: int
+    channels: int
+    filters: int
+    summed: int
+    """Products of an output."""
+    extent: int
+    """Positions of the weight."""
+    positions: int
+    """Positions of the output, of all examples."""
+    writes_in_place: bool
+    is_volume: bool
+
+
+def _described(
+    given: Sequence[int], weight: Sequence[int], output: Sequence[int], groups: int, element: int
+) -> _Convolution:
+    multiple = _ROW_BYTES // element
+    rows, columns, channels, filters = (
+        ceil_div(size, multiple) * multiple for size in (*weight[:2], given[1], output[1])
+    )
+    extent, positions = math.prod(weight[2:]), math.prod(output[2:]) * output[0]
+    given_bytes = given[0] * channels * math.prod(given[2:]) * element
+    weight_bytes = rows * columns * extent * element
+    is_padded = (channels, filters) != (given[1], output[1])
+    has_rows = element == 2 and extent == 1 and not is_padded
+    return _Convolution(
+        read_bytes=given_bytes + (0 if has_rows else weight_bytes),
+        given_bytes=given_bytes,
+        weight_bytes=weight_bytes,
+        output_bytes=filters * positions * element,
+        element_bytes=element,
+        channels=given[1],
+        filters=output[1],
+        summed=given[1] // groups * extent,
+        extent=extent,
+        positions=positions,
+        writes_in_place=element == 4 and groups == 1 and filters == output[1],
+        is_volume=len(given) == 5,
+    )
+
+
+def _forward(one: _Convolution, _: Gpu) -> int:
+    if one.summed <= _SHORT_SUM[one.element_bytes] and not one.is_volume:
+        return 0
+    return one.read_bytes + (0 if one.writes_in_place else one.output_bytes)
+
+
+def _needs_copies(one: _Convolution, gpu: Gpu) -> bool:
+    """Return whether the kernel of a gradient copies at all."""
+    if one.positions * one.filters * one.summed < _FEW_PRODUCTS:
+        return False
+    if one.element_bytes == 2:
+        return True
+    small = one.channels <= _FEW_CHANNELS and one.extent <= _SMALL_WEIGHT
+    light = gpu.capability not in _MOSTLY_CORES and one.weight_bytes < _LIGHT_BYTES
+    return not small and not light
+
+
+def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
+    return one.read_bytes + one.output_bytes if _needs_copies(one, gpu) else 0
+
+
+def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
+    """Return copies of input and output, and of the weight one for each share and one."""
+    if not one.is_volume and not _needs_copies(one, gpu):
+        return 0
+    tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)
+    most = one.positions // _LEAST_SHARE
+    is_in_place = one.extent == 1 and most < 2
+    weights = 0 if is_in_place else 1 + min(_shares(tiles, gpu.multiprocessors), most)
+    return one.given_bytes + one.output_bytes + weights * one.weight_bytes
+
+
+def _shares(tiles: int, multiprocessors: int) -> int:
+    """Return the fewest shares whose tiles keep the multiprocessors busy, round by round."""
+    return next(
+        shares
+        for shares in count(1)
+        if tiles * shares >= _BUSY * multiprocessors * ceil_div(tiles * shares, multiprocessors)
+    )
+
+
+_Pass = Callable[[_Convolution, Gpu], int]
+_GRADIENTS: tuple[_Pass, ...] = (_given_gradient, _weight_gradient)
+_TURNED: dict[_Pass, _Pass] = {_forward: _given_gradient, _given_gradient: _forward}
