@@ -49,12 +49,7 @@ class Device:
     ) -> None:
         self.total_bytes = total_bytes
         self.used_bytes = outside_bytes
-        self.ceiling_bytes: int | None = None
         self._addresses = addresses
-
-    def allow(self, more_bytes: int | None) -> None:
-        """Refuse what would need more than ``more_bytes`` beyond the present; None ends that."""
-        self.ceiling_bytes = None if more_bytes is None else self.used_bytes + more_bytes
 
     def free_bytes(self) -> int | None:
         """Return what is free, None on a GPU without a limit."""
@@ -63,9 +58,8 @@ class Device:
     def take(self, size_bytes: int) -> bool:
         """Take memory without an address (``cuMemCreate``); False when there is too little."""
         used = self.used_bytes + size_bytes
-        for most in (self.total_bytes, self.ceiling_bytes):
-            if most is not None and used > most:
-                return False
+        if self.total_bytes is not None and used > self.total_bytes:
+            return False
         self.used_bytes = used
         return True
 

@@ -1,4 +1,4 @@
-"""What scripts call of CUDA is there, and looks as on a GPU."""
+"""Calls of CUDA that scripts make: each is there, and looks as on a GPU."""
 
 import json
 from pathlib import Path
