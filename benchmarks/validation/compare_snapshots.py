@@ -128,7 +128,7 @@ CASES = (
     ("out-of-memory", "max_split_size_mb:32", 700_000_000),
     ("out-of-memory", COLLECTING, 900_000_000),
 )
-"""What is recorded: the model, the allocator's settings, the bytes of the GPU."""
+"""Each recorded step: the model, the allocator's settings, the bytes of the GPU."""
 
 
 def main() -> int:

@@ -96,8 +96,8 @@ def _limit_memory(memory_bytes: int) -> None:
 class Bench:
     """Tries of one step on this process's GPU.
 
-    ``step`` runs it with that many examples and returns what it needs. To follow values takes more
-    time than the step; with ``may_ignore`` they are followed only if it reads one.
+    ``step`` runs it with that many examples and returns what it needs. Following values
+    takes longer than the step, so with ``may_ignore`` they are followed only if it reads one.
     """
 
     def __init__(

@@ -23,9 +23,9 @@ DRAWS = 4
 """Random sets of records of each experiment; their seeds are 0, 1, ... ."""
 
 METRICS = {*Metrics.__struct_fields__, "largest_fit", "smallest_fail", "predicted", "headroom"}
-"""What may be missing from a line that ended well."""
+"""Fields that may be missing from a line that ended well."""
 RESULT = METRICS | {"metrics", "result", "counted"}
-"""What a line that did not end well never has."""
+"""Fields that a line never has if it did not end well."""
 
 Line = dict[str, Any]
 

@@ -290,10 +290,14 @@ def test_every_estimate_carries_the_error_that_was_measured() -> None:
     assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY
 
 
-def test_the_room_for_workspaces_is_what_the_table_of_dry_runs_needs() -> None:
-    table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.csv"
-    with table.open() as file:
+def test_the_room_for_workspaces_is_what_the_tables_of_dry_runs_need() -> None:
+    tables = Path(__file__).parents[2] / "results" / "cuda-dry-run"
+    with (tables / "models.csv").open() as file:
         off = [float(row["reserved off"].rstrip("%")) / 100 for row in csv.DictReader(file)]
+    with (tables / "cnns.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 80
+    off += [int(row["estimate"]) / int(row["dry run"]) - 1 for row in rows]
     assert CNN_RESERVES - 0.01 < 1 / (1 + min(off)) <= CNN_RESERVES
 
 

@@ -121,7 +121,7 @@ def test_the_failure_is_the_one_of_the_message() -> None:
     assert failure.frames[0].startswith("_init_group (adam.py:")
 
 
-# What completed in the real run, with its peak reserved, and what failed there again.
+# Settings tried in the real run, with the peak that it reserved; None if it failed again.
 COMPLETED: dict[str, dict[str, int | None]] = {
     "fragmentation": {
         "expandable_segments:True": 629_145_600, "max_split_size_mb:40": 675_282_944,

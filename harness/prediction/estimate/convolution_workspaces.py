@@ -3,8 +3,7 @@
 Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies what a
 kernel reads, and where it cannot write in place also what it writes, into a workspace, channels
 padded to 16 bytes. Multiprocessors that share the positions of a weight's gradient have a weight
-each. Which kernel runs is decided by heuristics that are not published; the thresholds below stand
-for them.
+each. The heuristics that choose a kernel are not published; the thresholds below stand for them.
 
 Source: the answers of cuDNN 9.26 under the dry run for 10,972 convolutions on capability 8.0,
 random ones and those of networks that ``results/cuda-dry-run/models.md`` leaves out. Of 923 others
@@ -90,7 +89,10 @@ def _has_rows(given: Tensor) -> bool:
 
 
 class _Convolution(NamedTuple):
-    """A convolution; of a transposed one, that whose gradient it is. Bytes are those of copies."""
+    """A convolution; a transposed one is the convolution whose gradient it is.
+
+    Bytes are those of copies.
+    """
 
     read_bytes: int
     """Of what is read in a forward pass."""
@@ -160,7 +162,7 @@ def _given_gradient(one: _Convolution, gpu: Gpu) -> int:
 
 
 def _weight_gradient(one: _Convolution, gpu: Gpu) -> int:
-    """Return copies of input and output, and of the weight one for each share and one."""
+    """Return copies of input and output, with one weight for each share and one for their sum."""
     if not one.is_volume and not _needs_copies(one, gpu):
         return 0
     tiles = ceil_div(one.filters, _TILE) * ceil_div(one.summed, _TILE)
