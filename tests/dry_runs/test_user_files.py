@@ -50,6 +50,7 @@ def fill(folder: Path) -> Path:
         file.write_text(f"good {name}")
         os.utime(file, (1, 2))
     (folder / "link").symlink_to("model.pt")
+    (folder / "linked").symlink_to("kept")
     (folder / "empty").touch()
     with closing(sqlite3.connect(folder / "rows")) as rows:
         rows.execute("create table kept(number)")
@@ -67,7 +68,7 @@ CASES = r"""
 # existing
 subprocess.run(['sed', '-i', 's/good/bad/', 'model.pt'], check=True)
 assert open('model.pt').read() == 'bad model.pt'
-assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'model.pt', 'old', 'other.json', 'rows']
+assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'linked', 'model.pt', 'old', 'other.json', 'rows']
 
 # existing
 open('link', 'w').write('0')
@@ -88,6 +89,33 @@ os.remove('link')
 os.symlink('other.json', 'link')
 assert os.readlink('link') == 'other.json'
 assert open('link').read() == open('other.json').read()
+
+# deleted
+os.remove('linked')
+os.symlink('old', 'linked')
+assert os.readlink('linked') == 'old' and os.listdir('linked') == os.listdir('old')
+assert open('linked/three.pt').read() == open('old/three.pt').read() == 'good old/three.pt'
+open('linked/three.pt', 'a').write('0')
+assert open('old/three.pt').read() == 'good old/three.pt0'
+os.mkdir('linked/made')
+open('linked/made/of', 'w').write('script')
+os.rename('linked/made/of', 'linked/of')
+assert os.listdir('old/made') == [] and os.stat('linked/of').st_size == 6
+os.remove('linked/of')
+os.rmdir('linked/made')
+assert os.listdir('linked') == os.listdir('old') == ['three.pt']
+
+# existing
+os.symlink('old', 'new')
+os.replace('new', 'linked')
+assert sorted(os.listdir('linked')) == ['three.pt']
+assert open('linked/../linked/three.pt').read() == 'good old/three.pt'
+shutil.rmtree('kept/below')
+os.symlink(os.path.abspath('linked'), 'kept/below')
+assert open('kept/below/three.pt').read() == 'good old/three.pt'
+os.remove('link')
+os.symlink('link', 'link')
+assert not os.path.exists('link') and os.path.islink('link')
 
 # deleted
 shutil.rmtree('kept')

@@ -27,7 +27,12 @@ static DIR *listed(DIR *real, int at, const char *path)
     pthread_mutex_unlock(&listings_lock);
     return real;
 }
-DIR *opendir(const char *path) { return listed(REAL(opendir)(path), AT_FDCWD, path); }
+DIR *opendir(const char *path)
+{
+    struct path name;
+    int elsewhere = folder[0] && status->files && name_of(AT_FDCWD, path, 1, &name) == ELSEWHERE;
+    return listed(REAL(opendir)(elsewhere ? name.text : path), AT_FDCWD, path);
+}
 DIR *fdopendir(int descriptor)
 {
     char link[40];

@@ -26,7 +26,7 @@ static int remove_file(int at, const char *path, int flags)
     int there = !raw_stat(name.text, &facts);
     if (was_kept && !there)
         return 0;
-    int failed = (int)syscall(SYS_unlinkat, at, path, flags);
+    int failed = (int)syscall(SYS_unlinkat, AT_FDCWD, name.text, flags);
     if (!failed && facts.st_nlink <= 1)
         forget_made(&facts);
     return failed;
@@ -63,7 +63,7 @@ static int remove_folder(int at, const char *path)
         note('D', &name);
         return 0;
     }
-    int failed = (int)syscall(SYS_unlinkat, at, path, AT_REMOVEDIR);
+    int failed = (int)syscall(SYS_unlinkat, AT_FDCWD, name.text, AT_REMOVEDIR);
     if (!failed)
         forget_made(&facts);
     return failed;
@@ -81,10 +81,10 @@ int remove(const char *path)
 }
 
 /* Marks what was just made as the script's. */
-static int made(int failed, int ours, const struct path *name)
+static int made(int failed, const struct path *name)
 {
     struct stat facts;
-    if (!failed && ours && !raw_stat(name->text, &facts))
+    if (!failed && !raw_stat(name->text, &facts))
         mark_made(&facts);
     return failed;
 }
@@ -92,29 +92,31 @@ static int made(int failed, int ours, const struct path *name)
 int mkdirat(int at, const char *path, mode_t mode)
 {
     struct path name;
-    int ours = name_of(at, path, 0, &name);
-    if (ours && is_below_gone(&name))
+    if (!name_of(at, path, 0, &name))
+        return (int)syscall(SYS_mkdirat, at, path, mode);
+    if (is_below_gone(&name))
         return errno = ENOENT, -1;
-    if (ours && status->files && is_gone(&name)) {
+    if (status->files && is_gone(&name)) {
         set_gone(&name, 0);
         return 0;
     }
-    return made((int)syscall(SYS_mkdirat, at, path, mode), ours, &name);
+    return made((int)syscall(SYS_mkdirat, AT_FDCWD, name.text, mode), &name);
 }
 int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
 
 int symlinkat(const char *target, int at, const char *path)
 {
     struct path name, new;
-    int ours = name_of(at, path, 0, &name);
-    if (ours && is_below_gone(&name))
+    if (!name_of(at, path, 0, &name))
+        return (int)syscall(SYS_symlinkat, target, at, path);
+    if (is_below_gone(&name))
         return errno = ENOENT, -1;
-    if (ours && status->files && is_gone(&name)) {
+    if (status->files && is_gone(&name)) {
         new_of(&name, &new);
         make_folders_for(&new);
         return (int)syscall(SYS_symlink, target, new.text);
     }
-    return made((int)syscall(SYS_symlinkat, target, at, path), ours, &name);
+    return made((int)syscall(SYS_symlink, target, name.text), &name);
 }
 int symlink(const char *target, const char *path) { return symlinkat(target, AT_FDCWD, path); }
 
@@ -131,7 +133,7 @@ int linkat(int at, const char *path, int to_at, const char *to, int flags)
     if (is_below_gone(&old) || is_below_gone(&name) || (!kept && is_gone(&old)))
         return errno = ENOENT, -1;
     if (!kept && !is_users(&old, &facts) && !is_gone(&name))
-        return (int)syscall(SYS_linkat, at, path, to_at, to, flags);
+        return (int)syscall(SYS_link, old.text, name.text);
     if (is_file(&new) || (is_there(name.text) && !is_gone(&name)))
         return errno = EEXIST, -1;
     if (copy_to(kept ? old_new.text : old.text, &new, LARGEST_COPY))
@@ -173,7 +175,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
         return raw_rename(from_at, from, to_at, to, flags);
     if (flags & ~1u) { /* to exchange two files, which not every file system does */
         if (!is_users(&old, &facts) && !is_users(&name, &target))
-            return raw_rename(from_at, from, to_at, to, flags);
+            return raw_rename(AT_FDCWD, old.text, AT_FDCWD, name.text, flags);
         note('R', is_users(&old, &facts) ? &old : &name);
         return errno = EINVAL, -1;
     }
@@ -187,7 +189,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
             note('R', &old);
             return errno = EROFS, -1;
         }
-        int failed = raw_rename(from_at, from, to_at, to, flags);
+        int failed = raw_rename(AT_FDCWD, old.text, AT_FDCWD, name.text, flags);
         if (!failed && is_there(old_new.text)) {
             make_folders_for(&new);
             syscall(SYS_rmdir, new.text);
@@ -202,7 +204,7 @@ static int move(int from_at, const char *from, int to_at, const char *to, unsign
     if (flags && (is_file(&new) || (is_there(name.text) && !is_gone(&name))))
         return errno = EEXIST, -1;
     if (!kept && !users && !replaces)
-        return raw_rename(from_at, from, to_at, to, flags);
+        return raw_rename(AT_FDCWD, old.text, AT_FDCWD, name.text, flags);
     if (replaces && !is_file(&new))
         note('E', &name);
     make_folders_for(&new);

@@ -44,52 +44,101 @@ int is_file(const struct path *path)
     return !raw_stat(path->text, &facts) && !S_ISDIR(facts.st_mode);
 }
 
-int name_of(int at, const char *path, int follow, struct path *name)
+/* Writes the absolute path of what a call names. */
+static int absolute(int at, const char *path, struct path *whole)
 {
-    struct path whole, parent, new;
-    int saved = errno;
     if (!folder[0] || !path || !*path || strlen(path) > PATH_MAX / 2)
         return 0;
     if (*path == '/') {
-        strcpy(whole.text, path);
+        strcpy(whole->text, path);
     } else {
         char link[40] = "/proc/self/cwd";
         if (at != AT_FDCWD)
             snprintf(link, sizeof link, "/proc/self/fd/%d", at);
-        long size = syscall(SYS_readlink, link, whole.text, PATH_MAX / 2 - 2);
-        if (size <= 0 || whole.text[0] != '/')
-            return errno = saved, 0;
-        whole.text[size] = '/';
-        strcpy(whole.text + size + 1, path);
+        long size = syscall(SYS_readlink, link, whole->text, PATH_MAX / 2 - 2);
+        if (size <= 0 || whole->text[0] != '/')
+            return 0;
+        whole->text[size] = '/';
+        strcpy(whole->text + size + 1, path);
     }
-    size_t size = strlen(whole.text);
-    while (size > 1 && whole.text[size - 1] == '/')
-        whole.text[--size] = 0;
-    if (follow && status->files && name_of(AT_FDCWD, whole.text, 0, name)) {
-        new_of(name, &new);
-        if (is_gone(name) || is_file(&new)) /* where the user's own link leads no longer counts */
-            return errno = saved, 1;
-    }
-    char *last = strrchr(whole.text, '/');
-    if (follow || !strcmp(last, "/..") || !strcmp(last, "/.")) {
-        if (realpath(whole.text, name->text))
-            goto found;
-    }
-    char base[NAME_MAX + 2];
-    if (strlen(last) > sizeof base - 1)
-        return errno = saved, 0;
-    strcpy(base, last);
-    *last = 0;
-    if (!realpath(whole.text[0] ? whole.text : "/", parent.text) || strlen(parent.text) + sizeof base > PATH_MAX - 1)
-        return errno = saved, 0;
-    strcpy(name->text, parent.text[1] ? parent.text : "");
-    strcat(name->text, base);
-found:
-    errno = saved;
-    size = strlen(folder) - strlen(strrchr(folder, '/'));
+    size_t size = strlen(whole->text);
+    while (size > 1 && whole->text[size - 1] == '/')
+        whole->text[--size] = 0;
+    return 1;
+}
+
+static int is_ours(const struct path *name)
+{
+    size_t size = strlen(folder) - strlen(strrchr(folder, '/'));
     return strncmp(name->text, folder, size) && strncmp(name->text, "/dev/", 5) && strncmp(name->text, "/proc/", 6) &&
            strncmp(name->text, "/sys/", 5) && !strstr(name->text, "/__pycache__/") &&
            strlen(name->text) < PATH_MAX - strlen(folder) - 20;
+}
+
+/* Writes the name of an absolute path, through the links that are really there. */
+static int real_name(struct path whole, int follow, struct path *name)
+{
+    struct path parent, new;
+    if (follow && status->files && real_name(whole, 0, name)) {
+        new_of(name, &new);
+        if (is_gone(name) || is_file(&new)) /* where the user's own link leads no longer counts */
+            return 1;
+    }
+    char *last = strrchr(whole.text, '/');
+    if ((follow || !strcmp(last, "/..") || !strcmp(last, "/.")) && realpath(whole.text, name->text))
+        return is_ours(name);
+    char base[NAME_MAX + 2];
+    if (strlen(last) > sizeof base - 1)
+        return 0;
+    strcpy(base, last);
+    *last = 0;
+    if (!realpath(whole.text[0] ? whole.text : "/", parent.text) || strlen(parent.text) + sizeof base > PATH_MAX - 1)
+        return 0;
+    strcat(strcpy(name->text, parent.text[1] ? parent.text : ""), base);
+    return is_ours(name);
+}
+
+/* Goes on where the links lead that the script made in the place of the user's: of the folders on the way, and of the
+   last name if `follow`. Returns whether there was one. */
+static int follow_new_links(struct path *whole, int follow)
+{
+    struct path name, new, target;
+    struct stat facts;
+    int links = 0;
+    for (char *end = whole->text; *end && links < 40;) {
+        end += 1 + strcspn(end + 1, "/");
+        char after = *end;
+        long size = 0;
+        *end = 0;
+        if ((after || follow) && real_name(*whole, 0, &name)) {
+            new_of(&name, &new);
+            if (!raw_stat(new.text, &facts) && S_ISLNK(facts.st_mode) && !is_made(&facts)) /* not a large file's */
+                size = syscall(SYS_readlink, new.text, target.text, PATH_MAX / 4);
+        }
+        *end = after;
+        if (size <= 0 || strlen(end) > PATH_MAX / 4)
+            continue;
+        target.text[size] = 0;
+        strcpy(new.text, end);
+        if (target.text[0] != '/')
+            strcpy(strrchr(name.text, '/') + 1, target.text);
+        else
+            name = target;
+        strcat(strcpy(whole->text, name.text), new.text);
+        end = whole->text;
+        links++;
+    }
+    return links > 0;
+}
+
+int name_of(int at, const char *path, int follow, struct path *name)
+{
+    struct path whole;
+    int saved = errno, named = absolute(at, path, &whole);
+    int elsewhere = named && status->files && follow_new_links(&whole, follow);
+    named = named && real_name(whole, follow, name);
+    errno = saved;
+    return !named ? 0 : elsewhere ? ELSEWHERE : 1;
 }
 
 static void below(const char *kind, const char *name, struct path *result)

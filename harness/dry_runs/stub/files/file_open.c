@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include "files.h"
 
-static int follow(const struct path *name, int flags, struct path *chosen);
-
 /* Makes what is changed in the place of a file of the user: an empty one, or a copy. A large file is changed. */
 static int instead_of(const struct path *name, const struct stat *facts, int flags, struct path *chosen)
 {
@@ -24,71 +22,56 @@ static int instead_of(const struct path *name, const struct stat *facts, int fla
     return LEFT;
 }
 
-int choose(int at, const char *path, int flags, struct path *chosen)
+static int choose_named(const struct path *name, int flags, struct path *chosen)
 {
-    struct path name;
     struct stat facts;
     int writes = (flags & O_ACCMODE) != O_RDONLY;
-    if (!folder[0] || (!writes && !(flags & O_CREAT) && !status->files) || flags & (O_PATH | O_DIRECTORY))
-        return AS_IT_IS;
-    if (!name_of(at, path, !(flags & O_NOFOLLOW), &name))
-        return AS_IT_IS;
-    if (is_below_gone(&name))
+    if (is_below_gone(name))
         return errno = ENOENT, REFUSED;
-    new_of(&name, chosen);
+    new_of(name, chosen);
     if (status->files && is_file(chosen)) {
         if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
             return errno = EEXIST, REFUSED;
         int is_link = !raw_stat(chosen->text, &facts) && S_ISLNK(facts.st_mode);
-        if (is_link && !is_made(&facts)) /* the script's own */
-            return flags & O_NOFOLLOW ? CHOSEN : follow(&name, flags, chosen);
-        if (is_link && writes) { /* to a large file that was renamed */
+        if (is_link && writes && is_made(&facts)) { /* to a large file that was renamed */
             struct path copy;
             snprintf(copy.text, PATH_MAX, "%.4000s.copy", chosen->text);
             if (flags & O_TRUNC || copy_to(chosen->text, &copy, INT64_MAX)) {
                 syscall(SYS_unlink, chosen->text);
-                start_new(&name, chosen, 0666, 'E');
+                start_new(name, chosen, 0666, 'E');
             } else {
                 syscall(SYS_rename, copy.text, chosen->text);
             }
         }
         return CHOSEN;
     }
-    if (status->files && is_gone(&name)) {
+    if (status->files && is_gone(name)) {
         if (!(flags & O_CREAT))
             return errno = ENOENT, REFUSED;
-        return start_new(&name, chosen, 0666, 'E') ? REFUSED : CHOSEN;
+        return start_new(name, chosen, 0666, 'E') ? REFUSED : CHOSEN;
     }
     if (!writes && !(flags & O_CREAT))
         return AS_IT_IS;
-    if (flags & O_CREAT && !is_there(name.text))
+    if (flags & O_CREAT && !is_there(name->text))
         return MAKES;
-    if (!raw_stat(name.text, &facts) && S_ISREG(facts.st_mode) && !facts.st_size && !is_made(&facts))
+    if (!raw_stat(name->text, &facts) && S_ISREG(facts.st_mode) && !facts.st_size && !is_made(&facts))
         mark_made(&facts); /* it held nothing: from now on it is the script's */
-    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || !is_users(&name, &facts))
+    if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL) || !is_users(name, &facts))
         return AS_IT_IS;
-    return instead_of(&name, &facts, flags, chosen);
+    return instead_of(name, &facts, flags, chosen);
 }
 
-/* Goes on where a link points to that is in the dry run's folder, but was made for its own place. */
-static int follow(const struct path *name, int flags, struct path *chosen)
+int choose(int at, const char *path, int flags, struct path *chosen)
 {
-    static __thread int depth;
-    struct path target, place = *name;
-    long size = syscall(SYS_readlink, chosen->text, target.text, PATH_MAX / 4);
-    if (size <= 0 || depth > 10)
-        return errno = ELOOP, REFUSED;
-    target.text[size] = 0;
-    if (target.text[0] == '/')
-        place = target;
-    else
-        strcpy(strrchr(place.text, '/') + 1, target.text);
-    depth++;
-    int way = choose(AT_FDCWD, place.text, flags, chosen);
-    depth--;
-    if (way == AS_IT_IS || way == MAKES)
-        *chosen = place;
-    return way == REFUSED ? REFUSED : CHOSEN;
+    struct path name;
+    int writes = (flags & O_ACCMODE) != O_RDONLY, ours = 0;
+    if (folder[0] && (writes || flags & O_CREAT || status->files) && !(flags & (O_PATH | O_DIRECTORY)))
+        ours = name_of(at, path, !(flags & O_NOFOLLOW), &name);
+    int way = ours ? choose_named(&name, flags, chosen) : AS_IT_IS;
+    int elsewhere = way == AS_IT_IS && ours == ELSEWHERE;
+    if (way == MAKES || elsewhere)
+        *chosen = name;
+    return elsewhere ? CHOSEN : way;
 }
 
 /* The system does not look at a mode that was not given. */
@@ -101,8 +84,8 @@ INTERNAL int open_at(int at, const char *path, int flags, int mode)
         return -1;
     if (way == CHOSEN)
         return raw_open(AT_FDCWD, chosen.text, flags & ~(O_EXCL | O_NOFOLLOW), mode);
-    int file = raw_open(at, path, flags, mode);
-    if (way == MAKES && file >= 0 && !fstat(file, &facts))
+    int makes = way == MAKES, file = raw_open(makes ? AT_FDCWD : at, makes ? chosen.text : path, flags, mode);
+    if (makes && file >= 0 && !fstat(file, &facts))
         mark_made(&facts);
     return file;
 }
@@ -146,7 +129,7 @@ static FILE *open_stream(const char *path, const char *mode, FILE *stream)
     int way = path ? choose(AT_FDCWD, path, flags, &chosen) : AS_IT_IS;
     if (way == REFUSED)
         return NULL;
-    const char *file = way == CHOSEN ? chosen.text : path;
+    const char *file = way == CHOSEN || way == MAKES ? chosen.text : path;
     FILE *opened = stream ? REAL(freopen)(file, mode, stream) : REAL(fopen)(file, mode);
     if (way == MAKES && opened && !fstat(fileno(opened), &facts))
         mark_made(&facts);

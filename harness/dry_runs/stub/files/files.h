@@ -32,7 +32,9 @@ INTERNAL int raw_stat(const char *path, struct stat *facts);
 INTERNAL int is_there(const char *path);
 INTERNAL int is_file(const struct path *path); /* or a link */
 
-/* Writes the one name of a file: absolute, through no link but perhaps its own. Returns 0 if it is none of ours. */
+/* Writes the one name of a file: absolute, through no link but perhaps its own. Returns 0 if it is none of ours, and
+   ELSEWHERE if a link of the script's is on the way, which the system does not see. */
+#define ELSEWHERE 2
 INTERNAL int name_of(int at, const char *path, int follow, struct path *name);
 /* The place of a file in the dry run's folder. */
 INTERNAL void new_of(const struct path *name, struct path *result);
@@ -58,8 +60,8 @@ INTERNAL int start_copy(const struct path *name, const struct path *new, const s
 /* Makes the file in the dry run's folder that a name stands for from now on; 0 if that was possible. */
 INTERNAL int start_new(const struct path *name, const struct path *new, int mode, char what);
 
-/* Decides which file a path stands for: itself; the chosen one; itself, which is new; none (errno says why); the
-   user's own, of which METADATA (a flag) is not changed. */
+/* Decides which file a path stands for: itself; the chosen one; the chosen one, which is new; none (errno says why);
+   the user's own, of which METADATA (a flag) is not changed. */
 enum { AS_IT_IS, CHOSEN, MAKES, REFUSED, LEFT };
 #define METADATA (1 << 30)
 INTERNAL int choose(int at, const char *path, int flags, struct path *chosen);
