@@ -27,7 +27,7 @@ def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..
 
 def after_import(name: str, function: Callable[[ModuleType], None]) -> None:
     """Call a function when a module has been imported, before the importer goes on."""
-    if name in sys.modules:
+    if getattr(sys.modules.get(name), "__spec__", None):  # a stand-in has none
         function(sys.modules[name])
     else:
         sys.meta_path.insert(0, _AfterImport(name, function))

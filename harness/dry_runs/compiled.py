@@ -8,7 +8,6 @@ import functools
 import hashlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -75,6 +74,7 @@ class Compilations:
         self._tell = tell
         self._seconds = 0.0
         self._begin: float | None = None
+        self._is_loaded = False
         self._recompilations = 0
         self._breaks: list[str] = []
         self._fallbacks: list[str] = []
@@ -93,6 +93,7 @@ class Compilations:
             register()
 
         register()
+        self._is_loaded = True
         logging.getLogger("torch._dynamo.convert_frame").addFilter(self._keep_fallback)
 
     def _keep_fallback(self, record: logging.LogRecord) -> bool:
@@ -127,9 +128,10 @@ class Compilations:
 
     def compiled(self) -> Compiled | None:
         """Return what was compiled so far; None if nothing was."""
-        utils = sys.modules.get("torch._dynamo.utils")
-        if utils is None:
+        if not self._is_loaded:
             return None
+        from torch._dynamo import utils
+
         graphs = utils.counters["stats"]["unique_graphs"]
         if self._begin is not None:  # ended while it compiled
             self._on_end(None)

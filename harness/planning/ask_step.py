@@ -15,7 +15,7 @@ from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.messages import Call, Ended, Failure
 from harness.measurement.process.outcome import classify
 from harness.planning.step_advice import with_advice
-from harness.planning.step_question import Answer, CheckGpus, Question
+from harness.planning.step_question import Answer, CheckGpus, Question, TraceRun
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
@@ -64,7 +64,8 @@ def _answered(question: Question[Answer], method: str, progress: OnPhase | None)
 def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
     """Return the answer of a worker on pretended GPUs."""
     deadline = DEADLINE_SECONDS if question.request.compile is None else COMPILING_SECONDS
-    ended = ended_question(_on_known_kernels(question), deadline, progress)
+    asks_host = isinstance(question, TraceRun)
+    ended = ended_question(_on_known_kernels(question), deadline, progress, asks_host=asks_host)
     outcome, evidence = classify(ended)
     kind = question.answer_type()
     if ended.failure is not None and ended.failure.type == "TooLargeError":
@@ -84,6 +85,7 @@ def ended_question(
     deadline_seconds: float,
     progress: OnPhase | None = None,
     *,
+    asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
     """Return how the worker of a question ended; ``launcher`` is for a step without such a GPU."""
@@ -93,6 +95,7 @@ def ended_question(
         request=msgspec.json.encode(question),
         device=question.device,
         malloc="system" if pretends else "pinned",
+        asks_host=asks_host,
     )
     if pretends:
         refuse_unfollowed(os.environ, question.settings)

@@ -68,7 +68,8 @@ CASES = r"""
 # existing
 subprocess.run(['sed', '-i', 's/good/bad/', 'model.pt'], check=True)
 assert open('model.pt').read() == 'bad model.pt'
-assert sorted(os.listdir()) == ['empty', 'kept', 'link', 'linked', 'model.pt', 'old', 'other.json', 'rows']
+listed = ['empty', 'kept', 'link', 'linked', 'model.pt', 'old', 'other.json', 'rows']
+assert sorted(os.listdir()) == listed
 
 # existing
 open('link', 'w').write('0')

@@ -67,10 +67,10 @@ def main() -> int:
 
 def _load(*, primes: bool) -> bool:
     """Load torch, with ``primes`` run tiny steps; return False if a GPU leaves that to workers."""
-    import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
-
     beside_gpu = False
     if primes:
+        import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
+
         from harness.measurement import gpu
         from harness.measurement.limits.heap_headroom import prime_matmuls
         from harness.measurement.process.worker import prime
@@ -83,6 +83,9 @@ def _load(*, primes: bool) -> bool:
         replacement()
         gc.collect()
     else:  # its forks run steps of the user's own, each with all of its steps
+        from harness.measurement.process import compiler_on_demand
+
+        compiler_on_demand.postpone()
         import harness.measurement.step_trace  # noqa: F401
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
     return not beside_gpu
@@ -90,13 +93,19 @@ def _load(*, primes: bool) -> bool:
 
 def _load_called(request: bytes) -> None:
     """Import the module of a function that a job calls, or each fork would: half of its time."""
+    from harness.measurement.process import compiler_on_demand
+
     job = msgspec.json.decode(request, type=AnyWork)
-    name = job.function.partition(":")[0] if isinstance(job, Call) else ""
-    if name and name not in sys.modules:
-        with contextlib.suppress(Exception):  # the fork fails alike, and reports it
-            importlib.import_module(name)
-            gc.collect()
-            gc.freeze()
+    if not isinstance(job, Call):
+        return
+    loaded = len(sys.modules)
+    if job.asks_host:  # an optimizer loads it where this is not a dry run
+        compiler_on_demand.load()
+    with contextlib.suppress(Exception):  # the fork fails alike, and reports it
+        importlib.import_module(job.function.partition(":")[0])
+    if len(sys.modules) > loaded:
+        gc.collect()
+        gc.freeze()
 
 
 def _reply(control: socket.socket, message: dict[str, Any]) -> None:

@@ -112,6 +112,8 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True, tag=True):
     request: bytes
     device: str
     malloc: str
+    asks_host: bool = False
+    """Whether the answer says what the process takes of the host's memory."""
 
 
 AnyWork = RunPasses | TraceWorkload | Probe | Train | Describe | Call

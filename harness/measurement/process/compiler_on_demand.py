@@ -1,0 +1,109 @@
+"""PyTorch's compiler, loaded only where something of it is used: it takes a third of an answer.
+
+An optimizer's step tells the compiler that it is not to be compiled, and torchvision imports a
+function that is called under the compiler only. A stand-in takes both; whatever else is asked of
+it loads the compiler, and then nothing of the stand-in is left.
+"""
+
+import importlib
+import importlib.util
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+COMPILER = "torch._dynamo"
+PART = f"{COMPILER}.utils"
+
+_untouched: list[Any] = []
+"""Functions of PyTorch's that are not to be compiled, and believe that the compiler knows."""
+
+_wanted = mmap.mmap(-1, 1)
+"""Not 0 once this process or a fork of it has loaded the compiler: memory that forks share."""
+
+
+class _StandIn(ModuleType):
+    """A module that is replaced by the real one where it is asked for more than it has."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # imports and ``inspect`` ask every module for these
+            raise AttributeError(name)
+        return getattr(_real(self.__name__), name)
+
+
+class _Parts(MetaPathFinder, Loader):
+    """Finds a module of the compiler: what the compiler itself imports of that name."""
+
+    def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
+        """Return a specification that is served by this loader."""
+        return importlib.util.spec_from_loader(name, self) if name.startswith(COMPILER) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the real module."""
+        return _real(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Leave the module as it is."""
+
+
+_PARTS = _Parts()
+
+
+def postpone() -> None:
+    """Put the stand-in in the compiler's place; in a process that has not loaded it."""
+    whole, part = _StandIn(COMPILER), _StandIn(PART)
+    whole.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]
+    vars(whole).update(disable=_disable, graph_break=_graph_break, utils=part)
+    vars(part).update(is_compile_supported=_is_compile_supported)
+    sys.modules.update({COMPILER: whole, PART: part})
+    sys.meta_path.insert(0, _PARTS)
+    os.register_at_fork(before=_load_if_wanted)
+
+
+def load() -> None:
+    """Load the compiler."""
+    _real(COMPILER)
+
+
+def _load_if_wanted() -> None:
+    """Load the compiler if a fork had to, or the next one would have to again."""
+    if _wanted[0]:
+        load()
+
+
+def _real(name: str) -> ModuleType:
+    """Return a module of the compiler, in whose place no stand-in is left."""
+    if _PARTS in sys.meta_path:
+        sys.meta_path.remove(_PARTS)
+        del sys.modules[COMPILER], sys.modules[PART]
+        for function in _untouched:
+            del function.__dynamo_disable
+        _wanted[0] = 1
+    importlib.import_module(COMPILER)
+    return importlib.import_module(name)
+
+
+def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
+    """Return a function of PyTorch's as it is: ``wrapping`` is left out by no one but PyTorch."""
+    if wrapping or _PARTS not in sys.meta_path:
+        disable: Callable[..., Any] = _real(COMPILER).disable
+        return disable(function, *arguments, wrapping=wrapping, **named)
+    _untouched.append(function)
+    return function
+
+
+def _graph_break(*arguments: Any, **named: Any) -> None:
+    """Do nothing, as the compiler does outside of what it compiles."""
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    """Ask the compiler."""
+    answer: bool = _real(PART).is_compile_supported(device_type)
+    return answer
