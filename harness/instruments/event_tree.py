@@ -219,7 +219,11 @@ class Reader:
 
 
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
-    """Return ``items`` with the bytes requested in place of the blocks' own, by CUDA's ``log``."""
+    """Return ``items`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
+
+    A thread of autograd's may be the last that holds a tensor, after its work, when it is no longer
+    profiled: the log alone has that end.
+    """
     known: set[int] = set()
     changed: list[Item] = []
     entries = iter(log)
@@ -233,13 +237,17 @@ def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[It
         else:
             known.discard(address)
         entry = next(entries, None)
+        while entry is not None and entry.size_bytes < 0 and (size > 0 or entry.address != address):
+            known.discard(entry.address)
+            changed.append((item[0], *entry, *item[3:5], "", ""))
+            entry = next(entries, None)
         if entry is None or entry.address != address or not 0 < entry.size_bytes / size <= 1:
             raise LogMismatchError(
                 f"the profiler has {size} bytes at {address:#x}, the log {entry}"
             )
         changed.append((item[0], entry.size_bytes, *item[2:]))
-    if (rest := len(list(entries))) > 0:
-        raise LogMismatchError(f"the log has {rest} events more than the profiler")
+    if rest := [entry for entry in entries if entry.size_bytes > 0]:
+        raise LogMismatchError(f"the log has {len(rest)} blocks more than the profiler")
     return changed
 
 

@@ -28,7 +28,7 @@ from harness.dry_runs.unknown_sizes import bounds, unknown_decisions, unknown_si
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
-from harness.measurement.process.outcome import ForkFailedError
+from harness.measurement.process.outcome import ForkFailedError, is_out_of_memory
 from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError
 from harness.planning.step_question import AnyQuestion
 from harness.prediction.gpu.catalogue import Gpu
@@ -143,8 +143,9 @@ class Bench:
             refuse_what_is_not_pretended()
             return None
         except RuntimeError as error:
-            if ENGINE_MISSING in str(error) and _refused() > refused:
-                return None  # no engine of cuDNN found memory for its workspace
+            # The compiler's own error, or that no engine of cuDNN found memory for its workspace.
+            if _refused() > refused and (is_out_of_memory(error) or ENGINE_MISSING in str(error)):
+                return None
             raise
         self._values.refuse_unknown_sizes()
         free, total = torch.cuda.mem_get_info()

@@ -24,6 +24,13 @@ def test_each_block_gets_what_was_requested_for_it() -> None:
     assert sizes([(-512, C), (512, A)], LOG[:1]) == [-512, 10], "one was there before"
 
 
+def test_an_end_that_the_profiler_did_not_see_is_the_logs() -> None:
+    """A thread of autograd's drops a tensor after its work, when it is no longer profiled."""
+    assert sizes([(512, A), (1024, B), (512, A)], LOG) == [10, 700, -10, 5]
+    ends = [*LOG, Entry(-700, B), Entry(-5, A)]
+    assert sizes([*BLOCKS, (-512, A)], ends) == [10, 700, -10, 5, -700, -5]
+
+
 @pytest.mark.parametrize(
     ("blocks", "log"),
     [
