@@ -115,6 +115,7 @@ _FIRST_BLOCKS = "block sizes of a Triton kernel: the first configuration"
 
 def _triton_heuristics(module: Any) -> None:
     """Time a kernel of one configuration once, for what its timing allocates."""
+    import torch
 
     @instead(module.CachingAutotuner, "autotune_to_one_config")
     def autotune_to_one_config(to_one: Any, *arguments: Any, **named: Any) -> Any:
@@ -132,6 +133,18 @@ def _triton_heuristics(module: Any) -> None:
                 timed = {name: value for name, value in named.items() if name != "stream"}
                 self.bench(self.launchers[0], *arguments, **timed)
         return run(self, *arguments, **named)
+
+    # What a kernel changes is kept on the host while it is timed. No size depends on that, so
+    # what is allocated for it is not filled with values.
+    @instead(module.CachingAutotuner, "copy_args_to_cpu_if_needed")
+    def allocate_copies(copy: Any, self: Any, *arguments: Any, **named: Any) -> Any:
+        torch.Tensor.copy_ = lambda self, *_, **__: self  # type: ignore[method-assign]
+        try:
+            return copy(self, *arguments, **named)
+        finally:
+            del torch.Tensor.copy_
+
+    module.CachingAutotuner.restore_args_from_cpu = lambda *_: None
 
 
 def _triton_autotuner(module: Any) -> None:

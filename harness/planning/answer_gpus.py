@@ -35,7 +35,6 @@ from harness.training.requested_step import requested_step
 GATHERED_KINDS = 6
 """With this many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
 KERNELS = "PyTorch's own kernels decided what is allocated"
-NOT_SEARCHED = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 GRAPHS = (
     "a CUDA graph that is replayed allocates nothing, so the trace of a step cannot show what its"
@@ -65,8 +64,7 @@ def on_pretended_gpu(question: TraceStep, announce: Phase) -> StepReport:
     tracing = ForkedCall(partial(traced_in_fork, question, partial(_traced, own, "cuda", announce)))
     known = [gpu] if question.fits and gpu.total_bytes else []
     fits = _fits_while(tracing, question, own, known, find_largest=question.largest)
-    unsearched = (NOT_SEARCHED,) if question.largest and own.compile is not None else ()
-    return by_dry_run(question, tracing.result(), fits, unsearched)
+    return by_dry_run(question, tracing.result(), fits)
 
 
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
@@ -81,8 +79,7 @@ def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
     fits = _fits_while(tracing, question, own, known, find_largest=True)
     if tracing is not None:
         report = tracing.result()
-    unsearched = (NOT_SEARCHED,) if own.compile is not None else ()
-    notes = by_dry_run(question, report, fits, unsearched).notes
+    notes = by_dry_run(question, report, fits).notes
     return FitsOnGpus(fits=fits.fits, notes=notes)
 
 
@@ -134,7 +131,6 @@ def by_dry_run(
     question: CheckGpus | TraceRun | TraceStep,
     report: StepReport,
     fits: FitsOnGpus,
-    more: tuple[str, ...] = (),
 ) -> StepReport:
     """Return the report with the first verdict and the notes of a dry run."""
     notes = dict.fromkeys((*fits.notes, *report.notes))
@@ -143,7 +139,7 @@ def by_dry_run(
         method="dry run",
         target=question.request.subject,
         fit=fits.fits[0] if fits.fits else None,
-        notes=(KERNELS, *notes, *question.left_out, *more),
+        notes=(KERNELS, *notes, *question.left_out),
     )
 
 
@@ -175,7 +171,6 @@ def _fits(
     also_tracing: bool,
 ) -> FitsOnGpus:
     """Return the verdict on each GPU; those that differ in memory alone share a bench."""
-    searches = find_largest and own.compile is None
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
@@ -183,7 +178,7 @@ def _fits(
     answers: list[FitsOnGpus] = []
     at_once = max(1, (os.cpu_count() or 1) - also_tracing)
     for alike in kinds.values():
-        if searches and running and not answers:  # it says whether the others ask cuDNN
+        if find_largest and running and not answers:  # it says whether the others ask cuDNN
             answers.append(running.pop().result())
             ask_cudnn_once(answers[0].notes)
             if len(kinds) >= GATHERED_KINDS:
@@ -192,7 +187,7 @@ def _fits(
                 allow_huge_pages(False)
         if len(running) == at_once:
             answers.append(running.pop(0).result())
-        call = partial(fits_of_kind, question, own, alike, find_largest=searches)
+        call = partial(fits_of_kind, question, own, alike, find_largest=find_largest)
         running.append(ForkedCall(call))
     answers += [call.result() for call in running]
     return FitsOnGpus(
@@ -210,8 +205,8 @@ def fits_of_kind(
 ) -> FitsOnGpus:
     """Return the verdicts on GPUs that differ in memory alone, in a fork."""
     values = use_gpu(question, gpus[0])
-    watch(lambda _: None, pretended=True)  # Inductor chooses as it does for the trace
-    bench = step_bench(own, values)
+    compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
+    bench = step_bench(own, values, compilations)
     search = StepSearch(bench, own.batch, own.accumulate, question.settings)
     fits = search.fits(gpus, find_largest=find_largest)
     return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))

@@ -7,6 +7,7 @@ in the same state, as a run of its own would have after building the network.
 import ctypes
 import os
 import re
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -14,6 +15,7 @@ from functools import partial
 import torch
 
 from harness.dry_runs.assemble_report import not_pretended
+from harness.dry_runs.compiled import Compilations
 from harness.dry_runs.dry_run_request import check_answers, parse_answer
 from harness.dry_runs.dry_run_text import reads_in_words
 from harness.dry_runs.left_out_values import unsent
@@ -154,11 +156,17 @@ class Bench:
         return need
 
 
-def step_bench(own: OwnStep, values: StepValues) -> Bench:
+def step_bench(own: OwnStep, values: StepValues, compilations: Compilations) -> Bench:
     """Return tries of a step whose network is built once."""
     model = own.network("cuda")
     may_ignore = own.compile is None
-    return Bench(lambda n: _need(own.step(model, "cuda", n)), values, may_ignore=may_ignore)
+
+    def run(batch: int) -> Need:
+        need = _need(own.step(model, "cuda", batch))
+        is_slow = own.compile is not None or "torch._inductor.compile_fx" in sys.modules
+        return need._replace(compiles=is_slow and compilations.compiled() is not None)
+
+    return Bench(run, values, may_ignore=may_ignore)
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:

@@ -27,6 +27,8 @@ class Need(NamedTuple):
     most_reserved_bytes: int
     notes: tuple[str, ...] = ()
     """Facts on libraries that were asked for sizes."""
+    compiles: bool = False
+    """Whether kernels were compiled for it, which takes seconds."""
 
 
 class Tries(Protocol):

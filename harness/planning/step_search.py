@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError, Tries
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
-from harness.prediction.largest_batch import Largest, largest_batch
+from harness.prediction.largest_batch import NOT_SEARCHED, largest_batch
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
+
+WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 
 
 class StepSearch:
@@ -32,7 +34,10 @@ class StepSearch:
     def _fit(self, gpu: Gpu, find_largest: bool) -> GpuFit:
         need = self.need(self._batch)
         verdict = self._verdict(gpu, self._batch)
-        largest = Largest(None, is_found=False)
+        largest = NOT_SEARCHED
+        if need.compiles and find_largest:
+            find_largest = False
+            self.notes += [WOULD_COMPILE] * (WOULD_COMPILE not in self.notes)
         if find_largest:
             room = _room(gpu)
             largest = largest_batch(self, room, batch=self._batch, unit=self._unit)

@@ -97,6 +97,33 @@ def test_aot_eager_holds_what_eager_holds_and_says_what_it_compiled() -> None:
     assert use.peak_bytes == compiled.fit.allocated_peak_bytes[1]
 
 
+class CompilesItself(nn.Module):
+    """A network that has a compiled part, as many a user's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+        self.compiled = torch.compile(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.compiled(x)
+        return result
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("dry_run_here")
+@pytest.mark.parametrize(
+    ("batch", "verdict"), [(32, "fits"), (700_000, "fits"), (7_000_000, "does not fit")]
+)
+def test_a_step_that_compiles_itself_is_not_searched(batch: int, verdict: str) -> None:
+    """The larger ones keep on the host what a kernel changes while it is timed, or run out."""
+    report = harness.predict(CompilesItself, batch, inputs=(784,), gpu="l4", largest=True)
+    fit = known(report.fit)
+    assert (fit.verdict, fit.is_searched) == (verdict, False)
+    assert fit.allocated_peak_bytes[0] == known(report.cuda).allocated_peak_bytes
+    assert any("each batch would be compiled anew" in note for note in report.notes)
+
+
 class Captured(Net):
     """A network that captures a CUDA graph by hand."""
 
