@@ -14,9 +14,15 @@ from typing import Any, NamedTuple
 
 import torch
 
+from harness.schema.errors import UnsupportedError
 
-class LogMismatchError(RuntimeError):
+
+class LogMismatchError(UnsupportedError):
     """The profiler and the allocator's log do not describe the same blocks."""
+
+    def __init__(self, difference: str) -> None:
+        threads = "as where threads of the step allocate at once"
+        super().__init__(f"the order of allocations is not known, {threads}: {difference}")
 
 
 class Entry(NamedTuple):

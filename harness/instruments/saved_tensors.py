@@ -16,6 +16,12 @@ from torch.nn import Parameter
 
 from harness.instruments.allocation_trace import storages_of
 from harness.instruments.forward_hooks import ROOT
+from harness.schema.errors import UnsupportedError
+
+_UNSEEN = (
+    "the step calls torch.func, under which PyTorch lets nobody see what autograd saves; harness"
+    " dry-run answers for a script"
+)
 
 
 class Saved(NamedTuple):
@@ -67,7 +73,12 @@ class SavedTensors:
     def watch(self) -> Iterator["SavedTensors"]:
         """Watch autograd until the context ends."""
         with torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack):
-            yield self
+            try:
+                yield self
+            except RuntimeError as error:
+                if "support saved tensor hooks" in str(error):
+                    raise UnsupportedError(_UNSEEN) from error
+                raise
 
     def _pack(self, tensor: Tensor) -> _Held:
         held = _Held(tensor, self.modules[-1])

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_map_only
 
 from harness.schema.errors import StepError
@@ -84,6 +85,10 @@ class OwnStep:
         if not isinstance(built, nn.Module):
             kind = type(built).__name__
             raise StepError(f"build must return a torch.nn.Module, got a {kind}")
+        lazy = [name for name, one in built.named_parameters() if is_lazy(one)]
+        if lazy:
+            run = "run it once with an example before it is returned, as its optimizer needs too"
+            raise StepError(f"parameter {lazy[0]} has no size yet: {run}")
         model = built if device == "cpu" else built.to(device)
         if self.prepare is not None:
             self.prepare(model)

@@ -1,6 +1,8 @@
+import pytest
 import torch
 
 from harness.instruments.saved_tensors import SavedTensors
+from harness.schema.errors import UnsupportedError
 
 
 def total(saved: SavedTensors) -> int:
@@ -26,3 +28,9 @@ def test_a_tensor_counts_once_for_two_operators_and_not_after_autograd_dropped_i
         assert total(saved) == 400
         torch.autograd.backward(kept.sum())
         assert total(saved) == 0
+
+
+def test_a_step_under_which_nothing_is_seen_is_no_failure_of_the_users() -> None:
+    """PyTorch asks for an issue where torch.func meets the hooks, which are the harness's."""
+    with pytest.raises(UnsupportedError, match=r"torch\.func"), SavedTensors().watch():
+        torch.func.grad(torch.sum)(torch.ones(2))

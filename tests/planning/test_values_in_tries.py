@@ -78,3 +78,26 @@ def test_an_unknown_value_in_a_try_is_no_answer() -> None:
 
     with pytest.raises(harness.HarnessError, match="sizes may depend on values read at"):
         fit_of(Unknown, 0)
+
+
+class HarmlessReads(nn.Module):
+    """PyTorch reads a seed, error codes, and activations that it keeps on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.LSTM(64, 64, 2, dropout=0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = self.first(x[None])[0][0]
+        with torch.autograd.graph.save_on_cpu(pin_memory=True):
+            rows = rows.exp().sin()
+        values: Tensor = torch.linalg.svdvals(rows.view(-1, 8, 8))
+        return values
+
+
+def test_what_pytorch_reads_for_itself_decides_nothing() -> None:
+    """Each had no answer but one line to type: a number that no user knows."""
+    report = harness.predict(HarmlessReads, 32, inputs=(64,), loss="sum", gpu=SMALL, largest=True)
+    fit = known(report.fit)
+    assert fit.allocated_peak_bytes[0] == known(report.cuda).allocated_peak_bytes
+    assert (fit.largest_batch or 0) > 10_000
