@@ -41,6 +41,15 @@ FACTORIZATIONS(D, or, sy)
 FACTORIZATIONS(C, un, he)
 FACTORIZATIONS(Z, un, he)
 
+/* cuBLAS: no parameter is wrong. */
+#define CHECKED(T)                                                                                                   \
+    NO_BUFFERS(cublas##T##geqrfBatched, int, 6, 1, 0)                                                                \
+    NO_BUFFERS(cublas##T##gelsBatched, int, 9, 1, 0)
+CHECKED(S)
+CHECKED(D)
+CHECKED(C)
+CHECKED(Z)
+
 /* Its generic interface asks for a buffer on the device and one on the host. */
 #define GENERIC(name, place) NO_BUFFERS(cusolverDnX##name##_bufferSize, size_t, place, 2, CUSOLVER)
 GENERIC(geqrf, 10)
