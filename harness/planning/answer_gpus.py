@@ -24,7 +24,7 @@ from harness.measurement.step_trace import trace_step
 from harness.planning.step_bench import refuse_what_is_not_pretended, step_bench, use_gpu
 from harness.planning.step_needs import TooLargeError
 from harness.planning.step_question import CheckGpus, FitsOnGpus, PlanStep, TraceRun, TraceStep
-from harness.planning.step_search import StepSearch
+from harness.planning.step_search import SEARCH_SECONDS, StepSearch
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
@@ -34,6 +34,8 @@ from harness.training.requested_step import requested_step
 
 GATHERED_KINDS = 6
 """With this many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
+ALL_SECONDS = 400.0
+"""Searches on all kinds of GPU end in so long; the question's own deadline is 600 s."""
 KERNELS = "PyTorch's own kernels decided what is allocated"
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 GRAPHS = (
@@ -121,6 +123,9 @@ def traced_in_fork(
         refuse_what_is_not_pretended()
         values.refuse_unknown_sizes()
         raise TooLargeError from error
+    except RuntimeError:
+        values.refuse_unknown_sizes()  # zeros in the place of values may have led there
+        raise
     values.refuse_unknown_sizes()
     notes = (*library_notes(), *values.notes(), *report.notes)
     host = None if report.host is None else report.host.with_left_out(most_left_out())
@@ -187,7 +192,10 @@ def _fits(
                 allow_huge_pages(False)
         if len(running) == at_once:
             answers.append(running.pop(0).result())
-        call = partial(fits_of_kind, question, own, alike, find_largest=find_largest)
+        seconds = min(SEARCH_SECONDS, ALL_SECONDS * at_once / len(kinds))
+        call = partial(
+            fits_of_kind, question, own, alike, find_largest=find_largest, seconds=seconds
+        )
         running.append(ForkedCall(call))
     answers += [call.result() for call in running]
     return FitsOnGpus(
@@ -202,12 +210,13 @@ def fits_of_kind(
     gpus: Sequence[Gpu],
     *,
     find_largest: bool = False,
+    seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
     """Return the verdicts on GPUs that differ in memory alone, in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations)
-    search = StepSearch(bench, own.batch, own.accumulate, question.settings)
+    search = StepSearch(bench, own.batch, own.accumulate, question.settings, seconds)
     fits = search.fits(gpus, find_largest=find_largest)
     return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
 

@@ -109,6 +109,7 @@ class Bench:
         self._values = values
         self._ignores = may_ignore
         self._built_bytes = torch.cuda.max_memory_reserved()
+        self._deadline: float | None = None
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
         torch.cuda._is_in_bad_fork = lambda: False
 
@@ -124,12 +125,17 @@ class Bench:
         """Return whether the build and the steps complete within so much memory."""
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
+    def end_at(self, deadline: float | None) -> None:
+        """From now on raise TimeoutError at ``deadline``, of ``time.monotonic``."""
+        self._deadline = deadline
+
     def tried(self, batch: int, memory_bytes: int) -> Need | None:
         """Try in a fork, again if it reads a value or fails; return None if memory runs out."""
         if self._ignores:
             with suppress(ForkFailedError):
-                return in_fork(partial(self._run, batch, memory_bytes, follow=False))
-        need = in_fork(partial(self._run, batch, memory_bytes))
+                run = partial(self._run, batch, memory_bytes, follow=False)
+                return in_fork(run, self._deadline)
+        need = in_fork(partial(self._run, batch, memory_bytes), self._deadline)
         self._ignores = False
         return need
 

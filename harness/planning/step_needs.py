@@ -39,3 +39,6 @@ class Tries(Protocol):
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
         """Return whether the build and the steps complete within so much memory."""
+
+    def end_at(self, deadline: float | None) -> None:
+        """From now on raise TimeoutError at ``deadline``, of ``time.monotonic``."""

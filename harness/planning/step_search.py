@@ -1,14 +1,18 @@
 """Verdicts on GPUs of one kind, and the largest batch that fits: by running the step."""
 
+import time
 from collections.abc import Sequence
 
 from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError, Tries
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
-from harness.prediction.largest_batch import NOT_SEARCHED, largest_batch
+from harness.prediction.largest_batch import NOT_SEARCHED, Largest, largest_batch
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
 WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"
+
+SEARCH_SECONDS = 120.0
+"""A search for the largest batch ends after so long, with what it knows."""
 
 
 class StepSearch:
@@ -18,8 +22,16 @@ class StepSearch:
     which GPU the search ended before a batch failed.
     """
 
-    def __init__(self, bench: Tries, batch: int, unit: int = 1, settings: str = "") -> None:
+    def __init__(
+        self,
+        bench: Tries,
+        batch: int,
+        unit: int = 1,
+        settings: str = "",
+        seconds: float = SEARCH_SECONDS,
+    ) -> None:
         self._bench = bench
+        self._seconds = seconds
         self._batch = batch
         self._unit = unit
         self._settings = settings
@@ -39,9 +51,7 @@ class StepSearch:
             find_largest = False
             self.notes += [WOULD_COMPILE] * (WOULD_COMPILE not in self.notes)
         if find_largest:
-            room = _room(gpu)
-            largest = largest_batch(self, room, batch=self._batch, unit=self._unit)
-            self.notes += [] if largest.is_found else [largest.note(gpu.name)]
+            largest = self._largest(gpu)
         known = sorted(self.needs.items()) if find_largest else []
         return GpuFit(
             gpu=gpu.name,
@@ -56,6 +66,28 @@ class StepSearch:
             largest_batch=largest.batch,
             tried=tuple((at, need.most_reserved_bytes) for at, need in known),
         )
+
+    def _largest(self, gpu: Gpu) -> Largest:
+        """Return the largest batch, or the end of a search that found none or took too long."""
+        room = _room(gpu)
+        begin = time.monotonic()
+        self._bench.end_at(begin + self._seconds)
+        try:
+            largest = largest_batch(self, room, batch=self._batch, unit=self._unit)
+            self.notes += [] if largest.is_found else [largest.note(gpu.name)]
+        except TimeoutError:
+            largest = NOT_SEARCHED
+            fitting = [at for at, need in self.needs.items() if need.most_reserved_bytes <= room]
+            fitting += [
+                at for (at, limit), fits in self._completed.items() if fits and limit <= room
+            ]
+            most = f"{max(fitting):,} fits" if fitting else "none that was tried fits"
+            why = f"the search ended after {self._seconds:.0f} s, larger ones take too long to try"
+            self.notes.append(f"largest batch on {gpu.name}: {most}; {why}")
+        finally:
+            self._bench.end_at(None)
+            self._seconds -= min(self._seconds, time.monotonic() - begin)
+        return largest
 
     def need(self, batch: int) -> Need:
         """Return the peaks at a batch, where memory never ends."""

@@ -26,9 +26,20 @@ class Planted:
         self._notes = notes
         self._least = least
         self.count = 0
+        self.slow_from: int | None = None
+        self._deadline: float | None = None
+
+    def end_at(self, deadline: float | None) -> None:
+        self._deadline = deadline
+
+    def _try(self, batch: int) -> None:
+        self.count += 1
+        if self.slow_from is not None and batch >= self.slow_from:
+            assert self._deadline, "a slow try would never end"
+            raise TimeoutError
 
     def need(self, batch: int) -> Need:
-        self.count += 1
+        self._try(batch)
         if batch < self._least:
             raise ForkFailedError(Failure(type="ValueError", message="", out_of_memory=False))
         size = self._bytes_of(batch)
@@ -39,7 +50,7 @@ class Planted:
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
         """Return whether it fits; with engines of smaller workspaces it always does."""
-        self.count += 1
+        self._try(batch)
         fits = self._bytes_of(batch) <= memory_bytes
         return batch >= self._least and (fits or bool(self._notes))
 
@@ -113,3 +124,13 @@ def test_a_step_that_can_do_with_smaller_workspaces_is_tried_all_the_same() -> N
         assert fit.verdict == verdict
         assert fit.needs_retries is (verdict == "fits")
         assert str(fit).startswith("tight: ") is fit.needs_retries
+
+
+def test_a_search_that_takes_too_long_says_what_it_knows() -> None:
+    """A step that loops over its rows in Python takes minutes at a million of them."""
+    steps = Planted(lambda batch: 1000 * batch)
+    steps.slow_from = 5_000
+    search = StepSearch(steps, batch=32)
+    (fit,) = search.fits([GPUS["l4"]], find_largest=True)
+    assert (fit.verdict, fit.is_searched, fit.largest_batch) == ("fits", False, None)
+    assert [note for note in search.notes if "64 fits; the search ended after 120 s" in note]

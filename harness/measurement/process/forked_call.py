@@ -2,13 +2,15 @@
 
 import os
 import pickle
+import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from harness.measurement.process.messages import Failure
 from harness.measurement.process.outcome import ForkFailedError, failure_of, signal_name
-from harness.measurement.process.start_child import die_with_parent
+from harness.measurement.process.start_child import die_with_parent, readable
 
 Result = TypeVar("Result")
 
@@ -27,11 +29,17 @@ class ForkedCall(Generic[Result]):
         os.close(writer)
         self._reader = reader
 
-    def result(self) -> Result:
-        """Return what the function returned."""
+    def result(self, deadline: float | None = None) -> Result:
+        """Return what the function returned; end it at ``deadline``, of ``time.monotonic``."""
+        seconds = None if deadline is None else deadline - time.monotonic()
+        late = not readable([self._reader], seconds)
+        if late:
+            os.kill(self._pid, signal.SIGKILL)
         with os.fdopen(self._reader, "rb") as pipe:
             data = pipe.read()
         _, status = os.waitpid(self._pid, 0)
+        if late:
+            raise TimeoutError
         if not data:
             raise ForkFailedError(_ended(os.waitstatus_to_exitcode(status)))
         answer: Any = pickle.loads(data)
@@ -41,9 +49,9 @@ class ForkedCall(Generic[Result]):
         return result
 
 
-def in_fork(function: Callable[[], Result]) -> Result:
-    """Call ``function`` in a fork and return its result."""
-    return ForkedCall(function).result()
+def in_fork(function: Callable[[], Result], deadline: float | None = None) -> Result:
+    """Call ``function`` in a fork and return its result; raise TimeoutError at ``deadline``."""
+    return ForkedCall(function).result(deadline)
 
 
 def _work(function: Callable[[], object], writer: int) -> None:
