@@ -27,8 +27,8 @@ from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
 from harness.dry_runs.trial_values import TYPES, TrialValues, encoded
-from harness.dry_runs.value_flow import Stack, avoids_error, decides, prints, stack_of
 from harness.prediction.library_answers import library_answer
+from harness.prediction.value_flow import Stack, avoids_error, decides, prints, stack_of
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""

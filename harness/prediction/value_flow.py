@@ -50,7 +50,12 @@ _SAME_METHODS = re.compile(
 )
 
 
-_BEFORE_PYTORCH = ("/dry_runs/left_out_values.py", "/dry_runs/after_import.py")
+_BEFORE_PYTORCH = (
+    "/dry_runs/left_out_values.py",
+    "/dry_runs/after_import.py",
+    "/estimate/meta_gpu.py",
+    "/estimate/gpu_recorder.py",
+)
 
 
 def stack_of(frame: FrameType | None) -> Stack:
