@@ -55,6 +55,8 @@ _BEFORE_PYTORCH = (
     "/dry_runs/after_import.py",
     "/estimate/meta_gpu.py",
     "/estimate/gpu_recorder.py",
+    "/torch/_compile.py",
+    "/torch/_dynamo/eval_frame.py",
 )
 
 

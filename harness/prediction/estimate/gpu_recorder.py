@@ -4,6 +4,7 @@ A dispatch mode sees each operator's results; ``kernel_rules`` says what CUDA's 
 next to them.
 """
 
+import sys
 from collections.abc import Sequence
 from operator import le
 from typing import Any
@@ -17,6 +18,8 @@ from harness.prediction.estimate.block_recorder import BlockRecorder, check_type
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
 from harness.prediction.library_answers import answer_of_caller
+from harness.prediction.value_flow import avoids_error, decides, stack_of
+from harness.schema.errors import UnsupportedError
 from harness.training.nested_tensors import tensors
 
 WORKSPACE = "cublas workspace"
@@ -24,9 +27,14 @@ WORKSPACE = "cublas workspace"
 INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
 READ = (
     "the program read a value from a GPU tensor: a check of 'all', and whether a mask leaves out "
-    "nothing, were answered with true, all else with 0, so sizes and branches that depend on it "
-    "may differ"
+    "nothing, were answered with true, so sizes and branches that depend on it may differ"
 )
+DECIDES = (
+    "the step may decide by a value of a GPU tensor, which an estimate does not know; harness"
+    " profile runs the step on this machine's CPU, and a CUDA build of PyTorch answers by a dry run"
+)
+_KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
+"""What they read comes back, or is written."""
 
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
@@ -63,18 +71,35 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Return what needs the values of a meta tensor: numbers are 0, copies are zeros."""
         if func is _aten._local_scalar_dense.default:
-            self.notes[INITIALISER if self.phase == "build" else READ] = None
-            kind = args[0].dtype
-            if kind == torch.bool:
-                usual, _ = answer_of_caller()
-                return usual is not None or self.operator_of(args[0]).startswith("aten::all")
-            return 0.0 if kind.is_floating_point else 0
+            return self._truth(args[0]) if args[0].dtype == torch.bool else self._number(args[0])
         to = kwargs.get("device")
         if func is _aten._to_copy.default and to is not None and to.type == "cpu":
+            self._number(args[0])
             return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         if func is _aten.copy_.default and not args[0].is_meta:
+            self._number(args[1])
             return args[0]
         return None
+
+    def _truth(self, tensor: Tensor) -> bool:
+        """Return the usual answer, or that of a guard which raises nothing."""
+        usual, _ = answer_of_caller()
+        if usual is not None or self.operator_of(tensor).startswith("aten::all"):
+            self.notes[READ] = None
+            return True
+        healthy = avoids_error(stack_of(sys._getframe()))
+        return bool(self._number(tensor) if healthy is None else healthy)
+
+    def _number(self, tensor: Tensor) -> float:
+        """Return 0 for a value that decides nothing; refuse another one."""
+        if self.phase == "build":
+            self.notes[INITIALISER] = None
+            return 0
+        stack = stack_of(sys._getframe())
+        is_kept = stack and stack[0][0].co_filename.endswith(_KEPT)
+        if not is_kept and decides(stack, fraction=tensor.is_floating_point()):
+            raise UnsupportedError(DECIDES)
+        return 0.0 if tensor.is_floating_point() else 0
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:
         check_types(func, args)

@@ -54,13 +54,25 @@ def _names_cuda(device: object) -> bool:
 class DeviceMode(TorchFunctionMode):
     """Translates what a program says of devices, and answers what it wants to know of them."""
 
+    def __init__(self, recorder: "GpuRecorder") -> None:
+        super().__init__()
+        self._recorder = recorder
+
     def __torch_function__(
         self, func: Function, types: object, args: Any = (), kwargs: Any = None
     ) -> Any:
         instead = _INSTEAD.get(func)
         if instead is not None:
             return instead(*args, **(kwargs or {}))
+        if func is torch.rand and self._recorder.phase != "build" and _tosses(args, **kwargs or {}):
+            return func(*args, **(kwargs or {}))
         return _translated(func, args, dict(kwargs or {}))
+
+
+def _tosses(size: Any, device: object = "cpu", **_: object) -> bool:
+    """Return whether the host draws one number, by which a layer may be left out."""
+    on_host = device is None or torch.device(str(device)).type == "cpu"
+    return on_host and size in ((), (1,), ([],), ((),), ([1],), ((1,),))
 
 
 def _translated(func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -191,7 +203,7 @@ def simulated_gpu(recorder: "GpuRecorder", gpu: Gpu) -> Iterator[None]:
         stack.enter_context(mock.patch.dict(comparisons, default=_shape_and_type))
         stack.enter_context(patched_here(nn.Parameter, "__new__", _parameter))
         stack.enter_context(recorder)
-        stack.enter_context(DeviceMode())
+        stack.enter_context(DeviceMode(recorder))
         yield
 
 
