@@ -108,6 +108,29 @@ def test_categories_layers_and_counters_add_up_to_the_peak(
         assert saved <= (report.saved_bytes or 0)
 
 
+class Drawn(nn.Module):
+    """Recurrent layers with dropout, and distances, whose kernels need memory of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.GRU(16, 24, 2, dropout=0.1, bidirectional=True)
+        self.centres = nn.Parameter(torch.zeros(10, 48))
+
+    def forward(self, x: Tensor) -> Tensor:
+        distances: Tensor = torch.cdist(self.rows(x)[0][:, -1], self.centres, p=1.0)
+        return distances
+
+
+def test_the_estimate_says_what_the_dry_run_says() -> None:
+    dry, estimated = (
+        harness.predict(Drawn, 32, inputs=(12, 16), gpu="l4", method=method)
+        for method in ("dry-run", "estimate")
+    )
+    peaks = [known(one.cuda).requested_peak_bytes for one in (dry, estimated)]
+    assert peaks[0] == peaks[1]
+    assert dry.saved_bytes == estimated.saved_bytes
+
+
 @pytest.mark.slow
 def test_all_gpus_say_of_convolutions_what_each_of_them_says(
     monkeypatch: pytest.MonkeyPatch, ask: Ask

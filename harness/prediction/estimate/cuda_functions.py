@@ -3,8 +3,9 @@
 ``torch.dropout``, ``torch.rms_norm`` and others choose a fused kernel by the device's type, which
 is not CUDA for a meta tensor. Recurrent layers are one call of cuDNN, whose reserve is counted as
 what any algorithm has to keep, as the dry run does: gates, cell states and the outputs between
-layers. ``KERNELS`` holds the operators that the meta device lacks or runs in a costlier way; each
-returns tensors of the shapes, types and storages that the CUDA kernel returns.
+layers. Their dropout keeps one state of curand's for each thread of the GPU. ``KERNELS`` holds the
+operators that the meta device lacks or runs in a costlier way; each returns tensors of the shapes,
+types and storages that the CUDA kernel returns.
 
 Source: aten/src/ATen/native/Dropout.cpp, layer_norm.cpp (``rms_norm``), SoftMax.cpp,
 cudnn/RNN.cpp; harness/dry_runs/stub/cuda/cudnn.c.
@@ -29,16 +30,17 @@ _EFFICIENT = _aten._scaled_dot_product_efficient_attention.default
 
 def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
     """Return what to run in place of a composite operator, by operator."""
+    recurrent = partial(_recurrent, _random_states(gpu))
     return {
         _aten.dropout.default: _dropout,
         _aten.rms_norm.default: _rms_norm,
         _aten.softmax.int: _softmax(_aten.softmax.int, _aten._softmax),
         _aten.log_softmax.int: _softmax(_aten.log_softmax.int, _aten._log_softmax),
         _aten.scaled_dot_product_attention.default: partial(attention, gpu.capability),
-        _aten.lstm.input: partial(_recurrent, 4),
-        _aten.gru.input: partial(_recurrent, 3),
-        _aten.rnn_tanh.input: partial(_recurrent, 1),
-        _aten.rnn_relu.input: partial(_recurrent, 1),
+        _aten.lstm.input: partial(recurrent, 4),
+        _aten.gru.input: partial(recurrent, 3),
+        _aten.rnn_tanh.input: partial(recurrent, 1),
+        _aten.rnn_relu.input: partial(recurrent, 1),
     }
 
 
@@ -93,28 +95,55 @@ class _RecurrentLayers(torch.autograd.Function):
     """All layers of a recurrent network: output, last states and reserve."""
 
     @staticmethod
-    def forward(ctx: Any, given: Tensor, shape: Sequence[int], reserve: int, *held: Tensor) -> Any:
+    def forward(
+        ctx: Any,
+        given: Tensor,
+        shape: Sequence[int],
+        reserve: int,
+        random: Tensor | None,
+        *held: Tensor,
+    ) -> Any:
         """Keep input, initial states, weights, output and reserve; ``shape`` is the output's."""
         output = given.new_empty(shape)
         kept = given.new_empty(reserve)
         states = [torch.empty_like(state) for state in held[:2] if state.dim() == 3]
-        ctx.save_for_backward(given, *held, output, kept)
+        ctx.save_for_backward(given, *held, output, kept, random)
         return output, *states
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        given, *held = ctx.saved_tensors[:-2]
+        given, *held = ctx.saved_tensors[:-3]
         gradients[0].contiguous()
         made = [torch.empty_like(t) for t in (given, *held)]
-        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[3:])
+        wanted = (ctx.needs_input_grad[0], *ctx.needs_input_grad[4:])
         results = [g if want else None for g, want in zip(made, wanted, strict=True)]
-        return results[0], None, None, *results[1:]
+        return results[0], None, None, None, *results[1:]
 
 
-def _recurrent(gates: int, given: Tensor, hx: Any, weights: Sequence[Tensor], *rest: Any) -> Any:
+def _random_states(gpu: Gpu) -> Callable[[Tensor], Tensor]:
+    """Return a function of any tensor on the GPU: the states, which PyTorch makes once."""
+    threads = gpu.multiprocessors * gpu.threads_per_multiprocessor
+    made: list[Tensor] = []
+
+    def states(given: Tensor) -> Tensor:
+        if not made:
+            made.append(given.new_empty(48 * threads, dtype=torch.uint8))
+        return made[0]
+
+    return states
+
+
+def _recurrent(
+    random: Callable[[Tensor], Tensor],
+    gates: int,
+    given: Tensor,
+    hx: Any,
+    weights: Sequence[Tensor],
+    *rest: Any,
+) -> Any:
     """Stand in for ``torch.lstm`` or another with that many gates."""
     has_cell = gates == 4  # an LSTM's
-    _, layers, _, train, bidirectional, _ = rest
+    _, layers, dropout, train, bidirectional, _ = rest
     states = list(hx) if has_cell else [hx]
     directions, hidden = 1 + bidirectional, states[-1].shape[-1]
     projected = states[0].shape[-1]
@@ -122,7 +151,8 @@ def _recurrent(gates: int, given: Tensor, hx: Any, weights: Sequence[Tensor], *r
     each = positions * ((gates + has_cell) * hidden * layers + (layers - 1) * projected)
     shape = (*given.shape[:2], directions * projected)
     held = (*states, *weights)
-    results: Any = _RecurrentLayers.apply(given, shape, each if train else 0, *held)
+    drawn = random(given) if train and dropout else None
+    results: Any = _RecurrentLayers.apply(given, shape, each if train else 0, drawn, *held)
     return results[: 1 + len(states)]
 
 

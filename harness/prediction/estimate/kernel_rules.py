@@ -175,6 +175,8 @@ _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
     "aten::_safe_softmax": _safe_softmax,
     "aten::sum": _sum,
     "aten::mean": _sum,
+    # A gradient for each pair of points, which is summed afterwards.
+    "aten::_cdist_backward": lambda _, args: [tensor_bytes(args[1]) * args[2].shape[-2]],
     "aten::binary_cross_entropy_with_logits": lambda _, args: [2 * tensor_bytes(args[0])],
     **{
         f"aten::_scaled_dot_product_{kernel}_attention_backward": partial(_attention_backward, size)

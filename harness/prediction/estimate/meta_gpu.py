@@ -79,7 +79,7 @@ def _translated(func: Function, args: Any, kwargs: dict[str, Any]) -> Any:
     if _names_cuda(kwargs.get("device")) or _makes_floats(func, args, kwargs):
         kwargs["device"] = _META
         kwargs.pop("generator", None)
-        kwargs.pop("pin_memory", None)
+    kwargs.pop("pin_memory", None)  # a driver pins
     return func(*args, **kwargs)
 
 

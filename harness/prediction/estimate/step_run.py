@@ -129,6 +129,11 @@ def refusals(*, on_cpu: bool) -> Iterator[None]:
         text = " ".join(str(error).split())
         if isinstance(error, NotImplementedError) or re.search(r"\b(meta|fake)\b", text.lower()):
             raise UnsupportedError(f"unsupported: {_without_values(text)}") from error
+        if not on_cpu and "NVIDIA driver" in text:
+            asked = (
+                "the step asks NVIDIA's driver, e.g. for pinned memory, and an estimate has none"
+            )
+            raise UnsupportedError(f"unsupported: {asked}{_place(error)}") from error
         if on_cpu and re.search("cuda|nvidia", text.lower()):
             text = f"{text[:150]}; {ON_CUDA}"
         said = f"{type(error).__name__}: {text}" if text else type(error).__name__
