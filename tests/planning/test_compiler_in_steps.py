@@ -59,7 +59,7 @@ def test_tries_of_a_step_that_needs_the_compiler_load_it_once(tmp_path: Path) ->
 
     counts = seen(notes, ask)
     assert counts["False"] <= 2, "the traced step, and the first try"
-    assert counts["True"] > 10
+    assert counts["True"] >= 5
 
 
 def test_memory_of_the_host_is_measured_with_the_compiler(tmp_path: Path) -> None:
