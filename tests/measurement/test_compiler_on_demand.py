@@ -60,6 +60,7 @@ def passes(text: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
 def test_what_the_stand_in_does_not_have_loads_the_compiler_once(use: str) -> None:
     passes(f"{BEGIN}{use}\n{END}")
