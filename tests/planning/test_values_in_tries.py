@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import harness
 from harness.prediction.gpu.catalogue import GPUS
+from harness.schema.errors import UnsupportedError
 from harness.schema.memory_fit import GpuFit
 from tests.known import known
 
@@ -91,7 +92,9 @@ class HarmlessReads(nn.Module):
         rows: Tensor = self.first(x[None])[0][0]
         with torch.autograd.graph.save_on_cpu(pin_memory=True):
             rows = rows.exp().sin()
-        values: Tensor = torch.linalg.svdvals(rows.view(-1, 8, 8))
+        squares = torch.linalg.qr(rows.view(-1, 8, 8)).R
+        solved = torch.linalg.lstsq(squares, squares).solution
+        values: Tensor = torch.linalg.svdvals(solved)
         return values
 
 
@@ -101,3 +104,21 @@ def test_what_pytorch_reads_for_itself_decides_nothing() -> None:
     fit = known(report.fit)
     assert fit.allocated_peak_bytes[0] == known(report.cuda).allocated_peak_bytes
     assert (fit.largest_batch or 0) > 10_000
+
+
+class FailsAfterwards(nn.Linear):
+    """PyTorch's own code fails where zeros stand for the values that it reads."""
+
+    def __init__(self) -> None:
+        super().__init__(64, 64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        exponential: Tensor = torch.matrix_exp(super().forward(x).view(-1, 8, 8))
+        return exponential
+
+
+def test_a_step_that_fails_after_an_unknown_value_is_refused_by_its_line() -> None:
+    with pytest.raises(
+        UnsupportedError, match=r"depends? on values .*test_values_in_tries\.py:\d+"
+    ):
+        harness.predict(FailsAfterwards, 32, inputs=(64,), loss="sum", gpu=SMALL)
