@@ -134,8 +134,8 @@ def _triton_heuristics(module: Any) -> None:
                 self.bench(self.launchers[0], *arguments, **timed)
         return run(self, *arguments, **named)
 
-    # What a kernel changes is kept on the host while it is timed. No size depends on that, so
-    # what is allocated for it is not filled with values.
+    # The autotuner keeps a copy on the host of each tensor that the timed kernel changes. No size
+    # depends on it, so the copy is allocated and not filled.
     @instead(module.CachingAutotuner, "copy_args_to_cpu_if_needed")
     def allocate_copies(copy: Any, self: Any, *arguments: Any, **named: Any) -> Any:
         torch.Tensor.copy_ = lambda self, *_, **__: self  # type: ignore[method-assign]

@@ -2,9 +2,9 @@
 
 PyTorch's profiler reports a CUDA block with its size in the pool, rounded up, and with the
 operators around it; the log of ``torch.cuda.memory._record_memory_history`` reports the bytes
-that were requested. Both describe the same blocks at the same addresses in the same order, but
-for ends that a thread outside the profile brings; if they do not, nothing that follows from them
-would be true, so that is an error.
+that were requested. Both describe the same blocks at the same addresses in the same order. Only
+the log has the frees of a thread that is not profiled. Any other difference is an error, because
+nothing that follows from them would be true.
 
 Source: c10/cuda/CUDACachingAllocator.cpp (``record_trace``, ``reportMemoryUsageToProfiler``).
 """

@@ -221,8 +221,8 @@ class Reader:
 def with_requested_sizes(items: Sequence[Item], log: Sequence[Entry]) -> list[Item]:
     """Return ``items`` with the bytes requested in place of the blocks' own, by CUDA's ``log``.
 
-    A thread of autograd's may be the last that holds a tensor, after its work, when it is no longer
-    profiled: the log alone has that end.
+    Only the log has the free of a tensor that a thread of autograd is the last to hold: after its
+    work the thread is not profiled.
     """
     known: set[int] = set()
     changed: list[Item] = []

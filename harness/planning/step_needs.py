@@ -28,7 +28,7 @@ class Need(NamedTuple):
     notes: tuple[str, ...] = ()
     """Facts on libraries that were asked for sizes."""
     compiles: bool = False
-    """Whether kernels were compiled for it, which takes seconds."""
+    """True if kernels were compiled for it, which takes seconds."""
 
 
 class Tries(Protocol):

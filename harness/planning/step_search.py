@@ -19,7 +19,7 @@ class StepSearch:
     """Answers about a step on one bench; each try is made once.
 
     A batch is a multiple of ``unit``. ``needs`` are known peaks by their batch, ``notes`` say on
-    which GPU the search ended before a batch failed.
+    which GPU the search ended before a batch failed. All searches together take ``seconds``.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class StepSearch:
         seconds: float = SEARCH_SECONDS,
     ) -> None:
         self._bench = bench
-        self._seconds = seconds
+        self._seconds = self._left = seconds
         self._batch = batch
         self._unit = unit
         self._settings = settings
@@ -71,13 +71,14 @@ class StepSearch:
         """Return the largest batch, or the end of a search that found none or took too long."""
         room = _room(gpu)
         begin = time.monotonic()
-        self._bench.end_at(begin + self._seconds)
+        self._bench.end_at(begin + self._left)
         try:
             largest = largest_batch(self, room, batch=self._batch, unit=self._unit)
             self.notes += [] if largest.is_found else [largest.note(gpu.name)]
         except TimeoutError:
             largest = NOT_SEARCHED
-            fitting = [at for at, need in self.needs.items() if need.most_reserved_bytes <= room]
+            known = {} if self._settings else self.needs  # as in ``completes``
+            fitting = [at for at, need in known.items() if need.most_reserved_bytes <= room]
             fitting += [
                 at for (at, limit), fits in self._completed.items() if fits and limit <= room
             ]
@@ -86,7 +87,7 @@ class StepSearch:
             self.notes.append(f"largest batch on {gpu.name}: {most}; {why}")
         finally:
             self._bench.end_at(None)
-            self._seconds -= min(self._seconds, time.monotonic() - begin)
+            self._left -= min(self._left, time.monotonic() - begin)
         return largest
 
     def need(self, batch: int) -> Need:

@@ -1,8 +1,8 @@
-"""PyTorch's compiler, loaded only where something of it is used: it takes a third of an answer.
+"""PyTorch's compiler, loaded only where something of it is used: loading takes a second.
 
-An optimizer's step tells the compiler that it is not to be compiled, and torchvision imports a
-function that is called under the compiler only. A stand-in takes both; whatever else is asked of
-it loads the compiler, and then nothing of the stand-in is left.
+An optimizer's step asks the compiler to leave it alone, and torchvision imports a function that is
+called under the compiler only. A stand-in serves both. Any other use of it loads the compiler, and
+then nothing of the stand-in is left.
 """
 
 import importlib
@@ -23,14 +23,14 @@ COMPILER = "torch._dynamo"
 PART = f"{COMPILER}.utils"
 
 _untouched: list[Any] = []
-"""Functions of PyTorch's that are not to be compiled, and believe that the compiler knows."""
+"""Functions of PyTorch that asked not to be compiled, which the compiler is not told yet."""
 
 _wanted = mmap.mmap(-1, 1)
 """Not 0 once this process or a fork of it has loaded the compiler: memory that forks share."""
 
 
 class _StandIn(ModuleType):
-    """A module that is replaced by the real one where it is asked for more than it has."""
+    """A module that the real one replaces once it is asked for more than it has."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # imports and ``inspect`` ask every module for these
@@ -39,7 +39,7 @@ class _StandIn(ModuleType):
 
 
 class _Parts(MetaPathFinder, Loader):
-    """Finds a module of the compiler: what the compiler itself imports of that name."""
+    """Finds a module below the compiler's: it loads the compiler and returns its module."""
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """Return a specification that is served by this loader."""
@@ -91,7 +91,7 @@ def _real(name: str) -> ModuleType:
 
 
 def _disable(function: Any = None, *arguments: Any, wrapping: bool = True, **named: Any) -> Any:
-    """Return a function of PyTorch's as it is: ``wrapping`` is left out by no one but PyTorch."""
+    """Return a function of PyTorch as it is: only PyTorch passes ``wrapping=False``."""
     if wrapping or _PARTS not in sys.meta_path:
         disable: Callable[..., Any] = _real(COMPILER).disable
         return disable(function, *arguments, wrapping=wrapping, **named)

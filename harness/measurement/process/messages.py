@@ -113,7 +113,7 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True, tag=True):
     device: str
     malloc: str
     asks_host: bool = False
-    """Whether the answer says what the process takes of the host's memory."""
+    """True if the answer says how much of the host's memory the process takes."""
 
 
 AnyWork = RunPasses | TraceWorkload | Probe | Train | Describe | Call

@@ -31,10 +31,10 @@ READ = (
 )
 DECIDES = (
     "the step may decide by a value of a GPU tensor, which an estimate does not know; harness"
-    " profile runs the step on this machine's CPU, and a CUDA build of PyTorch answers by a dry run"
+    " profile runs the step on this machine's CPU"
 )
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
-"""What they read comes back, or is written."""
+"""Files of PyTorch that read values to bring them back, or to write them."""
 
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
