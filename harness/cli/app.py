@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from harness.cli.clean_stop import clean_stop
-from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR, debug_option
+from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, NOT_OK, USER_ERROR, debug_option
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 from harness.version import __version__
@@ -90,9 +90,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    code = USER_ERROR
     try:
-        code = app.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
-        return code if isinstance(code, int) else DONE
+        done = app.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
+        return done if isinstance(done, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except SystemExit as error:  # click's own end is a return value here, but of a completion
@@ -105,6 +106,7 @@ def _run(arguments: list[str]) -> int:
         problem = error.format_message()
     except HarnessError as error:
         problem = str(error)
+        code = NOT_OK if _is_of_the_machine(error) else USER_ERROR
     except Exception as error:
         found = _problem_of_files(error) if "--debug" not in arguments else None
         if found is None:
@@ -113,7 +115,14 @@ def _run(arguments: list[str]) -> int:
     problem = " ".join(problem.split())
     click.echo(printable(f"harness: {problem}"), err=True)
     _answer_error(arguments, problem)
-    return USER_ERROR
+    return code
+
+
+def _is_of_the_machine(error: HarnessError) -> bool:
+    """Return whether no worker could be started: nothing is wrong with the question."""
+    from harness.measurement.process.launch import LaunchError
+
+    return isinstance(error, LaunchError)
 
 
 def _problem_of_files(error: Exception) -> str | None:

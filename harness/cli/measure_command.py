@@ -8,7 +8,7 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import WholeNumber
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
-from harness.cli.target_flags import shown_progress
+from harness.cli.shown_progress import shown_progress
 from harness.cli.workload_flags import workload_flags, workload_from
 
 

@@ -10,7 +10,8 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, compile_option, shown_progress, target_flags
+from harness.cli.shown_progress import shown_progress
+from harness.cli.target_flags import TargetFlags, compile_option, target_flags
 from harness.cli.workload_flags import workload_flags, workload_from
 from harness.schema.step_choices import MODES, OPTIMIZERS
 

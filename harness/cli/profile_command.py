@@ -16,11 +16,11 @@ from harness.cli.shared_options import (
     page_option,
     write_page,
 )
+from harness.cli.shown_progress import shown_progress
 from harness.cli.target_flags import (
     TargetFlags,
     compile_option,
     optimizer_option,
-    shown_progress,
     target_flags,
 )
 from harness.schema.step_choices import MODES

@@ -7,7 +7,7 @@ import click
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.shared_options import experiment_files
-from harness.cli.target_flags import shown_progress
+from harness.cli.shown_progress import shown_progress
 from harness.schema.plain_text import printable
 
 

@@ -1,8 +1,5 @@
 """The flags that describe a user's own network, shared by ``predict``, ``plan`` and ``profile``."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -147,37 +144,3 @@ compile_option = click.option(
     help="Compile TARGET by torch.compile; MODE is default, max-autotune-no-cudagraphs, aot_eager, "
     "eager, or on the CPU reduce-overhead or max-autotune.",
 )
-
-
-@contextmanager
-def shown_progress(
-    doing: str = "the step: ", first: str = "PyTorch starts"
-) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what is done now and for how long, in a line that goes away.
-
-    Args:
-        doing: words before those that the yielded function is called with; called with none, it
-            takes the line away until the next call.
-        first: words of the line until then.
-    """
-    if not sys.stderr.isatty():
-        yield lambda _words: None
-        return
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from harness.reporting.terminal_console import PlainConsole
-
-    columns = SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
-    console = PlainConsole(stderr=True)
-    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as line:
-        task = line.add_task(first)
-
-        def tell(words: str) -> None:
-            if not words:
-                line.stop()
-                return
-            line.update(task, description=f"{doing}{printable(words)}")
-            line.start()
-            line.refresh()
-
-        yield tell
