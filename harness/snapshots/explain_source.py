@@ -16,8 +16,8 @@ from harness.snapshots.explain_text import explanation_text
 from harness.snapshots.file_bytes import is_snapshot
 from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
-from harness.snapshots.other_messages import other_message
 from harness.snapshots.oom_text import failures_text, notes_on, parts
+from harness.snapshots.other_messages import other_message
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -44,7 +44,7 @@ _NO_PROGRESS = re.compile(
 """Lines that a run writes while it ends; others say that it goes on."""
 
 _ROOT_CAUSE = re.compile(
-    r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,6}(\d{1,6})\b"
+    r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,20}(\d{1,6})\b"
 )
 """The rank that torchrun names as the one that failed first."""
 _LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMGT]i)\b")
@@ -134,7 +134,9 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
     root = _ROOT_CAUSE.search(log.text)
     rank = None if root is None else int(root[1])
     return tuple(
-        replace(each, line=log.number(each.line - 1), is_root=rank is not None and each.rank == rank)
+        replace(
+            each, line=log.number(each.line - 1), is_root=rank is not None and each.rank == rank
+        )
         for each in _counted(found)
     )
 
@@ -181,7 +183,8 @@ def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}
     chosen: dict[str, LogFailure] = {}
-    for each in sorted(reversed(list(last.values())), key=lambda each: not each.is_root):
+    latest_first = list(last.values())[::-1]
+    for each in sorted(latest_first, key=lambda each: not each.is_root):
         chosen.setdefault(each.cause, each)
     return tuple(chosen.values())
 

@@ -36,7 +36,8 @@ _OLD = _form(
     r"(?:reserved in total by PyTorch|cached)"
 )
 _NEW = _form(
-    r"(?:GPU|XPU) (?P<gpu>\d+) has a total capac?i?ty of SIZE(total)(?: of which SIZE(free) is free)?.*?"
+    r"(?:GPU|XPU) (?P<gpu>\d+) has a total capac?i?ty of SIZE(total)"
+    r"(?: of which SIZE(free) is free)?.*?"
     r"Of the allocated memory SIZE(allocated) is allocated by PyTorch.*?"
     r"SIZE(unallocated) is reserved by PyTorch but unallocated"
 )
@@ -239,5 +240,7 @@ def advice(message: OutOfMemoryMessage) -> str:
         "rest": max(0, message.total_bytes - message.reserved_bytes),
         "missing": max(0, message.requested_bytes - usable),
     }
-    texts = {name: format_bytes(size) for name, size in sizes.items()} | {"setting": message.setting}
+    texts = {name: format_bytes(size) for name, size in sizes.items()} | {
+        "setting": message.setting
+    }
     return _ADVICE[message.cause()].format_map(texts)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """The cause that a message names, empty if it names none, what to change, what was requested."""
+    """The cause that a message names, empty if none; what to change; the bytes requested."""
 
     cause: str
     advice: str

@@ -8,6 +8,7 @@ from harness.snapshots.explain_source import explain_log, is_message
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.log_text import Log, read_log
 
+# ruff: noqa: E501, ISC004 -- messages are quoted as they are
 VLLM = (
     "16.00 GiB KV cache is needed, which is larger than the available KV cache memory (4.21 GiB). "
     "Based on the available memory, the estimated maximum model length is 1024."
@@ -55,27 +56,53 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
         ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "CUDA itself", "snapshot"),
         ("numpy._core._exceptions._ArrayMemoryError: Unable; MemoryError", "CPU memory", "workers"),
         (VLLM_START, "start of vLLM", "20.11 of 21.96 GiB were free"),
-        ("RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.", "SGLang",
-         "--context-length"),
-        ("Error: model requires more system memory (12.7 GiB) than is available (9.1 GiB)", "Ollama",
-         "requested: 12.7 GiB"),
-        ("Warning  Evicted  kubelet  The node was low on resource: memory. Threshold quantity",
-         "evicted by Kubernetes", "resources.requests.memory"),
-        ("triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 147456, "
-         "Hardware limit: 101376.", "shared memory of the GPU's cores", "requested: 144 KiB"),
-        ("[TensorRT-LLM][ERROR] CUDA runtime error in cudaMallocAsync(ptr, n, mMemPool->getPool(), "
-         "stream): out of memory (/src/tensorrt_llm/runtime/tllmBuffers.h:112)", "TensorRT-LLM",
-         "free_gpu_memory_fraction"),
+        (
+            "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.",
+            "SGLang",
+            "--context-length",
+        ),
+        (
+            "Error: model requires more system memory (12.7 GiB) than is available (9.1 GiB)",
+            "Ollama",
+            "requested: 12.7 GiB",
+        ),
+        (
+            "Warning  Evicted  kubelet  The node was low on resource: memory. Threshold quantity",
+            "evicted by Kubernetes",
+            "resources.requests.memory",
+        ),
+        (
+            "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 147456, "
+            "Hardware limit: 101376.",
+            "shared memory of the GPU's cores",
+            "requested: 144 KiB",
+        ),
+        (
+            "[TensorRT-LLM][ERROR] CUDA runtime error in cudaMallocAsync(ptr, n, mMemPool->getPool(), "
+            "stream): out of memory (/src/tensorrt_llm/runtime/tllmBuffers.h:112)",
+            "TensorRT-LLM",
+            "free_gpu_memory_fraction",
+        ),
         ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA itself", "snapshot"),
         ("Error: Process completed with exit code 137.", "ended by signal 9", "dmesg"),
         ("Killed", "ended by signal 9", "dmesg"),
         ("run.sh: line 3:  4242 Killed                  python train.py", "ended by signal 9", "-"),
-        ("XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.", "JAX",
-         "requested: 32 GiB"),
-        ("allocating 38080.00 MiB on device 0: cudaMalloc failed: out of memory", "llama.cpp",
-         "requested: 37.19 GiB"),
-        ("numpy._core._exceptions._ArrayMemoryError: Unable to allocate 29.8 GiB for an array with "
-         "shape (4000000000,) and data type float64", "CPU memory", "requested: 29.8 GiB"),
+        (
+            "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.",
+            "JAX",
+            "requested: 32 GiB",
+        ),
+        (
+            "allocating 38080.00 MiB on device 0: cudaMalloc failed: out of memory",
+            "llama.cpp",
+            "requested: 37.19 GiB",
+        ),
+        (
+            "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 29.8 GiB for an array with "
+            "shape (4000000000,) and data type float64",
+            "CPU memory",
+            "requested: 29.8 GiB",
+        ),
     ],
 )
 def test_a_message_of_another_program_is_explained(line: str, cause: str, change: str) -> None:
