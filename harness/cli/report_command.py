@@ -88,8 +88,7 @@ def report(
         raise click.UsageError(f"{folder} is a file; give the folder of a run, or --against FILE")
     if check:
         return _check(folder, again or 0, seed or 0, given, as_json)
-    with shown_progress("", "the report is made from the records"):
-        page, code = write_page(folder, given)
+    page, code = write_page(folder, given)
     if as_json:
         from harness.reporting.claims import read_claims
 
@@ -108,7 +107,14 @@ def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
     from harness.reporting.report import usable_processors, write_report
 
     missing: list[str] = []
-    page = write_report(folder, jobs=usable_processors(), given=given, missing=missing.append)
+    with shown_progress("the report: ", "the report is made", forks=True) as progress:
+        page = write_report(
+            folder,
+            jobs=usable_processors(),
+            given=given,
+            missing=missing.append,
+            progress=progress,
+        )
     for line in missing:
         click.echo(printable(f"harness: {line}"), err=True)
     return page, NOT_OK if missing else DONE
@@ -165,8 +171,9 @@ def _check(folder: Path, again: int, seed: int, given: tuple[Path, ...], as_json
     from harness.reporting.verify import verify as checks
 
     done: list[Checked] = []
-    with shown_progress("", "files, records and report are checked"):
+    with shown_progress("checked: ", "the files are checked", forks=True) as tell:
         for one in checks(folder, given):
+            tell(one.name)
             done.append(one)
             _say_check(one, as_json)
         if again:

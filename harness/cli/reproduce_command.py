@@ -8,7 +8,6 @@ import click
 from harness.cli.command import harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.report_command import write_page
-from harness.cli.shown_progress import shown_progress
 from harness.cli.sweep_command import run_experiments, sweep_options
 
 
@@ -35,8 +34,7 @@ def reproduce(literature: bool, as_json: bool, **options: Any) -> int:
             raise click.UsageError(f"--literature takes no --device and no --gpu: {rule}")
         options["out"] = options["out"] or Path("results", "local", "literature")
     folder, _ = run_experiments(literature_names() if literature else own_names(), **options)
-    with shown_progress("", "the report is made from the records"):
-        page, code = write_page(folder)
+    page, code = write_page(folder)
     if as_json:
         print_json({"page": page, "records": folder}, "incomplete" if code else "complete")
     else:

@@ -9,7 +9,7 @@ from harness.schema.plain_text import printable
 
 @contextmanager
 def shown_progress(
-    doing: str = "the step: ", first: str = "PyTorch starts"
+    doing: str = "the step: ", first: str = "PyTorch starts", *, forks: bool = False
 ) -> Iterator[Callable[[str], None]]:
     """Show what is done now and for how long.
 
@@ -19,7 +19,14 @@ def shown_progress(
         doing: words before those that the yielded function is called with; called with none, it
             takes the line away until the next call.
         first: words of the line until then.
+        forks: True if this process forks others, which one with a thread should not: the lines
+            come when the yielded function is called.
     """
+    if forks and not sys.stderr.isatty():
+        from harness.reporting.heartbeat import Unthreaded
+
+        yield Unthreaded(doing).say
+        return
     if not sys.stderr.isatty():
         from harness.reporting.heartbeat import Heartbeat
 

@@ -11,6 +11,21 @@ SECONDS = 10.0
 """From the beginning to the first line, and from each line to the next."""
 
 
+class Unthreaded:
+    """Prints such a line where it is told of progress, for a process that must have no thread."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+        self._begun = self._last = time.monotonic()
+
+    def say(self, words: str) -> None:
+        """Print the words, unless less than ten seconds went by since the last line."""
+        now = time.monotonic()
+        if words and now - self._last >= SECONDS:
+            self._last = now
+            _print(now - self._begun, f"{self._doing}{words}")
+
+
 class Heartbeat:
     """Prints ``[20 s] WORDS`` while its block runs; ``words`` can change at any time."""
 
@@ -39,5 +54,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._ended.wait(SECONDS):
-            seconds = time.monotonic() - self._begun
-            print(f"[{seconds:.0f} s] {printable(self.words)}", file=sys.stderr, flush=True)
+            _print(time.monotonic() - self._begun, self.words)
+
+
+def _print(seconds: float, words: str) -> None:
+    print(f"[{seconds:.0f} s] {printable(words)}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -49,15 +49,16 @@ def write_report(
     jobs: int = 1,
     given: Sequence[Path] = (),
     missing: Callable[[str], object] = str,
+    progress: Callable[[str], object] = str,
 ) -> Path:
     """Write the report's pages, tables/, figures/ and data package; return the first page.
 
     Every experiment found gets its chapter, also where it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
     all; files of the user's are left alone. ``missing`` is called with one line for each section
-    that failed, or if nothing could be settled.
+    that failed, or if nothing could be settled; ``progress`` after each section.
     """
-    report = analysed(folder, jobs=jobs, given=given)
+    report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
     files[DATA_PACKAGE] = data_package(report.title, folder, files)
     replace_files(folder, files, files_of_report(folder))
@@ -69,7 +70,13 @@ def write_report(
     return folder / pages.STORY
 
 
-def analysed(folder: Path, *, jobs: int = 1, given: Sequence[Path] = ()) -> Report:
+def analysed(
+    folder: Path,
+    *,
+    jobs: int = 1,
+    given: Sequence[Path] = (),
+    progress: Callable[[str], object] = str,
+) -> Report:
     """Return the report of the records in ``folder``; nothing is written."""
     folders = experiment_folders(folder, given)
     for path in given:
@@ -82,7 +89,7 @@ def analysed(folder: Path, *, jobs: int = 1, given: Sequence[Path] = ()) -> Repo
         for path in folders
     ]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
-        chapters = tuple(run_each(_chapter, own, jobs))
+        chapters = tuple(run_each(_chapter, own, jobs, progress))
     outcomes = frame["outcome"].value_counts().sort_index()
     return Report(
         chapters=chapters,
@@ -97,7 +104,12 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-def run_each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1) -> list[Result]:
+def run_each(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int = 1,
+    progress: Callable[[str], object] = str,
+) -> list[Result]:
     """Return ``work`` of each item, in order, computed by up to ``jobs`` processes.
 
     The processes are forked from this one, so that they know what it has loaded; ask for several
@@ -105,9 +117,17 @@ def run_each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 
     """
     jobs = min(jobs, len(items))
     if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return list(map(work, items))
+        return list(_counted(map(work, items), len(items), progress))
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(work, items))
+        return list(_counted(pool.map(work, items), len(items), progress))
+
+
+def _counted(
+    results: Iterable[Result], count: int, progress: Callable[[str], object]
+) -> Iterator[Result]:
+    for number, result in enumerate(results, 1):
+        progress(f"{number} of {count} sections")
+        yield result
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:

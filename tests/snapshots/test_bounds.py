@@ -27,7 +27,7 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
 
 
 def limited(kilobytes: int, path: Path) -> subprocess.CompletedProcess[str]:
-    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness replay {path}"
+    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness explain {path}"
     return run("bash", "-c", command)
 
 
@@ -51,5 +51,5 @@ def test_the_time_is_limited_and_the_option_named(ask: Ask, tmp_path: Path) -> N
     for _ in range(20_000):
         raw["device_traces"][0] += [*freed(1, size), entry("alloc", 1, size)]
     path = written(tmp_path, raw)
-    said = ask(["replay", str(path), "--deadline", "0.1"], 2).err
+    said = ask(["explain", str(path), "--deadline", "0.1"], 2).err
     assert "takes longer than 0.1 s; allow more with --deadline" in said
