@@ -17,6 +17,7 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
+from harness.prediction.versions import TorchVersionError
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.data_package import DATA_PACKAGE, data_package
@@ -187,7 +188,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         section = experiment.analyse(Evidence(frame=own, folder=folder))
         pictures = tuple(map(picture, section.figures))
         return dataclasses.replace(chapter, section=section, pictures=pictures)
-    except (AnalysisError, RecordError) as error:
+    except (AnalysisError, RecordError, TorchVersionError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
         return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)

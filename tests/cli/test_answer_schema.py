@@ -6,6 +6,7 @@ It is made from the types themselves: ``python -m tests.cli.test_answer_schema``
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -43,7 +44,7 @@ def text() -> str:
         if "properties" in part:  # a later version of the harness may add keys
             part.pop("additionalProperties", None)
     head = parts["JsonAnswer"]["properties"]
-    rules = [
+    rules: list[dict[str, Any]] = [
         {
             "if": {"properties": {"command": {"const": command}}},
             "then": {"properties": {**parts[kind.__name__]["properties"], **head}},

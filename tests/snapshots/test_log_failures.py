@@ -218,3 +218,9 @@ def test_text_and_json_begin_with_the_same_failure(
     assert first.removeprefix("cause: ") == answer["verdict"]
     assert answer["verdict"].startswith(cause)
     assert answer["rank"] == rank
+
+
+def test_a_log_that_begins_with_a_byte_of_a_pickle_is_a_log(ask: Ask, tmp_path: Path) -> None:
+    log = tmp_path / "windows.log"
+    log.write_bytes("€ 12 epochs\n".encode("cp1252") + NEED.encode())
+    assert "cause: real need" in ask(["explain", str(log)]).out

@@ -167,7 +167,7 @@ def _hint(name: str) -> str:
         return f"; {other} are not modelled, and --capability describes none of them"
     if re.fullmatch(r"[\w.-]+(?:[, ]+[\w.-]+)+", name) and "," in name:
         return "; give one name, or all"
-    stems = {one.partition("-")[0]: one for one in reversed(GPUS)} | {one: one for one in names()}
+    stems = {one.partition("-")[0]: one for one in [*GPUS][::-1]} | {one: one for one in names()}
     found = difflib.get_close_matches(name.lower(), stems, n=3)
     near = [*dict.fromkeys(stems[one] for one in found)]
     letter = [one for one in GPUS if short and re.match(r"[a-z]+", short) and one[:1] == short[0]]
