@@ -143,10 +143,11 @@ def _check_layers(name: str, config: Mapping[str, Any]) -> None:
     for key, value in config.items():
         if isinstance(value, dict):
             _check_layers(name, value)
-        elif re.search(r"layers?$|^depths?$|experts$", key) and isinstance(value, int):
-            if value > _MOST_LAYERS:
-                rule = f"{key} must be at most {_MOST_LAYERS:,}, got {value:,}"
-                raise StepError(f"hf:{name}: {rule}")
+            continue
+        counts = isinstance(value, int) and re.search(r"layers?$|^depths?$|experts$", key)
+        if counts and value > _MOST_LAYERS:
+            rule = f"{key} must be at most {_MOST_LAYERS:,}, got {value:,}"
+            raise StepError(f"hf:{name}: {rule}")
 
 
 def _cached(name: str) -> str | None:
