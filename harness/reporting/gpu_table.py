@@ -37,10 +37,7 @@ def gpu_table(report: StepReport) -> GpuTable:
 def gpu_table_page(table: GpuTable) -> str:
     """Return the table as a self-contained page."""
     notes = "".join(f'<p class="quiet">Note: {escape(note)}.</p>' for note in table.notes)
-    heading = f"<h1>{escape(table.answer)}</h1>"
-    return self_contained_page(
-        table.answer, heading + html_table("", table.heads, table.rows) + notes
-    )
+    return self_contained_page(table.answer, html_table("", table.heads, table.rows) + notes)
 
 
 def _row(fit: GpuFit) -> tuple[str, ...]:

@@ -68,12 +68,10 @@ def test_a_model_of_transformers_that_is_built_by_hand_gets_them_too(
     (folder / "own.py").write_text(BY_HAND)
     line = [command, "own.py:network", "--batch", "2", "--json", "--input"]
     alone = json.loads(ask([*line, "input_ids=int64:64"]).out)
-    assert any("its tokens as labels, too" in note for note in alone["notes"])
+    assert any("gets its tokens as labels, too" in note for note in alone["notes"])
     both = [*line, "input_ids=int64:64", "--input", "labels=int64:64", "--loss", "model"]
     given = json.loads(ask(both).out)
     assert alone["peak_live_bytes"] == given["peak_live_bytes"]
-    wrong = ask([*line[:-2], "--input", "float32:64"], 2).err
-    assert "labels" in wrong or "int64" in wrong
 
 
 def predicted(ask: Ask, target: str, *more: str) -> dict[str, Any]:
