@@ -21,7 +21,13 @@ class _LogOrMessage(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         from harness.snapshots.explain_source import is_message
 
-        return value if is_message(value) else super().convert(value, param, ctx)
+        if is_message(value):
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            rule = "give a log, a memory snapshot, the message in quotes, or - for standard input"
+            raise click.UsageError(f"{error.message.rstrip('.')}; {rule}", ctx) from None
 
 
 @harness_command(

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     "harness plan mlp:64x8192 --batch 4096 --optimizer adam --gpu t4",
 )
 @step_options
-@click.option("--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.  [required]")
+@click.option(
+    "--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.  [required, or --memory]"
+)
 @gpu_description
 @page_option
 @json_option

@@ -88,6 +88,10 @@ def report(
         raise click.UsageError(f"{folder} is a file; give the folder of a run, or --against FILE")
     if check:
         return _check(folder, again or 0, seed or 0, given, as_json)
+    if failed := _failed_cells(folder):
+        why = f"none of {failed:,} cells ended well: nothing to report; run the sweep again"
+        click.echo(why) if not as_json else print_json({"page": None, "claims": []}, why)
+        return NOT_OK
     page, code = write_page(folder, given)
     if as_json:
         from harness.reporting.claims import read_claims
@@ -100,6 +104,19 @@ def report(
         print_claims(folder)
         click.echo(page)
     return code
+
+
+def _failed_cells(folder: Path) -> int:
+    """Return the number of records if none of them ended well; what analyses them loads slowly."""
+    files = [*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]
+    lines = [line for path in files for line in path.read_bytes().splitlines() if line.strip()]
+    are_records = all(path.name == "records.jsonl" for path in files)
+    is_one_well = any(b'"outcome":"ok"' in line.replace(b" ", b"") for line in lines)
+    return 0 if is_one_well or not are_records or not _are_json(lines) else len(lines)
+
+
+def _are_json(lines: list[bytes]) -> bool:
+    return all(line.startswith(b"{") and b'"outcome"' in line for line in lines)
 
 
 def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:

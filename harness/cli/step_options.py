@@ -109,7 +109,7 @@ class StepFlags:
         from harness.dry_runs.dry_run_request import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
-        from harness.schema.target_name import hub_of, parts_of_name
+        from harness.schema.target_name import check_target_name, hub_of
 
         workload = self.workload(on_cuda=True)
         if workload is not None:
@@ -117,7 +117,8 @@ class StepFlags:
 
             return step_of(workload)
         target = str(self.target)
-        parts_of_name(target)
+        if hub_of(target) is None:
+            check_target_name(target)
         inputs = self.inputs or self.inputs_from
         if not (inputs or hub_of(target)):
             raise click.UsageError(
@@ -126,7 +127,11 @@ class StepFlags:
         answers = dict(map(parse_answer, self.answers))
         check_answers(answers)
         typed = {name: getattr(self, name) for name in _SHARED if name != "device"}
-        typed |= {"compile": self.compile_mode, "loss": self.loss, "batch": self.batch or BATCH}
+        typed |= {
+            "compile": self.compile_mode,
+            "loss": self.loss,
+        }
+        typed["batch"] = BATCH if self.batch is None else self.batch
         return Step(
             target,
             inputs=inputs or None,

@@ -140,7 +140,8 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
         return [folder]
     folders = [path for path in folder.iterdir() if path.is_dir() and _has(path, RECORDS)]
     if not folders:
-        raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
+        rule = f"harness sweep --out {folder} makes some"
+        raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below; {rule}")
 
     def place(path: Path) -> tuple[float, str]:
         experiment = experiment_of(path, given)

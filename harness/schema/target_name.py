@@ -26,7 +26,7 @@ HUBS = {
 WEIGHTS = (".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors")
 _NO_NETWORK = "a file of weights has no network; give the code that builds it"
 MLPS = ("mlp", "mlp-scratch")
-_SIZES = re.compile(r"(?P<depth>\d{1,9})[xX](?P<width>\d{1,12})|(?P<hidden>\d{1,12}(?:,\d{1,12})*)")
+_SIZES = re.compile(r"(?P<depth>\d{1,9})[xX](?P<width>\d{1,12})|(?P<hidden>\d{1,12}(?:,\d{1,12})+)")
 
 
 def mlp_of(target: object) -> dict[str, object] | None:
@@ -101,7 +101,9 @@ def _way_out(target: str) -> str:
         return f"write {target}:CALLABLE, or run a script: harness dry-run -- {target}"
     if target.endswith(".ipynb"):
         return f"a notebook cannot be imported; {EXPORT}"
-    if "/" in target:
+    if Path(f"{target}.py").is_file():
+        return f"write {target}.py:CALLABLE, or run a script: harness dry-run -- {target}.py"
+    if "/" in target or "-" in target:
         return f"a model of Hugging Face is written hf:{target}"
     module, _, name = target.rpartition(".")
     here = f"; here {module}:{name}" if module and name.isidentifier() else ""

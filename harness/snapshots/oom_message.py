@@ -51,7 +51,7 @@ _SETTINGS = {"CUDA": "PYTORCH_CUDA_ALLOC_CONF", "HIP": "PYTORCH_HIP_ALLOC_CONF"}
 _PROCESS = _form(r"Process (?P<pid>\d+) has SIZE(held) memory in use")
 NO_MESSAGE = (
     "no out-of-memory message in the text (of PyTorch, of the kernel that killed a process, or of "
-    "another program that is known), and it is no memory snapshot"
+    "another program that is known), and it is no memory snapshot; give the log up to its end"
 )
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
