@@ -21,7 +21,7 @@ from harness.snapshots.other_messages import other_message
 
 _MARK = re.compile(
     r"out of memory|DefaultCPUAllocator|AlignedAllocator|oom[-_ ]kill event|OOMKilled|"
-    r"OUT_OF_MEMORY\b",
+    r"\bOUT_OF_MEMORY\b",
     re.IGNORECASE,
 )
 _RANK = re.compile(
@@ -70,7 +70,7 @@ _KERNEL = re.compile(
     r"\((?P<name>[^)\n]{1,40})\)(?:[^\n]{0,200}?anon-rss:(?P<rss>\d{1,15})kB)?",
     re.IGNORECASE,
 )
-_SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|OUT_OF_MEMORY\b")
+_SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|\bOUT_OF_MEMORY\b")
 
 
 class _Said(NamedTuple):

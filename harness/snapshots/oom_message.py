@@ -32,7 +32,7 @@ def _form(pattern: str) -> re.Pattern[str]:
 _REQUESTED = _form("SIZE(requested)")
 _OLD = _form(
     r"\((?:GPU|XPU|NPU) (?P<gpu>\d+);\s*SIZE(total) total capacity;\s*SIZE(allocated) already "
-    r"allocated;\s*SIZE(free) (?:free|current active)[^)]*?;\s*(?:.*?free;\s*)?SIZE(reserved) "
+    r"allocated;\s*(?:[^;)]{1,40} current active;\s*)?SIZE(free) free[^)]*?;\s*SIZE(reserved) "
     r"(?:reserved in total by PyTorch|cached)"
 )
 _NEW = _form(

@@ -198,3 +198,13 @@ def test_the_advice_names_the_setting_as_the_message_does(setting: str) -> None:
     message = parse_message(text)
     assert f"Try {setting}=expandable" in advice(message)
     assert "HIP context" in "\n".join(message_lines(message))
+
+
+def test_what_an_npu_has_free_is_not_what_is_active() -> None:
+    message = parse_message(
+        "NPU out of memory. Tried to allocate 20.00 MiB (NPU 0; 60.96 GiB total capacity; 58.90 GiB "
+        "already allocated; 58.90 GiB current active; 12.00 MiB free; 59.20 GiB reserved in total by "
+        "PyTorch) If reserved memory is >> allocated memory try setting max_split_size_mb"
+    )
+    assert (message.free_bytes, message.backend) == (12 * MIB, "NPU")
+    assert message.reserved_bytes == int(59.2 * GIB)

@@ -84,6 +84,7 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
             "free_gpu_memory_fraction",
         ),
         ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA itself", "snapshot"),
+        ("CudaAPIError: [2] cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY", "CUDA itself", "snap"),
         ("Error: Process completed with exit code 137.", "ended by signal 9", "dmesg"),
         ("Killed", "ended by signal 9", "dmesg"),
         ("run.sh: line 3:  4242 Killed                  python train.py", "ended by signal 9", "-"),
