@@ -54,10 +54,11 @@ def main() -> int:
 
 def make_environment(folder: str) -> int:
     """Make an environment with pip in it."""
+    doing = f"the environment {folder} is made"
     uv = shutil.which("uv")
     if uv is not None:
-        return run([uv, "venv", "--quiet", "--seed", "--python", sys.executable, folder], folder)
-    code = run([sys.executable, "-m", "venv", folder], folder)
+        return run([uv, "venv", "--quiet", "--seed", "--python", sys.executable, folder], doing)
+    code = run([sys.executable, "-m", "venv", folder], doing)
     if code:
         print("On Debian and Ubuntu this needs: apt-get install python3-venv", flush=True)
     return code
