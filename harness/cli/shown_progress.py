@@ -1,4 +1,4 @@
-"""What a command does now and for how long: a line that changes, or a line each ten seconds."""
+"""The work of a command and its time: a line that changes, or a line each ten seconds."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ SECONDS = 10.0
 
 
 class Unthreaded:
-    """Prints such a line where it is told of progress, for a process that must have no thread."""
+    """Prints such a line where it hears of progress, for a process that must have no thread."""
 
     def __init__(self, doing: str) -> None:
         self._doing = doing

@@ -132,5 +132,5 @@ def test_a_file_without_a_prediction_is_one_line(
 ) -> None:
     (said,) = compare(PREDICTION, text, 2).splitlines()
     assert said.endswith("b.json is not a prediction that harness predict --json printed")
-    folder = ask(["compare", str(tmp_path / "a.json"), str(tmp_path)], 2)
+    folder = ask(["report", str(tmp_path / "a.json"), "--against", str(tmp_path)], 2)
     assert "two folders or two files" in folder.err
