@@ -451,15 +451,17 @@
       add(svg, "line", { x1: x(largest), x2: x(largest), y1: 12, y2: bottom, class: "phase" });
       add(svg, "text", { x: x(largest) - 5, y: bottom - 6, "text-anchor": "end" }, `safe up to ${whole(largest)}`);
     }
+    const half = (count) => 4 * whole(count).length + 3;
+    const middle = (count) => Math.min(x(count), width - half(count));
     let before = -100;
-    const asked = x(batch);
     for (const [count, size] of points) {
-      const isAsked = count === batch, kind = size > room ? "over" : "under";
+      const isAsked = count === batch, kind = size > room && !(count <= largest) ? "over" : "under";
       const dot = add(svg, "circle", { cx: x(count), cy: y(size), r: isAsked ? 6 : 4, class: kind });
       add(dot, "title", {}, `batch ${whole(count)}: ${bytes(size)}`);
-      if (!isAsked && (x(count) - before < 34 || Math.abs(x(count) - asked) < 34)) continue;
-      before = x(count);
-      add(svg, "text", { x: before, y: bottom + 17, "text-anchor": "middle", class: isAsked ? "phase" : "" }, whole(count));
+      const at = middle(count), meetsAsked = Math.abs(at - middle(batch)) < half(count) + half(batch);
+      if (!isAsked && (at - half(count) < before || meetsAsked)) continue;
+      before = at + half(count);
+      add(svg, "text", { x: at, y: bottom + 17, "text-anchor": "middle", class: isAsked ? "phase" : "" }, whole(count));
     }
     add(svg, "text", { x: right, y: bottom + 33, "text-anchor": "end" }, "batch");
   }
