@@ -36,6 +36,7 @@ def main() -> int:
         return 2
     folder, extras, *others = [*sys.argv[1:], ""] if len(sys.argv) == 2 else sys.argv[1:]
     begun = time.monotonic()
+    is_first = not Path(folder, ".installed").exists()
     python = Path(folder, "bin", "python")
     if not python.exists():
         made = make_environment(folder)
@@ -43,7 +44,7 @@ def main() -> int:
             return made
     wanted = ["--editable", f".[{extras}]" if extras else ".", *others]
     code = install(python, wanted)
-    if code == 0:
+    if code == 0 and is_first:
         code = run([python, "-c", LOADED], "PyTorch is loaded once, which compiles its modules")
     if code == 0:
         for stamp in ["", *(f"-{extra}" for extra in extras.split(",") if extra)]:
