@@ -121,10 +121,10 @@ def _are_json(lines: list[bytes]) -> bool:
 
 def write_page(folder: Path, given: tuple[Path, ...] = ()) -> tuple[Path, int]:
     """Write the report; return its page and the exit code, and say what is missing."""
-    from harness.reporting.report import usable_processors, write_report
-
     missing: list[str] = []
-    with shown_progress("the report: ", "the report is made", forks=True) as progress:
+    with shown_progress("sections of the report: ", "the records are read", forks=True) as progress:
+        from harness.reporting.report import usable_processors, write_report
+
         page = write_report(
             folder,
             jobs=usable_processors(),

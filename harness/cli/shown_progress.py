@@ -19,13 +19,14 @@ def shown_progress(
         doing: words before those that the yielded function is called with; called with none, it
             takes the line away until the next call.
         first: words of the line until then.
-        forks: True if this process forks others, which one with a thread should not: the lines
-            come when the yielded function is called.
+        forks: True if this process forks others, which one with a thread should not: it is called
+            before they are forked, and then while they work.
     """
     if forks and not sys.stderr.isatty():
-        from harness.reporting.heartbeat import Unthreaded
+        from harness.reporting.heartbeat import BeforeForks
 
-        yield Unthreaded(doing).say
+        with BeforeForks(doing, first) as lines:
+            yield lines.say
         return
     if not sys.stderr.isatty():
         from harness.reporting.heartbeat import Heartbeat

@@ -11,21 +11,6 @@ SECONDS = 10.0
 """From the beginning to the first line, and from each line to the next."""
 
 
-class Unthreaded:
-    """Prints such a line where it hears of progress, for a process that must have no thread."""
-
-    def __init__(self, doing: str) -> None:
-        self._doing = doing
-        self._begun = self._last = time.monotonic()
-
-    def say(self, words: str) -> None:
-        """Print the words, unless less than ten seconds went by since the last line."""
-        now = time.monotonic()
-        if words and now - self._last >= SECONDS:
-            self._last = now
-            _print(now - self._begun, f"{self._doing}{words}")
-
-
 class Heartbeat:
     """Prints ``[20 s] WORDS`` while its block runs; ``words`` can change at any time."""
 
@@ -50,11 +35,52 @@ class Heartbeat:
         trace: TracebackType | None,
     ) -> None:
         """End, at once."""
+        self.end()
+
+    def end(self) -> None:
+        """End the thread."""
         self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _beat(self) -> None:
         while not self._ended.wait(SECONDS):
             _print(time.monotonic() - self._begun, self.words)
+
+
+class BeforeForks:
+    """A heartbeat that ends where it is first told of progress; then it prints when it is told.
+
+    A process that forks others should have no thread.
+    """
+
+    def __init__(self, doing: str, first: str) -> None:
+        self._doing = doing
+        self._beat: Heartbeat | None = Heartbeat(first)
+        self._begun = self._last = time.monotonic()
+
+    def __enter__(self) -> "BeforeForks":
+        """Begin."""
+        assert self._beat is not None
+        self._beat.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the thread, if it is still there."""
+        self._end_thread()
+
+    def say(self, words: str) -> None:
+        """Print the words, unless less than ten seconds went by since the last line."""
+        self._end_thread()
+        now = time.monotonic()
+        if words and now - self._last >= SECONDS:
+            self._last = now
+            _print(now - self._begun, f"{self._doing}{words}")
+
+    def _end_thread(self) -> None:
+        if self._beat is not None:
+            self._beat.end()
+            self._beat = None
 
 
 def _print(seconds: float, words: str) -> None:

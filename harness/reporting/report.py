@@ -7,8 +7,8 @@ import multiprocessing
 import os
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +36,7 @@ from harness.sweeps.experiment_files import experiment_of
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_LOOK_SECONDS = 5.0
 _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
 _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
@@ -118,17 +119,15 @@ def run_each(
     """
     jobs = min(jobs, len(items))
     if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return list(_counted(map(work, items), len(items), progress))
+        return [work(item) for item in items]
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(_counted(pool.map(work, items), len(items), progress))
-
-
-def _counted(
-    results: Iterable[Result], count: int, progress: Callable[[str], object]
-) -> Iterator[Result]:
-    for number, result in enumerate(results, 1):
-        progress(f"{number} of {count} sections")
-        yield result
+        progress(f"0 of {len(items)}")
+        results = [pool.submit(work, item) for item in items]
+        left = set(results)
+        while left:
+            progress(f"{len(items) - len(left)} of {len(items)}")
+            left = wait(left, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED).not_done
+        return [one.result() for one in results]
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:

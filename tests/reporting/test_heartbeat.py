@@ -1,12 +1,13 @@
 """A pipe hears that work goes on, and how far it is."""
 
 import re
+import threading
 import time
 
 import pytest
 
 from harness.reporting import heartbeat
-from harness.reporting.heartbeat import Heartbeat, Unthreaded
+from harness.reporting.heartbeat import BeforeForks, Heartbeat
 from harness.reporting.progress import shown
 
 
@@ -44,12 +45,17 @@ def test_a_sweep_says_how_many_cells_are_done(capsys: pytest.CaptureFixture[str]
         until("depth_batch: 7 of 24 cells, 1 min 5 s left", capsys)
 
 
-def test_without_a_thread_the_lines_come_with_the_progress(
+def test_the_thread_ends_before_others_are_forked_and_the_lines_go_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    lines = Unthreaded("the report: ")
-    lines.say("1 of 2 sections")
-    assert capsys.readouterr().err == ""
-    time.sleep(0.06)
-    lines.say("2 of 2 sections")
-    assert capsys.readouterr().err == "[0 s] the report: 2 of 2 sections\n"
+    threads = threading.active_count()
+    with BeforeForks("sections: ", "the records are read") as lines:
+        until("the records are read", capsys)
+        lines.say("0 of 2")
+        assert threading.active_count() == threads
+        capsys.readouterr()
+        time.sleep(0.06)
+        lines.say("1 of 2")
+        assert capsys.readouterr().err == "[0 s] sections: 1 of 2\n"
+        lines.say("2 of 2")
+        assert capsys.readouterr().err == ""
