@@ -112,7 +112,11 @@ def _arithmetic(name: str) -> Callable[..., Any]:
     real = getattr(float, name)
 
     def operation(self: Unknown, *others: Any) -> Any:
-        result = real(self, *others)
+        try:
+            result = real(self, *others)
+        except ArithmeticError:  # another value may be none
+            _uses[0].used(self.place)
+            raise
         return unknown(result, self.place) if type(result) is float else result
 
     return operation
@@ -197,7 +201,11 @@ def _follow_in_functions(torch: Any) -> None:
             def compute(real: Callable[..., Any], *numbers: Any) -> Any:
                 for one in numbers:
                     if type(one) is Unknown:
-                        return unknown(real(*map(_known, numbers)), one.place)
+                        try:
+                            return unknown(real(*map(_known, numbers)), one.place)
+                        except (ArithmeticError, ValueError):
+                            _uses[0].used(one.place)
+                            raise
                 return real(*numbers)
 
     @instead(statistics, "fmean")

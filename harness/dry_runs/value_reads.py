@@ -53,6 +53,9 @@ _PRINTING, _SAVING, _OFFLOADING = (
 )
 """Files of PyTorch that read values to print them, to write them, and to bring them back."""
 _MOST_FRAMES: Final = 12
+_MOST_SAVED, _MOST_VARIED = 1 << 12, 1 << 24
+"""Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
+The same of a copy to the host: the rest of a larger one is zeros."""
 
 
 @dataclass(kw_only=True)
@@ -195,6 +198,8 @@ class ValueReads:
             self._library.harness_fraction_is_unknown()
         if any(file.endswith(_SAVING) for file in files):  # it decides nothing until it is loaded
             place.saved += 1
+            if size > _MOST_SAVED:
+                return None
         elif self._is_gradient(files, size, type_):
             return None
         elif is_fraction and unknown_numbers.READING.active:
@@ -204,7 +209,9 @@ class ValueReads:
             return bytes([self.decisions.truth(place.name, False)])
         else:
             self._use(place)
-        return None if self._values is None else self._values.take(place.name, size, type_)
+        if self._values is None:
+            return None
+        return self._values.take(place.name, min(size, _MOST_VARIED), type_)
 
     @staticmethod
     def _is_gradient(files: list[str], size: int, type_: int) -> bool:

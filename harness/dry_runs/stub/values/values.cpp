@@ -32,6 +32,19 @@ std::mutex unknown_mutex;
 std::unordered_set<double> unknown_numbers;
 std::atomic<bool> host_took_unknown;
 
+/* A number of Python reaches an operator as itself or as a tensor of the host without dimensions. */
+bool is_number(const c10::IValue &value)
+{
+    return value.isDouble() || (value.isTensor() && value.toTensor().defined() && value.toTensor().is_cpu() &&
+                                value.toTensor().dim() == 0 && value.toTensor().is_floating_point());
+}
+
+double number_of(const c10::IValue &value)
+{
+    Alone alone;
+    return value.isDouble() ? value.toDouble() : value.toTensor().item<double>();
+}
+
 bool is_unknown(double number)
 {
     std::lock_guard<std::mutex> guard(unknown_mutex);
@@ -357,9 +370,10 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
     };
     for (size_t i = 0; i < inputs.size() && i < op.arguments; i++) {
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
-        if (unknown_fraction && op.scales && inputs[i].isDouble())
+        bool number = unknown_fraction && is_number(inputs[i]);
+        if (number && op.scales)
             known = in_part = false;
-        given |= unknown_fraction && inputs[i].isDouble() && is_unknown(inputs[i].toDouble());
+        given |= number && is_unknown(number_of(inputs[i]));
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
     if (op.collective && agreed)
