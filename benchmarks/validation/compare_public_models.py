@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness.allocator import CachingAllocator
 
 from benchmarks.validation.dry_run import write_table
 from benchmarks.validation.public_models import names, own_step
-from harness.allocator import CachingAllocator
 from harness.dry_runs.left_out_values import leave_values_out
 from harness.measurement.step_trace import trace_step
 from harness.prediction.estimate.estimate_step import ACCURACY, estimate_step

@@ -1,7 +1,7 @@
 """``harness predict``: the metrics of a step without running it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -17,6 +17,7 @@ from harness.schema.step_choices import MODES, OPTIMIZERS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.planning.predict_step import Method
     from harness.schema.step_report import StepReport
 
 DEFAULTS = {
@@ -100,14 +101,13 @@ def predict(
     such as --budget, has no answer.
     """
     if target is None:
-        if network.are_given() or method or compile_mode:
+        if network.are_given() or compile_mode:
             raise click.UsageError(
-                "--input, --inputs, --arg, --compile and --method need a TARGET, e.g."
-                " my_model.py:Net"
+                "--input, --inputs, --arg and --compile need a TARGET, e.g. my_model.py:Net"
             )
         if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
             raise click.UsageError("--check needs --budget or --gpu")
-        from harness.prediction.predict_workload import predict as run
+        from harness.planning.predict import predict_workload as run
 
         if gpu_flags.are_given() and flags["device"] is None:
             flags["device"] = "cuda"
@@ -119,6 +119,7 @@ def predict(
                 gpu=gpu_flags.described(),
                 allocator_settings=gpu_flags.alloc_conf,
                 torch=torch,
+                method=cast("Method | None", method),
             )
 
         report = at(flags["batch"])
