@@ -49,6 +49,15 @@ def test_a_config_gives_tokens_labels_loss_and_type(folder: Path) -> None:
     assert [spec.name for spec in without.specs] == ["input_ids"]
 
 
+def test_a_config_that_asks_for_quantized_weights_is_told_that_it_has_none(folder: Path) -> None:
+    wanted = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps({**TINY, "quantization_config": wanted}))
+    step, notes = named_step(harness.Step(f"hf:{folder}", 4))
+    assert "its quantization_config (bitsandbytes) is not applied" in notes[1]
+    assert "all weights are bfloat16" in notes[1]
+    assert "quantization_config" not in str(step.arguments)
+
+
 def predicted(ask: Ask, target: str, *more: str) -> dict[str, Any]:
     line = ["predict", target, "--batch", "2", "--gpu", "l4", "--optimizer", "adamw", "--json"]
     return facts_of(ask([*line, *more]).out.replace(target, "TARGET"))
