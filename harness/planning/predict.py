@@ -126,10 +126,11 @@ def predict_workload(
             torch=torch,
             method=method or "auto",
         )
-    if gpu is not None or allocator_settings or method:
-        given = "gpu" if gpu is not None else "method" if method else "allocator settings"
-        needs = "needs" if given != "allocator settings" else "need"
-        raise GpuError(f"{given} {needs} a workload with device cuda, got device cpu")
+    if method is not None:
+        raise ArgumentError("predict of a workload on the CPU takes no method: it has closed forms")
+    if gpu is not None or allocator_settings:
+        given = "allocator settings need" if gpu is None else "gpu needs"
+        raise GpuError(f"{given} a workload with device cuda, got device cpu")
     from harness.prediction.predict_workload import predict as by_formula
 
     return by_formula(workload, budget_bytes=budget_bytes, torch=torch)
