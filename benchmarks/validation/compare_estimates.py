@@ -26,9 +26,10 @@ from typing import Any
 import torch
 
 from benchmarks.validation.dry_run import write_table
-from benchmarks.validation.public_models import names, own_step
+from benchmarks.validation.public_models import BATCHES, names, own_step
 from benchmarks.validation.random_networks import COUNT, random_step
 from harness.dry_runs.left_out_values import leave_values_out
+from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.pretended_gpu import of_any_size
 from harness.dry_runs.toolchain import torch_build
 from harness.measurement.step_trace import trace_step
@@ -51,8 +52,8 @@ BOUNDS = (128 * _MIB, 1024 * _MIB, 0)
 """Largest allocated peaks of the classes of sizes; 0 has no end."""
 
 SUMMARY = (
-    "A training step of each network, in a process of its own, on one of four GPUs that a seed"
-    " draws: traced under the CUDA dry run, where PyTorch's own kernels decide what is allocated,"
+    "A training step of each network, in a process of its own, on one of four GPUs:"
+    " traced under the CUDA dry run, where PyTorch's own kernels decide what is allocated,"
     " and estimated on meta tensors by torch {}. Peaks of the build and the steps, in bytes."
     " Networks of the half `made` made the ranges of the reserved bytes; those that are `held out`"
     " are judged by them. Written by `benchmarks/validation/compare_estimates.py`."
@@ -70,8 +71,10 @@ def network_of(name: str) -> str:
 
 
 def gpu_of_step(name: str) -> Gpu:
-    """Return the GPU of a step, drawn by its name."""
-    return replace(find(random.Random(name).choice(GPUS)), workspace_config="")
+    """Return the GPU of a step, drawn by its name; small public ones share the first."""
+    is_small = name.split()[1] == str(min(BATCHES)) and not name.startswith("random")
+    drawn = GPUS[0] if is_small else random.Random(name).choice(GPUS)
+    return replace(find(drawn), workspace_config="")
 
 
 def held_out() -> set[str]:
@@ -102,7 +105,7 @@ def record(folder: Path, chosen: list[str]) -> None:
         child = os.fork()
         if child == 0:
             os.environ |= of_any_size(gpu_of_step(name)).variables(architectures)
-            os.environ |= {"HARNESS_DRY_RUN_MEMORY": str(1 << 41), "HARNESS_DRY_RUN_OUTSIDE": "0"}
+            limit_memory(ENDLESS_BYTES)
             path.write_text(json.dumps(_trained(name)))
             os._exit(0)
         if os.waitpid(child, 0)[1]:

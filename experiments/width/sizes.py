@@ -85,7 +85,7 @@ def bytes_verdict(sizes: pd.DataFrame) -> Claim:
     ends = [f"{end:.5g}" for end in (cells["ratio"].min(), cells["ratio"].max())]
     return decided(
         judge_cells(cells, cells["ratio"] <= 1 - WORTH, ["width", "batch"]),
-        **stated(__file__, "less", worth=f"{WORTH:.0%}", equal=equal, total=total),
+        **stated(__file__, "less", worth=f"{WORTH:.0%}", derived=predictions.derived_again(equal, total)),
         measured=f"The peak is {ends[0]} to {ends[1]} times the mean of the neighbours' peaks at "
         f"{len(cells)} pairs of a power of two and a batch. CUDA's allocator rounds each block up "
         "to 512 bytes, which costs other widths at most 511 bytes a tensor.",
