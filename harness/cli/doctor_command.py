@@ -49,7 +49,7 @@ def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
     tell("allocating on a pretended GPU, compiled the first time")
     from harness.dry_runs.run import examine_dry_run
 
-    yield examine_dry_run()
+    yield from examine_dry_run()
 
 
 def _model(tell: Callable[[str], object]) -> Iterator["Finding"]:

@@ -168,8 +168,8 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed or used no GPU,
-    130 or 143 if it was ended by Ctrl-C or SIGTERM.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed, used no GPU or
+    depends on values that nobody knows, 130 or 143 if it was ended by Ctrl-C or SIGTERM.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_text import dry_run_text
@@ -210,7 +210,7 @@ def dry_run(
             click.echo(printable("\n".join(f"  {one}" for one in following)))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
-    return DONE if report.outcome == "ok" else NOT_OK
+    return DONE if report.outcome == "ok" and report.fit != "depends" else NOT_OK
 
 
 def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequence[str]) -> str:
@@ -239,19 +239,13 @@ def _print_largest(
     if request["outside_bytes"] is None:
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
-    settled: dict[str, float] = {}
-    """Zero for each place whose values decided nothing: the next runs need not try others there."""
+    moved = [True]
+    """Whether unknown values moved a peak so far; if they did not, other ones need no more runs."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]
-        answers = {**request["answers"], **settled}
-        report = run(target, *given, quiet=True, **{**request, "answers": answers})
-        if settled and report.outcome == "error":  # of zeros, if other values were taken before
-            report = run(target, *given, quiet=True, **request)
-        for read in report.value_reads if report.outcome == "ok" else ():
-            is_line = read.place.rpartition(":")[2].isdecimal()
-            if read.integers and is_line and not (read.sizes or read.bounded):
-                settled[read.place] = 0.0
+        report = run(target, *given, quiet=True, try_values=moved[0], **request)
+        moved[0] &= report.unknown is None or report.unknown.moves
         return report
 
     def progress(value: int, report: "DryRunReport") -> None:

@@ -22,8 +22,8 @@ FOLDER = Path("/.harness-dry-run")
 """What a layer has of the run: its folder, the stub, and the settings that the stub reads."""
 PRELOADED = Path("/etc/ld.so.preload")
 """The dynamic linker loads what this file names into every program (ld.so(8))."""
-ROOT, UPPER, COVERS = "root", "upper", "covers"
-"""In a folder of layers: the root folder; what a layer holds; and the folder that it covers."""
+LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
+"""A folder of layers; in it the root folder, what a layer holds, and the folder that it covers."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -77,8 +77,12 @@ class Layers:
         (folder / "refused").write_text(str(refused))
         (folder / "tmp").mkdir()
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder / "tmp")
-        kernel.allow_writes_only((folder, *self.through, Path("/dev"), Path("/proc")))
+        kernel.allow_writes_only(self.writable(folder))
         return "read-only", folder
+
+    def writable(self, folder: Path) -> tuple[Path, ...]:
+        """Return what can be written without a layer."""
+        return (folder, *self.through, Path("/dev"), Path("/proc"))
 
 
 class _Covering:
@@ -101,10 +105,10 @@ class _Covering:
         _bind(self._root, self._root)
         for top in sorted(Path("/").iterdir()):
             self._add(top)
-        for path in self._mounts:
-            inside = Path(path).parent != Path("/")
-            if inside and not any(Path(path).is_relative_to(one) for one in _AS_THEY_ARE):
-                self._cover_mounted(Path(path))
+        for mounted in map(Path, self._mounts):
+            inside = mounted.parent != Path("/")
+            if inside and not any(mounted.is_relative_to(one) for one in _AS_THEY_ARE):
+                self._cover_mounted(mounted)
         if not self._count:
             raise OSError(0, "no folder can be covered")
         self._add_own()

@@ -27,7 +27,7 @@ from harness.dry_runs.library_notes import (
 )
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.pretended_gpu import of_any_size
-from harness.dry_runs.unknown_sizes import bounds, unknown_decisions, unknown_sizes
+from harness.dry_runs.unknown_values import bounds, unknown_decisions, unknown_sizes
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.dry_runs.unknown_sizes import with_values_tried
 
 from harness.dry_runs import value_reads
 from harness.dry_runs.dry_run_report import Device, DryRunReport, ValueRead
 from harness.dry_runs.dry_run_request import DryRunError, as_size, check_answers, parse_answer
 from harness.dry_runs.trial_values import TrialValues
-from harness.dry_runs.unknown_sizes import with_values_tried
 from harness.schema.metrics import CudaPeaks
 from harness.schema.traced_run import StepJob
 from harness.sweeps.local_runners import TracedRunner

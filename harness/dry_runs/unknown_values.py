@@ -1,0 +1,204 @@
+"""Answers that values nobody knows may move: the script runs with other ones, and a range is said.
+
+Every decision is true in one run and false in another; numbers are small in one and large in
+another, and a mask keeps all or none. What holds in all runs is the answer.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import asdict, replace
+
+from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues, ValueRead
+from harness.dry_runs.trial_values import LARGEST, SMALLER
+from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
+from harness.schema.units import format_bytes
+
+MOST_PLACES = 3
+MOST_CHECKS = 16
+Run = Callable[[int, Mapping[str, bool]], DryRunReport]
+"""Runs the script with the values of a trial, 0 for zeros, and some lines' decisions given."""
+NOT_TRIED = (
+    "the script may decide by values that nobody knows; other ones were not tried, because its"
+    " files are written for real and nothing runs twice in one folder"
+)
+_ANSWERS = (Outcome.OK, Outcome.OOM)
+
+
+@dataclass(frozen=True)
+class Try:
+    """A run, after checks of unknown values that did not pass were taken to pass."""
+
+    report: DryRunReport
+    checks: Mapping[str, bool]
+
+
+def settled(run: Run, trial: int) -> Try:
+    """Run until no check of an unknown value ends the script with an error."""
+    checks: dict[str, bool] = {}
+    while True:
+        report = run(trial, checks)
+        failed = report.failed_by
+        if report.outcome == Outcome.ERROR and failed is not None and failed.line not in checks:
+            if len(checks) < MOST_CHECKS:
+                checks = {**checks, failed.line: not failed.answer}
+                continue
+        elif report.outcome == Outcome.ERROR and trial in SMALLER and _numbers(report):
+            trial = SMALLER[trial]
+            continue
+        return Try(report, checks)
+
+
+def tries_others(first: DryRunReport) -> bool:
+    """Return whether other values may change what a run has answered."""
+    return first.outcome in (*_ANSWERS, Outcome.ERROR) and any(
+        read.lines or read.decides for read in first.value_reads
+    )
+
+
+def judged(first: Try, others: Sequence[Try], run: Run) -> DryRunReport:
+    """Return the answer of runs with other values: a number, a range or a refusal."""
+    main, reads = first.report, _deciding(first.report)
+    answers = [one for one in (first, *others) if one.report.outcome in _ANSWERS]
+    if main.outcome not in _ANSWERS:
+        why = f"{main.evidence}; values read at {_named(reads)} are not known"
+        if not answers or len(answers) < len(others):
+            return replace(main, evidence=why)
+        note = f"with 0 at {_places(reads)} the script ends with an error: other values were taken"
+        main = replace(answers[0].report, notes=(*answers[0].report.notes, note))
+    elif len(answers) <= len(others):
+        failed = next(one.report for one in others if one.report.outcome not in _ANSWERS)
+        why = f"{failed.evidence or failed.outcome}".partition(". ")[0]
+        return _refused(
+            main,
+            f"sizes may depend on values read at {_named(reads)}; it cannot be tried, because a run"
+            f" with other values ends with {why}",
+        )
+    reports = [one.report for one in answers]
+    if any(_peaks(one) != _peaks(main) for one in reports) and any(map(_numbers, reports)):
+        for trial in LARGEST:
+            beyond = run(trial, first.checks)
+            if _exceeds(beyond, reports):
+                return _refused(
+                    main,
+                    f"size depends on values at {_named(_numbers(main) or reads)}: it has"
+                    " no upper end",
+                )
+    return _with_range(main, answers)
+
+
+def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:
+    reports = [one.report for one in answers]
+    ends = [asdict(one.cuda) for one in reports]
+    lowest, highest = (
+        CudaPeaks(**{name: pick(end[name] or 0 for end in ends) for name in ends[0]})
+        for pick in (min, max)
+    )
+    unknown = UnknownValues(
+        runs=len(reports),
+        lines=tuple(dict.fromkeys(line for one in reports for line in _lines(one))),
+        checks=tuple(dict.fromkeys(line for one in answers for line in one.checks)),
+        lowest=lowest,
+        highest=highest,
+        moves=any(_peaks(one) != _peaks(main) for one in reports),
+    )
+    report = replace(main, unknown=unknown, fit=_fit([one.fit for one in reports]))
+    if report.fit != "depends":
+        return report
+    reserved = [one.reserved_peak_bytes or 0 for one in (lowest, highest)]
+    ooms = any(one.outcome == Outcome.OOM for one in reports)
+    size = f"{format_bytes(reserved[0])} to {format_bytes(reserved[1])}"
+    return replace(
+        report,
+        evidence=f"it depends on values that nobody knows, at {listed(unknown.lines)}: in"
+        f" {len(reports)} runs, {size} are reserved{', and memory runs out' if ooms else ''}",
+    )
+
+
+def _fit(fits: Sequence[DryRunFit | None]) -> DryRunFit | None:
+    """Return the verdict that holds in all runs."""
+    if len(set(fits)) == 1:
+        return fits[0]
+    return "depends" if "does not fit" in fits else "close call"
+
+
+def _exceeds(beyond: DryRunReport, reports: Sequence[DryRunReport]) -> bool:
+    """Return whether values beyond all others need more than any run before."""
+    if beyond.outcome == Outcome.OOM:
+        return any(one.outcome != Outcome.OOM for one in reports)
+    most = max(one.cuda.requested_peak_bytes or 0 for one in reports)
+    return beyond.outcome == Outcome.OK and (beyond.cuda.requested_peak_bytes or 0) > most
+
+
+def _refused(report: DryRunReport, why: str) -> DryRunReport:
+    return replace(report, outcome=Outcome.UNSUPPORTED, evidence=why, fit=None)
+
+
+def _peaks(report: DryRunReport) -> list[object]:
+    return [report.outcome, *(tuple(asdict(one.peaks).values()) for one in report.devices)]
+
+
+def _deciding(report: DryRunReport) -> list[ValueRead]:
+    return [read for read in report.value_reads if read.lines or read.decides]
+
+
+def _numbers(report: DryRunReport) -> list[ValueRead]:
+    """Return the places whose values became more than truths: perhaps sizes."""
+    return [read for read in report.value_reads if read.decides]
+
+
+def _lines(report: DryRunReport) -> Iterator[str]:
+    """Yield the lines that decide, or those that read if it is not known where that is decided."""
+    for read in _deciding(report):
+        yield from read.lines or (read.place,)
+
+
+def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
+    """Return why a run is no answer: a size has no upper end; None if none is so."""
+    open_sizes = [read for read in reads if read.open_sizes]
+    if not open_sizes:
+        return None
+    named = listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
+    return f"size depends on values at {named}; {_answers(open_sizes, 'NUMBER')} gives it"
+
+
+def unknown_decisions(reads: Sequence[ValueRead]) -> str | None:
+    """Return the places that may decide what a step does; None if there are none."""
+    deciding = [read for read in reads if read.lines or read.decides]
+    return f"sizes may depend on values read at {_named(deciding)}" if deciding else None
+
+
+def _named(reads: Sequence[ValueRead]) -> str:
+    """Return the places, and the answer that they want if there is a line to name."""
+    lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
+    hint = f" ({_answers(lines, 'NUMBER')} gives the value)" if lines else ""
+    return _places(reads) + hint
+
+
+def _places(reads: Sequence[ValueRead]) -> str:
+    return listed([read.place for read in reads])
+
+
+def listed(places: Sequence[str]) -> str:
+    """Return the first places of a list in words."""
+    more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
+    return ", ".join(places[:MOST_PLACES]) + more
+
+
+def _answers(reads: Sequence[ValueRead], answer: str) -> str:
+    """Return the options that answer some reads, to be typed at once."""
+    few = reads[:MOST_PLACES]
+    return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)
+
+
+def bounds(reads: Sequence[ValueRead]) -> list[str]:
+    """Return notes on the sizes that the user answered."""
+    notes = []
+    for read in reads:
+        if read.sizes and read.answer is not None:
+            upper = "all elements, so the peaks are an upper bound" if read.answer == "all" else ""
+            notes.append(
+                f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
+            )
+    return notes
