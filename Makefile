@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) .ci/install.py
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick witness clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -85,31 +85,22 @@ faults: $(VENV)/.installed-test $(VENV)/.installed-cluster
 # writes results/<name of the GPU>/. Half an hour.
 cuda: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m cuda
-	$(BIN)/python -m benchmarks.validation.compare_predictions --real --out results
 
 # The same without a GPU, under the dry run, in an environment of its own with the CUDA build of
-# PyTorch that the package index has: 7 GB, kept until clean. Tests, every comparison with PyTorch's
-# own allocator: 15 minutes on two idle processors, or with
-# CUDA_EVERY=4 a quarter of each comparison. A comparison that fails does not keep the others from running.
+# PyTorch that the package index has: 7 GB, kept until clean.
 CUDA := $(VENV)-cuda
-# The newest version whose allocations on CUDA the predictions follow; the dry run itself works with 2.15.
-CUDA_TORCH ?= 'torch==2.14.*'
+CUDA_TORCH ?= 'torch>=2.15'
 CUDA_OUT ?= results/cuda-dry-run
-CUDA_EVERY ?= 1
-COMPARISONS := compare_snapshots compare_predictions
 cuda-dry-run: $(CUDA)/.installed
-	$(CUDA)/bin/python -m pytest tests/dry_runs
+	$(CUDA)/bin/python -m pytest tests/dry_runs tests/snapshots
 	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda
-	for comparison in $(COMPARISONS); do \
-	  echo "$$comparison, from $$(date +%T)"; \
-	  $(CUDA)/bin/python -m benchmarks.validation.$$comparison --out $(CUDA_OUT) --every $(CUDA_EVERY) \
-	    || failed="$$failed $$comparison"; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-# A small part of it, for CI: minutes, once the environment is there.
-cuda-dry-run-quick: $(CUDA)/.installed
-	$(CUDA)/bin/python -m pytest tests/dry_runs
-	$(CUDA)/bin/python -m benchmarks.validation.compare_snapshots --out build/cuda-dry-run
+# The errors that every estimate prints: steps traced under the dry run, and estimated by the CPU build
+# of PyTorch. Hours on two processors; what was recorded in build/ is kept.
+estimates: $(CUDA)/.installed $(VENV)/.installed-test
+	$(CUDA)/bin/python -m benchmarks.validation.dry_run \
+	  -m benchmarks.validation.compare_estimates record build/estimates
+	$(BIN)/python -m benchmarks.validation.compare_estimates compare build/estimates $(CUDA_OUT)
 
 # Predictions scored on measurements of real GPUs that others published, with the version of PyTorch
 # that is nearest to theirs. A third of the rows, at most 100, gives the constant of the source, the

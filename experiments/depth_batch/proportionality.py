@@ -85,6 +85,8 @@ class Growth:
     cell that was measured."""
     equal: int
     """Measured cells that equal the prediction."""
+    predicted: int
+    """Measured cells that have one."""
 
     @property
     def whole(self) -> bool:
@@ -164,6 +166,7 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
         by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
         known=law if equal == len(measured) else measured,
         equal=equal,
+        predicted=sum(cell in law for cell in measured),
     )
 
 

@@ -11,6 +11,7 @@ from harness.analysis.decisions import Decision, interval, is_roughly
 from harness.analysis.fits import Exponent
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.analysis.judge import Part, decided, judge, judge_cells
+from harness.analysis.predictions import derived_again
 from harness.analysis.stated_claims import stated
 from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.findings import Claim, Verdict
@@ -66,7 +67,7 @@ def proportionality(result: Growth) -> Claim:
     name = result.sample.quantity.replace(".", "_")
     return decided(
         rule(result),
-        **stated(__file__, name, equal=result.equal, cells=len(result.sample.values)),
+        **stated(__file__, name, derived=derived_again(result.equal, result.predicted)),
         measured=" ".join(words),
         number=_number(result),
     )

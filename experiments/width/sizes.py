@@ -81,11 +81,11 @@ def bytes_verdict(sizes: pd.DataFrame) -> Claim:
         if is_power(width) and {(batch, width - 1), (batch, width + 1)} <= set(peaks)
     ]
     cells = pd.DataFrame(rows, columns=["batch", "width", "ratio"])
-    equal, total = predictions.equal_cells(sizes, "peak_live_bytes")
+    derived = predictions.derived_again(*predictions.equal_cells(sizes, "peak_live_bytes"))
     ends = [f"{end:.5g}" for end in (cells["ratio"].min(), cells["ratio"].max())]
     return decided(
         judge_cells(cells, cells["ratio"] <= 1 - WORTH, ["width", "batch"]),
-        **stated(__file__, "less", worth=f"{WORTH:.0%}", equal=equal, total=total),
+        **stated(__file__, "less", worth=f"{WORTH:.0%}", derived=derived),
         measured=f"The peak is {ends[0]} to {ends[1]} times the mean of the neighbours' peaks at "
         f"{len(cells)} pairs of a power of two and a batch. CUDA's allocator rounds each block up "
         "to 512 bytes, which costs other widths at most 511 bytes a tensor.",

@@ -234,7 +234,7 @@ def _check_script(command: Sequence[str]) -> None:
 
 
 def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequence[str]) -> str:
-    from harness.dry_runs.dry_run_page import dry_run_page
+    from harness.snapshots.dry_run_page import dry_run_page
     from harness.snapshots.file_bytes import SnapshotError
 
     page = partial(dry_run_page, report, target=target, commands=commands)

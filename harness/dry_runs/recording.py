@@ -164,6 +164,8 @@ class Recording:
         self._mark(optimizer)
         release_works()
         self.steps.append(_counts())
+        if len(self.steps) == 1:  # frozen parameters, which no optimizer has
+            self._label(self._mark_modules)
         self._host.append(host_bytes() - self._own_bytes)
         enough = len(self.steps) == self._most_steps
         if enough or len(self.steps) in _LOOKS:
@@ -207,11 +209,14 @@ class Recording:
 
     def _mark_modules(self) -> None:
         """Note what modules and parameters hold, found among all objects of the process."""
+        from harness.instruments.tensor_roles import parts_of_parameter  # it needs PyTorch
+
         owners: dict[int, BlockCategory] = {}
         for thing in gc.get_objects():
             kind = type(thing)  # isinstance would have lazy objects load themselves
             if issubclass(kind, torch.nn.Parameter):
-                _own(owners, thing, "parameter")
+                for part in parts_of_parameter(thing):
+                    _own(owners, part, "parameter")
                 _own(owners, thing.grad, "gradient")
             elif issubclass(kind, torch.nn.Module):
                 for buffer in thing._buffers.values():

@@ -216,7 +216,9 @@ def fits_of_kind(
     values = use_gpu(question, gpus[0])
     compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations)
-    search = StepSearch(bench, own.batch, own.accumulate, question.settings, seconds)
+    search = StepSearch(
+        bench, own.batch, own.accumulate, question.settings, seconds, least=own.least_batch
+    )
     fits = search.fits(gpus, find_largest=find_largest)
     return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
 

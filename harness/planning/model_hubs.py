@@ -10,7 +10,7 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,10 +93,6 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
         if loss == "cross-entropy" and (both := labelled(given)) is not None:
             inputs = both
             said.append(f"its tokens as labels, too ({both[-1]})")
-    if "quantization_config" in config:
-        how = config["quantization_config"]
-        method = how.get("quant_method") if isinstance(how, Mapping) else None
-        said.append(f"its quantization_config ({method or 'of no name'}) not applied")
     if loss == "cross-entropy":  # of no use to a class whose output is no tensor
         loss = "model" if any(name in str(inputs) for name in _LABELS) else "sum"
         said.append(f"loss {loss}")
@@ -104,7 +100,18 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
     target = f"{__name__}:of_config"
     found = step.replace(target=target, arguments=arguments, inputs=inputs, loss=loss)
     note = f"{step.target}: {kind} with {', '.join(said)}; --input, --loss and --arg change them"
-    return found, (note,)
+    return found, (note, *_not_quantized(step.target, config))
+
+
+def _not_quantized(target: object, config: dict[str, Any]) -> Iterator[str]:
+    """Leave a config's quantization out, and say so."""
+    asked = config.pop("quantization_config", None)
+    if asked is not None:
+        form = asked.get("quant_method", "unknown") if isinstance(asked, dict) else asked
+        yield (
+            f"{target}: its quantization_config ({form}) is not applied, so all weights are"
+            f" {config['dtype']}; harness dry-run of a script that loads it quantized counts it"
+        )
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, object]:

@@ -25,21 +25,20 @@ from harness.dry_runs.library_notes import (
     library_notes,
     refusing_old_cudnn,
 )
+from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.pretended_gpu import of_any_size
 from harness.dry_runs.unknown_values import bounds, unknown_decisions, unknown_sizes
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.process.outcome import ForkFailedError, is_out_of_memory
-from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError
+from harness.planning.step_needs import Need, TooLargeError
 from harness.planning.step_question import AnyQuestion
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import UnsupportedError
 from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
-
-MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
 
 
 class StepValues:
@@ -76,7 +75,7 @@ def use_gpu(question: AnyQuestion, gpu: Gpu) -> StepValues:
         os.environ[VARIABLE] = gpu.workspace_config
     if question.settings:
         torch.cuda.memory._set_allocator_settings(question.settings)
-    _limit_memory(ENDLESS_BYTES)
+    limit_memory(ENDLESS_BYTES)
     torch.cuda.init()  # type: ignore[no-untyped-call]
     return StepValues(question.request.answers)
 
@@ -87,12 +86,6 @@ def refuse_what_is_not_pretended() -> None:
     name.restype = ctypes.c_char_p
     if (called := name()) is not None:
         raise UnsupportedError(not_pretended([called.decode()]))
-
-
-def _limit_memory(memory_bytes: int) -> None:
-    """Change the memory of PyTorch's allocator."""
-    os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0"}
-    ctypes.CDLL(None).harness_dry_run_describe()
 
 
 class Bench:
@@ -142,7 +135,7 @@ class Bench:
     def _run(self, batch: int, memory_bytes: int, *, follow: bool = True) -> Need | None:
         if not follow:
             self._values.end_at_a_read()
-        _limit_memory(memory_bytes)
+        limit_memory(memory_bytes)
         refused = _refused()
         try:
             with refusing_old_cudnn():

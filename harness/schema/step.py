@@ -40,7 +40,8 @@ class Step:
         classes: labels are 0 to ``classes`` - 1; None: they have no values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: a type, ``float16`` or ``bfloat16``.
-        accumulate: number of micro-batches; it divides the batch.
+        accumulate: number of micro-batches; it divides the batch. One micro-batch is on the GPU at
+            a time: a loop that holds the whole batch there and cuts it up needs the rest on top.
         compile: True, or a mode of ``torch.compile``.
         prepare: called with the network before it is compiled and before the steps.
         threads: CPU threads of an operation.

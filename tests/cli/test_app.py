@@ -184,7 +184,7 @@ def test_debug_is_taken_after_the_command_too(monkeypatch: pytest.MonkeyPatch) -
 UNSUPPORTED = ("--depth", "4", "--autocast", "float16", "--checkpoint", "2")
 
 
-@pytest.mark.parametrize("question", [(), ("--budget", "1GiB"), ("--gpu", "l4")])
+@pytest.mark.parametrize("question", [(), ("--budget", "1GiB")])
 def test_a_prediction_without_an_answer_is_exit_code_3_and_says_why(
     question: tuple[str, ...], ask: Ask
 ) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.dry_runs.dry_run_page import dry_run_page
 from harness.dry_runs.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
+from harness.snapshots.dry_run_page import dry_run_page
 from tests.commands import Ask
 
 NET = """
