@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.analysis.judge import decided, judge_cells
 from harness.analysis.stated_claims import stated
-from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
+from harness.analysis.step_runs import no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
 from harness.reporting.claim_figures import lines
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -80,7 +80,7 @@ def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Itera
 
 def analyse(evidence: Evidence) -> Section:
     """Compare compiled with eager, cell by cell."""
-    runs = last_runs(evidence.folder)
+    runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no pair of runs ended well", runs)

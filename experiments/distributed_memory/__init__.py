@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
+from harness.analysis.step_runs import no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
 from harness.prediction.mlp.formula import parameter_bytes
 from harness.reporting.claim_figures import lines
@@ -53,7 +53,7 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare what each rank holds with the closed form, and its peaks with one GPU's."""
-    runs = last_runs(evidence.folder)
+    runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no rank run ended well", runs)

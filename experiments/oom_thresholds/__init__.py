@@ -16,7 +16,7 @@ from harness.schema.workload import Workload
 
 from . import claims as verdicts
 from . import figures
-from .hyperbola import as_frame, read_thresholds
+from .hyperbola import as_frame
 
 MIB = 2**20
 WIDTH = 64
@@ -82,7 +82,7 @@ def _over(
 
 def analyse(evidence: Evidence) -> Section:
     """Fit the frontier, compare with both predictions, and rule; see the module's docstring."""
-    thresholds = read_thresholds(evidence.folder)
+    thresholds = evidence.thresholds
     table = as_frame(thresholds)
     pinned = table[(table["malloc"] == "pinned") & (table["outcome"] == "ok")]
     pinned = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)

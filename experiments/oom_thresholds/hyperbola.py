@@ -8,7 +8,6 @@ inference frees each layer's output) they lie on a straight line.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Vector
-from harness.analysis.frame import lines_if_there
-from harness.schema.threshold import THRESHOLDS, Threshold, from_json
+from harness.schema.threshold import Threshold
 
 _ROUNDS = 20
 """Rounds of reweighting; the weights settle in about five."""
@@ -72,21 +70,6 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
             raise AnalysisError("no hyperbola goes through the thresholds")
     rest, _, b = (float(part) for part in solution)
     return a, b, rest + a * b
-
-
-def read_thresholds(folder: Path) -> list[Threshold]:
-    """Return the thresholds that a folder keeps, the last of each question.
-
-    Raises:
-        AnalysisError: there is none.
-        RecordError: a line that is none, the last one (torn by a crash) apart.
-
-    """
-    lines = lines_if_there(folder / THRESHOLDS, from_json)
-    result = {threshold.cell_id: threshold for threshold in lines}
-    if not result:
-        raise AnalysisError(f"{folder.name}: no thresholds were kept")
-    return list(result.values())
 
 
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:

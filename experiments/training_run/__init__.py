@@ -9,16 +9,13 @@ every step and once with every allocation traced. The last batch of an epoch is 
 
 from collections.abc import Iterable
 
-from harness.analysis.frame import lines_if_there
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, present
 from harness.schema.training_run import (
-    TRAINING_RUNS,
     Instrument,
     TrainingJob,
     TrainingPlan,
     ZeroGrad,
-    from_json,
 )
 from harness.schema.workload import Workload
 
@@ -63,7 +60,7 @@ def training_runs(size: Size) -> Iterable[TrainingJob]:
 
 def analyse(evidence: Evidence) -> Section:
     """Judge accuracy, on equal steps, on growth, and on the order of ``zero_grad``."""
-    lines = lines_if_there(evidence.folder / TRAINING_RUNS, from_json)
+    lines = evidence.training_runs
     result = runs.runs(lines)
     main = runs.in_main_order(result)
     traced = [run for run in main if run.instrument == "trace"]

@@ -42,6 +42,8 @@ class Chapter:
     """The figures of the section."""
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
+    doubts: tuple[str, ...] = ()
+    """Contradictions in its evidence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +105,15 @@ class Report:
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
+        doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
         if self.of_literature:
-            return (("Verdicts: ", self.tally),)
+            return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))
         written = [text for part in self.chapters for text in part.section.answer]
+        written.sort(key=lambda text: text not in doubtful)
         if self.lead and not self.lead.section.answer:
             claims = self.lead.section.claims
             written = [f"{headline(one)}: {one.words}, {one.number}" for one in claims]
-        split = (text.partition(": ") for text in written[:MOST_ANSWERS])
-        return tuple((first + colon, rest) for first, colon, rest in split)
+        return tuple(map(_split, written[:MOST_ANSWERS]))
 
     @property
     def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
@@ -150,6 +153,12 @@ class Report:
         return tuple(
             one for one in self.figures if one.chapter is part and one.in_story == in_story
         )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return a sentence's lead, up to its first colon, and the rest."""
+    first, colon, rest = text.partition(": ")
+    return first + colon, rest
 
 
 def headline(claim: Claim) -> str:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.evidence import section_of
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
 from harness.reporting import pages
@@ -24,7 +25,6 @@ from harness.reporting.document import Chapter, Report, environment_table
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
-from harness.schema.experiment import Evidence
 from harness.schema.plain_text import printable
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
@@ -164,9 +164,11 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
     try:
         if not _has(folder) and not bool((own["outcome"] == "ok").any()):
             raise AnalysisError(f"none of its {len(own)} records ended well")
-        section = experiment.analyse(Evidence(frame=own, folder=folder))
+        section, evidence = section_of(experiment, folder)
         pictures = tuple(map(picture, section.figures))
-        return dataclasses.replace(chapter, section=section, pictures=pictures)
+        return dataclasses.replace(
+            chapter, section=section, pictures=pictures, doubts=evidence.doubts
+        )
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from experiments.literature import sbh34
-from experiments.literature.judgements import given_bytes
+from harness.analysis.contradictions import given_bytes
 from harness.schema.metrics import CategoryBytes, PhaseMetrics
 from harness.schema.traced_run import StepRun
 from tests.known import known
