@@ -208,6 +208,8 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them.
 
     All are written next to their places first. If one cannot be written, the earlier report stands.
+    A folder of records may be a stranger's, and git carries links: only real files in it are
+    written or removed, never one that a link leads to.
     """
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
@@ -215,12 +217,16 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     try:
         for name, content in files.items():
             path = folder / name
-            path.parent.mkdir(exist_ok=True)  # fails for a link that leads nowhere
-            path = Path(os.path.realpath(path))  # through links, of folders too
-            if path.is_dir():
-                raise IsADirectoryError(0, "is a folder")
-            staged[path] = path.with_name(f".{path.name}.new")
-            staged[path].write_bytes(content)
+            path.parent.mkdir(exist_ok=True)
+            if path.parent != folder and path.parent.is_symlink():
+                raise NotADirectoryError(0, "is in a link, and a report writes only into FOLDER")
+            if path.is_symlink() or path.is_dir():
+                raise IsADirectoryError(0, "is a link or a folder, and a report writes only files")
+            new = path.with_name(f".{path.name}.new")
+            new.unlink(missing_ok=True)  # a link too
+            new.touch(exist_ok=False)
+            staged[path] = new
+            new.write_bytes(content)
         for path, new in staged.items():
             replaced[path] = path.read_bytes() if path.exists() else None
             new.replace(path)
@@ -239,7 +245,8 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
                 new.unlink(missing_ok=True)
     for name in earlier - set(files):
         with contextlib.suppress(OSError):
-            (folder / name).unlink()
+            if not (folder / name).parent.is_symlink():
+                (folder / name).unlink()
 
 
 def files_of_report(folder: Path) -> set[str]:
