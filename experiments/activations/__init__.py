@@ -10,13 +10,16 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
+from harness.analysis.claim_numbers import Numbers
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.reporting import claim_figures
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Section, Table, present
+from harness.schema.findings import Claim, Figure, Section, Table, present
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
-from . import claims, kept_tensors
+from . import kept_tensors
 
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
@@ -34,14 +37,6 @@ REASONS = {
 """What each derivative needs."""
 
 
-WHY_ONE = (
-    "At least one tensor is kept per layer, because a linear layer needs its input for the "
-    "gradient of its weight. If an activation's derivative can be computed from its output, the "
-    "activation and the next linear layer keep the same storage. In-place ReLU therefore keeps no "
-    "less than ReLU. It only avoids the linear layer's own output during the forward pass."
-)
-
-
 AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
     Size.QUICK: ((1, 2), ((32, 64),)),
     Size.DEFAULT: ((1, 2, 3), ((512, 256),)),
@@ -51,8 +46,9 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return every activation in both models, over depths that differ by one."""
+    """Return every activation in both models, over depths that differ by one; the control."""
     depths, shapes = AXES[size]
+    yield from (Workload(mode="inference", depth=depth, batch=32) for depth in (1, 2))
     for batch, width in shapes:
         base = Workload(batch=batch, width=width)
         yield from Grid(
@@ -67,16 +63,47 @@ def analyse(evidence: Evidence) -> Section:
     steps = kept_tensors.layer_steps(frame)
     if steps.empty:
         raise AnalysisError("no two cells differ by one layer alone")
-    table = kept_tensors.per_layer(steps)
+    train = steps[steps["mode"] == "train"]
     return Section(
-        claims=(
-            claims.held_verdict(steps),
-            claims.note_verdict(steps),
-            claims.scratch_verdict(steps),
+        claims=_claims(steps, predictions.equal_cells(frame, "saved_bytes")),
+        text=(predictions.in_words(frame, METRICS), text(__file__, "why_one")),
+        tables=(
+            _kept_table(kept_tensors.per_layer(train), frame[frame["mode"] == "train"]),
+            *predictions.miss_tables(frame, list(METRICS)),
         ),
-        text=(predictions.in_words(frame, METRICS), WHY_ONE),
-        tables=(_kept_table(table, frame), *predictions.miss_tables(frame, list(METRICS))),
-        figures=present(_peak_figure(frame)),
+        figures=present(_peak_figure(frame[frame["mode"] == "train"])),
+    )
+
+
+def _claims(steps: pd.DataFrame, derived: tuple[int, int]) -> tuple[Claim, ...]:
+    train = steps[steps["mode"] == "train"]
+    own = train[train["model"] == "mlp"]
+    counted = {
+        f"{model} adds {kept_tensors.counts(part)}."
+        for model in MODELS
+        if len(part := train[train["model"] == model])
+    }
+    scratch = kept_tensors.from_scratch(steps)
+    rest = scratch.loc[scratch["activation"] != "relu", "ratio"]
+    return (
+        judged(
+            __file__,
+            "held",
+            steps,
+            missing=kept_tensors.missing(train, MODELS, ACTIVATIONS),
+            derived=derived,
+            counts=" ".join(sorted(counted)),
+        ),
+        judged(
+            __file__,
+            "note",
+            steps,
+            missing=kept_tensors.missing(own, ("mlp",), kept_tensors.IN_OUTPUT),
+            derived=derived,
+            named_counts=kept_tensors.counts(own[own["named"]]),
+            other_counts=kept_tensors.counts(own[~own["named"]]),
+        ),
+        judged(__file__, "scratch", scratch, derived=derived, others=f"{Numbers(rest).ends:g}"),
     )
 
 

@@ -1,10 +1,12 @@
 """The copies that autocast holds in the traced forward pass."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.claim_data import text
 from harness.analysis.frame import read_events
 from harness.schema.experiment import Evidence
 from harness.schema.units import format_bytes
@@ -36,18 +38,10 @@ def event_files(evidence: Evidence) -> dict[str, Path]:
     }
 
 
-def copies_text(copies: dict[str, pd.DataFrame]) -> list[str]:
+def copies_text(copies: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Say how many copies are held, and what for."""
-    text = []
     for name, frame in copies.items():
         totals = frame.groupby("category")["size_bytes"].sum()
         words = " and ".join(f"{format_bytes(int(size))} as {key}" for key, size in totals.items())
-        text.append(
-            f"By the end of the traced forward pass ({name}) autocast holds {len(frame)} copies, "
-            f"{format_bytes(int(totals.sum()))} ({words}). The activations among them are copies "
-            "of the batch and of weights, and are saved for backward. The temporary copies are "
-            "those of the first layer's weight, of every bias, and of the logits in float32 for "
-            "the loss. No backward node needs the copies of the weight and the biases. Autocast's "
-            "cache keeps them until its context ends with the forward pass."
-        )
-    return text
+        size = format_bytes(int(totals.sum()))
+        yield text(__file__, "copies", name=name, count=len(frame), size=size, words=words)

@@ -11,11 +11,6 @@ import pandas as pd
 
 from harness.schema.record import Record
 
-WORTH = 0.05
-"""A difference that is worth choosing a width for: an hour in twenty, by judgement.
-
-The experiment was written with this limit; it must not be moved towards what was measured."""
-
 
 def best_seconds(records: Iterable[Record]) -> pd.DataFrame:
     """Return the fastest repeat of each good record: ``workload_id, seconds``.

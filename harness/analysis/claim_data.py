@@ -104,10 +104,16 @@ def claim_data(file: str, claim: str) -> ClaimData:
     return msgspec.convert({**every.get("all", {}), **every[claim]}, ClaimData)
 
 
-def text(file: str, name: str, **given: object) -> str:
+def text(file: str, name: str, /, **given: object) -> str:
     """Return a paragraph of ``claims.toml`` next to ``file``, from its table ``text``."""
     words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
     return words.format(**given)
+
+
+def figure_data(file: str, name: str) -> dict[str, Any]:
+    """Return how a figure of ``claims.toml`` next to ``file`` is drawn."""
+    own: dict[str, Any] = _tables(Path(file).with_name("claims.toml"))["figures"][name]
+    return own
 
 
 def history_of(file: str, claim: str) -> History | None:

@@ -145,7 +145,7 @@ def _sensitivity(relation: Relation, counts: dict[float, int]) -> str:
 
 
 def _equal(derived: Equal | None) -> str:
-    return "" if derived is None else f", equal in {derived[0]} of {derived[1]}"
+    return "" if derived is None or not derived[1] else f", equal in {derived[0]} of {derived[1]}"
 
 
 def _unlike(derived: Equal | None) -> str:
