@@ -57,7 +57,7 @@ def analyse(evidence: Evidence) -> Section:
     pinned = frame[frame["malloc"] == "pinned"].reset_index(drop=True)
     if pinned.empty:
         raise AnalysisError("no width was measured")
-    ratios = pairs.odd_ratios(times.times(evidence, frame))
+    ratios = pairs.odd_ratios(times.times(frame))
     less = judged(
         __file__,
         "less",

@@ -8,25 +8,20 @@ import pandas as pd
 from harness.analysis.claim_data import claim_data, text
 from harness.analysis.claim_judge import told
 from harness.analysis.decisions import CONFIDENCE, Decision, Ratio, geometric_ratio, is_above
-from harness.analysis.frame import RECORDS, read_lines
 from harness.analysis.judge import Part, judge
 from harness.plots.intervals import forest
-from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Figure, Table, Verdict
-from harness.schema.record import from_json
 
-from .pairs import best_seconds, pooled
+from .pairs import pooled
 
 WORTH = claim_data(__file__, "time").limit
 TOGETHER = "all together"
 
 
-def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
+def times(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``block, width, seconds`` of the timed cells, the fastest of each cell's repeats."""
-    seconds = best_seconds(read_lines(evidence.folder / RECORDS, from_json))
-    timed = frame.loc[frame["malloc"] == "system", ["workload_id", "seed", "width"]]
-    both = timed.merge(seconds, on="workload_id")
-    return both.rename(columns={"seed": "block"})[["block", "width", "seconds"]]
+    timed = frame.loc[frame["malloc"] == "system", ["seed", "width", "fastest_seconds"]].dropna()
+    return timed.set_axis(["block", "width", "seconds"], axis=1)
 
 
 def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:

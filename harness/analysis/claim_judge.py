@@ -45,7 +45,7 @@ def judged(
         The claim with its verdict.
     """
     data = claim_data(file, claim)
-    cells = _rows(table, data.where)
+    cells = _rows(table, data.where.format(**facts))
     held = held_by(cells, data)
     decision = judge_cells(cells, held, data.axes, missing=missing, steps=data.steps)
     value = _values(cells, data.value)[0]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from msgspec.structs import replace
 
 from harness.analysis import AnalysisError
@@ -194,7 +195,12 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
     ]
     frame = typed_frame(rows, COLUMNS)
     return Evidence(
-        frame=frame.assign(outcome=frame["outcome"].replace(Outcome.LOST.value, "missing")),
+        frame=frame.assign(
+            outcome=frame["outcome"].replace(Outcome.LOST.value, "missing"),
+            fastest_seconds=pd.array(
+                [_fastest(one) for one in found[record.RECORDS]], dtype="Float64"
+            ),
+        ),
         folder=folder,
         thresholds=found[threshold.THRESHOLDS],
         training_runs=found[training_run.TRAINING_RUNS],
@@ -202,6 +208,11 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
         size=size,
         doubts=tuple(doubts),
     )
+
+
+def _fastest(line: Record) -> float | None:
+    """Return the fastest repeat: other work on the machine only ever adds time."""
+    return min((one.wall_seconds for one in line.repeats if one.wall_seconds), default=None)
 
 
 def _device(lines: Mapping[str, Sequence[Any]]) -> str:

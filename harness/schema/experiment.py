@@ -41,8 +41,8 @@ class Evidence:
     """
 
     frame: "pd.DataFrame"
-    """One row a cell, with the columns of ``harness.load``; the outcome of one without a record
-    is ``missing``."""
+    """One row a cell, with the columns of ``harness.load`` and ``fastest_seconds`` of its repeats;
+    the outcome of a cell without a record is ``missing``."""
     folder: Path
     """The experiment's folder: events/<workload id>.csv of the traced cells."""
     thresholds: tuple[Threshold, ...] = ()
