@@ -84,9 +84,9 @@ def analyse(evidence: Evidence) -> Section:
     """Fit the frontier, compare with both predictions, and rule; see the module's docstring."""
     thresholds = evidence.thresholds
     table = as_frame(thresholds)
-    pinned = table[(table["malloc"] == "pinned") & (table["outcome"] == "ok")]
-    pinned = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)
-    if pinned.empty:
+    pinned = table[table["malloc"] == "pinned"].reset_index(drop=True)
+    found = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)
+    if found.empty:
         raise AnalysisError("no threshold of the pinned policy was found")
     fits = verdicts.frontiers(pinned)
     policies = verdicts.policies(table)
@@ -94,10 +94,10 @@ def analyse(evidence: Evidence) -> Section:
     return Section(
         answer=verdicts.answer(predicted),
         claims=present(verdicts.deeper(pinned, fits), predicted),
-        text=tuple(verdicts.texts(table, pinned, fits, policies)),
-        tables=tuple(figures.tables(table, pinned, fits, policies)),
+        text=tuple(verdicts.texts(table, found, fits, policies)),
+        tables=tuple(figures.tables(table, found, fits, policies)),
         figures=present(
-            figures.frontier_figure(thresholds, pinned), figures.agreement_figure(pinned)
+            figures.frontier_figure(thresholds, found), figures.agreement_figure(found)
         ),
     )
 
