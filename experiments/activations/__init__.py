@@ -14,7 +14,7 @@ from harness.analysis.claim_data import text
 from harness.analysis.claim_judge import judged
 from harness.analysis.claim_numbers import Numbers
 from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.reporting import claim_figures
+from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table, present
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
@@ -134,20 +134,11 @@ def _peak_figure(frame: pd.DataFrame) -> Figure | None:
     last = ok_cells(_deepest(frame), *AT_PEAK).rename(columns={"activation": "function"})
     if last.empty:
         return None
-    shape = last.iloc[0]
     order = {name: at for at, name in enumerate((*MODELS, *ACTIVATIONS))}
     last = last.sort_values(["model", "function"], key=lambda column: column.map(order))
-    return claim_figures.composition(
-        f"Categories at the peak of a training step (depth {shape['depth']}, width "
-        f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
-        "much. The green part is longer for functions that keep more tensors.",
-        last[["model", "function", *AT_PEAK]],
-        name="peak",
-        panel="model",
-        bar="function",
-        shared=True,
-        size=(8.6, 3.6),
-    )
+    data = last[["model", "function", *AT_PEAK]]
+    shape = {name: last[name].iloc[0] for name in ("depth", "width", "batch")}
+    return picture(__file__, "peak", data, **shape)
 
 
 EXPERIMENT = Experiment(

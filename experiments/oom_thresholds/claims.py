@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
@@ -103,25 +102,8 @@ def _under(pinned: pd.DataFrame) -> str:
     return "Under the caching allocator's limit" if on_gpu else "With the pinned policy"
 
 
-def policies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what the C library's own policy costs of each batch, where both were measured."""
-    keys = ["series", "depth", "budget_bytes"]
-    known = table[table["largest_fit"].notna()]
-    one, other = (
-        known.loc[known["malloc"] == name, [*keys, "largest_fit"]].rename(
-            columns={"largest_fit": name}
-        )
-        for name in ("pinned", "system")
-    )
-    both = one.merge(other, on=keys)
-    lost = 100 * (1 - both["system"].astype("float64") / both["pinned"].astype("float64"))
-    return both.assign(lost_percent=lost)
-
-
-def texts(
-    table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits, lost: pd.DataFrame
-) -> Iterator[str]:
-    """Yield the section's paragraphs: sharpness, headroom, malloc policy, what is off and why."""
+def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
+    """Yield the section's paragraphs: sharpness, headroom, what is off and why."""
     probes = pinned["probes"].astype("float64")
     sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
     facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}
@@ -137,10 +119,6 @@ def texts(
             for name, part in share.items()
         )
         yield text(__file__, "parts", words=words)
-    if len(lost):
-        change = -lost["lost_percent"]
-        least, middle, most = np.quantile(change, [0, 0.5, 1])
-        yield text(__file__, "policies", least=least, middle=middle, most=most)
     if not fits:
         yield text(__file__, "too_few")
     undecided = int((table["outcome"] != "ok").sum())

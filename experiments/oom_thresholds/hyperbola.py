@@ -85,7 +85,6 @@ def _row(result: Threshold) -> dict[str, Any]:
     workload, headroom = result.workload, result.headroom
     row: dict[str, Any] = {
         "series": series(result),
-        "malloc": workload.malloc,
         "depth": workload.depth,
         "budget_bytes": result.budget_bytes,
         "kind": result.kind,

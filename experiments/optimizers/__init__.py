@@ -65,7 +65,7 @@ def analyse(evidence: Evidence) -> Section:
             _peak_table(table),
             *predictions.miss_tables(table, list(METRICS)),
         ),
-        figures=present(figures.composition(table), figures.growth(table)),
+        figures=present(figures.composition(table)),
     )
 
 

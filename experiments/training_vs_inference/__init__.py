@@ -58,9 +58,7 @@ def analyse(evidence: Evidence) -> Section:
             text(__file__, "formula", equal=int(exact.sum()), total=len(sgd)),
         ),
         tables=(_pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
-        figures=present(
-            figures.depth_figure(table), figures.width_figure(table), figures.composition(frame)
-        ),
+        figures=present(figures.depth_figure(table), figures.composition(frame)),
     )
 
 
