@@ -13,6 +13,7 @@ from typing import TypedDict, TypeVar
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.claim_data import history_of
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import judge_cells
 from harness.analysis.step_runs import Steps
@@ -130,12 +131,12 @@ def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Exp
         step_jobs=jobs,
         steps_from=".steps",
         source=text.source,
-        analyse=partial(_analyse, text, jobs, judge),
+        analyse=partial(_analyse, claim if isinstance(claim, str) else "", text, jobs, judge),
         order=text.order,
     )
 
 
-def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
+def _analyse(claim: str, text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
     runs = {run.cell_id: run for run in evidence.step_runs}
     size = evidence.size
     wanted = {job.cell_id: job for job in jobs(size)}
@@ -156,7 +157,7 @@ def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> S
     where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in seen})
     ended = f"{len(well)} of {len(wanted)} steps"
     return Section(
-        claims=(_claim(text.source, judgement, reasons, ended),),
+        claims=(_claim(claim, text.source, judgement, reasons, ended),),
         text=(f"{len(well)} steps ended well ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
@@ -164,7 +165,9 @@ def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> S
     )
 
 
-def _claim(source: Source, judgement: Judgement | None, reasons: str, ended: str) -> Claim:
+def _claim(
+    claim: str, source: Source, judgement: Judgement | None, reasons: str, ended: str
+) -> Claim:
     measured, number = "Too few steps ended well to say more.", ended
     second, decided = "", Judged(verdict=Verdict.OPEN)
     if judgement is not None:
@@ -187,6 +190,7 @@ def _claim(source: Source, judgement: Judgement | None, reasons: str, ended: str
         number=number,
         measured=measured,
         open_reason=reasons,
+        history=str(history_of(__file__, claim) or ""),
     )
 
 

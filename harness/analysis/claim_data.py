@@ -33,6 +33,9 @@ class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     commit: str
     date: date
     words: str
+    removed: str = ""
+    added: str = ""
+    """Fragments of what the commit removed and added, by which a test checks it."""
 
     def __str__(self) -> str:
         return f"{self.date:%-d %B %Y}, commit {self.commit}: {self.words}"

@@ -38,6 +38,7 @@ _FAR, _FAR_BYTES = 2, 2**20
 """Attempts whose RSS rises differ by more than this factor, and by more bytes, are no noise."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
 """What the lines of one experiment must have in common."""
+_ORIGIN = ("time", "git_commit")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +208,10 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
         step_runs=found[traced_run.STEP_RUNS],
         size=size,
         doubts=tuple(doubts),
+        origins=pd.DataFrame(
+            [{f"environment.{key}": one.environment.get(key) for key in _ORIGIN} for one in every],
+            columns=[f"environment.{key}" for key in _ORIGIN],
+        ),
     )
 
 

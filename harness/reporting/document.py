@@ -44,6 +44,8 @@ class Chapter:
     """The claim of the literature that the experiment tests."""
     doubts: tuple[str, ...] = ()
     """Contradictions in its evidence."""
+    data: str = ""
+    """Date and commit of its lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,39 @@ def _split(text: str) -> tuple[str, str]:
 def headline(claim: Claim) -> str:
     """Return the claim in few words, without a full stop."""
     return (claim.headline or claim.sentence).rstrip(".")
+
+
+def rule_words(claim: Claim) -> str:
+    """Return the rule of a claim, what matters, its control and its second derivation."""
+    words = (
+        f"Rule: it holds if {claim.rule.holds}. It fails if {claim.rule.fails}. It stays open if "
+    )
+    words += f"{claim.rule.open}."
+    more = {
+        "Size that matters": claim.matters,
+        "Control, for which it must fail": claim.control,
+        "Derived a second way": claim.second,
+    }
+    return words + "".join(f" {name}: {text}." for name, text in more.items() if text)
+
+
+def data_words(frame: pd.DataFrame | None) -> str:
+    """Return the date and the commit of the lines of a section.
+
+    >>> data_words(pd.DataFrame({"environment.time": ["2026-11-29T12:52"]}))
+    'Data of 2026-11-29.'
+    """
+    if frame is None:
+        return ""
+    known = {
+        name: sorted(set(frame.get(f"environment.{name}", pd.Series(dtype="string")).dropna()))
+        for name in ("time", "git_commit")
+    }
+    if not known["time"]:
+        return ""
+    days = dict.fromkeys(str(day)[:10] for day in (known["time"][0], known["time"][-1]))
+    commits = f", commit {', '.join(map(str, known['git_commit']))}" if known["git_commit"] else ""
+    return f"Data of {' to '.join(days)}{commits}."
 
 
 def decisive(claim: Claim) -> str:

@@ -21,7 +21,7 @@ from harness.prediction.interpreter_state import collection_paused
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.data_package import DATA_PACKAGE, data_package
-from harness.reporting.document import Chapter, Report, environment_table
+from harness.reporting.document import Chapter, Report, data_words, environment_table
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
@@ -167,7 +167,11 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         section, evidence = section_of(experiment, folder)
         pictures = tuple(map(picture, section.figures))
         return dataclasses.replace(
-            chapter, section=section, pictures=pictures, doubts=evidence.doubts
+            chapter,
+            section=section,
+            pictures=pictures,
+            doubts=evidence.doubts,
+            data=data_words(evidence.origins),
         )
     except (AnalysisError, RecordError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")

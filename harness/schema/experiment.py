@@ -52,6 +52,8 @@ class Evidence:
     """The smallest size that asks for every cell of the run."""
     doubts: tuple[str, ...] = ()
     """Contradictions in the lines: they leave every claim open."""
+    origins: "pd.DataFrame | None" = None
+    """Time and commit of each line."""
 
 
 @dataclass(frozen=True, kw_only=True)

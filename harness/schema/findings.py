@@ -132,7 +132,7 @@ class Figure:
     story: bool = False
     """Whether the figure belongs on the report's first page."""
     heading: str = ""
-    """What stands above it there; the experiment's title by default."""
+    """Its title, drawn above it, so that it can be copied into slides."""
 
 
 @dataclass(frozen=True, kw_only=True)
