@@ -142,8 +142,14 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--write-files",
     is_flag=True,
-    help="Let the script replace and delete files that exist, and write checkpoints. Their values"
-    " are zeros.",
+    help="Let the script write files for real; values of the GPU in them are zeros. By default they"
+    " go into a layer of this run, which is gone in the end.",
+)
+@click.option(
+    "--keep-files",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Copy the files that the script writes into its layer to DIR, a new or empty folder.",
 )
 @json_option
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")

@@ -53,7 +53,7 @@ class StatusPage(Structure):
     """
 
     _fields_ = [
-        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls", "files")),
+        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls")),
         ("crowded", c_uint64),
         ("hidden", c_uint64),
         ("names", c_char * _NAME_BYTES * _NAMES),

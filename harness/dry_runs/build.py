@@ -26,6 +26,9 @@ SOURCES = Path(__file__).parent / "stub"
 
 LIBRARY = "libharness_dry_run.so"
 
+DRIVER = "libcuda.so.1", "libnvidia-ml.so.1"
+"""Libraries that hold nothing but lead to the stub: the driver's names."""
+
 VALUES = "libharness_values.so"
 """The library that follows values (``stub/values/values.cpp``); it uses PyTorch's own."""
 
@@ -83,11 +86,14 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
         list(pool.map(_run, commands))
     _link_nvrtc(cc, objects.pop(SOURCES / "cuda" / "nvrtc.c"), torch, folder)
     library = folder / LIBRARY
-    _run([cc, "-shared", "-fPIC", *objects.values(), "-o", library, "-lpthread", "-ldl"])
+    named = f"-Wl,-soname,{LIBRARY}"
+    _run([cc, "-shared", "-fPIC", named, *objects.values(), "-o", library, "-lpthread", "-ldl"])
     for left in (*folder.glob("*.o"), folder / "nvrtc.versions", by_name):
         left.unlink()
-    for name in ("libnvidia-ml.so.1", "libcuda.so.1", "libcuda.so"):  # programs look for these
-        (folder / name).symlink_to(library.name)
+    for name in DRIVER:  # programs look for these by name
+        named = f"-Wl,-soname,{name},--no-as-needed"
+        _run([cc, "-shared", "-fPIC", named, library, "-o", folder / name])
+    (folder / "libcuda.so").symlink_to(DRIVER[0])
 
 
 def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
@@ -99,9 +105,10 @@ def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
     _run([cc, "-shared", "-fPIC", made, *options, "-o", folder / name])
 
 
-def preloaded(folder: Path) -> str:
-    """Return the libraries to load before all others, as LD_PRELOAD takes them."""
-    return ":".join(map(str, [folder / LIBRARY, *folder.glob("libnvrtc.so.*")]))
+def preloaded(folder: Path) -> tuple[Path, ...]:
+    """Return the libraries to load before all others."""
+    names = (LIBRARY, *DRIVER)
+    return (*(folder / name for name in names), *folder.glob("libnvrtc.so.*"))
 
 
 def needed(libraries: Path) -> frozenset[str]:

@@ -32,9 +32,9 @@ from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import ChildResult
-from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
+from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
-from harness.dry_runs.kept_files import WRITERS, keep_written
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
@@ -53,8 +53,9 @@ _SEED = 7_310_579_553_881_862
 class Ending:
     """Writes the result, once, whichever comes first: the interpreter's end or a signal."""
 
-    def __init__(self, job: Request, reads: ValueReads, recording: Recording) -> None:
+    def __init__(self, job: Request, place: Path, reads: ValueReads, recording: Recording) -> None:
         self._job = job
+        self._place = place
         self._reads = reads
         self._recording = recording
         self._compilations = watch(_tell, pretended=True)
@@ -78,9 +79,8 @@ class Ending:
             sys.stdout.flush()
         if self.ended in ("ok", "stopped") and self._late is not None:
             self.ended, self.evidence = self._late
-        ctypes.CDLL(None).pretend_files_off()
         with contextlib.suppress(OSError):
-            Path(self._job.result).with_name(ENDING).touch()
+            (self._place / ENDING).touch()
         notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
             notes.setdefault(
@@ -88,7 +88,9 @@ class Ending:
                 " hold the same, and a sum over ranks is not a sum"
             )
         try:
-            devices, refused = self._recording.finish(self._job.snapshot)
+            devices, refused = self._recording.finish(
+                None if self._job.snapshot is None else self._place / SNAPSHOT
+            )
         except Exception as error:
             devices, refused = [], []
             notes.setdefault(f"the allocator's events are not known: {first_line(error)}")
@@ -108,7 +110,7 @@ class Ending:
             environment=_environment(),
             returned=self.returned,
         )
-        write_result(result, Path(self._job.result))
+        write_result(result, self._place / RESULT)
         return True
 
     def on_late_error(self, error: BaseException | None) -> None:
@@ -277,17 +279,25 @@ def _tell(line: str) -> None:
 def main() -> int:
     """Run the job of the command line; return the script's exit code."""
     file = Path(sys.argv[1])
-    job: Request = pickle.loads(file.read_bytes())
+    job: Request
+    layers: Layers
+    job, layers = pickle.loads(file.read_bytes())
     stub = ctypes.CDLL(None)
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
-    supervised(job.lifeline, file.parent, job.end_at)
+    supervised(job.lifeline, (file.parent, *(one.parent for one in layers.folders)), job.end_at)
+    try:
+        mode, place = layers.enter(file.parent, writes=job.write_files)
+    except OSError as error:
+        (file.parent / UNSAFE).write_text(str(error))
+        return 1
+    (place / MODE).write_text(mode)
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
     reads = ValueReads(job.answers, trial=job.trial, zeros_at=job.zeros_at)
     recording = Recording(reads, job.steps)
-    ending = Ending(job, reads, recording)
+    ending = Ending(job, place, reads, recording)
     ending.listen()
     unblock_signals()
 
@@ -306,9 +316,6 @@ def main() -> int:
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
-    if not job.write_files:
-        for name in WRITERS:
-            after_import(name, keep_written)
     after_import("torch", on_torch)
     random.seed(0)  # as PyTorch's generator: two runs of a script are alike
     after_import("numpy.random", lambda module: module.seed(0))

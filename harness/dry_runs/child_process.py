@@ -18,84 +18,136 @@ from types import FrameType
 import msgspec
 
 from harness.dry_runs.assemble_report import StatusPage, assemble_report
-from harness.dry_runs.build import build
-from harness.dry_runs.dry_run_report import ChildResult, DryRunReport
-from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.build import build, preloaded
+from harness.dry_runs.compiled import INDUCTOR_CACHE
+from harness.dry_runs.dry_run_report import ChildResult, DryRunReport, Files
+from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
+from harness.dry_runs.file_layer import WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.for_workers import VISIBLE, joined, pretending
-from harness.dry_runs.kept_files import kept_files
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
+from harness.dry_runs.written_files import keep, written_files
 from harness.measurement.process.start_child import own_interpreter
 
 _PREFIX = "harness-dry-run-"
 _OWNER = "owner"
 """A file that is locked as long as the dry run's process lives, whoever can see that process."""
+_LAYERS = "layers"
 
 
 def run(request: Request, folder: Path) -> DryRunReport:
     """Run a request; ``folder`` holds what the processes exchange."""
     torch = torch_build()
     stub = build(torch)
-    status, result, job = (folder / name for name in ("status", "result.json", "job.pickle"))
+    environment = _environment(request, torch, stub, folder)
+    layers = _layers(folder, Path(environment[INDUCTOR_CACHE]).parent, stub)
+    status = folder / "status"
     with _room_for_files():
         status.write_bytes(bytes(StatusPage()))
-        for kind in ("new", "gone", "made"):
-            (folder / "files" / kind).mkdir(parents=True)
         folder_of_program(folder / "bin")
-    output = subprocess.DEVNULL if request.quiet else None
     begin = time.monotonic()
-    lifeline, held = _pipe()
     end_at = None if request.deadline_seconds is None else begin + request.deadline_seconds
     with status.open("rb") as page:  # stays readable if the script empties the temporary folder
-        try:
-            snapshot = request.snapshot and request.snapshot.resolve()
-            sent = dataclasses.replace(
-                request, result=str(result), lifeline=lifeline, end_at=end_at, snapshot=snapshot
-            )
-            with _room_for_files():
-                job.write_bytes(pickle.dumps(sent))
-            process = subprocess.Popen(
-                own_interpreter("harness.dry_runs.child", str(job)),
-                env=_environment(request, torch, stub, folder),
-                start_new_session=True,
-                pass_fds=(lifeline,),
-                stdout=output,
-                stderr=output,
-            )
-            os.close(lifeline)
-            with _handing_on(process) as signals:
-                process.wait()
-            end = time.monotonic()
-        finally:
-            os.close(held)  # the supervisor ends what is left
-        if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
-            end_processes_of(folder)
+        ended = _run_child(dataclasses.replace(request, end_at=end_at), folder, layers, environment)
         seen = StatusPage.from_buffer_copy(page.read())
-    inside = ChildResult(ended="lost")
-    if result.exists():
-        inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
-    if not seen.loaded and process.returncode >= 0:
+    if not seen.loaded and ended.code >= 0:
         raise DryRunUnavailableError(
             f"the stub was not loaded from {stub}: the dynamic linker does not preload it (its"
             " message is above), so no GPU was pretended and the script was not run"
         )
+    if (folder / UNSAFE).exists():
+        raise DryRunUnavailableError(
+            "the kernel can neither make a layer of files nor lock them"
+            f" ({(folder / UNSAFE).read_text()}), so the script was not run: {WAYS_OUT}"
+        )
+    inside, result = ChildResult(ended="lost"), folder / RESULT
+    if result.exists():
+        inside = msgspec.json.decode(result.read_bytes(), type=ChildResult)
     report = assemble_report(
         request,
         folder,
         inside,
         seen,
         torch.architectures(),
-        code=process.returncode,
-        late=end_at is not None and end >= end_at,
-        received=signals[0] if signals else None,
-        seconds=end - begin,
+        code=ended.code,
+        late=end_at is not None and ended.at >= end_at,
+        received=ended.signals[0] if ended.signals else None,
+        seconds=ended.at - begin,
     )
     if _hides_all(request.gpu.count):
         shown = f"CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]!r} was left out: it hides every GPU"
         report = msgspec.structs.replace(report, notes=(*report.notes, shown))
-    return msgspec.structs.replace(report, kept_files=kept_files(folder / "files"))
+    if request.snapshot is not None and (folder / SNAPSHOT).exists():
+        shutil.move(folder / SNAPSHOT, request.snapshot)
+    return msgspec.structs.replace(report, files=_files(request, folder, layers))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    """End of a child: its exit code, when, and the signals that it was sent."""
+
+    code: int
+    at: float
+    signals: list[int]
+
+
+def _run_child(
+    request: Request, folder: Path, layers: Layers, environment: dict[str, str]
+) -> _Ended:
+    """Run the process of a dry run until all that it started has ended."""
+    job, output = folder / "job.pickle", subprocess.DEVNULL if request.quiet else None
+    lifeline, held = _pipe()
+    try:
+        with _room_for_files():
+            job.write_bytes(pickle.dumps((dataclasses.replace(request, lifeline=lifeline), layers)))
+        process = subprocess.Popen(
+            own_interpreter("harness.dry_runs.child", str(job)),
+            env=environment,
+            start_new_session=True,
+            pass_fds=(lifeline,),
+            stdout=output,
+            stderr=output,
+        )
+        os.close(lifeline)
+        with _handing_on(process) as signals:
+            process.wait()
+        end = time.monotonic()
+    finally:
+        os.close(held)  # the supervisor ends what is left
+    if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
+        end_processes_of(folder)
+    return _Ended(process.returncode, end, signals)
+
+
+def _layers(folder: Path, compiled: Path, stub: Path) -> Layers:
+    """Return the places of a run's layers."""
+    compiled.mkdir(parents=True, exist_ok=True)
+    return Layers(
+        folders=tuple(place / _LAYERS for place in _places(folder)),
+        through=(compiled,),
+        stub=stub,
+        preloaded=tuple(library.name for library in preloaded(stub)),
+    )
+
+
+def _files(request: Request, folder: Path, layers: Layers) -> Files:
+    """Return what became of the files that the script wrote; copy them if that is wanted."""
+    mode = (folder / MODE).read_text()
+    refused = folder / "refused"
+    if mode != "layer":
+        why = refused.read_text() if refused.exists() else None
+        return Files(mode=mode, refused=why)  # type: ignore[arg-type]
+    written = sorted(
+        (one for place in layers.folders for one in written_files(place)),
+        key=lambda one: (-(one.size_bytes or 0), one.path),
+    )
+    if request.keep_files is not None:
+        for place in layers.folders:
+            keep(place, request.keep_files, Path.cwd())
+    kept = None if request.keep_files is None else str(request.keep_files)
+    return Files(mode="layer", written=tuple(written), kept=kept)
 
 
 def _hides_all(count: int) -> bool:
@@ -126,7 +178,6 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **request.environment,
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
-        **({} if request.write_files else {"HARNESS_DRY_RUN_FILES": str(folder / "files")}),
         "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",
     }
@@ -171,31 +222,38 @@ def run_folder() -> Iterator[Path]:
     with _room_for_files():
         sweep()
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    try:
-        with (folder / "new").open("w") as owner:
+    with contextlib.ExitStack() as owned:
+        for place in dict.fromkeys((folder, *_places(folder))):
+            place.mkdir(mode=0o700, exist_ok=True)
+            owned.callback(remove, place)
+            owner = owned.enter_context((place / "new").open("w"))
             fcntl.flock(owner, fcntl.LOCK_EX)
-            (folder / "new").rename(folder / _OWNER)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            (place / "new").rename(place / _OWNER)
+        yield folder
+
+
+def _places(folder: Path) -> tuple[Path, ...]:
+    """Return where a run may write, on each disk, by one name."""
+    return tuple(disk / folder.name for disk in disks())
 
 
 def sweep() -> None:
     """End and remove what is left of dry runs whose process has gone without cleaning up."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in [one for disk in disks() for one in disk.glob(f"{_PREFIX}*")]:
         with contextlib.suppress(OSError):
             if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
                 continue
             with (folder / _OWNER).open() as owner:
                 fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 end_processes_of(folder)
-                shutil.rmtree(folder, ignore_errors=True)
+                remove(folder)
 
 
 def end_processes_of(folder: Path) -> None:
-    """End the processes that a dry run has started: its folder is in their environment."""
-    wanted = b"\0HARNESS_DRY_RUN_STATUS=" + os.fsencode(folder) + b"/"
-    for environment in Path("/proc").glob("[0-9]*/environ"):
+    """End the processes of a dry run: its folder is mounted for them, or in their environment."""
+    name = os.fsencode(folder.name) + b"/"
+    for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if wanted in b"\0" + environment.read_bytes():
-                os.kill(int(environment.parent.name), signal.SIGKILL)
+            seen = (process / "environ").read_bytes() + (process / "mountinfo").read_bytes()
+            if name in seen and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)

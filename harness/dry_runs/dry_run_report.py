@@ -149,17 +149,38 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     inside: str | None = None
 
 
-class KeptFile(Struct, frozen=True, kw_only=True):
-    """A file that the script wrote to the dry run's folder instead, or did not change as it meant.
+class WrittenFile(Struct, frozen=True, kw_only=True):
+    """A file or folder that the script has changed in its layer; the user's own is as before.
 
-    ``what``: ``new`` (a checkpoint of zeros, a hard link), ``existing`` (not replaced or changed),
-    ``deleted`` (it is still there), ``not renamed`` (a folder, an exchange; the script got an
-    error), ``not changed`` (mode, owner or times of a folder or a large file), or ``changed in
-    place`` (it was: it is too large to copy).
+    Attributes:
+        path: its path.
+        what: ``emptied`` is a folder that was removed and made again.
+        size_bytes: its size; None for a folder and for what was deleted.
+        former: the path of a renamed folder before.
     """
 
     path: str
-    what: Literal["new", "existing", "deleted", "not renamed", "not changed", "changed in place"]
+    what: Literal["new", "changed", "deleted", "renamed", "emptied"]
+    size_bytes: int | None = None
+    former: str | None = None
+
+
+class Files(Struct, frozen=True, kw_only=True):
+    """What became of the files that the script wrote.
+
+    Attributes:
+        mode: ``layer`` if they went into a layer of the run, which is gone; ``read-only`` if the
+            kernel refused a layer, so that nothing could be written; ``written`` if they were
+            written for real.
+        written: what was written into the layer, the largest first.
+        refused: why the kernel refused a layer.
+        kept: the folder that they were copied to.
+    """
+
+    mode: Literal["layer", "read-only", "written"]
+    written: tuple[WrittenFile, ...] = ()
+    refused: str | None = None
+    kept: str | None = None
 
 
 class DryRunReport(Struct, frozen=True, kw_only=True):
@@ -178,7 +199,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         out_of_memory: each refused allocation.
         value_reads: places that read values, those with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
-        kept_files: files that the script did not write, replace or delete as it meant to.
+        files: what became of the files that the script wrote; None if it did not start.
         notes: what else you must know to use the numbers.
         optimizer_steps: number of optimizer steps that were completed.
         kernels: number of CUDA kernels that were asked for; none of them ran.
@@ -205,7 +226,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
     unsupported: tuple[str, ...] = ()
-    kept_files: tuple[KeptFile, ...] = ()
+    files: Files | None = None
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     kernels: int = 0

@@ -12,6 +12,9 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.schema.errors import HarnessError
 
 EVERYWHERE = "*"
+MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
+"""Files of a run's folder: where the script's files went; what was seen; PyTorch's snapshot; and
+why the script was not run."""
 _SHARES: Final = {"all": 1.0, "none": 0.0}
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
@@ -50,9 +53,10 @@ class Request:
     environment: Mapping[str, str]
     quiet: bool = False
     write_files: bool = False
+    keep_files: Path | None = None
+    """The folder that the files which the script writes are copied to."""
     path: tuple[str, ...] = ()
     """Folders in which a function finds its modules."""
-    result: str = ""
     lifeline: int = -1
     """The end of a pipe that closes when the parent has ended."""
     end_at: float | None = None
@@ -65,6 +69,8 @@ class Request:
             raise DryRunError(f"there is no script {self.target}")
         if self.snapshot is not None:
             _check_writable(self.snapshot)
+        if self.keep_files is not None:
+            _check_empty(self.keep_files)
         if self.steps is not None and self.steps < 1:
             raise DryRunError(f"steps must be at least 1, got {self.steps}")
         if self.host_memory_bytes is not None and self.gpu.one_pool:
@@ -86,6 +92,12 @@ def _check_writable(file: Path) -> None:
         raise DryRunError(f"snapshot: there is no folder {folder}")
     if not os.access(folder, os.W_OK) or (file.exists() and not os.access(file, os.W_OK)):
         raise DryRunError(f"snapshot: {file} cannot be written")
+
+
+def _check_empty(folder: Path) -> None:
+    """Refuse a folder that holds files, which copies could replace."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DryRunError(f"keep files: {folder} must be a new or an empty folder")
 
 
 def parse_answer(text: str) -> tuple[str, Answer]:

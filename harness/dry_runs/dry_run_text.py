@@ -6,11 +6,11 @@ from harness.dry_runs.dry_run_report import (
     BlockCategory,
     DryRunReport,
     Frame,
-    KeptFile,
     Moment,
     OutOfMemory,
     ValueRead,
 )
+from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.host_report import ONE_POOL
 from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes, format_range
@@ -18,6 +18,7 @@ from harness.schema.units import format_bytes, format_range
 MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
+MOST_FILES = 10
 MOST_TEXT = 80
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
@@ -197,26 +198,23 @@ def _reads(report: DryRunReport) -> Iterator[str]:
 
 
 def _files(report: DryRunReport) -> Iterator[str]:
-    changed = [file for file in report.kept_files if file.what == "changed in place"]
-    kept = [file for file in report.kept_files if file not in changed]
-    if kept:
+    files = report.files
+    if files is not None and files.mode == "read-only":
         yield ""
-        were = "s were" if len(kept) > 1 else " was"
-        yield (
-            f"{len(kept):,} file{were} not written, replaced or deleted: what the script wrote went"
-            " to a folder of the dry run (--write-files lets it)."
-        )
-        yield from _listed(kept)
-    if changed:
-        yield "Files that the script opened to change, and that are too large to copy:"
-        yield from _listed(changed)
-
-
-def _listed(files: list[KeptFile]) -> Iterator[str]:
-    for file in files[:MOST_READS]:
-        yield f"  {file.what:<16}  {file.path}"
-    if len(files) > MOST_READS:
-        yield f"  ... and {len(files) - MOST_READS:,} more"
+        yield f"The kernel refused a layer of files ({files.refused}), so nothing could be written:"
+        yield f"  {WAYS_OUT}"
+    if files is None or not files.written:
+        return
+    yield ""
+    count, size = len(files.written), sum(file.size_bytes or 0 for file in files.written)
+    fate = f"copied to {files.kept}" if files.kept else "gone now (--keep-files DIR keeps them)"
+    yield f"{count:,} file{'s' * (count > 1)}, {format_bytes(size)}, written in this run: {fate}"
+    for file in files.written[:MOST_FILES]:
+        size_text = "" if file.size_bytes is None else format_bytes(file.size_bytes)
+        former = f" (was {file.former})" if file.former else ""
+        yield f"  {file.what:<8} {size_text:>10}  {file.path}{former}"
+    if count > MOST_FILES:
+        yield f"  ... and {count - MOST_FILES:,} more"
 
 
 def reads_in_words(reads: Sequence[ValueRead]) -> str:

@@ -52,9 +52,7 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
         **described,
         **cache_variables(torch.version, described),
         LIBRARY_VARIABLE: str(stub / VALUES),
-        "HARNESS_DRY_RUN_PRELOAD": preloaded(stub),  # what the stub gives to all that is started
-        "HARNESS_DRY_RUN_LIBRARIES": str(stub),
-        "LD_PRELOAD": joined(preloaded(stub), "LD_PRELOAD"),
+        "LD_PRELOAD": joined(":".join(map(str, preloaded(stub))), "LD_PRELOAD"),
         "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
     }
 

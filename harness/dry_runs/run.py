@@ -43,6 +43,7 @@ def dry_run(
     compare_eager: bool = False,
     quiet: bool = False,
     write_files: bool = False,
+    keep_files: str | Path | None = None,
     **named: object,
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
@@ -74,8 +75,9 @@ def dry_run(
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide what the script prints.
-        write_files: whether the script may replace and delete files that exist, and write
-            checkpoints; their values are zeros.
+        write_files: whether files that the script writes are the user's; values of the GPU in them
+            are zeros. Otherwise they go into a layer of the run, which is gone in the end.
+        keep_files: a new or empty folder to copy what is in that layer to.
         **named: more of what a function is called with.
 
     Returns:
@@ -131,6 +133,7 @@ def dry_run(
             environment=dict(environment or {}),
             quiet=quiet,
             write_files=write_files,
+            keep_files=None if keep_files is None else Path(keep_files),
             path=tuple(sys.path) if kind == "function" else (),
         )
         report = _with_values_tried(run(request, folder), request, folder)

@@ -8,12 +8,13 @@ import contextlib
 import ctypes
 import math
 import os
-import shutil
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from harness.dry_runs.file_layer import remove
 from harness.dry_runs.host_memory import HostSampler
 from harness.measurement.process.start_child import die_with_parent, readable
 
@@ -29,14 +30,20 @@ _LOOK_SECONDS = 0.02
 """Seconds between two looks at the script: a signal of its end could be lost."""
 
 
-def supervised(lifeline: int, folder: Path, end_at: float | None = None) -> None:
-    """Return in a new process, whose parent stays as the supervisor."""
+def supervised(lifeline: int, folders: Sequence[Path], end_at: float | None = None) -> None:
+    """Return in a new process, whose parent stays as the supervisor.
+
+    Args:
+        lifeline: end of a pipe that closes when the harness has ended.
+        folders: the folder of the run, then those of its layers.
+        end_at: the deadline, by the system's monotonic clock.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     script = os.fork()
     if script:
-        _Supervisor(script).run(lifeline, folder, math.inf if end_at is None else end_at)
+        _Supervisor(script).run(lifeline, folders, math.inf if end_at is None else end_at)
     os.close(lifeline)
     os.setsid()
     die_with_parent(supervisor)
@@ -53,14 +60,14 @@ class _Supervisor:
         self._signals = 0
         self._kill_at = math.inf
 
-    def run(self, lifeline: int, folder: Path, end_at: float) -> None:
+    def run(self, lifeline: int, folders: Sequence[Path], end_at: float) -> None:
         """Wait for the script's end, or the harness's; then end the process as the script ended."""
         for number in FORWARDED:
             signal.signal(number, self._hand_on)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         code: int | None = None
         orphaned = False
-        sampler = HostSampler(self._script, folder)
+        sampler = HostSampler(self._script, folders[0])
         while code is None and not orphaned:
             orphaned = bool(readable([lifeline], _LOOK_SECONDS))
             if time.monotonic() >= end_at:
@@ -73,7 +80,8 @@ class _Supervisor:
         sampler.write()
         _end_descendants(self._script)
         if orphaned:
-            shutil.rmtree(folder, ignore_errors=True)
+            for folder in folders:
+                remove(folder)
         _end_like(code or 0)
 
     def _ended(self) -> int | None:

@@ -56,7 +56,6 @@ struct status {
     uint64_t kernels;
     uint64_t reads;               /* copies from the GPU to the host */
     uint64_t unsupported;         /* calls of functions that are not pretended */
-    uint64_t files;               /* changes of which file a path stands for; 0: none yet (files.h) */
     uint64_t crowded;             /* allocations of processes that found no place below */
     uint64_t hidden;              /* CUDA_VISIBLE_DEVICES left none of the GPUs to a process that asked */
     char names[16][96];           /* the first functions that are not pretended and were called */

@@ -1,0 +1,281 @@
+"""A layer of files for one run: the script writes what it wants, and the user's files stay.
+
+The kernel's own overlay covers each folder of the root, in a mount namespace of the script's
+process. Nothing is intercepted: a read finds what the run has written before, and the rest as it
+is. ``/proc``, ``/sys`` and ``/dev`` are not covered. Where the kernel refuses, Landlock makes
+everything read-only but the run's own folders.
+"""
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.dry_runs import kernel_calls as kernel
+
+FOLDER = Path("/.harness-dry-run")
+"""What a layer has of the run: its folder, the stub, and the settings that the stub reads."""
+PRELOADED = Path("/etc/ld.so.preload")
+"""The dynamic linker loads what this file names into every program (ld.so(8))."""
+ROOT, UPPER, COVERS = "root", "upper", "covers"
+"""In a folder of layers: the root folder; what a layer holds; and the folder that it covers."""
+WAYS_OUT = (
+    "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
+    " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
+)
+
+Mode = Literal["layer", "read-only", "written"]
+
+_AS_THEY_ARE = ("/proc", "/sys", "/dev")
+_ESCAPED = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
+_SETTINGS = ("HARNESS_DRY_RUN_", "TRITON_CACHE_DIR", "TORCHINDUCTOR_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers:
+    """Places of one run's layers.
+
+    Attributes:
+        folders: folders on disks for what is written; a folder covers none that holds it, so
+            there are two or more.
+        through: folders that are not covered: caches of compiled code.
+        stub: the folder of the built stub.
+        preloaded: names of the libraries in there that every program of the run loads.
+    """
+
+    folders: tuple[Path, ...]
+    through: tuple[Path, ...]
+    stub: Path
+    preloaded: tuple[str, ...]
+
+    def enter(self, folder: Path, *, writes: bool) -> tuple[Mode, Path]:
+        """Put this process, which has one thread, into a layer.
+
+        Args:
+            folder: the folder of the run.
+            writes: whether the script's files are written for real.
+
+        Returns:
+            Where its files go, and the path by which this process finds the run's folder.
+
+        Raises:
+            OSError: the kernel can neither cover files nor keep them from being written.
+        """
+        try:
+            _Covering(self, folder, writes=writes).cover()
+        except OSError as error:
+            refused = error
+        else:
+            return ("written" if writes else "layer"), FOLDER / "run"
+        if writes:
+            return "written", folder
+        (folder / "refused").write_text(str(refused))
+        (folder / "tmp").mkdir()
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder / "tmp")
+        kernel.allow_writes_only((folder, *self.through, Path("/dev"), Path("/proc")))
+        return "read-only", folder
+
+
+class _Covering:
+    def __init__(self, layers: Layers, folder: Path, *, writes: bool) -> None:
+        self._layers = layers
+        self._folder = folder
+        self._writes = writes
+        self._is_root = True
+        self._root = layers.folders[0] / ROOT
+        self._mounts = _mounts()
+        self._count = 0
+
+    def cover(self) -> None:
+        """Build a new root folder of layers, and make it this process's."""
+        here = Path.cwd()
+        self._unshare()
+        for place in self._layers.folders:
+            place.mkdir(parents=True)
+        self._root.mkdir()
+        _bind(self._root, self._root)
+        for top in sorted(Path("/").iterdir()):
+            self._add(top)
+        for path in self._mounts:
+            inside = Path(path).parent != Path("/")
+            if inside and not any(Path(path).is_relative_to(one) for one in _AS_THEY_ARE):
+                self._cover_mounted(Path(path))
+        if not self._count:
+            raise OSError(0, "no folder can be covered")
+        self._add_own()
+        for path in self._layers.through:
+            _bind(path, self._root / path.relative_to("/"))
+        self._stand_for(Path("/"), self._root)
+        kernel.enter_root(str(self._root))
+        os.chdir(here)
+        if not self._is_root:
+            kernel.drop_capabilities()
+
+    def _unshare(self) -> None:
+        user, group = os.geteuid(), os.getegid()
+        try:
+            kernel.unshare(kernel.NEW_MOUNTS)
+        except OSError:  # without the right to mount: in a user namespace of its own
+            kernel.unshare(kernel.NEW_USER | kernel.NEW_MOUNTS)
+            self._is_root = False
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+            Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        kernel.mount(None, "/", flags=kernel.RECURSIVE | kernel.PRIVATE)
+
+    def _add_own(self) -> None:
+        """Add the run's folder, the stub and its settings, for every user that programs run as."""
+        place = self._made(FOLDER)
+        _bind(self._folder, self._made(FOLDER / "run"))
+        (place / "status").touch()
+        (self._folder / "status").chmod(0o666)  # nobody else sees the folder that it is in
+        _bind(self._folder / "status", place / "status")
+        for file in self._layers.stub.glob("*.so*"):
+            shutil.copyfile(file, place / file.name)
+        inside = {str(self._layers.stub): str(FOLDER), str(self._folder): str(FOLDER)}
+        for name, text in list(os.environ.items()):
+            if name.startswith(_SETTINGS):
+                former, _, last = text.rpartition("/")
+                os.environ[name] = f"{inside[former]}/{last}" if former in inside else text
+        stub = str(self._layers.stub)
+        for name in ("LD_PRELOAD", "LD_LIBRARY_PATH"):  # of the former, the layer has a file
+            paths = os.environ.get(name, "").split(":")
+            paths = [path for path in paths if not path.startswith(f"{stub}/")]
+            os.environ[name] = ":".join(str(FOLDER) if path == stub else path for path in paths)
+        settings = {name: text for name, text in os.environ.items() if name.startswith(_SETTINGS)}
+        lines = "".join(f"{name}={text}\n" for name, text in settings.items())
+        (place / "settings").write_text(lines)
+
+    def _made(self, path: Path) -> Path:
+        """Make a folder in the new root."""
+        place = self._root / path.relative_to("/")
+        place.mkdir()
+        return place
+
+    def _add(self, top: Path) -> None:
+        """Add an entry of the root folder."""
+        if top.is_symlink():
+            (self._root / top.name).symlink_to(top.readlink())
+        elif str(top) in _AS_THEY_ARE:
+            _bind(top, self._made(top), kernel.RECURSIVE)
+        elif top.is_dir():
+            self._cover(top, self._made(top))
+        elif top.is_file():
+            (self._root / top.name).touch()
+            self._bind_locked(top, self._root / top.name)
+
+    def _cover_mounted(self, top: Path) -> None:
+        """Cover what is mounted below a folder that is covered: it is not in that layer."""
+        place = self._root / top.relative_to("/")
+        with contextlib.suppress(OSError):  # another user's, or below what another mount hides
+            if top.is_dir():
+                self._cover(top, place)
+            elif top.exists():
+                self._bind_locked(top, place)
+
+    def _cover(self, top: Path, place: Path) -> None:
+        """Mount a layer above a folder; without one, what is there can only be read."""
+        if self._writes and str(top) != "/etc":
+            _bind(top, place)
+            return
+        if "ro" not in self._flags(top):
+            for layers in self._layers.folders:
+                with contextlib.suppress(OSError):
+                    self._mount(top, place, layers / str(self._count))
+                    return
+        self._bind_locked(top, place)
+
+    def _flags(self, top: Path) -> frozenset[str]:
+        """Return the flags of the mount that a path is on."""
+        on = [one for one in self._mounts if top.is_relative_to(one)]
+        return self._mounts[on[-1]] if on else frozenset()
+
+    def _bind_locked(self, top: Path, place: Path) -> None:
+        """Let a path be read, and written only if all is written for real."""
+        _bind(top, place)
+        if not self._writes:
+            kept = sum(kernel.KEPT_FLAGS.get(flag, 0) for flag in self._flags(top) | {"ro"})
+            kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)
+
+    def _mount(self, top: Path, place: Path, layer: Path) -> None:
+        """Mount one layer; the kernel refuses one that is written below the folder itself."""
+        upper, work = layer / UPPER, layer / "work"
+        upper.mkdir(parents=True, exist_ok=True)
+        work.mkdir(exist_ok=True)
+        self._stand_for(top, upper)
+        if str(top) == "/etc":
+            self._preload(upper)
+        opened = [os.open(path, os.O_PATH) for path in (top, upper, work)]  # no ":" or ","
+        try:
+            names = zip(("lowerdir", "upperdir", "workdir"), opened, strict=True)
+            data = [f"{name}=/proc/self/fd/{one}" for name, one in names]
+            data += ["redirect_dir=on", "index=on"] if self._is_root else ["userxattr"]
+            kernel.mount("overlay", str(place), "overlay", data=",".join(data))
+        finally:
+            for one in opened:
+                os.close(one)
+        (layer / COVERS).write_text(str(top))
+        self._count += 1
+
+    def _stand_for(self, top: Path, upper: Path) -> None:
+        """Give a layer's folder what the covered one has; who may not write there, may not here."""
+        facts = top.stat()
+        if self._is_root:
+            os.chown(upper, facts.st_uid, facts.st_gid)
+        may_write = self._is_root or os.access(top, os.W_OK)
+        upper.chmod(stat.S_IMODE(facts.st_mode) & (0o7777 if may_write else 0o7555))
+        os.utime(upper, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+
+    def _preload(self, upper: Path) -> None:
+        lines = [str(FOLDER / name) for name in self._layers.preloaded]
+        with contextlib.suppress(OSError):
+            lines += PRELOADED.read_text().split()
+        upper.chmod(0o755)
+        (upper / PRELOADED.name).write_text("\n".join(lines) + "\n")
+        self._stand_for(Path("/etc"), upper)
+
+
+def _mounts() -> dict[str, frozenset[str]]:
+    """Return the flags of what is mounted, by its path, the outer ones first."""
+    found: dict[str, frozenset[str]] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        own, _, file_system = line.partition(" - ")
+        words = own.split()
+        path = words[4]
+        for escaped, character in _ESCAPED.items():
+            path = path.replace(escaped, character)
+        flags = frozenset(words[5].split(","))
+        if "ro" in file_system.split()[-1].split(","):
+            flags |= {"ro"}
+        found[path] = flags
+    return dict(sorted(found.items(), key=lambda one: len(one[0])))
+
+
+def _bind(source: Path, place: Path, flags: int = 0) -> None:
+    kernel.mount(str(source), str(place), flags=kernel.BIND | flags)
+
+
+def disks() -> Iterator[Path]:
+    """Yield folders below which layers may be written: on a disk rather than in memory."""
+    given = [os.environ["TMPDIR"]] if "TMPDIR" in os.environ else []
+    seen = set[str]()
+    for below in (*given, "/var/tmp", tempfile.gettempdir(), "/tmp"):
+        real = os.path.realpath(below)
+        if real not in seen and os.access(real, os.W_OK):
+            seen.add(real)
+            yield Path(real)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of layers, with what the kernel or the script has closed to this user."""
+    for place, folders, _ in os.walk(folder) if os.geteuid() else ():
+        for inner in (Path(place, name) for name in folders):
+            with contextlib.suppress(OSError):
+                if not inner.is_symlink():
+                    inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

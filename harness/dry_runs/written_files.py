@@ -1,0 +1,116 @@
+"""Files that a run has written, as the layers hold them after its end.
+
+In a layer (``file_layer.py``) a device of number 0 stands for what was deleted, an attribute for a
+folder that was moved or made anew (Linux' Documentation/filesystems/overlayfs.rst).
+"""
+
+import contextlib
+import filecmp
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.dry_runs.dry_run_report import WrittenFile
+from harness.dry_runs.file_layer import COVERS, FOLDER, PRELOADED, ROOT, UPPER
+
+_OWN = {str(FOLDER), str(PRELOADED)}
+
+
+def written_files(layers: Path) -> tuple[WrittenFile, ...]:
+    """Return what a run has changed, the largest first.
+
+    Args:
+        layers: one of the folders of its layers.
+    """
+    found = [one for top, upper in _uppers(layers) for one in _changes(top, upper)]
+    return tuple(sorted(found, key=lambda one: (-(one.size_bytes or 0), one.path)))
+
+
+def keep(layers: Path, folder: Path, here: Path) -> None:
+    """Copy what a run has written to a folder.
+
+    Args:
+        layers: one of the folders of its layers.
+        folder: where the copies go: files below ``here`` by their path from there, others by their
+            whole path.
+        here: the script's working folder.
+    """
+    for top, upper in _uppers(layers):
+        for one in _changes(top, upper):
+            source = upper / Path(one.path).relative_to(top)
+            if one.what == "deleted" or not (source.is_symlink() or source.is_file()):
+                continue
+            path = Path(one.path)
+            below = path.relative_to(here if path.is_relative_to(here) else "/")
+            (folder / below).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, folder / below, follow_symlinks=False)
+
+
+def _uppers(layers: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield each covered folder and what its layer holds."""
+    if (layers / ROOT).is_dir():
+        yield Path("/"), layers / ROOT
+    for covers in sorted(layers.glob(f"*/{COVERS}")):
+        yield Path(covers.read_text()), covers.with_name(UPPER)
+
+
+def _changes(top: Path, upper: Path) -> Iterator[WrittenFile]:
+    for place, folders, files in os.walk(upper):
+        below = Path(place).relative_to(upper)
+        own = {name for name in (*folders, *files) if _is_own(top / below / name, upper)}
+        folders[:] = [name for name in folders if name not in own]
+        for name in (*folders, *(name for name in files if name not in own)):
+            if what := _changed(top / below / name, Path(place, name)):
+                yield what
+
+
+def _is_own(path: Path, upper: Path) -> bool:
+    """Return whether the layer itself has a path: other layers stand in its root folder."""
+    return str(path) in _OWN or (upper.name == ROOT and path.parent == Path("/") and path.exists())
+
+
+def _changed(path: Path, held: Path) -> WrittenFile | None:
+    """Return what became of a path; None if it is as before, or only leads to what changed."""
+    facts = held.lstat()
+    with contextlib.suppress(OSError):
+        before = path.lstat()
+        if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+            return WrittenFile(path=str(path), what="deleted")
+        if stat.S_ISDIR(facts.st_mode) and stat.S_ISDIR(before.st_mode):
+            return WrittenFile(path=str(path), what="emptied") if _is_opaque(held) else None
+        if _same(path, before, held, facts):
+            return None
+        return WrittenFile(path=str(path), what="changed", size_bytes=facts.st_size)
+    if stat.S_ISDIR(facts.st_mode):
+        if (former := _attribute(held, "redirect")) is None:
+            return WrittenFile(path=str(path), what="new") if not any(held.iterdir()) else None
+        return WrittenFile(path=str(path), what="renamed", former=former)
+    if stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0:
+        return None  # of a folder that was moved
+    return WrittenFile(path=str(path), what="new", size_bytes=facts.st_size)
+
+
+def _same(path: Path, before: os.stat_result, held: Path, facts: os.stat_result) -> bool:
+    """Return whether a file was opened to be written to, and nothing was."""
+    if stat.S_ISLNK(facts.st_mode) or stat.S_ISLNK(before.st_mode):
+        both = stat.S_ISLNK(facts.st_mode) and stat.S_ISLNK(before.st_mode)
+        return both and os.readlink(path) == os.readlink(held)  # noqa: PTH115
+    fields = ("st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns")
+    alike = all(getattr(before, one) == getattr(facts, one) for one in fields)
+    if not alike or not stat.S_ISREG(facts.st_mode):
+        return alike
+    return filecmp.cmp(path, held, shallow=False)
+
+
+def _is_opaque(folder: Path) -> bool:
+    return _attribute(folder, "opaque") == "y"
+
+
+def _attribute(folder: Path, name: str) -> str | None:
+    """Return what the kernel notes of a folder of a layer; a plain user's has another prefix."""
+    for kind in ("trusted", "user"):
+        with contextlib.suppress(OSError):
+            return os.getxattr(folder, f"{kind}.overlay.{name}").decode(errors="replace")
+    return None
