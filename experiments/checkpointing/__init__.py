@@ -75,7 +75,7 @@ def analyse(evidence: Evidence) -> Section:
     return Section(
         claims=present(
             *claims.memory(result, missing, predictions.equal_cells(frame, "peak_live_bytes")),
-            claims.time(timed),
+            claims.time(timed, missing),
         ),
         text=tuple(text(__file__, name) for name in names),
         tables=(

@@ -92,13 +92,14 @@ def _is_best(curve: Curve) -> bool:
     return curve.excess_at_root <= ROUGHLY < ends
 
 
-def time(result: Sequence[Curve]) -> Claim | None:
+def time(result: Sequence[Curve], missing: int) -> Claim | None:
     """Judge the time of a second forward pass, network by network."""
     if not result:
         return None
     known = {one.name: slowdown(one) for one in result}
     alone = [_ratio(one.base_seconds[::2], one.base_seconds[1::2]) for one in result]
     parts = [Part(name=name, decision=_decide(one)) for name, one in known.items()]
+    parts.append(Part(name="networks that failed", decision=_decide(None), cells=missing))
     held = sum(part.decision.verdict is Verdict.SUPPORTED for part in parts)
     ratios = [one for one in known.values() if one]
     ends = [one.estimate for one in ratios]
@@ -110,7 +111,7 @@ def time(result: Sequence[Curve]) -> Claim | None:
         times=f"{min(ends):.3g} to {max(ends):.3g}" if ends else "unknown",
         listed="; ".join(f"{name} {one or 'unknown'}" for name, one in known.items()),
         held=held,
-        total=len(parts),
+        total=len(known) + missing,
         seen=max(((one.high / one.low) ** 0.5 - 1 for one in ratios), default=0.0),
     )
 

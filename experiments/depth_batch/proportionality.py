@@ -23,6 +23,8 @@ DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
 """The sizes of which every claim about growth speaks, whatever part of them a run measures."""
 SPREAD = "rss_rise_spread_bytes"
+REACH = 3.4
+"""Half of the 99% interval of three repeats (Student's t) over their range."""
 _SLACK = 1e-9
 
 Cell = tuple[int, int]
@@ -131,7 +133,11 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
 
 def spans(known: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
     """Return the bytes of each cell, of a noisy quantity as far as its repeats differ."""
-    reach = known[SPREAD].fillna(0) if quantity in NOISY and SPREAD in known else 0 * known["depth"]
+    reach = (
+        REACH * known[SPREAD].fillna(0)
+        if quantity in NOISY and SPREAD in known
+        else 0 * known["depth"]
+    )
     rows = zip(known["depth"], known["batch"], known[quantity], reach, strict=True)
     return {
         (int(depth), int(batch)): (float(size - far), float(size + far))
@@ -171,8 +177,13 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
     table = []
     for corners, by_depth, by_batch, doubles in rows:
         rate = max(abs(_rate(known, cell) / reference - 1) for cell in corners)
-        asked = (doubles, rate <= ROUGHLY + _SLACK)
-        table.append((*corners[0], by_depth, by_batch, rate, _all([doubles]), _all(asked)))
+        asked = [
+            near(_factor(2 * (reference * cell[0] * cell[1],), known[cell]), 1.0)
+            for cell in corners
+        ]
+        table.append(
+            (*corners[0], by_depth, by_batch, rate, _all([doubles]), _all([doubles, *asked]))
+        )
     numbers = ["by_depth", "by_batch", "rate", "doubles", "holds"]
     frame = pd.DataFrame(table, columns=["depth", "batch", *numbers])
     kinds = {"depth": "int64", "batch": "int64", **dict.fromkeys(numbers, "float64")}
@@ -195,8 +206,8 @@ def _doublings(
     return middles[0], middles[1], False if False in asked else None if None in asked else True
 
 
-def _usual_rate(known: Mapping[Cell, Span], squares_: Sequence[Sequence[Cell]]) -> float:
-    cells = {cell for corners in squares_ for cell in corners}
+def _usual_rate(known: Mapping[Cell, Span], cells_of: Sequence[Sequence[Cell]]) -> float:
+    cells = {cell for corners in cells_of for cell in corners}
     return float(np.median([_rate(known, cell) for cell in cells])) or 1.0 if cells else 1.0
 
 

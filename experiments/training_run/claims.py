@@ -125,5 +125,6 @@ def _decide(slope: Slope | None) -> Decision:
     if slope is None:
         return Decision(verdict=Verdict.OPEN)
     reach = PAGE_BYTES / slope.steps  # pages are counted whole
-    low, high = min(slope.low, -reach), max(slope.high, reach)
+    low = min(slope.low, slope.estimate - reach)
+    high = max(slope.high, slope.estimate + reach)
     return is_below(LEAK_BYTES, low=low, high=high, repeats=slope.epochs)

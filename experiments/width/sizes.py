@@ -19,7 +19,8 @@ def beside_neighbours(sizes: pd.DataFrame) -> pd.DataFrame:
         for (batch, width), peak in peaks.items()
         if is_power(width) and {(batch, width - 1), (batch, width + 1)} <= set(peaks)
     ]
-    return pd.DataFrame(rows, columns=["batch", "width", "ratio"])
+    table = pd.DataFrame(rows, columns=["batch", "width", "ratio"])
+    return table.astype({"batch": "int64", "width": "int64", "ratio": "float64"})
 
 
 def size_table(sizes: pd.DataFrame) -> Table:

@@ -61,7 +61,7 @@ def judged(
     }
     control = None
     if data.control is not None and data.control.where:
-        others = _rows(table, data.control.where)
+        others = _rows(table, data.control.where.format(**facts))
         seen = held_by(others, data, data.control.value)
         control = judge_cells(others, seen, data.axes, steps=data.steps) if len(others) else None
     known = {**own, **facts}
@@ -86,7 +86,8 @@ def told(
     if data.control is not None:
         words = f"{data.control.name.format(**known)}: "
         words += control.words if control is not None else "not measured in this run"
-        if control is not None and control.verdict is Verdict.SUPPORTED:
+        holds = (Verdict.SUPPORTED, Verdict.LIMITED)
+        if control is not None and control.verdict is Verdict.SUPPORTED and verdict in holds:
             verdict, holds_for, fails_for = Verdict.OPEN, "", ""
             reason = f"its control holds too ({data.control.name.format(**known)})"
     return Claim(

@@ -64,7 +64,7 @@ def _of_threshold(line: Threshold) -> str:
     if parts != line.budget_bytes:
         return f"the budget is {line.budget_bytes:,} bytes, its parts {parts:,}"
     batch = line.largest_fit if line.solve == "batch" else line.workload.batch
-    needed = _batch_bytes(line.workload.replace(batch=batch))
+    needed = batch_bytes(line.workload.replace(batch=batch))
     if needed > line.budget_bytes:
         size = format_bytes(line.budget_bytes)
         return f"a batch of {batch:,} takes {format_bytes(needed)} of a budget of {size}"
@@ -132,7 +132,7 @@ def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
     """Compare the bytes of the batch and of the parameters with those of their shapes."""
     parts = line.categories_at_peak
     if parts is not None:
-        sizes = [("batch", _batch_bytes(workload), parts.input)]
+        sizes = [("batch", batch_bytes(workload), parts.input)]
         if workload.norm != "batch":  # whose running sums count as parameters
             sizes.append(("parameters", parameter_bytes(workload), parts.parameter))
         for name, given, seen in sizes:
@@ -142,7 +142,8 @@ def _of_workload(line: Record, workload: Workload) -> Iterator[str]:
         yield "a training step saves no activations"
 
 
-def _batch_bytes(workload: Workload) -> int:
+def batch_bytes(workload: Workload) -> int:
+    """Return the bytes of a workload's batch and, in training, of its labels."""
     item = ITEM_BYTES.get(workload.dtype, 4)
     labels = LABEL_BYTES if workload.mode == "train" else 0
     return workload.batch * (item * workload.in_features + labels)

@@ -22,6 +22,7 @@ from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.data_package import DATA_PACKAGE, data_package
 from harness.reporting.document import Chapter, Report, data_words, environment_table
+from harness.reporting.earlier_runs import read_earlier, with_repeats
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
@@ -165,6 +166,9 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
         if not _has(folder) and not bool((own["outcome"] == "ok").any()):
             raise AnalysisError(f"none of its {len(own)} records ended well")
         section, evidence = section_of(experiment, folder)
+        before = read_earlier(folder.parent)
+        claims = tuple(with_repeats(one, experiment.name, before) for one in section.claims)
+        section = dataclasses.replace(section, claims=claims)
         pictures = tuple(map(picture, section.figures))
         return dataclasses.replace(
             chapter,
