@@ -24,19 +24,6 @@ from . import kept_tensors
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
 
 
-REASONS = {
-    "relu": "the sign of its output",
-    "relu_inplace": "the sign of its output",
-    "sigmoid": "y(1 - y), from its output",
-    "tanh": "1 - y², from its output",
-    "gelu": "its input",
-    "silu": "its input",
-    "leaky_relu": "the sign of its input",
-    "identity": "nothing",
-}
-"""What each derivative needs."""
-
-
 AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
     Size.QUICK: ((1, 2), ((32, 64),)),
     Size.DEFAULT: ((1, 2, 3), ((512, 256),)),
@@ -119,9 +106,6 @@ def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
     last = _deepest(frame)[["model", "activation", "saved_bytes", "peak_live_bytes"]]
     shape = _deepest(frame).iloc[0]
     both = table.merge(last, on=["model", "activation"], how="left")
-    both.insert(2, "derivative_needs", both["activation"].map(REASONS))
-    by_hand = (both["model"] == "mlp-scratch") & (both["activation"] == "relu")
-    both.loc[by_hand, "derivative_needs"] = "both operands of the maximum"
     return Table(
         name="kept",
         caption="Tensors of batch x width elements kept per hidden layer, and the bytes at "

@@ -67,7 +67,7 @@ def analyse(evidence: Evidence) -> Section:
             for name, strategy in strategies.items()
             if (table["strategy"] == strategy).any()
         ),
-        text=(_method(table, runs), *_failures(runs)),
+        text=(_method(table, runs),),
         tables=(Table(name="ranks", caption="Rank 0 at each world size", frame=table),),
         figures=present(_figure(table)),
     )
@@ -140,10 +140,6 @@ def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
         equal=int((table["held_bytes"] == table["closed_form_bytes"]).sum()),
         total=len(table),
     )
-
-
-def _failures(runs: Iterable[StepRun]) -> list[str]:
-    return [f"{run.job} is missing: {run.problem}" for run in runs if run.problem]
 
 
 def _figure(table: pd.DataFrame) -> Figure | None:

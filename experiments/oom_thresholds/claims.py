@@ -103,22 +103,11 @@ def _under(pinned: pd.DataFrame) -> str:
 
 
 def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
-    """Yield the section's paragraphs: sharpness, headroom, what is off and why."""
+    """Yield the section's paragraphs: sharpness, what is off and why."""
     probes = pinned["probes"].astype("float64")
     sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
     facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}
     yield text(__file__, "sharp", under=_under(pinned), **facts)
-    parts = pinned[pinned["rounding_bytes"].notna()]
-    if len(parts):
-        share = {
-            name: 100 * parts[f"{name}_bytes"].astype("float64") / parts["budget_bytes"]
-            for name in ("rounding", "small", "library", "unused")
-        }
-        words = ", ".join(
-            f"{name} {part.median():.2g}% (from {part.min():.2g} to {part.max():.2g})"
-            for name, part in share.items()
-        )
-        yield text(__file__, "parts", words=words)
     if not fits:
         yield text(__file__, "too_few")
     undecided = int((table["outcome"] != "ok").sum())

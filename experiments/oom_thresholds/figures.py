@@ -27,7 +27,9 @@ def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
     made = [Table(name="thresholds", caption=caption, frame=ordered[answer])]
     if pinned["rounding_bytes"].notna().any():
         columns = ["series", "depth", "budget_bytes", *(f"{name}_bytes" for name in SHARES)]
-        caption = "Parts of the budget at the largest batch that fits"
+        caption = (
+            "Parts of the budget at the largest batch that fits; rounding is of pages and headers"
+        )
         made.append(Table(name="headroom", caption=caption, frame=pinned[columns]))
     if fits:
         rows = [(*key, one.a, one.b, one.c, 100 * one.worst) for key, one in fits.items()]
@@ -45,7 +47,12 @@ def frontier_figure(thresholds: Sequence[Threshold], pinned: pd.DataFrame) -> Fi
     )
     on_gpu = any(one.workload.device == "cuda" for one in thresholds)
     rows = _here(thresholds) if on_gpu else _curve(thresholds, points)
-    curves = pd.DataFrame(rows).dropna().assign(what="predicted here" if on_gpu else "predicted")
+    head = ["series", "budget_bytes", "depth", "batch"]
+    curves = (
+        pd.DataFrame(rows, columns=head)
+        .dropna()
+        .assign(what="predicted here" if on_gpu else "predicted")
+    )
     drawn = "Crosses" if on_gpu else "Lines"
     data = pd.concat([curves, points.assign(what="reproduced")], ignore_index=True)
     return Figure(
@@ -73,31 +80,20 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
     return picture(__file__, "agreement", data, **facts)
 
 
-def _here(thresholds: Sequence[Threshold]) -> list[dict[str, object]]:
+def _here(thresholds: Sequence[Threshold]) -> list[tuple[object, ...]]:
     """Return the predictions at the depths seen: on a GPU a point more costs seconds."""
     return [
-        {
-            "series": series(one),
-            "budget_bytes": one.budget_bytes,
-            "depth": one.workload.depth,
-            "batch": one.predicted,
-        }
-        for one in thresholds
+        (series(one), one.budget_bytes, one.workload.depth, one.predicted) for one in thresholds
     ]
 
 
-def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[dict[str, object]]:
+def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[tuple[object, ...]]:
     """Return the predicted curves."""
     bases = {series(one): one.workload for one in thresholds}
     return [
-        {
-            "series": name,
-            "budget_bytes": budget,
-            "depth": depth,
-            "batch": solve_data_segment(bases[str(name)].replace(depth=depth), budget, "batch"),
-        }
-        for (name, _), part in points.groupby(["series", "budget_bytes"], sort=False)
-        for budget in [int(part["budget_bytes"].iloc[0])]
+        (name, budget, depth, solve_data_segment(base.replace(depth=depth), int(budget), "batch"))
+        for (name, budget), part in points.groupby(["series", "budget_bytes"], sort=False)
+        for base in [bases[str(name)]]
         for depth in CURVE
         if part["depth"].min() <= depth <= part["depth"].max()
     ]

@@ -83,8 +83,6 @@ def _claims(table: pd.DataFrame, missing: int) -> tuple[Claim, ...]:
 
 
 def _texts(table: pd.DataFrame) -> Iterable[str]:
-    late = int((table["peak_phase"] == "optimizer").sum())
-    yield text(__file__, "phase", late=late, total=len(table))
     kept = table[(table[STATE] > 0) & table["first_step_peak_live_bytes"].notna()]
     hidden = kept["peak_live_bytes"] - kept["first_step_peak_live_bytes"]
     if (hidden > 0).any():

@@ -16,7 +16,7 @@ from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Grid, Workload
 
-from . import copies, figures, ratios
+from . import figures, ratios
 
 BASES = (
     Workload(dtype="float32"),
@@ -36,12 +36,6 @@ def cells(size: Size) -> Iterable[Workload]:
         yield from Grid(base=base, axes={"depth": depths, "batch": batches})
 
 
-def traced(size: Size) -> Iterable[Workload]:
-    """Return the autocast cell whose copies are listed one by one."""
-    depth, batch = (2, 256) if size is Size.QUICK else (8, 256)
-    return (Workload(autocast="bfloat16", depth=depth, batch=batch),)
-
-
 def analyse(evidence: Evidence) -> Section:
     """Compare each precision with float32, cell by cell, to the byte."""
     table = ratios.beside_float32(evidence.frame)
@@ -53,7 +47,6 @@ def analyse(evidence: Evidence) -> Section:
     peaks = predictions.with_predictions(
         evidence.frame[evidence.frame["autocast"].isna()], ["peak_live_bytes"]
     )
-    held = copies.held_copies(evidence)
     return Section(
         claims=(
             judged(
@@ -71,26 +64,17 @@ def analyse(evidence: Evidence) -> Section:
                 derived=(equal, len(cast)),
             ),
         ),
-        text=(*_exact_text(cast, equal), *copies.copies_text(held)),
+        text=tuple(_exact_text(cast, equal)),
         tables=(
             Table(
                 name="precisions",
                 caption="Every cell, with its metrics as multiples of float32's",
                 frame=table,
             ),
-            *(
-                Table(
-                    name="copies",
-                    caption=f"The copies that autocast holds in the forward pass ({name})",
-                    frame=frame,
-                )
-                for name, frame in held.items()
-            ),
         ),
         figures=present(
             figures.composition(evidence.frame),
             figures.ratio_figure(table),
-            *figures.autocast_timeline(evidence),
         ),
     )
 
@@ -112,5 +96,4 @@ EXPERIMENT = Experiment(
     cells=cells,
     analyse=analyse,
     repeats=3,
-    traced=traced,
 )

@@ -1,15 +1,11 @@
-"""The peak by precision, ratios to float32, and a step under autocast."""
+"""The peak by precision, and ratios to float32."""
 
 import pandas as pd
 
-from harness.analysis import AnalysisError
-from harness.analysis.frame import AT_PEAK, ends, ok_cells, read_events
-from harness.plots.step_timeline import live_by_category, thin, timeline, tips
+from harness.analysis.frame import AT_PEAK, ends, ok_cells
 from harness.reporting.claim_figures import picture
-from harness.schema.experiment import Evidence
 from harness.schema.findings import Figure
 
-from .copies import event_files
 from .ratios import labels
 
 DEPTH = 8
@@ -41,26 +37,3 @@ def ratio_figure(table: pd.DataFrame) -> Figure | None:
     )
     data = long.astype({"times_float32": "float64"})
     return picture(__file__, "times-float32", data, depth=own["depth"].max() if len(own) else 0)
-
-
-def autocast_timeline(evidence: Evidence) -> list[Figure]:
-    """Return the live bytes through the traced step."""
-    figures = []
-    for name, path in event_files(evidence).items():
-        try:
-            data = thin(live_by_category(read_events(path)))
-        except AnalysisError:
-            continue
-        figures.append(
-            Figure(
-                name="autocast-timeline",
-                heading="A step under autocast",
-                caption=f"Live bytes through one training step under autocast ({name}), event by "
-                "event. At the end of the forward pass autocast empties its cache.",
-                data=data,
-                draw=timeline,
-                tips=tips,
-                size=(8.6, 4.4),
-            )
-        )
-    return figures

@@ -75,13 +75,8 @@ def analyse(evidence: Evidence) -> Section:
             claims.order(orders, len(asked) - orders["model"].nunique()),
             claims.growth(resident, lost[1]),
         ),
-        text=(
-            *explanations.images_text(lines, main),
-            text(__file__, "order"),
-            *explanations.peaks_text(traced),
-            *explanations.first_step_text(resident),
-        ),
-        tables=figures.tables(main, traced, resident, orders),
+        text=(*explanations.images_text(lines, main), text(__file__, "order")),
+        tables=figures.tables(main, traced, orders),
         figures=present(figures.peaks_figure(traced)),
     )
 

@@ -22,7 +22,6 @@ class _Held:
     """Bytes that a run holds, in words."""
 
     title: str
-    holder: str
     sentence: str
     note: str
 
@@ -30,14 +29,12 @@ class _Held:
 HELD = {
     "cpu": _Held(
         title="RSS",
-        holder="the RSS of the process",
         sentence=f"The process does not leak while it trains (less than {LEAK_BYTES:g} bytes a "
         "step).",
         note="One page is 4 KiB. RSS contains the heaps of the interpreter and the instrument.",
     ),
     "cuda": _Held(
         title="Reserved GPU memory",
-        holder="the reserved GPU memory",
         sentence="What a run reserves on the GPU does not grow while it trains (less than "
         f"{LEAK_BYTES:g} bytes a step).",
         note="The caching allocator reserves whole segments of at least 2 MiB.",

@@ -7,23 +7,15 @@ import pandas as pd
 from harness.reporting.claim_figures import picture
 from harness.schema.findings import Figure, Table
 
-from .growth import resident_slope
 from .runs import Run
 from .step_peaks import peaks_table
 
 
-def tables(
-    result: Sequence[Run], traced: Sequence[Run], resident: Sequence[Run], orders: pd.DataFrame
-) -> tuple[Table, ...]:
-    """Return epochs, peaks by kind of step, both orders of zero_grad, and growth."""
+def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -> tuple[Table, ...]:
+    """Return epochs, peaks by kind of step, and both orders of zero_grad."""
     epochs = pd.concat(
         [one.epochs.assign(model=one.model, instrument=one.instrument) for one in result],
         ignore_index=True,
-    )
-    slopes = [(one.model, slope) for one in resident if (slope := resident_slope(one))]
-    growths = pd.DataFrame(
-        [(model, one.estimate, one.low, one.high, one.epochs) for model, one in slopes],
-        columns=["model", "slope", "low", "high", "epochs"],
     )
     every = {
         "epochs": (
@@ -35,10 +27,6 @@ def tables(
             peaks_table(traced),
         ),
         "orders": ("Peak of a full step by when the old gradients are freed", orders),
-        "growth": (
-            "Growth of RSS in bytes per training step (differences of epochs, 99% intervals)",
-            growths,
-        ),
     }
     return tuple(
         Table(name=name, caption=caption, frame=frame)
