@@ -61,5 +61,5 @@ def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["model", "activation", "tensors_kept_per_layer", "pairs"])
     varied = steps.groupby(["model", "activation"])["tensors"].nunique() > 1
-    alike = [not varied[model, name] for model, name, *_ in rows]
+    alike = pd.Series([not varied[model, name] for model, name, *_ in rows], dtype=bool)
     return table.assign(tensors_kept_per_layer=table["tensors_kept_per_layer"].where(alike))

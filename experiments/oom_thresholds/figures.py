@@ -15,7 +15,6 @@ from .hyperbola import series
 
 CURVE = sorted({round(2 ** (step / 4)) for step in range(25)})
 """Depths at which the predicted curves have their points."""
-SHARES = ("live", "rounding", "small", "library", "unused")
 
 
 def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
@@ -25,12 +24,6 @@ def tables(pinned: pd.DataFrame, fits: Fits) -> list[Table]:
     ordered = pinned.sort_values(["series", "budget_bytes", "depth"])
     caption = "The largest batch that fits: from live bytes only, predicted and reproduced"
     made = [Table(name="thresholds", caption=caption, frame=ordered[answer])]
-    if pinned["rounding_bytes"].notna().any():
-        columns = ["series", "depth", "budget_bytes", *(f"{name}_bytes" for name in SHARES)]
-        caption = (
-            "Parts of the budget at the largest batch that fits; rounding is of pages and headers"
-        )
-        made.append(Table(name="headroom", caption=caption, frame=pinned[columns]))
     if fits:
         rows = [(*key, one.a, one.b, one.c, 100 * one.worst) for key, one in fits.items()]
         head = ["series", "budget_bytes", "a", "b", "c", "worst_error_percent"]

@@ -73,7 +73,7 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
 
 
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
-    """Return one row a threshold: workload, budget, predictions, answer, headroom, errors.
+    """Return one row a threshold: workload, budget, predictions, answer, errors.
 
     Errors are (predicted - largest fit) / largest fit in percent; missing where unknown.
     """
@@ -82,10 +82,9 @@ def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
 
 
 def _row(result: Threshold) -> dict[str, Any]:
-    workload, headroom = result.workload, result.headroom
-    row: dict[str, Any] = {
+    return {
         "series": series(result),
-        "depth": workload.depth,
+        "depth": result.workload.depth,
         "budget_bytes": result.budget_bytes,
         "kind": result.kind,
         "outcome": result.outcome.value,
@@ -100,10 +99,6 @@ def _row(result: Threshold) -> dict[str, Any]:
         "live_error_percent": _error(result.live_bytes_predict, result.largest_fit),
         "seconds": result.wall_seconds,
     }
-    for name in ("live", "rounding", "small", "library", "unused"):
-        size = None if headroom is None else getattr(headroom, f"{name}_bytes")
-        row[f"{name}_bytes"] = size
-    return row
 
 
 def series(result: Threshold) -> str:

@@ -5,7 +5,7 @@ is ordered from dark to light, any other has colours and markers of its own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -81,7 +81,7 @@ def series(
     for axes, title in zip(places, titles, strict=True):
         part = data if panel is None else data[data[panel].astype(str) == title]
         styles = _styles(part[line], line) if own_styles else styles
-        rings = iter(np.linspace(11, 4, len(styles)) if hollow else [])
+        rings: Iterator[float] = iter(np.linspace(11, 4, len(styles)) if hollow else ())
         ends = [
             _line(
                 axes,
@@ -138,7 +138,8 @@ def _styles(names: "pd.Series[str]", line: str = "") -> dict[object, tuple[str, 
     labels = list(dict.fromkeys(names))
     if all(isinstance(name, int | np.integer) for name in labels):
         labels = sorted(labels)
-        colours = depth_colours(labels) if line == "depth" else ordered_colours(len(labels))
+        ordered = ordered_colours(len(labels))
+        colours = depth_colours([int(name) for name in labels]) if line == "depth" else ordered
         return dict(zip(labels, zip(colours, SHAPES * 9, strict=False), strict=True))
     return dict(zip(labels, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
 
