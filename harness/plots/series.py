@@ -113,10 +113,17 @@ def series(
             _mark(axes, *marked)
         if band is not None:
             _band(axes, part[y], band)
-        if len(styles) > 1:
+        if len(styles) > 1 and not hollow:
             named = line.replace("_", " ") if line_label is None else line_label
             label_ends(axes, [end for end in ends if end is not None], named)
     places[0].set_ylabel(label)
+    if hollow:  # their ends lie among each other, so a legend names them
+        rings_of = [axis for axis in places[0].get_lines() if axis.get_marker() == "o"]
+        named = [
+            f"{line} {name}" if isinstance(name, int | np.integer) else str(name) for name in styles
+        ]
+        columns = 3 if is_narrow(canvas) else len(named)
+        canvas.legend(rings_of, named, loc="outside lower center", ncols=columns)
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
