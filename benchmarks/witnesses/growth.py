@@ -56,8 +56,8 @@ def claim_of(frame: pd.DataFrame) -> Claim:
         f"{kind}: depth^{law['depth'].estimate:.2f} · batch^{law['batch'].estimate:.2f}"
         for kind, law in laws
     )
-    facts = {"second": second, "number": number, "networks": len(_large(frame))}
-    return told(__file__, "grown_bytes", decision, **facts)
+    count = len(_large(frame))
+    return told(__file__, "grown_bytes", decision, second=second, number=number, networks=count)
 
 
 def verdict_of(frame: pd.DataFrame, column: str) -> Decision:

@@ -79,7 +79,7 @@ def process_text(training: pd.DataFrame) -> Iterator[str]:
         yield text(__file__, "resolved", kept=len(kept), total=len(measured), least=least)
     known = ok_cells(training, _PEAK, *PROCESS_PARTS)
     if len(known):
-        largest = known.loc[known[_PEAK].astype("int64").idxmax()]
+        largest = known.iloc[int(known[_PEAK].to_numpy().argmax())]
         rest = known[_PEAK] - known["process.tensors_bytes"]
         heap = known["process.heap_bytes"]
         sizes = {

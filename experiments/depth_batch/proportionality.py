@@ -76,7 +76,7 @@ class Growth:
         """Return bytes by the exact formulas if they give every cell; else NaN."""
         if not self.whole:
             return np.full(len(np.asarray(depth)), np.nan)
-        return self._by_form(depth, batch).max(axis=0)
+        return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
         """Return which of the exact formulas gives each cell."""

@@ -4,6 +4,7 @@ The words before the first colon of an answer are the answer itself; the rest is
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,8 +59,9 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
     name = column.replace(".", "_")
     if isinstance(found, str):
         none = pd.DataFrame({"by_depth": [], "by_batch": []}, dtype="float64")
-        facts = {"held": 0, "total": ALL_SQUARES, "form": "", "powers": "no power law", "seen": 0.0}
-        facts |= {"forms": f"{found}.", "predicted": "", "drift": Amount("nan"), **columns(none)}
+        facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "form": "", "seen": 0.0}
+        facts |= {"powers": "no power law", "forms": f"{found}.", "predicted": ""}
+        facts |= {"drift": Amount("nan"), **columns(none)}
         return told(__file__, name, Decision(verdict=Verdict.OPEN), **facts)
     own = squares(found.spans).assign(panel="claim")
     tables = [own]
@@ -67,7 +69,6 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         known = ok_cells(frame, column)
         tables.append(squares(spans(known, column)).assign(panel=panel))
     drift = own.loc[own["doubles"] == 1, "rate"].max()
-    few = len(found.spans) > len(found.values)
     predicted = (
         f" {len(found.values)} of {len(found.spans)} cells were measured. The others are predicted "
         "by the allocator model, which equals every measured cell."
@@ -81,7 +82,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         derived=None if found.noisy else (found.equal, len(found.values)),
         form="" if found.exact is None else f"{found.exact} bytes; ",
         forms=form_words(found),
-        predicted=predicted if few else "",
+        predicted=predicted if len(found.spans) > len(found.values) else "",
         drift=Amount(drift),
         powers=found.powers if found.noisy else "",
         seen=float(np.median(reach)) / 2 if reach else 0.0,
@@ -101,8 +102,7 @@ def resident(frame: pd.DataFrame) -> Claim | None:
         spread=spread,
         mode="train",
     )
-    missing = int((frame["outcome"] != "ok").sum())
-    return judged(__file__, "resident", cells, missing=missing)
+    return judged(__file__, "resident", cells, missing=int((frame["outcome"] != "ok").sum()))
 
 
 def form_words(result: Growth) -> str:
@@ -149,7 +149,9 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 def _alive(known: pd.DataFrame) -> str:
     """Say in how many cells activations are the largest part of the peak, and what is else."""
-    largest = known[AT_PEAK].astype("int64").idxmax(axis=1).str.rpartition(".")[2]
+    largest = (
+        known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
+    )
     led = int((largest == "activation").sum())
     others = largest[largest != "activation"].value_counts()
     text = f" Activations are the largest part of it in {led} of {len(known)} cells"

@@ -30,6 +30,7 @@ def questions(size: Size, device: str = "cpu") -> list[ThresholdQuestion]:
 
     On a GPU budgets are eight times as large, since cuBLAS's workspaces alone take 64 MiB of some.
     """
+    asked: list[tuple[list[Workload], tuple[int, ...], tuple[int, ...]]]
     if size is Size.QUICK:
         asked = [([SGD], (1, 4, 16), (32,))]
     elif size is Size.DEFAULT:

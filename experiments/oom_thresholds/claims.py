@@ -23,9 +23,9 @@ def frontiers(pinned: pd.DataFrame) -> Fits:
     """Return the hyperbola of each series of training and budget that has depths enough."""
     result = {}
     training = pinned[(pinned["series"] != "inference") & pinned["largest_fit"].notna()]
-    for (name, budget), part in training.groupby(["series", "budget_bytes"], sort=False):
+    for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
         try:
-            result[str(name), int(budget)] = fit_frontier(
+            result[str(name), int(part["budget_bytes"].iloc[0])] = fit_frontier(
                 [int(depth) for depth in part["depth"]], [int(n) for n in part["largest_fit"]]
             )
         except AnalysisError:
@@ -110,8 +110,7 @@ def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str
     yield text(__file__, "sharp", under=_under(pinned), **facts)
     if not fits:
         yield text(__file__, "too_few")
-    undecided = int((table["outcome"] != "ok").sum())
-    if undecided:
+    if undecided := int((table["outcome"] != "ok").sum()):
         yield text(__file__, "undecided", count=undecided)
 
 

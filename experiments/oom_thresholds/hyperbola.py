@@ -96,8 +96,6 @@ def _row(result: Threshold) -> dict[str, Any]:
         "confirmed": result.confirmed,
         "probes": len(result.probes),
         "error_percent": _error(result.predicted, result.largest_fit),
-        "live_error_percent": _error(result.live_bytes_predict, result.largest_fit),
-        "seconds": result.wall_seconds,
     }
 
 

@@ -86,7 +86,7 @@ def _texts(table: pd.DataFrame) -> Iterable[str]:
     kept = table[(table[STATE] > 0) & table["first_step_peak_live_bytes"].notna()]
     hidden = kept["peak_live_bytes"] - kept["first_step_peak_live_bytes"]
     if (hidden > 0).any():
-        most = kept.loc[hidden.idxmax()]
+        most = kept.iloc[int(hidden.to_numpy().argmax())]
         share = hidden.max() / most["peak_live_bytes"]
         words = f"{format_bytes(int(hidden.max()))} ({most['update']}, depth {most['depth']}, "
         words += f"batch {most['batch']}), {share:.3g} of the peak"

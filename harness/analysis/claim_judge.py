@@ -125,7 +125,8 @@ def _rows(table: pd.DataFrame, where: str) -> pd.DataFrame:
 
 def _values(cells: pd.DataFrame, value: str | Sequence[str]) -> list["pd.Series[float]"]:
     names = [value] if isinstance(value, str) else value
-    return [pd.Series(cells.eval(one, engine="python"), index=cells.index) for one in names]
+    found: list[Any] = [cells.eval(one, engine="python") for one in names]
+    return [pd.Series(one, index=cells.index) for one in found]
 
 
 def _in_relation(value: "pd.Series[float]", relation: Relation, limit: float) -> "pd.Series[bool]":

@@ -236,7 +236,7 @@ def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]
         for size in Size
     }
     known = {(kind.file, kind.key(one)) for kind in _KINDS for one in lines[kind.file]}
-    known &= set.union(*asked.values())
+    known &= {cell for cells in asked.values() for cell in cells}
     return next((size for size in Size if known <= asked[size]), Size.FULL)
 
 

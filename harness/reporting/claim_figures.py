@@ -40,14 +40,12 @@ def drawn(name: str, given: Mapping[str, Any], data: pd.DataFrame, /, **values: 
         options["marked"] = tuple(options["marked"])
     title, caption = (str(options.pop(key)).format(**values) for key in ("title", "caption"))
     size, story = tuple(options.pop("size", (8.6, 4.2))), bool(options.pop("story", False))
-    is_bars = "bar" in options
-    if is_bars:
-        data, paint = categories(data).reset_index(drop=True), stacked
-        options.setdefault("panel", "panel")
+    if "bar" in options:
+        data = categories(data).reset_index(drop=True)
+        draw = functools.partial(stacked, **{"panel": "panel", **options})
     else:
-        paint = series
-        options.setdefault("panel", "panel" if "panel" in data else None)
-    draw = functools.partial(paint, **options)
+        panel = "panel" if "panel" in data else None
+        draw = functools.partial(series, **{"panel": panel, **options})
     return Figure(
         name=name,
         caption=caption,

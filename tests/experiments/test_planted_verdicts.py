@@ -22,7 +22,8 @@ from harness.schema.metrics import CudaMetrics
 from harness.schema.record import Outcome, Record
 from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.traced_run import StepRun
-from harness.schema.workload import Workload
+from harness.schema.training_run import Instrument, ZeroGrad
+from harness.schema.workload import MODELS, Workload
 from harness.sweeps.experiment_files import find, names_found
 from tests.analysis import planted
 from tests.analysis.planted import consistent
@@ -152,8 +153,7 @@ def training(times: Callable[[int], float], activations: float, first: float = 1
         peak = 10**8 * (first if is_control and work.optimizer == "sgd" else times(work.depth))
         more = max(round(peak - 10**8), 0)
         kept = round((0 if is_control and work.optimizer == "sgd" else activations) * more)
-        parts = {"activation": kept, "gradient": more - kept}
-        return consistent(one, saved=1, peak=peak, **parts)
+        return consistent(one, saved=1, peak=peak, activation=kept, gradient=more - kept)
 
     return lambda: map(stepped, base("training_vs_inference"))
 
@@ -229,8 +229,10 @@ def precision(times: dict[str, float]) -> Lines:
         factor = times.get((cell.autocast and "autocast") or cell.dtype, 1.0)
         labels = 0 if cell.autocast else 8 * cell.batch
         saved = round((wide - labels) * factor) + labels
-        held = {"parameter": parameter_bytes(cell), "input": batch_bytes(cell)}
-        return consistent(own, saved=saved, peak=round(10**9 * factor), **held)
+        peak, inputs = round(10**9 * factor), batch_bytes(cell)
+        return consistent(
+            own, saved=saved, peak=peak, parameter=parameter_bytes(cell), input=inputs
+        )
 
     return lambda: map(narrowed, find("precision").cells(Size.DEFAULT))
 
@@ -342,13 +344,13 @@ CASES["accumulation"] = [
 def runs(leak: int, saved: int = 200) -> Lines:
     """Both networks, each watched in three ways."""
     plant = functools.partial(trained, leak=leak)
-    kinds = (
+    kinds: tuple[tuple[Instrument, ZeroGrad, int], ...] = (
         ("resident", "after_forward", 0), ("trace", "after_forward", 0),
         ("trace", "before_forward", saved),
     )  # fmt: skip
     return lambda: (
         plant(instrument, model=model, zero_grad=order, saved=less)
-        for model in ("mlp", "mlp-scratch")
+        for model in MODELS
         for instrument, order, less in kinds
     )
 

@@ -15,7 +15,7 @@ NAME = "training_vs_inference"
 def test_parts_of_the_difference_are_those_of_the_two_peaks(tmp_path: Path) -> None:
     section = predicted_records.section("training_vs_inference", tmp_path, base(NAME))
     (table,) = [one.frame for one in section.tables if one.name == "pairs"]
-    parts = [column for column in table if column.startswith("more_")]
+    parts = [column for column in table if str(column).startswith("more_")]
     assert (table[parts].sum(axis=1) == table["difference_bytes"]).all()
     more, _, _ = section.claims
     assert f"of {len(table)} cells" in more.number
