@@ -84,9 +84,9 @@ def _curve(thresholds: Sequence[Threshold], points: pd.DataFrame) -> list[tuple[
     """Return the predicted curves."""
     bases = {series(one): one.workload for one in thresholds}
     return [
-        (name, budget, depth, solve_data_segment(base.replace(depth=depth), int(budget), "batch"))
-        for (name, budget), part in points.groupby(["series", "budget_bytes"], sort=False)
-        for base in [bases[str(name)]]
+        (name, budget, depth, solve_data_segment(base.replace(depth=depth), budget, "batch"))
+        for (name, _), part in points.groupby(["series", "budget_bytes"], sort=False)
+        for base, budget in [(bases[str(name)], int(part["budget_bytes"].iloc[0]))]
         for depth in CURVE
         if part["depth"].min() <= depth <= part["depth"].max()
     ]

@@ -119,11 +119,11 @@ def series(
     places[0].set_ylabel(label)
     if hollow:  # their ends lie among each other, so a legend names them
         rings_of = [axis for axis in places[0].get_lines() if axis.get_marker() == "o"]
-        named = [
+        texts = [
             f"{line} {name}" if isinstance(name, int | np.integer) else str(name) for name in styles
         ]
-        columns = 3 if is_narrow(canvas) else len(named)
-        canvas.legend(rings_of, named, loc="outside lower center", ncols=columns)
+        columns = 3 if is_narrow(canvas) else len(texts)
+        canvas.legend(rings_of, texts, loc="outside lower center", ncols=columns)
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:

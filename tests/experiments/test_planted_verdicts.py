@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from msgspec.structs import replace as put
@@ -23,7 +23,7 @@ from harness.schema.record import Outcome, Record
 from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.traced_run import StepRun
 from harness.schema.training_run import Instrument, ZeroGrad
-from harness.schema.workload import MODELS, Workload
+from harness.schema.workload import Workload
 from harness.sweeps.experiment_files import find, names_found
 from tests.analysis import planted
 from tests.analysis.planted import consistent
@@ -344,13 +344,14 @@ CASES["accumulation"] = [
 def runs(leak: int, saved: int = 200) -> Lines:
     """Both networks, each watched in three ways."""
     plant = functools.partial(trained, leak=leak)
+    models: tuple[Literal["mlp", "mlp-scratch"], ...] = ("mlp", "mlp-scratch")
     kinds: tuple[tuple[Instrument, ZeroGrad, int], ...] = (
         ("resident", "after_forward", 0), ("trace", "after_forward", 0),
         ("trace", "before_forward", saved),
     )  # fmt: skip
     return lambda: (
         plant(instrument, model=model, zero_grad=order, saved=less)
-        for model in MODELS
+        for model in models
         for instrument, order, less in kinds
     )
 
