@@ -27,8 +27,8 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
 
 
 def limited(kilobytes: int, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness explain {path} {' '.join(more)}"
-    return run("bash", "-c", command)
+    words = " ".join((sys.executable, "-m", "harness", "explain", str(path), *more))
+    return run("bash", "-c", f"ulimit -v {kilobytes}; exec {words}")
 
 
 def test_where_pytorch_cannot_be_loaded_a_recording_is_explained_without_what_ifs() -> None:
