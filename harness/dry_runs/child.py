@@ -28,7 +28,6 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import ChildResult, Decision
@@ -42,6 +41,7 @@ from harness.dry_runs.recording import EnoughStepsError, Recording
 from harness.dry_runs.refused_writes import is_refusal, move_between_layers, tell_writes
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_runs.value_reads import ValueReads
+from harness.prediction.after_import import after_import, instead
 
 _THREADS_SECONDS = 10.0
 """Seconds that threads may go on after enough steps."""

@@ -12,7 +12,7 @@ from harness.dry_runs.dry_run_report import (
 )
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.host_report import ONE_POOL
-from harness.dry_runs.unknown_values import listed
+from harness.dry_runs.unknown_values import checks_in_words, listed
 from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes, format_range
 
@@ -105,7 +105,7 @@ def _range(report: DryRunReport) -> Iterator[str]:
             if ends[0] != ends[1]:
                 yield f"  {name:<10}{format_range(*ends)} in {unknown.runs} runs"
     if unknown.checks:
-        yield f"Checks of values that nobody knows are taken to pass: {listed(unknown.checks)}"
+        yield f"{checks_in_words(unknown.checks).capitalize()}"
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.dry_runs.after_import import instead
 from harness.dry_runs.file_layer import WAYS_OUT
+from harness.prediction.after_import import instead
 
 _WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
 _WRITES |= {"os.link": 1, "os.symlink": 1}

@@ -4,13 +4,13 @@ Every decision is true in one run and false in another; numbers are small in one
 another, and a mask keeps all or none. What holds in all runs is the answer.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues, ValueRead
-from harness.dry_runs.trial_values import LARGEST, SMALLER
+from harness.dry_runs.trial_values import SMALLER
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
@@ -57,7 +57,7 @@ def tries_others(first: DryRunReport) -> bool:
     )
 
 
-def judged(first: Try, others: Sequence[Try], run: Run) -> DryRunReport:
+def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
     """Return the answer of runs with other values: a number, a range or a refusal."""
     main, reads = first.report, _deciding(first.report)
     answers = [one for one in (first, *others) if one.report.outcome in _ANSWERS]
@@ -76,15 +76,14 @@ def judged(first: Try, others: Sequence[Try], run: Run) -> DryRunReport:
             f" with other values ends with {why}",
         )
     reports = [one.report for one in answers]
-    if any(_peaks(one) != _peaks(main) for one in reports) and any(map(_numbers, reports)):
-        for trial in LARGEST:
-            beyond = run(trial, first.checks)
-            if _exceeds(beyond, reports):
-                return _refused(
-                    main,
-                    f"size depends on values at {_named(_numbers(main) or reads)}: it has"
-                    " no upper end",
-                )
+    numbers = [read for one in reports for read in _numbers(one)]
+    if numbers and any(_peaks(one) != _peaks(main) for one in reports):
+        peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})
+        return _refused(
+            main,
+            f"size depends on values at {_named(_numbers(main) or numbers)}, and no number bounds"
+            f" it: {' and '.join(f'{one:,}' for one in peaks)} B are requested with three of them",
+        )
     return _with_range(main, answers)
 
 
@@ -97,7 +96,7 @@ def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:
     )
     unknown = UnknownValues(
         runs=len(reports),
-        lines=tuple(dict.fromkeys(line for one in reports for line in _lines(one))),
+        lines=deciding_lines([read for one in reports for read in one.value_reads]),
         checks=tuple(dict.fromkeys(line for one in answers for line in one.checks)),
         lowest=lowest,
         highest=highest,
@@ -123,14 +122,6 @@ def _fit(fits: Sequence[DryRunFit | None]) -> DryRunFit | None:
     return "depends" if "does not fit" in fits else "close call"
 
 
-def _exceeds(beyond: DryRunReport, reports: Sequence[DryRunReport]) -> bool:
-    """Return whether values beyond all others need more than any run before."""
-    if beyond.outcome == Outcome.OOM:
-        return any(one.outcome != Outcome.OOM for one in reports)
-    most = max(one.cuda.requested_peak_bytes or 0 for one in reports)
-    return beyond.outcome == Outcome.OK and (beyond.cuda.requested_peak_bytes or 0) > most
-
-
 def _refused(report: DryRunReport, why: str) -> DryRunReport:
     return replace(report, outcome=Outcome.UNSUPPORTED, evidence=why, fit=None)
 
@@ -144,14 +135,8 @@ def _deciding(report: DryRunReport) -> list[ValueRead]:
 
 
 def _numbers(report: DryRunReport) -> list[ValueRead]:
-    """Return the places whose values became more than truths: perhaps sizes."""
-    return [read for read in report.value_reads if read.decides]
-
-
-def _lines(report: DryRunReport) -> Iterator[str]:
-    """Yield the lines that decide, or those that read if it is not known where that is decided."""
-    for read in _deciding(report):
-        yield from read.lines or (read.place,)
+    """Return the places whose values became more than truths, perhaps sizes without a bound."""
+    return [read for read in report.value_reads if read.decides and not read.sizes]
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
@@ -163,10 +148,10 @@ def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
     return f"size depends on values at {named}; {_answers(open_sizes, 'NUMBER')} gives it"
 
 
-def unknown_decisions(reads: Sequence[ValueRead]) -> str | None:
-    """Return the places that may decide what a step does; None if there are none."""
+def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
+    """Return the lines that decide by unknown values."""
     deciding = [read for read in reads if read.lines or read.decides]
-    return f"sizes may depend on values read at {_named(deciding)}" if deciding else None
+    return tuple(dict.fromkeys(line for read in deciding for line in read.lines or (read.place,)))
 
 
 def _named(reads: Sequence[ValueRead]) -> str:
@@ -178,6 +163,11 @@ def _named(reads: Sequence[ValueRead]) -> str:
 
 def _places(reads: Sequence[ValueRead]) -> str:
     return listed([read.place for read in reads])
+
+
+def checks_in_words(lines: Sequence[str]) -> str:
+    """Return a sentence on checks of unknown values that are taken to pass."""
+    return f"checks of values that nobody knows are taken to pass: {listed(lines)}"
 
 
 def listed(places: Sequence[str]) -> str:

@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from harness.dry_runs import unknown_numbers
 from harness.dry_runs.decisions import Decisions
 from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
 from harness.dry_runs.trial_values import NONE, TYPES, TrialValues, encoded
+from harness.prediction import unknown_numbers
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
@@ -209,6 +209,8 @@ class ValueReads:
             return bytes([self.decisions.truth(place.name, False)])
         else:
             self._use(place)
+            if unknown_numbers.READING.active:
+                unknown_numbers.READING.place = place.name
         if self._values is None:
             return None
         return self._values.take(place.name, min(size, _MOST_VARIED), type_)

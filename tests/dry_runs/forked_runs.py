@@ -70,7 +70,7 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         first = settled(run, 0)
         if not tries_others(first.report):
             return first.report
-        return judged(first, [settled(run, trial) for trial in OTHERS], run)
+        return judged(first, [settled(run, trial) for trial in OTHERS])
 
     def _once(self, request: Request) -> DryRunReport:
         job, result = self._folder / "job", self._folder / RESULT

@@ -22,6 +22,7 @@ from harness.prediction.gpu import catalogue
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import notes_on
 from harness.prediction.interpreter_state import collection_paused, import_whole
+from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.events import trace_metrics
 from harness.schema.metrics import Metrics
 from harness.schema.step_report import StepReport
@@ -34,6 +35,11 @@ ON_CPU = (
 RECURRENT = "recurrent layers: cuDNN's reserve is counted as gates, cell states and outputs"
 CUDNN = "convolutions: cuDNN's workspaces follow rules made for an A100"
 SETTINGS = "allocator settings: not estimated; the reserved range is that of default settings"
+DECIDES = (
+    "the step decides by a value of a GPU tensor, which an estimate does not know, and its memory"
+    " depends on it; harness measure runs the step on this machine's CPU"
+)
+TRIED = "values of the GPU decide something in the step: other ones change no peak"
 STEPS = 3
 """The first step, a later one, and one more to see that it is steady."""
 
@@ -57,10 +63,7 @@ def estimate_step(
 def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     import_whole("torch._dynamo")  # optimizers load it, and it lists torch's functions
     gpu = (named or catalogue.DEFAULT).in_environment()
-    recorder = GpuRecorder(KernelRules(gpu))
-    operators = cuda_operators(cuda_functions(gpu))
-    with refusals(on_cpu=False), simulated_gpu(recorder, gpu), operators:
-        model = run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
+    recorder, model = _settled(step, gpu)
     trace = recorder.trace()
     peaks = estimated_peaks(trace, recorder.workspace_bytes)
     seen = [peaks, peaks.first_step, *(peaks.phases or {}).values()]
@@ -79,6 +82,36 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
     )
     fit = None if named is None else estimated_fit(gpu, allocated, settings)
     return _report(step, recorder, model, notes, cuda=peaks, fit=fit)
+
+
+def _settled(step: OwnStep, gpu: Gpu) -> tuple[GpuRecorder, nn.Module]:
+    """Return a recorded step; refuse one whose peaks other values of the GPU would move."""
+    first, *others = (GpuRecorder(KernelRules(gpu), truth) for truth in (None, True, False))
+    try:
+        model = _recorded(step, first, gpu)
+    except StepError:
+        if not first.decides:  # else a check of a value may have failed
+            raise
+        passing = others[0]
+        return passing, _recorded(step, passing, gpu)
+    if not first.decides:
+        return first, model
+    peaks = estimated_peaks(first.trace(), first.workspace_bytes)
+    for other in others:
+        try:
+            _recorded(step, other, gpu)
+        except StepError:  # such a value is an error
+            continue
+        if estimated_peaks(other.trace(), other.workspace_bytes) != peaks:
+            raise UnsupportedError(DECIDES)
+    first.notes[TRIED] = None
+    return first, model
+
+
+def _recorded(step: OwnStep, recorder: GpuRecorder, gpu: Gpu) -> nn.Module:
+    operators = cuda_operators(cuda_functions(gpu))
+    with refusals(on_cpu=False), simulated_gpu(recorder, gpu), operators:
+        return run_recorded(step, recorder, STEPS if step.mode == "train" else 2, "cuda")
 
 
 def _report(

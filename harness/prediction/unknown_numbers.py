@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol, SupportsIndex
 
-from harness.dry_runs.after_import import instead
+from harness.prediction.after_import import instead
 
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
@@ -79,6 +79,24 @@ class Unknown(float):
         return float, (float.__add__(self, 0.0),)
 
 
+class UnknownWhole(int):
+    """An integer that nobody knows; it may be a size, so that reading it is a use already."""
+
+    place: str
+
+    def __bool__(self) -> bool:
+        return _uses[0].compared(self.place, int.__bool__(self))
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
+
+    def __deepcopy__(self, _: object) -> "UnknownWhole":
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        return int, (int.__add__(self, 0),)
+
+
 class _Text(str):
     """The text of an unknown number: its length and what it is compared with are uses."""
 
@@ -100,32 +118,38 @@ def _text(words: str, place: str) -> _Text:
     return text
 
 
-def unknown(value: float, place: str) -> Unknown:
+def unknown(value: Any, place: str) -> Any:
     """Return a number that nobody knows, with the value that it has in this run."""
+    if type(value) is int:
+        whole = int.__new__(UnknownWhole, value)
+        whole.place = place
+        return whole
+    if type(value) is not float:
+        return value
     number = float.__new__(Unknown, value)
     number.place = place
     _uses[0].made(value)
     return number
 
 
-def _arithmetic(name: str) -> Callable[..., Any]:
-    real = getattr(float, name)
+def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
+    real = getattr(owner, name)
 
-    def operation(self: Unknown, *others: Any) -> Any:
+    def operation(self: Any, *others: Any) -> Any:
         try:
             result = real(self, *others)
         except ArithmeticError:  # another value may be none
             _uses[0].used(self.place)
             raise
-        return unknown(result, self.place) if type(result) is float else result
+        return unknown(result, self.place)
 
     return operation
 
 
-def _comparison(name: str) -> Callable[..., Any]:
-    real = getattr(float, name)
+def _comparison(owner: type, name: str) -> Callable[..., Any]:
+    real = getattr(owner, name)
 
-    def compare(self: Unknown, other: Any) -> Any:
+    def compare(self: Any, other: Any) -> Any:
         result = real(self, other)
         if result is NotImplemented or (isinstance(other, float) and math.isinf(other)):
             return result  # numbers are taken to be finite
@@ -144,10 +168,11 @@ def _conversion(owner: type, name: str) -> Callable[..., Any]:
     return convert
 
 
-for _name in _ARITHMETIC.split():
-    setattr(Unknown, f"__{_name}__", _arithmetic(f"__{_name}__"))
-for _name in _COMPARISONS.split():
-    setattr(Unknown, f"__{_name}__", _comparison(f"__{_name}__"))
+for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
+    for _name in _ARITHMETIC.split():
+        setattr(_class, f"__{_name}__", _arithmetic(_owner, f"__{_name}__"))
+    for _name in _COMPARISONS.split():
+        setattr(_class, f"__{_name}__", _comparison(_owner, f"__{_name}__"))
 for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio", "is_integer"):
     setattr(Unknown, _name, _conversion(float, _name))
 setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
@@ -163,12 +188,15 @@ def _known(value: Any) -> Any:
 def _wrap(value: Any, place: str) -> Any:
     if isinstance(value, list):
         return [_wrap(one, place) for one in value]
-    return unknown(value, place) if type(value) is float else value
+    return unknown(value, place)
 
 
 def install(torch: Any, uses: Uses) -> None:
     """Have numbers that are read from tensors, and not known, be such objects."""
-    _uses[:] = [uses]
+    _uses.append(uses)
+    if len(_uses) > 1:  # the methods are replaced already
+        del _uses[0]
+        return
     for name in ("item", "tolist"):
 
         @instead(torch.Tensor, name)
@@ -177,13 +205,17 @@ def install(torch: Any, uses: Uses) -> None:
                 return real(tensor, *rest)
             READING.active, READING.place = True, None
             try:
-                value = real(tensor, *rest)
+                value, place = real(tensor, *rest), _read_at()
             finally:
                 READING.active = False
-            if READING.place is None:
+            if place is None:
                 return value
             _follow_in_functions(torch)
-            return _wrap(value, READING.place)
+            return _wrap(value, place)
+
+
+def _read_at() -> str | None:
+    return READING.place
 
 
 _followed: list[bool] = []
