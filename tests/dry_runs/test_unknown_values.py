@@ -1,19 +1,19 @@
-"""Networks whose sizes depend on values: refused, bounded by an answer, or as on the CPU."""
+"""Answers that depend on values nobody knows: a range, a refusal, or a number that is given."""
 
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from harness.dry_runs.unknown_sizes import with_values_tried
 
-from harness.dry_runs import value_reads
-from harness.dry_runs.dry_run_report import Device, DryRunReport, ValueRead
+from harness.dry_runs.dry_run_report import Decision, Device, DryRunReport, ValueRead
 from harness.dry_runs.dry_run_request import DryRunError, as_size, check_answers, parse_answer
-from harness.dry_runs.trial_values import TrialValues
+from harness.dry_runs.trial_values import OTHERS, TrialValues
+from harness.dry_runs.unknown_values import judged, settled, tries_others
 from harness.schema.metrics import CudaPeaks
 from harness.schema.traced_run import StepJob
 from harness.sweeps.local_runners import TracedRunner
-from tests.dry_runs.scripts import refused, succeeds
+from tests.dry_runs.scripts import run, succeeds
 from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -46,9 +46,14 @@ for _ in range(2):
 """
 
 
-def test_a_size_that_nobody_knows_is_refused_with_its_place(tmp_path: Path) -> None:
-    report = refused(tmp_path, f"FIXED = False{EXPERTS}", "script.py:16 (aten::nonzero)", gpu="l4")
-    assert (report.evidence or "").startswith("size depends on values at ")
+def test_the_size_of_a_mask_is_a_range_from_none_to_all(tmp_path: Path) -> None:
+    report = succeeds(tmp_path, f"FIXED = False{EXPERTS}", gpu="l4")
+    unknown = known(report.unknown)
+    assert unknown.lines == (f"{tmp_path}/script.py:16",)
+    for answer, end in (("none", unknown.lowest), ("all", unknown.highest)):
+        answers: Any = {"script.py:16": answer}
+        given = succeeds(tmp_path, f"FIXED = False{EXPERTS}", gpu="l4", answers=answers)
+        assert (given.cuda, given.unknown) == (end, None)
 
 
 def test_fixed_routes_have_their_true_sizes_those_of_an_even_router(tmp_path: Path) -> None:
@@ -61,10 +66,10 @@ def test_fixed_routes_have_their_true_sizes_those_of_an_even_router(tmp_path: Pa
     assert not any("upper bound" in note for note in even.notes)
 
 
-def test_a_size_in_a_thread_of_autograd_is_refused_too(tmp_path: Path) -> None:
+def test_a_size_in_a_thread_of_autograd_is_a_range_too(tmp_path: Path) -> None:
     """A backward pass looks for zeros in a thread without Python."""
     product = "torch.randn(8, 1000, device='cuda', requires_grad=True).prod().backward()"
-    refused(tmp_path, f"import torch; {product}", "(aten::nonzero)", gpu="l4")
+    assert known(succeeds(tmp_path, f"import torch; {product}", gpu="l4").unknown).moves
 
 
 STOPPED = """
@@ -88,7 +93,8 @@ torch.empty(rows << 20, dtype=torch.uint8, device="cuda")
 def test_all_everywhere_answers_sizes_not_the_end_of_a_loop_or_what_is_known(
     tmp_path: Path,
 ) -> None:
-    refused(tmp_path, STOPPED, "size depends on values at", gpu="l4", answers={"*": "all"})
+    stopped = succeeds(tmp_path, STOPPED, gpu="l4", answers={"*": "all"})
+    assert known(stopped.unknown).lines == (f"{tmp_path}/script.py:7",)
     report = succeeds(tmp_path, PARTLY_KNOWN, gpu="l4", answers={"*": "all"})
     assert known(report.cuda.requested_peak_bytes) >= 4 << 20
 
@@ -129,28 +135,19 @@ def test_a_number_that_is_given_decides_a_size(tmp_path: Path) -> None:
     assert not any("values read" in note for note in report.notes)
 
 
-def test_a_number_that_decides_no_size_is_named_as_such(tmp_path: Path) -> None:
+def test_a_number_that_moves_no_peak_is_not_mentioned(tmp_path: Path) -> None:
     body = "if (unknown == 3).sum().item() > 100: print(np.mean(unknown.cpu().numpy()))"
-    (note,) = succeeds(tmp_path, READS.format(body), gpu="l4").notes
-    assert note.startswith("nothing changes with the values read at ")
+    report = succeeds(tmp_path, READS.format(body), gpu="l4")
+    unknown = known(report.unknown)
+    assert (unknown.moves, unknown.runs, report.notes) == (False, 3, ())
 
 
-@pytest.mark.parametrize(
-    ("masks", "answers"), [(2, {"script.py:6": "all", "script.py:7": "all"}), (12, {"*": "all"})]
-)
-def test_a_refusal_names_all_answers_to_be_typed_at_once(
-    tmp_path: Path, masks: int, answers: dict[str, Any]
-) -> None:
-    body = READS.format("\n".join(["kept = x[x[:, 0] > 0]"] * masks))
-    options = " ".join(f"--answer {place}={answer}" for place, answer in answers.items())
-    said = f"; {options.replace('*=', '')} gives an upper bound"
-    refused(tmp_path, body, said, gpu="l4")
-    succeeds(tmp_path, body, gpu="l4", answers=answers)
-
-
-def test_memory_that_an_open_size_may_need_is_not_said_to_run_out(tmp_path: Path) -> None:
+def test_memory_that_the_size_of_a_mask_decides_depends_on_its_line(tmp_path: Path) -> None:
     body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
-    refused(tmp_path, READS.format(body), "size depends on values at ", gpu="l4")
+    report = run(tmp_path, READS.format(body), gpu="l4")
+    assert (report.outcome, report.fit) == ("oom", "depends")
+    assert "depends on values that nobody knows, at " in (report.evidence or "")
+    assert "script.py:6: in 3 runs" in (report.evidence or "")
 
 
 def test_two_dry_runs_draw_the_same_numbers_on_the_host(tmp_path: Path) -> None:
@@ -162,70 +159,104 @@ def test_two_dry_runs_draw_the_same_numbers_on_the_host(tmp_path: Path) -> None:
     assert drawn[0] == drawn[1]
 
 
+CHECK = "/a/train.py:7"
+
+
 def ended(
-    outcome: Any, peak: int = 4000, *, bounded: bool = False, more: int = 0, steps: int = 8
+    outcome: Any, peak: int = 4000, *, failed: bool | None = None, number: bool = False
 ) -> DryRunReport:
-    read = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, integers=1, bounded=bounded)
-    peaks = CudaPeaks(requested_peak_bytes=peak)
-    device = Device(index=0, peaks=peaks, allocations=1, requested_total_bytes=peak + more)
+    read = ValueRead(
+        place="/a/train.py:9", text="", count=1, bytes=8, lines=("/a/train.py:9",), decides=number
+    )
+    peaks = CudaPeaks(requested_peak_bytes=peak, reserved_peak_bytes=peak)
     return DryRunReport(
         outcome=outcome,
         evidence="IndexError" if outcome == "error" else None,
+        fit={"ok": "fits", "oom": "does not fit"}.get(outcome),  # type: ignore[arg-type]
         gpu="l4",
         gpu_total_bytes=1 << 34,
         cuda=peaks,
         outside_bytes=(0, 0),
-        devices=(device,),
+        devices=(Device(index=0, peaks=peaks),),
         value_reads=(read,),
-        optimizer_steps=steps,
+        failed_by=None if failed is None else Decision(line=CHECK, answer=failed),
     )
 
 
-OK, INDEX, MORE = ended("ok"), ended("error"), ended("ok", 5000)
-LOOP, LONG = ended("ok", bounded=True), ended("ok", more=500, steps=9)
+OK, INDEX, MORE, OOM = ended("ok"), ended("error", number=True), ended("ok", 5000), ended("oom")
+FAILED = ended("error", failed=False)
+NUMBER = ended("ok", 5000, number=True)
+Runs = list[tuple[int, DryRunReport]]
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
-    ("first", "others", "outcome", "says"),
+    ("runs", "outcome", "fit", "ends"),
     [
-        (OK, [(1, OK), (2, OK)], "ok", "nothing changes with the values read at /a/train.py:9"),
-        (OK, [(1, INDEX), (3, OK), (2, OK)], "ok", "nothing changes"),
-        (OK, [(1, INDEX), (3, INDEX), (4, OK), (2, INDEX), (5, OK)], "ok", "nothing changes"),
-        (OK, [(1, MORE), (0, OK)], "unsupported", "requested peak: 5,000 B, not 4,000 B"),
-        (OK, [(1, OK), (2, MORE), (0, OK)], "unsupported", "requested peak: 5,000 B"),
-        (OK, [(1, ended("ok", more=8)), (0, OK)], "unsupported", "in all: 4,008 B, not 4,000 B"),
-        (OK, [(1, MORE), (0, MORE), (2, MORE)], "ok", "nothing changes"),
-        (OK, [(1, LONG), (2, LONG)], "ok", "that there are 8 or 9 optimizer steps, and no peak"),
-        (OK, [(1, ended("ok", 5000, steps=9)), (0, OK)], "unsupported", "requested peak: 5,000 B"),
-        (OK, [(1, MORE), (0, ended("ok", 6000))], "unsupported", "two runs with the same values"),
-        (OK, [(1, ended("timeout")), (0, OK)], "unsupported", "the outcome is timeout, not ok"),
-        (OK, [(1, INDEX), (3, INDEX), (4, INDEX), (0, OK)], "unsupported", "error (IndexError)"),
-        (OK, [(1, ended("killed"))], "unsupported", "the second run was ended"),
-        (ended("oom"), [(1, OK), (0, ended("oom"))], "unsupported", "outcome is ok, not oom"),
-        (ended("oom"), [(1, ended("oom")), (2, ended("oom"))], "oom", "nothing changes"),
-        (INDEX, [(1, OK), (3, OK)], "ok", "the script ends with an error: other values"),
-        (INDEX, [(1, OK), (3, MORE)], "unsupported", "requested peak: 5,000 B, not 4,000 B"),
-        (INDEX, [(1, INDEX), (3, INDEX), (4, INDEX)], "error", "train.py:9 (--answer train.py:9="),
-        (LOOP, [(1, ended("ok", 1000))], "ok", "an upper bound; if it ends at once, requested"),
-        (LOOP, [(1, LOOP)], "ok", ""),
-        (LOOP, [(1, MORE)], "unsupported", "requested peak: 5,000 B, not 4,000 B"),
+        ([(0, OK), (1, OK), (2, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, OK), (1, MORE), (2, OK)], "ok", "fits", (4000, 5000)),
+        ([(0, MORE), (1, MORE), (2, OK)], "ok", "fits", (4000, 5000)),
+        ([(0, OK), (1, OOM), (2, OK)], "ok", "depends", (4000, 4000)),
+        ([(0, OOM), (1, OOM), (2, OK)], "oom", "depends", (4000, 4000)),
+        ([(0, OOM), (1, OOM), (2, OOM)], "oom", "does not fit", (4000, 4000)),
+        ([(0, FAILED), (0, OK), (1, OK), (2, FAILED), (2, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, OK), (1, INDEX), (3, INDEX), (4, OK), (2, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, INDEX), (1, OK), (2, MORE)], "ok", "fits", (4000, 5000)),
     ],
 )
-def test_more_runs_tell_if_anything_depends_on_a_value(
-    first: DryRunReport, others: list[tuple[int, DryRunReport]], outcome: str, says: str
+def test_what_holds_in_all_runs_is_the_answer(
+    runs: Runs, outcome: str, fit: str, ends: tuple[int, int]
 ) -> None:
-    left = list(others)
+    report, checks = answer_of(runs)
+    assert (report.outcome, report.fit) == (outcome, fit)
+    unknown = known(report.unknown)
+    assert (unknown.lowest.reserved_peak_bytes, unknown.highest.reserved_peak_bytes) == ends
+    assert unknown.moves is (
+        len({one.outcome for _, one in runs if one.fit}) > 1 or ends[0] != ends[1]
+    )
+    assert unknown.checks == ((CHECK,) if FAILED in [one for _, one in runs] else ())
+    assert all(
+        given == ({CHECK: True} if FAILED in [one for _, one in runs] else {}) for given in checks
+    )
 
-    def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("runs", "outcome", "says"),
+    [
+        ([(0, OK), (1, NUMBER), (2, OK)], "unsupported", "no number bounds it: 4,000 and 5,000 B"),
+        ([(0, OK), (1, ended("timeout")), (2, OK)], "unsupported", "ends with timeout"),
+        ([(0, OK), (1, ended("killed")), (2, OK)], "unsupported", "ends with killed"),
+        ([(0, OK), (1, OK), (2, INDEX), (5, INDEX)], "unsupported", "ends with IndexError"),
+        ([(0, INDEX), (1, INDEX), (3, OK), (2, INDEX), (5, INDEX)], "error", "train.py:9"),
+        ([(0, ended("error"))], "error", "IndexError"),
+    ],
+)
+def test_a_run_that_has_no_answer_is_a_refusal(runs: Runs, outcome: str, says: str) -> None:
+    if len(runs) == 1:
+        assert not tries_others(msgspec.structs.replace(runs[0][1], value_reads=()))
+        return
+    report, _ = answer_of(runs)
+    assert (report.outcome, report.fit) == (outcome, None)
+    assert says in (report.evidence or "")
+
+
+def answer_of(runs: Runs) -> tuple[DryRunReport, list[dict[str, bool]]]:
+    """Return the answer of planned runs, and the checks that the last run of each trial passed."""
+    left, checks = list(runs), list[dict[str, bool]]()
+
+    def run(trial: int, decided: Any) -> DryRunReport:
         expected, report = left.pop(0)
-        assert (trial, zeros_at) == (expected, ())
+        assert trial == expected
+        if report.failed_by is None:
+            checks.append(dict(decided))
         return report
 
-    report = with_values_tried(first, again)
-    assert report.outcome == outcome
-    assert says in " ".join([report.evidence or "", *report.notes])
+    first = settled(run, 0)
+    assert tries_others(first.report)
+    report = judged(first, [settled(run, trial) for trial in OTHERS])
     assert not left, "a run that is not made"
+    return report, [one for one in checks if one]
 
 
 @pytest.mark.quick
@@ -236,22 +267,8 @@ def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
     assert len({first, second, third}) == 3
     assert len({many[i : i + 8] for i in range(0, 512, 8)}) > 8
     assert len(values.take("a", 3, 15)) == 3
-    assert set(values.take("a", 99, 11)) == {0, 1}
-
-
-@pytest.mark.quick
-def test_source_that_cannot_be_understood_may_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_: object) -> bool:
-        raise RecursionError
-
-    monkeypatch.setattr(value_reads, "decides", fails)
-    monkeypatch.setattr(value_reads, "avoids_error", fails)
-    reads = value_reads.ValueReads({})
-    place = reads._place(b"aten::item")
-    for size, kind in ((8, 4), (1, 11)):  # an integer, a truth value
-        assert reads._unknown(place, size, kind, None) is None
-    (read,) = reads.places()
-    assert (read.integers, read.guards) == (2, 0)
+    assert set(values.take("a", 99, 11)) == {1}
+    assert set(TrialValues(2).take("a", 99, 11)) == {0}
 
 
 @pytest.mark.parametrize(
@@ -295,39 +312,4 @@ def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) 
         )
         seen += TracedRunner(120.0).submit(job, 1).result()[:1]
     assert [one.counted for one in seen] == [{"kept": 500}, None]
-    assert "size depends on values at" in seen[1].problem
-
-
-SAMPLERS = {
-    "von_mises._rejection_sample": (
-        "while not done.all()",
-        "von_mises.VonMises(y, y * 0 + 1).sample()",
-    ),
-    "init._no_grad_trunc_normal_": ("while True", "init.trunc_normal_(y, std=0.02)"),
-}
-SAMPLES = """
-import inspect
-from torch.distributions import von_mises
-from torch.nn import init
-y = torch.randn(64, {width}, device="cuda")
-source = inspect.getsource({sampler}).replace("not mask.any()", "False")
-if {many}:
-    exec(source[source.index("def ") :].replace("{loop}", "for _ in range(20)"), vars({module}))
-for _ in range(2):
-    {samples}
-"""
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("width", [64, 20_000])
-def test_a_sampler_that_rejects_needs_what_many_rounds_of_it_need(
-    tmp_path: Path, sampler: str, width: int
-) -> None:
-    loop, samples = SAMPLERS[sampler]
-    module = sampler.partition(".")[0]
-    names = {"sampler": sampler, "width": width, "loop": loop, "module": module}
-    once, often = (
-        succeeds(tmp_path, READS.format(text), gpu="l4")
-        for text in (SAMPLES.format(samples=samples, many=many, **names) for many in (False, True))
-    )
-    assert once.cuda == often.cuda
+    assert "it depends on values that nobody knows" in seen[1].problem
