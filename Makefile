@@ -1,7 +1,9 @@
-# The two commands of the README, and the checks of CI. Each target does its own set-up.
+# The two commands of the README, and the checks of CI. Each target does its own set-up, once:
+# with uv where there is one or pip can bring it, and with your own settings of pip.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALL := $(PYTHON) .ci/install.py
 
 .PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness clean
 
@@ -42,7 +44,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo build/docs/index.html
 
-check: $(VENV)/.installed-check
+check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -74,8 +76,7 @@ test-lowest: $(VENV)/.installed-test $(VENV)-lowest/.installed
 # Hundreds of injected faults and thousands of fuzzed command lines; a quarter of an hour.
 DRY_RUN_FAULTS = $(addprefix tests/dry_runs/test_, everything_is_seen.py never_lost.py own_interpreter.py \
   run_ends.py stub_cache.py unknown_sizes.py user_files.py generated_scripts.py)
-faults: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
+faults: $(VENV)/.installed-test $(VENV)/.installed-cluster
 	rm -f results/reference-cpu/faults.md
 	HARNESS_FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults \
 	  tests/cli/test_fuzz.py tests/sweep/test_executors.py $(DRY_RUN_FAULTS)
@@ -112,33 +113,20 @@ witness: $(CUDA)/.installed
 	  $(if $(CLONE),--clone $(CLONE),--fetch)
 
 $(CUDA)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(CUDA)
-	$(CUDA)/bin/python -m pip install --quiet $(CUDA_TORCH) torchvision transformers diffusers
-	$(CUDA)/bin/python -m pip install --quiet --editable '.[test]'
-	touch $@
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision transformers diffusers
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) $(VENV)
 
 # Stamps: nothing is installed a second time until pyproject.toml changes.
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+$(VENV)/.installed: pyproject.toml
+	$(INSTALL) $(VENV)
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@ $(VENV)/.installed
-
-$(VENV)/.installed-check: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
-	touch $@ $(VENV)/.installed $(VENV)/.installed-test
-
-$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	touch $@
+$(VENV)/.installed-%: pyproject.toml
+	$(INSTALL) $(VENV) $*
 
 # Torch comes from the first environment, by a path file; what is installed here goes before it.
-$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py | $(VENV)/bin/python
+$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(BIN)/python .ci/lowest.py >$(VENV)-lowest/versions.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --only-binary :all: \

@@ -193,6 +193,16 @@ class _Covering:
                     self._mount(top, place, layers / str(self._count))
                     return
         self._bind_locked(top, place)
+        if any(Path(one).is_relative_to(top) and one != str(top) for one in self._mounts):
+            self._cover_inside(top, place)
+
+    def _cover_inside(self, top: Path, place: Path) -> None:
+        """Cover the folders in one that holds mounts: a plain user cannot cover it as a whole."""
+        for inner in top.iterdir():
+            is_plain = inner.is_dir() and not inner.is_symlink() and str(inner) not in self._mounts
+            if is_plain:
+                with contextlib.suppress(OSError):
+                    self._cover(inner, place / inner.name)
 
     def _flags(self, top: Path) -> frozenset[str]:
         """Return the flags of the mount that a path is on."""
@@ -201,7 +211,7 @@ class _Covering:
 
     def _bind_locked(self, top: Path, place: Path) -> None:
         """Let a path be read, and written only if all is written for real."""
-        _bind(top, place)
+        _bind(top, place, kernel.RECURSIVE)  # a plain user may not leave out what is mounted below
         if not self._writes:
             kept = sum(kernel.KEPT_FLAGS.get(flag, 0) for flag in self._flags(top) | {"ro"})
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)

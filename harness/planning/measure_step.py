@@ -15,8 +15,10 @@ from harness.planning.predict_step import device_of, name_of
 from harness.planning.sent_step import request_of
 from harness.planning.step_advice import with_advice
 from harness.planning.step_question import TraceStep
+from harness.planning.token_labels import with_labels
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.errors import StepError
 from harness.schema.record import Outcome, Record
 from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.step_report import StepReport
@@ -123,8 +125,14 @@ def measure_step(
     question = TraceStep(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
+        error = error_of(ended.failure)
+        other = with_labels(request, error) if isinstance(error, StepError) else None
+        if other is not None:
+            return measure_step(
+                other, device=device, gpu=gpu, deadline_seconds=deadline_seconds, progress=progress
+            )
         with with_advice(request):
-            raise error_of(ended.failure)
+            raise error
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
         return failed_report(request, "dry run" if pretends else "measured", outcome, evidence)

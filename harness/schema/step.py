@@ -10,7 +10,7 @@ from harness.schema.argument_checks import ArgumentError, check_choice, check_na
 from harness.schema.errors import StepError, did_you_mean
 from harness.schema.input_spec import InputShapes, InputSpec, input_specs, names_function
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
-from harness.schema.target_name import hub_of, parts_of_name
+from harness.schema.target_name import hub_of, mlp_of, parts_of_name
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -199,6 +199,9 @@ def as_step(verb: str, target: object, batch: object, options: StepOptions) -> S
 
 def _check_target(target: object, arguments: Mapping[str, object]) -> None:
     if isinstance(target, str):
+        if (fields_of_mlp := mlp_of(target)) is not None:
+            values = ", ".join(f"{name}={value!r}" for name, value in fields_of_mlp.items())
+            raise StepError(f"{target}: in Python an MLP is a harness.Workload({values})")
         parts_of_name(target)
     elif not callable(target):
         kind = type(target).__name__

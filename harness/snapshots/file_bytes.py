@@ -25,10 +25,14 @@ class SnapshotError(HarnessError, ValueError):
 
 
 def is_snapshot(path: Path) -> bool:
-    """Return whether a file begins as a pickle or a gzip file does, and not as text."""
+    """Return whether a file begins as a pickle or a gzip file does, and not as text.
+
+    A pickle's second byte is its protocol; text in an old encoding may begin with the first one.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(2)[:1] in (b"\x80", b"\x1f")
+            first = file.read(2)
+            return first[:1] == b"\x1f" or (first[:1] == b"\x80" and first[1:] < b"\x20")
     except OSError as error:
         raise SnapshotError(f"cannot read the file: {error.strerror or error}") from None
 

@@ -1,4 +1,4 @@
-"""``harness profile``: the metrics of a step that is run, the host's memory, and the exports."""
+"""``harness measure TARGET``: the metrics of a step that runs, the host's memory, exports."""
 
 import json
 import sys
@@ -39,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def profiled(ask: Ask, line: str, code: int = 0) -> dict[str, Any]:
-    profile: dict[str, Any] = json.loads(ask(["profile", *line.split(), "--json"], code).out)
+    profile: dict[str, Any] = json.loads(ask(["measure", *line.split(), "--json"], code).out)
     return profile
 
 
@@ -74,7 +74,7 @@ def test_the_host_is_what_psutil_reads_at_the_peak_of_the_step(folder: Path, ask
     assert abs(host["peak_bytes"][0] - seen) < 2 << 20
     assert host["processes"][0]["own_bytes"] > 64 << 20
     assert (host["pinned_bytes"], host["harness_bytes"]) == (None, None)
-    assert "Memory of the host: " in ask(["profile", "mine.py:Held", "--input", "8"]).out
+    assert "Memory of the host: " in ask(["measure", "mine.py:Held", "--input", "8"]).out
 
 
 @pytest.mark.usefixtures("dry_run_here", "folder")
