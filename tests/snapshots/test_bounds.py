@@ -53,5 +53,5 @@ def test_the_time_is_limited_and_the_option_named(ask: Ask, tmp_path: Path) -> N
     for _ in range(20_000):
         raw["device_traces"][0] += [*freed(1, size), entry("alloc", 1, size)]
     path = written(tmp_path, raw)
-    said = ask(["replay", str(path), "--deadline", "0.1"], 2).err
+    said = ask(["explain", str(path), "--deadline", "0.1"], 2).err
     assert "takes longer than 0.1 s; allow more with --deadline" in said
