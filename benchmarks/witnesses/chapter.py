@@ -25,7 +25,17 @@ from benchmarks.witnesses.pictures import (
 from benchmarks.witnesses.published import read
 from benchmarks.witnesses.rows import MIB, Row, source_named
 from benchmarks.witnesses.runner import Record
-from benchmarks.witnesses.scores import HEADS, MOST_FOR_CONSTANT, Score, cells_of, score, table
+from benchmarks.witnesses.scores import (
+    HEADS,
+    MOST_FOR_CONSTANT,
+    NOT_MADE_FOR,
+    SAME_HEADS,
+    Score,
+    cells_of,
+    on_the_same_rows,
+    score,
+    table,
+)
 from benchmarks.witnesses.sources.timm_ladder import FITTED
 from harness.analysis.fits import Coefficient
 
@@ -100,7 +110,7 @@ def growth_text(frame: pd.DataFrame) -> str:
         f"- It holds if {claim.rule.holds}.",
         f"- It fails if {claim.rule.fails}. It stays open if {claim.rule.open}.",
         f"- {claim.measured} {claim.number}.",
-        f"- Second derivation: {claim.second}.",
+        f"- Second derivation: {claim.second}. What matters: {claim.matters}.",
         "",
         "The law of networks of equal ReLU layers, in bytes with 95% intervals:",
         "",
@@ -130,7 +140,10 @@ def main() -> int:
         print(f"no CSV in {FOLDER}", file=sys.stderr)
         return 2
     every = [
-        (name, one) for name, (_, scores) in sources.items() for one in scores if name != LADDER
+        (name, one)
+        for name, (_, scores) in sources.items()
+        for one in scores
+        if name != LADDER and one.predictor not in NOT_MADE_FOR
     ]
     parts = {"sources": sources_table(list(sources)), "scores": score_table(every)}
     if LADDER in sources:
@@ -144,10 +157,12 @@ def main() -> int:
         frame = frame_of(measured, said["dry-run"], constant_bytes=ours.constant_bytes)
         parts |= {"misses": misses_text(ours), "crashed": f"{len(crashed):,}"}
         parts |= {"growth": growth_text(frame), "share": f"{share_of_product(frame):.0%}"}
-        save(FOLDER, agreement_figure(trained, said["dry-run"], ours.constant_bytes))
+        parts["same"] = table([SAME_HEADS, *on_the_same_rows(rows, said, crashed)])
         judged = trained[MOST_FOR_CONSTANT:]
+        save(FOLDER, agreement_figure(judged, said["dry-run"], ours.constant_bytes))
         save(FOLDER, residuals_figure(judged, said["dry-run"], ours.constant_bytes))
-        save(FOLDER, errors_figure(judged, said, scores))
+        shown = [one for one in scores if one.predictor not in NOT_MADE_FOR]
+        save(FOLDER, errors_figure(judged, said, shown))
     text = (Path(__file__).parent / "chapter.md").read_text()
     for name, part in parts.items():
         text = text.replace(f"{{{{ {name} }}}}", part)

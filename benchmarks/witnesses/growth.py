@@ -13,10 +13,10 @@ import pandas as pd
 
 from benchmarks.witnesses.runner import Record
 from harness.analysis import AnalysisError
+from harness.analysis.claim_judge import told
 from harness.analysis.decisions import Decision, Ratio, geometric_ratio, interval, is_roughly
 from harness.analysis.fits import Exponent, FittedModel, exponents, fit
-from harness.analysis.judge import Part, decided, judge
-from harness.analysis.stated_claims import stated
+from harness.analysis.judge import Part, judge
 from harness.schema.findings import Claim, Verdict
 
 NAME = (
@@ -56,12 +56,8 @@ def claim_of(frame: pd.DataFrame) -> Claim:
         f"{kind}: depth^{law['depth'].estimate:.2f} · batch^{law['batch'].estimate:.2f}"
         for kind, law in laws
     )
-    return decided(
-        decision,
-        **stated(__file__, "grown_bytes", second=second),
-        number=number,
-        measured=f"Bytes beyond the constant of {len(_large(frame)):,} networks.",
-    )
+    count = len(_large(frame))
+    return told(__file__, "grown_bytes", decision, second=second, number=number, networks=count)
 
 
 def verdict_of(frame: pd.DataFrame, column: str) -> Decision:

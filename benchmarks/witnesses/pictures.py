@@ -1,9 +1,11 @@
 """Pictures of the chapter: measured against predicted, what is left, errors by predictor."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter
@@ -18,6 +20,8 @@ from harness.schema.findings import Figure
 
 OURS = {"dry-run": BLUE, "estimate": INK, "formula": "#e08214"}
 """Predictors of this project, which come first, and their colours."""
+OTHERS = ("#009E73", "#CC79A7", "#8c510a", "#56B4E9", "#6e5f9e", "#999999")
+"""Colours of the others."""
 
 
 def agreement_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: int) -> Figure:
@@ -29,6 +33,7 @@ def agreement_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: 
     ]
     return Figure(
         name="agreement",
+        heading="Predicted and measured memory",
         caption=f"{len(sizes):,} trainings of MLPs on an A100: what nvidia-smi showed against the"
         f" dry run's reserved bytes plus {constant // MIB:,} MiB.",
         data=pd.DataFrame(sizes, columns=["predicted", "measured"]) / MIB,
@@ -57,6 +62,7 @@ def residuals_figure(rows: Sequence[Row], said: Mapping[str, Record], constant: 
     data["far"] = 100 * data["error"].abs() > data["measured"]
     return Figure(
         name="residuals",
+        heading="What is left, by batch size",
         caption=f"Errors of the dry run by batch size; {int(data['far'].sum())} are over 1%.",
         data=data,
         draw=_residuals,
@@ -77,43 +83,57 @@ def _residuals(canvas: Canvas, data: pd.DataFrame) -> None:
 def errors_figure(
     rows: Sequence[Row], said: Mapping[str, Mapping[str, Record]], scores: Sequence[Score]
 ) -> Figure:
-    """Return the share of rows that each predictor misses by a number of MiB at most."""
+    """Return the share of all rows that each predictor misses by a number of MiB at most.
+
+    A row without an answer is a miss of any size, as in the table.
+    """
     errors = [
-        (one.predictor, abs(size + one.constant_bytes - row.measured_bytes) / MIB)
+        (one.predictor, _miss(row, said[one.predictor][row.name], one.constant_bytes) / MIB)
         for one in scores
         for row in rows
         if row.name in said[one.predictor]
-        and (size := said[one.predictor][row.name]["predicted_bytes"]) is not None
     ]
     return Figure(
         name="errors",
-        caption="Share of the trainings that each predictor, with the constant that suits it best,"
-        " misses by at most this number of MiB.",
+        heading="How far predictors are off",
+        caption="Share of all trainings, those without an answer too, that each predictor, with the"
+        " constant that suits it best, misses by at most this number of MiB. Errors below half a"
+        " MiB, equal ones too, are drawn at half a MiB.",
         data=pd.DataFrame(errors, columns=["predictor", "error"]),
         draw=_errors,
     )
 
 
+def _miss(row: Row, record: Record, constant: int) -> float:
+    size = record["predicted_bytes"]
+    return math.inf if size is None else abs(size + constant - row.measured_bytes)
+
+
 def _errors(canvas: Canvas, data: pd.DataFrame) -> None:
     axes = canvas.add_subplot()
+    others = iter(OTHERS * 3)
     for name, part in data.groupby("predictor", sort=False):
         error = part["error"].sort_values().clip(lower=0.5)
         share = 100 * pd.RangeIndex(1, len(error) + 1).to_numpy() / len(error)
+        known = np.isfinite(error.to_numpy())
         ours = OURS.get(str(name))
         axes.plot(
-            error,
-            share,
+            error[known],
+            share[known],
             "-" if ours else "--",
-            color=ours,
+            color=ours or next(others),
             label=name,
-            linewidth=1.8 if ours else 1,
+            linewidth=1.8 if ours else 1.2,
         )
+    axes.axvline(2, color=QUIET, linewidth=0.8)
+    axes.annotate("a segment, 2 MiB", (2, 1), xytext=(3, 3), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
-    axes.set_xlim(left=0.4)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,g}"))
+    axes.set_xlim(0.45, 1_000)
+    axes.set_ylim(0, 101)
     axes.set_xlabel("error at most, MiB")
-    axes.set_ylabel("share of the rows, %")
-    axes.legend(loc="lower right")
+    axes.set_ylabel("share of all rows, %")
+    canvas.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def save(folder: Path, figure: Figure) -> None:

@@ -7,13 +7,16 @@ first rows within 2 MiB, and these rows are not scored.
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.witnesses.rows import MIB, Row
 from benchmarks.witnesses.runner import Record, records_in
 
 CLOSE_BYTES = 2 * MIB
+NOT_MADE_FOR = ("fitcheck", "vram-check", "gpumemnet")
+"""Predictors that are not scored in bytes: one knows language models of a hub only, one scales
+activations from parameters, and one names ranges of 1,000 or 8,000 MiB."""
 MOST_FOR_CONSTANT = 100
 """Rows that give the constant; a third of them if there are fewer than three times as many."""
 
@@ -112,9 +115,41 @@ def row_count_for_constant(rows: Sequence[Row]) -> int:
     return min(MOST_FOR_CONSTANT, len(rows) // 3)
 
 
-def _residual(row: Row, records: dict[str, Record]) -> int | None:
+def _residual(row: Row, records: Mapping[str, Record]) -> int | None:
     predicted = records[row.name]["predicted_bytes"]
     return None if predicted is None else row.measured_bytes - predicted
+
+
+SAME_HEADS = ("predictor", "rows", "within 1%", "within 2 MiB", "median error over net memory")
+
+
+def on_the_same_rows(
+    rows: Sequence[Row], said: Mapping[str, dict[str, Record]], crashed: frozenset[str]
+) -> list[list[str]]:
+    """Return the cells of each predictor that has an answer of some kind to every common row.
+
+    The net memory is what was measured less the constant of the dry run, which no tool knows.
+    """
+    names = [name for name in said if name not in NOT_MADE_FOR]
+    shared = [
+        row
+        for row in rows
+        if row.name not in crashed and all(row.name in said[name] for name in names)
+    ]
+    fitted = row_count_for_constant(shared)
+    outside = score(shared, dict(said["dry-run"]), crashed, "dry-run").constant_bytes
+    lines = []
+    for name in names:
+        one = score(shared, dict(said[name]), crashed, name)
+        shares = [
+            abs(one.constant_bytes - left) / max(row.measured_bytes - outside, 1)
+            for row in shared[fitted:]
+            if (left := _residual(row, said[name])) is not None
+        ]
+        middle = f"{statistics.median(shares):.1%}" if shares else "none"
+        counts = (f"{one.rows:,}", f"{one.within_1_percent:,}", f"{one.close:,}")
+        lines.append((one.within_1_percent, [name, *counts, middle]))
+    return [cells for _, cells in sorted(lines, key=lambda line: -line[0])]
 
 
 def crashed_rows(folder: Path) -> frozenset[str]:

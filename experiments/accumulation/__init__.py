@@ -9,16 +9,16 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import predictions
-from harness.analysis.decisions import ROUGHLY
-from harness.analysis.judge import decided, judge_cells
-from harness.analysis.stated_claims import stated
-from harness.reporting.claim_figures import composition
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
+from harness.analysis.claim_numbers import Numbers
+from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Section, Table, present
+from harness.schema.findings import Section, Table, present
 from harness.schema.units import format_bytes
 from harness.schema.workload import Grid, Workload
 
-from . import splits as micro_batches
+from . import splits
 
 
 def cells(size: Size) -> Iterable[Workload]:
@@ -34,17 +34,32 @@ def cells(size: Size) -> Iterable[Workload]:
 
 def analyse(evidence: Evidence) -> Section:
     """Set what each number of parts takes next to the whole batch and the floor."""
-    table = micro_batches.beside_whole(evidence.frame)
-    split = table[table["parts"] > 1].reset_index(drop=True)
-    missing = int((evidence.frame["accumulate"] > 1).sum()) - len(split)
+    table = splits.beside_whole(evidence.frame)
+    frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
+    asked, split = evidence.frame["accumulate"] > 1, table["parts"] > 1
+    missing = int(asked.sum() - split.sum())
+    exact = int((table["saved_activation_bytes"] == table["saved_by_formula_bytes"])[split].sum())
+    last = table[table["parts"] == table["parts"].max()]
+    facts = {
+        "most": last["parts"].iloc[0],
+        "shares": f"{Numbers(last['peak_over_whole']).ends:.3g} times",
+        "above": format_bytes(int((last["peak_live_bytes"] - last["floor_bytes"]).max())),
+    }
+    peaks = predictions.equal_cells(frame, "peak_live_bytes")
     return Section(
-        claims=(_activations(split, missing), _peak(split, missing)),
+        claims=(
+            judged(
+                __file__,
+                "activations",
+                table,
+                missing=missing,
+                derived=(exact, int(split.sum())),
+            ),
+            judged(__file__, "peak", table, missing=missing, derived=peaks, **facts),
+        ),
         text=(
             *_floor_text(table),
-            predictions.in_words(
-                predictions.with_predictions(evidence.frame, ["peak_live_bytes"]),
-                {"peak_live_bytes": "the peak"},
-            ),
+            predictions.in_words(frame, {"peak_live_bytes": "the peak"}),
         ),
         tables=(
             Table(
@@ -53,73 +68,17 @@ def analyse(evidence: Evidence) -> Section:
                 frame=table,
             ),
         ),
-        figures=present(_what_stays(evidence.frame)),
+        figures=present(picture(__file__, "composition", splits.at_peak(evidence.frame))),
     )
 
 
-def _activations(split: pd.DataFrame, missing: int) -> Claim:
-    equal = split["saved_activation_bytes"] == split["saved_by_formula_bytes"]
-    last = split.sort_values(["depth", "parts"]).iloc[-1]
-    return decided(
-        judge_cells(split, equal, ["depth", "parts"], missing=missing),
-        **stated(__file__, "activations"),
-        measured=f"With {int(last['parts'])} parts (depth {int(last['depth'])}) the saved "
-        f"{format_bytes(int(last['whole_bytes']))} become "
-        f"{format_bytes(int(last['saved_activation_bytes']))}.",
-        number=f"{int(equal.sum())} of {len(split)} cells equal to the byte",
-    )
-
-
-def _peak(split: pd.DataFrame, missing: int) -> Claim:
-    last = split[split["parts"] == split["parts"].max()]
-    ratios = last["peak_over_whole"]
-    above = last["peak_live_bytes"] - last["floor_bytes"]
-    words = "; ".join(
-        f"depth {row.depth}: {format_bytes(int(row.peak_live_bytes))} against "
-        f"{format_bytes(int(row.whole_peak_bytes))}"
-        for row in last.itertuples()
-    )
-    divided = (split["peak_over_whole"] * split["parts"] - 1).abs() <= ROUGHLY
-    parts = int(last["parts"].iloc[0])
-    return decided(
-        judge_cells(split, divided, ["depth", "parts"], missing=missing),
-        **stated(__file__, "peak", roughly=f"{ROUGHLY:.0%}"),
-        measured=f"With {parts} parts the peak is {ratios.min():.3g} to {ratios.max():.3g} times "
-        f"the whole batch's ({words}). It is at most {format_bytes(int(above.max()))} above the "
-        "floor of parameters, gradients and the batch, because the gradient of the largest layer "
-        "exists twice while it is added.",
-        number=f"{ratios.min():.3g} to {ratios.max():.3g} times with {parts} parts",
-    )
-
-
-def _floor_text(table: pd.DataFrame) -> list[str]:
-    text = []
+def _floor_text(table: pd.DataFrame) -> Iterable[str]:
     for depth, part in table.groupby("depth"):
         first = part.iloc[0]
-        text.append(
-            f"At depth {depth} the floor is {format_bytes(int(first['floor_bytes']))}. "
-            f"Parameters and gradients take {format_bytes(int(first['parameter_bytes']))} each. "
-            f"The batch takes {format_bytes(int(first['batch_bytes']))} and stays whole, because "
-            "micro-batches are views of it."
-        )
-    text.append(
-        "Micro-batches save no parameters, no optimizer state and nothing of the batch. The "
-        "gradients are now alive during every forward pass but the first. With few parts the peak "
-        "therefore falls by less than the activations do. All parts here have equal size. With "
-        "unequal parts the mean of their losses is not the mean of the batch."
-    )
-    return text
-
-
-def _what_stays(frame: pd.DataFrame) -> Figure | None:
-    return composition(
-        "Categories at the peak, by the number of micro-batches. Activations shrink. Gradients are "
-        "alive at the peak, because every micro-batch adds to them.",
-        micro_batches.at_peak(frame),
-        bar="label",
-        bar_label="micro-batches in a step",
-        size=(8.6, 3.4),
-    )
+        names = {"floor": "floor_bytes", "parameters": "parameter_bytes", "batch": "batch_bytes"}
+        sizes = {name: format_bytes(int(first[column])) for name, column in names.items()}
+        yield text(__file__, "floor", depth=depth, **sizes)
+    yield text(__file__, "saves")
 
 
 EXPERIMENT = Experiment(

@@ -13,9 +13,8 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``depth, batch, parts, rows`` (of the largest part), ``saved_activation_bytes,
     saved_by_formula_bytes, whole_bytes`` (saved by the single part), ``peak_live_bytes,
-    whole_peak_bytes, peak_over_whole, floor_bytes, parameter_bytes, batch_bytes,
-    time_over_whole``. The floor is what is alive just before the step: parameters, gradients
-    and the batch.
+    whole_peak_bytes, peak_over_whole, floor_bytes, parameter_bytes,
+    batch_bytes``. The floor is what is alive just before the step.
 
     Raises:
         AnalysisError: no cell in one part, or none in several.
@@ -24,7 +23,7 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
     metrics = ["saved_activation_bytes", "peak_live_bytes", "live_at_start_bytes"]
     known = ok_cells(frame, *metrics, *AT_PEAK)
     whole = known[known["accumulate"] == 1]
-    both = known.merge(whole[[*_KEYS, *metrics, "wall_seconds"]], on=_KEYS, suffixes=("", "_whole"))
+    both = known.merge(whole[[*_KEYS, *metrics]], on=_KEYS, suffixes=("", "_whole"))
     if both.empty or not bool((both["accumulate"] > 1).any()):
         raise AnalysisError("micro-batches need a cell in one part and one in several")
     rows = -(-both["batch"] // both["accumulate"])
@@ -44,7 +43,6 @@ def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
             "floor_bytes": both["live_at_start_bytes"],
             "parameter_bytes": both["categories_at_peak.parameter"],
             "batch_bytes": both["categories_at_peak.input"],
-            "time_over_whole": both["wall_seconds"] / both["wall_seconds_whole"],
         }
     )
     return table.sort_values([*_KEYS, "parts"]).reset_index(drop=True)

@@ -10,36 +10,18 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
+from harness.analysis.claim_numbers import Numbers
 from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.reporting import claim_figures
+from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Section, Table, present
+from harness.schema.findings import Claim, Figure, Section, Table, present
 from harness.schema.workload import ACTIVATIONS, MODELS, Grid, Workload
 
-from . import claims, kept_tensors
+from . import kept_tensors
 
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
-
-
-REASONS = {
-    "relu": "the sign of its output",
-    "relu_inplace": "the sign of its output",
-    "sigmoid": "y(1 - y), from its output",
-    "tanh": "1 - y², from its output",
-    "gelu": "its input",
-    "silu": "its input",
-    "leaky_relu": "the sign of its input",
-    "identity": "nothing",
-}
-"""What each derivative needs."""
-
-
-WHY_ONE = (
-    "At least one tensor is kept per layer, because a linear layer needs its input for the "
-    "gradient of its weight. If an activation's derivative can be computed from its output, the "
-    "activation and the next linear layer keep the same storage. In-place ReLU therefore keeps no "
-    "less than ReLU. It only avoids the linear layer's own output during the forward pass."
-)
 
 
 AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
@@ -51,8 +33,9 @@ AXES: dict[Size, tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = {
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return every activation in both models, over depths that differ by one."""
+    """Return every activation in both models, over depths that differ by one; the control."""
     depths, shapes = AXES[size]
+    yield from (Workload(mode="inference", depth=depth, batch=32) for depth in (1, 2))
     for batch, width in shapes:
         base = Workload(batch=batch, width=width)
         yield from Grid(
@@ -67,16 +50,47 @@ def analyse(evidence: Evidence) -> Section:
     steps = kept_tensors.layer_steps(frame)
     if steps.empty:
         raise AnalysisError("no two cells differ by one layer alone")
-    table = kept_tensors.per_layer(steps)
+    train = steps[steps["mode"] == "train"]
     return Section(
-        claims=(
-            claims.held_verdict(steps),
-            claims.note_verdict(steps),
-            claims.scratch_verdict(steps),
+        claims=_claims(steps, predictions.equal_cells(frame, "saved_bytes")),
+        text=(predictions.in_words(frame, METRICS), text(__file__, "why_one")),
+        tables=(
+            _kept_table(kept_tensors.per_layer(train), frame[frame["mode"] == "train"]),
+            *predictions.miss_tables(frame, list(METRICS)),
         ),
-        text=(predictions.in_words(frame, METRICS), WHY_ONE),
-        tables=(_kept_table(table, frame), *predictions.miss_tables(frame, list(METRICS))),
-        figures=present(_peak_figure(frame)),
+        figures=present(_peak_figure(frame[frame["mode"] == "train"])),
+    )
+
+
+def _claims(steps: pd.DataFrame, derived: tuple[int, int]) -> tuple[Claim, ...]:
+    train = steps[steps["mode"] == "train"]
+    own = train[train["model"] == "mlp"]
+    counted = {
+        f"{model} adds {kept_tensors.counts(part)}."
+        for model in MODELS
+        if len(part := train[train["model"] == model])
+    }
+    scratch = kept_tensors.from_scratch(steps)
+    rest = scratch.loc[scratch["activation"] != "relu", "ratio"]
+    return (
+        judged(
+            __file__,
+            "held",
+            steps,
+            missing=kept_tensors.missing(train, MODELS, ACTIVATIONS),
+            derived=derived,
+            counts=" ".join(sorted(counted)),
+        ),
+        judged(
+            __file__,
+            "note",
+            steps,
+            missing=kept_tensors.missing(own, ("mlp",), kept_tensors.IN_OUTPUT),
+            derived=derived,
+            named_counts=kept_tensors.counts(own[own["named"]]),
+            other_counts=kept_tensors.counts(own[~own["named"]]),
+        ),
+        judged(__file__, "scratch", scratch, derived=derived, others=f"{Numbers(rest).ends:g}"),
     )
 
 
@@ -92,9 +106,6 @@ def _kept_table(table: pd.DataFrame, frame: pd.DataFrame) -> Table:
     last = _deepest(frame)[["model", "activation", "saved_bytes", "peak_live_bytes"]]
     shape = _deepest(frame).iloc[0]
     both = table.merge(last, on=["model", "activation"], how="left")
-    both.insert(2, "derivative_needs", both["activation"].map(REASONS))
-    by_hand = (both["model"] == "mlp-scratch") & (both["activation"] == "relu")
-    both.loc[by_hand, "derivative_needs"] = "both operands of the maximum"
     return Table(
         name="kept",
         caption="Tensors of batch x width elements kept per hidden layer, and the bytes at "
@@ -107,20 +118,11 @@ def _peak_figure(frame: pd.DataFrame) -> Figure | None:
     last = ok_cells(_deepest(frame), *AT_PEAK).rename(columns={"activation": "function"})
     if last.empty:
         return None
-    shape = last.iloc[0]
     order = {name: at for at, name in enumerate((*MODELS, *ACTIVATIONS))}
     last = last.sort_values(["model", "function"], key=lambda column: column.map(order))
-    return claim_figures.composition(
-        f"Categories at the peak of a training step (depth {shape['depth']}, width "
-        f"{shape['width']}, batch {shape['batch']}). Only the activations (green) differ "
-        "much. The green part is longer for functions that keep more tensors.",
-        last[["model", "function", *AT_PEAK]],
-        name="peak",
-        panel="model",
-        bar="function",
-        shared=True,
-        size=(8.6, 3.6),
-    )
+    data = last[["model", "function", *AT_PEAK]]
+    shape = {name: last[name].iloc[0] for name in ("depth", "width", "batch")}
+    return picture(__file__, "peak", data, **shape)
 
 
 EXPERIMENT = Experiment(

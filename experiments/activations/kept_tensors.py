@@ -5,36 +5,61 @@ import pandas as pd
 from harness.schema.workload import ACTIVATIONS, MODELS
 
 ELEMENT_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-
-
-KEPT = "tensors_kept_per_layer"
+IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
+"""The note's three functions, and none."""
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
     """Return each pair of cells that differ by one hidden layer alone.
 
-    Columns: ``model, activation, batch, width, depth`` (of the shallower), ``added_bytes`` and
-    ``tensors`` (added over a tensor of batch x width elements).
+    Columns: ``model, activation, batch, width, mode, depth`` (of the shallower), ``tensors`` (added
+    over a tensor of batch x width elements) and ``named`` (the note names the function).
     """
-    keys = ["model", "activation", "batch", "width", "dtype"]
+    keys = ["model", "activation", "batch", "width", "dtype", "mode"]
     known = frame[frame["outcome"] == "ok"]
     lower = known[[*keys, "depth", "saved_bytes"]]
     upper = lower.assign(depth=lower["depth"] - 1)
     pairs = lower.merge(upper, on=[*keys, "depth"], suffixes=("", "_above"))
     added = pairs["saved_bytes_above"] - pairs["saved_bytes"]
     unit = pairs["batch"] * pairs["width"] * pairs["dtype"].map(ELEMENT_BYTES).astype("Int64")
-    return pairs.assign(added_bytes=added, tensors=(added / unit).astype("float64"))
+    tensors, named = (added / unit).astype("float64"), pairs["activation"].isin(IN_OUTPUT)
+    return pairs.assign(tensors=tensors, named=named)
+
+
+def from_scratch(steps: pd.DataFrame) -> pd.DataFrame:
+    """Return ``ratio``: tensors of the from-scratch model over those of the ready-made one."""
+    keys = ["activation", "batch", "width", "depth", "mode"]
+    own, scratch = (steps.loc[steps["model"] == name, [*keys, "tensors"]] for name in MODELS)
+    both = own.merge(scratch, on=keys, suffixes=("", "_scratch"))
+    both = both[both["mode"] == "train"]
+    return both.assign(ratio=both["tensors_scratch"] / both["tensors"])
+
+
+def missing(steps: pd.DataFrame, models: tuple[str, ...], functions: tuple[str, ...]) -> int:
+    """Return how many of the functions have no pair."""
+    known = set(steps[["model", "activation"]].itertuples(index=False, name=None))
+    return len({(model, name) for model in models for name in functions} - known)
+
+
+def counts(steps: pd.DataFrame) -> str:
+    """Say which functions keep how many tensors, such as ``1 (relu, tanh)``."""
+    grouped: dict[float, list[str]] = {}
+    for name, part in steps.groupby("activation", sort=False):
+        for count in sorted(part["tensors"].unique()):
+            grouped.setdefault(float(count), []).append(str(name))
+    every = (f"{count:g} ({', '.join(grouped[count])})" for count in sorted(grouped))
+    return ", ".join(every) or "nothing"
 
 
 def per_layer(steps: pd.DataFrame) -> pd.DataFrame:
     """Return one row per model and activation: tensors kept per layer, missing if they vary."""
-    rows = []
-    for model in MODELS:
-        for activation in ACTIVATIONS:
-            part = steps[(steps["model"] == model) & (steps["activation"] == activation)]
-            if part.empty:
-                continue
-            same = part["tensors"].nunique() == 1
-            kept = float(part["tensors"].iloc[0]) if same else None
-            rows.append((model, activation, kept, len(part)))
-    return pd.DataFrame(rows, columns=["model", "activation", KEPT, "pairs"])
+    rows = [
+        (model, activation, part["tensors"].iloc[0], len(part))
+        for model in MODELS
+        for activation in ACTIVATIONS
+        if len(part := steps[(steps["model"] == model) & (steps["activation"] == activation)])
+    ]
+    table = pd.DataFrame(rows, columns=["model", "activation", "tensors_kept_per_layer", "pairs"])
+    varied = steps.groupby(["model", "activation"])["tensors"].nunique() > 1
+    alike = pd.Series([not varied[model, name] for model, name, *_ in rows], dtype=bool)
+    return table.assign(tensors_kept_per_layer=table["tensors_kept_per_layer"].where(alike))

@@ -11,12 +11,16 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from harness.analysis import predictions
+from harness.analysis.claim_data import text
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Workload
 
-from . import claims, explanations, figures, law
+from . import claims, figures, law
 
+COPIES = 8
+"""Blocks of a network."""
 NARROW = Workload(in_features=64, width=64, batch=1024)
 """256 KiB an activation, 16.25 KiB a layer's parameters."""
 
@@ -30,7 +34,7 @@ NOTE = Workload(width=256, batch=256)
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return each network without checkpoints (three processes) and with 1 to depth segments."""
+    """Return each network without checkpoints (several processes), with 1 to depth segments."""
     if size is Size.QUICK:
         yield from _curve(NARROW.replace(depth=9, batch=512), every=False)
         return
@@ -43,17 +47,14 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
-    """Yield the segments, an uncheckpointed step before, among and after them.
+    """Yield blocks: an uncheckpointed step, then some numbers of segments.
 
     Its copies differ in their seed alone: each is measured in a process of its own.
     """
-    depth = base.depth
-    counts = list(range(1, depth + 1)) if every else _spread(depth)
-    third = max(len(counts) // 3, 1)
-    for number, segments in enumerate(counts):
-        if number % third == 0 and number // third < 3:
-            yield base.replace(seed=number // third)
-        yield base.replace(checkpoint=segments)
+    counts = list(range(1, base.depth + 1)) if every else _spread(base.depth)
+    for seed, own in enumerate(law.blocks(counts, min(COPIES, len(counts)))):
+        yield base.replace(seed=seed)
+        yield from (base.replace(checkpoint=segments) for segments in own)
 
 
 def _spread(depth: int) -> list[int]:
@@ -65,15 +66,18 @@ def _spread(depth: int) -> list[int]:
 
 def analyse(evidence: Evidence) -> Section:
     """Fit the law to each curve and set its optimum next to the measured one."""
+    frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     result = law.curves(evidence.frame)
-    timed = [curve for curve in result if curve.is_timed]
+    missing = evidence.frame.groupby(law.KEYS).ngroups - len(result)
+    timed = [curve for curve in result if curve.seconds]
+    gradients = any(curve.regime != "activations" for curve in result)
+    names = ["law", *["gradients"] * gradients, *["untimed"] * (not timed)]
     return Section(
-        claims=present(*claims.root_law(result), claims.cheaper(result), claims.time(timed)),
-        text=(
-            *explanations.fit_text(result),
-            *explanations.gradient_text(result),
-            explanations.time_text(timed),
+        claims=present(
+            *claims.memory(result, missing, predictions.equal_cells(frame, "peak_live_bytes")),
+            claims.time(timed, missing),
         ),
+        text=tuple(text(__file__, name) for name in names),
         tables=(
             Table(
                 name="laws",

@@ -1,19 +1,21 @@
 """Claims: √depth segments are best; their saving; the cost of a second forward pass."""
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from harness.analysis.claim_judge import Equal, judged, told
 from harness.analysis.decisions import (
-    CONFIDENCE,
     ROUGHLY,
     Decision,
-    exactly,
-    geometric_ratio,
+    Ratio,
     is_roughly,
+    ratio_of_means,
 )
-from harness.analysis.judge import Part, decided, judge
-from harness.analysis.stated_claims import stated
+from harness.analysis.judge import Part, judge
 from harness.schema.findings import Claim, Verdict
 from harness.schema.units import format_bytes
 
-from . import law
 from .curve import Curve, counts_in_words
 
 SECOND_FORWARD = 4 / 3
@@ -25,7 +27,6 @@ _REGIMES = {
         "where gradients weigh as much",
     ),
 }
-
 _KINDS = {
     "activations": "large activations",
     "both": "gradients that weigh as much",
@@ -34,35 +35,54 @@ _KINDS = {
 """Kinds of network by the regime of their curve, in words."""
 
 
-def root_law(result: list[Curve]) -> list[Claim]:
-    """Judge apart where activations outweigh parameters, and where gradients count too."""
-    return [
-        _root_claim([curve for curve in result if curve.regime == regime], *words)
-        for regime, words in _REGIMES.items()
+def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
+    """Judge √depth apart where activations outweigh parameters and where not; judge the saving."""
+    rows = [
+        {
+            "network": one.name,
+            "regime": one.regime,
+            "kind": _KINDS[one.regime],
+            "holds": int(_is_best(one)),
+            "excess": 1 + one.excess_at_root,
+            "left": one.lowest / one.without,
+            "left_with_one": one.at(1) / one.without,
+            "sure": one.is_whole,
+        }
+        for one in result
     ]
-
-
-def _root_claim(chosen: list[Curve], where: str, short: str) -> Claim:
-    words = ", ".join(
-        f"{counts_in_words(curve.best)} at depth {curve.depth} (√depth {curve.root}, fitted law "
-        f"{curve.optimum_in_words}, R² {curve.r2:.5f})"
-        for curve in chosen
+    table = pd.DataFrame(rows)
+    every = {"missing": missing, "derived": derived}
+    claims = [
+        _root([one for one in result if one.regime == regime], table, regime, **every)
+        for regime in _REGIMES
+    ]
+    words = "; ".join(
+        f"{one.name}: {format_bytes(one.without)} become {format_bytes(one.lowest)}"
+        for one in result
     )
-    excess = max((curve.excess_at_root for curve in chosen), default=0.0)
-    measured = "No network of this kind was measured."
-    if chosen:
-        measured = (
-            f"The best number of segments is {words}. At √depth segments a step adds at most "
-        )
-        measured += f"{100 * excess:.3g}% more than at the best number."
-    return decided(
-        judge(Part(name=one.name, decision=exactly(_is_best(one))) for one in chosen),
-        **stated(__file__, "root", where=where, short=short, roughly=f"{ROUGHLY:.0%}"),
-        measured=measured,
-        number="; ".join(
-            f"√{curve.depth} = {curve.root}, best {counts_in_words(curve.best)}" for curve in chosen
-        )
-        or "none",
+    absent = len(set(_KINDS) - set(table["regime"]))
+    lost = {**every, "missing": missing + absent}
+    return [*claims, judged(__file__, "cheaper", table, **lost, words=words)]  # type: ignore[arg-type]
+
+
+def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object) -> Claim:
+    best = ", ".join(
+        f"{counts_in_words(one.best)} at depth {one.depth} (√depth {one.root}, fitted law "
+        f"{one.optimum_in_words}, R² {one.r2:.5f})"
+        for one in chosen
+    )
+    listed = (f"√{one.depth} = {one.root}, best {counts_in_words(one.best)}" for one in chosen)
+    where, short = _REGIMES[regime]
+    return judged(
+        __file__,
+        "root",
+        table,
+        **every,  # type: ignore[arg-type]
+        regime=regime,
+        where=where,
+        short=short,
+        listed="; ".join(listed) or "none",
+        best=best or "not known",
     )
 
 
@@ -72,51 +92,41 @@ def _is_best(curve: Curve) -> bool:
     return curve.excess_at_root <= ROUGHLY < ends
 
 
-def cheaper(result: list[Curve]) -> Claim:
-    """Judge whether some number of segments lowers the peak of every network."""
-    saved = [1 - curve.lowest / curve.without for curve in result]
-    words = "; ".join(
-        f"{curve.name}: {format_bytes(curve.without)} become {format_bytes(curve.lowest)}"
-        for curve in result
-    )
-    parts = []
-    for regime, name in _KINDS.items():
-        lower = [one.lowest < one.without for one in result if one.regime == regime]
-        decision = exactly(all(lower)) if lower else Decision(verdict=Verdict.OPEN)
-        parts.append(Part(name=name, decision=decision))
-    return decided(
-        judge(parts),
-        **stated(__file__, "cheaper"),
-        measured="The bytes that a step adds change as follows at the best number of "
-        f"segments ({words}). If a layer's gradients are as large as its activation, each "
-        "freed activation is replaced by a gradient. The peak is then at the end of the "
-        "backward pass, and nothing is saved.",
-        number=f"{_less(min(saved))} to {_less(max(saved))} than without",
-    )
-
-
-def _less(share: float) -> str:
-    return f"{100 * abs(share):.3g}% {'less' if share >= 0 else 'more'}"
-
-
-def time(result: list[Curve]) -> Claim | None:
-    """Judge the time of a second forward pass; each network that was timed gives one ratio."""
+def time(result: Sequence[Curve], missing: int) -> Claim | None:
+    """Judge the time of a second forward pass, network by network."""
     if not result:
         return None
-    middle, low, high = law.time_ratio(result)
-    decision = Decision(verdict=Verdict.OPEN)
-    number = f"{len(result)} networks; an interval needs three"
-    if len(result) >= 3:
-        ratio = geometric_ratio([curve.time_ratio for curve in result], CONFIDENCE)
-        ends = (ratio.low / SECOND_FORWARD, ratio.high / SECOND_FORWARD)
-        decision = is_roughly(low=ends[0], high=ends[1], repeats=ratio.blocks)
-        number = f"{ratio.estimate:.3g} times, 99% interval {ratio.low:.3g} to {ratio.high:.3g}"
-        number += f" over {ratio.blocks} networks"
-    return decided(
-        decision,
-        **stated(__file__, "time", roughly=f"{ROUGHLY:.0%}"),
-        measured="A step with segments takes "
-        f"{middle:.3g} times as long as one without (median over cells). The middle 90% of the "
-        f"cells lie between {low:.3g} and {high:.3g}. By arithmetic it is 1.33.",
-        number=number,
+    known = {one.name: slowdown(one) for one in result}
+    alone = [_ratio(one.base_seconds[::2], one.base_seconds[1::2]) for one in result]
+    parts = [Part(name=name, decision=_decide(one)) for name, one in known.items()]
+    parts.append(Part(name="networks that failed", decision=_decide(None), cells=missing))
+    held = sum(part.decision.verdict is Verdict.SUPPORTED for part in parts)
+    ratios = [one for one in known.values() if one]
+    ends = [one.estimate for one in ratios]
+    return told(
+        __file__,
+        "time",
+        judge(parts),
+        control=judge(Part(name="", decision=_decide(one)) for one in alone if one),
+        times=f"{min(ends):.3g} to {max(ends):.3g}" if ends else "unknown",
+        listed="; ".join(f"{name} {one or 'unknown'}" for name, one in known.items()),
+        held=held,
+        total=len(known) + missing,
+        seen=max(((one.high / one.low) ** 0.5 - 1 for one in ratios), default=0.0),
     )
+
+
+def slowdown(curve: Curve) -> Ratio | None:
+    """Return the time of the steps with segments over that of the steps without."""
+    return _ratio(curve.seconds, curve.base_seconds)
+
+
+def _ratio(over: Sequence[float], under: Sequence[float]) -> Ratio | None:
+    return ratio_of_means(over, under) if min(len(over), len(under)) > 1 else None
+
+
+def _decide(ratio: Ratio | None) -> Decision:
+    if ratio is None:
+        return Decision(verdict=Verdict.OPEN)
+    low, high = ratio.low / SECOND_FORWARD, ratio.high / SECOND_FORWARD
+    return is_roughly(low=low, high=high, repeats=ratio.blocks)

@@ -4,9 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 DOMINANCE = 4.0
 """Activations dominate where one has at least this many times a layer's gradients."""
@@ -23,19 +21,20 @@ class Curve:
     gradient_bytes: int
     """Of one hidden layer's weight and bias."""
     table: pd.DataFrame
-    """``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes, wall_seconds,
-    time_ratio, low, high``; segments 0 is the step without checkpoints."""
+    """``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes, wall_seconds``;
+    segments 0 is the step without checkpoints."""
     a: float
     """Bytes a segment."""
     b: float
     """Bytes a layer of the longest segment."""
     c: float
     r2: float
-    fitted: NDArray[np.float64]
-    base_equal: bool
-    """The uncheckpointed steps of all processes have equal bytes."""
-    base_spread: float
-    """Slowest over fastest median time of those processes."""
+    is_whole: bool
+    """Every number of segments that was asked for was measured."""
+    seconds: tuple[float, ...]
+    """Of each step with segments, the fastest of its repeats."""
+    base_seconds: tuple[float, ...]
+    """Of the steps without segments, each in a process of its own."""
 
     @property
     def name(self) -> str:
@@ -89,16 +88,6 @@ class Curve:
         """Every measured number of segments that adds the least."""
         rows = self._segmented
         return tuple(int(k) for k in rows.loc[rows["rise_bytes"] == self.lowest, "segments"])
-
-    @property
-    def is_timed(self) -> bool:
-        """True if each step has its seconds; on a pretended GPU none has."""
-        return bool(self.table["time_ratio"].notna().all())
-
-    @property
-    def time_ratio(self) -> float:
-        """The median over numbers of segments of the time with segments over the time without."""
-        return float(self._segmented["time_ratio"].median())
 
     def at(self, segments: int) -> int:
         """Return what the step with that many segments adds."""

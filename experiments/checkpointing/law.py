@@ -6,6 +6,7 @@ arXiv:1604.06174, section 4: k segments of depth/k layers keep O(k) + O(depth/k)
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,9 @@ from harness.analysis import AnalysisError
 from harness.analysis.fits import fit
 
 from .curve import Curve, counts_in_words
+
+KEYS = ["in_features", "width", "batch", "depth"]
+"""What a network is."""
 
 
 def curves(frame: pd.DataFrame) -> list[Curve]:
@@ -26,12 +30,11 @@ def curves(frame: pd.DataFrame) -> list[Curve]:
 
     """
     metrics = ["peak_live_bytes", "live_at_start_bytes"]
-    known = frame[(frame["outcome"] == "ok") & frame[metrics].notna().all(axis=1)]
-    keys = ["in_features", "width", "batch", "depth"]
+    known = (frame["outcome"] == "ok") & frame[metrics].notna().all(axis=1)
     result = [
-        _curve(part.sort_values(["checkpoint", "seed"]))
-        for _, part in known.groupby(keys, sort=True)
-        if _enough(part)
+        _curve(own.sort_values(["checkpoint", "seed"]), set(part["checkpoint"]))
+        for _, part in frame.groupby(KEYS, sort=True)
+        if _enough(own := part[known.loc[part.index]])
     ]
     if not result:
         raise AnalysisError(
@@ -43,16 +46,16 @@ def curves(frame: pd.DataFrame) -> list[Curve]:
 
 def _enough(part: pd.DataFrame) -> bool:
     counts = set(part["checkpoint"])
+    if not counts:
+        return False
     root = round(math.sqrt(int(part["depth"].iloc[0])))
     return {0, 1, root} <= counts and len(counts) >= 6
 
 
-def _curve(part: pd.DataFrame) -> Curve:
+def _curve(part: pd.DataFrame, asked: set[int]) -> Curve:
     first = part.iloc[0]
     depth, width, batch = (int(first[key]) for key in ("depth", "width", "batch"))
     base = part[part["checkpoint"] == 0]
-    base_seconds = base["wall_seconds"].to_numpy(dtype=np.float64, na_value=math.nan)
-    middle = float(np.median(base_seconds))
     rows = pd.concat([base.iloc[:1], part[part["checkpoint"] > 0]])
     rise = (rows["peak_live_bytes"] - rows["live_at_start_bytes"]).astype("int64")
     segments = rows["checkpoint"].astype("int64")
@@ -67,9 +70,6 @@ def _curve(part: pd.DataFrame) -> Curve:
             "peak_live_bytes": rows["peak_live_bytes"],
             "rise_bytes": rise,
             "wall_seconds": seconds,
-            "time_ratio": seconds / middle,
-            "low": seconds / base_seconds.max(),
-            "high": seconds / base_seconds.min(),
         }
     ).reset_index(drop=True)
     split = table[table["segments"] > 0]
@@ -83,7 +83,7 @@ def _curve(part: pd.DataFrame) -> Curve:
     )
     terms = ("segments", "layers", "constant")
     a, b, c = (round(law.coefficient(term).estimate, 3) for term in terms)  # bytes
-    peaks = base["peak_live_bytes"]
+    fastest = part["fastest_seconds"]
     return Curve(
         network=network,
         depth=depth,
@@ -94,10 +94,20 @@ def _curve(part: pd.DataFrame) -> Curve:
         b=b,
         c=c,
         r2=1.0 if law.r2 is None else law.r2,
-        fitted=law.fitted,
-        base_equal=bool((peaks == peaks.iloc[0]).all()),
-        base_spread=float(base_seconds.max() / base_seconds.min()),
+        is_whole=asked <= set(part["checkpoint"]),
+        seconds=tuple(fastest[part["checkpoint"] > 0].dropna()),
+        base_seconds=tuple(fastest[part["checkpoint"] == 0].dropna()),
     )
+
+
+def blocks(counts: Sequence[int], copies: int) -> list[list[int]]:
+    """Return which numbers of segments are measured after each copy of the step without.
+
+    >>> blocks([1, 2, 3, 4, 5, 6, 7], 3)
+    [[1, 2], [3, 4], [5, 6, 7]]
+    """
+    ends = [at * len(counts) // copies for at in range(copies + 1)] if copies else [0]
+    return [list(counts[low:high]) for low, high in pairwise(ends)]
 
 
 def laws(result: Sequence[Curve]) -> pd.DataFrame:
@@ -123,11 +133,3 @@ def laws(result: Sequence[Curve]) -> pd.DataFrame:
             for curve in result
         ]
     )
-
-
-def time_ratio(result: Sequence[Curve]) -> tuple[float, float, float]:
-    """Return the median over all cells of the time ratio, and the bounds of the middle 90%."""
-    ratios = pd.concat([curve.table for curve in result])
-    values = ratios.loc[ratios["segments"] > 0, "time_ratio"].to_numpy(dtype=np.float64)
-    low, middle, high = (float(part) for part in np.quantile(values, [0.05, 0.5, 0.95]))
-    return middle, low, high

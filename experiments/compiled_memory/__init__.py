@@ -12,15 +12,14 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
-from harness.analysis.judge import decided, judge_cells
-from harness.analysis.stated_claims import stated
-from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
+from harness.analysis.step_runs import no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
-from harness.reporting.claim_figures import lines
+from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Claim, Figure, Section, Table
+from harness.schema.findings import Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
-from harness.schema.units import format_bytes
 
 Grid = tuple[tuple[int, ...], tuple[int, ...]]
 """Depths and batches."""
@@ -50,9 +49,6 @@ BLOCKS: Mapping[Size, Grid] = {
 }
 """Blocks, and sequences of ``TOKENS`` tokens: as many rows as an example of the MLP has."""
 
-LESS = 0.99
-"""A cell counts as saving if compiled code needs less than this part of what eager code needs."""
-
 COMPILED = {"eager": False, "compile": True}
 COLUMNS = ("kept", "peak")
 
@@ -80,20 +76,24 @@ def _jobs(network: str, grid: Grid, options: Mapping[str, str | float]) -> Itera
 
 def analyse(evidence: Evidence) -> Section:
     """Compare compiled with eager, cell by cell."""
-    runs = last_runs(evidence.folder)
+    runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no pair of runs ended well", runs)
     wanted = Counter(_name(run.job.arguments) for run in runs)
+    networks = dict.fromkeys(table["network"])
     return Section(
         claims=tuple(
-            claim
-            for network, cells in table.groupby("network", sort=False)
-            for claim in judge(str(network), cells, wanted[network] // len(COMPILED) - len(cells))
+            judged(__file__, what, table, missing=lost, network=network)
+            for network in networks
+            for lost in [
+                wanted[network] // len(COMPILED) - int((table["network"] == network).sum())
+            ]
+            for what in COLUMNS
         ),
-        text=(_method(table, runs),),
+        text=(text(__file__, "method", pairs=len(table), seen=seen_on(runs), tokens=TOKENS),),
         tables=(Table(name="compiled", caption="Eager and compiled", frame=table),),
-        figures=(_figure(table),),
+        figures=present(_figure(table)),
     )
 
 
@@ -122,38 +122,7 @@ def _name(arguments: Mapping[str, object]) -> object:
     return next(known, arguments["network"])
 
 
-def judge(network: str, cells: pd.DataFrame, missing: int) -> Iterable[Claim]:
-    """Judge the sentence that compiling saves memory, of what is kept and of the peak."""
-    cells = cells.reset_index(drop=True)
-    for what in COLUMNS:
-        ratio = cells[f"{what}_ratio"]
-        saves = ratio < LESS
-        ends = dict.fromkeys(f"{end:.3g}" for end in (ratio.min(), ratio.max()))
-        number = f"{'–'.join(ends)} of eager"
-        largest = cells.sort_values(f"eager_{what}_bytes").iloc[-1]
-        eager, compiled = (format_bytes(int(largest[f"{one}_{what}_bytes"])) for one in COMPILED)
-        yield decided(
-            judge_cells(cells, saves, ["depth", "batch"], missing=missing),
-            **stated(__file__, what, network=network, less=f"{LESS:.0%}"),
-            measured=f"Compiled code needs at least 1% less in {int(saves.sum())} of {len(cells)}"
-            f" cells. At depth {largest['depth']} and batch {largest['batch']:,} it needs"
-            f" {compiled}, and eager code needs {eager}.",
-            number=number,
-        )
-
-
-def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
-    return (
-        f"{len(table)} pairs of networks of width 512 ran three steps with SGD and fullgraph=True"
-        f" ({seen_on(runs)}). A transformer's example is a sequence of {TOKENS} tokens. The kept"
-        " bytes are requested by the last forward pass and alive at its end. A matmul needs its"
-        " input in the backward pass, compiled or not. With ReLU nothing else is kept, so nothing"
-        " can be saved. Compiled code recomputes the operators between two matmuls. It keeps a"
-        " matmul's input even if that input could be recomputed."
-    )
-
-
-def _figure(table: pd.DataFrame) -> Figure:
+def _figure(table: pd.DataFrame) -> Figure | None:
     largest = table[table["batch"] == table.groupby("network")["batch"].transform("max")]
     parts = [
         largest.assign(
@@ -164,20 +133,8 @@ def _figure(table: pd.DataFrame) -> Figure:
         )
         for what in COLUMNS
     ]
-    data = pd.concat(parts, ignore_index=True)
-    return lines(
-        "compiled",
-        "Bytes kept by the forward pass, and the allocated peak of a step, against depth at"
-        " each network's largest batch. Points are compiled code; lines are eager code.",
-        data[["panel", "line", "depth", "bytes", "fit"]],
-        x="depth",
-        y="bytes",
-        line="line",
-        line_label="",
-        label="bytes",
-        x_label="depth",
-        scale="doubling bytes",
-    )
+    columns = ["panel", "line", "depth", "bytes", "fit"]
+    return picture(__file__, "compiled", pd.concat(parts, ignore_index=True)[columns])
 
 
 EXPERIMENT = Experiment(

@@ -13,15 +13,13 @@ import pandas as pd
 
 from harness.analysis import AnalysisError, predictions, rss_agreement
 from harness.analysis.frame import NOISY, ok_cells
-from harness.prediction.predict_workload import predict
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Grid, Workload
 
-from . import explanations, figures, process_peak, rss_rise
-from .cuda_peaks import cuda_peaks_figure
-from .proportionality import BATCHES, DEPTHS, Growth, growth_of
-from .verdicts import growth_answer, proportionality
+from . import explanations, figures, verdicts
+from .proportionality import BATCHES, DEPTHS, Growth
+from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
@@ -29,21 +27,15 @@ _DEFAULT_LARGEST = 2**14
 four fifths of the grid's arithmetic, and their bytes follow from the rest."""
 
 
-QUANTITIES = {
-    "saved activations": "saved_activation_bytes",
-    "saved for backward": "saved_bytes",
-    "peak live": "peak_live_bytes",
-    "RSS rise": "rss_rise_bytes",
-    "CUDA allocated peak": "cuda.allocated_peak_bytes",
-    "CUDA reserved peak": "cuda.reserved_peak_bytes",
-}
-"""Columns of which a claim of ``claims.toml`` speaks, by their labels."""
+CONTROL = Workload(width=1)
+"""A network in which the claim must fail: its logits outweigh its hidden layers."""
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid, training and inference; in full other widths and threads too."""
+    """Return the grid, training and inference, and the control; in full other widths, threads."""
+    yield from Grid(base=CONTROL, axes={"depth": (1, 2, 4), "batch": (16, 32, 64)})
     if size is Size.QUICK:
-        some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}  # activations lead from 512 on
+        some = {"depth": DEPTHS[::2], "batch": (16, 256, 1024)}
         yield from Grid(base=BASE, axes={"mode": ("train", "inference"), **some})
         return
     largest = math.inf if size is Size.FULL else _DEFAULT_LARGEST
@@ -58,60 +50,56 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def traced(size: Size) -> Iterable[Workload]:
-    """Return the one cell whose timeline the report shows: one in which activations lead."""
-    depth, batch = (16, 1024) if size is Size.QUICK else (8, 512)
+    """Return the one cell whose timeline the report shows."""
+    depth, batch = (16, 1024) if size is Size.QUICK else (8, 512)  # where activations lead
     return (Workload(width=256, depth=depth, batch=batch),)
 
 
 def analyse(evidence: Evidence) -> Section:
     """Try every quantity that the records have; see the module's docstring."""
-    is_base = (evidence.frame["width"] == BASE.width) & (evidence.frame["threads"] == BASE.threads)
-    frame = evidence.frame[is_base]
-    training = frame[frame["mode"] == "train"].reset_index(drop=True)
-    growths = _growths(_with_laws(training))
-    if not growths:
+    frame = evidence.frame
+    is_base = (frame["width"] == BASE.width) & (frame["threads"] == BASE.threads)
+    base, is_control = frame[is_base], frame["width"] == CONTROL.width
+    training = base[base["mode"] == "train"].reset_index(drop=True)
+    inference = base[base["mode"] == "inference"]
+    found = verdicts.growths(_with_laws(training))
+    if not any(isinstance(one, Growth) for one in found.values()):
         raise AnalysisError("a test of growth needs 6 training cells over 3 depths and 3 batches")
+    controls = {"width 1": frame[is_control], "inference": inference}
+    claims = {name: proportionality(name, one, controls) for name, one in found.items()}
+    peak = found.get("peak live")
     steps, faults = figures.timelines(evidence)
-    claims = {label: proportionality(growth) for label, growth in growths.items()}
     return Section(
-        answer=growth_answer(claims, training),
-        claims=tuple(claims.values()),
+        answer=verdicts.growth_answer(claims, training),
+        claims=present(*claims.values(), verdicts.resident(training)),
         text=(
             *explanations.formula_text(training),
-            *explanations.why_text(training, growths),
-            *explanations.others_text(evidence.frame[~is_base]),
-            *rss_rise.resident_text(training),
-            *process_peak.peak_text(training),
+            *explanations.why_text(training, peak if isinstance(peak, Growth) else None),
+            *explanations.others_text(frame[~is_base & ~is_control & (frame["outcome"] == "ok")]),
+            *explanations.process_text(training),
             *explanations.failures_text(frame),
             *faults,
         ),
         tables=present(
-            *rss_rise.resident_tables(training),
-            process_peak.peak_table(training),
+            _resident_table(training),
+            explanations.process_table(training),
             _cells_table(frame),
         ),
         figures=present(
-            *figures.claim_figures_of(training),
+            figures.product_figure(training),
             *steps,
             figures.owners_map(training),
-            cuda_peaks_figure(training, _on_cpu(training)),
+            figures.cuda_figure(training),
             figures.composition(training),
-            figures.growth_figure(growths.get("peak live"), "peak live"),
-            process_peak.peak_figure(training),
+            figures.growth_figure(peak),
         ),
     )
 
 
-def _growths(training: pd.DataFrame) -> dict[str, Growth]:
-    """Return the growth of each quantity that enough cells have, by its label."""
-    result = {}
-    for label, column in QUANTITIES.items():
-        kept = rss_agreement.resolved(training) if column == "rss_rise_bytes" else training
-        try:
-            result[label] = growth_of(kept, column)
-        except AnalysisError:
-            continue  # this machine does not measure it, or in too few cells
-    return result
+def _resident_table(training: pd.DataFrame) -> Table | None:
+    result = rss_agreement.next_to_trace(training)
+    caption = "RSS rise and rise of the trace in steps that add more than 15.26 MiB"
+    return None if result.empty else Table(name="resident", caption=caption, frame=result)
 
 
 def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
@@ -129,20 +117,12 @@ def _with_laws(training: pd.DataFrame) -> pd.DataFrame:
     return predictions.with_predictions(every, names)
 
 
-def _on_cpu(training: pd.DataFrame) -> dict[str, int | None]:
-    """Return the peak of live bytes predicted on the CPU for each cell that ran on a GPU."""
-    known = {cell.replace(device="cuda").id: cell for cell in cells(Size.FULL)}
-    return {
-        name: predict(known[name]).peak_live_bytes
-        for name in training["workload_id"]
-        if name in known
-    }
-
-
 def _cells_table(frame: pd.DataFrame) -> Table:
     known = [one for one in QUANTITIES.values() if frame[one].notna().any()]
-    columns = ["mode", "depth", "batch", "outcome", *known, "peak_phase", "wall_seconds"]
-    ordered = frame.sort_values(["mode", "depth", "batch"], ascending=[False, True, True])
+    columns = ["mode", "width", "depth", "batch", "outcome", *known, "peak_phase", "wall_seconds"]
+    ordered = frame.sort_values(
+        ["mode", "width", "depth", "batch"], ascending=[False, False, True, True]
+    )
     return Table(
         name="cells",
         caption="Every cell",

@@ -1,98 +1,116 @@
-"""Which formula the bytes follow, where the claim breaks, and on what."""
+"""Which formula the bytes follow, where the claim breaks and on what, and the process around."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
-from harness.analysis import predictions
-from harness.analysis.frame import AT_PEAK, ok_cells
+from harness.analysis import predictions, rss_agreement
+from harness.analysis.claim_data import text
+from harness.analysis.exact import exact_form
+from harness.analysis.frame import AT_PEAK, PROCESS_PARTS, ok_cells
+from harness.schema.findings import Table
+from harness.schema.units import format_bytes
 
-from .proportionality import PRODUCT, Growth, exact_in, sample
+from .proportionality import PRODUCT, Growth, term_columns
 from .verdicts import PARTS
 
+_PEAK = "rss_peak_bytes"
 
-def formula_text(training: pd.DataFrame) -> list[str]:
+
+def formula_text(training: pd.DataFrame) -> Iterator[str]:
     """Check the closed formula of saved bytes cell by cell, and count."""
     known = ok_cells(training, "saved_bytes")
-    known = known[(known["activation"] == "relu") & (known["dtype"] == "float32")]
-    known = known[(known["model"] == "mlp") & known["width"].notna()]
-    if known.empty:
-        return []
-    row_bytes = 4 * known["in_features"] + 8 + 4 * known["depth"] * known["width"]
-    expected = known["batch"] * (row_bytes + 4 * known["classes"]) + 4
-    equal = int((expected == known["saved_bytes"]).sum())
-    return [
-        (
-            "With ReLU and float32, autograd should save "
-            "B·(4·features + 8 + 4·Σ hidden + 4·classes) + 4 bytes. These are the batch and its "
-            "labels, one activation of each hidden layer, the log-probabilities, and one total "
-            f"weight. The formula is exact in {equal} of {len(known)} cells."
-        )
-    ]
+    if len(known):
+        row_bytes = 4 * known["in_features"] + 8 + 4 * known["depth"] * known["width"]
+        expected = known["batch"] * (row_bytes + 4 * known["classes"]) + 4
+        equal = int((expected == known["saved_bytes"]).sum())
+        yield text(__file__, "formula", equal=equal, total=len(known))
 
 
-def others_text(others: pd.DataFrame) -> list[str]:
+def others_text(others: pd.DataFrame) -> Iterator[str]:
     """Say whether the laws of the bytes hold at other widths and numbers of threads."""
     metrics = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}
-    if others.empty:
-        return []
-    known = predictions.with_predictions(others, list(metrics))
-    widths, threads = (
-        ", ".join(f"{value:,}" for value in sorted(known[name].unique()))
-        for name in ("width", "threads")
-    )
-    text = f"The same formulas were tested at widths {widths}, and with {threads} threads. "
-    return [text + predictions.in_words(known, metrics)]
+    if len(others):
+        known = predictions.with_predictions(others, list(metrics))
+        given = {
+            name: ", ".join(f"{value:,}" for value in sorted(known[column].unique()))
+            for name, column in (("widths", "width"), ("threads", "threads"))
+        }
+        yield text(__file__, "others", **given, words=predictions.in_words(known, metrics))
 
 
-def why_text(training: pd.DataFrame, growths: Mapping[str, Growth]) -> list[str]:
+def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
     """Say where the claim breaks, and on what."""
-    text = (
-        "Three parts break the claim. The examples and the logits grow only with the batch. The "
-        "parameters and their gradients grow only with the depth. The first and the last layer are "
-        "constant."
-    )
-    names = AT_PEAK
-    known = ok_cells(training, *AT_PEAK)
-    if known.empty:
-        return [text]
-    parameters = exact_in(sample(known, "categories_at_peak.parameter"), PRODUCT[:2])
-    if parameters is not None:
-        text += f" Parameters take {parameters} bytes at every batch, and so do gradients."
-    largest = known[names].astype("int64").idxmax(axis=1)
+    known = ok_cells(training, *AT_PEAK).sort_values(["depth", "batch"])
+    if known.empty or peak is None:
+        return
+    depth, batch = (known[name].to_numpy(dtype="int64") for name in ("depth", "batch"))
+    columns = {term: term_columns(depth, batch)[term] for term in PRODUCT[:2]}
+    parameters = exact_form(columns, known["categories_at_peak.parameter"].to_numpy())
+    largest = known[AT_PEAK].astype("int64").idxmax(axis=1)
     led = known[largest == "categories_at_peak.activation"]
-    text += f" Activations are the largest part of the peak in {len(led)} of {len(known)} cells"
-    if len(led):
-        text += f", from batch {led['batch'].min()} on"
-    return [text + ".", *_moments_text(known, names, growths.get("peak live"))]
+    first = led["batch"].min() if len(led) else "none"
+    facts = {"parameters": parameters or "no formula of", "led": len(led), "first": first}
+    yield text(__file__, "why", total=len(known), **facts)
+    if peak.whole and peak.pieces and len(peak.pieces.forms) > 1 and len(known) == len(peak.values):
+        parts = [
+            _moment(known[peak.moments() == n], form) for n, form in enumerate(peak.pieces.forms)
+        ]
+        yield text(__file__, "moments", count=len(parts), parts="".join(parts))
 
 
-def _moments_text(known: pd.DataFrame, names: list[str], peak: Growth | None) -> list[str]:
-    """Say what is alive at each of the moments that a peak can be."""
-    if peak is None or peak.pieces is None or len(peak.pieces.forms) < 2 or not peak.whole:
-        return []
-    ordered = known.sort_values(["depth", "batch"])
-    if len(ordered) != len(peak.sample.values):
-        return []
-    parts = []
-    for number, form in enumerate(peak.pieces.forms):
-        own = ordered.loc[peak.moments() == number, names].astype("int64").sum()
-        shares = (own / own.sum()).sort_values(ascending=False)
-        made = ", ".join(
-            f"{share:.0%} {PARTS[str(name).rpartition('.')[2]]}"
-            for name, share in shares.items()
-            if share > 0.01
-        )
-        count = int((peak.moments() == number).sum())
-        parts.append(f" In {count} cells it is {form} ({made}).")
-    return [f"The peak is the highest of {len(parts)} moments of the step." + "".join(parts)]
+def _moment(cells: pd.DataFrame, form: object) -> str:
+    """Say what is alive at one of the moments that a peak can be."""
+    own = cells[AT_PEAK].astype("int64").sum()
+    shares = (own / own.sum()).sort_values(ascending=False)
+    made = ", ".join(
+        f"{share:.0%} {PARTS[str(name).rpartition('.')[2]]}"
+        for name, share in shares.items()
+        if share > 0.01
+    )
+    return f" In {len(cells)} cells it is {form} ({made})."
 
 
-def failures_text(frame: pd.DataFrame) -> list[str]:
-    """Say which cells failed, and how."""
-    failed = frame[frame["outcome"] != "ok"]
-    if failed.empty:
-        return []
-    counts = failed["outcome"].value_counts().sort_index()
-    words = ", ".join(f"{count} {name}" for name, count in counts.items())
-    return [f"{len(failed)} of {len(frame)} cells failed ({words}) and are left out."]
+def process_text(training: pd.DataFrame) -> Iterator[str]:
+    """Say on what the RSS rise is tested, and how large the process is."""
+    measured, kept = ok_cells(training, "rss_rise_bytes"), rss_agreement.resolved(training)
+    if len(measured):
+        least = format_bytes(rss_agreement.RESOLVED_BYTES)
+        yield text(__file__, "resolved", kept=len(kept), total=len(measured), least=least)
+    known = ok_cells(training, _PEAK, *PROCESS_PARTS)
+    if len(known):
+        largest = known.iloc[int(known[_PEAK].to_numpy().argmax())]
+        rest = known[_PEAK] - known["process.tensors_bytes"]
+        heap = known["process.heap_bytes"]
+        sizes = {
+            "low": known[_PEAK].min(),
+            "high": largest[_PEAK],
+            "tensors": largest["process.tensors_bytes"],
+        }
+        words = {name: format_bytes(int(size)) for name, size in sizes.items()}
+        yield text(__file__, "process", **words, rest=_ends(rest), heap=_ends(heap))
+
+
+def _ends(sizes: "pd.Series[int]") -> str:
+    return f"{format_bytes(int(sizes.min()))} to {format_bytes(int(sizes.max()))}"
+
+
+def process_table(training: pd.DataFrame) -> Table | None:
+    """Return the peak of each cell's process with its parts, if any was measured."""
+    known = ok_cells(training, _PEAK, *PROCESS_PARTS).sort_values(["depth", "batch"])
+    if known.empty:
+        return None
+    return Table(
+        name="process-peak",
+        caption="Resident bytes of the whole process at its peak, by part; heap is what remains",
+        frame=known[["depth", "batch", _PEAK, *PROCESS_PARTS]],
+    )
+
+
+def failures_text(frame: pd.DataFrame) -> Iterator[str]:
+    """Say which cells failed or are missing, and how."""
+    failed = frame.loc[frame["outcome"] != "ok", "outcome"]
+    if len(failed):
+        counts = failed.value_counts().sort_index()
+        words = ", ".join(f"{count} {name}" for name, count in counts.items())
+        yield text(__file__, "failed", count=len(failed), total=len(frame), words=words)

@@ -5,7 +5,7 @@ and nowhere else; the reports only show it.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,102 +13,80 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis import AnalysisError
+from harness.analysis.decisions import ROUGHLY, interval
 from harness.analysis.exact import ExactForm, ExactMaximum, exact_form, exact_maximum
-from harness.analysis.fits import Exponent, Values, exponents
+from harness.analysis.fits import Values, exponents
 from harness.analysis.frame import NOISY, ok_cells
 
 PRODUCT = ("constant", "depth", "batch", "depth·batch")
-
 DEPTHS = tuple(2**power for power in range(7))
 BATCHES = tuple(2**power for power in range(4, 13))
 """The sizes of which every claim about growth speaks, whatever part of them a run measures."""
+SPREAD = "rss_rise_spread_bytes"
+REACH = 3.4
+"""Half of the 99% interval of three repeats (Student's t) over their range."""
+_SLACK = 1e-9
+
+Cell = tuple[int, int]
+"""A depth and a batch."""
+Span = tuple[float, float]
+"""The least and the most that a number may be; equal for exact bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
-    """One quantity over the cells that have it, ordered by depth and batch."""
+class Growth:
+    """All that the cells say about one quantity, ordered by depth and batch."""
 
     quantity: str
     depth: NDArray[np.int64]
     batch: NDArray[np.int64]
     values: NDArray[np.int64]
     """Bytes."""
-
-    @property
-    def noisy(self) -> bool:
-        """A repetition may give other values, so that p-values mean something."""
-        return self.quantity in NOISY
-
-    def columns(self, terms: tuple[str, ...]) -> dict[str, NDArray[np.int64]]:
-        """Return the column of each term of a model."""
-        columns = term_columns(self.depth, self.batch)
-        return {term: columns[term] for term in terms}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scaling:
-    """Growth of a quantity per doubling of one variable, every other variable held.
-
-    No model is fitted: a cell is compared with the next one on the same line of the grid.
-    """
-
-    variable: str
-    steps: pd.DataFrame
-    """One row a pair of neighbours: ``line`` (the held value), ``start``, ``stop``, ``factor``
-    (what one doubling multiplies the quantity by)."""
-
-    @property
-    def smallest(self) -> float:
-        """The smallest factor of one doubling."""
-        return float(self.steps["factor"].min())
-
-    @property
-    def largest(self) -> float:
-        """The largest factor of one doubling."""
-        return float(self.steps["factor"].max())
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Growth:
-    """All that the cells say about one quantity."""
-
-    sample: Sample
+    spans: Mapping[Cell, Span]
+    """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
+    cell that was measured. Of a noisy quantity, what the repeats reach to."""
     exact: ExactForm | None
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
     """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
-    exponents: Mapping[str, Exponent]
-    by_depth: Scaling
-    by_batch: Scaling
-    known: Mapping[tuple[int, int], int]
-    """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
-    cell that was measured."""
     equal: int
     """Measured cells that equal the prediction."""
     predicted: int
     """Measured cells that have one."""
 
     @property
+    def noisy(self) -> bool:
+        """A repetition may give other values."""
+        return self.quantity in NOISY
+
+    @property
     def whole(self) -> bool:
         """One exact formula, or the largest of several, gives every cell."""
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
+    @property
+    def powers(self) -> str:
+        """The power law of the cells, with the 99% intervals of its exponents."""
+        axes = {"depth": self.depth, "batch": self.batch}
+        found = []
+        for name, one in exponents(axes, self.values).items():
+            _, high = interval(one.estimate, one.error, one.cells - 3)
+            found.append(f"{name}^{one.estimate:.2f}±{high - one.estimate:.2f}")
+        return " · ".join(found)
+
     def at(self, depth: Values, batch: Values) -> NDArray[np.float64]:
         """Return bytes by the exact formulas if they give every cell; else NaN."""
-        columns = term_columns(np.asarray(depth), np.asarray(batch))
         if not self.whole:
-            return np.full(len(columns["depth"]), np.nan)
-        return np.asarray(self._by_form(columns).max(axis=0), dtype=np.float64)
+            return np.full(len(np.asarray(depth)), np.nan)
+        return np.asarray(self._by_form(depth, batch).max(axis=0), dtype=np.float64)
 
     def moments(self) -> NDArray[np.int64]:
-        """Return which of the exact formulas gives each cell, if they give all; else empty."""
-        if not self.whole:
-            return np.empty(0, dtype=np.int64)
-        columns = self.sample.columns(PRODUCT)
-        return np.asarray(self._by_form(columns).argmax(axis=0), dtype=np.int64)
+        """Return which of the exact formulas gives each cell."""
+        return np.asarray(self._by_form(self.depth, self.batch).argmax(axis=0), dtype=np.int64)
 
-    def _by_form(self, columns: Mapping[str, NDArray[np.int64]]) -> NDArray[np.float64]:
+    def _by_form(self, depth: Values, batch: Values) -> NDArray[np.float64]:
         """Return each exact formula's bytes, (formulas, cells)."""
+        columns = term_columns(np.asarray(depth), np.asarray(batch))
         forms = () if self.pieces is None else self.pieces.forms
         sums = [
             sum(float(part) * columns[term] for term, part in form.coefficients.items())
@@ -125,109 +103,138 @@ def term_columns(
     return dict(zip(PRODUCT, columns, strict=True))
 
 
-def sample(frame: pd.DataFrame, quantity: str) -> Sample:
-    """Return column ``quantity`` of the cells that ended well and have it."""
-    known = ok_cells(frame, quantity).sort_values(["depth", "batch"])
+def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
+    """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
+    known = ok_cells(frame, quantity).sort_values(["depth", "batch"], ignore_index=True)
     depths, batches = known["depth"].nunique(), known["batch"].nunique()
     if depths < 3 or batches < 3 or len(known) < len(PRODUCT) + 2:
         cells = f"{len(known)} cells with {depths} depths and {batches} batches"
-        raise AnalysisError(
-            f"{quantity}: {cells}; a test of growth needs 6 cells, 3 depths and 3 batches"
-        )
+        raise AnalysisError(f"{cells} have it; a test of growth needs 6 cells, 3 depths, 3 batches")
     if known.duplicated(["depth", "batch"]).any():
-        raise AnalysisError(f"{quantity}: several cells of one depth and batch; select one kind")
-    return Sample(
-        quantity=quantity,
-        depth=known["depth"].to_numpy(dtype=np.int64),
-        batch=known["batch"].to_numpy(dtype=np.int64),
-        values=known[quantity].to_numpy(dtype=np.int64),
+        raise AnalysisError("several cells have one depth and batch; select one kind")
+    depth, batch, values = (
+        known[name].to_numpy(dtype=np.int64) for name in ("depth", "batch", quantity)
     )
-
-
-def exact_in(cells: Sample, terms: tuple[str, ...] = PRODUCT) -> ExactForm | None:
-    """Return the formula in ``terms`` that equals every value, if there is one."""
-    return exact_form(cells.columns(terms), cells.values)
-
-
-def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
-    """Test column ``quantity`` of ``frame`` (one kind of workload, depth x batch)."""
-    cells = sample(frame, quantity)
-    axes = {"depth": cells.depth, "batch": cells.batch}
-    keys = zip(cells.depth.tolist(), cells.batch.tolist(), strict=True)
-    measured = dict(zip(keys, cells.values.tolist(), strict=True))
-    law = _predicted(frame, quantity)
-    equal = sum(law.get(cell) == size for cell, size in measured.items())
+    columns, measured, law = (
+        term_columns(depth, batch),
+        spans(known, quantity),
+        _law(frame, quantity),
+    )
+    equal = sum(law.get(cell) == span for cell, span in measured.items())
     return Growth(
-        sample=cells,
-        exact=exact_in(cells),
-        pieces=exact_pieces(cells),
-        exponents=exponents(axes, cells.values),
-        by_depth=scaling("depth", cells.depth, cells.batch, cells.values),
-        by_batch=scaling("batch", cells.batch, cells.depth, cells.values),
-        known=law if equal == len(measured) else measured,
+        quantity=quantity,
+        depth=depth,
+        batch=batch,
+        values=values,
+        spans=law if equal == len(measured) else measured,
+        exact=exact_form(columns, values),
+        pieces=exact_maximum(columns, values, _neighbours(depth, batch)),
         equal=equal,
         predicted=sum(cell in law for cell in measured),
     )
 
 
-def _predicted(frame: pd.DataFrame, quantity: str) -> dict[tuple[int, int], int]:
+def spans(known: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
+    """Return the bytes of each cell, of a noisy quantity as far as its repeats differ."""
+    reach = (
+        REACH * known[SPREAD].fillna(0)
+        if quantity in NOISY and SPREAD in known
+        else 0 * known["depth"]
+    )
+    rows = zip(known["depth"], known["batch"], known[quantity], reach, strict=True)
+    return {
+        (int(depth), int(batch)): (float(size - far), float(size + far))
+        for depth, batch, size, far in rows
+    }
+
+
+def _law(frame: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
     column = f"predicted.{quantity}"
-    if column not in frame:
-        return {}
-    both = frame[["depth", "batch", column]].dropna().astype("int64")
-    return {(depth, batch): size for depth, batch, size in both.itertuples(index=False)}
+    return {} if column not in frame else spans(frame.dropna(subset=[column]), column)
 
 
-def squares(known: Mapping[tuple[int, int], int]) -> pd.DataFrame:
-    """Return the squares of DEPTHS and BATCHES all four cells of which are known.
+def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list[int]]:
+    """Return the rows of each square of four neighbouring cells: each proposes a formula."""
+    at = {key: row for row, key in enumerate(zip(depth, batch, strict=True))}
+    return [
+        [at[corner] for corner in itertools.product(rows, lines) if corner in at]
+        for rows in itertools.pairwise(np.unique(depth))
+        for lines in itertools.pairwise(np.unique(batch))
+    ]
+
+
+def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
+    """Return the squares all four cells of which are known, each with what the claim asks.
 
     A square has each of a depth and a batch once and doubled. Columns: its smaller ``depth`` and
-    ``batch``, and ``factors``, what each of its four doublings multiplies the bytes by.
+    ``batch``; ``by_depth`` and ``by_batch``, the factor of its first doubling; ``doubles``;
+    ``rate``, how far the bytes for a layer and an example are from their median over the squares
+    that double; ``holds``: it doubles and that is near. 1, 0, or missing where noise cannot tell.
     """
     rows = []
-    for depth, batch in itertools.product(DEPTHS[:-1], BATCHES[:-1]):
-        cells = [known.get((depth * a, batch * b)) for a, b in ((1, 1), (2, 1), (1, 2), (2, 2))]
-        if None in cells:
-            continue
-        low, deeper, larger, both = (max(int(size or 0), 0) for size in cells)
-        steps = ((low, deeper), (low, larger), (deeper, both), (larger, both))
-        factors = [after / before if before else 0.0 for before, after in steps]
-        rows.append((depth, batch, factors))
-    return pd.DataFrame(rows, columns=["depth", "batch", "factors"])
+    for depth, batch in sorted(known):
+        corners = tuple((depth * a, batch * b) for a, b in ((1, 1), (2, 1), (1, 2), (2, 2)))
+        if set(corners) <= set(known):
+            rows.append((corners, *_doublings(known, corners)))
+    reference = _usual_rate(known, [one[0] for one in rows if one[3] is True] or [list(known)])
+    table = []
+    for corners, by_depth, by_batch, doubles in rows:
+        rate = max(abs(_rate(known, cell) / reference - 1) for cell in corners)
+        asked = [
+            near(_factor(2 * (reference * cell[0] * cell[1],), known[cell]), 1.0)
+            for cell in corners
+        ]
+        table.append(
+            (*corners[0], by_depth, by_batch, rate, _all([doubles]), _all([doubles, *asked]))
+        )
+    numbers = ["by_depth", "by_batch", "rate", "doubles", "holds"]
+    frame = pd.DataFrame(table, columns=["depth", "batch", *numbers])
+    kinds = {"depth": "int64", "batch": "int64", **dict.fromkeys(numbers, "float64")}
+    return frame.astype(kinds).astype({"holds": "Float64"})
 
 
-def exact_pieces(cells: Sample) -> ExactMaximum | None:
-    """Return the exact formulas in PRODUCT's terms whose largest gives the sample.
+def _doublings(
+    known: Mapping[Cell, Span], corners: Sequence[Cell]
+) -> tuple[float, float, bool | None]:
+    """Return the factors of a square's first doublings, and whether all four are smooth and 2."""
+    asked, middles = [], []
+    for a, b in ((0, 1), (0, 2), (2, 3), (1, 3)):
+        start, stop = corners[a], corners[b]
+        own = _factor(known[start], known[stop])
+        asked.append(near(own, 2.0))
+        middles.append(sum(own) / 2)
+        beyond = (stop[0] * (stop[0] // start[0]), stop[1] * (stop[1] // start[1]))
+        if beyond in known:
+            asked.append(near(_factor(own, _factor(known[stop], known[beyond])), 1.0))
+    return middles[0], middles[1], False if False in asked else None if None in asked else True
 
-    Each square of four neighbouring cells of the grid proposes one.
-    """
-    at = {key: row for row, key in enumerate(zip(cells.depth, cells.batch, strict=True))}
-    depths, batches = np.unique(cells.depth), np.unique(cells.batch)
-    squares = [
-        [at[corner] for corner in itertools.product(rows, lines) if corner in at]
-        for rows in itertools.pairwise(depths)
-        for lines in itertools.pairwise(batches)
-    ]
-    return exact_maximum(cells.columns(PRODUCT), cells.values, squares)
+
+def _usual_rate(known: Mapping[Cell, Span], cells_of: Sequence[Sequence[Cell]]) -> float:
+    cells = {cell for corners in cells_of for cell in corners}
+    return float(np.median([_rate(known, cell) for cell in cells])) or 1.0 if cells else 1.0
 
 
-def scaling(variable: str, starts: Values, lines: Values, values: Values) -> Scaling:
-    """Compare neighbours along ``variable`` on each of ``lines`` (the variable held).
+def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
+    """Return the bytes for a layer and an example."""
+    return sum(known[cell]) / 2 / (cell[0] * cell[1])
 
-    A step that is no doubling is brought to one: a factor f over a ratio r counts as
-    ``f ** (log 2 / log r)``. Steps from or to a value of zero or below are left out.
-    """
-    table = pd.DataFrame({"line": lines, "start": starts, "value": values}).astype(
-        {"line": "int64", "start": "int64", "value": "float64"}
-    )
-    table = table[table["value"] > 0].sort_values(["line", "start"])
-    after = table.groupby("line")[["start", "value"]].shift(-1)
-    table = table.assign(stop=after["start"], next=after["value"]).dropna()
-    if table.empty:
-        raise AnalysisError(f"no two neighbouring cells differ in {variable}")
-    ratio = table["stop"] / table["start"]
-    factor = (table["next"] / table["value"]) ** (1 / np.log2(ratio))
-    steps = table.assign(factor=factor, stop=table["stop"].astype("int64"))[
-        ["line", "start", "stop", "factor"]
-    ]
-    return Scaling(variable=variable, steps=steps.reset_index(drop=True))
+
+def _factor(before: Span, after: Span) -> Span:
+    """Return what multiplies the one to the other; 0 where there is nothing to multiply."""
+    if before[0] <= 0 or after[0] <= 0:
+        return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
+    return after[0] / before[1], after[1] / before[0]
+
+
+def near(span: Span, wanted: float) -> bool | None:
+    """Return whether a number is roughly the one that is wanted; None if its span cannot tell."""
+    least, most = wanted * (1 - ROUGHLY) - _SLACK, wanted * (1 + ROUGHLY) + _SLACK
+    if least <= span[0] and span[1] <= most:
+        return True
+    return False if span[1] < least or most < span[0] else None
+
+
+def _all(asked: Sequence[bool | None]) -> float:
+    if False in asked:
+        return 0.0
+    return float("nan") if None in asked else 1.0

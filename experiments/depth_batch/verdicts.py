@@ -4,21 +4,30 @@ The words before the first colon of an answer are the answer itself; the rest is
 """
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from harness.analysis.decisions import Decision, interval, is_roughly
-from harness.analysis.fits import Exponent
+from harness.analysis import AnalysisError, rss_agreement
+from harness.analysis.claim_judge import judged, told
+from harness.analysis.claim_numbers import Amount, columns
+from harness.analysis.decisions import Decision
 from harness.analysis.frame import AT_PEAK, ok_cells
-from harness.analysis.judge import Part, decided, judge, judge_cells
-from harness.analysis.predictions import derived_again
-from harness.analysis.stated_claims import stated
-from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.findings import Claim, Verdict
-from harness.schema.units import format_bytes
 
-from .proportionality import BATCHES, DEPTHS, Growth, squares
+from .proportionality import BATCHES, DEPTHS, Growth, growth_of, spans, squares
 
+QUANTITIES = {
+    "saved activations": "saved_activation_bytes",
+    "saved for backward": "saved_bytes",
+    "peak live": "peak_live_bytes",
+    "RSS rise": "rss_rise_bytes",
+    "CUDA allocated peak": "cuda.allocated_peak_bytes",
+    "CUDA reserved peak": "cuda.reserved_peak_bytes",
+}
+"""Columns of which a claim of ``claims.toml`` speaks, by their labels."""
+ALL_SQUARES = (len(DEPTHS) - 1) * (len(BATCHES) - 1)
 PARTS = {
     "parameter": "parameters",
     "gradient": "gradients",
@@ -28,67 +37,77 @@ PARTS = {
     "temporary": "temporaries",
 }
 """Categories of live bytes in words."""
-_GPU = ["environment.gpu_capability", "environment.cublas_workspace_config"]
 
 
-def rule(result: Growth) -> Decision:
-    """Judge "roughly proportional to depth and to batch", as the claim's rule says."""
-    if result.sample.noisy:
-        return judge(
-            Part(name=f"the {one.variable}", decision=_is_one(one))
-            for one in result.exponents.values()
-        )
-    cells = squares(result.known)
-    missing = (len(DEPTHS) - 1) * (len(BATCHES) - 1) - len(cells)
-    return judge_cells(cells, _doubled(cells), ["depth", "batch"], missing=missing, steps=True)
+def growths(training: pd.DataFrame) -> dict[str, Growth | str]:
+    """Return the growth of each quantity that was measured, or why it cannot be tested."""
+    result: dict[str, Growth | str] = {}
+    for label, column in QUANTITIES.items():
+        kept = rss_agreement.resolved(training) if column == "rss_rise_bytes" else training
+        if column not in training or training[column].isna().all():
+            continue  # this machine does not measure it
+        try:
+            result[label] = growth_of(kept, column)
+        except AnalysisError as error:
+            result[label] = str(error)
+    return result
 
 
-def _doubled(cells: pd.DataFrame) -> list[bool]:
-    """Return for each square if all its doublings are roughly 2."""
-    return [
-        all(is_roughly(low=factor / 2).verdict is Verdict.SUPPORTED for factor in factors)
-        for factors in cells["factors"]
-    ]
-
-
-def _is_one(one: Exponent) -> Decision:
-    low, high = interval(one.estimate, one.error, one.cells - 3)
-    return is_roughly(low=2.0 ** (low - 1), high=2.0 ** (high - 1), repeats=one.cells)
-
-
-def proportionality(result: Growth) -> Claim:
+def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.DataFrame]) -> Claim:
     """Return the verdict on the claim that a quantity is proportional to depth and batch."""
-    words = [form_words(result), *(axis_words(result, name) for name in ("depth", "batch"))]
-    if len(result.known) > len(result.sample.values):
-        words.append(
-            f"{len(result.sample.values)} of {len(result.known)} cells were measured. The others "
-            "are predicted by the allocator model, which equals every measured cell."
-        )
-    name = result.sample.quantity.replace(".", "_")
-    return decided(
-        rule(result),
-        **stated(__file__, name, derived=derived_again(result.equal, result.predicted)),
-        measured=" ".join(words),
-        number=_number(result),
+    column = QUANTITIES[label]
+    name = column.replace(".", "_")
+    if isinstance(found, str):
+        none = pd.DataFrame({"by_depth": [], "by_batch": []}, dtype="float64")
+        facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "form": "", "seen": 0.0}
+        facts |= {"powers": "no power law", "forms": f"{found}.", "predicted": ""}
+        facts |= {"drift": Amount("nan"), **columns(none)}
+        return told(__file__, name, Decision(verdict=Verdict.OPEN), **facts)
+    own = squares(found.spans).assign(panel="claim")
+    tables = [own]
+    for panel, frame in controls.items():
+        known = ok_cells(frame, column)
+        tables.append(squares(spans(known, column)).assign(panel=panel))
+    drift = own.loc[own["doubles"] == 1, "rate"].max()
+    predicted = (
+        f" {len(found.values)} of {len(found.spans)} cells were measured. The others are predicted "
+        "by the allocator model, which equals every measured cell."
+    )
+    reach = [high / low - 1 for low, high in found.spans.values() if low > 0]
+    return judged(
+        __file__,
+        name,
+        pd.concat(tables, ignore_index=True),
+        missing=ALL_SQUARES - len(own),
+        derived=None if found.noisy else (found.equal, found.predicted),
+        form="" if found.exact is None else f"{found.exact} bytes; ",
+        forms=form_words(found),
+        predicted=predicted if len(found.spans) > len(found.values) else "",
+        drift=Amount(drift),
+        powers=found.powers if found.noisy else "",
+        seen=float(np.median(reach)) / 2 if reach else 0.0,
     )
 
 
-def _number(result: Growth) -> str:
-    """Return the power law of a noisy quantity, or the squares that double, with the formula."""
-    if result.sample.noisy:
-        powers = (
-            f"{name}^{one.estimate:.2f}±{one.high - one.estimate:.2f}"
-            for name, one in result.exponents.items()
-        )
-        return "grows as " + " · ".join(powers)
-    doubled = _doubled(squares(result.known))
-    count = f"doubles with both in {sum(doubled)} of {len(doubled)} squares"
-    return count if result.exact is None else f"{result.exact} bytes; {count}"
+def resident(frame: pd.DataFrame) -> Claim | None:
+    """Return the verdict on whether RSS rises by what the tensors need."""
+    table = rss_agreement.next_to_trace(frame[frame["malloc"] == "pinned"])
+    if table.empty:
+        return None
+    spread = (table["spread_over_repeats_bytes"] / table["trace_rise_bytes"]).astype("float64")
+    off = table["difference_percent"].abs() / 100
+    cells = table.assign(
+        off=off,
+        off_by_peak=(table["peak_bytes"] / table["rss_rise_bytes"] - 1).abs().astype("float64"),
+        spread=spread,
+        mode="train",
+    )
+    return judged(__file__, "resident", cells, missing=int((frame["outcome"] != "ok").sum()))
 
 
 def form_words(result: Growth) -> str:
     """Say which formula the quantity follows, and how well."""
-    cells = len(result.sample.values)
+    cells = len(result.values)
     pieces = result.pieces
     if result.exact is not None:
         return f"It equals {result.exact} bytes in {cells} of {cells} cells."
@@ -98,13 +117,6 @@ def form_words(result: Growth) -> str:
         count = {2: "two", 3: "three", 4: "four"}[len(pieces.forms)]
         return f"In {pieces.rows} of {cells} cells it is the {kind} of {count} sums: {forms}."
     return "No one formula of depth, batch and depth·batch gives every cell."
-
-
-def axis_words(result: Growth, name: str) -> str:
-    """Say what a doubling of depth or batch does."""
-    axis = result.by_depth if name == "depth" else result.by_batch
-    ends = dict.fromkeys(f"{end:.4g}" for end in (axis.smallest, axis.largest))
-    return f"Doubling the {name} multiplies it by {' to '.join(ends)}."
 
 
 _ANSWERS = {
@@ -137,24 +149,15 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 def _alive(known: pd.DataFrame) -> str:
     """Say in how many cells activations are the largest part of the peak, and what is else."""
-    largest = known[AT_PEAK].astype("int64").idxmax(axis=1)
-    led = int((largest == "categories_at_peak.activation").sum())
-    others = largest[largest != "categories_at_peak.activation"].value_counts()
+    largest = (
+        known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
+    )
+    led = int((largest == "activation").sum())
+    others = largest[largest != "activation"].value_counts()
     text = f" Activations are the largest part of it in {led} of {len(known)} cells"
     if others.empty:
         return f"{text}."
-    name = str(others.index[0]).rpartition(".")[2]
-    gpu = _workspaces(known[largest == others.index[0]]) if name == "temporary" else ""
-    return f"{text}, {PARTS[name]}{gpu} in {others.iloc[0]}."
-
-
-def _workspaces(cells: pd.DataFrame) -> str:
-    """Return that a workspace of cuBLAS is most of the temporaries of all ``cells``, if it is."""
-    gpus = {(str(row[0]), str(row[1])) for row in cells.reindex(columns=_GPU).dropna().to_numpy()}
-    if len(gpus) != 1:
-        return ""
-    ((capability, config),) = gpus
-    major, _, minor = capability.partition(".")
-    size = workspace_bytes((int(major), int(minor)), config)
-    is_most = cells["categories_at_peak.temporary"].between(size, 2 * size - 1).all()
-    return f" (above all a cuBLAS workspace of {format_bytes(size)})" if is_most else ""
+    name = str(others.index[0])
+    on_gpu = name == "temporary" and bool((known["device"] == "cuda").all())
+    what = " (above all cuBLAS's workspaces)" if on_gpu else ""
+    return f"{text}, {PARTS[name]}{what} in {others.iloc[0]}."

@@ -12,18 +12,20 @@ from typing import Any
 
 import pandas as pd
 
-from harness.analysis.step_runs import last_runs, no_answer, seen_on, well
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
+from harness.analysis.claim_numbers import Amount
+from harness.analysis.step_runs import no_answer, seen_on, well
 from harness.measurement.environment import PRETENDED
 from harness.prediction.mlp.formula import parameter_bytes
-from harness.reporting.claim_figures import lines
+from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Figure, Section, Table, present
+from harness.schema.findings import Claim, Figure, Section, Table, present
 from harness.schema.traced_run import StepJob, StepRun
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
-from . import verdicts
-from .closed_form import held_bytes
+from .closed_form import held_bytes, owned_bytes
 from .network import GPU, NAMES, NETWORK
 
 WORLD_SIZES = {
@@ -53,22 +55,57 @@ def rank_jobs(size: Size) -> Iterable[StepJob]:
 
 def analyse(evidence: Evidence) -> Section:
     """Compare what each rank holds with the closed form, and its peaks with one GPU's."""
-    runs = last_runs(evidence.folder)
+    runs = evidence.step_runs
     table = as_frame(runs)
     if table.empty:
         raise no_answer("no rank run ended well", runs)
-    good = {job.cell_id for job, _ in well(runs)}
-    failed = Counter(run.job.arguments["strategy"] for run in runs if run.job.cell_id not in good)
+    asked = Counter(NAMES[run.job.arguments["strategy"]] for run in runs)  # type: ignore[index]
+    strategies = {"ddp": "DDP", "zero": "ZeRO", "fsdp2": "FSDP2", "divided_peak": "FSDP2"}
     return Section(
-        claims=present(
-            verdicts.ddp(table, failed["ddp"]),
-            verdicts.zero(table, failed["zero"]),
-            verdicts.fsdp2(table, failed["fsdp2"]),
-            verdicts.divided_peak(table, failed["fsdp2"]),
+        claims=tuple(
+            _claim(name, strategy, table, asked[strategy])
+            for name, strategy in strategies.items()
+            if (table["strategy"] == strategy).any()
         ),
-        text=(_method(table, runs), *_failures(runs)),
+        text=(_method(table, runs),),
         tables=(Table(name="ranks", caption="Rank 0 at each world size", frame=table),),
-        figures=(_figure(table),),
+        figures=present(_figure(table)),
+    )
+
+
+def _claim(name: str, strategy: str, table: pd.DataFrame, asked: int) -> Claim:
+    own = table[table["strategy"] == strategy].sort_values("world_size")
+    column = "allocated_peak_bytes" if name == "divided_peak" else "held_bytes"
+    ends = ", ".join(
+        f"{format_bytes(int(row[column]))} at world size {row['world_size']:,}"
+        for _, row in own.iloc[[0, -1]].iterrows()
+    )
+    most = int(own["world_size"].max())
+    equal = int((own["held_bytes"] == own["closed_form_bytes"]).sum())
+    return judged(
+        __file__,
+        name,
+        _as_claimed(table),
+        missing=asked - len(own),
+        derived=None if name == "divided_peak" else (equal, len(own)),
+        ends=ends,
+        most=most,
+        owned=Amount(owned_bytes(NETWORK, most)),
+        parameters=Amount(parameter_bytes(NETWORK)),
+    )
+
+
+def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
+    """Return what a rank holds over what each claim says."""
+    whole, ranks, held = parameter_bytes(NETWORK), table["world_size"], table["held_bytes"]
+    peaks = table.sort_values("world_size").groupby("strategy")["allocated_peak_bytes"]
+    alone = peaks.first().where(table.groupby("strategy")["world_size"].min() == 1)
+    return table.assign(
+        **{"world size": ranks},
+        of_four=held / (4 * whole),
+        of_share=held * ranks / (4 * whole),
+        of_state_share=(held - 2 * whole) * ranks / (2 * whole),
+        of_peak_share=table["allocated_peak_bytes"] * ranks / table["strategy"].map(alone),
     )
 
 
@@ -92,21 +129,20 @@ def as_frame(runs: Iterable[StepRun]) -> pd.DataFrame:
 
 
 def _method(table: pd.DataFrame, runs: Iterable[StepRun]) -> str:
-    equal = int((table["held_bytes"] == table["closed_form_bytes"]).sum())
-    return (
-        f"An MLP of {NETWORK.depth} hidden layers of width {NETWORK.width:,} "
-        f"({format_bytes(parameter_bytes(NETWORK))} of parameters) was trained with AdamW and "
-        f"{NETWORK.batch} examples a rank. Rank 0 ran three steps with an NCCL that moves no data "
-        f"({seen_on(runs)}). {equal} of {len(table)} rank runs hold the bytes of the closed form. "
-        "These bytes do not include NCCL's own memory, which is outside PyTorch's allocator."
+    return text(
+        __file__,
+        "method",
+        depth=NETWORK.depth,
+        width=NETWORK.width,
+        batch=NETWORK.batch,
+        parameters=format_bytes(parameter_bytes(NETWORK)),
+        seen=seen_on(runs),
+        equal=int((table["held_bytes"] == table["closed_form_bytes"]).sum()),
+        total=len(table),
     )
 
 
-def _failures(runs: Iterable[StepRun]) -> list[str]:
-    return [f"{run.job} is missing: {run.problem}" for run in runs if run.problem]
-
-
-def _figure(table: pd.DataFrame) -> Figure:
+def _figure(table: pd.DataFrame) -> Figure | None:
     held = table.assign(
         panel="Held between steps", bytes=table["held_bytes"], fit=table["closed_form_bytes"]
     )
@@ -120,20 +156,7 @@ def _figure(table: pd.DataFrame) -> Figure:
     laws = pd.DataFrame(law, columns=["panel", "strategy", "world_size", "fit"])
     data = pd.concat([held.drop(columns="fit"), peak], ignore_index=True)
     data = data.merge(laws, "outer", on=["panel", "strategy", "world_size"])
-    return lines(
-        "ranks",
-        "Memory of rank 0 against the number of ranks: between steps (left) and at the "
-        "peak (right, allocated bytes). Points are measured, and lines are the closed form. "
-        "FSDP2's peak approaches the part that ranks do not divide.",
-        data[["panel", "strategy", "world_size", "bytes", "fit"]],
-        x="world_size",
-        y="bytes",
-        line="strategy",
-        line_label="",
-        label="bytes of a rank",
-        x_label="ranks",
-        scale="doubling bytes",
-    )
+    return picture(__file__, "ranks", data[["panel", "strategy", "world_size", "bytes", "fit"]])
 
 
 EXPERIMENT = Experiment(

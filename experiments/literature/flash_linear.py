@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.contradictions import ITEM_BYTES
 from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Size
 from harness.schema.findings import Check, Figure, Judgement, Witness
 from harness.schema.traced_run import StepJob
 
 from .judgements import (
-    ITEM_BYTES,
     at,
     claim_experiment,
     counting,

@@ -5,7 +5,6 @@ shown next to it as a failed check. A claim is open if a step is missing, if att
 differ, or if a step's numbers contradict each other.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,9 +13,10 @@ from typing import TypedDict, TypeVar
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.claim_data import history_of
 from harness.analysis.decisions import ROUGHLY
 from harness.analysis.judge import judge_cells
-from harness.analysis.step_runs import Steps, distrusted, last_runs
+from harness.analysis.step_runs import Steps
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import (
     Check,
@@ -28,7 +28,6 @@ from harness.schema.findings import (
     Table,
     Verdict,
 )
-from harness.schema.input_spec import parse_input
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.traced_run import StepJob, StepRun
@@ -38,10 +37,6 @@ from .claim_texts import ClaimText, claim_texts
 Jobs = Callable[[Size], Iterable[StepJob]]
 Judge = Callable[[Steps, Size], Judgement]
 Value = TypeVar("Value")
-
-ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
-"""Of the types of inputs that are not of four bytes."""
-LABEL_BYTES = 8
 
 
 def counting(
@@ -136,14 +131,14 @@ def claim_experiment(claim: str | ClaimText, *, jobs: Jobs, judge: Judge) -> Exp
         step_jobs=jobs,
         steps_from=".steps",
         source=text.source,
-        analyse=partial(_analyse, text, jobs, judge),
+        analyse=partial(_analyse, claim if isinstance(claim, str) else "", text, jobs, judge),
         order=text.order,
     )
 
 
-def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
-    runs = {run.cell_id: _with_its_inputs(run) for run in last_runs(evidence.folder)}
-    size = run_size(jobs, runs)
+def _analyse(claim: str, text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> Section:
+    runs = {run.cell_id: run for run in evidence.step_runs}
+    size = evidence.size
     wanted = {job.cell_id: job for job in jobs(size)}
     well = {name: run for name, run in runs.items() if name in wanted and _ended_well(run)}
     missing = [job for name, job in wanted.items() if name not in well]
@@ -159,11 +154,10 @@ def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> S
     if judgement and not judgement.checks:
         raise AnalysisError("no number of the judgement was derived a second way")
     seen = [run.environment for run in well.values()]
-    versions = sorted({str(each.get("torch")) for each in seen})
     where = sorted({f"torch {each.get('torch')}, {each.get('device')}" for each in seen})
     ended = f"{len(well)} of {len(wanted)} steps"
     return Section(
-        claims=(_claim(text.source, judgement, reasons, ended, versions),),
+        claims=(_claim(claim, text.source, judgement, reasons, ended),),
         text=(f"{len(well)} steps ended well ({'; '.join(where) or 'none'}).",),
         tables=(*(judgement.tables if judgement else ()), _steps_table(wanted.values(), runs)),
         figures=judgement.figures if judgement else (),
@@ -172,7 +166,7 @@ def _analyse(text: ClaimText, jobs: Jobs, judge: Judge, evidence: Evidence) -> S
 
 
 def _claim(
-    source: Source, judgement: Judgement | None, reasons: str, ended: str, versions: list[str]
+    claim: str, source: Source, judgement: Judgement | None, reasons: str, ended: str
 ) -> Claim:
     measured, number = "Too few steps ended well to say more.", ended
     second, decided = "", Judged(verdict=Verdict.OPEN)
@@ -185,8 +179,6 @@ def _claim(
         if apart:
             measured += f" Not as derived: {'; '.join(one.words for one in apart)}."
             second += f"; {len(apart)} of {len(judgement.checks)} checks failed"
-    if len(versions) > 1:
-        measured += f" The steps ran on different versions of PyTorch: {', '.join(versions)}."
     return Claim(
         sentence=source.sentence,
         headline=source.headline,
@@ -198,35 +190,8 @@ def _claim(
         number=number,
         measured=measured,
         open_reason=reasons,
+        history=str(history_of(__file__, claim) or ""),
     )
-
-
-def run_size(jobs: Jobs, runs: Mapping[str, StepRun]) -> Size:
-    """Return the smallest size that has every step that was run."""
-    for size in (Size.QUICK, Size.DEFAULT):
-        if set(runs) <= {job.cell_id for job in jobs(size)}:
-            return size
-    return Size.FULL
-
-
-def _with_its_inputs(run: StepRun) -> StepRun:
-    """Return a run, without its numbers if the batch that was alive is not the one asked for."""
-    parts = run.metrics.categories_at_peak if run.metrics else None
-    given = given_bytes(run.job)
-    if parts is None or parts.input == given:
-        return run
-    return distrusted(run, f"the batch is {given:,} bytes, those alive at the peak {parts.input:,}")
-
-
-def given_bytes(job: StepJob) -> int:
-    """Return the bytes of a batch and its labels, of a micro-batch where a step has several.
-
-    >>> given_bytes(StepJob(network=".n:n", batch=4, inputs=("bfloat16:8x2",)))
-    160
-    """
-    specs = map(parse_input, job.inputs)
-    example = sum(ITEM_BYTES.get(one.dtype, 4) * math.prod(one.shape) for one in specs)
-    return job.batch // job.accumulate * (example + LABEL_BYTES)
 
 
 def _ended_well(run: StepRun) -> bool:

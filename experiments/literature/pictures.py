@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from harness.reporting import claim_figures
+from harness.reporting.claim_figures import drawn
 from harness.schema.findings import Figure
 
 from .claim_texts import claim_texts
@@ -10,18 +10,14 @@ from .claim_texts import claim_texts
 
 def picture(claim: str, data: pd.DataFrame, **values: object) -> Figure:
     """Return the figure of ``data``; ``values`` are those that its caption names."""
-    options = dict(claim_texts()[claim].figure)
-    name, caption = options.pop("name"), options.pop("caption").format(**values)
+    text = claim_texts()[claim]
+    options = {"title": text.headline, **text.figure}
+    name = options.pop("name")
     if "bar" in options:
-        return claim_figures.bars(name, caption, data, size=(8.6, 3.0), **options)
-    story = options.pop("story", True)
+        return drawn(name, {"size": (8.6, 3.2), **options}, data, **values)
     wanted = ("panel", options["line"], options["x"], options["y"], "fit")
-    return claim_figures.lines(
-        name,
-        caption,
-        data[[column for column in wanted if column in data]],
-        line_label="",
-        size=(8.6, 4.2 if story else 3.6),
-        story=story,
-        **options,
+    options = {"line_label": "", "story": True, **options}
+    size = (8.6, 4.4 if options["story"] else 3.8)
+    return drawn(
+        name, {"size": size, **options}, data[[key for key in wanted if key in data]], **values
     )

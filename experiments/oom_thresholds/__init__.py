@@ -6,8 +6,6 @@ forward pass in inference) completed within a budget that the kernel enforces, w
 larger batch seen to fail. On a GPU the caching allocator enforces it.
 """
 
-from collections.abc import Iterable, Sequence
-
 from harness.analysis import AnalysisError
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, present
@@ -16,7 +14,7 @@ from harness.schema.workload import Workload
 
 from . import claims as verdicts
 from . import figures
-from .hyperbola import as_frame, read_thresholds
+from .hyperbola import as_frame
 
 MIB = 2**20
 WIDTH = 64
@@ -28,76 +26,52 @@ INFERENCE = Workload(width=WIDTH, mode="inference")
 
 
 def questions(size: Size, device: str = "cpu") -> list[ThresholdQuestion]:
-    """Return the thresholds of a size, those of the pinned policy first.
+    """Return the thresholds of a size.
 
-    On a GPU budgets are eight times as large, since cuBLAS's workspaces alone take 64 MiB of
-    some; no question there is of the C library's policy.
+    On a GPU budgets are eight times as large, since cuBLAS's workspaces alone take 64 MiB of some.
     """
-    if device == "cpu":
-        return _on_cpu(size)
+    asked: list[tuple[list[Workload], tuple[int, ...], tuple[int, ...]]]
+    if size is Size.QUICK:
+        asked = [([SGD], (1, 4, 16), (32,))]
+    elif size is Size.DEFAULT:
+        asked = [
+            ([SGD], DEPTHS, (32,)),
+            ([SGD], (8, 64), (64,)),
+            ([ADAM, INFERENCE], (1, 64), (32,)),
+        ]
+    else:
+        asked = [([SGD, ADAM, INFERENCE], DEPTHS, (64, 128, 256, 512))]
     return [
         ThresholdQuestion(
-            workload=one.workload.replace(device=device), budget_bytes=_GPU_TIMES * one.budget_bytes
+            workload=base.replace(depth=depth, device=device),
+            budget_bytes=mebibytes * MIB * (1 if device == "cpu" else _GPU_TIMES),
         )
-        for one in _on_cpu(size)
-        if one.workload.malloc == "pinned"
+        for bases, depths, budgets in asked
+        for base in bases
+        for mebibytes in budgets
+        for depth in depths
     ]
 
 
 _GPU_TIMES = 8
 
 
-def _on_cpu(size: Size) -> list[ThresholdQuestion]:
-    if size is Size.QUICK:
-        return _over([SGD], (1, 4, 16), (32,))
-    if size is Size.DEFAULT:
-        return [
-            *_over([SGD], DEPTHS, (32,)),
-            *_over([SGD], (8, 64), (64,)),
-            *_over([ADAM, INFERENCE], (1, 64), (32,)),
-            *_over([SGD.replace(malloc="system")], (8, 64), (64,)),
-        ]
-    return [
-        *_over([SGD, ADAM, INFERENCE], DEPTHS, (64, 128, 256, 512)),
-        *_over([SGD.replace(malloc="system")], DEPTHS, (64, 256)),
-        *_over([one.replace(malloc="system") for one in (ADAM, INFERENCE)], (1, 8, 64), (64, 256)),
-    ]
-
-
-def _over(
-    bases: Iterable[Workload], depths: Sequence[int], mebibytes: Sequence[int]
-) -> list[ThresholdQuestion]:
-    return [
-        ThresholdQuestion(
-            workload=base.replace(depth=depth),
-            budget_bytes=size * MIB,
-            # The system's policy moves the answer from one probe to the next anyway.
-            confirmations=3 if base.malloc == "pinned" else 1,
-        )
-        for base in bases
-        for size in mebibytes
-        for depth in depths
-    ]
-
-
 def analyse(evidence: Evidence) -> Section:
     """Fit the frontier, compare with both predictions, and rule; see the module's docstring."""
-    thresholds = read_thresholds(evidence.folder)
-    table = as_frame(thresholds)
-    pinned = table[(table["malloc"] == "pinned") & (table["outcome"] == "ok")]
-    pinned = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)
-    if pinned.empty:
+    thresholds = evidence.thresholds
+    pinned = as_frame([one for one in thresholds if one.workload.malloc == "pinned"])
+    found = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)
+    if found.empty:
         raise AnalysisError("no threshold of the pinned policy was found")
     fits = verdicts.frontiers(pinned)
-    policies = verdicts.policies(table)
     predicted = verdicts.predictable(pinned)
     return Section(
         answer=verdicts.answer(predicted),
         claims=present(verdicts.deeper(pinned, fits), predicted),
-        text=tuple(verdicts.texts(table, pinned, fits, policies)),
-        tables=tuple(figures.tables(table, pinned, fits, policies)),
+        text=tuple(verdicts.texts(pinned, found, fits)),
+        tables=tuple(figures.tables(found, fits)),
         figures=present(
-            figures.frontier_figure(thresholds, pinned), figures.agreement_figure(pinned)
+            figures.frontier_figure(thresholds, found), figures.agreement_figure(found)
         ),
     )
 

@@ -1,25 +1,28 @@
 """Claims from thresholds: deeper networks run out sooner, and the batch can be predicted."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from harness.analysis import AnalysisError
-from harness.analysis.judge import decided, judge_cells
-from harness.analysis.stated_claims import stated
+from harness.analysis.claim_data import claim_data, text
+from harness.analysis.claim_judge import judged
+from harness.analysis.claim_numbers import Numbers
+from harness.analysis.decisions import ROUGHLY
 from harness.schema.findings import Claim, Verdict
 
 from .hyperbola import Frontier, fit_frontier
 
-PROMISED = 0.5
+PROMISED = claim_data(__file__, "predictable").limit
 """Per cent by which the pinned policy's thresholds may differ from their prediction."""
-
 _BUDGET = "budget in MiB"
-_AXES = ["series", _BUDGET, "depth"]
+Fits = dict[tuple[str, int], Frontier]
 
 
-def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
+def frontiers(pinned: pd.DataFrame) -> Fits:
     """Return the hyperbola of each series of training and budget that has depths enough."""
     result = {}
-    training = pinned[pinned["series"] != "inference"]
+    training = pinned[(pinned["series"] != "inference") & pinned["largest_fit"].notna()]
     for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
         try:
             result[str(name), int(part["budget_bytes"].iloc[0])] = fit_frontier(
@@ -30,32 +33,28 @@ def frontiers(pinned: pd.DataFrame) -> dict[tuple[str, int], Frontier]:
     return result
 
 
-def deeper(pinned: pd.DataFrame, fits: dict[tuple[str, int], Frontier]) -> Claim:
+def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
     """Return the verdict on "deeper and larger runs out of memory more easily"."""
-    steps = _steps(pinned[pinned["series"] != "inference"])
-    fell = int((steps["share"] < 0).sum())
-    number = f"falls in {fell} of {len(steps)} steps"
-    measured = f"The largest batch that fits {number} to a deeper network"
+    steps = _steps(pinned)
+    training = steps[steps["series"] != "inference"]
+    fit = curve = ""
     if fits:
         worst = 100 * max(one.worst for one in fits.values())
-        measured += (
-            f". The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
+        fit = f"; off (depth + a)(batch + b) = c by at most {worst:.2g}%"
+        curve = (
+            f" The curve (depth + a)(batch + b) = c fits the thresholds of {len(fits)} series "
             f"within {worst:.2g}%. Here a stands for the bytes of an example outside the hidden "
-            "layers, and b for the bytes of a layer that do not depend on the batch"
+            "layers, and b for the bytes of a layer that do not depend on the batch."
         )
-        number += f"; off (depth + a)(batch + b) = c by at most {worst:.2g}%"
-    inference = _steps(pinned[pinned["series"] == "inference"])
-    if len(inference):
-        measured += (
-            ". In inference a step to a deeper network lowers the batch by "
-            f"{-100 * float(inference['share'].mean()):.2g}% on average, because only the "
-            "parameters grow"
-        )
-    return decided(
-        judge_cells(steps, steps["falls"], _AXES, steps=True),
-        **stated(__file__, "deeper"),
-        measured=measured + ".",
-        number=number,
+    return judged(
+        __file__,
+        "deeper",
+        steps,
+        drops=f"{Numbers(training['drop']).ends:.2g}",
+        shallow=pinned["depth"].min(),
+        deep=pinned["depth"].max(),
+        fit=fit,
+        curve=curve,
     )
 
 
@@ -65,40 +64,36 @@ def _confirmed(rows: pd.DataFrame) -> "pd.Series[bool]":
 
 
 def _steps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each step to the next depth: ``share`` of the batch that it costs, and ``falls``.
+    """Return each step to the next depth: ``cost``, the share of the batch that it costs.
 
-    ``falls`` is missing where one of the two thresholds was not confirmed.
+    It is 0 in a series that loses too little from its shallowest to its deepest network (``drop``),
+    and not ``sure`` where one of the two thresholds was not found or not confirmed.
     """
-    rows = rows.sort_values(["series", "budget_bytes", "depth"]).assign(
-        sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20}
-    )
+    rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
+    rows = rows.assign(sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20})
     series = rows.groupby(["series", "budget_bytes"])
-    share = series["largest_fit"].shift(-1).astype("Float64") / rows["largest_fit"] - 1
-    sure = rows["sure"] & series["sure"].shift(-1, fill_value=False)
-    falls = (share < 0).astype("boolean").where(sure)
-    return rows.assign(share=share, falls=falls)[share.notna()].reset_index(drop=True)
+    fits = rows["largest_fit"].astype("Float64")
+    cost = 1 - series["largest_fit"].shift(-1).astype("Float64") / fits
+    drop = 1 - series["largest_fit"].transform("last") / series["largest_fit"].transform("first")
+    return rows.assign(
+        cost=cost.where(drop.fillna(1) > ROUGHLY, 0.0),
+        drop=drop,
+        sure=rows["sure"] & series["sure"].shift(-1, fill_value=False),
+    )[series["depth"].shift(-1).notna()].reset_index(drop=True)
 
 
 def predictable(pinned: pd.DataFrame) -> Claim | None:
     """Return the verdict on whether a threshold can be predicted, where any was."""
-    known = pinned[pinned["error_percent"].notna()].reset_index(drop=True)
-    if known.empty:
+    if pinned["error_percent"].isna().all():
         return None
-    off = known["error_percent"].abs().astype("float64")
-    live = known["live_error_percent"].abs().astype("float64")
-    near = (off <= PROMISED).astype("boolean").where(_confirmed(known))
-    within = int(near.sum())
-    cells = known.assign(**{_BUDGET: known["budget_bytes"] // 2**20})
-    return decided(
-        judge_cells(cells, near, _AXES),
-        **stated(__file__, "predictable", promised=PROMISED),
-        measured=f"{_under(pinned)} the predicted batch is within {PROMISED}% of the "
-        f"reproduced one in {within} of {len(known)} thresholds (largest error "
-        f"{off.max():.2g}%, median {off.median():.2g}%). A prediction from live bytes only is "
-        f"off by up to {live.max():.2g}%.",
-        number=f"{within} of {len(known)} thresholds within {PROMISED}%, at most "
-        f"{off.max():.2g}% off",
+    cells = pinned.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
+    deeper = cells.groupby(["series", "budget_bytes"])["predicted"].shift(-1).astype("Float64")
+    cells = cells.assign(
+        sure=_confirmed(cells),
+        deeper_percent=100 * (deeper / cells["largest_fit"] - 1).abs(),
+        **{_BUDGET: cells["budget_bytes"] // 2**20},
     )
+    return judged(__file__, "predictable", cells, under=_under(pinned))
 
 
 def _under(pinned: pd.DataFrame) -> str:
@@ -107,67 +102,16 @@ def _under(pinned: pd.DataFrame) -> str:
     return "Under the caching allocator's limit" if on_gpu else "With the pinned policy"
 
 
-def policies(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what the C library's own policy costs of each batch, where both were measured."""
-    keys = ["series", "depth", "budget_bytes"]
-    known = table[table["largest_fit"].notna()]
-    one, other = (
-        known.loc[known["malloc"] == name, [*keys, "largest_fit"]].rename(
-            columns={"largest_fit": name}
-        )
-        for name in ("pinned", "system")
-    )
-    both = one.merge(other, on=keys)
-    lost = 100 * (1 - both["system"].astype("float64") / both["pinned"].astype("float64"))
-    return both.assign(lost_percent=lost)
-
-
-def texts(
-    table: pd.DataFrame,
-    pinned: pd.DataFrame,
-    fits: dict[tuple[str, int], Frontier],
-    policies: pd.DataFrame,
-) -> list[str]:
-    """Return the section's paragraphs: sharpness, headroom, malloc policy, what is off and why."""
-    sharp = pinned[(pinned["band"] == 0) & pinned["confirmed"]]
-    text = [
-        (
-            f"{_under(pinned)} {len(sharp)} of {len(pinned)} thresholds are sharp: all three "
-            "probes at the largest batch that fits completed, and all three at the next batch "
-            f"failed. A threshold took {float(pinned['probes'].mean()):.1f} probes on average, "
-            f"{int(pinned['probes'].max())} at most."
-        )
-    ]
-    parts = pinned[pinned["rounding_bytes"].notna()]
-    if len(parts):
-        share = {
-            name: 100 * parts[f"{name}_bytes"].astype("float64") / parts["budget_bytes"]
-            for name in ("rounding", "small", "library", "unused")
-        }
-        words = ", ".join(
-            f"{name} {part.median():.2g}% (from {part.min():.2g} to {part.max():.2g})"
-            for name, part in share.items()
-        )
-        text.append(
-            f"These parts of the budget are not live bytes (median, in percent of it): {words}. "
-            "Headers, alignment and pages cause the rounding. Small blocks lie in room outside the "
-            "budget, so their share is negative. Library is what was needed beyond the model. The "
-            "unused bytes are too few for one more example."
-        )
-    if len(policies):
-        lost = policies["lost_percent"]
-        text.append(
-            f"glibc's default policy changes the largest batch by {-lost.max():.3g} to "
-            f"{-lost.min():+.3g}% (median {-lost.median():+.3g}%), because its heap keeps freed "
-            "blocks. Which blocks it keeps does not depend only on the network. Its thresholds "
-            "were probed once on each side, and a larger batch may fit when a smaller one fails."
-        )
+def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
+    """Yield the section's paragraphs: sharpness, what is off and why."""
+    probes = pinned["probes"].astype("float64")
+    sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
+    facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}
+    yield text(__file__, "sharp", under=_under(pinned), **facts)
     if not fits:
-        text.append("Too few depths were probed for the curve (depth + a)(batch + b) = c.")
-    undecided = table[table["outcome"] != "ok"]
-    if len(undecided):
-        text.append(f"{len(undecided)} thresholds were not settled. The table says how they ended.")
-    return text
+        yield text(__file__, "too_few")
+    if undecided := int((table["outcome"] != "ok").sum()):
+        yield text(__file__, "undecided", count=undecided)
 
 
 _ANSWERS = {

@@ -8,7 +8,6 @@ inference frees each layer's output) they lie on a straight line.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ import pandas as pd
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Vector
-from harness.analysis.frame import lines_if_there
-from harness.schema.threshold import THRESHOLDS, Threshold, from_json
+from harness.schema.threshold import Threshold
 
 _ROUNDS = 20
 """Rounds of reweighting; the weights settle in about five."""
@@ -74,23 +72,8 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
     return a, b, rest + a * b
 
 
-def read_thresholds(folder: Path) -> list[Threshold]:
-    """Return the thresholds that a folder keeps, the last of each question.
-
-    Raises:
-        AnalysisError: there is none.
-        RecordError: a line that is none, the last one (torn by a crash) apart.
-
-    """
-    lines = lines_if_there(folder / THRESHOLDS, from_json)
-    result = {threshold.cell_id: threshold for threshold in lines}
-    if not result:
-        raise AnalysisError(f"{folder.name}: no thresholds were kept")
-    return list(result.values())
-
-
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
-    """Return one row a threshold: workload, budget, predictions, answer, headroom, errors.
+    """Return one row a threshold: workload, budget, predictions, answer, errors.
 
     Errors are (predicted - largest fit) / largest fit in percent; missing where unknown.
     """
@@ -99,11 +82,9 @@ def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
 
 
 def _row(result: Threshold) -> dict[str, Any]:
-    workload, headroom = result.workload, result.headroom
-    row: dict[str, Any] = {
+    return {
         "series": series(result),
-        "malloc": workload.malloc,
-        "depth": workload.depth,
+        "depth": result.workload.depth,
         "budget_bytes": result.budget_bytes,
         "kind": result.kind,
         "outcome": result.outcome.value,
@@ -115,13 +96,7 @@ def _row(result: Threshold) -> dict[str, Any]:
         "confirmed": result.confirmed,
         "probes": len(result.probes),
         "error_percent": _error(result.predicted, result.largest_fit),
-        "live_error_percent": _error(result.live_bytes_predict, result.largest_fit),
-        "seconds": result.wall_seconds,
     }
-    for name in ("live", "rounding", "small", "library", "unused"):
-        size = None if headroom is None else getattr(headroom, f"{name}_bytes")
-        row[f"{name}_bytes"] = size
-    return row
 
 
 def series(result: Threshold) -> str:

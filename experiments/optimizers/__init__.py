@@ -10,12 +10,15 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table, present
+from harness.schema.findings import Claim, Section, Table, present
+from harness.schema.units import format_bytes
 from harness.schema.workload import OPTIMIZERS, Grid, Workload
 
-from . import claims, explanations, figures
-from .claims import STATE
+from . import figures, states
+from .states import STATE
 
 METRICS = {
     STATE: "the state",
@@ -51,24 +54,44 @@ def analyse(evidence: Evidence) -> Section:
     table = table[table["peak_live_bytes"].notna() & table[STATE].notna()].reset_index(drop=True)
     if table.empty:
         raise AnalysisError("no training cell has a peak with its categories")
-    table = table.assign(
-        parameters=table["categories_at_peak.parameter"], update=_names(table)
-    ).sort_values(["update", "depth", "batch"], key=_in_order, ignore_index=True)
+    table = states.with_states(table.assign(update=_names(table)))
+    table = table.sort_values(["update", "depth", "batch"], key=_in_order, ignore_index=True)
+    missing = len(evidence.frame) - len(table)
     return Section(
-        claims=(claims.state_verdict(table), claims.floor_verdict(table)),
-        text=(
-            predictions.in_words(table, METRICS),
-            explanations.phase_text(table),
-            *explanations.first_step_text(table),
-            *explanations.foreach_text(table),
-        ),
+        claims=_claims(table, missing),
+        text=(predictions.in_words(table, METRICS), *_texts(table)),
         tables=(
-            claims.state_table(table),
+            states.state_table(table),
             _peak_table(table),
             *predictions.miss_tables(table, list(METRICS)),
         ),
-        figures=present(figures.composition(table), figures.growth(table)),
+        figures=present(figures.composition(table)),
     )
+
+
+def _claims(table: pd.DataFrame, missing: int) -> tuple[Claim, ...]:
+    forms = (
+        f"{name}: {states.state_form(part) or 'no exact formula'}"
+        for name, part in table.groupby("optimizer", sort=False)
+    )
+    equal = int((table[STATE] == table["expected"]).sum()), len(table)
+    peaks = predictions.equal_cells(table, "peak_live_bytes")
+    return (
+        judged(__file__, "state", table, missing=missing, derived=equal, forms="; ".join(forms)),
+        judged(__file__, "floor", table, missing=missing, derived=peaks),
+    )
+
+
+def _texts(table: pd.DataFrame) -> Iterable[str]:
+    kept = table[(table[STATE] > 0) & table["first_step_peak_live_bytes"].notna()]
+    hidden = kept["peak_live_bytes"] - kept["first_step_peak_live_bytes"]
+    if (hidden > 0).any():
+        most = kept.iloc[int(hidden.to_numpy().argmax())]
+        share = hidden.max() / most["peak_live_bytes"]
+        words = f"{format_bytes(int(hidden.max()))} ({most['update']}, depth {most['depth']}, "
+        words += f"batch {most['batch']}), {share:.3g} of the peak"
+        counts = {"hidden": int((hidden > 0).sum()), "total": len(kept)}
+        yield text(__file__, "first_step", **counts, most=words)
 
 
 def _names(table: pd.DataFrame) -> "pd.Series[str]":

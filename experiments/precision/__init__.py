@@ -1,4 +1,4 @@
-"""Narrower numbers: what float64, float32, bfloat16 and autocast take for the same network.
+"""Narrower numbers: what float32, bfloat16 and autocast take for the same network.
 
 A type decides the size of everything it is used for. Autocast is another thing: parameters,
 gradients and the batch stay float32, matmuls run in bfloat16, and the copies that this takes
@@ -9,15 +9,16 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from harness.analysis import predictions
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, present
 from harness.schema.workload import Grid, Workload
 
-from . import claims, copies, figures
-from . import ratios as precision_effect
+from . import figures, ratios
 
 BASES = (
-    Workload(dtype="float64"),
     Workload(dtype="float32"),
     Workload(dtype="bfloat16"),
     Workload(autocast="bfloat16"),
@@ -35,75 +36,64 @@ def cells(size: Size) -> Iterable[Workload]:
         yield from Grid(base=base, axes={"depth": depths, "batch": batches})
 
 
-def traced(size: Size) -> Iterable[Workload]:
-    """Return the autocast cell whose copies are listed one by one."""
-    depth, batch = (2, 256) if size is Size.QUICK else (8, 256)
-    return (Workload(autocast="bfloat16", depth=depth, batch=batch),)
-
-
 def analyse(evidence: Evidence) -> Section:
     """Compare each precision with float32, cell by cell, to the byte."""
-    table = precision_effect.beside_float32(evidence.frame)
-    wanted = precision_effect.labels(evidence.frame).value_counts()
+    table = ratios.beside_float32(evidence.frame)
+    wanted = ratios.labels(evidence.frame).value_counts()
     found = table["precision"].value_counts()
-    missing = {str(name): int(n - found.get(name, 0)) for name, n in wanted.items()}
-    held = copies.held_copies(evidence)
+    lost = {str(name): int(count - found.get(name, 0)) for name, count in wanted.items()}
+    cast = table[table["precision"] == ratios.AUTOCAST]
+    equal = int((cast["saved_by_formula_bytes"] == cast["saved_bytes"]).sum())
+    peaks = predictions.with_predictions(
+        evidence.frame[evidence.frame["autocast"].isna()], ["peak_live_bytes"]
+    )
     return Section(
-        claims=present(
-            claims.halves(table, missing),
-            claims.doubles(table, missing),
-            claims.autocast(table, missing),
+        claims=(
+            judged(
+                __file__,
+                "halves",
+                table,
+                missing=lost.get("bfloat16", 0),
+                derived=predictions.equal_cells(peaks, "peak_live_bytes"),
+            ),
+            judged(
+                __file__,
+                "autocast",
+                table,
+                missing=lost.get(ratios.AUTOCAST, 0),
+                derived=(equal, len(cast)),
+            ),
         ),
-        text=(*_exact_text(table), *copies.copies_text(held)),
+        text=tuple(_exact_text(cast, equal)),
         tables=(
             Table(
                 name="precisions",
                 caption="Every cell, with its metrics as multiples of float32's",
                 frame=table,
             ),
-            *(
-                Table(
-                    name="copies",
-                    caption=f"The copies that autocast holds in the forward pass ({name})",
-                    frame=frame,
-                )
-                for name, frame in held.items()
-            ),
         ),
         figures=present(
             figures.composition(evidence.frame),
             figures.ratio_figure(table),
-            *figures.autocast_timeline(evidence),
         ),
     )
 
 
-def _exact_text(table: pd.DataFrame) -> list[str]:
-    own = claims.of(table, "autocast bfloat16")
-    if own.empty:
+def _exact_text(cast: pd.DataFrame, equal: int) -> list[str]:
+    if cast.empty:
         return []
-    equal = int((own["saved_by_formula_bytes"] == own["saved_bytes"]).sum())
-    breaks = [
-        f"{precision_effect.break_even_batch(Workload(depth=int(depth)))} at depth {depth}"
-        for depth in sorted(own["depth"].unique())
-    ]
-    text = (
-        "Under autocast the bytes saved for backward should be B·(8 + 2·features + 2·Σ hidden + "
-        "4·classes) + 2·Σ weights after the first layer + 4. The first term has the labels, the "
-        "bfloat16 copies of the batch and of every hidden activation, and the log-probabilities, "
-        "which stay float32. The second term has the bfloat16 copies of the weights, which do not "
-        f"depend on the batch. {equal} of {len(own)} cells equal this sum to the byte. So autocast "
-        f"keeps fewer bytes than float32 only from a batch of {', of '.join(breaks)} on."
+    breaks = ", of ".join(
+        f"{ratios.break_even_batch(Workload(depth=int(depth)))} at depth {depth}"
+        for depth in sorted(cast["depth"].unique())
     )
-    return [text]
+    return [text(__file__, "exact", equal=equal, total=len(cast), breaks=breaks)]
 
 
 EXPERIMENT = Experiment(
     order=50,
     title="Narrower numbers",
-    question="How do float64, bfloat16 and autocast change memory, and what does autocast add?",
+    question="How do bfloat16 and autocast change memory, and what does autocast add?",
     cells=cells,
     analyse=analyse,
     repeats=3,
-    traced=traced,
 )

@@ -1,4 +1,4 @@
-"""Each precision next to float32: ratios cell by cell, and the copies that autocast makes."""
+"""Each precision next to float32: ratios cell by cell."""
 
 from itertools import pairwise
 
@@ -9,7 +9,6 @@ from harness.schema.workload import Workload
 
 AUTOCAST = "autocast bfloat16"
 _LABEL_BYTES = 8
-_CAST = "aten::_to_copy/"
 
 
 def labels(frame: pd.DataFrame) -> "pd.Series[str]":
@@ -92,26 +91,3 @@ def break_even_batch(workload: Workload) -> int:
     """Return the smallest batch at which autocast saves fewer bytes for backward than float32."""
     gained = 2 * workload.in_features + 2 * sum(workload.widths)
     return 2 * _later_weights(workload) // gained + 1
-
-
-def copies_in_forward(events: pd.DataFrame) -> pd.DataFrame:
-    """Return the copies to another type that the measured step's forward pass holds.
-
-    Taken at the moment when they are most. Columns: ``module, category, size_bytes``, largest
-    first.
-    """
-    own = events["operator"].fillna("").str.contains(_CAST, regex=False)
-    forward = (events["step"] == events["step"].max()) & (events["phase"] == "forward")
-    copies = events[own & forward]
-    if copies.empty:
-        return pd.DataFrame(columns=["module", "category", "size_bytes"])
-    last = copies["size_bytes"].cumsum().idxmax()
-    taken = copies.loc[:last]
-    alive: dict[int, int] = {}
-    for at, address, size in zip(taken.index, taken["address"], taken["size_bytes"], strict=True):
-        if size > 0:
-            alive[address] = at
-        else:
-            alive.pop(address, None)
-    result: pd.DataFrame = taken.loc[list(alive.values()), ["module", "category", "size_bytes"]]
-    return result.sort_values("size_bytes", ascending=False, kind="stable").reset_index(drop=True)

@@ -4,26 +4,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from harness.reporting import claim_figures
+from harness.reporting.claim_figures import picture
 from harness.schema.findings import Figure, Table
 
-from .growth import resident_slope
 from .runs import Run
 from .step_peaks import peaks_table
 
 
-def tables(
-    result: Sequence[Run], traced: Sequence[Run], resident: Sequence[Run], orders: pd.DataFrame
-) -> tuple[Table, ...]:
-    """Return epochs, peaks by kind of step, both orders of zero_grad, and growth."""
+def tables(result: Sequence[Run], traced: Sequence[Run], orders: pd.DataFrame) -> tuple[Table, ...]:
+    """Return epochs, peaks by kind of step, and both orders of zero_grad."""
     epochs = pd.concat(
         [one.epochs.assign(model=one.model, instrument=one.instrument) for one in result],
         ignore_index=True,
-    )
-    slopes = [(one.model, slope) for one in resident if (slope := resident_slope(one))]
-    growths = pd.DataFrame(
-        [(model, one.estimate, one.low, one.high, one.epochs) for model, one in slopes],
-        columns=["model", "slope", "low", "high", "epochs"],
     )
     every = {
         "epochs": (
@@ -35,41 +27,11 @@ def tables(
             peaks_table(traced),
         ),
         "orders": ("Peak of a full step by when the old gradients are freed", orders),
-        "growth": (
-            "Growth of RSS in bytes per training step (differences of epochs, 99% intervals)",
-            growths,
-        ),
     }
     return tuple(
         Table(name=name, caption=caption, frame=frame)
         for name, (caption, frame) in every.items()
         if len(frame)
-    )
-
-
-def accuracy_figure(result: Sequence[Run]) -> Figure | None:
-    """Return validation accuracy against the epoch, on the real images."""
-    real = [one for one in result if one.data == "fashion-mnist"]
-    kept = {one.model: one for one in sorted(real, key=lambda one: len(one.epochs))}
-    if not kept:
-        return None
-    data = pd.concat(
-        [one.epochs[["epoch", "accuracy"]].assign(model=model) for model, one in kept.items()],
-        ignore_index=True,
-    )
-    return claim_figures.lines(
-        "accuracy",
-        "Validation accuracy after each epoch, with one seed for each network. It "
-        "changes by one or two percentage points per epoch, so another seed ends elsewhere.",
-        data[["model", "epoch", "accuracy"]],
-        x="epoch",
-        y="accuracy",
-        line="model",
-        label="validation accuracy",
-        scale="ratio",
-        x_doublings=False,
-        y_from=None,
-        size=(7.0, 3.8),
     )
 
 
@@ -80,14 +42,4 @@ def peaks_figure(traced: Sequence[Run]) -> Figure | None:
         for one in traced
         for name, sizes in one.categories.items()
     ]
-    if not rows:
-        return None
-    return claim_figures.bars(
-        "peaks",
-        "Categories at the peak of the first step, of a later step, of the partial "
-        "batch and of an evaluated batch. The gradients of the last step still exist during "
-        "evaluation.",
-        pd.DataFrame(rows),
-        bar="label",
-        size=(8.6, 2.6),
-    )
+    return picture(__file__, "peaks", pd.DataFrame(rows))

@@ -9,6 +9,7 @@ from harness.analysis.fits import Vector
 
 from .runs import TRAIN, Run
 
+PAGE_BYTES = 4096
 MIN_EPOCHS = 5
 """A slope needs this many epochs after the first."""
 
@@ -53,6 +54,23 @@ class Slope:
     high: float
     epochs: int
     steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        """Steps between the first and the last level."""
+        return (self.epochs - 1) * self.steps_per_epoch
+
+    def __str__(self) -> str:
+        if self.low == self.high == 0:
+            return f"less than one page of 4 KiB in {self.steps:,} steps"
+        return f"{self.estimate:+.3g} ({self.low:+.3g} to {self.high:+.3g}) bytes a step"
+
+    @property
+    def words(self) -> str:
+        """Growth and its interval, and over what it was seen."""
+        seen = f"over {self.epochs} epochs of {self.steps_per_epoch} steps"
+        reach = max((self.high - self.low) / 2, PAGE_BYTES / self.steps)
+        return f"{self} (99% interval, {seen}, which could have seen {reach:.2g} bytes a step)"
 
 
 def resident_slope(run: Run) -> Slope | None:

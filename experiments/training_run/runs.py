@@ -33,11 +33,6 @@ class Run:
     """Of a trace: live bytes by category at the peaks of four kinds of step."""
 
     @property
-    def accuracy(self) -> float:
-        """Validation accuracy after the last epoch."""
-        return float(self.epochs["accuracy"].iloc[-1])
-
-    @property
     def full_rows(self) -> int:
         """Examples in a full step."""
         return int(self.steps["rows"].max())

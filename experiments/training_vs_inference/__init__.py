@@ -10,12 +10,14 @@ from collections.abc import Iterable
 import pandas as pd
 
 from harness.analysis import AnalysisError, predictions
+from harness.analysis.claim_data import text
+from harness.analysis.claim_judge import judged
 from harness.schema.events import CATEGORIES
 from harness.schema.experiment import Evidence, Experiment, Size
-from harness.schema.findings import Section, Table, present
+from harness.schema.findings import Claim, Section, Table, present
 from harness.schema.workload import Grid, Workload
 
-from . import claims, explanations, figures, pairs
+from . import figures, pairs
 from .pairs import PEAK
 
 _Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
@@ -47,20 +49,36 @@ def analyse(evidence: Evidence) -> Section:
     if table.empty:
         raise AnalysisError("no training cell has an inference cell of its network and batch")
     missing = int((evidence.frame["mode"] == "train").sum()) - len(table)
+    sgd = table[table["optimizer"] == "sgd"]
+    exact = pairs.expected_difference(sgd) == sgd["difference_bytes"]
     return Section(
-        claims=(
-            claims.more_verdict(table, missing),
-            claims.reasons_verdict(table, missing),
-            claims.depth_verdict(table, missing),
-        ),
+        claims=_claims(table, missing, predictions.equal_cells(frame, PEAK)),
         text=(
             predictions.in_words(frame, {PEAK: "the peak"}),
-            *explanations.formula_text(table),
+            text(__file__, "formula", equal=int(exact.sum()), total=len(sgd)),
         ),
         tables=(_pairs_table(table), *predictions.miss_tables(frame, [PEAK])),
-        figures=present(
-            figures.depth_figure(table), figures.width_figure(table), figures.composition(frame)
-        ),
+        figures=present(figures.depth_figure(table), figures.composition(frame)),
+    )
+
+
+def _claims(table: pd.DataFrame, missing: int, derived: tuple[int, int]) -> tuple[Claim, ...]:
+    ordered = table.sort_values("ratio")
+    led = table["leading"].value_counts()
+    last = pairs.base(table).sort_values(["batch", "depth", "optimizer"]).iloc[-1]
+    facts = {
+        "low": pairs.named(ordered.iloc[0]),
+        "high": pairs.named(ordered.iloc[-1]),
+        "led": ", ".join(f"{str(k).replace('_', ' ')} in {count}" for k, count in led.items()),
+        "highest": f"{pairs.base(table)['ratio'].max():.3g}",
+        "batch_shown": last["batch"],
+        "ratio_limit": f"{last['limit']:.3g}",
+        "added": f"{last['width'] / (last['in_features'] + 2 * last['width']):.3g}",
+    }
+    own = {"more": table, "reasons": table, "depth": pairs.by_depth(table)}
+    return tuple(
+        judged(__file__, name, cells, missing=missing, derived=derived, **facts)
+        for name, cells in own.items()
     )
 
 

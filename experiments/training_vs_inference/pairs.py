@@ -1,5 +1,7 @@
 """Each training cell next to the inference cell of its network and batch."""
 
+from typing import Any
+
 import pandas as pd
 
 from harness.analysis.frame import AT_PEAK, ok_cells
@@ -39,6 +41,8 @@ def pairs(frame: pd.DataFrame) -> pd.DataFrame:
     parts = table[[more(name) for name in CATEGORIES]].astype("int64")
     parts.columns = pd.Index(CATEGORIES)
     table = table.assign(leading=parts.idxmax(axis=1).astype("string"), limit=_limit(table))
+    share = (table[more("activation")] / table["difference_bytes"]).astype("float64")
+    table = table.assign(share=share.where(table["difference_bytes"] > 0, 0.0))
     order = ["optimizer", "depth", "width", "batch"]
     return table.sort_values(order, ascending=[False, True, True, True], ignore_index=True)
 
@@ -53,6 +57,30 @@ def _limit(table: pd.DataFrame) -> "pd.Series[float]":
     width, features = table["width"], table["in_features"]
     kept = (width * table["depth"] + 2) / (features + 2 * width)
     return (1 + kept).astype("float64")
+
+
+def named(row: "pd.Series[Any]") -> str:
+    """Return a pair's ratio with its cell."""
+    kind = {"sgd": "SGD", "adam": "Adam"}[row["optimizer"]]
+    cell = f"depth {row['depth']}, width {row['width']}, batch {row['batch']}"
+    return f"{row['ratio']:.3g} times ({kind}, {cell})"
+
+
+def by_depth(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each optimizer and batch: ``rise`` of the ratio from the first depth.
+
+    It is 0 where the ratio does not rise in each step to a deeper network.
+    """
+    rows = [
+        (*key, float(part["ratio"].iloc[-1] / part["ratio"].iloc[0]) * _rises(part["ratio"]))
+        for key, part in base(table).sort_values("depth").groupby(["optimizer", "batch"])
+        if part["depth"].nunique() > 1
+    ]
+    return pd.DataFrame(rows, columns=["optimizer", "batch", "rise"])
+
+
+def _rises(ratio: "pd.Series[float]") -> bool:
+    return bool((ratio.diff().dropna() > 0).all())
 
 
 def expected_difference(table: pd.DataFrame) -> "pd.Series[int]":

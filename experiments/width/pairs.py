@@ -4,31 +4,8 @@ A block measures every variant once, one after the other; what slows the machine
 slows a whole block and leaves the ratios within it. The blocks are the sample.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
-
-from harness.schema.record import Record
-
-WORTH = 0.05
-"""A difference that is worth choosing a width for: an hour in twenty, by judgement.
-
-The experiment was written with this limit; it must not be moved towards what was measured."""
-
-
-def best_seconds(records: Iterable[Record]) -> pd.DataFrame:
-    """Return the fastest repeat of each good record: ``workload_id, seconds``.
-
-    Other work on the machine only ever adds time, so the fastest of several repeats in one
-    process is the least disturbed.
-    """
-    rows = {
-        record.workload_id: min(seconds)
-        for record in records
-        if (seconds := [one.wall_seconds for one in record.repeats if one.wall_seconds is not None])
-    }
-    return pd.DataFrame(list(rows.items()), columns=["workload_id", "seconds"])
 
 
 def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:

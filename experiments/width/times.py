@@ -5,148 +5,124 @@ import math
 
 import pandas as pd
 
+from harness.analysis.claim_data import claim_data, text
+from harness.analysis.claim_judge import told
 from harness.analysis.decisions import CONFIDENCE, Decision, Ratio, geometric_ratio, is_above
-from harness.analysis.frame import RECORDS, read_lines
-from harness.analysis.judge import decided
-from harness.analysis.stated_claims import stated
+from harness.analysis.judge import Part, judge
 from harness.plots.intervals import forest
-from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Figure, Table, Verdict
-from harness.schema.record import from_json
 
-from .pairs import WORTH, best_seconds, pooled
+from .pairs import pooled
+
+WORTH = claim_data(__file__, "time").limit
+TOGETHER = "all together"
 
 
-def times(evidence: Evidence, frame: pd.DataFrame) -> pd.DataFrame:
+def times(frame: pd.DataFrame) -> pd.DataFrame:
     """Return ``block, width, seconds`` of the timed cells, the fastest of each cell's repeats."""
-    seconds = best_seconds(read_lines(evidence.folder / RECORDS, from_json))
-    timed = frame.loc[frame["malloc"] == "system", ["workload_id", "seed", "width"]]
-    both = timed.merge(seconds, on="workload_id")
-    return both.rename(columns={"seed": "block"})[["block", "width", "seconds"]]
+    timed = frame.loc[frame["malloc"] == "system", ["seed", "width", "fastest_seconds"]].dropna()
+    return timed.set_axis(["block", "width", "seconds"], axis=1)
 
 
-def contrasts(ratios: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Ratio]]:
-    """Return name, observations and interval at each power and at all of them together."""
-    groups = [(f"near {power}", own) for power, own in ratios.groupby("power")]
+def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
+    """Return the interval at each power and, where there are several, at all of them together."""
+    groups = {f"near {power}": own[column] for power, own in ratios.groupby("power")}
     if len(groups) > 1:
-        groups.append(("all together", pooled(ratios)))
-    return [
-        (name, own, geometric_ratio(own["ratio"].tolist())) for name, own in groups if len(own) >= 3
-    ]
+        groups[TOGETHER] = pooled(ratios, column)["ratio"]
+    return {
+        name: geometric_ratio(own.tolist(), CONFIDENCE)
+        for name, own in groups.items()
+        if len(own) >= 3
+    }
 
 
 def time_verdict(ratios: pd.DataFrame) -> Claim | None:
-    """Judge whether odd widths take longer than multiples of 8, over all powers together."""
+    """Judge whether odd widths take more than 5% longer, power by power."""
     if ratios.empty:  # a pretended GPU has no times
         return None
-    known = contrasts(ratios)
-    decision, number = Decision(verdict=Verdict.OPEN), "fewer than three blocks"
-    listed = "; ".join(f"{name}: {result}" for name, _, result in known)
-    if known:
-        wide = geometric_ratio(known[-1][1]["ratio"].tolist(), CONFIDENCE)
-        decision = _decide(wide)
-        number = f"{wide.estimate:.3f} times the time, 99% interval {wide.low:.3f} to "
-        number += f"{wide.high:.3f} over {wide.blocks} blocks"
-    return decided(
-        decision,
-        **stated(__file__, "time", end=f"{1 + WORTH:g}"),
-        measured="The odd widths next to a power of two are compared with three multiples of "
-        "8: the power, and 8 below and above it. A step at the odd widths takes these "
-        f"multiples of the time (95% intervals): {listed or 'none'}.",
-        number=number,
+    every = contrasts(ratios)
+    whole = every.pop(TOGETHER, None)
+    named = {name: every.get(name) for name in (f"near {p}" for p in ratios["power"].unique())}
+    even = contrasts(ratios, "power_ratio")
+    even.pop(TOGETHER, None)
+    reach = [math.sqrt(one.high / one.low) - 1 for one in every.values()]
+    return told(
+        __file__,
+        "time",
+        judge(Part(name=name, decision=_decide(one)) for name, one in named.items()),
+        control=judge(Part(name=name, decision=_decide(one)) for name, one in even.items()),
+        listed="; ".join(f"{name} {one}" for name, one in every.items()) or "none",
+        together=whole or "unknown",
+        differ=sum(one.low > 1 for one in every.values()),
+        worth=sum(one.low > WORTH for one in every.values()),
+        powers=len(named),
+        seen=max(reach, default=math.nan),
     )
 
 
-def _decide(wide: Ratio) -> Decision:
+def _decide(wide: Ratio | None) -> Decision:
     """Decide on the scale of logarithms, on which the interval is symmetric."""
-    low, high, blocks = math.log(wide.low), math.log(wide.high), wide.blocks
-    longer = is_above(0.0, low=low, high=high, repeats=blocks)
-    if longer.verdict is Verdict.SUPPORTED:
-        return longer
-    worth = is_above(math.log(1 + WORTH), low=low, high=high, repeats=blocks)
-    return worth if worth.verdict is Verdict.REFUTED else longer
+    if wide is None:
+        return Decision(verdict=Verdict.OPEN)
+    low, high = math.log(wide.low), math.log(wide.high)
+    return is_above(math.log(WORTH), low=low, high=high, repeats=wide.blocks)
 
 
 def time_text(ratios: pd.DataFrame) -> list[str]:
-    """Say how time was measured, and how multiples of 8 compare with the power itself."""
+    """Say how time was measured, and by how much the ratio is off for a law of the square."""
     if ratios.empty:
         return []
-    text = (
-        "One block measures every width in turn, each in a process of its own, under the C "
-        "allocator's own policy. The fastest step of a process is used, because other work on the "
-        "machine only adds time. Every other block runs in the reverse order. The ratios are "
-        "computed within a block, and the blocks are the sample of the interval (Student's t on "
-        "the logarithms). The seconds of every step are in records.jsonl."
-    )
-    powers = pooled(ratios, "power_ratio")["ratio"].tolist()
-    if len(powers) < 3:
-        return [text]
-    wide = geometric_ratio(powers, CONFIDENCE)
-    themselves = (
-        "Powers of two compare with other multiples of 8 as follows. The widths 8 below and above "
-        f"take {wide.estimate:.3f} times the time of the power (99% interval {wide.low:.3f} to "
-        f"{wide.high:.3f})."
-    )
-    return [text, themselves]
+    powers = ratios["power"].to_numpy(dtype=float)
+    squares = sum((powers + at) ** 2 for at in (-8, 0, 8)) / 3
+    bias = 1 - ((powers**2 + 1) / squares).mean()
+    return [text(__file__, "time", bias=bias)]
 
 
 def ratio_table(ratios: pd.DataFrame) -> Table | None:
-    """Return the ratio of each power, with its interval."""
+    """Return each contrast with its interval."""
     rows = [
-        {
-            "widths": name,
-            "odd_over_multiples_of_8": result.estimate,
-            "low": result.low,
-            "high": result.high,
-            "blocks": result.blocks,
-            "spread_of_blocks_percent": 100 * float(own["ratio"].std() / own["ratio"].mean()),
-        }
-        for name, own, result in contrasts(ratios)
+        (name, one.estimate, one.low, one.high, one.blocks)
+        for name, one in contrasts(ratios).items()
     ]
     if not rows:
         return None
     return Table(
         name="times",
         caption="Time at the odd widths next to a power of two, divided by the time at the "
-        "multiples of 8 (geometric mean, 95% interval)",
-        frame=pd.DataFrame(rows),
+        "multiples of 8 (geometric mean, 99% interval)",
+        frame=pd.DataFrame(
+            rows, columns=["widths", "odd_over_multiples_of_8", "low", "high", "blocks"]
+        ),
     )
 
 
 def time_figure(ratios: pd.DataFrame) -> Figure | None:
     """Return the ratios with their intervals and blocks."""
-    result = contrasts(ratios)
-    if not result:
+    known = contrasts(ratios)
+    if not known:
         return None
-    data = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "name": name,
-                    "block": own["block"].astype("int64"),
-                    "ratio": own["ratio"],
-                    "estimate": part.estimate,
-                    "low": part.low,
-                    "high": part.high,
-                }
-            )
-            for name, own, part in result
-        ],
-        ignore_index=True,
-    )
+    own = ratios.assign(name="near " + ratios["power"].astype("string"))
+    together = pooled(ratios).assign(name=TOGETHER)
+    data = pd.concat([own, together], ignore_index=True)[["name", "block", "ratio"]]
+    data = data[data["name"].isin(list(known))].reset_index(drop=True)
+    for end in ("estimate", "low", "high"):
+        data[end] = [getattr(known[str(name)], end) for name in data["name"]]
+    worth = sum(one.low > WORTH for name, one in known.items() if name != TOGETHER)
     return Figure(
         name="time",
+        heading="Odd widths against multiples of 8",
         caption="Time of a step at the odd widths next to a power of two, divided by the time "
         "at the multiples of 8. Right of 1 the multiples of 8 are faster. Dots with bars are "
-        "means with 95% intervals, and ticks are the blocks. Inside the grey band "
-        f"(±{100 * WORTH:.0f}%) the difference is too small to choose a width for.",
+        f"means with the 99% intervals that decide, and ticks are the {ratios['block'].nunique()} "
+        f"blocks. The claim needs intervals right of the grey band, above {WORTH:g}: {worth} of "
+        f"{ratios['power'].nunique()} are.",
         data=data,
         draw=functools.partial(
             forest,
-            tolerance=WORTH,
+            tolerance=WORTH - 1,
             label="time at odd widths / time at multiples of 8",
             left="multiples of 8 slower",
             right="multiples of 8 faster",
         ),
-        size=(7.2, 0.9 + 0.36 * len(result)),
+        size=(7.2, 1.2 + 0.36 * len(known)),
     )

@@ -119,7 +119,7 @@ def exactly(holds: bool) -> Decision:
 
 
 def interval(
-    estimate: float, error: float, left_over: int, confidence: float = CONFIDENCE
+    estimate: float, error: float, left_over: float, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:
     """Return the interval of an estimate with its standard error.
 
@@ -154,6 +154,24 @@ def geometric_ratio(ratios: Values, confidence: float = 0.95) -> Ratio:
     ends = interval(middle, error, len(logs) - 1, confidence)
     estimate, low, high = (float(np.exp(part)) for part in (middle, *ends))
     return Ratio(estimate=estimate, low=low, high=high, blocks=len(values))
+
+
+def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) -> Ratio:
+    """Return the ratio of two samples' geometric means with Welch's interval of the logarithms.
+
+    The samples may differ in size and in spread.
+    """
+    first, second = (np.log(np.asarray(values, dtype=np.float64)) for values in (over, under))
+    if min(len(first), len(second)) < 2:
+        raise AnalysisError("an interval needs two numbers on each side")
+    parts = [float(each.var(ddof=1)) / len(each) for each in (first, second)]
+    weights = (part**2 / (len(each) - 1) for part, each in zip(parts, (first, second), strict=True))
+    left_over = sum(parts) ** 2 / max(sum(weights), 1e-300)
+    middle = float(first.mean() - second.mean())
+    error = math.sqrt(sum(parts))
+    ends = interval(middle, error, max(left_over, 1.0), confidence) if error else (middle, middle)
+    estimate, low, high = (math.exp(part) for part in (middle, *ends))
+    return Ratio(estimate=estimate, low=low, high=high, blocks=min(len(first), len(second)))
 
 
 def share_interval(hits: int, total: int) -> tuple[float, float]:

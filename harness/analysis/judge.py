@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.analysis.decisions import Decision, exactly
-from harness.schema.findings import Claim, Rule, Verdict
+from harness.schema.findings import Verdict
 
 MOST_NAMES = 3
 """Parts that a verdict names one by one; the others are counted."""
@@ -148,29 +148,3 @@ def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
     upper = [(f"{name} ≤ {one:,}", numbers <= one) for one in values[1:-1]]
     single = [(f"{name} {one:,}", numbers == one) for one in values]
     return everything + lower + upper[::-1] + single
-
-
-def decided(
-    decision: Decision,
-    *,
-    sentence: str,
-    rule: Rule,
-    second: str,
-    number: str,
-    measured: str,
-    unit: str = "cells",
-    headline: str = "",
-) -> Claim:
-    """Return the claim with its decision; an open one says how many of ``unit`` would decide."""
-    return Claim(
-        sentence=sentence,
-        verdict=decision.verdict,
-        holds_for=decision.holds_for,
-        fails_for=decision.fails_for,
-        rule=rule,
-        second=second,
-        number=number,
-        measured=measured + decision.remark(unit),
-        open_reason=decision.reason(unit),
-        headline=headline,
-    )

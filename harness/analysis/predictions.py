@@ -75,13 +75,6 @@ def equal_cells(cells: pd.DataFrame, metric: str) -> tuple[int, int]:
     return int(equal.sum()), len(both)
 
 
-def derived_again(equal: int, total: int) -> str:
-    """Return how often a peak equals its prediction, as the second derivation of a claim."""
-    if not total:
-        return "none, because on CUDA only PyTorch's own allocator knows it"
-    return f"the allocator model, equal in {equal} of {total} cells"
-
-
 def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
     """Return a table of the metrics that differ from their prediction, if there are any."""
     rows = []

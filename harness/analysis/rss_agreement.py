@@ -3,13 +3,11 @@
 import pandas as pd
 
 from harness.analysis.frame import ok_cells
-from harness.schema.units import format_bytes
 
 BIG_RISE_BYTES = 16 * 10**6
 """Steps whose trace rises by less are left out: pages and heap are too coarse for them."""
 RESOLVED_BYTES = 2**20
 """Smaller rises are not tried as a law: pages, counters and heap hide them."""
-TOLERANCE_PERCENT = 2.0
 MMAP_THRESHOLD_BYTES = 64 * 2**10
 """Of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
 _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
@@ -35,7 +33,7 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     """Return RSS rise next to the trace's rise for the cells where the latter is big.
 
     The trace's rise is its peak less what was alive without gradients. Columns: ``depth, batch,
-    trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
+    peak_bytes, trace_rise_bytes, rss_rise_bytes, spread_over_repeats_bytes, difference_percent,
     one_activation_bytes, from_the_heap`` (an activation is below the mmap threshold).
     """
     known = ok_cells(frame, *_NEEDED)
@@ -45,6 +43,7 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
     block = known["batch"] * known["width"] * size
     small = (block < MMAP_THRESHOLD_BYTES).fillna(value=False).astype(bool)
     table = known[["depth", "batch"]].assign(
+        peak_bytes=known["peak_live_bytes"],
         trace_rise_bytes=rise,
         rss_rise_bytes=known["rss_rise_bytes"],
         spread_over_repeats_bytes=known["rss_rise_spread_bytes"],
@@ -53,30 +52,3 @@ def next_to_trace(frame: pd.DataFrame) -> pd.DataFrame:
         from_the_heap=small.map({True: "yes", False: "no"}),
     )
     return table.reset_index(drop=True)
-
-
-def misses(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the cells of ``next_to_trace`` that differ by more than the tolerance."""
-    off = table["difference_percent"].abs() > TOLERANCE_PERCENT
-    return table[off].reset_index(drop=True)
-
-
-def in_words(table: pd.DataFrame) -> str:
-    """Say how many cells agree, and what those that do not have in common."""
-    missed = misses(table)
-    spread = table["spread_over_repeats_bytes"].dropna()
-    text = (
-        f"In the {len(table)} cells whose step adds more than {BIG_RISE_BYTES // 10**6} MB, the "
-        f"process's RSS rise is within {TOLERANCE_PERCENT:g}% of the trace in "
-        f"{len(table) - len(missed)}"
-    )
-    if len(spread):
-        text += f". Over repeats the RSS rise varies by {format_bytes(int(spread.max()))} at most"
-    if len(missed):
-        heap = int((missed["from_the_heap"] == "yes").sum())
-        text += (
-            f". In {heap} of the {len(missed)} other cells one activation is smaller than "
-            f"{format_bytes(MMAP_THRESHOLD_BYTES)}, so it comes from the heap, which keeps freed "
-            "blocks and uses them again"
-        )
-    return f"{text}."

@@ -1,17 +1,13 @@
 """The traced steps of one experiment, and what functions of its own counted."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TypeVar
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from harness.analysis import AnalysisError
-from harness.analysis.frame import lines_if_there
 from harness.schema.metrics import Metrics
-from harness.schema.provenance import FailureEvidence
-from harness.schema.record import Outcome
-from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun, from_json
+from harness.schema.traced_run import StepJob, StepRun
 
 _Known = TypeVar("_Known")
 
@@ -61,56 +57,6 @@ def _known(value: _Known | None, job: StepJob) -> _Known:
     if value is None:
         raise AnalysisError(f"{job} has no such metric")
     return value
-
-
-def last_runs(folder: Path) -> list[StepRun]:
-    """Return the last run of each job, one that ended well if any did.
-
-    A run is an error, and its numbers are left out, if another attempt has other numbers or if
-    its own numbers contradict each other.
-    """
-    attempts: dict[str, list[StepRun]] = {}
-    for run in lines_if_there(folder / STEP_RUNS, from_json):
-        attempts.setdefault(run.cell_id, []).append(run)
-    return [_settled(own) for own in attempts.values()]
-
-
-def _settled(attempts: list[StepRun]) -> StepRun:
-    well = [run for run in attempts if run.outcome is Outcome.OK]
-    last = (well or attempts)[-1]
-    alike = all((run.metrics, run.counted) == (last.metrics, last.counted) for run in well)
-    doubt = contradiction(last) if alike else f"{len(well)} attempts have different numbers"
-    return distrusted(last, doubt) if doubt else last
-
-
-def distrusted(run: StepRun, why: str) -> StepRun:
-    """Return a run without its numbers."""
-    evidence: FailureEvidence = {"message": why}
-    return replace(run, outcome=Outcome.ERROR, evidence=evidence, metrics=None, counted=None)
-
-
-def contradiction(run: StepRun) -> str:
-    """Return which of a run's numbers contradict each other; empty if none do.
-
-    Each peak and each sum of saved tensors was recorded in parts too, and on CUDA by the allocator.
-    """
-    if run.counted is not None and not any(run.counted.values()):
-        return "every number that was counted is 0"
-    known = run.metrics or Metrics()
-    peak, saved, parts = known.peak_live_bytes, known.saved_bytes, known.categories_at_peak
-    phase = (known.phases or {}).get(known.peak_phase or "")
-    sides = {
-        "its phase's": phase and phase.peak_live_bytes,
-        "the sum of its parts": parts and sum(asdict(parts).values()),
-        "the allocator's counter": known.cuda and known.cuda.requested_peak_bytes,
-    }
-    inputs, activations = known.saved_input_bytes, known.saved_activation_bytes
-    if None not in (saved, inputs, activations) and saved != inputs + activations:  # type: ignore[operator]
-        return f"the saved bytes are {saved:,}, their parts {inputs + activations:,}"  # type: ignore[operator]
-    for name, second in sides.items():
-        if peak is not None and second is not None and peak != second:
-            return f"the peak is {peak:,} bytes, {name} {second:,}"
-    return ""
 
 
 def well(runs: Iterable[StepRun]) -> Iterator[tuple[StepJob, dict[str, int]]]:

@@ -1,7 +1,7 @@
 """``harness predict``: the metrics of a step without running it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -14,6 +14,7 @@ from harness.cli.standard_output import answer_alone
 from harness.cli.step_options import StepFlags, refuse_with_target, step_options
 
 if TYPE_CHECKING:
+    from harness.planning.predict_step import Method
     from harness.schema.step_report import StepReport
     from harness.schema.workload import Workload
 
@@ -74,8 +75,6 @@ def predict(
     step does not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
-    if workload is not None and method is not None:
-        raise click.UsageError("--method needs a network as TARGET, e.g. my_model.py:Net")
     if workload is None:
         given = {"budget": budget, "torch": torch}
         refuse_with_target({name for name, value in given.items() if value is not None})
@@ -85,7 +84,7 @@ def predict(
     if gpu_flags.mean_all() or workload is None:
         report = _of_network(asked, gpu_flags, method)
     else:
-        report = _of_mlp(workload, gpu_flags, budget, torch, with_curve=html is not None)
+        report = _of_mlp(workload, gpu_flags, budget, torch, method, with_curve=html is not None)
     if gpu_flags.mean_all():
         _print_table(report, html, as_json)
         return DONE if report.fits or not check else NOT_OK
@@ -117,13 +116,14 @@ def _of_mlp(
     gpu_flags: GpuFlags,
     budget: int | None,
     torch: str | None,
+    method: str | None,
     *,
     with_curve: bool,
 ) -> "StepReport":
     """Return the prediction of an MLP; its curve has some batches around the largest."""
     from msgspec.structs import replace
 
-    from harness.prediction.predict_workload import predict as run
+    from harness.planning.predict import predict_workload as run
 
     def at(batch: int) -> "StepReport":
         return run(
@@ -132,6 +132,7 @@ def _of_mlp(
             gpu=gpu_flags.described(),
             allocator_settings=gpu_flags.alloc_conf,
             torch=torch,
+            method=cast("Method | None", method),
         )
 
     with shown_progress("", "the step is predicted"):

@@ -45,9 +45,15 @@ def ranges(
     marked: float,
     mark: str,
     in_bytes: bool = False,
+    band: tuple[float, float] | None = None,
 ) -> None:
-    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``."""
+    """Paint each ``name``'s ratio ``estimate`` on its range from ``low`` to ``high``.
+
+    ``band`` are the limits between which a claim holds.
+    """
     axes = canvas.add_subplot()
+    if band is not None:
+        axes.axvspan(*band, color=RULE, alpha=0.5, linewidth=0)
     places = np.arange(len(data))
     low, high = (data[key].to_numpy(dtype=np.float64) for key in ("low", "high"))
     middle = data["estimate"].to_numpy(dtype=np.float64)

@@ -5,7 +5,7 @@ is ordered from dark to light, any other has colours and markers of its own.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from harness.plots.theme import (
     bytes_axis,
     bytes_text,
     counts_axis,
+    depth_colours,
     is_narrow,
     label_ends,
     ordered_colours,
@@ -53,11 +54,14 @@ def series(
     x_label: str | Mapping[str, str] = "",
     scale: Scale = "bytes",
     joined: bool = True,
+    hollow: bool = False,
+    own_styles: bool = False,
     ticks: Sequence[int] | None = None,
     x_doublings: bool = True,
     x_bytes: bool = False,
     y_from: float | None = 0.0,
     marked: tuple[float, str] | None = None,
+    band: float | None = None,
     limit: str = "limit",
     shared: bool = True,
 ) -> None:
@@ -67,14 +71,28 @@ def series(
     rows without a ``y``, so that a law is drawn between the points; the column ``limit`` becomes a
     dashed line of that name, ``low`` and ``high`` a range at each point. ``y_from`` is where the
     axis of values begins; None: where the values do. ``marked`` is a value with its name.
+    ``hollow`` points are rings, the first line's the largest, so that those on one place are seen.
+    With ``own_styles`` each panel orders the colours of its own lines. ``band`` are limits around
+    0, which stands in the middle.
     """
     titles = [None] if panel is None else [str(name) for name in data[panel].unique()]
     places = panels(canvas, len(titles), sharey=shared and len(titles) > 1)
-    styles = _styles(data[line])
+    styles = _styles(data[line], line)
     for axes, title in zip(places, titles, strict=True):
         part = data if panel is None else data[data[panel].astype(str) == title]
+        styles = _styles(part[line], line) if own_styles else styles
+        rings: Iterator[float] = iter(np.linspace(11, 4, len(styles)) if hollow else ())
         ends = [
-            _line(axes, part[part[line] == name], x, y, str(name), *style, joined=joined)
+            _line(
+                axes,
+                part[part[line] == name],
+                x,
+                y,
+                str(name),
+                *style,
+                joined=joined,
+                ring=next(rings, None),
+            )
             for name, style in styles.items()
             if bool((part[line] == name).any())
         ]
@@ -93,10 +111,19 @@ def series(
         _limit(axes, part, x, limit)
         if marked is not None:
             _mark(axes, *marked)
-        if len(styles) > 1:
+        if band is not None:
+            _band(axes, part[y], band)
+        if len(styles) > 1 and not hollow:
             named = line.replace("_", " ") if line_label is None else line_label
             label_ends(axes, [end for end in ends if end is not None], named)
     places[0].set_ylabel(label)
+    if hollow:  # their ends lie among each other, so a legend names them
+        rings_of = [axis for axis in places[0].get_lines() if axis.get_marker() == "o"]
+        texts = [
+            f"{line} {name}" if isinstance(name, int | np.integer) else str(name) for name in styles
+        ]
+        columns = 3 if is_narrow(canvas) else len(texts)
+        canvas.legend(rings_of, texts, loc="outside lower center", ncols=columns)
 
 
 def _few(values: Sequence[int], most: int) -> list[int]:
@@ -114,11 +141,12 @@ def _few(values: Sequence[int], most: int) -> list[int]:
     return kept[::-1]
 
 
-def _styles(names: "pd.Series[str]") -> dict[object, tuple[str, str]]:
+def _styles(names: "pd.Series[str]", line: str = "") -> dict[object, tuple[str, str]]:
     labels = list(dict.fromkeys(names))
     if all(isinstance(name, int | np.integer) for name in labels):
         labels = sorted(labels)
-        colours = ordered_colours(len(labels))
+        ordered = ordered_colours(len(labels))
+        colours = depth_colours([int(name) for name in labels]) if line == "depth" else ordered
         return dict(zip(labels, zip(colours, SHAPES * 9, strict=False), strict=True))
     return dict(zip(labels, zip(DISTINCT * 9, SHAPES * 9, strict=False), strict=False))
 
@@ -133,6 +161,7 @@ def _line(
     shape: str,
     *,
     joined: bool,
+    ring: float | None = None,
 ) -> End | None:
     """Paint one series and return its end."""
     part = part.sort_values(x)
@@ -142,6 +171,8 @@ def _line(
         axes.plot(at, model, "-", color=colour)
         many = int(np.isfinite(value).sum()) > MANY
         axes.plot(at, value, shape, color=colour, markersize=2.5 if many else None)
+    elif ring is not None:
+        axes.plot(at, value, "o", color=colour, markersize=ring, markerfacecolor="none")
     else:
         axes.plot(at, value, f"{shape}-" if joined else shape, color=colour)
     if "low" in part:
@@ -191,6 +222,15 @@ def _mark(axes: Axes, marked: float, name: str) -> None:
         ha="right" if at_right else "left",
         va="top" if below else "bottom",
     )
+
+
+def _band(axes: Axes, values: "pd.Series[float]", band: float) -> None:
+    reach = 1.15 * max(float(values.abs().max()), band)
+    axes.set_ylim(-reach, reach)
+    for at in (-band, 0.0, band):
+        style = "--" if at else "-"
+        axes.axhline(at, color=QUIET, linewidth=1, linestyle=style, zorder=0)
+    remark(axes, f"±{band:g}", (0.01, band), (0, 3), xycoords=("axes fraction", "data"))
 
 
 def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
@@ -257,36 +297,6 @@ def frontier(canvas: Canvas, data: pd.DataFrame) -> None:
         axes.set_xlabel("depth (hidden layers)")
         label_ends(axes, ends, "budget")
     places[0].set_ylabel("largest batch that fits")
-
-
-def agreement(canvas: Canvas, data: pd.DataFrame, *, limit: float) -> None:
-    """Paint ``predicted`` against ``reproduced``, and the difference in per cent (``error``).
-
-    A series is named by the column ``series``; ``limit`` is the largest difference allowed.
-    """
-    both, rest = panels(canvas, 2)
-    styles = _styles(data["series"])
-    for axes, y in ((both, "predicted"), (rest, "error")):
-        for name, (colour, shape) in styles.items():
-            part = data[data["series"] == name]
-            x, values = (part[key].to_numpy(dtype=np.float64) for key in ("reproduced", y))
-            axes.plot(x, values, shape, color=colour, label=str(name), alpha=0.8)
-        sizes = data["reproduced"].to_numpy(dtype=np.float64)
-        ends = float(sizes.min()) / 1.3, float(sizes.max()) * 1.3
-        numbers = [number for number in _round_numbers(*ends) if str(number)[0] == "1"]
-        counts_axis(axes, numbers, words="{:,.0f}")
-        axes.set_xlim(*ends)
-        axes.set_xlabel("batch that was reproduced")
-    both.plot(ends, ends, "--", color=QUIET, linewidth=1, zorder=0)
-    counts_axis(both, numbers, which="y", words="{:,.0f}")
-    both.set_title("Predicted")
-    rest.set_title("Predicted less reproduced, %")
-    for at in (-limit, 0.0, limit):
-        rest.axhline(at, color=QUIET, linewidth=1, linestyle="--" if at else "-", zorder=0)
-    worst = max(float(data["error"].abs().max()), limit)
-    rest.set_ylim(-1.15 * worst, 1.15 * worst)
-    remark(rest, f"±{limit:g}%", (0.01, limit), (0, 3), xycoords=("axes fraction", "data"))
-    canvas.legend(*both.get_legend_handles_labels(), loc="outside lower center", ncols=len(styles))
 
 
 def _round_numbers(low: float, high: float) -> list[int]:

@@ -17,13 +17,10 @@ from harness.plots.theme import (
     category_legend,
     ink_on,
     is_narrow,
-    ordered_colours,
     panels,
     rows_axis,
 )
 
-SHADES = 64
-"""Steps between the ends of the colours of a map."""
 _ROOM = 1.3
 """How far an axis goes beyond the longest bar, for the number at its end."""
 
@@ -97,19 +94,6 @@ def owners(canvas: Canvas, data: pd.DataFrame) -> None:
     _cells(canvas, data, [PART_COLOURS[str(owner)] for owner in data["owner"]], words)
     led = [name for name in PART_COLOURS if name in set(data["owner"])]
     category_legend(canvas, led, " leads", narrow_columns=2)
-
-
-def ratios_map(canvas: Canvas, data: pd.DataFrame, *, value: str) -> None:
-    """Paint the number ``value`` of each cell, over depth (rows) and batch (columns).
-
-    Colours follow its logarithm.
-    """
-    numbers = data[value].to_numpy(dtype=np.float64)
-    low, high = float(np.log(numbers.min())), float(np.log(numbers.max()))
-    shades = ordered_colours(SHADES)
-    places = (SHADES - 1) * (np.log(numbers) - low) / max(high - low, 1e-9)
-    colours = [shades[round(SHADES - 1 - place)] for place in places]
-    _cells(canvas, data, colours, [f"{float(f'{number:.3g}'):,.10g}" for number in numbers])
 
 
 def _cells(

@@ -46,6 +46,11 @@ def ordered_colours(count: int) -> list[str]:
     return [_shade(round((_STEPS - 1) * at / max(count - 1, 1))) for at in range(count)]
 
 
+def depth_colours(depths: Sequence[int]) -> list[str]:
+    """Return the colour of each depth, the same in every figure: 1 is dark, 64 and more light."""
+    return [_shade(round((_STEPS - 1) * min(math.log2(max(at, 1)) / 6, 1.0))) for at in depths]
+
+
 def _shade(step: int, *, low: float = 0.0, high: float = 0.82) -> str:
     scale = mpl.colormaps["viridis"]
     return mpl.colors.to_hex(scale(low + (high - low) * step / (_STEPS - 1)))

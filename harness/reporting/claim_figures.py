@@ -1,63 +1,57 @@
-"""The two kinds of figures that experiments show: lines along one variable, and bars of parts."""
+"""The figures of claims, as ``claims.toml`` describes them: lines along a variable, or bars."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from harness.analysis.claim_data import figure_data
 from harness.analysis.frame import categories
 from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.schema.findings import Figure
 
-Inches = tuple[float, float]
+_OF_FIGURE = ("story", "title")
 
 
-def lines(
-    name: str,
-    caption: str,
-    data: pd.DataFrame,
-    *,
-    size: Inches = (8.6, 4.2),
-    heading: str = "",
-    story: bool = False,
-    **options: Any,
-) -> Figure:
-    """Return a figure of lines, in panels if ``data`` has a column ``panel``.
+def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Figure | None:
+    """Return a figure of ``claims.toml`` next to ``file``; None without data.
 
-    A figure with a ``heading`` belongs to the story. ``options`` are as ``series`` takes them.
+    ``values`` are those that its caption names in braces.
     """
-    draw = functools.partial(series, panel="panel" if "panel" in data else None, **options)
+    if data.empty:
+        return None
+    return drawn(name, figure_data(file, name), data, **values)
+
+
+def drawn(name: str, given: Mapping[str, Any], data: pd.DataFrame, /, **values: object) -> Figure:
+    """Return a figure of lines, or of bars if ``given`` names a column ``bar``.
+
+    Args:
+        name: of its files.
+        given: its title, caption, size, and options as ``series`` or ``stacked`` takes them.
+        data: a row a point or a bar; a column ``panel`` makes panels.
+        values: what title and caption name in braces.
+
+    """
+    options = dict(given)
+    if "marked" in options:
+        options["marked"] = tuple(options["marked"])
+    title, caption = (str(options.pop(key)).format(**values) for key in ("title", "caption"))
+    size, story = tuple(options.pop("size", (8.6, 4.2))), bool(options.pop("story", False))
+    if "bar" in options:
+        data = categories(data).reset_index(drop=True)
+        draw = functools.partial(stacked, **{"panel": "panel", **options})
+    else:
+        panel = "panel" if "panel" in data else None
+        draw = functools.partial(series, **{"panel": panel, **options})
     return Figure(
         name=name,
         caption=caption,
         data=data,
         draw=draw,
         size=size,
-        story=story or bool(heading),
-        heading=heading,
+        story=story,
+        heading=title,
     )
-
-
-def bars(
-    name: str,
-    caption: str,
-    data: pd.DataFrame,
-    *,
-    size: Inches,
-    story: bool = False,
-    panel: str = "panel",
-    **options: Any,
-) -> Figure:
-    """Return a figure of bars, a part for each category; ``options`` are as ``stacked`` takes."""
-    draw = functools.partial(stacked, panel=panel, **options)
-    return Figure(name=name, caption=caption, data=data, draw=draw, size=size, story=story)
-
-
-def composition(
-    caption: str, cells: pd.DataFrame, *, name: str = "composition", **options: Any
-) -> Figure | None:
-    """Return what is alive at the peak of each of ``cells``, a bar a cell; as ``bars``."""
-    if cells.empty:
-        return None
-    return bars(name, caption, categories(cells).reset_index(drop=True), **options)

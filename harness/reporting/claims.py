@@ -42,6 +42,10 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     rule: Rule | None = None
     second: str = ""
     """Second derivation of the number that decides, or why it has none."""
+    matters: str = ""
+    control: str = ""
+    history: str = ""
+    """As in ``Claim``; older files have none."""
 
     @property
     def words(self) -> str:
@@ -84,6 +88,9 @@ def claims_of(report: Report) -> Claims:
                 fails_for=claim.fails_for,
                 rule=claim.rule,
                 second=claim.second,
+                matters=claim.matters,
+                control=claim.control,
+                history=claim.history,
             )
             for part, claim in report.claims
         ],

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from harness.reporting.claims import read_written
 from harness.reporting.dictionary import Column, dictionary
+from harness.reporting.earlier_runs import EARLIER
 from harness.schema.record import RECORDS
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.traced_run import STEP_RUNS
@@ -20,7 +21,7 @@ from harness.schema.training_run import TRAINING_RUNS
 from harness.sweeps.store import EVENTS
 
 DATA_PACKAGE = "datapackage.json"
-EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
+EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS, EARLIER)
 """Files of lines that were measured; all others are made from them."""
 
 

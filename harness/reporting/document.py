@@ -42,6 +42,10 @@ class Chapter:
     """The figures of the section."""
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
+    doubts: tuple[str, ...] = ()
+    """Contradictions in its evidence."""
+    data: str = ""
+    """Date and commit of its lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,14 +107,15 @@ class Report:
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
         """The answer, a lead and the rest of each sentence; verdicts where none is written."""
+        doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
         if self.of_literature:
-            return (("Verdicts: ", self.tally),)
+            return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))
         written = [text for part in self.chapters for text in part.section.answer]
+        written.sort(key=lambda text: text not in doubtful)
         if self.lead and not self.lead.section.answer:
             claims = self.lead.section.claims
             written = [f"{headline(one)}: {one.words}, {one.number}" for one in claims]
-        split = (text.partition(": ") for text in written[:MOST_ANSWERS])
-        return tuple((first + colon, rest) for first, colon, rest in split)
+        return tuple(map(_split, written[:MOST_ANSWERS]))
 
     @property
     def claims(self) -> tuple[tuple[Chapter, Claim], ...]:
@@ -152,9 +157,48 @@ class Report:
         )
 
 
+def _split(text: str) -> tuple[str, str]:
+    """Return a sentence's lead, up to its first colon, and the rest."""
+    first, colon, rest = text.partition(": ")
+    return first + colon, rest
+
+
 def headline(claim: Claim) -> str:
     """Return the claim in few words, without a full stop."""
     return (claim.headline or claim.sentence).rstrip(".")
+
+
+def rule_words(claim: Claim) -> str:
+    """Return the rule of a claim, what matters, its control and its second derivation."""
+    words = (
+        f"Rule: it holds if {claim.rule.holds}. It fails if {claim.rule.fails}. It stays open if "
+    )
+    words += f"{claim.rule.open}."
+    more = {
+        "Size that matters": claim.matters,
+        "Control, for which it must fail": claim.control,
+        "Derived a second way": claim.second,
+    }
+    return words + "".join(f" {name}: {text}." for name, text in more.items() if text)
+
+
+def data_words(frame: pd.DataFrame | None) -> str:
+    """Return the date and the commit of the lines of a section.
+
+    >>> data_words(pd.DataFrame({"environment.time": ["2026-11-29T12:52"]}))
+    'Data of 2026-11-29.'
+    """
+    if frame is None:
+        return ""
+    known = {
+        name: sorted(set(frame.get(f"environment.{name}", pd.Series(dtype="string")).dropna()))
+        for name in ("time", "git_commit")
+    }
+    if not known["time"]:
+        return ""
+    days = dict.fromkeys(str(day)[:10] for day in (known["time"][0], known["time"][-1]))
+    commits = f", commit {', '.join(map(str, known['git_commit']))}" if known["git_commit"] else ""
+    return f"Data of {' to '.join(days)}{commits}."
 
 
 def decisive(claim: Claim) -> str:

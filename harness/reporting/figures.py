@@ -67,6 +67,8 @@ def _canvas(figure: Figure, size: tuple[float, float]) -> Canvas:
     canvas = Canvas(figsize=size, layout="constrained")
     FigureCanvasAgg(canvas)
     figure.draw(canvas, figure.data)
+    if figure.heading:  # so that a figure that is copied elsewhere says what it is
+        canvas.suptitle(figure.heading, x=0.012, ha="left", fontsize=11.5, fontweight="bold")
     engine = canvas.get_layout_engine()
     assert engine is not None
     engine.execute(canvas)

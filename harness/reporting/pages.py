@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.document import Chapter, Numbered, Report, decisive, headline
+from harness.reporting.document import Chapter, Numbered, Report, decisive, headline, rule_words
 from harness.reporting.figures import colour_properties, inline_pair
 from harness.reporting.tables import cell, escape_markdown, shown, to_markdown
 from harness.schema.findings import Claim, Table
@@ -58,6 +58,7 @@ def _environment() -> Environment:
         "svgs": _svgs,
         "headline": headline,
         "decisive": decisive,
+        "rule_words": rule_words,
         "amount": partial(cell, ""),
         "citation": citation,
         "witnesses_of": lambda part: shown(witnesses_of(part)),

@@ -15,17 +15,18 @@ from typing import TypeVar
 import pandas as pd
 
 from harness.analysis import AnalysisError
+from harness.analysis.evidence import section_of
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.versions import TorchVersionError
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.data_package import DATA_PACKAGE, data_package
-from harness.reporting.document import Chapter, Report, environment_table
+from harness.reporting.document import Chapter, Report, data_words, environment_table
+from harness.reporting.earlier_runs import read_earlier, with_repeats
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
-from harness.schema.experiment import Evidence
 from harness.schema.plain_text import printable
 from harness.schema.record import RecordError
 from harness.schema.threshold import THRESHOLDS
@@ -185,9 +186,18 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
     try:
         if not _has(folder) and not bool((own["outcome"] == "ok").any()):
             raise AnalysisError(f"none of its {len(own)} records ended well")
-        section = experiment.analyse(Evidence(frame=own, folder=folder))
+        section, evidence = section_of(experiment, folder)
+        before = read_earlier(folder.parent)
+        claims = tuple(with_repeats(one, experiment.name, before) for one in section.claims)
+        section = dataclasses.replace(section, claims=claims)
         pictures = tuple(map(picture, section.figures))
-        return dataclasses.replace(chapter, section=section, pictures=pictures)
+        return dataclasses.replace(
+            chapter,
+            section=section,
+            pictures=pictures,
+            doubts=evidence.doubts,
+            data=data_words(evidence.origins),
+        )
     except (AnalysisError, RecordError, TorchVersionError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
@@ -227,6 +237,8 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them.
 
     All are written next to their places first. If one cannot be written, the earlier report stands.
+    A folder of records may be a stranger's, and git carries links: only real files in it are
+    written or removed, never one that a link leads to.
     """
     staged: dict[Path, Path] = {}
     replaced: dict[Path, bytes | None] = {}
@@ -234,12 +246,16 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
     try:
         for name, content in files.items():
             path = folder / name
-            path.parent.mkdir(exist_ok=True)  # fails for a link that leads nowhere
-            path = Path(os.path.realpath(path))  # through links, of folders too
-            if path.is_dir():
-                raise IsADirectoryError(0, "is a folder")
-            staged[path] = path.with_name(f".{path.name}.new")
-            staged[path].write_bytes(content)
+            path.parent.mkdir(exist_ok=True)
+            if path.parent != folder and path.parent.is_symlink():
+                raise NotADirectoryError(0, "is in a link, and a report writes only into FOLDER")
+            if path.is_symlink() or path.is_dir():
+                raise IsADirectoryError(0, "is a link or a folder, and a report writes only files")
+            new = path.with_name(f".{path.name}.new")
+            new.unlink(missing_ok=True)  # a link too
+            new.touch(exist_ok=False)
+            staged[path] = new
+            new.write_bytes(content)
         for path, new in staged.items():
             replaced[path] = path.read_bytes() if path.exists() else None
             new.replace(path)
@@ -258,7 +274,8 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
                 new.unlink(missing_ok=True)
     for name in earlier - set(files):
         with contextlib.suppress(OSError):
-            (folder / name).unlink()
+            if not (folder / name).parent.is_symlink():
+                (folder / name).unlink()
 
 
 def files_of_report(folder: Path) -> set[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.schema.findings import Source
-from harness.schema.threshold import ThresholdQuestion
-from harness.schema.traced_run import StepJob
-from harness.schema.training_run import TrainingJob
+from harness.schema.threshold import Threshold, ThresholdQuestion
+from harness.schema.traced_run import StepJob, StepRun
+from harness.schema.training_run import TrainingJob, TrainingRun
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -35,12 +35,25 @@ class Size(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """Records and events of a run, for one experiment's analysis."""
+    """Lines and events of a run, for one experiment's analysis; each cell has one line.
+
+    A cell that was asked for and has no line, or one that contradicts itself, has no numbers.
+    """
 
     frame: "pd.DataFrame"
-    """One row a record, as ``harness.load`` returns them."""
+    """One row a cell, with the columns of ``harness.load`` and ``fastest_seconds`` of its repeats;
+    the outcome of a cell without a record is ``missing``."""
     folder: Path
-    """The experiment's folder: records.jsonl, events/<workload id>.csv of the traced cells."""
+    """The experiment's folder: events/<workload id>.csv of the traced cells."""
+    thresholds: tuple[Threshold, ...] = ()
+    training_runs: tuple[TrainingRun, ...] = ()
+    step_runs: tuple[StepRun, ...] = ()
+    size: Size = Size.DEFAULT
+    """The smallest size that asks for every cell of the run."""
+    doubts: tuple[str, ...] = ()
+    """Contradictions in the lines: they leave every claim open."""
+    origins: "pd.DataFrame | None" = None
+    """Time and commit of each line."""
 
 
 @dataclass(frozen=True, kw_only=True)

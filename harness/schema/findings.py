@@ -43,7 +43,7 @@ def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") ->
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Results that decide a claim, stated before the data are seen."""
+    """Results that decide a claim; its history says how much older than the data they are."""
 
     holds: str
     """The claim holds if this is so."""
@@ -97,6 +97,12 @@ class Claim(Judged):
     """The claim in at most about ten words, for lists; the sentence by default."""
     open_reason: str = ""
     """Why an open claim is open, in a few words, such as ``about 40 blocks would decide``."""
+    matters: str = ""
+    """From which size on a difference matters, and why."""
+    control: str = ""
+    """A network for which the claim must fail, and its verdict there."""
+    history: str = ""
+    """Source of the limit, and the commits in which the rule was written and changed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +132,7 @@ class Figure:
     story: bool = False
     """Whether the figure belongs on the report's first page."""
     heading: str = ""
-    """What stands above it there; the experiment's title by default."""
+    """Its title, drawn above it, so that it can be copied into slides."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,11 @@
 """Records with known answers, made from closed formulas; nothing is measured."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace as put
 
 from harness.schema.metrics import CategoryBytes, PhaseMetrics
 from harness.schema.record import Outcome, Record, Repeat, to_json
@@ -40,7 +41,7 @@ def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: 
     """Return a good record of a depth x 256 network; ``noise`` is relative, of the RSS rise."""
     depth, batch = workload.depth, workload.batch
     training = workload.mode == "train"
-    held, extra = parameter_bytes(depth), batch * 3144
+    held, extra = parameter_bytes(depth), batch * (3144 if training else 3136)
     peak = peak_bytes(depth, batch) if training else held + extra + 2048 * batch
     start = start_bytes(depth, batch) if training else held + extra
     random = np.random.default_rng([seed, depth, batch])
@@ -68,6 +69,53 @@ def record(workload: Workload, *, noise: float = 0.0, seed: int = 0, **changes: 
         workload_id=workload.id, workload=workload, outcome=changes.pop("outcome", Outcome.OK),
         **metrics | changes,
     )  # fmt: skip
+
+
+def consistent(
+    one: Record,
+    *,
+    saved: float | None = None,
+    peak: float | None = None,
+    rises: Sequence[float] = (),
+    seconds: float | None = None,
+    **parts: int,
+) -> Record:
+    """Return a record with other numbers that do not contradict each other or its workload.
+
+    Args:
+        one: the record.
+        saved: bytes that autograd holds.
+        peak: the peak, of which ``parts`` are named; what is left is temporary.
+        rises: the RSS rise of each repeat.
+        seconds: of each repeat.
+        parts: bytes at the peak by category.
+    """
+    own = one.categories_at_peak or CategoryBytes()
+    kept = (one.saved_bytes or 0) if saved is None else round(saved)
+    if one.workload.mode == "train":
+        kept = max(kept, 1)
+    most = max(one.peak_live_bytes or 0, kept + own.parameter) if peak is None else round(peak)
+    parts = {"parameter": own.parameter, "input": own.input} | parts
+    parts = {name: size for name, size in parts.items() if size}
+    rest = most - sum(parts.values())
+    assert rest >= 0, (str(one.workload), most, parts)
+    assert most >= kept + own.parameter, (str(one.workload), most, kept)
+    changes: dict[str, Any] = {
+        "saved_bytes": kept, "saved_input_bytes": 0, "saved_activation_bytes": kept,
+        "modules": None, "peak_live_bytes": most, "phases": None, "cuda": None,
+        "categories_at_peak": CategoryBytes(**parts, temporary=rest),
+    }  # fmt: skip
+    if rises:
+        changes |= {"rss_rise_bytes": round(sorted(rises)[len(rises) // 2]), "process": None}
+        changes["repeats"] = tuple(
+            Repeat(number=at, wall_seconds=0.25, rss_rise_bytes=round(rise))
+            for at, rise in enumerate(rises, 1)
+        )
+        changes["wall_seconds"] = 0.25
+    if seconds is not None:
+        changes["repeats"] = tuple(Repeat(number=at, wall_seconds=seconds) for at in range(2))
+        changes |= {"wall_seconds": seconds, "rss_rise_bytes": None}
+    return put(one, **changes)
 
 
 def grid(

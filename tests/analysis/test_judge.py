@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from harness.analysis.decisions import Decision, exactly, is_roughly
-from harness.analysis.judge import Part, decided, judge, judge_cells
-from harness.schema.findings import Judgement, Rule, Verdict
+from harness.analysis.judge import Part, judge, judge_cells
+from harness.schema.findings import Claim, Judgement, Rule, Verdict
 
 YES, NO, OPEN = exactly(True), exactly(False), Decision(verdict=Verdict.OPEN, repeats=9)
 RULE = Rule(holds="it does", fails="it does not", open="nobody knows")
@@ -57,7 +57,10 @@ def test_a_part_that_holds_in_part_is_no_part() -> None:
 
 def test_a_verdict_in_part_names_both_parts_and_a_claim_its_rule() -> None:
     decision = judge(parts((YES, 2), (NO, 1)))
-    claim = decided(decision, sentence="It is.", rule=RULE, second="none", number="2", measured="2")
+    claim = Claim(
+        sentence="It is.", rule=RULE, second="none", number="2", measured="2",
+        verdict=decision.verdict, holds_for=decision.holds_for, fails_for=decision.fails_for,
+    )  # fmt: skip
     assert claim.words == decision.words == "holds for part 0, fails for part 1"
     for holds_for, fails_for in (("a", ""), ("", "b"), ("", "")):
         with pytest.raises(ValueError, match="names where"):

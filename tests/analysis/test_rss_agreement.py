@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from harness.analysis.rss_agreement import in_words, misses, next_to_trace
+from harness.analysis.rss_agreement import next_to_trace
 from tests.analysis import planted
 
 
@@ -27,14 +27,11 @@ def test_big_rises_are_compared_with_the_trace_and_those_that_miss_are_listed() 
     expected = [cell for cell, rise in rises.items() if rise > 16_000_000]
     assert list(zip(table["depth"], table["batch"], strict=True)) == expected
     assert table["difference_percent"].tolist() == pytest.approx([1.0] * len(expected), abs=1e-3)
-    assert misses(table).empty
-    assert f"within 2% of the trace in {len(expected)}. Over repeats" in in_words(table)
     frame = _frame(0.0)
     at = frame.index[(frame["depth"] == 64) & (frame["batch"] == 4096)][0]
     frame.loc[at, "rss_rise_bytes"] *= 2
     table = next_to_trace(frame)
-    missed = misses(table)
+    missed = table[table["difference_percent"].abs() > 2]
     assert len(missed) == 1
     assert missed.iloc[0]["difference_percent"] == pytest.approx(100.0)
     assert missed.iloc[0]["from_the_heap"] == "no"
-    assert "In 0 of the 1 other cells" in in_words(table)

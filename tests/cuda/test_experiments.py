@@ -6,7 +6,6 @@ import pytest
 
 from harness.analysis.frame import load
 from harness.measurement.environment import pretended_device
-from harness.sweeps.experiment_files import find, names_found
 from tests.child_process import harness
 
 pytestmark = [pytest.mark.cuda, pytest.mark.timeout(300)]
@@ -36,14 +35,6 @@ def test_a_sweep_on_the_gpu_gives_records_and_a_report(tmp_path: Path) -> None:
     else:
         assert "training_run is skipped in a dry run" in err
     assert "Under the caching allocator's limit 3 of 3 thresholds are sharp" in text
-
-
-def test_what_makes_no_sense_on_a_gpu_says_so_in_one_line(tmp_path: Path) -> None:
-    alone = [name for name in names_found() if find(name).cpu_alone]
-    assert alone == ["malloc_policy"]
-    command = ("sweep", *alone, "--quick", "--device", "cuda", "--out", str(tmp_path))
-    assert "malloc_policy is skipped on cuda: " in ended(*command, code=2)[1]
-    assert not list(tmp_path.glob("*/*.jsonl"))
 
 
 def test_doctor_names_the_gpu_and_what_is_taken_of_it() -> None:

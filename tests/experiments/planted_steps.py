@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from experiments.literature import sbh34
-from experiments.literature.judgements import given_bytes
+from harness.analysis.contradictions import given_bytes
 from harness.schema.metrics import CategoryBytes, PhaseMetrics
 from harness.schema.traced_run import StepRun
 from tests.known import known
@@ -119,16 +119,6 @@ def peaks(size: Callable[[StepRun], float]) -> Change:
     return lambda run: with_peak(run, LARGE * size(run))
 
 
-def operations(passes: float) -> Change:
-    """Let a step with checkpoints take that many forward passes, and one without three."""
-
-    def change(run: StepRun) -> StepRun:
-        more = (passes if argument(run, "segment") else 3) - 1
-        return with_counts(run, backward=more * known(run.counted)["forward"])
-
-    return change
-
-
 def a_layer(kept: Callable[[StepRun], int]) -> Change:
     """Let each further layer or block keep those bytes."""
     return lambda run: with_saved(run, LARGE + kept(run) * argument(run, "depth", 0))
@@ -142,24 +132,3 @@ def states(reached: float) -> Change:
         return 1 + reached * (parts.optimizer_state if parts else 0) / LARGE
 
     return peaks(share)
-
-
-def in_place(left: float) -> Change:
-    """Plant the part of a layer's bytes that is left in place."""
-
-    def change(run: StepRun) -> StepRun:
-        share = left if argument(run, "norm") == "in place" else 1
-        grown = 1000 * argument(run, "depth", 0) * share
-        return with_saved(with_peak(run, LARGE + grown), grown)
-
-    return change
-
-
-def pinned(times: int, stays: bool) -> Change:
-    """Plant what a tensor takes for each byte, and whether it stays when the tensor is freed."""
-
-    def change(run: StepRun) -> StepRun:
-        taken = times * argument(run, "asked", 0)
-        return with_counts(run, taken_bytes=taken, freed_bytes=stays * taken) if taken else run
-
-    return change

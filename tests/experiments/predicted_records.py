@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.analysis.frame import RECORDS, load, load_files
+from harness.analysis.evidence import section_of
+from harness.analysis.frame import RECORDS
 from harness.prediction.predict_workload import predict
-from harness.schema.experiment import Evidence
 from harness.schema.findings import Claim, Section
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, Record, Repeat, to_json
@@ -37,8 +37,7 @@ def section(name: str, folder: Path, lines: Iterable[Any]) -> Section:
     file = FILES.get(type(lines[0]), RECORDS)
     folder.mkdir(exist_ok=True)
     (folder / file).write_bytes(b"".join(to_json(one) + b"\n" for one in lines))
-    frame = load(folder) if file == RECORDS else load_files([])
-    return find(name).analyse(Evidence(frame=frame, folder=folder))
+    return section_of(find(name), folder)[0]
 
 
 def named(section: Section, words: str) -> Claim:

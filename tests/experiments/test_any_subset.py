@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness.analysis import AnalysisError
-from harness.analysis.frame import RECORDS, load, load_files
+from harness.analysis.evidence import section_of
 from harness.reporting.figures import picture
-from harness.schema.experiment import Evidence, Size
+from harness.schema.experiment import Size
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.sweeps.experiment_files import find, names_found
@@ -52,7 +52,7 @@ def changed(lines: list[Line], choose: random.Random) -> list[Line]:
     return [*map(disturbed, chosen)]
 
 
-def written(name: str, folder: Path, change: Callable[[list[Line]], Iterable[Line]]) -> Evidence:
+def written(name: str, folder: Path, change: Callable[[list[Line]], Iterable[Line]]) -> Path:
     """Write an experiment's reference lines into ``folder``, as ``change`` returns them."""
     run = "reference-cuda-dry-run" if find(name).gpu_alone else "reference-cpu"
     sources = sorted((RESULTS / run / name).glob("*.jsonl"))
@@ -65,8 +65,7 @@ def written(name: str, folder: Path, change: Callable[[list[Line]], Iterable[Lin
     events = RESULTS / run / name / "events"
     if events.is_dir():
         (folder / "events").symlink_to(events)
-    result = (folder / RECORDS).is_file()
-    return Evidence(frame=load(folder) if result else load_files([]), folder=folder)
+    return folder
 
 
 @pytest.mark.parametrize("name", names_found())
@@ -85,9 +84,9 @@ def test_any_subset_with_any_outcomes_is_analysed_or_refused(name: str, tmp_path
         folder = tmp_path / str(seed)
         folder.mkdir()
         choose = random.Random(f"{name} {seed}")
-        evidence = written(name, folder, partial(changed, choose=choose))
+        written(name, folder, partial(changed, choose=choose))
         with suppress(AnalysisError):
-            section = find(name).analyse(evidence)
+            section, _ = section_of(find(name), folder)
             assert seed or all(picture(figure).svg for figure in section.figures)
 
 
@@ -106,15 +105,15 @@ def test_cells_that_ran_out_of_memory_leave_the_smaller_ones_their_section(
         for line in lines:
             yield failed(line, Outcome.OOM) if batch(line) >= large else line
 
-    section = find(name).analyse(written(name, tmp_path, change))
+    section, _ = section_of(find(name), written(name, tmp_path, change))
     assert section.claims
     assert all(picture(figure).svg for figure in section.figures)
 
 
 @pytest.mark.parametrize("name", names_found())
 def test_records_that_all_failed_are_refused_with_the_reason(name: str, tmp_path: Path) -> None:
-    evidence = written(name, tmp_path, lambda lines: [failed(one, Outcome.OOM) for one in lines])
+    folder = written(name, tmp_path, lambda lines: [failed(one, Outcome.OOM) for one in lines])
     with pytest.raises(AnalysisError) as refused:
-        find(name).analyse(evidence)
+        section_of(find(name), folder)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) > 10

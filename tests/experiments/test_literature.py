@@ -50,11 +50,6 @@ PLANTS: dict[str, tuple[Callable[..., Change], list[Any], list[Any]]] = {
         [0.2, 0.36], [0.38, 2],
     ),
     "compiled_budgets": (compiled, [(0.5, 0.7), (0.8, 0.89)], [(0.95, 0.9), (2, 1)]),
-    "recompute_third": (plant.operations, [4, 3.95], [4.2, 3.8, 3]),
-    "frozen_layers": (  # bytes that a frozen layer behind a trained one keeps
-        lambda kept: a_layer(lambda run: kept if argument(run, "trained") == "others" else 8),
-        [0], [1],
-    ),
     "accumulated_gradients": (  # the rise of the peak with each further micro-batch
         lambda rise: peaks(lambda run: 1 + rise * (run.job.accumulate - 1)), [0], [1, 1e-11, -0.01],
     ),
@@ -69,8 +64,6 @@ PLANTS: dict[str, tuple[Callable[..., Change], list[Any], list[Any]]] = {
         lambda left: peaks(lambda run: left if run.job.autocast else 1), [0.5, 0.55], [0.56, 0.4],
     ),
     "smaller_states": (plant.states, [1, 0.91], [0.8, -1]),
-    "norm_in_place": (plant.in_place, [0.5, 0.46], [0.6, 0.4]),
-    "pinned_memory": (plant.pinned, [(1, False)], [(2, True)]),
 }  # fmt: skip
 """A change to plant in a claim's steps, with values by which it must hold, and must fail."""
 
@@ -81,8 +74,6 @@ PARTS = [
      "holds for layers 16 and layers 36, fails for transformer"),
     ("compiled_budgets", (0.95, 0.98),
      "fails; holds only for budgets"),
-    ("pinned_memory", (2, False), "fails; holds only for bytes freed"),
-    ("pinned_memory", (1, True), "fails; holds only for bytes taken"),
 ]  # fmt: skip
 
 
@@ -142,7 +133,7 @@ def test_committed_steps_give_the_committed_verdict_and_doubtful_ones_leave_it_o
         assert "nan" not in claim.number + claim.measured
 
 
-@pytest.mark.parametrize("name", ["compiled_budgets", "flash_linear", "recompute_third"])
+@pytest.mark.parametrize("name", ["compiled_budgets", "flash_linear"])
 def test_no_step_that_decides_can_be_seven_times_as_large_by_itself(
     name: str, tmp_path: Path
 ) -> None:
@@ -164,7 +155,7 @@ def test_a_law_that_fails_and_versions_that_are_mixed_are_said(tmp_path: Path) -
 
 
 def test_the_committed_page_is_what_the_committed_steps_say(tmp_path: Path) -> None:
-    for name in ("recompute_third", "sbh34"):  # two will do: each takes a second to draw
+    for name in ("lora_third", "sbh34"):  # two will do: each takes a second to draw
         copytree(RESULTS / name, tmp_path / name)
     page = write_report(tmp_path).read_text()
     assert page.index('id="claims"') < page.index("<blockquote>"), "the verdicts first"

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from experiments.compiled_memory.one_gpu import TransformerBlock
-from experiments.literature.steps.layer_stacks import SLOPE, NormInPlace, mlp
+from experiments.literature.steps.layer_stacks import mlp
 from experiments.literature.steps.reversible import ReversibleStack
 from experiments.literature.steps.small_states import Adam8bit, adam_in_backward, adam_loop
 
@@ -22,17 +22,6 @@ def test_rebuilt_blocks_have_the_gradients_of_kept_ones() -> None:
     x = torch.randn(5, 16, dtype=torch.float64)
 
     torch.testing.assert_close(gradients(rebuilt, x), gradients(kept, x))
-
-
-def test_the_norm_in_place_has_the_gradients_of_batch_norm_and_leaky_relu() -> None:
-    torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.LeakyReLU(SLOPE)).double()
-    in_place = nn.Sequential(nn.Conv2d(3, 4, 1), NormInPlace(4)).double()
-    for mine, its in zip(in_place.parameters(), plain.parameters(), strict=True):
-        mine.data.copy_(its.data.add_(0.1))
-    x = torch.randn(5, 3, 6, 6, dtype=torch.float64)
-
-    torch.testing.assert_close(gradients(in_place, x), gradients(plain, x))
 
 
 def test_eight_bits_train_and_a_step_in_the_backward_pass_is_the_same_step() -> None:

@@ -8,14 +8,13 @@ from hypothesis import strategies as st
 
 from experiments.oom_thresholds import questions
 from experiments.oom_thresholds.claims import answer, predictable
-from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier, read_thresholds
+from experiments.oom_thresholds.hyperbola import as_frame, fit_frontier
 from harness.analysis import AnalysisError
 from harness.prediction.mlp.cpu_trace import solve
 from harness.prediction.mlp.data_segment import solve_data_segment
 from harness.schema.experiment import Size
 from harness.schema.findings import Verdict
-from harness.schema.record import to_json
-from harness.schema.threshold import THRESHOLDS, Headroom, Threshold
+from harness.schema.threshold import Headroom, Threshold
 from harness.schema.workload import Workload
 from tests.analysis import planted
 from tests.experiments.predicted_records import section
@@ -35,25 +34,23 @@ def placed(
     return planted.threshold(
         workload, budget_bytes=budget, largest_fit=batch, smallest_fail=batch + 1,
         confirmed=True, predicted=predicted, live_bytes_predict=predicted,
-        headroom=headroom if workload.malloc == "pinned" else None,
+        headroom=headroom,
     )  # fmt: skip
 
 
 def test_planted_thresholds_come_back_in_the_tables(tmp_path: Path) -> None:
-    """Thresholds just where they are predicted; the default policy loses three tenths of each."""
+    """Thresholds just where they are predicted."""
     lines = []
     for question in questions(Size.DEFAULT):
         workload, budget = question.workload, question.budget_bytes
         predicted = known(solve_data_segment(workload, budget, "batch"))
-        largest = predicted if workload.malloc == "pinned" else round(predicted * 0.7)
-        lines.append(placed(workload, largest, budget, predicted))
+        lines.append(placed(workload, predicted, budget, predicted))
     found = section("oom_thresholds", tmp_path, lines)
     deeper, _ = found.claims
     assert "(depth + a)(batch + b) = c" in deeper.measured
     assert "falls in 8 of 8 steps" in deeper.number
     tables = {table.name: table.frame for table in found.tables}
     assert len(tables["thresholds"]) == len(lines)
-    assert tables["policies"]["lost_percent"].round(1).tolist() == [30.0] * 2
     assert (tables["frontier"]["worst_error_percent"] < 0.5).all()
 
 
@@ -88,16 +85,9 @@ def test_the_curve_predicts_a_threshold_that_it_has_not_seen() -> None:
     assert 11 < result.a < 15
 
 
-def test_the_last_attempt_counts_and_a_torn_line_is_left_out(tmp_path: Path) -> None:
-    first, again, other = placed(1, 90), placed(1, 100), placed(2, 80)
-    lines = [to_json(first), to_json(other), to_json(again), to_json(first)[:50]]
-    (tmp_path / THRESHOLDS).write_bytes(b"\n".join(lines))
-    result = read_thresholds(tmp_path)
-    assert {(one.workload.depth, one.largest_fit) for one in result} == {(1, 100), (2, 80)}
-
-
 def test_a_threshold_off_by_more_than_promised_is_named() -> None:
-    good = [placed(depth, 1000, predicted=996 + depth) for depth in (1, 2, 4, 8)]
+    fits = {1: 1000, 2: 900, 4: 700, 8: 400}
+    good = [placed(depth, fit, predicted=fit + 1) for depth, fit in fits.items()]
     assert known(predictable(as_frame(good))).verdict is Verdict.SUPPORTED
     claim = known(predictable(as_frame([placed(1, 1000, predicted=1006), *good[1:]])))
     assert claim.words == "holds for depth ≥ 2, fails for depth 1"

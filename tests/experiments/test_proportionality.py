@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.depth_batch.proportionality import growth_of
-from experiments.depth_batch.verdicts import form_words, growth_answer, proportionality, rule
+from experiments.depth_batch.proportionality import Growth, growth_of
+from experiments.depth_batch.verdicts import form_words, growth_answer
+from experiments.depth_batch.verdicts import proportionality as judged
 from harness.analysis import AnalysisError
 from harness.schema.events import CATEGORIES
 from harness.schema.findings import Claim, Rule, Verdict
@@ -19,6 +20,11 @@ def _frame(law: Callable[[int, int], float], **columns: Any) -> pd.DataFrame:
     values = [round(law(depth, batch)) for depth, batch in CELLS]
     frame = pd.DataFrame(CELLS, columns=["depth", "batch"]).assign(outcome="ok", mode="train")
     return frame.assign(saved_bytes=pd.array(values, dtype="Int64"), **columns)
+
+
+def proportionality(growth: Growth) -> Claim:
+    label = "saved for backward" if growth.quantity == "saved_bytes" else "RSS rise"
+    return judged(label, growth, {})
 
 
 def test_saved_bytes_are_affine_in_depth_and_say_from_where_on() -> None:
@@ -37,7 +43,7 @@ def test_a_smaller_grid_of_true_data_never_turns_the_verdict(most: tuple[int, in
     outside = (frame["depth"] > most[0]) | (frame["batch"] > most[1])
     frame.loc[outside, "saved_bytes"] = pd.NA
     claim = proportionality(growth_of(frame, "saved_bytes"))
-    assert claim.words == "fails; holds only for depth ≥ 32, batch ≥ 1,024"
+    assert claim.words == "fails; holds only for depth ≥ 32, batch ≥ 2,048"
     if outside.any():
         assert f"{(~outside).sum()} of 63 cells were measured" in claim.measured
         frame["saved_bytes"] += frame["depth"] // 2  # no law of these cells any more
@@ -49,9 +55,8 @@ def test_a_peak_of_two_moments_is_given_as_the_larger_of_two_sums_and_noise_is_n
     result = growth_of(_frame(planted.peak_bytes), "saved_bytes")
     assert result.exact is None
     assert "In 63 of 63 cells it is the larger of two sums" in form_words(result)
-    cells = result.sample
     law = [planted.peak_bytes(*cell) for cell in CELLS]
-    assert list(result.at(cells.depth, cells.batch)) == law
+    assert list(result.at(result.depth, result.batch)) == law
     noisy = _frame(lambda depth, batch: planted.peak_bytes(depth, batch) + 37 * batch**2 % 101)
     assert "of two sums" not in form_words(growth_of(noisy, "saved_bytes"))
 
@@ -61,15 +66,15 @@ def test_failed_cells_and_missing_metrics_are_left_out() -> None:
     frame.loc[0, "outcome"] = "oom"
     frame.loc[1, "saved_bytes"] = pd.NA
     result = growth_of(frame, "saved_bytes")
-    assert len(result.sample.values) == len(CELLS) - 2
+    assert len(result.values) == len(CELLS) - 2
     assert result.exact is not None
 
 
 def test_too_few_cells_are_one_clear_line() -> None:
     frame = _frame(planted.saved_bytes)
-    with pytest.raises(AnalysisError, match=r"18 cells with 2 depths and 9 batches; a test "):
+    with pytest.raises(AnalysisError, match=r"18 cells with 2 depths and 9 batches have it"):
         growth_of(frame[frame["depth"] < 4], "saved_bytes")
-    with pytest.raises(AnalysisError, match="several cells of one depth and batch"):
+    with pytest.raises(AnalysisError, match="several cells have one depth and batch"):
         growth_of(pd.concat([frame, frame]), "saved_bytes")
 
 
@@ -85,12 +90,29 @@ def test_a_noisy_quantity_gets_the_same_verdict_from_every_run(
 ) -> None:
     answer = set()
     for seed in range(20):
-        noise = np.random.default_rng(seed).normal(1, 0.02, len(CELLS))
-        rises = [round(law(*cell) * factor) for cell, factor in zip(CELLS, noise, strict=True)]
-        frame = _frame(law).assign(rss_rise_bytes=pd.array(rises, dtype="Int64"))
-        answer.add(rule(growth_of(frame, "rss_rise_bytes")).verdict)
+        noise = np.random.default_rng(seed).normal(1, 0.002, (3, len(CELLS)))
+        rises = np.sort(np.array([law(*cell) for cell in CELLS]) * noise, axis=0).round()
+        frame = _frame(law).assign(
+            rss_rise_bytes=pd.array(rises[1], dtype="Int64"),
+            rss_rise_spread_bytes=pd.array(rises[2] - rises[0], dtype="Int64"),
+        )
+        answer.add(proportionality(growth_of(frame, "rss_rise_bytes")).verdict)
     assert answer <= {verdict, Verdict.OPEN}
     assert verdict in answer
+
+
+@pytest.mark.parametrize(
+    ("law", "words"),
+    [
+        (lambda d, b: 10**6 * d * b, "holds"),
+        (lambda d, b: 10**6 * d * b**1.137, "fails; holds only for batch 128, 256 and 512"),
+        (lambda d, b: 10**6 * d * b * (1.09 if int(np.log2(b)) % 2 else 1), "fails"),
+    ],
+    ids=["product", "a little more at each doubling", "up and down"],
+)
+def test_doublings_must_add_up_and_be_smooth(law: Callable[[int, int], float], words: str) -> None:
+    claim = proportionality(growth_of(_frame(law), "saved_bytes"))
+    assert claim.verdict is (Verdict.SUPPORTED if words == "holds" else Verdict.REFUTED)
 
 
 WORKSPACE = 8_519_680
@@ -104,7 +126,14 @@ def cells(led: dict[str, int], temporary: int, **environment: str) -> pd.DataFra
         for _ in range(count):
             sizes = {f"categories_at_peak.{name}": 1 for name in CATEGORIES}
             sizes[f"categories_at_peak.{leader}"] = temporary
-            rows.append({"outcome": "ok", "batch": 64 if leader == "activation" else 8, **sizes})
+            rows.append(
+                {
+                    "outcome": "ok",
+                    "device": "cpu",
+                    "batch": 64 if leader == "activation" else 8,
+                    **sizes,
+                }
+            )
     return pd.DataFrame(rows).assign(
         **{f"environment.{name}": value for name, value in environment.items()}
     )
@@ -144,10 +173,8 @@ def test_an_answer_is_made_from_the_verdict_alone(
 
 def test_the_answer_names_what_leads_instead_of_activations() -> None:
     led = {"temporary": 5, "activation": 2}
-    gpu = {"gpu_capability": "8.0", "cublas_workspace_config": ""}
-    (on_gpu,) = answers(cells(led, WORKSPACE + 512, **gpu))
-    assert "temporaries (above all a cuBLAS workspace of 8.125 MiB) in 5" in on_gpu
-    for size, where in ((WORKSPACE - 1, gpu), (2 * WORKSPACE, gpu), (WORKSPACE, {})):
-        (without,) = answers(cells(led, size, **where))
-        assert "temporaries in 5" in without
+    (on_gpu,) = answers(cells(led, WORKSPACE).assign(device="cuda"))
+    assert "temporaries (above all cuBLAS's workspaces) in 5" in on_gpu
+    (without,) = answers(cells(led, WORKSPACE))
+    assert "temporaries in 5" in without
     assert growth_answer({}, cells(led, 100)) == ()

@@ -54,10 +54,15 @@ def test_tokens_alone_are_labels_too_and_what_is_dropped_is_said(folder: Path) -
     assert [str(spec) for spec in step.specs] == ["input_ids=int64:128", "labels=int64:128"]
     assert step.loss == "model"
     assert "its tokens as labels, too" in notes[0]
-    quantised = {**TINY, "quantization_config": {"quant_method": "bitsandbytes"}}
-    (folder / "config.json").write_text(json.dumps(quantised))
-    _, notes = named_step(harness.Step("hf:.", 4))
-    assert "its quantization_config (bitsandbytes) not applied" in notes[0]
+
+
+def test_a_config_that_asks_for_quantized_weights_is_told_that_it_has_none(folder: Path) -> None:
+    wanted = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps({**TINY, "quantization_config": wanted}))
+    step, notes = named_step(harness.Step(f"hf:{folder}", 4))
+    assert "its quantization_config (bitsandbytes) is not applied" in notes[1]
+    assert "all weights are bfloat16" in notes[1]
+    assert "quantization_config" not in str(step.arguments)
 
 
 @pytest.mark.slow

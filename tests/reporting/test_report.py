@@ -8,12 +8,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.analysis.frame import load
+from harness.analysis.evidence import section_of as analysed_section
 from harness.reporting.claims import read_claims
 from harness.reporting.document import Report, environment_table
 from harness.reporting.pages import render
 from harness.reporting.report import experiment_folders, write_report
-from harness.schema.experiment import Evidence, Experiment
+from harness.schema.experiment import Experiment
 from harness.schema.findings import Figure, Section, Verdict
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -46,8 +46,7 @@ class Page(html.parser.HTMLParser):
 
 def section_of(folder: Path) -> Section:
     """Return the section of the depth x batch experiment in ``folder``."""
-    own = folder / "depth_batch"
-    return find("depth_batch").analyse(Evidence(frame=load(own), folder=own))
+    return analysed_section(find("depth_batch"), folder / "depth_batch")[0]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +84,7 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
     run: Path, page: str, evidence: str
 ) -> None:
     section = section_of(run)
-    assert len(section.claims) == 4
+    assert len(section.claims) == 5
     claims = page[page.index('class="claims"') :]
     for claim in section.claims:
         head = (claim.headline or claim.sentence).rstrip(".")
@@ -94,11 +93,12 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         measured = html.escape(claim.measured.replace(" %", "\u00a0%"))
         assert measured in evidence
         assert measured not in page
-        rule = f"Stated before the data: it holds if {known(claim.rule).holds}."
-        assert html.escape(rule) in evidence
+        assert html.escape(f"Rule: it holds if {known(claim.rule).holds}.") in evidence
+        assert html.escape(f"Size that matters: {claim.matters}.") in evidence
+        assert html.escape(claim.history) in evidence
     assert {claim.verdict for claim in section.claims} == {Verdict.SUPPORTED, Verdict.REFUTED}
-    assert "4 claims: 1 holds, 3 fail" in page
-    assert "fails; holds only for depth ≥ 32, batch ≥ 1,024" in page
+    assert "5 claims: 2 hold, 3 fail" in page
+    assert "fails; holds only for depth ≥ 32, batch ≥ 2,048" in page
     assert "exact in 63 of 63 cells" in evidence
 
 

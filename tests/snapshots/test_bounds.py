@@ -26,9 +26,9 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def limited(kilobytes: int, path: Path) -> subprocess.CompletedProcess[str]:
-    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness explain {path}"
-    return run("bash", "-c", command)
+def limited(kilobytes: int, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    words = " ".join((sys.executable, "-m", "harness", "explain", str(path), *more))
+    return run("bash", "-c", f"ulimit -v {kilobytes}; exec {words}")
 
 
 def test_where_pytorch_cannot_be_loaded_a_recording_is_explained_without_what_ifs() -> None:
@@ -37,6 +37,10 @@ def test_where_pytorch_cannot_be_loaded_a_recording_is_explained_without_what_if
     assert (done.returncode, done.stderr) == (0, "")
     assert "note: no what-ifs: PyTorch's allocator cannot be asked" in done.stdout
     assert "what if\n" not in done.stdout
+    replayed = limited(2 << 20, path, "--what-if", "expandable_segments:True")
+    assert replayed.returncode == 2
+    assert replayed.stderr.startswith("harness: PyTorch's allocator cannot be asked: ")
+    assert replayed.stderr.count("\n") == 1
 
 
 def test_too_little_memory_is_one_line(tmp_path: Path) -> None:

@@ -1,14 +1,20 @@
-"""torch-preflight 0.5.0: its cost model with the activations that it measures on meta tensors."""
+"""torch-preflight 0.5.0: its cost model with the activations that it measures on meta tensors.
+
+Its guard takes a batch of the network's own inputs (``example_input``), as its docs show.
+"""
 
 from benchmarks.witnesses.rows import RefusedError, Row
+
+REFERENCE_BYTES = 2
+"""Its cost model keeps activations for numbers of two bytes, and scales them by the precision."""
 
 
 def predict(row: Row) -> int:
     """Return the projected peak; its own constant for the CUDA context is left out."""
     import torch
-    from torch import nn
     from torch_preflight.vram.costmodel import estimate
-    from torch_preflight.vram.providers.meta import measure_activations, measure_parameters
+    from torch_preflight.vram.guard import measure_activation_bytes
+    from torch_preflight.vram.providers.meta import measure_parameters
     from torch_preflight.vram.types import (
         Confidence,
         ModelKind,
@@ -21,41 +27,26 @@ def predict(row: Row) -> int:
     if row.training is None:
         raise RefusedError("needs a network, not a script")
     training = row.training()
-
-    class OfNumbers(nn.Module):
-        """Takes the batch of token numbers that torch-preflight makes, as a batch of vectors."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = training.network()
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            output: torch.Tensor = self.network(x.float())
-            return output
-
-    images = len(training.shape) == 3
-    config = RunConfig(
-        batch_size=training.batch,
-        image_size=training.shape[-1] if images else None,
-        seq_len=None if images else training.shape[0],
-        precision=PrecisionMode.FP32,
-        optimizer=OptimizerKind.ADAM,
-    )
     with torch.device("meta"):
-        model = OfNumbers()
+        model = training.network()
+        example_input = torch.empty(training.batch, *training.shape)
     total, trainable, buffer_bytes = measure_parameters(model)
-    saved = measure_activations(model, config)
+    saved = measure_activation_bytes(model, example_input)
     if saved is None:
         raise RefusedError("no forward pass on meta tensors")
+    item = 4 // REFERENCE_BYTES  # it measured float32
     profile = ModelProfile(
         name=row.name,
         param_count=total,
         trainable_params=trainable,
-        source="meta-device",
+        source="live-model",
         confidence=Confidence.HIGH,
         kind=ModelKind.UNKNOWN,
         buffer_bytes=buffer_bytes,
-        activation_bytes_per_sample=int(saved / training.batch / 2),
+        activation_bytes_per_sample=int(saved / training.batch / item),
+    )
+    config = RunConfig(
+        batch_size=training.batch, precision=PrecisionMode.FP32, optimizer=OptimizerKind.ADAM
     )
     breakdown = estimate(profile, config).breakdown
     return int(breakdown.total - breakdown.cuda_context)

@@ -1,0 +1,150 @@
+"""Claims as data: reads ``claims.toml`` next to an experiment, which says what decides each claim.
+
+A table ``all`` has what its claims have in common. Names in braces are filled in.
+"""
+
+import functools
+import tomllib
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.schema.findings import Rule
+
+Relation = Literal["near", "at least", "at most", "above", "below", "equal"]
+
+
+class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A network for which the claim must fail, measured in the same run."""
+
+    name: str
+    where: str = ""
+    """Its rows of the table; none if the experiment judges it."""
+    value: str = ""
+    """Column or expression, if not that of the claim."""
+
+
+class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A commit that wrote or changed a rule."""
+
+    commit: str
+    date: date
+    words: str
+    removed: str = ""
+    added: str = ""
+    """Fragments of what the commit removed and added, by which a test checks it."""
+
+    def __str__(self) -> str:
+        return f"{self.date:%-d %B %Y}, commit {self.commit}: {self.words}"
+
+
+class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The commits in which a rule got its limit, and the first data that it could have seen."""
+
+    source: str
+    """Where the limit comes from."""
+    first_data: Change
+    written: Change
+    changes: tuple[Change, ...] = ()
+    """Since the first data, the oldest first."""
+
+    def __str__(self) -> str:
+        """Return the history in sentences."""
+        text = f"Source of the limit: {self.source}. The rule is of {self.written}. "
+        text += f"The first data are of {self.first_data.date:%-d %B %Y}. "
+        count = len(self.changes)
+        if not count:
+            return text + "The rule has not been changed since."
+        times = "once" if count == 1 else f"{count} times"
+        return (
+            text + f"Since then the rule was changed {times}: {'; '.join(map(str, self.changes))}."
+        )
+
+
+class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of a claim before the data, and how its numbers are told."""
+
+    sentence: str
+    headline: str = ""
+    holds: str
+    fails: str
+    open: str
+    matters: str
+    """From which size on a difference matters, and why."""
+    second: str
+    unit: str = "cells"
+    number: str
+    measured: str = ""
+    value: str | tuple[str, ...] = ""
+    """Columns of the table, or expressions of them; all must be in relation to the limit."""
+    relation: Relation = "near"
+    limit: float = 1.0
+    where: str = ""
+    """Rows of the table of which the claim speaks; all by default."""
+    axes: tuple[str, ...] = ()
+    """Columns by which the cells are named."""
+    steps: bool = False
+    """A cell is a step up from its numbers."""
+    control: Control | None = None
+    sensitivity: tuple[float, ...] = ()
+    """Other limits at which the cells that hold are counted."""
+
+    def rule(self, **given: object) -> Rule:
+        """Return the results that decide the claim."""
+        return Rule(
+            holds=self.holds.format(**given),
+            fails=self.fails.format(**given),
+            open=self.open.format(**given),
+        )
+
+
+def claim_data(file: str, claim: str) -> ClaimData:
+    """Return what ``claims.toml`` next to ``file`` says of a claim."""
+    every = _tables(Path(file).with_name("claims.toml"))
+    return msgspec.convert({**every.get("all", {}), **every[claim]}, ClaimData)
+
+
+def text(file: str, name: str, /, **given: object) -> str:
+    """Return a paragraph of ``claims.toml`` next to ``file``, from its table ``text``."""
+    words: str = _tables(Path(file).with_name("claims.toml"))["text"][name]
+    return words.format(**given)
+
+
+def figure_data(file: str, name: str) -> dict[str, Any]:
+    """Return how a figure of ``claims.toml`` next to ``file`` is drawn."""
+    own: dict[str, Any] = _tables(Path(file).with_name("claims.toml"))["figures"][name]
+    return own
+
+
+def history_of(file: str, claim: str) -> History | None:
+    """Return the history of a claim's rule from ``rule_history.toml``, if it is written there.
+
+    It stands in the folder of the experiment's package: of ``width``, in ``experiments``.
+    """
+    folder = Path(file).parent
+    path = folder.parent / "rule_history.toml"
+    if not path.is_file():
+        return None
+    every = _tables(path)
+    own = every.get(folder.name, {}).get(claim)
+    if own is None:
+        return None
+    known = every["change"]
+    return History(
+        source=own["source"],
+        first_data=_change(known, own["first_data"]),
+        written=_change(known, own["written"]),
+        changes=tuple(_change(known, name) for name in own.get("changes", ())),
+    )
+
+
+def _change(known: dict[str, Any], name: str) -> Change:
+    return msgspec.convert(known[name], Change)
+
+
+@functools.cache
+def _tables(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text("utf-8"))

@@ -1,0 +1,160 @@
+"""Judges claims as ``claims.toml`` states them: cells by a relation, or parts by their intervals.
+
+A claim whose control, a network for which it must fail, holds too is open: it would hold of all.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from harness.analysis.claim_data import ClaimData, Relation, claim_data, history_of
+from harness.analysis.claim_numbers import Numbers, columns
+from harness.analysis.decisions import ROUGHLY, Decision
+from harness.analysis.judge import judge_cells
+from harness.schema.findings import Claim, Verdict
+
+SLACK = 1e-12
+"""A number that is exactly 10% away from another is roughly the other."""
+
+
+Equal = tuple[int, int]
+"""Numbers that equal their second derivation, and all of them."""
+
+
+def judged(
+    file: str,
+    claim: str,
+    table: pd.DataFrame,
+    *,
+    missing: int = 0,
+    derived: Equal | None = None,
+    **facts: object,
+) -> Claim:
+    """Judge a claim cell by cell.
+
+    Args:
+        file: a file next to ``claims.toml``.
+        claim: the claim's name there.
+        table: a row a cell; where a column ``sure`` is false, nothing is known.
+        missing: cells of which the claim speaks, and that are not in the table.
+        derived: numbers that equal their second derivation, and all of them.
+        facts: other names in braces of its sentences.
+
+    Returns:
+        The claim with its verdict.
+    """
+    data = claim_data(file, claim)
+    cells = _rows(table, data.where.format(**facts))
+    held = held_by(cells, data)
+    decision = judge_cells(cells, held, data.axes, missing=missing, steps=data.steps)
+    value = _values(cells, data.value)[0]
+    counts = {
+        limit: int(_in_relation(value, data.relation, limit).sum()) for limit in data.sensitivity
+    }
+    own: dict[str, object] = {
+        **columns(cells),
+        "value": Numbers(value),
+        "held": int(held.fillna(value=False).sum()),
+        "total": len(cells) + missing,
+        "sensitivity": _sensitivity(data.relation, counts),
+    }
+    control = None
+    if data.control is not None and data.control.where:
+        others = _rows(table, data.control.where.format(**facts))
+        seen = held_by(others, data, data.control.value)
+        control = judge_cells(others, seen, data.axes, steps=data.steps) if len(others) else None
+    known = {**own, **facts}
+    return told(file, claim, decision, control=control, derived=derived, **known)
+
+
+def told(
+    file: str,
+    claim: str,
+    decision: Decision,
+    *,
+    control: Decision | None = None,
+    derived: Equal | None = None,
+    **facts: Any,
+) -> Claim:
+    """Return a claim in the words of ``claims.toml`` with a decision and that on its control."""
+    data = claim_data(file, claim)
+    known = {**facts, "limit": data.limit, "roughly": f"{ROUGHLY:.0%}"}
+    reason = decision.reason(data.unit)
+    verdict, holds_for, fails_for = decision.verdict, decision.holds_for, decision.fails_for
+    words = ""
+    if data.control is not None:
+        words = f"{data.control.name.format(**known)}: "
+        words += control.words if control is not None else "not measured in this run"
+        holds = (Verdict.SUPPORTED, Verdict.LIMITED)
+        if control is not None and control.verdict is Verdict.SUPPORTED and verdict in holds:
+            verdict, holds_for, fails_for = Verdict.OPEN, "", ""
+            reason = f"its control holds too ({data.control.name.format(**known)})"
+    return Claim(
+        sentence=data.sentence.format(**known),
+        headline=data.headline.format(**known),
+        verdict=verdict,
+        holds_for=holds_for,
+        fails_for=fails_for,
+        rule=data.rule(**known),
+        matters=data.matters.format(**known),
+        second=_UNKNOWN if derived == (0, 0) else data.second.format(**known) + _equal(derived),
+        number=data.number.format(**known) + _unlike(derived),
+        measured=data.measured.format(**known) + decision.remark(data.unit),
+        open_reason=reason,
+        control=words,
+        history=str(history_of(file, claim) or ""),
+    )
+
+
+_UNKNOWN = "none, because no closed form is known for it here"
+
+
+def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":
+    """Return in which cells the values are in relation to the limit; missing where unknown."""
+    parts = [
+        _in_relation(one, data.relation, data.limit) for one in _values(cells, value or data.value)
+    ]
+    held = pd.concat(parts, axis=1).all(axis=1, skipna=False).astype("boolean")
+    unknown = pd.concat([one.isna() for one in _values(cells, value or data.value)], axis=1)
+    held = held.mask(unknown.any(axis=1).to_numpy(dtype=bool))
+    return held.where(cells["sure"].astype(bool)) if "sure" in cells else held
+
+
+def _rows(table: pd.DataFrame, where: str) -> pd.DataFrame:
+    chosen = table.query(where, engine="python") if where else table
+    return chosen.reset_index(drop=True)
+
+
+def _values(cells: pd.DataFrame, value: str | Sequence[str]) -> list["pd.Series[float]"]:
+    names = [value] if isinstance(value, str) else value
+    found: list[Any] = [cells.eval(one, engine="python") for one in names]
+    return [pd.Series(one, index=cells.index) for one in found]
+
+
+def _in_relation(value: "pd.Series[float]", relation: Relation, limit: float) -> "pd.Series[bool]":
+    number = value.astype("Float64")
+    held: pd.Series[bool] = {
+        "near": (number / limit - 1).abs() <= ROUGHLY + SLACK,
+        "at least": number >= limit,
+        "at most": number <= limit,
+        "above": number > limit,
+        "below": number < limit,
+        "equal": number == limit,
+    }[relation]
+    return held.astype("boolean")
+
+
+def _sensitivity(relation: Relation, counts: dict[float, int]) -> str:
+    return ", ".join(f"{relation} {limit:g} in {count}" for limit, count in counts.items())
+
+
+def _equal(derived: Equal | None) -> str:
+    return "" if derived is None or not derived[1] else f", equal in {derived[0]} of {derived[1]}"
+
+
+def _unlike(derived: Equal | None) -> str:
+    """Return in how many cells the second derivation gives another number, if it does in any."""
+    if derived is None or derived[0] == derived[1]:
+        return ""
+    return f"; not as derived in {derived[1] - derived[0]} of {derived[1]} cells"

@@ -1,0 +1,292 @@
+"""The one loader of evidence: what an experiment asked for, what there is, what can be believed.
+
+A cell without a line, a failed one and one that contradicts itself have no numbers. Attempts that
+differ, and lines of two versions, commits or machines contradict each other. A contradiction
+decides nothing: every claim of its experiment is open and names it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from msgspec.structs import replace
+
+from harness.analysis import AnalysisError
+from harness.analysis.contradictions import contradiction
+from harness.analysis.frame import COLUMNS, lines_if_there
+from harness.plots.columns import typed_frame
+from harness.plots.frames import record_row
+from harness.schema import record, threshold, traced_run, training_run
+from harness.schema.experiment import Evidence, Experiment, Size
+from harness.schema.findings import Claim, Section, Verdict
+from harness.schema.metrics import Metrics
+from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.record import Outcome, Record
+from harness.schema.threshold import Threshold, ThresholdQuestion
+from harness.schema.traced_run import StepJob, StepRun
+from harness.schema.training_run import TrainingJob, TrainingRun
+from harness.schema.workload import Workload
+
+NOT_RUN = "not run"
+_NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
+_NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
+_EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
+_FAR, _FAR_BYTES = 2, 2**20
+"""Attempts whose RSS rises differ by more than this factor, and by more bytes, are no noise."""
+_ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
+"""What the lines of one experiment must have in common."""
+_ORIGIN = ("time", "git_commit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Kind:
+    """One kind of line that an experiment keeps."""
+
+    file: str
+    decode: Callable[[bytes], Any]
+    jobs: Callable[[Experiment, Size, str], Iterable[Any]]
+    key: Callable[[Any], str]
+    """Name of a cell that its job and its line have in common."""
+    empty: Callable[[Any], Any]
+    """From a job, the line of one that was not run."""
+    lost: Mapping[str, Any]
+    """Fields of a line whose numbers are not believed."""
+    numbers: Callable[[Any], object]
+    """What two attempts must have in common."""
+
+
+def _threshold_key(one: Threshold | ThresholdQuestion) -> str:
+    return f"{one.workload.id}-{one.budget_bytes}"
+
+
+def _run_key(one: TrainingRun | TrainingJob) -> str:
+    return TrainingJob(workload=one.workload.replace(data="synthetic"), plan=one.plan).cell_id
+
+
+def _step_key(one: StepRun | StepJob) -> str:
+    return replace(one.job if isinstance(one, StepRun) else one, gpu="").cell_id
+
+
+def _asked_question(one: ThresholdQuestion) -> Threshold:
+    return Threshold(
+        workload_id=one.workload.id,
+        workload=one.workload,
+        solve="batch",
+        budget_bytes=one.budget_bytes,
+        kind=one.kind or "rlimit",
+        outcome=Outcome.LOST,
+    )
+
+
+def _exact(one: Record) -> object:
+    return [getattr(one, name) for name in _EXACT]
+
+
+def _found(one: Threshold) -> object:
+    return (one.largest_fit, one.predicted) if one.workload.malloc == "pinned" else None
+
+
+def _traced(one: TrainingRun) -> object:
+    return one.result and (one.result.steps.peak_bytes, one.result.steps.end_bytes)
+
+
+_KINDS = (
+    _Kind(
+        file=record.RECORDS,
+        decode=record.from_json,
+        jobs=lambda own, size, device: (one.replace(device=device) for one in own.cells(size)),
+        key=lambda one: one.id if isinstance(one, Workload) else one.workload_id,
+        empty=lambda one: Record(workload_id=one.id, workload=one, outcome=Outcome.LOST),
+        lost={**_NO_METRICS, "repeats": (), "wall_seconds": None},
+        numbers=_exact,
+    ),
+    _Kind(
+        file=threshold.THRESHOLDS,
+        decode=threshold.from_json,
+        jobs=lambda own, size, device: own.thresholds(size, device),
+        key=_threshold_key,
+        empty=_asked_question,
+        lost=dict.fromkeys(("largest_fit", "smallest_fail", "headroom")),
+        numbers=_found,
+    ),
+    _Kind(
+        file=training_run.TRAINING_RUNS,
+        decode=training_run.from_json,
+        jobs=lambda own, size, device: (
+            dataclasses.replace(one, workload=one.workload.replace(device=device))
+            for one in own.training_runs(size)
+        ),
+        key=_run_key,
+        empty=lambda one: TrainingRun(workload=one.workload, plan=one.plan, outcome=Outcome.LOST),
+        lost={"result": None},
+        numbers=_traced,
+    ),
+    _Kind(
+        file=traced_run.STEP_RUNS,
+        decode=traced_run.from_json,
+        jobs=lambda own, size, _: own.step_jobs(size),
+        key=_step_key,
+        empty=lambda one: StepRun(job=one, outcome=Outcome.LOST, evidence={"message": NOT_RUN}),
+        lost={"metrics": None, "counted": None},
+        numbers=lambda one: (one.metrics, one.counted),
+    ),
+)
+
+
+def section_of(experiment: Experiment, folder: Path) -> tuple[Section, Evidence]:
+    """Return what an experiment says of the lines in ``folder``, which are checked first.
+
+    Raises:
+        AnalysisError: the lines cannot answer the question.
+        RecordError: a line cannot be read.
+
+    """
+    evidence = gather(experiment, folder)
+    try:
+        section = experiment.analyse(evidence)
+    except AnalysisError:
+        if not evidence.doubts:
+            raise
+        section = experiment.analyse(gather(experiment, folder, believed=True))
+    return _doubted(section, experiment, evidence.doubts), evidence
+
+
+def _doubted(section: Section, experiment: Experiment, doubts: Sequence[str]) -> Section:
+    """Return a section that decides nothing, if its evidence contradicts itself."""
+    if not doubts:
+        return section
+    why = "; ".join(doubts[:2])
+    claims = tuple(_open(one, f"its evidence contradicts itself: {why}") for one in section.claims)
+    answer = f"Open, because evidence contradicts itself: {experiment.title}: {why}."
+    return dataclasses.replace(section, claims=claims, answer=(answer,))
+
+
+def _open(claim: Claim, why: str) -> Claim:
+    changes = {"verdict": Verdict.OPEN, "holds_for": "", "fails_for": "", "open_reason": why}
+    return dataclasses.replace(claim, **changes)  # type: ignore[arg-type]
+
+
+def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> Evidence:
+    """Return the last good line of each cell that was asked for; others have no numbers.
+
+    Args:
+        experiment: says what was asked for: of the smallest size that has every cell of the run.
+        folder: the experiment's folder.
+        believed: keep the numbers that contradict each other, for text and figures.
+
+    """
+    lines = {kind.file: lines_if_there(folder / kind.file, kind.decode) for kind in _KINDS}
+    device = _device(lines)
+    size = _size(experiment, device, lines)
+    doubts: list[str] = []
+    every: list[Any] = [one for own in lines.values() for one in own]
+    found = {}
+    for kind in _KINDS:
+        asked = {kind.key(job): job for job in kind.jobs(experiment, size, device)}
+        settled, own = _settled(kind, lines[kind.file], believed=believed)
+        doubts += own
+        missing = (kind.empty(job) for name, job in asked.items() if name not in settled)
+        found[kind.file] = (*settled.values(), *missing)
+    doubts += _mixed([one.environment for one in every])
+    rows = [
+        {"experiment": folder.resolve().name, **record_row(one)} for one in found[record.RECORDS]
+    ]
+    frame = typed_frame(rows, COLUMNS)
+    return Evidence(
+        frame=frame.assign(
+            outcome=frame["outcome"].replace(Outcome.LOST.value, "missing"),
+            fastest_seconds=pd.array(
+                [_fastest(one) for one in found[record.RECORDS]], dtype="Float64"
+            ),
+        ),
+        folder=folder,
+        thresholds=found[threshold.THRESHOLDS],
+        training_runs=found[training_run.TRAINING_RUNS],
+        step_runs=found[traced_run.STEP_RUNS],
+        size=size,
+        doubts=tuple(doubts),
+        origins=pd.DataFrame(
+            [{f"environment.{key}": one.environment.get(key) for key in _ORIGIN} for one in every],
+            columns=[f"environment.{key}" for key in _ORIGIN],
+        ),
+    )
+
+
+def _fastest(line: Record) -> float | None:
+    """Return the fastest repeat: other work on the machine only ever adds time."""
+    return min((one.wall_seconds for one in line.repeats if one.wall_seconds), default=None)
+
+
+def _device(lines: Mapping[str, Sequence[Any]]) -> str:
+    workloads = (one.workload for own in lines.values() for one in own if hasattr(one, "workload"))
+    return next((one.device for one in workloads), "cpu")
+
+
+def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]]) -> Size:
+    """Return the smallest size that has every cell of the run that any size has."""
+    asked = {
+        size: {
+            (kind.file, kind.key(job))
+            for kind in _KINDS
+            for job in kind.jobs(experiment, size, device)
+        }
+        for size in Size
+    }
+    known = {(kind.file, kind.key(one)) for kind in _KINDS for one in lines[kind.file]}
+    known &= {cell for cells in asked.values() for cell in cells}
+    return next((size for size in Size if known <= asked[size]), Size.FULL)
+
+
+def _settled(
+    kind: _Kind, lines: Iterable[Any], *, believed: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a line for each cell, and what is wrong with those that contradict themselves."""
+    attempts: dict[str, list[Any]] = {}
+    for one in lines:
+        attempts.setdefault(kind.key(one), []).append(one)
+    settled, doubts = {}, []
+    for name, own in attempts.items():
+        well = [one for one in own if one.outcome is Outcome.OK]
+        last = (well or own)[-1]
+        why = _differ(kind, well) or contradiction(last)
+        if why:
+            doubts.append(f"{getattr(last, 'job', None) or last.workload}: {why}")
+        settled[name] = distrusted(kind, last, why) if why and not believed else last
+    count = len(doubts)
+    if count > 1:
+        doubts = [f"{count} of {len(settled)} {kind.file} lines, such as {doubts[0]}"]
+    return settled, doubts
+
+
+def _differ(kind: _Kind, well: Sequence[Any]) -> str:
+    last = well[-1:]
+    alike = all(kind.numbers(one) == kind.numbers(last[0]) for one in well)
+    rises = [size for one in well if (size := getattr(one, "rss_rise_bytes", None)) is not None]
+    if rises and max(rises) > max(_FAR * min(rises), min(rises) + _FAR_BYTES):
+        alike = False
+    return "" if alike else f"{len(well)} attempts have different numbers"
+
+
+def distrusted(kind: _Kind, line: Any, why: str) -> Any:
+    """Return a line without its numbers."""
+    evidence: FailureEvidence = {"message": why}
+    return replace(line, outcome=Outcome.ERROR, evidence=evidence, **kind.lost)
+
+
+def _mixed(environments: Iterable[Environment]) -> list[str]:
+    """Return of which versions, commits and machines the lines are, if of several."""
+    seen: dict[str, set[str]] = {name: set() for name in _ONE}
+    for one in environments:
+        facts: Mapping[str, Any] = one
+        code = facts.get("code") or facts.get("git_commit")
+        for name, value in {**facts, "code": code}.items():
+            if name in seen and value:
+                seen[name].add(str(value).partition("+")[0])
+    return [
+        f"its lines are of {len(values)} {_ONE[name]} ({', '.join(sorted(values)[:3])})"
+        for name, values in seen.items()
+        if len(values) > 1
+    ]

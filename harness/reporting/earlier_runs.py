@@ -1,0 +1,81 @@
+"""Earlier runs of the same rules as evidence: does a verdict repeat, and how often does it flip?
+
+``earlier.json`` next to a run's experiments has what the rules of today say of earlier records;
+``python -m benchmarks.earlier_runs`` writes it.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from harness.reporting.claims import read_written
+from harness.schema.findings import Claim, Verdict
+
+EARLIER = "earlier.json"
+
+
+class EarlierRun(Struct, frozen=True, kw_only=True):
+    """What a rule says of an earlier run."""
+
+    run: str
+    """Commit that has its records, or its folder."""
+    date: str
+    verdict: Verdict
+    number: str
+
+
+class EarlierClaim(Struct, frozen=True, kw_only=True):
+    """A claim whose number differs from run to run."""
+
+    experiment: str
+    headline: str
+    runs: tuple[EarlierRun, ...]
+
+
+class EarlierRuns(Struct, frozen=True, kw_only=True):
+    """Earlier runs of one machine."""
+
+    machine: str
+    claims: tuple[EarlierClaim, ...]
+
+
+def read_earlier(folder: Path) -> tuple[EarlierClaim, ...]:
+    """Return the earlier verdicts next to a run; none without the file."""
+    path = folder / EARLIER
+    return read_written(path, EarlierRuns).claims if path.is_file() else ()
+
+
+def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -> Claim:
+    """Return a claim with the verdicts of earlier runs; one that turned is open.
+
+    >>> from harness.schema.findings import Rule
+    >>> rule = Rule(holds="a", fails="b", open="c")
+    >>> words = {"sentence": "S", "second": "", "measured": "It is.", "number": "1"}
+    >>> one = Claim(verdict=Verdict.SUPPORTED, rule=rule, **words)
+    >>> seen = EarlierRun(run="abc", date="2026-11-28", verdict=Verdict.REFUTED, number="2")
+    >>> before = EarlierClaim(experiment="x", headline="S", runs=(seen,))
+    >>> told = with_repeats(one, "x", [before])
+    >>> told.verdict.name, told.open_reason.partition(" (")[2]
+    ('OPEN', 'holds in 1 of 2, fails in 1 of 2)')
+    """
+    named = claim.headline or claim.sentence
+    own = [one for one in known if (one.experiment, one.headline) == (experiment, named)]
+    if not own or claim.open_reason.startswith("its evidence"):
+        return claim
+    runs = own[0].runs
+    counts = Counter([claim.verdict, *(one.verdict for one in runs)])
+    total = len(runs) + 1
+    often = ", ".join(f"{verdict} in {count} of {total}" for verdict, count in counts.items())
+    numbers = "; ".join(f"{one.number} ({one.date}, {one.run})" for one in runs)
+    measured = f"{claim.measured} With {len(runs)} earlier runs of this machine: {often}. Then the "
+    measured += f"numbers were: {numbers}."
+    told = dataclasses.replace(claim, measured=measured)
+    if len(set(counts) - {Verdict.OPEN}) < 2:
+        return told
+    why = f"bimodal: the verdict turned between runs of this machine ({often})"
+    return dataclasses.replace(
+        told, verdict=Verdict.OPEN, holds_for="", fails_for="", open_reason=why
+    )

@@ -1,0 +1,92 @@
+"""The history of each rule is the one that git has: no limit moves without a word on the page."""
+
+import functools
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.analysis.claim_data import history_of
+
+ROOT = Path(__file__).parents[2]
+FILE = "experiments/rule_history.toml"
+TABLES = sorted(path.relative_to(ROOT) for path in ROOT.glob("experiments/*/claims.toml"))
+NO_CLAIMS = {"all", "text", "figures"}
+DECIDING = ("value", "relation", "limit", "where", "holds_if", "cases")
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@functools.cache
+def added_in() -> str:
+    """Return the commit that added the history."""
+    try:
+        return git("log", "--diff-filter=A", "--format=%H", "--", FILE).split()[-1]
+    except (subprocess.CalledProcessError, FileNotFoundError, IndexError):
+        pytest.skip("the history of the repository is not here")
+
+
+def claims(text: str) -> dict[str, Any]:
+    every = tomllib.loads(text)
+    common = every.get("all", {})
+    return {name: {**common, **own} for name, own in every.items() if name not in NO_CLAIMS}
+
+
+HISTORY = tomllib.loads((ROOT / FILE).read_text())
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_every_claim_tells_its_history(path: Path) -> None:
+    known = claims((ROOT / path).read_text())
+    assert set(known) == set(HISTORY[path.parent.name])
+    for name in known:
+        told = str(history_of(str(ROOT / path), name))
+        assert "The first data are of 2" in told
+        assert "Since then" in told or "not been changed since" in told
+
+
+@pytest.mark.parametrize("name", HISTORY["change"])
+def test_a_change_is_the_one_that_git_has(name: str) -> None:
+    added_in()
+    change = HISTORY["change"][name]
+    git("merge-base", "--is-ancestor", change["commit"], "HEAD")
+    day, *lines = git("show", "--date=short", "--format=%ad", change["commit"]).splitlines()
+    assert day == str(change["date"])
+    for sign, fragment in (("-", "removed"), ("+", "added")):
+        wanted = change.get(fragment, "")
+        assert any(wanted in line for line in lines if line.startswith(sign)), (name, wanted)
+
+
+def test_changes_stand_in_their_order_and_after_the_first_data() -> None:
+    for folder, own in HISTORY.items():
+        for claim in own if folder != "change" else ():
+            names = own[claim].get("changes", ())
+            days = [HISTORY["change"][name]["date"] for name in (own[claim]["first_data"], *names)]
+            assert days == sorted(days), (folder, claim)
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.parent.name)
+def test_a_rule_that_changed_since_has_an_entry(path: Path) -> None:
+    """Commits that change what decides a claim are named in its history."""
+    for commit in git("log", "--format=%h", f"{added_in()}..HEAD", "--", str(path)).split():
+        before, after = (claims(git("show", f"{at}:{path}")) for at in (f"{commit}^", commit))
+        for name in before.keys() & after.keys():
+            moved = [key for key in DECIDING if before[name].get(key) != after[name].get(key)]
+            entries = HISTORY[path.parent.name].get(name, {}).get("changes", ())
+            listed = {HISTORY["change"][one]["commit"][:7] for one in entries}
+            assert not moved or commit[:7] in listed, (commit, name, moved)
+
+
+def test_the_three_limits_that_moved_after_the_data_are_told() -> None:
+    width = str(history_of(str(ROOT / "experiments/width/claims.toml"), "time"))
+    assert "from above 1.05 to above 1," in width
+    assert "the rule was changed 4 times" in width
+    resident = str(history_of(str(ROOT / "experiments/depth_batch/claims.toml"), "resident"))
+    assert "from within 2% to within 10%" in resident
+    law = str(history_of(str(ROOT / "experiments/depth_batch/claims.toml"), "rss_rise_bytes"))
+    assert "was redefined" in law
