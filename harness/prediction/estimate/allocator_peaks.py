@@ -46,12 +46,16 @@ class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __str__(self) -> str:
         size = f"up to {format_bytes(self.below_bytes)}" if self.below_bytes else "above that"
-        low, high = self.requested
-        requested = f"within 1% in {self.within_requested:.0%} ({low:+.1%} to {high:+.1%})"
+        requested, allocated = (
+            f"within 1% in {share:.0%} ({low:+.1%} to {high:+.1%})"
+            for share, (low, high) in (
+                (self.within_requested, self.requested),
+                (self.within_allocated, self.allocated),
+            )
+        )
         return (
             f"estimate: of {self.steps} held-out steps {size}, the requested peak was {requested},"
-            f" the allocated peak in {self.within_allocated:.0%}; the reserved peak was in its"
-            f" range in {self.in_range:.0%}"
+            f" the allocated one {allocated}, the reserved one in its range in {self.in_range:.0%}"
         )
 
 
