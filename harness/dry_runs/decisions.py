@@ -10,9 +10,11 @@ from types import CodeType, FrameType, TracebackType
 from typing import Final
 
 from harness.dry_runs.dry_run_report import Decision
+from harness.schema.library_files import is_library
 
 MANY: Final = 500
 """Decisions of one line before every second one is the other way."""
+_NEAR: Final = 3
 _FORCED: Final = {1: True, 3: True, 4: True, 2: False, 5: False}
 """What decisions are in each run of other values (``trial_values.py``)."""
 _INSIDE = ("/unknown_numbers.py", "/decisions.py", "/value_reads.py", "/after_import.py")
@@ -34,7 +36,7 @@ class Decisions:
         self._decided = decided
         self._on_use = on_use
         self._counts: dict[str, int] = {}
-        self._last: tuple[str, bool, CodeType | None] | None = None
+        self._last: tuple[str, bool, list[CodeType]] | None = None
         self.lines: dict[str, set[str]] = {}
         """Lines that decide by the values of each place."""
         self.numbers: set[str] = set()
@@ -53,7 +55,7 @@ class Decisions:
             answer = self._decided[line]
         elif count > MANY:
             answer = bool(count % 2)
-        self._last = line, answer, None if frame is None else frame.f_code
+        self._last = line, answer, _callers(frame)
         return answer
 
     def use(self, place: str, line: str = "") -> None:
@@ -70,11 +72,21 @@ class Decisions:
         """Return the decision that raised an error: a check that did not pass."""
         if error is None or self._last is None:
             return None
-        line, answer, code = self._last
-        stack = _functions(error.__traceback__)
-        if code is None or code not in stack[-2:]:  # it raises, or what it calls does
-            return None
-        return Decision(line=line, answer=answer)
+        line, answer, deciding = self._last
+        raising = _functions(error.__traceback__)[-2:]
+        near = any(code in deciding for code in raising)  # it raises, or a function next to it
+        files = {code.co_filename for code in (*raising[-1:], *deciding[:1])}
+        of_library = len(files) == 1 and is_library(*files)
+        return Decision(line=line, answer=answer) if near or of_library else None
+
+
+def _callers(frame: FrameType | None) -> list[CodeType]:
+    """Return the code of a frame and of the two that called it."""
+    codes: list[CodeType] = []
+    while frame is not None and len(codes) < _NEAR:
+        codes.append(frame.f_code)
+        frame = frame.f_back
+    return codes
 
 
 def _functions(trace: TracebackType | None) -> list[CodeType]:

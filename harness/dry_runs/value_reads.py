@@ -53,7 +53,7 @@ _PRINTING, _SAVING, _OFFLOADING = (
 )
 """Files of PyTorch that read values to print them, to write them, and to bring them back."""
 _MOST_FRAMES: Final = 12
-_MOST_SAVED, _MOST_VARIED = 1 << 12, 1 << 24
+_MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
 The same of a copy to the host: the rest of a larger one is zeros."""
 

@@ -16,7 +16,7 @@ from harness.prediction.after_import import instead
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
 _COMPARISONS = "lt le gt ge eq ne"
-_CONVERSIONS = "int float trunc round ceil floor divmod rdivmod"
+_CONVERSIONS = "int float trunc ceil floor divmod rdivmod"
 _TEXT = "len eq ne lt le gt ge contains getitem iter"
 _TEXT_METHODS = "split strip startswith endswith index find count encode partition replace"
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
@@ -77,6 +77,12 @@ class Unknown(float):
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
         _uses[0].used(self.place)
         return float, (float.__add__(self, 0.0),)
+
+    def __round__(self, digits: SupportsIndex | None = None, /) -> Any:
+        if digits is None:
+            _uses[0].used(self.place)
+            return float.__round__(self)
+        return unknown(float.__round__(self, digits), self.place)
 
 
 class UnknownWhole(int):
@@ -208,24 +214,17 @@ def install(torch: Any, uses: Uses) -> None:
                 value, place = real(tensor, *rest), _read_at()
             finally:
                 READING.active = False
-            if place is None:
-                return value
-            _follow_in_functions(torch)
-            return _wrap(value, place)
+            return value if place is None else _wrap(value, place)
+
+    _follow_in_functions(torch)
 
 
 def _read_at() -> str | None:
     return READING.place
 
 
-_followed: list[bool] = []
-
-
 def _follow_in_functions(torch: Any) -> None:
-    """Follow numbers through functions in C, from the first one on: the compiler knows those."""
-    if _followed:
-        return
-    _followed.append(True)
+    """Follow numbers through functions in C."""
     for name in _MATH.split():
         if hasattr(math, name):
 
@@ -247,7 +246,7 @@ def _follow_in_functions(torch: Any) -> None:
         mean = real(data, *rest, **named)
         return unknown(mean, places[0]) if places else mean
 
-    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch, "full")):
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor")):
 
         @instead(owner, name)
         def make(real: Callable[..., Any], *given: Any, **named: Any) -> Any:

@@ -20,6 +20,7 @@ i = (torch.rand(1000, device="cuda") * 7).long()
 def big(n): return torch.empty(int(n) << 20, dtype=torch.uint8, device="cuda")
 """
 DECIDES = r"""
+done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 if u.mean().item() > 0.2: x = big(4000)
 if (u > 0.2).any(): x = big(4000)
 x = [big(400) for _ in range(10) if u.mean().item() > 0.2]
@@ -57,7 +58,6 @@ n = i.max().item()\ntry: x = big(n * 99999)\nexcept torch.OutOfMemoryError: pass
 cache = {}\nfor k in i[:50].tolist(): cache[k] = cache.get(k, big(300))
 h = torch.empty(1, dtype=torch.long, pin_memory=True); h.copy_(i.max()); x = big(h[0] * 1000)
 n = int(f"{i.max()}"); x = big(n * 1000)
-n = int(str(i[0])[7]); x = big(n * 1000)
 r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
 torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
 if torch.allclose(u, u.clone()): x = big(4000)
@@ -71,12 +71,12 @@ x = []\nfor z in i[:9].tolist():\n    if z: x.append(big(300))
 x = []; n = u.sum().item()\nwhile n > 1: x.append(big(100)); n /= 2
 def log(z):\n    global x\n    if z > 0.2: x = big(4000)\nlog(u.mean().item())
 import math\nx = big(math.exp(u.mean().item()) * 1000)
-import json\nx = big(json.loads(json.dumps(u.sum().item())))
 w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
 w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
 w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
 """  # noqa: E501
 RIGHT = r"""
+z = max(1.0, u.mean().item() / 3)\ny = 2 / z\nu.mul_(-y / max(u.mean().item(), 2))
 print(u.mean().item(), u, i.tolist()[:3])
 if torch.isnan(u).any() or not torch.isfinite(u).all(): sys.exit(1)
 torch.distributions.Normal(u, u.exp()).log_prob(torch.rand_like(u))
@@ -91,7 +91,6 @@ k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.ara
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 a, b = i[:2].tolist()\nprint(a + b)
 print([z + 1 for z in i.tolist()])
-done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 """  # noqa: E501
 TOLD = r"""
 print(f"{u.mean().item():.3f}", round(u.mean().item(), 2))
@@ -104,7 +103,6 @@ torch.save(i, __file__ + ".pt")
 torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
 z = u.mean().item()\nif z is not None: print(z)
 z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
-z = max(1.0, u.mean().item() / 3)\ny = 2 / z\nu.mul_(-y / max(u.mean().item(), 2))
 """  # noqa: E501
 GUARDS = r"""
 assert (i >= 0).all()
@@ -136,7 +134,7 @@ def test_a_decision_has_a_range_or_is_refused_with_its_line(
         assert "script.py:" in (report.evidence or "")
     else:
         unknown = known(report.unknown)
-        assert unknown.moves
+        assert unknown.moves or report.fit == "depends"
         assert "script.py:" in unknown.lines[0]
 
 
