@@ -1,6 +1,5 @@
 """The tools of ``harness mcp``, and the server that a client talks to over standard streams."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from mcp.server.stdio import stdio_server
 
 from harness.cli.clean_stop import exit_now
 from harness.cli.mcp_workers import WORKERS
+from harness.schema.plain_text import without_lone_surrogates
 from harness.version import __version__
 
 _INSTRUCTIONS = (
@@ -26,8 +26,6 @@ _LONGEST = 40
 """Entries of a list or table that an answer shows without ``full``."""
 _LAST_SECONDS = 1.5
 """What a question that is still open gets after the end of the input."""
-_ESCAPED = re.compile(r"\\\\|\\u[dD][89aAbB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..")
-"""A backslash, a pair of surrogates, or a lone one, as JSON writes them."""
 
 
 async def predict(
@@ -149,12 +147,3 @@ class _Lines:
             await anyio.sleep(0.1)  # the last answer is on its way
         sys.stdout.flush()
         exit_now(0)
-
-
-def without_lone_surrogates(line: str) -> str:
-    r"""Return a line of JSON with U+FFFD for each half of a pair that stands alone.
-
-    >>> without_lone_surrogates(r'"a\ud800b \ud83d\ude00 \\ud800"')
-    '"a\\ufffdb \\ud83d\\ude00 \\\\ud800"'
-    """
-    return _ESCAPED.sub(lambda found: found[0] if len(found[0]) != 6 else r"\ufffd", line)

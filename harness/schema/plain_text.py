@@ -36,3 +36,16 @@ def csv_cell(value: object) -> object:
 def json_text(line: bytes) -> str:
     r"""Return JSON as text with its control characters as escapes: the same JSON to a reader."""
     return _ACTIVE.sub(lambda match: f"\\u{ord(match.group()):04x}", line.decode())
+
+
+_ESCAPED = re.compile(r"\\\\|\\u[dD][89aAbB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..")
+"""A backslash, a pair of surrogates, or a lone one, as JSON writes them."""
+
+
+def without_lone_surrogates(line: str) -> str:
+    r"""Return a line of JSON with U+FFFD for each half of a pair that stands alone.
+
+    >>> without_lone_surrogates(r'"a\ud800b \ud83d\ude00 \\ud800"')
+    '"a\\ufffdb \\ud83d\\ude00 \\\\ud800"'
+    """
+    return _ESCAPED.sub(lambda found: found[0] if len(found[0]) != 6 else r"\ufffd", line)

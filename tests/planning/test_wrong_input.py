@@ -72,7 +72,7 @@ def ended():
         ),
         ("words --input 16", 2, "give tokens as integers: --input [NAME=]int64:SHAPE"),
         ("ended --gpu l4", 2, "the target ended the process"),
-        ("Net --check", 2, "--check needs a GPU"),
+        ("Net --check", 2, "--check needs --gpu of known memory"),
         ("Net --check --gpu t4 --batch 1000000000", 3, "does not fit"),
         ("Net --check --gpu t4", 0, "fits on t4"),
     ],
