@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from harness.dry_runs.decisions import Decisions
+from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
@@ -116,7 +116,7 @@ class ValueReads:
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
         self._library: ctypes.CDLL | None = None
-        self.decisions = Decisions(trial, decided or {}, on_use)
+        self.decisions = Decisions(trial, {} if decided is None else decided, on_use)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""

@@ -223,8 +223,8 @@ class Net(nn.Module):
 @pytest.mark.parametrize(
     ("line", "right"),
     [
-        ("if (y > 0).any(): y = y.repeat(9, 1)[: len(x)]", False),
-        ("y = y.repeat(len(set(y.argmax(1).tolist())), 1)[: len(x)]", False),
+        ("if (y > 0).any(): y = y.repeat(99999, 1)[: len(x)]", False),
+        ("y = y.repeat(999 * len(set(y.argmax(1).tolist())), 1)[: len(x)]", False),
         ("if not (y < 1e9).all(): raise ValueError(y)", True),
         ("torch.distributions.Normal(y, y.exp())", True),
     ],
