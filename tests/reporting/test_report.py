@@ -96,7 +96,7 @@ def test_every_claim_is_one_line_of_the_story_and_leads_to_its_evidence(
         assert html.escape(f"Rule: it holds if {known(claim.rule).holds}.") in evidence
         assert html.escape(f"Size that matters: {claim.matters}.") in evidence
         assert html.escape(claim.history) in evidence
-    assert {claim.verdict for claim in section.claims} == set(Verdict)
+    assert {claim.verdict for claim in section.claims} == set(Verdict) - {Verdict.LIMITED}
     assert "5 claims: 2 hold, 2 fail, 1 open" in page
     assert "fails; holds only for depth ≥ 32, batch ≥ 2,048" in page
     assert "bytes in 63 of 63 cells" in evidence
