@@ -1,9 +1,11 @@
-# The two commands of the README, and the checks of CI. Each target does its own set-up.
+# The two commands of the README, and the checks of CI. Each target does its own set-up, once:
+# with uv where there is one or pip can bring it, and with your own settings of pip.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALL := $(PYTHON) .ci/install.py
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run cuda-dry-run-quick witness clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -42,7 +44,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
 	@echo build/docs/index.html
 
-check: $(VENV)/.installed-check
+check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -74,8 +76,7 @@ test-lowest: $(VENV)/.installed-test $(VENV)-lowest/.installed
 # Hundreds of injected faults and thousands of fuzzed command lines; a quarter of an hour.
 DRY_RUN_FAULTS = $(addprefix tests/dry_runs/test_, everything_is_seen.py never_lost.py own_interpreter.py \
   run_ends.py stub_cache.py unknown_sizes.py user_files.py generated_scripts.py)
-faults: $(VENV)/.installed-test
-	$(BIN)/python -m pip install --quiet --editable '.[test,cluster]'
+faults: $(VENV)/.installed-test $(VENV)/.installed-cluster
 	rm -f results/reference-cpu/faults.md
 	HARNESS_FAULTS=full $(BIN)/python -m pytest -n 2 --dist loadfile tests/faults \
 	  tests/cli/test_fuzz.py tests/sweep/test_executors.py $(DRY_RUN_FAULTS)
@@ -84,31 +85,22 @@ faults: $(VENV)/.installed-test
 # writes results/<name of the GPU>/. Half an hour.
 cuda: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m cuda
-	$(BIN)/python -m benchmarks.validation.compare_predictions --real --out results
 
 # The same without a GPU, under the dry run, in an environment of its own with the CUDA build of
-# PyTorch that the package index has: 7 GB, kept until clean. Tests, every comparison with PyTorch's
-# own allocator: 15 minutes on two idle processors, or with
-# CUDA_EVERY=4 a quarter of each comparison. A comparison that fails does not keep the others from running.
+# PyTorch that the package index has: 7 GB, kept until clean.
 CUDA := $(VENV)-cuda
-# The newest version whose allocations on CUDA the predictions follow; the dry run itself works with 2.15.
-CUDA_TORCH ?= 'torch==2.14.*'
+CUDA_TORCH ?= 'torch>=2.15'
 CUDA_OUT ?= results/cuda-dry-run
-CUDA_EVERY ?= 1
-COMPARISONS := compare_snapshots compare_predictions
 cuda-dry-run: $(CUDA)/.installed
-	$(CUDA)/bin/python -m pytest tests/dry_runs
+	$(CUDA)/bin/python -m pytest tests/dry_runs tests/snapshots
 	$(CUDA)/bin/python -m benchmarks.validation.dry_run -m pytest -m cuda tests/cuda
-	for comparison in $(COMPARISONS); do \
-	  echo "$$comparison, from $$(date +%T)"; \
-	  $(CUDA)/bin/python -m benchmarks.validation.$$comparison --out $(CUDA_OUT) --every $(CUDA_EVERY) \
-	    || failed="$$failed $$comparison"; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
-# A small part of it, for CI: minutes, once the environment is there.
-cuda-dry-run-quick: $(CUDA)/.installed
-	$(CUDA)/bin/python -m pytest tests/dry_runs
-	$(CUDA)/bin/python -m benchmarks.validation.compare_snapshots --out build/cuda-dry-run
+# The errors that every estimate prints: steps traced under the dry run, and estimated by the CPU build
+# of PyTorch. Hours on two processors; what was recorded in build/ is kept.
+estimates: $(CUDA)/.installed $(VENV)/.installed-test
+	$(CUDA)/bin/python -m benchmarks.validation.dry_run \
+	  -m benchmarks.validation.compare_estimates record build/estimates
+	$(BIN)/python -m benchmarks.validation.compare_estimates compare build/estimates $(CUDA_OUT)
 
 # Predictions scored on measurements of real GPUs that others published, with the version of PyTorch
 # that is nearest to theirs. A third of the rows, at most 100, gives the constant of the source, the
@@ -121,33 +113,20 @@ witness: $(CUDA)/.installed
 	  $(if $(CLONE),--clone $(CLONE),--fetch)
 
 $(CUDA)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(CUDA)
-	$(CUDA)/bin/python -m pip install --quiet $(CUDA_TORCH) torchvision transformers diffusers
-	$(CUDA)/bin/python -m pip install --quiet --editable '.[test]'
-	touch $@
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision transformers diffusers
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) $(VENV)
 
 # Stamps: nothing is installed a second time until pyproject.toml changes.
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+$(VENV)/.installed: pyproject.toml
+	$(INSTALL) $(VENV)
 
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
-	touch $@ $(VENV)/.installed
-
-$(VENV)/.installed-check: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
-	touch $@ $(VENV)/.installed $(VENV)/.installed-test
-
-$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	touch $@
+$(VENV)/.installed-%: pyproject.toml
+	$(INSTALL) $(VENV) $*
 
 # Torch comes from the first environment, by a path file; what is installed here goes before it.
-$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py | $(VENV)/bin/python
+$(VENV)-lowest/.installed: pyproject.toml .ci/lowest.py $(VENV)/.installed
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(BIN)/python .ci/lowest.py >$(VENV)-lowest/versions.txt
 	$(VENV)-lowest/bin/python -m pip install --quiet --only-binary :all: \

@@ -50,7 +50,7 @@ PATHS = {
         "harness doctor",
         f"harness predict {STEP} 8 --gpu l4 --optimizer adamw",
         f"harness predict {STEP} 8 --gpu all",
-        f"harness profile {STEP} 8 --html step.html",
+        f"harness measure {STEP} 8 --html step.html",
         f"harness plan {STEP} 256 --gpu l4 --optimizer adamw",
         "harness dry-run --gpu l4 -- examples/train_gpt.py --batch 16",
         "harness predict torchvision:resnet50 --gpu l4",
@@ -58,7 +58,6 @@ PATHS = {
     "researcher": [
         "harness sweep activations --quick --out variant",
         "harness report variant",
-        "harness verdicts variant",
         "harness reproduce --literature --quick",
     ],
     "ci": [

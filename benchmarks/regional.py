@@ -1,6 +1,6 @@
 """A LoRA training of a frozen bfloat16 diffusion transformer, for ``results/bisect.md``.
 
-``harness bisect --torch 2.9 --torch 2.10 --gpu h100 --steps 3 -- benchmarks/regional.py WORDS``;
+``harness dry-run --versions 2.9,2.10 --gpu h100 --steps 3 -- benchmarks/regional.py WORDS``;
 ``compiled`` compiles the blocks one by one, ``checkpointed`` computes them again.
 """
 

@@ -3,6 +3,9 @@
 Those marked ``cuda`` need a GPU; those marked ``exact`` a PyTorch whose rules are known.
 """
 
+import atexit
+import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -64,6 +67,20 @@ SLOWEST = (
     "prediction/test_trace_property.py",
 )  # fmt: skip
 """Files that take a minute; they go first, because no process should be left alone with one."""
+
+
+def pytest_configure() -> None:
+    """Let no other library print at the end of a process what its reader cannot use.
+
+    Triton's bindings list the objects that are left when the interpreter ends, after all handlers.
+    This handler is the first that is registered, so it runs last.
+    """
+    atexit.register(_quiet)
+
+
+def _quiet() -> None:
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,21 +11,15 @@ import pytest
 ROOT = Path(__file__).parent.parent / "harness"
 
 ORDER = (
-    "schema", "plots", "training", "instruments", "allocator", "snapshots", "prediction",
-    "measurement", "thresholds", "dry_runs", "planning", "sweeps", "budgets", "callbacks",
+    "schema", "plots", "training", "instruments", "prediction", "measurement", "thresholds",
+    "dry_runs", "snapshots", "planning", "sweeps", "budgets", "callbacks",
     "analysis", "reporting", "cli",
 )  # fmt: skip
 """Each package imports only packages that are listed before it, and itself."""
 
-OUTSIDE_THE_CLOSED_PAIR = [
-    f"harness.{name}" for name in ORDER if name not in ("schema", "plots", "allocator", "snapshots")
-]
-"""What the allocator model and the recordings, which are a pair of their own, must not need."""
-
 NO_STEP = ("torch", "harness.training", "harness.instruments")
 FORBIDDEN = {
     "schema": ["torch", "matplotlib", "rich"],
-    "allocator": ["torch", *OUTSIDE_THE_CLOSED_PAIR, "harness.snapshots"],
     "instruments": [
         *(f"harness.{name}" for name in ("training.models", "training.training_step")),
         "harness.schema.workload",
@@ -45,7 +39,7 @@ FORBIDDEN = {
     "planning/plan_search.py": ["torch"],
     "planning/plan_result.py": ["torch"],
     "planning/step_changes.py": ["torch"],
-    "snapshots": ["torch", "pickle.load", "pickle.loads", *OUTSIDE_THE_CLOSED_PAIR],
+    "snapshots": ["torch", "pickle.load", "pickle.loads"],
     "budgets/pytest_plugin.py": ["torch"],
     "budgets/step_memory.py": ["torch"],
     "analysis": ["torch", "matplotlib", "harness.measurement", "harness.training"],

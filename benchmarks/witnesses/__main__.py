@@ -78,7 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the order in which rows are drawn")
     parser.add_argument(
         "--predictors", nargs="+", choices=names_in("predictors"), metavar="NAME",
-        default=["dry-run", "formula"], help=f"of {', '.join(names_in('predictors'))}",
+        default=["dry-run"], help=f"of {', '.join(names_in('predictors'))}",
     )  # fmt: skip
     parser.add_argument("--clone", type=Path, help="folder with a clone of the source")
     parser.add_argument("--fetch", action="store_true", help="clone it with git if it is missing")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from benchmarks.witnesses.training import Training
-    from harness.schema.workload import Workload
 
 MIB = 1 << 20
 
@@ -34,7 +33,6 @@ class Row:
         resolution_bytes: unit in which it is printed.
         training: makes the network and the loop of the published run.
         run: runs the published program, in place of ``training``.
-        workload: the same step for the formula of MLPs; None if it has none.
         traits: numbers and words by which rows are grouped.
         gpu: GPU to pretend; that of the source by default.
         published: what predictors of the source's authors said, in bytes.
@@ -47,7 +45,6 @@ class Row:
     resolution_bytes: int = MIB
     training: "Callable[[], Training] | None" = None
     run: Callable[[], Sizes] | None = None
-    workload: "Workload | None" = None
     traits: "dict[str, int | str]"
     gpu: str = ""
     published: "dict[str, int]" = dataclasses.field(default_factory=dict)

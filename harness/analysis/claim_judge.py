@@ -98,13 +98,16 @@ def told(
         fails_for=fails_for,
         rule=data.rule(**known),
         matters=data.matters.format(**known),
-        second=data.second.format(**known) + _equal(derived),
+        second=_UNKNOWN if derived == (0, 0) else data.second.format(**known) + _equal(derived),
         number=data.number.format(**known) + _unlike(derived),
         measured=data.measured.format(**known) + decision.remark(data.unit),
         open_reason=reason,
         control=words,
         history=str(history_of(file, claim) or ""),
     )
+
+
+_UNKNOWN = "none, because no closed form is known for it here"
 
 
 def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":

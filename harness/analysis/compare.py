@@ -194,7 +194,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
         if not isinstance(run, pd.DataFrame | Path | str):
             raise ArgumentError(
                 f"compare takes two runs, each a folder or a data frame, got {type(run).__name__}; "
-                "for two predictions use their to_frame(), or harness compare A.json B.json"
+                "for predictions use to_frame(), or harness report B.json --against A.json"
             )
     a, b = (run if isinstance(run, pd.DataFrame) else load(run) for run in (a, b))
     across = tuple(

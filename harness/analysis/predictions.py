@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis.frame import ok_cells
-from harness.prediction.gpu import catalogue
 from harness.prediction.predict_workload import predict
 from harness.prediction.versions import nearest_known
 from harness.schema.findings import Table
@@ -45,21 +44,13 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 
 
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
-    """Return the prediction for a row: for the PyTorch and, if any, the GPU that it names.
+    """Return the prediction for a row, for the PyTorch that it names.
 
-    So a report says the same whichever PyTorch is installed where it is made. The GPU's size is
-    left out, which no metric needs: no verdict on the GPU is worked out.
+    So a report says the same whichever PyTorch is installed where it is made.
     """
-    workload = workload_of(row)
-    prefix = "environment."
-    facts = {str(key).removeprefix(prefix): row[key] for key in row if str(key).startswith(prefix)}
-    measured_with = facts.get("torch")
+    measured_with = row.get("environment.torch")
     version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None
-    if workload.device == "cpu":
-        return predict(workload, torch=version)
-    gpu = dataclasses.replace(catalogue.recorded(facts), total_bytes=None)
-    settings = facts["allocator_settings"]
-    return predict(workload, gpu=gpu, allocator_settings=settings, torch=version)
+    return predict(workload_of(row), torch=version)
 
 
 def _metric(prediction: StepReport, name: str) -> int | None:
@@ -101,5 +92,6 @@ def miss_tables(cells: pd.DataFrame, metrics: Sequence[str]) -> list[Table]:
 def in_words(cells: pd.DataFrame, metrics: Mapping[str, str]) -> str:
     """Say in how many cells each metric, named in words, equals its prediction."""
     counts = {words: equal_cells(cells, name) for name, words in metrics.items()}
-    parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in counts.items()]
-    return f"The allocator model is exact for {', and for '.join(parts)}."
+    known = {words: count for words, count in counts.items() if count[1]}
+    parts = [f"{words} in {equal} of {total} cells" for words, (equal, total) in known.items()]
+    return f"The allocator model is exact for {', and for '.join(parts)}." if parts else ""

@@ -14,32 +14,28 @@ from pathlib import Path
 import click
 
 from harness.cli.clean_stop import clean_stop
-from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, USER_ERROR, debug_option
+from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, NOT_OK, USER_ERROR, debug_option
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
 from harness.version import __version__
 
-COMMANDS = (
-    "bisect",
-    "compare",
-    "doctor",
-    "dry_run",
-    "explain",
-    "gpus",
-    "mcp",
-    "measure",
-    "plan",
-    "predict",
-    "profile",
-    "replay",
-    "report",
-    "reproduce",
-    "sweep",
-    "threshold",
-    "verdicts",
-    "verify",
-)
-"""Each is a function of its own name in the file ``NAME_command.py``."""
+GROUPS = {
+    "One step": ("measure", "predict", "plan", "threshold"),
+    "Experiments": ("sweep", "report", "reproduce"),
+    "Your own script": ("dry_run", "explain"),
+    "This machine": ("gpus", "doctor", "mcp"),
+}
+"""The commands by their use; each is a function of its name in the file ``NAME_command.py``."""
+COMMANDS = tuple(name for names in GROUPS.values() for name in names)
+GONE = {
+    "bisect": "harness dry-run --versions 2.10,2.15 -- train.py",
+    "compare": "harness report FOLDER --against FOLDER",
+    "profile": "harness measure TARGET",
+    "replay": "harness explain SNAPSHOT --what-if SETTINGS",
+    "verdicts": "harness report FOLDER, and with --against FOLDER side by side",
+    "verify": "harness report FOLDER --check",
+}
+"""Commands of earlier versions, and what is written instead."""
 
 _USER_ERRNOS = (
     errno.ENAMETOOLONG,
@@ -57,16 +53,37 @@ _NO_FOLDER = ("No usable temporary directory", "requires access to a writable ca
 """Of ``tempfile`` and matplotlib, where nothing can be written."""
 
 
+class Commands(click.Group):
+    """The group of commands: its help lists them by their use."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each use with its commands."""
+        del ctx
+        for use, names in GROUPS.items():
+            rows = [self.commands[name.replace("_", "-")] for name in names]
+            with formatter.section(use):
+                formatter.write_dl([(str(one.name), one.get_short_help_str(80)) for one in rows])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command of a name; say what took the place of one that is gone."""
+        if args and args[0] in GONE:
+            raise click.UsageError(f"harness {args[0]} is now {GONE[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
+    cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Example: harness measure --depth 8 --width 256 --batch 512\n\n"
+    epilog="Example: harness predict mlp:8x256 --batch 512 --gpu l4\n\n"
     'Completion: eval "$(_HARNESS_COMPLETE=bash_source harness)", or zsh_source, fish_source',
 )
 @click.version_option(__version__, prog_name="harness")
 @click.pass_context
 def app(context: click.Context) -> None:
-    """Where does the memory of training an MLP go, and when does it run out?"""
+    """Where does the memory of training go, and when does it run out?"""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -90,9 +107,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    code = USER_ERROR
     try:
-        code = app.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
-        return code if isinstance(code, int) else DONE
+        done = app.main(arguments, prog_name="harness", standalone_mode=False, obj=tuple(arguments))
+        return done if isinstance(done, int) else DONE
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
     except SystemExit as error:  # click's own end is a return value here, but of a completion
@@ -105,6 +123,7 @@ def _run(arguments: list[str]) -> int:
         problem = error.format_message()
     except HarnessError as error:
         problem = str(error)
+        code = NOT_OK if _is_of_the_machine(error) else USER_ERROR
     except Exception as error:
         found = _problem_of_files(error) if "--debug" not in arguments else None
         if found is None:
@@ -113,7 +132,14 @@ def _run(arguments: list[str]) -> int:
     problem = " ".join(problem.split())
     click.echo(printable(f"harness: {problem}"), err=True)
     _answer_error(arguments, problem)
-    return USER_ERROR
+    return code
+
+
+def _is_of_the_machine(error: HarnessError) -> bool:
+    """Return whether no worker could be started: nothing is wrong with the question."""
+    from harness.measurement.process.launch import LaunchError
+
+    return isinstance(error, LaunchError)
 
 
 def _problem_of_files(error: Exception) -> str | None:
@@ -138,19 +164,13 @@ def _answer_error(arguments: list[str], problem: str) -> None:
 
 def _usage_problem(error: click.UsageError) -> str:
     """Return what is wrong with the arguments, and what takes them."""
-    command = None if error.ctx is None else error.ctx.info_name
     message = error.format_message()
-    network = "harness profile measures a step of your own network"
     if isinstance(error, click.NoSuchOption):
         hints = tomllib.loads(Path(__file__).with_name("option_hints.toml").read_text())
         if error.option_name in hints:
             return f"No such option: {error.option_name}; {hints[error.option_name]}"
-        if command == "dry-run":
+        if error.ctx is not None and error.ctx.info_name == "dry-run":
             return f"{message.rstrip('.')}; options of the script stand after its name"
-        if command == "measure" and error.option_name in ("--input", "--inputs", "--loss"):
-            return f"No such option: {error.option_name}; {network}"
-    if command == "measure" and "extra argument" in message:
-        return f"{message}; {network}"
     return message
 
 

@@ -14,7 +14,7 @@ from types import FrameType
 _SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
-_exit = os._exit  # ``entry`` puts another one in its place, for the user's code
+exit_now = os._exit  # ``entry`` puts another one in its place, for the user's code
 _FORCED = 3
 """The signal that ends the process at once; the kernel then ends its children."""
 _PATIENCE_SECONDS = 10.0
@@ -46,7 +46,7 @@ class Stop:
         first = self.number is None
         self.number = self.number or number
         if self._count >= _FORCED:
-            _exit(self.exit_code)
+            exit_now(self.exit_code)
         now = time.monotonic()
         if first or now - self._raised_at > _PATIENCE_SECONDS:
             self._raised_at = now

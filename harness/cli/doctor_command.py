@@ -8,7 +8,7 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.target_flags import shown_progress
+from harness.cli.shown_progress import shown_progress
 
 if TYPE_CHECKING:
     from harness.measurement.doctor import Finding
@@ -49,7 +49,7 @@ def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
     tell("allocating on a pretended GPU, compiled the first time")
     from harness.dry_runs.run import examine_dry_run
 
-    yield examine_dry_run()
+    yield from examine_dry_run()
 
 
 def _model(tell: Callable[[str], object]) -> Iterator["Finding"]:

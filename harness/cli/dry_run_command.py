@@ -14,6 +14,7 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.launched_script import launched_script
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
+from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable
 from harness.schema.target_name import EXPORT
 
@@ -48,7 +49,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     from harness.snapshots.log_text import read_log_file
 
     try:
-        message = explained(find_failures(read_log_file(log)))[-1].message
+        message = explained(find_failures(read_log_file(log)))[0].message
     except SnapshotError as error:
         raise click.UsageError(f"--outside-from: {str(log)!r}: {error}") from None
     if message is None:
@@ -64,6 +65,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
     "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
     "harness dry-run --gpu h100-80gb --steps 3 -- torchrun --nproc-per-node 8 train.py",
+    "harness dry-run --versions 2.10,2.15 --gpu l4 -- train.py",
     name="dry-run",
     context_settings={"allow_interspersed_args": False},
 )
@@ -131,7 +133,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--snapshot",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness replay.",
+    help="Write PyTorch's memory snapshot to FILE, for memory_viz and harness explain.",
 )
 @page_option
 @click.option(
@@ -151,6 +153,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     metavar="DIR",
     help="Copy the files that the script writes into its layer to DIR, a new or empty folder.",
 )
+@click.option(
+    "--versions",
+    metavar="LIST",
+    help="Run under several versions of PyTorch and compare, e.g. 2.10,2.15 or 2.8-2.15. pip "
+    "downloads about 3 GB for each that is not installed.",
+)
+@click.option("--offline", is_flag=True, help="With --versions: install nothing.")
 @json_option
 @click.option("-m", "module", metavar="MODULE", help="Run a module, as python -m does.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] SCRIPT [ARGUMENTS]...")
@@ -159,6 +168,8 @@ def dry_run(
     command: tuple[str, ...],
     html: Path | None,
     largest: str | None,
+    versions: str | None,
+    offline: bool,
     as_json: bool,
     **request: Any,
 ) -> int:
@@ -168,17 +179,19 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed or used no GPU,
-    130 or 143 if it was ended by Ctrl-C or SIGTERM.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed, used no GPU or
+    depends on values that nobody knows, 130 or 143 if it was ended by Ctrl-C or SIGTERM. With
+    --versions it is 3 if a peak or an outcome differs; each version has an environment below your
+    cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_text import dry_run_text
     from harness.dry_runs.run import dry_run as run
 
-    if module is None and not command:
-        raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
-    if module is None and command[0].endswith(".ipynb"):
-        raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
+    if module is None:
+        _check_script(command)
+    if versions is not None:
+        return ask_each_version(versions, command, offline=offline, as_json=as_json)
     words = (module, *command) if module is not None else command
     started = launched_script(words, request["gpus"], is_module=module is not None)
     target, *arguments = started.words
@@ -210,11 +223,18 @@ def dry_run(
             click.echo(printable("\n".join(f"  {one}" for one in following)))
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
-    return DONE if report.outcome == "ok" else NOT_OK
+    return DONE if report.outcome == "ok" and report.fit != "depends" else NOT_OK
+
+
+def _check_script(command: Sequence[str]) -> None:
+    if not command:
+        raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
+    if command[0].endswith(".ipynb"):
+        raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
 
 
 def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequence[str]) -> str:
-    from harness.dry_runs.dry_run_page import dry_run_page
+    from harness.snapshots.dry_run_page import dry_run_page
     from harness.snapshots.file_bytes import SnapshotError
 
     page = partial(dry_run_page, report, target=target, commands=commands)
@@ -239,19 +259,13 @@ def _print_largest(
     if request["outside_bytes"] is None:
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
-    settled: dict[str, float] = {}
-    """Zero for each place whose values decided nothing: the next runs need not try others there."""
+    moved = [True]
+    """Whether unknown values moved a peak so far; if they did not, other ones need no more runs."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]
-        answers = {**request["answers"], **settled}
-        report = run(target, *given, quiet=True, **{**request, "answers": answers})
-        if settled and report.outcome == "error":  # of zeros, if other values were taken before
-            report = run(target, *given, quiet=True, **request)
-        for read in report.value_reads if report.outcome == "ok" else ():
-            is_line = read.place.rpartition(":")[2].isdecimal()
-            if read.integers and is_line and not (read.sizes or read.bounded):
-                settled[read.place] = 0.0
+        report = run(target, *given, quiet=True, try_values=moved[0], **request)
+        moved[0] &= report.unknown is None or report.unknown.moves
         return report
 
     def progress(value: int, report: "DryRunReport") -> None:

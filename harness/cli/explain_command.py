@@ -1,6 +1,5 @@
 """``harness explain``: an out-of-memory message, a log or a memory snapshot, explained."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +15,19 @@ if TYPE_CHECKING:
     from harness.snapshots.log_text import Log
 
 
-def is_message(text: str) -> bool:
-    """Return whether an argument is a message itself and not the name of a file."""
-    from harness.snapshots.other_messages import other_message
-
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    known = any(each in text.lower() for each in words) or other_message(text) is not None
-    return known and " " in text and not os.path.exists(text)  # noqa: PTH110
-
-
 class _LogOrMessage(click.Path):
     """A file, - or a message."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if is_message(value) else super().convert(value, param, ctx)
+        from harness.snapshots.explain_source import is_message
+
+        if is_message(value):
+            return value
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            rule = "give a log, a memory snapshot, the message in quotes, or - for standard input"
+            raise click.UsageError(f"{error.message.rstrip('.')}; {rule}", ctx) from None
 
 
 @harness_command(
@@ -73,7 +71,7 @@ def explain(
     for another cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
-    from harness.snapshots.explain_source import explain_log, explain_snapshot
+    from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message
     from harness.snapshots.file_bytes import is_snapshot
 
     path = Path(file)
@@ -100,6 +98,7 @@ def explain(
 
 def _log(file: str) -> "Log":
     """Return the log in a file, on standard input, or in the argument itself."""
+    from harness.snapshots.explain_source import is_message
     from harness.snapshots.log_text import Log, read_log, read_log_file
 
     if is_message(file):

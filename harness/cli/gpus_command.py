@@ -1,38 +1,60 @@
 """``harness gpus``: the GPUs and the machines of clouds that ``--gpu`` knows by a name."""
 
+import click
+
 from harness.cli.command import DONE, harness_command
 from harness.cli.json_answer import json_option, print_json
+from harness.schema.errors import did_you_mean
 
 
-@harness_command("harness gpus", "harness gpus --json")
+@harness_command("harness gpus", "harness gpus h100", "harness gpus l4 --sources")
+@click.argument("name", required=False, metavar="[NAME]")
+@click.option("--sources", is_flag=True, help="Show which report or page states each number.")
 @json_option
-def gpus(as_json: bool) -> int:
+def gpus(name: str | None, sources: bool, as_json: bool) -> int:
     """List the GPUs and the machines of clouds that --gpu takes.
 
-    The memory is what PyTorch sees, which is less than the number on the box; SOURCE is the report
-    that states it, or the cloud's page of the machine. A machine's name means one of its GPUs.
+    With NAME only those whose name has it in it. The memory is what PyTorch sees, which is less
+    than the number on the box. A machine's name means one of its GPUs.
     """
     from msgspec import to_builtins
 
-    from harness.prediction.gpu.catalogue import LISTED, MACHINES
+    from harness.prediction.gpu.catalogue import LISTED, MACHINES, names
 
+    part = (name or "").lower()
+    listed = {known: one for known, one in LISTED.items() if part in known}
+    of_machines = [
+        (one, {count: found for count, some in one.names.items() if (found := _with(part, some))})
+        for one in MACHINES
+    ]
+    machines = [(one, found) for one, found in of_machines if found]
+    if not (listed or machines):
+        raise click.UsageError(f"no GPU has {name!r} in its name{did_you_mean(part, names())}")
     if as_json:
-        print_json({"gpus": to_builtins(LISTED), "machines": to_builtins(MACHINES, str_keys=True)})
+        some = [{**to_builtins(one, str_keys=True), "names": names} for one, names in machines]
+        print_json({"gpus": to_builtins(listed), "machines": some})
         return DONE
     from harness.reporting.terminal import AnswerConsole
     from harness.schema.units import format_bytes
 
     console = AnswerConsole()
     rows = [
-        (name, format_bytes(one.total_bytes), "{}.{}".format(*one.capability), one.source)
-        for name, one in LISTED.items()
+        (known, format_bytes(one.total_bytes), "{}.{}".format(*one.capability), one.source)
+        for known, one in listed.items()
     ]
-    console.table(("GPU", ">memory", ">capability", "source"), rows)
-    console.say("")
-    machines = [
-        (", ".join(names), one.cloud, f"{count} x {one.gpu}", one.source)
-        for one in MACHINES
-        for count, names in one.names.items()
+    heads = ("GPU", ">memory", ">capability", "source")
+    console.table(heads[: 3 + sources], [row[: 3 + sources] for row in rows])
+    rows = [
+        (f"{count} x {one.gpu}", one.cloud, ", ".join(some), one.source)
+        for one, found in machines
+        for count, some in found.items()
     ]
-    console.table(("machine", "cloud", "GPUs", "source"), machines)
+    if rows:
+        console.say("")
+        heads = ("GPUs", "cloud", "machine", "source")
+        console.table(heads[: 3 + sources], [row[: 3 + sources] for row in rows])
     return DONE
+
+
+def _with(part: str, names: list[str]) -> list[str]:
+    return [one for one in names if part in one.lower()]

@@ -1,27 +1,48 @@
-"""``harness measure``: one isolated measurement."""
+"""``harness measure``: one step that really runs, in processes of its own."""
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import WholeNumber
-from harness.cli.shared_options import deadline_option, force_option, pretend_option
-from harness.cli.target_flags import shown_progress
-from harness.cli.workload_flags import workload_flags, workload_from
+from harness.cli.parameter_types import GPU, WholeNumber
+from harness.cli.shared_options import (
+    GpuFlags,
+    deadline_option,
+    file_option,
+    force_option,
+    gpu_description,
+    page_option,
+    write_page,
+)
+from harness.cli.shown_progress import shown_progress
+from harness.cli.step_options import StepFlags, refuse_with_target, step_options
+
+if TYPE_CHECKING:
+    from harness.schema.step_report import StepReport
+    from harness.schema.step_request import StepRequest
+    from harness.schema.workload import Workload
+
+REPEATS = 3
 
 
 @harness_command(
-    "harness measure --depth 8 --batch 512 --optimizer adam",
+    "harness measure mlp:8x256 --batch 512 --optimizer adam",
     "harness measure --hidden 512,256,128 --mode inference --json",
+    "harness measure torchvision:resnet18 --batch 8 --html step.html",
+    "harness measure my_model.py:Net --input tokens=int64:256 --input mask=bool:256 --gpu l4",
 )
-@workload_flags()
+@step_options
+@click.option(
+    "--gpu", type=GPU, metavar="NAME", help="GPU to pretend, e.g. l4; implies --device cuda."
+)
+@gpu_description
 @click.option(
     "--repeats",
     type=WholeNumber(1, 1000),
-    default=3,
-    help="Number of passes that time the step and read its RSS.",
+    help=f"Number of passes that time the step of an MLP and read its RSS.  [{REPEATS}]",
 )
 @click.option(
     "--fresh-servers",
@@ -29,35 +50,49 @@ from harness.cli.workload_flags import workload_flags, workload_from
     help="Start a fork server for each repeat, so that repeats are independent; seconds each.",
 )
 @deadline_option
-@pretend_option
 @force_option
+@file_option("--events", help_text="Write the allocation events to FILE as CSV.")
+@page_option
 @json_option
 @click.option("--inject", type=click.Choice(["kill", "hang", "error", "oom"]), hidden=True)
 def measure(
-    repeats: int,
+    asked: StepFlags,
+    gpu_flags: GpuFlags,
+    repeats: int | None,
     fresh_servers: bool,
     deadline: float,
     force: bool,
+    events: Path | None,
+    html: Path | None,
     as_json: bool,
     inject: str | None,
-    gpu: str | None,
-    **flags: Any,
 ) -> int:
-    """Measure one training step in processes of its own."""
+    """Measure one training step in processes of its own, on the CPU or on a GPU.
+
+    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. An MLP is timed and
+    its RSS is read, too; a network, or an MLP with --html or --events, is traced.
+    """
+    own: dict[str, Any] = {"repeats": repeats, "fresh_servers": fresh_servers, "force": force}
+    workload = asked.workload(on_cuda=gpu_flags.are_given())
+    if workload is None or html is not None or events is not None:
+        refuse_with_target({name for name, value in own.items() if value})
+        return _trace(asked, gpu_flags, deadline, events, html, as_json=as_json)
+    if gpu_flags.capability or gpu_flags.memory or gpu_flags.alloc_conf:
+        raise click.UsageError("an MLP is measured on a GPU that has a name: give --gpu alone")
+    own = {"repeats": repeats or REPEATS, "fresh_servers": fresh_servers, "force": force}
+    own["inject"] = inject
+    return _measure_mlp(workload, gpu_flags.gpu, deadline, own, as_json=as_json)
+
+
+def _measure_mlp(
+    workload: "Workload", gpu: str | None, deadline: float, how: dict[str, Any], *, as_json: bool
+) -> int:
     from harness.dry_runs.for_workers import gpu_or_dry_run
     from harness.measurement.measure import measure as run
     from harness.schema.record import Outcome, to_json
 
-    workload = workload_from(flags)
     with gpu_or_dry_run(workload.device, gpu), shown_progress("", "workers measure the step"):
-        record = run(
-            workload,
-            repeats=repeats,
-            fresh_servers=fresh_servers,
-            deadline_seconds=deadline,
-            inject=inject,
-            force=force,
-        )
+        record = run(workload, deadline_seconds=deadline, **how)
     if as_json:
         print_json(to_json(record), record.outcome)
     else:
@@ -65,3 +100,58 @@ def measure(
 
         print_record(record)
     return DONE if record.outcome is Outcome.OK else NOT_OK
+
+
+def _trace(
+    asked: StepFlags,
+    gpu_flags: GpuFlags,
+    deadline: float,
+    events: Path | None,
+    html: Path | None,
+    *,
+    as_json: bool,
+) -> int:
+    from harness.planning.measure_step import measure_step
+    from harness.planning.sent_step import request_of
+    from harness.reporting.step_text import print_profile
+
+    request = request_of(asked.step())
+    gpu = gpu_flags.described()
+    with shown_progress() as progress:
+        report = measure_step(
+            request,
+            device="cuda" if gpu is not None or asked.device == "cuda" else "cpu",
+            gpu=gpu,
+            deadline_seconds=deadline,
+            progress=progress,
+        )
+    if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
+        if events is not None:
+            events.write_text(report.trace.as_csv())
+        if html is not None:
+            from harness.cli.next_commands import after_measurement, typed
+            from harness.reporting.step_page import step_page
+
+            title = f"{report.subject}, {request.mode}, {request.optimizer}"
+            write_page(html, step_page(report, title, after_measurement(typed())))
+    if as_json:
+        print_json(_as_json(report, request), report.outcome)
+    else:
+        print_profile(report, request)
+    return NOT_OK if report.trace is None else DONE
+
+
+def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
+    import msgspec
+
+    from harness.reporting.step_text import temporary_share
+
+    step: dict[str, Any] = msgspec.to_builtins(request)
+    modules = report.bytes_at_peak("module")
+    return {
+        **report.as_dict(),
+        "request": {name: value for name, value in step.items() if name not in ("sent", "path")},
+        "modules_at_peak": {name or "(network)": size for name, size in modules.items()},
+        "operators_at_peak": report.bytes_at_peak("operator"),
+        "temporary_share": temporary_share(report),
+    }

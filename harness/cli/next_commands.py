@@ -11,40 +11,32 @@ if TYPE_CHECKING:
 
 _OF_THE_OUTPUT = ("--html", "--json", "--check")
 _NOT_OF_NEXT_RUN = (*_OF_THE_OUTPUT, "--snapshot", "-m")
-_NOT_OF_PLAN = (
-    "--mode",
-    "--accumulate",
-    "--classes",
-    "--compile",
-    "--device",
-    "--method",
-    "--torch",
-)
-_NOT_OF_PREDICT = ("--device", "--threads", "--deadline", "--events", "--gpu")
-_FLAGS = ("--json", "--check")
+_NOT_OF_PLAN = ("--device", "--method", "--torch")
+_NOT_OF_PREDICT = ("--device", "--deadline", "--events", "--gpu")
+_FLAGS = ("--json", "--check", "--offline")
 
 
 def typed() -> tuple[str, ...]:
     """Return the arguments of this call without those of its output."""
     arguments = click.get_current_context().find_root().obj or ()
-    return _without(arguments, _OF_THE_OUTPUT)
+    return without(arguments, _OF_THE_OUTPUT)
 
 
 def after_prediction(arguments: Sequence[str], fit: "GpuFit | None") -> list[str]:
     """Return what follows a prediction: the largest batch, other GPUs, or what to change."""
     if fit is None:
-        return [_line([*_without(arguments, ("--device",)), "--gpu", "l4"])]
+        return [_line([*without(arguments, ("--device",)), "--gpu", "l4"])]
     if fit.verdict != "fits":
-        plan = ["plan", *_without(arguments, _NOT_OF_PLAN)[1:]]
-        return [_line(plan), _line([*_without(arguments, ("--gpu",)), "--gpu", "all"])]
-    at_most = [*_without(arguments, ("--batch",)), "--batch", str(fit.largest_batch)]
-    others = [*_without(arguments, ("--gpu",)), "--gpu", "all"]
+        plan = ["plan", *without(arguments, _NOT_OF_PLAN)[1:]]
+        return [_line(plan), _line([*without(arguments, ("--gpu",)), "--gpu", "all"])]
+    at_most = [*without(arguments, ("--batch",)), "--batch", str(fit.largest_batch)]
+    others = [*without(arguments, ("--gpu",)), "--gpu", "all"]
     return [*[_line(at_most)] * bool(fit.largest_batch), _line(others)]
 
 
-def after_profile(arguments: Sequence[str]) -> list[str]:
+def after_measurement(arguments: Sequence[str]) -> list[str]:
     """Return what follows a step that was measured: the same on a GPU."""
-    return [_line(["predict", *_without(arguments[1:], _NOT_OF_PREDICT), "--gpu", "l4"])]
+    return [_line(["predict", *without(arguments[1:], _NOT_OF_PREDICT), "--gpu", "l4"])]
 
 
 def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | None) -> list[str]:
@@ -57,14 +49,15 @@ def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | N
     """
     given: Sequence[str] = click.get_current_context().find_root().obj or ()
     options = given[: len(given) - len(command)]
-    kept = [one for one in _without(options, _NOT_OF_NEXT_RUN) if one != "--"]
+    kept = [one for one in without(options, _NOT_OF_NEXT_RUN) if one != "--"]
     named = [*(["-m", module] if module else []), "--"]
     recorded = [*kept, "--snapshot", "run.pickle", *named, *command]
     largest = [*kept, "--largest", "batch", *named, *before, "--batch", "{}"]
     return [_line(largest), f"{_line(recorded)}; harness explain run.pickle"]
 
 
-def _without(arguments: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+def without(arguments: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the arguments without the options of these names and their values."""
     kept, skip = [], False
     for argument in arguments:
         name, joined, _ = argument.partition("=")

@@ -2,13 +2,14 @@
 
 import pkgutil
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from harness.schema.errors import did_you_mean
-from harness.schema.units import format_bytes, is_decimal, parse_bytes
+from harness.schema.errors import HarnessError, did_you_mean
+from harness.schema.units import format_bytes, is_decimal, parse_bytes, parse_share
 
 if TYPE_CHECKING:  # generic since click 8.4, and not subscriptable before
     ParamType = click.ParamType[Any]
@@ -35,6 +36,8 @@ def _name(param: Parameter) -> str:
 class Choices(Choice):
     """One of several names in any case; the error suggests the nearest."""
 
+    more = ""
+
     def __init__(self, choices: Sequence[str]) -> None:
         super().__init__(choices, case_sensitive=False)
 
@@ -43,14 +46,26 @@ class Choices(Choice):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            short = {"bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32"}
             given = str(value).lower()
-            hint = did_you_mean(short.get(given, given), self.choices)
-            refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint)
+            hint = did_you_mean(_OTHER_NAMES.get(given, given), self.choices)
+            refuse(f"one of {', '.join(self.choices)}", value, param, ctx, hint + self.more)
+
+
+_OTHER_NAMES = {
+    "bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp32": "float32",
+    "mse": "mean-square", "mseloss": "mean-square", "crossentropyloss": "cross-entropy",
+    "eval": "inference", "evaluation": "inference", "test": "inference", "training": "train",
+    "gpu": "cuda", "none": "none", "adam8bit": "adam", "sgdm": "momentum",
+}  # fmt: skip
+"""What other programs call a choice."""
 
 
 class ChoicesOrTarget(Choices):
-    """One of several names, or ``MODULE:CALLABLE``."""
+    """One of several names, or ``MODULE:CALLABLE``; ``of`` says what it is called with."""
+
+    def __init__(self, choices: Sequence[str], of: str) -> None:
+        super().__init__(choices)
+        self.more = f"; any other one is a function {of}, named as FILE.py:FUNCTION"
 
     def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
         """Return the choice, or the target as it is."""
@@ -134,6 +149,35 @@ class Numbers(ParamType):
         return numbers
 
 
+class Share(ParamType):
+    """A share such as ``1%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> Fraction:
+        """Return the share."""
+        if isinstance(value, Fraction):
+            return value
+        try:
+            return parse_share(value)
+        except HarnessError:
+            refuse("between 0% and 100%", value, param, ctx)
+
+
+class Input(ParamType):
+    """An input of a network, ``[NAME=][TYPE:]SHAPE``."""
+
+    name = "input"
+
+    def convert(self, value: Any, param: Parameter, ctx: Context) -> str:
+        """Return the text, once it is known to describe an input."""
+        from harness.schema.input_spec import parse_input
+
+        del param, ctx
+        parse_input(value)
+        return str(value)
+
+
 class Completed(ParamType):
     """Any text; a shell completes the names that a function of the harness lists, or files."""
 
@@ -157,4 +201,6 @@ GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:names", "all")
 EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()
+SHARE = Share()
+INPUT = Input()
 SECONDS = Number(0.1, 1e6)

@@ -7,59 +7,50 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import GPU, Choices, WholeNumber
+from harness.cli.parameter_types import GPU
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
+from harness.cli.shown_progress import shown_progress
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, optimizer_option, shown_progress, target_flags
+from harness.cli.step_options import StepFlags, step_options
 
 if TYPE_CHECKING:
     from harness.planning.plan_result import Plan
 
 
 @harness_command(
-    "harness plan torchvision.models:resnet50 --input 3x224x224 --batch 1024 --gpu l4",
-    "harness plan my_model.py:Net --input int64:1024 --loss sum --batch 64 --gpu t4",
+    "harness plan torchvision:resnet50 --batch 1024 --gpu l4",
+    "harness plan my_model.py:Net --input int64:1024 --batch 64 --gpu t4",
+    "harness plan mlp:64x8192 --batch 4096 --optimizer adam --gpu t4",
 )
-@click.argument("target", metavar="TARGET")
-@click.option("--batch", type=WholeNumber(1, 2**31 - 1), required=True, help="Batch size.")
-@optimizer_option
-@target_flags
+@step_options
 @click.option(
-    "--autocast",
-    type=Choices(("float16", "bfloat16")),
-    help="Autocast dtype that the step already uses.",
+    "--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.  [required, or --memory]"
 )
-@click.option("--gpu", type=GPU, metavar="NAME", help="GPU to fit on, e.g. l4.")
 @gpu_description
 @page_option
 @json_option
-def plan(
-    target: str,
-    batch: int,
-    optimizer: str,
-    network: TargetFlags,
-    autocast: str | None,
-    gpu_flags: GpuFlags,
-    html: Path | None,
-    as_json: bool,
-) -> int:
+def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool) -> int:
     """List the changes with which a training step fits on a GPU.
 
-    The change that slows the step least comes first.
+    The change that slows the step least comes first. TARGET is that of harness predict.
 
     Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer, 8-bit
     states, LoRA and settings of the allocator are each tried on a pretended GPU. Times are
     estimates that rank the changes. The exit code is 3 if nothing fits.
     """
-    from harness.planning.plan import plan_step
-
     gpu = gpu_flags.described()
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")
-    step = network.step(target, batch=batch, optimizer=optimizer, autocast=autocast)
+    if asked.batch is None:
+        raise click.UsageError("give the batch that has to fit, e.g. --batch 256")
+    if asked.device == "cpu":
+        raise click.UsageError("--device cpu: a plan is one for a GPU; leave it out")
+    target = asked.target or "mlp"
     with answer_alone(as_json), shown_progress("trying ") as progress:
+        from harness.planning.plan import plan_step
+
         result = plan_step(
-            step,
+            asked.step(),
             gpu=gpu,
             allocator_settings=gpu_flags.alloc_conf,
             progress=progress,

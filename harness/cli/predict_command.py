@@ -1,72 +1,50 @@
 """``harness predict``: the metrics of a step without running it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices, ChoicesOrTarget, WholeNumber
+from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices
 from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
+from harness.cli.shown_progress import shown_progress
 from harness.cli.standard_output import answer_alone
-from harness.cli.target_flags import TargetFlags, compile_option, shown_progress, target_flags
-from harness.cli.workload_flags import workload_flags, workload_from
-from harness.schema.step_choices import MODES, OPTIMIZERS
+from harness.cli.step_options import StepFlags, refuse_with_target, step_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from harness.planning.predict_step import Method
     from harness.schema.step_report import StepReport
-
-DEFAULTS = {
-    "batch": 32,
-    "optimizer": "sgd",
-    "mode": MODES[0],
-    "autocast": None,
-    "accumulate": 1,
-    "classes": None,
-    "compile": None,
-}
-"""Workload flags that a target uses too, but for the device, and what it takes without them."""
+    from harness.schema.workload import Workload
 
 
 @harness_command(
-    "harness predict --depth 8 --batch 512 --budget 24GiB",
+    "harness predict mlp:8x256 --batch 512 --gpu l4",
     "harness predict --depth 8 --batch 512 --budget 1GiB --check",
-    "harness predict --gpu l4 --depth 8 --width 4096 --optimizer adam",
     "harness predict torchvision:resnet50 --gpu all",
     "harness predict hf:Qwen/Qwen3-0.6B --gpu g5.xlarge",
-    "harness predict my_model.py:Net --arg depth=12 --input int64:1024 --loss sum --gpu l4",
+    "harness predict my_model.py:Net --arg depth=12 --input 3x224x224 --gpu l4 --check",
 )
-@click.argument("target", required=False, metavar="[TARGET]")
-@workload_flags(without={"batch", "optimizer"})
-@click.option("--batch", type=WholeNumber(), help="Batch size.  [default: 256; with TARGET 32]")
-@click.option(
-    "--optimizer",
-    type=ChoicesOrTarget(OPTIMIZERS),
-    help="Optimizer; for TARGET also MODULE:CALLABLE of the parameters.  [default: sgd]",
-)
-@target_flags
-@compile_option
-@click.option("--budget", type=SIZE, help="Memory budget to check against, e.g. 8GiB.")
+@step_options
+@click.option("--budget", type=SIZE, help="Memory budget to check an MLP against, e.g. 8GiB.")
 @click.option(
     "--gpu",
     type=GPU_OR_ALL,
     metavar="NAME",
-    help="GPU to check against, e.g. l4; with TARGET, all checks the usual ones.",
+    help="GPU to check against, e.g. l4, or all for the usual ones; implies --device cuda.",
 )
 @gpu_description
 @click.option(
     "--method",
     type=Choices(("auto", "dry-run", "estimate")),
-    help="Prediction method for TARGET on CUDA; auto uses the dry run if PyTorch has CUDA, else "
-    "an estimate.",
+    help="Method for a network on CUDA; auto uses the dry run if PyTorch has CUDA, else an "
+    "estimate.",
 )
 @click.option(
     "--torch",
     metavar="VERSION",
-    help="Version of PyTorch to predict for, e.g. 2.13; default: the installed one.",
+    help="Version of PyTorch to predict an MLP for, e.g. 2.13; default: the installed one.",
 )
 @click.option(
     "--check",
@@ -76,9 +54,7 @@ DEFAULTS = {
 @page_option
 @json_option
 def predict(
-    target: str | None,
-    network: TargetFlags,
-    compile_mode: str | None,
+    asked: StepFlags,
     gpu_flags: GpuFlags,
     budget: int | None,
     method: str | None,
@@ -86,85 +62,86 @@ def predict(
     check: bool,
     html: Path | None,
     as_json: bool,
-    **flags: Any,
 ) -> int:
     """Predict the memory of a step without running it.
 
-    Without TARGET the workload flags describe an MLP. TARGET is your own network, as
-    package.module:callable or my_model.py:Net, or a known one, as hf:NAME_OR_FOLDER (its
-    config.json, never its weights), timm:NAME or torchvision:NAME; of the workload flags it takes
-    --batch, --optimizer, --mode, --autocast, --accumulate and --device.
+    TARGET is your own network, as package.module:callable or my_model.py:Net; a known one, as
+    hf:NAME_OR_FOLDER (its config.json, never its weights), timm:NAME or torchvision:NAME; or an
+    MLP, as mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. Each field of a Workload is also a flag of
+    an MLP, such as --depth, --activation, --dtype.
 
-    CUDA is predicted without a GPU; --gpu implies --device cuda. The size of cuBLAS workspaces
-    follows CUBLAS_WORKSPACE_CONFIG if the environment sets it. The exit code is 3 if a question,
-    such as --budget, has no answer.
+    CUDA is predicted without a GPU. The size of cuBLAS workspaces follows CUBLAS_WORKSPACE_CONFIG
+    if the environment sets it. The exit code is 3 if there is no answer; with --check also if the
+    step does not fit.
     """
-    if target is None:
-        if network.are_given() or method or compile_mode:
-            raise click.UsageError(
-                "--input, --inputs, --arg, --compile and --method need a TARGET, e.g."
-                " my_model.py:Net"
-            )
-        if check and budget is None and gpu_flags.gpu is None and gpu_flags.memory is None:
-            raise click.UsageError("--check needs --budget or --gpu")
-        from harness.prediction.predict_workload import predict as run
-
-        if gpu_flags.are_given() and flags["device"] is None:
-            flags["device"] = "cuda"
-
-        def at(batch: int | None) -> "StepReport":
-            return run(
-                workload_from({**flags, "batch": batch}),
-                budget_bytes=budget,
-                gpu=gpu_flags.described(),
-                allocator_settings=gpu_flags.alloc_conf,
-                torch=torch,
-            )
-
-        report = at(flags["batch"])
-        if html is not None:
-            report = _with_curve(report, at)
+    workload = asked.workload(on_cuda=gpu_flags.are_given())
+    if workload is None:
+        given = {"budget": budget, "torch": torch}
+        refuse_with_target({name for name, value in given.items() if value is not None})
+    if check and budget is None and not (gpu_flags.mean_all() or gpu_flags.has_memory()):
+        or_budget = "--budget or " if workload is not None else ""
+        raise click.UsageError(f"--check needs {or_budget}--gpu of known memory, e.g. --gpu l4")
+    if gpu_flags.mean_all() or workload is None:
+        report = _of_network(asked, gpu_flags, method)
     else:
-        if budget is not None:
-            raise click.UsageError("--budget is that of an MLP; with a TARGET give --memory")
-        _refuse_unused(flags, torch)
-        if html is not None and gpu_flags.mean_all():
-            raise click.UsageError("--html shows one GPU; give its name instead of all")
-        if check and not gpu_flags.mean_all() and not gpu_flags.has_memory():
-            raise click.UsageError("--check needs a GPU of known memory, e.g. --gpu l4")
-        from harness.planning.predict_step import predict_step
-
-        fields = {"compile": compile_mode, **flags}
-        given = {name: fields[name] for name in DEFAULTS if fields[name] is not None}
-        step = network.step(target, **DEFAULTS | given)
-        with answer_alone(as_json), shown_progress() as progress:
-            report = predict_step(
-                step,
-                device=flags["device"],
-                gpu="all" if gpu_flags.mean_all() else gpu_flags.described(),
-                allocator_settings=gpu_flags.alloc_conf,
-                largest=gpu_flags.mean_all() or gpu_flags.has_memory(),
-                method=method or "auto",
-                progress=progress,
-            )
-        if gpu_flags.mean_all():
-            _print_table(report, as_json)
-            return DONE if report.fits or not check else NOT_OK
+        report = _of_mlp(workload, gpu_flags, budget, torch, method, with_curve=html is not None)
+    if gpu_flags.mean_all():
+        _print_table(report, html, as_json)
+        return DONE if report.fits or not check else NOT_OK
     _print(report, html, as_json)
     is_known = report.outcome == "predicted" and report.peak_live_bytes is not None
     is_answered = is_known and not report.unanswered
     return DONE if is_answered and (report.fits or not check) else NOT_OK
 
 
-def _with_curve(report: "StepReport", at: "Callable[[int], StepReport]") -> "StepReport":
-    """Return the prediction with the reserved bytes of some batches around the largest."""
+def _of_network(asked: StepFlags, gpu_flags: GpuFlags, method: str | None) -> "StepReport":
+    """Return the prediction of a network on one GPU, or of any step on all."""
+    on_all = gpu_flags.mean_all()
+    with answer_alone(click.get_current_context().params["as_json"]), shown_progress() as progress:
+        from harness.planning.predict_step import predict_step
+
+        return predict_step(
+            asked.step(),
+            device=asked.device,
+            gpu="all" if on_all else gpu_flags.described(),
+            allocator_settings=gpu_flags.alloc_conf,
+            largest=on_all or gpu_flags.has_memory(),
+            method=method or "auto",
+            progress=progress,
+        )
+
+
+def _of_mlp(
+    workload: "Workload",
+    gpu_flags: GpuFlags,
+    budget: int | None,
+    torch: str | None,
+    method: str | None,
+    *,
+    with_curve: bool,
+) -> "StepReport":
+    """Return the prediction of an MLP; its curve has some batches around the largest."""
     from msgspec.structs import replace
 
-    fit, workload = report.fit, report.workload
-    if fit is None or workload is None or not fit.largest_batch:
-        return report
-    around = (fit.largest_batch * part // 8 for part in (1, 4, 8, 10))
-    fits = [(batch, at(batch).fit) for batch in sorted({workload.batch, *around}) if batch]
+    from harness.planning.predict import predict_workload as run
+
+    def at(batch: int) -> "StepReport":
+        return run(
+            workload.replace(batch=batch),
+            budget_bytes=budget,
+            gpu=gpu_flags.described(),
+            allocator_settings=gpu_flags.alloc_conf,
+            torch=torch,
+            method=cast("Method | None", method),
+        )
+
+    with shown_progress("", "the step is predicted"):
+        report = at(workload.batch)
+        fit = report.fit
+        if not with_curve or fit is None or not fit.largest_batch:
+            return report
+        around = (fit.largest_batch * part // 8 for part in (1, 4, 8, 10))
+        fits = [(batch, at(batch).fit) for batch in sorted({workload.batch, *around}) if batch]
     tried = tuple((batch, one.reserved_peak_bytes[1]) for batch, one in fits if one is not None)
     return replace(report, fit=replace(fit, tried=tried))
 
@@ -196,9 +173,14 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
         print_json(to_json(msgspec.structs.replace(report, trace=None)), verdict)
 
 
-def _print_table(report: "StepReport", as_json: bool) -> None:
+def _print_table(report: "StepReport", html: Path | None, as_json: bool) -> None:
     import msgspec
 
+    from harness.reporting.gpu_table import gpu_table, gpu_table_page
+
+    table = gpu_table(report)
+    if html is not None:
+        write_page(html, gpu_table_page(table))
     if as_json:
         rows = [
             {
@@ -208,21 +190,14 @@ def _print_table(report: "StepReport", as_json: bool) -> None:
             }
             for fit in report.gpus
         ]
-        fitting = sum(fit.verdict == "fits" for fit in report.gpus)
         answer = {"outcome": "predicted", "target": report.target, "gpus": rows}
         facts = {**answer, "method": report.method, "notes": report.notes}
+        fitting = sum(fit.verdict == "fits" for fit in report.gpus)
         print_json(facts, f"fits on {fitting} of {len(rows)} GPUs")
     else:
-        from harness.reporting.step_text import print_gpu_table
+        from harness.reporting.terminal import AnswerConsole
 
-        print_gpu_table(report.subject, report.gpus, report.notes)
-
-
-def _refuse_unused(flags: dict[str, Any], torch: str | None) -> None:
-    """Refuse the flags that say nothing of a user's own network."""
-    given = {name: value for name, value in flags.items() if name not in (*DEFAULTS, "device")}
-    given["torch"] = torch
-    unused = [name for name, value in given.items() if value is not None]
-    if unused:
-        names = ", ".join("--" + name.replace("_", "-") for name in unused)
-        raise click.UsageError(f"{names} cannot be given with a TARGET")
+        console = AnswerConsole()
+        console.say(table.answer, "bold")
+        console.table(table.heads, table.rows)
+        console.say_all(table.notes)

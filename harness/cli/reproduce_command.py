@@ -24,8 +24,6 @@ def reproduce(literature: bool, as_json: bool, **options: Any) -> int:
 
     The exit code is 3 if a section of the report failed.
     """
-    from harness.reporting.claims import LITERATURE_REFERENCE, REFERENCE
-    from harness.reporting.summary import print_summary
     from harness.sweeps.experiment_files import literature_names, own_names
 
     if literature:
@@ -38,5 +36,8 @@ def reproduce(literature: bool, as_json: bool, **options: Any) -> int:
     if as_json:
         print_json({"page": page, "records": folder}, "incomplete" if code else "complete")
     else:
+        from harness.reporting.claims import LITERATURE_REFERENCE, REFERENCE
+        from harness.reporting.summary import print_summary
+
         print_summary(folder, page, LITERATURE_REFERENCE if literature else REFERENCE)
     return code

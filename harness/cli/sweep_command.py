@@ -12,6 +12,7 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import EXPERIMENT, Choices, WholeNumber
 from harness.cli.shared_options import all_of, deadline_option, pretend_option
+from harness.cli.shown_progress import shown_progress
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ def run_experiments(
     grids = Size(size or "default")
     name = grids.value if device == "cpu" else f"{grids.value}-{device}"
     folder = out or Path("results", "local", name)
-    chosen = [find(name) for name in names or names_found()]
+    with shown_progress("", "the experiments are loaded"):
+        chosen = [find(name) for name in names or names_found()]
     outcomes: Counter[str] = Counter()
     try:
         with ExitStack() as stack:

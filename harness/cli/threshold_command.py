@@ -1,6 +1,6 @@
 """``harness threshold``: the largest batch, depth or width that fits a budget."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
@@ -8,15 +8,16 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, Choices
 from harness.cli.shared_options import deadline_option, force_option, pretend_option
-from harness.cli.target_flags import shown_progress
-from harness.cli.workload_flags import workload_flags, workload_from
+from harness.cli.shown_progress import shown_progress
+from harness.cli.step_options import StepFlags, step_options
+from harness.schema.target_name import mlp_of
 
 
 @harness_command(
-    "harness threshold --depth 8 --width 256 --budget 256MiB",
+    "harness threshold mlp:8x256 --budget 256MiB",
     "harness threshold --batch 64 --solve depth --budget 256MiB --json",
 )
-@workload_flags()
+@step_options
 @click.option(
     "--budget",
     type=SIZE,
@@ -48,6 +49,7 @@ from harness.cli.workload_flags import workload_flags, workload_from
 @force_option
 @json_option
 def threshold(
+    asked: StepFlags,
     budget: int | None,
     solve: Literal["batch", "depth", "width"],
     kind: Literal["auto", "rlimit", "cgroup", "allocator"],
@@ -56,10 +58,10 @@ def threshold(
     force: bool,
     as_json: bool,
     gpu: str | None,
-    **flags: Any,
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
+    TARGET is an MLP, as mlp:DEPTHxWIDTH; of other networks harness predict finds the largest batch.
     With --solve depth or --solve width that value is searched instead; leave out its own flag.
     The threshold is predicted first, then confirmed: separate processes run the workload just
     below and just above it.
@@ -68,9 +70,15 @@ def threshold(
     from harness.schema.record import Outcome, to_json
     from harness.thresholds.find_threshold import threshold as run
 
-    if flags[solve] is not None:
+    named = mlp_of(asked.target) or {}
+    if {"batch": asked.batch, **asked.mlp, **named}.get(solve) is not None:
         raise click.UsageError(f"--{solve} is the value to find; leave it out or change --solve")
-    workload = workload_from(flags)
+    workload = asked.workload(on_cuda=gpu is not None)
+    if workload is None:
+        rule = "a threshold is proved for an MLP, e.g. mlp:8x256"
+        raise click.UsageError(
+            f"{rule}; the largest batch of {asked.target} is what harness predict finds"
+        )
     doing = f"workers run the step at the {solve} that is predicted, and above it"
     with gpu_or_dry_run(workload.device, gpu), shown_progress("", doing):
         result = run(

@@ -12,7 +12,7 @@ from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.host_report import host_of
 from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
-from harness.dry_runs.unknown_sizes import bounds, unknown_sizes
+from harness.dry_runs.unknown_values import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
 from harness.schema.host import Host
 from harness.schema.memory_fit import fit_of
@@ -141,6 +141,7 @@ def assemble_report(
         devices=devices,
         out_of_memory=inside.out_of_memory,
         value_reads=inside.value_reads,
+        failed_by=inside.failed_by,
         unsupported=page.unsupported,
         notes=(*inside.notes, *_notes(page, inside, gpu, architectures)),
         optimizer_steps=inside.optimizer_steps,

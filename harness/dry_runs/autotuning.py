@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.dry_runs.after_import import instead
 from harness.dry_runs.library_notes import remember_autotuned
+from harness.prediction.after_import import instead
 
 UNMEASURED: Counter[str] = Counter()
 """Choices that were made in this process, by what was chosen."""

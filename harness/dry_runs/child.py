@@ -28,19 +28,20 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.compiled import watch
-from harness.dry_runs.dry_run_report import ChildResult
-from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
-from harness.dry_runs.file_layer import Layers
+from harness.dry_runs.dry_run_report import ChildResult, Decision
+from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, USED, Request
+from harness.dry_runs.file_layer import WAYS_OUT, Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
+from harness.dry_runs.refused_writes import is_refusal, move_between_layers, tell_writes
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_runs.value_reads import ValueReads
+from harness.prediction.after_import import after_import, instead
 
 _THREADS_SECONDS = 10.0
 """Seconds that threads may go on after enough steps."""
@@ -64,6 +65,7 @@ class Ending:
         self.ended = "error"
         self.evidence: str | None = "the script's end was not seen"
         self.returned: object = None
+        self.failed_by: Decision | None = None
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
@@ -81,6 +83,7 @@ class Ending:
             self.ended, self.evidence = self._late
         with contextlib.suppress(OSError):
             (self._place / ENDING).touch()
+        self._reads.look_at_the_host()
         notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
             notes.setdefault(
@@ -107,6 +110,7 @@ class Ending:
             pinned_bytes=self._recording.pinned_bytes(),
             left_out_bytes=left_out.most_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
+            failed_by=self.failed_by,
             environment=_environment(),
             returned=self.returned,
         )
@@ -286,16 +290,23 @@ def main() -> int:
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
     supervised(job.lifeline, (file.parent, *(one.parent for one in layers.folders)), job.end_at)
+    devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}
     try:
         mode, place = layers.enter(file.parent, writes=job.write_files)
-    except OSError as error:
-        (file.parent / UNSAFE).write_text(str(error))
+    except OSError as refused:
+        (file.parent / UNSAFE).write_text(str(refused))
         return 1
     (place / MODE).write_text(mode)
+    if mode == "layer":
+        move_between_layers(devices)
+    elif mode == "read-only":
+        tell_writes(_tell, layers.writable(place))
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
-    reads = ValueReads(job.answers, trial=job.trial, zeros_at=job.zeros_at)
+    reads = ValueReads(
+        job.answers, trial=job.trial, decided=job.decided, on_use=(place / USED).touch
+    )
     recording = Recording(reads, job.steps)
     ending = Ending(job, place, reads, recording)
     ending.listen()
@@ -328,6 +339,9 @@ def main() -> int:
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
     ending.ended, ending.evidence = _outcome(error)
+    ending.failed_by = reads.decisions.failed_by(error)
+    if mode == "read-only" and is_refusal(error):
+        ending.evidence = f"{ending.evidence}; the kernel refuses a layer of files: {WAYS_OUT}"
     if ending.ended == "stopped":
         ending.soon()
     return 0 if ending.ended in ("ok", "stopped") else 1

@@ -18,27 +18,35 @@ from types import FrameType
 import msgspec
 
 from harness.dry_runs.assemble_report import StatusPage, assemble_report
+from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.build import build, preloaded
-from harness.dry_runs.compiled import INDUCTOR_CACHE
 from harness.dry_runs.dry_run_report import ChildResult, DryRunReport, Files
 from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
-from harness.dry_runs.file_layer import WAYS_OUT, Layers, disks, remove
+from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.for_workers import VISIBLE, joined, pretending
+from harness.dry_runs.layer_size import TOO_LARGE
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.written_files import keep, written_files
 from harness.measurement.process.start_child import own_interpreter
+from harness.schema.record import Outcome
 
 _PREFIX = "harness-dry-run-"
+_LOOK_SECONDS = 0.05
 _OWNER = "owner"
 """A file that is locked as long as the dry run's process lives, whoever can see that process."""
-_LAYERS = "layers"
 
 
-def run(request: Request, folder: Path) -> DryRunReport:
-    """Run a request; ``folder`` holds what the processes exchange."""
+def run(request: Request, folder: Path, stop: threading.Event | None = None) -> DryRunReport:
+    """Run a request.
+
+    Args:
+        request: what to run.
+        folder: what the processes exchange.
+        stop: ends the run when it is set.
+    """
     torch = torch_build()
     stub = build(torch)
     environment = _environment(request, torch, stub, folder)
@@ -50,7 +58,8 @@ def run(request: Request, folder: Path) -> DryRunReport:
     begin = time.monotonic()
     end_at = None if request.deadline_seconds is None else begin + request.deadline_seconds
     with status.open("rb") as page:  # stays readable if the script empties the temporary folder
-        ended = _run_child(dataclasses.replace(request, end_at=end_at), folder, layers, environment)
+        sent = dataclasses.replace(request, end_at=end_at)
+        ended = _run_child(sent, folder, layers, environment, stop)
         seen = StatusPage.from_buffer_copy(page.read())
     if not seen.loaded and ended.code >= 0:
         raise DryRunUnavailableError(
@@ -79,6 +88,9 @@ def run(request: Request, folder: Path) -> DryRunReport:
     if _hides_all(request.gpu.count):
         shown = f"CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]!r} was left out: it hides every GPU"
         report = msgspec.structs.replace(report, notes=(*report.notes, shown))
+    if (folder / TOO_LARGE).exists():
+        why = (folder / TOO_LARGE).read_text()
+        report = msgspec.structs.replace(report, outcome=Outcome.KILLED, evidence=why, fit=None)
     if request.snapshot is not None and (folder / SNAPSHOT).exists():
         shutil.move(folder / SNAPSHOT, request.snapshot)
     return msgspec.structs.replace(report, files=_files(request, folder, layers))
@@ -94,7 +106,11 @@ class _Ended:
 
 
 def _run_child(
-    request: Request, folder: Path, layers: Layers, environment: dict[str, str]
+    request: Request,
+    folder: Path,
+    layers: Layers,
+    environment: dict[str, str],
+    stop: threading.Event | None,
 ) -> _Ended:
     """Run the process of a dry run until all that it started has ended."""
     job, output = folder / "job.pickle", subprocess.DEVNULL if request.quiet else None
@@ -112,20 +128,32 @@ def _run_child(
         )
         os.close(lifeline)
         with _handing_on(process) as signals:
+            while stop is not None and process.poll() is None and not stop.is_set():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_SECONDS)
+            if stop is not None and stop.is_set():
+                held = _closed(held)
             process.wait()
         end = time.monotonic()
     finally:
-        os.close(held)  # the supervisor ends what is left
+        _closed(held)  # the supervisor ends what is left
     if process.returncode == -signal.SIGKILL:  # perhaps the supervisor itself
         end_processes_of(folder)
     return _Ended(process.returncode, end, signals)
+
+
+def _closed(descriptor: int) -> int:
+    """Close a descriptor, once; return none."""
+    if descriptor >= 0:
+        os.close(descriptor)
+    return -1
 
 
 def _layers(folder: Path, compiled: Path, stub: Path) -> Layers:
     """Return the places of a run's layers."""
     compiled.mkdir(parents=True, exist_ok=True)
     return Layers(
-        folders=tuple(place / _LAYERS for place in _places(folder)),
+        folders=tuple(place / LAYERS for place in _places(folder)),
         through=(compiled,),
         stub=stub,
         preloaded=tuple(library.name for library in preloaded(stub)),

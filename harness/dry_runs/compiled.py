@@ -14,10 +14,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.stub_cache import writable_folder
+from harness.prediction.after_import import after_import, instead
 from harness.prediction.versions import installed_version
 from harness.schema.compilation import Compiled
 

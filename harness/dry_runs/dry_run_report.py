@@ -29,8 +29,9 @@ BlockCategory = Literal[
     "other",
 ]
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
-DryRunFit = Fit | Literal["unknown"]
-"""``unknown``: the GPU shares the host's memory, and the host was not sampled."""
+DryRunFit = Fit | Literal["unknown", "depends"]
+"""``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: it fits
+with some of the values that nobody knows, and with others it does not."""
 Answer = float | Literal["all", "none"]
 """A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
 
@@ -123,15 +124,12 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     Attributes:
         count: number of reads.
         known: how many of them got the true value; the others got the answer, or zeros.
-        answer: the user's answer, or that of the table of libraries.
-        source: what the answer from that table means; None of the user's.
+        answer: the user's answer.
         sizes: operators there that read how large their result is, and could not know it.
-        open_sizes: how often such a size had no answer either, and zero was taken.
-        integers: unknown reads by which the script may decide something.
-        guards: unknown truth values whose other answer raises an error, so this one was taken.
-        bounded: the last truth value read was known and true, after unknown ones: as a generation
-            ends with its longest length.
-        inside: the file of a library that read them, called by this line.
+        open_sizes: how often such a size had no upper bound either.
+        integers: unknown reads of truths, integers and copies.
+        lines: lines that decided something by what was read here.
+        decides: whether a number that was read here became more than the truth of a decision.
     """
 
     place: str
@@ -140,13 +138,38 @@ class ValueRead(Struct, frozen=True, kw_only=True):
     bytes: int
     answer: Answer | None = None
     known: int = 0
-    source: str | None = None
     sizes: tuple[str, ...] = ()
     open_sizes: int = 0
     integers: int = 0
-    guards: int = 0
-    bounded: bool = False
-    inside: str | None = None
+    lines: tuple[str, ...] = ()
+    decides: bool = False
+
+
+class UnknownValues(Struct, frozen=True, kw_only=True):
+    """What runs with other values say: those that are read from the GPU and that nobody knows.
+
+    Attributes:
+        runs: number of runs that ended with an answer, the first one included.
+        lines: lines that decide by such values.
+        checks: those of them that were taken to pass, because the other answer is an error.
+        moves: whether any peak differs between the runs.
+        lowest: the least of each peak in all runs, of the GPU that reserved most.
+        highest: the most of each.
+    """
+
+    runs: int
+    lines: tuple[str, ...]
+    checks: tuple[str, ...]
+    moves: bool
+    lowest: CudaPeaks
+    highest: CudaPeaks
+
+
+class Decision(Struct, frozen=True):
+    """A line that decided something by a value nobody knows, and the answer that it got."""
+
+    line: str
+    answer: bool
 
 
 class WrittenFile(Struct, frozen=True, kw_only=True):
@@ -200,6 +223,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         value_reads: places that read values, those with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
         files: what became of the files that the script wrote; None if it did not start.
+        unknown: what runs with other values say, if values that nobody knows may decide anything.
+        failed_by: the check of an unknown value that ended the script with an error.
         notes: what else you must know to use the numbers.
         optimizer_steps: number of optimizer steps that were completed.
         kernels: number of CUDA kernels that were asked for; none of them ran.
@@ -227,6 +252,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     value_reads: tuple[ValueRead, ...] = ()
     unsupported: tuple[str, ...] = ()
     files: Files | None = None
+    unknown: UnknownValues | None = None
+    failed_by: Decision | None = None
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     kernels: int = 0
@@ -298,6 +325,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     optimizer_steps: int = 0
     compiled: Compiled | None = None
+    failed_by: Decision | None = None
     history_bytes: int = 0
     host_growth: Growth | None = None
     pinned_bytes: tuple[int, int] | None = None

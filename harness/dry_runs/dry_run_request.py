@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,6 +15,8 @@ EVERYWHERE = "*"
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
 """Files of a run's folder: where the script's files went; what was seen; PyTorch's snapshot; and
 why the script was not run."""
+USED = "used"
+"""The sign in that folder that a value which nobody knows may have decided something."""
 _SHARES: Final = {"all": 1.0, "none": 0.0}
 _RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
 
@@ -43,9 +45,11 @@ class Request:
     snapshot: Path | None = None
     answers: Mapping[str, Answer]
     trial: int = 0
-    """Number of the sequence that unknown values get by which a script may decide; 0: zeros."""
-    zeros_at: tuple[str, ...] = ()
-    """Places that get zeros all the same."""
+    """Number of the sequence that unknown values get (``trial_values.py``); 0: zeros."""
+    decided: Mapping[str, bool] = field(default_factory=dict)
+    """Decisions by unknown values that are settled, by their lines."""
+    try_values: bool = True
+    """Whether the script runs with other values if it may decide by unknown ones."""
     world_size: int | None = None
     rank: int = 0
     deadline_seconds: float | None = None

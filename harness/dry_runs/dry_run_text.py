@@ -12,6 +12,7 @@ from harness.dry_runs.dry_run_report import (
 )
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.host_report import ONE_POOL
+from harness.dry_runs.unknown_values import checks_in_words, listed
 from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes, format_range
 
@@ -52,6 +53,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     yield from _peaks(report)
     if report.host is not None:
         yield from report.host.lines(pretended=True)
+    yield from _range(report)
     yield from _compiled(report)
     for device in report.devices:
         if device.peak is not None and not report.out_of_memory:
@@ -89,6 +91,21 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
     if reserved is not None:
         sum_text = format_range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _range(report: DryRunReport) -> Iterator[str]:
+    """Yield how far values that nobody knows move the peaks, and by which lines."""
+    unknown = report.unknown
+    if unknown is None:
+        return
+    if unknown.moves:
+        yield f"Values that nobody knows move the peaks ({listed(unknown.lines)}):"
+        for name in ("requested", "allocated", "active", "reserved"):
+            ends = [getattr(one, f"{name}_peak_bytes") for one in (unknown.lowest, unknown.highest)]
+            if ends[0] != ends[1]:
+                yield f"  {name:<10}{format_range(*ends)} in {unknown.runs} runs"
+    if unknown.checks:
+        yield f"{checks_in_words(unknown.checks).capitalize()}"
 
 
 def _compiled(report: DryRunReport) -> Iterator[str]:
@@ -236,12 +253,11 @@ def reads_in_words(reads: Sequence[ValueRead]) -> str:
 def _how(read: ValueRead) -> str:
     """Return what the reads of a place got, where that is not zero."""
     if read.answer is not None:
-        why = f": {read.source}, as in most runs" if read.source else ""
         answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
-        return f"  (answered {answer}{why})"
+        return f"  (answered {answer})"
     if read.known == read.count:
         return "  (known)"
-    if read.open_sizes:
+    if read.sizes:
         return f"  (unknown size: {', '.join(read.sizes)})"
     return f"  (unknown, {read.known:,} known)" if read.known else "  (unknown)"
 

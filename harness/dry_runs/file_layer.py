@@ -22,8 +22,8 @@ FOLDER = Path("/.harness-dry-run")
 """What a layer has of the run: its folder, the stub, and the settings that the stub reads."""
 PRELOADED = Path("/etc/ld.so.preload")
 """The dynamic linker loads what this file names into every program (ld.so(8))."""
-ROOT, UPPER, COVERS = "root", "upper", "covers"
-"""In a folder of layers: the root folder; what a layer holds; and the folder that it covers."""
+LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"
+"""A folder of layers; in it the root folder, what a layer holds, and the folder that it covers."""
 WAYS_OUT = (
     "let the kernel make a layer (Docker: --cap-add SYS_ADMIN --security-opt apparmor=unconfined;"
     " Ubuntu: sysctl kernel.apparmor_restrict_unprivileged_userns=0), or give --write-files"
@@ -77,8 +77,12 @@ class Layers:
         (folder / "refused").write_text(str(refused))
         (folder / "tmp").mkdir()
         tempfile.tempdir = os.environ["TMPDIR"] = str(folder / "tmp")
-        kernel.allow_writes_only((folder, *self.through, Path("/dev"), Path("/proc")))
+        kernel.allow_writes_only(self.writable(folder))
         return "read-only", folder
+
+    def writable(self, folder: Path) -> tuple[Path, ...]:
+        """Return what can be written without a layer."""
+        return (folder, *self.through, Path("/dev"), Path("/proc"))
 
 
 class _Covering:
@@ -101,10 +105,10 @@ class _Covering:
         _bind(self._root, self._root)
         for top in sorted(Path("/").iterdir()):
             self._add(top)
-        for path in self._mounts:
-            inside = Path(path).parent != Path("/")
-            if inside and not any(Path(path).is_relative_to(one) for one in _AS_THEY_ARE):
-                self._cover_mounted(Path(path))
+        for mounted in map(Path, self._mounts):
+            inside = mounted.parent != Path("/")
+            if inside and not any(mounted.is_relative_to(one) for one in _AS_THEY_ARE):
+                self._cover_mounted(mounted)
         if not self._count:
             raise OSError(0, "no folder can be covered")
         self._add_own()
@@ -189,6 +193,16 @@ class _Covering:
                     self._mount(top, place, layers / str(self._count))
                     return
         self._bind_locked(top, place)
+        if any(Path(one).is_relative_to(top) and one != str(top) for one in self._mounts):
+            self._cover_inside(top, place)
+
+    def _cover_inside(self, top: Path, place: Path) -> None:
+        """Cover the folders in one that holds mounts: a plain user cannot cover it as a whole."""
+        for inner in top.iterdir():
+            is_plain = inner.is_dir() and not inner.is_symlink() and str(inner) not in self._mounts
+            if is_plain:
+                with contextlib.suppress(OSError):
+                    self._cover(inner, place / inner.name)
 
     def _flags(self, top: Path) -> frozenset[str]:
         """Return the flags of the mount that a path is on."""
@@ -197,7 +211,7 @@ class _Covering:
 
     def _bind_locked(self, top: Path, place: Path) -> None:
         """Let a path be read, and written only if all is written for real."""
-        _bind(top, place)
+        _bind(top, place, kernel.RECURSIVE)  # a plain user may not leave out what is mounted below
         if not self._writes:
             kept = sum(kernel.KEPT_FLAGS.get(flag, 0) for flag in self._flags(top) | {"ro"})
             kernel.mount(None, str(place), flags=kernel.BIND | kernel.REMOUNT | kept)

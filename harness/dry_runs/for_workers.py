@@ -16,6 +16,7 @@ from harness.measurement.environment import pretended_device
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher
 from harness.measurement.process.messages import Answer, Ended, Work
+from harness.prediction.gpu.catalogue import Gpu
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
@@ -23,7 +24,7 @@ SEEN = {VISIBLE: "0"}
 
 
 @contextmanager
-def gpu_or_dry_run(device: str, gpu: str | None = None) -> Iterator[str | None]:
+def gpu_or_dry_run(device: str, gpu: Gpu | str | None = None) -> Iterator[str | None]:
     """Pretend a GPU for the workers started in the block, if they want one and there is none."""
     if device != "cuda" or pretended_device() or (gpu is None and has_gpu()):
         yield pretended_device() if device == "cuda" else None

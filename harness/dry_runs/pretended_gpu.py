@@ -100,7 +100,11 @@ def of_any_size(gpu: Gpu) -> PretendedGpu:
 
 
 def refuse_unfollowed(
-    environment: Mapping[str, str], given: str = "", *, memory_ends: bool = False
+    environment: Mapping[str, str],
+    given: str = "",
+    *,
+    memory_ends: bool = False,
+    option: str = "--alloc-conf",
 ) -> None:
     """Refuse settings by which PyTorch's allocator counts nothing, or less than an answer needs.
 
@@ -109,12 +113,13 @@ def refuse_unfollowed(
         given: settings that the question names.
         memory_ends: whether the process has a GPU of the size that the answer is about; a
             worker's GPU has more, so a part of its memory means nothing.
+        option: the option that the settings come from.
     """
     for name in _UNCACHED:
         if name in environment:
             why = "PyTorch then counts no memory; unset it"
             raise AllocatorSettingsError(f"{name} in the environment has no answer: {why}")
-    settings = {name: environment.get(name, "") for name in _VARIABLES} | {"--alloc-conf": given}
+    settings = {name: environment.get(name, "") for name in _VARIABLES} | {option: given}
     for source, text in settings.items():
         for name, value in re.findall(r"(\w+)\s*:\s*([\w.]+)", text):
             if name == "backend" and value != "native":

@@ -17,8 +17,8 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
-from harness.dry_runs.after_import import after_import, instead
 from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+from harness.prediction.after_import import after_import, instead
 
 _IDENTIFIER = bytes(128)
 """NCCL's, which the first rank of a group writes into the store."""

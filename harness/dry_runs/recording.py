@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from msgspec.structs import replace
 
-from harness.dry_runs.after_import import instead
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
 from harness.dry_runs.host_growth import history_bytes, host_bytes, host_growth, own_bytes
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.ranks import release_works
 from harness.dry_runs.value_reads import ValueReads
+from harness.prediction.after_import import instead
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
 from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks
@@ -164,6 +164,8 @@ class Recording:
         self._mark(optimizer)
         release_works()
         self.steps.append(_counts())
+        if len(self.steps) == 1:  # frozen parameters, which no optimizer has
+            self._label(self._mark_modules)
         self._host.append(host_bytes() - self._own_bytes)
         enough = len(self.steps) == self._most_steps
         if enough or len(self.steps) in _LOOKS:
@@ -207,11 +209,14 @@ class Recording:
 
     def _mark_modules(self) -> None:
         """Note what modules and parameters hold, found among all objects of the process."""
+        from harness.instruments.tensor_roles import parts_of_parameter  # it needs PyTorch
+
         owners: dict[int, BlockCategory] = {}
         for thing in gc.get_objects():
             kind = type(thing)  # isinstance would have lazy objects load themselves
             if issubclass(kind, torch.nn.Parameter):
-                _own(owners, thing, "parameter")
+                for part in parts_of_parameter(thing):
+                    _own(owners, part, "parameter")
                 _own(owners, thing.grad, "gradient")
             elif issubclass(kind, torch.nn.Module):
                 for buffer in thing._buffers.values():

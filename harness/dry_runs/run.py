@@ -1,9 +1,8 @@
 """Run a script, a module or a function on a pretended GPU, in a process of its own."""
 
 import dataclasses
-import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +12,11 @@ from harness.dry_runs.child_process import run, run_folder
 from harness.dry_runs.compiled import TESTED_TRITON
 from harness.dry_runs.dry_run_report import Answer, DryRunReport
 from harness.dry_runs.dry_run_request import Request, check_answers
+from harness.dry_runs.file_layer import WAYS_OUT
+from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
-from harness.dry_runs.unknown_sizes import with_values_tried
+from harness.dry_runs.unknown_values import NOT_TRIED, judged, settled, tries_others
 from harness.measurement.doctor import Finding
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.versions import installed_version
@@ -44,12 +45,13 @@ def dry_run(
     quiet: bool = False,
     write_files: bool = False,
     keep_files: str | Path | None = None,
+    try_values: bool = True,
     **named: object,
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
 
-    Code that may decide something by unknown values of the GPU runs again with other ones, to see
-    if anything depends on them; ``answers`` saves these runs.
+    Code that may decide something by unknown values of the GPU runs side by side with other ones,
+    and the report states the range of the peaks; ``answers`` saves these runs.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
@@ -77,6 +79,7 @@ def dry_run(
         quiet: whether to hide what the script prints.
         write_files: whether files that the script writes are the user's; values of the GPU in them
             are zeros. Otherwise they go into a layer of the run, which is gone in the end.
+        try_values: whether code that may decide by unknown values runs twice more, with other ones.
         keep_files: a new or empty folder to copy what is in that layer to.
         **named: more of what a function is called with.
 
@@ -133,39 +136,27 @@ def dry_run(
             environment=dict(environment or {}),
             quiet=quiet,
             write_files=write_files,
+            try_values=try_values,
             keep_files=None if keep_files is None else Path(keep_files),
             path=tuple(sys.path) if kind == "function" else (),
         )
-        report = _with_values_tried(run(request, folder), request, folder)
+        report = _with_values_tried(request)
         return _with_eager(report, request, folder) if compare_eager else report
 
 
-def _with_values_tried(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
-    """Return the report, after more runs if unknown values may decide something."""
-    limit = 60 + 2 * (report.wall_seconds or 0.0)
-    places = map(folder.joinpath, map("trial-{}".format, itertools.count()))
-
-    def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
-        if not request.quiet:
-            print(
-                "harness dry-run: running again with other values for those that nobody knows, to"
-                " see if a size depends on them",
-                file=sys.stderr,
-                flush=True,
-            )
-        other = dataclasses.replace(
-            request,
-            trial=trial,
-            zeros_at=zeros_at,
-            snapshot=None,
-            quiet=True,
-            deadline_seconds=min(limit, request.deadline_seconds or limit),
-        )
-        place = next(places)
-        place.mkdir(parents=True)  # the script may have emptied the temporary folder
-        return run(other, place)
-
-    return with_values_tried(report, again)
+def _with_values_tried(request: Request) -> DryRunReport:
+    """Run the script, and side by side with other values if it may decide by unknown ones."""
+    others = OtherRuns(request)
+    try:
+        first = settled(others.first_run, 0)
+        if not (request.try_values and tries_others(first.report)):
+            return first.report
+        if request.write_files:
+            notes = (*first.report.notes, NOT_TRIED)
+            return msgspec.structs.replace(first.report, notes=notes)
+        return judged(first, others.results(first.report.wall_seconds or 0.0))
+    finally:
+        others.end()
 
 
 def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
@@ -180,8 +171,8 @@ def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunR
     return msgspec.structs.replace(report, eager=eager.cuda)
 
 
-def examine_dry_run() -> Finding:
-    """Allocate one tensor on a pretended GPU; say what is missing where that cannot be done."""
+def examine_dry_run() -> Iterator[Finding]:
+    """Allocate one tensor on a pretended GPU; say what is missing if that cannot be done."""
     what = "CUDA dry run"
     try:
         torch = torch_build()
@@ -192,10 +183,18 @@ def examine_dry_run() -> Finding:
         )
         report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)
     except DryRunUnavailableError as error:
-        return Finding(what, False, str(error))
+        yield Finding(what, False, str(error))
+        return
     if report.cuda.reserved_peak_bytes != 2 << 20:
-        return Finding(what, False, f"{detail}; {report.outcome}: {report.evidence}")
-    return Finding(what, True, detail)
+        yield Finding(what, False, f"{detail}; {report.outcome}: {report.evidence}")
+        return
+    yield Finding(what, True, detail)
+    files = report.files
+    if files is not None and files.mode == "layer":
+        yield Finding("files of a dry run", True, "a layer of the kernel's overlay for each run")
+    elif files is not None:
+        why = f"read-only, because the kernel refuses a layer ({files.refused}): {WAYS_OUT}"
+        yield Finding("files of a dry run", False, why)
 
 
 def allocate(size_bytes: int) -> None:

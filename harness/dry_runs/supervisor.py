@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from harness.dry_runs.file_layer import remove
+from harness.dry_runs.file_layer import LAYERS, remove
 from harness.dry_runs.host_memory import HostSampler
+from harness.dry_runs.layer_size import TOO_LARGE, LayerSize
 from harness.measurement.process.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
@@ -35,7 +36,7 @@ def supervised(lifeline: int, folders: Sequence[Path], end_at: float | None = No
 
     Args:
         lifeline: end of a pipe that closes when the harness has ended.
-        folders: the folder of the run, then those of its layers.
+        folders: the folder of the run, then those that its layers are in.
         end_at: the deadline, by the system's monotonic clock.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -67,12 +68,17 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         code: int | None = None
         orphaned = False
+        layers, told = LayerSize([folder / LAYERS for folder in folders[1:]]), False
         sampler = HostSampler(self._script, folders[0])
         while code is None and not orphaned:
             orphaned = bool(readable([lifeline], _LOOK_SECONDS))
             if time.monotonic() >= end_at:
                 end_at = math.inf
                 self._signal(signal.SIGINT, GRACE_SECONDS)
+            if not told and (excess := layers.excess()) is not None:
+                told = True
+                (folders[0] / TOO_LARGE).write_text(excess)
+                self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS)
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
             sampler.sample()

@@ -13,10 +13,13 @@ TYPES: Final = dict(zip((*range(8), 11, 15, 27, 28, 29), "Bbhiqefd?fHIQ", strict
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 
-FIRST: Final = 1, 2
-"""Trials: small values before large ones, and large ones before small ones."""
+OTHERS: Final = 1, 2
+"""Runs with other values: small before large ones and every decision true; large ones before small
+ones and every decision false."""
+NONE: Final = (2, 5)
+"""Runs in which a mask keeps no element; in the others it keeps all."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5}
-"""Values that are tried instead if a trial ends with an error, such as an index out of range."""
+"""Values that are tried instead if a run ends with an error, such as an index out of range."""
 
 _INTEGER: Final = {
     1: (3, 97, 41, 2, 64, 10_007, 1, 130),
@@ -25,7 +28,8 @@ _INTEGER: Final = {
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
 }
-_FRACTION: Final = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
+_SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
+_FRACTION: Final = {2: _LARGE, 4: _LARGE}
 _MORE: Final = 509
 """Numbers before they repeat."""
 
@@ -37,20 +41,18 @@ class TrialValues:
         self._trial = trial
         self._read: dict[str, int] = {}
         chosen = random.Random(trial)
-        few, fractions = _INTEGER[trial], _FRACTION[trial % 2 == 0]
+        few, fractions = _INTEGER[trial], _FRACTION.get(trial, _SMALL)
         more = [chosen.choice(few) + chosen.randrange(4) * (trial != 4) for _ in range(_MORE)]
         self._integers = [*few, *more]
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
-        self._truths = [chosen.random() < 0.5 for _ in range(_MORE)]
+        self._truths = [trial not in NONE] * _MORE
 
     def take(self, place: str, size: int, type_: int) -> bytes:
         """Return the bytes of the next values of a place; the first ones of all places differ."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
-        more = 2 * list(self._read).index(place) * (self._trial in FIRST)
+        more = 2 * list(self._read).index(place) * (self._trial in OTHERS)
         kind = TYPES[type_]
-        if kind == "?" and size == 1:
-            return bytes([self._trial not in (2, 5) or number % 2 == 0])
         of_kind = self._truths if kind == "?" else self._integers
         values: Sequence[float] = self._fractions if kind in "efd" else of_kind
         first = number % len(values)

@@ -2,8 +2,8 @@
 
 The stub (``stub/values``) calls back for each copy from the GPU to the host. The copy holds the
 true values where they are known, the user's answer where there is one, and zeros otherwise. An
-operator whose result's size is not known asks before it runs. A guard, ``if not ok: raise``, gets
-the answer that raises nothing.
+operator whose result's size is not known asks before it runs. Numbers that a script reads one by
+one are followed until they decide something (``unknown_numbers.py``).
 
 Operators between known values are computed by their CPU kernels when PyTorch reports them as it
 does to its profiler, so no mode makes ``torch.compile`` run eagerly, and Autograd's threads and
@@ -18,17 +18,15 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
+from harness.dry_runs.decisions import Decisions
 from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
-from harness.dry_runs.trial_values import TYPES, TrialValues, encoded
-from harness.prediction.library_answers import library_answer
-from harness.prediction.value_flow import Stack, avoids_error, decides, prints, stack_of
+from harness.dry_runs.trial_values import NONE, TYPES, TrialValues, encoded
+from harness.prediction import unknown_numbers
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
@@ -39,17 +37,10 @@ _Callback = ctypes.CFUNCTYPE(
 _Size = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64)
 _END: Final = _Callback(lambda *_: os._exit(1))
 _BOOL: Final = 11
+EQUAL: Final = b"aten::equal"
 HARMLESS: Final = b"harmless"
 """In place of an operator: it decides nothing by what it reads (``stub/cuda/memory.c``)."""
-MOST_ASKED: Final = 5_000
-"""Unknown truths that one line reads before every second one is true: some loop waits for one."""
-ROUNDS: Final = 8
-"""Rounds of ``VonMises`` and ``trunc_normal_``, which accept two of three values or more."""
-_SAMPLERS: Final = {
-    "_no_grad_trunc_normal_": [*[True] * ROUNDS, False],  # are any rejected?
-    "_rejection_sample": [*[False, True] * ROUNDS, True],  # are all done? and are any accepted?
-}
-_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers", "guards")
+_COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
 NO_PYTHON = "a thread without Python"
@@ -57,6 +48,14 @@ _FRACTIONS: Final = "efd"
 """Types of ``TYPES``."""
 _ONE_BYTES: Final = 8
 """The most that one value takes."""
+_PRINTING, _SAVING, _OFFLOADING = (
+    f"/torch/{name}" for name in ("_tensor_str.py", "serialization.py", "autograd/graph.py")
+)
+"""Files of PyTorch that read values to print them, to write them, and to bring them back."""
+_MOST_FRAMES: Final = 12
+_MOST_SAVED, _MOST_VARIED = 1 << 12, 1 << 24
+"""Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
+The same of a copy to the host: the rest of a larger one is zeros."""
 
 
 @dataclass(kw_only=True)
@@ -68,16 +67,12 @@ class _Place:
     answer: Answer | None
     always: bool
     """The user answered this very line, so the answer holds for known values too."""
-    source: str | None
     only_sizes: bool
     """``all`` everywhere is an upper bound of sizes; the end of a loop is none."""
     operator: str
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
     saved: int = 0
-    sampled: int = 0
-    bounded: bool = False
-    inside: str | None = None
     sizes: set[str] = field(default_factory=set)
 
     @property
@@ -88,43 +83,40 @@ class _Place:
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
 
 
-def _accepts(place: _Place, frame: FrameType | None) -> bool | None:
-    """Return an answer by which PyTorch's samplers that reject accept all after some rounds.
-
-    None: another function asks.
-    """
-    answers = _SAMPLERS.get(frame.f_code.co_name) if frame is not None else None
-    if answers is None:
-        return None
-    place.sampled += 1
-    return answers[place.sampled % len(answers) - 1]
-
-
-def _of_source(
-    question: Callable[[Stack], bool | None], stack: Stack, otherwise: bool | None
-) -> Any:
-    """Return the answer of the source; ``otherwise`` for source that cannot be understood.
-
-    ctypes drops an error that is raised in a callback, and the read would look harmless.
-    """
-    try:
-        return question(stack)
-    except Exception:
-        return otherwise
+def _files(frame: FrameType | None) -> list[str]:
+    """Return the files of a frame and its callers, the innermost first."""
+    files: list[str] = []
+    while frame is not None and len(files) < _MOST_FRAMES:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    return files
 
 
 class ValueReads:
-    """Counts reads by place; ``trial`` is the sequence that unknown values get, 0: zeros."""
+    """Counts reads by place, and gives unknown ones the values of a run.
+
+    Args:
+        answers: the user's.
+        trial: the run; 0 is the first one, in which values are zeros.
+        decided: lines whose decision is settled (``Decisions``).
+        on_use: called when anything is decided by an unknown value for the first time.
+    """
 
     def __init__(
-        self, answers: Mapping[str, Answer], *, trial: int = 0, zeros_at: tuple[str, ...] = ()
+        self,
+        answers: Mapping[str, Answer],
+        *,
+        trial: int = 0,
+        decided: Mapping[str, bool] | None = None,
+        on_use: Callable[[], object] = lambda: None,
     ) -> None:
         self._answers = answers
+        self._trial = trial
         self._values = TrialValues(trial) if trial else None
-        self._zeros_at = zeros_at
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
         self._library: ctypes.CDLL | None = None
+        self.decisions = Decisions(trial, decided or {}, on_use)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
@@ -133,6 +125,30 @@ class ValueReads:
         ctypes.CDLL(None).pretend_on_read(on_read)
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
+        unknown_numbers.install(sys.modules["torch"], self)
+
+    def compared(self, place: str, otherwise: bool) -> bool:
+        """Answer a comparison of an unknown number."""
+        return self.decisions.truth(place, otherwise)
+
+    def used(self, place: str) -> None:
+        """Note that something may be decided by an unknown number."""
+        self.decisions.use(place)
+
+    def made(self, number: float) -> None:
+        """Have a tensor of the host that is given a number count as a use."""
+        if self._library is not None:
+            self._library.harness_unknown_number(ctypes.c_double(number))
+
+    def look_at_the_host(self) -> None:
+        """Note if a tensor of the host was given an unknown number."""
+        if self._library is not None and self._library.harness_host_took_unknown():
+            read = [
+                place.name
+                for place in self._places.values()
+                if place.counts["known"] < place.counts["count"]
+            ]
+            self.decisions.use(read[0] if read else NO_PYTHON)
 
     def end_at_a_read(self) -> None:
         """Follow no values from now on; end this process where it reads one."""
@@ -143,8 +159,13 @@ class ValueReads:
     def on_load(self) -> None:
         """Count what was saved before as read by the script."""
         for place in self._places.values():
-            place.counts["integers"] += place.saved
+            if place.saved:
+                self._use(place, place.saved)
             place.saved = 0
+
+    def _use(self, place: _Place, count: int = 1) -> None:
+        place.counts["integers"] += count
+        self.decisions.use(place.name)
 
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
@@ -158,12 +179,7 @@ class ValueReads:
             value = encoded([as_value(place.answer)], size, type_)
         elif known:
             place.counts["known"] += 1
-            if type_ == _BOOL and size == 1:
-                is_true = ctypes.string_at(destination, 1) != b"\0"
-                place.bounded = place.counts["integers"] > 0 and is_true
-        elif operator == HARMLESS:
-            place.counts["guards"] += 1
-        else:
+        elif operator != HARMLESS:
             value = self._unknown(place, size, type_, sys._getframe().f_back)
         if value is not None:
             ctypes.memmove(destination, value, len(value))
@@ -175,37 +191,34 @@ class ValueReads:
         """Return what an unknown read gets instead of zeros, if anything."""
         if type_ not in TYPES:
             return None
-        stack, taken = stack_of(frame), None
-        if type_ == _BOOL and size == 1:
-            taken = _accepts(place, frame)
-            taken = _of_source(avoids_error, stack, None) if taken is None else taken
-        if taken is not None:
-            place.counts["guards"] += 1
-            return bytes([taken])
-        saved = any(code.co_filename.endswith("/torch/serialization.py") for code, _ in stack)
-        if saved:  # it decides nothing until it is loaded
+        files, is_fraction = _files(frame), TYPES[type_] in _FRACTIONS
+        if any(file.endswith(_PRINTING) for file in files):
+            return None
+        if is_fraction and self._library is not None:
+            self._library.harness_fraction_is_unknown()
+        if any(file.endswith(_SAVING) for file in files):  # it decides nothing until it is loaded
             place.saved += 1
-        elif self._is_gradient(stack, size, type_) or not _of_source(
-            partial(decides, fraction=TYPES[type_] in _FRACTIONS), stack, True
-        ):
-            if self._library is not None:
-                self._library.harness_fraction_is_unknown()
+            if size > _MOST_SAVED:
+                return None
+        elif self._is_gradient(files, size, type_):
             return None
-        place.counts["integers"] += not saved
-        place.bounded = False
-        reader = stack[0][0].co_filename if stack else place.file
-        if reader != place.file and place.inside is None:
-            place.inside = "/".join(Path(reader).parts[-3:])
-        if type_ == _BOOL and size == 1 and place.counts["integers"] > MOST_ASKED:
-            return bytes([place.counts["integers"] % 2])
-        if self._values is None or place.name in self._zeros_at:
+        elif is_fraction and unknown_numbers.READING.active:
+            unknown_numbers.READING.place = place.name
+        elif type_ == _BOOL and size == 1:
+            place.counts["integers"] += 1
+            return bytes([self.decisions.truth(place.name, False)])
+        else:
+            self._use(place)
+            if unknown_numbers.READING.active:
+                unknown_numbers.READING.place = place.name
+        if self._values is None:
             return None
-        return self._values.take(place.name, size, type_)
+        return self._values.take(place.name, min(size, _MOST_VARIED), type_)
 
     @staticmethod
-    def _is_gradient(stack: Stack, size: int, type_: int) -> bool:
+    def _is_gradient(files: list[str], size: int, type_: int) -> bool:
         """Return whether autograd, or its ``save_on_cpu``, sends several fractions to the host."""
-        in_autograd = not stack or stack[0][0].co_filename.endswith("/torch/autograd/graph.py")
+        in_autograd = not files or any(file.endswith(_OFFLOADING) for file in files[:3])
         return in_autograd and TYPES[type_] in _FRACTIONS and size > _ONE_BYTES
 
     def _on_size(self, operator: bytes, most: int) -> int:
@@ -213,15 +226,19 @@ class ValueReads:
 
         0 is also what ctypes returns for an error that is raised in here.
         """
-        frame = sys._getframe().f_back
-        if frame is not None and prints(frame.f_code):
+        if any(file.endswith(_PRINTING) for file in _files(sys._getframe().f_back)):
             return most + 1
         place = self._place(operator)
+        if operator == EQUAL:
+            place.counts.update(count=1, integers=1)
+            return 1 + self.decisions.truth(place.name, False)
         place.sizes.add(operator.decode())
         size = None if place.answer is None else as_size(place.answer, most)
-        place.counts.update(count=1, open_sizes=int(size is None))
+        place.counts.update(count=1, open_sizes=int(size is None and most < 0))
         place.answered |= size is not None
-        return 1 + (most if size is None else size)  # as all would: later places are asked too
+        if size is None:
+            self.decisions.use(place.name)
+        return 1 + (size if size is not None else 0 if self._trial in NONE else most)
 
     def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""
@@ -229,17 +246,14 @@ class ValueReads:
         file, line = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
         place = self._places.get((file, line))
         if place is None:
-            answer, source = answer_at(self._answers, file, line), None
+            answer = answer_at(self._answers, file, line)
             always = answer is not None
-            if frame is not None and answer is None:
-                answer, source = library_answer(file, frame.f_code.co_name)
             everywhere = self._answers.get(EVERYWHERE) if answer is None else None
             place = self._places[file, line] = _Place(
                 file=file,
                 line=line,
                 answer=everywhere if answer is None else answer,
                 always=always,
-                source=source,
                 only_sizes=isinstance(everywhere, str),
                 operator=(operator or b"").decode(),
             )
@@ -252,10 +266,9 @@ class ValueReads:
                 place=one.name,
                 text=linecache.getline(one.file, one.line).strip() if one.file else "",
                 answer=one.answer if one.answered else None,
-                source=one.source if one.answered else None,
                 sizes=tuple(sorted(one.sizes)),
-                inside=one.inside,
-                bounded=one.bounded,
+                lines=tuple(sorted(self.decisions.lines.get(one.name, ()))),
+                decides=one.name in self.decisions.numbers,
                 **{name: one.counts[name] for name in _COUNTED},
             )
             for one in self._places.values()

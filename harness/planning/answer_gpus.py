@@ -6,7 +6,7 @@ processors: one records the traced step, one for each kind of GPU tries it at ot
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_runs.compiled import watch
+from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.left_out_values import most_left_out
 from harness.dry_runs.library_notes import ask_cudnn_once, library_notes, refusing_old_cudnn
 from harness.measurement.environment import pretended_device
@@ -25,6 +26,7 @@ from harness.planning.step_bench import refuse_what_is_not_pretended, step_bench
 from harness.planning.step_needs import TooLargeError
 from harness.planning.step_question import CheckGpus, FitsOnGpus, PlanStep, TraceRun, TraceStep
 from harness.planning.step_search import SEARCH_SECONDS, StepSearch
+from harness.planning.tried_values import TriedStep, with_values_tried
 from harness.prediction.gpu.catalogue import Gpu
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
@@ -114,22 +116,28 @@ def step_of(question: CheckGpus | PlanStep | TraceStep) -> OwnStep:
 def traced_in_fork(
     question: CheckGpus | TraceRun | TraceStep, trace: Callable[[], StepReport]
 ) -> StepReport:
-    """Return what ``trace`` returns on the first GPU, in a fork that has not used CUDA."""
-    values = use_gpu(question, question.gpus[0])
-    try:
-        with refusing_old_cudnn():
-            report = trace()
-    except torch.OutOfMemoryError as error:
-        refuse_what_is_not_pretended()
+    """Return what ``trace`` returns on the first GPU, in forks that have not used CUDA."""
+
+    def traced(trial: int, decided: Mapping[str, bool]) -> TriedStep | Decision:
+        values = use_gpu(question, question.gpus[0], trial, decided)
+        try:
+            with refusing_old_cudnn():
+                report = trace()
+        except torch.OutOfMemoryError as error:
+            refuse_what_is_not_pretended()
+            values.refuse_unknown_sizes()
+            raise TooLargeError from error
+        except Exception as error:
+            values.refuse_unknown_sizes()  # zeros in the place of values may have led there
+            if (failed := values.failed_check(error.__cause__ or error)) is not None:
+                return failed
+            raise
         values.refuse_unknown_sizes()
-        raise TooLargeError from error
-    except RuntimeError:
-        values.refuse_unknown_sizes()  # zeros in the place of values may have led there
-        raise
-    values.refuse_unknown_sizes()
-    notes = (*library_notes(), *values.notes(), *report.notes)
-    host = None if report.host is None else report.host.with_left_out(most_left_out())
-    return replace(report, host=host, notes=notes)
+        notes = (*library_notes(), *values.notes(), *report.notes)
+        host = None if report.host is None else report.host.with_left_out(most_left_out())
+        return TriedStep(replace(report, host=host, notes=notes), values.deciding_lines())
+
+    return with_values_tried(traced)
 
 
 def by_dry_run(
@@ -216,7 +224,9 @@ def fits_of_kind(
     values = use_gpu(question, gpus[0])
     compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations)
-    search = StepSearch(bench, own.batch, own.accumulate, question.settings, seconds)
+    search = StepSearch(
+        bench, own.batch, own.accumulate, question.settings, seconds, least=own.least_batch
+    )
     fits = search.fits(gpus, find_largest=find_largest)
     return FitsOnGpus(fits=tuple(fits), notes=(*search.need(own.batch).notes, *search.notes))
 

@@ -28,7 +28,7 @@ def traced_run(question: TraceRun) -> StepReport:
     sent = pickle.loads(question.request.sent)
     call = sent["run"] if sent["shapes"] is None else partial(sent["run"], sent["shapes"])
 
-    report = in_fork(lambda: traced_in_fork(question, lambda: trace_run(call)))
+    report = traced_in_fork(question, lambda: trace_run(call))
     if not question.fits or not gpu.total_bytes:
         return by_dry_run(question, report, FitsOnGpus(fits=()))
     assert report.cuda is not None, "the run used the GPU"

@@ -16,6 +16,7 @@ from harness.measurement.process.messages import Call, Ended, Failure
 from harness.measurement.process.outcome import classify
 from harness.planning.step_advice import with_advice
 from harness.planning.step_question import Answer, CheckGpus, Question, TraceRun
+from harness.planning.token_labels import with_labels
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
@@ -37,8 +38,17 @@ def answered(
 
     A step on the CPU is estimated without a reason. PyTorch is loaded in this process then.
     """
-    with with_advice(question.request):
-        answer: Any = _answered(question, method, progress)
+    try:
+        with with_advice(question.request):
+            answer: Any = _answered(question, method, progress)
+    except StepError as error:
+        other = with_labels(question.request, error)
+        if other is None:
+            raise
+        try:
+            return answered(msgspec.structs.replace(question, request=other), method, progress)
+        except StepError:
+            raise error from None
     replace = dataclasses.replace if dataclasses.is_dataclass(answer) else msgspec.structs.replace
     answer = replace(answer, notes=(*question.request.notes, *answer.notes))
     return cast("Answer", answer)

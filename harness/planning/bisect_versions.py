@@ -46,15 +46,9 @@ class VersionAnswer(Struct, frozen=True, kw_only=True):
 
 
 def ask_versions(
-    versions: Sequence[str],
-    options: Sequence[str],
-    target: Sequence[str],
-    *,
-    program: str,
-    is_script: bool,
-    offline: bool,
+    versions: Sequence[str], arguments: Sequence[str], *, program: str, offline: bool
 ) -> Iterator[VersionAnswer]:
-    """Yield the answer of ``harness dry-run`` or ``harness profile`` under each version.
+    """Yield the answer of ``harness dry-run ARGUMENTS`` under each version.
 
     ``program`` is the module whose ``main`` is the command line.
     """
@@ -62,8 +56,7 @@ def ask_versions(
     for version, python in pythons.items():
         with tempfile.TemporaryDirectory() as folder:
             snapshot = Path(folder, "snapshot.pickle")
-            words = ["dry-run", "--snapshot", str(snapshot)] if is_script else ["profile"]
-            command = [*words, "--json", *options, *["--"] * is_script, *target]
+            command = ["dry-run", "--snapshot", str(snapshot), "--json", *arguments]
             done = subprocess.run(
                 [python, *own_interpreter(program, *command)[1:]],
                 stdout=subprocess.PIPE,

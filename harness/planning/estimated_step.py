@@ -68,7 +68,7 @@ def _report(question: CheckGpus | TraceStep, gpu: Gpu | None, *, find_largest: b
     if request.compile is not None:
         raise ArgumentError(
             "compile needs the dry run of a GPU, e.g. --gpu l4: an estimate knows no compiled code;"
-            " harness profile --compile runs a step on the CPU"
+            " harness measure --compile runs a step on the CPU"
         )
 
     @cache

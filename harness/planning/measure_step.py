@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 import msgspec
 
-from harness.dry_runs.for_workers import has_gpu
+from harness.dry_runs.for_workers import gpu_or_dry_run, has_gpu
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
@@ -15,8 +15,10 @@ from harness.planning.predict_step import device_of, name_of
 from harness.planning.sent_step import request_of
 from harness.planning.step_advice import with_advice
 from harness.planning.step_question import TraceStep
+from harness.planning.token_labels import with_labels
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.errors import StepError
 from harness.schema.record import Outcome, Record
 from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.step_report import StepReport
@@ -32,6 +34,7 @@ def measure(
     target: Workload,
     *,
     repeats: int | None = None,
+    gpu: Gpu | str | None = None,
     deadline_seconds: float = DEADLINE_SECONDS,
     force: bool = False,
 ) -> Record: ...
@@ -67,7 +70,7 @@ def measure(
         batch: examples in a step of a network.
         repeats: number of passes of a workload without instruments, which time the step and read
             its RSS; 3 if it is None.
-        gpu: the GPU to pretend, for a step.
+        gpu: the GPU to pretend; it implies CUDA.
         device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one where there
             is none.
         deadline_seconds: seconds after which a worker process is stopped.
@@ -92,11 +95,13 @@ def measure(
     """
     asked = as_step("measure", target, batch, step)
     if isinstance(asked, Workload):
-        if gpu is not None or device is not None:
-            raise ArgumentError("measure of a workload takes no gpu and no device: it has its own")
-        return measure_workload(
-            asked, repeats=repeats or 3, deadline_seconds=deadline_seconds, force=force
-        )
+        if device is not None:
+            raise ArgumentError("measure of a workload takes no device: it has its own")
+        workload = asked if gpu is None else asked.replace(device="cuda")
+        with gpu_or_dry_run(workload.device, gpu):
+            return measure_workload(
+                workload, repeats=repeats or 3, deadline_seconds=deadline_seconds, force=force
+            )
     if repeats is not None or force:
         raise ArgumentError("measure of a step takes no repeats and no force")
     kind = device_of("cuda" if gpu is not None and device is None else device or "cpu", gpu)
@@ -120,8 +125,14 @@ def measure_step(
     question = TraceStep(request=request, device=device, gpus=gpus)
     ended = ended_question(question, deadline_seconds, progress)
     if ended.failure is not None and not ended.failure.out_of_memory:
+        error = error_of(ended.failure)
+        other = with_labels(request, error) if isinstance(error, StepError) else None
+        if other is not None:
+            return measure_step(
+                other, device=device, gpu=gpu, deadline_seconds=deadline_seconds, progress=progress
+            )
         with with_advice(request):
-            raise error_of(ended.failure)
+            raise error
     outcome, evidence = classify(ended)
     if outcome is not Outcome.OK or ended.result is None:
         return failed_report(request, "dry run" if pretends else "measured", outcome, evidence)

@@ -7,12 +7,14 @@ a local one, one in Hugging Face's cache, or the hub's.
 import importlib.util
 import json
 import os
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.planning.token_labels import labelled
 from harness.schema.errors import StepError, did_you_mean
 from harness.schema.step import Step
 from harness.schema.target_name import HUBS, hub_of
@@ -41,6 +43,8 @@ _FORMS: Mapping[str, Mapping[str, str]] = {
     "Model": _TEXT,
 }
 """Inputs of a class by the end of its name; a class without labels gets the loss ``sum``."""
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+_MOST_LAYERS = 10_000
 _LABELS = ("labels", "start_positions", "end_positions")
 
 
@@ -84,6 +88,11 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
         texts = {key: form[key].format_map(_sizes(config)) for key in kept}
         said += [f"{key}={text.rstrip(':')}" for key, text in texts.items()]
         inputs = texts
+    elif inputs is not None and step.mode == "train" and kind.endswith(_CAUSAL):
+        given = tuple(map(str, step.specs))
+        if loss == "cross-entropy" and (both := labelled(given)) is not None:
+            inputs = both
+            said.append(f"its tokens as labels, too ({both[-1]})")
     if loss == "cross-entropy":  # of no use to a class whose output is no tensor
         loss = "model" if any(name in str(inputs) for name in _LABELS) else "sum"
         said.append(f"loss {loss}")
@@ -91,7 +100,18 @@ def _of_hugging_face(step: Step, name: str) -> tuple[Step, tuple[str, ...]]:
     target = f"{__name__}:of_config"
     found = step.replace(target=target, arguments=arguments, inputs=inputs, loss=loss)
     note = f"{step.target}: {kind} with {', '.join(said)}; --input, --loss and --arg change them"
-    return found, (note,)
+    return found, (note, *_not_quantized(step.target, config))
+
+
+def _not_quantized(target: object, config: dict[str, Any]) -> Iterator[str]:
+    """Leave a config's quantization out, and say so."""
+    asked = config.pop("quantization_config", None)
+    if asked is not None:
+        form = asked.get("quant_method", "unknown") if isinstance(asked, dict) else asked
+        yield (
+            f"{target}: its quantization_config ({form}) is not applied, so all weights are"
+            f" {config['dtype']}; harness dry-run of a script that loads it quantized counts it"
+        )
 
 
 def _sizes(config: Mapping[str, Any]) -> dict[str, object]:
@@ -117,9 +137,24 @@ def _config(name: str) -> dict[str, Any]:
         config = json.loads(text)
     except ValueError as error:
         raise StepError(f"hf:{name}: its config.json is no JSON: {error}") from error
+    except RecursionError:
+        raise StepError(f"hf:{name}: its config.json has too many levels") from None
     if not isinstance(config, dict) or "model_type" not in config:
         raise StepError(f"hf:{name}: its config.json names no model_type")
+    _check_layers(name, config)
     return config
+
+
+def _check_layers(name: str, config: Mapping[str, Any]) -> None:
+    """Refuse a network of more layers than anybody's, which would be built for hours."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_layers(name, value)
+            continue
+        counts = isinstance(value, int) and re.search(r"layers?$|^depths?$|experts$", key)
+        if counts and value > _MOST_LAYERS:
+            rule = f"{key} must be at most {_MOST_LAYERS:,}, got {value:,}"
+            raise StepError(f"hf:{name}: {rule}")
 
 
 def _cached(name: str) -> str | None:

@@ -1,14 +1,14 @@
 """``harness.predict``: one name for a workload, a network's step and a whole training loop.
 
-A workload needs no torch. A network's step on CUDA is run by PyTorch itself on a pretended GPU;
+A workload on the CPU needs no torch. A step on CUDA is run by PyTorch itself on a pretended GPU;
 where that is not possible, and for the CPU, it is estimated on meta tensors.
 """
 
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
-from harness.prediction.gpu.catalogue import Gpu
-from harness.schema.argument_checks import ArgumentError, check_names
+from harness.prediction.gpu.catalogue import Gpu, GpuError
+from harness.schema.argument_checks import ArgumentError, check_names, check_workload
 from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.step_report import StepReport
 from harness.schema.workload import Workload
@@ -47,10 +47,10 @@ def predict(
         device: ``cpu`` or ``cuda``, for a step.
         largest: True to search the largest batch for ``gpu``, for a step.
         method: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a CUDA build of
-            PyTorch is installed, for a step.
+            PyTorch is installed; on CUDA.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         budget_bytes: budget to check a workload against.
-        torch: version of PyTorch to describe, for a workload.
+        torch: version of PyTorch to describe, for a workload on the CPU.
         run: a function that builds and trains on ``cuda``, instead of ``target``.
         shapes: what to call ``run`` with.
         step: the other fields of a ``Step``, such as ``inputs``.
@@ -64,7 +64,7 @@ def predict(
         UnsupportedError: there is no answer; the message says why.
         UnavailableError: ``method="dry-run"`` or ``run`` where no GPU can be pretended.
         GpuError: no such GPU, or a GPU for a step on the CPU.
-        AllocatorConfigError: PyTorch would refuse the settings, or they are not modelled.
+        AllocatorSettingsError: the settings have no answer.
 
     >>> import harness
     >>> step = harness.Workload(depth=8, width=256, batch=512)
@@ -94,16 +94,46 @@ def predict(
             largest=largest,
             method=method,
         )
-    _refuse("a workload", {**of_step, "shapes": shapes})
-    from harness.prediction.predict_workload import predict as predict_workload
-
+    _refuse("a workload", {**of_step, "method": None, "shapes": shapes})
     return predict_workload(
         asked if gpu is None else asked.replace(device="cuda"),
         gpu=gpu,
         allocator_settings=allocator_settings,
         budget_bytes=budget_bytes,
         torch=torch,
+        method=how,
     )
+
+
+def predict_workload(
+    workload: Workload,
+    *,
+    gpu: Gpu | str | None = None,
+    allocator_settings: str = "",
+    budget_bytes: int | None = None,
+    torch: str | None = None,
+    method: "Method | None" = None,
+) -> StepReport:
+    """Return the prediction of a workload: by closed forms on the CPU, by a dry run on CUDA."""
+    if check_workload(workload).device == "cuda":
+        from harness.planning.predict_on_cuda import predict_on_cuda
+
+        return predict_on_cuda(
+            workload,
+            gpu=gpu,
+            allocator_settings=allocator_settings,
+            budget_bytes=budget_bytes,
+            torch=torch,
+            method=method or "auto",
+        )
+    if method is not None:
+        raise ArgumentError("predict of a workload on the CPU takes no method: it has closed forms")
+    if gpu is not None or allocator_settings:
+        given = "allocator settings need" if gpu is None else "gpu needs"
+        raise GpuError(f"{given} a workload with device cuda, got device cpu")
+    from harness.prediction.predict_workload import predict as by_formula
+
+    return by_formula(workload, budget_bytes=budget_bytes, torch=torch)
 
 
 def _refuse(kind: str, options: dict[str, Any]) -> None:

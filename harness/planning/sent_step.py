@@ -4,6 +4,7 @@ from typing import Any
 
 from harness.dry_runs.sent_objects import sent
 from harness.planning.model_hubs import named_step
+from harness.planning.workload_step import name_of
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.target_name import check_target_name
@@ -42,7 +43,7 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
         arguments=tuple(f"{name}={value!r}" for name, value in step.arguments.items()),
         autocast=step.autocast_name,
         compile=step.compile_mode,
-        shown=shown if isinstance(shown, str) else None,
+        shown=name_of(shown, step.arguments) if isinstance(shown, str) else None,
         notes=(*chosen, *[SUM] * (step.loss == "sum" and step.mode == "train")),
         answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
         sent=sent(objects, with_values=with_values),

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.allocator.config import SETTINGS
-from harness.schema.errors import HarnessError, StepError, UnsupportedError, did_you_mean
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.schema.step_request import StepRequest
 
 _ADVICE: Mapping[str, str] = tomllib.loads(
@@ -33,7 +32,7 @@ def advised(message: str, request: StepRequest) -> str:
     """Return the message of an error, with what to do about it where that is known."""
     wrong = re.search(r"Unrecognized key '(\w+)' in Accelerator allocator config", message)
     if wrong is not None:
-        return f"--alloc-conf: there is no {wrong[1]!r}{did_you_mean(wrong[1], SETTINGS)}"
+        return f"--alloc-conf: there is no {wrong[1]!r}"
     module = (request.target or "").replace(".py:", ":").replace("/", ".").lstrip(".")
     known = (text for words, text in _ADVICE.items() if re.search(words, message))
     advice = next(known, None)

@@ -8,7 +8,7 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -16,6 +16,7 @@ import torch
 
 from harness.dry_runs.assemble_report import not_pretended
 from harness.dry_runs.compiled import Compilations
+from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.dry_run_request import check_answers, parse_answer
 from harness.dry_runs.dry_run_text import reads_in_words
 from harness.dry_runs.left_out_values import unsent
@@ -25,13 +26,14 @@ from harness.dry_runs.library_notes import (
     library_notes,
     refusing_old_cudnn,
 )
+from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.pretended_gpu import of_any_size
-from harness.dry_runs.unknown_sizes import bounds, unknown_decisions, unknown_sizes
+from harness.dry_runs.unknown_values import bounds, deciding_lines, unknown_sizes
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.process.outcome import ForkFailedError, is_out_of_memory
-from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError
+from harness.planning.step_needs import Need, TooLargeError
 from harness.planning.step_question import AnyQuestion
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.gpu.workspaces import VARIABLE
@@ -39,24 +41,38 @@ from harness.schema.errors import UnsupportedError
 from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep
 
-MEMORY, OUTSIDE = "HARNESS_DRY_RUN_MEMORY", "HARNESS_DRY_RUN_OUTSIDE"
-
 
 class StepValues:
     """Follows the values that are read from the GPU: known, answered by the user, or unknown."""
 
-    def __init__(self, answers: tuple[str, ...]) -> None:
+    def __init__(
+        self, answers: tuple[str, ...], trial: int = 0, decided: Mapping[str, bool] | None = None
+    ) -> None:
         known = dict(map(parse_answer, answers))
         check_answers(known)
-        self._reads = ValueReads(known)
+        self._decided = dict(decided or {})
+        self._reads = ValueReads(known, trial=trial, decided=self._decided)
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
-        """Raise UnsupportedError where the size of a tensor depends on a value nobody knows."""
-        reads = self._reads.places()
-        reason = unsent() or unknown_sizes(reads) or unknown_decisions(reads)
+        """Raise UnsupportedError where the size of a tensor has no upper end that is known."""
+        reason = unsent() or unknown_sizes(self._reads.places())
         if reason is not None:
             raise UnsupportedError(reason)
+
+    def deciding_lines(self) -> tuple[str, ...]:
+        """Return the lines that have decided something by unknown values."""
+        self._reads.look_at_the_host()
+        return deciding_lines(self._reads.places())
+
+    def failed_check(self, error: BaseException) -> Decision | None:
+        """Return the check of an unknown value that raised an error, if it is not settled."""
+        failed = self._reads.decisions.failed_by(error)
+        return None if failed is None or failed.line in self._decided else failed
+
+    def settle(self, failed: Decision) -> None:
+        """Have a check that failed pass from now on."""
+        self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:
         """Follow no values from now on; end this process where it reads one."""
@@ -68,17 +84,26 @@ class StepValues:
         return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
 
 
-def use_gpu(question: AnyQuestion, gpu: Gpu) -> StepValues:
-    """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on."""
+def use_gpu(
+    question: AnyQuestion, gpu: Gpu, trial: int = 0, decided: Mapping[str, bool] | None = None
+) -> StepValues:
+    """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on.
+
+    Args:
+        question: what is asked.
+        gpu: the GPU.
+        trial: the run; in others than 0 values that nobody knows are other ones.
+        decided: lines whose decision is settled.
+    """
     architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
     os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))
     if gpu.workspace_config:
         os.environ[VARIABLE] = gpu.workspace_config
     if question.settings:
         torch.cuda.memory._set_allocator_settings(question.settings)
-    _limit_memory(ENDLESS_BYTES)
+    limit_memory(ENDLESS_BYTES)
     torch.cuda.init()  # type: ignore[no-untyped-call]
-    return StepValues(question.request.answers)
+    return StepValues(question.request.answers, trial, decided)
 
 
 def refuse_what_is_not_pretended() -> None:
@@ -87,12 +112,6 @@ def refuse_what_is_not_pretended() -> None:
     name.restype = ctypes.c_char_p
     if (called := name()) is not None:
         raise UnsupportedError(not_pretended([called.decode()]))
-
-
-def _limit_memory(memory_bytes: int) -> None:
-    """Change the memory of PyTorch's allocator."""
-    os.environ |= {MEMORY: str(memory_bytes), OUTSIDE: "0"}
-    ctypes.CDLL(None).harness_dry_run_describe()
 
 
 class Bench:
@@ -134,15 +153,20 @@ class Bench:
         if self._ignores:
             with suppress(ForkFailedError):
                 run = partial(self._run, batch, memory_bytes, follow=False)
-                return in_fork(run, self._deadline)
+                ignoring = in_fork(run, self._deadline)
+                assert not isinstance(ignoring, Decision), "nothing is followed"
+                return ignoring
         need = in_fork(partial(self._run, batch, memory_bytes), self._deadline)
+        while isinstance(need, Decision):
+            self._values.settle(need)
+            need = in_fork(partial(self._run, batch, memory_bytes), self._deadline)
         self._ignores = False
         return need
 
-    def _run(self, batch: int, memory_bytes: int, *, follow: bool = True) -> Need | None:
+    def _run(self, batch: int, memory_bytes: int, *, follow: bool = True) -> Need | Decision | None:
         if not follow:
             self._values.end_at_a_read()
-        _limit_memory(memory_bytes)
+        limit_memory(memory_bytes)
         refused = _refused()
         try:
             with refusing_old_cudnn():
@@ -154,6 +178,12 @@ class Bench:
             # The compiler's own error, or that no engine of cuDNN found memory for its workspace.
             if _refused() > refused and (is_out_of_memory(error) or ENGINE_MISSING in str(error)):
                 return None
+            if (failed := self._values.failed_check(error)) is not None:
+                return failed
+            raise
+        except Exception as error:
+            if (failed := self._values.failed_check(error)) is not None:
+                return failed
             raise
         self._values.refuse_unknown_sizes()
         free, total = torch.cuda.mem_get_info()

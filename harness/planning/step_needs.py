@@ -2,11 +2,9 @@
 
 from typing import NamedTuple, Protocol
 
+from harness.dry_runs.memory_limit import ENDLESS_BYTES
 from harness.schema.errors import UnsupportedError
 from harness.schema.units import format_bytes
-
-ENDLESS_BYTES = 1 << 41
-"""Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
 
 
 class TooLargeError(UnsupportedError):

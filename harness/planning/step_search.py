@@ -3,8 +3,9 @@
 import time
 from collections.abc import Sequence
 
+from harness.dry_runs.memory_limit import ENDLESS_BYTES
 from harness.measurement.process.outcome import ForkFailedError
-from harness.planning.step_needs import ENDLESS_BYTES, Need, TooLargeError, Tries
+from harness.planning.step_needs import Need, TooLargeError, Tries
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_batch import NOT_SEARCHED, Largest, largest_batch
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
@@ -18,8 +19,9 @@ SEARCH_SECONDS = 120.0
 class StepSearch:
     """Answers about a step on one bench; each try is made once.
 
-    A batch is a multiple of ``unit``. ``needs`` are known peaks by their batch, ``notes`` say on
-    which GPU the search ended before a batch failed. All searches together take ``seconds``.
+    A batch is a multiple of ``unit``; ``least`` is the smallest that runs, if that is known.
+    ``needs`` are known peaks by their batch, ``notes`` say on which GPU the search ended before a
+    batch failed. All searches together take ``seconds``.
     """
 
     def __init__(
@@ -29,11 +31,14 @@ class StepSearch:
         unit: int = 1,
         settings: str = "",
         seconds: float = SEARCH_SECONDS,
+        *,
+        least: int | None = None,
     ) -> None:
         self._bench = bench
         self._seconds = self._left = seconds
         self._batch = batch
         self._unit = unit
+        self._least = least
         self._settings = settings
         self.needs: dict[int, Need] = {}
         self.notes: list[str] = []
@@ -73,7 +78,9 @@ class StepSearch:
         begin = time.monotonic()
         self._bench.end_at(begin + self._left)
         try:
-            largest = largest_batch(self, room, batch=self._batch, unit=self._unit)
+            largest = largest_batch(
+                self, room, batch=self._batch, unit=self._unit, least=self._least
+            )
             self.notes += [] if largest.is_found else [largest.note(gpu.name)]
         except TimeoutError:
             largest = NOT_SEARCHED

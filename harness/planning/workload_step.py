@@ -1,5 +1,6 @@
 """A workload's step as a step of any network, so that a plan can change it."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.schema.argument_checks import ArgumentError
@@ -9,6 +10,7 @@ from harness.schema.workload import Workload
 if TYPE_CHECKING:
     from torch import nn
 
+NETWORK = f"{__name__}:network"
 _OF_NETWORK = ("model", "in_features", "classes", "activation", "norm", "dropout", "checkpoint")
 _OF_STEP = ("optimizer", "mode", "autocast", "accumulate", "classes", "threads")
 
@@ -19,12 +21,26 @@ def step_of(workload: Workload) -> Step:
         raise ArgumentError(f"a plan takes a Workload with foreach auto, got {workload.foreach!r}")
     network = {name: getattr(workload, name) for name in _OF_NETWORK}
     return Step(
-        f"{__name__}:network",
+        NETWORK,
         workload.batch,
         inputs=f"{workload.dtype}:{workload.in_features}",
         arguments={**network, "hidden": workload.widths, "dtype": workload.dtype},
         **{name: getattr(workload, name) for name in _OF_STEP},
     )
+
+
+def name_of(target: str, arguments: Mapping[str, Any]) -> str:
+    """Return the name that a report gives a target: of an MLP the one that is typed.
+
+    >>> name_of(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), name_of("a.py:Net", {})
+    ('mlp:3x64', 'a.py:Net')
+    """
+    if target != NETWORK:
+        return target
+    widths: tuple[int, ...] = arguments["hidden"]
+    alike = len(set(widths)) == 1
+    sizes = f"{len(widths)}x{widths[0]}" if alike else ",".join(map(str, widths))
+    return f"{arguments['model']}:{sizes}"
 
 
 def network(**fields: Any) -> "nn.Module":

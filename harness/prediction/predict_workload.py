@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 
-from harness.prediction.gpu import catalogue
-from harness.prediction.gpu.catalogue import Gpu, GpuError
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import (
     UnsupportedWorkloadError,
@@ -34,57 +32,30 @@ CHECKED_MACHINES = ("x86_64", "AMD64")
 
 
 def predict(
-    workload: Workload,
-    *,
-    budget_bytes: int | None = None,
-    gpu: Gpu | str | None = None,
-    allocator_settings: str = "",
-    torch: str | None = None,
+    workload: Workload, *, budget_bytes: int | None = None, torch: str | None = None
 ) -> StepReport:
     """Predict the metrics of a step without running it, and whether it fits.
 
-    Nothing is run and no torch is imported; a CUDA step is predicted without a GPU. A metric that
-    cannot be derived exactly is None, and ``reason`` says why. CUBLAS_WORKSPACE_CONFIG is read
-    from the environment, unless ``gpu`` has its own.
+    Nothing is run and no torch is imported. A metric that cannot be derived exactly is None, and
+    ``reason`` says why: on CUDA there are closed forms of what autograd saves, and of nothing else.
     """
     workload = check_workload(workload)
     check_bytes("budget_bytes", budget_bytes)
     with describing(None if torch is None else known_version(torch)):
-        used = _checked_gpu(workload, gpu, allocator_settings)
         notes = list(_notes())
         known = _closed_forms(workload)
         fields: dict[str, Any] = {}
         try:
-            if workload.device == "cuda":
-                from harness.prediction.mlp import cuda_fit
-                from harness.prediction.mlp.cuda_trace import most_rows
-
-                trace, fields = cuda_fit.answers(
-                    workload,
-                    used,
-                    allocator_settings,
-                    budget_bytes,
-                    notes,
-                    is_named=gpu is not None,
-                )
-                most = most_rows(workload)
-            else:
-                trace, fields = _on_cpu(workload, budget_bytes)
+            trace, fields = _on_cpu(workload, budget_bytes)
+            if "budget" in fields and not fields["budget"].is_searched:
                 most = axis_range(workload, "batch")[1]
-            searched = [fields[name] for name in ("fit", "budget") if name in fields]
-            if not all(each.is_searched for each in searched):
                 notes.append(f"largest batch: each one up to {most:,} fits; no larger one is known")
             known |= trace_metrics(trace)
             fields["trace"] = trace
         except UnsupportedWorkloadError as error:
-            questions = {
-                "budget": budget_bytes is not None,
-                "gpu": gpu is not None,
-                "allocator settings": bool(allocator_settings),
-            }
-            why = "no answer, because the step cannot be predicted"
-            unanswered = tuple(f"{name}: {why}" for name, is_open in questions.items() if is_open)
-            fields = {"reason": str(error), "unanswered": unanswered}
+            why = "budget: no answer, because the step cannot be predicted"
+            asked = budget_bytes is not None
+            fields = {"reason": str(error), "unanswered": (why,) if asked else ()}
         metrics = msgspec.structs.asdict(msgspec.convert(known, Metrics)) | fields
         is_known = any(metrics[name] is not None for name in Metrics.__struct_fields__)
         return StepReport(
@@ -96,22 +67,6 @@ def predict(
             notes=tuple(notes),
             **metrics,
         )
-
-
-def _checked_gpu(workload: Workload, gpu: Gpu | str | None, settings: str) -> Gpu:
-    """Return the GPU that is asked about; refuse a wrong question first."""
-    named = catalogue.find(gpu) if isinstance(gpu, str) else gpu
-    used = named or catalogue.DEFAULT
-    if workload.device != "cuda":
-        if gpu is not None or settings:
-            name = "allocator settings need" if gpu is None else "gpu needs"
-            raise GpuError(f"{name} a workload with device cuda, got device cpu")
-        return used
-    from harness.allocator import AllocatorConfig  # what only a prediction for CUDA needs
-
-    used = used.in_environment()
-    AllocatorConfig.from_settings(settings, total_bytes=used.total_bytes)
-    return used
 
 
 def _on_cpu(workload: Workload, budget_bytes: int | None) -> tuple[Trace, dict[str, Any]]:

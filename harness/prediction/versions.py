@@ -96,7 +96,7 @@ def describing(version: TorchVersion | None) -> Iterator[None]:
     """Let predictions inside follow the rules of ``version``; of None, those of the installed one.
 
     A context rather than an argument: one prediction asks for hundreds of traces, through
-    searches and allocator models that have no other reason to know of versions.
+    searches that have no other reason to know of versions.
     """
     before = _chosen.set(version)
     try:

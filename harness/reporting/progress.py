@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.reporting.heartbeat import Heartbeat
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ def shown(experiments: int = 1) -> "Iterator[Lines | Terminal]":
         with _bar(PlainConsole(stderr=True)) as bar:
             yield Terminal(bar, experiments)
         return
-    lines = Lines(experiments)
-    try:
-        yield lines
-    finally:
-        lines.end()
+    with Heartbeat("workers start") as beat:
+        lines = Lines(experiments, beat)
+        try:
+            yield lines
+        finally:
+            lines.end()
 
 
 def _bar(console: "PlainConsole") -> "Bar":
@@ -55,12 +57,17 @@ def format_seconds(seconds: float) -> str:
 
 
 class Lines:
-    """Two plain lines an experiment on standard error, for logs and pipes: begin and end."""
+    """Plain lines on standard error, for logs and pipes: the begin of each experiment, its end.
 
-    def __init__(self, experiments: int = 1) -> None:
+    Between them is a line each ten seconds.
+    """
+
+    def __init__(self, experiments: int = 1, beat: Heartbeat | None = None) -> None:
+        self._beat = beat or Heartbeat("")
         self._experiments = experiments
         self._number = 0
         self._name = ""
+        self._cells = 0
         self._started: float | None = None
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
@@ -74,12 +81,16 @@ class Lines:
         self._name = f"{place}{experiment}"
         print(f"{self._name}: {cells} cells{saved}", file=sys.stderr, flush=True)
         self._started = time.monotonic()
+        self._cells = cells
+        self._beat.words = f"{self._name}: workers start"
         if cells == done:
             self.end()
 
     def cell(self, description: str, *, left: int, seconds_left: float | None) -> None:
         """Print the last line with the last cell."""
-        del description, seconds_left
+        del description
+        estimate = f", {format_seconds(seconds_left)} left" if left and seconds_left else ""
+        self._beat.words = f"{self._name}: {self._cells - left} of {self._cells} cells{estimate}"
         if not left:
             self.end()
 

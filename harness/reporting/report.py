@@ -8,7 +8,7 @@ import os
 import re
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.evidence import section_of
 from harness.analysis.frame import RECORDS, load_files
 from harness.prediction.interpreter_state import collection_paused
+from harness.prediction.versions import TorchVersionError
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
 from harness.reporting.data_package import DATA_PACKAGE, data_package
@@ -36,6 +37,7 @@ from harness.sweeps.experiment_files import experiment_of
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_LOOK_SECONDS = 5.0
 _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
 _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
@@ -50,15 +52,16 @@ def write_report(
     jobs: int = 1,
     given: Sequence[Path] = (),
     missing: Callable[[str], object] = str,
+    progress: Callable[[str], object] = str,
 ) -> Path:
     """Write the report's pages, tables/, figures/ and data package; return the first page.
 
     Every experiment found gets its chapter, also where it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
     all; files of the user's are left alone. ``missing`` is called with one line for each section
-    that failed, or if nothing could be settled.
+    that failed, or if nothing could be settled; ``progress`` after each section.
     """
-    report = analysed(folder, jobs=jobs, given=given)
+    report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
     files[DATA_PACKAGE] = data_package(report.title, folder, files)
     replace_files(folder, files, files_of_report(folder))
@@ -70,7 +73,13 @@ def write_report(
     return folder / pages.STORY
 
 
-def analysed(folder: Path, *, jobs: int = 1, given: Sequence[Path] = ()) -> Report:
+def analysed(
+    folder: Path,
+    *,
+    jobs: int = 1,
+    given: Sequence[Path] = (),
+    progress: Callable[[str], object] = str,
+) -> Report:
     """Return the report of the records in ``folder``; nothing is written."""
     folders = experiment_folders(folder, given)
     for path in given:
@@ -83,7 +92,7 @@ def analysed(folder: Path, *, jobs: int = 1, given: Sequence[Path] = ()) -> Repo
         for path in folders
     ]
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
-        chapters = tuple(run_each(_chapter, own, jobs))
+        chapters = tuple(run_each(_chapter, own, jobs, progress))
     outcomes = frame["outcome"].value_counts().sort_index()
     return Report(
         chapters=chapters,
@@ -98,7 +107,12 @@ def usable_processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-def run_each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 1) -> list[Result]:
+def run_each(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int = 1,
+    progress: Callable[[str], object] = str,
+) -> list[Result]:
     """Return ``work`` of each item, in order, computed by up to ``jobs`` processes.
 
     The processes are forked from this one, so that they know what it has loaded; ask for several
@@ -106,9 +120,15 @@ def run_each(work: Callable[[Item], Result], items: Sequence[Item], jobs: int = 
     """
     jobs = min(jobs, len(items))
     if jobs < 2 or "fork" not in multiprocessing.get_all_start_methods():
-        return list(map(work, items))
+        return [work(item) for item in items]
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(work, items))
+        progress(f"0 of {len(items)}")
+        results = [pool.submit(work, item) for item in items]
+        left = set(results)
+        while left:
+            progress(f"{len(items) - len(left)} of {len(items)}")
+            left = wait(left, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED).not_done
+        return [one.result() for one in results]
 
 
 def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
@@ -120,7 +140,8 @@ def experiment_folders(folder: Path, given: Sequence[Path] = ()) -> list[Path]:
         return [folder]
     folders = [path for path in folder.iterdir() if path.is_dir() and _has(path, RECORDS)]
     if not folders:
-        raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below")
+        rule = f"harness sweep --out {folder} makes some"
+        raise RecordError(f"{folder}: no {RECORDS} here nor in a folder directly below; {rule}")
 
     def place(path: Path) -> tuple[float, str]:
         experiment = experiment_of(path, given)
@@ -177,7 +198,7 @@ def _chapter(part: tuple[Path, pd.DataFrame, Sequence[Path]]) -> Chapter:
             doubts=evidence.doubts,
             data=data_words(evidence.origins),
         )
-    except (AnalysisError, RecordError) as error:
+    except (AnalysisError, RecordError, TorchVersionError) as error:
         return dataclasses.replace(chapter, problem=f"Not settled here: {error}.")
     except Exception as error:  # one experiment's fault must not cost the others their sections
         return dataclasses.replace(chapter, problem=_fault(error), is_failed=True)

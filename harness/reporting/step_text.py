@@ -1,12 +1,11 @@
 """A step on a terminal: the answer first, then where the bytes are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from harness.plots.shown_tables import blocks_table, layers_table, operators_table, sizes_table
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.events import CATEGORIES
 from harness.schema.host import Host
-from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.record import Outcome, Record
 from harness.schema.step_report import StepReport
@@ -93,33 +92,3 @@ def temporary_share(report: StepReport) -> float | None:
     if report.categories_at_peak is None or not report.peak_live_bytes:
         return None
     return report.categories_at_peak.temporary / report.peak_live_bytes
-
-
-def print_gpu_table(subject: str, fits: Sequence[GpuFit], notes: Sequence[str]) -> None:
-    """Print which GPUs the step fits on, and how far the batch could grow on each."""
-    console = AnswerConsole()
-    fitting = [fit.gpu for fit in fits if fit.verdict == "fits"]
-    where = f"{len(fitting)} of {len(fits)} GPUs; the smallest is {fitting[0]}" if fitting else ""
-    console.say(f"{subject}: fits on {where or 'no GPU'}", "bold")
-    rows = [
-        (
-            fit.gpu,
-            fit.verdict,
-            format_bytes(fit.total_bytes),
-            fit.reserved_text,
-            format_bytes(fit.headroom_bytes) if fit.headroom_bytes >= 0 else "none",
-            _batches(fit),
-        )
-        for fit in fits
-    ]
-    console.table(("GPU", "fits", ">memory", ">reserved peak", ">headroom", ">largest batch"), rows)
-    low, high = (size / 2**20 for size in fits[0].outside_bytes)
-    console.say_all([f"{low:,.0f}–{high:,.0f} MiB are assumed for the CUDA context", *notes])
-
-
-def _batches(fit: GpuFit) -> str:
-    """Return the largest batch that surely fits, and up to which one may fit."""
-    if not fit.is_searched:
-        return "not searched"
-    safe, best = fit.largest_batch or 0, fit.largest_batch_at_best or 0
-    return f"{safe:,}–{best:,}" if best > safe else f"{safe:,}"

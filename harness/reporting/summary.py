@@ -12,6 +12,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.compare import compare
 from harness.reporting.claims import REFERENCE, ClaimEntry, Claims, ReportFileError, read_claims
 from harness.reporting.document import tally
+from harness.reporting.pages import MARKDOWN
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.findings import Verdict
 from harness.schema.record import RecordError
@@ -47,8 +48,8 @@ def print_summary(folder: Path, page: Path, reference: Path = REFERENCE) -> None
     _print_names(console, "open", undecided)
     if folder.resolve() != reference.resolve():
         _print_comparison(console, claims, reference)
+    console.say(f"All verdicts: {folder / MARKDOWN}")
     console.say(f"Report: {page}")
-    console.say(f"All verdicts: harness verdicts {folder}")
 
 
 def _print_leading(console: AnswerConsole, claims: Sequence[ClaimEntry]) -> None:
@@ -100,20 +101,12 @@ def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -
     _print_names(console, "differ" if len(words) > 1 else "differs", words)
 
 
-def print_claims(folder: Path, *, short: bool = False) -> bool:
-    """Print every claim of the report in ``folder`` by topic, with what was measured."""
+def print_claims(folder: Path) -> bool:
+    """Print every claim of the report in ``folder`` in a line: its verdict, its number."""
     console = AnswerConsole()
     claims = read_claims(folder).claims
     console.say(_counted(claims), "bold")
-    if short:
-        console.say_all((f"{SHORT[one.verdict]:<7}{one.claim}: {one.number}" for one in claims), "")
-        return bool(claims)
-    for topic in dict.fromkeys(one.topic for one in claims):
-        console.print(Text(f"\n{topic}", style="bold"))
-        for one in claims:
-            if one.topic == topic:
-                console.print(Text.assemble((f"  {one.words}: ", "bold"), one.sentence))
-                console.print(Padding(Text(f"{one.measured} ({one.number})"), (0, 0, 0, 4)))
+    console.say_all((f"{SHORT[one.verdict]:<7}{one.claim}: {one.number}" for one in claims), "")
     return bool(claims)
 
 

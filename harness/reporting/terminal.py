@@ -52,6 +52,11 @@ class AnswerConsole(PlainConsole):
         if not self.is_terminal:
             wide = self.options.update(max_width=_WIDEST)
             self.width = max(self.width, Measurement.get(self, wide, table).maximum)
+            with self.capture() as written:
+                self.print(table)
+            lines = written.get().splitlines()  # each is padded to the width of the widest
+            self.say_all((line.rstrip() for line in lines), before="")
+            return
         self.print(table)
 
     def show(self, table: ShownTable) -> None:

@@ -37,7 +37,7 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
     rises must meet within the spreads of both and two batches of the kernel's counters. The repeats
     of one fork server are one replicate, so each repeat here has a server of its own. A cell is one
     of the run's lines of cells or of steps that ended well; thresholds and training runs are left
-    out. ``given`` are files of experiments, as for ``verify``.
+    out. ``given`` are files of experiments, as for ``harness report``.
     """
     cells: dict[str, Callable[[], Problems]] = {}
     for path in evidence_of(folder):

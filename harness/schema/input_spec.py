@@ -1,5 +1,6 @@
 """One input of a network as the command line names it, e.g. ``int64:1024`` or ``mask=bool:128``."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,10 @@ def parse_input(text: str) -> InputSpec:
         shape = (0,)
     if any(extent < 1 for extent in shape) or (equals and not name.isidentifier()):
         form = "[NAME=][TYPE:]SHAPE, e.g. 3x224x224, int64:1024 or mask=bool:128"
+        numbers = re.split(r"[,*× ]+", size.strip("()[]"))
+        if len(numbers) > 1 and all(map(str.isdecimal, numbers)):
+            form = "x".join(numbers)
+            form = f"a shape with x between its numbers: {text.replace(size, form)}"
         raise InputSpecError(f"--input must be {form}, got {text!r}")
     return InputSpec(shape=shape, dtype=dtype, name=name if equals else None)
 

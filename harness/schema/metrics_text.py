@@ -27,16 +27,26 @@ def metrics_rows(value: Metrics) -> list[tuple[str, int]]:
         ("  inputs", value.saved_input_bytes),
         ("  activations", value.saved_activation_bytes),
         ("peak of live bytes", value.peak_live_bytes),
-        *((f"  {name.replace('_', ' ')}", size) for name, size in categories.items()),
+        *((f"  {_category(name, value)}", size) for name, size in categories.items()),
         ("peak of live bytes, first step", value.first_step_peak_live_bytes),
-        *((f"peak in {phase}", one.peak_live_bytes) for phase, one in (value.phases or {}).items()),
+        *(
+            (f"peak in {phase}", one.peak_live_bytes)
+            for phase, one in (value.phases or {}).items()
+            if phase != "build"
+        ),
         ("RSS rise", value.rss_rise_bytes),
         ("RSS peak", value.rss_peak_bytes),
         *((f"  {name.removesuffix('_bytes')}", size) for name, size in process.items()),
     ]
     for name, size in cuda.items():
-        if name.endswith("_bytes"):
+        if name.endswith("_bytes") and size:
             rows.append((f"CUDA {name.removesuffix('_bytes').replace('_', ' ')}", size))
     if cuda.get("first_step") is not None:
         rows.append(("CUDA reserved peak, first step", cuda["first_step"].reserved_peak_bytes))
     return [(name, size) for name, size in rows if size is not None]
+
+
+def _category(name: str, value: Metrics) -> str:
+    """Return a category's name; on CUDA the libraries' workspaces are temporary blocks, too."""
+    words = name.replace("_", " ")
+    return f"{words}, with workspaces" if name == "temporary" and value.cuda else words

@@ -10,7 +10,7 @@ from harness.schema.argument_checks import ArgumentError, check_choice, check_na
 from harness.schema.errors import StepError, did_you_mean
 from harness.schema.input_spec import InputShapes, InputSpec, input_specs, names_function
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
-from harness.schema.target_name import hub_of, parts_of_name
+from harness.schema.target_name import hub_of, mlp_of, parts_of_name
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Step:
         classes: labels are 0 to ``classes`` - 1; None: they have no values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: a type, ``float16`` or ``bfloat16``.
-        accumulate: number of micro-batches; it divides the batch.
+        accumulate: number of micro-batches; it divides the batch. One micro-batch is on the GPU at
+            a time: a loop that holds the whole batch there and cuts it up needs the rest on top.
         compile: True, or a mode of ``torch.compile``.
         prepare: called with the network before it is compiled and before the steps.
         threads: CPU threads of an operation.
@@ -198,6 +199,9 @@ def as_step(verb: str, target: object, batch: object, options: StepOptions) -> S
 
 def _check_target(target: object, arguments: Mapping[str, object]) -> None:
     if isinstance(target, str):
+        if (fields_of_mlp := mlp_of(target)) is not None:
+            values = ", ".join(f"{name}={value!r}" for name, value in fields_of_mlp.items())
+            raise StepError(f"{target}: in Python an MLP is a harness.Workload({values})")
         parts_of_name(target)
     elif not callable(target):
         kind = type(target).__name__

@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from harness.schema.errors import HarnessError
+from harness.schema.workload import Workload
 
 
 class RequestError(HarnessError, ValueError):
@@ -18,6 +19,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
     """One step, described by names that another process can look up, or by objects sent to it.
 
     Attributes:
+        workload: the step if it is one of a workload; most of the other fields are not used then.
         target: ``MODULE:CALLABLE`` or ``FILE.py:CALLABLE``, which returns the network.
         arguments: what it is called with, each as NAME=VALUE.
         inputs: each input as ``[NAME=][TYPE:]SHAPE``, without the batch.
@@ -34,6 +36,7 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         folder: the folder that the requester works in.
     """
 
+    workload: Workload | None = None
     target: str | None = None
     arguments: tuple[str, ...] = ()
     batch: int = 32

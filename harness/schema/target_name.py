@@ -23,6 +23,32 @@ HUBS = {
 """Hubs whose networks have a name, with the function of it and the name's argument."""
 
 
+WEIGHTS = (".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors")
+_NO_NETWORK = "a file of weights has no network; give the code that builds it"
+MLPS = ("mlp", "mlp-scratch")
+_SIZES = re.compile(r"(?P<depth>\d{1,9})[xX](?P<width>\d{1,12})|(?P<hidden>\d{1,12}(?:,\d{1,12})+)")
+
+
+def mlp_of(target: object) -> dict[str, object] | None:
+    """Return the fields of a ``Workload`` that a name such as ``mlp:8x256`` gives; None of others.
+
+    >>> mlp_of("mlp:8x256")
+    {'model': 'mlp', 'depth': 8, 'width': 256}
+    >>> mlp_of("mlp-scratch:512,128")
+    {'model': 'mlp-scratch', 'hidden': (512, 128)}
+    """
+    model, colon, sizes = target.partition(":") if isinstance(target, str) else ("", "", "")
+    if model not in MLPS or not colon or sizes.isidentifier():  # a module called mlp has names
+        return None
+    match = _SIZES.fullmatch(sizes)
+    if match is None:
+        rule = "write mlp:DEPTHxWIDTH, e.g. mlp:8x256, or mlp:WIDTH,WIDTH, e.g. mlp:512,256"
+        raise StepError(f"{target}: {rule}")
+    if match["hidden"]:
+        return {"model": model, "hidden": tuple(map(int, match["hidden"].split(",")))}
+    return {"model": model, "depth": int(match["depth"]), "width": int(match["width"])}
+
+
 EXPORT = "export it first: jupyter nbconvert --to script NOTEBOOK.ipynb"
 
 
@@ -42,9 +68,8 @@ def check_target_name(target: str) -> None:
     kind = Path(place).suffix
     if kind == ".ipynb":
         raise StepError(f"{target}: a notebook cannot be imported; {EXPORT}")
-    if kind in (".bin", ".ckpt", ".pt", ".pth", ".safetensors"):
-        rule = "a file of weights has no network; give the code that builds it"
-        raise StepError(f"{target}: {rule}, e.g. my_model.py:Net")
+    if kind in WEIGHTS:
+        raise StepError(f"{target}: {_NO_NETWORK}, e.g. my_model.py:Net")
     if not place.endswith(".py"):
         _check_module(target, place.partition(".")[0])
     elif not Path(place).is_file():
@@ -56,17 +81,33 @@ def check_target_name(target: str) -> None:
 def parts_of_name(target: str) -> tuple[str, str]:
     """Return module or file, and the path of names in it."""
     place, _, path = target.rpartition(":")
+    if "::" in target:
+        raise StepError(f"target {target!r} has two colons; write {target.replace('::', ':')}")
     if not (place and path):
-        rule = "write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net"
-        module, _, name = target.rpartition(".")
-        if module and name.isidentifier() and name != "py":
-            rule += f"; here {module}:{name}"
-        if target.endswith(".py"):
-            rule = f"write {target}:CALLABLE, or run a script: harness dry-run -- {target}"
-        elif "/" in target and not target.endswith(".ipynb"):
-            rule = f"a model of Hugging Face is written hf:{target}"
-        raise StepError(f"target {target!r} names no callable; {rule}")
+        raise StepError(f"target {target!r} names no callable; {_way_out(target)}")
     return place, path
+
+
+def _way_out(target: str) -> str:
+    """Return what to write instead of a name that has no callable in it."""
+    hub = target.removesuffix(":")
+    if hub in HUBS:
+        return f"write {hub}:NAME" + "_OR_FOLDER" * (hub == "hf")
+    if hub in MLPS:
+        return f"write {hub}:DEPTHxWIDTH, e.g. {hub}:8x256"
+    if Path(target).suffix in WEIGHTS:
+        return f"{_NO_NETWORK}, e.g. my_model.py:Net"
+    if target.endswith(".py"):
+        return f"write {target}:CALLABLE, or run a script: harness dry-run -- {target}"
+    if target.endswith(".ipynb"):
+        return f"a notebook cannot be imported; {EXPORT}"
+    if Path(f"{target}.py").is_file():
+        return f"write {target}.py:CALLABLE, or run a script: harness dry-run -- {target}.py"
+    if "/" in target or "-" in target:
+        return f"a model of Hugging Face is written hf:{target}"
+    module, _, name = target.rpartition(".")
+    here = f"; here {module}:{name}" if module and name.isidentifier() else ""
+    return f"write MODULE:CALLABLE or FILE.py:CALLABLE, e.g. my_model.py:Net{here}"
 
 
 def _check_module(target: str, name: str) -> None:
@@ -78,7 +119,9 @@ def _check_module(target: str, name: str) -> None:
     finally:
         sys.path.remove(str(Path.cwd()))
     if not known:
-        raise StepError(f"{target}: there is no module {name!r} here or installed")
+        near = [*HUBS, *MLPS, *(path.stem for path in Path().glob("*.py"))]
+        hint = did_you_mean(name, near)
+        raise StepError(f"{target}: there is no module {name!r} here or installed{hint}")
 
 
 def _check_name(target: str, file: Path, name: str) -> None:

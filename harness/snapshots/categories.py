@@ -9,8 +9,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from enum import Enum
 
-from harness.allocator.cublas_workspaces import LARGE_BYTES, SMALL_BYTES
 from harness.plots.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
+from harness.prediction.gpu.workspaces import LARGE_BYTES, SMALL_BYTES
 from harness.snapshots.snapshot import Annotation
 from harness.snapshots.trace_event import BEFORE, TraceEvent
 

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from harness.allocator import AllocatorConfig
 from harness.schema.growth import Growth, find_growth
 from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import own_line
-from harness.snapshots.initial_state import Origin, find_origin, recorded_config
+from harness.snapshots.initial_state import Origin, find_origin, recorded_settings
 from harness.snapshots.pools import notes_on_pools
 from harness.snapshots.snapshot import Annotation, Recording, Snapshot
 from harness.snapshots.trace_event import TraceEvent, reserved_change
@@ -23,12 +22,13 @@ class DeviceHistory:
     """The events of one device, with what was there before them.
 
     Attributes:
+        settings: the allocator's settings as recorded.
         steps: where optimizer steps begin and end, as PyTorch 2.6 and later mark them.
         notes: what the recording does not say, and what was assumed.
     """
 
     snapshot: Snapshot
-    config: AllocatorConfig
+    settings: str
     origin: Origin
     steps: tuple[Annotation, ...]
     notes: tuple[str, ...]
@@ -83,11 +83,11 @@ class DeviceHistory:
 def device_histories(recording: Recording, device: int | None = None) -> Iterator[DeviceHistory]:
     """Yield the history of one device, or of all: out of memory first."""
     for snapshot in recording.devices(device):
-        config, assumed = recorded_config(snapshot)
+        settings, assumed = recorded_settings(snapshot)
         pools = notes_on_pools(snapshot.events, snapshot.segments)
         yield DeviceHistory(
             snapshot=snapshot,
-            config=config,
+            settings=settings,
             origin=find_origin(snapshot, snapshot.events),
             steps=tuple(
                 each

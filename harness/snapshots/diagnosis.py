@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.prediction.gpu.rounding import segment_bytes
 from harness.schema.growth import Growth
 from harness.schema.units import format_bytes
 from harness.snapshots.categories import Category
@@ -42,7 +43,7 @@ def find_failure(history: DeviceHistory) -> Failure | None:
     position = failed[-1]
     event = history.events[position]
     reserved = history.reserved_bytes[position + 1]
-    segment = history.config.segment_size(history.config.round_request(event.size_bytes))
+    segment = segment_bytes(event.size_bytes)
     is_limited = event.address >= segment
     allowed = max(history.reserved_bytes[: position + 1])
     return Failure(
@@ -70,11 +71,12 @@ def diagnose(
     first = moments[0]
     name, most = first.categories[0] if first.categories else ("nothing", 0)
     holds = f"{size(first.alive_bytes)} alive {first.name}, most of it {name} ({size(most)})"
-    # Enough was reserved and unused, and other settings serve the request.
+    # Enough was reserved and unused, and other settings serve the request, if they were tried.
     unused = 0 if failure is None else failure.reserved_bytes - failure.alive_bytes
-    total = cases[0].config.total_bytes
-    fitting = [c.name for c in cases[1:] if (c.verdict, c.config.total_bytes) == ("fits", total)]
-    fragmented = failure is not None and unused >= failure.requested_bytes and bool(fitting)
+    total = None if failure is None else failure.usable_bytes
+    fitting = [c.name for c in cases[1:] if (c.verdict, c.total_bytes) == ("fits", total)]
+    may_fit = bool(fitting) or not cases
+    fragmented = failure is not None and unused >= failure.requested_bytes and may_fit
     if growth.kind == "leak" and not fragmented:
         place = f"; most of it from {growth.places[0][0]}" if growth.places else ""
         return "leak", (
@@ -100,7 +102,7 @@ def diagnose(
     if fragmented:
         return "fragmentation", (
             f"Fragmentation: {requested}, while {size(unused)} were reserved and unused.",
-            f"The same requests fit with {fitting[0]}.",
+            *(f"The same requests fit with {name}." for name in fitting[:1]),
             f"{holds}.",
         )
     missing = failure.alive_bytes + failure.requested_bytes - failure.usable_bytes

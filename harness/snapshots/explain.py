@@ -6,10 +6,10 @@ from functools import partial
 from heapq import merge
 from pathlib import Path
 
-from harness.allocator import AllocatorConfig
+from harness.dry_runs.allocator_runs import EMPTY_CACHE, Operation
 from harness.plots.memory_page import Timeline
+from harness.schema.errors import UnavailableError
 from harness.schema.growth import Growth
-from harness.schema.units import format_bytes
 from harness.snapshots.categories import Categories
 from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.diagnosis import (
@@ -19,20 +19,17 @@ from harness.snapshots.diagnosis import (
     find_failure,
     step_ends,
 )
-from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
-from harness.snapshots.moments import RecordedMoment, moment_at, timeline
-from harness.snapshots.operations import EMPTY_CACHE
-from harness.snapshots.recorded_timeline import recorded_timeline
-from harness.snapshots.replay import notes_on_origin, why_other
-from harness.snapshots.snapshot import read_recording
-from harness.snapshots.what_if import (
-    ALLOC,
-    RecordedWork,
-    WhatIf,
-    find_work,
-    in_one_pool,
-    what_if,
+from harness.snapshots.file_bytes import (
+    DEFAULT_SECONDS,
+    Deadline,
+    SnapshotError,
+    reading_a_recording,
 )
+from harness.snapshots.moments import RecordedMoment, moment_at, timeline
+from harness.snapshots.recorded_timeline import recorded_timeline
+from harness.snapshots.replay import as_recorded, notes_on_origin, why_other
+from harness.snapshots.snapshot import read_recording
+from harness.snapshots.what_if import Case, WhatIf, find_work, in_one_pool, what_ifs
 
 _OTHER_SETTINGS = (
     "expandable_segments:True",
@@ -73,21 +70,17 @@ def explain_file(
     deadline_seconds: float = DEFAULT_SECONDS,
 ) -> tuple[Explanation, ...]:
     """Explain every device of the recording at ``path``, one that ran out of memory first."""
-    config = AllocatorConfig.from_settings(settings or "", total_bytes=1)
-    if config.memory_fraction != 1:
+    if "per_process_memory_fraction" in (settings or ""):
         raise SnapshotError(
             "what-if settings must be without per_process_memory_fraction; give --memory instead"
         )
     deadline = Deadline(deadline_seconds)
-    try:
+    with reading_a_recording(path, "explain"):
         recording = read_recording(path, deadline)
         return tuple(
             _explain(each, gpus or {}, settings, deadline)
             for each in device_histories(recording, device)
         )
-    except MemoryError:
-        size = format_bytes(path.stat().st_size)
-        raise SnapshotError(f"not enough memory to explain a recording of {size}") from None
 
 
 def _explain(
@@ -96,12 +89,11 @@ def _explain(
     settings: str | None,
     deadline: Deadline,
 ) -> Explanation:
-    events, config = history.events, history.config
+    events = history.events
     notes = [*history.notes, *notes_on_origin(history.origin)]
     alive = history.alive_bytes[1:]
     failure = find_failure(history)
     until = len(events) if failure is None else failure.position + 1
-    usable = None if failure is None else failure.usable_bytes
     kinds = Categories(events, history.steps)
     positions = {"at the peak": max(range(len(alive)), key=alive.__getitem__, default=-1)}
     if failure is not None:
@@ -109,15 +101,15 @@ def _explain(
     moments = [moment_at(*each, history, kinds) for each in positions.items()]
     ends = step_ends(history, until)
     growth = history.growth(ends)
-    work = _work(history, failure)
-    plain = replace(config, total_bytes=usable)
-    cases = [
-        what_if(name, each, done, deadline)
-        for name, each, done in _cases(plain, work, ends, gpus, settings)
-    ]
+    cases = [*_cases(history, failure, ends, gpus, settings)]
     peak = max(history.reserved_bytes)
-    notes += why_other(cases[0], peak)
-    diagnosis, sentences = diagnose(failure, growth, cases, moments, history)
+    try:
+        answers, refused = what_ifs(cases, deadline)
+        notes += [*refused, *(note for each in answers[:1] for note in why_other(each, peak))]
+    except UnavailableError as error:
+        answers = ()
+        notes.append(f"no what-ifs: {error}")
+    diagnosis, sentences = diagnose(failure, growth, answers, moments, history)
     return Explanation(
         device=history.snapshot.device,
         events=len(events),
@@ -130,42 +122,41 @@ def _explain(
         peak_alive_bytes=max(alive, default=0),
         peak_reserved_bytes=peak,
         fragmentation_bytes=peak - max(alive, default=0),
-        what_ifs=tuple(cases),
+        what_ifs=answers,
         timeline=timeline(history, kinds),
         notes=tuple(notes),
         blocks=partial(recorded_timeline, history),
     )
 
 
-def _work(history: DeviceHistory, failure: Failure | None) -> RecordedWork:
-    """Return the work up to the request that failed, and that request itself."""
-    if failure is None:
-        return find_work(history)
-    failed = history.events[failure.position]
-    # What the allocator freed in vain for that request is no part of the program.
-    work = find_work(history, failure.position + 1)
-    last = (ALLOC, -1, failed.size_bytes, failed.stream, failure.position)
-    return replace(work, steps=(*work.steps, last))
-
-
 def _cases(
-    plain: AllocatorConfig,
-    work: RecordedWork,
+    history: DeviceHistory,
+    failure: Failure | None,
     ends: Sequence[int],
     gpus: Mapping[str, int],
     settings: str | None,
-) -> Iterator[tuple[str, AllocatorConfig, RecordedWork]]:
-    """Yield each what-if's name, its settings and the work that is done under them."""
-    yield "as recorded", plain, work
-    for text in dict.fromkeys((*_OTHER_SETTINGS, *(() if settings is None else (settings,)))):
-        yield text, AllocatorConfig.from_settings(text, total_bytes=plain.total_bytes), work
-    together = in_one_pool(work)
+) -> Iterator[Case]:
+    """Yield what to ask: settings, one pool, a cache emptied in each step, other GPUs.
+
+    The work ends with the request that failed. What the allocator freed in vain for that request
+    is no part of the program.
+    """
+    until = None if failure is None else failure.position + 1
+    usable = None if failure is None else failure.usable_bytes
+    plain = as_recorded(history, usable, find_work(history, until))
+    yield plain
+    for text in _OTHER_SETTINGS:
+        if text != settings:
+            yield replace(plain, name=text, settings=text)
+    if settings is not None:
+        yield replace(plain, name=settings, settings=settings, is_asked=True)
+    together = in_one_pool(plain.work)
     if together is not None:
-        yield "no private pools", plain, together
+        yield replace(plain, name="no private pools", work=together)
     if ends:
-        # The cache is emptied where each training step ends.
-        edges = [(EMPTY_CACHE, 0, 0, 0, end) for end in ends]
-        steps = merge(edges, work.steps, key=lambda step: step[4])
-        yield "empty_cache() in each step", plain, replace(work, steps=tuple(steps))
+        edges = [Operation(EMPTY_CACHE, 0, 0, 0, 0, end) for end in ends]
+        steps = merge(edges, plain.work.steps, key=lambda step: step.position)
+        emptied = replace(plain.work, steps=tuple(steps))
+        yield replace(plain, name="empty_cache() in each step", work=emptied)
     for name, total in gpus.items():
-        yield name, replace(plain, total_bytes=total), work
+        yield replace(plain, name=name, total_bytes=total)

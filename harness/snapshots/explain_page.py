@@ -29,13 +29,13 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 
 def _commands(explanation: Explanation) -> list[str]:
     """Return settings with which the recorded work fits, or what finds other changes."""
-    total = explanation.what_ifs[0].config.total_bytes
     if explanation.failure is None:
         return []
+    total = explanation.failure.usable_bytes
     fitting = [
         f"PYTORCH_ALLOC_CONF={case.name} python YOUR_SCRIPT.py"
         for case in explanation.what_ifs
-        if ":" in case.name and case.verdict == "fits" and case.config.total_bytes == total
+        if ":" in case.name and case.verdict == "fits" and case.total_bytes == total
     ]
     return fitting[:2] or ["harness plan FILE.py:NETWORK --input SHAPE --batch N --gpu NAME"]
 
@@ -94,7 +94,8 @@ def _device(explanation: Explanation) -> str:
             name = f"Alive {escape(other.name)}, in other amounts"
             moments += f"<details><summary>{name}</summary>{_moment(other)}</details>"
     text = _as_text(explanation_text(explanation))
-    return f"<h2>What if</h2><table>{rows}</table>{notes}{moments}{text}"
+    what_if = f"<h2>What if</h2><table>{rows}</table>" if rows else ""
+    return f"{what_if}{notes}{moments}{text}"
 
 
 def _moment(moment: RecordedMoment) -> str:

@@ -1,5 +1,6 @@
 """``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -16,6 +17,7 @@ from harness.snapshots.file_bytes import is_snapshot
 from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
 from harness.snapshots.oom_text import failures_text, notes_on, parts
+from harness.snapshots.other_messages import other_message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +89,8 @@ def explain(source: str | Path) -> OutOfMemoryReport:
             text of an out-of-memory message.
 
     Returns:
-        The report of the last failure in a log; of the device that failed in a snapshot.
+        The report of the failures in a log: of the one that torchrun calls the root cause, else of
+            the last; of the device that failed in a snapshot.
 
     Raises:
         ArgumentError: there is neither such a file nor a message in the text.
@@ -103,15 +106,21 @@ def explain(source: str | Path) -> OutOfMemoryReport:
     >>> "2 GiB requested" in harness.explain(text).summary()
     True
     """
-    is_text = isinstance(source, str) and ("\n" in source or "out of memory" in source.lower())
-    if is_text:
-        return explain_log(Log(text=str(source)))
+    if isinstance(source, str) and is_message(source):
+        return explain_log(Log(text=source))
     path = Path(source)
     if not path.is_file():
         raise ArgumentError(f"source must be a file or an out-of-memory message, got {source!r}")
     if not is_snapshot(path):
         return explain_log(read_log_file(path))
     return explain_snapshot(explain_file(path))
+
+
+def is_message(text: str) -> bool:
+    """Return whether a text is a message itself and not the name of a file."""
+    words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
+    known = any(each in text.lower() for each in words) or other_message(text) is not None
+    return "\n" in text or (known and not os.path.exists(text))  # noqa: PTH110
 
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
@@ -134,10 +143,10 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
 
 
 def explain_log(log: Log) -> OutOfMemoryReport:
-    """Return the report of a log, of which the last failure is explained in its facts."""
+    """Return the report of a log; its facts are those of the failure that its text begins with."""
     failures = find_failures(log)
     text = printable(failures_text(failures, notes_on(log)))
-    last = explained(failures)[-1]
+    last = explained(failures)[0]
     message = next((one.message for one in explained(failures) if one.message is not None), None)
     numbers = {} if last.message is None else last.message.as_dict()
     facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}

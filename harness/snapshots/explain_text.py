@@ -33,7 +33,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     )
     after = " (the request that failed; what comes after is not recorded)"
     after = "" if explanation.failure is None else after
-    yield f"what if{after}"
+    if explanation.what_ifs:
+        yield f"what if{after}"
     for names, words, _ in outcomes(explanation):
         yield f"  {', '.join(names)}: {words}"
 
@@ -48,7 +49,7 @@ def outcomes(explanation: Explanation) -> list[tuple[list[str], str, bool]]:
 
 def _outcome(case: WhatIf) -> str:
     """Return "fits" with the peak, or where it fails; without a limit, the peak alone."""
-    total = case.config.total_bytes
+    total = case.total_bytes
     within = "" if total is None else f" in {format_bytes(total)}"
     if case.ran_out:
         first = case.ran_out[0]

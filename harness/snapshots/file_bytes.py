@@ -3,8 +3,11 @@
 import gzip
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from harness.prediction.interpreter_state import collection_paused
 from harness.schema.errors import HarnessError
 from harness.schema.units import format_bytes
 
@@ -22,10 +25,14 @@ class SnapshotError(HarnessError, ValueError):
 
 
 def is_snapshot(path: Path) -> bool:
-    """Return whether a file begins as a pickle or a gzip file does, and not as text."""
+    """Return whether a file begins as a pickle or a gzip file does, and not as text.
+
+    A pickle's second byte is its protocol; text in an old encoding may begin with the first one.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(2)[:1] in (b"\x80", b"\x1f")
+            first = file.read(2)
+            return first[:1] == b"\x1f" or (first[:1] == b"\x80" and first[1:] < b"\x20")
     except OSError as error:
         raise SnapshotError(f"cannot read the file: {error.strerror or error}") from None
 
@@ -67,9 +74,29 @@ class Deadline:
         self.seconds = seconds
         self._end = time.process_time() + seconds
 
+    @property
+    def left_seconds(self) -> float:
+        """The seconds that are left."""
+        return self._end - time.process_time()
+
     def check(self, doing: str) -> None:
         """Refuse to go on once the time is over."""
-        if time.process_time() > self._end:
-            raise SnapshotError(
-                f"{doing} takes longer than {self.seconds:g} s; allow more with --deadline"
-            )
+        if self.left_seconds < 0:
+            raise self.over(doing)
+
+    def over(self, doing: str) -> SnapshotError:
+        """Return the error that says what took too long."""
+        return SnapshotError(
+            f"{doing} takes longer than {self.seconds:g} s; allow more with --deadline"
+        )
+
+
+@contextmanager
+def reading_a_recording(path: Path, doing: str) -> Iterator[None]:
+    """Pause the collection of garbage; say in one line if a recording needs too much memory."""
+    try:
+        with collection_paused():
+            yield
+    except MemoryError:
+        size = format_bytes(path.stat().st_size)
+        raise SnapshotError(f"not enough memory to {doing} a recording of {size}") from None

@@ -3,12 +3,10 @@
 A snapshot holds the segments at its end. What was allocated before and never freed is still there.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from harness.allocator import AllocatorConfig, AllocatorConfigError
-from harness.allocator.config import UNLIMITED
 from harness.snapshots.snapshot import Snapshot
 from harness.snapshots.trace_event import BEFORE, RecordedSegment, TraceEvent, reserved_change
 
@@ -50,32 +48,35 @@ def _live_at_start(
     }
 
 
-def recorded_config(snapshot: Snapshot) -> tuple[AllocatorConfig, list[str]]:
-    """Return the settings of a recording, and what had to be assumed."""
+_MIB = 1 << 20
+_OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
+"""Settings that say nothing here: how large the GPU was is in no recording."""
+
+
+def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:
+    """Return the settings of a recording, and what had to be assumed.
+
+    The flags are what the allocator itself reported; later calls may have set them.
+    """
     notes = []
     if not snapshot.flags:
         notes.append("the recording holds no settings (before PyTorch 2.3): defaults are assumed")
-    try:
-        config = AllocatorConfig.from_settings(snapshot.settings, total_bytes=1)
-    except AllocatorConfigError as error:
-        notes.append(f"{error}; it is ignored")
-        config = AllocatorConfig()
-    # How large the GPU was, and so what a fraction of it is, is in no recording.
-    fields: dict[str, Any] = {"total_bytes": None, "memory_fraction": 1.0}
-    # The allocator itself reported these, which later calls may have set.
-    flags = snapshot.flags
+    texts = dict(re.findall(r"(\w+)\s*:\s*(\[[^]]*\]|[^,]*)", snapshot.settings))
+    known = {name: text for name, text in texts.items() if name not in _OF_THE_MACHINE}
+    settings = known | _settings_of_flags(snapshot.flags)
+    return ",".join(f"{name}:{value}" for name, value in settings.items() if value), notes
+
+
+def _settings_of_flags(flags: Mapping[str, object]) -> dict[str, str]:
+    """Return the flags as settings; an empty text is the default."""
+    found = {}
     expandable, limit = flags.get("expandable_segments"), flags.get("max_split_size")
     if isinstance(expandable, bool):
-        fields["expandable_segments"] = expandable
+        found["expandable_segments"] = "True" if expandable else ""
     if isinstance(limit, int):
-        fields["max_split_size_bytes"] = limit if limit > 0 else UNLIMITED
+        found["max_split_size_mb"] = str(limit // _MIB) if limit > 0 else ""
     divisions = flags.get("roundup_power2_divisions")
-    if isinstance(divisions, dict) and len(divisions) == 16:
-        table = tuple(divisions.values())
-        if all(isinstance(entry, int) for entry in table):
-            fields["roundup_power2_divisions"] = table
-    try:
-        return replace(config, **fields), notes
-    except AllocatorConfigError as error:
-        notes.append(f"{error}; it is ignored")
-        return AllocatorConfig(), notes
+    if isinstance(divisions, dict) and all(isinstance(each, int) for each in divisions.values()):
+        table = ",".join(f"{size}:{each or 1}" for size, each in divisions.items())
+        found["roundup_power2_divisions"] = f"[{table}]" if any(divisions.values()) else ""
+    return found

@@ -21,7 +21,7 @@ from harness.snapshots.other_messages import other_message
 
 _MARK = re.compile(
     r"out of memory|DefaultCPUAllocator|AlignedAllocator|oom[-_ ]kill event|OOMKilled|"
-    r"OUT_OF_MEMORY\b",
+    r"\bOUT_OF_MEMORY\b",
     re.IGNORECASE,
 )
 _RANK = re.compile(
@@ -42,6 +42,12 @@ _NO_PROGRESS = re.compile(
     re.IGNORECASE,
 )
 """Lines that a run writes while it ends; others say that it goes on."""
+
+_ROOT_CAUSE = re.compile(
+    r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,20}(\d{1,6})\b"
+)
+"""The rank that torchrun names as the one that failed first."""
+_LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMGT]i)\b")
 
 _MESSAGE_LINES = 12
 _WENT_ON_LINES = 3
@@ -64,7 +70,7 @@ _KERNEL = re.compile(
     r"\((?P<name>[^)\n]{1,40})\)(?:[^\n]{0,200}?anon-rss:(?P<rss>\d{1,15})kB)?",
     re.IGNORECASE,
 )
-_SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|OUT_OF_MEMORY\b")
+_SCHEDULER = re.compile(r"oom[-_ ]kill event|\bOOMKilled\b|oom_kill event|\bOUT_OF_MEMORY\b")
 
 
 class _Said(NamedTuple):
@@ -79,8 +85,9 @@ class _Said(NamedTuple):
 class LogFailure:
     """One failure, or the same one written several times.
 
-    ``frame`` is the user's line in the traceback
-    before the message; ``went_on``: the run tried again or did without.
+    ``said`` is the line of the log; ``frame`` the user's line in the traceback before the message;
+    ``went_on``: the run tried again or did without; ``is_root``: torchrun names its rank as the one
+    that failed first.
     """
 
     line: int
@@ -93,6 +100,8 @@ class LogFailure:
     message: OutOfMemoryMessage | None
     frame: str | None
     went_on: bool
+    said: str = ""
+    is_root: bool = False
     times: int = 1
 
     def as_dict(self) -> dict[str, object]:
@@ -116,12 +125,41 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
         said = ((at, other_message(record_text(line))) for at, line in enumerate(lines))
         for at, other in _chosen([(at, other) for at, other in said if other]):
             if other.cause:
-                found.append(_failure(lines, at, lines[at], _Said(*other, None), None))
+                found.append(_failure(lines, at, lines[at], _Said(*other), None))
             else:
                 reasons.append(other.advice)
+        found = _of_one_request(found)
     if not found:
         raise SnapshotError(reasons[-1] if reasons else NO_MESSAGE)
-    return tuple(replace(each, line=log.number(each.line - 1)) for each in _counted(found))
+    root = _ROOT_CAUSE.search(log.text)
+    rank = None if root is None else int(root[1])
+    return tuple(
+        replace(
+            each, line=log.number(each.line - 1), is_root=rank is not None and each.rank == rank
+        )
+        for each in _counted(found)
+    )
+
+
+def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
+    """Return the failures; what one program says in neighbouring lines is of one request.
+
+    The first of those lines stays, with the size that any of them names.
+    """
+    kept: list[LogFailure] = []
+    last = 0
+    for each in found:
+        before = kept[-1] if kept else None
+        near = each.line - last <= _MESSAGE_LINES
+        sizes = {before and before.requested_bytes, each.requested_bytes} - {None}
+        if before and near and before.cause == each.cause and len(sizes) < 2:
+            better = each if before.requested_bytes is None else before
+            frame = before.frame or each.frame
+            kept[-1] = replace(better, line=before.line, frame=frame, went_on=each.went_on)
+        else:
+            kept.append(each)
+        last = each.line
+    return kept
 
 
 def marked(log: Log) -> list[int]:
@@ -138,11 +176,15 @@ def _chosen(places: list[_Place]) -> list[_Place]:
 
 
 def explained(failures: Sequence[LogFailure]) -> tuple[LogFailure, ...]:
-    """Return the failures to explain: the last, and the last of every rank with another cause."""
+    """Return the failures to explain: one of every cause that ended a rank.
+
+    The first is that of the rank that torchrun names as the root cause, else the last one.
+    """
     ended = [each for each in failures if not each.went_on] or list(failures[-1:])
     last = {_owner(each): each for each in ended}
     chosen: dict[str, LogFailure] = {}
-    for each in reversed(list(last.values())):
+    latest_first = list(last.values())[::-1]
+    for each in sorted(latest_first, key=lambda each: not each.is_root):
         chosen.setdefault(each.cause, each)
     return tuple(chosen.values())
 
@@ -153,7 +195,8 @@ def _failures_at(lines: Sequence[str], at: int, reasons: list[str]) -> Iterator[
     own = record_text(lines[at])
     begins = [match.start() for match in BEGIN.finditer(text) if match.start() < len(own)]
     if not begins and (said := _host_message(own)) is not None:
-        yield _failure(lines, at, own, said, None)
+        near = "\n".join(lines[max(0, at - AROUND // 4) : at + AROUND // 4])
+        yield _failure(lines, at, own, _with_limit(said, near), None)
     for begin in begins:
         try:
             message = parse_message(text[begin:])
@@ -181,6 +224,7 @@ def _failure(
         time=None if time is None else time[0],
         **said._asdict(),
         message=message,
+        said=record_text(lines[at])[:200].strip(),
         frame=_frame([*lines[max(0, at - AROUND) : at], before], rank),
         went_on=_went_on(lines[at + 1 : at + 1 + AROUND], rank),
     )
@@ -281,6 +325,15 @@ def _host_message(text: str) -> _Said | None:
         "limits)."
     )
     return _Said("killed by the kernel", hint, None)
+
+
+def _with_limit(said: _Said, near: str) -> _Said:
+    """Return what a message says, with the limit of its container where Kubernetes lists it."""
+    limit = _LIMITS.search(near) if said.cause == "killed by the kernel" else None
+    if limit is None:
+        return said
+    size = format_bytes(int(limit[1]) << _BINARY[limit[2][0].lower()])
+    return said._replace(advice=f"The container's limit was {size}. {said.advice}")
 
 
 def _metal_size(text: str) -> int:

@@ -28,7 +28,8 @@ _HINTS = (
     "oomkilled", "resource_exhausted", "kv cache is needed", "no available memory", "-9", "sigkill",
     "failed to allocate", "oom when", "bus error", "shared memory", "/dev/shm", "killed by signal",
     "memoryerror", "allocate memory", "bad_alloc", "nvml_success", "alloc_failed", "enough memory",
-    "memoryallocation",
+    "memoryallocation", "on startup is less than", "more system memory", "137", "killed",
+    "low on resource", "unable to allocate",
 )  # fmt: skip
 """One of these stands in every message that is understood; most logs have few such lines."""
 

@@ -19,7 +19,7 @@ from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 
 _UNITS = {"b": 0, "byte": 0, "bytes": 0, "kib": 10, "mib": 20, "gib": 30, "tib": 40, "pib": 50}
-BEGIN = re.compile(r"(?:CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
+BEGIN = re.compile(r"(CUDA|HIP|XPU|NPU) out of memory\.\s+Tried to allocate ", re.IGNORECASE)
 """The first words of a message."""
 
 
@@ -32,11 +32,12 @@ def _form(pattern: str) -> re.Pattern[str]:
 _REQUESTED = _form("SIZE(requested)")
 _OLD = _form(
     r"\((?:GPU|XPU|NPU) (?P<gpu>\d+);\s*SIZE(total) total capacity;\s*SIZE(allocated) already "
-    r"allocated;\s*SIZE(free) (?:free|current active)[^)]*?;\s*(?:.*?free;\s*)?SIZE(reserved) "
+    r"allocated;\s*(?:[^;)]{1,40} current active;\s*)?SIZE(free) free[^)]*?;\s*SIZE(reserved) "
     r"(?:reserved in total by PyTorch|cached)"
 )
 _NEW = _form(
-    r"(?:GPU|XPU) (?P<gpu>\d+) has a total capac?i?ty of SIZE(total) of which SIZE(free) is free.*?"
+    r"(?:GPU|XPU) (?P<gpu>\d+) has a total capac?i?ty of SIZE(total)"
+    r"(?: of which SIZE(free) is free)?.*?"
     r"Of the allocated memory SIZE(allocated) is allocated by PyTorch.*?"
     r"SIZE(unallocated) is reserved by PyTorch but unallocated"
 )
@@ -45,10 +46,12 @@ _OPTIONAL = (
     _form(r"this process has SIZE(process) memory in use"),
     _form(r"SIZE(allowed) allowed"),
 )
+_SETTING = re.compile(r"PYTORCH_(?:\w{1,8}_)?ALLOC_CONF")
+_SETTINGS = {"CUDA": "PYTORCH_CUDA_ALLOC_CONF", "HIP": "PYTORCH_HIP_ALLOC_CONF"}
 _PROCESS = _form(r"Process (?P<pid>\d+) has SIZE(held) memory in use")
 NO_MESSAGE = (
     "no out-of-memory message in the text (of PyTorch, of the kernel that killed a process, or of "
-    "another program that is known), and it is no memory snapshot"
+    "another program that is known), and it is no memory snapshot; give the log up to its end"
 )
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
@@ -71,6 +74,9 @@ class OutOfMemoryMessage:
         elsewhere: processes on other MIG instances of the GPU: NVML lists them, but they hold
             more than this instance has.
         allowed_bytes: the limit of ``set_per_process_memory_fraction``.
+        backend: CUDA, HIP, XPU or NPU.
+        setting: the environment variable of the allocator's settings, as this version names it.
+        states_free: whether the message says what was free; XPU's does not.
     """
 
     gpu: int
@@ -85,6 +91,9 @@ class OutOfMemoryMessage:
     elsewhere: tuple[tuple[int, int], ...]
     allowed_bytes: int | None
     suggests_expandable: bool
+    backend: str = "CUDA"
+    setting: str = "PYTORCH_CUDA_ALLOC_CONF"
+    states_free: bool = True
 
     def unallocated_bytes(self) -> int:
         """Return what PyTorch reserved and no tensor used, private pools left out."""
@@ -122,6 +131,8 @@ class OutOfMemoryMessage:
             return "too large"
         if self.allowed_bytes is not None and free >= requested:
             return "limit"
+        if not self.states_free:
+            return "fragmentation" if self.unallocated_bytes() >= requested else "free not stated"
         if free >= requested:
             return "driver"
         foreign = self.foreign_bytes()
@@ -154,14 +165,19 @@ def parse_message(text: str) -> OutOfMemoryMessage:
     if begin is None:
         raise SnapshotError(NO_MESSAGE)
     # Log prefixes and line breaks stand inside a message; 2,000 characters hold any.
-    message = BEGIN.split(" ".join(text[begin.end() : begin.end() + 2000].split()))[0]
+    after = " ".join(text[begin.end() : begin.end() + 2000].split())
+    another = BEGIN.search(after)
+    message = after if another is None else after[: another.start()]
     main = _OLD.search(message) or _NEW.search(message)
     matches = [_REQUESTED.match(message), main, *(form.search(message) for form in _OPTIONAL)]
     if main is None or matches[0] is None:
         raise SnapshotError("the out-of-memory message is cut off or of an unknown format")
     texts = ChainMap(*(match.groupdict() for match in matches if match is not None))
-    sizes = {name: _bytes(text) for name, text in texts.items() if name != "gpu"}
-    total, free, allocated = sizes["total"], sizes["free"], sizes["allocated"]
+    sizes = {name: _bytes(text) for name, text in texts.items() if name != "gpu" and text}
+    backend = begin[1].upper()
+    if "free" not in sizes and backend != "XPU":
+        raise SnapshotError("the out-of-memory message is cut off: it does not say what was free")
+    total, free, allocated = sizes["total"], sizes.get("free", 0), sizes["allocated"]
     reserved = sizes["reserved"] if main.re is _OLD else allocated + sizes["unallocated"]
     named = [(int(match["pid"]), _bytes(match["held"])) for match in _PROCESS.finditer(message)]
     others = [each for each in named if each[1] < _NOT_AVAILABLE_BYTES]
@@ -177,6 +193,7 @@ def parse_message(text: str) -> OutOfMemoryMessage:
         others.remove(own)
         process = own[1]
     private = min(sizes.get("private", 0), allocated)
+    named_setting = _SETTING.search(message)
     return OutOfMemoryMessage(
         gpu=int(main["gpu"]),
         requested_bytes=sizes["requested"],
@@ -190,6 +207,9 @@ def parse_message(text: str) -> OutOfMemoryMessage:
         elsewhere=tuple(elsewhere),
         allowed_bytes=sizes.get("allowed"),
         suggests_expandable="expandable_segments:True" in message,
+        backend=backend,
+        setting=named_setting[0] if named_setting else _SETTINGS.get(backend, "PYTORCH_ALLOC_CONF"),
+        states_free="free" in sizes,
     )
 
 
@@ -217,7 +237,10 @@ def advice(message: OutOfMemoryMessage) -> str:
         "unallocated": message.unallocated_bytes(),
         "usable": usable,
         "private": message.private_bytes,
+        "rest": max(0, message.total_bytes - message.reserved_bytes),
         "missing": max(0, message.requested_bytes - usable),
     }
-    texts = {name: format_bytes(size) for name, size in sizes.items()}
+    texts = {name: format_bytes(size) for name, size in sizes.items()} | {
+        "setting": message.setting
+    }
     return _ADVICE[message.cause()].format_map(texts)

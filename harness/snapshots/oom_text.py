@@ -20,7 +20,9 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     other processes hold.
     """
     known = message.process_bytes is not None
-    outside = "CUDA context and libraries" + ("" if known else ", other processes if any")
+    outside = f"{message.backend} context and libraries"
+    outside += "" if known else ", other processes if any"
+    outside += "" if message.states_free else ", and what is free: the message does not say"
     held = [
         ("#", "allocated by tensors", message.allocated_bytes),
         ("+", "reserved by PyTorch, unused", message.unallocated_bytes()),
@@ -53,6 +55,8 @@ def _lines(failures: Sequence[LogFailure]) -> Iterator[str]:
     chosen = explained(failures)
     if len(failures) > 1:
         which = "the last is explained"
+        if chosen[0].is_root:
+            which = "the one that torchrun calls the root cause is explained"
         if len(chosen) > 1:
             which = f"{len(chosen)} different ones that ended the run are explained"
         yield f"{len(failures):,} out-of-memory failures in the log; {which}"
@@ -74,8 +78,12 @@ def _lines(failures: Sequence[LogFailure]) -> Iterator[str]:
         yield each.advice
         if each.frame is not None:
             yield f"failed at {each.frame}"
+        if each.message is None and each.requested_bytes is not None:
+            yield f"requested: {format_bytes(each.requested_bytes)}"
         yield f"in the log: {facts(each)}"
-        if each.message is not None:
+        if each.message is None:
+            yield f"  {each.said}"
+        else:
             yield ""
             yield from message_lines(each.message)
 

@@ -13,8 +13,6 @@ from harness.snapshots.trace_event import GIVING, SEGMENT_ACTIONS, TAKING, Trace
 FREE_AT_ONCE = "free"
 EMPTY_CACHE = "empty_cache"
 RELEASE_POOL = "release_pool"
-SOME_STREAM = -1
-"""Number of the other stream that still used a block; no recording says which."""
 
 
 def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 
 class OtherMessage(NamedTuple):
-    """The cause that a message names, empty if it names none, and what to change."""
+    """The cause that a message names, empty if none; what to change; the bytes requested."""
 
     cause: str
     advice: str
+    requested_bytes: int | None = None
 
 
 def other_message(line: str) -> OtherMessage | None:
@@ -22,8 +23,22 @@ def other_message(line: str) -> OtherMessage | None:
     """
     for pattern, cause, advice in _table():
         if match := pattern.search(line):
-            return OtherMessage(cause, advice.format(**match.groupdict()))
+            groups = match.groupdict()
+            size = groups.get("size") or groups.get("size2")
+            return OtherMessage(cause, advice.format(**groups), _bytes(size) if size else None)
     return None
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of a size as programs write it; a number without a unit is one of bytes."""
+    number, unit = _SIZE.fullmatch(text).groups()  # type: ignore[union-attr]
+    return int(float(number) * _UNITS[unit.lower()])
+
+
+_SIZE = re.compile(r"([\d.]*\d)\.? ?([a-z]*)", re.IGNORECASE)
+_UNITS = {"": 1, "b": 1, "bytes": 1}
+_UNITS |= {f"{letter}ib": 1 << 10 * power for power, letter in enumerate("kmgt", 1)}
+_UNITS |= {f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)}
 
 
 @functools.cache

@@ -1,18 +1,17 @@
-"""Private pools of a recording (``MemPool``, CUDA graphs), numbered for the allocator model.
+"""Private pools of a recording (``MemPool``, CUDA graphs), numbered.
 
-A private pool has free lists of its own, as a stream has. The model gets its number above the
-stream's 64 bits, so that two pools never share a block; number 0 is the default pool.
+The number of an event's pool stands above the 64 bits of its stream; 0 is the default pool.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from harness.allocator.blocks import POOL_SHIFT
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.trace_event import DEFAULT_POOL, PoolId, RecordedSegment, TraceEvent
 
 _MOST_POOLS = 4096
+POOL_SHIFT = 64
 STREAM_MASK = (1 << POOL_SHIFT) - 1
 
 

@@ -1,17 +1,24 @@
 """One call that reads a snapshot and asks what other settings would have made of it; its text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.allocator import AllocatorConfig
+from harness.dry_runs.allocator_runs import FREE_REQUESTED
 from harness.schema.units import format_bytes
 from harness.snapshots.device_history import DeviceHistory, device_histories
-from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, SnapshotError
+from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline, reading_a_recording
 from harness.snapshots.initial_state import Origin
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.trace_event import TraceEvent
-from harness.snapshots.what_if import WhatIf, find_work, what_if
+from harness.snapshots.what_if import (
+    AS_RECORDED,
+    Case,
+    RecordedWork,
+    WhatIf,
+    find_work,
+    what_ifs,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +28,6 @@ class Replay:
     device: int
     events: int
     settings: str
-    config: AllocatorConfig
     live_at_start_bytes: int
     reserved_at_start_bytes: int
     recorded_peak_reserved_bytes: int
@@ -42,52 +48,51 @@ def replay_devices(
 
     ``memory_bytes`` is the GPU's memory in every what-if.
     """
-    others: dict[str, AllocatorConfig] = {}
-    if settings is not None:
-        config = AllocatorConfig.from_settings(settings, total_bytes=memory_bytes)
-        others = {f"settings {settings}": config}
     deadline = Deadline(deadline_seconds)
-    try:
+    with reading_a_recording(path, "replay"):
         recording = read_recording(path, deadline)
         return tuple(
-            _replay(each, others, memory_bytes, deadline)
+            _replay(each, settings, memory_bytes, deadline)
             for each in device_histories(recording, device)
         )
-    except MemoryError:
-        size = format_bytes(path.stat().st_size)
-        raise SnapshotError(f"not enough memory to replay a recording of {size}") from None
+
+
+def as_recorded(history: DeviceHistory, memory_bytes: int | None, work: RecordedWork) -> Case:
+    """Return the case of the recorded settings."""
+    return Case(name=AS_RECORDED, settings=history.settings, total_bytes=memory_bytes, work=work)
 
 
 def _replay(
-    history: DeviceHistory,
-    others: Mapping[str, AllocatorConfig],
-    memory_bytes: int | None,
-    deadline: Deadline,
+    history: DeviceHistory, settings: str | None, memory_bytes: int | None, deadline: Deadline
 ) -> Replay:
-    config, origin = history.config, history.origin
-    deadline.check("replaying the recording")
+    origin, work = history.origin, find_work(history)
     notes = [*history.notes, *_notes_on_events(history.events), *notes_on_origin(origin)]
-    expandable = replace(config, expandable_segments=True)
-    configs = {"as recorded": config, **(others or {"expandable segments": expandable})}
-    if others and memory_bytes is None:
-        notes.append("no memory is given, so nothing fails: --memory SIZE says what fits")
-    work = find_work(history)
-    what_ifs = tuple(
-        what_if(name, replace(each, total_bytes=memory_bytes), work, deadline)
-        for name, each in configs.items()
-    )
+    plain = as_recorded(history, memory_bytes, work)
+    if settings is None:
+        expandable = ",".join(filter(None, [plain.settings, "expandable_segments:True"]))
+        other = replace(plain, name="expandable segments", settings=expandable)
+    else:
+        other = replace(plain, name=f"settings {settings}", settings=settings, is_asked=True)
+        if memory_bytes is None:
+            notes.append("no memory is given, so nothing fails: --memory SIZE says what fits")
+    answers, refused = what_ifs([plain, other], deadline)
     recorded_peak = max(history.reserved_bytes)
-    notes += why_other(what_ifs[0], recorded_peak)
+    delayed = sum(step.action == FREE_REQUESTED for step in work.steps)
+    if delayed:
+        notes.append(
+            f"{delayed} releases waited for another stream; each counts as allocated until it was"
+            " complete"
+        )
+    notes += [*refused, *(note for each in answers[:1] for note in why_other(each, recorded_peak))]
     return Replay(
         device=history.snapshot.device,
         events=len(history.events),
         settings=history.snapshot.settings,
-        config=config,
         live_at_start_bytes=history.alive_bytes[0],
         reserved_at_start_bytes=origin.reserved_bytes,
         recorded_peak_reserved_bytes=recorded_peak,
         peak_alive_bytes=max(history.alive_bytes),
-        what_ifs=what_ifs,
+        what_ifs=answers,
         notes=tuple(notes),
     )
 
@@ -110,9 +115,11 @@ def notes_on_origin(origin: Origin) -> Iterator[str]:
         )
 
 
-def why_other(as_recorded: WhatIf, recorded: int) -> Iterator[str]:
+def why_other(first: WhatIf, recorded: int) -> Iterator[str]:
     """Say why the run under the recorded settings has another peak than the recording, if so."""
-    low, high = as_recorded.peak_reserved_bytes or (recorded, recorded)
+    if first.name != AS_RECORDED:
+        return
+    low, high = first.peak_reserved_bytes or (recorded, recorded)
     if not low <= recorded <= high:
         needed = str(low) if low == high else f"{low} to {high}"
         yield (
@@ -142,7 +149,7 @@ def _lines(replay: Replay) -> Iterator[str]:
 
 
 def _what_if_lines(case: WhatIf) -> Iterator[str]:
-    total = case.config.total_bytes
+    total = case.total_bytes
     gpu = "" if total is None else f" on {format_bytes(total)}: {case.verdict}"
     yield f"  {case.name}{gpu}"
     if case.peak_reserved_bytes is not None:

@@ -1,30 +1,29 @@
-"""The same requests and releases under other settings, or on another GPU."""
+"""The same requests and releases under other settings or on another GPU, by PyTorch itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
-from harness.allocator import (
-    AddressPolicy,
-    AllocatorConfig,
-    CachingAllocator,
-    OutOfMemoryError,
-    policies_to_try,
-)
-from harness.allocator.blocks import POOL_SHIFT
-from harness.schema.memory_fit import Fit, fit_of
-from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError
-from harness.snapshots.moments import seconds_at
-from harness.snapshots.operations import (
+from harness.dry_runs.allocator_runs import (
+    ALLOCATE,
     EMPTY_CACHE,
-    FREE_AT_ONCE,
+    FREE,
+    FREE_COMPLETED,
+    FREE_REQUESTED,
     RELEASE_POOL,
-    SOME_STREAM,
-    workload,
+    AllocatorRun,
+    Operation,
+    RunInOrders,
+    run_in_pytorch,
 )
-from harness.snapshots.pools import STREAM_MASK
+from harness.schema.memory_fit import Fit, fit_of
+from harness.snapshots import operations
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.file_bytes import Deadline, SnapshotError
+from harness.snapshots.moments import seconds_at
+from harness.snapshots.pools import POOL_SHIFT, STREAM_MASK
 from harness.snapshots.trace_event import TraceEvent
+
+AS_RECORDED = "as recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,28 +40,21 @@ class RanOut:
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """The need of a run under other settings, as a range over the ways of placing segments.
+    """The need of a run under other settings, as a range over two orders of the driver's addresses.
 
     ``peak_reserved_bytes`` is None if no run completed; ``ran_out`` has the others, earliest first.
+    Without ``total_bytes`` the GPU has memory without end.
     """
 
     name: str
-    config: AllocatorConfig
+    settings: str
+    total_bytes: int | None
     runs: int
     peak_reserved_bytes: tuple[int, int] | None
     peak_allocated_bytes: int | None
     most_retries: int
     ran_out: tuple[RanOut, ...]
     verdict: Fit
-
-
-ALLOC = "alloc"
-_ACTIONS = frozenset(
-    {ALLOC, FREE_AT_ONCE, "free_requested", "free_completed", EMPTY_CACHE, RELEASE_POOL}
-)
-
-Step = tuple[str, int, int, int, int]
-"""(action, address as recorded, bytes, stream, position among the events)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,98 +65,123 @@ class RecordedWork:
     """
 
     events: Sequence[TraceEvent]
-    steps: tuple[Step, ...]
+    steps: tuple[Operation, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A what-if to be answered; one of ``others`` is left out if PyTorch refuses its settings."""
+
+    name: str
+    settings: str
+    total_bytes: int | None
+    work: RecordedWork
+    is_asked: bool = False
+
+
+_ACTIONS = {
+    "alloc": ALLOCATE,
+    operations.FREE_AT_ONCE: FREE,
+    "free_requested": FREE_REQUESTED,
+    "free_completed": FREE_COMPLETED,
+    operations.EMPTY_CACHE: EMPTY_CACHE,
+    operations.RELEASE_POOL: RELEASE_POOL,
+}
 
 
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
-    """Return the requests and releases of the first ``until`` events, without those that failed."""
-    before = ((-1, history.origin.live[address]) for address in sorted(history.origin.live))
-    steps = (
-        (event.action, event.address, event.size_bytes, event.stream, position)
-        for position, event in chain(before, workload(history.events[:until]))
+    """Return what the first ``until`` events did, and of a request that failed there the request.
+
+    Other requests that failed are left out.
+    """
+    events = history.events[:until]
+    streams = _numbers({event.stream & STREAM_MASK for event in history.log})
+
+    def operation(event: TraceEvent, position: int, action: int) -> Operation:
+        stream, pool = streams[event.stream & STREAM_MASK], event.stream >> POOL_SHIFT
+        return Operation(action, event.address, event.size_bytes, stream, pool, position)
+
+    before = history.origin.live
+    steps = [operation(before[address], -1, ALLOCATE) for address in sorted(before)]
+    steps += [
+        operation(event, position, _ACTIONS[event.action])
+        for position, event in operations.workload(events)
         if event.action in _ACTIONS
-    )
+    ]
+    if until is not None and events and events[-1].action == "oom":
+        steps.append(operation(events[-1]._replace(address=-1), until - 1, ALLOCATE))
     return RecordedWork(events=history.events, steps=tuple(steps))
+
+
+def _numbers(streams: set[int]) -> dict[int, int]:
+    """Return small numbers for streams in their order, and 0 for the default stream."""
+    return {stream: number for number, stream in enumerate(sorted(streams | {0}))}
 
 
 def in_one_pool(work: RecordedWork) -> RecordedWork | None:
     """Return the work without its private pools; None where it has none."""
-    if not any(step[3] >> POOL_SHIFT for step in work.steps):
+    if not any(step.pool for step in work.steps):
         return None
-    return replace(
-        work,
-        steps=tuple(
-            (*step[:3], step[3] & STREAM_MASK, step[4])
-            for step in work.steps
-            if step[0] != RELEASE_POOL
-        ),
-    )
+    kept = (step for step in work.steps if step.action != RELEASE_POOL)
+    return replace(work, steps=tuple(step._replace(pool=0) for step in kept))
 
 
-def what_if(
-    name: str, config: AllocatorConfig, work: RecordedWork, deadline: Deadline | None = None
-) -> WhatIf:
-    """Return what the recorded requests and frees would need under ``config``."""
-    runs = [_run(config, policy(), work, deadline) for policy in policies_to_try(config)]
-    complete = [model for model, ran_out in runs if ran_out is None]
-    peaks = [model.peak("reserved_bytes") for model in complete]
-    allocated = [model.peak("allocated_bytes") for model in complete]
-    failures = [ran_out for _, ran_out in runs if ran_out is not None]
-    return WhatIf(
-        name=name,
-        config=config,
-        runs=len(runs),
-        peak_reserved_bytes=(min(peaks), max(peaks)) if peaks else None,
-        peak_allocated_bytes=max(allocated) if allocated else None,
-        most_retries=max(model.stats()["num_alloc_retries"] for model, _ in runs),
-        ran_out=tuple(sorted(failures, key=lambda failure: failure.position)),
-        verdict=fit_of(in_every_case=not failures, in_some_case=len(failures) < len(runs)),
-    )
+def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, ...], list[str]]:
+    """Return the answers of PyTorch's own allocator, and notes on what it refused.
 
-
-def _run(
-    config: AllocatorConfig, policy: AddressPolicy, work: RecordedWork, deadline: Deadline | None
-) -> tuple[CachingAllocator, RanOut | None]:
-    model = CachingAllocator(config, addresses=policy, completion="at_release")
-    where: dict[int, int] = {}
-    malloc, free, pop = model.malloc, model.free, where.pop
-    position = -1
-    try:
-        for index, step in enumerate(work.steps):
-            action, address, size, stream, position = step
-            if index % EVENTS_BETWEEN_CHECKS == 0 and deadline is not None:
-                deadline.check("replaying the recording")
-            if action == ALLOC:
-                where[address] = malloc(size, stream)
-            elif action == EMPTY_CACHE:
-                model.empty_cache()
-            elif action == RELEASE_POOL:
-                model.release_pool(stream >> POOL_SHIFT)
-                model.empty_pool(stream >> POOL_SHIFT)
-            else:
-                # A recording may contradict itself, and running out of
-                # memory or emptying the cache may have completed a release before its time.
-                try:
-                    if action == FREE_AT_ONCE:
-                        free(pop(address, 0))
-                    elif action == "free_completed":
-                        model.complete(pop(address, 0))
-                    else:
-                        model.record_stream(where.get(address, 0), SOME_STREAM)
-                        free(where.get(address, 0))
-                except ValueError:
-                    continue
-    except OutOfMemoryError as error:
-        event = work.events[position] if position >= 0 else None
-        return model, RanOut(
-            position=position,
-            seconds=seconds_at(work.events, position),
-            requested_bytes=error.requested_bytes,
-            allocated_bytes=error.allocated_bytes,
-            reserved_bytes=error.reserved_bytes,
-            place=None if event is None else event.stack.place,
+    Raises:
+        SnapshotError: the settings that were asked for are unknown, or the time is over.
+        UnavailableError: no GPU can be pretended here.
+    """
+    doing = "replaying the recording"
+    deadline.check(doing)
+    works = list({id(case.work): case.work for case in cases}.values())
+    numbers = {id(work): number for number, work in enumerate(works)}
+    runs = [
+        AllocatorRun(
+            settings=case.settings, memory_bytes=case.total_bytes, work=numbers[id(case.work)]
         )
-    except ValueError:
-        # Sizes are bounded when a snapshot is read: only endless streams lead here.
-        raise SnapshotError("the recording uses more streams than there are addresses") from None
-    return model, None
+        for case in cases
+    ]
+    steps = [work.steps for work in works]
+    try:
+        answers = run_in_pytorch(steps, runs, deadline.left_seconds, "--what-if")
+    except TimeoutError:
+        raise deadline.over(doing) from None
+    notes = []
+    for case, answer in zip(cases, answers, strict=True):
+        if answer.refused is not None:
+            if case.is_asked:
+                raise SnapshotError(f"--what-if {case.settings}: {answer.refused}")
+            notes.append(f"{case.name}: PyTorch refuses {case.settings}: {answer.refused}")
+    found = zip(cases, answers, strict=True)
+    return tuple(_what_if(*each) for each in found if each[1].refused is None), notes
+
+
+def _what_if(case: Case, answer: RunInOrders) -> WhatIf:
+    complete = [peaks for peaks in answer.peaks if peaks.ran_out is None]
+    reserved = [peaks.reserved_bytes for peaks in complete]
+    events = case.work.events
+    failures = [
+        RanOut(
+            position=failed.position,
+            seconds=seconds_at(events, failed.position),
+            requested_bytes=failed.requested_bytes,
+            allocated_bytes=failed.allocated_bytes,
+            reserved_bytes=failed.reserved_bytes,
+            place=events[failed.position].stack.place if failed.position >= 0 else None,
+        )
+        for peaks in answer.peaks
+        if (failed := peaks.ran_out) is not None
+    ]
+    return WhatIf(
+        name=case.name,
+        settings=case.settings,
+        total_bytes=case.total_bytes,
+        runs=len(answer.peaks),
+        peak_reserved_bytes=(min(reserved), max(reserved)) if reserved else None,
+        peak_allocated_bytes=max((peaks.allocated_bytes for peaks in complete), default=None),
+        most_retries=max(peaks.retries for peaks in answer.peaks),
+        ran_out=tuple(sorted(failures, key=lambda failure: failure.position)),
+        verdict=fit_of(in_every_case=not failures, in_some_case=bool(complete)),
+    )

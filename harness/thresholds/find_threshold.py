@@ -8,18 +8,14 @@ from typing import Any
 
 import msgspec
 
-from harness.allocator import AllocatorConfigError
 from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
 from harness.measurement.process.messages import Ended, Needed, Probe
 from harness.measurement.process.outcome import classify
-from harness.prediction.gpu import catalogue
-from harness.prediction.gpu.fit import GpuMemory
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, axis_range, predict_trace
 from harness.prediction.mlp.cpu_trace import solve as solve_live
-from harness.prediction.mlp.cuda_fit import largest_batch, largest_by_requests
 from harness.prediction.mlp.data_segment import (
     Peak,
     charged_bytes,
@@ -312,8 +308,6 @@ class _Run:
 
     def _predictions(self) -> tuple[int | None, int | None]:
         """Return the largest that fits by the live bytes, and by the model of what is limited."""
-        if self.workload.device == "cuda":
-            return self._by_the_allocator()
         if not self._predictable:
             return None, None
         if self.solve == "depth" and self._modelled:
@@ -335,25 +329,6 @@ class _Run:
             extra_bytes=extra_bytes,
             counted=self._counted,
         )
-
-    def _by_the_allocator(self) -> tuple[int | None, int | None]:
-        """Return the largest batch whose requests fit, and the one that the allocator runs."""
-        if self.solve != "batch":
-            return None, None
-        gpu = catalogue.recorded(self.environment)
-        memory = GpuMemory(
-            gpu=gpu,
-            settings=self.environment["allocator_settings"],
-            total_bytes=self.budget_bytes,
-            outside_bytes=(0, 0),
-        )
-        try:
-            predicted = largest_batch(memory, self.workload).batch
-            if predicted is None:
-                return None, None
-            return largest_by_requests(self.workload, gpu, self.budget_bytes), predicted
-        except (UnsupportedWorkloadError, AllocatorConfigError):
-            return None, None
 
     def _estimate(self, workload: Workload, needed: int | None) -> int | None:
         """Return the largest value that fits, if the model is off by as much as here everywhere."""

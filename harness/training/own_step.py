@@ -69,6 +69,8 @@ class OwnStep:
     accumulate: int = 1
     compile: str | None = None
     prepare: Callable[[nn.Module], object] | None = None
+    least_batch: int | None = None
+    """The smallest that runs, if that is known."""
 
     def __post_init__(self) -> None:
         self.build = builder_of(self.build, may_be_compiled=self.compile is not None)

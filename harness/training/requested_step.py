@@ -23,6 +23,7 @@ from harness.schema.step_choices import LOSSES, OPTIMIZERS
 from harness.schema.step_request import StepRequest
 from harness.schema.target_name import check_target_name
 from harness.training.own_step import ExampleInputs, Inputs, OwnStep
+from harness.training.training_step import WorkloadStep
 
 
 class TargetError(HarnessError, ValueError):
@@ -31,6 +32,8 @@ class TargetError(HarnessError, ValueError):
 
 def requested_step(request: StepRequest) -> OwnStep:
     """Return the step, with the modules that it names imported."""
+    if request.workload is not None:
+        return WorkloadStep(request.workload)
     find_modules(request)
     same = ("batch", "mode", "autocast", "accumulate", "compile")
     given: dict[str, Any] = {name: getattr(request, name) for name in same}

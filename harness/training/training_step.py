@@ -3,7 +3,8 @@
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from harness.schema.workload import Workload
 from harness.training.data import Fill
 from harness.training.models import MLP, MLPScratch
 from harness.training.module_step import Step, named_optimizer
+from harness.training.own_step import OwnStep
 
 _NOTES_LEARNING_RATE = 0.1
 """The note's, with which its accuracy is compared; a step needs the same memory at each."""
@@ -27,13 +29,23 @@ def build(workload: Workload, fill: Fill, network: Network | None = None) -> Ste
     in_features), and ``y`` labels, int64 (batch,), None in inference.
     """
     torch.manual_seed(workload.seed)
+    return step_of(workload, model_of(workload, network), fill)
+
+
+def model_of(workload: Workload, network: Network | None = None) -> nn.Module:
+    """Create the network on the workload's device."""
     dtype: torch.dtype = getattr(torch, workload.dtype)
-    device = torch.device(workload.device)
-    model: Any = (network or _network)(workload, dtype, device)
-    training = workload.mode == "train"
-    model.train(training)
+    model: Any = (network or _network)(workload, dtype, torch.device(workload.device))
+    model.train(workload.mode == "train")
     if workload.checkpoint:
         model.forward = functools.partial(_in_segments, model, workload.checkpoint)
+    return cast("nn.Module", model)
+
+
+def step_of(workload: Workload, model: nn.Module, fill: Fill) -> Step:
+    """Create the optimizer of a network and one batch."""
+    training, device = workload.mode == "train", torch.device(workload.device)
+    dtype: torch.dtype = getattr(torch, workload.dtype)
     optimizer = optimizer_of(workload, model.parameters()) if training else None
     x = torch.empty(workload.batch, workload.in_features, dtype=dtype, device=device)
     y = torch.empty(workload.batch, dtype=torch.int64, device=device) if training else None
@@ -49,6 +61,30 @@ def build(workload: Workload, fill: Fill, network: Network | None = None) -> Ste
         accumulate=workload.accumulate,
         is_split=True,
     )
+
+
+class WorkloadStep(OwnStep):
+    """A workload's step as a step of any network."""
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__(
+            build=partial(model_of, workload), batch=workload.batch, inputs=(1,), mode=workload.mode
+        )
+        self.least_batch = workload.least_batch
+        self._workload = workload
+
+    def network(self, device: str) -> nn.Module:
+        """Build the network where it runs."""
+        return model_of(self._workload.replace(device=device))
+
+    def step(self, model: nn.Module, device: str, batch: int | None = None) -> Step:
+        """Make the optimizer and a batch, which micro-batches are parts of."""
+        workload = self._workload.replace(device=device, batch=batch or self.batch)
+        return step_of(workload, model, lambda *_: None)
+
+    def with_values(self) -> Self:
+        """Return the step; its batch has no values."""
+        return self
 
 
 def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> MLP | MLPScratch:

@@ -1,4 +1,4 @@
-"""Two predictions compared by ``harness compare``."""
+"""Two predictions compared by ``harness report --against``."""
 
 import json
 from collections.abc import Callable
@@ -16,8 +16,11 @@ def test_two_predictions_of_a_model_differ_by_what_was_widened(tmp_path: Path, a
         flags = ["--depth", "2", "--batch", "8", "--width", width, "--json"]
         files.append(str(tmp_path / width))
         Path(files[-1]).write_text(ask(["predict", *flags]).out)
-    assert ask(["compare", files[0], files[0]]).out == "the two predictions are equal\n"
-    rows = {line.split()[0]: line for line in ask(["compare", *files], 3).out.splitlines()}
+    assert ask(["report", files[0], "--against", files[0]]).out == "the two predictions are equal\n"
+    rows = {
+        line.split()[0]: line
+        for line in ask(["report", files[1], "--against", files[0]], 3).out.splitlines()
+    }
     # One more ReLU output and one mask of 32 columns, 8 rows of 4 bytes: 1,024 B a layer.
     assert rows["modules.1.saved_bytes"].endswith("+1 KiB")
     assert "peak_live_bytes" in rows
@@ -47,7 +50,9 @@ def compare(tmp_path: Path, ask: Ask) -> Compare:
         for name, content in (("a.json", first), ("b.json", second)):
             text = content if isinstance(content, str) else json.dumps(content)
             (tmp_path / name).write_text(text)
-        return "".join(ask(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")], code))
+        return "".join(
+            ask(["report", str(tmp_path / "b.json"), "--against", str(tmp_path / "a.json")], code)
+        )
 
     return said
 
@@ -127,5 +132,5 @@ def test_a_file_without_a_prediction_is_one_line(
 ) -> None:
     (said,) = compare(PREDICTION, text, 2).splitlines()
     assert said.endswith("b.json is not a prediction that harness predict --json printed")
-    folder = ask(["compare", str(tmp_path / "a.json"), str(tmp_path)], 2)
+    folder = ask(["report", str(tmp_path / "a.json"), "--against", str(tmp_path)], 2)
     assert "two folders or two files" in folder.err

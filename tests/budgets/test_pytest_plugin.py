@@ -300,9 +300,10 @@ def test_a_baseline_of_another_method_is_not_compared(
     ("marks", "body", "message"),
     [
         (1, "t = Thread(target=memory, args=(None, 1)); t.start(); t.join()", "*above 1 B*"),
+        (1, "try: memory(None, 1)\n    except BaseException: pass", "*above 1 B*"),
         (2, "memory(None, 1)", "*a test takes one marker, got several*"),
     ],
-    ids=["thread", "two markers"],
+    ids=["thread", "swallowed", "two markers"],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_check_in_a_thread_or_with_two_budgets_fails(

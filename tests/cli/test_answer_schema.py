@@ -6,6 +6,7 @@ It is made from the types themselves: ``python -m tests.cli.test_answer_schema``
 import inspect
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,8 @@ from harness.schema.threshold import Threshold
 from tests.commands import Ask
 
 FILE = Path(harness.__file__).parent / "cli" / "answers.schema.json"
-FACTS = {"measure": Record, "predict": StepReport, "profile": StepReport, "threshold": Threshold}
+FACTS = {"predict": StepReport, "threshold": Threshold}
+"""Of measure they are a Record's or a StepReport's."""
 MESSAGE = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB of "
     "which 1.06 GiB is free. Of the allocated memory 12.00 GiB is allocated by PyTorch, and 1.30 "
@@ -29,7 +31,7 @@ TINY = ["--depth", "1", "--width", "8", "--in-features", "8", "--batch", "4"]
 
 def text() -> str:
     """Return what the file holds: the head of every answer, and the facts of some commands."""
-    kinds = (JsonAnswer, *dict.fromkeys(FACTS.values()))
+    kinds = (JsonAnswer, Record, *dict.fromkeys(FACTS.values()))
     _, parts = msgspec.json.schema_components(
         kinds, ref_template="#/$defs/{name}", schema_hook=lambda _: {"title": "anything"}
     )
@@ -42,13 +44,16 @@ def text() -> str:
         if "properties" in part:  # a later version of the harness may add keys
             part.pop("additionalProperties", None)
     head = parts["JsonAnswer"]["properties"]
-    rules = [
+    rules: list[dict[str, Any]] = [
         {
             "if": {"properties": {"command": {"const": command}}},
             "then": {"properties": {**parts[kind.__name__]["properties"], **head}},
         }
         for command, kind in FACTS.items()
     ]
+    either = [{"properties": {**parts[k]["properties"], **head}} for k in ("Record", "StepReport")]
+    measured = {"properties": {"command": {"const": "measure"}}}
+    rules.append({"if": measured, "then": {"anyOf": either}})
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An answer of harness COMMAND --json",
@@ -74,7 +79,7 @@ def test_the_file_is_made_from_the_types() -> None:
         (["gpus"], 0),
         (["sweep", "--list"], 0),
         (["explain", MESSAGE], 0),
-        (["compare", "no/such", "no/such"], 2),
+        (["report", "no/such", "--against", "no/such"], 2),
     ],
 )  # fmt: skip
 def test_every_answer_and_error_has_the_shape(line: list[str], code: int, ask: Ask) -> None:

@@ -1,4 +1,4 @@
-"""``harness compare``: the exit code says whether two runs are equal."""
+"""``harness report --against``: the exit code says whether two runs are equal."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,9 @@ def test_two_runs_are_equal_within_the_tolerance_that_is_given(tmp_path: Path, a
         planted.write(tmp_path / name / "depth_batch", run)
 
     def said(name: str, *options: str, code: int = 0) -> str:
-        return ask(["compare", str(tmp_path / "one"), str(tmp_path / name), *options], code).out
+        return ask(
+            ["report", str(tmp_path / name), "--against", str(tmp_path / "one"), *options], code
+        ).out
 
     said("same")
     assert "saved_bytes" in said("other", code=3)
@@ -33,10 +35,10 @@ def test_two_runs_are_equal_within_the_tolerance_that_is_given(tmp_path: Path, a
 
 
 def test_two_predictions_are_equal_within_the_tolerance_too(tmp_path: Path, ask: Ask) -> None:
-    two = [str(tmp_path / f"{peak}.json") for peak in (1000, 1008)]
-    for path, peak in zip(two, (1000, 1008), strict=True):
+    two = [str(tmp_path / "1008.json"), "--against", str(tmp_path / "1000.json")]
+    for path, peak in zip(two[::2], (1008, 1000), strict=True):
         text = json.dumps({"outcome": "predicted", "peak_live_bytes": peak, "harness": path})
         Path(path).write_text(text)
-    assert json.loads(ask(["compare", *two, "--tolerance", "1%", "--json"]).out)["error"] is None
-    assert "peak_live_bytes" in ask(["compare", *two], 3).out
-    assert "between" in ask(["compare", *two, "--tolerance", "much"], 2).err
+    assert json.loads(ask(["report", *two, "--tolerance", "1%", "--json"]).out)["error"] is None
+    assert "peak_live_bytes" in ask(["report", *two], 3).out
+    assert "between" in ask(["report", *two, "--tolerance", "much"], 2).err

@@ -17,3 +17,15 @@ def test_every_name_that_is_printed_is_taken(ask: Ask) -> None:
     for name in (*answer["gpus"], *machines):
         assert name in text
         assert find(name).name in answer["gpus"]
+
+
+def test_a_name_filters_and_sources_are_shown_where_they_are_wanted(ask: Ask) -> None:
+    lines = ask(["gpus", "h100"]).out.splitlines()
+    assert lines[0].split() == ["GPU", "memory", "capability"]
+    assert all("h100" in line or line.startswith("GPU") or not line for line in lines)
+    assert len(lines) < 20
+    assert all(line == line.rstrip() for line in ask(["gpus"]).out.splitlines())
+    assert max(map(len, ask(["gpus"]).out.splitlines())) < 110
+    assert "https://" not in ask(["gpus"]).out
+    assert "source" in ask(["gpus", "--sources"]).out
+    assert "did you mean" in ask(["gpus", "h1000"], 2).err

@@ -55,25 +55,26 @@ def here(here: Path) -> Path:
 
 
 LINES = [
-    "bisect --torch 2.15 -- program.py", "bisect --torch 2.5 --torch 2.15 -- program.py",
-    "compare no/such no/such", "compare program.py program.py",
-    "compare unknown.json unknown.json", "compare empty empty", "compare nothing nothing",
-    "compare failed nothing", "dry-run -- no-such.py", "explain empty", "explain text.log",
+    "dry-run --versions 2.15 -- program.py", "dry-run --versions 2.5,2.15 -- program.py",
+    "report no/such --against no/such", "report program.py --against program.py",
+    "report unknown.json --against unknown.json", "report empty --against empty",
+    "report nothing --against nothing", "report failed --against nothing", "report program.py",
+    "dry-run -- no-such.py", "explain empty", "explain text.log",
     "explain program.py", "explain cut.pickle.gz", "explain snapshot.pickle.gz --device 7",
     "explain snapshot.pickle.gz --html program.py/page.html", "measure --depth 0",
     "measure --width 8 --in-features 8 --batch 4 --inject kill", "plan no_such_module:Net",
     "predict --check", "predict --depth 4 --autocast float16 --checkpoint 2",
     "predict --budget 1MiB --check", "predict no_such_module:Net --input 4",
-    "profile no_such_module:Net --input 4", "replay empty", "replay program.py",
-    "replay cut.pickle.gz", "profile program.py:Net --input 4 --events program.py/events.csv",
+    "measure no_such_module:Net --input 4",
+    "measure program.py:Net --input 4 --events program.py/events.csv",
     "report nothing", "report broken", "report failed", "report good",
     "report good --experiment fails.py", "reproduce --executor dask --scheduler x",
     "reproduce --quick --out program.py", "sweep no_such", "sweep program.py", "sweep exits.py",
     "sweep no_cells.py --executor in-process --out out",
     "sweep distributed_memory --quick --out out",
     "sweep mine.py --executor in-process --out killed", "sweep --list program.py",
-    "threshold --budget 1B", "verdicts nothing", "verdicts no-claims",
-    "verdicts no-claims other-claims", "verdicts broken", "verify nothing", "verify good",
+    "threshold --budget 1B", "report no-claims --against other-claims",
+    "report nothing --check", "report good --check", "gpus no-such",
 ]  # fmt: skip
 
 
@@ -94,12 +95,15 @@ def test_a_wrong_value_is_one_line(name: str, here: Path, ask: Ask) -> None:
 
 
 def test_every_command_is_tried() -> None:
-    assert {line.split()[0] for line in LINES} | {"doctor", "gpus", "mcp"} == set(app.commands)
+    assert {line.split()[0] for line in LINES} | {"doctor", "mcp"} == set(app.commands)
 
 
 @pytest.mark.parametrize(
     "line",
-    [pytest.param(one, marks=[pytest.mark.slow] * one.startswith("profile")) for one in LINES],
+    [
+        pytest.param(one, marks=[pytest.mark.slow] * (":Net" in one and "measure" in one))
+        for one in LINES
+    ],
 )
 def test_no_answer_is_never_exit_code_0(
     line: str, here: Path, capsys: pytest.CaptureFixture[str]
@@ -130,7 +134,7 @@ EXITS = ("raise SystemExit(0)", "os._exit(0)")
 @pytest.mark.parametrize(
     ("command", "place", "end"),
     [
-        *(("profile", place, end) for place in ENDS for end in EXITS),
+        *(("measure", place, end) for place in ENDS for end in EXITS),
         *(("predict --gpu l4", "in the constructor", end) for end in EXITS),
         ("predict --gpu l4", "at import", "os._exit(0)"),
         ("plan --gpu l4 --batch 4", "in forward", "os._exit(0)"),

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.dry_runs.dry_run_page import dry_run_page
 from harness.dry_runs.dry_run_report import Device, DryRunReport, Group, Moment
 from harness.plots.category_colours import CATEGORY_COLOURS
+from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
+from harness.snapshots.dry_run_page import dry_run_page
 from tests.commands import Ask
 
 NET = """
@@ -52,10 +53,17 @@ def test_a_step_has_a_page(command: str, words: str, folder: Path) -> None:
         assert forbidden not in page.replace("http://www.w3.org/", "")
 
 
-def test_a_table_of_gpus_has_no_page(folder: Path, ask: Ask) -> None:
-    command = ["predict", "net.py:Net", "--input", "8", "--gpu", "all", "--html", "page.html"]
-    assert "--html shows one GPU" in ask(command, 2).err
-    assert not (folder / "page.html").exists()
+def test_a_table_of_gpus_is_a_page_too(
+    folder: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = {name: GPUS[name] for name in ("h100-80gb", "t4")}
+    monkeypatch.setattr("harness.planning.predict_step.USUAL", some)
+    command = ["predict", "mlp:2x8", "--batch", "4", "--gpu", "all", "--html", "page.html"]
+    lines = ask(command).out.splitlines()
+    assert "fits on 2 of 2 GPUs; the smallest is t4" in lines[0]
+    page = (folder / "page.html").read_text()
+    assert lines[0] in page
+    assert [name in page for name in some] == [True, True]
 
 
 def test_a_dry_run_has_a_page_whose_categories_add_up() -> None:

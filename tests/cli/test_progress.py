@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.cli.target_flags import shown_progress
+from harness.cli.shown_progress import shown_progress
 from harness.measurement.doctor import Finding
 from harness.schema.errors import install_compiler
 from tests.commands import Ask, facts_of

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from harness.dry_runs import DryRunReport, child
 from harness.dry_runs.assemble_report import StatusPage, assemble_report
 from harness.dry_runs.build import build
 from harness.dry_runs.dry_run_report import ChildResult
-from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.dry_run_request import RESULT, Request
+from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.for_workers import pretending
 from harness.dry_runs.pretended_gpu import pretended_gpu
 from harness.dry_runs.toolchain import torch_build
-from harness.dry_runs.unknown_sizes import with_values_tried
+from harness.dry_runs.trial_values import OTHERS
+from harness.dry_runs.unknown_values import judged, settled, tries_others
 
 SECONDS = 60.0
 
@@ -61,15 +64,19 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
             gpu=self._gpu, kind="script", target=str(script), answers={}, environment={}
         )
 
-        def again(trial: int, zeros_at: tuple[str, ...]) -> DryRunReport:
-            return self._once(dataclasses.replace(request, trial=trial, zeros_at=zeros_at))
+        def run(trial: int, decided: Mapping[str, bool]) -> DryRunReport:
+            return self._once(dataclasses.replace(request, trial=trial, decided=decided))
 
-        return with_values_tried(self._once(request), again)
+        first = settled(run, 0)
+        if not tries_others(first.report):
+            return first.report
+        return judged(first, [settled(run, trial) for trial in OTHERS])
 
     def _once(self, request: Request) -> DryRunReport:
-        job, result = self._folder / "job", self._folder / "result"
+        job, result = self._folder / "job", self._folder / RESULT
         result.unlink(missing_ok=True)
-        job.write_bytes(pickle.dumps(dataclasses.replace(request, result=str(result))))
+        layers = Layers(folders=(), through=(), stub=Path(), preloaded=())
+        job.write_bytes(pickle.dumps((request, layers)))
         with self._status.open("r+b") as page:  # the process has it mapped
             seen = StatusPage.from_buffer_copy(page.read())
             page.seek(0)
@@ -100,6 +107,7 @@ def _serve() -> None:
 
     torch.set_num_threads(1)
     setattr(child, "supervised", lambda *_: None)  # noqa: B010
+    setattr(Layers, "enter", lambda _, folder, writes: ("written", folder))  # noqa: B010
     for line in sys.stdin:
         process = os.fork()
         if process == 0:

@@ -98,25 +98,3 @@ assert scaler.get_scale() == 4096.0
 def test_the_scale_of_a_grad_scaler_grows_as_with_finite_gradients(tmp_path: Path) -> None:
     report = succeeds(tmp_path, SCALED, gpu="a100-40gb")
     assert all(read.known == read.count for read in report.value_reads)
-
-
-def test_a_library_s_question_without_known_values_gets_its_usual_answer_by_name(
-    tmp_path: Path,
-) -> None:
-    package = tmp_path / "transformers"
-    package.mkdir()
-    (package / "__init__.py").touch()  # before an installed one
-    (package / "masking_utils.py").write_text(
-        "def find_packed_sequence_indices(positions):\n"
-        "    return None if (positions == 0).all() else positions\n"
-    )
-    text = (
-        "import torch\n"
-        "from transformers.masking_utils import find_packed_sequence_indices\n"
-        "random = torch.randint(9, (5,), device='cuda')\n"
-        "assert find_packed_sequence_indices(random) is None\n"
-        "assert find_packed_sequence_indices(torch.arange(5, device='cuda')) is not None\n"
-    )
-    (read,) = succeeds(tmp_path, text, gpu="l4").value_reads
-    assert (read.count, read.known, read.answer) == (2, 1, 1.0)
-    assert read.source == "sequences are not packed"

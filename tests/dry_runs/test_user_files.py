@@ -1,10 +1,13 @@
-"""A dry run changes none of the user's files: their values would be zeros."""
+"""A dry run changes none of the user's files, and a script finds what it has written."""
 
 import json
 import os
+import signal
 import sqlite3
 import stat
+import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -59,19 +62,34 @@ def fill(folder: Path) -> Path:
     return folder
 
 
-def run(work: Path, text: str, *, write_files: bool = False) -> DryRunReport:
-    text = f"import os, shutil, subprocess; os.chdir({str(work)!r})\n{text}"
-    return succeeds(work.parent, text, write_files=write_files)
+def run(work: Path, text: str, **named: object) -> DryRunReport:
+    text = f"import os, shutil, subprocess, sys; os.chdir({str(work)!r})\n{text}"
+    return succeeds(work.parent, text, **named)
+
+
+def copied(folder: Path) -> Path:
+    """Return the path of a folder among the copies of what was written."""
+    here = Path.cwd()
+    return folder.relative_to(here if folder.is_relative_to(here) else "/")
+
+
+def written(report: DryRunReport, below: Path) -> dict[str, str]:
+    """Return what a report says of the files below a folder."""
+    assert report.files is not None
+    files = {Path(file.path): file.what for file in report.files.written}
+    return {
+        str(path.relative_to(below)): what
+        for path, what in files.items()
+        if path.is_relative_to(below)
+    }
 
 
 CASES = r"""
-# existing
 subprocess.run(['sed', '-i', 's/good/bad/', 'model.pt'], check=True)
 assert open('model.pt').read() == 'bad model.pt'
 listed = ['empty', 'kept', 'link', 'linked', 'model.pt', 'old', 'other.json', 'rows']
 assert sorted(os.listdir()) == listed
 
-# existing
 open('link', 'w').write('0')
 assert open('model.pt').read() == '0'
 open('new', 'w').write('0')
@@ -81,17 +99,14 @@ assert not os.path.exists('new')
 os.remove('model.pt')
 assert not os.path.exists('model.pt')
 
-# deleted
 os.remove('model.pt')
 assert not os.path.exists('model.pt') and 'model.pt' not in os.listdir()
 
-# deleted
 os.remove('link')
 os.symlink('other.json', 'link')
 assert os.readlink('link') == 'other.json'
 assert open('link').read() == open('other.json').read()
 
-# deleted
 os.remove('linked')
 os.symlink('old', 'linked')
 assert os.readlink('linked') == 'old' and os.listdir('linked') == os.listdir('old')
@@ -106,7 +121,6 @@ os.remove('linked/of')
 os.rmdir('linked/made')
 assert os.listdir('linked') == os.listdir('old') == ['three.pt']
 
-# existing
 os.symlink('old', 'new')
 os.replace('new', 'linked')
 assert sorted(os.listdir('linked')) == ['three.pt']
@@ -118,46 +132,34 @@ os.remove('link')
 os.symlink('link', 'link')
 assert not os.path.exists('link') and os.path.islink('link')
 
-# deleted
 shutil.rmtree('kept')
 assert not os.path.exists('kept') and 'kept' not in os.listdir()
 os.makedirs('kept/below')
 assert os.listdir('kept/below') == []
 
-# deleted
 try: os.rmdir('kept')
 except OSError: shutil.rmtree('kept/below')
 else: raise SystemExit(1)
 
-# deleted
 os.rename('model.pt', 'backup.pt')
 open('model.pt', 'w').write('0')
 assert open('backup.pt').read() == 'good model.pt'
 open('backup.pt', 'a').write('0')
 assert open('backup.pt').read() == 'good model.pt0'
 
-# not renamed
-try: os.rename('old', 'older')
-except OSError as e: assert e.errno == 30
-else: raise SystemExit(1)
-
-# existing
 shutil.move('other.json', 'model.pt')
 assert open('model.pt').read() == 'good other.json'
 
-# existing
 command = 'echo 0 > model.pt; rm other.json; mv old/three.pt kept/one.pt'
 subprocess.run(command, shell=True, check=True)
 assert open('model.pt').read() == '0\n'
 
-# existing
 import pathlib
 pathlib.Path('model.pt').write_text('0')
 pathlib.Path('model.pt').rename('kept/one.pt')
 assert pathlib.Path('kept/one.pt').read_text() == '0'
 assert not pathlib.Path('model.pt').exists()
 
-# existing
 with open('link', 'r+') as file: file.write('bad')
 open('model.pt', 'a').write(' and more')
 assert open('model.pt').read() == 'badd model.pt and more'
@@ -165,30 +167,20 @@ with open('kept/one.pt', 'a+') as file: file.truncate(0)
 os.truncate('other.json', 1)
 assert open('kept/one.pt').read() == '' and os.path.getsize('other.json') == 1
 
-# existing
 import mmap
 with open('model.pt', 'r+b') as file, mmap.mmap(file.fileno(), 0) as view: view[:1] = b'G'
 with open(f'/proc/self/fd/{os.open("other.json", os.O_RDONLY)}', 'r+') as file: file.write('0')
 assert open('model.pt').read() == 'Good model.pt' and open('other.json').read()[0] == '0'
 
-# existing
 command = 'exec 3<>model.pt; echo 0 >&3; echo 1 >> other.json; truncate -s 0 old/three.pt'
 subprocess.run(command, shell=True, check=True)
 
-# existing
 os.chmod('model.pt', 0o600), os.chown('model.pt', -1, -1), os.utime('other.json', (5, 5))
 assert os.stat('model.pt').st_mode & 0o777 == 0o600 and os.stat('other.json').st_mtime == 5
 file = os.open('old/three.pt', os.O_RDONLY); os.fchmod(file, 0o600), os.utime(file, (5, 5))
 
-# not changed
 os.chmod('kept', 0o700)
 
-# not renamed
-import ctypes
-rename = ctypes.CDLL(None, use_errno=True).renameat2
-assert rename(-100, b'model.pt', -100, b'other.json', 2) == -1 and ctypes.get_errno() == 22
-
-# new
 os.link('model.pt', 'name')
 os.remove('model.pt')
 with open('name', 'r+') as file: file.truncate(0)
@@ -196,86 +188,278 @@ assert os.path.getsize('name') == 0 and not os.path.exists('model.pt')
 os.remove('name')
 assert not os.path.exists('name')
 
-# existing
 code = "open('model.pt', 'w').write('0')"
 for given in ({}, {'PATH': os.environ['PATH']}):
     subprocess.run([sys.executable, '-c', code], env=given, check=True)
     os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-c', code], given), 0)
 subprocess.run(['env', '-i', sys.executable, '-c', code], check=True)
-before = os.environ.pop('LD_PRELOAD')
-subprocess.run([sys.executable, '-c', code], check=True)
 assert os.system(f'{sys.executable} -c "{code}"') == 0
-os.environ['LD_PRELOAD'] = before
 assert open('model.pt').read() == '0'
 
-# existing
 import sqlite3
 for statement in ('insert into kept values(1)', 'drop table kept', 'vacuum'):
     with sqlite3.connect('rows') as base: base.execute(statement)
+
+os.rename('old', 'older')
+open('older/new', 'w').write('1')
+assert sorted(os.listdir('older')) == ['new', 'three.pt']
+
+shutil.move('old', 'kept/moved')
+os.rename('kept', 'other')
+
+import ctypes
+rename = ctypes.CDLL(None, use_errno=True).renameat2
+assert rename(-100, b'model.pt', -100, b'other.json', 2) == 0
+
+os.unlink('linked')
+os.mkdir('linked')
+open('linked/fresh', 'w').write('1')
+assert os.listdir('linked') == ['fresh'] and os.listdir('kept') != ['fresh']
+
+os.mkdir('run'), open('run/step', 'w').write('1')
+os.symlink('step', 'run/part'), os.replace('run/part', 'run/latest')
+assert open('run/latest').read() == '1'
+os.symlink(os.path.abspath('run/step'), 'absolute')
+assert open('absolute').read() == '1'
+
+import sqlite3
+base = sqlite3.connect('rows')
+assert base.execute('pragma journal_mode=wal').fetchone() == ('wal',)
+base.execute('insert into kept values(7)'), base.commit()
+assert base.execute('select number from kept').fetchall() == [(7,)]
+base.close()
+
+import fcntl
+with open('model.pt', 'r+') as file:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), fcntl.lockf(file, fcntl.LOCK_EX)
+    file.write('G')
+
+os.mkfifo('queue')
+if not os.fork():
+    open('queue', 'w').write('through'), os._exit(0)
+assert open('queue').read() == 'through'
+os.remove('queue')
+
+import socket
+with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+    server.bind('socket'), server.listen(), client.connect('socket')
+os.remove('socket')
+
+import tempfile
+with tempfile.NamedTemporaryFile('w', dir='.', delete=False) as file: file.write('5')
+os.replace(file.name, 'model.pt')
+with tempfile.TemporaryDirectory() as folder: open(folder + '/x', 'w').write('1')
+
+import ctypes
+file = os.open('.', os.O_TMPFILE | os.O_RDWR)
+os.write(file, b'T')
+assert ctypes.CDLL(None).linkat(-100, f'/proc/self/fd/{file}'.encode(), -100, b'made', 0x400) == 0
+
+open('sparse', 'wb').truncate(1 << 30)
+with open('sparse', 'r+b') as file: file.seek(1 << 29), file.write(b'middle')
+assert os.stat('sparse').st_blocks < 100
+os.remove('sparse')
+
+with open('zeros', 'wb') as file:
+    file.write(bytes(1 << 20)), file.write(b'1'), file.seek(0), file.write(b'2')
+data = open('zeros', 'rb').read()
+assert data == b'2' + bytes((1 << 20) - 1) + b'1'
+with open('zeros', 'r+b', buffering=0) as file: file.seek(1), file.write(bytes(1 << 20))
+assert open('zeros', 'rb').read() == b'2' + bytes(1 << 20)
+with open('zeros', 'ab') as file: file.write(bytes(1 << 17))
+os.pwrite(file := os.open('zeros', os.O_RDWR), bytes(1 << 17), 5), os.close(file)
+assert os.path.getsize('zeros') == 1 + (1 << 20) + (1 << 17)
+
+for one in range(2000): open(f'many-{one}', 'w').write('1')
+for one in range(2000): os.remove(f'many-{one}')
+
+os.setxattr('model.pt', 'user.mark', b'1')
+assert os.getxattr('model.pt', 'user.mark') == b'1'
+
+try: os.mkdir('kept')
+except FileExistsError: open('output', 'x').write('1')
+os.makedirs('kept/deeper/still', exist_ok=True)
+
+import zipfile, tarfile
+with zipfile.ZipFile('archive.zip', 'a') as file: file.writestr(zipfile.ZipInfo('model.pt'), 'x')
+with tarfile.open('archive.tar', 'w') as file: file.add('kept')
+
+shutil.copytree('kept', 'copied')
+shutil.rmtree('kept/below'), os.makedirs('kept/below')
+open('kept/below/fresh', 'w').write('1')
+
+os.link('model.pt', 'again')
+open('again', 'a').write('!')
+assert open('model.pt').read() == 'good model.pt!'
+
+home = os.path.expanduser('~/.harness-test-of-a-layer')
+open(home, 'w').write('1')
+assert open(home).read() == '1'
+os.remove(home)
+
+command = 'git init -q repository && cd repository && echo 1 > a && git add a'
+subprocess.run(command, shell=True, check=True)
+shutil.rmtree('repository')
+
+os.chmod('kept', 0o500), os.chmod('kept', 0o755), os.utime('kept', (7, 7))
+
+try: open('kept', 'w')
+except IsADirectoryError: pass
+try: open('missing/file', 'w')
+except FileNotFoundError: open('model.pt', 'w').write('found')
 """
-"""Scripts that replace or delete files, below the word that the report has for the first file."""
+"""Scripts that make, replace, move and delete files, each of which runs as in a normal run."""
 TEXTS = CASES.strip().split("\n\n")
 DRIVER = """
 import json, os, shutil, subprocess, sys, traceback
-failed = {}
+from pathlib import Path
+failed, after = {}, {}
 for number, text in enumerate(json.load(open(f"{sys.argv[1]}/texts"))):
     os.chdir(f"{sys.argv[1]}/{number}")
     try: exec(text)
     except BaseException: failed[number] = traceback.format_exc()
-json.dump(failed, open(f"{sys.argv[1]}/failed", "w"))
+    paths = [path for path in sorted(Path().rglob("*")) if path.name != "rows"]
+    after[number] = {
+        str(path): os.readlink(path) if path.is_symlink() else
+        path.read_bytes().decode("latin-1")[:99] if path.is_file() else "folder"
+        for path in paths if ".git" not in path.parts
+    }
+    json.dump([failed, after], open(f"{sys.argv[1]}/told", "w"))
 """
 
 
 @pytest.fixture(scope="module")
-def replaced(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, Path]:
-    """Run all scripts in one dry run, each in a folder of files of its own."""
-    folder = tmp_path_factory.mktemp("replaced")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[DryRunReport, Path, Path, Path]:
+    """Run all scripts in one dry run, and in a normal run in a copy."""
+    folder, copy = (tmp_path_factory.mktemp(name) for name in ("layered", "normal"))
     for number in range(len(TEXTS)):
         fill(folder / str(number))
-    (folder / "texts").write_text(json.dumps(TEXTS))
-    return succeeds(folder, DRIVER, folder), folder
+        fill(copy / str(number))
+    for one in (folder, copy):
+        (one / "texts").write_text(json.dumps(TEXTS))
+    (copy / "driver.py").write_text(DRIVER)
+    subprocess.run([sys.executable, copy / "driver.py", copy], check=True)
+    kept = tmp_path_factory.mktemp("kept")
+    return succeeds(folder, DRIVER, folder, keep_files=kept), folder, copy, kept
 
 
 @pytest.mark.parametrize("number", range(len(TEXTS)))
-def test_files_of_the_user_stay_and_the_script_sees_what_it_wrote(
-    replaced: tuple[DryRunReport, Path], tmp_path: Path, number: int
+def test_a_script_finds_what_it_wrote_and_the_user_s_files_stay(
+    both: tuple[DryRunReport, Path, Path, Path], tmp_path: Path, number: int
 ) -> None:
-    report, folder = replaced
+    report, folder, copy, kept = both
+    told = kept / copied(folder) / "told"
+    failed, after = json.loads(told.read_text())
+    normally_failed, normally_after = json.loads((copy / "told").read_text())
+    assert failed.get(str(number)) is None
+    assert normally_failed.get(str(number)) is None
+    assert {
+        name: text.replace(str(folder), str(copy)) for name, text in after[str(number)].items()
+    } == (normally_after[str(number)])
     work = folder / str(number)
-    assert str(number) not in json.loads((folder / "failed").read_text())
     fill(tmp_path / "before")
     assert contents(work) == contents(tmp_path / "before")
     assert facts(work) == facts(tmp_path / "before")
-    kept = [file for file in report.kept_files if Path(file.path).is_relative_to(work)]
-    assert TEXTS[number].partition("\n")[0] == f"# {kept[0].what}"
-    assert "--write-files lets it" in dry_run_text(report, target="script.py")
+    said, texts = written(report, work), (contents(copy / str(number)), contents(work))
+    for name in set(texts[0]) | set(texts[1]):  # what a folder holds that was moved goes with it
+        old, new = texts[1].get(name), texts[0].get(name)
+        if ".git" not in name and not moved(said, name) and not (work / name).is_symlink():
+            expected = {(False, True): "new", (True, False): "deleted"}.get(
+                (old is not None, new is not None), None if old == new else "changed"
+            )
+            assert expected is None or said.get(name) == expected, name
+
+
+def moved(said: dict[str, str], name: str) -> bool:
+    """Return whether a folder that holds a file was moved, deleted or made anew as a whole."""
+    whole = ("renamed", "deleted", "emptied", "changed")
+    return any(said.get(str(one)) in whole for one in Path(name).parents)
 
 
 WRITES = """
-import tempfile
-for name in ("empty", "fresh"):
-    for text in ("12", "3"): open(name, "w").write(text)
-os.makedirs("folder/below"); open("folder/below/file", "w").write("4")
-os.rename("folder", "renamed"); shutil.rmtree("renamed/below")
-os.mkdir("gone"); os.rmdir("gone")
-with tempfile.NamedTemporaryFile("w", dir=".", delete=False) as f: f.write("5")
-os.replace(f.name, "fresh2"); os.replace("fresh2", "fresh3")
+open("fresh", "w").write("3")
+os.makedirs("folder/below"); open("folder/below/file", "w").write("4" * 99)
+os.remove("other.json"); open("model.pt", "a").write("more")
 """
 
 
-def test_new_and_empty_files_are_written(work: Path) -> None:
-    before = contents(work)
-    report = run(work, WRITES)
-    assert contents(work) == before | {"empty": "3", "fresh": "3", "fresh3": "5"}
-    assert not report.kept_files
-    assert (work / "renamed").is_dir()
+def test_the_report_lists_what_was_written_and_copies_it_if_asked(
+    work: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "copies"
+    report = run(work, WRITES, keep_files=kept)
+    expected = {"folder/below/file": "new", "model.pt": "changed", "fresh": "new"}
+    assert written(report, work) == expected | {"other.json": "deleted"}
+    below = kept / copied(work)
+    assert contents(below) == {
+        "folder/below/file": "4" * 99,
+        "model.pt": "good model.ptmore",
+        "fresh": "3",
+    }
+    text = dry_run_text(report, target="script.py")
+    assert f"copied to {kept}" in text
+    assert f"changed        17 B  {work}/model.pt" in text
 
 
 def test_a_script_may_be_allowed_to_write(work: Path) -> None:
     text = "open('model.pt', 'w').write('0'); os.remove('other.json')"
-    assert run(work, text, write_files=True).kept_files == ()
+    report = run(work, text, write_files=True)
+    assert report.files is not None
+    assert (report.files.mode, report.files.written) == ("written", ())
     assert (work / "model.pt").read_text() == "0"
     assert not (work / "other.json").exists()
+
+
+CHILDREN = """
+code = "import torch; torch.zeros(1 << 22, device='cuda'); open('model.pt', 'w').write('0')"
+python = [sys.executable, "-c", code]
+subprocess.run(python, env={}, check=True)
+os.waitpid(os.posix_spawn(python[0], python, {}), 0)
+assert os.system(f'env -i {sys.executable} -c "{code}"') == 0
+if not os.fork(): os.execve(python[0], python, {})
+os.wait()
+import multiprocessing, torch
+torch.zeros(1, device="cuda")
+"""
+
+
+def test_children_have_the_gpu_and_the_layer_whatever_their_environment(work: Path) -> None:
+    before = contents(work)
+    report = run(work, CHILDREN)
+    assert contents(work) == before
+    assert any("4 processes that the script started used the GPU" in note for note in report.notes)
+
+
+def test_nothing_is_left_if_everything_is_killed(work: Path) -> None:
+    script = work.parent / "endless.py"
+    script.write_text("import time\nopen('written', 'w').write('1' * 99)\ntime.sleep(600)")
+    command = [
+        sys.executable,
+        "-m",
+        "harness.cli.entry",
+        "dry-run",
+        "--gpu",
+        "l4",
+        "--",
+        str(script),
+    ]
+    places = [Path("/tmp"), Path("/var/tmp")]
+
+    def layers() -> set[Path]:
+        return {one for place in places for one in place.glob("harness-dry-run-*")}
+
+    before = layers()
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.DEVNULL)
+    own: set[Path] = set()
+    while not any(one.exists() for place in own for one in place.glob("layers/*/upper/**/written")):
+        assert process.poll() is None
+        own = layers() - before
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    while any(one.exists() for one in own):
+        time.sleep(0.05)
+    assert not (work / "written").exists()
 
 
 CHECKPOINTS = """
@@ -298,13 +482,24 @@ subprocess.run(["grep", "-q", "data.pkl", "model.pt"], check=True)
 """
 
 
-def test_checkpoints_go_to_the_dry_run_s_folder_and_are_read_from_there(work: Path) -> None:
+def test_checkpoints_are_read_from_the_layer_and_gone_afterwards(work: Path) -> None:
     before = contents(work)
     report = run(work, CHECKPOINTS)
-    assert contents(work) == before | {"checkpoint-1/config.json": "{}"}
-    new = dict.fromkeys(("new.pt", "opened.pt", "file.pt"), "new")
-    kept = {Path(file.path).name: file.what for file in report.kept_files}
-    assert kept == new | {"model.pt": "existing"}
+    assert contents(work) == before
+    new = dict.fromkeys(
+        ("new.pt", "opened.pt", "checkpoint-1/file.pt", "checkpoint-1/config.json"), "new"
+    )
+    assert written(report, work) == new | {"model.pt": "changed"}
+
+
+def test_a_checkpoint_of_zeros_takes_no_room(work: Path) -> None:
+    text = """
+import torch
+torch.save({"weight": torch.empty(1 << 28, device="cuda")}, "large.pt")
+assert os.stat("large.pt").st_size > 1 << 30 and os.stat("large.pt").st_blocks < 1000
+assert torch.load("large.pt", mmap=True, map_location="cpu")["weight"][-1] == 0
+"""
+    assert written(run(work, text), work) == {"large.pt": "new"}
 
 
 SAFETENSORS = """
@@ -367,15 +562,16 @@ def test_checkpoints_of_other_packages_are_kept_too(
         pytest.importorskip(name)
     before = contents(work)
     report = run(work, text)
-    after = contents(work)
-    assert {name: after[name] for name in before} == before
-    assert not [name for name in after if name.endswith((".safetensors", ".ckpt"))]
-    assert wrote in {Path(file.path).name for file in report.kept_files}
+    assert contents(work) == before
+    assert wrote in {Path(name).name for name in written(report, work)}
 
 
 @pytest.mark.quick
-def test_a_program_that_the_script_starts_writes_as_it_would(work: Path) -> None:
+def test_a_program_that_the_script_starts_writes_into_the_layer(work: Path) -> None:
+    before = contents(work)
     code = "import os; open('child', 'w').write('1'); open('model.pt', 'w').write('0')"
-    run(work, f"subprocess.run([{sys.executable!r}, '-c', {code!r}], check=True)")
-    assert (work / "child").read_text() == "1"
-    assert (work / "model.pt").read_text() == "good model.pt"
+    report = run(
+        work, f"subprocess.run([{sys.executable!r}, '-c', {code!r}], env={{}}, check=True)"
+    )
+    assert written(report, work) == {"child": "new", "model.pt": "changed"}
+    assert contents(work) == before

@@ -1,4 +1,4 @@
-"""Programs that decide by values nobody knows: refused with the line, or right."""
+"""Programs that decide by values nobody knows: a range or a refusal with the line, or right."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import harness
 from harness.dry_runs import DryRunReport
 from tests.dry_runs.forked_runs import ForkedRuns
 from tests.dry_runs.scripts import script
+from tests.known import known
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -88,6 +89,8 @@ n = torch.tensor([9, 16]).cuda(); r = torch.nn.utils.rnn; p = r.pack_padded_sequ
 k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5; n = k.flip(0)[:991].sum().item(); assert n == 4955; x = big(n)
 k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
+a, b = i[:2].tolist()\nprint(a + b)
+print([z + 1 for z in i.tolist()])
 done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 """  # noqa: E501
 TOLD = r"""
@@ -97,10 +100,8 @@ loss = 0.0\nloss += u.mean().item() * 8\nprint("loss", loss / 10)
 def mean(z): return z.mean().item()\nlog = {"loss": mean(u)}\nprint({**log})
 class Meter:\n    total = 0.0\n    def update(self, z, n=1): self.total += z * n\nm = Meter(); m.update(u.mean().item(), n=2)\nprint(m.total)
 def log(z, step): print(step, z)\nlog(u.mean().item(), 3)
-a, b = i[:2].tolist()\nprint(a + b)
 torch.save(i, __file__ + ".pt")
 torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
-print([z + 1 for z in i.tolist()])
 z = u.mean().item()\nif z is not None: print(z)
 z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
 z = max(1.0, u.mean().item() / 3)\ny = 2 / z\nu.mul_(-y / max(u.mean().item(), 2))
@@ -127,23 +128,30 @@ def report_of(runs: ForkedRuns, folder: Path, case: str) -> DryRunReport:
 
 
 @each(DECIDES)
-def test_a_decision_is_refused_with_its_line(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
+def test_a_decision_has_a_range_or_is_refused_with_its_line(
+    runs: ForkedRuns, tmp_path: Path, case: str
+) -> None:
     report = report_of(runs, tmp_path, case)
-    assert report.outcome == "unsupported"
-    assert "script.py:" in (report.evidence or "")
+    if report.outcome == "unsupported":
+        assert "script.py:" in (report.evidence or "")
+    else:
+        unknown = known(report.unknown)
+        assert unknown.moves
+        assert "script.py:" in unknown.lines[0]
 
 
 @each(RIGHT)
 def test_what_changes_nothing_is_right(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
+    assert report.unknown is None or not report.unknown.moves
 
 
 @each(TOLD)
 def test_what_is_only_told_costs_no_second_run(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
-    assert [read.integers for read in report.value_reads] == [0] * len(report.value_reads)
+    assert report.unknown is None
 
 
 @each(GUARDS)
@@ -152,7 +160,7 @@ def test_a_guard_has_the_answer_that_raises_nothing(
 ) -> None:
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
-    assert all(read.guards == read.count for read in report.value_reads)
+    assert not known(report.unknown).moves
 
 
 OPERATORS = r"""
@@ -229,5 +237,5 @@ def test_a_network_that_decides_has_no_prediction(tmp_path: Path, line: str, rig
         report = harness.predict(target, 8, inputs=(64,), gpu="l4")
         assert any("taken to pass" in note for note in report.notes)
         return
-    with pytest.raises(harness.UnsupportedError, match=r"values read at .*py:10 \(--answer"):
+    with pytest.raises(harness.UnsupportedError, match=r"values that nobody knows, at .*py:10"):
         harness.predict(target, 8, inputs=(64,), gpu="l4")

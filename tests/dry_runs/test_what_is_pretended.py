@@ -106,3 +106,54 @@ def test_expandable_segments_are_mapped_in_pieces(tmp_path: Path) -> None:
     peaks = succeeds(tmp_path, EXPANDABLE, environment=setting).cuda
     assert peaks.allocated_peak_bytes == 40 << 20
     assert peaks.reserved_peak_bytes == 40 << 20  # two pieces of 20 MiB
+
+
+OWNED = """
+import ctypes, gc, torch
+runtime, gone = ctypes.CDLL(None), []
+destroy = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(gone.append)
+def made(number):
+    handle = ctypes.c_void_p()
+    assert runtime.cudaUserObjectCreate(ctypes.byref(handle), ctypes.c_void_p(number), destroy, 1, 1) == 0
+    return handle
+graph = torch.cuda.CUDAGraph(keep_graph=True)
+with torch.cuda.graph(graph):
+    kept = torch.zeros(9, device="cuda") * 2
+owned = made(7)
+assert runtime.cudaGraphRetainUserObject(ctypes.c_void_p(graph.raw_cuda_graph()), owned, 1, 1) == 0
+graph.instantiate()
+graph.replay()
+assert runtime.cudaUserObjectRelease(made(8), 1) == 0
+assert gone == [8], gone
+del graph
+gc.collect()
+assert gone == [8, 7], gone
+"""  # noqa: E501
+
+
+def test_a_graph_keeps_objects_of_the_program_and_destroys_them_with_itself(tmp_path: Path) -> None:
+    assert succeeds(tmp_path, OWNED, gpu="a100-40gb").unsupported == ()
+
+
+FROZEN = """
+import torch
+class State:
+    def __init__(self, inner=None):
+        self.absmax, self.code, self.offset, self.state2 = torch.zeros(1 << 20, device="cuda"), None, None, inner
+def main():
+    frozen, trained = (torch.nn.Linear(1024, 1024, bias=False, device="cuda") for _ in range(2))
+    frozen.weight.requires_grad_(False)
+    frozen.weight.quant_state = State(State())
+    optimizer = torch.optim.SGD(trained.parameters())
+    for _ in range(2):
+        trained(frozen(torch.zeros(1, 1024, device="cuda"))).sum().backward()
+        optimizer.step()
+main()
+"""  # noqa: E501
+
+
+def test_frozen_weights_and_what_quantizes_them_are_parameters(tmp_path: Path) -> None:
+    """The network is gone when the script ends; 4 MiB are each weight, state and inner state."""
+    peak = succeeds(tmp_path, FROZEN).devices[0].peak
+    assert peak is not None
+    assert peak.categories["parameter"] == 4 * (4 << 20)

@@ -84,7 +84,7 @@ def test_recording_changed_in_any_place(tmp_path: Path, tally: Tally) -> None:
         for _ in range(chance.randrange(1, 5)):
             mutate(raw, chance)
         path.write_bytes(pickle.dumps(raw))
-        code, said = run(["replay", str(path), *chance.choice(options)])
+        code, said = run(["explain", str(path), *chance.choice(options)])
         is_refused = refused_in_one_line(code, said)
         refused += is_refused
         tally.injected += 1

@@ -76,9 +76,7 @@ def test_a_version_without_an_answer_is_an_error_and_others_are_asked(
     monkeypatch.setattr(
         bisect_versions, "python_of", lambda version, offline: str(tmp_path / version)
     )
-    first, second = ask_versions(
-        ["2.9", "2.10"], [], ["train.py"], program="m", is_script=True, offline=True
-    )
+    first, second = ask_versions(["2.9", "2.10"], ["--", "train.py"], program="m", offline=True)
     assert (first.outcome, first.evidence) == ("error", "exit code 1")
     assert second.places == {"net.py:7 forward": 7}
     assert second.peaks_bytes == {"requested": 7, "allocated": 7, "reserved": 7}

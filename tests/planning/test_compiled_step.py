@@ -143,7 +143,7 @@ def test_a_network_of_which_nothing_is_compiled_has_no_answer(ask: Ask) -> None:
         predict(Captured)
     with pytest.raises(UnsupportedError, match=r"torch\.compile compiled nothing"):
         predict(Uncompiled, compile="aot_eager")
-    for name in ("predict", "profile"):
+    for name in ("predict", "measure"):
         command = [
             name,
             f"{__name__}:Uncompiled",
@@ -176,6 +176,6 @@ def test_inductor_s_step_needs_untraced_what_its_trace_shows() -> None:
 @pytest.mark.slow
 def test_profile_compiles_for_the_cpu(ask: Ask) -> None:
     command = [f"{__name__}:Net", "--input", "64", "--loss", "sum", "--compile", "--json"]
-    report = json.loads(ask(["profile", *command, "--batch", str(BATCH)]).out)
+    report = json.loads(ask(["measure", *command, "--batch", str(BATCH)]).out)
     assert report["compiled"]["graphs"] == 1
     assert report["saved_bytes"] == 4 * BATCH * (64 + 256 + 256)

@@ -49,6 +49,36 @@ def test_a_config_gives_tokens_labels_loss_and_type(folder: Path) -> None:
     assert [spec.name for spec in without.specs] == ["input_ids"]
 
 
+def test_tokens_alone_are_labels_too_and_what_is_dropped_is_said(folder: Path) -> None:
+    step, notes = named_step(harness.Step("hf:.", 4, inputs="int64:128"))
+    assert [str(spec) for spec in step.specs] == ["input_ids=int64:128", "labels=int64:128"]
+    assert step.loss == "model"
+    assert "its tokens as labels, too" in notes[0]
+
+
+def test_a_config_that_asks_for_quantized_weights_is_told_that_it_has_none(folder: Path) -> None:
+    wanted = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps({**TINY, "quantization_config": wanted}))
+    step, notes = named_step(harness.Step(f"hf:{folder}", 4))
+    assert "its quantization_config (bitsandbytes) is not applied" in notes[1]
+    assert "all weights are bfloat16" in notes[1]
+    assert "quantization_config" not in str(step.arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["predict", "measure"])
+def test_a_model_of_transformers_that_is_built_by_hand_gets_them_too(
+    command: str, folder: Path, ask: Ask
+) -> None:
+    (folder / "own.py").write_text(BY_HAND)
+    line = [command, "own.py:network", "--batch", "2", "--json", "--input"]
+    alone = json.loads(ask([*line, "input_ids=int64:64"]).out)
+    assert any("gets its tokens as labels, too" in note for note in alone["notes"])
+    both = [*line, "input_ids=int64:64", "--input", "labels=int64:64", "--loss", "model"]
+    given = json.loads(ask(both).out)
+    assert alone["peak_live_bytes"] == given["peak_live_bytes"]
+
+
 def predicted(ask: Ask, target: str, *more: str) -> dict[str, Any]:
     line = ["predict", target, "--batch", "2", "--gpu", "l4", "--optimizer", "adamw", "--json"]
     return facts_of(ask([*line, *more]).out.replace(target, "TARGET"))
@@ -153,6 +183,8 @@ def test_a_network_of_timm_or_torchvision_has_an_input() -> None:
         ("hf:./nothing", "there is no file nothing"),
         ("hf:broken.json", "its config.json is no JSON"),
         ("hf:no_type.json", "names no model_type"),
+        ("hf:nested.json", "its config.json (is no JSON|has too many levels)"),
+        ("hf:layers.json", "num_hidden_layers must be at most 10,000, got 10,000,000"),
         ("hf:unknown.json", "the inputs of a LlamaForFoo are not known; give --input"),
     ],
 )
@@ -163,6 +195,8 @@ def test_what_cannot_be_had_is_one_line(
     monkeypatch.setenv("HF_HOME", str(folder))
     (folder / "broken.json").write_text("{")
     (folder / "no_type.json").write_text("{}")
+    (folder / "nested.json").write_text('{"model_type": ' * 20_000 + "1" + "}" * 20_000)
+    (folder / "layers.json").write_text(json.dumps({**TINY, "num_hidden_layers": 10**7}))
     (folder / "unknown.json").write_text(json.dumps({**TINY, "architectures": ["LlamaForFoo"]}))
     with pytest.raises(StepError, match=message.replace("?", ".")) as caught:
         named_step(harness.Step(target, 4))

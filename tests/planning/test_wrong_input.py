@@ -65,7 +65,11 @@ def ended():
         ("Net --input 9 --gpu l4", 2, "the step fails: RuntimeError"),
         ("masked --gpu l4", 2, "has no attribute 'foo' (wrong_input.py:9 in forward)"),
         ("Net --optimizer wrong_input.py:none", 2, "must return a torch.optim.Optimizer"),
-        ("Net --gpu l4 --alloc-conf expandible_segments:True", 2, "did you mean expandable_segm"),
+        (
+            "Net --gpu l4 --alloc-conf expandible_segments:True",
+            2,
+            "there is no 'expandible_segments'",
+        ),
         ("words --input 16", 2, "give tokens as integers: --input [NAME=]int64:SHAPE"),
         ("ended --gpu l4", 2, "the target ended the process"),
         ("Net --check", 2, "--check needs a GPU"),

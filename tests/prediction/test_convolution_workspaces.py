@@ -135,7 +135,8 @@ def test_nothing_is_copied_without_tensor_cores(monkeypatch: pytest.MonkeyPatch)
 def test_a_public_network_is_within_a_hundredth_of_its_dry_run() -> None:
     table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.csv"
     with table.open() as file:
-        (row,) = (row for row in csv.DictReader(file) if row["model, batch, autocast"] == NETWORK)
+        rows = csv.DictReader(file)
+        (row,) = (row for row in rows if row["step: network, batch, autocast"] == NETWORK)
     with describing(known_version("2.15")):
         report = estimate_step(
             own_step(NETWORK), device="cuda", gpu=replace(GPU, workspace_config="")

@@ -1,9 +1,9 @@
 """The estimate on meta tensors: against the dry run, the formula of an MLP, and numbers by hand."""
 
-import csv
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from torch.nn import functional
 
 import harness
 from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
-from harness.prediction.estimate.estimate_step import ACCURACY, CNN_RESERVES, ON_CPU, estimate_step
+from harness.prediction.estimate.allocator_peaks import reserved_range, size_class
+from harness.prediction.estimate.estimate_step import ON_CPU, estimate_step
 from harness.prediction.gpu.catalogue import find
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
@@ -302,42 +303,29 @@ def test_a_network_of_cuda_tensors_is_no_step_of_the_cpu() -> None:
         estimate_step(step, device="cpu")
 
 
-def test_every_estimate_carries_the_error_that_was_measured() -> None:
+def test_every_estimate_carries_the_errors_of_networks_of_its_size() -> None:
     table = Path(__file__).parents[2] / "results" / "cuda-dry-run" / "models.md"
-    assert f"- {ACCURACY}.\n" in table.read_text()
-    assert estimate(**CASES["convolutions"]).notes[0] == ACCURACY
+    answer = estimate(**CASES["convolutions"])
+    words = str(size_class(known(known(answer.cuda).allocated_peak_bytes)))
+    assert answer.notes[0] == words
+    assert f"- {words}.\n" in table.read_text()
 
 
-def test_the_room_for_workspaces_is_what_the_tables_of_dry_runs_need() -> None:
-    tables = Path(__file__).parents[2] / "results" / "cuda-dry-run"
-    with (tables / "models.csv").open() as file:
-        off = [float(row["reserved off"].rstrip("%")) / 100 for row in csv.DictReader(file)]
-    with (tables / "cnns.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 80
-    off += [int(row["estimate"]) / int(row["dry run"]) - 1 for row in rows]
-    assert CNN_RESERVES - 0.01 < 1 / (1 + min(off)) <= CNN_RESERVES
-
-
-class Convolves(nn.Module):
-    """A network without a module of ``torch.nn`` that convolves."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(64, 3, 3, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.conv2d(x, self.weight).relu().mean((2, 3))
-
-
-def test_a_step_that_convolves_surely_fits_only_with_workspaces_larger_than_by_rule() -> None:
-    step = partial(harness.predict, Convolves, inputs=(3, 224, 224), gpu="t4", method="estimate")
-    surely = known(step(64).fit)
-    low, high = surely.reserved_peak_bytes
-    assert surely.verdict == "fits"
-    assert high == int(low * CNN_RESERVES)
-    most = surely.total_bytes - surely.outside_bytes[1]
-    assert known(step(64 * most // high * 21 // 20).fit).verdict == "close call"
+def test_the_reserved_bytes_are_a_range_that_decides_the_verdict() -> None:
+    step = partial(harness.predict, convolutions, inputs=(3, 32, 32), method="estimate")
+    fit = known(step(64, gpu="t4").fit)
+    (allocated, _), (low, high) = fit.allocated_peak_bytes, fit.reserved_peak_bytes
+    assert (low, high) == reserved_range(allocated)
+    assert allocated <= low < high
+    least, most = fit.outside_bytes
+    between = replace(find("t4"), total_bytes=(high + most + low + least) // 2)
+    sizes = {
+        "fits": high + most,
+        "close call": between.total_bytes,
+        "does not fit": low + least - 1,
+    }
+    for verdict, total in sizes.items():
+        assert known(step(64, gpu=replace(between, total_bytes=total)).fit).verdict == verdict
 
 
 INTERRUPTED = """

@@ -183,3 +183,48 @@ def test_sums_of_layers_have_a_treemap_without_a_timeline(browser: Any, tmp_path
     with visited(browser, path) as tab:
         assert tab.locator("#timeline").count() == 0
         assert tab.locator(".cell").count() >= 2
+
+
+def test_find_counts_walks_and_is_left_by_escape(browser: Any, page: Path) -> None:
+    with visited(browser, page) as tab:
+        found, search = tab.locator("#found"), tab.get_by_label("Find")
+        search.fill("no such layer")
+        assert found.inner_text() == "none found"
+        search.fill("blocks.3.up")
+        assert re.match(r"\d+ found, ", found.inner_text())
+        search.press("Enter")
+        first = tab.inner_text("#block")
+        assert "; blocks.3.up; " in first
+        search.press("Enter")
+        assert tab.inner_text("#block") != first
+        assert "; blocks.3.up; " in tab.inner_text("#block")
+        search.press("Escape")
+        assert (search.input_value(), found.inner_text(), tab.inner_text("#block")) == ("", "", "")
+        tab.locator("#treemap").focus()
+        words = tab.inner_text("#layer")
+        tab.keyboard.press("ArrowRight")
+        assert tab.locator("path.match").count() == 1
+        tab.keyboard.press("Escape")
+        assert tab.locator("path.match").count() == 0
+        assert tab.inner_text("#layer") == words
+
+
+PINCH = """place => {
+  const put = (name, id, x) => place.dispatchEvent(new PointerEvent(name, {
+    pointerId: id, clientX: x, clientY: 300, bubbles: true, pointerType: "touch" }));
+  put("pointerdown", 1, 300); put("pointerdown", 2, 400);
+  for (const wide of [60, 100, 150]) {
+    put("pointermove", 1, 350 - wide); put("pointermove", 2, 350 + wide);
+  }
+  put("pointerup", 1, 200); put("pointerup", 2, 500);
+}"""
+
+
+def test_two_fingers_zoom(browser: Any, page: Path) -> None:
+    with visited(browser, page) as tab:
+        place = tab.locator("#timeline")
+        whole = place.inner_html()
+        place.evaluate(PINCH)
+        assert place.inner_html() != whole
+        tab.get_by_role("button", name="Whole").click()
+        assert tab.locator("text.phase").all_text_contents()[:2] == ["forward", "backward"]

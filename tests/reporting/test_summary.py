@@ -1,6 +1,7 @@
 """The end of a run on a terminal, its claims file, and the progress of a sweep."""
 
 import io
+import json
 import sys
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
     assert "2 of 4 verdicts as in the reference run" in text
     assert "claim 1: holds in part here, holds there" in text
     assert "claim 3: open (2 blocks would decide) here, holds there" in " ".join(text.split())
-    assert f"harness verdicts {here}" in text.replace("\n", "")
+    assert f"All verdicts: {here / 'report.md'}" in text.replace("\n", "")
     assert len(lines) <= 14
     assert max(map(len, lines[:-2])) <= 80
     for other in (here, tmp_path / "none"):
@@ -67,21 +68,23 @@ def test_a_run_ends_in_its_answer_its_counts_and_the_next_command(
         assert "reference run" not in capsys.readouterr().out
 
 
-def test_several_runs_stand_side_by_side(tmp_path: Path, narrow: None, ask: Ask) -> None:
-    verdicts = (("holds", "open"), ("holds", "fails"), ("holds", "fails"))
+def test_two_runs_stand_side_by_side(tmp_path: Path, narrow: None, ask: Ask) -> None:
+    verdicts = (("holds", "open"), ("holds", "fails"))
     folders = [written(_claims(*each), tmp_path / f"{at}") for at, each in enumerate(verdicts)]
 
     def rows(code: int) -> list[str]:
-        said = ask(["verdicts", *folders], code).out
+        said = ask(["report", folders[1], "--against", folders[0]], code).out
         return [" ".join(line.split()) for line in said.splitlines()]
 
     shown = rows(0)
-    assert {"claim 0 holds holds holds", "claim 1 open fails fails"} <= {*shown}
+    assert {"claim 0 holds holds", "claim 1 open fails"} <= {*shown}
     assert shown[-1] == "2 claims: 1 alike in all runs, 1 alike or open, 0 contradicted"
-    written(_claims("fails", "fails", "holds"), tmp_path / "2")
+    written(_claims("fails", "fails", "holds"), tmp_path / "1")
     shown = rows(3)
-    assert {"claim 0 holds holds fails", "claim 2 - - holds"} <= {*shown}
+    assert {"claim 0 holds fails", "claim 2 - holds"} <= {*shown}
     assert "1 contradicted, 1 not in every run" in shown[-1]
+    answer = json.loads(ask(["report", folders[1], "--against", folders[0], "--json"], 3).out)
+    assert (answer["verdict"], answer["verdicts_agree"]) == ("different", False)
 
 
 @pytest.mark.parametrize("first", [_claims(), _claims("holds", "open")])
@@ -91,7 +94,7 @@ def test_runs_without_a_claim_in_common_agree_in_nothing(
     renamed = [msgspec.structs.replace(one, sentence=f"{one.sentence}!") for one in first.claims]
     second = msgspec.structs.replace(first, claims=renamed or _claims("holds").claims)
     folders = [written(first, tmp_path / "first"), written(second, tmp_path / "second")]
-    lines = ask(["verdicts", *folders], 3).out.splitlines()
+    lines = ask(["report", folders[1], "--against", folders[0]], 3).out.splitlines()
     assert " 0 alike in all runs" in lines[-2]
     assert lines[-1] == "The runs have no claim in common: nothing is compared."
 
@@ -110,28 +113,19 @@ def test_a_verdict_that_is_none_is_refused_in_one_line(
     written(_claims("holds"), tmp_path)
     path = tmp_path / CLAIMS
     path.write_text(path.read_text().replace('"holds"', verdict))
-    for line in (["verdicts", str(tmp_path)], ["verdicts", str(tmp_path), str(tmp_path)]):
-        (said,) = ask(line, 2).err.splitlines()
-        assert why in said
+    (said,) = ask(["report", str(tmp_path), "--against", str(tmp_path)], 2).err.splitlines()
+    assert why in said
 
 
-def test_verdicts_prints_every_claim_of_the_report(small_run: Path, ask: Ask) -> None:
+def test_the_report_prints_every_claim_in_a_line(small_run: Path, ask: Ask) -> None:
+    head, *lines, page = ask(["report", str(small_run)]).out.splitlines()
     kept = read_claims(small_run)
     assert kept.lead == "depth_batch"
-    assert len(kept.claims) >= 3
-    said = " ".join(ask(["verdicts", str(small_run)]).out.split())
-    for one in kept.claims:
-        assert f"{one.words}: {one.sentence}" in said
-        assert " ".join(f"{one.measured} ({one.number})".split()) in said
-    _, *lines = ask(["verdicts", "--short", str(small_run)]).out.splitlines()
-    assert len(lines) == len(kept.claims)
+    assert len(lines) == len(kept.claims) >= 3
+    assert head.startswith(f"{len(lines)} claims")
     for one, line in zip(kept.claims, lines, strict=True):
         assert f"{one.claim}: {one.number}" in line
-    ask(["verdicts", "--short", str(small_run), str(small_run)], 2)
-
-
-def test_a_folder_without_a_report_says_how_to_write_one(tmp_path: Path, ask: Ask) -> None:
-    assert f"harness report {tmp_path}" in ask(["verdicts", str(tmp_path)], 2).err
+    assert page == str(small_run / "report.html")
 
 
 def test_piped_an_experiment_is_two_whole_lines(capsys: pytest.CaptureFixture[str]) -> None:

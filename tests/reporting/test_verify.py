@@ -1,4 +1,4 @@
-"""``harness verify``: a run that was changed in any way is not the run."""
+"""``harness report --check``: a run that was changed in any way is not the run."""
 
 import shutil
 from collections.abc import Callable
@@ -72,7 +72,7 @@ def test_a_change_is_found(
 
 
 def test_a_run_as_it_was_made_passes(small_run: Path, ask: Ask) -> None:
-    ask(["verify", str(small_run)])
+    ask(["report", str(small_run), "--check"])
     package = read_data_package(small_run)
     assert next(one for one in package.resources if one.path == RECORDS).lines == 18
     assert DATA_PACKAGE not in {one.path for one in package.resources}

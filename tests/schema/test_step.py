@@ -57,7 +57,12 @@ WORKLOAD, STEP = harness.Workload(), harness.Step("net.py:Net", 8, inputs="4")
     ("verb", "target", "options", "message"),
     [
         ("predict", WORKLOAD, {"batch": 4}, "write workload.replace(batch=4)"),
-        ("predict", WORKLOAD, {"method": "estimate"}, "predict of a workload takes no method"),
+        (
+            "predict",
+            WORKLOAD,
+            {"method": "estimate"},
+            "predict of a workload on the CPU takes no method",
+        ),
         ("predict", STEP, {"batch": 4}, "predict of a Step takes no batch"),
         ("predict", STEP, {"budget_bytes": 4}, "predict of a step takes no budget_bytes"),
         ("predict", None, {"run": print, "gpux": 1}, "did you mean gpu?"),
@@ -65,7 +70,6 @@ WORKLOAD, STEP = harness.Workload(), harness.Step("net.py:Net", 8, inputs="4")
         ("predict", print, {"batch": 4}, "give inputs"),
         ("measure", print, {"batch": 4, "foo": 1}, "measure takes no argument 'foo'"),
         ("measure", STEP, {"repeats": 2}, "measure of a step takes no repeats"),
-        ("measure", WORKLOAD, {"gpu": "l4"}, "measure of a workload takes no gpu"),
         ("predict", print, {"batch": 4, "optimiser": "sgd"}, "did you mean optimizer?"),
         ("plan", STEP, {"gpu": "l4", "mode": "train"}, "write step.replace(mode='train')"),
         ("plan", WORKLOAD.replace(foreach="on"), {"gpu": "l4"}, "foreach auto, got 'on'"),

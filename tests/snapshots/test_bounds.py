@@ -26,15 +26,21 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
 
 
-def limited(kilobytes: int, path: Path) -> subprocess.CompletedProcess[str]:
-    command = f"ulimit -v {kilobytes}; exec {sys.executable} -m harness replay {path}"
-    return run("bash", "-c", command)
+def limited(kilobytes: int, path: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    words = " ".join((sys.executable, "-m", "harness", "explain", str(path), *more))
+    return run("bash", "-c", f"ulimit -v {kilobytes}; exec {words}")
 
 
-def test_a_replay_works_under_a_limit_of_addresses(tmp_path: Path) -> None:
-    done = limited(2 << 20, SNAPSHOTS / "resnet18-start.pickle.gz")
+def test_where_pytorch_cannot_be_loaded_a_recording_is_explained_without_what_ifs() -> None:
+    path = SNAPSHOTS / "resnet18-start.pickle.gz"
+    done = limited(2 << 20, path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "peak reserved 342 MiB" in done.stdout
+    assert "note: no what-ifs: PyTorch's allocator cannot be asked" in done.stdout
+    assert "what if\n" not in done.stdout
+    replayed = limited(2 << 20, path, "--what-if", "expandable_segments:True")
+    assert replayed.returncode == 2
+    assert replayed.stderr.startswith("harness: PyTorch's allocator cannot be asked: ")
+    assert replayed.stderr.count("\n") == 1
 
 
 def test_too_little_memory_is_one_line(tmp_path: Path) -> None:
@@ -51,5 +57,5 @@ def test_the_time_is_limited_and_the_option_named(ask: Ask, tmp_path: Path) -> N
     for _ in range(20_000):
         raw["device_traces"][0] += [*freed(1, size), entry("alloc", 1, size)]
     path = written(tmp_path, raw)
-    said = ask(["replay", str(path), "--deadline", "0.1"], 2).err
+    said = ask(["explain", str(path), "--deadline", "0.1"], 2).err
     assert "takes longer than 0.1 s; allow more with --deadline" in said

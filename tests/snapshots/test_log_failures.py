@@ -194,3 +194,33 @@ def test_a_message_may_be_the_argument(ask: Ask, tmp_path: Path) -> None:
     assert text.count("<h2>Cause: ") == 2
     assert "Failed at <code>model.py:51 in forward: return self.fc(x)</code>" in text
     assert "<script" not in text.partition("</main>")[0]
+
+
+ROOT_CAUSE = """------------------------------------------------------------
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-26_09:00:42
+  host      : node1
+  rank      : 3 (local_rank: 3)
+  exitcode  : 1 (pid: 4242)
+"""
+
+
+@pytest.mark.parametrize(("end", "cause", "rank"), [("", "real need", 1), (ROOT_CAUSE, "frag", 3)])
+def test_text_and_json_begin_with_the_same_failure(
+    end: str, cause: str, rank: int, ask: Ask, tmp_path: Path
+) -> None:
+    log = tmp_path / "train.log"
+    text = traceback(FRAGMENTED, "[rank3]: ") + traceback(NEED, "[rank1]: ") + end
+    log.write_text(text)
+    first = next(line for line in ask(["explain", str(log)]).out.split("\n") if "cause:" in line)
+    answer = json.loads(ask(["explain", str(log), "--json"]).out)
+    assert first.removeprefix("cause: ") == answer["verdict"]
+    assert answer["verdict"].startswith(cause)
+    assert answer["rank"] == rank
+
+
+def test_a_log_that_begins_with_a_byte_of_a_pickle_is_a_log(ask: Ask, tmp_path: Path) -> None:
+    log = tmp_path / "windows.log"
+    log.write_bytes("€ 12 epochs\n".encode("cp1252") + NEED.encode())
+    assert "cause: real need" in ask(["explain", str(log)]).out

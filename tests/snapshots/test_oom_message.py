@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.oom_message import parse_message
+from harness.snapshots.oom_message import advice, parse_message
 from harness.snapshots.oom_text import message_lines, parts
 
 # ruff: noqa: E501 -- messages are quoted as they were published
@@ -166,3 +166,45 @@ def test_garbage_in_a_message_is_parsed_or_refused(garbage: str, at: int) -> Non
     except SnapshotError as error:
         refusal = str(error)
     assert "\n" not in refusal
+
+
+XPU = (
+    "torch.OutOfMemoryError: XPU out of memory. Tried to allocate 4.00 GiB. GPU 0 has a total "
+    "capacity of 63.98 GiB. Of the allocated memory 59.00 GiB is allocated by PyTorch, and "
+    "{unused} is reserved by PyTorch but unallocated. Please use `empty_cache` to release all "
+    "unoccupied cached memory."
+)
+
+
+@pytest.mark.parametrize(
+    ("unused", "cause"), [("500.00 MiB", "free not stated"), ("4.10 GiB", "fragmentation")]
+)
+def test_a_message_of_xpu_has_no_free_bytes_and_none_are_made_up(unused: str, cause: str) -> None:
+    message = parse_message(XPU.format(unused=unused))
+    assert (message.cause(), message.backend, message.states_free) == (cause, "XPU", False)
+    text = "\n".join(message_lines(message))
+    assert "XPU context and libraries" in text
+    assert "CUDA" not in text + advice(message)
+
+
+@pytest.mark.parametrize("setting", ["PYTORCH_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF"])
+def test_the_advice_names_the_setting_as_the_message_does(setting: str) -> None:
+    text = (
+        "HIP out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.98 GiB of "
+        "which 1.10 GiB is free. Of the allocated memory 10.50 GiB is allocated by PyTorch, and "
+        f"3.00 GiB is reserved by PyTorch but unallocated. try setting {setting}=expandable_"
+        "segments:True to avoid fragmentation."
+    )
+    message = parse_message(text)
+    assert f"Try {setting}=expandable" in advice(message)
+    assert "HIP context" in "\n".join(message_lines(message))
+
+
+def test_what_an_npu_has_free_is_not_what_is_active() -> None:
+    message = parse_message(
+        "NPU out of memory. Tried to allocate 20.00 MiB (NPU 0; 60.96 GiB total capacity; 58.90 GiB "
+        "already allocated; 58.90 GiB current active; 12.00 MiB free; 59.20 GiB reserved in total by "
+        "PyTorch) If reserved memory is >> allocated memory try setting max_split_size_mb"
+    )
+    assert (message.free_bytes, message.backend) == (12 * MIB, "NPU")
+    assert message.reserved_bytes == int(59.2 * GIB)

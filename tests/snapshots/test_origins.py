@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from benchmarks.validation.follower import agreement_of
 from harness.snapshots.explain import Explanation, explain_file
 from harness.snapshots.replay import replay_devices
 from tests.snapshots.test_explain import FAILURES
@@ -30,7 +29,6 @@ def loaded(path: Path) -> dict[str, Any]:
 
 def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Path) -> None:
     path = recording("compiled")
-    assert agreement_of(path).is_complete()
     (explanation,) = explain_file(path)
     held = dict(explanation.moments[0].categories)
     parameters = (512 * WIDTH + WIDTH + WIDTH * 10 + 10) * 4

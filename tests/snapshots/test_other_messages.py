@@ -1,11 +1,14 @@
 """Messages of other programs get a cause and something to change; words alone get neither."""
 
+import io
+
 import pytest
 
-from harness.snapshots.explain_source import explain_log
+from harness.snapshots.explain_source import explain_log, is_message
 from harness.snapshots.file_bytes import SnapshotError
-from harness.snapshots.log_text import Log
+from harness.snapshots.log_text import Log, read_log
 
+# ruff: noqa: E501, ISC004 -- messages are quoted as they are
 VLLM = (
     "16.00 GiB KV cache is needed, which is larger than the available KV cache memory (4.21 GiB). "
     "Based on the available memory, the estimated maximum model length is 1024."
@@ -22,6 +25,10 @@ CGROUP = (
 )
 KERNEL = "Out of memory: Killed process 77 (pt_main_thread) total-vm:9kB, anon-rss:2048kB"
 SLURM = "slurmstepd: error: Detected 1 oom_kill event in StepId=4242.0. Some of the step tasks"
+VLLM_START = (
+    "ValueError: Free memory on device (20.11/21.96 GiB) on startup is less than desired GPU memory "
+    "utilization (0.92, 20.2 GiB). Decrease GPU memory utilization or reduce GPU memory used by"
+)
 KILLED = "killed by the kernel"
 MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAllocator.cpp":830'
 
@@ -48,6 +55,55 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
         ("torch.AcceleratorError: CUDA error: out of memory", "CUDA itself", "snapshot"),
         ("CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "CUDA itself", "snapshot"),
         ("numpy._core._exceptions._ArrayMemoryError: Unable; MemoryError", "CPU memory", "workers"),
+        (VLLM_START, "start of vLLM", "20.11 of 21.96 GiB were free"),
+        (
+            "RuntimeError: Not enough memory. Please try to increase --mem-fraction-static.",
+            "SGLang",
+            "--context-length",
+        ),
+        (
+            "Error: model requires more system memory (12.7 GiB) than is available (9.1 GiB)",
+            "Ollama",
+            "requested: 12.7 GiB",
+        ),
+        (
+            "Warning  Evicted  kubelet  The node was low on resource: memory. Threshold quantity",
+            "evicted by Kubernetes",
+            "resources.requests.memory",
+        ),
+        (
+            "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 147456, "
+            "Hardware limit: 101376.",
+            "shared memory of the GPU's cores",
+            "requested: 144 KiB",
+        ),
+        (
+            "[TensorRT-LLM][ERROR] CUDA runtime error in cudaMallocAsync(ptr, n, mMemPool->getPool(), "
+            "stream): out of memory (/src/tensorrt_llm/runtime/tllmBuffers.h:112)",
+            "TensorRT-LLM",
+            "free_gpu_memory_fraction",
+        ),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA itself", "snapshot"),
+        ("CudaAPIError: [2] cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY", "CUDA itself", "snap"),
+        ("Error: Process completed with exit code 137.", "ended by signal 9", "dmesg"),
+        ("Killed", "ended by signal 9", "dmesg"),
+        ("run.sh: line 3:  4242 Killed                  python train.py", "ended by signal 9", "-"),
+        (
+            "XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes.",
+            "JAX",
+            "requested: 32 GiB",
+        ),
+        (
+            "allocating 38080.00 MiB on device 0: cudaMalloc failed: out of memory",
+            "llama.cpp",
+            "requested: 37.19 GiB",
+        ),
+        (
+            "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 29.8 GiB for an array with "
+            "shape (4000000000,) and data type float64",
+            "CPU memory",
+            "requested: 29.8 GiB",
+        ),
     ],
 )
 def test_a_message_of_another_program_is_explained(line: str, cause: str, change: str) -> None:
@@ -55,6 +111,43 @@ def test_a_message_of_another_program_is_explained(line: str, cause: str, change
     assert report.facts["cause"] == cause
     assert change in report.text
     assert "line 2" in report.text
+    read = explain_log(read_log(io.BytesIO(f"{'step 12' * 9}\n{line}\n".encode())))
+    assert read.facts["cause"] == cause, "the reader of a file keeps the line"
+    assert is_message(line), "and so it can be given in quotes"
+
+
+BFC = "external/xla/xla/tsl/framework/bfc_allocator.cc:501] Allocator (GPU_0_bfc) ran out of memory"
+JAX_LOG = f"""2026-11-29 10:00:00.1: W {BFC} trying to allocate 32.00GiB (rounded to 34359738368)
+    y = f(x)
+jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory allocating 34359738368 bytes
+"""
+TENSORFLOW_LOG = """W tensorflow/core/framework/op_kernel.cc:1842] OP_REQUIRES failed at conv_ops.cc
+W : RESOURCE_EXHAUSTED: OOM when allocating tensor with shape[64,224,224,64] and type float on /job
+tensorflow.python.framework.errors_impl.ResourceExhaustedError: OOM when allocating tensor with shape\
+[64,224,224,64]
+"""
+
+
+@pytest.mark.parametrize(("text", "cause"), [(JAX_LOG, "JAX"), (TENSORFLOW_LOG, "TensorFlow")])
+def test_what_a_program_says_twice_of_one_request_is_one_failure(text: str, cause: str) -> None:
+    report = explain_log(Log(text=text))
+    assert report.facts["cause"] == cause
+    failures = report.facts["failures"]
+    assert isinstance(failures, list)
+    assert len(failures) == 1
+    far = explain_log(Log(text=text + "step\n" * 40 + text))
+    assert "2 out-of-memory failures" in far.text or "written 2 times" in far.text
+
+
+def test_the_limit_of_a_container_is_said_where_kubernetes_lists_it() -> None:
+    text = """    State:          Terminated
+      Reason:       OOMKilled
+      Exit Code:    137
+    Limits:
+      cpu:     8
+      memory:  16Gi
+"""
+    assert "container's limit was 16 GiB" in explain_log(Log(text=text)).text
 
 
 def test_pytorch_and_the_kernel_come_first() -> None:

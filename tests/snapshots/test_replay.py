@@ -1,4 +1,4 @@
-"""Recordings of torch 2.13's own allocator, and small ones worked by hand."""
+"""Recordings replayed through PyTorch's own allocator, and small ones worked by hand."""
 
 import gzip
 import pickle
@@ -9,20 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.validation.follower import Follower, agreement_of
-from harness.allocator import AllocatorConfig, AllocatorConfigError
-from harness.allocator.blocks import ALLOCATED
+from harness.dry_runs.pretended_gpu import AllocatorSettingsError
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import find_origin
 from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
+from harness.snapshots.trace_event import reserved_change
 from tests.commands import Ask
 from tests.property_size import examples
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
 MIB = 1 << 20
-# How far an expandable segment can grow depends on the GPU.
-CARDS = {"random-expandable-small-card": 1324 * MIB}
 
 
 def recording(name: str) -> Path:
@@ -30,60 +27,35 @@ def recording(name: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "segment_events", "allocations", "reserved"),
+    ("name", "reserved"),
     [
-        ("resnet18-start", 27, 1129, 364_904_448),
-        ("expandable-out-of-memory", 77, 866, 696_254_464),
-        ("random-garbage-collection", 246, 727, 1_589_641_216),
-        ("random-max-split-two-streams", 222, 784, 1_610_612_736),
-        ("random-expandable-small-card", 77, 821, 1_377_828_864),
-        ("pools", 61, 144, 664_797_184),
-        ("pools-two-streams", 90, 142, 744_488_960),
-        ("pools-expandable", 50, 144, 639_631_360),
-        ("pools-out-of-memory", 41, 91, 436_207_616),
+        ("resnet18-start", 364_904_448),
+        ("pools", 664_797_184),
+        ("pools-two-streams", 744_488_960),
+        ("pools-expandable", 639_631_360),
     ],
 )
-def test_recordings_of_pytorch_are_followed_to_the_address(
-    name: str, segment_events: int, allocations: int, reserved: int
+def test_a_recording_replayed_as_it_was_reserves_what_was_recorded(
+    name: str, reserved: int
 ) -> None:
-    agreement = agreement_of(recording(name), CARDS.get(name))
-    assert agreement.differences == []
-    assert agreement.is_complete()
-    assert (agreement.segment_events, agreement.allocations) == (segment_events, allocations)
-    peak = replay_devices(recording(name))[0].recorded_peak_reserved_bytes
-    assert agreement.peak_reserved_bytes == peak == reserved, "with what was there before"
+    replay = replay_devices(recording(name))[0]
+    assert replay.recorded_peak_reserved_bytes == reserved, "with what was there before"
+    assert replay.what_ifs[0].peak_reserved_bytes == (reserved, reserved)
 
 
 @settings(max_examples=examples(25))
 @given(cut=st.integers(0, 3410))
-def test_the_beginning_found_backwards_is_where_the_model_had_got_to(cut: int) -> None:
+def test_the_beginning_found_backwards_is_what_the_events_before_made(cut: int) -> None:
     snapshot = read_recording(recording("resnet18-start")).snapshots[0]
-    while 0 < cut < len(snapshot.events) and snapshot.events[cut - 1].action.startswith("segment"):
-        cut -= 1  # the model allocates a segment with the request that needs it
-    before = Follower(AllocatorConfig())
-    before.run(snapshot.events[:cut])
+    live: dict[int, int] = {}
+    for event in snapshot.events[:cut]:
+        if event.action == "alloc":
+            live[event.address] = event.size_bytes
+        elif event.action == "free_requested":
+            del live[event.address]
     origin = find_origin(snapshot, snapshot.events[cut:])
-    blocks = (block for block in before.model.blocks() if block.state == ALLOCATED)
-    live = {address: event.size_bytes for address, event in origin.live.items()}
-    assert live == {block.address: block.requested for block in blocks}
-    assert origin.reserved_bytes == before.model.current("reserved_bytes")
-
-
-def test_a_recording_that_was_changed_does_not_agree() -> None:
-    snapshot = read_recording(recording("resnet18-start")).snapshots[0]
-    events = list(snapshot.events)
-    index = next(i for i, e in enumerate(events) if e.action == "segment_alloc")
-    for changed in (
-        [*events[:index], *events[index + 1 :]],
-        [*events[:index], events[index]._replace(size_bytes=4 * MIB), *events[index + 1 :]],
-        events[:-1],
-        [e for e in events if e.action not in ("free_requested", "free_completed")],
-    ):
-        follower = Follower(AllocatorConfig())
-        follower.run(changed)
-        agreement = follower.agreement(snapshot)
-        assert not agreement.is_complete()
-        assert agreement.differences
+    assert live == {address: event.size_bytes for address, event in origin.live.items()}
+    assert origin.reserved_bytes == sum(map(reserved_change, snapshot.events[:cut]))
 
 
 # A recording by hand: three tensors of 12 MiB, the second freed, one of 11 MiB in its place.
@@ -136,9 +108,8 @@ def written(folder: Path, raw: Any) -> Path:
 
 def test_a_recording_by_hand_agrees_and_its_peak_is_known(tmp_path: Path) -> None:
     path = written(tmp_path, by_hand())
-    replay, agreement = replay_devices(path)[0], agreement_of(path)
-    assert agreement.is_complete()
-    assert agreement.peak_reserved_bytes == 36 * MIB
+    replay = replay_devices(path)[0]
+    assert replay.what_ifs[0].peak_reserved_bytes == (36 * MIB, 36 * MIB)
     assert replay.peak_alive_bytes == 36 * MIB
     assert replay.notes == (
         "the recording holds no settings (before PyTorch 2.3): defaults are assumed",
@@ -164,7 +135,8 @@ def test_what_if_the_gpu_were_smaller(
     if position is None:
         assert expandable.peak_reserved_bytes == (40 * MIB, 40 * MIB)
     else:
-        (ran_out,) = expandable.ran_out
+        ran_out, again = expandable.ran_out
+        assert again == ran_out, "addresses do not matter in expandable segments"
         assert (ran_out.position, ran_out.requested_bytes) == (position, 12 * MIB)
         assert (ran_out.allocated_bytes, ran_out.seconds) == (12 * MIB, 1.0)
         assert ran_out.place == "forward (model.py:7)"
@@ -175,10 +147,9 @@ def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
     half = "per_process_memory_fraction:0.5"
     case = replay_devices(path, settings=half, memory_bytes=60 * MIB)[0].what_ifs[1]
     assert case.name == f"settings {half}"
-    assert case.config.limit_bytes() == 30 * MIB
-    assert [failure.position for failure in case.ran_out] == [5] * 5
+    assert [failure.position for failure in case.ran_out] == [5, 5], "two segments of 12 in 30"
     assert replay_devices(path, settings=half, memory_bytes=72 * MIB)[0].what_ifs[1].ran_out == ()
-    with pytest.raises(AllocatorConfigError, match="memory_fraction needs total_bytes"):
+    with pytest.raises(AllocatorSettingsError, match="per_process_memory_fraction has no answer"):
         replay_devices(path, settings=half)
 
 
@@ -202,7 +173,6 @@ def test_the_cache_emptied_by_the_program_is_emptied_in_the_what_ifs(tmp_path: P
     raw["segments"] = [segment(0, 12 * MIB), segment(2, 12 * MIB), last]
     path = written(tmp_path, raw)
     replay = replay_devices(path)[0]
-    assert agreement_of(path).is_complete()
     # Here the release made room for a request: with room for all, nothing goes back.
     assert replay.what_ifs[0].peak_reserved_bytes == (66 * MIB, 66 * MIB)
     trace.insert(-2, entry("snapshot", 0, 0))  # whatever comes between, it was the program
@@ -228,7 +198,6 @@ def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
     with gzip.open(recording("resnet18-start")) as file:
         raw = pickle.load(file)
     path = written(tmp_path, as_of_old(raw))
-    assert agreement_of(path).is_complete()
     assert replay_devices(path)[0].peak_alive_bytes > 0
 
 
@@ -258,12 +227,13 @@ def test_what_is_no_snapshot_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_a_setting_that_is_misspelt_has_a_hint_and_only_what_was_asked_is_tried(
+def test_a_setting_that_is_misspelt_is_pytorchs_own_error_and_only_what_was_asked_is_tried(
     ask: Ask, tmp_path: Path
 ) -> None:
     path = str(written(tmp_path, by_hand()))
-    wrong = ask(["replay", path, "--what-if", "expandible_segments:True"], 2).err
-    assert "did you mean expandable_segments?" in wrong
-    out = ask(["replay", path, "--what-if", "max_split_size_mb:128"]).out
+    wrong = ask(["explain", path, "--what-if", "expandible_segments:True"], 2).err
+    assert "Unrecognized key 'expandible_segments'" in wrong
+    assert wrong.count("\n") == 1
+    out = ask(["explain", path, "--what-if", "max_split_size_mb:128"]).out
     assert "expandable segments\n" not in out
     assert "no memory is given, so nothing fails" in out

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from benchmarks.witnesses.clones import CloneError, bytes_of, text_of
 from benchmarks.witnesses.rows import MIB, Row, Source
 from benchmarks.witnesses.training import Training
-from harness.schema.workload import Workload
 
 COMMIT = "f01eb05"
 EXAMPLES = 4_096
@@ -39,12 +38,6 @@ NUMBERS = (
     "Dropout Layers",
 )  # fmt: skip
 """Facts of a row that GPUMemNet's classifier gets, with the activation function as an angle."""
-OF_WORKLOADS = {
-    "ReLU": "relu", "Tanh": "tanh", "GELU": "gelu", "SiLU": "silu", "LeakyReLU": "leaky_relu",
-    "Identity": "identity",
-}  # fmt: skip
-"""Activation functions that the formula of MLPs knows."""
-
 Layers = tuple[tuple[str, int, int], ...]
 """Kind, outputs and parameters of each layer."""
 
@@ -73,7 +66,6 @@ def _table(clone: Path, path: str) -> Iterator[Row]:
             training=functools.partial(
                 _training, layers, inputs, outputs, rate, batch, second=second
             ),
-            workload=_workload(layers, inputs, outputs, rate, batch),
             traits={
                 "inputs": inputs,
                 "classes": outputs,
@@ -155,29 +147,6 @@ def _network(layers: Layers, inputs: int, rate: float, *, flattens: bool) -> nn.
         else:
             made.append(nn.Softmax(dim=1) if kind == "Softmax" else getattr(nn, kind)())
     return nn.Sequential(*made)
-
-
-def _workload(
-    layers: Layers, inputs: int, outputs: int, rate: float, batch: int
-) -> Workload | None:
-    """Return the step as this project's MLP; None if the last layer or one between is not its."""
-    kinds = {kind for kind, _, _ in layers}
-    activations = kinds - {"linear", "batch_normalization", "dropout"}
-    if layers[-1][0] != "linear" or outputs == 1 or not activations <= OF_WORKLOADS.keys():
-        return None
-    (activation,) = activations
-    widths = tuple(width for kind, width, _ in layers[:-1] if kind == "linear")
-    return Workload(
-        hidden=widths,
-        in_features=inputs,
-        classes=outputs,
-        activation=OF_WORKLOADS[activation],
-        norm="batch" if "batch_normalization" in kinds else "none",
-        dropout=rate if "dropout" in kinds else 0.0,
-        batch=batch,
-        optimizer="adam",
-        device="cuda",
-    )
 
 
 SOURCE = Source(

@@ -30,6 +30,7 @@ from harness.measurement.process.launch import (
     environment_of_child,
     tail,
 )
+from harness.measurement.process.loading import answers, stuck
 from harness.measurement.process.messages import Answer, Ended, Work
 from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command, readable
@@ -39,8 +40,6 @@ __all__ = ["ForkLauncher", "LaunchError", "Launcher", "SpawnLauncher", "default_
 UNPRIMED = "unprimed"
 """Argument of a fork server that loads PyTorch and runs nothing."""
 
-START_SECONDS = 120.0
-"""Seconds that a fork server may take to load torch."""
 GRACE_SECONDS = 5.0
 """Seconds until a killed process is gone, and until the fork server reports an end."""
 FORK_SECONDS = 30.0
@@ -158,8 +157,8 @@ class ForkLauncher:
             theirs.close()
             if self._stopped:  # stop() came before there was a server to end
                 server.kill()
-            if not readable([ours], START_SECONDS):
-                why = f"it loaded for {START_SECONDS:g} s; {tail(errors)}"
+            if not answers(ours, server.pid):
+                why = " ".join([stuck("its process"), tail(errors)]).strip()
             elif self._read_replies(ours) == [{"ready": True}]:
                 return ours
             else:
@@ -171,7 +170,7 @@ class ForkLauncher:
                     said = [line for line in _lines(errors) if "what():" in line][:1]
                     why = f"{signal_name(-code)} ended it while it loaded torch {''.join(said)}"
         self.close()
-        raise LaunchError(f"the fork server did not start: {why}")
+        raise LaunchError(f"no worker process can be started: {why}")
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
         """Return the complete replies that have come; None where the server is gone."""

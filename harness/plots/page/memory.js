@@ -87,6 +87,19 @@
       const [layer, line] = [this.layers[this.layer[block]], this.lines[this.line[block]]];
       return [layer, layer === line ? "" : line].filter(Boolean).join("; ");
     }
+    isMatch(block) {
+      if (this.marked !== null) return this.layers[this.layer[block]] === this.marked;
+      return this.words !== "" && this.name(block).toLowerCase().includes(this.words);
+    }
+    // Choose the next block that Find marks, and show it where all of it is alive.
+    nextMatch(step) {
+      const found = this.order.filter((block) => this.isMatch(block));
+      if (!found.length) return;
+      const at = found.indexOf(this.chosen) + step;
+      const block = found[(at + found.length) % found.length];
+      this.moveTo(Math.max(this.begin[block], 0));
+      this.chosen = block;
+    }
     blockAt(moment, height) {
       let below = 0;
       return this.aliveAt(moment).find((block) => (below += this.size[block]) > height) ?? null;
@@ -164,9 +177,7 @@
         while (number < this.kind[block]) finish(number++);
         const first = from(columns, this.begin[block]), last = from(columns, this.end[block]);
         if (first === last) continue;
-        const isMatch = this.marked === null ? this.words && this.name(block).toLowerCase().includes(this.words)
-          : this.layers[this.layer[block]] === this.marked;
-        const bottom = isMatch || block === this.chosen ? height.slice() : null;
+        const bottom = this.isMatch(block) || block === this.chosen ? height.slice() : null;
         for (let column = first; column < last; column += 1) height[column] += this.size[block];
         if (this.size[block] > smallest) lines += this.edge(height, first, last, y);
         if (bottom) {
@@ -229,6 +240,10 @@
         item.append(`${name}: ${bytes(sums[kind])}`);
       });
       find("block").textContent = this.chosen === null ? "" : this.blockText(this.chosen);
+      const found = this.words ? this.order.filter((block) => this.isMatch(block)) : [];
+      const count = found.reduce((sum, block) => sum + this.count[block], 0);
+      const here = found.reduce((sum, block) => sum + (this.alive(block, at) ? this.size[block] : 0), 0);
+      find("found").textContent = !this.words ? "" : count ? `${whole(count)} found, ${bytes(here)} alive here` : "none found";
     }
     blockText(block) {
       const count = this.count[block] > 1 ? `${whole(this.count[block])} blocks, ` : "";
@@ -254,7 +269,7 @@
       Home: () => line.moveTo(0), End: () => line.moveTo(line.moments - 1), p: () => line.moveTo(line.peak),
       "+": () => line.zoom(0.5, here()), "=": () => line.zoom(0.5, here()), "-": () => line.zoom(2, here()),
       0: () => { line.view = [0, 1]; }, "[": () => line.toPhase(-1), "]": () => line.toPhase(1),
-      Escape: () => { line.chosen = null; },
+      Escape: () => { Object.assign(line, { chosen: null, marked: null, words: "" }); find("search").value = ""; },
     };
     const on = (target, name, action) => target.addEventListener(name, action, { passive: false });
     on(place, "keydown", (event) => {
@@ -271,15 +286,36 @@
       Object.assign(line, { words: event.target.value.trim().toLowerCase(), marked: null });
       show();
     });
+    on(find("search"), "keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault();
+      if (event.key === "Enter") line.nextMatch(event.shiftKey ? -1 : 1); else keys.Escape();
+      show();
+    });
     on(place, "wheel", (event) => {
       if (!event.ctrlKey && document.activeElement !== place) return; // the page scrolls
       event.preventDefault();
       line.zoom(event.deltaY < 0 ? 0.8 : 1.25, xOf(event));
       show();
     });
-    let drag = null;
-    on(place, "pointerdown", (event) => { drag = { x: event.clientX, left: line.view[0], moved: false }; });
+    let drag = null, apart = 0;
+    const fingers = new Map();
+    // Two fingers zoom at their middle; the page itself still scrolls by one.
+    const pinch = () => {
+      const [one, other] = fingers.values(), before = apart;
+      apart = Math.max(10, Math.abs(one - other));
+      if (before) line.zoom(before / apart, xOf({ clientX: (one + other) / 2 }));
+      line.draw();
+    };
+    on(place, "pointerdown", (event) => {
+      fingers.set(event.pointerId, event.clientX);
+      apart = 0;
+      drag = fingers.size > 1 ? null : { x: event.clientX, left: line.view[0], moved: false };
+    });
+    for (const end of ["pointerup", "pointercancel", "pointerleave"]) on(place, end, (event) => fingers.delete(event.pointerId));
     on(place, "pointermove", (event) => {
+      if (fingers.has(event.pointerId)) fingers.set(event.pointerId, event.clientX);
+      if (fingers.size > 1) { pinch(); return; }
       if (!drag || (!drag.moved && Math.abs(event.clientX - drag.x) < 4)) return;
       if (!drag.moved) place.setPointerCapture(event.pointerId);
       drag.moved = true;
@@ -377,6 +413,7 @@
     };
     put(root, 0, 0, width, 360);
     let at = -1;
+    const words = line.words0 ??= find("layer").textContent;
     const select = (next) => {
       cells[at]?.[0].classList.remove("selected");
       at = within(next, 0, cells.length - 1);
@@ -387,6 +424,12 @@
     };
     cells.forEach(([cell], number) => cell.addEventListener("click", () => select(number)));
     place.onkeydown = (event) => {
+      if (event.key === "Escape" && at >= 0) {
+        cells[at][0].classList.remove("selected");
+        [at, line.marked, find("layer").textContent] = [-1, null, words];
+        if (line.place) line.draw();
+        return;
+      }
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (!step || !cells.length) return;
       event.preventDefault();
@@ -408,14 +451,17 @@
       add(svg, "line", { x1: x(largest), x2: x(largest), y1: 12, y2: bottom, class: "phase" });
       add(svg, "text", { x: x(largest) - 5, y: bottom - 6, "text-anchor": "end" }, `safe up to ${whole(largest)}`);
     }
+    const half = (count) => 4 * whole(count).length + 3;
+    const middle = (count) => Math.min(x(count), width - half(count));
     let before = -100;
     for (const [count, size] of points) {
-      const isAsked = count === batch, kind = size > room ? "over" : "under";
+      const isAsked = count === batch, kind = size > room && !(count <= largest) ? "over" : "under";
       const dot = add(svg, "circle", { cx: x(count), cy: y(size), r: isAsked ? 6 : 4, class: kind });
       add(dot, "title", {}, `batch ${whole(count)}: ${bytes(size)}`);
-      if (x(count) - before < 34 && !isAsked) continue;
-      before = x(count);
-      add(svg, "text", { x: before, y: bottom + 17, "text-anchor": "middle", class: isAsked ? "phase" : "" }, whole(count));
+      const at = middle(count), meetsAsked = Math.abs(at - middle(batch)) < half(count) + half(batch);
+      if (!isAsked && (at - half(count) < before || meetsAsked)) continue;
+      before = at + half(count);
+      add(svg, "text", { x: at, y: bottom + 17, "text-anchor": "middle", class: isAsked ? "phase" : "" }, whole(count));
     }
     add(svg, "text", { x: right, y: bottom + 33, "text-anchor": "end" }, "batch");
   }

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.reduction import ceil_div
 
 _ROW_BYTES = 16
 """A copied row is a multiple of it, and so is the address of the first: one row is spare."""
@@ -184,3 +183,8 @@ def _shares(tiles: int, multiprocessors: int) -> int:
 _Pass = Callable[[_Convolution, Gpu], int]
 _GRADIENTS: tuple[_Pass, ...] = (_given_gradient, _weight_gradient)
 _TURNED: dict[_Pass, _Pass] = {_forward: _given_gradient, _given_gradient: _forward}
+
+
+def ceil_div(dividend: int, divisor: int) -> int:
+    """Return the quotient, rounded up."""
+    return -(-dividend // divisor)

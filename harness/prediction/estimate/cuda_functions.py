@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.prediction.estimate.attention_routes import attention
+from harness.prediction.estimate.cell_functions import cell_functions
 from harness.prediction.gpu.catalogue import Gpu
 
 Function = Callable[..., Any]
@@ -41,6 +42,7 @@ def cuda_functions(gpu: Gpu) -> dict[Any, Function]:
         _aten.gru.input: partial(recurrent, 3),
         _aten.rnn_tanh.input: partial(recurrent, 1),
         _aten.rnn_relu.input: partial(recurrent, 1),
+        **cell_functions(),
     }
 
 

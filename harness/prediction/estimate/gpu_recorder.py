@@ -7,6 +7,7 @@ next to them.
 import sys
 from collections.abc import Sequence
 from operator import le
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,27 +15,19 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from harness.prediction import unknown_numbers
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
-from harness.prediction.library_answers import answer_of_caller
-from harness.prediction.value_flow import avoids_error, decides, stack_of
-from harness.schema.errors import UnsupportedError
 from harness.training.nested_tensors import tensors
 
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
 INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
-READ = (
-    "the program read a value from a GPU tensor: a check of 'all', and whether a mask leaves out "
-    "nothing, were answered with true, so sizes and branches that depend on it may differ"
-)
-DECIDES = (
-    "the step may decide by a value of a GPU tensor, which an estimate does not know; harness"
-    " profile runs the step on this machine's CPU"
-)
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
 """Files of PyTorch that read values to bring them back, or to write them."""
+
+_OWN = str(Path(__file__).parents[1])
 
 _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
@@ -43,15 +36,39 @@ _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
 
 
 class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
-    """Sees each operator and its results, and answers what meta tensors cannot."""
+    """Sees each operator and its results, and answers what meta tensors cannot.
 
-    def __init__(self, rules: KernelRules) -> None:
+    Args:
+        rules: what CUDA's kernels allocate.
+        truth: the answer to each decision by a value; by default a check of 'all' is true, and
+            others are as with 0.
+    """
+
+    def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
         super().__init__()
         self.rules = rules
+        self.decides = False
+        """Whether the step has decided anything by a value of the GPU."""
+        self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
+        unknown_numbers.install(torch, self)
+
+    def compared(self, place: str, otherwise: bool) -> bool:
+        """Answer a comparison of a number that was read."""
+        del place
+        self.decides = True
+        return otherwise if self._truth_of_all is None else self._truth_of_all
+
+    def used(self, place: str) -> None:
+        """Note that something may be decided by a number that was read."""
+        del place
+        self.decides = True
+
+    def made(self, number: float) -> None:
+        """Need nothing to follow a number: tensors of the step hold none."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():  # here a meta tensor is a meta tensor
@@ -82,23 +99,20 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return None
 
     def _truth(self, tensor: Tensor) -> bool:
-        """Return the usual answer, or that of a guard which raises nothing."""
-        usual, _ = answer_of_caller()
-        if usual is not None or self.operator_of(tensor).startswith("aten::all"):
-            self.notes[READ] = None
-            return True
-        healthy = avoids_error(stack_of(sys._getframe()))
-        return bool(self._number(tensor) if healthy is None else healthy)
+        return self.compared("", self.operator_of(tensor).startswith("aten::all"))
 
     def _number(self, tensor: Tensor) -> float:
-        """Return 0 for a value that decides nothing; refuse another one."""
+        """Return 0, and note if anything may be decided by it."""
         if self.phase == "build":
             self.notes[INITIALISER] = None
             return 0
-        stack = stack_of(sys._getframe())
-        is_kept = stack and stack[0][0].co_filename.endswith(_KEPT)
-        if not is_kept and decides(stack, fraction=tensor.is_floating_point()):
-            raise UnsupportedError(DECIDES)
+        caller = sys._getframe(1)
+        while caller.f_back is not None and caller.f_code.co_filename.startswith(_OWN):
+            caller = caller.f_back
+        if tensor.is_floating_point() and unknown_numbers.READING.active:
+            unknown_numbers.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        elif not caller.f_code.co_filename.endswith(_KEPT):
+            self.decides = True
         return 0.0 if tensor.is_floating_point() else 0
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:

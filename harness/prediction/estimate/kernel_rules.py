@@ -2,7 +2,7 @@
 
 PyTorch's meta kernels say what an operator returns. A table says what its CUDA kernel allocates
 in addition: copies of matrices that cuBLAS cannot read as they lie, workspaces, and the sums of
-reductions, softmax and attention. ``register_operator`` adds to it. What is not here is small next
+softmax and attention. ``register_operator`` adds to it. What is not here is small next
 to a step's peak.
 
 Source: aten/src/ATen/native/cuda/Blas.cpp (``prepare_matrix_for_cublas``), SoftMax.cu;
@@ -18,7 +18,6 @@ from torch import Tensor
 from harness.instruments.forward_hooks import tensor_bytes
 from harness.prediction.estimate.convolution_workspaces import convolution_workspaces
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.reduction import Reduction, ceil_div
 from harness.prediction.gpu.workspaces import (
     LT_WORKSPACE_BYTES,
     are_kept,
@@ -135,20 +134,6 @@ def _is_readable(matrix: Tensor) -> bool:
     return by_rows or by_columns
 
 
-def _sum(gpu: Gpu, args: Sequence[Any]) -> list[int]:
-    """Add the partial sums of blocks of threads that share an output."""
-    given, dims = args[0], args[1] if len(args) > 1 else None
-    if not given.numel():
-        return []
-    over = dims if isinstance(dims, list | tuple) and dims else range(given.dim())
-    return Reduction(
-        shape=given.shape,
-        strides=given.stride(),
-        reduced={dim % given.dim() for dim in over} if given.dim() else set(),
-        accumulator_bytes=max(given.element_size(), 4),
-    ).scratch_bytes(gpu)
-
-
 def _safe_softmax(_: Gpu, args: Sequence[Any]) -> list[int]:
     """Add the comparison with minus infinity, and for each row whether all of it is masked."""
     scores, dim = args[0], args[1]
@@ -166,15 +151,13 @@ def _attention_backward(multiple: int, _: Gpu, args: Sequence[Any]) -> list[int]
     copies = [] if gradient.transpose(1, 2).is_contiguous() else [tensor_bytes(gradient)]
     sums = 4 * query.numel() // width
     expanded = [tensor_bytes(t) // t.shape[1] * heads for t in shared if t.shape[1] != heads]
-    return [*copies, sums, sums * ceil_div(width, multiple) * multiple, *expanded]
+    return [*copies, sums, sums * -(-width // multiple) * multiple, *expanded]
 
 
 _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
     # The product of gradient and output, which is formed before the kernel runs.
     "aten::_softmax_backward_data": lambda _, args: [tensor_bytes(args[1])],
     "aten::_safe_softmax": _safe_softmax,
-    "aten::sum": _sum,
-    "aten::mean": _sum,
     # A gradient for each pair of points, which is summed afterwards.
     "aten::_cdist_backward": lambda _, args: [tensor_bytes(args[1]) * args[2].shape[-2]],
     "aten::binary_cross_entropy_with_logits": lambda _, args: [2 * tensor_bytes(args[0])],

@@ -4,6 +4,7 @@ They stand in ``gpus.toml``, each with the source of its numbers, and next to th
 clouds that have them.
 """
 
+import difflib
 import os
 import re
 import tomllib
@@ -15,7 +16,7 @@ from typing import Any
 from msgspec import Struct, convert
 
 from harness.prediction.gpu.workspaces import VARIABLE
-from harness.schema.errors import HarnessError, did_you_mean
+from harness.schema.errors import HarnessError
 
 _MIB = 1 << 20
 
@@ -155,11 +156,33 @@ def find(name: str) -> Gpu:
     same = [one for one in GPUS.values() if short in _short_names(one.name)]
     if same:
         return min(same, key=lambda gpu: gpu.total_bytes or 0)
-    hint = did_you_mean(name.lower(), names())
-    if re.match(r"(?:amd|instinct|mi\d|rx)", short):
-        hint = "; GPUs of AMD are not modelled"
-    rule = f"gpu must be a name that harness gpus lists, got {name[:60]!r}{hint}"
-    raise GpuError(f"{rule}; describe another one, e.g. --capability 8.6 --memory 22.3GiB")
+    raise GpuError(f"gpu must be a name that harness gpus lists, got {name[:60]!r}{_hint(name)}")
+
+
+def _hint(name: str) -> str:
+    """Return what to write instead of a name that no GPU has."""
+    short = _short(name)
+    other = next((maker for words, maker in _OTHER_MAKERS if re.match(words, short)), None)
+    if other is not None:
+        return f"; {other} are not modelled, and --capability describes none of them"
+    if re.fullmatch(r"[\w.-]+(?:[, ]+[\w.-]+)+", name) and "," in name:
+        return "; give one name, or all"
+    stems = {one.partition("-")[0]: one for one in [*GPUS][::-1]} | {one: one for one in names()}
+    found = difflib.get_close_matches(name.lower(), stems, n=3)
+    near = [*dict.fromkeys(stems[one] for one in found)]
+    letter = [one for one in GPUS if short and re.match(r"[a-z]+", short) and one[:1] == short[0]]
+    near = near or [one for one in letter if len(one) <= len(short) + 2][:3]
+    meant = f" (did you mean {', '.join(near)}?)" if near else ""
+    return f"{meant}; describe another one, e.g. --capability 8.6 --memory 22.3GiB"
+
+
+_OTHER_MAKERS = (
+    (r"amd|instinct|mi\d|rx\d|radeon", "GPUs of AMD"),
+    (r"tpu|v\d[ep]$", "TPUs"),
+    (r"gaudi|intel|arc|max1\d", "GPUs of Intel"),
+    (r"m\d(?:max|pro|ultra)?$|apple|mps", "GPUs of Apple"),
+    (r"trainium|trn|inf\d", "accelerators of AWS"),
+)
 
 
 _FILLER = re.compile(

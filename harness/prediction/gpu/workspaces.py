@@ -14,7 +14,6 @@ capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 1
 import os
 import re
 
-from harness.allocator.cublas_workspaces import LARGE_BYTES, SMALL_BYTES
 from harness.prediction.versions import WORKSPACES_FREED
 from harness.schema.errors import HarnessError
 
@@ -22,6 +21,11 @@ VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 """Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
 
 KIB = 1 << 10
+
+SMALL_BYTES = 8_519_680
+"""Up to capability 8.9."""
+LARGE_BYTES = 33_554_432
+"""From 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
 """Of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""

@@ -1,1 +1,1 @@
-"""Closed forms and the event sequence of an MLP step, CPU and CUDA kernels; no torch."""
+"""Closed forms and the event sequence of an MLP step, on the CPU; no torch."""

@@ -83,8 +83,8 @@ def maximum_backward(
         return writer.allocate(size, node + operator, "temporary", module)
 
     less = allocate(elements, "lt") if MAXIMUM_COMPARES_FIRST.holds() else None
-    two = writer.take_on_host(8, f"{node}div", "temporary", module)
-    cast = writer.take_on_host(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
+    two = writer.allocate(8, f"{node}div", "temporary", module)
+    cast = writer.allocate(element_bytes, f"{node}div/aten::div{CAST}", "temporary", module)
     half = allocate(size_bytes, "div/aten::div")
     writer.free(cast, two)
     equal = allocate(elements, "eq")
@@ -99,38 +99,30 @@ def maximum_backward(
 class Dropout:
     """Writes the events of ``nn.Dropout`` in training; in inference it does nothing.
 
-    On the CPU ``at::dropout`` draws a mask of the input's own type, divides it by the share that
+    ``at::dropout`` draws a mask of the input's own type, divides it by the share that
     stays, and multiplies; the mask is drawn in place on every processor: torch 2.13's
-    ``bernoulli_`` has no path through MKL's generator. On CUDA one kernel draws a mask of a byte an
-    element and multiplies. The backward pass needs the mask alone.
+    ``bernoulli_`` has no path through MKL's generator. The backward pass needs the mask alone.
 
-    Source: aten/src/ATen/native/Dropout.cpp, cuda/Dropout.cu (``dropout_cuda``).
+    Source: aten/src/ATen/native/Dropout.cpp.
     """
 
-    def __init__(self, writer: TraceWriter, element_bytes: int, *, on_cuda: bool) -> None:
+    def __init__(self, writer: TraceWriter, element_bytes: int) -> None:
         self._writer = writer
         self._element_bytes = element_bytes
-        self._on_cuda = on_cuda
 
     def apply(self, size_bytes: int, module: str) -> tuple[Event, Event]:
         """Write the mask and its product with the input; return both."""
         allocate = self._writer.allocate
-        if self._on_cuda:
-            operator = "aten::dropout/aten::native_dropout/aten::empty"
-            mask = allocate(size_bytes // self._element_bytes, operator, "activation", module)
-            return mask, allocate(size_bytes, operator, "activation", module)
         like = "aten::dropout/aten::empty_like/aten::empty_strided"
         mask = allocate(size_bytes, like, "activation", module)
         share = "aten::dropout/aten::div_"
         wrapped = wrapped_number(share, f"{share}/aten::div_", self._element_bytes)
-        self._writer.scratch_on_host(*wrapped, module=module)
+        self._writer.scratch(*wrapped, module=module)
         return mask, allocate(size_bytes, "aten::dropout/aten::mul", "activation", module)
 
     def backward(self, size_bytes: int, module: str) -> Event:
         """Write the product of gradient and mask: the gradient of the input."""
-        node = ("NativeDropoutBackward0", "native_dropout_backward")
-        operator = _node(*(node if self._on_cuda else ("MulBackward0", "mul")))
-        return self._writer.allocate(size_bytes, operator, "temporary", module)
+        return self._writer.allocate(size_bytes, _node("MulBackward0", "mul"), "temporary", module)
 
 
 def wrapped_number(operator: str, cast: str, element_bytes: int) -> list[tuple[int, str]]:

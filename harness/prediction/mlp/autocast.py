@@ -14,13 +14,9 @@ Source: aten/src/ATen/autocast_mode.cpp (``cached_cast``, ``clear_cache``).
 
 from harness.prediction.mlp.activations import CAST, NODE
 from harness.prediction.mlp.formula import DTYPE_BYTES
-from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import (
     ADDMM_BACKWARD,
     ADDMM_NODE,
-    LOG_SOFTMAX,
-    NLL,
-    SOFTMAX_BACKWARD,
     Blocks,
     Layer,
     Layers,
@@ -40,8 +36,8 @@ _CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
 class AutocastLayers(Layers):
     """The layers of ``MLP`` under autocast."""
 
-    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
-        super().__init__(writer, workload, kernels)
+    def __init__(self, writer: TraceWriter, workload: Workload) -> None:
+        super().__init__(writer, workload)
         self._saving = workload.mode == "train"
         self._cached: list[Event] = []
         """Casts that are freed when the context ends."""
@@ -63,7 +59,6 @@ class AutocastLayers(Layers):
         weight = allocate(fan_in * fan_out * element, cast, of_weight, module)
         examples = allocate(rows * fan_in * element, cast, kept, module) if first else None
         output = allocate(rows * fan_out * element, matmul, category, module)
-        self.kernels.matmul(fan_in, fan_out, matmul, module)
         if examples is not None and not self._saving:
             self.writer.free(examples)
         if self._saving:
@@ -107,10 +102,8 @@ class AutocastLayers(Layers):
         result = self.input_gradient(rows, layer, operator) if index else gradient
         weight_bytes = layer.fan_in * layer.fan_out * self.element_bytes
         weight = allocate(weight_bytes, operator, "temporary", module)
-        self.kernels.matmul(rows, layer.fan_in, operator, module)
         sums = f"{ADDMM_NODE}aten::sum"
         bias = allocate(layer.fan_out * self.element_bytes, sums)
-        self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, sums)
         self.writer.free(gradient, *after, self._saved[module])
         self._to_full(weight, 2 * index, module)
         self._to_full(bias, 2 * index + 1, module)
@@ -121,38 +114,3 @@ class AutocastLayers(Layers):
         size_bytes = low.size_bytes // self.element_bytes * _FULL_BYTES
         full = self.gradient(size_bytes, place, _CAST_BACKWARD, module)
         self.writer.free(low, full)
-
-
-class CudaAutocastLayers(AutocastLayers):
-    """The layers of ``MLP`` under autocast on CUDA.
-
-    ``cross_entropy`` asks for the log-softmax in its input's own type, which autocast heeds on
-    CUDA: it runs in the low type, keeps that, and only its result is cast to float32 for the loss.
-
-    Source: aten/src/ATen/autocast_mode.cpp (``fp32_set_opt_dtype``), LossNLL.cpp.
-    """
-
-    _low: Event | None = None
-    """The log-softmax of the pass that is written, in the low type."""
-
-    def loss(self, rows: int, logits: Event) -> Loss:
-        """Write the log-softmax, its cast to float32 and the loss; free the logits."""
-        allocate, elements = self.writer.allocate, rows * self.all[-1].fan_out
-        self._low = allocate(elements * self.element_bytes, LOG_SOFTMAX, "activation")
-        cast = allocate(elements * _FULL_BYTES, NLL.rpartition("/")[0] + CAST, "activation")
-        of_loss = allocate(_FULL_BYTES, NLL)
-        total_weight = allocate(_FULL_BYTES, NLL, "activation")
-        self.writer.free(logits)
-        return Loss(cast, of_loss, total_weight)
-
-    def loss_backward(self, rows: int, of_batch: Loss, parts: int) -> tuple[Event, Blocks]:
-        """Write the loss's backward pass, its cast to the low type and the log-softmax's."""
-        allocate, free = self.writer.allocate, self.writer.free
-        size_bytes = rows * self.all[-1].fan_out * self.element_bytes
-        of_cast, until_end = self.nll_backward(of_batch, parts)
-        free(of_batch.log_softmax, of_batch.total_weight)
-        of_log = allocate(size_bytes, _CAST_BACKWARD)
-        free(of_cast)
-        gradient = allocate(size_bytes, SOFTMAX_BACKWARD)
-        free(of_log, self._low)
-        return gradient, until_end

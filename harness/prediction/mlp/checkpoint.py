@@ -23,8 +23,7 @@ class Segment(NamedTuple):
 
     first: int
     last: int
-    random_state: Event | None
-    """None where the host's memory is another's."""
+    random_state: Event
     input: Event | None
     """None for the batch, which outlives the step."""
     output: Event
@@ -48,7 +47,7 @@ class Checkpointed:
         layers, self._held = self._layers, []
         given: Event | None = None
         for first, stop in pairwise(self._bounds):
-            state = layers.writer.take_on_host(RANDOM_STATE_BYTES, "")
+            state = layers.writer.allocate(RANDOM_STATE_BYTES, "")
             hidden: Event | None = None
             for index in range(first, stop):
                 layer = layers.all[index]
@@ -95,7 +94,7 @@ class Checkpointed:
     def _recompute(self, rows: int, segment: Segment, node: str, module: str) -> None:
         """Write a segment's second run inside the backward node that asked for it."""
         layers, keeps, prefix = self._layers, self._layers.activation.keeps, f"{node}/"
-        state = layers.writer.take_on_host(RANDOM_STATE_BYTES, node, "temporary", module)
+        state = layers.writer.allocate(RANDOM_STATE_BYTES, node, "temporary", module)
         for index in range(segment.first, segment.last):
             layer = layers.all[index]
             linear = layers.linear(rows, layer, "temporary", prefix)

@@ -8,7 +8,6 @@ from harness.prediction.mlp import network
 from harness.prediction.mlp.autocast import AutocastLayers
 from harness.prediction.mlp.checkpoint import Checkpointed
 from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batches
-from harness.prediction.mlp.kernels import Kernels
 from harness.prediction.mlp.layers import Layers
 from harness.prediction.mlp.optimizer_events import Optimizer
 from harness.prediction.mlp.trace_writer import TraceWriter
@@ -66,7 +65,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
     with collection_paused():
         writer = TraceWriter()
         kind = AutocastLayers if workload.autocast else Layers
-        steps = Steps(writer, workload, kind(writer, workload, Kernels(writer)))
+        steps = Steps(writer, workload, kind(writer, workload))
         steps.build()
         for _ in range(2 if workload.mode == "train" else 1):
             steps.step()
@@ -74,7 +73,7 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
 
 
 class Steps:
-    """Writes a workload's build, then as many steps as asked for, on any device."""
+    """Writes a workload's build, then as many steps as asked for."""
 
     def __init__(self, writer: TraceWriter, workload: Workload, layers: Layers) -> None:
         self._writer = writer

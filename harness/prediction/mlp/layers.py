@@ -10,7 +10,6 @@ from typing import NamedTuple
 from harness.prediction.mlp import activations
 from harness.prediction.mlp.activations import CAST, MAXIMUM, NODE, Dropout
 from harness.prediction.mlp.formula import DTYPE_BYTES
-from harness.prediction.mlp.kernels import CudaKernels, Kernels
 from harness.prediction.mlp.norms import norm_of
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Event
@@ -59,18 +58,16 @@ class Layer(NamedTuple):
 class Layers:
     """Writes the events of each layer of one network on a writer."""
 
-    def __init__(self, writer: TraceWriter, workload: Workload, kernels: Kernels) -> None:
+    def __init__(self, writer: TraceWriter, workload: Workload) -> None:
         self.writer = writer
         self.from_scratch = workload.model == "mlp-scratch"
         self.activation = activations.activation_of(workload.model, workload.activation)
         self.element_bytes = DTYPE_BYTES[workload.autocast or workload.dtype]
         self.parameter_element_bytes = DTYPE_BYTES[workload.dtype]
-        self.kernels = kernels
-        self.norm = norm_of(workload, writer, kernels)
+        self.norm = norm_of(workload, writer)
         self.dropout = None
         if workload.dropout:
-            on_cuda = isinstance(kernels, CudaKernels)
-            self.dropout = Dropout(writer, DTYPE_BYTES[workload.dtype], on_cuda=on_cuda)
+            self.dropout = Dropout(writer, DTYPE_BYTES[workload.dtype])
         sizes = (workload.in_features, *workload.widths, workload.classes)
         self.all = [self._layer(index, *shape) for index, shape in enumerate(pairwise(sizes))]
         self.gradients: list[Event | None] = [None] * len(self.parameter_sizes)
@@ -127,15 +124,11 @@ class Layers:
 
     def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
         """Write a linear layer's forward events; return its output."""
-        fan_in, fan_out = layer.fan_in, layer.fan_out
-        size = rows * fan_out * self.element_bytes
+        size = rows * layer.fan_out * self.element_bytes
         allocate = self.writer.allocate
         if not self.from_scratch:
-            output = allocate(size, prefix + _ADDMM, category, layer.module)
-            self.kernels.matmul(fan_in, fan_out, prefix + _ADDMM, layer.module)
-            return output
+            return allocate(size, prefix + _ADDMM, category, layer.module)
         matmul = allocate(size, prefix + _MM)
-        self.kernels.matmul(fan_in, fan_out, prefix + _MM)
         output = allocate(size, f"{prefix}aten::add", category)
         self.writer.free(matmul)
         return output
@@ -196,9 +189,9 @@ class Layers:
         layer, matmul = self.all[index], f"{ADDMM_BACKWARD}/aten::mm"
         inside = unpack(ADDMM_BACKWARD) if unpack else ()
         result = self.input_gradient(rows, layer, matmul) if index else gradient
-        weight = self._weight_gradient(rows, layer, layer.place, matmul)
+        weight = self._weight_gradient(layer, layer.place, matmul)
         self.writer.free(*inside)
-        bias = self._bias_gradient(rows, layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
+        bias = self._bias_gradient(layer, layer.place + 1, f"{ADDMM_NODE}aten::sum")
         self.writer.free(gradient, *after, bias, weight)
         return result
 
@@ -207,9 +200,9 @@ class Layers:
     ) -> Event:
         """Write the sum's backward, which needs nothing saved, and then the matmul's."""
         layer, matmul = self.all[index], f"{MM_BACKWARD}/aten::mm"
-        self.writer.free(self._bias_gradient(rows, layer, len(self.all) + index, _BIAS_BACKWARD))
+        self.writer.free(self._bias_gradient(layer, len(self.all) + index, _BIAS_BACKWARD))
         inside = unpack(MM_BACKWARD) if unpack else ()
-        weight = self._weight_gradient(rows, layer, index, matmul)
+        weight = self._weight_gradient(layer, index, matmul)
         result = self.input_gradient(rows, layer, matmul) if index else gradient
         self.writer.free(*inside, gradient, *after, weight)
         return result
@@ -250,13 +243,13 @@ class Layers:
         held: Blocks = (loss,)
         number = seed = None
         if parts > 1:
-            number = writer.take_on_host(8, "")
-            cast = writer.take_on_host(element_bytes, f"aten::div{CAST}")
+            number = writer.allocate(8, "")
+            cast = writer.allocate(element_bytes, f"aten::div{CAST}")
             held = (allocate(element_bytes, "aten::div"), loss)
             writer.free(cast)
         ones = allocate(element_bytes, _ONES)
         if parts > 1:
-            cast = writer.take_on_host(element_bytes, _DIV_BACKWARD + CAST)
+            cast = writer.allocate(element_bytes, _DIV_BACKWARD + CAST)
             seed = allocate(element_bytes, _DIV_BACKWARD)
             writer.free(cast, number)
         of_log = allocate(size_bytes, _NLL_BACKWARD)
@@ -269,22 +262,15 @@ class Layers:
     def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
         """Write the matmul that computes the gradient of a linear layer's input."""
         size = rows * layer.fan_in * self.element_bytes
-        gradient = self.writer.allocate(size, operator, "temporary", layer.module)
-        self.kernels.matmul(layer.fan_out, layer.fan_in, operator, layer.module)
-        return gradient
+        return self.writer.allocate(size, operator, "temporary", layer.module)
 
-    def _weight_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
+    def _weight_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
         """Write a weight's gradient; return it where it is only added to the one held."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
-        gradient = self.gradient(size, place, operator, layer.module)
-        columns = layer.fan_out if self.from_scratch else layer.fan_in
-        self.kernels.matmul(rows, columns, operator, layer.module)
-        return gradient
+        return self.gradient(size, place, operator, layer.module)
 
-    def _bias_gradient(self, rows: int, layer: Layer, place: int, operator: str) -> Event | None:
-        gradient = self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
-        self.kernels.column_sums(rows, layer.fan_out, self.element_bytes, operator)
-        return gradient
+    def _bias_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
+        return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:
         """Take a gradient: the first stays as the parameter's, a later one is added to it."""

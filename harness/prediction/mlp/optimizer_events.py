@@ -26,8 +26,7 @@ class Optimizer:
         self._writer = writer
         self._kind = workload.optimizer
         # "auto" is so on CUDA alone (torch/optim/optimizer.py, _default_to_fused_or_foreach).
-        setting = (workload.foreach, workload.device)
-        self._foreach = workload.foreach == "on" or setting == ("auto", "cuda")
+        self._foreach = workload.foreach == "on"
         self._sizes = sizes
         self._element_bytes = DTYPE_BYTES[workload.dtype]
         self._first = True
@@ -42,7 +41,7 @@ class Optimizer:
             zeros = f"{self._prefix}/aten::zeros_like/aten::empty_like/aten::empty_strided"
             counter = (STEP_BYTES, f"{self._prefix}/aten::empty", "optimizer_state")
             for size in self._sizes if first else ():
-                self._writer.take_on_host(*counter)
+                self._writer.allocate(*counter)
                 for _ in ("exp_avg", "exp_avg_sq"):
                     self._writer.allocate(size, zeros, "optimizer_state")
             if self._foreach:
@@ -73,7 +72,7 @@ class Optimizer:
             self._scalar("mul_")
             root = writer.allocate(size, f"{prefix}/aten::sqrt")
             wrapped = wrapped_number(prefix, f"{prefix}/aten::div", self._element_bytes)
-            number = [writer.take_on_host(*block) for block in wrapped]
+            number = [writer.allocate(*block) for block in wrapped]
             denominator = writer.allocate(size, f"{prefix}/aten::div")
             writer.free(*reversed(number), root)
             self._scalar("add_")
@@ -84,7 +83,7 @@ class Optimizer:
     def _adam_foreach(self) -> None:
         """One operation after another over all parameters: all denominators at once."""
         writer, prefix = self._writer, self._prefix
-        writer.scratch_on_host((STEP_BYTES, f"{prefix}/aten::empty"))
+        writer.scratch((STEP_BYTES, f"{prefix}/aten::empty"))
         if self._kind == "adamw":
             self._each("mul_", "mul")
         self._each("mul_", "mul")
@@ -99,10 +98,10 @@ class Optimizer:
         operator = f"{self._prefix}/aten::_foreach_{name}/aten::{name}"
         number = wrapped_number(operator, f"{operator}/aten::{inner}", self._element_bytes)
         for _ in self._sizes:
-            self._writer.scratch_on_host(*number)
+            self._writer.scratch(*number)
 
     def _scalar(self, name: str, element_bytes: int | None = None) -> None:
         """Write an in-place operation ``name`` with a Python number."""
         size = element_bytes or self._element_bytes
         number = wrapped_number(self._prefix, f"{self._prefix}/aten::{name}", size)
-        self._writer.scratch_on_host(*number)
+        self._writer.scratch(*number)

@@ -11,16 +11,11 @@ class TraceWriter:
 
     A block is the event that allocated it. Blocks are numbered from 1 on in the order in which
     they are allocated; the number stands for the address, so no address is used twice.
-
-    Some blocks lie in the host's memory wherever the network runs: wrapped Python numbers,
-    Adam's step counters, a saved random state. ``with_host`` says whether that memory is the
-    one whose events are written, as it is on the CPU.
     """
 
-    __slots__ = ("_blocks", "_step", "_with_host", "events", "phase")
+    __slots__ = ("_blocks", "_step", "events", "phase")
 
-    def __init__(self, *, with_host: bool = True) -> None:
-        self._with_host = with_host
+    def __init__(self) -> None:
         self._blocks = 0
         self._step = 0
         self.events: list[Event] = []
@@ -41,12 +36,6 @@ class TraceWriter:
         self.events.append(block)
         return block
 
-    def take_on_host(
-        self, size_bytes: int, operator: str, category: str = "temporary", module: str = ""
-    ) -> Event | None:
-        """Write a block in host memory and return it; None where host memory is not written."""
-        return self.allocate(size_bytes, operator, category, module) if self._with_host else None
-
     def free(self, *blocks: Event | None) -> None:
         """Write that ``blocks`` are freed, in this order; nothing for None."""
         for block in blocks:
@@ -59,11 +48,6 @@ class TraceWriter:
         """Write blocks (bytes and operator) that are freed at once, the last one first."""
         taken = [self.allocate(size, operator, "temporary", module) for size, operator in blocks]
         self.free(*reversed(taken))
-
-    def scratch_on_host(self, *blocks: tuple[int, str], module: str = "") -> None:
-        """Write the same of the host's memory, where that is written."""
-        if self._with_host:
-            self.scratch(*blocks, module=module)
 
     def trace(self) -> Trace:
         """Return what was written; its last step is the measured one."""

@@ -24,6 +24,12 @@ static struct member {
     struct member *next;
 } *members;
 
+/* A graph, which is its executable form too. */
+struct graph {
+    uint64_t kernels;
+    struct user_object *owned; /* kept until the graph's executable form is destroyed */
+};
+
 static struct capture *capture_of(const void *handle)
 {
     struct member *one = members;
@@ -67,7 +73,6 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     return refused ? pretend_error(cudaErrorStreamCaptureUnsupported) : cudaSuccess;
 }
 
-/* A graph is the number of its kernels, plus 1. */
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
     cudaError_t error = cudaErrorIllegalState;
@@ -76,8 +81,11 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     struct capture *ended = capture_of(stream);
     if (ended && ended->stream == stream) {
         error = ended->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
-        if (!error)
-            *graph = (cudaGraph_t)(status->kernels - ended->kernels + 1);
+        if (!error) {
+            struct graph *made = malloc(sizeof *made);
+            *made = (struct graph){status->kernels - ended->kernels, NULL};
+            *graph = (cudaGraph_t)made;
+        }
         leave(NULL, ended);
         free(ended);
     }
@@ -173,13 +181,74 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
         for (size_t i = 0; i < *count; i++)
             nodes[i] = NULL;
     else
-        *count = (size_t)graph - 1;
+        *count = ((struct graph *)graph)->kernels;
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
-    __sync_add_and_fetch(&status->kernels, (uint64_t)graph - 1);
+    __sync_add_and_fetch(&status->kernels, ((struct graph *)graph)->kernels);
     pretend_forget_everything();
+    return cudaSuccess;
+}
+
+/* An object of the program's that a graph keeps alive: when the last reference goes, so does the object. A graph
+   takes over one reference (cudaGraphUserObjectMove), as PyTorch and NCCL ask, or gets one more. */
+struct user_object {
+    void *held;
+    cudaHostFn_t destroy;
+    unsigned references;
+    struct user_object *next; /* of the same graph */
+};
+
+cudaError_t cudaUserObjectCreate(cudaUserObject_t *made, void *held, cudaHostFn_t destroy, unsigned references,
+                                 unsigned flags)
+{
+    struct user_object *object = malloc(sizeof *object);
+    *object = (struct user_object){held, destroy, references, NULL};
+    *made = (cudaUserObject_t)object;
+    return cudaSuccess;
+}
+
+cudaError_t cudaUserObjectRetain(cudaUserObject_t object, unsigned count)
+{
+    ((struct user_object *)object)->references += count;
+    return cudaSuccess;
+}
+
+cudaError_t cudaUserObjectRelease(cudaUserObject_t handle, unsigned count)
+{
+    struct user_object *object = (struct user_object *)handle;
+    object->references -= count;
+    if (!object->references) {
+        object->destroy(object->held);
+        free(object);
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphRetainUserObject(cudaGraph_t handle, cudaUserObject_t object, unsigned count, unsigned flags)
+{
+    struct graph *graph = (struct graph *)handle;
+    struct user_object *kept = (struct user_object *)object;
+    if (count != 1 || kept->next) { /* an object that two graphs keep */
+        pretend_unsupported("cudaGraphRetainUserObject");
+        return cudaErrorNotSupported;
+    }
+    if (!(flags & cudaGraphUserObjectMove))
+        kept->references++;
+    kept->next = graph->owned;
+    graph->owned = kept;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t handle)
+{
+    struct graph *graph = (struct graph *)handle;
+    while (graph->owned) {
+        struct user_object *object = graph->owned;
+        graph->owned = object->next;
+        cudaUserObjectRelease((cudaUserObject_t)object, 1);
+    }
     return cudaSuccess;
 }

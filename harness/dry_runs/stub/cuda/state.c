@@ -26,8 +26,9 @@ static size_t arena_bytes;  /* of each device */
 
 static struct {
     struct piece *ranges; /* in ascending order */
-    char *next; /* addresses ascend until the arena ends, then gaps are filled */
+    char *next; /* addresses ascend, or descend, until the arena ends, then gaps are filled */
 } placed[MAX_DEVICES];
+static int descends; /* a driver's addresses have no order that PyTorch could rely on */
 
 static size_t setting(const char *name, size_t otherwise)
 {
@@ -75,8 +76,10 @@ static int reserve_address_space(void)
     if (space == MAP_FAILED)
         return 0;
     arena = (char *)(((uintptr_t)space + GRANULARITY - 1) & ~(uintptr_t)(GRANULARITY - 1));
+    const char *order = getenv("HARNESS_DRY_RUN_ADDRESSES");
+    descends = order && !strcmp(order, "descending");
     for (int i = 0; i < gpu.count; i++)
-        placed[i].next = arena + i * arena_bytes;
+        placed[i].next = arena + (i + descends) * arena_bytes;
     return 1;
 }
 
@@ -299,6 +302,15 @@ static struct piece **gap(int device, char *from, size_t bytes, char **address)
     return at;
 }
 
+/* Returns the address above what was placed last, or the one that is low enough below it. */
+static char *start_of_search(int device, char *first, size_t bytes)
+{
+    char *next = placed[device].next;
+    if (!descends)
+        return next;
+    return end_of(first, bytes) <= next ? next - (end_of(first, bytes) - first) : first;
+}
+
 char *pretend_place(int device, size_t bytes)
 {
     pthread_mutex_lock(&lock);
@@ -308,14 +320,14 @@ char *pretend_place(int device, size_t bytes)
         return NULL;
     }
     char *first = arena + device * arena_bytes, *end = first + arena_bytes, *address;
-    struct piece **at = gap(device, placed[device].next, bytes, &address);
+    struct piece **at = gap(device, start_of_search(device, first, bytes), bytes, &address);
     if (end_of(address, bytes) > end)
         at = gap(device, first, bytes, &address);
     if (end_of(address, bytes) > end) {
         address = NULL;
     } else {
         pretend_add(at, address, bytes);
-        placed[device].next = end_of(address, bytes);
+        placed[device].next = descends ? address : end_of(address, bytes);
     }
     pthread_mutex_unlock(&lock);
     return address;

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_set>
 
 namespace {
 
@@ -24,6 +25,31 @@ constexpr int64_t MOST_ASSUMED = 1 << 26; /* elements of an operand that an answ
 bool agreed;
 bool on_host; /* a collective of tensors of the host was asked for */
 std::atomic<bool> unknown_fraction; /* the program has read one; it may be any that an operator in place takes */
+
+/* Numbers that the program has computed from what nobody knows, and whether a tensor of the host was given one. */
+constexpr size_t MOST_UNKNOWN = 4096;
+std::mutex unknown_mutex;
+std::unordered_set<double> unknown_numbers;
+std::atomic<bool> host_took_unknown;
+
+/* A number of Python reaches an operator as itself or as a tensor of the host without dimensions. */
+bool is_number(const c10::IValue &value)
+{
+    return value.isDouble() || (value.isTensor() && value.toTensor().defined() && value.toTensor().is_cpu() &&
+                                value.toTensor().dim() == 0 && value.toTensor().is_floating_point());
+}
+
+double number_of(const c10::IValue &value)
+{
+    Alone alone;
+    return value.isDouble() ? value.toDouble() : value.toTensor().item<double>();
+}
+
+bool is_unknown(double number)
+{
+    std::lock_guard<std::mutex> guard(unknown_mutex);
+    return unknown_numbers.count(number) != 0;
+}
 
 struct Call : at::ObserverContext {
     pretend_operator state{};
@@ -319,6 +345,7 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
 {
     const Operator &op = *call.op;
     bool known = true, any = false, in_part = op.part != Part::none, some = false; /* known in part, of some */
+    bool given = false; /* a number that nobody knows */
     auto look_at = [&](const at::Tensor &tensor, size_t i) {
         if (op.reads && tensor.defined()) {
             call.state.type = static_cast<int>(tensor.scalar_type());
@@ -343,13 +370,17 @@ void look(Call &call, c10::ArrayRef<const c10::IValue> inputs)
     };
     for (size_t i = 0; i < inputs.size() && i < op.arguments; i++) {
         any |= inputs[i].isDevice() && inputs[i].toDevice().is_cuda();
-        if (unknown_fraction && op.scales && inputs[i].isDouble())
+        bool number = unknown_fraction && is_number(inputs[i]);
+        if (number && op.scales)
             known = in_part = false;
+        given |= number && is_unknown(number_of(inputs[i]));
         each_tensor(inputs[i], [&](const at::Tensor &tensor) { look_at(tensor, i); });
     }
     if (op.collective && agreed)
         call.inputs.assign(inputs.begin(), inputs.end());
     in_part &= some && !known;
+    if (given && !any)
+        host_took_unknown = true;
     if (!any || op.follow == Follow::no || (!known && compare_finite(call, inputs)))
         return;
     if (!known && !in_part && op.follow != Follow::size)
@@ -462,6 +493,13 @@ void end(const at::RecordFunction &function, at::ObserverContext *context)
 
 extern "C" void harness_ranks_agree(int yes) { agreed = yes; }
 extern "C" void harness_fraction_is_unknown() { unknown_fraction = true; }
+extern "C" int harness_host_took_unknown() { return host_took_unknown; }
+extern "C" void harness_unknown_number(double number)
+{
+    std::lock_guard<std::mutex> guard(unknown_mutex);
+    if (unknown_numbers.size() < MOST_UNKNOWN)
+        unknown_numbers.insert(number);
+}
 extern "C" int harness_host_collectives() { return on_host; }
 
 /* Without `size` nothing is followed any more. */

@@ -1,0 +1,160 @@
+"""The tools of ``harness mcp``, and the server that a client talks to over standard streams."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.stdio import stdio_server
+
+from harness.cli.clean_stop import exit_now
+from harness.cli.mcp_workers import WORKERS
+from harness.version import __version__
+
+_INSTRUCTIONS = (
+    "Memory of PyTorch training without a GPU. verdict is the answer, error says what is wrong with"
+    " the question; sizes are bytes. exit_code is 0 for an answer, 2 for a wrong question, 3 where"
+    " there is no answer or the step does not fit. options are those of the command line, see"
+    " harness COMMAND --help. The first call loads PyTorch, which takes seconds, on a slow machine"
+    " minutes; then predict takes seconds, plan up to a minute, dry_run what the script takes."
+)
+Words = Sequence[str]
+_LONGEST = 40
+"""Entries of a list or table that an answer shows without ``full``."""
+_LAST_SECONDS = 1.5
+"""What a question that is still open gets after the end of the input."""
+_ESCAPED = re.compile(r"\\\\|\\u[dD][89aAbB]..\\u[dD][c-fC-F]..|\\u[dD][89a-fA-F]..")
+"""A backslash, a pair of surrogates, or a lone one, as JSON writes them."""
+
+
+async def predict(
+    ctx: Context[Any, Any],
+    target: str,
+    batch: int = 32,
+    gpu: str = "a100-40gb",
+    options: Words = (),
+    full: bool = False,
+) -> dict[str, Any]:
+    """Predict the memory of a training step, whether it fits on a GPU, and its largest batch.
+
+    target is FILE.py:NAME, MODULE:NAME, hf:NAME_OR_FOLDER, timm:NAME, torchvision:NAME or
+    mlp:DEPTHxWIDTH; the first two need options such as ["--input", "3x224x224"] or ["--input",
+    "input_ids=int64:1024"]. gpu is a name of the tool gpus, or all. Takes seconds.
+    """
+    check = [] if gpu.lower() == "all" else ["--check"]
+    flags = ["--json", "--batch", str(batch), "--gpu", gpu, *check, *options]
+    return await _answer(ctx, ["predict", *flags, "--", target], full)
+
+
+async def plan(
+    ctx: Context[Any, Any],
+    target: str,
+    batch: int,
+    gpu: str = "a100-40gb",
+    options: Words = (),
+    full: bool = False,
+) -> dict[str, Any]:
+    """List the changes with which a training step of this batch fits on a GPU, the fastest first.
+
+    target, gpu and options are as for predict. Each change is tried: up to a minute.
+    """
+    flags = ["--json", "--batch", str(batch), "--gpu", gpu, *options]
+    return await _answer(ctx, ["plan", *flags, "--", target], full)
+
+
+async def dry_run(
+    ctx: Context[Any, Any],
+    command: Words,
+    gpu: str = "a100-40gb",
+    options: Words = (),
+    full: bool = False,
+) -> dict[str, Any]:
+    """Run a PyTorch script, e.g. ["train.py", "--epochs", "1"], unmodified on a pretended GPU.
+
+    options such as ["--steps", "3"] end it early; it takes as long as the script without a GPU.
+    """
+    arguments = ["dry-run", "--json", "--gpu", gpu, *options, "--", *command]
+    return await _answer(ctx, arguments, full)
+
+
+async def explain(
+    ctx: Context[Any, Any], text: str, options: Words = (), full: bool = False
+) -> dict[str, Any]:
+    """Explain an out-of-memory failure; text is the message, or the path of a log or snapshot."""
+    return await _answer(ctx, ["explain", "--json", *options, "--", text], full)
+
+
+async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
+    """List the GPUs and the machines of clouds that have a name; with name those that have it."""
+    found = await _answer(ctx, ["gpus", "--json", *([name] if name else [])], full=True)
+    if found["error"] is None:
+        kept = ("total_bytes", "capability")
+        table = {one: {key: gpu[key] for key in kept} for one, gpu in found["gpus"].items()}
+        machines = {
+            machine: f"{count} x {one['gpu']}"
+            for one in found["machines"]
+            for count, names in one["names"].items()
+            for machine in names
+        }
+        found |= {"gpus": table, "machines": machines}
+    return found
+
+
+async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> dict[str, Any]:
+    """Return the JSON of a command; tell the client each few seconds that it runs."""
+
+    async def tell(seconds: float, words: str) -> None:
+        await ctx.report_progress(seconds, message=words)
+
+    answer = await WORKERS.ask(arguments, tell)
+    return answer if full else {name: _shown(value) for name, value in answer.items()}
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, list | dict) and len(value) > _LONGEST:
+        return f"{len(value)} entries; ask again with full"
+    return value
+
+
+def serve() -> None:
+    """Serve until the input ends; every process that answers ends with this one."""
+    server = MCPServer("harness", version=__version__, instructions=_INSTRUCTIONS)
+    for tool in (predict, plan, dry_run, explain, gpus):
+        server.add_tool(tool)
+    anyio.run(_serve, server)
+
+
+async def _serve(server: MCPServer[Any]) -> None:
+    lowlevel = server._lowlevel_server
+    async with stdio_server(stdin=_Lines()) as (incoming, outgoing):
+        await lowlevel.run(incoming, outgoing, lowlevel.create_initialization_options())
+
+
+class _Lines:
+    """Standard input by lines, without what no JSON may have; the process ends with it."""
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        import sys
+
+        while line := await anyio.to_thread.run_sync(
+            sys.stdin.buffer.readline, abandon_on_cancel=True
+        ):
+            yield without_lone_surrogates(line.decode("utf-8", "replace"))
+        with anyio.move_on_after(_LAST_SECONDS):
+            while WORKERS.open_questions:
+                await anyio.sleep(0.05)
+            await anyio.sleep(0.1)  # the last answer is on its way
+        sys.stdout.flush()
+        exit_now(0)
+
+
+def without_lone_surrogates(line: str) -> str:
+    r"""Return a line of JSON with U+FFFD for each half of a pair that stands alone.
+
+    >>> without_lone_surrogates(r'"a\ud800b \ud83d\ude00 \\ud800"')
+    '"a\\ufffdb \\ud83d\\ude00 \\\\ud800"'
+    """
+    return _ESCAPED.sub(lambda found: found[0] if len(found[0]) != 6 else r"\ufffd", line)

@@ -1,0 +1,281 @@
+"""The one set of options that describe a step: of a network of your own, of a hub, or of an MLP."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.command import NOT_OK
+from harness.cli.json_answer import print_json
+from harness.cli.parameter_types import (
+    INPUT,
+    WIDTHS,
+    Choices,
+    ChoicesOrTarget,
+    WholeNumber,
+)
+from harness.cli.shared_options import Command, all_of
+from harness.schema.errors import UnsupportedError, did_you_mean
+from harness.schema.plain_text import printable
+from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS
+from harness.schema.target_name import mlp_of
+from harness.schema.workload import AUTOCAST_DTYPES, MAX_SIZE, Workload, WorkloadError
+
+if TYPE_CHECKING:
+    from harness.schema.step import Step
+
+BATCH = 32
+"""Of a network; an MLP has its own default."""
+_SHARED = (
+    "batch", "optimizer", "mode", "autocast", "accumulate", "classes", "threads", "device",
+)  # fmt: skip
+"""Flags of a workload that describe the step of any network, too."""
+_OF_MLP = tuple(one for one in fields(Workload) if one.name not in _SHARED)
+_HINTS: Mapping[str, str] = tomllib.loads(
+    Path(__file__).with_name("option_hints.toml").read_text("utf-8")
+)["with-target"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepFlags:
+    """The options of a step as they are typed; None for one that is not given."""
+
+    target: str | None
+    batch: int | None
+    inputs: tuple[str, ...]
+    inputs_from: str | None
+    arguments: tuple[str, ...]
+    answers: tuple[str, ...]
+    loss: str | None
+    optimizer: str | None
+    classes: int | None
+    mode: str | None
+    autocast: str | None
+    accumulate: int | None
+    compile_mode: str | None
+    threads: int | None
+    device: str | None
+    mlp: Mapping[str, Any]
+
+    def workload(self, *, on_cuda: bool = False, **values: Any) -> Workload | None:
+        """Return the MLP; None if TARGET is a network.
+
+        Args:
+            on_cuda: True if a GPU is named, which implies the device.
+            values: fields in the place of those that are typed.
+        """
+        named = {} if self.target is None else mlp_of(self.target)
+        if named is None:
+            self._refuse(self.mlp, _HINTS)
+            return None
+        of_network = {
+            "input": self.inputs, "inputs": self.inputs_from, "loss": self.loss,
+            "compile": self.compile_mode, "answer": self.answers,
+        }  # fmt: skip
+        given = [name for name, value in of_network.items() if value]
+        if given:
+            rule = "needs a TARGET" if self.target is None else f"is not one of {self.target}"
+            raise click.UsageError(f"--{given[0]} {rule}, e.g. my_model.py:Net")
+        typed = {name: getattr(self, name) for name in _SHARED} | dict(self.mlp) | self._arguments()
+        typed = {name: value for name, value in typed.items() if value is not None}
+        if twice := sorted(set(named) & set(typed)):
+            flag = "--" + twice[0].replace("_", "-")
+            raise click.UsageError(f"{flag} is already given in {self.target}; leave it out")
+        if on_cuda and "device" not in typed:
+            typed["device"] = "cuda"
+        return workload_from({**named, **typed, **values})
+
+    def _arguments(self) -> dict[str, Any]:
+        """Return what ``--arg`` gives for an MLP: the fields of its workload."""
+        from harness.schema.step_request import parse_argument
+
+        found = dict(map(parse_argument, self.arguments))
+        known = [one.name for one in _OF_MLP]
+        for name in found:
+            if name not in known:
+                rule = f"an MLP has no argument {name!r}{did_you_mean(name, known)}"
+                raise click.UsageError(f"--arg: {rule}; it has {', '.join(known)}")
+        if isinstance(found.get("hidden"), int):
+            found["hidden"] = (found["hidden"],)
+        return found
+
+    def step(self, **others: Any) -> "Step":
+        """Return the step of TARGET; ``others`` holds fields in the place of those typed."""
+        from harness.dry_runs.dry_run_request import check_answers, parse_answer
+        from harness.schema.step import Step
+        from harness.schema.step_request import parse_argument
+        from harness.schema.target_name import check_target_name, hub_of
+
+        workload = self.workload(on_cuda=True)
+        if workload is not None:
+            from harness.planning.workload_step import step_of
+
+            return step_of(workload)
+        target = str(self.target)
+        if hub_of(target) is None:
+            check_target_name(target)
+        inputs = self.inputs or self.inputs_from
+        if not (inputs or hub_of(target)):
+            raise click.UsageError(
+                "give --input SHAPE, e.g. 3x224x224, or --inputs MODULE:CALLABLE"
+            )
+        answers = dict(map(parse_answer, self.answers))
+        check_answers(answers)
+        typed = {name: getattr(self, name) for name in _SHARED if name != "device"}
+        typed |= {
+            "compile": self.compile_mode,
+            "loss": self.loss,
+        }
+        typed["batch"] = BATCH if self.batch is None else self.batch
+        return Step(
+            target,
+            inputs=inputs or None,
+            arguments=dict(map(parse_argument, self.arguments)),
+            answers=answers,
+            **{name: value for name, value in typed.items() if value is not None} | others,
+        )
+
+    @staticmethod
+    def _refuse(given: Mapping[str, Any], hints: Mapping[str, str]) -> None:
+        refuse_with_target({name for name, value in given.items() if value is not None}, hints)
+
+
+def refuse_with_target(names: set[str], hints: Mapping[str, str] = _HINTS) -> None:
+    """Refuse options that say nothing of a network, and say what to do instead."""
+    for name in sorted(names):
+        flag = "--" + name.replace("_", "-")
+        hint = hints.get(name, hints["else"]).format(name=name, flag=flag)
+        raise click.UsageError(f"{flag} cannot be given with a TARGET; {hint}")
+
+
+def workload_from(values: dict[str, Any]) -> Workload:
+    """Return the workload of the given values."""
+    if "hidden" in values:
+        layers = len(values["hidden"])
+        if values.get("depth", layers) != layers:
+            rule = f"{layers}, the number of widths in --hidden"
+            raise WorkloadError("depth", values["depth"], rule)
+        if "width" in values:
+            raise WorkloadError("width", values["width"], "left out when --hidden is given")
+    return Workload(**values)
+
+
+def _mlp_flag(item: "dataclasses.Field[Any]") -> Any:
+    """Return the hidden option of one field of an MLP; ``Workload`` checks the limits."""
+    if "choices" in item.metadata:
+        kind: click.ParamType[Any] = Choices(item.metadata["choices"])
+    elif item.name == "hidden":
+        kind = WIDTHS
+    else:
+        kind = click.FLOAT if "share" in item.metadata else WholeNumber()
+    name = "--" + item.name.replace("_", "-")
+    return click.option(name, item.name, type=kind, help=item.metadata["help"], hidden=True)
+
+
+_options = all_of(
+    click.argument("target", required=False, metavar="[TARGET]"),
+    click.option("--batch", type=WholeNumber(), help=f"Batch size.  [{BATCH}; of an MLP 256]"),
+    click.option(
+        "--input",
+        "inputs",
+        multiple=True,
+        type=INPUT,
+        metavar="SPEC",
+        help="Input of TARGET as [NAME=][TYPE:]SHAPE, without the batch; may be given several "
+        "times.",
+    ),
+    click.option(
+        "--inputs",
+        "inputs_from",
+        metavar="MODULE:CALLABLE",
+        help="Function of the batch that returns TARGET's input and labels.",
+    ),
+    click.option(
+        "--arg",
+        "arguments",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Argument of TARGET's constructor, or of an MLP, such as activation=gelu; may be "
+        "given several times.",
+    ),
+    click.option(
+        "--answer",
+        "answers",
+        multiple=True,
+        metavar="[FILE:LINE=]ANSWER",
+        help="Value that TARGET reads from the GPU, if it cannot be known: a number; for a mask "
+        "all, none or a fraction.",
+    ),
+    click.option(
+        "--loss",
+        type=ChoicesOrTarget(LOSSES, "of output and labels"),
+        help="Loss of TARGET; also MODULE:CALLABLE of output and labels.  [cross-entropy]",
+    ),
+    click.option(
+        "--optimizer",
+        type=ChoicesOrTarget(OPTIMIZERS, "of the parameters"),
+        help="Optimizer; of a TARGET also MODULE:CALLABLE of the parameters.  [sgd]",
+    ),
+    click.option("--classes", type=WholeNumber(1, MAX_SIZE), help="Number of label classes."),
+    click.option(
+        "--mode",
+        type=Choices(MODES),
+        help="A training step, or a forward pass without gradients.  [train]",
+    ),
+    click.option(
+        "--autocast", type=Choices(AUTOCAST_DTYPES), help="Autocast dtype of the forward pass."
+    ),
+    click.option(
+        "--accumulate", type=WholeNumber(), help="Number of micro-batches of a step.  [1]"
+    ),
+    click.option(
+        "--compile",
+        "compile_mode",
+        type=Choices(COMPILE_MODES),
+        is_flag=False,
+        flag_value=COMPILE_MODES[0],
+        metavar="[MODE]",
+        help="Compile TARGET by torch.compile; MODE is default, max-autotune-no-cudagraphs, "
+        "aot_eager, eager, or on the CPU reduce-overhead or max-autotune.",
+    ),
+    click.option("--threads", type=WholeNumber(), help="Number of CPU threads per operation.  [1]"),
+    click.option(
+        "--device",
+        type=Choices(("cpu", "cuda")),
+        help="Device of the step; cuda is a pretended GPU where there is none.  [cpu; cuda with "
+        "--gpu]",
+    ),
+    *map(_mlp_flag, _OF_MLP),
+)
+
+
+def step_options(command: Command) -> Command:
+    """Add TARGET and the options of its step to a command, which receives them as ``asked``.
+
+    A TARGET that cannot be predicted is said to be unsupported, with exit code 3.
+    """
+
+    @wraps(command)
+    def called(**given: Any) -> Any:
+        mlp = {one.name: given.pop(one.name) for one in _OF_MLP}
+        own = {one.name: given.pop(one.name) for one in fields(StepFlags) if one.name != "mlp"}
+        asked = StepFlags(**own, mlp={k: v for k, v in mlp.items() if v is not None})
+        try:
+            return command(asked=asked, **given)
+        except UnsupportedError as error:
+            if asked.target is None:
+                raise
+            reason = str(error).removeprefix("unsupported: ")
+            facts = {"outcome": "unsupported", "target": asked.target, "reason": reason}
+            if given["as_json"]:
+                print_json(facts, "unsupported")
+            else:
+                click.echo(printable(f"unsupported: {reason}"))
+            return NOT_OK
+
+    return _options(called)

@@ -1,0 +1,59 @@
+"""``harness dry-run --versions``: the same script under several versions of PyTorch."""
+
+from collections.abc import Sequence
+
+import click
+
+from harness.cli.command import DONE, NOT_OK
+from harness.cli.json_answer import print_json
+from harness.cli.next_commands import without
+from harness.schema.plain_text import printable
+
+_NOT_OF_ONE_RUN = ("--versions", "--offline", "--json", "--html", "--snapshot", "--largest")
+
+
+def parse_versions(text: str) -> list[str]:
+    """Return the versions of ``2.10,2.15`` or of a range such as ``2.8-2.15``."""
+    from harness.prediction.torch_environments import versions_between
+
+    named, ranges = [], []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if dash and not (first and last):
+            raise click.UsageError(f"--versions: a range has two ends, e.g. 2.8-2.15, got {text!r}")
+        ranges += versions_between(first, last, ()) if dash else []
+        named += [] if dash else [first]
+    versions = versions_between(None, None, [*named, *ranges])
+    if len(versions) < 2:
+        raise click.UsageError(f"--versions: give two, e.g. 2.13,2.15 or 2.8-2.15, got {text!r}")
+    return versions
+
+
+def ask_each_version(text: str, command: Sequence[str], *, offline: bool, as_json: bool) -> int:
+    """Print what each version answers to this call of ``dry-run``; return the exit code.
+
+    Args:
+        text: the versions, as typed.
+        command: the script and its arguments, which end the call.
+        offline: whether nothing is installed.
+        as_json: whether the answer is JSON.
+    """
+    import msgspec
+
+    from harness.planning.bisect_versions import ask_versions, first_difference, versions_text
+
+    versions = parse_versions(text)
+    given: Sequence[str] = click.get_current_context().find_root().obj or ()
+    split = len(given) - len(command)
+    arguments = (*without(given[1:split], _NOT_OF_ONE_RUN), *given[split:])
+    answers = []
+    for answer in ask_versions(versions, arguments, program="harness.cli.entry", offline=offline):
+        click.echo(f"torch {answer.torch}: {answer.outcome}", err=True)
+        answers.append(answer)
+    alike = first_difference(answers) is None and bool(answers[0].peaks_bytes)
+    if as_json:
+        verdict = "equal" if alike else "different" if any(a.peaks_bytes for a in answers) else None
+        print_json({"versions": msgspec.to_builtins(answers)}, verdict)
+    else:
+        click.echo(printable("\n".join(versions_text(answers))))
+    return DONE if alike else NOT_OK

@@ -1,0 +1,137 @@
+"""Requests and releases for PyTorch's own allocator on pretended GPUs: plain data, no torch.
+
+A recording is fed to it under other settings, on other GPUs, and with the driver's addresses in
+ascending and in descending order, which decide between free blocks of equal size.
+"""
+
+import zlib
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from harness.dry_runs.for_workers import LAUNCHER
+from harness.dry_runs.pretended_gpu import refuse_unfollowed
+from harness.measurement.process.launch import LaunchError
+from harness.measurement.process.messages import Call
+from harness.measurement.process.outcome import classify
+from harness.schema.errors import UnavailableError
+from harness.schema.record import Outcome
+
+ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
+"""What a step of the work does; a release that another stream delays is two steps."""
+
+_FUNCTION = "harness.dry_runs.allocator_replay:answer"
+
+
+class Operation(NamedTuple):
+    """One step of the work: its block is any number, and pool 0 is that of all others."""
+
+    action: int
+    block: int
+    size_bytes: int
+    stream: int
+    pool: int
+    position: int
+    """Where it stands in the recording."""
+
+
+class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of the work: ``work`` is its number; without ``memory_bytes`` nothing fails."""
+
+    settings: str = ""
+    memory_bytes: int | None = None
+    work: int = 0
+
+
+class AllocatorRuns(msgspec.Struct, frozen=True, kw_only=True):
+    """Runs of encoded works."""
+
+    works: tuple[bytes, ...]
+    runs: tuple[AllocatorRun, ...]
+
+
+class RanOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The request that could not be served, and the allocator's bytes then."""
+
+    position: int
+    requested_bytes: int
+    allocated_bytes: int
+    reserved_bytes: int
+
+
+class AllocatorPeaks(msgspec.Struct, frozen=True, kw_only=True):
+    """What PyTorch's counters say at the end of a run, or where it ran out of memory."""
+
+    allocated_bytes: int
+    reserved_bytes: int
+    retries: int
+    ran_out: RanOut | None = None
+
+
+class RunInOrders(msgspec.Struct, frozen=True, kw_only=True):
+    """The peaks of a run in each order of addresses; ``refused`` says why PyTorch refused it."""
+
+    peaks: tuple[AllocatorPeaks, ...] = ()
+    refused: str | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    runs: tuple[RunInOrders, ...]
+
+
+def encoded(work: Iterable[Operation]) -> bytes:
+    """Return a work as bytes: six numbers an operation."""
+    numbers = array("q")
+    for operation in work:
+        numbers.extend(operation)
+    return zlib.compress(numbers.tobytes(), 1)
+
+
+def decoded(data: bytes) -> list[Operation]:
+    """Return the work that was encoded."""
+    numbers = array("q")
+    numbers.frombytes(zlib.decompress(data))
+    return [*map(Operation._make, zip(*[iter(numbers)] * len(Operation._fields), strict=True))]
+
+
+def run_in_pytorch(
+    works: Sequence[Iterable[Operation]],
+    runs: Sequence[AllocatorRun],
+    seconds: float,
+    option: str,
+) -> tuple[RunInOrders, ...]:
+    """Return what each run needs in PyTorch's allocator.
+
+    Args:
+        works: the requests and releases that the runs refer to.
+        runs: the settings, the GPU's memory and the work of each run.
+        seconds: the limit of all runs together.
+        option: the option that the settings come from, for errors.
+
+    Raises:
+        TimeoutError: the runs took longer.
+        UnavailableError: no GPU can be pretended here, e.g. without a CUDA build of PyTorch.
+
+    """
+    for run in runs:
+        refuse_unfollowed({}, run.settings, memory_ends=bool(run.memory_bytes), option=option)
+    question = AllocatorRuns(works=tuple(map(encoded, works)), runs=tuple(runs))
+    job = Call(
+        function=_FUNCTION,
+        request=msgspec.msgpack.encode(question),
+        device="cuda",
+        malloc="system",
+    )
+    try:
+        ended = LAUNCHER.launch(job, seconds)
+    except LaunchError as error:
+        last = str(error).strip().rpartition("\n")[2].strip()
+        raise UnavailableError(f"PyTorch's allocator cannot be asked: {last}") from error
+    if ended.timed_out:
+        raise TimeoutError
+    outcome, evidence = classify(ended)
+    if outcome is not Outcome.OK or ended.result is None:
+        raise UnavailableError(f"PyTorch's allocator did not run: {evidence.get('message')}")
+    return msgspec.convert(ended.result, _Answer).runs

@@ -1,0 +1,85 @@
+"""Decisions that a script makes by values nobody knows: answered, counted, and named.
+
+In the first run a value is zero and a truth is false. In the other two every decision is true, or
+none is; a line that decides very often gets both in turn, because a loop may wait for one.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from types import CodeType, FrameType, TracebackType
+from typing import Final
+
+from harness.dry_runs.dry_run_report import Decision
+
+MANY: Final = 500
+"""Decisions of one line before every second one is the other way."""
+_FORCED: Final = {1: True, 3: True, 4: True, 2: False, 5: False}
+"""What decisions are in each run of other values (``trial_values.py``)."""
+_INSIDE = ("/unknown_numbers.py", "/decisions.py", "/value_reads.py", "/after_import.py")
+
+
+class Decisions:
+    """Answers the decisions of one run.
+
+    Args:
+        trial: the run; 0 is the first one.
+        decided: lines whose other answer ended in an error, and the answer that they get.
+        on_use: called when anything is decided by an unknown value for the first time.
+    """
+
+    def __init__(
+        self, trial: int, decided: Mapping[str, bool], on_use: Callable[[], object]
+    ) -> None:
+        self._forced = _FORCED.get(trial)
+        self._decided = decided
+        self._on_use = on_use
+        self._counts: dict[str, int] = {}
+        self._last: tuple[str, bool, CodeType | None] | None = None
+        self.lines: dict[str, set[str]] = {}
+        """Lines that decide by the values of each place."""
+        self.numbers: set[str] = set()
+        """Places whose values became more than truths."""
+
+    def truth(self, place: str, otherwise: bool) -> bool:
+        """Return the answer to a question in the innermost frame that is not the harness's."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
+            frame = frame.f_back
+        line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        self.use(place, line)
+        count = self._counts[line] = self._counts.get(line, 0) + 1
+        answer = otherwise if self._forced is None else self._forced
+        if line in self._decided:
+            answer = self._decided[line]
+        elif count > MANY:
+            answer = bool(count % 2)
+        self._last = line, answer, None if frame is None else frame.f_code
+        return answer
+
+    def use(self, place: str, line: str = "") -> None:
+        """Note that a value of a place is used, perhaps to decide in a line."""
+        if not self.lines:
+            self._on_use()
+        self.lines.setdefault(place, set())
+        if line:
+            self.lines[place].add(line)
+        else:
+            self.numbers.add(place)
+
+    def failed_by(self, error: BaseException | None) -> Decision | None:
+        """Return the decision that raised an error: a check that did not pass."""
+        if error is None or self._last is None:
+            return None
+        line, answer, code = self._last
+        stack = _functions(error.__traceback__)
+        if code is None or code not in stack[-2:]:  # it raises, or what it calls does
+            return None
+        return Decision(line=line, answer=answer)
+
+
+def _functions(trace: TracebackType | None) -> list[CodeType]:
+    functions = []
+    while trace is not None:
+        functions.append(trace.tb_frame.f_code)
+        trace = trace.tb_next
+    return functions

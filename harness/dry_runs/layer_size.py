@@ -1,0 +1,60 @@
+"""The size of what a run writes into its layers, watched by the supervisor: a disk may fill."""
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.schema.units import format_bytes
+
+MOST_BYTES = 128 << 30
+"""The limit of each folder of layers; half of the disk's free room if that is less."""
+TOO_LARGE = "too-large"
+"""A file of the run's folder that says why the run was ended."""
+
+_EVERY_SECONDS = 0.5
+_SHARE = 20
+"""A look takes at most this part of the time."""
+
+
+class LayerSize:
+    """Watches folders of layers, which are empty at first."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._free = {folder: _free(folder) for folder in folders}
+        self._due = 0.0
+
+    def excess(self) -> str | None:
+        """Return in a sentence that too much was written; None as long as it was not.
+
+        The folder is only walked if the disk has lost the room of half of the limit.
+        """
+        if (begin := time.monotonic()) < self._due:
+            return None
+        for folder, before in self._free.items():
+            limit = min(MOST_BYTES, before // 2)
+            if before - _free(folder) > limit // 2 and (size := _size(folder)) > limit:
+                return (
+                    f"the script wrote {format_bytes(size)}, more than the {format_bytes(limit)}"
+                    f" that a dry run keeps on the disk of {folder.parent.parent}: set TMPDIR to a"
+                    " folder on a larger disk, or give --write-files"
+                )
+        now = time.monotonic()
+        self._due = now + max(_EVERY_SECONDS, _SHARE * (now - begin))
+        return None
+
+
+def _free(folder: Path) -> int:
+    facts = os.statvfs(folder.parent)
+    return facts.f_bavail * facts.f_frsize
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes on the disk of all files below a folder; a hole takes none."""
+    size = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(OSError):
+                size += Path(place, name).lstat().st_blocks * 512
+    return size

@@ -1,0 +1,13 @@
+"""The memory of this process's pretended GPU, which can be changed at any time."""
+
+import ctypes
+import os
+
+ENDLESS_BYTES = 1 << 41
+"""Memory of a GPU on which everything fits; expandable segments reserve addresses for all of it."""
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Let PyTorch's allocator reserve so much and no more."""
+    os.environ |= {"HARNESS_DRY_RUN_MEMORY": str(memory_bytes), "HARNESS_DRY_RUN_OUTSIDE": "0"}
+    ctypes.CDLL(None).harness_dry_run_describe()

@@ -1,0 +1,87 @@
+"""Runs of one script side by side: the first one, and those in which unknown values are others.
+
+Each run has a layer of files of its own. The others start as soon as the first one may decide
+anything by a value that nobody knows.
+"""
+
+import dataclasses
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
+from harness.dry_runs.child_process import run, run_folder
+from harness.dry_runs.dry_run_report import DryRunReport
+from harness.dry_runs.dry_run_request import USED, Request
+from harness.dry_runs.trial_values import OTHERS
+from harness.dry_runs.unknown_values import Try, settled
+
+_STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
+_LOOK_SECONDS = 0.05
+_PATIENCE_SECONDS = 60.0
+"""Other runs may take so much longer than two of the first one."""
+
+
+class OtherRuns:
+    """The runs of one request."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._pool = ThreadPoolExecutor(len(OTHERS), thread_name_prefix="harness-other-run")
+        self._started: list[Future[Try]] = []
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._tries = request.try_values and not request.write_files
+
+    def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
+        """Run with zeros, and start the other runs if a value is used."""
+        request = dataclasses.replace(self._request, trial=trial, decided=decided)
+        with run_folder() as folder:
+            ended = threading.Event()
+
+            def watch() -> None:
+                while not (folder / USED).exists():
+                    if ended.wait(_LOOK_SECONDS):
+                        return
+                self._start()
+
+            watching = threading.Thread(target=watch, daemon=True)
+            if self._tries and not self._started:
+                watching.start()
+            try:
+                report = run(request, folder)
+                if (folder / USED).exists() and self._tries:
+                    self._start()
+                return report
+            finally:
+                ended.set()
+
+    def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
+        """Run with other values, unseen."""
+        request = dataclasses.replace(
+            self._request, trial=trial, decided=decided, snapshot=None, keep_files=None, quiet=True
+        )
+        with run_folder() as folder:
+            return run(request, folder, self._stop)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._started or self._stop.is_set():
+                return
+            if not self._request.quiet:
+                print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
+            self._started += [self._pool.submit(settled, self.run, trial) for trial in OTHERS]
+
+    def results(self, seconds: float) -> list[Try]:
+        """Return the other runs, which are ended if they take much longer than the first one."""
+        _, late = wait(self._started, timeout=_PATIENCE_SECONDS + 2 * seconds)
+        if late:
+            self._stop.set()
+        results = [one.result() for one in self._started]
+        self._stop.clear()
+        return results
+
+    def end(self) -> None:
+        """End the runs that are left."""
+        self._stop.set()
+        self._pool.shutdown(cancel_futures=True)

@@ -1,0 +1,88 @@
+"""Writes that are refused where there is no layer, and moves that layers themselves refuse."""
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.dry_runs.file_layer import WAYS_OUT
+from harness.prediction.after_import import instead
+
+_WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
+_WRITES |= {"os.link": 1, "os.symlink": 1}
+"""Audit events (docs.python.org, "Audit events table") and the argument that is written."""
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EXDEV}
+
+
+def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
+    """Say once, at the first write that the kernel will refuse, what lets a script write."""
+    told: list[str] = []
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if told or not (path := _written(event, arguments)):
+            return
+        real = os.path.realpath(os.fsdecode(path))
+        if not any(Path(real).is_relative_to(one) for one in allowed):
+            told.append(real)
+            tell(f"{real} cannot be written, because the kernel refuses a layer: {WAYS_OUT}")
+
+    sys.addaudithook(hook)
+
+
+def _written(event: str, arguments: tuple[Any, ...]) -> str | bytes | None:
+    """Return the path that an audit event is about to write to."""
+    path = None
+    if event == "open" and isinstance(arguments[2], int):
+        flags = arguments[2]
+        path = arguments[0] if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else None
+    elif event in _WRITES:
+        path = arguments[_WRITES[event]]
+    return path if isinstance(path, str | bytes) else None
+
+
+def is_refusal(error: BaseException | None) -> bool:
+    """Return whether an error says that something may not be written."""
+    if isinstance(error, OSError):
+        return error.errno in _REFUSALS
+    return error is not None and os.strerror(errno.EACCES) in str(error)
+
+
+def move_between_layers(devices: Mapping[str, int]) -> None:
+    """Let ``os.rename`` move what the kernel's layers cannot, where a normal run could.
+
+    The kernel moves no file between two layers, and in a layer of a plain user no folder that is
+    the user's.
+
+    Args:
+        devices: the device of each folder of the root, before it was covered.
+    """
+
+    def on(path: Any) -> int | None:
+        return devices.get("/".join(os.path.realpath(os.fsdecode(path)).split("/")[:2]))
+
+    for name in ("rename", "replace"):
+
+        @instead(os, name)
+        def move(real: Callable[..., None], source: Any, target: Any, **named: Any) -> None:
+            try:
+                real(source, target, **named)
+            except OSError as error:
+                if error.errno != errno.EXDEV or named or on(source) != on(target):
+                    raise
+                _copy_and_remove(real, Path(os.fsdecode(source)), Path(os.fsdecode(target)))
+
+
+def _copy_and_remove(real: Callable[..., None], source: Path, target: Path) -> None:
+    if source.is_dir() and not source.is_symlink():
+        if target.is_dir():
+            target.rmdir()  # as rename(2) takes the place of an empty one
+        shutil.copytree(source, target, symlinks=True)
+        shutil.rmtree(source)
+    else:
+        part = target.with_name(f"{target.name}.moved")
+        shutil.copy2(source, part, follow_symlinks=False)
+        real(part, target)
+        source.unlink()

@@ -1,0 +1,194 @@
+"""Answers that values nobody knows may move: the script runs with other ones, and a range is said.
+
+Every decision is true in one run and false in another; numbers are small in one and large in
+another, and a mask keeps all or none. What holds in all runs is the answer.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import asdict, replace
+
+from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues, ValueRead
+from harness.dry_runs.trial_values import SMALLER
+from harness.schema.metrics import CudaPeaks
+from harness.schema.record import Outcome
+from harness.schema.units import format_bytes
+
+MOST_PLACES = 3
+MOST_CHECKS = 16
+Run = Callable[[int, Mapping[str, bool]], DryRunReport]
+"""Runs the script with the values of a trial, 0 for zeros, and some lines' decisions given."""
+NOT_TRIED = (
+    "the script may decide by values that nobody knows; other ones were not tried, because its"
+    " files are written for real and nothing runs twice in one folder"
+)
+_ANSWERS = (Outcome.OK, Outcome.OOM)
+
+
+@dataclass(frozen=True)
+class Try:
+    """A run, after checks of unknown values that did not pass were taken to pass."""
+
+    report: DryRunReport
+    checks: Mapping[str, bool]
+
+
+def settled(run: Run, trial: int) -> Try:
+    """Run until no check of an unknown value ends the script with an error."""
+    checks: dict[str, bool] = {}
+    while True:
+        report = run(trial, checks)
+        failed = report.failed_by
+        if report.outcome == Outcome.ERROR and failed is not None and failed.line not in checks:
+            if len(checks) < MOST_CHECKS:
+                checks = {**checks, failed.line: not failed.answer}
+                continue
+        elif report.outcome == Outcome.ERROR and trial in SMALLER and _numbers(report):
+            trial = SMALLER[trial]
+            continue
+        return Try(report, checks)
+
+
+def tries_others(first: DryRunReport) -> bool:
+    """Return whether other values may change what a run has answered."""
+    return first.outcome in (*_ANSWERS, Outcome.ERROR) and any(
+        read.lines or read.decides for read in first.value_reads
+    )
+
+
+def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
+    """Return the answer of runs with other values: a number, a range or a refusal."""
+    main, reads = first.report, _deciding(first.report)
+    answers = [one for one in (first, *others) if one.report.outcome in _ANSWERS]
+    if main.outcome not in _ANSWERS:
+        why = f"{main.evidence}; values read at {_named(reads)} are not known"
+        if not answers or len(answers) < len(others):
+            return replace(main, evidence=why)
+        note = f"with 0 at {_places(reads)} the script ends with an error: other values were taken"
+        main = replace(answers[0].report, notes=(*answers[0].report.notes, note))
+    elif len(answers) <= len(others):
+        failed = next(one.report for one in others if one.report.outcome not in _ANSWERS)
+        why = f"{failed.evidence or failed.outcome}".partition(". ")[0]
+        return _refused(
+            main,
+            f"sizes may depend on values read at {_named(reads)}; it cannot be tried, because a run"
+            f" with other values ends with {why}",
+        )
+    reports = [one.report for one in answers]
+    numbers = [read for one in reports for read in _numbers(one)]
+    if numbers and any(_peaks(one) != _peaks(main) for one in reports):
+        peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})
+        return _refused(
+            main,
+            f"size depends on values at {_named(_numbers(main) or numbers)}, and no number bounds"
+            f" it: {' and '.join(f'{one:,}' for one in peaks)} B are requested with three of them",
+        )
+    return _with_range(main, answers)
+
+
+def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:
+    reports = [one.report for one in answers]
+    ends = [asdict(one.cuda) for one in reports]
+    lowest, highest = (
+        CudaPeaks(**{name: pick(end[name] or 0 for end in ends) for name in ends[0]})
+        for pick in (min, max)
+    )
+    unknown = UnknownValues(
+        runs=len(reports),
+        lines=deciding_lines([read for one in reports for read in one.value_reads]),
+        checks=tuple(dict.fromkeys(line for one in answers for line in one.checks)),
+        lowest=lowest,
+        highest=highest,
+        moves=any(_peaks(one) != _peaks(main) for one in reports),
+    )
+    report = replace(main, unknown=unknown, fit=_fit([one.fit for one in reports]))
+    if report.fit != "depends":
+        return report
+    reserved = [one.reserved_peak_bytes or 0 for one in (lowest, highest)]
+    ooms = any(one.outcome == Outcome.OOM for one in reports)
+    size = f"{format_bytes(reserved[0])} to {format_bytes(reserved[1])}"
+    return replace(
+        report,
+        evidence=f"it depends on values that nobody knows, at {listed(unknown.lines)}: in"
+        f" {len(reports)} runs, {size} are reserved{', and memory runs out' if ooms else ''}",
+    )
+
+
+def _fit(fits: Sequence[DryRunFit | None]) -> DryRunFit | None:
+    """Return the verdict that holds in all runs."""
+    if len(set(fits)) == 1:
+        return fits[0]
+    return "depends" if "does not fit" in fits else "close call"
+
+
+def _refused(report: DryRunReport, why: str) -> DryRunReport:
+    return replace(report, outcome=Outcome.UNSUPPORTED, evidence=why, fit=None)
+
+
+def _peaks(report: DryRunReport) -> list[object]:
+    return [report.outcome, *(tuple(asdict(one.peaks).values()) for one in report.devices)]
+
+
+def _deciding(report: DryRunReport) -> list[ValueRead]:
+    return [read for read in report.value_reads if read.lines or read.decides]
+
+
+def _numbers(report: DryRunReport) -> list[ValueRead]:
+    """Return the places whose values became more than truths, perhaps sizes without a bound."""
+    return [read for read in report.value_reads if read.decides and not read.sizes]
+
+
+def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
+    """Return why a run is no answer: a size has no upper end; None if none is so."""
+    open_sizes = [read for read in reads if read.open_sizes]
+    if not open_sizes:
+        return None
+    named = listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
+    return f"size depends on values at {named}; {_answers(open_sizes, 'NUMBER')} gives it"
+
+
+def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
+    """Return the lines that decide by unknown values."""
+    deciding = [read for read in reads if read.lines or read.decides]
+    return tuple(dict.fromkeys(line for read in deciding for line in read.lines or (read.place,)))
+
+
+def _named(reads: Sequence[ValueRead]) -> str:
+    """Return the places, and the answer that they want if there is a line to name."""
+    lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
+    hint = f" ({_answers(lines, 'NUMBER')} gives the value)" if lines else ""
+    return _places(reads) + hint
+
+
+def _places(reads: Sequence[ValueRead]) -> str:
+    return listed([read.place for read in reads])
+
+
+def checks_in_words(lines: Sequence[str]) -> str:
+    """Return a sentence on checks of unknown values that are taken to pass."""
+    return f"checks of values that nobody knows are taken to pass: {listed(lines)}"
+
+
+def listed(places: Sequence[str]) -> str:
+    """Return the first places of a list in words."""
+    more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
+    return ", ".join(places[:MOST_PLACES]) + more
+
+
+def _answers(reads: Sequence[ValueRead], answer: str) -> str:
+    """Return the options that answer some reads, to be typed at once."""
+    few = reads[:MOST_PLACES]
+    return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)
+
+
+def bounds(reads: Sequence[ValueRead]) -> list[str]:
+    """Return notes on the sizes that the user answered."""
+    notes = []
+    for read in reads:
+        if read.sizes and read.answer is not None:
+            upper = "all elements, so the peaks are an upper bound" if read.answer == "all" else ""
+            notes.append(
+                f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
+            )
+    return notes

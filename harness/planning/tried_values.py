@@ -1,0 +1,60 @@
+"""A step whose decisions by unknown values are tried: each answer of it is asked in a fork."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from harness.dry_runs.dry_run_report import Decision
+from harness.dry_runs.trial_values import OTHERS
+from harness.dry_runs.unknown_values import MOST_CHECKS, checks_in_words, listed
+from harness.measurement.process.forked_call import in_fork
+from harness.schema.errors import UnsupportedError
+from harness.schema.step_report import StepReport
+from harness.schema.units import format_bytes
+
+SAME = "values that nobody knows decide something at {}: other ones change no peak"
+
+
+class TriedStep(NamedTuple):
+    """One run of a step, and the lines that decide by unknown values in it."""
+
+    report: StepReport
+    lines: tuple[str, ...]
+
+
+Trace = Callable[[int, Mapping[str, bool]], TriedStep | Decision]
+"""Runs the step with the values of a trial; returns a check of an unknown value that failed."""
+
+
+def with_values_tried(trace: Trace) -> StepReport:
+    """Return the report of a step, refused if other values move its peaks."""
+    first, checks = _settled(trace, 0)
+    report = first.report
+    if checks:
+        report = replace(report, notes=(*report.notes, checks_in_words(tuple(checks))))
+    if not first.lines:
+        return report
+    reserved = []
+    for trial in OTHERS:
+        other, _ = _settled(trace, trial)
+        if other.report.cuda != report.cuda:
+            ends = report.cuda, other.report.cuda
+            reserved = [0 if one is None else one.reserved_peak_bytes or 0 for one in ends]
+            raise UnsupportedError(
+                f"it depends on values that nobody knows, at {listed(first.lines)}: in two runs,"
+                f" {' and '.join(map(format_bytes, sorted(reserved)))} are reserved"
+            )
+    return replace(report, notes=(*report.notes, SAME.format(listed(first.lines))))
+
+
+def _settled(trace: Trace, trial: int) -> tuple[TriedStep, Mapping[str, bool]]:
+    """Return a run in which no check of an unknown value fails, and those checks."""
+    checks: dict[str, bool] = {}
+    while True:
+        tried = in_fork(lambda given=dict(checks): trace(trial, given))  # type: ignore[misc]
+        if isinstance(tried, TriedStep):
+            return tried, checks
+        if tried.line in checks or len(checks) == MOST_CHECKS:
+            raise UnsupportedError(f"a check of values that nobody knows fails at {tried.line}")
+        checks[tried.line] = not tried.answer

@@ -1,0 +1,130 @@
+"""Peaks of an estimated step in the CUDA allocator's words: requested, allocated, a reserved range.
+
+``allocated`` is what is requested, each block rounded up. What the allocator reserves depends on
+where it finds room, which is not imitated: the range is that of networks for which it is known
+(``accuracy.toml``).
+"""
+
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+from msgspec import Struct, convert
+
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
+from harness.prediction.gpu.rounding import block_bytes
+from harness.schema.events import Trace
+from harness.schema.memory_fit import GpuFit, fit_of
+from harness.schema.metrics import CudaMetrics, CudaPeaks
+from harness.schema.units import format_bytes
+
+
+class SizeClass(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Estimates of networks up to one size, next to the dry run of the same steps.
+
+    Attributes:
+        below_bytes: the largest allocated peak; 0: no end.
+        reserved_least: least reserved bytes as a multiple of the estimated allocated ones.
+        reserved_most: the same for the most.
+        steps: number of held-out steps, which the range was not made from.
+        within_requested: share of them whose requested peak is within 1%.
+        within_allocated: the same for the allocated peak.
+        requested: lowest and highest error of the requested peak.
+        allocated: the same for the allocated peak.
+        in_range: share of them whose reserved peak lies in the range.
+    """
+
+    below_bytes: int
+    reserved_least: float
+    reserved_most: float
+    steps: int
+    within_requested: float
+    within_allocated: float
+    requested: tuple[float, float]
+    allocated: tuple[float, float]
+    in_range: float
+
+    def __str__(self) -> str:
+        size = f"up to {format_bytes(self.below_bytes)}" if self.below_bytes else "above that"
+        requested, allocated = (
+            f"within 1% in {share:.0%} ({low:+.1%} to {high:+.1%})"
+            for share, (low, high) in (
+                (self.within_requested, self.requested),
+                (self.within_allocated, self.allocated),
+            )
+        )
+        return (
+            f"estimate: of {self.steps} held-out steps {size}, the requested peak was {requested},"
+            f" the allocated one {allocated}, the reserved one in its range in {self.in_range:.0%}"
+        )
+
+
+class _Accuracy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    made: str
+    classes: tuple[SizeClass, ...]
+
+
+_FILE = Path(__file__).with_name("accuracy.toml")
+_KNOWN = convert(tomllib.loads(_FILE.read_text(encoding="utf-8")), _Accuracy, strict=False)
+
+
+def size_class(allocated_bytes: int) -> SizeClass:
+    """Return what is known of estimates of this size."""
+    fitting = (one for one in _KNOWN.classes if allocated_bytes <= one.below_bytes)
+    return next(fitting, _KNOWN.classes[-1])
+
+
+def reserved_range(allocated_bytes: int) -> tuple[int, int]:
+    """Return the least and the most that is reserved by what is known; never below allocated."""
+    known = size_class(allocated_bytes)
+    least = max(allocated_bytes, int(allocated_bytes * known.reserved_least))
+    return least, max(least, int(allocated_bytes * known.reserved_most))
+
+
+def estimated_peaks(trace: Trace, workspace_bytes: int) -> CudaMetrics:
+    """Return the peaks of a recorded build and its steps, of which the last is the measured one."""
+    live, rounded = 0, 0
+    highs: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
+    for event in trace.events:
+        before, sign = (live, rounded), 1 if event.size_bytes > 0 else -1
+        live += event.size_bytes
+        rounded += sign * block_bytes(abs(event.size_bytes))
+        high = highs[event.step, event.phase]
+        high[0], high[1] = max(high[0], before[0], live), max(high[1], before[1], rounded)
+
+    def of(step: int) -> dict[str, list[int]]:
+        return {phase: high for (at, phase), high in highs.items() if at == step}
+
+    last = of(trace.measured_step)
+    return CudaMetrics(
+        **_named([*last.values()]),
+        workspace_bytes=workspace_bytes,
+        first_step=CudaPeaks(**_named([*of(1).values()])),
+        phases={name: CudaPeaks(**_named([high])) for name, high in {**of(0), **last}.items()},
+    )
+
+
+def _named(highs: list[list[int]]) -> dict[str, int]:
+    requested, allocated = (max(sizes) for sizes in zip(*highs, strict=True))
+    return {"requested_peak_bytes": requested, "allocated_peak_bytes": allocated}
+
+
+def estimated_fit(gpu: Gpu, allocated_bytes: int, settings: str) -> GpuFit | None:
+    """Return the verdict on a GPU by the range; None if its memory is unknown."""
+    if gpu.total_bytes is None:
+        return None
+    low, high = reserved_range(allocated_bytes)
+    least, most = OUTSIDE_BYTES
+    return GpuFit(
+        gpu=gpu.name,
+        capability=".".join(map(str, gpu.capability)),
+        total_bytes=gpu.total_bytes,
+        outside_bytes=OUTSIDE_BYTES,
+        allocator_settings=settings,
+        allocated_peak_bytes=(allocated_bytes, allocated_bytes),
+        reserved_peak_bytes=(low, high),
+        verdict=fit_of(
+            in_every_case=high + most <= gpu.total_bytes,
+            in_some_case=low + least <= gpu.total_bytes,
+        ),
+    )

@@ -1,0 +1,264 @@
+"""A number that nobody knows, as an object: it remembers where it was read, and sees its uses.
+
+A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
+of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
+seen: text that is joined to other text, JSON, and arrays of the standard library.
+"""
+
+import math
+import statistics
+import threading
+from collections.abc import Callable
+from typing import Any, Protocol, SupportsIndex
+
+from harness.prediction.after_import import instead
+
+_ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
+_ARITHMETIC += " neg pos abs"
+_COMPARISONS = "lt le gt ge eq ne"
+_CONVERSIONS = "int float trunc round ceil floor divmod rdivmod"
+_TEXT = "len eq ne lt le gt ge contains getitem iter"
+_TEXT_METHODS = "split strip startswith endswith index find count encode partition replace"
+_MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
+"""Functions of ``math`` that make another number of a number."""
+
+
+class Uses(Protocol):
+    """What is told of the uses of unknown numbers."""
+
+    def compared(self, place: str, otherwise: bool) -> bool:
+        """Return what a comparison is; ``otherwise`` with the number as it is."""
+
+    def used(self, place: str) -> None:
+        """Note that something may be decided by a number read at a place."""
+
+    def made(self, number: float) -> None:
+        """Note a number that code in C may be given."""
+
+
+class _Reading(threading.local):
+    """What a wrapped method of this thread is reading."""
+
+    active = False
+    place: str | None = None
+
+
+READING = _Reading()
+_uses: list[Uses] = []
+
+
+class Unknown(float):
+    """A number that nobody knows."""
+
+    __slots__ = ("place",)
+    place: str
+
+    def __bool__(self) -> bool:
+        return _uses[0].compared(self.place, float.__bool__(self))
+
+    def __str__(self) -> str:
+        return _text(float.__repr__(self), self.place)
+
+    def __repr__(self) -> str:
+        return _text(float.__repr__(self), self.place)
+
+    def __format__(self, how: str, /) -> str:
+        return _text(float.__format__(self, how), self.place)
+
+    def __hash__(self) -> int:
+        return float.__hash__(self)
+
+    def __copy__(self) -> "Unknown":
+        return self
+
+    def __deepcopy__(self, _: object) -> "Unknown":
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        _uses[0].used(self.place)
+        return float, (float.__add__(self, 0.0),)
+
+
+class UnknownWhole(int):
+    """An integer that nobody knows; it may be a size, so that reading it is a use already."""
+
+    place: str
+
+    def __bool__(self) -> bool:
+        return _uses[0].compared(self.place, int.__bool__(self))
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
+
+    def __deepcopy__(self, _: object) -> "UnknownWhole":
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        return int, (int.__add__(self, 0),)
+
+
+class _Text(str):
+    """The text of an unknown number: its length and what it is compared with are uses."""
+
+    place: str
+
+    def __add__(self, other: str, /) -> str:
+        return _text(str.__add__(self, other), self.place)
+
+    def __radd__(self, other: str) -> str:
+        return _text(str.__add__(other, self), self.place)
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+
+def _text(words: str, place: str) -> _Text:
+    text = _Text(words)
+    text.place = place
+    return text
+
+
+def unknown(value: Any, place: str) -> Any:
+    """Return a number that nobody knows, with the value that it has in this run."""
+    if type(value) is int:
+        whole = int.__new__(UnknownWhole, value)
+        whole.place = place
+        return whole
+    if type(value) is not float:
+        return value
+    number = float.__new__(Unknown, value)
+    number.place = place
+    _uses[0].made(value)
+    return number
+
+
+def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
+    real = getattr(owner, name)
+
+    def operation(self: Any, *others: Any) -> Any:
+        try:
+            result = real(self, *others)
+        except ArithmeticError:  # another value may be none
+            _uses[0].used(self.place)
+            raise
+        return unknown(result, self.place)
+
+    return operation
+
+
+def _comparison(owner: type, name: str) -> Callable[..., Any]:
+    real = getattr(owner, name)
+
+    def compare(self: Any, other: Any) -> Any:
+        result = real(self, other)
+        if result is NotImplemented or (isinstance(other, float) and math.isinf(other)):
+            return result  # numbers are taken to be finite
+        return _uses[0].compared(self.place, result)
+
+    return compare
+
+
+def _conversion(owner: type, name: str) -> Callable[..., Any]:
+    real = getattr(owner, name)
+
+    def convert(self: Any, *others: Any) -> Any:
+        _uses[0].used(self.place)
+        return real(self, *others)
+
+    return convert
+
+
+for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
+    for _name in _ARITHMETIC.split():
+        setattr(_class, f"__{_name}__", _arithmetic(_owner, f"__{_name}__"))
+    for _name in _COMPARISONS.split():
+        setattr(_class, f"__{_name}__", _comparison(_owner, f"__{_name}__"))
+for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio", "is_integer"):
+    setattr(Unknown, _name, _conversion(float, _name))
+setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
+for _name in (*(f"__{one}__" for one in _TEXT.split()), *_TEXT_METHODS.split()):
+    setattr(_Text, _name, _conversion(str, _name))
+
+
+def _known(value: Any) -> Any:
+    """Return a plain number of the same value, without a use."""
+    return float.__add__(value, 0.0) if type(value) is Unknown else value
+
+
+def _wrap(value: Any, place: str) -> Any:
+    if isinstance(value, list):
+        return [_wrap(one, place) for one in value]
+    return unknown(value, place)
+
+
+def install(torch: Any, uses: Uses) -> None:
+    """Have numbers that are read from tensors, and not known, be such objects."""
+    _uses.append(uses)
+    if len(_uses) > 1:  # the methods are replaced already
+        del _uses[0]
+        return
+    for name in ("item", "tolist"):
+
+        @instead(torch.Tensor, name)
+        def read(real: Callable[..., Any], tensor: Any, *rest: Any) -> Any:
+            if not tensor.is_cuda or READING.active:
+                return real(tensor, *rest)
+            READING.active, READING.place = True, None
+            try:
+                value, place = real(tensor, *rest), _read_at()
+            finally:
+                READING.active = False
+            if place is None:
+                return value
+            _follow_in_functions(torch)
+            return _wrap(value, place)
+
+
+def _read_at() -> str | None:
+    return READING.place
+
+
+_followed: list[bool] = []
+
+
+def _follow_in_functions(torch: Any) -> None:
+    """Follow numbers through functions in C, from the first one on: the compiler knows those."""
+    if _followed:
+        return
+    _followed.append(True)
+    for name in _MATH.split():
+        if hasattr(math, name):
+
+            @instead(math, name)
+            def compute(real: Callable[..., Any], *numbers: Any) -> Any:
+                for one in numbers:
+                    if type(one) is Unknown:
+                        try:
+                            return unknown(real(*map(_known, numbers)), one.place)
+                        except (ArithmeticError, ValueError):
+                            _uses[0].used(one.place)
+                            raise
+                return real(*numbers)
+
+    @instead(statistics, "fmean")
+    def fmean(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
+        data = list(data)
+        places = [one.place for one in data if type(one) is Unknown]
+        mean = real(data, *rest, **named)
+        return unknown(mean, places[0]) if places else mean
+
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch, "full")):
+
+        @instead(owner, name)
+        def make(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
+            for one in given:
+                _use_inside(one)
+            return real(*given, **named)
+
+
+def _use_inside(value: Any) -> None:
+    if type(value) is Unknown:
+        _uses[0].used(value.place)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _use_inside(one)

@@ -1,0 +1,87 @@
+"""A line each ten seconds on standard error, so that whoever reads a pipe or a log sees work."""
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+from harness.schema.plain_text import printable
+
+SECONDS = 10.0
+"""From the beginning to the first line, and from each line to the next."""
+
+
+class Heartbeat:
+    """Prints ``[20 s] WORDS`` while its block runs; ``words`` can change at any time."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+        self._begun = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        """Begin; a process that may start no thread goes on without."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._ended.set()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End, at once."""
+        self.end()
+
+    def end(self) -> None:
+        """End the thread."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(SECONDS):
+            _print(time.monotonic() - self._begun, self.words)
+
+
+class BeforeForks:
+    """A heartbeat that ends where it is first told of progress; then it prints when it is told.
+
+    A process that forks others should have no thread.
+    """
+
+    def __init__(self, doing: str, first: str) -> None:
+        self._doing = doing
+        self._beat: Heartbeat | None = Heartbeat(first)
+        self._begun = self._last = time.monotonic()
+
+    def __enter__(self) -> "BeforeForks":
+        """Begin."""
+        assert self._beat is not None
+        self._beat.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the thread, if it is still there."""
+        self._end_thread()
+
+    def say(self, words: str) -> None:
+        """Print the words, unless less than ten seconds went by since the last line."""
+        self._end_thread()
+        now = time.monotonic()
+        if words and now - self._last >= SECONDS:
+            self._last = now
+            _print(now - self._begun, f"{self._doing}{words}")
+
+    def _end_thread(self) -> None:
+        if self._beat is not None:
+            self._beat.end()
+            self._beat = None
+
+
+def _print(seconds: float, words: str) -> None:
+    print(f"[{seconds:.0f} s] {printable(words)}", file=sys.stderr, flush=True)
