@@ -1,7 +1,6 @@
 """Tests one quantity: whether it grows in proportion to depth x batch.
 
-Everything that the report says about a quantity over a depth x batch grid is computed here
-and nowhere else; the reports only show it.
+All that the report says about a quantity over a depth x batch grid is computed here.
 """
 
 import itertools
@@ -49,10 +48,8 @@ class Growth:
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
     """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
-    equal: int
-    """Measured cells that equal the prediction."""
-    predicted: int
-    """Measured cells that have one."""
+    derived: tuple[int, int]
+    """Measured cells that equal their prediction, and those that have one."""
 
     @property
     def noisy(self) -> bool:
@@ -67,8 +64,9 @@ class Growth:
     @property
     def powers(self) -> str:
         """The power law of the cells, with the 99% intervals of its exponents."""
-        axes = {"depth": self.depth, "batch": self.batch}
-        found = []
+        axes, found = {"depth": self.depth, "batch": self.batch}, []
+        if (self.values <= 0).all():
+            return "no power law"
         for name, one in exponents(axes, self.values).items():
             _, high = interval(one.estimate, one.error, one.cells - 3)
             found.append(f"{name}^{one.estimate:.2f}±{high - one.estimate:.2f}")
@@ -120,17 +118,16 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
         spans(known, quantity),
         _law(frame, quantity),
     )
-    equal = sum(law.get(cell) == span for cell, span in measured.items())
+    both = [law[cell] == span for cell, span in measured.items() if cell in law]
     return Growth(
         quantity=quantity,
         depth=depth,
         batch=batch,
         values=values,
-        spans=law if equal == len(measured) else measured,
+        spans=law if sum(both) == len(measured) else measured,
         exact=exact_form(columns, values),
         pieces=exact_maximum(columns, values, _neighbours(depth, batch)),
-        equal=equal,
-        predicted=sum(cell in law for cell in measured),
+        derived=(sum(both), len(both)),
     )
 
 

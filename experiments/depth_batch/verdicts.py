@@ -79,7 +79,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         name,
         pd.concat(tables, ignore_index=True),
         missing=ALL_SQUARES - len(own),
-        derived=None if found.noisy else (found.equal, found.predicted),
+        derived=None if found.noisy else found.derived,
         form="" if found.exact is None else f"{found.exact} bytes; ",
         forms=form_words(found),
         predicted=predicted if len(found.spans) > len(found.values) else "",

@@ -38,10 +38,15 @@ def with_peak(run: StepRun, peak: float) -> StepRun:
 
 
 def with_saved(run: StepRun, saved: float) -> StepRun:
-    """Return the step with other saved bytes."""
+    """Return the step with other saved bytes, and with a peak that holds them."""
+    if run.metrics is None:
+        return run
     size = round(saved)
     own = {"saved_bytes": size, "saved_input_bytes": 0, "saved_activation_bytes": size}
-    return replace(run, metrics=run.metrics and replace(run.metrics, **own))
+    metrics = replace(run.metrics, **own, modules=None)
+    more = size + known(run.metrics.categories_at_peak).parameter
+    changed = replace(run, metrics=metrics)
+    return changed if known(metrics.peak_live_bytes) >= more else with_peak(changed, more + LARGE)
 
 
 def with_counts(run: StepRun, **numbers: float) -> StepRun:

@@ -83,22 +83,30 @@ def of_another(key: str, value: str) -> Change:
     ],
     ids=["KiB", "peak KiB", "nothing saved", "all zero", "phases", "torch", "machine", "code"],
 )  # fmt: skip
-def test_a_contradiction_opens_every_claim_and_the_page(
+def test_a_contradiction_opens_every_claim_and_is_the_answer(
     change: Change, why: str, tmp_path: Path
 ) -> None:
     trained = [one for one in lines_of("depth_batch") if one["outcome"] == "ok"]
-    planted(tmp_path, "depth_batch", map(change, trained))
-    write_report(tmp_path)
-    found = read_claims(tmp_path)
-    assert found.claims
-    for claim in found.claims:
+    folder = planted(tmp_path, "depth_batch", map(change, trained))
+    section, _ = section_of(find("depth_batch"), folder)
+    assert section.claims[0].sentence.startswith("The size of such intermediate values")
+    for claim in section.claims:
         assert claim.verdict is Verdict.OPEN, claim.sentence
         assert "its evidence contradicts itself" in claim.open_reason
         assert why in claim.open_reason
-    assert found.claims[0].sentence.startswith("The size of such intermediate values")
-    assert found.answer[0].startswith(
-        "Open, because evidence contradicts itself: Depth times batch"
-    )
+    (answer,) = section.answer
+    assert answer.startswith("Open, because evidence contradicts itself: Depth times batch")
+
+
+def test_the_first_sentence_of_a_page_names_the_contradiction(tmp_path: Path) -> None:
+    lines = lines_of("accumulation")
+    planted(tmp_path, "accumulation", [*lines, *(bytes_of(one, 3) for one in lines)])
+    shutil.copytree(REFERENCE / "training_run", tmp_path / "training_run")
+    write_report(tmp_path)
+    found = read_claims(tmp_path)
+    assert found.answer[0].startswith("Open, because evidence contradicts itself: Micro-batches:")
+    assert {one.verdict for one in found.claims if one.experiment == "accumulation"} == {"open"}
+    assert "open" not in {one.verdict for one in found.claims if one.experiment == "training_run"}
 
 
 def test_attempts_that_differ_are_a_contradiction_and_alike_ones_are_not(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
-import pandas as pd
 import pytest
 
 from experiments.literature.claim_texts import ClaimText, claim_texts
 from experiments.literature.judgements import claim_experiment, widest
 from harness.analysis import AnalysisError
+from harness.analysis.evidence import gather
 from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -54,7 +54,7 @@ def experiment(*checks: Check, fails: bool = False) -> Experiment:
 def planted(folder: Path, *runs: StepRun) -> Evidence:
     folder.mkdir(exist_ok=True)
     (folder / STEP_RUNS).write_bytes(b"".join(to_json(one) + b"\n" for one in runs))
-    return Evidence(frame=pd.DataFrame(), folder=folder)
+    return gather(experiment(), folder)
 
 
 def well(batch: int) -> StepRun:
