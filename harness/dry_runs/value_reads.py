@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
 from harness.dry_runs.trial_values import NONE, TYPES, TrialValues, encoded
+from harness.dry_runs.unknown_decisions import Decisions
 from harness.prediction import unknown_numbers
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
