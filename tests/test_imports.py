@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent / "harness"
 
 ORDER = (
     "schema", "plots", "training", "instruments", "prediction", "measurement", "thresholds",
-    "dry_runs", "snapshots", "planning", "sweeps", "budgets", "callbacks",
+    "dry_runs", "snapshots", "planning", "sweeps", "budgets",
     "analysis", "reporting", "cli",
 )  # fmt: skip
 """Each package imports only packages that are listed before it, and itself."""

@@ -74,12 +74,11 @@ class LineStore(Generic[Line]):
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         opened = os.fstat(self._descriptor)
         self._identity = (opened.st_dev, opened.st_ino)
-        if os.name == "posix":  # a new file's name is as durable as its contents
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # a new file's name is as durable as its contents
+        finally:
+            os.close(folder)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         os.close(self._descriptor)

@@ -1,6 +1,5 @@
 """Builds and steps a workload within a budget: the worker's side of a threshold."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -44,7 +43,7 @@ def run(job: Probe, announce: Phase) -> Needed:
             run_step(built, phase)
         after = _mappings()
         written_now = own_pages.written_bytes() if in_group else None
-    if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
+    if after["VmPeak"] <= before["VmPeak"]:
         return {"needed_bytes": None}
     if not in_group:
         needed = after["VmPeak"] - before["VmSize"]
@@ -66,9 +65,7 @@ def _run_on_gpu(job: Probe, fill: data.Fill, announce: Phase) -> Needed:
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
 
-def _mappings() -> dict[str, int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
+def _mappings() -> dict[str, int]:
     return {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
 
 
