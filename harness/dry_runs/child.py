@@ -215,7 +215,7 @@ def _run(job: Request) -> object:
         runpy.run_module(job.target, run_name="__main__", alter_sys=True)
     else:
         sys.path[:] = job.path
-        call = pickle.loads(Path(job.target).read_bytes())
+        call = pickle.loads(job.function)
         return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
     return None
 

@@ -39,7 +39,9 @@ class Request:
     gpu: PretendedGpu
     kind: Literal["script", "module", "function"]
     target: str
-    """A script's path, a module's name, or a file of a pickled function."""
+    """A script's path, or a module's name."""
+    function: bytes = b""
+    """A pickled function with its arguments."""
     arguments: tuple[str, ...] = ()
     steps: int | None = None
     snapshot: Path | None = None
