@@ -57,7 +57,8 @@ def main() -> int:
         for habit, rule in HABITS.items()
         for match in re.finditer(habit, text, re.MULTILINE)
     ]
-    print(*found, sep="\n")
+    if found:
+        print(*found, sep="\n")
     return bool(found)
 
 

@@ -156,7 +156,7 @@ class Compared:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether the step belongs to the half that no range is made from."""
+        """Return whether the step is in the half that no range is made from."""
         return network_of(self.name) in held_out()
 
     def error(self, counter: str) -> float:
