@@ -119,7 +119,12 @@ class History:
         )
 
     def phases(self) -> dict[str, int]:
-        """Return most bytes requested in training, evaluation and saving, and in the step after."""
+        """Return most bytes requested in training, evaluation and saving, and in the step after.
+
+        Nothing without the first events, because the number of each allocation is not known then.
+        """
+        if self.ends_in_events is None:
+            return {}
         phase_of = ["training"] * len(self._begins)
         for (begin, mode), (end, next_mode) in itertools.pairwise(self.modes):
             step = bisect_right(self.steps, begin)

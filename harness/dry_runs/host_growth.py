@@ -30,6 +30,21 @@ def host_bytes() -> int:
     return _heap_bytes() + _OBJECT_BYTES * sys.getallocatedblocks()
 
 
+def every_step(kept: Mapping[int, int]) -> list[int]:
+    """Return bytes at the end of each step, given those of some steps: between two on a line.
+
+    >>> every_step({1: 10, 2: 20, 4: 60})
+    [10, 20, 40, 60]
+    """
+    steps = list(kept)
+    sizes = list(kept.values())[:1]
+    for before, after in itertools.pairwise(steps):
+        rise = kept[after] - kept[before]
+        length = after - before
+        sizes += [kept[before] + rise * part // length for part in range(1, length + 1)]
+    return sizes
+
+
 def own_bytes(of: Mapping[int, str]) -> int:
     """Return what a dictionary of the recording takes of that."""
     return sys.getsizeof(of) + _OBJECT_BYTES * len(of)
@@ -44,7 +59,7 @@ def host_growth(kept: Sequence[int], histories: Iterable[History]) -> Growth:
         if (ends := history.ends_in_events) is None:
             return Growth(kind="unknown", reason=NOT_KEPT)
         stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
-        kept = [size - stacks[end] for size, end in zip(kept, ends, strict=True)]
+        kept = [size - stacks[end] for size, end in zip(kept, ends, strict=False)]
         recorded += stacks[-1] // max(1, count)
         sizes = itertools.pairwise(map(_capacity, ends))
         doubled |= {step for step, (before, after) in enumerate(sizes, 1) if before != after}

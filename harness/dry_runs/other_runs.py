@@ -18,8 +18,8 @@ from harness.dry_runs.unknown_values import Try, settled
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
 _LOOK_SECONDS = 0.05
-_PATIENCE_SECONDS = 60.0
-"""Other runs may take so much longer than two of the first one."""
+_PATIENCE_SECONDS, _PATIENCE = 60.0, 4
+"""Other runs may take so long in addition to some times the first one."""
 
 
 class OtherRuns:
@@ -74,7 +74,7 @@ class OtherRuns:
 
     def results(self, seconds: float) -> list[Try]:
         """Return the other runs, which are ended if they take much longer than the first one."""
-        _, late = wait(self._started, timeout=_PATIENCE_SECONDS + 2 * seconds)
+        _, late = wait(self._started, timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:
             self._stop.set()
         results = [one.result() for one in self._started]

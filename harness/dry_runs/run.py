@@ -181,7 +181,7 @@ def examine_dry_run() -> Iterator[Finding]:
             f" code by Triton {installed_version('triton') or 'not installed'} (tested:"
             f" {' and '.join(TESTED_TRITON)})"
         )
-        report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)
+        report = dry_run(allocate, 1 << 20, quiet=True)
     except DryRunUnavailableError as error:
         yield Finding(what, False, str(error))
         return
