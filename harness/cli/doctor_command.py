@@ -11,8 +11,8 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.shown_progress import shown_progress
 
 if TYPE_CHECKING:
+    from harness.measurement.doctor import Finding
     from harness.reporting.terminal import AnswerConsole
-    from harness.schema.ability import Finding
 
 
 @harness_command("harness doctor", "harness doctor --check-model")

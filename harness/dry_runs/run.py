@@ -17,9 +17,9 @@ from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.dry_runs.unknown_values import NOT_TRIED, judged, settled, tries_others
+from harness.measurement.doctor import Finding
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.versions import installed_version
-from harness.schema.ability import Finding
 
 
 def dry_run(

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.measurement.environment import describe
@@ -9,11 +10,23 @@ from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.measurement.process.messages import Describe, RunPasses
 from harness.measurement.process.outcome import classify
-from harness.schema.ability import Finding
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.training.image_files import images_here, missing_images
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One ability: there or not, and how or why not."""
+
+    what: str
+    available: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the finding as plain data."""
+        return asdict(self)
 
 
 def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Finding]:

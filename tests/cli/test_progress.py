@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.cli.shown_progress import shown_progress
-from harness.schema.ability import Finding
+from harness.measurement.doctor import Finding
 from harness.schema.errors import install_compiler
 from tests.commands import Ask, facts_of
 

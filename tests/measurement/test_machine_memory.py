@@ -15,7 +15,6 @@ import pytest
 
 from harness.measurement.limits import cgroup, machine_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
-from harness.measurement.limits.workload_memory import needed_bytes
 from harness.measurement.measure import measure
 from harness.measurement.process.messages import Describe
 from harness.prediction.mlp.cpu_trace import predict_trace
@@ -34,9 +33,9 @@ NEEDED = predict_trace(HUGE).peak_live_bytes
 def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
     workload = Workload(depth=4, width=64, batch=256)
     peak = predict_trace(workload).peak_live_bytes
-    assert needed_bytes(workload) == peak
+    assert machine_memory.needed_bytes(workload) == peak
     unmodelled = workload.replace(autocast="float16", checkpoint=2)
-    assert 0 < needed_bytes(unmodelled) < peak
+    assert 0 < machine_memory.needed_bytes(unmodelled) < peak
 
 
 @pytest.mark.parametrize(
