@@ -48,7 +48,7 @@ _THREADS_SECONDS = 10.0
 _LEFT_OUT = "harness.dry_runs.left_out_values"
 """It needs PyTorch, so it is there only if the script imported that."""
 _SEED = 7_310_579_553_881_862
-"""Of PyTorch's generator on the host, which begins elsewhere in each process: no script sets it."""
+"""Seed of PyTorch's generator on the host, which differs from process to process by default."""
 
 
 class Ending:

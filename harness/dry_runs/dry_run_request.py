@@ -117,7 +117,7 @@ def parse_answer(text: str) -> tuple[str, Answer]:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Refuse a place without a line, and what is no finite number."""
+    """Refuse a place without a line, and an answer that is not a finite number."""
     for place, answer in answers.items():
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():

@@ -66,7 +66,7 @@ class History:
     modes: Sequence[tuple[int, bool]] = ()
     """The number of allocations when a module was turned to training, or to evaluation."""
     workspace_bytes: int | None
-    """Of cuBLAS; None where it is not known."""
+    """Bytes of cuBLAS's workspace; None where they are not known."""
     own: Callable[[str], bool]
 
     @functools.cached_property

@@ -13,10 +13,10 @@ from harness.measurement.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
 _CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
-"""Of the stack that PyTorch keeps of an allocation or a free, of a frame in it (a vector, whose
-capacity doubles), and of an event (104 up to 2.14): measured on 2.11 to 2.15."""
+"""Bytes of the stack that PyTorch keeps of an event, of a frame in it (a vector, whose
+capacity doubles), and of the event (104 up to 2.14): measured on 2.11 to 2.15."""
 _OBJECT_BYTES = 64
-"""Of a small object of Python, about."""
+"""Bytes of a small object of Python, about."""
 _LEAST_BYTES = 128 << 10
 """Clean programs drift by up to 60 KiB a step until garbage in cycles is collected (torch 2.11)."""
 _SHARE = 8

@@ -19,7 +19,7 @@ _EVERY_SECONDS = 0.05
 _SHARE = 20
 """A sample takes at most this part of the time."""
 _INTERPRETER_BYTES = 3 << 20
-"""Of Python without the harness."""
+"""Bytes of Python without the harness."""
 _WORKER = "pt_data_worker"
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from harness.dry_runs.kept_tensors import Held
 
 MOST_EVENTS = 2_000_000
-"""Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+"""Most events of the history; older ones are dropped. An event takes about 0.5 KiB of the host."""
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
 """Steps after which names are looked through for what they hold."""

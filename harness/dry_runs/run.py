@@ -87,8 +87,8 @@ def dry_run(
         The report; ``returned`` holds what a function returned, as JSON.
 
     Raises:
-        DryRunUnavailableError: PyTorch is no CUDA build, there is no C compiler, or the stub is not
-            loaded.
+        DryRunUnavailableError: PyTorch is not a CUDA build, there is no C compiler, or the stub is
+            not loaded.
         DryRunError: an argument is wrong.
         StepError: a function cannot be sent to another process.
         GpuError: no such GPU.

@@ -119,7 +119,7 @@ def _file_of(libc: ctypes.CDLL, name: str) -> str:
 
 
 def refuse_replacement() -> None:
-    """Refuse to enforce a budget under another malloc than the one that is modelled."""
+    """Refuse to enforce a budget under a malloc that is not modelled."""
     library = replacement()
     if library is not None:
         rule = "it takes memory in its own way; run the command without it (LD_PRELOAD)"

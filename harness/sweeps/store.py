@@ -1,7 +1,7 @@
 """The records of one experiment's run: JSON Lines that survive whatever ends the writer.
 
 One append is one write and one fsync. What a crash tore is repaired on opening and reported:
-a torn last line is cut off, lines that are no records are set aside in ``rejected.jsonl``.
+a torn last line is cut off, lines that are not records are set aside in ``rejected.jsonl``.
 One writer at a time holds the lock of a file, which the kernel releases when it dies.
 """
 
@@ -50,7 +50,7 @@ class LineStore(Generic[Line]):
         self.repairs: list[str] = []
         """What was mended on opening, one sentence each."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
-        """Of every attempt at each cell."""
+        """The outcome of every attempt at each cell."""
 
     def __enter__(self) -> Self:
         try:
@@ -116,7 +116,7 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
 
     def _check_in_place(self) -> None:
-        """Make sure that the file opened is still the one at its path.
+        """Make sure that the file opened is still the file at its path.
 
         A deleted file takes every write without an error, and keeps none of them.
         """

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 AT_THE_ROOT = {
     ".ci", ".dockerignore", ".github", ".gitignore", ".pre-commit-hooks.yaml", ".zenodo.json",
-    "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile", "README.md",
-    "SECURITY.md", "action.yml", "benchmarks", "docs", "examples", "experiments", "harness",
-    "pyproject.toml", "results", "tests",
+    "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile", "LICENSE", "Makefile",
+    "README.md", "SECURITY.md", "action.yml", "benchmarks", "docs", "examples", "experiments",
+    "harness", "pyproject.toml", "results", "tests",
 }  # fmt: skip
 PATH = re.compile(r"(?<![\w/])((?:\.ci|benchmarks|docs|experiments|harness|tests)/[\w/.-]+\.\w+)")
 """A file of the checkout in a text; results of a user's own runs are not in it."""
