@@ -128,3 +128,34 @@ def test_the_script_is_silent_and_values_that_move_no_peak_are_tried_once(
     given.clear()
     assert main(["dry-run", "--largest", "batch", "--", "train.py", "{}"]) == 0
     assert all(options["try_values"] for options in given)
+
+
+def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
+    report = planted(lambda n: n * GIB)(3)
+    assert report.summary().startswith("ok, fits on a pretended planted (10 GiB)\nallocated peak 3")
+    assert report._repr_html_().startswith("<p><b>ok, fits on a pretended planted (10 GiB)</b>")
+    row = report.to_frame().iloc[0]
+    assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)
+
+
+@pytest.mark.parametrize(
+    "typed", ["-- train.py", "-m a.train --", "-- torchrun --nproc-per-node 2 train.py"]
+)
+def test_the_next_steps_of_a_failure_keep_the_options_and_the_launcher(
+    monkeypatch: pytest.MonkeyPatch, ask: Ask, typed: str
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def run(*_: object, **given: Any) -> DryRunReport:
+        asked.append(given)
+        return planted(int)(11 * GIB)
+
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
+    said = ask(["dry-run", "--memory", "3GiB", *typed.split(), "--a", "1"], code=3)
+    start = "  harness dry-run --memory 3GiB"
+    assert said.out.splitlines()[-2:] == [
+        f"{start} --largest batch {typed} --batch '{{}}'",
+        f"{start} --snapshot run.pickle {typed} --a 1; harness explain run.pickle",
+    ]
+    ranks = 2 if "torchrun" in typed else None
+    assert (asked[0]["world_size"], asked[0]["gpus"]) == (ranks, ranks or 1)
