@@ -102,6 +102,8 @@ def _explain(
         answers, refused = what_ifs(cases, deadline)
         notes += [*refused, *(note for each in answers[:1] for note in why_other(each, peak))]
     except UnavailableError as error:
+        if settings is not None:  # they were asked for
+            raise
         answers = ()
         notes.append(f"no what-ifs: {error}")
     diagnosis, sentences = diagnose(failure, growth, answers, moments, history)
