@@ -14,6 +14,7 @@ from harness.dry_runs.dry_run_request import DryRunError
 from harness.dry_runs.script_search import START, largest_of_script
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
+from tests.commands import Ask
 
 GIB = 1 << 30
 
