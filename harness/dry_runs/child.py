@@ -32,16 +32,16 @@ from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import ChildResult, Decision
 from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, USED, Request
-from harness.dry_runs.file_layer import WAYS_OUT, Layers
+from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
-from harness.dry_runs.refused_writes import is_refusal, move_between_layers, tell_writes
+from harness.dry_runs.refused_writes import move_between_layers, tell_writes, why_refused
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_runs.value_reads import ValueReads
-from harness.prediction.after_import import after_import, instead
+from harness.prediction.after_import import after_import
 
 _THREADS_SECONDS = 10.0
 """Seconds that threads may go on after enough steps."""
@@ -317,17 +317,14 @@ def main() -> int:
 
         recording.start(module)
 
-        @instead(module, "load")
-        def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-            reads.on_load()
-            return real(*arguments, **named)
-
+        reads.count_loads(module, "load")
         module.default_generator.manual_seed(_SEED)  # before the next line, which looks at it
         left_out_values.leave_values_out()
         if job.world_size is not None:
             pretend_ranks(recording.notes)
 
     after_import("torch", on_torch)
+    after_import("safetensors", lambda module: reads.count_loads(module, "safe_open"))
     random.seed(0)  # as PyTorch's generator: two runs of a script are alike
     after_import("numpy.random", lambda module: module.seed(0))
     error: BaseException | None = None
@@ -340,8 +337,8 @@ def main() -> int:
         raise error if error is not None else SystemExit(0)
     ending.ended, ending.evidence = _outcome(error)
     ending.failed_by = reads.decisions.failed_by(error)
-    if mode == "read-only" and is_refusal(error):
-        ending.evidence = f"{ending.evidence}; the kernel refuses a layer of files: {WAYS_OUT}"
+    if why := why_refused(error, mode):
+        ending.evidence = f"{ending.evidence}; {why}"
     if ending.ended == "stopped":
         ending.soon()
     return 0 if ending.ended in ("ok", "stopped") else 1

@@ -7,6 +7,7 @@ everything read-only but the run's own folders.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import stat
@@ -33,6 +34,7 @@ Mode = Literal["layer", "read-only", "written"]
 
 _AS_THEY_ARE = ("/proc", "/sys", "/dev")
 _ESCAPED = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\"}
+_MOST_FOREIGN = 1000
 _SETTINGS = ("HARNESS_DRY_RUN_", "TRITON_CACHE_DIR", "TORCHINDUCTOR_")
 
 
@@ -93,11 +95,12 @@ class _Covering:
         self._is_root = True
         self._root = layers.folders[0] / ROOT
         self._mounts = _mounts()
+        self._here = Path.cwd()
+        self._foreign = [Path(os.path.realpath(Path.home())), self._here, *_foreign(self._here)]
         self._count = 0
 
     def cover(self) -> None:
         """Build a new root folder of layers, and make it this process's."""
-        here = Path.cwd()
         self._unshare()
         for place in self._layers.folders:
             place.mkdir(parents=True)
@@ -116,7 +119,7 @@ class _Covering:
             _bind(path, self._root / path.relative_to("/"))
         self._stand_for(Path("/"), self._root)
         kernel.enter_root(str(self._root))
-        os.chdir(here)
+        os.chdir(self._here)
         if not self._is_root:
             kernel.drop_capabilities()
 
@@ -222,6 +225,8 @@ class _Covering:
         upper.mkdir(parents=True, exist_ok=True)
         work.mkdir(exist_ok=True)
         self._stand_for(top, upper)
+        if not self._is_root:
+            self._make_foreign(top, upper)
         if str(top) == "/etc":
             self._preload(upper)
         opened = [os.open(path, os.O_PATH) for path in (top, upper, work)]  # no ":" or ","
@@ -235,6 +240,18 @@ class _Covering:
                 os.close(one)
         (layer / COVERS).write_text(str(top))
         self._count += 1
+
+    def _make_foreign(self, top: Path, upper: Path) -> None:
+        """Make folders of another owner or group in a plain user's layer: the kernel copies none.
+
+        They are those above the working and the home folder, and the first ones below the former.
+        """
+        for folder in self._foreign:
+            for path in (*reversed(folder.parents), folder):
+                made = upper / os.path.relpath(path, top)
+                if path != top and path.is_relative_to(top) and path.is_dir() and not made.exists():
+                    made.mkdir()
+                    self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
         """Give a layer's folder what the covered one has; who may not write there, may not here."""
@@ -268,6 +285,14 @@ def _mounts() -> dict[str, frozenset[str]]:
             flags |= {"ro"}
         found[path] = flags
     return dict(sorted(found.items(), key=lambda one: len(one[0])))
+
+
+def _foreign(here: Path) -> Iterator[Path]:
+    """Yield the first folders below one that have another owner or group than this process."""
+    for place, _, _ in itertools.islice(os.walk(here), _MOST_FOREIGN):
+        facts = Path(place).stat()
+        if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
+            yield Path(place)
 
 
 def _bind(source: Path, place: Path, flags: int = 0) -> None:

@@ -15,6 +15,7 @@ from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import USED, Request
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import Try, settled
+from harness.schema.record import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
 _LOOK_SECONDS = 0.05
@@ -72,14 +73,21 @@ class OtherRuns:
                 print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
             self._started += [self._pool.submit(settled, self.run, trial) for trial in OTHERS]
 
-    def results(self, seconds: float) -> list[Try]:
+    def results(self, first: DryRunReport) -> list[Try]:
         """Return the other runs, which are ended if they take much longer than the first one."""
+        seconds = first.wall_seconds or 0.0
         _, late = wait(self._started, timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:
             self._stop.set()
         results = [one.result() for one in self._started]
         self._stop.clear()
-        return results
+        if first.outcome == Outcome.ERROR:
+            return results
+        return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
+
+    def _alone(self, trial: int, one: Try) -> Try:
+        """Run again what failed beside others: they share the ports of the network."""
+        return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
     def end(self) -> None:
         """End the runs that are left."""

@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.dry_runs.file_layer import WAYS_OUT
+from harness.dry_runs.file_layer import WAYS_OUT, Mode
 from harness.prediction.after_import import instead
 
 _WRITES = {"os.mkdir": 0, "os.remove": 0, "os.rmdir": 0, "os.truncate": 0, "os.rename": 1}
 _WRITES |= {"os.link": 1, "os.symlink": 1}
 """Audit events (docs.python.org, "Audit events table") and the argument that is written."""
+OTHERS_FILE = (
+    "the kernel takes no file of another owner or group into a plain user's layer: run as that"
+    " group (sg GROUP), or give --write-files"
+)
 _REFUSALS = {errno.EACCES, errno.EPERM, errno.EXDEV}
 
 
@@ -43,11 +47,16 @@ def _written(event: str, arguments: tuple[Any, ...]) -> str | bytes | None:
     return path if isinstance(path, str | bytes) else None
 
 
-def is_refusal(error: BaseException | None) -> bool:
-    """Return whether an error says that something may not be written."""
-    if isinstance(error, OSError):
-        return error.errno in _REFUSALS
-    return error is not None and os.strerror(errno.EACCES) in str(error)
+def why_refused(error: BaseException | None, mode: Mode) -> str | None:
+    """Return why something could not be written, if an error says that it could not."""
+    number = error.errno if isinstance(error, OSError) else None
+    if mode == "layer":
+        return OTHERS_FILE if number == errno.EOVERFLOW else None
+    if mode == "written" or error is None:
+        return None
+    if number in _REFUSALS or (number is None and os.strerror(errno.EACCES) in str(error)):
+        return f"the kernel refuses a layer of files: {WAYS_OUT}"
+    return None
 
 
 def move_between_layers(devices: Mapping[str, int]) -> None:

@@ -153,7 +153,7 @@ def _with_values_tried(request: Request) -> DryRunReport:
         if request.write_files:
             notes = (*first.report.notes, NOT_TRIED)
             return msgspec.structs.replace(first.report, notes=notes)
-        return judged(first, others.results(first.report.wall_seconds or 0.0))
+        return judged(first, others.results(first.report))
     finally:
         others.end()
 

@@ -42,7 +42,7 @@ class Decisions:
         self.numbers: set[str] = set()
         """Places whose values became more than truths."""
 
-    def truth(self, place: str, otherwise: bool) -> bool:
+    def truth(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
         """Return the answer to a question in the innermost frame that is not the harness's."""
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
@@ -50,7 +50,7 @@ class Decisions:
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         self.use(place, line)
         count = self._counts[line] = self._counts.get(line, 0) + 1
-        answer = otherwise if self._forced is None else self._forced
+        answer = otherwise if self._forced is None else self._forced != opposite
         if line in self._decided:
             answer = self._decided[line]
         elif count > MANY:

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
@@ -27,6 +27,7 @@ from harness.dry_runs.own_code import users_frame
 from harness.dry_runs.trial_values import NONE, TYPES, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
 from harness.prediction import unknown_numbers
+from harness.prediction.after_import import instead
 
 LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 """Environment variable that holds the path of the library that ``build.py`` compiled."""
@@ -48,10 +49,10 @@ _FRACTIONS: Final = "efd"
 """Types of ``TYPES``."""
 _ONE_BYTES: Final = 8
 """The most that one value takes."""
-_PRINTING, _SAVING, _OFFLOADING = (
-    f"/torch/{name}" for name in ("_tensor_str.py", "serialization.py", "autograd/graph.py")
-)
-"""Files of PyTorch that read values to print them, to write them, and to bring them back."""
+_PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
+"""Files of PyTorch that read values to print them, and to bring them back."""
+_SAVING = "/torch/serialization.py", "/safetensors/torch.py"
+"""Files that read values to write them."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
@@ -127,9 +128,9 @@ class ValueReads:
         self._library.harness_follow_values(on_size)
         unknown_numbers.install(sys.modules["torch"], self)
 
-    def compared(self, place: str, otherwise: bool) -> bool:
+    def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
         """Answer a comparison of an unknown number."""
-        return self.decisions.truth(place, otherwise)
+        return self.decisions.truth(place, otherwise, opposite=opposite)
 
     def used(self, place: str) -> None:
         """Note that something may be decided by an unknown number."""
@@ -137,7 +138,7 @@ class ValueReads:
 
     def made(self, number: float) -> None:
         """Have a tensor of the host that is given a number count as a use."""
-        if self._library is not None:
+        if self._library is not None and (number or not self._trial):
             self._library.harness_unknown_number(ctypes.c_double(number))
 
     def look_at_the_host(self) -> None:
@@ -148,7 +149,10 @@ class ValueReads:
                 for place in self._places.values()
                 if place.counts["known"] < place.counts["count"]
             ]
-            self.decisions.use(read[0] if read else NO_PYTHON)
+            place = read[0] if read else NO_PYTHON
+            self.decisions.use(
+                place, "" if self._trial else place
+            )  # any 0 was taken for one at first
 
     def end_at_a_read(self) -> None:
         """Follow no values from now on; end this process where it reads one."""
@@ -156,16 +160,23 @@ class ValueReads:
         if self._library is not None:
             self._library.harness_follow_values(None)
 
-    def on_load(self) -> None:
-        """Count what was saved before as read by the script."""
+    def count_loads(self, owner: Any, name: str) -> None:
+        """Have what was saved before count as read when a function loads a file."""
+
+        @instead(owner, name)
+        def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+            self._on_load()
+            return real(*arguments, **named)
+
+    def _on_load(self) -> None:
         for place in self._places.values():
             if place.saved:
                 self._use(place, place.saved)
             place.saved = 0
 
-    def _use(self, place: _Place, count: int = 1) -> None:
+    def _use(self, place: _Place, count: int = 1, line: str = "") -> None:
         place.counts["integers"] += count
-        self.decisions.use(place.name)
+        self.decisions.use(place.name, line)
 
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
@@ -208,7 +219,7 @@ class ValueReads:
             place.counts["integers"] += 1
             return bytes([self.decisions.truth(place.name, False)])
         else:
-            self._use(place)
+            self._use(place, line=place.name if size == 1 else "")  # a byte is a flag, and no size
             if unknown_numbers.READING.active:
                 unknown_numbers.READING.place = place.name
         if self._values is None:

@@ -2,13 +2,14 @@
 
 A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
 of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
-seen: text that is joined to other text, JSON, and arrays of the standard library.
+seen: text that is joined to other text, ``'%.2f' % x``, and arrays of the standard library.
 """
 
+import json
 import math
 import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, SupportsIndex
 
 from harness.prediction.after_import import instead
@@ -19,6 +20,10 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "int float trunc ceil floor divmod rdivmod"
 _TEXT = "len eq ne lt le gt ge contains getitem iter"
 _TEXT_METHODS = "split strip startswith endswith index find count encode partition replace"
+_NUMBERS_OF_TEXT = {"__float__": float, "__int__": int}
+_OPPOSITE = "eq"
+"""Of two numbers one is less or they are equal: a run in which all decisions are true has no equal
+ones, so that a search for the largest finds it, and a list is sorted."""
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 """Functions of ``math`` that make another number of a number."""
 
@@ -26,8 +31,11 @@ _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 class Uses(Protocol):
     """A listener to the uses of unknown numbers."""
 
-    def compared(self, place: str, otherwise: bool) -> bool:
-        """Return what a comparison is; ``otherwise`` with the number as it is."""
+    def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
+        """Return what a comparison is; ``otherwise`` with the number as it is.
+
+        With ``opposite``, it is false where all decisions are true.
+        """
 
     def used(self, place: str) -> None:
         """Note that something may be decided by a number read at a place."""
@@ -66,6 +74,7 @@ class Unknown(float):
         return _text(float.__format__(self, how), self.place)
 
     def __hash__(self) -> int:
+        _uses[0].used(self.place)
         return float.__hash__(self)
 
     def __copy__(self) -> "Unknown":
@@ -157,9 +166,10 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
 
     def compare(self: Any, other: Any) -> Any:
         result = real(self, other)
-        if result is NotImplemented or (isinstance(other, float) and math.isinf(other)):
+        is_infinite = isinstance(other, float) and math.isinf(other)
+        if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
-        return _uses[0].compared(self.place, result)
+        return _uses[0].compared(self.place, result, opposite=name == f"__{_OPPOSITE}__")
 
     return compare
 
@@ -174,6 +184,14 @@ def _conversion(owner: type, name: str) -> Callable[..., Any]:
     return convert
 
 
+def _number_of_text(number: type) -> Callable[[Any], Any]:
+    def convert(text: Any) -> Any:
+        _uses[0].used(text.place)
+        return number(str.__str__(text))
+
+    return convert
+
+
 for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
     for _name in _ARITHMETIC.split():
         setattr(_class, f"__{_name}__", _arithmetic(_owner, f"__{_name}__"))
@@ -184,6 +202,8 @@ for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio
 setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
 for _name in (*(f"__{one}__" for one in _TEXT.split()), *_TEXT_METHODS.split()):
     setattr(_Text, _name, _conversion(str, _name))
+for _name, _number in _NUMBERS_OF_TEXT.items():
+    setattr(_Text, _name, _number_of_text(_number))
 
 
 def _known(value: Any) -> Any:
@@ -223,8 +243,7 @@ def _read_at() -> str | None:
     return READING.place
 
 
-def _follow_in_functions(torch: Any) -> None:
-    """Follow numbers through functions in C."""
+def _follow_in_math() -> None:
     for name in _MATH.split():
         if hasattr(math, name):
 
@@ -238,6 +257,20 @@ def _follow_in_functions(torch: Any) -> None:
                             _uses[0].used(one.place)
                             raise
                 return real(*numbers)
+
+    @instead(math, "isclose")
+    def is_close(real: Callable[..., bool], *numbers: Any, **named: Any) -> bool:
+        close = real(*numbers, **named)
+        for one in numbers:
+            if type(one) is Unknown:
+                return _uses[0].compared(one.place, close, opposite=True)
+        return close
+
+
+def _follow_in_functions(torch: Any) -> None:
+    """Follow numbers through functions in C."""
+    _follow_in_math()
+    _follow_json()
 
     @instead(statistics, "fmean")
     def fmean(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
@@ -255,9 +288,34 @@ def _follow_in_functions(torch: Any) -> None:
             return real(*given, **named)
 
 
+def _follow_json() -> None:
+    """Have numbers count as used when JSON is read after they were written as such."""
+    written: set[str] = set()
+
+    for name in ("dump", "dumps"):
+
+        @instead(json, name)
+        def write(real: Callable[..., Any], value: Any, *rest: Any, **named: Any) -> Any:
+            written.update(_places_inside(value))
+            return real(value, *rest, **named)
+
+    @instead(json, "loads")
+    def load(real: Callable[..., Any], text: Any, **named: Any) -> Any:
+        for place in written:  # it may be what was written before
+            _uses[0].used(place)
+        written.clear()
+        return real(text, **named)
+
+
 def _use_inside(value: Any) -> None:
+    for place in _places_inside(value):
+        _uses[0].used(place)
+
+
+def _places_inside(value: Any) -> Iterator[str]:
+    """Yield where the unknown numbers of a value, in lists and dictionaries, were read."""
     if type(value) is Unknown:
-        _uses[0].used(value.place)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            _use_inside(one)
+        yield value.place
+    elif isinstance(value, list | tuple | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _places_inside(one)

@@ -314,3 +314,19 @@ def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) 
         seen += TracedRunner(120.0).submit(job, 1).result()[:1]
     assert [one.counted for one in seen] == [{"kept": 500}, None]
     assert "it depends on values that nobody knows" in seen[1].problem
+
+
+@pytest.mark.slow
+def test_runs_that_share_a_port_are_tried_one_after_the_other(tmp_path: Path) -> None:
+    text = """
+import socket, time, torch
+server = socket.socket()
+server.bind(("127.0.0.1", 29_617))
+server.listen()
+loss = torch.randn(4, device="cuda").sum().item()
+kept = torch.empty(64 << 20 if loss > 0 else 32 << 20, dtype=torch.uint8, device="cuda")
+time.sleep(8)
+"""
+    report = succeeds(tmp_path, text, gpu="l4")
+    assert known(report.unknown).runs == 3
+    assert known(report.unknown).moves

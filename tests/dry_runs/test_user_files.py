@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
@@ -575,3 +577,41 @@ def test_a_program_that_the_script_starts_writes_into_the_layer(work: Path) -> N
     )
     assert written(report, work) == {"child": "new", "model.pt": "changed"}
     assert contents(work) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_plain_user_writes_below_folders_of_others_and_of_a_group() -> None:
+    text = (
+        "import torch; torch.ones(1).cuda(); open('new', 'w'); open('sub/new', 'w').write('1');"
+        "open('of_the_group', 'a').write('2')"
+    )
+    top = Path(tempfile.mkdtemp(prefix="of-a-group", dir="/var/tmp"))
+    try:
+        home, project = top / "home", top / "others" / "project"
+        (project / "sub").mkdir(parents=True)
+        (project / "of_the_group").write_text("1")
+        (project / "script.py").write_text(text)
+        home.mkdir()
+        top.chmod(0o755)
+        for path in (home, project, project / "sub", project / "of_the_group"):
+            os.chown(path, 12_345, 100)
+        before = contents(project)
+        ended = subprocess.run(
+            [sys.executable, "-m", "harness", "dry-run", "script.py"],
+            cwd=project,
+            env={**os.environ, "HOME": str(home), "XDG_CACHE_HOME": str(home)},
+            user=12_345,
+            group=12_345,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "a plain user's layer: run as that group" in ended.stdout, (
+            ended.stdout + ended.stderr
+        )
+        assert "sub/new" in ended.stdout
+        assert contents(project) == before
+    finally:
+        shutil.rmtree(top)

@@ -58,6 +58,12 @@ n = i.max().item()\ntry: x = big(n * 99999)\nexcept torch.OutOfMemoryError: pass
 cache = {}\nfor k in i[:50].tolist(): cache[k] = cache.get(k, big(300))
 h = torch.empty(1, dtype=torch.long, pin_memory=True); h.copy_(i.max()); x = big(h[0] * 1000)
 n = int(f"{i.max()}"); x = big(n * 1000)
+z = [v.item() for v in u[:8]]; x = big(z.index(max(z)) * 100)
+z = [(v.item(), k) for k, v in enumerate(u[:8])]; z.sort(); x = big(z[0][1] * 100)
+import math\nif not math.isclose(u.sum().item(), 2.3): x = big(4000)
+import json\nz = json.dumps({"v": u.sum().item()})\nif json.loads(z)["v"] > 0.2: x = big(4000)
+z = f"{u.sum().item():.2f}"\nif float(z) > 0.2: x = big(4000)
+n = (u > 0.5).any().byte().item(); x = big(4000 if n else 1)
 r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
 torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
 if torch.allclose(u, u.clone()): x = big(4000)
@@ -159,6 +165,24 @@ def test_a_guard_has_the_answer_that_raises_nothing(
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
     assert not known(report.unknown).moves
+
+
+FORGETS_NOTHING = """
+import ctypes
+mask = torch.arange(900).cuda() > 99
+numbers = [ctypes.c_uint64(mask.data_ptr() + (8 << 30))]  # as 1.0f and what lies behind it
+arguments = (ctypes.c_void_p * 1)(*map(ctypes.addressof, numbers))
+ctypes.CDLL(None).cuLaunchKernelEx(None, None, arguments, None)
+x = big(mask.sum())
+"""
+
+
+def test_a_number_that_looks_like_an_address_leaves_known_values(
+    runs: ForkedRuns, tmp_path: Path
+) -> None:
+    report = report_of(runs, tmp_path, FORGETS_NOTHING)
+    assert report.unknown is None
+    assert (report.cuda.requested_peak_bytes or 0) >> 20 == 800
 
 
 OPERATORS = r"""

@@ -94,6 +94,8 @@ def _settled(step: OwnStep, gpu: Gpu) -> tuple[GpuRecorder, nn.Module]:
             raise
         passing = GpuRecorder(KernelRules(gpu), truth=True)
         return passing, _recorded(step, passing, gpu)
+    if first.takes_values:
+        raise UnsupportedError(DECIDES)
     if not first.decides:
         return first, model
     peaks = estimated_peaks(first.trace(), first.workspace_bytes)

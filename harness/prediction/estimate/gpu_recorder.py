@@ -53,6 +53,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.rules = rules
         self.decides = False
         """Whether the step has decided anything by a value of the GPU."""
+        self.takes_values = False
+        """Whether a value became more than the truth of a decision: no other ones are tried."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
@@ -60,16 +62,16 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
         unknown_numbers.install(torch, self)
 
-    def compared(self, place: str, otherwise: bool) -> bool:
+    def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
         """Answer a comparison of a number that was read."""
         del place
         self.decides = True
-        return otherwise if self._truth_of_all is None else self._truth_of_all
+        return otherwise if self._truth_of_all is None else self._truth_of_all != opposite
 
     def used(self, place: str) -> None:
         """Note that something may be decided by a number that was read."""
         del place
-        self.decides = True
+        self.takes_values = True
 
     def made(self, number: float) -> None:
         """Need nothing to follow a number: tensors of the step hold none."""
@@ -119,7 +121,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         if tensor.is_floating_point() and unknown_numbers.READING.active:
             unknown_numbers.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         elif not caller.f_code.co_filename.endswith(_KEPT):
-            self.decides = True
+            self.takes_values = True
         return 0.0 if tensor.is_floating_point() else 0
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:

@@ -214,7 +214,8 @@ void pretend_wrote_arguments(void **arguments)
     if (read <= 0)
         pretend_forget_everything();
     for (size_t i = 0; read > 0 && i < (size_t)read / sizeof *values; i++)
-        if (pretend_device_of(values[i]) >= 0 && !forget_block_around(values[i]))
+        if (pretend_device_of(values[i]) >= 0 && !forget_block_around(values[i]) &&
+            pretend_any_known(values[i], 512)) /* else half of it may be a number of 4 bytes, such as 1.0f */
             pretend_forget_everything();
 }
 
