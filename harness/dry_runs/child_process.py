@@ -24,6 +24,7 @@ from harness.dry_runs.dry_run_report import ChildResult, DryRunReport, Files
 from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
 from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.for_workers import VISIBLE, joined, pretending
+from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
@@ -91,6 +92,10 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     if (folder / TOO_LARGE).exists():
         why = (folder / TOO_LARGE).read_text()
         report = msgspec.structs.replace(report, outcome=Outcome.KILLED, evidence=why, fit=None)
+    if (folder / UNSEEN).exists():
+        names = (folder / UNSEEN).read_text()
+        unseen = f"{names}: not under the dry run (is it linked statically?), and opened a real GPU"
+        report = msgspec.structs.replace(report, notes=(*report.notes, unseen))
     if request.snapshot is not None and (folder / SNAPSHOT).exists():
         shutil.move(folder / SNAPSHOT, request.snapshot)
     return msgspec.structs.replace(report, files=_files(request, folder, layers))

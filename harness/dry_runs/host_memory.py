@@ -4,6 +4,7 @@ The supervisor reads what the kernel says of each process. A peak between two sa
 """
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import msgspec
 from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
-SAMPLES, ENDING = "host.json", "ending"
-"""Files in the folder of a dry run: the samples; and the sign that the script has ended."""
+SAMPLES, ENDING, UNSEEN = "host.json", "ending", "unseen"
+"""Files in the folder of a dry run: the samples; the sign that the script has ended; and programs
+that opened a real GPU, past the pretended one."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20
@@ -21,6 +23,7 @@ _SHARE = 20
 _INTERPRETER_BYTES = 3 << 20
 """Bytes of Python without the harness."""
 _WORKER = "pt_data_worker"
+_DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
 
 class Samples(msgspec.Struct):
@@ -40,6 +43,7 @@ class HostSampler:
         self._script = script
         self._folder = folder
         self._names: dict[int, str] = {}
+        self._unseen = set[str]()
         self._due = 0.0
         self._shared_before = shared_memory()[1]
         self._seen = Samples()
@@ -55,6 +59,7 @@ class HostSampler:
         together = files = mapped = 0
         for pid in self._processes():
             with contextlib.suppress(OSError, KeyError):  # it has ended, or an old kernel
+                self._look_for_a_gpu(pid)
                 parts = page_sums(pid)
                 together += parts["Pss_Anon"]
                 files += parts["Pss_File"]
@@ -72,6 +77,15 @@ class HostSampler:
         """Write the samples into the folder."""
         with contextlib.suppress(OSError):
             (self._folder / SAMPLES).write_bytes(msgspec.json.encode(self._seen))
+            if self._unseen:
+                (self._folder / UNSEEN).write_text(", ".join(sorted(self._unseen)))
+
+    def _look_for_a_gpu(self, pid: int) -> None:
+        """Note a program without the stub (a static one, say) that has opened a GPU."""
+        opened = (os.readlink(one) for one in Path(f"/proc/{pid}/fd").iterdir())  # noqa: PTH115
+        has_gpu = any(path.startswith(_DEVICE) for path in opened)
+        if has_gpu and _STUB not in Path(f"/proc/{pid}/maps").read_text():
+            self._unseen.add(os.readlink(f"/proc/{pid}/exe"))  # noqa: PTH115
 
     def _processes(self) -> list[int]:
         import psutil

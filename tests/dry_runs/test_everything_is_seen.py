@@ -1,12 +1,14 @@
 """Everything outside a script's main thread counts, or the outcome is not "ok"."""
 
 import os
+import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from harness.dry_runs.pretended_gpu import AllocatorSettingsError
-from harness.dry_runs.toolchain import DryRunUnavailableError
+from harness.dry_runs.toolchain import DryRunUnavailableError, compiler
 from tests.dry_runs.scripts import TAKE, refused, run, succeeds
 from tests.known import known
 
@@ -223,3 +225,27 @@ def test_the_workspace_that_deterministic_training_demands_is_a_workspace(tmp_pa
     matmul = "import torch\na = torch.ones(64, 64, device='cuda')\nb = a @ a\n"
     (device,) = run(tmp_path, setting + matmul, gpu="l4").devices
     assert known(device.peak).categories["workspace"] == 8 * 4096 * 1024
+
+
+STATIC = """
+#include <fcntl.h>
+#include <unistd.h>
+int main(int count, char **words) { open(words[1], O_RDWR); return sleep(2); }
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a device")
+def test_a_static_program_that_opens_a_gpu_is_named(tmp_path: Path) -> None:
+    device, program = f"/dev/nvidia-of-a-test-{os.getpid()}", tmp_path / "static"
+    (tmp_path / "static.c").write_text(STATIC)
+    command = [compiler(), "-static", str(tmp_path / "static.c"), "-o", str(program)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no static C library")
+    os.mknod(device, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    try:
+        text = f"import subprocess; subprocess.run([{str(program)!r}, {device!r}])"
+        report = succeeds(tmp_path, text, gpu="l4")
+    finally:
+        os.unlink(device)  # noqa: PTH108
+    assert any(note.startswith(f"{program}: not under the dry run") for note in report.notes)
