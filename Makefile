@@ -48,6 +48,7 @@ check: $(VENV)/.installed-test $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/prose.py
 
 # The version-dependent tests with one version of PyTorch ("latest": the newest of the index), in
 # an environment of its own that pip makes without local configuration: 7 GB, kept until clean.

@@ -62,7 +62,7 @@ def archived(folder: Path, commits: list[str]) -> Iterator[tuple[Found, str]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="run beside which the file is written")
+    parser.add_argument("folder", type=Path, help="run next to which the file is written")
     parser.add_argument("--commits", nargs="*", default=[], help="that have earlier records of it")
     parser.add_argument("--runs", nargs="*", type=Path, default=[], help="folders of other runs")
     given = parser.parse_args()

@@ -1,16 +1,14 @@
 """Cost of the harness: the full grid through it, against the same steps run plainly.
 
 In one run: (1) the grid of ``experiments/depth_batch`` through the harness; (2) as many plain
-steps of the same workloads, one after the other in one process, timed alone; (3) a fresh
-interpreter per process for a sample of cells, scaled up. Cells alternate between (1) and (2),
-so that a drift of the machine's speed meets both.
+steps of the same workloads, one after the other in one process, timed alone. Cells alternate
+between both, so that a drift of the machine's speed meets both.
 
     python benchmarks/sweep_cost.py [--quick]
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -21,12 +19,10 @@ import psutil
 from experiments.depth_batch import EXPERIMENT
 from harness.measurement.malloc_policy import ENVIRONMENT
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher, SpawnLauncher
+from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.experiment import Size
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
-
-SPAWNED_CELLS = 6
 
 _PLAIN = """
 import json, sys, time
@@ -66,7 +62,6 @@ def steps_of(workload: Workload, repeats: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the small grid")
-    parser.add_argument("--no-spawn", action="store_true", help="leave (3) out")
     given = parser.parse_args()
     cells = list(EXPERIMENT.cells(Size.QUICK if given.quick else Size.FULL))
     command = [sys.executable, "-c", _PLAIN]
@@ -76,8 +71,6 @@ def main() -> None:
     ) as plain:
         through, bare = alternate(cells, plain)
     report(len(cells), through, bare)
-    if not given.no_spawn:
-        report_spawned(len(cells), through, spawned(cells[:: max(1, len(cells) // SPAWNED_CELLS)]))
 
 
 def alternate(cells: list[Workload], plain: "subprocess.Popen[str]") -> tuple[Seconds, Seconds]:
@@ -111,22 +104,6 @@ def busy_seconds(server: psutil.Process) -> float:
     return time.process_time() + float(times.user + times.system) + workers
 
 
-def spawned(cells: list[Workload]) -> float:
-    """Return the median seconds by which a fresh interpreter per process is slower per cell."""
-    fork, spawn = ForkLauncher("pinned"), SpawnLauncher("pinned")
-    measure(cells[0], launcher=fork)
-    extra = []
-    for cell in cells:
-        seconds = []
-        for launcher in (fork, spawn):
-            start = time.perf_counter()
-            measure(cell, repeats=EXPERIMENT.repeats, launcher=launcher)
-            seconds.append(time.perf_counter() - start)
-        extra.append(seconds[1] - seconds[0])
-    fork.close()
-    return statistics.median(extra)
-
-
 def report(cells: int, through: Seconds, bare: Seconds) -> None:
     print(f"cells                              {cells}            by the clock   of the processors")
     print(f"plain steps, one process           {bare.wall:12.1f} s {bare.busy:18.1f} s")
@@ -135,12 +112,6 @@ def report(cells: int, through: Seconds, bare: Seconds) -> None:
     print(f"  times the plain steps            {ratios[0]:12.2f} x {ratios[1]:18.2f} x")
     more = (through.wall - bare.wall) / cells, (through.busy - bare.busy) / cells
     print(f"  more than the steps, per cell    {more[0]:12.3f} s {more[1]:18.3f} s")
-
-
-def report_spawned(cells: int, through: Seconds, extra: float) -> None:
-    seconds = through.wall + cells * extra
-    print(f"a fresh interpreter per process    {seconds:12.1f} s   (sampled)")
-    print(f"  more than a fork, per cell       {extra:12.3f} s")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,12 @@ A fork server loads torch for seconds, and every fork of it is as pristine as th
 asks for a launcher gets one whose processes have the environment that its own would have.
 """
 
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness.measurement.process.launch import OnPhase, environment_of_child
-from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
+from harness.measurement.process.launcher import ForkLauncher, Launcher
 from harness.measurement.process.messages import Answer, Ended, Failure, Work
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
@@ -77,8 +76,6 @@ class LentLaunchers:
 
     def lend(self, malloc: str) -> Launcher:
         """Return a launcher that nobody else uses until it is closed."""
-        if sys.platform != "linux":
-            return SpawnLauncher(malloc)
         variables = environment_of_child(malloc)
         variables.pop("PYTEST_CURRENT_TEST", None)
         key = (malloc, frozenset(variables.items()))

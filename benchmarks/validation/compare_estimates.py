@@ -156,7 +156,7 @@ class Compared:
 
     @property
     def is_held_out(self) -> bool:
-        """Whether the step belongs to the half that no range is made from."""
+        """Return whether the step is in the half that no range is made from."""
         return network_of(self.name) in held_out()
 
     def error(self, counter: str) -> float:
@@ -202,7 +202,7 @@ def _compared(name: str, truth: dict[str, Any]) -> Compared:
 
 
 def _classes(done: list[Compared]) -> Iterator[allocator_peaks.SizeClass]:
-    """Yield the range that the one half makes, and the errors of the other half."""
+    """Yield the range that the first half makes, and the errors of the second half."""
     least = 0
     for bound in BOUNDS:
         here = [one for one in done if least < one.allocated <= (bound or 1 << 60)]

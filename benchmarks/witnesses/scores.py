@@ -1,7 +1,7 @@
 """Errors of predictions against what was measured.
 
 The published ``nvidia-smi`` counts memory outside of PyTorch's allocator, which no predictor knows.
-So a predictor gets one constant a source, the one that suits it best: it puts the most of the
+So a predictor gets one constant a source, which suits it best: it puts the most of the
 first rows within 2 MiB, and these rows are not scored.
 """
 

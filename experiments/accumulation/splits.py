@@ -9,7 +9,7 @@ _KEYS = ["depth", "batch"]
 
 
 def beside_whole(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return every good cell next to the one of equal depth and batch in a single part.
+    """Return every good cell next to the cell of equal depth and batch in a single part.
 
     Columns: ``depth, batch, parts, rows`` (of the largest part), ``saved_activation_bytes,
     saved_by_formula_bytes, whole_bytes`` (saved by the single part), ``peak_live_bytes,

@@ -17,9 +17,9 @@ class Curve:
     network: str
     depth: int
     activation_bytes: int
-    """Of one hidden layer."""
+    """Bytes of one hidden layer."""
     gradient_bytes: int
-    """Of one hidden layer's weight and bias."""
+    """Bytes of one hidden layer's weight and bias."""
     table: pd.DataFrame
     """``network, depth, segments, longest_segment, peak_live_bytes, rise_bytes, wall_seconds``;
     segments 0 is the step without checkpoints."""
@@ -32,9 +32,9 @@ class Curve:
     is_whole: bool
     """Every number of segments that was asked for was measured."""
     seconds: tuple[float, ...]
-    """Of each step with segments, the fastest of its repeats."""
+    """The fastest repeat of each step with segments."""
     base_seconds: tuple[float, ...]
-    """Of the steps without segments, each in a process of its own."""
+    """The steps without segments, each in a process of its own."""
 
     @property
     def name(self) -> str:

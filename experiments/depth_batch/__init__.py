@@ -50,7 +50,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def traced(size: Size) -> Iterable[Workload]:
-    """Return the one cell whose timeline the report shows."""
+    """Return the only cell whose timeline the report shows."""
     depth, batch = (16, 1024) if size is Size.QUICK else (8, 512)  # where activations lead
     return (Workload(width=256, depth=depth, batch=batch),)
 

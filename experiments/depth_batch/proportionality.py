@@ -217,14 +217,14 @@ def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return what multiplies the one to the other; 0 where there is nothing to multiply."""
+    """Return the factor between two spans; 0 where there is nothing to multiply."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]
 
 
 def near(span: Span, wanted: float) -> bool | None:
-    """Return whether a number is roughly the one that is wanted; None if its span cannot tell."""
+    """Return whether a number is roughly the wanted one; None if its span cannot tell."""
     least, most = wanted * (1 - ROUGHLY) - _SLACK, wanted * (1 + ROUGHLY) + _SLACK
     if least <= span[0] and span[1] <= most:
         return True

@@ -88,7 +88,7 @@ def parameters(width: int) -> int:
 
 
 def batch_bytes(recipe: Recipe, width: int) -> int:
-    """Return the bytes of the one example and its label."""
+    """Return the bytes of the only example and its label."""
     return width * (2 if recipe.dtype == "bfloat16" else 4) + 8
 
 

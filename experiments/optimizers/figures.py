@@ -1,4 +1,4 @@
-"""What the peak is made of, by optimizer."""
+"""Parts of the peak, by optimizer."""
 
 import pandas as pd
 

@@ -90,7 +90,7 @@ def resident_slope(run: Run) -> Slope | None:
 def growth_interval(levels: Vector) -> tuple[float, float, float]:
     """Return the mean step from one level to the next, with its interval.
 
-    What a process holds at one moment depends on what it held before, so levels are no sample,
+    What a process holds at one moment depends on what it held before, so levels are not a sample,
     and a line through them gets an interval that is too narrow. Their differences are one, if the
     noise adds up (a random walk). If it does not, neighbouring differences cancel in part, and the
     interval is too wide.

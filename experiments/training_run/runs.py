@@ -30,7 +30,7 @@ class Run:
     """One row per training step or evaluated batch, in order: ``step`` (1, 2, ... over training
     steps, 0 in evaluation), ``kind, epoch, rows`` and what the instrument measured."""
     categories: Mapping[str, Mapping[str, int]]
-    """Of a trace: live bytes by category at the peaks of four kinds of step."""
+    """Live bytes by category at the peaks of four kinds of step, by trace."""
 
     @property
     def full_rows(self) -> int:

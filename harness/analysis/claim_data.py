@@ -65,7 +65,7 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is known of a claim before the data, and how its numbers are told."""
+    """The facts of a claim that do not depend on data, and the words for its numbers."""
 
     sentence: str
     headline: str = ""

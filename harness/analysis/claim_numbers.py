@@ -21,7 +21,7 @@ class Amount(float):
 
 
 class Ends:
-    """The smallest and the largest number, or the one that all are."""
+    """The smallest and the largest number, which may be equal."""
 
     def __init__(self, low: Amount, high: Amount) -> None:
         self._both = (low, high)

@@ -22,7 +22,7 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 ITEM_BYTES = {"float64": 8, "int64": 8, "bfloat16": 2, "float16": 2, "bool": 1}
-"""Of the types of inputs that are not of four bytes."""
+"""Bytes of an item, by type of input; other types have four."""
 LABEL_BYTES = 8
 
 

@@ -35,7 +35,7 @@ _NO_METRICS = dict.fromkeys(Metrics.__struct_fields__)
 _NOISY = {"rss_rise_bytes", "rss_peak_bytes", "process", "cuda"}
 _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
-"""Attempts whose RSS rises differ by more than this factor, and by more bytes, are no noise."""
+"""Attempts whose RSS rises differ by more than both did not vary by chance."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
 """What the lines of one experiment must have in common."""
 _ORIGIN = ("time", "git_commit")

@@ -9,7 +9,7 @@ BIG_RISE_BYTES = 16 * 10**6
 RESOLVED_BYTES = 2**20
 """Smaller rises are not tried as a law: pages, counters and heap hide them."""
 MMAP_THRESHOLD_BYTES = 64 * 2**10
-"""Of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
+"""Threshold of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
 _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")
 
 

@@ -21,7 +21,7 @@ _NOT_COMPARED = (
     "wall_seconds",
     "workload_id",
 )
-"""Of where and how the prediction was made; a workload's own settings are compared."""
+"""Keys that say where and how a prediction was made; a workload's own settings are compared."""
 
 
 class PredictionFileError(HarnessError, ValueError):

@@ -50,7 +50,7 @@ _USER_ERRNOS = (
 """What a path that the user gave can be refused for."""
 _LONGEST_PATH = 200
 _NO_FOLDER = ("No usable temporary directory", "requires access to a writable cache directory")
-"""Of ``tempfile`` and matplotlib, where nothing can be written."""
+"""Messages of ``tempfile`` and matplotlib, where nothing can be written."""
 
 
 class Commands(click.Group):

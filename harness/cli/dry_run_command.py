@@ -3,6 +3,7 @@
 import signal
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -207,7 +208,7 @@ def dry_run(
             raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
     following = after_dry_run(command, command[: len(command) - len(arguments)], module)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if html is not None else nullcontext("") as folder:
         if html is not None and request["snapshot"] is None:
             request["snapshot"] = Path(folder) / "snapshot.pickle"
         report = run(str(target), *arguments, **request)

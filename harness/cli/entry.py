@@ -21,6 +21,10 @@ _exit = os._exit
 
 def main() -> int:
     """Load the command line, and run it."""
+    if sys.platform != "linux":
+        rule = "the harness needs Linux; run it in a container (Getting started, Docker)"
+        print(f"harness: {sys.platform}: {rule}", file=sys.stderr)
+        return 2
     ours = _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler
     if ours:  # and not ignored, as a shell's background jobs ignore it
         _signal.signal(_signal.SIGINT, _leave)

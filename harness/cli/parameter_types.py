@@ -198,7 +198,6 @@ class Completed(ParamType):
 
 GPU = Completed("harness.prediction.gpu.catalogue:names")
 GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:names", "all")
-EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()
 SHARE = Share()

@@ -62,9 +62,10 @@ def report(
 ) -> int:
     """Write the report from the records in FOLDER, and print its verdicts.
 
-    Writes report.html (the answer), evidence.html, report.md, claims.json, tables/ and figures/
-    into FOLDER. Nothing is measured again. An experiment of your own is analysed by the file that
-    the sweep ran. The exit code is 3 if a section failed, or if nothing could be settled.
+    Writes report.html (the answer), evidence.html, report.md, claims.json, tables/, figures/ and
+    manifest.sha256 into FOLDER. Nothing is measured again. An experiment of your own is analysed by
+    the file that the sweep ran. The exit code is 3 if a section failed, or if nothing could be
+    settled.
 
     With --against it is 3 if two verdicts contradict each other, if an exact metric differs, if a
     cell is missing in one run, or if a noisy metric is more than ten times off. Two files of
@@ -184,7 +185,7 @@ def _compare_predictions(first: Path, second: Path, tolerance: Fraction, as_json
 
 
 def _check(folder: Path, again: int, seed: int, given: tuple[Path, ...], as_json: bool) -> int:
-    """Check a run against its data package, its report and new measurements."""
+    """Check a run against its manifest, its report and new measurements."""
     from harness.reporting.verify import verify as checks
 
     done: list[Checked] = []

@@ -85,7 +85,7 @@ def answer_alone(wanted: bool) -> Iterator[None]:
 
 
 def _text(raw: _Raw, before: "TextIO | None") -> "TextIO":
-    """Return a text stream as the one before it."""
+    """Return a text stream with the settings of the stream before it."""
     settings: dict[str, Any] = {"encoding": "utf-8", "errors": "replace"}
     if isinstance(before, io.TextIOWrapper):
         names = ("encoding", "errors", "line_buffering", "write_through")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.schema.step import Step
 
 BATCH = 32
-"""Of a network; an MLP has its own default."""
+"""Default for a network; an MLP has its own default."""
 _SHARED = (
     "batch", "optimizer", "mode", "autocast", "accumulate", "classes", "threads", "device",
 )  # fmt: skip

@@ -10,13 +10,15 @@ import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import EXPERIMENT, Choices, WholeNumber
+from harness.cli.parameter_types import Choices, Completed, WholeNumber
 from harness.cli.shared_options import all_of, deadline_option, pretend_option
 from harness.cli.shown_progress import shown_progress
 from harness.schema.plain_text import printable
 
 if TYPE_CHECKING:
     from harness.schema.experiment import Experiment, Size
+
+_EXPERIMENT = Completed("harness.sweeps.experiment_files:names_found", files=True)
 
 sweep_options = all_of(
     click.option("--quick", "size", flag_value="quick", help="Run small grids, for a quick check."),
@@ -55,7 +57,7 @@ sweep_options = all_of(
     "harness sweep my_experiment.py --quick",
     "harness sweep --list",
 )
-@click.argument("experiments", nargs=-1, type=EXPERIMENT, metavar="[EXPERIMENT]...")
+@click.argument("experiments", nargs=-1, type=_EXPERIMENT, metavar="[EXPERIMENT]...")
 @sweep_options
 @deadline_option
 @click.option("--list", "list_only", is_flag=True, help="List the experiments and stop.")

@@ -62,7 +62,7 @@ class RanOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AllocatorPeaks(msgspec.Struct, frozen=True, kw_only=True):
-    """What PyTorch's counters say at the end of a run, or where it ran out of memory."""
+    """PyTorch's counters at the end of a run, or the place where it ran out of memory."""
 
     allocated_bytes: int
     reserved_bytes: int

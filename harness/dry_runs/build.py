@@ -44,8 +44,9 @@ _PYTORCH = (
     "libtorch_nvshmem.so",
 )
 
-COMPILER_SECONDS = 300.0
-"""The limit of one call of the compiler, which takes up to half a minute on an idle machine."""
+COMPILER_SECONDS = 300
+"""The limit of each process of the compiler, in processor time: it takes up to half a minute."""
+_OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGXCPU)
 MOST_BLOCKS = 1 << 17
 """The limit of each file that it writes, its error messages too, in blocks of 512 bytes."""
 
@@ -133,22 +134,23 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 def _run(command: list[str | Path]) -> str:
     """Run the compiler, for a limited time; return what it prints, and quote its first error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        limited = ["/bin/sh", "-c", f'ulimit -f {MOST_BLOCKS}; exec "$0" "$@"', *command]
+        limits = f"ulimit -f {MOST_BLOCKS} -t {COMPILER_SECONDS}"
+        limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]
         process = subprocess.Popen(
             limited, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True
         )
         try:
-            code = process.wait(COMPILER_SECONDS)
-        except BaseException as error:
+            code = process.wait()
+        except BaseException:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the compiler's own processes too
             process.wait()
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            raise _refused(command, f"no end after {COMPILER_SECONDS:g} seconds") from None
+            raise
         for file in (output, errors):
             file.seek(0)
         text = errors.read(1 << 16).decode(errors="replace")
+        if code in _OUT_OF_TIME:
+            raise _refused(command, f"no end after {COMPILER_SECONDS} seconds of processor time")
         if code:
             first = next((line for line in text.splitlines() if "error" in line), text[:300])
             raise _refused(command, first.strip() or f"exit code {code}")

@@ -48,7 +48,7 @@ _THREADS_SECONDS = 10.0
 _LEFT_OUT = "harness.dry_runs.left_out_values"
 """It needs PyTorch, so it is there only if the script imported that."""
 _SEED = 7_310_579_553_881_862
-"""Of PyTorch's generator on the host, which begins elsewhere in each process: no script sets it."""
+"""Seed of PyTorch's generator on the host, which differs from process to process by default."""
 
 
 class Ending:
@@ -215,7 +215,7 @@ def _run(job: Request) -> object:
         runpy.run_module(job.target, run_name="__main__", alter_sys=True)
     else:
         sys.path[:] = job.path
-        call = pickle.loads(Path(job.target).read_bytes())
+        call = pickle.loads(job.function)
         return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
     return None
 

@@ -146,7 +146,7 @@ class ValueRead(Struct, frozen=True, kw_only=True):
 
 
 class UnknownValues(Struct, frozen=True, kw_only=True):
-    """What runs with other values say: those that are read from the GPU and that nobody knows.
+    """Results of runs with other values for those that are read from the GPU and not known.
 
     Attributes:
         runs: number of runs that ended with an answer, the first one included.
@@ -189,7 +189,7 @@ class WrittenFile(Struct, frozen=True, kw_only=True):
 
 
 class Files(Struct, frozen=True, kw_only=True):
-    """What became of the files that the script wrote.
+    """The place of the files that the script wrote.
 
     Attributes:
         mode: ``layer`` if they went into a layer of the run, which is gone; ``read-only`` if the

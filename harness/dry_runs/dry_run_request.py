@@ -39,7 +39,9 @@ class Request:
     gpu: PretendedGpu
     kind: Literal["script", "module", "function"]
     target: str
-    """A script's path, a module's name, or a file of a pickled function."""
+    """A script's path, or a module's name."""
+    function: bytes = b""
+    """A pickled function with its arguments."""
     arguments: tuple[str, ...] = ()
     steps: int | None = None
     snapshot: Path | None = None
@@ -115,7 +117,7 @@ def parse_answer(text: str) -> tuple[str, Answer]:
 
 
 def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Refuse a place without a line, and what is no finite number."""
+    """Refuse a place without a line, and an answer that is not a finite number."""
     for place, answer in answers.items():
         line = place.rpartition(":")[2]
         if place != EVERYWHERE and not line.isdecimal():

@@ -66,7 +66,7 @@ class History:
     modes: Sequence[tuple[int, bool]] = ()
     """The number of allocations when a module was turned to training, or to evaluation."""
     workspace_bytes: int | None
-    """Of cuBLAS; None where it is not known."""
+    """Bytes of cuBLAS's workspace; None where they are not known."""
     own: Callable[[str], bool]
 
     @functools.cached_property
@@ -119,7 +119,12 @@ class History:
         )
 
     def phases(self) -> dict[str, int]:
-        """Return most bytes requested in training, evaluation and saving, and in the step after."""
+        """Return most bytes requested in training, evaluation and saving, and in the step after.
+
+        Nothing without the first events, because the number of each allocation is not known then.
+        """
+        if self.ends_in_events is None:
+            return {}
         phase_of = ["training"] * len(self._begins)
         for (begin, mode), (end, next_mode) in itertools.pairwise(self.modes):
             step = bisect_right(self.steps, begin)

@@ -16,10 +16,10 @@ SAMPLES, ENDING = "host.json", "ending"
 """Files in the folder of a dry run: the samples; and the sign that the script has ended."""
 
 _EVERY_SECONDS = 0.05
-_SHARE = 10
+_SHARE = 20
 """A sample takes at most this part of the time."""
 _INTERPRETER_BYTES = 3 << 20
-"""Of Python without the harness."""
+"""Bytes of Python without the harness."""
 _WORKER = "pt_data_worker"
 
 

@@ -1,7 +1,7 @@
 """Initial values of large tensors on the host: written only if something reads them.
 
 ``stub/values/left_out.h`` has the rule, in the CPU kernels of PyTorch's operators. Python's own
-ways to a tensor's memory, which are no operators, ask for the values here.
+ways to a tensor's memory, which are not operators, ask for the values here.
 """
 
 import contextlib
@@ -79,7 +79,7 @@ def take(storage: torch.UntypedStorage) -> None:
 
 
 def unsent() -> str | None:
-    """Return why a step is no answer: it reads values on the host that this process has not."""
+    """Return why a step gives no answer: it reads values on the host that this process has not."""
     return _UNSENT if _begun and _begun[0].harness_unsent_was_read() else None
 
 

@@ -19,8 +19,8 @@ from harness.schema.record import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
 _LOOK_SECONDS = 0.05
-_PATIENCE_SECONDS = 60.0
-"""Other runs may take so much longer than two of the first one."""
+_PATIENCE_SECONDS, _PATIENCE = 60.0, 4
+"""Other runs may take so long in addition to some times the first one."""
 
 
 class OtherRuns:
@@ -76,7 +76,7 @@ class OtherRuns:
     def results(self, first: DryRunReport) -> list[Try]:
         """Return the other runs, which are ended if they take much longer than the first one."""
         seconds = first.wall_seconds or 0.0
-        _, late = wait(self._started, timeout=_PATIENCE_SECONDS + 2 * seconds)
+        _, late = wait(self._started, timeout=_PATIENCE_SECONDS + _PATIENCE * seconds)
         if late:
             self._stop.set()
         results = [one.result() for one in self._started]

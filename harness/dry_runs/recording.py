@@ -10,6 +10,7 @@ import gc
 import os
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,13 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History, HistoryEvent, Mark
-from harness.dry_runs.host_growth import history_bytes, host_bytes, host_growth, own_bytes
+from harness.dry_runs.host_growth import (
+    every_step,
+    history_bytes,
+    host_bytes,
+    host_growth,
+    own_bytes,
+)
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.ranks import release_works
 from harness.dry_runs.value_reads import ValueReads
@@ -34,10 +41,13 @@ if TYPE_CHECKING:
     from harness.dry_runs.kept_tensors import Held
 
 MOST_EVENTS = 2_000_000
-"""Of the history; older ones are dropped. An event takes about 0.5 KiB of the host's memory."""
+"""Most events of the history; older ones are dropped. An event takes about 0.5 KiB of the host."""
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
 """Steps after which names are looked through for what they hold."""
+
+_ALL_STEPS, _HOST_SHARE = 50, 100
+"""Steps after each of which the host is looked at; later ones take a hundredth of the time."""
 
 NO_NAME = ("no variable of the script leads to more than before: a cycle of objects, perhaps",)
 
@@ -59,7 +69,9 @@ class Recording:
         self._marks: list[Mark] = []
         self.steps: list[list[tuple[int, int]]] = []
         """The counts of each device at the end of each optimizer step."""
-        self._host: list[int] = []
+        self._host: dict[int, int] = {}
+        """What the host had allocated at the end of a step."""
+        self._host_due = 0.0
         self._own_bytes = 0
         self._folded: dict[int, dict[str, int]] = {}
         self._refused: list[OutOfMemory] = []
@@ -166,12 +178,21 @@ class Recording:
         self.steps.append(_counts())
         if len(self.steps) == 1:  # frozen parameters, which no optimizer has
             self._label(self._mark_modules)
-        self._host.append(host_bytes() - self._own_bytes)
+        self._watch_host()
         enough = len(self.steps) == self._most_steps
         if enough or len(self.steps) in _LOOKS:
             self._label(lambda: self._look(len(self.steps)))
         if enough:
             raise EnoughStepsError
+
+    def _watch_host(self) -> None:
+        """Note what the host has allocated; on a long run not at each step, because that costs."""
+        begin = time.thread_time()
+        if begin < self._host_due:
+            return
+        self._host[len(self.steps)] = host_bytes() - self._own_bytes
+        now = time.thread_time()
+        self._host_due = now + _HOST_SHARE * (now - begin) if len(self.steps) > _ALL_STEPS else 0.0
 
     def _look(self, step: int) -> None:
         from harness.dry_runs.kept_tensors import held_by_names  # it needs PyTorch
@@ -254,7 +275,7 @@ class Recording:
         ]
         self.history_bytes = sum(map(history_bytes, histories))
         self.host_growth = self._label(
-            lambda: self._named(host_growth(self._host, histories), host=True)
+            lambda: self._named(host_growth(every_step(self._host), histories), host=True)
         )
         for index, history in enumerate(histories):
             devices.append(self._device(index, history, held["segments"]))

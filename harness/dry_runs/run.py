@@ -87,8 +87,8 @@ def dry_run(
         The report; ``returned`` holds what a function returned, as JSON.
 
     Raises:
-        DryRunUnavailableError: PyTorch is no CUDA build, there is no C compiler, or the stub is not
-            loaded.
+        DryRunUnavailableError: PyTorch is not a CUDA build, there is no C compiler, or the stub is
+            not loaded.
         DryRunError: an argument is wrong.
         StepError: a function cannot be sent to another process.
         GpuError: no such GPU.
@@ -111,37 +111,36 @@ def dry_run(
             outside_bytes=outside_bytes,
             one_pool=one_pool,
         )
-    with run_folder() as folder:
-        kind: Literal["script", "module", "function"] = "module" if module else "script"
-        text = str(target)
-        if callable(target):
-            from harness.dry_runs.sent_objects import sent
+    kind: Literal["script", "module", "function"] = "module" if module else "script"
+    text, function = str(target), b""
+    if callable(target):
+        from harness.dry_runs.sent_objects import sent
 
-            kind, text = "function", str(folder / "function.pickle")
-            call = {"function": target, "arguments": arguments, "named": named}
-            Path(text).write_bytes(sent(call, with_values=True))
-            arguments = ()
-        request = Request(
-            gpu=gpu,
-            kind=kind,
-            target=text,
-            arguments=tuple(map(str, arguments)),
-            steps=steps,
-            snapshot=None if snapshot is None else Path(snapshot),
-            answers=dict(answers or {}),
-            world_size=world_size,
-            rank=rank,
-            deadline_seconds=deadline_seconds,
-            host_memory_bytes=host_memory_bytes,
-            environment=dict(environment or {}),
-            quiet=quiet,
-            write_files=write_files,
-            try_values=try_values,
-            keep_files=None if keep_files is None else Path(keep_files),
-            path=tuple(sys.path) if kind == "function" else (),
-        )
-        report = _with_values_tried(request)
-        return _with_eager(report, request, folder) if compare_eager else report
+        call = {"function": target, "arguments": arguments, "named": named}
+        kind, text, function = "function", "function", sent(call, with_values=True)
+        arguments = ()
+    request = Request(
+        gpu=gpu,
+        kind=kind,
+        target=text,
+        function=function,
+        arguments=tuple(map(str, arguments)),
+        steps=steps,
+        snapshot=None if snapshot is None else Path(snapshot),
+        answers=dict(answers or {}),
+        world_size=world_size,
+        rank=rank,
+        deadline_seconds=deadline_seconds,
+        host_memory_bytes=host_memory_bytes,
+        environment=dict(environment or {}),
+        quiet=quiet,
+        write_files=write_files,
+        try_values=try_values,
+        keep_files=None if keep_files is None else Path(keep_files),
+        path=tuple(sys.path) if kind == "function" else (),
+    )
+    report = _with_values_tried(request)
+    return _with_eager(report, request) if compare_eager else report
 
 
 def _with_values_tried(request: Request) -> DryRunReport:
@@ -159,12 +158,14 @@ def _with_values_tried(request: Request) -> DryRunReport:
         others.end()
 
 
-def _with_eager(report: DryRunReport, request: Request, folder: Path) -> DryRunReport:
+def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:
     """Return the report with the peaks of a run that compiles nothing."""
     environment = {**request.environment, "TORCHDYNAMO_DISABLE": "1"}
-    again = dataclasses.replace(request, environment=environment, snapshot=None, quiet=True)
-    (folder / "eager").mkdir()
-    eager = run(again, folder / "eager")
+    again = dataclasses.replace(
+        request, environment=environment, snapshot=None, keep_files=None, quiet=True
+    )
+    with run_folder() as folder:
+        eager = run(again, folder)
     if eager.outcome != "ok":
         note = f"without torch.compile the run ended with {eager.outcome}: {eager.evidence}"
         report = msgspec.structs.replace(report, notes=(*report.notes, note))
@@ -181,7 +182,7 @@ def examine_dry_run() -> Iterator[Finding]:
             f" code by Triton {installed_version('triton') or 'not installed'} (tested:"
             f" {' and '.join(TESTED_TRITON)})"
         )
-        report = dry_run(allocate, 1 << 20, quiet=True, deadline_seconds=120.0)
+        report = dry_run(allocate, 1 << 20, quiet=True)
     except DryRunUnavailableError as error:
         yield Finding(what, False, str(error))
         return

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from filelock import FileLock, Timeout
 from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import NAME, cache_folders, is_own
 
-LOCK_SECONDS = 600.0
-"""How long to wait for another process that builds; each of its compilers has its own limit."""
+QUIET_SECONDS = 10.0
+"""How long to wait for another process that builds before that is said."""
 
 _MANIFEST = "built.json"
 _BUILDING = ".building-"
@@ -76,15 +77,17 @@ def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
         raise OSError(0, "nothing can be executed from there (noexec)", str(made))
     if _is_whole(made):
         return made
+    lock = FileLock(f"{made}.lock")
     try:
-        with FileLock(f"{made}.lock", timeout=LOCK_SECONDS):
-            if not _is_whole(made):
-                _fill(made, make)
+        lock.acquire(timeout=QUIET_SECONDS)
     except Timeout:
-        raise DryRunUnavailableError(
-            f"another process has been building the stub for {LOCK_SECONDS:g} seconds: end it, or"
-            f" remove {made}.lock"
-        ) from None
+        print("harness: waiting for another process, which builds the stub", file=sys.stderr)
+        lock.acquire()  # the kernel frees it when that process ends
+    try:
+        if not _is_whole(made):
+            _fill(made, make)
+    finally:
+        lock.release()
     return made
 
 

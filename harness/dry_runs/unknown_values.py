@@ -140,7 +140,7 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
-    """Return why a run is no answer: a size has no upper end; None if none is so."""
+    """Return why a run gives no answer: a size has no upper end; None if none is so."""
     open_sizes = [read for read in reads if read.open_sizes]
     if not open_sizes:
         return None

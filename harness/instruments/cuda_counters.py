@@ -98,10 +98,10 @@ def highest(several: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def steps_until_steady(run: Callable[[], int], reserved_bytes: int) -> int:
-    """Run steps until one reserves no more than the one before; return the number of the last.
+    """Run steps until one does not reserve more than its predecessor; return its number.
 
     The first step makes gradients, optimizer state and cuBLAS's workspaces. Later ones may
-    still find their blocks in another order than the one before, and reserve more: at most
+    still find their blocks in another order than an earlier step, and reserve more: at most
     ``MOST_STEPS`` are waited for. ``run`` runs a step and returns the most that was reserved;
     ``reserved_bytes`` is that of the first step, which has been run.
     """

@@ -2,7 +2,8 @@
 
 Linux keeps the high-water mark itself (VmHWM) and resets it on request, so no sampling
 thread is needed and no peak is missed. ``ru_maxrss`` will not do: in a forked child it
-includes what the parent held. Elsewhere psutil's resident size is sampled.
+includes what the parent held. Under a kernel without
+the mark psutil's resident size is sampled.
 
 Two things make the mark miss a small step, and ``arranged_rise`` removes them. A free page of
 the heap that is still resident holds a new block without a rise: free pages are released first.
@@ -20,7 +21,6 @@ import ctypes
 import functools
 import mmap
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,10 +57,6 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 
     ``number`` counts the repeats from 0 on. What the preparation takes is not in the result.
     """
-    if not sys.platform.startswith("linux"):
-        with resident_rise() as result:
-            yield result
-        return
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

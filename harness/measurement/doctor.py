@@ -1,7 +1,6 @@
 """Measurements that this machine can make, and the reasons against the others."""
 
 import platform
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,7 +51,7 @@ def _memory_abilities() -> Iterator[Finding]:
     mark = "the kernel's own (VmHWM), reset per pass"
     if not marks:
         mark = "no /proc: psutil samples each millisecond"
-    pins = sys.platform.startswith("linux") and platform.libc_ver()[0] == "glibc"
+    pins = platform.libc_ver()[0] == "glibc"
     malloc = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
     if not pins:
         malloc = "the C library is not glibc: resident sizes are further from the live bytes"
@@ -76,7 +75,7 @@ def examine_model() -> list[Finding]:
 
 def _machine() -> Finding:
     facts = describe(Workload(), "")
-    if not Path("/proc/self").exists() and sys.platform.startswith("linux"):
+    if not Path("/proc/self").exists():
         detail = "no /proc is mounted: no memory can be measured here (mount -t proc proc /proc)"
         return Finding("machine", False, detail)
     size = facts["memory_bytes"]

@@ -6,7 +6,6 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -66,7 +65,7 @@ def versions(*packages: str) -> Environment:
 
 
 def _cpu_name() -> str:
-    if sys.platform.startswith("linux") and Path("/proc/cpuinfo").exists():
+    if Path("/proc/cpuinfo").exists():
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()

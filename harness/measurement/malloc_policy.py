@@ -13,7 +13,6 @@ Source: mallopt(3); prctl(2), PR_SET_THP_DISABLE; ld.so(8), LD_PRELOAD; proc_pid
 import ctypes
 import functools
 import os
-import sys
 from pathlib import Path
 
 from harness.schema.errors import HarnessError
@@ -45,8 +44,8 @@ class _MallocInfo(ctypes.Structure):
 @functools.cache
 def glibc() -> ctypes.CDLL | None:
     """Return the C library with its allocator's functions declared; None if it is not glibc."""
-    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if libc is None or not hasattr(libc, "mallinfo2"):
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
         return None
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.restype, libc.free.argtypes = None, [ctypes.c_void_p]
@@ -84,8 +83,7 @@ def fill_holes(libc: ctypes.CDLL, least_bytes: int) -> None:
 
 def allow_huge_pages(allowed: bool) -> None:
     """Let the kernel round this process's blocks up to 2 MiB pages, or keep it from it."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, int(not allowed), 0, 0, 0)
 
 
 class MallocReplacedError(HarnessError):
@@ -99,8 +97,8 @@ _ALLOCATING = ("malloc", "calloc", "realloc", "free")
 @functools.cache
 def replacement() -> str | None:
     """Return the file name of the library that replaces malloc; None where nothing does."""
-    libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
-    if libc is None or not hasattr(libc, "gnu_get_libc_version"):
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
         return None
     own, *others = (_file_of(libc, name) for name in ("gnu_get_libc_version", *_ALLOCATING))
     # In an executable at a fixed address (Debian's Python) that takes the address of a library's
@@ -121,7 +119,7 @@ def _file_of(libc: ctypes.CDLL, name: str) -> str:
 
 
 def refuse_replacement() -> None:
-    """Refuse to enforce a budget under another malloc than the one that is modelled."""
+    """Refuse to enforce a budget under a malloc that is not modelled."""
     library = replacement()
     if library is not None:
         rule = "it takes memory in its own way; run the command without it (LD_PRELOAD)"

@@ -30,7 +30,7 @@ from harness.training.module_step import Phase, Step, announced_to, free_gradien
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""Of a step as long as this, the pages of the heap that come again take less than a hundredth."""
+"""In a step as long as this, the pages of the heap that come again take less than a hundredth."""
 
 UNDISTURBED_TRIES = 5
 """After as many steps that the kernel took pages from, the RSS is not known."""
@@ -150,7 +150,7 @@ def _seconds(step: Step, announce: Phase) -> float:
 
 
 def warm_up(step: Step, announce: Phase, peaks: StepPeaks) -> None:
-    """Run steps until one reserves no more than the one before."""
+    """Run steps until the reserved memory stops rising."""
 
     def run() -> int:
         run_step(step, announced_to(announce, peaks.next_part().phase))

@@ -1,8 +1,8 @@
 """One traced step of any network: the source of every answer about it.
 
 The recorder starts before the network is built, so sums over the trace are absolute. On the CPU
-two steps run and the second one is measured; on a GPU, real or pretended, steps run until one
-reserves no more than the one before, and the next one is measured. The user's own training loop is
+two steps run and the second one is measured; on a GPU, real or pretended, steps run until
+the reserved memory stops rising, and the next one is measured. The user's own training loop is
 traced as one step (``trace_run``), on a GPU.
 """
 

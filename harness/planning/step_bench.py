@@ -222,7 +222,7 @@ def _refused() -> int:
 
 
 def _need(step: Step) -> Need:
-    """Run the steps until one reserves no more than the one before, and the measured one."""
+    """Run steps until the reserved memory stops rising, and then the measured step."""
     peaks = [_peaks()]  # of the build
 
     def run() -> int:

@@ -56,7 +56,7 @@ class Subject:
     adapted: tuple[str, ...] = ()
     """Last names of the linear layers that LoRA would adapt."""
     state_bytes: int = 0
-    """Of parameters, gradients and optimizer state: what sharding divides."""
+    """Bytes of parameters, gradients and optimizer state, which sharding divides."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from harness.schema.step_report import Method, StepReport
 from harness.schema.step_request import StepRequest
 
 SEED = 0x6861726E657373
-"""Of PyTorch's random numbers when a worker begins; no program sets this one."""
+"""Seed of PyTorch's random numbers when a worker begins; no program sets it."""
 
 Answer = TypeVar("Answer")
 

@@ -24,4 +24,4 @@ PART_COLOURS = CATEGORY_COLOURS | {
 """The same, and the parts of a process."""
 
 LEVELS = ("#4d5560", "#868e96", "#a89bc9", "#b8bfc6", "#7a6a3a", "#c9b977")
-"""Of parts of a GPU's memory that are no categories: allocated, reserved, outside and others."""
+"""Colours of parts of a GPU's memory: allocated, reserved, outside and others."""

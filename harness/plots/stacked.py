@@ -1,4 +1,4 @@
-"""Bars of live bytes, a part for each category: the one picture of what a peak is made of.
+"""Bars of live bytes, a part for each category: the picture of what a peak is made of.
 
 Bars and panels stand in the order in which the data first name them.
 """

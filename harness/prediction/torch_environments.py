@@ -17,7 +17,7 @@ from harness.schema.errors import UnavailableError
 from harness.schema.user_cache import cache_folders
 
 ON_DISK_BYTES = 7 << 30
-"""Of PyTorch with NVIDIA's libraries."""
+"""Bytes of PyTorch with NVIDIA's libraries."""
 COST = "pip downloads about 3 GB for it and unpacks 7 GB, which takes 3 to 10 minutes"
 INSTALL_SECONDS = 1800
 _TORCHVISION_PINNED = TorchVersion(2, 14)

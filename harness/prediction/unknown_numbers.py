@@ -29,7 +29,7 @@ _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 
 
 class Uses(Protocol):
-    """What is told of the uses of unknown numbers."""
+    """A listener to the uses of unknown numbers."""
 
     def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
         """Return what a comparison is; ``otherwise`` with the number as it is.
@@ -45,7 +45,7 @@ class Uses(Protocol):
 
 
 class _Reading(threading.local):
-    """What a wrapped method of this thread is reading."""
+    """The read that a wrapped method of this thread makes."""
 
     active = False
     place: str | None = None

@@ -1,7 +1,7 @@
 """Which version of PyTorch a prediction describes.
 
-The installed one where its rules are known, otherwise the nearest known one, or the one that
-the caller chooses (``describing``). ``CHANGES`` are the only rules that differ between versions:
+The installed one where its rules are known, otherwise the nearest known one, or the caller's
+choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
 ``harness doctor --check-model`` compares the model with the installed version, and
 ``results/torch-versions.md`` with all known ones.
 """

@@ -14,10 +14,10 @@ from harness.reporting.figures import Picture
 from harness.schema.findings import Claim, Section, Source, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
-"""Of a report without any section that has a question."""
+"""Title of a report without any section that has a question."""
 
 LITERATURE = "What the literature says of the memory of training, tested to the byte"
-"""Of the report on the claims of the literature."""
+"""Title of the report on the claims of the literature."""
 
 MOST_ANSWERS = 3
 """Sentences that answer the question, at most."""

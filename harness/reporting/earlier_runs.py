@@ -18,7 +18,7 @@ EARLIER = "earlier.json"
 
 
 class EarlierRun(Struct, frozen=True, kw_only=True):
-    """What a rule says of an earlier run."""
+    """The verdict about an earlier run, by a rule of today."""
 
     run: str
     """Commit that has its records, or its folder."""

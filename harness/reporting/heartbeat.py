@@ -49,7 +49,7 @@ class Heartbeat:
 
 
 class BeforeForks:
-    """A heartbeat that ends where it is first told of progress; then it prints when it is told.
+    """A heartbeat that ends at the first progress; from then on it prints the progress.
 
     A process that forks others should have no thread.
     """

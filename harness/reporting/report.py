@@ -21,10 +21,10 @@ from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.versions import TorchVersionError
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
-from harness.reporting.data_package import DATA_PACKAGE, data_package
 from harness.reporting.document import Chapter, Report, data_words, environment_table
 from harness.reporting.earlier_runs import read_earlier, with_repeats
 from harness.reporting.figures import picture, picture_files
+from harness.reporting.manifest import MANIFEST, manifest
 from harness.reporting.tables import table_files
 from harness.schema.errors import HarnessError
 from harness.schema.plain_text import printable
@@ -54,7 +54,7 @@ def write_report(
     missing: Callable[[str], object] = str,
     progress: Callable[[str], object] = str,
 ) -> Path:
-    """Write the report's pages, tables/, figures/ and data package; return the first page.
+    """Write the report's pages, tables/, figures/ and manifest; return the first page.
 
     Every experiment found gets its chapter, also where it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
@@ -63,7 +63,7 @@ def write_report(
     """
     report = analysed(folder, jobs=jobs, given=given, progress=progress)
     files = report_files(report)
-    files[DATA_PACKAGE] = data_package(report.title, folder, files)
+    files[MANIFEST] = manifest(folder, files)
     replace_files(folder, files, files_of_report(folder))
     for part in report.chapters:
         if part.is_failed:

@@ -20,7 +20,7 @@ _WIDEST = 10_000
 
 
 class AnswerConsole(PlainConsole):
-    """A console whose lines are never broken and whose texts are no markup."""
+    """A console whose lines are never broken and whose texts are not read as markup."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)

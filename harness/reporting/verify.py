@@ -1,20 +1,17 @@
-"""Checks of a run: its files are those of its data package, and its records give its report."""
+"""Checks of a run: its files are those of its manifest, and its records give its report."""
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
+from msgspec import Struct
 
 from harness.analysis.frame import lines_if_there
 from harness.measurement.measuring_code import measuring_code
 from harness.reporting.claims import CLAIMS
-from harness.reporting.data_package import (
-    DATA_PACKAGE,
-    UNKNOWN,
-    DataPackage,
-    checksum,
-    evidence_of,
-    read_data_package,
-)
+from harness.reporting.manifest import MANIFEST, checksum, evidence_of, read_manifest
 from harness.reporting.pages import MARKDOWN
 from harness.reporting.report import analysed, report_files, usable_processors
 from harness.schema import record, threshold, traced_run, training_run
@@ -26,6 +23,10 @@ _DECODERS: dict[str, Callable[[bytes], object]] = {
     training_run.TRAINING_RUNS: training_run.from_json,
     traced_run.STEP_RUNS: traced_run.from_json,
 }
+
+
+_UNKNOWN = "unknown"
+"""Stands for a commit or code that a record does not name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,35 +43,26 @@ def verify(folder: Path, given: Sequence[Path] = ()) -> Iterator[Checked]:
 
     ``given`` are files of experiments, as for ``harness report``.
     """
-    package = read_data_package(folder)
-    yield _files(folder, package)
+    yield _files(folder, read_manifest(folder))
     yield _lines(folder)
-    yield _commit(package)
-    yield _code(package)
+    lines = [folder / path for path in evidence_of(folder) if path.endswith(".jsonl")]
+    origins = [origin for path in lines for origin in _origins_in(path)]
+    yield _commit(_distinct(origins, "git_commit"))
+    yield _code(_distinct(origins, "code"))
     yield _report(folder, given)
 
 
-def _files(folder: Path, package: DataPackage) -> Checked:
-    """Check that each file is the one listed, and that no evidence is there that is not."""
+def _files(folder: Path, listed: Mapping[str, str]) -> Checked:
+    """Check each file's hash against the manifest, and find evidence that it does not list."""
     problems = []
-    for one in package.resources:
-        path = folder / one.path
+    for name, hash_of_it in listed.items():
+        path = folder / name
         if not path.is_file():
-            problems.append(f"{one.path}: listed in {DATA_PACKAGE}, not there")
-            continue
-        text = path.read_bytes()
-        if checksum(text) == one.hash:
-            continue
-        what = f"{len(text):,} bytes for {one.bytes:,}"
-        if one.lines is not None and one.lines != len(text.splitlines()):
-            what = f"{len(text.splitlines()):,} records for {one.lines:,}"
-        elif len(text) == one.bytes:
-            what = "as many bytes, other ones"
-        problems.append(f"{one.path}: not the file that is listed ({what})")
-    listed = {one.path for one in package.resources}
+            problems.append(f"{name}: listed in {MANIFEST}, not there")
+        elif checksum(path.read_bytes()) != hash_of_it:
+            problems.append(f"{name}: not the file that is listed")
     problems += [f"{path}: not listed" for path in evidence_of(folder) if path not in listed]
-    seen = f"{len(package.resources):,} files by size and SHA-256"
-    return Checked(name="files", seen=seen, problems=tuple(problems))
+    return Checked(name="files", seen=f"{len(listed):,} by SHA-256", problems=tuple(problems))
 
 
 def _lines(folder: Path) -> Checked:
@@ -102,22 +94,37 @@ def _report(folder: Path, given: Sequence[Path]) -> Checked:
     return Checked(name="report", seen=seen, problems=tuple(problems))
 
 
-def _commit(package: DataPackage) -> Checked:
+class _Line(Struct):
+    environment: dict[str, object] = {}
+
+
+def _origins_in(path: Path) -> Iterator[dict[str, object]]:
+    """Yield the environment of each line of JSON."""
+    for line in path.read_bytes().splitlines():
+        with contextlib.suppress(msgspec.MsgspecError):  # a broken line is another check's
+            yield msgspec.json.decode(line, type=_Line).environment
+
+
+def _distinct(origins: Iterable[Mapping[str, object]], key: str) -> tuple[str, ...]:
+    """Return the different values of ``key``, sorted."""
+    return tuple(sorted({str(origin.get(key) or _UNKNOWN) for origin in origins}))
+
+
+def _commit(commits: Sequence[str]) -> Checked:
     """Check that every record was made on one commit."""
     problems = []
-    if len(package.commits) > 1:
-        problems.append(f"the records name {len(package.commits)} commits")
-    problems += [f"{one}: with changes that no commit has" for one in package.commits if "+" in one]
-    return Checked(name="commit", seen=", ".join(package.commits), problems=tuple(problems))
+    if len(commits) > 1:
+        problems.append(f"the records name {len(commits)} commits")
+    problems += [f"{one}: with changes that no commit has" for one in commits if "+" in one]
+    return Checked(name="commit", seen=", ".join(commits), problems=tuple(problems))
 
 
-def _code(package: DataPackage) -> Checked:
+def _code(codes: Sequence[str]) -> Checked:
     """Check that the code that measured is the code that is installed."""
     today = {measuring_code(pretended=pretended) for pretended in (False, True)}
     changed = "the code that measures has changed since"
+    unnamed = "records do not name the code that measured them"
     problems = [
-        f"{one}: {changed if one != UNKNOWN else 'records do not name the code that measured them'}"
-        for one in package.code
-        if one not in today
+        f"{one}: {changed if one != _UNKNOWN else unnamed}" for one in codes if one not in today
     ]
-    return Checked(name="code", seen=", ".join(package.code), problems=tuple(problems))
+    return Checked(name="code", seen=", ".join(codes), problems=tuple(problems))

@@ -14,7 +14,7 @@ from harness.dry_runs.for_workers import gpu_or_dry_run
 from harness.measurement.measure import DEADLINE_SECONDS, measure
 from harness.plots.columns import typed_frame
 from harness.plots.frames import COLUMNS, record_row
-from harness.reporting.data_package import evidence_of
+from harness.reporting.manifest import evidence_of
 from harness.reporting.verify import Checked
 from harness.schema import record, traced_run
 from harness.schema.record import Outcome, Record

@@ -238,4 +238,4 @@ class Section:
     tables: tuple[Table, ...] = field(default=())
     figures: tuple[Figure, ...] = field(default=())
     judgement: Judgement | None = None
-    """Of a claim of the literature: what its section of the page shows next to the claim."""
+    """The section of a claim of the literature shows it next to the claim."""

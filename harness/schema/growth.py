@@ -123,9 +123,9 @@ def find_growth(
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a series that has noise: bytes alive at the end of each step.
 
-    Memory that is freed later is no growth, so each step counts as the least of it and all later
-    ones, and the last two end nothing. The first quarter of the steps warms up; a leak adds in each
-    other quarter, and what no longer rises in the second half is level.
+    Memory that is freed later does not count as growth, so each step counts as the least of it and
+    all later ones, and the last two end nothing. The first quarter of the steps warms up; a leak
+    adds in each other quarter, and what no longer rises in the second half is level.
 
     Args:
         ends_bytes: bytes alive at the end of each step.

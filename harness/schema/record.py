@@ -32,7 +32,7 @@ BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
 
 
 class RecordError(HarnessError, ValueError):
-    """Text that is no valid record of this schema; the message says where and why."""
+    """Text that is not a valid record of this schema; the message says where and why."""
 
 
 class SchemaError(RecordError):

@@ -63,12 +63,12 @@ class StepRequest(Struct, frozen=True, kw_only=True):
         return self.shown or self.target
 
     def named_arguments(self) -> dict[str, Any]:
-        """Return the arguments by name; a value that is no Python literal is text."""
+        """Return the arguments by name; a value that is not a Python literal is text."""
         return dict(map(parse_argument, self.arguments))
 
 
 def parse_argument(text: str) -> tuple[str, object]:
-    """Return NAME=VALUE; a value that is no Python literal is text."""
+    """Return NAME=VALUE; a value that is not a Python literal is text."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise RequestError(f"--arg must be NAME=VALUE, got {text!r}")

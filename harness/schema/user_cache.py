@@ -32,7 +32,5 @@ def temporary_cache_folder(below: str) -> Path:
 
 def is_own(file: Path) -> bool:
     """Return whether nobody but this user, and the administrator, can have written a file."""
-    if os.name != "posix":
-        return True
     facts = file.stat()
     return facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022

@@ -12,13 +12,8 @@ from harness.schema.errors import UnavailableError
 from harness.schema.growth import Growth
 from harness.snapshots.categories import Categories
 from harness.snapshots.device_history import DeviceHistory, device_histories
-from harness.snapshots.diagnosis import (
-    Diagnosis,
-    Failure,
-    diagnose,
-    find_failure,
-    step_ends,
-)
+from harness.snapshots.diagnosis import Diagnosis, diagnose
+from harness.snapshots.failed_request import Failure, find_failure, step_ends
 from harness.snapshots.file_bytes import (
     DEFAULT_SECONDS,
     Deadline,
@@ -107,6 +102,8 @@ def _explain(
         answers, refused = what_ifs(cases, deadline)
         notes += [*refused, *(note for each in answers[:1] for note in why_other(each, peak))]
     except UnavailableError as error:
+        if settings is not None:  # they were asked for
+            raise
         answers = ()
         notes.append(f"no what-ifs: {error}")
     diagnosis, sentences = diagnose(failure, growth, answers, moments, history)
@@ -139,7 +136,7 @@ def _cases(
     """Yield what to ask: settings, one pool, a cache emptied in each step, other GPUs.
 
     The work ends with the request that failed. What the allocator freed in vain for that request
-    is no part of the program.
+    is not part of the program.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

@@ -89,12 +89,12 @@ def explain(source: str | Path) -> OutOfMemoryReport:
             text of an out-of-memory message.
 
     Returns:
-        The report of the failures in a log: of the one that torchrun calls the root cause, else of
-            the last; of the device that failed in a snapshot.
+        The report of a log's failures, for the root cause that torchrun names, else for the last
+            one; in a snapshot, for the device that failed.
 
     Raises:
         ArgumentError: there is neither such a file nor a message in the text.
-        HarnessError: the file is no snapshot, or holds no out-of-memory message.
+        HarnessError: the file is not a snapshot, or holds no out-of-memory message.
 
     >>> import harness
     >>> text = (

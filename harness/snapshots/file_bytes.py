@@ -21,7 +21,7 @@ _CHUNK = 1 << 20
 
 
 class SnapshotError(HarnessError, ValueError):
-    """A file that is no memory snapshot, or one that does more than hold data."""
+    """A file that is not a memory snapshot, or that does more than hold data."""
 
 
 def is_snapshot(path: Path) -> bool:

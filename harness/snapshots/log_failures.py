@@ -46,7 +46,7 @@ _NO_PROGRESS = re.compile(
 _ROOT_CAUSE = re.compile(
     r"Root Cause \(first observed failure\):[^\n]*\n(?:[^\n]*\n){0,6}?\W*rank\W{1,20}(\d{1,6})\b"
 )
-"""The rank that torchrun names as the one that failed first."""
+"""The rank that failed first, as torchrun says."""
 _LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMGT]i)\b")
 
 _MESSAGE_LINES = 12
@@ -86,8 +86,8 @@ class LogFailure:
     """One failure, or the same one written several times.
 
     ``said`` is the line of the log; ``frame`` the user's line in the traceback before the message;
-    ``went_on``: the run tried again or did without; ``is_root``: torchrun names its rank as the one
-    that failed first.
+    ``went_on``: the run tried again or did without; ``is_root``: torchrun says that its rank
+    failed first.
     """
 
     line: int

@@ -56,7 +56,7 @@ NO_MESSAGE = (
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
-"""Of the total: what the roundings of a dozen sizes cannot add up to."""
+"""Share of the total that the roundings of a dozen sizes cannot add up to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class OutOfMemoryMessage:
         return self.others_bytes() + self.unknown_bytes()
 
     def cause(self) -> str:
-        """Return the one part without which the request would have fitted; real need if none is."""
+        """Return the part without which the request would have fitted; real need if none is."""
         requested, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
             return "shared memory"

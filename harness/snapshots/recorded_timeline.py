@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from harness.plots.memory_page import ShownBlock, Timeline
 from harness.snapshots.categories import Categories, Category, in_backward, module_of, own_line
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.diagnosis import find_failure, step_ends
+from harness.snapshots.failed_request import find_failure, step_ends
 from harness.snapshots.trace_event import TraceEvent
 
 _MOST_PARTED = 4

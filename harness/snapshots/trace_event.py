@@ -83,7 +83,7 @@ def printable(text: str) -> str:
 
 
 def stack_of(frames: Any) -> Stack:
-    """Return the Python frames as text; what is no frame is left out, never refused."""
+    """Return the Python frames as text; an entry that is not a frame is left out, never refused."""
     if not isinstance(frames, list):
         return NO_STACK
     place, own = None, None

@@ -1,7 +1,7 @@
 """The records of one experiment's run: JSON Lines that survive whatever ends the writer.
 
 One append is one write and one fsync. What a crash tore is repaired on opening and reported:
-a torn last line is cut off, lines that are no records are set aside in ``rejected.jsonl``.
+a torn last line is cut off, lines that are not records are set aside in ``rejected.jsonl``.
 One writer at a time holds the lock of a file, which the kernel releases when it dies.
 """
 
@@ -50,7 +50,7 @@ class LineStore(Generic[Line]):
         self.repairs: list[str] = []
         """What was mended on opening, one sentence each."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
-        """Of every attempt at each cell."""
+        """The outcome of every attempt at each cell."""
 
     def __enter__(self) -> Self:
         try:
@@ -74,12 +74,11 @@ class LineStore(Generic[Line]):
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         opened = os.fstat(self._descriptor)
         self._identity = (opened.st_dev, opened.st_ino)
-        if os.name == "posix":  # a new file's name is as durable as its contents
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # a new file's name is as durable as its contents
+        finally:
+            os.close(folder)
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         os.close(self._descriptor)
@@ -117,7 +116,7 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(path)!r}: {error.strerror or error}") from None
 
     def _check_in_place(self) -> None:
-        """Make sure that the file opened is still the one at its path.
+        """Make sure that the file opened is still the file at its path.
 
         A deleted file takes every write without an error, and keeps none of them.
         """

@@ -10,8 +10,6 @@ import pytest
 
 from tests.child_process import child, harness, wait_for_handlers
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and /proc")
-
 HANGING = ["measure", "--depth", "1", "--width", "8", "--inject", "hang", "--deadline", "300"]
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import entry
 from tests.child_process import run
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full, and closed by a shell")
 
 HARNESS = f"{sys.executable} -m harness"
 FULL = "harness: standard output cannot be written: No space left on device\n"
@@ -95,3 +94,11 @@ def test_the_exit_keeps_the_code_and_what_was_to_be_done_at_the_exit(tmp_path: P
     assert "a thread ended" in done.stdout
     assert "the user's own last words" in done.stdout
     assert done.stderr == ""
+
+
+def test_on_another_system_a_command_names_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert entry.main() == 2
+    assert capsys.readouterr().err.startswith("harness: darwin: the harness needs Linux")

@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,16 @@ def test_every_defect_of_a_first_use_names_a_test_that_is_there() -> None:
         named = re.findall(r"`(\w+/\w+\.py)`", row)
         assert named or "by eye" in row or "doctest" in row, row
         assert all((ROOT / "tests" / name).is_file() for name in named), row
+
+
+def test_the_check_of_the_prose_finds_its_three_habits(tmp_path: Path) -> None:
+    planted = (
+        '"""Of a file the size."""\nVALUE = "a fault is no answer"\ndef f(): "It is no set."\n'
+    )
+    (tmp_path / "a.py").write_text(planted)
+    (tmp_path / "b.md").write_text("It is larger than the\none before. There is no other.\n")
+    run("git", "init", "-q", cwd=tmp_path)
+    run("git", "add", ".", cwd=tmp_path)
+    done = run(sys.executable, ROOT / ".ci" / "prose.py", cwd=tmp_path)
+    found = [line.split(":")[:2] for line in done.stdout.splitlines()]
+    assert (done.returncode, found) == (1, [["a.py", "1"], ["a.py", "3"], ["b.md", "1"]])

@@ -33,8 +33,7 @@ import os, signal, subprocess, sys, time
 sleep = [sys.executable, '-c', 'import time; time.sleep(600)']
 started = [subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True),
            subprocess.Popen(sleep, start_new_session=True, env={})]
-open(sys.argv[1] + '.part', 'w').write(' '.join(str(one.pid) for one in started))
-os.rename(sys.argv[1] + '.part', sys.argv[1])
+print(*(one.pid for one in started), flush=True)
 """
 
 
@@ -50,12 +49,10 @@ def start(
     folder: Path, text: str, ctrl_c: signal.Handlers = signal.SIG_DFL
 ) -> tuple["subprocess.Popen[str]", list[int]]:
     """Start a dry run; return it and the processes that its script started."""
-    ready = folder / "ready"
-    command = "dry-run", "--json", "--", str(script(folder, HEAD + text)), str(ready)
+    command = "dry-run", "--json", "--", str(script(folder, HEAD + text))
     process = harness(*command, ctrl_c=ctrl_c, TMPDIR=str(folder))
-    while not ready.exists() and process.poll() is None:
-        time.sleep(0.02)
-    return process, [int(pid) for pid in ready.read_text().split()]
+    assert process.stdout is not None
+    return process, [int(pid) for pid in process.stdout.readline().split()]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +126,7 @@ import os, pathlib, signal
 from harness.dry_runs.supervisor import supervised
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
 lifeline, other = os.pipe()
-supervised(lifeline, pathlib.Path("no such folder"))
+supervised(lifeline, [pathlib.Path("no such folder")])
 os._exit(7)
 """
 

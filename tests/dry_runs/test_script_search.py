@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.cli.app import main
-from harness.dry_runs.dry_run_report import Device, DryRunReport, ValueRead
+from harness.dry_runs.dry_run_report import Device, DryRunReport, UnknownValues
 from harness.dry_runs.dry_run_request import DryRunError
 from harness.dry_runs.script_search import START, largest_of_script
 from harness.schema.metrics import CudaPeaks
@@ -107,31 +107,28 @@ def test_a_real_module(
     assert "number of blocks 2: oom" in said.err
 
 
-def test_the_script_is_silent_and_asked_once_for_values_that_decide_nothing(
+def test_the_script_is_silent_and_values_that_move_no_peak_are_tried_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given: list[dict[str, Any]] = []
-    one = ValueRead(place="/a/train.py:7", text="", count=1, bytes=8, integers=1)
-    reads = (
-        one,
-        replace(one, place="/a/train.py:9", sizes=("nonzero",)),
-        replace(one, place="/a/train.py:11", bounded=True),
-        replace(one, place="a thread"),
+    same = CudaPeaks(reserved_peak_bytes=GIB)
+    unknown = UnknownValues(
+        runs=3, lines=("train.py:7",), checks=(), moves=False, lowest=same, highest=same
     )
 
     def run(script: str, value: str, **options: Any) -> DryRunReport:
         given.append(dict(options))
         report = planted(lambda n: GIB + GIB // 3 * n)(int(value))
-        if value == "8" and options["answers"]:  # zero is an error there, and other values are none
-            return replace(report, outcome=Outcome.ERROR)
-        return replace(report, value_reads=reads)
+        return replace(report, unknown=unknown)
 
     monkeypatch.setattr("harness.dry_runs.run.dry_run", run)
     assert main(["dry-run", "--largest", "batch", "--", "train.py", "{}"]) == 0
-    assert all(one["quiet"] for one in given)
-    settled = {"/a/train.py:7": 0.0}
-    assert [one["answers"] for one in given[:3]] == [{}, settled, {}]
-    assert all(one["answers"] == settled for one in given[3:])
+    assert all(options["quiet"] for options in given)
+    assert [options["try_values"] for options in given] == [True, *[False] * (len(given) - 1)]
+    unknown = replace(unknown, moves=True)
+    given.clear()
+    assert main(["dry-run", "--largest", "batch", "--", "train.py", "{}"]) == 0
+    assert all(options["try_values"] for options in given)
 
 
 def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:

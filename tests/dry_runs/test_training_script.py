@@ -34,8 +34,15 @@ json.dump([torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()],
 def test_one_run_has_peaks_categories_reads_and_a_snapshot(tmp_path: Path) -> None:
     from harness.snapshots.snapshot import read_recording
 
-    options = {"snapshot": tmp_path / "snapshot.pickle", "answers": {"script.py:13": 7.5}}
-    report = succeeds(tmp_path, TRAIN, tmp_path / "printed.json", gpu="t4", **options)
+    report = succeeds(
+        tmp_path,
+        TRAIN,
+        tmp_path / "printed.json",
+        gpu="t4",
+        snapshot=tmp_path / "snapshot.pickle",
+        answers={"script.py:13": 7.5},
+        write_files=True,
+    )
     assert report.fit == "fits"
     printed = json.loads((tmp_path / "printed.json").read_text())
     assert [report.cuda.allocated_peak_bytes, report.cuda.reserved_peak_bytes] == printed

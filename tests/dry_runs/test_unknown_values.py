@@ -154,7 +154,8 @@ def test_two_dry_runs_draw_the_same_numbers_on_the_host(tmp_path: Path) -> None:
     drawn = []
     for file in (tmp_path / "a", tmp_path / "b"):
         body = f"open({str(file)!r}, 'w').write(str(torch.rand(9).tolist()))"
-        succeeds(tmp_path, f"import torch; torch.ones(1).cuda(); {body}", gpu="l4")
+        text = f"import torch; torch.ones(1).cuda(); {body}"
+        succeeds(tmp_path, text, gpu="l4", write_files=True)
         drawn.append(file.read_text())
     assert drawn[0] == drawn[1]
 

@@ -31,7 +31,6 @@ from tests.known import known
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and forks"),
     pytest.mark.skipif(
         importlib.util.find_spec("distributed") is None,
         reason="distributed is not installed (the extra 'cluster')",

@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -111,8 +110,6 @@ def truncated_copy(folder: Path) -> None:
 
 
 def test_disk_full_at_any_record(tmp_path: Path, tally: Tally) -> None:
-    if sys.platform == "win32":
-        pytest.skip("no file system of our own")
     chance = random.Random(3)
     for number in trials(4, 40):
         folder = tmp_path / str(number)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import random
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,6 @@ from tests.faults.processes import (
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: signals and forks"),
     pytest.mark.timeout(900),
 ]
 

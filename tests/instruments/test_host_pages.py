@@ -1,7 +1,6 @@
 """Memory of the host that a process takes, against psutil's reading of the same pages."""
 
 import os
-import sys
 
 import pytest
 import torch
@@ -10,8 +9,6 @@ from harness.instruments.host_pages import host_at_peak
 from harness.instruments.rss import resident_rise
 from harness.schema.host import Host
 from tests.own_pss import own_pss_bytes
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells it on Linux")
 
 MIB = 1 << 20
 

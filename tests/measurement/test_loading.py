@@ -17,8 +17,6 @@ from harness.schema.argument_checks import ArgumentError
 from harness.schema.workload import Workload
 from tests.commands import Ask
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a fork server is Linux's")
-
 BUSY = """
 import time
 until = time.monotonic() + 3

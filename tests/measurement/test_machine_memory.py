@@ -113,8 +113,6 @@ def test_a_real_cgroup_limits_what_is_available() -> None:
 
 
 def test_a_worker_dies_first_where_the_machine_runs_out(launcher: LentLauncher) -> None:
-    if sys.platform != "linux":
-        pytest.skip("the kernel's OOM killer is Linux's")
     launcher.launch(Describe(workload=Workload()), 60)
     before = Path(f"/proc/{launcher.server_pid}/oom_score_adj").read_text()
     done = child("""

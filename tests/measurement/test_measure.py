@@ -1,7 +1,6 @@
 """Real images, and memory that is gathered in huge pages, change no metric."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,6 @@ _GATHER = """
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux gathers when asked")
 def test_only_what_is_wholly_in_memory_is_gathered() -> None:
     gathered, more = (int(word) for word in child(_GATHER).stdout.split())
     if not gathered:
@@ -70,7 +68,6 @@ def test_only_what_is_wholly_in_memory_is_gathered() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="Linux gathers when asked")
 def test_a_metric_is_the_same_before_and_after_the_fork_server_has_gathered(
     own: ForkLauncher,
 ) -> None:

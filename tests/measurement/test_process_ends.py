@@ -22,9 +22,6 @@ from tests.faults.processes import forkserver_of
 from tests.known import known
 from tests.limits_here import needs_cgroup
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="only on Linux: signals, forks and cgroups"
-)
 TINY = Workload(width=8, in_features=8, batch=4)
 
 _PARENT = """

@@ -1,12 +1,16 @@
 """The RSS rise of a step against a derivation that shares no code with its measurement."""
 
+import io
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
 from math import inf
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,8 +18,9 @@ import pytest
 from harness.instruments.rss import Rise
 from harness.measurement import passes
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher, Launcher, SpawnLauncher
-from harness.measurement.process.messages import RunPasses
+from harness.measurement.process.launch import Report, environment_of_child
+from harness.measurement.process.launcher import ForkLauncher, Launcher
+from harness.measurement.process.messages import Ended, RunPasses, Work
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
 from harness.schema.workload import Workload
@@ -23,8 +28,7 @@ from harness.training import training_step
 from harness.training.data import source
 from harness.training.module_step import Phase, Step, no_phase
 from tests.known import known
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's mark is Linux's")
+from tests.lent_launchers import Planted
 
 SMALL = Workload(width=64, in_features=64, depth=4, batch=512)
 LARGE = SMALL.replace(depth=16, batch=4096)
@@ -113,16 +117,38 @@ def test_of_the_host_a_larger_step_takes_its_tensors_more(launcher: Launcher) ->
     assert abs(large - small) < 2 << 20
 
 
+FRESH = """
+import sys
+import msgspec
+from harness.measurement.malloc_policy import allow_huge_pages
+from harness.measurement.process.messages import AnyWork
+from harness.measurement.process.worker import line_sender, prime, run_job
+allow_huge_pages(False)
+prime()
+raise SystemExit(run_job(msgspec.json.decode(sys.argv[1], type=AnyWork), line_sender(1)))
+"""
+
+
+def in_a_fresh_interpreter(job: Work[Any]) -> Ended[Any]:
+    """Do a job in an interpreter that loads PyTorch itself."""
+    command = [sys.executable, "-c", FRESH, msgspec.json.encode(job).decode()]
+    done = subprocess.run(
+        command, env=environment_of_child("pinned"), stdout=subprocess.PIPE, check=False
+    )
+    report = Report()
+    report.feed(done.stdout)
+    return report.ended(io.BytesIO(), time.monotonic(), exit_code=done.returncode)
+
+
 @pytest.mark.slow
 def test_a_fork_measures_what_an_interpreter_that_loads_pytorch_itself_does(
     own: ForkLauncher,
 ) -> None:
-    """A worker is an interpreter of its own where there is no fork."""
-    launchers = (own, SpawnLauncher("pinned"))
-    forked, spawned = (measure(LARGE, launcher=each, repeats=1) for each in launchers)
-    assert abs(known(forked.rss_peak_bytes) - known(spawned.rss_peak_bytes)) < PAGE_CACHE_BYTES
+    launchers = (own, Planted(in_a_fresh_interpreter))
+    forked, fresh = (measure(LARGE, launcher=each, repeats=1) for each in launchers)
+    assert abs(known(forked.rss_peak_bytes) - known(fresh.rss_peak_bytes)) < PAGE_CACHE_BYTES
     for name in ("saved_bytes", "peak_live_bytes", "phases", "categories_at_peak", "modules"):
-        assert getattr(forked, name) == getattr(spawned, name) is not None
+        assert getattr(forked, name) == getattr(fresh, name) is not None
 
 
 @pytest.mark.slow

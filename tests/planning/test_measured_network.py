@@ -1,7 +1,6 @@
 """``harness measure TARGET``: the metrics of a step that runs, the host's memory, exports."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,6 @@ def test_the_metrics_are_the_closed_forms_and_every_export_is_written(
     assert 'id="timeline"' in (folder / "t.html").read_text()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells it on Linux")
 @pytest.mark.slow
 def test_the_host_is_what_psutil_reads_at_the_peak_of_the_step(folder: Path, ask: Ask) -> None:
     host = profiled(ask, "mine.py:Held --input 8")["host"]

@@ -16,7 +16,7 @@ from torch.nn import functional
 import harness
 from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
 from harness.prediction.estimate.allocator_peaks import reserved_range, size_class
-from harness.prediction.estimate.estimate_step import ON_CPU, estimate_step
+from harness.prediction.estimate.estimate_step import ON_CPU, TRIED, estimate_step
 from harness.prediction.gpu.catalogue import find
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.step_report import StepReport
@@ -206,7 +206,7 @@ def test_arguments_may_be_named_and_a_device_be_made_of_another() -> None:
     assert answer.layers[0].output_bytes == 8 * 4 * 4
 
 
-def test_a_check_of_all_values_is_true_and_another_decision_is_refused() -> None:
+def test_a_check_of_all_values_is_true_and_a_decision_that_moves_a_peak_is_refused() -> None:
     request = {"batch": 4096, "inputs": (WIDTH,), "loss": "sum"}
 
     def reading(question: Callable[[Tensor], Tensor]) -> nn.Module:
@@ -214,26 +214,22 @@ def test_a_check_of_all_values_is_true_and_another_decision_is_refused() -> None
 
     plain = estimate(build=lambda: nn.Linear(WIDTH, WIDTH), **request)
     checked = estimate(build=lambda: reading(lambda y: torch.isfinite(y).all()), **request)
-    asking = "def fast_all(mask):\n    return bool(mask.sum() == mask.numel())"
-    library: dict[str, Any] = {}
-    exec(compile(asking, "lib/transformers/masking_utils.py", "exec"), library)
-    asked = estimate(build=lambda: reading(library["fast_all"]), **request)
     size = 4 * 4096 * WIDTH
-    outputs = [answer.layers[0].output_bytes for answer in (plain, checked, asked)]
-    assert outputs == [size, size, size]
+    assert [answer.layers[0].output_bytes for answer in (plain, checked)] == [size, size]
     assert not any("read a value" in note for note in plain.notes)
-    assert all("read a value" in " ".join(one.notes) for one in (checked, asked))
+    assert "read a value" in " ".join(checked.notes)
     for decides in (lambda y: y.sum() > 0, lambda y: y.mean().item() < 1, lambda y: y.cpu().any()):
-        with pytest.raises(UnsupportedError, match="may decide by a value of a GPU tensor"):
+        with pytest.raises(UnsupportedError, match="decides by a value of a GPU tensor"):
             estimate(build=partial(reading, decides), **request)
 
 
-def test_what_decides_nothing_is_read_as_zero() -> None:
+def test_what_moves_no_peak_is_answered() -> None:
     """A printed loss, a guard that a good run passes, what goes to the host and comes back."""
 
     def look(y: Tensor) -> Tensor:
         print("mean", y.mean().item())
-        assert not torch.isnan(y).any()
+        if torch.isnan(y).any():
+            raise ValueError("not a number")
         if torch.rand(1).item() < 2.0:  # the host's own, as where layers are left out
             with torch.autograd.graph.save_on_cpu():
                 y = y.exp()
@@ -241,7 +237,7 @@ def test_what_decides_nothing_is_read_as_zero() -> None:
 
     answer = estimate(build=lambda: Looking(look), batch=8, inputs=(WIDTH,), loss="sum")
     assert answer.layers[0].output_bytes == 8 * 4 * 4
-    assert not any("read a value" in note for note in answer.notes)
+    assert TRIED in answer.notes
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

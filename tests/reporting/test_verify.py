@@ -8,12 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 import harness
-from harness.reporting.data_package import DATA_PACKAGE, read_data_package
-from harness.reporting.dictionary import dictionary, meaning
+from harness.reporting.claims import ReportFileError
+from harness.reporting.manifest import MANIFEST, read_manifest
 from harness.reporting.report import write_report
 from harness.reporting.verify import verify
 from harness.reporting.verify_again import again
 from harness.schema.record import from_json, to_json
+from tests.child_process import run
 from tests.commands import Ask
 
 RECORDS = "depth_batch/records.jsonl"
@@ -50,12 +51,19 @@ OTHER_CLAIM = replaced("claims.json", '"holds"', '"fails"')
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (OTHER_DIGIT, {"files": "as many bytes, other ones", "report": "records give another one"}),
-        (_left_out, {"files": "17 records for 18"}),
+        (
+            OTHER_DIGIT,
+            {"files": "records.jsonl: not the file", "report": "records give another one"},
+        ),
+        (_left_out, {"files": "records.jsonl: not the file"}),
         (OTHER_CLAIM, {"files": "claims.json: not the file", "report": "claims.json"}),
         (
             lambda folder: shutil.copytree(folder / "depth_batch", folder / "width"),
             {"files": "width/records.jsonl: not listed"},
+        ),
+        (
+            lambda folder: (folder / "earlier.json").write_text('{"machine":"x","claims":[]}'),
+            {"files": "earlier.json: not listed"},
         ),
         (_other_commit, {"commit": "the records name 2 commits", "code": "1: the code"}),
         (lambda folder: (folder / "report.md").unlink(), {"files": "not there"}),
@@ -73,9 +81,16 @@ def test_a_change_is_found(
 
 def test_a_run_as_it_was_made_passes(small_run: Path, ask: Ask) -> None:
     ask(["report", str(small_run), "--check"])
-    package = read_data_package(small_run)
-    assert next(one for one in package.resources if one.path == RECORDS).lines == 18
-    assert DATA_PACKAGE not in {one.path for one in package.resources}
+    assert {RECORDS, "report.html", "claims.json"} <= read_manifest(small_run).keys()
+    assert run("sha256sum", "--check", "--strict", MANIFEST, cwd=small_run).returncode == 0
+
+
+def test_a_manifest_that_is_none_names_its_line(small_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_run, tmp_path / "copy")
+    with (tmp_path / "copy" / MANIFEST).open("a") as file:
+        file.write("no hash\n")
+    with pytest.raises(ReportFileError, match=r"is not a SHA-256 and a path: 'no hash'"):
+        problems(tmp_path / "copy")
 
 
 @pytest.mark.slow
@@ -93,12 +108,3 @@ def test_cells_are_measured_again(tmp_path: Path) -> None:
     record.write_bytes(to_json(replace(spoilt, repeats=far)) + b"\n")
     (problem,) = again(folder, 2, 0).problems
     assert "further apart than both vary" in problem
-
-
-def test_every_column_has_a_meaning_that_the_page_of_metrics_repeats() -> None:
-    page = Path("docs/metrics.md").read_text()
-    for column in dictionary():
-        assert column.description, column.name
-        assert column.unit or not column.name.endswith(("_bytes", "_seconds"))
-    for name in ("saved_bytes", "peak_live_bytes", "rss_rise_bytes", "cuda.reserved_peak_bytes"):
-        assert f"| `{name}` | {meaning(name)} |" in page

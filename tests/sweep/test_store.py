@@ -1,6 +1,5 @@
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -70,7 +69,6 @@ def test_accidents_are_tried_once_more_and_losses_counted_apart_from_them(tmp_pa
         assert all(again.is_finished(record(batch).workload_id) for batch in (1, 2, 3))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be deleted")
 def test_a_file_lost_after_the_last_append_is_no_success(tmp_path: Path) -> None:
     store = LineStore(tmp_path / "run", Record).__enter__()
     store.append(record(1))

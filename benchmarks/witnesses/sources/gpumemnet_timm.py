@@ -19,7 +19,7 @@ from benchmarks.witnesses.rows import MIB, Row, Sizes, Source
 
 PATH = "Related_works/FakeTensor/fake_tensor.xlsx"
 SCRIPT_COMMIT = "07278333"
-"""Of timm: its version 1.0.9."""
+"""Version 1.0.9 of timm."""
 FULL_MIB = 40_000
 """From here on, the table does not tell a run that ended for want of memory from one that fits."""
 

@@ -117,7 +117,7 @@ def _script(
 
 
 def _script_of(scripts: Path, kernel: str) -> str:
-    """Return the module that measures a kernel: by its name, or the one that names the kernel."""
+    """Return the module that measures a kernel: it has the kernel's name, or names the kernel."""
     if (scripts / f"benchmark_{kernel}.py").exists():
         return f"benchmark_{kernel}"
     for path in sorted(scripts.glob("benchmark_*.py")):

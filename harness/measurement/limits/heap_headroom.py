@@ -22,7 +22,7 @@ PAGE_BYTES = mmap.PAGESIZE
 _M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
 _ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
 _HOLE_BYTES = PAGE_BYTES - 16
-"""With its header: malloc's largest chunk that is no mapping of its own."""
+"""With its header: malloc's largest chunk that is not a mapping of its own."""
 _HEADER_BYTES = 8
 _ARENA_BITS = 20
 _OBJECT_BYTES = 400

@@ -1,6 +1,5 @@
 """Builds and steps a workload within a budget: the worker's side of a threshold."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -44,7 +43,7 @@ def run(job: Probe, announce: Phase) -> Needed:
             run_step(built, phase)
         after = _mappings()
         written_now = own_pages.written_bytes() if in_group else None
-    if before is None or after is None or after["VmPeak"] <= before["VmPeak"]:
+    if after["VmPeak"] <= before["VmPeak"]:
         return {"needed_bytes": None}
     if not in_group:
         needed = after["VmPeak"] - before["VmSize"]
@@ -66,9 +65,7 @@ def _run_on_gpu(job: Probe, fill: data.Fill, announce: Phase) -> Needed:
     return {"needed_bytes": torch.cuda.max_memory_reserved()}
 
 
-def _mappings() -> dict[str, int] | None:
-    if not sys.platform.startswith("linux"):
-        return None
+def _mappings() -> dict[str, int]:
     return {name: rlimit.status_bytes(name) for name in ("VmPeak", "VmSize")}
 
 
@@ -111,7 +108,7 @@ def _after_tables(announce: Phase) -> Phase:
 
 @contextmanager
 def _tables_awaited(mode: str) -> Iterator[None]:
-    """In inference, wait after each layer over the block: each frees what the one before made.
+    """In inference, wait after each layer over the block: it frees the output of the last one.
 
     In training next to nothing is freed before the peak, other than between phases.
     """

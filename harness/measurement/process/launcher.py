@@ -1,9 +1,8 @@
-"""Chooses a launcher; each starts one process per job and reports how it ended.
+"""Starts one process per job and reports how it ended.
 
 ``ForkLauncher`` forks workers from a fork server that is started on first use, and again if it
-dies; ``SpawnLauncher`` starts a fresh interpreter, for systems without fork. Neither imports torch:
-this process's memory would show in its children's metrics. Both are used by one thread at a time;
-``stop`` alone may come from another.
+dies. It does not import torch: this process's memory would show in its children's metrics. One
+thread at a time uses a launcher; only ``stop`` may come from another.
 """
 
 import contextlib
@@ -12,7 +11,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -35,7 +33,7 @@ from harness.measurement.process.messages import Answer, Ended, Work
 from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command, readable
 
-__all__ = ["ForkLauncher", "LaunchError", "Launcher", "SpawnLauncher", "default_launcher"]
+__all__ = ["ForkLauncher", "LaunchError", "Launcher", "default_launcher"]
 
 UNPRIMED = "unprimed"
 """Argument of a fork server that loads PyTorch and runs nothing."""
@@ -242,56 +240,6 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
             os.killpg(server.pid, signal.SIGKILL)
 
 
-class SpawnLauncher(Launcher):
-    """Starts a fresh interpreter for every job; nothing outlives a launch."""
-
-    name = "spawn"
-
-    def __init__(self, malloc: str) -> None:
-        self._malloc = malloc
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopped = False
-
-    def launch(
-        self, job: Work[Answer], deadline_seconds: float, on_phase: OnPhase | None = None
-    ) -> Ended[Answer]:
-        """Run ``job`` in a new interpreter, whose phases are known when it has ended."""
-        del on_phase
-        begun = time.monotonic()
-        report = Report()
-        with tempfile.TemporaryFile() as errors:
-            with as_launch_error():
-                self._process = process = subprocess.Popen(
-                    command("harness.measurement.process.worker"),
-                    env=environment_of_child(self._malloc),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    start_new_session=True,  # Ctrl-C is for the parent, which ends the rest itself
-                )
-            timed_out = False
-            try:
-                if self._stopped:
-                    process.kill()
-                output, _ = process.communicate(msgspec.json.encode(job), timeout=deadline_seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                output, timed_out = process.communicate()[0], True
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
-            report.feed(output)
-            return report.ended(errors, begun, exit_code=process.returncode, timed_out=timed_out)
-
-    def stop(self) -> None:
-        """End the job that another thread waits for, and refuse every further one."""
-        self._stopped = True
-        if self._process is not None:
-            self._process.kill()
-
-
 def default_launcher(malloc: str) -> Launcher:
-    """Return the best launcher that this system has, for a malloc policy."""
-    forks = sys.platform.startswith("linux")
-    return ForkLauncher(malloc) if forks else SpawnLauncher(malloc)
+    """Return the launcher of whoever brings none, for a malloc policy."""
+    return ForkLauncher(malloc)

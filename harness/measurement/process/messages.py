@@ -20,7 +20,7 @@ class Passes(TypedDict):
     metrics: dict[str, Any]
     environment: Environment
     process: NotRequired[dict[str, int]]
-    """On the CPU: the parts of the process that are no tensors and no heap."""
+    """On the CPU: the parts of the process that are neither tensors nor heap."""
     cuda: NotRequired[dict[str, Any]]
     host: Host | None
 

@@ -39,15 +39,14 @@ def die_with_parent(parent: int) -> None:
     A parent is the thread that started the process: a launcher's server ends with the thread
     that used the launcher first, and is started again when it is needed again.
     """
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.name == "posix" and os.getppid() != parent:  # it ended before the kernel was asked
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the kernel was asked
         os._exit(1)
 
 
 def die_first_for_memory() -> None:
     """Have the kernel choose this process where the machine runs out of memory."""
-    with contextlib.suppress(OSError):  # no Linux, or no /proc
+    with contextlib.suppress(OSError):  # no /proc
         _OOM_SCORE.write_text(_FIRST_TO_DIE)
 
 

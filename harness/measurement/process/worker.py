@@ -1,12 +1,10 @@
 """Does one job in a process of its own: primes, builds, runs the passes, reports by lines.
 
-Started by the fork server (``run_job`` in a forked child) or, where there is no fork, as
-a child process (``start_child``) with the job on standard input.
+The fork server calls ``run_job`` in a forked child.
 """
 
 import os
 import pkgutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +15,7 @@ import torch
 
 from harness.measurement import gpu, malloc_policy, passes, whole_run
 from harness.measurement.limits import probe
-from harness.measurement.limits.heap_headroom import prime_matmuls
-from harness.measurement.malloc_policy import allow_huge_pages, apply_policy
+from harness.measurement.malloc_policy import apply_policy
 from harness.measurement.process.messages import (
     AnyWork,
     Call,
@@ -30,7 +27,6 @@ from harness.measurement.process.messages import (
     Train,
 )
 from harness.measurement.process.outcome import failure_of
-from harness.measurement.process.start_child import die_first_for_memory
 from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.training import data
@@ -140,17 +136,3 @@ def line_sender(descriptor: int) -> Send:
             rest = rest[os.write(descriptor, rest) :]
 
     return send
-
-
-def main() -> int:
-    """Do the job on standard input; results go to what was standard output."""
-    die_first_for_memory()
-    channel = os.dup(1)
-    os.dup2(2, 1)  # so that nothing a library prints is taken for a result
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=AnyWork)
-    allow_huge_pages(False)
-    if job.device == "cpu":
-        gpu.hide()
-    prime()
-    prime_matmuls()
-    return run_job(job, line_sender(channel))

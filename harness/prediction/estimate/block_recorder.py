@@ -166,7 +166,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return tensor.detach(), module
 
     def unpack(self, packed: tuple[Tensor, str]) -> Tensor:
-        """Return what autograd saved; its module is the one whose backward runs."""
+        """Return what autograd saved; it belongs to the module whose backward runs."""
         tensor, module = packed
         if len(self.modules) == 1 and self.is_backward():
             self.modules[0] = module

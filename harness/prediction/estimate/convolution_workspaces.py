@@ -94,7 +94,7 @@ class _Convolution(NamedTuple):
     """
 
     read_bytes: int
-    """Of what is read in a forward pass."""
+    """Bytes that a forward pass reads."""
     given_bytes: int
     weight_bytes: int
     output_bytes: int

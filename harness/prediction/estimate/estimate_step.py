@@ -86,18 +86,21 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
 
 def _settled(step: OwnStep, gpu: Gpu) -> tuple[GpuRecorder, nn.Module]:
     """Return a recorded step; refuse one whose peaks other values of the GPU would move."""
-    first, *others = (GpuRecorder(KernelRules(gpu), truth) for truth in (None, True, False))
+    first = GpuRecorder(KernelRules(gpu))
     try:
         model = _recorded(step, first, gpu)
     except StepError:
         if not first.decides:  # else a check of a value may have failed
             raise
-        passing = others[0]
+        passing = GpuRecorder(KernelRules(gpu), truth=True)
         return passing, _recorded(step, passing, gpu)
+    if first.takes_values:
+        raise UnsupportedError(DECIDES)
     if not first.decides:
         return first, model
     peaks = estimated_peaks(first.trace(), first.workspace_bytes)
-    for other in others:
+    for truth in (True, False):
+        other = GpuRecorder(KernelRules(gpu), truth)
         try:
             _recorded(step, other, gpu)
         except StepError:  # such a value is an error

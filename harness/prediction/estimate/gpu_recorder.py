@@ -24,6 +24,10 @@ from harness.training.nested_tensors import tensors
 WORKSPACE = "cublas workspace"
 """Operator of the events that allocate a workspace of cuBLAS."""
 INITIALISER = "the building read a number from a floating-point tensor; 0 was answered"
+READ = (
+    "the program read a value from a GPU tensor: a check of 'all' was answered with true, so sizes"
+    " and branches that depend on it may differ"
+)
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
 """Files of PyTorch that read values to bring them back, or to write them."""
 
@@ -40,8 +44,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     Args:
         rules: what CUDA's kernels allocate.
-        truth: the answer to each decision by a value; by default a check of 'all' is true, and
-            others are as with 0.
+        truth: the answer to each decision by a value but a check of 'all', which is true; by
+            default decisions are as with 0.
     """
 
     def __init__(self, rules: KernelRules, truth: bool | None = None) -> None:
@@ -49,6 +53,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.rules = rules
         self.decides = False
         """Whether the step has decided anything by a value of the GPU."""
+        self.takes_values = False
+        """Whether a value became more than the truth of a decision: no other ones are tried."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
@@ -65,7 +71,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def used(self, place: str) -> None:
         """Note that something may be decided by a number that was read."""
         del place
-        self.decides = True
+        self.takes_values = True
 
     def made(self, number: float) -> None:
         """Need nothing to follow a number: tensors of the step hold none."""
@@ -99,7 +105,10 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return None
 
     def _truth(self, tensor: Tensor) -> bool:
-        return self.compared("", self.operator_of(tensor).startswith("aten::all"))
+        if self.operator_of(tensor).startswith("aten::all"):  # of a mask, or a check
+            self.notes[READ] = None
+            return True
+        return self.compared("", otherwise=False)
 
     def _number(self, tensor: Tensor) -> float:
         """Return 0, and note if anything may be decided by it."""
@@ -112,7 +121,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         if tensor.is_floating_point() and unknown_numbers.READING.active:
             unknown_numbers.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         elif not caller.f_code.co_filename.endswith(_KEPT):
-            self.decides = True
+            self.takes_values = True
         return 0.0 if tensor.is_floating_point() else 0
 
     def _on_gpu(self, func: Any, args: Any, kwargs: Any) -> Any:

@@ -28,7 +28,7 @@ LARGE_BYTES = 33_554_432
 """From 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
-"""Of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
+"""Workspace of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
 _NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
 _MOST_BYTES = 2**63 - 1
@@ -42,7 +42,7 @@ def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> i
     """Return the bytes of one workspace under ``config``, the variable's text if it is set.
 
     Like PyTorch it sums every pair found anywhere in the text, and where there is none takes the
-    capability's default. ``:0:0`` is no workspace.
+    capability's default. ``:0:0`` means no workspace.
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:

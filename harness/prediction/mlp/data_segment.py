@@ -29,7 +29,7 @@ _KERNEL_BYTES = (64 + 2) * PAGE_BYTES
 """A buffer of 256 KiB for the code (oneDNN src/cpu/x64/jit_generator.hpp), and two pages of
 descriptors, as seen."""
 _UNTOUCHED_BYTES = 60 * PAGE_BYTES
-"""Of that, what is never written to, as seen."""
+"""The part of it that is never written to, as seen."""
 _TABLE_BYTES = 512 * PAGE_BYTES
 """What one page table maps."""
 _OTHER_PAGES = 4
@@ -59,7 +59,7 @@ class Peak(NamedTuple):
     live_bytes: int
     """Bytes of the blocks alive then."""
     small_bytes: int
-    """Of them, bytes in blocks that lie in the room and are not counted."""
+    """Bytes of them in blocks that lie in the room and are not counted."""
     library_bytes: int
     """Code that a library had compiled by then."""
 

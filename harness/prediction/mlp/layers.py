@@ -50,7 +50,7 @@ class Layer(NamedTuple):
     module: str
     activation_module: str
     place: int
-    """Of its weight among the parameters of ``MLP``; its bias follows."""
+    """Place of its weight among the parameters of ``MLP``; its bias follows."""
     norm_module: str = ""
     dropout_module: str = ""
 
@@ -265,7 +265,7 @@ class Layers:
         return self.writer.allocate(size, operator, "temporary", layer.module)
 
     def _weight_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
-        """Write a weight's gradient; return it where it is only added to the one held."""
+        """Write a weight's gradient; return it where it is only added to the held gradient."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         return self.gradient(size, place, operator, layer.module)
 

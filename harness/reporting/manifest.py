@@ -1,0 +1,65 @@
+"""``manifest.sha256``: the hash of every file of a run.
+
+``sha256sum --check manifest.sha256`` reads it, too.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.reporting.claims import ReportFileError
+from harness.reporting.earlier_runs import EARLIER
+from harness.schema.record import RECORDS
+from harness.schema.threshold import THRESHOLDS
+from harness.schema.traced_run import STEP_RUNS
+from harness.schema.training_run import TRAINING_RUNS
+from harness.sweeps.store import EVENTS
+
+MANIFEST = "manifest.sha256"
+EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS, EARLIER)
+"""Files that were measured; all others are made from them."""
+
+_LINE = re.compile("([0-9a-f]{64})  (.+)")
+
+
+def manifest(folder: Path, made: Mapping[str, bytes]) -> bytes:
+    """Return the text of the file for the run in ``folder``, of which a report ``made`` files."""
+    measured = {path: (folder / path).read_bytes() for path in evidence_of(folder)}
+    files = sorted({**measured, **made}.items())
+    return "".join(f"{checksum(text)}  {path}\n" for path, text in files).encode()
+
+
+def checksum(text: bytes) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal digits."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def evidence_of(folder: Path) -> list[str]:
+    """Return the files of a run that were measured, as paths below ``folder``."""
+    patterns = [*EVIDENCE, f"{EVENTS}/*.csv"]
+    found = [path for one in patterns for path in (*folder.glob(one), *folder.glob(f"*/{one}"))]
+    return sorted(path.relative_to(folder).as_posix() for path in found)
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """Return the checksum of each file that the manifest of a run lists.
+
+    Raises:
+        ReportFileError: it is missing, or a line of it is not a checksum and a path.
+    """
+    path = folder / MANIFEST
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        rule = f"no {MANIFEST} here; write the report first: harness report {folder}"
+        raise ReportFileError(f"{folder}: {rule}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReportFileError(f"{path}: {error}") from error
+    listed = {}
+    for number, line in enumerate(lines, 1):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ReportFileError(f"{path}: line {number} is not a SHA-256 and a path: {line!r}")
+        listed[match[2]] = match[1]
+    return listed

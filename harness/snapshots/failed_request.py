@@ -1,0 +1,58 @@
+"""The request of a recording that failed, and the ends of the steps before it."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from harness.prediction.gpu.rounding import segment_bytes
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.moments import FRAMES_SHOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """The request that failed last.
+
+    ``usable_bytes`` is all that PyTorch could have reserved: what the GPU had or, if a limit of the
+    process refused (``is_limited``), the most that was reserved before.
+    """
+
+    position: int
+    requested_bytes: int
+    segment_bytes: int
+    alive_bytes: int
+    reserved_bytes: int
+    device_free_bytes: int
+    usable_bytes: int
+    is_limited: bool
+    frames: tuple[str, ...]
+
+
+def find_failure(history: DeviceHistory) -> Failure | None:
+    """Return the last request that failed, None where none did."""
+    failed = [position for position, event in enumerate(history.events) if event.action == "oom"]
+    if not failed:
+        return None
+    position = failed[-1]
+    event = history.events[position]
+    reserved = history.reserved_bytes[position + 1]
+    segment = segment_bytes(event.size_bytes)
+    is_limited = event.address >= segment
+    allowed = max(history.reserved_bytes[: position + 1])
+    return Failure(
+        position=position,
+        requested_bytes=event.size_bytes,
+        segment_bytes=segment,
+        alive_bytes=history.alive_bytes[position + 1],
+        reserved_bytes=reserved,
+        device_free_bytes=event.address,
+        usable_bytes=allowed if is_limited else reserved + event.address,
+        is_limited=is_limited,
+        frames=event.stack.frames[:FRAMES_SHOWN],
+    )
+
+
+def step_ends(history: DeviceHistory, until: int) -> list[int]:
+    """Return the positions at which optimizer steps end, up to the event at ``until``."""
+    times = [event.time_us or 0 for event in history.events[:until]]
+    ends = (bisect_left(times, each.time_us) for each in history.steps if each.stage == "END")
+    return sorted({position for position in ends if position > 0})
