@@ -163,13 +163,14 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
 
 def _comparison(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
+    opposite = owner is float and name == f"__{_OPPOSITE}__"
 
     def compare(self: Any, other: Any) -> Any:
         result = real(self, other)
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
-        return _uses[0].compared(self.place, result, opposite=name == f"__{_OPPOSITE}__")
+        return _uses[0].compared(self.place, result, opposite=opposite)
 
     return compare
 
