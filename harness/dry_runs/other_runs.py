@@ -86,7 +86,7 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Run again what failed beside others: they share the ports of the network."""
+        """Run again what failed next to others: they share the ports of the network."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
     def end(self) -> None:

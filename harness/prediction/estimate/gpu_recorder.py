@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from operator import le
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -30,6 +31,8 @@ READ = (
 )
 _KEPT = ("/torch/autograd/graph.py", "/torch/serialization.py")
 """Files of PyTorch that read values to bring them back, or to write them."""
+_NEAR = 4
+"""Frames in which they are looked for: PyTorch's compiler stands between."""
 
 _OWN = str(Path(__file__).parents[1])
 
@@ -37,6 +40,16 @@ _aten = torch.ops.aten
 _ADD = _aten.add.Tensor
 _IN_PLACE = {_aten.index_put.default: _aten._index_put_impl_.default}
 """What the gradient of an index calls; of a meta tensor it calls the other."""
+
+
+def _keeps(frame: FrameType | None) -> bool:
+    """Return whether PyTorch brings a value back later, or writes it: it decides nothing."""
+    for _ in range(_NEAR):
+        if frame is not None:
+            if frame.f_code.co_filename.endswith(_KEPT):
+                return True
+            frame = frame.f_back
+    return False
 
 
 class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
@@ -120,7 +133,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
             caller = caller.f_back
         if tensor.is_floating_point() and unknown_numbers.READING.active:
             unknown_numbers.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
-        elif not caller.f_code.co_filename.endswith(_KEPT):
+        elif not _keeps(caller):
             self.takes_values = True
         return 0.0 if tensor.is_floating_point() else 0
 
