@@ -17,6 +17,7 @@ from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.left_out_values import most_left_out
 from harness.dry_runs.library_notes import ask_cudnn_once, library_notes, refusing_old_cudnn
+from harness.dry_runs.unknown_values import listed
 from harness.measurement.environment import pretended_device
 from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages
@@ -131,6 +132,11 @@ def traced_in_fork(
             values.refuse_unknown_sizes()  # zeros in the place of values may have led there
             if (failed := values.failed_check(error.__cause__ or error)) is not None:
                 return failed
+            if (lines := values.deciding_lines()) and trial == 0:
+                raise UnsupportedError(
+                    f"it depends on values that nobody knows, at {listed(lines)}: with zeros in"
+                    f" their place the step fails: {error}"
+                ) from error
             raise
         values.refuse_unknown_sizes()
         notes = (*library_notes(), *values.notes(), *report.notes)
@@ -223,7 +229,8 @@ def fits_of_kind(
     """Return the verdicts on GPUs that differ in memory alone, in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
-    bench = step_bench(own, values, compilations)
+    is_traced = isinstance(question, TraceStep)
+    bench = step_bench(own, values, compilations, is_traced=is_traced)
     search = StepSearch(
         bench, own.batch, own.accumulate, question.settings, seconds, least=own.least_batch
     )

@@ -28,7 +28,7 @@ from harness.dry_runs.library_notes import (
 )
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.pretended_gpu import of_any_size
-from harness.dry_runs.unknown_values import bounds, deciding_lines, unknown_sizes
+from harness.dry_runs.unknown_values import bounds, deciding_lines, listed, unknown_sizes
 from harness.dry_runs.value_reads import ValueReads
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
@@ -122,11 +122,17 @@ class Bench:
     """
 
     def __init__(
-        self, step: Callable[[int], Need], values: StepValues, *, may_ignore: bool
+        self,
+        step: Callable[[int], Need],
+        values: StepValues,
+        *,
+        may_ignore: bool,
+        asked: int | None = None,
     ) -> None:
         self._step = step
         self._values = values
         self._ignores = may_ignore
+        self._asked = asked
         self._built_bytes = torch.cuda.max_memory_reserved()
         self._deadline: float | None = None
         # Nothing of CUDA is lost in a fork: there is no GPU, and no thread of autograd's yet.
@@ -186,14 +192,23 @@ class Bench:
                 return failed
             raise
         self._values.refuse_unknown_sizes()
+        if batch != self._asked and (lines := self._values.deciding_lines()):
+            raise UnsupportedError(
+                f"sizes may depend on values read at {listed(lines)} with a batch of {batch:,}"
+            )
         free, total = torch.cuda.mem_get_info()
         if total - free > torch.cuda.memory_reserved():
             raise UnsupportedError("memory was allocated past PyTorch's caching allocator")
         return need
 
 
-def step_bench(own: OwnStep, values: StepValues, compilations: Compilations) -> Bench:
-    """Return tries of a step whose network is built once."""
+def step_bench(
+    own: OwnStep, values: StepValues, compilations: Compilations, *, is_traced: bool = False
+) -> Bench:
+    """Return tries of a step whose network is built once.
+
+    A trace tries other values for those that nobody knows, at the batch that is asked.
+    """
     model = own.network("cuda")
     may_ignore = own.compile is None
 
@@ -202,7 +217,7 @@ def step_bench(own: OwnStep, values: StepValues, compilations: Compilations) -> 
         is_slow = own.compile is not None or "torch._inductor.compile_fx" in sys.modules
         return need._replace(compiles=is_slow and compilations.compiled() is not None)
 
-    return Bench(run, values, may_ignore=may_ignore)
+    return Bench(run, values, may_ignore=may_ignore, asked=own.batch if is_traced else None)
 
 
 def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
@@ -213,7 +228,7 @@ def loop_bench(call: Callable[[], object], values: StepValues) -> Bench:
         call()
         return Need(*_peaks(), *_peaks(), library_notes())
 
-    return Bench(run, values, may_ignore=False)
+    return Bench(run, values, may_ignore=False, asked=1)
 
 
 def _refused() -> int:

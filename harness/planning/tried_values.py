@@ -9,6 +9,7 @@ from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import MOST_CHECKS, checks_in_words, listed
 from harness.measurement.process.forked_call import in_fork
+from harness.measurement.process.outcome import ForkFailedError
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
@@ -37,7 +38,13 @@ def with_values_tried(trace: Trace) -> StepReport:
         return report
     reserved = []
     for trial in OTHERS:
-        other, _ = _settled(trace, trial)
+        try:
+            other, _ = _settled(trace, trial)
+        except ForkFailedError as error:
+            raise UnsupportedError(
+                f"it may depend on values that nobody knows, at {listed(first.lines)}; it cannot be"
+                f" tried, because with other values the step fails: {error}"
+            ) from None
         if other.report.cuda != report.cuda:
             ends = report.cuda, other.report.cuda
             reserved = [0 if one is None else one.reserved_peak_bytes or 0 for one in ends]
