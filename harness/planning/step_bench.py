@@ -194,7 +194,7 @@ class Bench:
         self._values.refuse_unknown_sizes()
         if batch != self._asked and (lines := self._values.deciding_lines()):
             raise UnsupportedError(
-                f"sizes may depend on values read at {listed(lines)} with a batch of {batch:,}"
+                f"a batch of {batch:,} depends on values that nobody knows, at {listed(lines)}"
             )
         free, total = torch.cuda.mem_get_info()
         if total - free > torch.cuda.memory_reserved():
