@@ -17,7 +17,7 @@ from harness.analysis.fits import fit
 from .curve import Curve, counts_in_words
 
 KEYS = ["in_features", "width", "batch", "depth"]
-"""What a network is."""
+"""Description of a network."""
 
 
 def curves(frame: pd.DataFrame) -> list[Curve]:

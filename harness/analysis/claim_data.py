@@ -45,7 +45,7 @@ class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The commits in which a rule got its limit, and the first data that it could have seen."""
 
     source: str
-    """Where the limit comes from."""
+    """Source of the limit."""
     first_data: Change
     written: Change
     changes: tuple[Change, ...] = ()

@@ -37,7 +37,7 @@ _EXACT = tuple(name for name in Metrics.__struct_fields__ if name not in _NOISY)
 _FAR, _FAR_BYTES = 2, 2**20
 """Attempts whose RSS rises differ by more than both did not vary by chance."""
 _ONE = {"torch": "versions of PyTorch", "code": "versions of the code", "cpu": "processors"}
-"""What the lines of one experiment must have in common."""
+"""Columns that are equal in all lines of one experiment."""
 _ORIGIN = ("time", "git_commit")
 
 
@@ -55,7 +55,7 @@ class _Kind:
     lost: Mapping[str, Any]
     """Fields of a line whose numbers are not believed."""
     numbers: Callable[[Any], object]
-    """What two attempts must have in common."""
+    """Columns that are equal in two attempts."""
 
 
 def _threshold_key(one: Threshold | ThresholdQuestion) -> str:

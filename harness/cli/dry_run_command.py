@@ -261,7 +261,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """Whether unknown values moved a peak so far; if they did not, other ones need no more runs."""
+    """True as long as unknown values may move a peak; otherwise other ones need no more runs."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

@@ -25,7 +25,7 @@ Words = Sequence[str]
 _LONGEST = 40
 """Entries of a list or table that an answer shows without ``full``."""
 _LAST_SECONDS = 1.5
-"""What a question that is still open gets after the end of the input."""
+"""Answer to a question that is still open after the end of the input."""
 
 
 async def predict(

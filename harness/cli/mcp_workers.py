@@ -26,7 +26,7 @@ class Workers:
     def __init__(self) -> None:
         self._idle: list[tuple[Process, BufferedByteReceiveStream]] = []
         self.open_questions = 0
-        """How many are being answered now."""
+        """Number of questions that are being answered now."""
 
     async def ask(self, arguments: list[str], tell: Tell) -> dict[str, Any]:
         """Return what a command answers; a cancelled question ends its process.

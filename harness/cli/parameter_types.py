@@ -57,7 +57,7 @@ _OTHER_NAMES = {
     "eval": "inference", "evaluation": "inference", "test": "inference", "training": "train",
     "gpu": "cuda", "none": "none", "adam8bit": "adam", "sgdm": "momentum",
 }  # fmt: skip
-"""What other programs call a choice."""
+"""Names of a choice in other programs."""
 
 
 class ChoicesOrTarget(Choices):

@@ -20,7 +20,7 @@ from harness.schema.errors import UnavailableError
 from harness.schema.record import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
-"""What a step of the work does; a release that another stream delays is two steps."""
+"""Kind of a step of the work; a release that another stream delays is two steps."""
 
 _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
@@ -34,7 +34,7 @@ class Operation(NamedTuple):
     stream: int
     pool: int
     position: int
-    """Where it stands in the recording."""
+    """Position in the recording."""
 
 
 class AllocatorRun(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from typing import Literal
 from harness.dry_runs import kernel_calls as kernel
 
 FOLDER = Path("/.harness-dry-run")
-"""What a layer has of the run: its folder, the stub, and the settings that the stub reads."""
+"""Place in a layer of the run's folder, the stub, and the settings that the stub reads."""
 PRELOADED = Path("/etc/ld.so.preload")
 """The dynamic linker loads what this file names into every program (ld.so(8))."""
 LAYERS, ROOT, UPPER, COVERS = "layers", "root", "upper", "covers"

@@ -70,7 +70,7 @@ class Recording:
         self.steps: list[list[tuple[int, int]]] = []
         """The counts of each device at the end of each optimizer step."""
         self._host: dict[int, int] = {}
-        """What the host had allocated at the end of a step."""
+        """Bytes that the host had allocated at the end of a step."""
         self._host_due = 0.0
         self._own_bytes = 0
         self._folded: dict[int, dict[str, int]] = {}

@@ -21,7 +21,7 @@ from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import NAME, cache_folders, is_own
 
 QUIET_SECONDS = 10.0
-"""How long to wait for another process that builds before that is said."""
+"""Seconds of waiting for another process that builds before a line says so."""
 
 _MANIFEST = "built.json"
 _BUILDING = ".building-"

@@ -16,7 +16,7 @@ MANY: Final = 500
 """Decisions of one line before every second one is the other way."""
 _NEAR: Final = 3
 _FORCED: Final = {1: True, 3: True, 4: True, 2: False, 5: False}
-"""What decisions are in each run of other values (``trial_values.py``)."""
+"""Decisions in each run of other values (``trial_values.py``)."""
 _INSIDE = ("/unknown_numbers.py", "/unknown_decisions.py", "/value_reads.py", "/after_import.py")
 
 

@@ -36,7 +36,6 @@ def with_values_tried(trace: Trace) -> StepReport:
         report = replace(report, notes=(*report.notes, checks_in_words(tuple(checks))))
     if not first.lines:
         return report
-    reserved = []
     for trial in OTHERS:
         try:
             other, _ = _settled(trace, trial)
@@ -46,8 +45,8 @@ def with_values_tried(trace: Trace) -> StepReport:
                 f" tried, because with other values the step fails: {error}"
             ) from None
         if other.report.cuda != report.cuda:
-            ends = report.cuda, other.report.cuda
-            reserved = [0 if one is None else one.reserved_peak_bytes or 0 for one in ends]
+            ends = [one for one in (report.cuda, other.report.cuda) if one is not None]
+            reserved = [one.reserved_peak_bytes or 0 for one in ends]
             raise UnsupportedError(
                 f"it depends on values that nobody knows, at {listed(first.lines)}: in two runs,"
                 f" {' and '.join(map(format_bytes, sorted(reserved)))} are reserved"

