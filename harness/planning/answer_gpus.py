@@ -229,8 +229,7 @@ def fits_of_kind(
     """Return the verdicts on GPUs that differ in memory alone, in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
-    is_traced = isinstance(question, TraceStep)
-    bench = step_bench(own, values, compilations, is_traced=is_traced)
+    bench = step_bench(own, values, compilations, is_traced=isinstance(question, TraceStep))
     search = StepSearch(
         bench, own.batch, own.accumulate, question.settings, seconds, least=own.least_batch
     )

@@ -159,9 +159,9 @@ class Bench:
         if self._ignores:
             with suppress(ForkFailedError):
                 run = partial(self._run, batch, memory_bytes, follow=False)
-                ignoring = in_fork(run, self._deadline)
-                assert not isinstance(ignoring, Decision), "nothing is followed"
-                return ignoring
+                need = in_fork(run, self._deadline)
+                assert not isinstance(need, Decision), "nothing is followed"
+                return need
         need = in_fork(partial(self._run, batch, memory_bytes), self._deadline)
         while isinstance(need, Decision):
             self._values.settle(need)
