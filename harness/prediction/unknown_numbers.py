@@ -22,7 +22,7 @@ _TEXT = "len eq ne lt le gt ge contains getitem iter"
 _TEXT_METHODS = "split strip startswith endswith index find count encode partition replace"
 _NUMBERS_OF_TEXT = {"__float__": float, "__int__": int}
 _OPPOSITE = "eq"
-"""Of two numbers one is less or they are equal: a run in which all decisions are true has no equal
+"""Two numbers are equal or one is less: a run in which all decisions are true has no equal
 ones, so that a search for the largest finds it, and a list is sorted."""
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 """Functions of ``math`` that make another number of a number."""
