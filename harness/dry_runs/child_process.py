@@ -97,7 +97,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
         unseen = f"{names}: not under the dry run (is it linked statically?), and opened a real GPU"
         report = msgspec.structs.replace(report, notes=(*report.notes, unseen))
     if request.snapshot is not None and (folder / SNAPSHOT).exists():
-        shutil.move(folder / SNAPSHOT, request.snapshot)
+        report = _snapshot_moved(report, folder / SNAPSHOT, request.snapshot)
     return msgspec.structs.replace(report, files=_files(request, folder, layers))
 
 
@@ -163,6 +163,16 @@ def _layers(folder: Path, compiled: Path, stub: Path) -> Layers:
         stub=stub,
         preloaded=tuple(library.name for library in preloaded(stub)),
     )
+
+
+def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunReport:
+    """Move a snapshot to where it is wanted; return the report, with why that failed."""
+    try:
+        shutil.move(made, wanted)
+    except OSError as error:
+        failed = f"the snapshot was not written: {error}"
+        return msgspec.structs.replace(report, notes=(*report.notes, failed))
+    return report
 
 
 def _files(request: Request, folder: Path, layers: Layers) -> Files:

@@ -52,8 +52,5 @@ def _row(fit: GpuFit) -> tuple[str, ...]:
 
 
 def _batches(fit: GpuFit) -> str:
-    """Return the largest batch that surely fits, and up to which one may fit."""
-    if not fit.is_searched:
-        return "not searched"
-    safe, best = fit.largest_batch or 0, fit.largest_batch_at_best or 0
-    return f"{safe:,}–{best:,}" if best > safe else f"{safe:,}"
+    """Return the largest batch that surely fits."""
+    return f"{fit.largest_batch or 0:,}" if fit.is_searched else "not searched"

@@ -61,7 +61,6 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         verdict: whether the step fits.
         is_searched: whether the largest batch was searched and the search had an end.
         largest_batch: the largest batch that fits in every case; None if none does.
-        largest_batch_at_best: the largest batch that fits in some case, where that is known too.
         tried: batches whose peaks the search knows, each with the bytes that it reserves.
     """
 
@@ -75,7 +74,6 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     verdict: Fit
     is_searched: bool = False
     largest_batch: int | None = None
-    largest_batch_at_best: int | None = None
     tried: tuple[tuple[int, Bytes], ...] = ()
 
     def __str__(self) -> str:
@@ -105,13 +103,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     @property
     def largest_batch_text(self) -> str:
         """The largest batch in a few words; empty where none was searched."""
-        safe, best = self.largest_batch, self.largest_batch_at_best
         if not self.is_searched:
             return ""
-        if best is None:
-            return "no batch fits" if safe is None else f"safe up to batch {safe:,}"
-        if safe is None:
-            return f"no batch is sure to fit; up to {best:,} may fit"
-        if best == safe:
-            return f"largest batch {safe:,}"
-        return f"safe up to batch {safe:,}; may fit up to {best:,}"
+        safe = self.largest_batch
+        return "no batch fits" if safe is None else f"safe up to batch {safe:,}"

@@ -47,7 +47,7 @@ Done = tuple[DryRunReport, Any]
 
 
 def run(folder: Path, text: str, **options: object) -> Done:
-    report = succeeds(folder, MODEL + text, folder / "seen.json", **options)
+    report = succeeds(folder, MODEL + text, folder / "seen.json", write_files=True, **options)
     return report, json.loads((folder / "seen.json").read_text())
 
 

@@ -22,8 +22,10 @@ def growth_of(runs: ForkedRuns, folder: Path, program: str) -> Growth:
     return known(report.devices[0].growth)
 
 
-def growth_of_host(folder: Path, program: str) -> tuple[Growth, list[str]]:
-    report = run(folder, HEAD + program)
+def growth_of_host(
+    folder: Path, program: str, *, write_files: bool = False
+) -> tuple[Growth, list[str]]:
+    report = run(folder, HEAD + program, write_files=write_files)
     assert report.outcome == "ok", report.evidence
     return known(known(report.host).growth), list(growth_lines(report))
 
@@ -117,6 +119,6 @@ for number in range(40):
     sizes.append(int(open("/proc/self/statm").read().split()[1]) * 4096)
 open({str(tmp_path / "grown")!r}, "w").write(str(sizes[-1] - sizes[0]))
 """
-    growth, _ = growth_of_host(tmp_path, text)
+    growth, _ = growth_of_host(tmp_path, text, write_files=True)
     assert int((tmp_path / "grown").read_text()) > 40 * 128 * KIB  # the resident size did grow
     assert growth.kind == "plateau", growth
