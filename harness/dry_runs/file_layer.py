@@ -96,7 +96,7 @@ class _Covering:
         self._root = layers.folders[0] / ROOT
         self._mounts = _mounts()
         self._here = Path.cwd()
-        home = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111: there may be none
+        home = os.path.realpath(os.path.expanduser("~"))  # noqa: PTH111 there may be none
         self._foreign = [Path(home), self._here, *_foreign(self._here)]
         self._count = 0
 
