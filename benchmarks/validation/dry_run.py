@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from harness.dry_runs.build import build
-from harness.dry_runs.for_workers import pretending
+from harness.dry_runs.pretended_environment import pretending
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.toolchain import torch_build
 from harness.prediction.gpu.catalogue import parse_capability

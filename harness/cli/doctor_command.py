@@ -47,7 +47,7 @@ def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
 
     yield from examine(tell)
     tell("allocating on a pretended GPU, compiled the first time")
-    from harness.dry_runs.run import examine_dry_run
+    from harness.dry_runs.examine_dry_run import examine_dry_run
 
     yield from examine_dry_run()
 

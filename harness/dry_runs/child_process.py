@@ -23,10 +23,10 @@ from harness.dry_runs.build import build, preloaded
 from harness.dry_runs.dry_run_report import ChildResult, DryRunReport, Files
 from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
 from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
-from harness.dry_runs.for_workers import VISIBLE, joined, pretending
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE
 from harness.dry_runs.nvidia_smi import folder_of_program
+from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build

@@ -7,20 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.dry_runs.build import VALUES, build, preloaded
-from harness.dry_runs.compiled import cache_variables
+from harness.dry_runs.build import build
+from harness.dry_runs.pretended_environment import SEEN, pretending
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu, refuse_unfollowed
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
-from harness.dry_runs.value_reads import LIBRARY_VARIABLE
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.launcher import ForkLauncher
 from harness.measurement.process.messages import Answer, Ended, Work
 from harness.prediction.gpu.catalogue import Gpu
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-SEEN = {VISIBLE: "0"}
-"""A worker sees its GPU, which the environment may hide from programs for real ones."""
 
 
 @contextmanager
@@ -46,18 +41,6 @@ def has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*")) or under_windows.exists()
 
 
-def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
-    """Return the environment variables that let a process see a pretended GPU."""
-    described = gpu.variables(torch.architectures())
-    return {
-        **described,
-        **cache_variables(torch.version, described),
-        LIBRARY_VARIABLE: str(stub / VALUES),
-        "LD_PRELOAD": joined(":".join(map(str, preloaded(stub))), "LD_PRELOAD"),
-        "LD_LIBRARY_PATH": joined(str(stub), "LD_LIBRARY_PATH"),
-    }
-
-
 @contextmanager
 def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None]:
     """Let every process that is started in the block see a pretended GPU."""
@@ -70,11 +53,6 @@ def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None
         for name in variables:
             del os.environ[name]
         os.environ.update(before)
-
-
-def joined(first: str, variable: str) -> str:
-    """Return a list of paths: the first, then what the environment has."""
-    return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
 
 
 class StepLauncher:

@@ -2,24 +2,19 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from harness.dry_runs.child_process import run, run_folder
-from harness.dry_runs.compiled import TESTED_TRITON
 from harness.dry_runs.dry_run_report import Answer, DryRunReport
 from harness.dry_runs.dry_run_request import Request, check_answers
-from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
-from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.dry_runs.unknown_values import NOT_TRIED, judged, settled, tries_others
-from harness.measurement.doctor import Finding
 from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.versions import installed_version
 
 
 def dry_run(
@@ -170,36 +165,3 @@ def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:
         note = f"without torch.compile the run ended with {eager.outcome}: {eager.evidence}"
         report = msgspec.structs.replace(report, notes=(*report.notes, note))
     return msgspec.structs.replace(report, eager=eager.cuda)
-
-
-def examine_dry_run() -> Iterator[Finding]:
-    """Allocate one tensor on a pretended GPU; say what is missing if that cannot be done."""
-    what = "CUDA dry run"
-    try:
-        torch = torch_build()
-        detail = (
-            f"torch {torch.version} (CUDA {torch.cuda}), stub compiled by {compiler()}; compiled"
-            f" code by Triton {installed_version('triton') or 'not installed'} (tested:"
-            f" {' and '.join(TESTED_TRITON)})"
-        )
-        report = dry_run(allocate, 1 << 20, quiet=True)
-    except DryRunUnavailableError as error:
-        yield Finding(what, False, str(error))
-        return
-    if report.cuda.reserved_peak_bytes != 2 << 20:
-        yield Finding(what, False, f"{detail}; {report.outcome}: {report.evidence}")
-        return
-    yield Finding(what, True, detail)
-    files = report.files
-    if files is not None and files.mode == "layer":
-        yield Finding("files of a dry run", True, "a layer of the kernel's overlay for each run")
-    elif files is not None:
-        why = f"read-only, because the kernel refuses a layer ({files.refused}): {WAYS_OUT}"
-        yield Finding("files of a dry run", False, why)
-
-
-def allocate(size_bytes: int) -> None:
-    """Allocate bytes on the GPU."""
-    import torch
-
-    torch.empty(size_bytes, dtype=torch.uint8, device="cuda")

@@ -47,7 +47,7 @@ def test_doctor_prints_each_finding_as_soon_as_it_is_known(
         yield gpu
 
     monkeypatch.setattr("harness.measurement.doctor.examine", examine)
-    monkeypatch.setattr("harness.dry_runs.run.examine_dry_run", lambda: iter([gpu]))
+    monkeypatch.setattr("harness.dry_runs.examine_dry_run.examine_dry_run", lambda: iter([gpu]))
     monkeypatch.setattr(sys, "stderr", terminal)
     rest = ask(["doctor"]).out
     assert (before[0].split(), rest.count("no GPU")) == (["machine", "yes", "two", "cores"], 2)

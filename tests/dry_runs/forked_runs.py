@@ -25,7 +25,7 @@ from harness.dry_runs.build import build
 from harness.dry_runs.dry_run_report import ChildResult
 from harness.dry_runs.dry_run_request import RESULT, Request
 from harness.dry_runs.file_layer import Layers
-from harness.dry_runs.for_workers import pretending
+from harness.dry_runs.pretended_environment import pretending
 from harness.dry_runs.pretended_gpu import pretended_gpu
 from harness.dry_runs.toolchain import torch_build
 from harness.dry_runs.trial_values import OTHERS
