@@ -90,8 +90,9 @@ def _callers(frame: FrameType | None) -> list[CodeType]:
 
 
 def _functions(trace: TracebackType | None) -> list[CodeType]:
+    """Return the code that an error passed through, without the harness's."""
     functions = []
     while trace is not None:
         functions.append(trace.tb_frame.f_code)
         trace = trace.tb_next
-    return functions
+    return [code for code in functions if not code.co_filename.endswith(_INSIDE)]

@@ -8,6 +8,7 @@ import msgspec
 
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.library_notes import refusing_old_cudnn
+from harness.dry_runs.unknown_values import listed
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import trace_run
@@ -16,6 +17,7 @@ from harness.planning.step_bench import loop_bench, use_gpu
 from harness.planning.step_needs import Need
 from harness.planning.step_question import Count, FitsOnGpus, TraceRun
 from harness.planning.step_search import StepSearch
+from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
 from harness.training.module_step import Phase
 from harness.training.requested_step import find_modules, load_target
@@ -57,6 +59,10 @@ def counted(question: Count, announce: Phase) -> dict[str, int]:
         numbers = msgspec.convert(counts, dict[str, int])
         if values is not None:
             values.refuse_unknown_sizes()
+            if lines := values.deciding_lines():
+                raise UnsupportedError(
+                    f"it depends on values that nobody knows, at {listed(lines)}"
+                )
         return numbers
 
     pretends = question.device == "cuda" and pretended_device() is not None

@@ -147,15 +147,24 @@ def unknown(value: Any, place: str) -> Any:
     return number
 
 
+def _with_ones(place: str, *numbers: Any) -> list[Any]:
+    """Return numbers with 1 for unknown ones, called where an operation fails with their values.
+
+    Whether it fails is decided like a comparison: a run in which it does not goes on with 1.
+    """
+    if _uses[0].compared(place, True):
+        raise
+    return [1.0 if type(one) is Unknown else one for one in numbers]
+
+
 def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
 
     def operation(self: Any, *others: Any) -> Any:
         try:
             result = real(self, *others)
-        except ArithmeticError:  # another value may be none
-            _uses[0].used(self.place)
-            raise
+        except ArithmeticError:
+            result = real(*_with_ones(self.place, self, *others))
         return unknown(result, self.place)
 
     return operation
@@ -255,8 +264,7 @@ def _follow_in_math() -> None:
                         try:
                             return unknown(real(*map(_known, numbers)), one.place)
                         except (ArithmeticError, ValueError):
-                            _uses[0].used(one.place)
-                            raise
+                            return unknown(real(*_with_ones(one.place, *numbers)), one.place)
                 return real(*numbers)
 
     @instead(math, "isclose")
