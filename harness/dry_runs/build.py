@@ -134,7 +134,7 @@ def symbols(libraries: Iterable[Path], kind: str) -> set[str]:
 def _run(command: list[str | Path]) -> str:
     """Run the compiler, for a limited time; return what it prints, and quote its first error."""
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        limits = f"ulimit -f {MOST_BLOCKS} -t {COMPILER_SECONDS}"
+        limits = f"ulimit -f {MOST_BLOCKS}; ulimit -t {COMPILER_SECONDS}"
         limited = ["/bin/sh", "-c", f'{limits}; exec "$0" "$@"', *command]
         process = subprocess.Popen(
             limited, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True

@@ -195,7 +195,9 @@ def _values(axes: Axes, data: pd.DataFrame, y: str, scale: Scale, y_from: float 
         byte_ticks(axes, top, which="y", count=4)
         axes.set_ylim(0, 1.12 * top)
     else:
-        axes.set_ylim(bottom=y_from if y_from is not None else axes.get_ylim()[0], top=top * 1.06)
+        axes.set_ylim(
+            bottom=y_from if y_from is not None else axes.get_ylim()[0], top=1.06 * top or 1
+        )
 
 
 def _limit(axes: Axes, part: pd.DataFrame, x: str, name: str) -> None:

@@ -87,8 +87,9 @@ json.dump([torch.cuda.device_count(), torch.cuda.get_device_name(2), other.devic
 
 def test_several_gpus_have_memory_of_their_own(tmp_path: Path) -> None:
     visible = {"CUDA_VISIBLE_DEVICES": "0,1,3"}
-    report = run(tmp_path, SEVERAL, tmp_path / "seen.json", gpus=4, environment=visible)
-    count, name, index, reserved = json.loads((tmp_path / "seen.json").read_text())
+    out = tmp_path / "seen.json"
+    report = run(tmp_path, SEVERAL, out, gpus=4, environment=visible, write_files=True)
+    count, name, index, reserved = json.loads(out.read_text())
     assert (count, name, index) == (3, "a100-40gb (dry run)", 0)
     assert reserved == [20 << 20, 2 << 20, 20 << 20]
     assert [device.peaks.reserved_peak_bytes for device in report.devices] == reserved
