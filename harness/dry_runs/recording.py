@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from harness.dry_runs.after_kernels import call_after_kernels
 from harness.dry_runs.call_sites import ENTRY_BYTES
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
 from harness.dry_runs.history import History
@@ -39,6 +40,9 @@ FOLD_EVENTS = 6_000
 """Allocations and frees after which the history is folded: about 9,000 events, of 1 KiB each."""
 _SNAPSHOT_EVENTS = 1_000_000
 """The same if the user wants a snapshot, which has the events since the last fold."""
+
+_FOLD_SECONDS = 2.0
+"""Seconds that a fold in another thread has to end when the script has ended."""
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
 """Steps after which names are looked through for what they hold."""
@@ -123,6 +127,7 @@ class Recording:
         register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
         self._reads.listen()
+        self._look_after_kernels = call_after_kernels(self.fold_if_due)
 
     def _watch_modes(self) -> None:
         """Note when the script turns a module to evaluation, and back to training."""
@@ -307,7 +312,9 @@ class Recording:
             self._write_snapshot(held, self._snapshot)
             if was_folded:
                 self._note("the snapshot has the last events only")
-        if not self._failed:
+        if not self._folding.acquire(timeout=_FOLD_SECONDS):  # by a signal, in the middle of one
+            self._fail(TimeoutError("the allocator's events were being folded"))
+        elif not self._failed:
             try:
                 self._fold(held)
             except Exception as error:

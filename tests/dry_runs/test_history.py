@@ -12,6 +12,7 @@ from harness.schema.growth import find_growth
 from harness.schema.lifetimes import bytes_alive, find_lifetimes
 from tests.known import known
 
+COUNTED = ("alloc", "free_requested")
 OWNERS: tuple[BlockCategory, ...] = ("parameter", "gradient", "optimizer_state")
 
 
@@ -185,9 +186,7 @@ def test_events_in_parts_tell_what_they_tell_at_once(seed: int) -> None:
     lifetimes = find_lifetimes((one["action"], one["addr"]) for one in events)
     peak = known(told[0])
     assert peak.requested_bytes == max(bytes_alive(lifetimes, [one["size"] for one in events]))
-    counts = list(
-        itertools.accumulate(one["action"] in ("alloc", "free_requested") for one in events)
-    )
+    counts = list(itertools.accumulate(int(one["action"] in COUNTED) for one in events))
     assert told[3] == find_growth(
         lifetimes,
         [-(-one["size"] // 512) * 512 for one in events],

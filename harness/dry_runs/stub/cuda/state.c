@@ -165,6 +165,23 @@ void pretend_unsupported(const char *function)
     pthread_mutex_unlock(&lock);
 }
 
+/* Python looks at the allocator's events now and then: Py_AddPendingCall has the main thread call it between two
+   instructions, because this thread may hold the allocator's lock, or no lock of Python's. */
+enum { KERNELS_BETWEEN_LOOKS = 1024 };
+static int (*look)(void *), (*add_pending_call)(int (*)(void *), void *);
+
+void pretend_look_after_kernels(int (*call)(void *), int (*add)(int (*)(void *), void *))
+{
+    look = call;
+    add_pending_call = add;
+}
+
+void pretend_launched(void)
+{
+    if (__sync_add_and_fetch(&status->kernels, 1) % KERNELS_BETWEEN_LOOKS == 0 && look)
+        add_pending_call(look, NULL);
+}
+
 const char *pretend_first_unsupported(void) { return status->unsupported ? status->names[0] : NULL; }
 
 /* The count of devices that CUDA_VISIBLE_DEVICES leaves: a list that ends at the first entry that is
