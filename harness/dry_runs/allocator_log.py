@@ -4,8 +4,10 @@ PyTorch keeps events until they are taken. They are taken in parts, so that a lo
 more memory than a short one.
 """
 
+import pickle
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,11 +51,11 @@ class AllocatorLog:
             self._most = self._next = MOST_EVENTS // 2  # its own snapshots have what is kept
         self._on_own_call()
 
-    def take_if_due(self, now: Counts) -> Any:
+    def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
         """Return a snapshot, and drop its events; None if few came, or some while it was made."""
-        if sum(map(sum, now)) < self._next:
+        if sum(map(sum, now)) < self._next and not at_once:
             return None
-        held = snapshot()
+        held = snapshot() | {"counts": now}
         if self.counts() != now:  # a thread of the script goes on
             self._next += self._most
             return None
@@ -71,7 +73,7 @@ class AllocatorLog:
 
     def end(self) -> Any:
         """Return a snapshot with the last events, and end the history."""
-        held = snapshot()
+        held = snapshot() | {"counts": self.counts()}
         self._bindings._cuda_record_memory_history = self._real
         self._record(None)
         return held
@@ -87,3 +89,16 @@ def snapshot() -> Any:
     finally:
         if absent:
             del vars(torch)["_inductor"]
+
+
+def write_snapshot(held: Any, path: Path) -> Exception | None:
+    """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error."""
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as file:
+            pickle.dump({name: value for name, value in held.items() if name != "counts"}, file)
+        part.replace(path)
+    except Exception as error:
+        part.unlink(missing_ok=True)
+        return error
+    return None

@@ -7,9 +7,7 @@ first lines hold, and a script that never uses the GPU is left alone.
 import dataclasses
 import itertools
 import os
-import pickle
 import threading
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,12 +16,14 @@ from msgspec.structs import replace
 
 from harness.dry_runs.after_kernels import call_after_kernels
 from harness.dry_runs.call_sites import ENTRY_BYTES
-from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
-from harness.dry_runs.history import History
+from harness.dry_runs.dry_run_report import BlockCategory, Device, Moment, OutOfMemory
+from harness.dry_runs.highest_peaks import HighestPeaks
+from harness.dry_runs.history import NOT_KEPT, History
 from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
 from harness.dry_runs.marks import Mark
-from harness.dry_runs.own_code import is_own, users_frame
+from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import release_works
+from harness.dry_runs.refused_requests import refused_request
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
@@ -51,8 +51,6 @@ NO_NAME = ("no variable of the script leads to more than before: a cycle of obje
 
 Label = TypeVar("Label")
 
-PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
-
 
 class EnoughStepsError(BaseException):
     """Ends the script after the number of optimizer steps that was asked for."""
@@ -76,6 +74,7 @@ class Recording:
         self._log: AllocatorLog | None = None
         self._histories: list[History] = []
         self._folding = threading.Lock()
+        self._folded_in_step = False
         self._failed = False
         """A fold ended with an error, so what held the memory is not known."""
         self._marks: list[Mark] = []
@@ -86,7 +85,7 @@ class Recording:
         self.optimizer_steps = 0
         self._host = HostSteps()
         self._own_bytes = 0
-        self._highest: dict[int, dict[str, int]] = {}
+        self._highest = HighestPeaks()
         self._refused: list[OutOfMemory] = []
         self._held: list[Held] = []
         self._fold_bytes = 0
@@ -121,7 +120,7 @@ class Recording:
 
         self._log = AllocatorLog(self._fold_events, self._on_own_call)
         bindings: Any = torch._C
-        self._keep_peaks_at_resets()
+        self._highest.watch()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
         register_optimizer_step_pre_hook(self._mark)
         register_optimizer_step_post_hook(self._after_step)
@@ -151,23 +150,6 @@ class Recording:
     def _counts(self) -> "Counts":
         return [] if self._log is None else self._log.counts()
 
-    def _keep_peaks_at_resets(self) -> None:
-        """Remember peaks before the script resets them."""
-
-        def keeping(reset: Callable[[int], None], device: int) -> None:
-            self._keep_peaks(device)
-            reset(device)
-
-        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            if hasattr(torch._C, name):
-                instead(torch._C, name)(keeping)
-
-    def _keep_peaks(self, device: int) -> None:
-        stats = torch.cuda.memory_stats(device)
-        highest = self._highest.setdefault(device, dict.fromkeys(PEAKS, 0))
-        for name in PEAKS:
-            highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
-
     def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
         if self._owners == owners:
             owners = self._owners
@@ -194,24 +176,26 @@ class Recording:
         if self.optimizer_steps == 1:  # frozen parameters, which no optimizer has
             self._label(self._mark_modules)
         self._host.look(self.optimizer_steps, self._own_bytes)
-        if self.fold_if_due():
+        if self.fold_if_due(at_once=self._folded_in_step):
             live = sum(history.live_bytes() for history in self._histories)
             self._host.look_after_fold(self.optimizer_steps, live)
+        self._folded_in_step = False
         enough = self.optimizer_steps == self._most_steps
         if enough or self.optimizer_steps in _LOOKS:
             self._label(lambda: self._look(self.optimizer_steps))
         if enough:
             raise EnoughStepsError
 
-    def fold_if_due(self) -> bool:
+    def fold_if_due(self, *, at_once: bool = False) -> bool:
         """Take the events in that the allocator keeps, if there are many; return whether it did."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         try:
             before = resident_bytes()
-            held = self._log.take_if_due(self._counts())
+            held = self._log.take_if_due(self._counts(), at_once=at_once)
             if held is not None:
                 self._fold(held)
+                self._folded_in_step = True
                 self._fold_bytes = max(self._fold_bytes, resident_bytes() - before)
             return held is not None
         except Exception as error:
@@ -242,6 +226,7 @@ class Recording:
                     modes=[(counts[index][0], mode) for counts, mode in modes],
                 )
             )
+            history.lost |= history.counted < sum(held["counts"][index])
             taken += history.stack_bytes - before + ENTRY_BYTES * len(events)
         self._host.leave_out(ended)
         self.history_bytes = max(self.history_bytes, taken)
@@ -268,20 +253,7 @@ class Recording:
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
         del total
-        self._refused.append(
-            OutOfMemory(
-                device=device,
-                requested_bytes=size,
-                allocated_bytes=torch.cuda.memory_allocated(device),
-                reserved_bytes=torch.cuda.memory_reserved(device),
-                free_bytes=free,
-                stack=tuple(
-                    Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
-                    for f in reversed(traceback.extract_stack(users_frame()))
-                    if not is_own(f.filename)
-                ),
-            )
-        )
+        self._refused.append(refused_request(device, size, free))
         self._mark_modules()
 
     def _mark_modules(self) -> None:
@@ -306,10 +278,13 @@ class Recording:
         """Return what each device saw, and write the snapshot if one is wanted."""
         if self._log is None:
             return [], []
+        from harness.dry_runs import allocator_log  # it needs PyTorch
+
         self._label(self._mark_modules)
         held, was_folded = self._log.end(), bool(self._histories)
         if self._snapshot is not None:
-            self._write_snapshot(held, self._snapshot)
+            if error := allocator_log.write_snapshot(held, self._snapshot):
+                self._note(f"the snapshot was not written: {error}")
             if was_folded:
                 self._note("the snapshot has the last events only")
         if not self._folding.acquire(timeout=_FOLD_SECONDS):  # by a signal, in the middle of one
@@ -332,9 +307,18 @@ class Recording:
             history = histories[index] if histories else None
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
-            moments = [] if history is None else self._label(history.out_of_memory) or []
-            refused += [replace(one, at=at) for one, at in itertools.zip_longest(mine, moments)]
+            known = [] if history is None else self._label(history.out_of_memory) or []
+            moments = itertools.chain(known, itertools.repeat(None))
+            refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
+
+    def _peak(self, history: History, peaks: CudaPeaks) -> Moment | None:
+        """Return the moment of the peak; None if the events of that moment were not kept."""
+        peak = history.peak()
+        if peak is None or not history.lost or peak.requested_bytes == peaks.requested_peak_bytes:
+            return peak
+        self._note(f"what held the memory is not known: {NOT_KEPT}")
+        return None
 
     def _growth(self, history: History) -> Growth | None:
         return self._label(lambda: self._named(history.growth()))
@@ -347,29 +331,14 @@ class Recording:
             self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
             return None
 
-    def _write_snapshot(self, snapshot: object, path: Path) -> None:
-        """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
-        part = Path(f"{path}.part")
-        try:
-            with part.open("wb") as file:
-                pickle.dump(snapshot, file)
-            part.replace(path)
-        except Exception as error:
-            part.unlink(missing_ok=True)
-            self._note(f"the snapshot was not written: {error}")
-
     def _device(
         self, index: int, history: History | None, segments: list[dict[str, Any]]
     ) -> Device:
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
-        self._keep_peaks(index)
-        stats = torch.cuda.memory_stats(index)
-        peaks = {
-            name.replace("_bytes", "_peak_bytes"): self._highest[index][name] for name in PEAKS
-        }
+        stats, peaks = torch.cuda.memory_stats(index), self._highest.of(index)
         return Device(
             index=index,
-            peaks=CudaPeaks(**peaks),
+            peaks=peaks,
             allocations=stats.get("allocation.all.allocated", 0),
             requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
             segments=stats.get("segment.all.allocated", 0),
@@ -377,7 +346,7 @@ class Recording:
             ooms=stats.get("num_ooms", 0),
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
-            peak=None if history is None else self._label(history.peak),
+            peak=None if history is None else self._label(lambda: self._peak(history, peaks)),
             kept_by_works=0 if history is None else history.kept_by_works(),
             growth=None if history is None else self._growth(history),
             phases={} if history is None else self._label(history.phases) or {},
