@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from harness.dry_runs.dry_run_report import Frame
 
@@ -38,6 +38,19 @@ class HistoryEvent(TypedDict, total=False):
     frames: list[HistoryFrame]
 
 
+class Caller(NamedTuple):
+    """Who allocates or frees.
+
+    Attributes:
+        is_thread: a thread of autograd, without Python.
+        in_backward: Python that a thread of autograd called: a function's backward, compiled code.
+    """
+
+    is_thread: bool
+    in_backward: bool
+    is_collective: bool
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallSite:
     """What a stack says.
@@ -45,17 +58,13 @@ class CallSite:
     Attributes:
         stack: frames of the user's code, innermost first.
         place: the innermost line of the user's code, or what is known without one.
-        is_thread: a thread of autograd, without Python.
-        in_backward: Python that a thread of autograd called: a function's backward, compiled code.
         context_bytes: bytes of the host that PyTorch keeps of it.
     """
 
+    caller: Caller
     stack: tuple[Frame, ...]
     place: str
-    is_thread: bool
-    in_backward: bool
     in_forward: bool
-    by_collective: bool
     saving: bool
     context_bytes: int
 
@@ -88,14 +97,12 @@ class Sites:
             for frame in frames
             if not self._owns(frame["filename"])
         )
-        in_backward = bool(files) and files[-1].endswith("torch/autograd/function.py")
+        caller = caller_of(event)
         return CallSite(
+            caller=caller,
             stack=stack,
-            place=_place(files, stack, in_backward=in_backward),
-            is_thread=not files,
-            in_backward=in_backward,
+            place=_place(files, stack, in_backward=caller.in_backward),
             in_forward="forward" in names,
-            by_collective=bool(files) and files[0].endswith(_COLLECTIVES),
             saving=not _SAVING.isdisjoint(names),
             context_bytes=stack_bytes(event),
         )
@@ -104,6 +111,21 @@ class Sites:
         if file not in self._is_own:
             self._is_own[file] = self._own(file)
         return self._is_own[file]
+
+
+_THREAD = Caller(is_thread=True, in_backward=False, is_collective=False)
+
+
+def caller_of(event: HistoryEvent) -> Caller:
+    """Return who allocates or frees."""
+    frames = event["frames"]
+    if not frames:
+        return _THREAD
+    return Caller(
+        is_thread=False,
+        in_backward=frames[-1]["filename"].endswith("torch/autograd/function.py"),
+        is_collective=frames[0]["filename"].endswith(_COLLECTIVES),
+    )
 
 
 def _place(files: list[str], stack: tuple[Frame, ...], *, in_backward: bool) -> str:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from harness.dry_runs.call_sites import CallSite, HistoryEvent, Sites, stack_bytes
+from harness.dry_runs.call_sites import (
+    Caller,
+    CallSite,
+    HistoryEvent,
+    Sites,
+    caller_of,
+    stack_bytes,
+)
 from harness.dry_runs.dry_run_report import BlockCategory, Group, Moment
 from harness.dry_runs.marks import Mark, owners_at, window
 from harness.schema.growth import Growth, KeptByLine
@@ -40,7 +47,7 @@ class Block:
     site: CallSite
     end: int | None = None
     freed: int | None = None
-    freed_by: CallSite | None = None
+    freed_by: Caller | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -148,7 +155,7 @@ class History:
                     best = event, block
             elif action == "free_requested":
                 stacks += stack_bytes(event)
-                self._free(event, sites)
+                self._free(event)
             elif action == "oom":
                 self._refused.append(self._instant(event, sites, [*self._live.values()]))
             if len(self._ends_bytes) == 1:
@@ -187,17 +194,17 @@ class History:
         self._rounded_bytes += _rounded(size)
         return block
 
-    def _free(self, event: HistoryEvent, sites: Sites) -> None:
+    def _free(self, event: HistoryEvent) -> None:
         block = self._live.pop(event["addr"], None)
         if block is not None:
             block.end, block.freed = self.counted, self._allocations
-            block.freed_by = sites.of(event)
+            block.freed_by = caller_of(event)
             self._bytes -= block.size
             self._rounded_bytes -= _rounded(block.size)
             step = len(self._steps)
             if block.step < step:
                 self._keep(block, step)
-            if block.freed_by.by_collective and not block.site.by_collective:
+            if block.freed_by.is_collective and not block.site.caller.is_collective:
                 self._works[step] += block.size
         self.counted += 1
 
@@ -312,11 +319,11 @@ class History:
         is_alone = freed_by is None or block.freed == block.allocation
         if block.size == self._workspace_bytes and is_alone:
             return "workspace"
-        if block.site.is_thread:
+        if block.site.caller.is_thread:
             return "other"
         if freed_by is not None and freed_by.is_thread:
             return "activation"
-        if block.site.in_backward:
+        if block.site.caller.in_backward:
             return "other"
         if freed_by is not None and freed_by.in_backward:
             return "activation"
