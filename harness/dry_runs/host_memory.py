@@ -20,8 +20,8 @@ that opened a real GPU, past the pretended one."""
 _EVERY_SECONDS = 0.05
 _SHARE = 20
 """A sample takes at most this part of the processor time that the script and its workers take."""
-_IDLE_SECONDS = 5.0
-"""A script that waits, for a program that is not known yet, is sampled all the same."""
+_IDLE_SECONDS = 0.3
+"""A script that does nothing for so long waits: it is sampled once, whatever it has done."""
 _INTERPRETER_BYTES = 3 << 20
 """Bytes of Python without the harness."""
 _WORKER = "pt_data_worker"
@@ -47,7 +47,8 @@ class HostSampler:
         self._names: dict[int, str] = {}
         self._seconds: dict[int, float] = {}
         self._unseen = set[str]()
-        self._due = self._due_of_script = self._due_idle = 0.0
+        self._due = self._due_of_script = 0.0
+        self._done = self._done_at_sample = self._idle_since = 0.0
         self._shared_before = shared_memory()[1]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
@@ -75,14 +76,15 @@ class HostSampler:
         seen.shared_bytes = max(seen.shared_bytes, shared)
         spent = time.thread_time() - begin
         self._due = time.monotonic() + _EVERY_SECONDS
-        self._due_idle = time.monotonic() + _IDLE_SECONDS
-        self._due_of_script = self._script_seconds() + _SHARE * spent
+        self._done_at_sample = self._script_seconds()
+        self._due_of_script = self._done_at_sample + _SHARE * spent
 
     def _is_due(self) -> bool:
-        now = time.monotonic()
-        if now < self._due:
-            return False
-        return now >= self._due_idle or self._script_seconds() >= self._due_of_script
+        now, done = time.monotonic(), self._script_seconds()
+        if done != self._done:
+            self._done, self._idle_since = done, now
+        waits = done != self._done_at_sample and now - self._idle_since >= _IDLE_SECONDS
+        return now >= self._due and (waits or done >= self._due_of_script)
 
     def _script_seconds(self) -> float:
         """Return the processor time of the processes that were seen."""
