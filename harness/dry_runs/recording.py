@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from harness.dry_runs.after_kernels import call_after_kernels
+from harness.dry_runs.after_operators import call_after_operators
 from harness.dry_runs.call_sites import ENTRY_BYTES
 from harness.dry_runs.dry_run_report import BlockCategory, Device, Moment, OutOfMemory
 from harness.dry_runs.highest_peaks import HighestPeaks
@@ -126,7 +126,7 @@ class Recording:
         register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
         self._reads.listen()
-        self._look_after_kernels = call_after_kernels(self.fold_if_due)
+        self._called_back = call_after_operators(self.fold_if_due)
 
     def _watch_modes(self) -> None:
         """Note when the script turns a module to evaluation, and back to training."""

@@ -1,4 +1,4 @@
-"""Calls a function of Python now and then, after so many kernels of the script."""
+"""Calls a function of Python now and then, after so many operators of the script."""
 
 import ctypes
 import signal
@@ -11,7 +11,7 @@ _add: Any = ctypes.pythonapi.Py_AddPendingCall
 _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 
 
-def call_after_kernels(function: Callable[[], object]) -> object:
+def call_after_operators(function: Callable[[], object]) -> object:
     """Have the main thread call a function between two instructions; return what must stay alive.
 
     The script's own functions may be running under ``torch.compile``. It leaves a frame alone that
@@ -30,5 +30,5 @@ def call_after_kernels(function: Callable[[], object]) -> object:
         return 0
 
     called = _Look(look)
-    ctypes.CDLL(None).pretend_look_after_kernels(called, _add)
+    ctypes.CDLL(None).pretend_look_after_operators(called, _add)
     return called
