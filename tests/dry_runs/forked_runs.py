@@ -110,7 +110,6 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
 def _serve() -> None:
     """Fork for each job that standard input names, and print the exit code."""
     import torch
-    import torch._dynamo  # the optimizers of each fork would import it
 
     torch.set_num_threads(1)
     setattr(child, "supervised", lambda *_: None)  # noqa: B010
