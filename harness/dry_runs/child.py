@@ -91,9 +91,7 @@ class Ending:
                 " hold the same, and a sum over ranks is not a sum"
             )
         try:
-            devices, refused = self._recording.finish(
-                None if self._job.snapshot is None else self._place / SNAPSHOT
-            )
+            devices, refused = self._recording.finish()
         except Exception as error:
             devices, refused = [], []
             notes.setdefault(f"the allocator's events are not known: {first_line(error)}")
@@ -104,7 +102,7 @@ class Ending:
             out_of_memory=tuple(refused),
             value_reads=self._reads.places(),
             notes=(*library_notes(), *notes, *(left_out.notes() if left_out else ())),
-            optimizer_steps=len(self._recording.steps),
+            optimizer_steps=self._recording.optimizer_steps,
             history_bytes=self._recording.history_bytes,
             host_growth=self._recording.host_growth,
             pinned_bytes=self._recording.pinned_bytes(),
@@ -307,7 +305,9 @@ def main() -> int:
     reads = ValueReads(
         job.answers, trial=job.trial, decided=job.decided, on_use=(place / USED).touch
     )
-    recording = Recording(reads, job.steps)
+    recording = Recording(
+        reads, job.steps, snapshot=None if job.snapshot is None else place / SNAPSHOT
+    )
     ending = Ending(job, place, reads, recording)
     ending.listen()
     unblock_signals()

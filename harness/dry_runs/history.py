@@ -1,180 +1,310 @@
 """The moment of a peak and what was alive then, from the allocator's own history.
 
-The history is the list of events that ``torch.cuda.memory._snapshot()`` gives for a device. Only
-the bytes that were requested are in it, so the moment is that of most requested bytes.
+The events of ``torch.cuda.memory._snapshot()`` are folded in parts, as many as there are, and none
+is kept. Only the bytes that were requested are in them, so the moment is that of most requested
+bytes.
 """
 
-import functools
-import itertools
+from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
-from harness.dry_runs.dry_run_report import BlockCategory, Frame, Group, Moment
-from harness.schema.growth import Growth, find_growth
-from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
+from harness.dry_runs.call_sites import (
+    Caller,
+    CallSite,
+    HistoryEvent,
+    Sites,
+    caller_of,
+    stack_bytes,
+)
+from harness.dry_runs.dry_run_report import BlockCategory, Group, Moment
+from harness.dry_runs.marks import Mark, owners_at, window
+from harness.schema.growth import Growth, KeptByLine
 
 MOST_GROUPS = 30
-NOT_KEPT = "the first events of the allocator were not kept"
+NOT_KEPT = "some events of the allocator were not kept"
 BLOCK_BYTES = 512
 """The allocator rounds each request up to a multiple."""
-_SAVING = frozenset({"save", "state_dict", "save_pretrained", "save_checkpoint", "save_state"})
-BACKWARD = "backward pass (thread of autograd, without Python)"
-COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
-AUTOTUNER = "autotuner"
-_AUTOTUNERS = ("/_inductor/runtime/benchmarking.py", "/select_algorithm.py", "/triton/testing.py")
+_OBJECT_BYTES = 400
+"""Bytes that a block takes here, about."""
 
 
-class HistoryFrame(TypedDict):
-    """One frame of an event's stack."""
+@dataclass(slots=True, eq=False)
+class Block:
+    """A block, from its allocation on; ``begin`` and ``end`` count allocations and frees.
 
-    filename: str
-    line: int
-    name: str
+    ``freed`` is the number of allocations when it was freed, by ``freed_by``.
+    """
 
-
-class HistoryEvent(TypedDict, total=False):
-    """One event of the history, as PyTorch writes it."""
-
-    action: str
-    addr: int
+    address: int
     size: int
-    time_us: int
-    frames: list[HistoryFrame]
+    begin: int
+    allocation: int
+    step: int
+    site: CallSite
+    end: int | None = None
+    freed: int | None = None
+    freed_by: Caller | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mark:
-    """Known contents of some addresses after a number of allocations."""
+@dataclass(slots=True, eq=False)
+class _Instant:
+    """A moment of which the owners of blocks, and what frees them, may not be known yet."""
 
-    allocations: int
-    owners: Mapping[int, BlockCategory]
+    event: HistoryEvent
+    site: CallSite
+    position: int
+    allocation: int
+    alive: Sequence[Block] = ()
+    marks: list[Mark] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
+class _Phases:
+    """Runs of allocations between ends of steps, changes of mode and saving: begin, most bytes."""
+
+    begins: "array[int]" = field(default_factory=lambda: array("q"))
+    most: "array[int]" = field(default_factory=lambda: array("q"))
+    saving: "array[int]" = field(default_factory=lambda: array("b"))
+
+    def add(self, allocation: int, alive: int, *, saving: bool, begins: bool) -> None:
+        if begins or saving != self.saving[-1]:
+            self.begins.append(allocation)
+            self.most.append(alive)
+            self.saving.append(saving)
+        elif alive > self.most[-1]:
+            self.most[-1] = alive
+
+
 class History:
-    """The events of one device, with what is known about owners and steps."""
+    """What the events of one device tell, with what is known about owners and steps.
 
-    events: Sequence[HistoryEvent]
-    marks: Sequence[Mark]
-    steps: Sequence[int]
-    """The number of allocations at the end of each optimizer step."""
-    ends: Sequence[int] = ()
-    """The number of allocations and frees by then."""
-    modes: Sequence[tuple[int, bool]] = ()
-    """The number of allocations when a module was turned to training, or to evaluation."""
-    workspace_bytes: int | None
-    """Bytes of cuBLAS's workspace; None where they are not known."""
-    own: Callable[[str], bool]
+    Args:
+        workspace_bytes: bytes of cuBLAS's workspace; None where they are not known.
+        own: returns whether a file is none of the user's.
+    """
 
-    @functools.cached_property
-    def _lifetimes(self) -> Lifetimes:
-        """Lifetimes of all blocks, by the positions of their events."""
-        return find_lifetimes((event["action"], event.get("addr", 0)) for event in self.events)
+    def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
+        self._workspace_bytes = workspace_bytes
+        self._own = own
+        self._live: dict[int, Block] = {}
+        self._bytes = self._rounded_bytes = self.counted = self._allocations = 0
+        self._first_us: int | None = None
+        self._best_bytes = 0
+        self._best: _Instant | None = None
+        self._refused: list[_Instant] = []
+        self._marks: list[Mark] = []
+        self._steps = array("q")
+        """The number of allocations at the end of each optimizer step."""
+        self._modes: list[tuple[int, bool]] = []
+        self._ends_bytes: list[int] = []
+        self._floor_bytes: int | None = None
+        self._kept = KeptByLine()
+        self._phases = _Phases()
+        self._works = Counter[int]()
+        self.stack_bytes = 0
+        """Bytes of the stacks that PyTorch kept of all events."""
+        self.lost = False
+        """Some events were not kept, so what is counted from the beginning is not known."""
 
-    @functools.cached_property
-    def _begins(self) -> list[int]:
-        """Positions of the allocations."""
-        return list(self._lifetimes)
+    def live_bytes(self) -> int:
+        """Return what the host holds for blocks that are alive: their stacks, and objects here."""
+        sites = (block.site.context_bytes for block in self._live.values())
+        return sum(sites) + _OBJECT_BYTES * len(self._live)
 
-    def _allocations(self, position: int) -> int:
-        """Return the number of allocations by an event."""
-        return bisect_right(self._begins, position)
+    def fold(
+        self,
+        events: Sequence[HistoryEvent],
+        *,
+        marks: Sequence[Mark] = (),
+        steps: Sequence[tuple[int, int]] = (),
+        modes: Sequence[tuple[int, bool]] = (),
+    ) -> list[tuple[int, int]]:
+        """Take the events since the last time in; return events and stack bytes by each step's end.
+
+        Args:
+            events: events in their order.
+            marks: known contents of addresses since the last time.
+            steps: numbers of allocations and of frees at the ends of optimizer steps since then.
+            modes: the number of allocations when a module was turned to training, or evaluation.
+        """
+        sites = Sites(self._own)
+        seen = list(self._live.values())
+        best, refused = None, len(self._refused)
+        borders = {self._allocations, *(count for count, _ in (*steps, *modes))}
+        waiting, ended = [*reversed(steps)], list[tuple[int, int]]()
+        stacks = 0
+        for position, event in enumerate(events):
+            while waiting and sum(waiting[-1]) <= self.counted:
+                self._end_step(waiting.pop()[0])
+                ended.append((position, stacks))
+            action = event["action"]
+            if action == "alloc":
+                stacks += stack_bytes(event)
+                block = self._allocate(event, sites)
+                seen.append(block)
+                begins = block.allocation - 1 in borders
+                self._phases.add(
+                    block.allocation - 1, self._bytes, saving=block.site.saving, begins=begins
+                )
+                if self._bytes > self._best_bytes:
+                    self._best_bytes = self._bytes
+                    best = event, block
+            elif action == "free_requested":
+                stacks += stack_bytes(event)
+                self._free(event)
+            elif action == "oom":
+                self._refused.append(self._instant(event, sites, [*self._live.values()]))
+            if len(self._ends_bytes) == 1:
+                floor = self._floor_bytes
+                alive = self._rounded_bytes
+                self._floor_bytes = alive if floor is None else min(floor, alive)
+        while waiting and sum(waiting[-1]) <= self.counted:
+            self._end_step(waiting.pop()[0])
+            ended.append((len(events), stacks))
+        if self._first_us is None and events:
+            self._first_us = events[0]["time_us"]
+        if best is not None:
+            event, block = best
+            self._best = _Instant(event, block.site, block.begin, block.allocation)
+            self._best.alive = [one for one in seen if _lived(one, block.begin)]
+        self.lost |= bool(waiting)
+        self._modes += modes
+        self.stack_bytes += stacks
+        self._look_at(marks, self._refused[refused:], is_best=best is not None)
+        return ended
+
+    def _allocate(self, event: HistoryEvent, sites: Sites) -> Block:
+        size = event["size"]
+        block = Block(
+            address=event["addr"],
+            size=size,
+            begin=self.counted,
+            allocation=self._allocations + 1,
+            step=len(self._steps),
+            site=sites.of(event),
+        )
+        self._live[block.address] = block
+        self._allocations += 1
+        self.counted += 1
+        self._bytes += size
+        self._rounded_bytes += _rounded(size)
+        return block
+
+    def _free(self, event: HistoryEvent) -> None:
+        block = self._live.pop(event["addr"], None)
+        if block is not None:
+            block.end, block.freed = self.counted, self._allocations
+            block.freed_by = caller_of(event)
+            self._bytes -= block.size
+            self._rounded_bytes -= _rounded(block.size)
+            step = len(self._steps)
+            if block.step < step:
+                self._keep(block, step)
+            if block.freed_by.is_collective and not block.site.caller.is_collective:
+                self._works[step] += block.size
+        self.counted += 1
+
+    def _keep(self, block: Block, last: int | None) -> None:
+        size = _rounded(block.size)
+        self._kept.add(block.site.place, block.begin, size, block.step, last)
+
+    def _end_step(self, allocations: int) -> None:
+        self._steps.append(allocations)
+        self._ends_bytes.append(self._rounded_bytes)
+
+    def _instant(self, event: HistoryEvent, sites: Sites, alive: Sequence[Block]) -> _Instant:
+        return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
+
+    def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
+        """Give each moment the marks around it, and keep those that a later one may need."""
+        known = [*self._marks, *marks]
+        for instant in self._instants():
+            is_new = instant in new or (is_best and instant is self._best)
+            instant.marks = window(
+                known if is_new else [*instant.marks, *marks], instant.allocation
+            )
+        later = bisect_left([mark.allocations for mark in known], self._allocations)
+        self._marks = known[max(0, later - 2) :]
+
+    def _instants(self) -> list[_Instant]:
+        return [*([] if self._best is None else [self._best]), *self._refused]
 
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
-        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
-        position = alive.index(max(alive)) - 1
-        return self.moment(position) if position >= 0 else None
+        return None if self._best is None else self._moment(self._best)
+
+    def out_of_memory(self) -> list[Moment]:
+        """Return the moments at which memory ran out."""
+        return [self._moment(instant) for instant in self._refused]
 
     def kept_by_works(self) -> int:
         """Return most bytes that the collectives of one step freed, of what others allocated."""
-        freed = Counter[int]()
-        for begin, end in self._lifetimes.items():
-            if end is not None and _by_collective(self.events[end]):
-                step = bisect_left(self.steps, self._allocations(end))
-                freed[step] += self.events[begin]["size"] * (not _by_collective(self.events[begin]))
-        return max(freed.values(), default=0)
-
-    @functools.cached_property
-    def ends_in_events(self) -> list[int] | None:
-        """The number of events by the end of each optimizer step; None if some were not kept."""
-        done = (event["action"] in ("alloc", "free_requested") for event in self.events)
-        positions = [position for position, counts in enumerate(done, 1) if counts]
-        if self.ends and self.ends[-1] > len(positions):
-            return None
-        return [positions[end - 1] if end else 0 for end in self.ends]
+        return max(self._works.values(), default=0)
 
     def growth(self) -> Growth:
-        """Return how memory grows over the optimizer steps."""
-        if (ends := self.ends_in_events) is None:
+        """Return how memory grows over the optimizer steps; no event may come after this."""
+        if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)
-        return find_growth(
-            self._lifetimes,
-            [-(-event["size"] // BLOCK_BYTES) * BLOCK_BYTES for event in self.events],
-            ends,
-            lambda begin: self.place(self.events[begin]),
-        )
+        for block in self._live.values():
+            self._keep(block, None)
+        ends = self._ends_bytes
+        floor = self._floor_bytes
+        return self._kept.growth(ends, ends[1] if floor is None and len(ends) > 1 else floor or 0)
 
     def phases(self) -> dict[str, int]:
         """Return most bytes requested in training, evaluation and saving, and in the step after.
 
-        Nothing without the first events, because the number of each allocation is not known then.
+        Nothing without all events, because the number of each allocation is not known then.
         """
-        if self.ends_in_events is None:
+        if self.lost:
             return {}
-        phase_of = ["training"] * len(self._begins)
-        for (begin, mode), (end, next_mode) in itertools.pairwise(self.modes):
-            step = bisect_right(self.steps, begin)
-            is_evaluation = next_mode and not mode and step == bisect_left(self.steps, end)
-            if is_evaluation and step:
-                phase_of[begin:end] = ["evaluation"] * (end - begin)
-                self._step_after(phase_of, end, "evaluation")
-        for allocation, position in enumerate(self._begins):
-            if any(frame["name"] in _SAVING for frame in self.events[position]["frames"]):
-                self._step_after(phase_of, allocation + 1, "saving")
-                phase_of[allocation] = "saving"
-        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
+        runs, steps = self._phases, self._steps
+        names = ["training"] * len(runs.begins)
+
+        def name(first: int, last: int, phase: str) -> None:
+            span = slice(bisect_left(runs.begins, first), bisect_left(runs.begins, last))
+            names[span] = [phase] * len(names[span])
+
+        def name_step(first: int, phase: str) -> None:
+            if (step := bisect_right(steps, first)) < len(steps):
+                name(first, steps[step], f"first step after {phase}")
+
+        for (begin, mode), (end, next_mode) in pairwise(self._modes):
+            step = bisect_right(steps, begin)
+            if next_mode and not mode and step and step == bisect_left(steps, end):
+                name(begin, end, "evaluation")
+                name_step(end, "evaluation")
+        ends = (*runs.begins[1:], self._allocations)
+        for number, (saving, end) in enumerate(zip(runs.saving, ends, strict=True)):
+            if saving:
+                name_step(end, "saving")
+                names[number] = "saving"
         most: dict[str, int] = {}
-        for phase, position in zip(phase_of, self._begins, strict=True):
-            most[phase] = max(most.get(phase, 0), alive[position + 1])
+        for phase, size in zip(names, runs.most, strict=True):
+            most[phase] = max(most.get(phase, 0), size)
         return most
 
-    def _step_after(self, phase_of: list[str], allocation: int, phase: str) -> None:
-        """Name the step that begins with an allocation the first one after a phase."""
-        step = bisect_right(self.steps, allocation)
-        if step < len(self.steps):
-            names = [f"first step after {phase}"] * (self.steps[step] - allocation)
-            phase_of[allocation : self.steps[step]] = names
-
-    def out_of_memory(self) -> list[Moment]:
-        """Return the moments at which memory ran out."""
-        return [self.moment(i) for i, event in enumerate(self.events) if event["action"] == "oom"]
-
-    def moment(self, position: int) -> Moment:
+    def _moment(self, instant: _Instant) -> Moment:
         """Return what was alive just after an event."""
-        event = self.events[position]
-        allocation = self._allocations(position)
-        alive = alive_after(self._lifetimes, position)
-        owners = self._owners(alive, allocation)
+        owners = owners_at(instant.alive, instant.marks)
+        refused = instant.event["action"] == "oom"
         categories: Counter[BlockCategory] = Counter()
         alike: defaultdict[tuple[str, BlockCategory], list[int]] = defaultdict(list)
-        for begin in alive:
-            block = self.events[begin]
-            category = owners.get(block["addr"]) or self._kind(
-                begin, refused=event["action"] == "oom"
-            )
-            categories[category] += block["size"]
-            alike[self.place(block), category].append(block["size"])
+        for block in instant.alive:
+            category = owners.get(block.address) or self._kind(block, refused=refused)
+            categories[category] += block.size
+            alike[block.site.place, category].append(block.size)
         largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
         return Moment(
             requested_bytes=categories.total(),
-            allocation=allocation,
-            seconds=(event["time_us"] - self.events[0]["time_us"]) / 1e6,
-            step=bisect_left(self.steps, allocation),
-            stack=self.stack(event),
+            allocation=instant.allocation,
+            seconds=(instant.event["time_us"] - (self._first_us or 0)) / 1e6,
+            step=bisect_left(self._steps, instant.allocation),
+            stack=instant.site.stack,
             categories=dict(categories.most_common()),
             groups=tuple(
                 Group(place=place, category=kind, requested_bytes=sum(sizes), blocks=len(sizes))
@@ -182,67 +312,27 @@ class History:
             ),
         )
 
-    def _owners(self, alive: Sequence[int], allocation: int) -> dict[int, BlockCategory]:
-        """Return the categories of blocks that an optimizer step saw, before or after."""
-        place = bisect_left([mark.allocations for mark in self.marks], allocation)
-        owners: dict[int, BlockCategory] = {}
-        for mark in self.marks[max(0, place - 2) : place + 3]:
-            for begin in alive:
-                address, end = self.events[begin]["addr"], self._lifetimes[begin]
-                lived = self._allocations(begin) <= mark.allocations and (
-                    end is None or self._allocations(end) >= mark.allocations
-                )
-                if lived and address in mark.owners:
-                    owners[address] = mark.owners[address]
-        return owners
-
-    def _kind(self, begin: int, *, refused: bool) -> BlockCategory:
+    def _kind(self, block: Block, *, refused: bool) -> BlockCategory:
         """Return the category of a block that no optimizer knows."""
-        block, end = self.events[begin], self._lifetimes[begin]
-        freed_by = None if end is None else self.events[end]
+        freed_by = block.freed_by
         # Newer versions free the workspace after each matmul.
-        is_alone = end is None or self._allocations(end) == self._allocations(begin)
-        if block["size"] == self.workspace_bytes and is_alone:
+        is_alone = freed_by is None or block.freed == block.allocation
+        if block.size == self._workspace_bytes and is_alone:
             return "workspace"
-        if not block["frames"]:
+        if block.site.caller.is_thread:
             return "other"
-        if freed_by is not None and not freed_by["frames"]:
+        if freed_by is not None and freed_by.is_thread:
             return "activation"
-        if _in_backward(block):
+        if block.site.caller.in_backward:
             return "other"
-        if freed_by is not None and _in_backward(freed_by):
+        if freed_by is not None and freed_by.in_backward:
             return "activation"
-        in_forward = any(frame["name"] == "forward" for frame in block["frames"])
-        return "forward" if refused and in_forward else "other"
-
-    def stack(self, event: HistoryEvent) -> tuple[Frame, ...]:
-        """Return the frames of the user's code, innermost first."""
-        return tuple(
-            Frame(file=frame["filename"], line=frame["line"], function=frame["name"])
-            for frame in event["frames"]
-            if not self.own(frame["filename"])
-        )
-
-    def place(self, event: HistoryEvent) -> str:
-        """Return the innermost line of the user's code, or what is known without one."""
-        if not event["frames"]:
-            return BACKWARD
-        stack = self.stack(event)
-        if stack:
-            place = str(stack[0])
-        elif _in_backward(event):
-            place = COMPILED_BACKWARD
-        else:
-            place = event["frames"][0]["filename"]
-        timed = any(frame["filename"].endswith(_AUTOTUNERS) for frame in event["frames"])
-        return f"{AUTOTUNER}, for {place}" if timed else place
+        return "forward" if refused and block.site.in_forward else "other"
 
 
-def _in_backward(event: HistoryEvent) -> bool:
-    """Return whether a thread of autograd called Python: a function's backward, compiled code."""
-    return event["frames"][-1]["filename"].endswith("torch/autograd/function.py")
+def _rounded(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
-def _by_collective(event: HistoryEvent) -> bool:
-    frames = event["frames"]
-    return bool(frames) and frames[0]["filename"].endswith("torch/distributed/distributed_c10d.py")
+def _lived(block: Block, position: int) -> bool:
+    return block.begin <= position and (block.end is None or block.end > position)

@@ -5,16 +5,16 @@ takes pages with nothing more in them. The recording itself grows, and is left o
 """
 
 import itertools
+import resource
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from harness.dry_runs.history import NOT_KEPT, History, HistoryEvent
+from harness.dry_runs.call_sites import capacity
 from harness.measurement.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
-_CONTEXT_BYTES, _FRAME_BYTES, _ENTRY_BYTES = 160, 16, 168
-"""Bytes of the stack that PyTorch keeps of an event, of a frame in it (a vector, whose
-capacity doubles), and of the event (104 up to 2.14): measured on 2.11 to 2.15."""
 _OBJECT_BYTES = 64
 """Bytes of a small object of Python, about."""
 _LEAST_BYTES = 128 << 10
@@ -23,11 +23,78 @@ _SHARE = 8
 """The recording is known to a few percent: growth is more than an eighth of what it takes."""
 _LEAST_HEAP = 16 << 20
 """PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
+_ALL_STEPS, _HOST_SHARE = 50, 100
+"""Steps after each of which the host is looked at; later ones take a hundredth of the time."""
+
+
+class HostSteps:
+    """Bytes that the host had allocated at the ends of steps, without the recording's own.
+
+    Until the history is folded for the first time it is left out by what its stacks take. Later
+    the host is looked at just after it was folded, when it is empty.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, int] = {}
+        self._due = 0.0
+        self._folded = False
+        self._offset: int | None = None
+
+    def look(self, step: int, own: int) -> None:
+        """Note what the host has after a step; on a long run not each time, because that costs."""
+        begin = time.thread_time()
+        if begin < self._due or self._folded:
+            return
+        self._kept[step] = host_bytes() - own
+        now = time.thread_time()
+        self._due = now + _HOST_SHARE * (now - begin) if step > _ALL_STEPS else 0.0
+
+    def leave_out(self, ended: Sequence[Sequence[tuple[int, int]]]) -> None:
+        """Leave out the history that the first fold ended: events and stack bytes by each step.
+
+        Args:
+            ended: those of each device.
+        """
+        if self._folded:
+            return
+        self._folded = True
+        kept, doubled = every_step(self._kept), set[int]()
+        for ends in ended:
+            kept = [size - stacks for size, (_, stacks) in zip(kept, ends, strict=False)]
+            sizes = itertools.pairwise(capacity(position) for position, _ in ends[: len(kept)])
+            doubled |= {step for step, (before, after) in enumerate(sizes, 1) if before != after}
+        rises = [after - before for before, after in itertools.pairwise(kept)]
+        for step in doubled:  # the vector of events moved
+            rises[step - 1] = min(rises[step - 1], sorted(rises)[len(rises) // 2])
+        first = min(self._kept, default=0)
+        kept = list(itertools.accumulate(rises, initial=kept[0])) if kept else []
+        self._kept = dict(enumerate(kept, first))
+
+    def look_after_fold(self, step: int, own: int) -> None:
+        """Note what the host has after a step whose history was folded."""
+        size = host_bytes() - own
+        if self._offset is None:  # no more is kept than after the last step that was looked at
+            last = max(self._kept, default=0)
+            self._offset = size - self._kept.get(last, size)
+        self._kept[step] = size - self._offset
+
+    def growth(self, stack_bytes: int) -> Growth:
+        """Return the growth of the host; ``stack_bytes`` is what the history took in all."""
+        if _heap_bytes() < _LEAST_HEAP:
+            return Growth(kind="unknown", reason="the heap of the host is not glibc's")
+        kept = every_step(self._kept)
+        return series_growth(kept, max(_LEAST_BYTES, stack_bytes // max(1, len(kept)) // _SHARE))
 
 
 def host_bytes() -> int:
     """Return what the process has allocated: from glibc, and small objects of Python."""
     return _heap_bytes() + _OBJECT_BYTES * sys.getallocatedblocks()
+
+
+def resident_bytes() -> int:
+    """Return what is resident of the process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def every_step(kept: Mapping[int, int]) -> list[int]:
@@ -48,41 +115,6 @@ def every_step(kept: Mapping[int, int]) -> list[int]:
 def own_bytes(of: Mapping[int, str]) -> int:
     """Return what a dictionary of the recording takes of that."""
     return sys.getsizeof(of) + _OBJECT_BYTES * len(of)
-
-
-def host_growth(kept: Sequence[int], histories: Iterable[History]) -> Growth:
-    """Return the growth of the host, given what it kept at the end of each optimizer step."""
-    if _heap_bytes() < _LEAST_HEAP:
-        return Growth(kind="unknown", reason="the heap of the host is not glibc's")
-    count, doubled, recorded = len(kept), set[int](), 0
-    for history in histories:
-        if (ends := history.ends_in_events) is None:
-            return Growth(kind="unknown", reason=NOT_KEPT)
-        stacks = [0, *itertools.accumulate(map(_stack_bytes, history.events))]
-        kept = [size - stacks[end] for size, end in zip(kept, ends, strict=False)]
-        recorded += stacks[-1] // max(1, count)
-        sizes = itertools.pairwise(map(_capacity, ends))
-        doubled |= {step for step, (before, after) in enumerate(sizes, 1) if before != after}
-    rises = [after - before for before, after in itertools.pairwise(kept)]
-    for step in doubled:  # the vector of events moved
-        rises[step - 1] = min(rises[step - 1], sorted(rises)[len(rises) // 2])
-    kept = list(itertools.accumulate(rises, initial=kept[0])) if kept else []
-    return series_growth(kept, max(_LEAST_BYTES, recorded // _SHARE))
-
-
-def history_bytes(history: History) -> int:
-    """Return what PyTorch wrote to for its history of a device."""
-    return sum(map(_stack_bytes, history.events)) + _ENTRY_BYTES * len(history.events)
-
-
-def _stack_bytes(event: HistoryEvent) -> int:
-    if event["action"] not in ("alloc", "free_requested"):
-        return 0
-    return _CONTEXT_BYTES + _FRAME_BYTES * _capacity(len(event["frames"]))
-
-
-def _capacity(count: int) -> int:
-    return 1 << (count - 1).bit_length() if count else 0
 
 
 def _heap_bytes() -> int:

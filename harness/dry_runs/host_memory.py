@@ -19,7 +19,9 @@ that opened a real GPU, past the pretended one."""
 
 _EVERY_SECONDS = 0.05
 _SHARE = 20
-"""A sample takes at most this part of the time."""
+"""A sample takes at most this part of the processor time that the script and its workers take."""
+_IDLE_SECONDS = 0.3
+"""A script that does nothing for so long waits: it is sampled once, whatever it has done."""
 _INTERPRETER_BYTES = 3 << 20
 """Bytes of Python without the harness."""
 _WORKER = "pt_data_worker"
@@ -43,8 +45,10 @@ class HostSampler:
         self._script = script
         self._folder = folder
         self._names: dict[int, str] = {}
+        self._seconds: dict[int, float] = {}
         self._unseen = set[str]()
-        self._due = 0.0
+        self._due = self._due_of_script = 0.0
+        self._done = self._done_at_sample = self._idle_since = 0.0
         self._shared_before = shared_memory()[1]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
@@ -54,7 +58,7 @@ class HostSampler:
     def sample(self) -> None:
         """Take a sample if one is due."""
         begin = time.thread_time()
-        if time.monotonic() < self._due or (self._folder / ENDING).exists():
+        if not self._is_due() or (self._folder / ENDING).exists():
             return
         together = files = mapped = 0
         for pid in self._processes():
@@ -70,8 +74,24 @@ class HostSampler:
         seen.together_bytes = max(seen.together_bytes, together + shared)
         seen.file_bytes = max(seen.file_bytes, files)
         seen.shared_bytes = max(seen.shared_bytes, shared)
-        spent = time.thread_time() - begin  # not the time that a busy machine keeps it waiting
-        self._due = time.monotonic() + max(_EVERY_SECONDS, _SHARE * spent)
+        spent = time.thread_time() - begin
+        self._due = time.monotonic() + _EVERY_SECONDS
+        self._done_at_sample = self._script_seconds()
+        self._due_of_script = self._done_at_sample + _SHARE * spent
+
+    def _is_due(self) -> bool:
+        now, done = time.monotonic(), self._script_seconds()
+        if done != self._done:
+            self._done, self._idle_since = done, now
+        waits = done != self._done_at_sample and now - self._idle_since >= _IDLE_SECONDS
+        return now >= self._due and (waits or done >= self._due_of_script)
+
+    def _script_seconds(self) -> float:
+        """Return the processor time of the processes that were seen."""
+        for pid in {self._script, *self._names}:
+            with contextlib.suppress(OSError):  # it has ended
+                self._seconds[pid] = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+        return sum(self._seconds.values())
 
     def write(self) -> None:
         """Write the samples into the folder."""

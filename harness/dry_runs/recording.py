@@ -4,31 +4,26 @@ Nothing is started before the script initialises CUDA itself, so settings that i
 first lines hold, and a script that never uses the GPU is left alone.
 """
 
-import contextlib
 import dataclasses
-import gc
+import itertools
 import os
-import pickle
-import sys
-import time
-import traceback
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from harness.dry_runs.dry_run_report import BlockCategory, Device, Frame, OutOfMemory
-from harness.dry_runs.history import History, HistoryEvent, Mark
-from harness.dry_runs.host_growth import (
-    every_step,
-    history_bytes,
-    host_bytes,
-    host_growth,
-    own_bytes,
-)
-from harness.dry_runs.own_code import is_own, users_frame
+from harness.dry_runs.after_operators import call_after_operators
+from harness.dry_runs.call_sites import ENTRY_BYTES
+from harness.dry_runs.dry_run_report import BlockCategory, Device, Moment, OutOfMemory
+from harness.dry_runs.highest_peaks import HighestPeaks
+from harness.dry_runs.history import NOT_KEPT, History
+from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
+from harness.dry_runs.marks import Mark
+from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import release_works
+from harness.dry_runs.refused_requests import refused_request
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
@@ -38,22 +33,23 @@ from harness.schema.metrics import CudaPeaks
 if TYPE_CHECKING:
     import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
 
+    from harness.dry_runs.allocator_log import AllocatorLog, Counts
     from harness.dry_runs.kept_tensors import Held
 
-MOST_EVENTS = 2_000_000
-"""Most events of the history; older ones are dropped. An event takes about 0.5 KiB of the host."""
+FOLD_EVENTS = 6_000
+"""Allocations and frees after which the history is folded: about 9,000 events, of 1 KiB each."""
+_SNAPSHOT_EVENTS = 1_000_000
+"""The same if the user wants a snapshot, which has the events since the last fold."""
+
+_FOLD_SECONDS = 2.0
+"""Seconds that a fold in another thread has to end when the script has ended."""
 
 _LOOKS = frozenset(1 << power for power in range(2, 40))
 """Steps after which names are looked through for what they hold."""
 
-_ALL_STEPS, _HOST_SHARE = 50, 100
-"""Steps after each of which the host is looked at; later ones take a hundredth of the time."""
-
 NO_NAME = ("no variable of the script leads to more than before: a cycle of objects, perhaps",)
 
 Label = TypeVar("Label")
-
-PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
 
 class EnoughStepsError(BaseException):
@@ -63,22 +59,36 @@ class EnoughStepsError(BaseException):
 class Recording:
     """Watches one process; ``start`` is called once PyTorch is imported."""
 
-    def __init__(self, reads: ValueReads, most_steps: int | None) -> None:
+    def __init__(
+        self,
+        reads: ValueReads,
+        most_steps: int | None,
+        *,
+        snapshot: Path | None = None,
+        fold_events: int = FOLD_EVENTS,
+    ) -> None:
         self._reads = reads
         self._most_steps = most_steps
+        self._snapshot = snapshot
+        self._fold_events = fold_events if snapshot is None else _SNAPSHOT_EVENTS
+        self._log: AllocatorLog | None = None
+        self._histories: list[History] = []
+        self._folding = threading.Lock()
+        self._folded_in_step = False
+        self._failed = False
+        """A fold ended with an error, so what held the memory is not known."""
         self._marks: list[Mark] = []
-        self.steps: list[list[tuple[int, int]]] = []
-        """The counts of each device at the end of each optimizer step."""
-        self._host: dict[int, int] = {}
-        """Bytes that the host had allocated at the end of a step."""
-        self._host_due = 0.0
+        self._steps: list[Counts] = []
+        self._modes: list[tuple[Counts, bool]] = []
+        """These three, since the last fold."""
+        self._owners: dict[int, BlockCategory] | None = None
+        self.optimizer_steps = 0
+        self._host = HostSteps()
         self._own_bytes = 0
-        self._folded: dict[int, dict[str, int]] = {}
+        self._highest = HighestPeaks()
         self._refused: list[OutOfMemory] = []
         self._held: list[Held] = []
-        self._modes: list[tuple[list[tuple[int, int]], bool]] = []
-        self._begun = False
-        self._real_history: object = None
+        self._fold_bytes = 0
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
@@ -104,21 +114,19 @@ class Recording:
         if backend != "native":
             self._note(f"the allocator {backend} keeps no history and no peaks")
             return
-        if self._begun:
+        if self._log is not None:
             return
-        self._begun = True
-        torch.cuda.memory._record_memory_history(
-            "all", context="all", stacks="python", max_entries=MOST_EVENTS
-        )
+        from harness.dry_runs.allocator_log import AllocatorLog  # it needs PyTorch
+
+        self._log = AllocatorLog(self._fold_events, self._on_own_call)
         bindings: Any = torch._C
-        self._real_history = bindings._cuda_record_memory_history
-        bindings._cuda_record_memory_history = self._leave_out
-        self._fold_resets()
+        self._highest.watch()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
         register_optimizer_step_pre_hook(self._mark)
         register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
         self._reads.listen()
+        self._called_back = call_after_operators(self.fold_if_due)
 
     def _watch_modes(self) -> None:
         """Note when the script turns a module to evaluation, and back to training."""
@@ -129,70 +137,103 @@ class Recording:
             if inside or torch.compiler.is_compiling():
                 return real(module, mode)
             if module.training != mode:
-                self._modes.append((_counts(), mode))
+                self._modes.append((self._counts(), mode))
             inside.append(True)  # the modules in it are turned with it
             try:
                 return real(module, mode)
             finally:
                 inside.clear()
 
-    def _leave_out(self, *_: object, **__: object) -> None:
-        """Stand in for the script's own calls, which would clear or end the history."""
+    def _on_own_call(self) -> None:
         self._note("the script's own calls of _record_memory_history were left out")
 
-    def _fold_resets(self) -> None:
-        """Remember peaks before the script resets them."""
-
-        def folding(reset: Callable[[int], None], device: int) -> None:
-            self._fold(device)
-            reset(device)
-
-        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            if hasattr(torch._C, name):
-                instead(torch._C, name)(folding)
-
-    def _fold(self, device: int) -> None:
-        stats = torch.cuda.memory_stats(device)
-        highest = self._folded.setdefault(device, dict.fromkeys(PEAKS, 0))
-        for name in PEAKS:
-            highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
+    def _counts(self) -> "Counts":
+        return [] if self._log is None else self._log.counts()
 
     def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
-        if self._marks and self._marks[-1].owners == owners:
-            owners = cast("dict[int, BlockCategory]", self._marks[-1].owners)
+        if self._owners == owners:
+            owners = self._owners
         else:
             self._own_bytes += own_bytes(owners)
-        self._marks.append(
-            Mark(allocations=_counts()[torch.cuda.current_device()][0], owners=owners)
-        )
+            self._owners = owners
+        allocations = self._counts()[torch.cuda.current_device()][0]
+        self._marks.append(Mark(allocations=allocations, owners=owners))
 
     def _mark(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
-        if not torch.compiler.is_compiling():  # or it would break the graph of a compiled step
-            self._add_mark(_owned(optimizer))
+        if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
+            return
+        from harness.dry_runs.owned_blocks import owned  # it needs PyTorch
+
+        self._add_mark(owned(optimizer))
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():
             return
         self._mark(optimizer)
         release_works()
-        self.steps.append(_counts())
-        if len(self.steps) == 1:  # frozen parameters, which no optimizer has
+        self._steps.append(self._counts())
+        self.optimizer_steps += 1
+        if self.optimizer_steps == 1:  # frozen parameters, which no optimizer has
             self._label(self._mark_modules)
-        self._watch_host()
-        enough = len(self.steps) == self._most_steps
-        if enough or len(self.steps) in _LOOKS:
-            self._label(lambda: self._look(len(self.steps)))
+        self._host.look(self.optimizer_steps, self._own_bytes)
+        if self.fold_if_due(at_once=self._folded_in_step):
+            live = sum(history.live_bytes() for history in self._histories)
+            self._host.look_after_fold(self.optimizer_steps, live)
+        self._folded_in_step = False
+        enough = self.optimizer_steps == self._most_steps
+        if enough or self.optimizer_steps in _LOOKS:
+            self._label(lambda: self._look(self.optimizer_steps))
         if enough:
             raise EnoughStepsError
 
-    def _watch_host(self) -> None:
-        """Note what the host has allocated; on a long run not at each step, because that costs."""
-        begin = time.thread_time()
-        if begin < self._host_due:
-            return
-        self._host[len(self.steps)] = host_bytes() - self._own_bytes
-        now = time.thread_time()
-        self._host_due = now + _HOST_SHARE * (now - begin) if len(self.steps) > _ALL_STEPS else 0.0
+    def fold_if_due(self, *, at_once: bool = False) -> bool:
+        """Take the events in that the allocator keeps, if there are many; return whether it did."""
+        if self._log is None or self._failed or not self._folding.acquire(blocking=False):
+            return False
+        try:
+            before = resident_bytes()
+            held = self._log.take_if_due(self._counts(), at_once=at_once)
+            if held is not None:
+                self._fold(held)
+                self._folded_in_step = True
+                self._fold_bytes = max(self._fold_bytes, resident_bytes() - before)
+            return held is not None
+        except Exception as error:
+            self._fail(error)
+            return False
+        finally:
+            self._folding.release()
+
+    def _fold(self, held: Any) -> None:
+        """Take the events of a snapshot in."""
+        if not self._histories:
+            config = os.environ.get(VARIABLE)
+            size = workspace_bytes(torch.cuda.get_device_capability(0), config)
+            self._histories = [
+                History(workspace_bytes=size, own=is_own) for _ in range(torch.cuda.device_count())
+            ]
+        marks, steps, modes = self._marks, self._steps, self._modes
+        self._marks, self._steps, self._modes = [], [], []
+        ended, taken = [], 0
+        for index, history in enumerate(self._histories):
+            events = held["device_traces"][index] if index < len(held["device_traces"]) else []
+            before = history.stack_bytes
+            ended.append(
+                history.fold(
+                    events,
+                    marks=marks,
+                    steps=[step[index] for step in steps],
+                    modes=[(counts[index][0], mode) for counts, mode in modes],
+                )
+            )
+            history.lost |= history.counted < sum(held["counts"][index])
+            taken += history.stack_bytes - before + ENTRY_BYTES * len(events)
+        self._host.leave_out(ended)
+        self.history_bytes = max(self.history_bytes, taken)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
 
     def _look(self, step: int) -> None:
         from harness.dry_runs.kept_tensors import held_by_names  # it needs PyTorch
@@ -212,77 +253,75 @@ class Recording:
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
         del total
-        self._refused.append(
-            OutOfMemory(
-                device=device,
-                requested_bytes=size,
-                allocated_bytes=torch.cuda.memory_allocated(device),
-                reserved_bytes=torch.cuda.memory_reserved(device),
-                free_bytes=free,
-                stack=tuple(
-                    Frame(file=f.filename, line=f.lineno or 0, function=f.name, text=f.line or "")
-                    for f in reversed(traceback.extract_stack(users_frame()))
-                    if not is_own(f.filename)
-                ),
-            )
-        )
+        self._refused.append(refused_request(device, size, free))
         self._mark_modules()
 
     def _mark_modules(self) -> None:
         """Note what modules and parameters hold, found among all objects of the process."""
-        from harness.instruments.tensor_roles import parts_of_parameter  # it needs PyTorch
+        from harness.dry_runs.owned_blocks import owned_in_process  # it needs PyTorch
 
-        owners: dict[int, BlockCategory] = {}
-        for thing in gc.get_objects():
-            kind = type(thing)  # isinstance would have lazy objects load themselves
-            if issubclass(kind, torch.nn.Parameter):
-                for part in parts_of_parameter(thing):
-                    _own(owners, part, "parameter")
-                _own(owners, thing.grad, "gradient")
-            elif issubclass(kind, torch.nn.Module):
-                for buffer in thing._buffers.values():
-                    _own(owners, buffer, "buffer")
-            elif issubclass(kind, torch.optim.Optimizer):
-                owners = _owned(thing) | owners
-                if getattr(thing, "state", None) and not self.steps:
-                    self._note("the optimizer's step was compiled: its steps are not counted")
-        self._add_mark(owners)
+        def look(optimizer: torch.optim.Optimizer) -> None:
+            if getattr(optimizer, "state", None) and not self.optimizer_steps:
+                self._note("the optimizer's step was compiled: its steps are not counted")
+
+        self._add_mark(owned_in_process(look))
 
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
-        if not self._begun:
+        if self._log is None:
             return None
         from harness.instruments.cuda_counters import pinned_bytes  # it needs PyTorch
 
         return pinned_bytes()
 
-    def finish(self, snapshot: Path | None) -> tuple[list[Device], list[OutOfMemory]]:
+    def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""
-        if not self._begun:
+        if self._log is None:
             return [], []
+        from harness.dry_runs import allocator_log  # it needs PyTorch
+
         self._label(self._mark_modules)
-        held = _snapshot()
-        torch._C._cuda_record_memory_history = self._real_history  # type: ignore[assignment]
-        torch.cuda.memory._record_memory_history(None)
-        if snapshot is not None:
-            self._write_snapshot(held, snapshot)
-        traces = cast("list[list[HistoryEvent]]", held["device_traces"])
+        held, was_folded = self._log.end(), bool(self._histories)
+        if self._snapshot is not None:
+            if error := allocator_log.write_snapshot(held, self._snapshot):
+                self._note(f"the snapshot was not written: {error}")
+            if was_folded:
+                self._note("the snapshot has the last events only")
+        if not self._folding.acquire(timeout=_FOLD_SECONDS):  # by a signal, in the middle of one
+            self._fail(TimeoutError("the allocator's events were being folded"))
+        elif not self._failed:
+            try:
+                self._fold(held)
+            except Exception as error:
+                self._fail(error)
+        histories = [] if self._failed else self._histories
+        self.history_bytes += self._fold_bytes
+        stack_bytes = sum(history.stack_bytes for history in histories)
+        if histories:
+            self.host_growth = self._label(
+                lambda: self._named(self._host.growth(stack_bytes), host=True)
+            )
         refused: list[OutOfMemory] = []
         devices = []
-        histories = [
-            self._history(index, traces[index] if index < len(traces) else [])
-            for index in range(torch.cuda.device_count())
-        ]
-        self.history_bytes = sum(map(history_bytes, histories))
-        self.host_growth = self._label(
-            lambda: self._named(host_growth(every_step(self._host), histories), host=True)
-        )
-        for index, history in enumerate(histories):
+        for index in range(torch.cuda.device_count()):
+            history = histories[index] if histories else None
             devices.append(self._device(index, history, held["segments"]))
             mine = [one for one in self._refused if one.device == index]
-            moments = self._label(history.out_of_memory) or []
+            known = [] if history is None else self._label(history.out_of_memory) or []
+            moments = itertools.chain(known, itertools.repeat(None))
             refused += [replace(one, at=at) for one, at in zip(mine, moments, strict=False)]
         return devices, refused
+
+    def _peak(self, history: History, peaks: CudaPeaks) -> Moment | None:
+        """Return the moment of the peak; None if the events of that moment were not kept."""
+        peak = history.peak()
+        if peak is None or not history.lost or peak.requested_bytes == peaks.requested_peak_bytes:
+            return peak
+        self._note(f"what held the memory is not known: {NOT_KEPT}")
+        return None
+
+    def _growth(self, history: History) -> Growth | None:
+        return self._label(lambda: self._named(history.growth()))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
         """Return what held memory; None if an object of the script's refuses to be looked at."""
@@ -292,39 +331,14 @@ class Recording:
             self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
             return None
 
-    def _write_snapshot(self, snapshot: object, path: Path) -> None:
-        """Write the snapshot as ``torch.cuda.memory._dump_snapshot`` does."""
-        part = Path(f"{path}.part")
-        try:
-            with part.open("wb") as file:
-                pickle.dump(snapshot, file)
-            part.replace(path)
-        except Exception as error:
-            part.unlink(missing_ok=True)
-            self._note(f"the snapshot was not written: {error}")
-
-    def _history(self, index: int, events: list[HistoryEvent]) -> History:
-        config = os.environ.get(VARIABLE)
-        if len(events) >= MOST_EVENTS:
-            self._note(f"only the last {MOST_EVENTS:,} events of the allocator were kept")
-        return History(
-            events=events,
-            marks=self._marks,
-            steps=[step[index][0] for step in self.steps],
-            ends=[sum(step[index]) for step in self.steps],
-            modes=[(counts[index][0], mode) for counts, mode in self._modes],
-            workspace_bytes=workspace_bytes(torch.cuda.get_device_capability(0), config),
-            own=is_own,
-        )
-
-    def _device(self, index: int, history: History, segments: list[dict[str, Any]]) -> Device:
+    def _device(
+        self, index: int, history: History | None, segments: list[dict[str, Any]]
+    ) -> Device:
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
-        self._fold(index)
-        stats = torch.cuda.memory_stats(index)
-        peaks = {name.replace("_bytes", "_peak_bytes"): self._folded[index][name] for name in PEAKS}
+        stats, peaks = torch.cuda.memory_stats(index), self._highest.of(index)
         return Device(
             index=index,
-            peaks=CudaPeaks(**peaks),
+            peaks=peaks,
             allocations=stats.get("allocation.all.allocated", 0),
             requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
             segments=stats.get("segment.all.allocated", 0),
@@ -332,51 +346,8 @@ class Recording:
             ooms=stats.get("num_ooms", 0),
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
-            peak=self._label(history.peak),
-            kept_by_works=history.kept_by_works(),
-            growth=self._label(lambda: self._named(history.growth())),
-            phases=self._label(history.phases) or {},
+            peak=None if history is None else self._label(lambda: self._peak(history, peaks)),
+            kept_by_works=0 if history is None else history.kept_by_works(),
+            growth=None if history is None else self._growth(history),
+            phases={} if history is None else self._label(history.phases) or {},
         )
-
-
-def _counts() -> list[tuple[int, int]]:
-    """Return the number of each device's allocations so far, and of its frees."""
-    stats = map(torch.cuda.memory_stats, range(torch.cuda.device_count()))
-    return [(one["allocation.all.allocated"], one["allocation.all.freed"]) for one in stats]
-
-
-def _snapshot() -> Any:
-    """Return the allocator's snapshot; PyTorch would import Inductor for it, for seconds."""
-    absent = "torch._inductor" not in sys.modules
-    if absent:
-        vars(torch)["_inductor"] = None
-    try:
-        return torch.cuda.memory._snapshot()
-    finally:
-        if absent:
-            del vars(torch)["_inductor"]
-
-
-def _owned(optimizer: "torch.optim.Optimizer") -> dict[int, BlockCategory]:
-    """Return the blocks of an optimizer's parameters, gradients and states."""
-    owners: dict[int, BlockCategory] = {}
-    for group in getattr(optimizer, "param_groups", ()):
-        for parameter in group["params"]:
-            _own(owners, parameter, "parameter")
-            _own(owners, parameter.grad, "gradient")
-    # An optimizer that keeps its state elsewhere, such as torchao's CPUOffloadOptimizer, has none.
-    for state in getattr(optimizer, "state", {}).values():
-        for value in state.values() if isinstance(state, dict) else ():
-            _own(owners, value, "optimizer_state")
-    return owners
-
-
-def _own(owners: dict[int, BlockCategory], value: object, category: BlockCategory) -> None:
-    """Note the block of a tensor on the GPU."""
-    if not isinstance(value, torch.Tensor):
-        return
-    local = getattr(value, "_local_tensor", value)  # of a DTensor: this rank's part
-    if local.is_cuda and local.layout == torch.strided:
-        # The output of a CUDA graph that was replayed since has no address any more.
-        with contextlib.suppress(RuntimeError):
-            owners.setdefault(local.untyped_storage().data_ptr(), category)

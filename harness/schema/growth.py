@@ -9,9 +9,8 @@ The process of a dry run loads this module too, so it imports little.
 
 import itertools
 from bisect import bisect_left
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from harness.schema.lifetimes import Lifetimes, bytes_alive
@@ -73,51 +72,120 @@ class Growth:
         yield from (f"  {cause}." for cause in self.causes)
 
 
+class KeptByLine:
+    """Bytes that each line keeps over ends of steps; blocks come in any order.
+
+    Only changes are held, so what comes and goes in every step takes nothing. Blocks of the first
+    step, such as the optimizer's state, are left out.
+    """
+
+    def __init__(self) -> None:
+        self._at_ends: dict[str, _Line] = {}
+        self._older: dict[str, _Line] = {}
+        """What is older than ``_KEPT_STEPS``."""
+
+    def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
+        """Count a block in the steps from ``first`` on, up to ``last`` if it was freed.
+
+        ``begin`` is the position of its allocation, which orders the lines.
+        """
+        for lines, since in ((self._at_ends, first), (self._older, first + _KEPT_STEPS)):
+            if first and (last is None or since < last):
+                line = lines.setdefault(place, _Line(begin))
+                line.begin = min(line.begin, begin)
+                line.change(since, size)
+                if last is not None:
+                    line.change(last, -size)
+
+    def growth(self, ends_bytes: Sequence[int], floor_bytes: int) -> Growth:
+        """Return the growth over the steps.
+
+        Args:
+            ends_bytes: bytes alive at the end of each step.
+            floor_bytes: least bytes alive in the second step.
+        """
+        count = len(ends_bytes)
+        if count < LEAST_STEPS:
+            return _too_few(count, LEAST_STEPS)
+        level = Growth(
+            kind="plateau",
+            reason=f"nothing more is kept over {count} steps",
+            ends_bytes=tuple(ends_bytes),
+            first_step_bytes=floor_bytes,
+        )
+        lines, rising = self._older, _rising(self._older, count)
+        replaced = not rising and count >= _STEPS_TO_REPLACE
+        if replaced:
+            lines, rising = self._at_ends, _rising(self._at_ends, count)
+        going_on = {place: rises for place, rises in rising.items() if _goes_on(rises, count)}
+        if going_on:
+            first = min(rises[0] for rises in going_on.values())
+            last = max(rises[-1] for rises in going_on.values())
+            added = {place: lines[place].added(first, last) for place in going_on}
+            steps = len(set().union(*going_on.values()))
+            since = first + 1 if replaced else first + 1 - _KEPT_STEPS
+            begins = "from the beginning" if since == _LEAST_SINCE else f"since step {since}"
+            order = sorted(added, key=lambda place: (-added[place], lines[place].begin))
+            return replace(
+                level,
+                kind="leak",
+                reason=f"more is kept after {steps} of {count} steps, {begins}",
+                per_step_bytes=sum(added.values()) // (last - first),
+                since_step=since,
+                places=tuple((place, added[place]) for place in order[:_MOST_PLACES]),
+                causes=(_REPLACED,) if replaced else (),
+            )
+        if rising and not all(_has_ended(rises, count) for rises in rising.values()):
+            reason = f"more was kept ever more rarely over {count} steps: more steps are needed"
+            return replace(level, kind="unknown", reason=reason)
+        if rising:
+            until = max(rises[-1] for rises in rising.values())
+            return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
+        return level
+
+
+@dataclass
+class _Line:
+    """What a line keeps: the position of its first block, and changes from step to step."""
+
+    begin: int
+    changes: dict[int, int] = field(default_factory=dict)
+
+    def change(self, step: int, size: int) -> None:
+        self.changes[step] = self.changes.get(step, 0) + size
+        if not self.changes[step]:
+            del self.changes[step]
+
+    def added(self, first: int, last: int) -> int:
+        """Return the bytes that were added after one step, up to another."""
+        return sum(size for step, size in self.changes.items() if first < step <= last)
+
+    def rises(self, count: int) -> list[int]:
+        """Return the steps in which more is held; none if they are few, or it falls."""
+        changes = {step: size for step, size in self.changes.items() if step < count}
+        rises = sorted(changes)
+        return rises if len(rises) >= _LEAST_RISES and min(changes.values()) > 0 else []
+
+
+def _rising(lines: Mapping[str, _Line], count: int) -> dict[str, list[int]]:
+    return {place: rises for place, line in lines.items() if (rises := line.rises(count))}
+
+
 def find_growth(
     lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
 ) -> Growth:
     """Return the growth over the steps, given the number of events by the end of each."""
-    count = len(ends)
-    if count < LEAST_STEPS:
-        return _too_few(count, LEAST_STEPS)
+    if len(ends) < LEAST_STEPS:
+        return _too_few(len(ends), LEAST_STEPS)
     alive = bytes_alive(lifetimes, sizes)
+    kept = KeptByLine()
+    for begin, freed in lifetimes.items():
+        first = bisect_left(ends, begin + 1)
+        last = len(ends) if freed is None else bisect_left(ends, freed + 1)
+        if 0 < first < last:
+            kept.add(place_of(begin), begin, sizes[begin], first, last)
     floor = min(alive[ends[0] + 1 : ends[1] + 1], default=alive[ends[1]])
-    level = Growth(
-        kind="plateau",
-        reason=f"nothing more is kept over {count} steps",
-        ends_bytes=tuple(alive[end] for end in ends),
-        first_step_bytes=floor - min(alive[: ends[0] + 1]),
-    )
-    at_ends, kept = _by_place(lifetimes, sizes, ends, place_of)
-    rising = {place: rises for place, held in kept.items() if (rises := _rises(held))}
-    replaced = not rising and count >= _STEPS_TO_REPLACE
-    if replaced:
-        kept = at_ends
-        rising = {place: rises for place, held in kept.items() if (rises := _rises(held))}
-    going_on = {place: rises for place, rises in rising.items() if _goes_on(rises, count)}
-    if going_on:
-        first = min(rises[0] for rises in going_on.values())
-        last = max(rises[-1] for rises in going_on.values())
-        added = {place: kept[place][last] - kept[place][first] for place in going_on}
-        steps = len(set().union(*going_on.values()))
-        since = first + 1 if replaced else first + 1 - _KEPT_STEPS
-        begins = "from the beginning" if since == _LEAST_SINCE else f"since step {since}"
-        return replace(
-            level,
-            kind="leak",
-            reason=f"more is kept after {steps} of {count} steps, {begins}",
-            per_step_bytes=sum(added.values()) // (last - first),
-            since_step=since,
-            places=tuple(sorted(added.items(), key=lambda item: -item[1])[:_MOST_PLACES]),
-            causes=(_REPLACED,) if replaced else (),
-        )
-    if rising and not all(_has_ended(rises, count) for rises in rising.values()):
-        reason = f"more was kept ever more rarely over {count} steps: more steps are needed"
-        return replace(level, kind="unknown", reason=reason)
-    if rising:
-        until = max(rises[-1] for rises in rising.values())
-        return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
-    return level
+    return kept.growth([alive[end] for end in ends], floor - min(alive[: ends[0] + 1]))
 
 
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
@@ -156,38 +224,6 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
 
 def _too_few(count: int, least: int) -> Growth:
     return Growth(kind="unknown", reason=f"too few steps ({count} of at least {least})")
-
-
-def _by_place(
-    lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
-) -> tuple[Mapping[str, list[int]], Mapping[str, list[int]]]:
-    """Return the bytes of each line at the ends of the steps, and of its blocks that are older.
-
-    Blocks of the first step, such as the optimizer's state, are left out.
-    """
-    both: tuple[defaultdict[str, list[int]], ...]
-    both = (defaultdict(lambda: [0] * len(ends)), defaultdict(lambda: [0] * len(ends)))
-    for begin, freed in lifetimes.items():
-        first = bisect_left(ends, begin + 1)
-        last = len(ends) if freed is None else bisect_left(ends, freed + 1)
-        if 0 < first < last:
-            place = place_of(begin)
-            for series, since in zip(both, (first, first + _KEPT_STEPS), strict=True):
-                if since < last:
-                    series[place][since] += sizes[begin]
-                    if last < len(ends):
-                        series[place][last] -= sizes[begin]
-    for series in both:
-        for place, changes in series.items():
-            series[place] = list(itertools.accumulate(changes))
-    return both[0], both[1]
-
-
-def _rises(held: Sequence[int]) -> list[int]:
-    """Return the steps after the first in which more is held; none if they are few, or it falls."""
-    changes = [after - before for before, after in itertools.pairwise(held)]
-    rises = [step for step, change in enumerate(changes, 1) if change > 0]
-    return rises if len(rises) >= _LEAST_RISES and min(changes) >= 0 else []
 
 
 def _has_ended(rises: Sequence[int], count: int) -> bool:

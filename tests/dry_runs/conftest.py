@@ -23,3 +23,12 @@ def runs(cuda_build: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """Run scripts in forks of one process."""
     with ForkedRuns(tmp_path_factory.mktemp("runs")) as forked:
         yield forked
+
+
+@pytest.fixture(scope="module")
+def folding_runs(
+    cuda_build: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ForkedRuns]:
+    """Run scripts in forks that fold the allocator's history each 50 allocations and frees."""
+    with ForkedRuns(tmp_path_factory.mktemp("folding"), fold_events=50) as forked:
+        yield forked

@@ -6,6 +6,7 @@ a folder for files; the report and the trials of other values are those of the p
 
 import atexit
 import dataclasses
+import functools
 import os
 import pickle
 import subprocess
@@ -27,15 +28,20 @@ from harness.dry_runs.dry_run_request import RESULT, Request
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.pretended_environment import pretending
 from harness.dry_runs.pretended_gpu import pretended_gpu
+from harness.dry_runs.recording import FOLD_EVENTS, Recording
 from harness.dry_runs.toolchain import torch_build
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import judged, settled, tries_others
 
 
 class ForkedRuns(AbstractContextManager["ForkedRuns"]):
-    """Runs scripts one after another; a context manager that ends the process."""
+    """Runs scripts one after another; a context manager that ends the process.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        fold_events: allocations and frees after which the allocator's history is folded.
+    """
+
+    def __init__(self, folder: Path, *, fold_events: int = FOLD_EVENTS) -> None:
         self._folder = folder
         self._gpu = pretended_gpu("l4")
         self._status = folder / "status"
@@ -45,7 +51,7 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         environment = os.environ | pretending(self._gpu, torch, build(torch))
         environment["HARNESS_DRY_RUN_STATUS"] = str(self._status)
         self._server: Any = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, str(fold_events)],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -105,6 +111,8 @@ def _serve() -> None:
 
     torch.set_num_threads(1)
     setattr(child, "supervised", lambda *_: None)  # noqa: B010
+    recording = functools.partial(Recording, fold_events=int(sys.argv[1]))
+    setattr(child, "Recording", recording)  # noqa: B010
     setattr(Layers, "enter", lambda _, folder, writes: ("written", folder))  # noqa: B010
     for line in sys.stdin:
         process = os.fork()

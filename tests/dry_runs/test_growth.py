@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from harness.dry_runs import DryRunReport
 from harness.dry_runs.dry_run_text import growth_lines
 from harness.schema.growth import Growth
 from tests.dry_runs.forked_runs import ForkedRuns
@@ -122,3 +124,47 @@ open({str(tmp_path / "grown")!r}, "w").write(str(sizes[-1] - sizes[0]))
     growth, _ = growth_of_host(tmp_path, text, write_files=True)
     assert int((tmp_path / "grown").read_text()) > 40 * 128 * KIB  # the resident size did grow
     assert growth.kind == "plateau", growth
+
+
+FOLDED = {
+    "phases and a refusal": """
+for number in range(8):
+    step(net(batch()))
+    if number == 1:
+        net.eval()
+        with torch.no_grad():
+            net(batch(100_000))
+        net.train()
+    if number == 4:
+        net.state_dict()
+        try:
+            torch.empty(1 << 35, dtype=torch.uint8, device="cuda")
+        except torch.OutOfMemoryError:
+            pass
+""",
+    "a leak": GROWING[
+        "a list of losses: losses holds 15 tensors of the GPU, 8 more than 8 steps before,"
+        " with the graphs"
+    ],
+}
+
+
+@pytest.mark.parametrize("title", FOLDED)
+def test_a_history_that_is_folded_tells_the_same(
+    runs: ForkedRuns, folding_runs: ForkedRuns, title: str, tmp_path: Path
+) -> None:
+    file = script(tmp_path, HEAD + FOLDED[title])
+    whole, folded = runs.run(file), folding_runs.run(file)
+    for report in (whole, folded):
+        assert report.outcome == "ok", report.evidence
+        assert not [note for note in report.notes if "not known" in note]
+    assert told(folded) == told(whole)
+
+
+def told(report: DryRunReport) -> list[object]:
+    """Return what a report says of the GPU, without times."""
+    moments = [one.peak for one in report.devices] + [one.at for one in report.out_of_memory]
+    return [
+        *(None if moment is None else replace(moment, seconds=0.0) for moment in moments),
+        *((one.peaks, one.growth, one.phases) for one in report.devices),
+    ]

@@ -1,5 +1,8 @@
 """Memory of the host in a dry run, against what a script takes by hand."""
 
+import os
+import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,6 +10,7 @@ import pytest
 
 from harness.dry_runs import assemble_report
 from harness.dry_runs.dry_run_text import growth_lines
+from harness.dry_runs.host_memory import HostSampler
 from harness.instruments import cuda_counters
 from harness.schema.host import Host
 from tests.child_process import child
@@ -140,3 +144,31 @@ def test_a_container_limits_the_host(gib: int, fit: str, tmp_path: Path) -> None
 def test_fewer_than_four_steps_say_so(tmp_path: Path) -> None:
     report = run(tmp_path, HEAD + "for _ in range(3):\n    step(net(batch()).mean())")
     assert list(growth_lines(report)) == ["Growth is not known: too few steps (3 of at least 4)."]
+
+
+def test_samples_take_a_twentieth_of_the_processor_time_of_what_they_sample(tmp_path: Path) -> None:
+    sampler, spent = HostSampler(os.getpid(), tmp_path), [0.0]
+    begin = time.process_time()
+    while time.process_time() < begin + 2.0:
+        before = time.thread_time()
+        sampler.sample()
+        spent.append(time.thread_time() - before)
+        sum(range(100_000))
+    samples = [one for one in spent if one > max(spent) / 10]
+    assert len(samples) > 2
+    assert sum(samples) <= 2.0 / 20 + max(spent)
+
+
+def test_a_script_that_waits_is_not_sampled_again_and_again(tmp_path: Path) -> None:
+    waiting = subprocess.Popen(["sleep", "60"])
+    sampler = HostSampler(waiting.pid, tmp_path)
+    took = []
+    end = time.monotonic() + 3.0
+    while time.monotonic() < end:
+        before = time.thread_time()
+        sampler.sample()
+        took.append(time.thread_time() - before)
+        time.sleep(0.01)
+    waiting.kill()
+    waiting.wait()
+    assert 1 <= sum(one > max(took) / 5 for one in took) <= 3

@@ -113,6 +113,8 @@ void pretend_copy_known(char *destination, const char *source, size_t bytes);
 
 /* Something that may have written device memory: a kernel, a library's function. Library files that include no
    header declare it themselves. */
+void pretend_did_operator(void);
+void pretend_launched(void);
 void pretend_wrote(void);
 void pretend_wrote_arguments(void **arguments);
 

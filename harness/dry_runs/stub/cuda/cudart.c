@@ -182,7 +182,7 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 cudaError_t cudaLaunchKernel(const void *function, dim3 grid, dim3 block, void **arguments, size_t shared,
                              cudaStream_t stream)
 {
-    __sync_add_and_fetch(&status->kernels, 1);
+    pretend_launched();
     pretend_wrote();
     return cudaSuccess;
 }

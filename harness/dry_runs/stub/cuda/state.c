@@ -165,6 +165,30 @@ void pretend_unsupported(const char *function)
     pthread_mutex_unlock(&lock);
 }
 
+/* Python looks at the allocator's events now and then: Py_AddPendingCall has the main thread call it between two
+   instructions, because this thread may hold the allocator's lock, or no lock of Python's. */
+enum { OPERATORS_BETWEEN_LOOKS = 1024 };
+static uint64_t operators;
+static int (*look)(void *), (*add_pending_call)(int (*)(void *), void *);
+
+void pretend_look_after_operators(int (*call)(void *), int (*add)(int (*)(void *), void *))
+{
+    look = call;
+    add_pending_call = add;
+}
+
+void pretend_did_operator(void)
+{
+    if (__sync_add_and_fetch(&operators, 1) % OPERATORS_BETWEEN_LOOKS == 0 && look)
+        add_pending_call(look, NULL);
+}
+
+void pretend_launched(void)
+{
+    __sync_add_and_fetch(&status->kernels, 1);
+    pretend_did_operator(); /* outside of any operator of PyTorch, maybe */
+}
+
 const char *pretend_first_unsupported(void) { return status->unsupported ? status->names[0] : NULL; }
 
 /* The count of devices that CUDA_VISIBLE_DEVICES leaves: a list that ends at the first entry that is

@@ -181,7 +181,11 @@ void pretend_enter(struct pretend_operator *one)
     one->outer = current;
     current = one;
 }
-void pretend_leave(struct pretend_operator *one) { current = one->outer; }
+void pretend_leave(struct pretend_operator *one)
+{
+    current = one->outer;
+    pretend_did_operator();
+}
 
 void pretend_wrote(void)
 {

@@ -1,0 +1,104 @@
+"""The history of events that PyTorch's allocator keeps: begun, taken in parts, and ended.
+
+PyTorch keeps events until they are taken. They are taken in parts, so that a long script takes no
+more memory than a short one.
+"""
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MOST_EVENTS = 2_000_000
+"""Most events of the history; older ones are dropped. An event takes about 0.5 KiB of the host."""
+Counts = list[tuple[int, int]]
+"""The number of each device's allocations so far, and of its frees."""
+
+
+class AllocatorLog:
+    """The history of all devices.
+
+    Args:
+        most: allocations and frees after which the history is due to be taken.
+        on_own_call: called when the script itself begins or ends a history, which is left out
+            because it would clear this one.
+    """
+
+    def __init__(self, most: int, on_own_call: Callable[[], object]) -> None:
+        self._most = self._next = most
+        self._on_own_call = on_own_call
+        bindings: Any = torch._C
+        self._record: Callable[..., object] = torch.cuda.memory._record_memory_history
+        self._real: Callable[..., object] = bindings._cuda_record_memory_history
+        self._bindings = bindings
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin, without the events until now."""
+        self._bindings._cuda_record_memory_history = self._real
+        try:
+            self._record(
+                "all", context="all", stacks="python", max_entries=MOST_EVENTS, clear_history=True
+            )
+        finally:
+            self._bindings._cuda_record_memory_history = self._leave_out
+
+    def _leave_out(self, enabled: object = None, *_: object, **__: object) -> None:
+        if enabled is not None:
+            self._most = self._next = MOST_EVENTS // 2  # its own snapshots have what is kept
+        self._on_own_call()
+
+    def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
+        """Return a snapshot, and drop its events; None if few came, or some while it was made."""
+        if sum(map(sum, now)) < self._next and not at_once:
+            return None
+        held = snapshot() | {"counts": now}
+        if self.counts() != now:  # a thread of the script goes on
+            self._next += self._most
+            return None
+        self._begin()
+        self._next = sum(map(sum, now)) + self._most
+        return held
+
+    def counts(self) -> Counts:
+        """Return the number of each device's allocations so far, and of its frees."""
+        found = []
+        for device in range(torch.cuda.device_count()):
+            one = self._bindings._cuda_memoryStats(device)["allocation"]["all"]
+            found.append((one["allocated"], one["freed"]))
+        return found
+
+    def end(self) -> Any:
+        """Return a snapshot with the last events, and end the history."""
+        held = snapshot() | {"counts": self.counts()}
+        self._bindings._cuda_record_memory_history = self._real
+        self._record(None)
+        return held
+
+
+def snapshot() -> Any:
+    """Return the allocator's snapshot; PyTorch would import Inductor for it, for seconds."""
+    absent = "torch._inductor" not in sys.modules
+    if absent:
+        vars(torch)["_inductor"] = None
+    try:
+        return torch.cuda.memory._snapshot()
+    finally:
+        if absent:
+            del vars(torch)["_inductor"]
+
+
+def write_snapshot(held: Any, path: Path) -> Exception | None:
+    """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error."""
+    part = Path(f"{path}.part")
+    try:
+        with part.open("wb") as file:
+            pickle.dump({name: value for name, value in held.items() if name != "counts"}, file)
+        part.replace(path)
+    except Exception as error:
+        part.unlink(missing_ok=True)
+        return error
+    return None
