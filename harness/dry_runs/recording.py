@@ -56,15 +56,21 @@ Label = TypeVar("Label")
 PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
 
 
-class EnoughStepsError(BaseException):
-    """Ends the script after the number of optimizer steps that was asked for."""
+class EnoughStepsError(SystemExit):
+    """Ends a process, as a script ends itself, after the optimizer steps that were asked for."""
 
 
 class Recording:
     """Watches one process; ``start`` is called once PyTorch is imported."""
 
-    def __init__(self, reads: ValueReads, most_steps: int | None) -> None:
+    def __init__(
+        self,
+        reads: ValueReads,
+        most_steps: int | None,
+        on_begin: Callable[[], object] = lambda: None,
+    ) -> None:
         self._reads = reads
+        self._on_begin = on_begin
         self._most_steps = most_steps
         self._marks: list[Mark] = []
         self.steps: list[list[tuple[int, int]]] = []
@@ -85,13 +91,16 @@ class Recording:
         """Each once, in the order in which they came."""
         self._note = self.notes.setdefault
 
-    def start(self, torch_module: object) -> None:
-        """Have recording begin when PyTorch, just imported, initialises CUDA."""
+    def start(self, torch_module: object, *, at_once: bool = False) -> None:
+        """Have recording begin when PyTorch, just imported, initialises CUDA, or at once."""
         global torch
         import torch
 
         assert torch_module is torch
-        torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
+        if at_once:
+            self._begin()
+        else:
+            torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
@@ -107,6 +116,7 @@ class Recording:
         if self._begun:
             return
         self._begun = True
+        self._on_begin()
         torch.cuda.memory._record_memory_history(
             "all", context="all", stacks="python", max_entries=MOST_EVENTS
         )
