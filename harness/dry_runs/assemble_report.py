@@ -73,6 +73,7 @@ def assemble_report(
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
+        exit_code=inside.exit_code,
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,

@@ -65,6 +65,7 @@ class Ending:
         self._lock = threading.Lock()
         self.ended = "error"
         self.evidence: str | None = "the script's end was not seen"
+        self.exit_code: int | None = None
         self.returned: object = None
         self.failed_by: Decision | None = None
         self._late: tuple[str, str] | None = None
@@ -96,6 +97,7 @@ class Ending:
             seen,
             ended=self.ended,
             evidence=self.evidence,
+            exit_code=self.exit_code,
             notes=(
                 *library_notes(),
                 *seen.notes,
@@ -218,12 +220,16 @@ def _print_error(error: BaseException) -> None:
     traceback.print_exception(type(error), error, trace or error.__traceback__)
 
 
+def _exit_code(error: SystemExit) -> int:
+    return 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+
+
 def _outcome(error: BaseException | None) -> tuple[str, str | None]:
     """Return how the script ended, and the evidence; print what Python would."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
-        code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+        code = _exit_code(error)
         if code != error.code and error.code is not None:
             with contextlib.suppress(Exception):
                 print(error.code, file=sys.stderr)
@@ -308,6 +314,8 @@ def main() -> int:
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
     ending.ended, ending.evidence = _outcome(error)
+    if isinstance(error, SystemExit):
+        ending.exit_code = _exit_code(error) or None
     ending.failed_by = reads.decisions.failed_by(error)
     if why := why_refused(error, mode):
         ending.evidence = f"{ending.evidence}; {why}"

@@ -25,6 +25,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost"]
     """``lost``: the process left no result of its own."""
     evidence: str | None = None
+    exit_code: int | None = None
     devices: tuple[Device, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()

@@ -20,6 +20,7 @@ MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
 MOST_FILES = 10
+MOST_PROCESSES = 16
 MOST_TEXT = 80
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
@@ -51,6 +52,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
     yield from _peaks(report)
+    yield from _processes(report)
     if report.host is not None:
         yield from report.host.lines(pretended=True)
     yield from _range(report)
@@ -79,7 +81,8 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
 
 def _peaks(report: DryRunReport) -> Iterator[str]:
     peaks = report.cuda
-    yield "Peaks of PyTorch's CUDA allocator:"
+    of = f" in {report.processes[0].name}, the largest process" if report.processes else ""
+    yield f"Peaks of PyTorch's CUDA allocator{of}:"
     for name in ("requested", "allocated", "active", "reserved"):
         size: int | None = getattr(peaks, f"{name}_peak_bytes")
         text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
@@ -91,6 +94,32 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
     if reserved is not None:
         sum_text = format_range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _processes(report: DryRunReport) -> Iterator[str]:
+    """Yield the processes that used the GPUs, and what they held at once."""
+    if not report.processes:
+        return
+    yield f"Processes on the GPUs ({len(report.processes)}, the largest first):"
+    for one in report.processes[:MOST_PROCESSES]:
+        gpus = ", ".join(map(str, one.gpus)) or "-"
+        sizes = [one.cuda.allocated_peak_bytes, one.cuda.reserved_peak_bytes]
+        allocated, reserved = (
+            "not known" if size is None else format_bytes(size) for size in sizes
+        )
+        lost = "; no report of its own (was it killed?)" if one.lost else ""
+        yield (
+            f"  {one.name} (process {one.pid}) on GPU {gpus}: allocated {allocated}, reserved"
+            f" {reserved}: {one.fit}{lost}"
+        )
+    if (more := len(report.processes) - MOST_PROCESSES) > 0:
+        yield f"  ... and {more:,} more"
+    for gpu in report.shared:
+        if gpu.processes > 1:
+            yield (
+                f"GPU {gpu.index}: {gpu.processes} processes held {format_bytes(gpu.held_bytes)} at"
+                f" once, and each has a context of its own: {gpu.fit}"
+            )
 
 
 def _range(report: DryRunReport) -> Iterator[str]:
