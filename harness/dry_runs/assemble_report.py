@@ -70,6 +70,8 @@ def assemble_report(
     held = max(held, sum(one.held_bytes for one in processes.shared))
     host = host_of(folder, inside, held, gpu, request.host_memory_bytes)
     cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
+    if processes.rows:
+        cuda = processes.rows[0].cuda
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
@@ -95,6 +97,7 @@ def assemble_report(
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
         environment={**inside.environment, "device": f"dry run, {gpu.name}"},
+        tests=inside.tests,
         returned=inside.returned,
     )
 

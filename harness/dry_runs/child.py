@@ -32,7 +32,15 @@ from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.child_result import recorded, write_result
 from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_report import Decision
-from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, USED, Request
+from harness.dry_runs.dry_run_request import (
+    MODE,
+    PROCESSES,
+    RESULT,
+    SNAPSHOT,
+    UNSAFE,
+    USED,
+    Request,
+)
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
@@ -41,6 +49,7 @@ from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
 from harness.dry_runs.refused_writes import move_between_layers, tell_writes, why_refused
+from harness.dry_runs.runner_table import RunnerTable
 from harness.dry_runs.started_process import StartedProcess
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_runs.value_reads import ValueReads
@@ -60,6 +69,7 @@ class Ending:
         self._place = place
         self._reads = reads
         self._recording = recording
+        self._table = RunnerTable(reads.decisions, recording.allocations)
         self._compilations = watch(_tell, pretended=True)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -107,6 +117,7 @@ class Ending:
             left_out_bytes=left_out.most_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
             failed_by=self.failed_by,
+            tests=self._table.tests(self._recording.histories, self._place / PROCESSES),
             returned=self.returned,
         )
         write_result(result, self._place / RESULT)
@@ -128,6 +139,8 @@ class Ending:
 
     def listen(self) -> None:
         """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        if self._job.kind == "module":  # which may be a test runner
+            self._table.watch()
         atexit.register(end_ranks)  # after the next one
         atexit.register(self.write)
         signal.signal(signal.SIGTERM, self.on_terminate)

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.dry_runs.dry_run_report import Decision, Device, OutOfMemory, ValueRead
+from harness.dry_runs.ran_test import RanTest
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
 
@@ -40,6 +41,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     pinned_bytes: tuple[int, int] | None = None
     left_out_bytes: int = 0
     environment: dict[str, str] = {}
+    tests: tuple[RanTest, ...] = ()
     returned: object = None
 
 

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
+from harness.dry_runs.ran_test import RanTest
 from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
@@ -240,6 +241,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         rank: the rank that ran; None without ``world_size``.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
+        tests: each test of pytest or unittest, if the script runs them.
         returned: what a function returned, as JSON decodes it.
 
     ``harness.dry_run`` shows an example.
@@ -272,6 +274,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     rank: int | None = None
     world_size: int | None = None
     environment: dict[str, str] = {}
+    tests: tuple[RanTest, ...] = ()
     returned: object = None
 
     def __repr__(self) -> str:

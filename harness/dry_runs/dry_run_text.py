@@ -1,5 +1,6 @@
 """The report of a dry run as text for a terminal."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_runs.dry_run_report import (
@@ -21,6 +22,7 @@ MOST_FRAMES = 4
 MOST_READS = 8
 MOST_FILES = 10
 MOST_PROCESSES = 16
+MOST_TESTS = 40
 MOST_TEXT = 80
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
@@ -51,6 +53,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     if report.world_size is not None:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
+    yield from _tests(report)
     yield from _peaks(report)
     yield from _processes(report)
     if report.host is not None:
@@ -94,6 +97,25 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
     if reserved is not None:
         sum_text = format_range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _tests(report: DryRunReport) -> Iterator[str]:
+    """Yield how each test ended, and most bytes that it requested."""
+    if not report.tests:
+        return
+    counts = Counter(one.outcome for one in report.tests)
+    ended = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
+    yield f"Tests ({len(report.tests):,}): {ended}"
+    for one in sorted(report.tests, key=lambda one: one.outcome in ("passed", "skipped"))[
+        :MOST_TESTS
+    ]:
+        size = "-" if one.requested_peak_bytes is None else format_bytes(one.requested_peak_bytes)
+        yield f"  {one.outcome:<8}{size:>12}  {one.seconds:6.1f} s  {one.name}"
+        if one.why:
+            yield f"      {_short(one.why)}"
+    if (more := len(report.tests) - MOST_TESTS) > 0:
+        yield f"  ... and {more:,} more"
+    yield ""
 
 
 def _processes(report: DryRunReport) -> Iterator[str]:

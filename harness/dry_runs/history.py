@@ -149,6 +149,13 @@ class History:
             names = [f"first step after {phase}"] * (self.steps[step] - allocation)
             phase_of[allocation : self.steps[step]] = names
 
+    def most_between(self, first: int, last: int) -> int:
+        """Return most bytes requested at the allocations after the first number, up to the last."""
+        if last > len(self._begins):  # some events were not kept
+            return 0
+        alive = bytes_alive(self._lifetimes, [event["size"] for event in self.events])
+        return max((alive[position + 1] for position in self._begins[first:last]), default=0)
+
     def out_of_memory(self) -> list[Moment]:
         """Return the moments at which memory ran out."""
         return [self.moment(i) for i, event in enumerate(self.events) if event["action"] == "oom"]

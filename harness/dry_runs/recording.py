@@ -85,6 +85,8 @@ class Recording:
         self._modes: list[tuple[list[tuple[int, int]], bool]] = []
         self._begun = False
         self._real_history: object = None
+        self.histories: list[History] = []
+        """Of each GPU, after the end."""
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
@@ -258,6 +260,10 @@ class Recording:
                     self._note("the optimizer's step was compiled: its steps are not counted")
         self._add_mark(owners)
 
+    def allocations(self) -> list[int]:
+        """Return the number of each device's allocations so far; nothing before the first."""
+        return [one for one, _ in _counts()] if self._begun else []
+
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
         if not self._begun:
@@ -283,6 +289,7 @@ class Recording:
             self._history(index, traces[index] if index < len(traces) else [])
             for index in range(torch.cuda.device_count())
         ]
+        self.histories = histories
         self.history_bytes = sum(map(history_bytes, histories))
         self.host_growth = self._label(
             lambda: self._named(host_growth(every_step(self._host), histories), host=True)

@@ -5,8 +5,9 @@ import socket
 
 import torch
 from torch import distributed as dist
-from torch import multiprocessing, nn
+from torch import nn
 from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import spawn
 
 WIDTH, LAYERS, RANKS = 1024, 4, int(os.environ["RANKS"])
 HELD = 3 * 4 * LAYERS * WIDTH * WIDTH // RANKS
@@ -53,4 +54,4 @@ if __name__ == "__main__":
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             free = probe.getsockname()[1]
-        multiprocessing.spawn(spawned, (free,), RANKS)
+        spawn(spawned, (free,), RANKS)  # type: ignore[no-untyped-call]
