@@ -88,7 +88,7 @@ def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
         word = words[place]
         if word.startswith("-m"):
             end = place + (2 if word == "-m" else 1)
-            is_ended = list(words[end : end + 1]) == ["--"]
+            is_ended = list(words[end : end + 1]) in (["--"], [])
             return [*words[:end], *([] if is_ended else ["--"]), *words[end:]]
         place += 1 if "=" in word or word in flags else 2
     return list(words)

@@ -328,7 +328,7 @@ def main() -> int:
         raise error if error is not None else SystemExit(0)
     ending.ended, ending.evidence = _outcome(error)
     if isinstance(error, SystemExit):
-        ending.exit_code = _exit_code(error) or None
+        ending.exit_code = _exit_code(error) & 0xFF or None
     ending.failed_by = reads.decisions.failed_by(error)
     if why := why_refused(error, mode):
         ending.evidence = f"{ending.evidence}; {why}"
