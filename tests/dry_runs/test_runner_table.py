@@ -82,5 +82,5 @@ def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass
     assert peaks[:2] == [64 << 20, 128 << 20]
     assert peaks[3] is None
     assert rows["test_value"].why == (
-        f"decided by values that nobody knows, at {tmp_path}/memory_cases.py:12"
+        f"decided by values that nobody knows, at {tmp_path}/memory_cases.py:11"
     )
