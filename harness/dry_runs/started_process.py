@@ -85,5 +85,5 @@ def _name() -> str:
     processes = sys.modules.get("multiprocessing.process")
     name: str = "MainProcess" if processes is None else processes.current_process().name
     if name == "MainProcess":
-        name = " ".join(sys.argv).strip() or "python"
+        name = os.environ.get("PYTEST_XDIST_WORKER") or " ".join(["python", *sys.argv]).strip()
     return name[:_MOST_NAME]
