@@ -86,7 +86,7 @@ class Recording:
         self._begun = False
         self._real_history: object = None
         self.histories: list[History] = []
-        """Of each GPU, after the end."""
+        """Each GPU, after the end."""
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
