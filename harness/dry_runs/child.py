@@ -69,7 +69,7 @@ class Ending:
         self._place = place
         self._reads = reads
         self._recording = recording
-        self._table = RunnerTable(reads.decisions, recording.allocations)
+        self._table = RunnerTable(reads, recording)
         self._compilations = watch(_tell, pretended=True)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -117,7 +117,7 @@ class Ending:
             left_out_bytes=left_out.most_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
             failed_by=self.failed_by,
-            tests=self._table.tests(self._recording.histories, self._place / PROCESSES),
+            tests=self._table.tests(self._place / PROCESSES),
             returned=self.returned,
         )
         write_result(result, self._place / RESULT)

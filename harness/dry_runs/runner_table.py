@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from harness.dry_runs.child_result import StartedResult
-from harness.dry_runs.history import History
 from harness.dry_runs.ran_test import RanTest
+from harness.dry_runs.recording import Recording
 from harness.dry_runs.unknown_decisions import Decisions
+from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
 
@@ -21,13 +22,13 @@ class RunnerTable:
     """Watches the runners that the script imports.
 
     Args:
-        decisions: those by values that nobody knows.
-        allocations: returns how many allocations each GPU has had.
+        reads: of values, some of which nobody knows.
+        recording: the process's.
     """
 
-    def __init__(self, decisions: Decisions, allocations: Callable[[], list[int]]) -> None:
-        self._decisions = decisions
-        self._allocations = allocations
+    def __init__(self, reads: ValueReads, recording: Recording) -> None:
+        self._reads = reads
+        self._recording = recording
         self._found: list[tuple[RanTest, list[int], list[int], float]] = []
         self._inside = False
 
@@ -69,28 +70,28 @@ class RunnerTable:
     def _one(self, name: str) -> Iterator[list[Any]]:
         ended: list[Any] = ["passed", None]
         self._inside = True
-        lines = set(_lines(self._decisions))
-        first, begin, clock = self._allocations(), time.monotonic(), time.time()
+        lines = set(_lines(self._reads.decisions))
+        first, begin, clock = self._recording.allocations(), time.monotonic(), time.time()
         try:
             yield ended
         finally:
             self._inside = False
             outcome, why = ended
-            users = [one for one in _lines(self._decisions) if one not in lines]
+            users = [one for one in _lines(self._reads.decisions) if one not in lines]
             users = [one for one in users if outcome == "failed" or not is_library(one)]
             if users and outcome != "skipped":
                 outcome, why = "refused", f"decided by values that nobody knows, at {users[0]}"
             seconds = time.monotonic() - begin
             run = RanTest(name=name, outcome=outcome, why=why, seconds=seconds)
-            self._found.append((run, first, self._allocations(), clock))
+            self._found.append((run, first, self._recording.allocations(), clock))
 
-    def tests(self, histories: list[History], processes: Path) -> tuple[RanTest, ...]:
-        """Return the tests with their memory.
+    def tests(self, processes: Path) -> tuple[RanTest, ...]:
+        """Return the tests with their memory, after the recording's end.
 
         Args:
-            histories: the allocator's, of each GPU.
             processes: the folder of what was seen in other processes.
         """
+        histories = self._recording.histories
         return tuple(
             msgspec.structs.replace(
                 run,
