@@ -38,7 +38,7 @@ def harness_command(
     *examples: str, **settings: Any
 ) -> Callable[[Callable[..., Any]], HarnessCommand]:
     """Return what makes a function a command whose help ends in ``examples``."""
-    return click.command(cls=HarnessCommand, examples=examples, **settings)
+    return click.command(examples=examples, **{"cls": HarnessCommand, **settings})
 
 
 def debug_option() -> click.Option:

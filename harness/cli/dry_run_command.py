@@ -2,7 +2,7 @@
 
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
+from harness.cli.command import DONE, INTERRUPTED, NOT_OK, HarnessCommand, harness_command
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.launched_script import launched_script
+from harness.cli.launched_script import TORCHRUN, LaunchedScript, launched_script
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.cli.versions_option import ask_each_version
@@ -22,6 +22,8 @@ from harness.schema.target_name import EXPORT
 if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import Answer, DryRunReport
 
+_TEST_RUNNERS = ("pytest", "unittest")
+"""Modules whose own exit code is the answer."""
 _STOPPED = {
     "interrupted": INTERRUPTED,
     "ended by SIGTERM": 128 + signal.SIGTERM,
@@ -60,14 +62,49 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     return max(0, message.total_bytes - message.free_bytes - message.reserved_bytes)
 
 
+class _RunsModules(HarnessCommand):
+    """A command whose options end where Python's do: with a module's name, or a script's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options; what follows ``-m NAME`` is the module's."""
+        flags = {
+            name
+            for one in self.params
+            if isinstance(one, click.Option) and one.is_flag
+            for name in one.opts
+        }
+        return super().parse_args(ctx, ended_at_module(args, flags))
+
+
+def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
+    """Return the words of a command line with ``--`` after a module's name.
+
+    Args:
+        words: the command line.
+        flags: the options without a value.
+    """
+    place = 0
+    while place < len(words) and words[place].startswith("-") and words[place] != "--":
+        word = words[place]
+        if word.startswith("-m"):
+            end = place + (2 if word == "-m" else 1)
+            is_ended = list(words[end : end + 1]) in (["--"], [])
+            return [*words[:end], *([] if is_ended else ["--"]), *words[end:]]
+        place += 1 if "=" in word or word in flags else 2
+    return list(words)
+
+
 @harness_command(
     "harness dry-run --gpu a100-40gb -- train.py --batch 32",
     "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
     'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
     "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
     "harness dry-run --gpu h100-80gb --steps 3 -- torchrun --nproc-per-node 8 train.py",
+    "harness dry-run --gpu h100-80gb -m torch.distributed.run --nproc-per-node 2 train.py",
+    "harness dry-run --gpu l4 -m pytest -q test_memory.py",
     "harness dry-run --versions 2.10,2.15 --gpu l4 -- train.py",
     name="dry-run",
+    cls=_RunsModules,
     context_settings={"allow_interspersed_args": False},
 )
 @click.option(
@@ -193,12 +230,8 @@ def dry_run(
         _check_script(command)
     if versions is not None:
         return ask_each_version(versions, command, offline=offline, as_json=as_json)
-    words = (module, *command) if module is not None else command
-    started = launched_script(words, request["gpus"], is_module=module is not None)
+    started = _started(module, command, request)
     target, *arguments = started.words
-    if (ranks := started.ranks_of_node) is not None:
-        request["gpus"] = max(request["gpus"], ranks)
-        request["world_size"] = request["world_size"] or started.nodes * ranks
     outside_from = request.pop("outside_from")
     if outside_from is not None:
         request["outside_bytes"] = _outside(outside_from, request["outside_bytes"])
@@ -222,8 +255,27 @@ def dry_run(
         if report.outcome == "oom":
             click.echo("Next steps:")
             click.echo(printable("\n".join(f"  {one}" for one in following)))
+    return _exit_code(report, module)
+
+
+def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
+    """Return what is run, and have the request pretend the GPUs and the ranks that it names."""
+    words = (module, *command) if module is not None else tuple(command)
+    started = launched_script(words, request["gpus"], is_module=module is not None)
+    if (ranks := started.ranks_of_node) is None:
+        return started
+    request["gpus"] = max(request["gpus"], ranks)
+    if module == TORCHRUN and started.nodes == 1 and request["world_size"] is None:
+        return LaunchedScript(words=words, is_module=True)  # real processes
+    request["world_size"] = request["world_size"] or started.nodes * ranks
+    return started
+
+
+def _exit_code(report: "DryRunReport", module: str | None) -> int:
     if report.outcome == "killed" and report.evidence in _STOPPED:
         return _STOPPED[report.evidence]
+    if module in _TEST_RUNNERS and report.outcome == "error" and report.exit_code:
+        return report.exit_code
     return DONE if report.outcome == "ok" and report.fit != "depends" else NOT_OK
 
 

@@ -9,7 +9,7 @@ import click
 
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _PYTHON_FLAG = re.compile(r"-[BbdEIOPqsSuv]+")
-_TORCHRUN = "torch.distributed.run"
+TORCHRUN = "torch.distributed.run"
 _TORCHRUN_FLAGS = ("standalone", "m", "module", "run-path")
 _SET_MORE = ("accelerate", "deepspeed", "horovodrun", "mpiexec", "mpirun", "srun")
 
@@ -36,9 +36,9 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
     Raises:
         click.UsageError: the command starts no script, or sets more than ranks.
     """
-    name = _TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
-    if is_module or name == _TORCHRUN:
-        return _of_torchrun(words[1:], gpus) if name == _TORCHRUN else _module(words)
+    name = TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
+    if is_module or name == TORCHRUN:
+        return _of_torchrun(words[1:], gpus) if name == TORCHRUN else _module(words)
     if name in _SET_MORE:
         raise click.UsageError(
             f"{name} is not read, because it may set more than ranks; set the variables that it"

@@ -4,28 +4,28 @@ import ast
 import contextlib
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from ctypes import Structure, c_char, c_uint64
 from pathlib import Path
 
-from harness.dry_runs.dry_run_report import ChildResult, Device, DryRunFit, DryRunReport
+from harness.dry_runs.child_result import ChildResult
+from harness.dry_runs.dry_run_report import Device, DryRunFit, DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.host_report import host_of
 from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.dry_runs.real_processes import RealProcesses, real_processes, uncounted
+from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.unknown_values import bounds, unknown_sizes
 from harness.measurement.process.outcome import signal_name
 from harness.schema.host import Host
-from harness.schema.memory_fit import fit_of
+from harness.schema.memory_fit import Fit, fit_of
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 
-_MAGIC = 0x646E6574657250
-_NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 64
-
 _NO_ROOM = "an address space"
 """Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
 
+_WORST_FIRST: tuple[Fit, ...] = ("does not fit", "close call", "fits")
 _OUTCOMES: Mapping[str, Outcome] = {
     "ok": Outcome.OK,
     "stopped": Outcome.OK,
@@ -33,70 +33,6 @@ _OUTCOMES: Mapping[str, Outcome] = {
     "error": Outcome.ERROR,
     "interrupted": Outcome.KILLED,
 }
-
-
-class _Process(Structure):
-    _fields_ = [
-        ("pid", c_uint64),
-        ("refused_bytes", c_uint64),
-        ("devices", c_uint64 * 2 * _DEVICES),
-    ]
-
-    def peaks(self) -> tuple[int, ...]:
-        return tuple(peak for _, peak in self.devices)
-
-
-class StatusPage(Structure):
-    """Counters of the driver's level that the stub keeps next to the process, and outlive it.
-
-    ``struct status`` of ``stub/pretend.h``.
-    """
-
-    _fields_ = [
-        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls")),
-        ("crowded", c_uint64),
-        ("hidden", c_uint64),
-        ("names", c_char * _NAME_BYTES * _NAMES),
-        ("together", c_uint64 * _DEVICES),
-        ("processes", _Process * _PROCESSES),
-    ]
-
-    @property
-    def loaded(self) -> bool:
-        """Return whether the stub was loaded at all."""
-        return bool(self.magic == _MAGIC)
-
-    @property
-    def allocated(self) -> bool:
-        """Return whether any process allocated memory of the GPU."""
-        return any(self.together)
-
-    @property
-    def unsupported(self) -> tuple[str, ...]:
-        """Return functions that are not pretended and were called."""
-        names = self.names[: min(self.calls, _NAMES)]
-        return tuple(name.value.decode(errors="replace") for name in names)
-
-    @property
-    def peaks(self) -> tuple[int, ...]:
-        """Return most bytes that the script's own process held of each device."""
-        own = [process.peaks() for process in self.processes if process.pid == self.pid]
-        return own[0] if own else (0,) * _DEVICES
-
-    @property
-    def other_processes(self) -> int:
-        """Return how many processes next to the script's own allocated memory of the GPU."""
-        used = [one for one in self._others() if any(one.peaks()) or one.refused_bytes]
-        return int(self.crowded) + len(used)
-
-    @property
-    def refused_elsewhere_bytes(self) -> int:
-        """Return the largest allocation that another process was refused for good."""
-        refused: list[int] = [one.refused_bytes for one in self._others()]
-        return max(refused, default=0)
-
-    def _others(self) -> list[_Process]:
-        return [one for one in self.processes if one.pid not in (0, self.pid)]
 
 
 def assemble_report(
@@ -115,30 +51,40 @@ def assemble_report(
 
     ``code`` is negative for a signal; ``received`` is the signal that the harness passed on.
     """
-    gpu, devices = request.gpu, inside.devices
-    if inside.ended == "lost":
+    gpu = request.gpu
+    processes = real_processes(folder, inside, page, gpu)
+    inside = processes.seen
+    devices = inside.devices
+    if inside.ended == "lost" and not devices:
         devices = tuple(
             Device(index=i, peaks=CudaPeaks(reserved_peak_bytes=peak))
             for i, peak in enumerate(page.peaks[: gpu.count])
         )
-    outcome, evidence = _outcome(inside, page, code, received)
+    outcome, evidence = _outcome(inside, page, processes, code, received)
     if outcome == "ok" and _asked_nothing(request, inside, page):
         outcome, evidence = Outcome.UNSUPPORTED, _nothing_ran(request)
     if late:
         outcome, evidence = Outcome.TIMEOUT, f"ended after {request.deadline_seconds} seconds"
     peaks = [device.peaks for device in devices]
-    host = host_of(folder, inside, devices, gpu, request.host_memory_bytes)
+    held = sum(device.peaks.reserved_peak_bytes or 0 for device in devices)
+    held = max(held, sum(one.held_bytes for one in processes.shared))
+    host = host_of(folder, inside, held, gpu, request.host_memory_bytes)
     cuda = max(peaks, key=lambda one: one.reserved_peak_bytes or 0, default=CudaPeaks())
+    if processes.rows:
+        cuda = processes.rows[0].cuda
     return DryRunReport(
         outcome=outcome,
         evidence=evidence,
+        exit_code=inside.exit_code,
         gpu=gpu.name,
         gpu_total_bytes=gpu.total_bytes,
         cuda=cuda,
-        fit=_fit(outcome, cuda, gpu, page, inside, host),
+        fit=_fit(outcome, cuda, gpu, processes, host),
         host=host,
         outside_bytes=gpu.outside_bytes,
         devices=devices,
+        processes=processes.rows,
+        shared=processes.shared,
         out_of_memory=inside.out_of_memory,
         value_reads=inside.value_reads,
         failed_by=inside.failed_by,
@@ -151,12 +97,17 @@ def assemble_report(
         rank=request.rank if request.world_size is not None else None,
         world_size=request.world_size,
         environment={**inside.environment, "device": f"dry run, {gpu.name}"},
+        tests=inside.tests,
         returned=inside.returned,
     )
 
 
 def _outcome(
-    inside: ChildResult, page: StatusPage, code: int, received: int | None
+    inside: ChildResult,
+    page: StatusPage,
+    processes: RealProcesses,
+    code: int,
+    received: int | None,
 ) -> tuple[Outcome, str | None]:
     """Return how it ended, the most telling of what was seen."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
@@ -180,14 +131,12 @@ def _outcome(
         return Outcome.UNSUPPORTED, f"{open_sizes}; {evidence}" if evidence else open_sizes
     if outcome == "error" and inside.out_of_memory and ENGINE_MISSING in (evidence or ""):
         return Outcome.OOM, f"no workspace of cuDNN did fit: {evidence}"
-    if outcome == "ok" and page.refused_elsewhere_bytes:
+    if outcome in ("ok", "error") and page.refused_elsewhere_bytes:
         size = format_bytes(page.refused_elsewhere_bytes)
-        return Outcome.OOM, f"another process of the script was refused an allocation of {size}"
-    if outcome == "ok" and page.other_processes and not any(page.peaks):
-        return Outcome.UNSUPPORTED, (
-            f"the GPU was used by {_processes(page)} that the script started, whose allocator is"
-            " not seen: run what they run, or one rank of it with --world-size N --gpus N"
-        )
+        refused = f"another process of the script was refused an allocation of {size}"
+        return Outcome.OOM, f"{refused}; {evidence}" if evidence else refused
+    if outcome == "ok" and processes.unknown:
+        return Outcome.UNSUPPORTED, processes.unknown
     return outcome, evidence
 
 
@@ -223,27 +172,7 @@ def _uncounted(inside: ChildResult, page: StatusPage) -> str | None:
         return (
             "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
         )
-    known = {device.index: device.peaks for device in inside.devices}
-    freed = inside.out_of_memory or any(device.retries for device in inside.devices)
-    for index, given in enumerate(page.peaks):
-        peaks = known.get(index, CudaPeaks())
-        reserved, requested = peaks.reserved_peak_bytes, peaks.requested_peak_bytes
-        if reserved is None and given:
-            why = "; ".join(inside.notes) or "PyTorch's allocator told none"
-            return f"the peaks of {format_bytes(given)} that were allocated are not known: {why}"
-        # An attempt that failed and was made again has held more for a moment.
-        if not freed and max(given, requested or 0) > (reserved or 0):
-            return (
-                f"{format_bytes(max(given, requested or 0))} of the GPU's memory was allocated, of"
-                f" which PyTorch's caching allocator counted {format_bytes(reserved or 0)}: the"
-                " rest is in no peak (is its caching off, or did another library allocate?)"
-            )
-    return None
-
-
-def _processes(page: StatusPage) -> str:
-    count = page.other_processes
-    return f"{count} process{'es' * (count > 1)}"
+    return uncounted(inside, page.peaks)
 
 
 def _notes(
@@ -254,12 +183,6 @@ def _notes(
     if inside.ended == "stopped":
         yield f"ended after {inside.optimizer_steps} optimizer steps, as asked"
     yield from bounds(inside.value_reads)
-    if page.other_processes:
-        held = format_bytes(max(page.together))
-        yield (
-            f"{_processes(page)} that the script started used the GPU too: they are in none of the"
-            f" peaks, but in the verdict; together all held {held} at most, as the driver counts"
-        )
     if not page.allocated and inside.ended in ("ok", "stopped"):
         hint = "" if gpu.count > 1 else "; if it wants more than one GPU, give --gpus N"
         yield f"the script allocated no memory on the GPU{hint}"
@@ -288,21 +211,20 @@ def _fit(
     outcome: Outcome,
     cuda: CudaPeaks,
     gpu: PretendedGpu,
-    page: StatusPage,
-    inside: ChildResult,
+    processes: RealProcesses,
     host: Host | None,
 ) -> DryRunFit | None:
     """Return whether what ran fits next to the memory outside the allocator."""
-    if outcome == "oom" or (outcome == "ok" and inside.out_of_memory):
+    if outcome == "oom" or (outcome == "ok" and processes.seen.out_of_memory):
         return "does not fit"
     if outcome != "ok" or cuda.reserved_peak_bytes is None:
         return None
     if gpu.one_pool:
         return "unknown" if host is None else host.fit
-    held = cuda.reserved_peak_bytes + gpu.outside_bytes[1]
-    if page.other_processes:
-        held = max(held, max(page.together) + (1 + page.other_processes) * gpu.outside_bytes[1])
-    late = held + _kept_by_works(inside.devices)
+    if processes.rows:
+        fits = {one.fit for one in processes.rows} | {one.fit for one in processes.shared}
+        return next((one for one in _WORST_FIRST if one in fits), None)
+    late = cuda.reserved_peak_bytes + gpu.outside_bytes[1] + _kept_by_works(processes.seen.devices)
     return fit_of(in_every_case=late <= gpu.total_bytes, in_some_case=True)
 
 

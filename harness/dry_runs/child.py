@@ -13,7 +13,6 @@ import faulthandler
 import functools
 import os
 import pickle
-import platform
 import random
 import runpy
 import signal
@@ -28,17 +27,30 @@ from typing import Any
 
 import msgspec
 
+from harness.dry_runs import real_ranks
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
+from harness.dry_runs.child_result import recorded, write_result
 from harness.dry_runs.compiled import watch
-from harness.dry_runs.dry_run_report import ChildResult, Decision
-from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, USED, Request
+from harness.dry_runs.dry_run_report import Decision
+from harness.dry_runs.dry_run_request import (
+    MODE,
+    PROCESSES,
+    RESULT,
+    SNAPSHOT,
+    UNSAFE,
+    USED,
+    Request,
+)
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
+from harness.dry_runs.light_start import SEED, watch_groups
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
 from harness.dry_runs.refused_writes import move_between_layers, tell_writes, why_refused
+from harness.dry_runs.runner_table import RunnerTable
+from harness.dry_runs.started_process import StartedProcess
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
@@ -47,8 +59,6 @@ _THREADS_SECONDS = 10.0
 """Seconds that threads may go on after enough steps."""
 _LEFT_OUT = "harness.dry_runs.left_out_values"
 """It needs PyTorch, so it is there only if the script imported that."""
-_SEED = 7_310_579_553_881_862
-"""Seed of PyTorch's generator on the host, which differs from process to process by default."""
 
 
 class Ending:
@@ -59,11 +69,13 @@ class Ending:
         self._place = place
         self._reads = reads
         self._recording = recording
+        self._table = RunnerTable(reads, recording)
         self._compilations = watch(_tell, pretended=True)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.ended = "error"
         self.evidence: str | None = "the script's end was not seen"
+        self.exit_code: int | None = None
         self.returned: object = None
         self.failed_by: Decision | None = None
         self._late: tuple[str, str] | None = None
@@ -83,33 +95,28 @@ class Ending:
             self.ended, self.evidence = self._late
         with contextlib.suppress(OSError):
             (self._place / ENDING).touch()
-        self._reads.look_at_the_host()
         notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
             notes.setdefault(
                 "collectives of host tensors left this rank's own values: each rank was taken to"
                 " hold the same, and a sum over ranks is not a sum"
             )
-        try:
-            devices, refused = self._recording.finish()
-        except Exception as error:
-            devices, refused = [], []
-            notes.setdefault(f"the allocator's events are not known: {first_line(error)}")
-        result = ChildResult(
-            ended=self.ended,  # type: ignore[arg-type]
+        seen = recorded(self._recording, self._reads)
+        result = msgspec.structs.replace(
+            seen,
+            ended=self.ended,
             evidence=self.evidence,
-            devices=tuple(devices),
-            out_of_memory=tuple(refused),
-            value_reads=self._reads.places(),
-            notes=(*library_notes(), *notes, *(left_out.notes() if left_out else ())),
-            optimizer_steps=self._recording.optimizer_steps,
-            history_bytes=self._recording.history_bytes,
-            host_growth=self._recording.host_growth,
-            pinned_bytes=self._recording.pinned_bytes(),
+            exit_code=self.exit_code,
+            notes=(
+                *library_notes(),
+                *seen.notes,
+                *real_ranks.NOTES,
+                *(left_out.notes() if left_out else ()),
+            ),
             left_out_bytes=left_out.most_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
             failed_by=self.failed_by,
-            environment=_environment(),
+            tests=self._table.tests(self._place / PROCESSES),
             returned=self.returned,
         )
         write_result(result, self._place / RESULT)
@@ -131,6 +138,8 @@ class Ending:
 
     def listen(self) -> None:
         """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        if self._job.kind == "module":  # which may be a test runner
+            self._table.watch()
         atexit.register(end_ranks)  # after the next one
         atexit.register(self.write)
         signal.signal(signal.SIGTERM, self.on_terminate)
@@ -160,26 +169,6 @@ class Ending:
         timer.start()
 
 
-def write_result(result: ChildResult, path: Path) -> None:
-    """Write the result, in a folder that the script may have removed."""
-    try:
-        data = msgspec.json.encode(result)
-    except UnicodeEncodeError:  # names of files that are not text
-        data = msgspec.json.encode(_as_text(msgspec.to_builtins(result)))
-    path.parent.mkdir(exist_ok=True)
-    written = path.with_suffix(".part")
-    written.write_bytes(data)
-    written.rename(path)
-
-
-def _as_text(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode(errors="backslashreplace").decode()
-    if isinstance(value, dict):
-        return {_as_text(key): _as_text(item) for key, item in value.items()}
-    return [_as_text(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def first_line(error: BaseException) -> str:
     """Return an error's type and the first line of its message, without the notes added to it."""
     whole = traceback.TracebackException.from_exception(error)
@@ -191,15 +180,6 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
     """Return whether PyTorch found no memory on the GPU."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
-
-
-def _environment() -> dict[str, str]:
-    facts = {"python": platform.python_version(), "platform": platform.platform()}
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        facts |= {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
-    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG")
-    return facts | {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _run(job: Request) -> object:
@@ -252,12 +232,16 @@ def _print_error(error: BaseException) -> None:
     traceback.print_exception(type(error), error, trace or error.__traceback__)
 
 
+def _exit_code(error: SystemExit) -> int:
+    return 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+
+
 def _outcome(error: BaseException | None) -> tuple[str, str | None]:
     """Return how the script ended, and the evidence; print what Python would."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
-        code = 0 if error.code is None else error.code if isinstance(error.code, int) else 1
+        code = _exit_code(error)
         if code != error.code and error.code is not None:
             with contextlib.suppress(Exception):
                 print(error.code, file=sys.stderr)
@@ -276,6 +260,20 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
 def _tell(line: str) -> None:
     with contextlib.suppress(Exception):  # it may be closed
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
+
+
+def _on_torch(job: Request, reads: ValueReads, recording: Recording, module: Any) -> None:
+    """Begin to watch, when PyTorch has been imported."""
+    from harness.dry_runs import left_out_values  # it needs PyTorch
+
+    recording.start(module)
+    reads.count_loads(module, "load")
+    module.default_generator.manual_seed(SEED)  # before the next line, which looks at it
+    left_out_values.leave_values_out()
+    if job.world_size is not None:
+        pretend_ranks(recording.notes)
+    elif module.distributed.is_available():
+        watch_groups(module.distributed.distributed_c10d, real_ranks.begin)
 
 
 def main() -> int:
@@ -305,30 +303,27 @@ def main() -> int:
     reads = ValueReads(
         job.answers, trial=job.trial, decided=job.decided, on_use=(place / USED).touch
     )
+    pid = os.getpid()
+
+    def on_begin() -> None:
+        if os.getpid() != pid:  # a process that the script forked uses the GPU
+            StartedProcess(place, reads, recording).listen()
+
     recording = Recording(
-        reads, job.steps, snapshot=None if job.snapshot is None else place / SNAPSHOT
+        reads,
+        job.steps,
+        on_begin,
+        snapshot=None if job.snapshot is None else place / SNAPSHOT,
     )
     ending = Ending(job, place, reads, recording)
     ending.listen()
     unblock_signals()
 
-    def on_torch(module: Any) -> None:
-        from harness.dry_runs import left_out_values  # it needs PyTorch
-
-        recording.start(module)
-
-        reads.count_loads(module, "load")
-        module.default_generator.manual_seed(_SEED)  # before the next line, which looks at it
-        left_out_values.leave_values_out()
-        if job.world_size is not None:
-            pretend_ranks(recording.notes)
-
-    after_import("torch", on_torch)
+    after_import("torch", functools.partial(_on_torch, job, reads, recording))
     after_import("safetensors", lambda module: reads.count_loads(module, "safe_open"))
     random.seed(0)  # as PyTorch's generator: two runs of a script are alike
     after_import("numpy.random", lambda module: module.seed(0))
     error: BaseException | None = None
-    pid = os.getpid()
     try:
         ending.returned = _run(job)
     except BaseException as raised:
@@ -336,6 +331,8 @@ def main() -> int:
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
     ending.ended, ending.evidence = _outcome(error)
+    if isinstance(error, SystemExit):
+        ending.exit_code = _exit_code(error) & 0xFF or None
     ending.failed_by = reads.decisions.failed_by(error)
     if why := why_refused(error, mode):
         ending.evidence = f"{ending.evidence}; {why}"

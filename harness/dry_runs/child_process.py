@@ -17,18 +17,22 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_runs.assemble_report import StatusPage, assemble_report
+from harness.dry_runs import light_start
+from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.build import build, preloaded
-from harness.dry_runs.dry_run_report import ChildResult, DryRunReport, Files
-from harness.dry_runs.dry_run_request import MODE, RESULT, SNAPSHOT, UNSAFE, Request
+from harness.dry_runs.child_result import ChildResult
+from harness.dry_runs.dry_run_report import DryRunReport, Files
+from harness.dry_runs.dry_run_request import JOB, MODE, PROCESSES, RESULT, SNAPSHOT, UNSAFE, Request
 from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE
+from harness.dry_runs.light_start import RECORDER
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
+from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.written_files import keep, written_files
 from harness.measurement.process.start_child import own_interpreter
@@ -55,6 +59,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     status = folder / "status"
     with _room_for_files():
         status.write_bytes(bytes(StatusPage()))
+        (folder / PROCESSES).mkdir(exist_ok=True)
         folder_of_program(folder / "bin")
     begin = time.monotonic()
     end_at = None if request.deadline_seconds is None else begin + request.deadline_seconds
@@ -118,7 +123,7 @@ def _run_child(
     stop: threading.Event | None,
 ) -> _Ended:
     """Run the process of a dry run until all that it started has ended."""
-    job, output = folder / "job.pickle", subprocess.DEVNULL if request.quiet else None
+    job, output = folder / JOB, subprocess.DEVNULL if request.quiet else None
     lifeline, held = _pipe()
     try:
         with _room_for_files():
@@ -221,6 +226,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **request.environment,
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
+        RECORDER: light_start.__file__,
         "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",
     }

@@ -1,4 +1,4 @@
-"""The result of a dry run as data: the child process writes it, its parent and users read it."""
+"""The report of a dry run as data."""
 
 import html
 from typing import TYPE_CHECKING, Literal
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
+from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
+from harness.dry_runs.ran_test import RanTest
 from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
@@ -212,13 +214,18 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     Attributes:
         outcome: how the script ended.
         evidence: the error, the exit code or the signal; None if it ended well.
+        exit_code: the script's own, if it ended itself with another one than 0.
         gpu: name of the pretended GPU.
         gpu_total_bytes: its memory.
         cuda: peaks of the GPU that reserved most.
         fit: whether it fits the GPU, with the range of memory outside the allocator.
         outside_bytes: that range, lowest and highest.
         host: memory of the host that the script and its workers took.
-        devices: each pretended GPU, with its peaks and what was alive at its peak.
+        devices: each pretended GPU, with its peaks and what was alive at its peak, of the process
+            that reserved most.
+        processes: each process, if others than the script's own held memory of the GPUs, the
+            largest first.
+        shared: what they held at once, for each GPU.
         out_of_memory: each refused allocation.
         value_reads: places that read values, those with most reads first.
         unsupported: functions of CUDA that PyTorch called and that are not pretended.
@@ -234,6 +241,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         rank: the rank that ran; None without ``world_size``.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
+        tests: each test of pytest or unittest, if the script runs them.
         returned: what a function returned, as JSON decodes it.
 
     ``harness.dry_run`` shows an example.
@@ -241,6 +249,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     outcome: Outcome
     evidence: str | None = None
+    exit_code: int | None = None
     gpu: str
     gpu_total_bytes: int
     cuda: CudaPeaks
@@ -248,6 +257,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     outside_bytes: tuple[int, int]
     host: Host | None = None
     devices: tuple[Device, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
+    shared: tuple[SharedGpu, ...] = ()
     out_of_memory: tuple[OutOfMemory, ...] = ()
     value_reads: tuple[ValueRead, ...] = ()
     unsupported: tuple[str, ...] = ()
@@ -263,6 +274,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     rank: int | None = None
     world_size: int | None = None
     environment: dict[str, str] = {}
+    tests: tuple[RanTest, ...] = ()
     returned: object = None
 
     def __repr__(self) -> str:
@@ -311,24 +323,3 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     def to_json(self) -> str:
         """Return the report as one line of JSON."""
         return msgspec.json.encode(self).decode()
-
-
-class ChildResult(Struct, frozen=True, kw_only=True):
-    """Observations of the child process from inside; its parent makes the report of them."""
-
-    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost"]
-    """``lost``: the process left no result of its own."""
-    evidence: str | None = None
-    devices: tuple[Device, ...] = ()
-    out_of_memory: tuple[OutOfMemory, ...] = ()
-    value_reads: tuple[ValueRead, ...] = ()
-    notes: tuple[str, ...] = ()
-    optimizer_steps: int = 0
-    compiled: Compiled | None = None
-    failed_by: Decision | None = None
-    history_bytes: int = 0
-    host_growth: Growth | None = None
-    pinned_bytes: tuple[int, int] | None = None
-    left_out_bytes: int = 0
-    environment: dict[str, str] = {}
-    returned: object = None

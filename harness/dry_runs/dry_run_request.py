@@ -15,6 +15,8 @@ EVERYWHERE = "*"
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
 """Files of a run's folder: where the script's files went; what was seen; PyTorch's snapshot; and
 why the script was not run."""
+JOB, PROCESSES = "job.pickle", "processes"
+"""The request, and the folder of what was seen in the processes that the script started."""
 USED = "used"
 """The sign in that folder that a value which nobody knows may have decided something."""
 _SHARES: Final = {"all": 1.0, "none": 0.0}

@@ -1,5 +1,6 @@
 """The report of a dry run as text for a terminal."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from harness.dry_runs.dry_run_report import (
@@ -20,6 +21,8 @@ MOST_GROUPS = 8
 MOST_FRAMES = 4
 MOST_READS = 8
 MOST_FILES = 10
+MOST_PROCESSES = 16
+MOST_TESTS = 40
 MOST_TEXT = 80
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
@@ -50,7 +53,9 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     if report.world_size is not None:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
+    yield from _tests(report)
     yield from _peaks(report)
+    yield from _processes(report)
     if report.host is not None:
         yield from report.host.lines(pretended=True)
     yield from _range(report)
@@ -79,7 +84,8 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
 
 def _peaks(report: DryRunReport) -> Iterator[str]:
     peaks = report.cuda
-    yield "Peaks of PyTorch's CUDA allocator:"
+    of = f" in {report.processes[0].name}, the largest process" if report.processes else ""
+    yield f"Peaks of PyTorch's CUDA allocator{of}:"
     for name in ("requested", "allocated", "active", "reserved"):
         size: int | None = getattr(peaks, f"{name}_peak_bytes")
         text = "not known" if size is None else f"{format_bytes(size):>12}  {size:>19,} B"
@@ -91,6 +97,51 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
     if reserved is not None:
         sum_text = format_range(reserved + low, reserved + high)
         yield f"  together  {sum_text:>12}  of {format_bytes(report.gpu_total_bytes)}"
+
+
+def _tests(report: DryRunReport) -> Iterator[str]:
+    """Yield how each test ended, and most bytes that it requested."""
+    if not report.tests:
+        return
+    counts = Counter(one.outcome for one in report.tests)
+    ended = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.items())
+    yield f"Tests ({len(report.tests):,}): {ended}"
+    for one in sorted(report.tests, key=lambda one: one.outcome in ("passed", "skipped"))[
+        :MOST_TESTS
+    ]:
+        size = "-" if one.requested_peak_bytes is None else format_bytes(one.requested_peak_bytes)
+        yield f"  {one.outcome:<8}{size:>12}  {one.seconds:6.1f} s  {one.name}"
+        if one.why:
+            yield f"      {_short(one.why)}"
+    if (more := len(report.tests) - MOST_TESTS) > 0:
+        yield f"  ... and {more:,} more"
+    yield ""
+
+
+def _processes(report: DryRunReport) -> Iterator[str]:
+    """Yield the processes that used the GPUs, and what they held at once."""
+    if not report.processes:
+        return
+    yield f"Processes on the GPUs ({len(report.processes)}, the largest first):"
+    for one in report.processes[:MOST_PROCESSES]:
+        gpus = ", ".join(map(str, one.gpus)) or "-"
+        sizes = [one.cuda.allocated_peak_bytes, one.cuda.reserved_peak_bytes]
+        allocated, reserved = (
+            "not known" if size is None else format_bytes(size) for size in sizes
+        )
+        lost = "; no report of its own (was it killed?)" if one.lost else ""
+        yield (
+            f"  {one.name} (process {one.pid}) on GPU {gpus}: allocated {allocated}, reserved"
+            f" {reserved}: {one.fit}{lost}"
+        )
+    if (more := len(report.processes) - MOST_PROCESSES) > 0:
+        yield f"  ... and {more:,} more"
+    for gpu in report.shared:
+        if gpu.processes > 1:
+            yield (
+                f"GPU {gpu.index}: {gpu.processes} processes held {format_bytes(gpu.held_bytes)} at"
+                f" once, and each has a context of its own: {gpu.fit}"
+            )
 
 
 def _range(report: DryRunReport) -> Iterator[str]:

@@ -122,6 +122,7 @@ class History:
         marks: Sequence[Mark] = (),
         steps: Sequence[tuple[int, int]] = (),
         modes: Sequence[tuple[int, bool]] = (),
+        borders: Sequence[int] = (),
     ) -> list[tuple[int, int]]:
         """Take the events since the last time in; return events and stack bytes by each step's end.
 
@@ -130,11 +131,12 @@ class History:
             marks: known contents of addresses since the last time.
             steps: numbers of allocations and of frees at the ends of optimizer steps since then.
             modes: the number of allocations when a module was turned to training, or evaluation.
+            borders: numbers of allocations between which ``most_between`` is asked.
         """
         sites = Sites(self._own)
         seen = list(self._live.values())
         best, refused = None, len(self._refused)
-        borders = {self._allocations, *(count for count, _ in (*steps, *modes))}
+        begins_at = {self._allocations, *(count for count, _ in (*steps, *modes)), *borders}
         waiting, ended = [*reversed(steps)], list[tuple[int, int]]()
         stacks = 0
         for position, event in enumerate(events):
@@ -146,7 +148,7 @@ class History:
                 stacks += stack_bytes(event)
                 block = self._allocate(event, sites)
                 seen.append(block)
-                begins = block.allocation - 1 in borders
+                begins = block.allocation - 1 in begins_at
                 self._phases.add(
                     block.allocation - 1, self._bytes, saving=block.site.saving, begins=begins
                 )
@@ -287,6 +289,13 @@ class History:
         for phase, size in zip(names, runs.most, strict=True):
             most[phase] = max(most.get(phase, 0), size)
         return most
+
+    def most_between(self, first: int, last: int) -> int:
+        """Return most bytes requested at the allocations from one border to another one."""
+        if self.lost:
+            return 0
+        begins, most = self._phases.begins, self._phases.most
+        return max(most[bisect_left(begins, first) : bisect_left(begins, last)], default=0)
 
     def _moment(self, instant: _Instant) -> Moment:
         """Return what was alive just after an event."""

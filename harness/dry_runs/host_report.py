@@ -1,12 +1,11 @@
 """The host's part of the report, from the samples of processes and PyTorch's own counts."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import psutil
 
-from harness.dry_runs.dry_run_report import ChildResult, Device
+from harness.dry_runs.child_result import ChildResult
 from harness.dry_runs.host_memory import SAMPLES, Samples
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.instruments.host_pages import MAIN, shared_memory
@@ -22,14 +21,14 @@ _MOST_PROCESSES = 12
 def host_of(
     folder: Path,
     inside: ChildResult,
-    devices: Sequence[Device],
+    held_bytes: int,
     gpu: PretendedGpu,
     given_bytes: int | None,
 ) -> Host | None:
     """Return what the host needed, and whether it fits; None if nothing was sampled.
 
-    ``given_bytes`` takes the place of a container's limit. What a GPU holds is added if it shares
-    the host's memory.
+    ``given_bytes`` takes the place of a container's limit. ``held_bytes``, what the GPUs hold, is
+    added if they share the host's memory.
     """
     try:
         seen = msgspec.json.decode((folder / SAMPLES).read_bytes(), type=Samples)
@@ -47,7 +46,7 @@ def host_of(
     least = max(0, seen.together_bytes - own)
     # Pinned pages are there whether or not the script wrote to them, and so are parameters.
     most = least + inside.left_out_bytes + pinned[1]
-    held = sum(device.peaks.reserved_peak_bytes or 0 for device in devices) if gpu.one_pool else 0
+    held = held_bytes if gpu.one_pool else 0
     outside = gpu.outside_bytes if gpu.one_pool else (0, 0)
     return Host(
         peak_bytes=(least, most),

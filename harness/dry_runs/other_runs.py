@@ -1,7 +1,7 @@
 """Runs of one script side by side: the first one, and those in which unknown values are others.
 
 Each run has a layer of files of its own. The others start as soon as the first one may decide
-anything by a value that nobody knows.
+anything by a value that nobody knows; one after another if the script starts processes of its own.
 """
 
 import dataclasses
@@ -9,10 +9,11 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from harness.dry_runs.child_process import run, run_folder
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_request import USED, Request
+from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import Try, settled
 from harness.schema.record import Outcome
@@ -28,7 +29,7 @@ class OtherRuns:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._pool = ThreadPoolExecutor(len(OTHERS), thread_name_prefix="harness-other-run")
+        self._pools: list[ThreadPoolExecutor] = []
         self._started: list[Future[Try]] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -44,7 +45,8 @@ class OtherRuns:
                 while not (folder / USED).exists():
                     if ended.wait(_LOOK_SECONDS):
                         return
-                self._start()
+                if not _has_others(folder):
+                    self._start(at_once=len(OTHERS))
 
             watching = threading.Thread(target=watch, daemon=True)
             if self._tries and not self._started:
@@ -52,7 +54,7 @@ class OtherRuns:
             try:
                 report = run(request, folder)
                 if (folder / USED).exists() and self._tries:
-                    self._start()
+                    self._start(at_once=1 if _has_others(folder) else len(OTHERS))
                 return report
             finally:
                 ended.set()
@@ -65,13 +67,15 @@ class OtherRuns:
         with run_folder() as folder:
             return run(request, folder, self._stop)
 
-    def _start(self) -> None:
+    def _start(self, at_once: int) -> None:
         with self._lock:
             if self._started or self._stop.is_set():
                 return
             if not self._request.quiet:
                 print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
-            self._started += [self._pool.submit(settled, self.run, trial) for trial in OTHERS]
+            pool = ThreadPoolExecutor(at_once, thread_name_prefix="harness-other-run")
+            self._pools.append(pool)
+            self._started += [pool.submit(settled, self.run, trial) for trial in OTHERS]
 
     def results(self, first: DryRunReport) -> list[Try]:
         """Return the other runs, which are ended if they take much longer than the first one."""
@@ -92,4 +96,10 @@ class OtherRuns:
     def end(self) -> None:
         """End the runs that are left."""
         self._stop.set()
-        self._pool.shutdown(cancel_futures=True)
+        for pool in self._pools:
+            pool.shutdown(cancel_futures=True)
+
+
+def _has_others(folder: Path) -> bool:
+    """Return whether other processes use the GPU, which may meet those of another run at a port."""
+    return any((folder / PROCESSES).glob("*.begun"))

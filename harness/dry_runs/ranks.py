@@ -55,16 +55,29 @@ def pretend_ranks(notes: dict[str, None]) -> None:
         "TCPStore": (store := _store(dist)),
         "FileStore": store,
         "ProcessGroupGloo": _HostGroup,
-        "destroy_process_group": instead(c10d, "destroy_process_group")(_destroy),
+        "destroy_process_group": instead(c10d, "destroy_process_group")(destroy),
         "monitored_barrier": lambda *_, **__: None,
     }
-    for name in ("all_gather_object", "gather_object"):
-        stand_ins[name] = _agreeing(getattr(c10d, name), notes.setdefault)
-    for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
-        stand_ins[name] = _receiving(getattr(c10d, name), c10d, notes.setdefault)
+    stand_ins |= exchanges_of_objects(c10d, notes.setdefault)
     rendezvous = sys.modules["torch.distributed.rendezvous"]  # its package names a function so
     for module in (dist, c10d, rendezvous):
         vars(module).update((name, one) for name, one in stand_ins.items() if hasattr(module, name))
+    agree(c10d, data_parallel)
+
+
+def exchanges_of_objects(c10d: Any, note: Callable[[str], None]) -> dict[str, Callable[..., Any]]:
+    """Return functions that exchange Python objects with ranks that send what this one sends."""
+    stand_ins = {
+        name: _agreeing(getattr(c10d, name), note)
+        for name in ("all_gather_object", "gather_object")
+    }
+    for name in ("broadcast_object_list", "recv_object_list", "scatter_object_list"):
+        stand_ins[name] = _receiving(getattr(c10d, name), c10d, note)
+    return stand_ins
+
+
+def agree(c10d: Any, data_parallel: Any) -> None:
+    """Have the ranks of NCCL agree where PyTorch compares them, and know how many a split has."""
     verify = "_verify_param_shape_across_processes"
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
     after_import("torch.distributed.pipelining.schedules", _stages_agree)
@@ -195,7 +208,7 @@ def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None])
     return receiving
 
 
-def _destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+def destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """End a group, whose watchdog finds its works complete."""
     ctypes.CDLL(None).pretend_hold_works(0)
     return real(*arguments, **named)
@@ -211,7 +224,7 @@ def _split(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 def hold_works(timeout: datetime.timedelta) -> None:
     """Hide complete works from the watchdog, for less time than they need to time out."""
     _hold.append(int(timeout.total_seconds()) // _PART_OF_TIMEOUT)
-    ctypes.CDLL(None).pretend_hold_works(min(_hold))
+    ctypes.CDLL(None).pretend_hold_works(min(_hold, default=0))
 
 
 def release_works() -> None:
@@ -228,7 +241,7 @@ def release_works() -> None:
     while stub.pretend_works_found() == before and time.monotonic() < until:
         time.sleep(_LOOK_SECONDS)
     time.sleep(_LOOK_SECONDS)
-    stub.pretend_hold_works(min(_hold))
+    stub.pretend_hold_works(min(_hold, default=0))
 
 
 def _is_watched() -> bool:

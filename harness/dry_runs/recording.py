@@ -52,8 +52,8 @@ NO_NAME = ("no variable of the script leads to more than before: a cycle of obje
 Label = TypeVar("Label")
 
 
-class EnoughStepsError(BaseException):
-    """Ends the script after the number of optimizer steps that was asked for."""
+class EnoughStepsError(SystemExit):
+    """Ends a process, as a script ends itself, after the optimizer steps that were asked for."""
 
 
 class Recording:
@@ -63,11 +63,13 @@ class Recording:
         self,
         reads: ValueReads,
         most_steps: int | None,
+        on_begin: Callable[[], object] = lambda: None,
         *,
         snapshot: Path | None = None,
         fold_events: int = FOLD_EVENTS,
     ) -> None:
         self._reads = reads
+        self._on_begin = on_begin
         self._most_steps = most_steps
         self._snapshot = snapshot
         self._fold_events = fold_events if snapshot is None else _SNAPSHOT_EVENTS
@@ -80,7 +82,8 @@ class Recording:
         self._marks: list[Mark] = []
         self._steps: list[Counts] = []
         self._modes: list[tuple[Counts, bool]] = []
-        """These three, since the last fold."""
+        self._borders: list[Counts] = []
+        """These four, since the last fold."""
         self._owners: dict[int, BlockCategory] | None = None
         self.optimizer_steps = 0
         self._host = HostSteps()
@@ -89,19 +92,24 @@ class Recording:
         self._refused: list[OutOfMemory] = []
         self._held: list[Held] = []
         self._fold_bytes = 0
+        self.histories: list[History] = []
+        """Each GPU, after the end."""
         self.history_bytes = 0
         self.host_growth: Growth | None = None
         self.notes: dict[str, None] = {}
         """Each once, in the order in which they came."""
         self._note = self.notes.setdefault
 
-    def start(self, torch_module: object) -> None:
-        """Have recording begin when PyTorch, just imported, initialises CUDA."""
+    def start(self, torch_module: object, *, at_once: bool = False) -> None:
+        """Have recording begin when PyTorch, just imported, initialises CUDA, or at once."""
         global torch
         import torch
 
         assert torch_module is torch
-        torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
+        if at_once:
+            self._begin()
+        else:
+            torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
 
     def _begin(self) -> None:
         """Start recording; called inside CUDA's initialisation by the script."""
@@ -119,6 +127,7 @@ class Recording:
         from harness.dry_runs.allocator_log import AllocatorLog  # it needs PyTorch
 
         self._log = AllocatorLog(self._fold_events, self._on_own_call)
+        self._on_begin()
         bindings: Any = torch._C
         self._highest.watch()
         bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
@@ -213,7 +222,8 @@ class Recording:
                 History(workspace_bytes=size, own=is_own) for _ in range(torch.cuda.device_count())
             ]
         marks, steps, modes = self._marks, self._steps, self._modes
-        self._marks, self._steps, self._modes = [], [], []
+        borders = [counts for counts in self._borders if counts]
+        self._marks, self._steps, self._modes, self._borders = [], [], [], []
         ended, taken = [], 0
         for index, history in enumerate(self._histories):
             events = held["device_traces"][index] if index < len(held["device_traces"]) else []
@@ -224,6 +234,7 @@ class Recording:
                     marks=marks,
                     steps=[step[index] for step in steps],
                     modes=[(counts[index][0], mode) for counts, mode in modes],
+                    borders=[counts[index][0] for counts in borders],
                 )
             )
             history.lost |= history.counted < sum(held["counts"][index])
@@ -266,6 +277,11 @@ class Recording:
 
         self._add_mark(owned_in_process(look))
 
+    def border(self) -> list[int]:
+        """Return the number of each device's allocations, a border for ``History.most_between``."""
+        self._borders.append(self._counts())
+        return [allocations for allocations, _ in self._borders[-1]]
+
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
         if self._log is None:
@@ -303,6 +319,7 @@ class Recording:
             )
         refused: list[OutOfMemory] = []
         devices = []
+        self.histories = histories
         for index in range(torch.cuda.device_count()):
             history = histories[index] if histories else None
             devices.append(self._device(index, history, held["segments"]))

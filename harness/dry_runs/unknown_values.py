@@ -127,7 +127,10 @@ def _refused(report: DryRunReport, why: str) -> DryRunReport:
 
 
 def _peaks(report: DryRunReport) -> list[object]:
-    return [report.outcome, *(tuple(asdict(one.peaks).values()) for one in report.devices)]
+    devices = [tuple(asdict(one.peaks).values()) for one in report.devices]
+    processes = sorted(f"{one.name} {one.cuda}" for one in report.processes)
+    held = [(one.index, one.held_bytes) for one in report.shared]
+    return [report.outcome, *devices, *processes, *held]
 
 
 def _deciding(report: DryRunReport) -> list[ValueRead]:

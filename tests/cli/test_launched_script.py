@@ -3,6 +3,7 @@
 import click
 import pytest
 
+from harness.cli.dry_run_command import ended_at_module
 from harness.cli.launched_script import launched_script
 
 
@@ -41,3 +42,18 @@ def test_a_command_names_its_script_and_ranks(
 def test_what_is_not_understood_is_refused(command: str, message: str) -> None:
     with pytest.raises(click.UsageError, match=message):
         launched_script(command.split(), gpus=1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("--gpu l4 -m pytest -q t.py", "--gpu l4 -m pytest -- -q t.py"),
+        ("--json -mpytest --gpu l4", "--json -mpytest -- --gpu l4"),
+        ("-m a.train -- --batch 4", "-m a.train -- --batch 4"),
+        ("--gpus=2 --json train.py -m 3", "--gpus=2 --json train.py -m 3"),
+        ("-- train.py -m 3", "-- train.py -m 3"),
+        ("--gpu l4 -m", "--gpu l4 -m"),
+    ],
+)
+def test_options_end_with_a_module_s_name_as_python_s_do(typed: str, read: str) -> None:
+    assert " ".join(ended_at_module(typed.split(), {"--json"})) == read

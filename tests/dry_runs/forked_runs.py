@@ -21,14 +21,15 @@ from typing import Any
 import msgspec
 
 from harness.dry_runs import DryRunReport, child
-from harness.dry_runs.assemble_report import StatusPage, assemble_report
+from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.build import build
-from harness.dry_runs.dry_run_report import ChildResult
+from harness.dry_runs.child_result import ChildResult
 from harness.dry_runs.dry_run_request import RESULT, Request
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.pretended_environment import pretending
 from harness.dry_runs.pretended_gpu import pretended_gpu
 from harness.dry_runs.recording import FOLD_EVENTS, Recording
+from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import torch_build
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import judged, settled, tries_others

@@ -42,10 +42,12 @@ struct gpu {
 extern INTERNAL struct gpu gpu;
 
 /* A file that the parent maps, and every process that the script starts: even a crash leaves it. */
-#define MAX_PROCESSES 64
+#define MAX_PROCESSES 512
+#define ENDED (1ull << 62) /* added to the identifier of a process that is another program now */
 struct process {
     uint64_t pid;
     uint64_t refused_bytes;       /* the last allocation that did not fit, 0 if one of its size did later */
+    char program[32];
     struct {
         uint64_t used_bytes, peak_bytes;
     } devices[MAX_DEVICES];
@@ -59,7 +61,9 @@ struct status {
     uint64_t crowded;             /* allocations of processes that found no place below */
     uint64_t hidden;              /* CUDA_VISIBLE_DEVICES left none of the GPUs to a process that asked */
     char names[16][96];           /* the first functions that are not pretended and were called */
-    uint64_t together_bytes[MAX_DEVICES]; /* most that all processes held at once */
+    struct {
+        uint64_t bytes, contexts;
+    } together[MAX_DEVICES];      /* most that all processes held at once, and how many they were */
     struct process processes[MAX_PROCESSES];
 };
 
@@ -78,9 +82,10 @@ int pretend_current_device(void);
 
 /* Takes or returns bytes of a device's memory; 0 when there is no room. */
 int pretend_take(int device, size_t bytes);
-/* Bytes of a device that are taken: by the processes that run, and outside of what is modelled. */
-size_t pretend_used(int device);
 void pretend_return(int device, size_t bytes);
+/* Which of the machine's devices a visible one is; bytes of the former that are taken, outside of what is modelled too. */
+int pretend_physical(int device);
+size_t pretend_used(int physical);
 
 /* Address space on a device, NULL when there is none, and the device of an address, -1 for host memory. */
 char *pretend_place(int device, size_t bytes);
@@ -147,6 +152,9 @@ struct answers {
 };
 extern INTERNAL struct answers answers;
 void pretend_describe_to_cudnn(void);
+
+/* Has the recorder begin in this process if it is a Python that imports PyTorch (processes/bring_recorder.c). */
+void pretend_bring_recorder(void);
 
 /* A new handle; they ascend in steps of 256, in the same order in every run. */
 void *pretend_handle(void);

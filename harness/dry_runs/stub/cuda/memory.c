@@ -48,7 +48,7 @@ cudaError_t cudaFree(void *address)
 
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    size_t used = pretend_used(pretend_current_device());
+    size_t used = pretend_used(pretend_physical(pretend_current_device()));
     *total_bytes = gpu.total_bytes;
     *free_bytes = used < gpu.total_bytes ? gpu.total_bytes - used : 0;
     return cudaSuccess;

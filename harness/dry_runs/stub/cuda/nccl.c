@@ -11,7 +11,7 @@
 #include <time.h>
 
 typedef int result;
-enum { INVALID_USAGE = 5, NO_COLOR = -1 };
+enum { NO_COLOR = -1 };
 
 struct comm { int ranks, rank; };
 struct id { char bytes[128]; };
@@ -25,11 +25,6 @@ void pretend_split(int ranks) { split_ranks = ranks; }
 
 static result new_comm(struct comm **comm, int ranks, int rank)
 {
-    /* Other ranks run elsewhere, if the user did not ask for one rank of many. */
-    if (ranks > 1 && !getenv("HARNESS_DRY_RUN_RANKS")) {
-        pretend_unsupported("ncclCommInitRank");
-        return INVALID_USAGE;
-    }
     *comm = malloc(sizeof **comm);
     **comm = (struct comm){ranks, rank};
     return 0;

@@ -147,7 +147,8 @@ __attribute__((constructor)) static void start(void)
     status->magic = MAGIC;
     for (int i = 0; i < MAX_PROCESSES; i++)
         if (status->processes[i].pid == (uint64_t)getpid()) /* it replaced its program by another */
-            status->processes[i].pid = 0;
+            status->processes[i].pid |= ENDED;
+    pretend_bring_recorder();
 }
 
 void pretend_unsupported(const char *function)
@@ -217,6 +218,20 @@ int pretend_device_count(void)
     return count;
 }
 
+static int physical[MAX_DEVICES];
+
+/* Notes which of the machine's devices the visible ones are; a name (GPU-...) is taken for the one of its place. */
+static void find_physical(void)
+{
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    for (int i = 0; i < MAX_DEVICES; i++) {
+        char *end;
+        long index = text ? strtol(text, &end, 10) : i;
+        physical[i] = (text && end == text) || index < 0 || index >= gpu.count ? i : (int)index;
+        text = text && strchr(text, ',') ? strchr(text, ',') + 1 : NULL;
+    }
+}
+
 /* Returns this process's part of the page; a process that was forked gets one of its own. */
 static struct process *mine(void)
 {
@@ -224,9 +239,12 @@ static struct process *mine(void)
     uint64_t pid = (uint64_t)getpid();
     if (own && own->pid == pid)
         return own;
+    find_physical();
     for (own = status->processes; own < status->processes + MAX_PROCESSES; own++)
-        if (__sync_bool_compare_and_swap(&own->pid, 0, pid))
+        if (__sync_bool_compare_and_swap(&own->pid, 0, pid)) {
+            strncpy(own->program, program_invocation_short_name, sizeof own->program - 1);
             return own;
+        }
     __sync_add_and_fetch(&status->crowded, 1);
     own = &spare;
     memset(own, 0, sizeof *own);
@@ -240,6 +258,8 @@ static int runs(uint64_t pid)
     char path[40], state = 0;
     if (pid == (uint64_t)getpid())
         return 1;
+    if (pid & ENDED)
+        return 0;
     if (kill((pid_t)pid, 0) && errno == ESRCH)
         return 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -252,30 +272,55 @@ static int runs(uint64_t pid)
     return state != 'Z' && state != 'X';
 }
 
-/* Returns what the processes that run hold, each with a context of its own. */
-size_t pretend_used(int device)
+int pretend_physical(int device)
 {
-    size_t bytes = gpu.outside_bytes;
+    pthread_mutex_lock(&lock);
+    mine();
+    pthread_mutex_unlock(&lock);
+    return physical[device];
+}
+
+/* Returns what the processes that run hold of one of the machine's devices, and how many they are with this one. */
+static size_t held(int device, size_t *contexts)
+{
+    size_t bytes = 0;
+    *contexts = 1;
     for (int i = 0; i < MAX_PROCESSES; i++) {
-        const struct process *one = &status->processes[i];
-        if (one->pid && one->devices[device].used_bytes && runs(one->pid))
-            bytes += one->devices[device].used_bytes + (one->pid == (uint64_t)getpid() ? 0 : gpu.outside_bytes);
+        struct process *one = &status->processes[i];
+        if (!one->pid || !one->devices[device].used_bytes)
+            continue;
+        if (runs(one->pid)) {
+            bytes += one->devices[device].used_bytes;
+            *contexts += one->pid != (uint64_t)getpid();
+        } else {
+            one->devices[device].used_bytes = 0;
+        }
     }
     return bytes;
+}
+
+size_t pretend_used(int device)
+{
+    size_t contexts, bytes = held(device, &contexts);
+    return bytes + contexts * gpu.outside_bytes; /* each process has a context of its own */
 }
 
 int pretend_take(int device, size_t bytes)
 {
     pthread_mutex_lock(&lock);
     struct process *process = mine();
-    size_t used = pretend_used(device) + bytes;
-    int fits = used <= gpu.total_bytes;
+    device = physical[device];
+    size_t contexts, together = held(device, &contexts) + bytes;
+    int fits = together + contexts * gpu.outside_bytes <= gpu.total_bytes;
     if (fits) {
-        uint64_t held = process->devices[device].used_bytes += bytes;
-        if (held > process->devices[device].peak_bytes)
-            process->devices[device].peak_bytes = held;
-        if (used - gpu.outside_bytes > status->together_bytes[device])
-            status->together_bytes[device] = used - gpu.outside_bytes;
+        uint64_t own_bytes = process->devices[device].used_bytes += bytes;
+        if (own_bytes > process->devices[device].peak_bytes)
+            process->devices[device].peak_bytes = own_bytes;
+        if (together + contexts * gpu.outside_bytes > status->together[device].bytes
+                + status->together[device].contexts * gpu.outside_bytes) {
+            status->together[device].bytes = together;
+            status->together[device].contexts = contexts;
+        }
         if (process->refused_bytes == bytes) /* PyTorch freed its cache and asked again */
             process->refused_bytes = 0;
     } else {
@@ -289,8 +334,8 @@ void pretend_return(int device, size_t bytes)
 {
     pthread_mutex_lock(&lock);
     struct process *process = mine();
-    uint64_t held = process->devices[device].used_bytes;
-    process->devices[device].used_bytes = held > bytes ? held - bytes : 0; /* not what a fork inherited */
+    uint64_t *used = &process->devices[physical[device]].used_bytes;
+    *used = *used > bytes ? *used - bytes : 0; /* not what a fork inherited */
     pthread_mutex_unlock(&lock);
 }
 

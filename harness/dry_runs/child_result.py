@@ -1,0 +1,108 @@
+"""What was seen inside a process of a dry run: it writes this, and its parent reads it."""
+
+import ctypes
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec import Struct
+
+from harness.dry_runs.dry_run_report import Decision, Device, OutOfMemory, ValueRead
+from harness.dry_runs.ran_test import RanTest
+from harness.schema.compilation import Compiled
+from harness.schema.growth import Growth
+
+if TYPE_CHECKING:
+    from harness.dry_runs.recording import Recording
+    from harness.dry_runs.value_reads import ValueReads
+
+
+class ChildResult(Struct, frozen=True, kw_only=True):
+    """Observations of the child process from inside; its parent makes the report of them."""
+
+    ended: Literal["ok", "oom", "error", "interrupted", "stopped", "lost"]
+    """``lost``: the process left no result of its own."""
+    evidence: str | None = None
+    exit_code: int | None = None
+    devices: tuple[Device, ...] = ()
+    out_of_memory: tuple[OutOfMemory, ...] = ()
+    value_reads: tuple[ValueRead, ...] = ()
+    notes: tuple[str, ...] = ()
+    optimizer_steps: int = 0
+    compiled: Compiled | None = None
+    failed_by: Decision | None = None
+    history_bytes: int = 0
+    host_growth: Growth | None = None
+    gpus: tuple[int, ...] = ()
+    """Which of the machine's GPUs each device is."""
+    pinned_bytes: tuple[int, int] | None = None
+    left_out_bytes: int = 0
+    environment: dict[str, str] = {}
+    tests: tuple[RanTest, ...] = ()
+    returned: object = None
+
+
+class StartedResult(Struct, frozen=True, kw_only=True):
+    """What was seen inside a process that the script started, and its name."""
+
+    name: str
+    notes: tuple[str, ...] = ()
+    inside: ChildResult
+
+
+def recorded(recording: "Recording", reads: "ValueReads") -> ChildResult:
+    """End a recording; return what was seen, without how the process ended."""
+    reads.look_at_the_host()
+    notes = recording.notes
+    try:
+        devices, refused = recording.finish()
+    except Exception as error:
+        devices, refused = [], []
+        why = f"{type(error).__name__}: {error}".partition("\n")[0]
+        notes.setdefault(f"the allocator's events are not known: {why}")
+    stub = ctypes.CDLL(None)
+    return ChildResult(
+        ended="ok",
+        devices=tuple(devices),
+        gpus=tuple(stub.pretend_physical(device.index) for device in devices),
+        out_of_memory=tuple(refused),
+        value_reads=reads.places(),
+        notes=tuple(notes),
+        optimizer_steps=recording.optimizer_steps,
+        history_bytes=recording.history_bytes,
+        host_growth=recording.host_growth,
+        pinned_bytes=recording.pinned_bytes(),
+        environment=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    facts = {"python": platform.python_version(), "platform": platform.platform()}
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        facts |= {"torch": str(torch.__version__), "cuda": str(torch.version.cuda)}
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG")
+    return facts | {name: os.environ[name] for name in names if name in os.environ}
+
+
+def write_result(result: Struct, path: Path) -> None:
+    """Write a result, in a folder that the script may have removed."""
+    try:
+        data = msgspec.json.encode(result)
+    except UnicodeEncodeError:  # names of files that are not text
+        data = msgspec.json.encode(_as_text(msgspec.to_builtins(result)))
+    path.parent.mkdir(exist_ok=True)
+    written = path.with_suffix(".part")
+    written.write_bytes(data)
+    written.rename(path)
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    return [_as_text(item) for item in value] if isinstance(value, (list, tuple)) else value

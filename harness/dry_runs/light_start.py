@@ -1,0 +1,71 @@
+"""The first code of the harness in a process that the script starts: when it imports PyTorch.
+
+``stub/processes/bring_recorder.c`` executes this file in such a process. It loads nothing of the
+harness before PyTorch initialises CUDA or a group of ranks: a process without them costs nothing.
+"""
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+from typing import Any
+
+RECORDER = "HARNESS_DRY_RUN_RECORDER"
+"""Environment variable that holds the path of this file."""
+SEED = 7_310_579_553_881_862
+"""Seed of PyTorch's generator on the host, which differs from process to process by default."""
+
+
+def watch_groups(c10d: Any, begin: Any) -> None:
+    """Call a function once this process has joined a group of several ranks."""
+    real = c10d.init_process_group
+
+    @functools.wraps(real)
+    def init_process_group(*given: Any, **named: Any) -> Any:
+        joined = real(*given, **named)
+        if c10d.get_world_size() > 1:
+            begin()
+        return joined
+
+    for module in (c10d, sys.modules["torch.distributed"]):
+        vars(module)["init_process_group"] = init_process_group
+
+
+def _harness(module: str) -> Any:
+    """Return a module of this harness, whatever the interpreter would find by its name."""
+    file = os.path.join(os.path.dirname(os.path.dirname(os.environ[RECORDER])), "__init__.py")  # noqa: PTH118, PTH120
+    loaded = sys.modules.get("harness")
+    if loaded is None:
+        spec = importlib.util.spec_from_file_location("harness", file)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules["harness"] = loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+    if loaded.__file__ != file:
+        raise ImportError("another package is called harness")
+    return importlib.import_module(module)
+
+
+def _record() -> None:
+    """Record this process, which initialises CUDA; one that cannot be recorded is named so."""
+    try:
+        _harness("harness.dry_runs.started_process").record()
+    except Exception as error:
+        print(f"harness dry-run: process {os.getpid()} is not recorded: {error}", file=sys.stderr)
+
+
+def _begin() -> None:
+    import torch
+
+    torch.default_generator.manual_seed(SEED)
+    torch.cuda._lazy_call(_record)  # type: ignore[no-untyped-call]
+    if (c10d := sys.modules.get("torch.distributed.distributed_c10d")) is not None:
+        watch_groups(c10d, lambda: _harness("harness.dry_runs.real_ranks").begin())
+
+
+if __name__ == "harness_dry_run" and "harness.dry_runs.child" not in sys.modules:
+    try:
+        _begin()
+    except ImportError:
+        print(end="")

@@ -1,0 +1,129 @@
+"""The tests of a runner in the script's process: how each ended, and the memory that it took."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from harness.dry_runs.child_result import StartedResult
+from harness.dry_runs.ran_test import RanTest
+from harness.dry_runs.recording import Recording
+from harness.dry_runs.unknown_decisions import Decisions
+from harness.dry_runs.value_reads import ValueReads
+from harness.prediction.after_import import after_import, instead
+from harness.schema.library_files import is_library
+
+
+class RunnerTable:
+    """Watches the runners that the script imports.
+
+    Args:
+        reads: of values, some of which nobody knows.
+        recording: the process's.
+    """
+
+    def __init__(self, reads: ValueReads, recording: Recording) -> None:
+        self._reads = reads
+        self._recording = recording
+        self._found: list[tuple[RanTest, list[int], list[int], float]] = []
+        self._inside = False
+
+    def watch(self) -> None:
+        """Begin when a runner is imported."""
+        after_import("unittest.case", self._watch_unittest)
+        after_import("_pytest.runner", self._watch_pytest)
+
+    def _watch_unittest(self, case: ModuleType) -> None:
+        @instead(case.TestCase, "run")
+        def run(real: Callable[..., Any], test: Any, result: Any = None) -> Any:
+            if result is None or self._inside:
+                return real(test, result)
+            kinds = {"failed": result.failures, "skipped": result.skipped}
+            before = {name: len(found) for name, found in kinds.items()}
+            errors = len(result.errors)
+            with self._one(test.id()) as ended:
+                done = real(test, result)
+                for name, found in (*kinds.items(), ("failed", result.errors)):
+                    if len(found) > (errors if found is result.errors else before[name]):
+                        ended[:] = name, _last_line(str(found[-1][1]))
+            return done
+
+    def _watch_pytest(self, runner: ModuleType) -> None:
+        @instead(runner, "runtestprotocol")
+        def run(real: Callable[..., Any], item: Any, *rest: Any, **named: Any) -> Any:
+            with self._one(item.nodeid) as ended:
+                reports = real(item, *rest, **named)
+                for one in reports:
+                    if one.outcome != "passed":
+                        reason = one.longrepr
+                        crash = getattr(reason, "reprcrash", None)
+                        text = reason[-1] if isinstance(reason, tuple) else str(reason)
+                        said = crash.message.partition("\n")[0] if crash else _last_line(text)
+                        ended[:] = one.outcome, said
+            return reports
+
+    @contextmanager
+    def _one(self, name: str) -> Iterator[list[Any]]:
+        ended: list[Any] = ["passed", None]
+        self._inside = True
+        lines = set(_lines(self._reads.decisions))
+        first, begin, clock = self._recording.border(), time.monotonic(), time.time()
+        try:
+            yield ended
+        finally:
+            self._inside = False
+            outcome, why = ended
+            users = [one for one in _lines(self._reads.decisions) if one not in lines]
+            users = [one for one in users if outcome == "failed" or not is_library(one)]
+            if users and outcome != "skipped":
+                outcome, why = "refused", f"decided by values that nobody knows, at {users[0]}"
+            seconds = time.monotonic() - begin
+            run = RanTest(name=name, outcome=outcome, why=why, seconds=seconds)
+            self._found.append((run, first, self._recording.border(), clock))
+
+    def tests(self, processes: Path) -> tuple[RanTest, ...]:
+        """Return the tests with their memory, after the recording's end.
+
+        Args:
+            processes: the folder of what was seen in other processes.
+        """
+        histories = self._recording.histories
+        return tuple(
+            msgspec.structs.replace(
+                run,
+                requested_peak_bytes=max(
+                    *(
+                        history.most_between(begin, end)
+                        for history, begin, end in zip(
+                            histories, first or [0] * len(last), last, strict=False
+                        )
+                    ),
+                    *_of_processes(processes, clock, clock + run.seconds),
+                    0,
+                    0,
+                )
+                or None,
+            )
+            for run, first, last, clock in self._found
+        )
+
+
+def _lines(decisions: Decisions) -> list[str]:
+    return [line for lines in decisions.lines.values() for line in sorted(lines)]
+
+
+def _last_line(text: str) -> str:
+    return ([line for line in text.splitlines() if line.strip()] or [""])[-1].strip()
+
+
+def _of_processes(folder: Path, begin: float, end: float) -> Iterator[int]:
+    """Yield most bytes requested in processes that began to use the GPU in some time."""
+    for begun in folder.glob("*.begun"):
+        result = begun.with_suffix(".json")
+        if begin <= begun.stat().st_mtime <= end and result.exists():
+            inside = msgspec.json.decode(result.read_bytes(), type=StartedResult).inside
+            yield from (one.peaks.requested_peak_bytes or 0 for one in inside.devices)

@@ -1,0 +1,89 @@
+"""A process that the script started, from inside: its recording, and its result at its end."""
+
+import atexit
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.dry_runs.child_result import StartedResult, recorded, write_result
+from harness.dry_runs.dry_run_request import JOB, PROCESSES, USED, Request
+from harness.dry_runs.library_notes import library_notes
+from harness.dry_runs.recording import Recording
+from harness.dry_runs.value_reads import ValueReads
+from harness.prediction.after_import import instead
+
+_MOST_NAME = 60
+
+
+def record() -> None:
+    """Begin recording in this process, whose PyTorch initialises CUDA."""
+    folder = _run_folder()
+    job: Request
+    job, _ = pickle.loads((folder / JOB).read_bytes())
+    used = folder / PROCESSES / f"{os.getpid()}.used"
+
+    def on_use() -> None:
+        used.touch()
+        (folder / USED).touch()
+
+    reads = ValueReads(job.answers, trial=job.trial, decided=job.decided, on_use=on_use)
+    recording = Recording(reads, job.steps)
+    reads.count_loads(sys.modules["torch"], "load")
+    recording.start(sys.modules["torch"], at_once=True)
+    StartedProcess(folder, reads, recording).listen()
+
+
+def _run_folder() -> Path:
+    """Return the folder of the run, which a layer has at another place."""
+    above = Path(os.environ["HARNESS_DRY_RUN_STATUS"]).parent
+    return above / "run" if (above / "run").is_dir() else above
+
+
+class StartedProcess:
+    """Writes what was seen of this process, once, at its end."""
+
+    def __init__(self, folder: Path, reads: ValueReads, recording: Recording) -> None:
+        self._pid = os.getpid()
+        self._place = folder / PROCESSES / str(self._pid)
+        self._reads = reads
+        self._recording = recording
+        self._written = False
+
+    def listen(self) -> None:
+        """Say that this process is recorded, and write the result when it ends by itself."""
+        self._place.parent.mkdir(exist_ok=True)
+        self._place.with_suffix(".begun").write_text(_name())
+        atexit.register(self.write)
+
+        @instead(os, "_exit")
+        def leave(real: Callable[[int], Any], code: int) -> None:
+            self.write()
+            real(code)
+
+    def write(self) -> None:
+        """Write the result; nothing in a process that this one has forked."""
+        if os.getpid() != self._pid or self._written:
+            return
+        self._written = True
+        seen = recorded(self._recording, self._reads)
+        ranks = sys.modules.get("harness.dry_runs.real_ranks")
+        notes = (*library_notes(), *seen.notes, *(ranks.NOTES if ranks else ()))
+        result = StartedResult(name=_name(), notes=notes, inside=seen)
+        write_result(result, self._place.with_suffix(".json"))
+
+
+def _name() -> str:
+    """Return this process's rank, or how multiprocessing or its command line calls it."""
+    ranks = sys.modules.get("harness.dry_runs.real_ranks")
+    if ranks is not None and ranks.RANK:
+        return f"rank {ranks.RANK[-1]}"
+    if "RANK" in os.environ:
+        return f"rank {os.environ['RANK']}"
+    processes = sys.modules.get("multiprocessing.process")
+    name: str = "MainProcess" if processes is None else processes.current_process().name
+    if name == "MainProcess":
+        name = os.environ.get("PYTEST_XDIST_WORKER") or " ".join(["python", *sys.argv]).strip()
+    return name[:_MOST_NAME]

@@ -1,0 +1,83 @@
+"""What the stub counts at the driver's level, in every process of a dry run."""
+
+from collections.abc import Mapping
+from ctypes import Structure, c_char, c_uint64
+
+_MAGIC = 0x646E6574657250
+_NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
+_ENDED = 1 << 62
+"""Added to the identifier of a process that is another program now."""
+
+
+class _Process(Structure):
+    _fields_ = [
+        ("pid", c_uint64),
+        ("refused_bytes", c_uint64),
+        ("program", c_char * 32),
+        ("devices", c_uint64 * 2 * _DEVICES),
+    ]
+
+    def peaks(self) -> tuple[int, ...]:
+        return tuple(peak for _, peak in self.devices)
+
+
+class StatusPage(Structure):
+    """Counters of the driver's level that the stub keeps next to the process, and outlive it.
+
+    ``struct status`` of ``stub/pretend.h``.
+    """
+
+    _fields_ = [
+        *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls")),
+        ("crowded", c_uint64),
+        ("hidden", c_uint64),
+        ("names", c_char * _NAME_BYTES * _NAMES),
+        ("together", c_uint64 * 2 * _DEVICES),
+        ("processes", _Process * _PROCESSES),
+    ]
+
+    @property
+    def loaded(self) -> bool:
+        """Return whether the stub was loaded at all."""
+        return bool(self.magic == _MAGIC)
+
+    @property
+    def allocated(self) -> bool:
+        """Return whether any process allocated memory of the GPU."""
+        return any(held for held, _ in self.together)
+
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """Return functions that are not pretended and were called."""
+        names = self.names[: min(self.calls, _NAMES)]
+        return tuple(name.value.decode(errors="replace") for name in names)
+
+    @property
+    def peaks(self) -> tuple[int, ...]:
+        """Return most bytes that the script's own process held of each device."""
+        own = [process.peaks() for process in self.processes if process.pid == self.pid]
+        return own[0] if own else (0,) * _DEVICES
+
+    @property
+    def others(self) -> Mapping[int, tuple[int, ...]]:
+        """Return most bytes of each device that the other processes held, by their identifiers."""
+        found: dict[int, tuple[int, ...]] = {}
+        for one in self.processes:
+            pid = one.pid & ~_ENDED
+            if pid not in (0, self.pid) and any(one.peaks()):
+                before = found.get(pid, (0,) * _DEVICES)
+                found[pid] = tuple(map(max, one.peaks(), before))
+        return found
+
+    def program(self, pid: int) -> str:
+        """Return the name of a process's program, and its identifier."""
+        names = [one.program.decode(errors="replace") for one in self.processes if one.pid == pid]
+        return f"{names[0] if names else 'program'} (process {pid})"
+
+    @property
+    def refused_elsewhere_bytes(self) -> int:
+        """Return the largest allocation that another process was refused for good."""
+        refused: list[int] = [
+            one.refused_bytes for one in self.processes if one.pid not in (0, self.pid)
+        ]
+        return max(refused, default=0)

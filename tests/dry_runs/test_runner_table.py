@@ -1,0 +1,86 @@
+"""Tests of a project under a runner: each has a row, and the exit code is the runner's."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli.dry_run_command import dry_run as command
+from harness.dry_runs import DryRunReport, dry_run
+from harness.dry_runs.dry_run_text import dry_run_text
+
+pytestmark = pytest.mark.usefixtures("cuda_build")
+
+CASES = """
+import unittest
+class Cases(unittest.TestCase):
+    def test_good(self): ...
+    def test_bad(self): self.assertEqual(2.0, 2.5)
+    def test_broken(self): raise OSError("no disk")
+    @unittest.skip("why not")
+    def test_skipped(self): ...
+"""
+MEMORY = """
+import pytest, torch
+def take(mib): return torch.empty(mib << 20, dtype=torch.uint8, device="cuda")
+def test_small():
+    take(64)
+    assert torch.cuda.max_memory_allocated() == 64 << 20
+def test_planted():
+    take(128)
+    assert torch.cuda.max_memory_allocated() == 64 << 20
+def test_value():
+    assert torch.rand(4, device="cuda").sum().item() > 1
+def test_host(): ...
+"""
+
+
+def _run(folder: Path, text: str, *words: object, module: str) -> DryRunReport:
+    (folder / "memory_cases.py").write_text(text)
+    environment = {"PYTHONPATH": str(folder)}
+    return dry_run(module, *words, module=True, environment=environment, quiet=True, gpu="l4")
+
+
+@pytest.mark.quick
+def test_each_test_of_unittest_has_a_row(tmp_path: Path) -> None:
+    report = _run(tmp_path, CASES, "memory_cases", module="unittest")
+    rows = {one.name.rpartition(".")[2]: (one.outcome, one.why) for one in report.tests}
+    assert rows == {
+        "test_good": ("passed", None),
+        "test_bad": ("failed", "AssertionError: 2.0 != 2.5"),
+        "test_broken": ("failed", "OSError: no disk"),
+        "test_skipped": ("skipped", "why not"),
+    }
+    assert report.exit_code == 1
+    assert "Tests (4): 2 failed, 1 passed, 1 skipped" in dry_run_text(report, target="unittest")
+
+
+@pytest.mark.quick
+def test_the_exit_code_is_the_runner_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "memory_cases.py").write_text(CASES)
+    words = ["--gpu", "l4", "-m", "unittest", "-q", "memory_cases"]
+    done = CliRunner().invoke(command, words, standalone_mode=False)
+    assert "Tests (4)" in done.output
+    assert done.return_value == 1
+
+
+@pytest.mark.slow
+def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass(
+    tmp_path: Path,
+) -> None:
+    words = ("-q", "-p", "no:cacheprovider", tmp_path / "memory_cases.py")
+    report = _run(tmp_path, MEMORY, *words, module="pytest")
+    rows = {one.name.rpartition("::")[2]: one for one in report.tests}
+    assert {name: one.outcome for name, one in rows.items()} == {
+        "test_small": "passed",
+        "test_planted": "failed",
+        "test_value": "refused",
+        "test_host": "passed",
+    }
+    peaks = [one.requested_peak_bytes for one in rows.values()]
+    assert peaks[:2] == [64 << 20, 128 << 20]
+    assert peaks[3] is None
+    assert rows["test_value"].why == (
+        f"decided by values that nobody knows, at {tmp_path}/memory_cases.py:11"
+    )
