@@ -5,6 +5,7 @@ first lines hold, and a script that never uses the GPU is left alone.
 """
 
 import dataclasses
+import gc
 import itertools
 import os
 import threading
@@ -199,6 +200,8 @@ class Recording:
         """Take the events in that the allocator keeps, if there are many; return whether it did."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
+        collects = gc.isenabled()
+        gc.disable()  # it would go through a snapshot's dicts, again and again
         try:
             before = resident_bytes()
             held = self._log.take_if_due(self._counts(), at_once=at_once)
@@ -211,6 +214,8 @@ class Recording:
             self._fail(error)
             return False
         finally:
+            if collects:
+                gc.enable()
             self._folding.release()
 
     def _fold(self, held: Any) -> None:
