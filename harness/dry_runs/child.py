@@ -27,7 +27,7 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_runs import real_ranks
+from harness.dry_runs import light_start, real_ranks
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.child_result import recorded, write_result
 from harness.dry_runs.compiled import watch
@@ -44,7 +44,7 @@ from harness.dry_runs.dry_run_request import (
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
-from harness.dry_runs.light_start import SEED, watch_groups
+from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
@@ -285,6 +285,7 @@ def main() -> int:
     stub = ctypes.CDLL(None)
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
+    os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
     supervised(job.lifeline, (file.parent, *(one.parent for one in layers.folders)), job.end_at)
     devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}
     try:

@@ -17,7 +17,6 @@ from types import FrameType
 
 import msgspec
 
-from harness.dry_runs import light_start
 from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.build import build, preloaded
@@ -27,7 +26,6 @@ from harness.dry_runs.dry_run_request import JOB, MODE, PROCESSES, RESULT, SNAPS
 from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE
-from harness.dry_runs.light_start import RECORDER
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
@@ -226,7 +224,6 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         **request.environment,
         **pretending(request.gpu, torch, stub),
         "HARNESS_DRY_RUN_STATUS": str(folder / "status"),
-        RECORDER: light_start.__file__,
         "PATH": joined(str(folder / "bin"), "PATH"),
         "PYTHONUNBUFFERED": "1",
     }
