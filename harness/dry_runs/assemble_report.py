@@ -124,7 +124,7 @@ def _outcome(
         outcome, evidence = Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
     if outcome == "oom" and any(name.startswith(_NO_ROOM) for name in page.unsupported):
         return Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
-    if outcome == "ok" and (reason := _uncounted(inside, page)):
+    if outcome == "ok" and (reason := _uncounted(page, processes)):
         return Outcome.UNSUPPORTED, reason
     open_sizes = unknown_sizes(inside.value_reads)
     if open_sizes and outcome in ("ok", "error", "oom"):
@@ -166,13 +166,13 @@ def not_pretended(called: Sequence[str]) -> str:
     return f"{names} is not pretended{hint if 'nccl' in names else ''}"
 
 
-def _uncounted(inside: ChildResult, page: StatusPage) -> str | None:
+def _uncounted(page: StatusPage, processes: RealProcesses) -> str | None:
     """Return why the allocator's peaks are not what the script's own process allocated."""
     if page.hidden and not page.allocated:
         return (
             "CUDA_VISIBLE_DEVICES hid every pretended GPU from the script; --gpus N pretends more"
         )
-    return uncounted(inside, page.peaks)
+    return None if processes.rows else uncounted(processes.seen, page.peaks)
 
 
 def _notes(

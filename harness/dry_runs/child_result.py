@@ -1,4 +1,4 @@
-"""What was seen inside a process of a dry run: it writes this, and its parent reads it."""
+"""The result of a process of a dry run, seen from inside: it writes this, its parent reads it."""
 
 import ctypes
 import os
@@ -46,7 +46,7 @@ class ChildResult(Struct, frozen=True, kw_only=True):
 
 
 class StartedResult(Struct, frozen=True, kw_only=True):
-    """What was seen inside a process that the script started, and its name."""
+    """The result of a process that the script started, and its name."""
 
     name: str
     notes: tuple[str, ...] = ()

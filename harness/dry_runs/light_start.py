@@ -4,6 +4,7 @@
 harness before PyTorch initialises CUDA or a group of ranks: a process without them costs nothing.
 """
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -65,7 +66,5 @@ def _begin() -> None:
 
 
 if __name__ == "harness_dry_run" and "harness.dry_runs.child" not in sys.modules:
-    try:
+    with contextlib.suppress(Exception):  # the script's own import raises it again
         _begin()
-    except ImportError:
-        print(end="")

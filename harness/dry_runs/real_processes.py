@@ -24,7 +24,7 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class RealProcesses:
-    """What was seen in all processes of a run.
+    """Results of all processes of a run.
 
     Attributes:
         seen: what was seen, with the peaks of the process that reserved most.
@@ -195,7 +195,7 @@ def _unknown(unrecorded: Sequence[str], page: StatusPage, found: Sequence[_One])
             " report of its own"
         )
     for one in found:
-        if one.seen is not None and one.name != SCRIPT and (why := uncounted(one.seen, one.driver)):
+        if one.seen is not None and (why := uncounted(one.seen, one.driver)):
             return f"{one.name}: {why}"
     return None
 

@@ -1,4 +1,4 @@
-"""What the stub counts at the driver's level, in every process of a dry run."""
+"""Counts of the stub at the driver's level, in every process of a dry run."""
 
 from collections.abc import Mapping
 from ctypes import Structure, c_char, c_uint64

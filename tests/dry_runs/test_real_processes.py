@@ -52,6 +52,16 @@ for one in (child(take, 64), child(killed), child(torch.cuda.is_available), chil
     assert report.devices[0].peak is not None
 
 
+def test_the_script_may_be_the_smaller_one_on_another_gpu(tmp_path: Path) -> None:
+    text = FORKS + "os.waitpid(child(take, 64, 1), 0)\ntake(32, 0)\n"
+    report = succeeds(tmp_path, text, gpu="l4", gpus=2)
+    assert [(one.name == "script", one.gpus) for one in report.processes] == [
+        (False, (1,)),
+        (True, (0,)),
+    ]
+    assert reserved(report) == [(64 * MIB, False), (32 * MIB, False)]
+
+
 def test_a_child_without_an_environment_is_recorded(tmp_path: Path) -> None:
     code = "import torch; torch.empty(64 << 20, dtype=torch.uint8, device='cuda')"
     text = (
