@@ -20,8 +20,8 @@ that opened a real GPU, past the pretended one."""
 _EVERY_SECONDS = 0.05
 _SHARE = 20
 """A sample takes at most this part of the processor time that the script and its workers take."""
-_IDLE_SECONDS = 0.3
-"""A script that does nothing for so long waits: it is sampled once, whatever it has done."""
+_AT_LATEST_SECONDS = 0.3
+"""A script that waits is sampled after so long, or as long as makes a sample that part of it."""
 _INTERPRETER_BYTES = 3 << 20
 """Bytes of Python without the harness."""
 _WORKER = "pt_data_worker"
@@ -47,8 +47,8 @@ class HostSampler:
         self._names: dict[int, str] = {}
         self._seconds: dict[int, float] = {}
         self._unseen = set[str]()
-        self._due = self._due_of_script = 0.0
-        self._done = self._done_at_sample = self._idle_since = 0.0
+        self._due = self._due_at_latest = 0.0
+        self._due_of_script = self._done_at_sample = 0.0
         self._shared_before = shared_memory()[1]
         self._seen = Samples()
         with contextlib.suppress(OSError, KeyError):
@@ -75,16 +75,24 @@ class HostSampler:
         seen.file_bytes = max(seen.file_bytes, files)
         seen.shared_bytes = max(seen.shared_bytes, shared)
         spent = time.thread_time() - begin
-        self._due = time.monotonic() + _EVERY_SECONDS
+        now = time.monotonic()
+        self._due = now + _EVERY_SECONDS
+        self._due_at_latest = now + max(_AT_LATEST_SECONDS, _SHARE * spent)
         self._done_at_sample = self._script_seconds()
         self._due_of_script = self._done_at_sample + _SHARE * spent
 
     def _is_due(self) -> bool:
         now, done = time.monotonic(), self._script_seconds()
-        if done != self._done:
-            self._done, self._idle_since = done, now
-        waits = done != self._done_at_sample and now - self._idle_since >= _IDLE_SECONDS
-        return now >= self._due and (waits or done >= self._due_of_script)
+        if now < self._due or done == self._done_at_sample:
+            return False
+        return done >= self._due_of_script or (now >= self._due_at_latest and self._waits())
+
+    def _waits(self) -> bool:
+        """Return whether the script sleeps; one that a busy machine keeps waiting would run."""
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{self._script}/stat").read_text()
+            return not stat.rpartition(")")[2].lstrip().startswith("R")
+        return False
 
     def _script_seconds(self) -> float:
         """Return the processor time of the processes that were seen."""
