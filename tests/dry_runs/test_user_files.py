@@ -432,7 +432,8 @@ def test_children_have_the_gpu_and_the_layer_whatever_their_environment(work: Pa
     before = contents(work)
     report = run(work, CHILDREN)
     assert contents(work) == before
-    assert any("4 processes that the script started used the GPU" in note for note in report.notes)
+    assert report.outcome == "ok", report.evidence
+    assert [one.cuda.requested_peak_bytes for one in report.processes] == [16 << 20] * 4 + [4]
 
 
 def test_nothing_is_left_if_everything_is_killed(work: Path) -> None:
