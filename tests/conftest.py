@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 
 import harness
+from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
 from harness.measurement.process.launcher import Launcher
 from tests.commands import Ask
 from tests.lent_launchers import LentLaunchers
@@ -128,3 +129,13 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
         terminalreporter.section("not run here, and why")
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"{count:5} {'test' if count == 1 else 'tests'}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def cuda_build() -> None:
+    """Skip where the dry run cannot work."""
+    try:
+        torch_build()
+        compiler()
+    except DryRunUnavailableError as error:
+        pytest.skip(str(error))

@@ -45,6 +45,7 @@ HEAVY = ("torch", "numpy", "pandas", "matplotlib", "scipy", "statsmodels", "torc
 RECORDING = ROOT / "tests" / "snapshots" / "failures" / "leak.pickle.gz"
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_predictions_and_explanations_load_no_torch_and_nothing_that_the_study_needs() -> None:
     """Naming a type, predictions for CPU and CUDA, a recording explained on a page."""
     code = (

@@ -1,4 +1,4 @@
-"""Calls a function of Python now and then, after so many operators of the script."""
+"""Calls a function of Python after each thousand operators of the script, about."""
 
 import ctypes
 import signal

@@ -53,7 +53,7 @@ class Caller(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CallSite:
-    """What a stack says.
+    """A stack: its place, and what the history needs of it.
 
     Attributes:
         stack: frames of the user's code, innermost first.

@@ -80,7 +80,7 @@ class _Phases:
 
 
 class History:
-    """What the events of one device tell, with what is known about owners and steps.
+    """Moments, growth and phases of one device, by its events, and by owners and steps.
 
     Args:
         workspace_bytes: bytes of cuBLAS's workspace; None where they are not known.

@@ -9,6 +9,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+import harness.training  # noqa: F401  a script may have a package called harness, which hides it later
+
 
 def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Have a function be called in place of another one, which it is given before the arguments."""

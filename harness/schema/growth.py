@@ -82,7 +82,7 @@ class KeptByLine:
     def __init__(self) -> None:
         self._at_ends: dict[str, _Line] = {}
         self._older: dict[str, _Line] = {}
-        """What is older than ``_KEPT_STEPS``."""
+        """Sums of what is older than ``_KEPT_STEPS``."""
 
     def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
         """Count a block in the steps from ``first`` on, up to ``last`` if it was freed.
@@ -146,7 +146,7 @@ class KeptByLine:
 
 @dataclass
 class _Line:
-    """What a line keeps: the position of its first block, and changes from step to step."""
+    """Bytes that a line keeps: the position of its first block, and changes from step to step."""
 
     begin: int
     changes: dict[int, int] = field(default_factory=dict)

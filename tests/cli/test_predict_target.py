@@ -52,6 +52,7 @@ def model(here: Path) -> str:
     return "my_model.py:Net"
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_a_file_with_arguments_inputs_loss_and_optimizer(model: str, ask: Ask) -> None:
     flags = ["--arg", "depth=3", "--batch", "4", "--json"]
     flags += ["--loss", "my_model.py:loss", "--optimizer", "my_model.py:optimizer"]

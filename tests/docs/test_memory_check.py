@@ -11,7 +11,6 @@ from torch import nn
 import harness
 from harness.dry_runs import dry_run
 from tests.docs.test_examples import FILES
-from tests.dry_runs.conftest import cuda_build as cuda_build
 
 RECIPE = FILES["memory_check.py"]
 

@@ -4,18 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
 from tests.dry_runs.forked_runs import ForkedRuns
-
-
-@pytest.fixture(scope="session")
-def cuda_build() -> None:
-    """Skip where the dry run cannot work."""
-    try:
-        torch_build()
-        compiler()
-    except DryRunUnavailableError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ def test_an_allocator_that_warms_up_is_no_growth(tmp_path: Path) -> None:
 sizes = []
 for number in range(40):
     step(net(batch()))
-    parts = [numpy.ones(random.randint(1, 4_000)) for _ in range(60 + 20 * number)]
+    parts = [numpy.ones(random.randint(1, 12_000)) for _ in range(60 + 20 * number)]
     last = parts[::7][:20]
     del parts
     sizes.append(int(open("/proc/self/statm").read().split()[1]) * 4096)

@@ -9,7 +9,6 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from tests.dry_runs.conftest import cuda_build as cuda_build
 from tests.faults.grid import FULL, Tally
 
 IN_FULL = "one of hundreds of injected faults; 'make faults' injects all"

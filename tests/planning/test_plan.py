@@ -74,6 +74,7 @@ def tight() -> Plan:
     return planned(TIGHT, optimizer="adam")
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_every_candidate_fits_and_its_next_larger_micro_batch_does_not(tight: Plan) -> None:
     assert tight.as_asked.verdict != "fits"
     assert len(tight.candidates) > 2  # three where torch 2.15 frees workspaces, else five

@@ -31,6 +31,7 @@ def limited(kilobytes: int, path: Path, *more: str) -> subprocess.CompletedProce
     return run("bash", "-c", f"ulimit -v {kilobytes}; exec {words}")
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_where_pytorch_cannot_be_loaded_a_recording_is_explained_without_what_ifs() -> None:
     path = SNAPSHOTS / "resnet18-start.pickle.gz"
     done = limited(2 << 20, path)

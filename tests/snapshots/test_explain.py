@@ -35,6 +35,7 @@ def case(explanation: Explanation, name: str) -> WhatIf:
     return next(each for each in explanation.what_ifs if each.name == name)
 
 
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize(
     ("name", "diagnosis", "growth"),
     [
@@ -58,6 +59,7 @@ def test_each_failure_is_diagnosed_and_its_groups_add_up_to_what_was_alive(
         assert sum(group.size_bytes for group in moment.groups) == moment.alive_bytes
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
     text = explanation_text(explained("batch-8192"))
     row = "128 MiB  4 x 32 MiB, forward pass (activations): relu (functional.py:1777) < train (rec"
@@ -85,6 +87,7 @@ def test_a_recording_without_stacks_does_not_name_what_it_does_not_know() -> Non
     assert held["optimizer state and its temporaries"] > 80 * MIB
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
     """Recorded on 3 GiB under ``set_per_process_memory_fraction(0.5)``, which no setting states."""
     path = FAILURES.parent / "recordings" / "random-max-split-two-streams.pickle.gz"
@@ -145,6 +148,7 @@ FAILED = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize("name", COMPLETED)
 def test_what_ifs_say_what_really_happened(name: str) -> None:
     gpus = {"with 1 GiB": 1 << 30} | {f"with {size} MiB": size * MIB for size in (100, 250, 400)}
@@ -160,6 +164,7 @@ def test_what_ifs_say_what_really_happened(name: str) -> None:
 RECORDED = sorted((*FAILURES.iterdir(), *(FAILURES.parent / "recordings").iterdir()))
 
 
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.name.partition(".")[0])
 def test_as_recorded_has_the_recordings_own_peak_or_says_why_not(path: Path) -> None:
     for explanation in explain_file(path):
@@ -171,6 +176,7 @@ def test_as_recorded_has_the_recordings_own_peak_or_says_why_not(path: Path) -> 
             assert any(note.startswith(own) for note in explanation.notes) == is_other
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_the_page_is_self_contained_and_labelled() -> None:
     page = explanation_page((explained("leak"),))
     body, _, scripts = page.partition("</main>")
@@ -217,6 +223,7 @@ def test_the_picture_names_what_held_the_memory_and_its_limit(
     assert sum(size for _, size in report.held) <= report.limit[0]
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_the_command_explains_a_snapshot(ask: Ask, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     path = str(FAILURES / "first-step.pickle.gz")

@@ -27,6 +27,7 @@ def loaded(path: Path) -> dict[str, Any]:
     return raw
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Path) -> None:
     path = recording("compiled")
     (explanation,) = explain_file(path)
@@ -44,6 +45,7 @@ def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Pa
     assert explanation.what_ifs[0].peak_reserved_bytes == (peak, peak)
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_pinned_host_memory_is_named_and_not_counted(tmp_path: Path) -> None:
     raw = loaded(recording("compiled"))
     assert raw["host_segments"] == []  # the dry run records none: these are constructed

@@ -27,12 +27,14 @@ REAL = {
 }
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_what_ifs_with_private_pools_need_what_they_really_needed() -> None:
     (explanation,) = explain_file(recording("pools"))
     peaks = {each.name: known(each.peak_reserved_bytes) for each in explanation.what_ifs}
     assert {name: peaks[name] for name in REAL} == {name: (at, at) for name, at in REAL.items()}
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_memory_that_is_free_in_private_pools_is_named() -> None:
     (explanation,) = explain_file(recording("pools-out-of-memory"))
     assert explanation.diagnosis == "fragmentation"
@@ -54,6 +56,7 @@ def private(raw: dict[str, Any], **more: Any) -> dict[str, Any]:
     return raw
 
 
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize("more", [{"pool_id": (0, 1)}, {}], ids=["event's", "segment's"])
 def test_the_pool_of_an_event_is_its_own_or_that_of_its_segment(
     tmp_path: Path, more: dict[str, Any]

@@ -26,6 +26,7 @@ def recording(name: str) -> Path:
     return SNAPSHOTS / f"{name}.pickle.gz"
 
 
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize(
     ("name", "reserved"),
     [
@@ -106,6 +107,7 @@ def written(folder: Path, raw: Any) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_a_recording_by_hand_agrees_and_its_peak_is_known(tmp_path: Path) -> None:
     path = written(tmp_path, by_hand())
     replay = replay_devices(path)[0]
@@ -116,6 +118,7 @@ def test_a_recording_by_hand_agrees_and_its_peak_is_known(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.usefixtures("cuda_build")
 @pytest.mark.parametrize(
     ("memory", "verdicts", "position"),
     # By default three segments of 12 MiB; expandable, units of 20: two from the second on.
@@ -142,6 +145,7 @@ def test_what_if_the_gpu_were_smaller(
         assert ran_out.place == "forward (model.py:7)"
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
     path = written(tmp_path, by_hand())
     half = "per_process_memory_fraction:0.5"
@@ -153,6 +157,7 @@ def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
         replay_devices(path, settings=half)
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_from_the_middle_the_blocks_before_are_alive(tmp_path: Path) -> None:
     raw = by_hand()
     raw["device_traces"] = [raw["device_traces"][0][6:]]  # from the release on
@@ -163,6 +168,7 @@ def test_from_the_middle_the_blocks_before_are_alive(tmp_path: Path) -> None:
     assert "begins in the middle: 3 blocks and 37748736 reserved bytes" in replay.notes[1]
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_the_cache_emptied_by_the_program_is_emptied_in_the_what_ifs(tmp_path: Path) -> None:
     raw = by_hand()
     trace = raw["device_traces"][0][:-1]  # the second block stays free
@@ -194,6 +200,7 @@ def as_of_old(raw: Any) -> Any:
     return [as_of_old(each) for each in raw] if isinstance(raw, list) else raw
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_old_recordings_without_the_later_keys_are_read(tmp_path: Path) -> None:
     with gzip.open(recording("resnet18-start")) as file:
         raw = pickle.load(file)
@@ -227,6 +234,7 @@ def test_what_is_no_snapshot_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("cuda_build")
 def test_a_setting_that_is_misspelt_is_pytorchs_own_error_and_another_one_is_tried(
     ask: Ask, tmp_path: Path
 ) -> None:
