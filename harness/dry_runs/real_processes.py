@@ -219,7 +219,7 @@ def uncounted(inside: ChildResult, driver: Sequence[int]) -> str | None:
         peaks = known.get(index, CudaPeaks())
         reserved, requested = peaks.reserved_peak_bytes, peaks.requested_peak_bytes
         if reserved is None and given:
-            why = "; ".join(inside.notes) or "PyTorch's allocator told none"
+            why = "; ".join(inside.notes) or "PyTorch's allocator gave none"
             return f"the peaks of {format_bytes(given)} that were allocated are not known: {why}"
         # An attempt that failed and was made again has held more for a moment.
         if not freed and max(given, requested or 0) > (reserved or 0):

@@ -5,6 +5,7 @@ known, as for pretended ranks (``ranks.py``). What ranks say to each other as Py
 that they wait for each other, goes over Gloo in addition: PyTorch's own, and real.
 """
 
+import ctypes
 import functools
 import inspect
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from harness.dry_runs.ranks import agree, destroy, exchanges_of_objects, hold_wo
 from harness.prediction.after_import import instead
 
 NOTES: Final[dict[str, None]] = {}
-"""What else to know of this process's ranks, each once."""
+"""Notes on this process's ranks, each once."""
 RANK: Final[list[int]] = []
 """This process's rank in each world that it joined."""
 _sides: Final[dict[Any, Any]] = {}
@@ -31,6 +32,13 @@ def begin() -> None:
     _sides.clear()
     if not is_first:
         return
+    stores: Any = dist
+    store = c10d._get_default_store()
+    while isinstance(store, stores.PrefixStore):
+        store = store.underlying_store
+    if isinstance(store, stores.HashStore) and not _has_gloo_alone(c10d, None):
+        ctypes.CDLL(None).pretend_unsupported(b"ncclCommInitRank of ranks that cannot meet")
+        raise RuntimeError("NCCL would wait for ranks that cannot join this process's own store")
     NOTES[
         "NCCL moved nothing between the ranks: a broadcast leaves a rank its own values, and what"
         " it would receive of the others' is not known"

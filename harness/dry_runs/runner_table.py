@@ -12,7 +12,6 @@ import msgspec
 from harness.dry_runs.child_result import StartedResult
 from harness.dry_runs.ran_test import RanTest
 from harness.dry_runs.recording import Recording
-from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
@@ -70,15 +69,18 @@ class RunnerTable:
     def _one(self, name: str) -> Iterator[list[Any]]:
         ended: list[Any] = ["passed", None]
         self._inside = True
-        lines = set(_lines(self._reads.decisions))
+        uses = self._reads.decisions.uses.copy()
         first, begin, clock = self._recording.border(), time.monotonic(), time.time()
         try:
             yield ended
         finally:
             self._inside = False
             outcome, why = ended
-            users = [one for one in _lines(self._reads.decisions) if one not in lines]
-            users = [one for one in users if outcome == "failed" or not is_library(one)]
+            users = [
+                line
+                for line in self._reads.decisions.uses - uses
+                if outcome == "failed" or not is_library(line)
+            ]
             if users and outcome != "skipped":
                 outcome, why = "refused", f"decided by values that nobody knows, at {users[0]}"
             seconds = time.monotonic() - begin
@@ -91,7 +93,7 @@ class RunnerTable:
         Args:
             processes: the folder of what was seen in other processes.
         """
-        histories = self._recording.histories
+        histories, begun = self._recording.histories, list(_peaks_of_processes(processes))
         return tuple(
             msgspec.structs.replace(
                 run,
@@ -102,7 +104,7 @@ class RunnerTable:
                             histories, first or [0] * len(last), last, strict=False
                         )
                     ),
-                    *_of_processes(processes, clock, clock + run.seconds),
+                    *(peak for at, peak in begun if clock <= at <= clock + run.seconds),
                     0,
                     0,
                 )
@@ -112,18 +114,15 @@ class RunnerTable:
         )
 
 
-def _lines(decisions: Decisions) -> list[str]:
-    return [line for lines in decisions.lines.values() for line in sorted(lines)]
-
-
 def _last_line(text: str) -> str:
     return ([line for line in text.splitlines() if line.strip()] or [""])[-1].strip()
 
 
-def _of_processes(folder: Path, begin: float, end: float) -> Iterator[int]:
-    """Yield most bytes requested in processes that began to use the GPU in some time."""
+def _peaks_of_processes(folder: Path) -> Iterator[tuple[float, int]]:
+    """Yield when each process began to use the GPU, and most bytes that it requested of one."""
     for begun in folder.glob("*.begun"):
         result = begun.with_suffix(".json")
-        if begin <= begun.stat().st_mtime <= end and result.exists():
+        if result.exists():
             inside = msgspec.json.decode(result.read_bytes(), type=StartedResult).inside
-            yield from (one.peaks.requested_peak_bytes or 0 for one in inside.devices)
+            peaks = [one.peaks.requested_peak_bytes or 0 for one in inside.devices]
+            yield begun.stat().st_mtime, max(peaks, default=0)

@@ -5,6 +5,7 @@ none is; a line that decides very often gets both in turn, because a loop may wa
 """
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from types import CodeType, FrameType, TracebackType
 from typing import Final
@@ -41,6 +42,8 @@ class Decisions:
         """Lines that decide by the values of each place."""
         self.numbers: set[str] = set()
         """Places whose values became more than truths."""
+        self.uses: Counter[str] = Counter()
+        """Uses of unknown values, by the line that decides or else by the place that reads."""
 
     def truth(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
         """Return the answer to a question in the innermost frame that is not the harness's."""
@@ -63,6 +66,7 @@ class Decisions:
         if not self.lines:
             self._on_use()
         self.lines.setdefault(place, set())
+        self.uses[line or place] += 1
         if line:
             self.lines[place].add(line)
         else:

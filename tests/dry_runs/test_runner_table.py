@@ -84,3 +84,32 @@ def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass
     assert rows["test_value"].why == (
         f"decided by values that nobody knows, at {tmp_path}/memory_cases.py:11"
     )
+
+
+UNKNOWN = """
+import pytest, torch
+def drawn(): return torch.rand(4, device="cuda")
+def above(values): return bool((values > 2).any())
+@pytest.mark.parametrize("again", [0, 1])
+def test_same_line(again): assert drawn().sum().item() < 9
+def test_helper(): assert not above(drawn())
+def test_helper_again(): assert not above(drawn())
+def test_whole(): assert int(drawn().sum()) == 0
+def test_size():
+    torch.cuda.reset_peak_memory_stats()
+    values = torch.rand(1 << 20, device="cuda")
+    values[values > 0.5]
+    assert torch.cuda.max_memory_allocated() < 1 << 30
+def test_text(): assert str(drawn().sum().item()) == "0.0"
+def test_array(): assert drawn().cpu().numpy().sum() == 0
+def test_swallowed():
+    try: assert drawn().sum().item() > 5
+    except AssertionError: pass
+"""
+
+
+def test_no_test_that_uses_unknown_values_has_passed(tmp_path: Path) -> None:
+    """It is refused if it would pass, if it would fail, and if another one used its line before."""
+    report = _run(tmp_path, UNKNOWN, "-q", tmp_path / "memory_cases.py", module="pytest")
+    assert len(report.tests) == 9
+    assert {one.outcome for one in report.tests} == {"refused"}
