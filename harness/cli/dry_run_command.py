@@ -276,7 +276,9 @@ def _exit_code(report: "DryRunReport", module: str | None) -> int:
         return _STOPPED[report.evidence]
     if module in _TEST_RUNNERS and report.outcome == "error" and report.exit_code:
         return report.exit_code
-    return DONE if report.outcome == "ok" and report.fit != "depends" else NOT_OK
+    is_refused = any(one.outcome == "refused" for one in report.tests)
+    is_done = report.outcome == "ok" and report.fit != "depends" and not is_refused
+    return DONE if is_done else NOT_OK
 
 
 def _check_script(command: Sequence[str]) -> None:

@@ -1,20 +1,29 @@
 """The tests of a runner in the script's process: how each ended, and the memory that it took."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from harness.dry_runs.child_result import StartedResult
 from harness.dry_runs.ran_test import RanTest
 from harness.dry_runs.recording import Recording
+from harness.dry_runs.unknown_values import deciding_lines
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
+
+
+class _Started(NamedTuple):
+    """A process: when it began to use the GPU, its peak, and lines that used unknown values."""
+
+    at: float
+    peak_bytes: int
+    lines: tuple[str, ...]
 
 
 class RunnerTable:
@@ -76,13 +85,8 @@ class RunnerTable:
         finally:
             self._inside = False
             outcome, why = ended
-            users = [
-                line
-                for line in self._reads.decisions.uses - uses
-                if outcome == "failed" or not is_library(line)
-            ]
-            if users and outcome != "skipped":
-                outcome, why = "refused", f"decided by values that nobody knows, at {users[0]}"
+            uses = self._reads.decisions.uses - uses
+            outcome, why = _refused(outcome, why, uses)
             seconds = time.monotonic() - begin
             run = RanTest(name=name, outcome=outcome, why=why, seconds=seconds)
             self._found.append((run, first, self._recording.border(), clock))
@@ -93,36 +97,51 @@ class RunnerTable:
         Args:
             processes: the folder of what was seen in other processes.
         """
-        histories, begun = self._recording.histories, list(_peaks_of_processes(processes))
-        return tuple(
-            msgspec.structs.replace(
-                run,
-                requested_peak_bytes=max(
-                    *(
-                        history.most_between(begin, end)
-                        for history, begin, end in zip(
-                            histories, first or [0] * len(last), last, strict=False
-                        )
-                    ),
-                    *(peak for at, peak in begun if clock <= at <= clock + run.seconds),
-                    0,
-                    0,
-                )
-                or None,
-            )
-            for run, first, last, clock in self._found
+        started = list(_started(processes))
+        return tuple(self._complete(*one, started) for one in self._found)
+
+    def _complete(
+        self,
+        run: RanTest,
+        first: list[int],
+        last: list[int],
+        clock: float,
+        started: Sequence[_Started],
+    ) -> RanTest:
+        """Return a test with its memory, and with what processes that it started have used."""
+        mine = [one for one in started if clock <= one.at <= clock + run.seconds]
+        borders = zip(self._recording.histories, first or [0] * len(last), last, strict=False)
+        peaks = [history.most_between(begin, end) for history, begin, end in borders]
+        peak = max((*peaks, *(one.peak_bytes for one in mine)), default=0)
+        lines = [line for one in mine for line in one.lines]
+        outcome, why = _refused(run.outcome, run.why, lines)
+        return msgspec.structs.replace(
+            run, outcome=outcome, why=why, requested_peak_bytes=peak or None
         )
+
+
+def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
+    """Return how a test ended, given the lines that used unknown values.
+
+    PyTorch's own checks of values are none of the test's, unless it failed.
+    """
+    users = [line for line in lines if outcome == "failed" or not is_library(line)]
+    if not users or outcome == "skipped":
+        return outcome, why
+    return "refused", f"decided by values that nobody knows, at {users[0]}"
 
 
 def _last_line(text: str) -> str:
     return ([line for line in text.splitlines() if line.strip()] or [""])[-1].strip()
 
 
-def _peaks_of_processes(folder: Path) -> Iterator[tuple[float, int]]:
-    """Yield when each process began to use the GPU, and most bytes that it requested of one."""
+def _started(folder: Path) -> Iterator[_Started]:
+    """Yield the processes that used the GPU."""
     for begun in folder.glob("*.begun"):
-        result = begun.with_suffix(".json")
+        at, result = begun.stat().st_mtime, begun.with_suffix(".json")
         if result.exists():
             inside = msgspec.json.decode(result.read_bytes(), type=StartedResult).inside
             peaks = [one.peaks.requested_peak_bytes or 0 for one in inside.devices]
-            yield begun.stat().st_mtime, max(peaks, default=0)
+            yield _Started(at, max(peaks, default=0), deciding_lines(inside.value_reads))
+        elif begun.with_suffix(".used").exists():
+            yield _Started(at, 0, (f"{begun.read_text()}, which left no report",))

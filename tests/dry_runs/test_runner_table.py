@@ -66,6 +66,19 @@ def test_the_exit_code_is_the_runner_s(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
+def test_a_run_with_a_refused_test_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "import torch\ndef test_it(): assert int(torch.rand(4, device='cuda').sum()) == 0\n"
+    (tmp_path / "memory_cases.py").write_text(text)
+    words = ["--gpu", "l4", "-m", "pytest", "-q", "memory_cases.py"]
+    done = CliRunner().invoke(command, words, standalone_mode=False)
+    assert "Tests (1): 1 refused" in done.output
+    assert done.return_value == 3
+
+
+@pytest.mark.slow
 def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass(
     tmp_path: Path,
 ) -> None:
@@ -87,7 +100,7 @@ def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass
 
 
 UNKNOWN = """
-import pytest, torch
+import subprocess, sys, pytest, torch
 def drawn(): return torch.rand(4, device="cuda")
 def above(values): return bool((values > 2).any())
 @pytest.mark.parametrize("again", [0, 1])
@@ -105,11 +118,14 @@ def test_array(): assert drawn().cpu().numpy().sum() == 0
 def test_swallowed():
     try: assert drawn().sum().item() > 5
     except AssertionError: pass
+def test_process():
+    code = "import torch; assert torch.rand(4, device='cuda').sum().item() < 9"
+    subprocess.run([sys.executable, "-c", code], check=True)
 """
 
 
 def test_no_test_that_uses_unknown_values_has_passed(tmp_path: Path) -> None:
     """It is refused if it would pass, if it would fail, and if another one used its line before."""
     report = _run(tmp_path, UNKNOWN, "-q", tmp_path / "memory_cases.py", module="pytest")
-    assert len(report.tests) == 9
+    assert len(report.tests) == 10
     assert {one.outcome for one in report.tests} == {"refused"}
