@@ -119,7 +119,7 @@ class Ending:
             tests=self._table.tests(self._place / PROCESSES),
             returned=self.returned,
         )
-        write_result(result, self._place / RESULT)
+        write_result(result, self._place, RESULT)
         return True
 
     def on_late_error(self, error: BaseException | None) -> None:

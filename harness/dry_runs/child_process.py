@@ -25,7 +25,7 @@ from harness.dry_runs.dry_run_report import DryRunReport, Files
 from harness.dry_runs.dry_run_request import JOB, MODE, PROCESSES, RESULT, SNAPSHOT, UNSAFE, Request
 from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.host_memory import UNSEEN
-from harness.dry_runs.layer_size import TOO_LARGE
+from harness.dry_runs.layer_size import TOO_LARGE, keep_room
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
@@ -59,6 +59,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
         status.write_bytes(bytes(StatusPage()))
         (folder / PROCESSES).mkdir(exist_ok=True)
         folder_of_program(folder / "bin")
+        keep_room(folder)
     begin = time.monotonic()
     end_at = None if request.deadline_seconds is None else begin + request.deadline_seconds
     with status.open("rb") as page:  # stays readable if the script empties the temporary folder
@@ -101,7 +102,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
         report = msgspec.structs.replace(report, notes=(*report.notes, unseen))
     if request.snapshot is not None and (folder / SNAPSHOT).exists():
         report = _snapshot_moved(report, folder / SNAPSHOT, request.snapshot)
-    return msgspec.structs.replace(report, files=_files(request, folder, layers))
+    return _with_files(report, request, folder, layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,22 +179,31 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
     return report
 
 
-def _files(request: Request, folder: Path, layers: Layers) -> Files:
-    """Return what became of the files that the script wrote; copy them if that is wanted."""
+def _with_files(
+    report: DryRunReport, request: Request, folder: Path, layers: Layers
+) -> DryRunReport:
+    """Return the report with the files that the script wrote; copy them if that is wanted."""
     mode = (folder / MODE).read_text()
     refused = folder / "refused"
     if mode != "layer":
         why = refused.read_text() if refused.exists() else None
-        return Files(mode=mode, refused=why)  # type: ignore[arg-type]
+        files = Files(mode=mode, refused=why)  # type: ignore[arg-type]
+        return msgspec.structs.replace(report, files=files)
     written = sorted(
         (one for place in layers.folders for one in written_files(place)),
         key=lambda one: (-(one.size_bytes or 0), one.path),
     )
+    kept, notes = None, report.notes
     if request.keep_files is not None:
-        for place in layers.folders:
-            keep(place, request.keep_files, Path.cwd())
-    kept = None if request.keep_files is None else str(request.keep_files)
-    return Files(mode="layer", written=tuple(written), kept=kept)
+        try:
+            for place in layers.folders:
+                keep(place, request.keep_files, Path.cwd())
+            kept = str(request.keep_files)
+        except OSError as error:
+            why = error.strerror or str(error)
+            notes = (*notes, f"not all files were copied to {request.keep_files}: {why}")
+    files = Files(mode="layer", written=tuple(written), kept=kept)
+    return msgspec.structs.replace(report, files=files, notes=notes)
 
 
 def _hides_all(count: int) -> bool:

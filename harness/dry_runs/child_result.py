@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.dry_runs.dry_run_report import Decision, Device, OutOfMemory, ValueRead
+from harness.dry_runs.layer_size import give_room
 from harness.dry_runs.ran_test import RanTest
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
@@ -88,12 +89,14 @@ def _environment() -> dict[str, str]:
     return facts | {name: os.environ[name] for name in names if name in os.environ}
 
 
-def write_result(result: Struct, path: Path) -> None:
-    """Write a result, in a folder that the script may have removed."""
+def write_result(result: Struct, folder: Path, name: str) -> None:
+    """Write a result into a run's folder, which the script may have removed, or its disk filled."""
     try:
         data = msgspec.json.encode(result)
     except UnicodeEncodeError:  # names of files that are not text
         data = msgspec.json.encode(_as_text(msgspec.to_builtins(result)))
+    give_room(folder)
+    path = folder / name
     path.parent.mkdir(exist_ok=True)
     written = path.with_suffix(".part")
     written.write_bytes(data)

@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -318,4 +319,13 @@ def remove(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 if not inner.is_symlink():
                     inner.chmod(0o700)
+    layers = folder / LAYERS
+    ends = [
+        threading.Thread(target=shutil.rmtree, args=(layer, True))  # a disk may wait for each folder
+        for layer in (layers.iterdir() if layers.is_dir() else ())
+    ]
+    for end in ends:
+        end.start()
+    for end in ends:
+        end.join()
     shutil.rmtree(folder, ignore_errors=True)

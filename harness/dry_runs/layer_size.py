@@ -13,6 +13,8 @@ MOST_BYTES = 128 << 30
 TOO_LARGE = "too-large"
 """A file of the run's folder that says why the run was ended."""
 
+_ROOM, _ROOM_BYTES = "room", 8 << 20
+"""A file that keeps room on the disk for what is written when the script has filled it."""
 _EVERY_SECONDS = 0.5
 _SHARE = 20
 """A look takes at most this part of the time."""
@@ -25,12 +27,12 @@ class LayerSize:
         self._free = {folder: _free(folder) for folder in folders}
         self._due = 0.0
 
-    def excess(self) -> str | None:
+    def excess(self, *, at_once: bool = False) -> str | None:
         """Return in a sentence that too much was written; None as long as it was not.
 
         The folder is only walked if the disk has lost the room of half of the limit.
         """
-        if (begin := time.monotonic()) < self._due:
+        if (begin := time.monotonic()) < self._due and not at_once:
             return None
         for folder, before in self._free.items():
             limit = min(MOST_BYTES, before // 2)
@@ -43,6 +45,18 @@ class LayerSize:
         now = time.monotonic()
         self._due = now + max(_EVERY_SECONDS, _SHARE * (now - begin))
         return None
+
+
+def keep_room(folder: Path) -> None:
+    """Keep room in a run's folder for its results."""
+    with (folder / _ROOM).open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
+
+
+def give_room(folder: Path) -> None:
+    """Let results be written."""
+    with contextlib.suppress(OSError):
+        (folder / _ROOM).unlink()
 
 
 def _free(folder: Path) -> int:

@@ -72,7 +72,7 @@ class StartedProcess:
         ranks = sys.modules.get("harness.dry_runs.real_ranks")
         notes = (*library_notes(), *seen.notes, *(ranks.NOTES if ranks else ()))
         result = StartedResult(name=_name(), notes=notes, inside=seen)
-        write_result(result, self._place.with_suffix(".json"))
+        write_result(result, self._place.parent.parent, f"{PROCESSES}/{self._pid}.json")
 
 
 def _name() -> str:

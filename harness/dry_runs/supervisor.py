@@ -16,7 +16,7 @@ from types import FrameType
 
 from harness.dry_runs.file_layer import LAYERS, remove
 from harness.dry_runs.host_memory import HostSampler
-from harness.dry_runs.layer_size import TOO_LARGE, LayerSize
+from harness.dry_runs.layer_size import TOO_LARGE, LayerSize, give_room
 from harness.measurement.process.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
@@ -77,12 +77,15 @@ class _Supervisor:
                 self._signal(signal.SIGINT, GRACE_SECONDS)
             if not told and (excess := layers.excess()) is not None:
                 told = True
-                (folders[0] / TOO_LARGE).write_text(excess)
+                _tell(excess, folders[0])
                 self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS)
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
             sampler.sample()
             code = self._ended()
+        if not told and (excess := layers.excess(at_once=True)) is not None:
+            _tell(excess, folders[0])  # it ended between two looks, and perhaps for that reason
+        give_room(folders[0])
         sampler.write()
         _end_descendants(self._script)
         if orphaned:
@@ -113,6 +116,12 @@ class _Supervisor:
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._script, number)
+
+
+def _tell(excess: str, folder: Path) -> None:
+    """Write into a run's folder why it was ended."""
+    give_room(folder)
+    (folder / TOO_LARGE).write_text(excess)
 
 
 def _end_descendants(script: int) -> None:

@@ -15,6 +15,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.dry_runs import DryRunReport
@@ -506,6 +507,44 @@ assert os.stat("large.pt").st_size > 1 << 30 and os.stat("large.pt").st_blocks <
 assert torch.load("large.pt", mmap=True, map_location="cpu")["weight"][-1] == 0
 """
     assert written(run(work, text), work) == {"large.pt": "new"}
+
+
+FILLING = """
+import os, time, torch
+x = torch.zeros(1000, device="cuda")
+try:
+    with open("large", "wb") as file:
+        while True:
+            file.write(os.urandom(1 << 20))
+            time.sleep(float(os.environ["PAUSE"]))
+except OSError as error:
+    print("full")
+"""
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+@pytest.mark.parametrize("pause", ["0", "0.02"])
+def test_a_disk_that_the_script_fills_is_told_of(work: Path, pause: str) -> None:
+    small = work / "small"
+    small.mkdir()
+    (work / "fill.py").write_text(FILLING)
+    command = 'mount -t tmpfs -o size=64M none "$TMPDIR" && exec "$0" -m harness "$@"'
+    options = ["dry-run", "--json", str(work / "fill.py")]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", command, sys.executable, *options],
+        env=os.environ | {"TMPDIR": str(small), "PAUSE": pause},
+        cwd=work,
+        capture_output=True,
+        text=True,
+    )
+    if "unshare failed" in done.stderr:
+        pytest.skip(done.stderr)
+    report = msgspec.json.decode(done.stdout.removeprefix("full\n"), type=DryRunReport)
+    assert "more than the" in (report.evidence or ""), done.stderr
+    assert "set TMPDIR to a folder on a larger disk" in (report.evidence or "")
+    assert report.outcome == "killed" and report.devices[0].peaks.requested_peak_bytes == 4000
+    assert not (work / "large").exists()
 
 
 SAFETENSORS = """
