@@ -319,13 +319,12 @@ def remove(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 if not inner.is_symlink():
                     inner.chmod(0o700)
-    layers = folder / LAYERS
-    ends = [
-        threading.Thread(target=shutil.rmtree, args=(layer, True))  # a disk may wait for each folder
-        for layer in (layers.iterdir() if layers.is_dir() else ())
+    threads = [  # some disks wait for each folder
+        threading.Thread(target=shutil.rmtree, args=(layer, True))
+        for layer in (folder / LAYERS).glob("*")
     ]
-    for end in ends:
-        end.start()
-    for end in ends:
-        end.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     shutil.rmtree(folder, ignore_errors=True)

@@ -543,7 +543,8 @@ def test_a_disk_that_the_script_fills_is_told_of(work: Path, pause: str) -> None
     report = msgspec.json.decode(done.stdout.removeprefix("full\n"), type=DryRunReport)
     assert "more than the" in (report.evidence or ""), done.stderr
     assert "set TMPDIR to a folder on a larger disk" in (report.evidence or "")
-    assert report.outcome == "killed" and report.devices[0].peaks.requested_peak_bytes == 4000
+    assert report.outcome == "killed"
+    assert report.devices[0].peaks.requested_peak_bytes == 4000
     assert not (work / "large").exists()
 
 
