@@ -1,5 +1,6 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
+import shlex
 import signal
 import tempfile
 from collections.abc import Collection, Sequence
@@ -191,6 +192,12 @@ def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
     metavar="DIR",
     help="Copy the files that the script writes into its layer to DIR, a new or empty folder.",
 )
+@click.option("--resume", is_flag=True, help="Start the script again with the files that it wrote.")
+@click.option(
+    "--resume-with",
+    metavar="ARGUMENTS",
+    help="The script's arguments in that second start, in one word; else those of the first.",
+)
 @click.option(
     "--versions",
     metavar="LIST",
@@ -232,6 +239,11 @@ def dry_run(
         return ask_each_version(versions, command, offline=offline, as_json=as_json)
     started = _started(module, command, request)
     target, *arguments = started.words
+    resume_with = request.pop("resume_with")
+    if resume_with is not None:
+        request["resume"] = shlex.split(resume_with)
+    if request["resume"] is not False and (largest is not None or request["compare_eager"]):
+        raise click.UsageError("--resume is one question: leave out --largest and --compare-eager")
     outside_from = request.pop("outside_from")
     if outside_from is not None:
         request["outside_bytes"] = _outside(outside_from, request["outside_bytes"])
@@ -294,7 +306,8 @@ def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequenc
 
     page = partial(dry_run_page, report, target=target, commands=commands)
     try:
-        return page(snapshot=snapshot if snapshot.is_file() else None)
+        is_of_it = report.worse_start != "at the first start"  # only the second one is recorded
+        return page(snapshot=snapshot if is_of_it and snapshot.is_file() else None)
     except SnapshotError as error:  # the run is done, and most of its page needs no recording
         click.echo(printable(f"harness: the page has no timeline: {error}"), err=True)
         return page()

@@ -11,7 +11,11 @@ BACKWARD = "backward pass (thread of autograd, without Python)"
 COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
 AUTOTUNER = "autotuner"
 _AUTOTUNERS = ("/_inductor/runtime/benchmarking.py", "/select_algorithm.py", "/triton/testing.py")
+EDGES = ("", "saving", "loading")
 _SAVING = frozenset({"save", "state_dict", "save_pretrained", "save_checkpoint", "save_state"})
+_LOADING = frozenset(
+    {"load", "load_file", "load_state_dict", "from_pretrained", "load_checkpoint", "load_state"}
+)
 _COLLECTIVES = "torch/distributed/distributed_c10d.py"
 _CONTEXT_BYTES, _FRAME_BYTES = 160, 16
 """Bytes of the stack that PyTorch keeps of an event, and of a frame in it (a vector, whose
@@ -58,6 +62,7 @@ class CallSite:
     Attributes:
         stack: frames of the user's code, innermost first.
         place: the innermost line of the user's code, or what is known without one.
+        edge: number of what the script does at an edge of its run, in ``EDGES``.
         context_bytes: bytes of the host that PyTorch keeps of it.
     """
 
@@ -65,7 +70,7 @@ class CallSite:
     stack: tuple[Frame, ...]
     place: str
     in_forward: bool
-    saving: bool
+    edge: int
     context_bytes: int
 
 
@@ -103,7 +108,7 @@ class Sites:
             stack=stack,
             place=_place(files, stack, in_backward=caller.in_backward),
             in_forward="forward" in names,
-            saving=not _SAVING.isdisjoint(names),
+            edge=1 if not _SAVING.isdisjoint(names) else 2 * (not _LOADING.isdisjoint(names)),
             context_bytes=stack_bytes(event),
         )
 

@@ -36,6 +36,7 @@ from harness.dry_runs.dry_run_request import (
     MODE,
     PROCESSES,
     RESULT,
+    RESUMED,
     SNAPSHOT,
     UNSAFE,
     USED,
@@ -45,6 +46,7 @@ from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
+from harness.dry_runs.opened_files import tell_opened
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
@@ -298,6 +300,7 @@ def main() -> int:
         move_between_layers(devices)
     elif mode == "read-only":
         tell_writes(_tell, layers.writable(place))
+    tell_opened(job.resumes_from, place / RESUMED)
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()

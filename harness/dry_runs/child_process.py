@@ -22,7 +22,16 @@ from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.build import build, preloaded
 from harness.dry_runs.child_result import ChildResult
 from harness.dry_runs.dry_run_report import DryRunReport, Files
-from harness.dry_runs.dry_run_request import JOB, MODE, PROCESSES, RESULT, SNAPSHOT, UNSAFE, Request
+from harness.dry_runs.dry_run_request import (
+    JOB,
+    MODE,
+    PROCESSES,
+    RESULT,
+    RESUMED,
+    SNAPSHOT,
+    UNSAFE,
+    Request,
+)
 from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE, keep_room
@@ -42,6 +51,12 @@ _OWNER = "owner"
 """A file that is locked as long as the dry run's process lives, whoever can see that process."""
 
 
+NOT_RESUMED = (
+    "the script opened no file that its first start had written, so it was not resumed: give the"
+    " arguments that resume it"
+)
+
+
 def run(request: Request, folder: Path, stop: threading.Event | None = None) -> DryRunReport:
     """Run a request.
 
@@ -53,7 +68,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     torch = torch_build()
     stub = build(torch)
     environment = _environment(request, torch, stub, folder)
-    layers = _layers(folder, Path(environment[INDUCTOR_CACHE]).parent, stub)
+    layers = _layers(request, folder, Path(environment[INDUCTOR_CACHE]).parent, stub)
     status = folder / "status"
     with _room_for_files():
         status.write_bytes(bytes(StatusPage()))
@@ -96,6 +111,10 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     if (folder / TOO_LARGE).exists():
         why = (folder / TOO_LARGE).read_text()
         report = msgspec.structs.replace(report, outcome=Outcome.KILLED, evidence=why, fit=None)
+    if request.resumes_from and report.outcome == "ok" and not (folder / RESUMED).exists():
+        report = msgspec.structs.replace(
+            report, outcome=Outcome.UNSUPPORTED, evidence=NOT_RESUMED, fit=None
+        )
     if (folder / UNSEEN).exists():
         names = (folder / UNSEEN).read_text()
         unseen = f"{names}: not under the dry run (is it linked statically?), and opened a real GPU"
@@ -158,11 +177,12 @@ def _closed(descriptor: int) -> int:
     return -1
 
 
-def _layers(folder: Path, compiled: Path, stub: Path) -> Layers:
+def _layers(request: Request, folder: Path, compiled: Path, stub: Path) -> Layers:
     """Return the places of a run's layers."""
     compiled.mkdir(parents=True, exist_ok=True)
     return Layers(
-        folders=tuple(place / LAYERS for place in _places(folder)),
+        folders=layer_folders(folder),
+        earlier=request.earlier,
         through=(compiled,),
         stub=stub,
         preloaded=tuple(library.name for library in preloaded(stub)),
@@ -286,6 +306,11 @@ def run_folder() -> Iterator[Path]:
             fcntl.flock(owner, fcntl.LOCK_EX)
             (place / "new").rename(place / _OWNER)
         yield folder
+
+
+def layer_folders(folder: Path) -> tuple[Path, ...]:
+    """Return the folders of the layers of the run that a folder is of."""
+    return tuple(place / LAYERS for place in _places(folder))
 
 
 def _places(folder: Path) -> tuple[Path, ...]:

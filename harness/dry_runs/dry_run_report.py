@@ -243,6 +243,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
         returned: what a function returned, as JSON decodes it.
+        starts: both starts of a script that was resumed, of which this report is the worse one.
 
     ``harness.dry_run`` shows an example.
     """
@@ -276,6 +277,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     environment: dict[str, str] = {}
     tests: tuple[RanTest, ...] = ()
     returned: object = None
+    starts: "tuple[DryRunReport, ...]" = ()
 
     def __repr__(self) -> str:
         """Return the outcome and the peak in one line."""
@@ -288,7 +290,16 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
         verdict = self.outcome if self.fit is None else f"{self.outcome}, {self.fit}"
-        return f"{verdict} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
+        when = self.worse_start and f" {self.worse_start}"
+        return f"{verdict}{when} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
+
+    @property
+    def worse_start(self) -> str:
+        """The start of a resumed script that this report is of, e.g. ``when resumed``."""
+        if not self.starts:
+            return ""
+        mine = msgspec.structs.replace(self, starts=())
+        return "at the first start" if mine == self.starts[0] else "when resumed"
 
     def summary(self) -> str:
         """Return the report in a few lines: the answer, the peaks, the failure, the notes."""

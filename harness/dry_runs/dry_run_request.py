@@ -17,6 +17,8 @@ MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsa
 why the script was not run."""
 JOB, PROCESSES = "job.pickle", "processes"
 """The request, and the folder of what was seen in the processes that the script started."""
+RESUMED = "resumed"
+"""The sign in that folder that a file of an earlier run was opened."""
 USED = "used"
 """The sign in that folder that a value which nobody knows may have decided something."""
 _SHARES: Final = {"all": 1.0, "none": 0.0}
@@ -65,6 +67,10 @@ class Request:
     """The folder that the files which the script writes are copied to."""
     path: tuple[str, ...] = ()
     """Folders in which a function finds its modules."""
+    earlier: tuple[Path, ...] = ()
+    """Folders of the layers of an earlier run, whose files this one finds."""
+    resumes_from: frozenset[str] = frozenset()
+    """Files that it wrote: this run is a resumed one if it opens one of them."""
     lifeline: int = -1
     """The end of a pipe that closes when the parent has ended."""
     end_at: float | None = None

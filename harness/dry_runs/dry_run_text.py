@@ -13,6 +13,7 @@ from harness.dry_runs.dry_run_report import (
 )
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.host_report import ONE_POOL
+from harness.dry_runs.starts_text import starts_lines
 from harness.dry_runs.unknown_values import checks_in_words, listed
 from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes, format_range
@@ -46,6 +47,7 @@ def dry_run_text(report: DryRunReport, *, target: str) -> str:
 def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     total = format_bytes(report.gpu_total_bytes)
     verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
+    verdict += report.worse_start and f", the worse {report.worse_start}"
     yield ""
     yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {verdict}"
     if report.evidence:
@@ -53,6 +55,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     if report.world_size is not None:
         yield f"  rank {report.rank} of {report.world_size}"
     yield ""
+    yield from starts_lines(report)
     yield from _tests(report)
     yield from _peaks(report)
     yield from _processes(report)

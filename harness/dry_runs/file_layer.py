@@ -49,12 +49,14 @@ class Layers:
         through: folders that are not covered: caches of compiled code.
         stub: the folder of the built stub.
         preloaded: names of the libraries in there that every program of the run loads.
+        earlier: folders of the layers of a run whose files this one finds.
     """
 
     folders: tuple[Path, ...]
     through: tuple[Path, ...]
     stub: Path
     preloaded: tuple[str, ...]
+    earlier: tuple[Path, ...] = ()
 
     def enter(self, folder: Path, *, writes: bool) -> tuple[Mode, Path]:
         """Put this process, which has one thread, into a layer.
@@ -231,10 +233,11 @@ class _Covering:
             self._make_foreign(top, upper)
         if str(top) == "/etc":
             self._preload(upper)
-        opened = [os.open(path, os.O_PATH) for path in (top, upper, work)]  # no ":" or ","
+        paths = (upper, work, *self._earlier(top), top)
+        opened = [os.open(path, os.O_PATH) for path in paths]
         try:
-            names = zip(("lowerdir", "upperdir", "workdir"), opened, strict=True)
-            data = [f"{name}=/proc/self/fd/{one}" for name, one in names]
+            upper_fd, work_fd, *lower = (f"/proc/self/fd/{one}" for one in opened)  # no ":" or ","
+            data = [f"lowerdir={':'.join(lower)}", f"upperdir={upper_fd}", f"workdir={work_fd}"]
             data += ["redirect_dir=on", "index=on"] if self._is_root else ["userxattr"]
             kernel.mount("overlay", str(place), "overlay", data=",".join(data))
         finally:
@@ -242,6 +245,13 @@ class _Covering:
                 os.close(one)
         (layer / COVERS).write_text(str(top))
         self._count += 1
+
+    def _earlier(self, top: Path) -> Iterator[Path]:
+        """Yield what an earlier run has written below a folder."""
+        for folder in self._layers.earlier:
+            for covers in folder.glob(f"*/{COVERS}"):
+                if covers.read_text() == str(top):
+                    yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
         """Make folders of another owner or group in a plain user's layer: the kernel copies none.

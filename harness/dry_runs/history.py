@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from harness.dry_runs.call_sites import (
+    EDGES,
     Caller,
     CallSite,
     HistoryEvent,
@@ -64,17 +65,17 @@ class _Instant:
 
 @dataclass
 class _Phases:
-    """Runs of allocations between ends of steps, changes of mode and saving: begin, most bytes."""
+    """Runs of allocations between ends of steps, modes, saving, loading: begin, most bytes."""
 
     begins: "array[int]" = field(default_factory=lambda: array("q"))
     most: "array[int]" = field(default_factory=lambda: array("q"))
-    saving: "array[int]" = field(default_factory=lambda: array("b"))
+    edges: "array[int]" = field(default_factory=lambda: array("b"))
 
-    def add(self, allocation: int, alive: int, *, saving: bool, begins: bool) -> None:
-        if begins or saving != self.saving[-1]:
+    def add(self, allocation: int, alive: int, *, edge: int, begins: bool) -> None:
+        if begins or edge != self.edges[-1]:
             self.begins.append(allocation)
             self.most.append(alive)
-            self.saving.append(saving)
+            self.edges.append(edge)
         elif alive > self.most[-1]:
             self.most[-1] = alive
 
@@ -150,7 +151,7 @@ class History:
                 seen.append(block)
                 begins = block.allocation - 1 in begins_at
                 self._phases.add(
-                    block.allocation - 1, self._bytes, saving=block.site.saving, begins=begins
+                    block.allocation - 1, self._bytes, edge=block.site.edge, begins=begins
                 )
                 if self._bytes > self._best_bytes:
                     self._best_bytes = self._bytes
@@ -258,7 +259,7 @@ class History:
         return self._kept.growth(ends, ends[1] if floor is None and len(ends) > 1 else floor or 0)
 
     def phases(self) -> dict[str, int]:
-        """Return most bytes requested in training, evaluation and saving, and in the step after.
+        """Return most bytes requested in training, evaluation, saving, loading, and the step after.
 
         Nothing without all events, because the number of each allocation is not known then.
         """
@@ -281,10 +282,10 @@ class History:
                 name(begin, end, "evaluation")
                 name_step(end, "evaluation")
         ends = (*runs.begins[1:], self._allocations)
-        for number, (saving, end) in enumerate(zip(runs.saving, ends, strict=True)):
-            if saving:
-                name_step(end, "saving")
-                names[number] = "saving"
+        for number, (edge, end) in enumerate(zip(runs.edges, ends, strict=True)):
+            if edge:
+                name_step(end, EDGES[edge])
+                names[number] = EDGES[edge]
         most: dict[str, int] = {}
         for phase, size in zip(names, runs.most, strict=True):
             most[phase] = max(most.get(phase, 0), size)

@@ -1,7 +1,8 @@
-"""Runs of one script side by side: the first one, and those in which unknown values are others.
+"""Runs of one script: the first one, and side by side those in which unknown values are others.
 
-Each run has a layer of files of its own. The others start as soon as the first one may decide
-anything by a value that nobody knows; one after another if the script starts processes of its own.
+Each run has a layer of files of its own; that of the first one is kept for a second start. The
+others start as soon as the first one may decide anything by a value that nobody knows; one after
+another if the script starts processes of its own.
 """
 
 import dataclasses
@@ -9,13 +10,17 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Self
 
-from harness.dry_runs.child_process import run, run_folder
+from msgspec.structs import replace
+
+from harness.dry_runs.child_process import layer_folders, run, run_folder
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import Try, settled
+from harness.dry_runs.unknown_values import NOT_TRIED, Try, judged, settled, tries_others
 from harness.schema.record import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
@@ -34,30 +39,54 @@ class OtherRuns:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._tries = request.try_values and not request.write_files
+        self._first_folder = ExitStack()
+        self.layers: tuple[Path, ...] = ()
+        """Folders of the layers of the first run, as long as this object is in use."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the runs that are left, and remove the files of the first one."""
+        self._stop.set()
+        for pool in self._pools:
+            pool.shutdown(cancel_futures=True)
+        self._first_folder.close()
+
+    def answer(self) -> DryRunReport:
+        """Return what holds in the first run, and in the others if unknown values are used."""
+        first = settled(self.first_run, 0)
+        if not (self._request.try_values and tries_others(first.report)):
+            return first.report
+        if self._request.write_files:
+            return replace(first.report, notes=(*first.report.notes, NOT_TRIED))
+        return judged(first, self.results(first.report))
 
     def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
         """Run with zeros, and start the other runs if a value is used."""
         request = dataclasses.replace(self._request, trial=trial, decided=decided)
-        with run_folder() as folder:
-            ended = threading.Event()
+        self._first_folder.close()
+        folder = self._first_folder.enter_context(run_folder())
+        self.layers = layer_folders(folder)
+        ended = threading.Event()
 
-            def watch() -> None:
-                while not (folder / USED).exists():
-                    if ended.wait(_LOOK_SECONDS):
-                        return
-                if not _has_others(folder):
-                    self._start(at_once=len(OTHERS))
+        def watch() -> None:
+            while not (folder / USED).exists():
+                if ended.wait(_LOOK_SECONDS):
+                    return
+            if not _has_others(folder):
+                self._start(at_once=len(OTHERS))
 
-            watching = threading.Thread(target=watch, daemon=True)
-            if self._tries and not self._started:
-                watching.start()
-            try:
-                report = run(request, folder)
-                if (folder / USED).exists() and self._tries:
-                    self._start(at_once=1 if _has_others(folder) else len(OTHERS))
-                return report
-            finally:
-                ended.set()
+        watching = threading.Thread(target=watch, daemon=True)
+        if self._tries and not self._started:
+            watching.start()
+        try:
+            report = run(request, folder)
+            if (folder / USED).exists() and self._tries:
+                self._start(at_once=1 if _has_others(folder) else len(OTHERS))
+            return report
+        finally:
+            ended.set()
 
     def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
         """Run with other values, unseen."""
@@ -92,12 +121,6 @@ class OtherRuns:
     def _alone(self, trial: int, one: Try) -> Try:
         """Run again what failed next to others: they share the ports of the network."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
-
-    def end(self) -> None:
-        """End the runs that are left."""
-        self._stop.set()
-        for pool in self._pools:
-            pool.shutdown(cancel_futures=True)
 
 
 def _has_others(folder: Path) -> bool:

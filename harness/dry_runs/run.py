@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +11,9 @@ import msgspec
 from harness.dry_runs.child_process import run, run_folder
 from harness.dry_runs.dry_run_report import Answer, DryRunReport
 from harness.dry_runs.dry_run_request import Request, check_answers
+from harness.dry_runs.lives import both_lives
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
-from harness.dry_runs.unknown_values import NOT_TRIED, judged, settled, tries_others
 from harness.prediction.gpu.catalogue import Gpu
 
 
@@ -41,6 +41,7 @@ def dry_run(
     write_files: bool = False,
     keep_files: str | Path | None = None,
     try_values: bool = True,
+    resume: bool | Sequence[str] = False,
     **named: object,
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
@@ -76,6 +77,8 @@ def dry_run(
             are zeros. Otherwise they go into a layer of the run, which is gone in the end.
         try_values: whether code that may decide by unknown values runs twice more, with other ones.
         keep_files: a new or empty folder to copy what is in that layer to.
+        resume: whether the script starts twice, the second time with what it wrote; the arguments
+            of the second start, if they are others.
         **named: more of what a function is called with.
 
     Returns:
@@ -134,23 +137,11 @@ def dry_run(
         keep_files=None if keep_files is None else Path(keep_files),
         path=tuple(sys.path) if kind == "function" else (),
     )
-    report = _with_values_tried(request)
-    return _with_eager(report, request) if compare_eager else report
-
-
-def _with_values_tried(request: Request) -> DryRunReport:
-    """Run the script, and side by side with other values if it may decide by unknown ones."""
-    others = OtherRuns(request)
-    try:
-        first = settled(others.first_run, 0)
-        if not (request.try_values and tries_others(first.report)):
-            return first.report
-        if request.write_files:
-            notes = (*first.report.notes, NOT_TRIED)
-            return msgspec.structs.replace(first.report, notes=notes)
-        return judged(first, others.results(first.report))
-    finally:
-        others.end()
+    if resume is False:
+        with OtherRuns(request) as runs:
+            report = runs.answer()
+        return _with_eager(report, request) if compare_eager else report
+    return both_lives(request, request.arguments if resume is True else tuple(resume))
 
 
 def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:

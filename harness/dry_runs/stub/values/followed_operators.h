@@ -27,7 +27,7 @@ const char *const FOLLOWED =
     " div floor_divide remainder fmod neg abs sign clamp clamp_min clamp_max minimum maximum fmin fmax pow square ceil"
     " floor round trunc sqrt rsqrt exp exp2 expm1 log log2 log10 log1p reciprocal cos sin isnan isinf isfinite isposinf"
     " isneginf signbit lerp addcmul addcdiv all any sum prod mean cumsum cumprod cummax cummin max min amax amin aminmax"
-    " argmax argmin count_nonzero _amp_update_scale nan_to_num std var linalg_vector_norm norm ";
+    " argmax argmin count_nonzero _amp_update_scale nan_to_num std var linalg_vector_norm norm _foreach_add ";
 
 /* Some of them are known in part if some elements are not. Of EITHER, an element is known if it is the same with the
    least and with the greatest value in place of each unknown one: true or unknown is true, 0 times unknown is 0. Of

@@ -430,9 +430,13 @@ bool follow(Call &call, const std::vector<c10::IValue> &outputs, std::vector<Ran
         for (const Range &written : call.written)
             again |= made && written;
     call.forget_made();
-    if (again || outputs.empty() || (call.results.empty() && (call.inputs.empty() || !compute(call))))
+    if (again || (call.results.empty() && (call.inputs.empty() || !compute(call))))
         return false;
-    return store(call, outputs, known);
+    if (outputs.empty() && call.op->written[0]) { /* it changes a list of tensors, and returns nothing */
+        call.results = {twin_of(call.inputs[0])};
+        return store(call, {call.inputs[0]}, known);
+    }
+    return !outputs.empty() && store(call, outputs, known);
 }
 
 void forget(const Call &call, const std::vector<c10::IValue> &outputs)
