@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.dry_runs.dry_run_report import Device, DryRunReport, Moment
+from harness.dry_runs.dry_run_report import BlockCategory, Device, DryRunReport, Moment
 from harness.schema.units import format_bytes
 
 MOST_PLACES = 5
@@ -46,7 +46,9 @@ def _phases(starts: tuple[DryRunReport, ...]) -> Iterator[str]:
         yield f"    {name:<32}" + "".join(f"{size:>12}" for size in sizes)
 
 
-def _more_when_resumed(starts: tuple[DryRunReport, ...]) -> Iterator[tuple[int, str, str]]:
+def _more_when_resumed(
+    starts: tuple[DryRunReport, ...],
+) -> Iterator[tuple[int, BlockCategory, str]]:
     """Yield bytes, category and line of what the second start's worst moment has in addition.
 
     Another line that holds the same, as an optimizer's state that was loaded, is not more.
@@ -72,6 +74,6 @@ def _busiest(start: DryRunReport) -> Device | None:
     return max(start.devices, key=lambda one: one.peaks.reserved_peak_bytes or 0, default=None)
 
 
-def _places(moment: Moment | None) -> Counter[tuple[str, str]]:
+def _places(moment: Moment | None) -> Counter[tuple[str, BlockCategory]]:
     groups = () if moment is None else moment.groups
     return Counter({(one.place, one.category): one.requested_bytes for one in groups})

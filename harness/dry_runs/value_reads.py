@@ -128,9 +128,11 @@ class ValueReads:
         self._library.harness_follow_values(on_size)
         unknown_numbers.install(sys.modules["torch"], self)
 
-    def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
+    def compared(
+        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
+    ) -> bool:
         """Answer a comparison of an unknown number."""
-        return self.decisions.truth(place, otherwise, opposite=opposite)
+        return self.decisions.truth(place, otherwise, opposite=opposite, chooses=chooses)
 
     def used(self, place: str) -> None:
         """Note that something may be decided by an unknown number."""

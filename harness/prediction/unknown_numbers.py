@@ -24,6 +24,10 @@ _NUMBERS_OF_TEXT = {"__float__": float, "__int__": int}
 _OPPOSITE = "eq"
 """Two numbers are equal or one is less: a run in which all decisions are true has no equal
 ones, so that a search for the largest finds it, and a list is sorted."""
+_ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
+_MOST_TRIED = 10_000
+"""Integers up to here are smaller than the first one of one run, and larger than that of another
+(``trial_values.py``)."""
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 """Functions of ``math`` that make another number of a number."""
 
@@ -31,10 +35,13 @@ _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 class Uses(Protocol):
     """A listener to the uses of unknown numbers."""
 
-    def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
+    def compared(
+        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
+    ) -> bool:
         """Return what a comparison is; ``otherwise`` with the number as it is.
 
-        With ``opposite``, it is false where all decisions are true.
+        With ``opposite``, it is false where all decisions are true. With ``chooses``, what is
+        larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
         """
 
     def used(self, place: str) -> None:
@@ -179,7 +186,8 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
-        return _uses[0].compared(self.place, result, opposite=opposite)
+        chooses = name in _ORDER and owner is int and abs(other) <= _MOST_TRIED
+        return _uses[0].compared(self.place, result, opposite=opposite, chooses=chooses)
 
     return compare
 

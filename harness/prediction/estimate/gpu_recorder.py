@@ -75,9 +75,11 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
         unknown_numbers.install(torch, self)
 
-    def compared(self, place: str, otherwise: bool, *, opposite: bool = False) -> bool:
+    def compared(
+        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
+    ) -> bool:
         """Answer a comparison of a number that was read."""
-        del place
+        del place, chooses
         self.decides = True
         return otherwise if self._truth_of_all is None else self._truth_of_all != opposite
 
