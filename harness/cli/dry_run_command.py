@@ -1,5 +1,6 @@
 """``harness dry-run``: any PyTorch script on a pretended GPU."""
 
+import importlib.util
 import shlex
 import signal
 import tempfile
@@ -18,7 +19,7 @@ from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable
-from harness.schema.target_name import EXPORT
+from harness.schema.target_name import NEEDS_IPYTHON
 
 if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import Answer, DryRunReport
@@ -296,8 +297,8 @@ def _exit_code(report: "DryRunReport", module: str | None) -> int:
 def _check_script(command: Sequence[str]) -> None:
     if not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
-    if command[0].endswith(".ipynb"):
-        raise click.UsageError(f"{command[0]}: a notebook is no script; {EXPORT}")
+    if command[0].endswith(".ipynb") and importlib.util.find_spec("IPython") is None:
+        raise click.UsageError(f"{command[0]}: {NEEDS_IPYTHON}")
 
 
 def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequence[str]) -> str:

@@ -98,6 +98,8 @@ def assemble_report(
         world_size=request.world_size,
         environment={**inside.environment, "device": f"dry run, {gpu.name}"},
         tests=inside.tests,
+        cells=inside.cells,
+        freed=inside.freed,
         returned=inside.returned,
     )
 

@@ -6,7 +6,6 @@ would end, after its threads and all functions that were registered for the exit
 """
 
 import atexit
-import builtins
 import contextlib
 import ctypes
 import faulthandler
@@ -14,15 +13,13 @@ import functools
 import os
 import pickle
 import random
-import runpy
 import signal
 import sys
 import threading
 import traceback
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import msgspec
@@ -46,11 +43,13 @@ from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
+from harness.dry_runs.notebook import Notebook
 from harness.dry_runs.opened_files import tell_opened
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
 from harness.dry_runs.refused_writes import move_between_layers, tell_writes, why_refused
+from harness.dry_runs.run_code import run_code
 from harness.dry_runs.runner_table import RunnerTable
 from harness.dry_runs.started_process import StartedProcess
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
@@ -72,6 +71,7 @@ class Ending:
         self._reads = reads
         self._recording = recording
         self._table = RunnerTable(reads, recording)
+        self.notebook = Notebook(recording)
         self._compilations = watch(_tell, pretended=True)
         self._pid = os.getpid()
         self._lock = threading.Lock()
@@ -119,6 +119,8 @@ class Ending:
             compiled=self._compilations.compiled(),
             failed_by=self.failed_by,
             tests=self._table.tests(self._place / PROCESSES),
+            cells=self.notebook.cells(),
+            freed=self.notebook.freed,
             returned=self.returned,
         )
         write_result(result, self._place, RESULT)
@@ -182,48 +184,6 @@ def is_gpu_out_of_memory(error: BaseException) -> bool:
     """Return whether PyTorch found no memory on the GPU."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)
-
-
-def _run(job: Request) -> object:
-    """Run what the job names; return what a function returned."""
-    sys.argv[:] = [job.target, *job.arguments]
-    if job.kind == "script":
-        _run_script(Path(job.target))
-    elif job.kind == "module":
-        sys.path.insert(0, str(Path.cwd()))
-        _give_way(Path.cwd())
-        runpy.run_module(job.target, run_name="__main__", alter_sys=True)
-    else:
-        sys.path[:] = job.path
-        call = pickle.loads(job.function)
-        return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
-    return None
-
-
-def _run_script(script: Path) -> None:
-    """Execute a file as the module ``__main__``, which stays so until the process ends."""
-    if script.is_dir() or zipfile.is_zipfile(script):
-        runpy.run_path(str(script), run_name="__main__")
-        return
-    main = ModuleType("__main__")
-    main.__dict__.update(__file__=str(script), __builtins__=builtins, __cached__=None)
-    sys.modules["__main__"] = main
-    sys.path.insert(0, str(script.resolve().parent))
-    _give_way(script.resolve().parent)
-    code = compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
-    exec(code, main.__dict__)
-
-
-def _give_way(folder: Path) -> None:
-    """Let the user's modules be found that have the name of one that this process has loaded."""
-    for name in ("harness", "msgspec"):
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if Path(file or "").parent == folder / name:
-            continue
-        for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
-            users = folder.joinpath(*loaded.split("."))  # ours stay: PyTorch's import loads more
-            if users.is_dir() or users.with_suffix(".py").exists():
-                del sys.modules[loaded]
 
 
 def _print_error(error: BaseException) -> None:
@@ -329,7 +289,7 @@ def main() -> int:
     after_import("numpy.random", lambda module: module.seed(0))
     error: BaseException | None = None
     try:
-        ending.returned = _run(job)
+        ending.returned = run_code(job, ending.notebook)
     except BaseException as raised:
         error = raised
     if os.getpid() != pid:  # a process that the script forked came out of its end

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from harness.dry_runs.dry_run_report import Decision, Device, OutOfMemory, ValueRead
 from harness.dry_runs.layer_size import give_room
+from harness.dry_runs.notebook_cell import Freed, NotebookCell
 from harness.dry_runs.ran_test import RanTest
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
@@ -42,6 +43,8 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     pinned_bytes: tuple[int, int] | None = None
     left_out_bytes: int = 0
     environment: dict[str, str] = {}
+    cells: tuple[NotebookCell, ...] = ()
+    freed: tuple[Freed, ...] = ()
     tests: tuple[RanTest, ...] = ()
     returned: object = None
 

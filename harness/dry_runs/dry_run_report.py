@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
+from harness.dry_runs.notebook_cell import Freed, NotebookCell
 from harness.dry_runs.ran_test import RanTest
 from harness.plots.shown_tables import sizes_table
 from harness.schema.compilation import Compiled
@@ -242,6 +243,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
+        cells: each cell of a notebook.
+        freed: what would free what is alive after its last cell, one after another.
         returned: what a function returned, as JSON decodes it.
         starts: both starts of a script that was resumed, of which this report is the worse one.
 
@@ -276,6 +279,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     world_size: int | None = None
     environment: dict[str, str] = {}
     tests: tuple[RanTest, ...] = ()
+    cells: tuple[NotebookCell, ...] = ()
+    freed: tuple[Freed, ...] = ()
     returned: object = None
     starts: "tuple[DryRunReport, ...]" = ()
 

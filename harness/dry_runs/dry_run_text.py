@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from harness.dry_runs.cells_text import cells_lines
 from harness.dry_runs.dry_run_report import (
     BlockCategory,
     DryRunReport,
@@ -57,6 +58,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     yield ""
     yield from starts_lines(report)
     yield from _tests(report)
+    yield from cells_lines(report)
     yield from _peaks(report)
     yield from _processes(report)
     if report.host is not None:

@@ -24,7 +24,7 @@ from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
 from harness.dry_runs.marks import Mark
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import release_works
-from harness.dry_runs.refused_requests import refused_request
+from harness.dry_runs.refused_requests import ran_while_handled, refused_request
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
@@ -180,6 +180,8 @@ class Recording:
         if torch.compiler.is_compiling():
             return
         self._mark(optimizer)
+        if inside := ran_while_handled():
+            self._note(inside)
         release_works()
         self._steps.append(self._counts())
         self.optimizer_steps += 1
@@ -269,6 +271,8 @@ class Recording:
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
         del total
+        if inside := ran_while_handled():
+            self._note(inside)
         self._refused.append(refused_request(device, size, free))
         self._mark_modules()
 
@@ -281,6 +285,11 @@ class Recording:
                 self._note("the optimizer's step was compiled: its steps are not counted")
 
         self._add_mark(owned_in_process(look))
+
+    def mark_owners(self) -> None:
+        """Note now what modules and parameters hold, because the script may soon let go of them."""
+        if self._log is not None:
+            self._label(self._mark_modules)
 
     def border(self) -> list[int]:
         """Return the number of each device's allocations, a border for ``History.most_between``."""

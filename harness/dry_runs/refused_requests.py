@@ -5,6 +5,21 @@ import traceback
 
 from harness.dry_runs.dry_run_report import Frame, OutOfMemory
 from harness.dry_runs.own_code import is_own, users_frame
+from harness.schema.library_files import is_library
+
+
+def ran_while_handled() -> str | None:
+    """Return in words that a step ran while the error of an earlier one was handled, if it did."""
+    error = sys.exc_info()[1]
+    if error is None or not isinstance(error, sys.modules["torch"].OutOfMemoryError):
+        return None
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not is_own(f.filename)]
+    users = [f for f in frames if not is_library(f.filename)] or frames
+    place = f"{users[-1].filename}:{users[-1].lineno}" if users else "an unknown line"
+    return (
+        f"a step ran inside the except block of the error at {place}: until the block ends, its"
+        " traceback keeps the tensors of the step that failed; try again after it"
+    )
 
 
 def refused_request(device: int, size: int, free: int) -> OutOfMemory:

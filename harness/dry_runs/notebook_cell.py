@@ -1,0 +1,30 @@
+"""A cell of a notebook that ran on a pretended GPU."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+
+class NotebookCell(Struct, frozen=True, kw_only=True):
+    """One cell on a pretended GPU.
+
+    Attributes:
+        number: its number among the cells of code, from 1.
+        text: its first line.
+        ended: how it ended.
+        requested_peak_bytes: most bytes requested while it allocated; None if it did not.
+        alive_bytes: bytes requested that were alive after it, on all GPUs.
+    """
+
+    number: int
+    text: str
+    ended: Literal["ok", "error"]
+    requested_peak_bytes: int | None = None
+    alive_bytes: int = 0
+
+
+class Freed(Struct, frozen=True):
+    """Bytes that are freed at the end of a notebook by letting go of something, after the rest."""
+
+    what: str
+    requested_bytes: int

@@ -1,0 +1,59 @@
+"""The user's code, executed as ``python script.py``, ``python -m module`` or Jupyter would."""
+
+import builtins
+import pickle
+import runpy
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import msgspec
+
+from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.notebook import Notebook
+
+
+def run_code(job: Request, notebook: Notebook) -> object:
+    """Run what the job names; return what a function returned."""
+    sys.argv[:] = [job.target, *job.arguments]
+    if job.kind == "script":
+        _run_script(Path(job.target), notebook)
+    elif job.kind == "module":
+        sys.path.insert(0, str(Path.cwd()))
+        _give_way(Path.cwd())
+        runpy.run_module(job.target, run_name="__main__", alter_sys=True)
+    else:
+        sys.path[:] = job.path
+        call = pickle.loads(job.function)
+        return msgspec.to_builtins(call["function"](*call["arguments"], **call["named"]))
+    return None
+
+
+def _run_script(script: Path, notebook: Notebook) -> None:
+    """Execute a file as the module ``__main__``, which stays so until the process ends."""
+    if script.is_dir() or zipfile.is_zipfile(script):
+        runpy.run_path(str(script), run_name="__main__")
+        return
+    main = ModuleType("__main__")
+    main.__dict__.update(__file__=str(script), __builtins__=builtins, __cached__=None)
+    sys.modules["__main__"] = main
+    sys.path.insert(0, str(script.resolve().parent))
+    _give_way(script.resolve().parent)
+    if script.suffix == ".ipynb":
+        notebook.run(script, main)
+    else:
+        code = compile(script.read_bytes(), str(script), "exec", dont_inherit=True)
+        exec(code, main.__dict__)
+
+
+def _give_way(folder: Path) -> None:
+    """Let the user's modules be found that have the name of one that this process has loaded."""
+    for name in ("harness", "msgspec"):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if Path(file or "").parent == folder / name:
+            continue
+        for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+            users = folder.joinpath(*loaded.split("."))  # ours stay: PyTorch's import loads more
+            if users.is_dir() or users.with_suffix(".py").exists():
+                del sys.modules[loaded]
