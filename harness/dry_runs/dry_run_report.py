@@ -9,6 +9,7 @@ from msgspec import Struct
 from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
 from harness.dry_runs.ran_test import RanTest
 from harness.plots.shown_tables import sizes_table
+from harness.schema.block_categories import BlockCategory
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
 from harness.schema.host import Host
@@ -20,17 +21,6 @@ from harness.schema.units import format_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-BlockCategory = Literal[
-    "parameter",
-    "gradient",
-    "optimizer_state",
-    "buffer",
-    "activation",
-    "forward",
-    "workspace",
-    "other",
-]
-"""``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
 DryRunFit = Fit | Literal["unknown", "depends"]
 """``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: it fits
 with some of the values that nobody knows, and with others it does not."""

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.after_operators import call_after_operators
 from harness.dry_runs.call_sites import ENTRY_BYTES
-from harness.dry_runs.dry_run_report import BlockCategory, Device, Moment, OutOfMemory
+from harness.dry_runs.dry_run_report import Device, Moment, OutOfMemory
 from harness.dry_runs.highest_peaks import HighestPeaks
 from harness.dry_runs.history import NOT_KEPT, History
 from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
@@ -28,6 +28,7 @@ from harness.dry_runs.refused_requests import refused_request
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
+from harness.schema.block_categories import BlockCategory
 from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks
 
@@ -160,14 +161,14 @@ class Recording:
     def _counts(self) -> "Counts":
         return [] if self._log is None else self._log.counts()
 
-    def _add_mark(self, owners: dict[int, BlockCategory]) -> None:
+    def _add_mark(self, owners: dict[int, BlockCategory], *, is_whole: bool = False) -> None:
         if self._owners == owners:
             owners = self._owners
         else:
             self._own_bytes += own_bytes(owners)
             self._owners = owners
         allocations = self._counts()[torch.cuda.current_device()][0]
-        self._marks.append(Mark(allocations=allocations, owners=owners))
+        self._marks.append(Mark(allocations=allocations, owners=owners, is_whole=is_whole))
 
     def _mark(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -270,9 +271,9 @@ class Recording:
         """Note an allocation that was refused, before the error unwinds the stack."""
         del total
         self._refused.append(refused_request(device, size, free))
-        self._mark_modules()
+        self._mark_modules(is_whole=False)  # there may be thousands
 
-    def _mark_modules(self) -> None:
+    def _mark_modules(self, *, is_whole: bool = True) -> None:
         """Note what modules and parameters hold, found among all objects of the process."""
         from harness.dry_runs.owned_blocks import owned_in_process  # it needs PyTorch
 
@@ -280,7 +281,7 @@ class Recording:
             if getattr(optimizer, "state", None) and not self.optimizer_steps:
                 self._note("the optimizer's step was compiled: its steps are not counted")
 
-        self._add_mark(owned_in_process(look))
+        self._add_mark(owned_in_process(look), is_whole=is_whole)
 
     def border(self) -> list[int]:
         """Return the number of each device's allocations, a border for ``History.most_between``."""
@@ -303,11 +304,6 @@ class Recording:
 
         self._label(self._mark_modules)
         held, was_folded = self._log.end(), bool(self._histories)
-        if self._snapshot is not None:
-            if error := allocator_log.write_snapshot(held, self._snapshot):
-                self._note(f"the snapshot was not written: {error}")
-            if was_folded:
-                self._note("the snapshot has the last events only")
         if not self._folding.acquire(timeout=_FOLD_SECONDS):  # by a signal, in the middle of one
             self._fail(TimeoutError("the allocator's events were being folded"))
         elif not self._failed:
@@ -316,6 +312,11 @@ class Recording:
             except Exception as error:
                 self._fail(error)
         histories = [] if self._failed else self._histories
+        if self._snapshot is not None:
+            if failure := allocator_log.write_snapshot(held, histories, self._snapshot):
+                self._note(f"the snapshot was not written: {failure}")
+            if was_folded:
+                self._note("the snapshot has the last events only")
         self.history_bytes += self._fold_bytes
         stack_bytes = sum(history.stack_bytes for history in histories)
         if histories:

@@ -168,6 +168,22 @@ def _places(reads: Sequence[ValueRead]) -> str:
     return listed([read.place for read in reads])
 
 
+def reads_in_words(reads: Sequence[ValueRead]) -> str:
+    """Return e.g. ``12 values read: 10 known, 2 unknown at train.py:80``."""
+    total = sum(read.count for read in reads)
+    parts = [f"{sum(read.known for read in reads):,} known"]
+    answered = [read for read in reads if read.answer is not None]
+    unknown = [read for read in reads if read.answer is None and read.known < read.count]
+    if answered:
+        parts.append(f"{sum(read.count - read.known for read in answered):,} answered")
+    if unknown:
+        places = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        count = sum(read.count - read.known for read in unknown)
+        first = unknown[0].place.rpartition("/")[2]
+        parts.append(f"{count:,} unknown at {first}{places}")
+    return f"{total:,} value{'s' * (total > 1)} read: {', '.join(parts)}"
+
+
 def checks_in_words(lines: Sequence[str]) -> str:
     """Return a sentence on checks of unknown values that are taken to pass."""
     return f"checks of values that nobody knows are taken to pass: {listed(lines)}"

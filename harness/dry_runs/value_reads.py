@@ -24,13 +24,10 @@ from typing import Any, Final
 from harness.dry_runs.dry_run_report import Answer, ValueRead
 from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
-from harness.dry_runs.trial_values import NONE, TYPES, TrialValues, encoded
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE, NONE, TYPES, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
 from harness.prediction import unknown_numbers
 from harness.prediction.after_import import instead
-
-LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
-"""Environment variable that holds the path of the library that ``build.py`` compiled."""
 
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_char_p

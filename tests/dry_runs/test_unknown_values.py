@@ -12,7 +12,7 @@ from harness.dry_runs.trial_values import OTHERS, TrialValues
 from harness.dry_runs.unknown_values import judged, settled, tries_others
 from harness.schema.metrics import CudaPeaks
 from harness.schema.traced_run import StepJob
-from harness.sweeps.local_runners import TracedRunner
+from harness.sweeps.traced_runner import TracedRunner
 from tests.dry_runs.scripts import run, succeeds
 from tests.known import known
 
