@@ -15,7 +15,6 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.real_processes import RealProcesses, real_processes, uncounted
 from harness.dry_runs.status_page import NO_ROOM, StatusPage, not_pretended
 from harness.dry_runs.unknown_values import bounds, unknown_sizes
-from harness.measurement.process.outcome import signal_name
 from harness.schema.host import Host
 from harness.schema.memory_fit import Fit, fit_of
 from harness.schema.metrics import CudaPeaks
@@ -109,11 +108,11 @@ def _outcome(
     """Return how it ended, the most telling of what was seen."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
-        return Outcome.KILLED, "interrupted" if interrupted else f"ended by {signal_name(received)}"
+        return Outcome.KILLED, "interrupted" if interrupted else f"ended by {_signal(received)}"
     if inside.ended == "lost" and code >= 0:
         return Outcome.CRASHED, f"the process ended by itself with exit code {code}"
     if inside.ended == "lost":
-        name = signal_name(-code)
+        name = _signal(-code)
         killed = name in ("SIGKILL", "SIGTERM")
         return Outcome.KILLED if killed else Outcome.CRASHED, f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
@@ -135,6 +134,11 @@ def _outcome(
     if outcome == "ok" and processes.unknown:
         return Outcome.UNSUPPORTED, processes.unknown
     return outcome, evidence
+
+
+def _signal(number: int) -> str:
+    """Return the name of a signal; those of real-time programs have none."""
+    return signal.Signals(number).name if number < signal.SIGRTMIN else f"signal {number}"
 
 
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
