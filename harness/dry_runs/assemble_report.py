@@ -14,7 +14,7 @@ from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.real_processes import RealProcesses, real_processes, uncounted
 from harness.dry_runs.status_page import NO_ROOM, StatusPage, not_pretended
-from harness.dry_runs.unknown_values import bounds, unknown_sizes
+from harness.dry_runs.value_places import bounds, unknown_sizes
 from harness.schema.host import Host
 from harness.schema.memory_fit import Fit, fit_of
 from harness.schema.metrics import CudaPeaks

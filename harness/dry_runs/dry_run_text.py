@@ -3,16 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.dry_runs.dry_run_report import (
-    DryRunReport,
-    Frame,
-    Moment,
-    OutOfMemory,
-    ValueRead,
-)
+from harness.dry_runs.dry_run_report import DryRunReport, Frame, Moment, OutOfMemory
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.host_report import ONE_POOL
-from harness.dry_runs.unknown_values import checks_in_words, listed, reads_in_words
+from harness.dry_runs.value_places import ValueRead, checks_in_words, listed, reads_in_words
 from harness.schema.block_categories import CATEGORY_WORDS
 from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes, format_range

@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
 
-from harness.dry_runs.dry_run_report import Answer, ValueRead
-from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
 from harness.dry_runs.trial_values import LIBRARY_VARIABLE, NONE, TYPES, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
+from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
+from harness.dry_runs.value_places import ValueRead
 from harness.prediction import unknown_numbers
 from harness.prediction.after_import import instead
 

@@ -10,10 +10,9 @@ import torch
 from msgspec.structs import replace
 
 from harness.dry_runs.compiled import watch
-from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.left_out_values import most_left_out
 from harness.dry_runs.library_notes import library_notes, refusing_old_cudnn
-from harness.dry_runs.unknown_values import listed
+from harness.dry_runs.value_places import Decision, listed
 from harness.measurement.environment import pretended_device
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import trace_step

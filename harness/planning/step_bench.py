@@ -12,7 +12,6 @@ from functools import partial
 import torch
 
 from harness.dry_runs.compiled import Compilations
-from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.library_notes import (
     ENGINE_MISSING,
     ask_cudnn_once,
@@ -20,7 +19,7 @@ from harness.dry_runs.library_notes import (
     refusing_old_cudnn,
 )
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
-from harness.dry_runs.unknown_values import listed
+from harness.dry_runs.value_places import Decision, listed
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.process.outcome import ForkFailedError, is_out_of_memory

@@ -8,13 +8,18 @@ from typing import Any
 
 import torch
 
-from harness.dry_runs.dry_run_report import Decision
-from harness.dry_runs.dry_run_request import check_answers, parse_answer
 from harness.dry_runs.left_out_values import unsent
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.pretended_gpu import of_any_size
 from harness.dry_runs.status_page import not_pretended
-from harness.dry_runs.unknown_values import bounds, deciding_lines, reads_in_words, unknown_sizes
+from harness.dry_runs.value_answers import check_answers, parse_answer
+from harness.dry_runs.value_places import (
+    Decision,
+    bounds,
+    deciding_lines,
+    reads_in_words,
+    unknown_sizes,
+)
 from harness.dry_runs.value_reads import ValueReads
 from harness.planning.step_question import Question
 from harness.prediction.gpu.catalogue import Gpu
