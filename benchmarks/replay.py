@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness.snapshots.device_history import device_histories
 from harness.snapshots.file_bytes import Deadline
-from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
+from harness.snapshots.what_if import as_recorded, find_work, what_ifs
 
 MIB = 1 << 20
 LAYERS = 60
@@ -91,10 +92,12 @@ def main() -> None:
         events = sum(len(snapshot.events) for snapshot in recording.snapshots)
         del recording
         begin = time.monotonic()
-        (replay,) = replay_devices(path, deadline_seconds=1e6)
+        (history,) = device_histories(read_recording(path, Deadline(1e6)))
+        case = as_recorded(history, None, find_work(history))
+        (replayed,), _ = what_ifs([case], Deadline(1e6))
         both = time.monotonic() - begin
         size = path.stat().st_size
-    most_reserved = replay.what_ifs[0].peak_reserved_bytes
+    most_reserved = replayed.peak_reserved_bytes
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{events:,} events, {size / MIB:.1f} MiB: read in {read:.1f} s, read and replayed in")
     print(f"{both:.1f} s, {most:.0f} MiB resident at most; peak reserved {most_reserved}")

@@ -2,23 +2,18 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from benchmarks.witnesses.sizes import Metric as Metric
+from benchmarks.witnesses.sizes import Sizes as Sizes
 
 if TYPE_CHECKING:
     from benchmarks.witnesses.training import Training
 
 MIB = 1 << 20
-
-Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order", "batch"]
-"""The published number: the GPU's used memory, a peak of the allocator, a refused request, the
-bytes of a recording's allocations until the first one that departs from it, or (not in bytes) the
-largest batch that ran."""
-
-Sizes = Mapping[Metric, int]
-"""Bytes that one run gives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +85,3 @@ def source_named(name: str) -> Source:
 
 class RefusedError(Exception):
     """A predictor has no answer for a row; the message says why."""
-
-
-class CrashedRunError(Exception):
-    """The published run ended with an error within its first epoch, which takes a second."""

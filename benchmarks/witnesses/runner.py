@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypedDict
 
-from benchmarks.witnesses.rows import CrashedRunError, RefusedError, Row
+from benchmarks.witnesses.rows import RefusedError, Row
+from benchmarks.witnesses.sizes import CrashedRunError
 
 
 class Record(TypedDict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from benchmarks.witnesses.rows import CrashedRunError, Sizes
+from benchmarks.witnesses.sizes import CrashedRunError, Sizes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from harness.analysis import AnalysisError
 from harness.analysis.frame import COLUMNS, NOISY, load
 from harness.plots.self_contained_page import html_table
 from harness.schema.argument_checks import ArgumentError
+from harness.schema.shown import picture
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -112,14 +113,12 @@ class Comparison:
         Raises:
             ArgumentError: there is neither.
         """
-        from harness.plots.public_objects import plot_ranges
-
         unequal = self.different.dropna().query("a_bytes > 0 and b_bytes > 0")
         ratios = (unequal["b_bytes"] / unequal["a_bytes"]).astype(float).groupby(unequal["metric"])
         rows = [(str(name), one.min(), one.median(), one.max()) for name, one in ratios]
         noisy = self.noisy[["metric", "low_ratio", "median_ratio", "high_ratio"]]
         rows += noisy.itertuples(index=False, name=None)
-        return plot_ranges(rows, label="second run / first run", marked=1, mark="equal")
+        return picture("plot_ranges", rows, label="second run / first run", marked=1, mark="equal")
 
     @property
     def equal(self) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from harness.analysis import AnalysisError
 from harness.analysis.fits import Values
@@ -172,12 +171,6 @@ def ratio_of_means(over: Values, under: Values, confidence: float = CONFIDENCE) 
     ends = interval(middle, error, max(left_over, 1.0), confidence) if error else (middle, middle)
     estimate, low, high = (math.exp(part) for part in (middle, *ends))
     return Ratio(estimate=estimate, low=low, high=high, blocks=min(len(first), len(second)))
-
-
-def share_interval(hits: int, total: int) -> tuple[float, float]:
-    """Return the interval of a share of which ``hits`` of ``total`` were seen."""
-    low, high = proportion_confint(hits, total, alpha=1 - CONFIDENCE, method="beta")
-    return float(low), float(high)
 
 
 def _repeats(limit: float, low: float, high: float, repeats: int) -> int:

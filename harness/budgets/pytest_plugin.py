@@ -26,7 +26,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.budgets.step_memory import Baseline, MemoryUse
-    from harness.dry_runs import DryRunReport
+    from harness.dry_runs.dry_run_report import DryRunReport
 
 MARKER = (
     "memory(peak=None, gpu=None, tolerance=None, growth=None): most memory that a training step of"
@@ -173,8 +173,8 @@ def _growth_problem(
     options: dict[str, Any],
 ) -> "tuple[DryRunReport, str]":
     """Dry-run a target; return the report, and why the test fails, empty where it does not."""
-    from harness.dry_runs import dry_run
     from harness.dry_runs.dry_run_text import growth_lines
+    from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes
 
     most = _limit(growth) if growth else 0

@@ -22,7 +22,8 @@ from harness.schema.plain_text import printable
 from harness.schema.target_name import NEEDS_IPYTHON
 
 if TYPE_CHECKING:
-    from harness.dry_runs.dry_run_report import Answer, DryRunReport
+    from harness.dry_runs.dry_run_report import DryRunReport
+    from harness.dry_runs.value_answers import Answer
 
 _TEST_RUNNERS = ("pytest", "unittest")
 """Modules whose own exit code is the answer."""
@@ -37,7 +38,7 @@ def _answers(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> "dict[str, Answer]":
     """Read ``FILE:LINE=ANSWER``, or an answer alone for every other place."""
-    from harness.dry_runs.dry_run_request import check_answers, parse_answer
+    from harness.dry_runs.value_answers import check_answers, parse_answer
 
     del context, parameter
     answers = dict(parse_answer(value) for value in values)

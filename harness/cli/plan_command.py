@@ -60,7 +60,7 @@ def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool
     if as_json:
         print_json(_as_json(target, result), _verdict(result))
     else:
-        from harness.reporting.terminal import print_plan
+        from harness.reporting.plan_text import print_plan
 
         print_plan(target, result)
     return DONE if result.candidates else NOT_OK

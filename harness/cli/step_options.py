@@ -106,7 +106,7 @@ class StepFlags:
 
     def step(self, **others: Any) -> "Step":
         """Return the step of TARGET; ``others`` holds fields in the place of those typed."""
-        from harness.dry_runs.dry_run_request import check_answers, parse_answer
+        from harness.dry_runs.value_answers import check_answers, parse_answer
         from harness.schema.step import Step
         from harness.schema.step_request import parse_argument
         from harness.schema.target_name import check_target_name, hub_of

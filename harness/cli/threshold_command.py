@@ -93,7 +93,7 @@ def threshold(
     if as_json:
         print_json(to_json(result), result.outcome)
     else:
-        from harness.reporting.terminal import print_threshold
+        from harness.reporting.threshold_text import print_threshold
 
         print_threshold(result)
     return DONE if result.outcome is Outcome.OK else NOT_OK

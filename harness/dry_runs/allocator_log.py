@@ -6,11 +6,14 @@ more memory than a short one.
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from harness.dry_runs.history import History
+from harness.schema.block_categories import OWNERS
 
 MOST_EVENTS = 2_000_000
 """Most events of the history; older ones are dropped. An event takes about 0.5 KiB of the host."""
@@ -91,12 +94,27 @@ def snapshot() -> Any:
             del vars(torch)["_inductor"]
 
 
-def write_snapshot(held: Any, path: Path) -> Exception | None:
-    """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error."""
+def write_snapshot(held: Any, histories: Sequence[History], path: Path) -> Exception | None:
+    """Write a snapshot as ``torch.cuda.memory._dump_snapshot`` does; return an error.
+
+    ``explain`` reads one more key: for each device the number of its allocations, and what is known
+    of the owners of its blocks.
+    """
+    known = [
+        {
+            "allocations": allocations,
+            "workspace_bytes": history.workspace_bytes,
+            "marks": [
+                {"allocations": mark.allocations, "owners": mark.owners} for mark in history.marks()
+            ],
+        }
+        for history, (allocations, _) in zip(histories, held["counts"], strict=False)
+    ]
+    written = {name: value for name, value in held.items() if name != "counts"}
     part = Path(f"{path}.part")
     try:
         with part.open("wb") as file:
-            pickle.dump({name: value for name, value in held.items() if name != "counts"}, file)
+            pickle.dump(written | {OWNERS: known}, file)
         part.replace(path)
     except Exception as error:
         part.unlink(missing_ok=True)

@@ -13,17 +13,13 @@ from harness.dry_runs.host_report import host_of
 from harness.dry_runs.library_notes import ENGINE_MISSING
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.real_processes import RealProcesses, real_processes, uncounted
-from harness.dry_runs.status_page import StatusPage
-from harness.dry_runs.unknown_values import bounds, unknown_sizes
-from harness.measurement.process.outcome import signal_name
+from harness.dry_runs.status_page import NO_ROOM, StatusPage, not_pretended
+from harness.dry_runs.value_places import bounds, unknown_sizes
 from harness.schema.host import Host
 from harness.schema.memory_fit import Fit, fit_of
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
-
-_NO_ROOM = "an address space"
-"""Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
 
 _WORST_FIRST: tuple[Fit, ...] = ("does not fit", "close call", "fits")
 _OUTCOMES: Mapping[str, Outcome] = {
@@ -114,17 +110,17 @@ def _outcome(
     """Return how it ended, the most telling of what was seen."""
     if received is not None and inside.ended in ("ok", "interrupted", "lost"):
         interrupted = received == signal.SIGINT
-        return Outcome.KILLED, "interrupted" if interrupted else f"ended by {signal_name(received)}"
+        return Outcome.KILLED, "interrupted" if interrupted else f"ended by {_signal(received)}"
     if inside.ended == "lost" and code >= 0:
         return Outcome.CRASHED, f"the process ended by itself with exit code {code}"
     if inside.ended == "lost":
-        name = signal_name(-code)
+        name = _signal(-code)
         killed = name in ("SIGKILL", "SIGTERM")
         return Outcome.KILLED if killed else Outcome.CRASHED, f"ended by {name}"
     outcome, evidence = _OUTCOMES[inside.ended], inside.evidence
     if outcome == "error" and page.unsupported:
         outcome, evidence = Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
-    if outcome == "oom" and any(name.startswith(_NO_ROOM) for name in page.unsupported):
+    if outcome == "oom" and any(name.startswith(NO_ROOM) for name in page.unsupported):
         return Outcome.UNSUPPORTED, f"{not_pretended(page.unsupported)}; {evidence}"
     if outcome == "ok" and (reason := _uncounted(page, processes)):
         return Outcome.UNSUPPORTED, reason
@@ -142,6 +138,11 @@ def _outcome(
     return outcome, evidence
 
 
+def _signal(number: int) -> str:
+    """Return the name of a signal; those of real-time programs have none."""
+    return signal.Signals(number).name if number < signal.SIGRTMIN else f"signal {number}"
+
+
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
     """Return whether a script of PyTorch's left the GPU alone, and the host is not the question."""
     is_script = request.kind != "function" and "torch" in inside.environment
@@ -157,15 +158,6 @@ def _nothing_ran(request: Request) -> str:
         "nothing was run on a GPU: move the model and its inputs to 'cuda', or ask about a network"
         f" that nothing runs with harness predict {file}:{name}"
     )
-
-
-def not_pretended(called: Sequence[str]) -> str:
-    """Return in words why the stub could not do what was called."""
-    names = ", ".join(called)
-    if names.startswith(_NO_ROOM):
-        return f"the system gave no {names.removeprefix('an ')}"
-    hint = " (--world-size N runs one rank of N, with a pretended process group)"
-    return f"{names} is not pretended{hint if 'nccl' in names else ''}"
 
 
 def _uncounted(page: StatusPage, processes: RealProcesses) -> str | None:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from harness.dry_runs.dry_run_report import Frame
+from harness.schema.block_categories import Caller
 
 BACKWARD = "backward pass (thread of autograd, without Python)"
 COMPILED_BACKWARD = "backward pass (Python in a thread of autograd)"
@@ -40,19 +41,6 @@ class HistoryEvent(TypedDict, total=False):
     size: int
     time_us: int
     frames: list[HistoryFrame]
-
-
-class Caller(NamedTuple):
-    """Who allocates or frees.
-
-    Attributes:
-        is_thread: a thread of autograd, without Python.
-        in_backward: Python that a thread of autograd called: a function's backward, compiled code.
-    """
-
-    is_thread: bool
-    in_backward: bool
-    is_collective: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -118,7 +106,7 @@ class Sites:
         return self._is_own[file]
 
 
-_THREAD = Caller(is_thread=True, in_backward=False, is_collective=False)
+_THREAD = Caller(is_thread=True, in_backward=False)
 
 
 def caller_of(event: HistoryEvent) -> Caller:

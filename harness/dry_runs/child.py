@@ -28,7 +28,6 @@ from harness.dry_runs import light_start, real_ranks
 from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.child_result import recorded, write_result
 from harness.dry_runs.compiled import watch
-from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.dry_run_request import (
     MODE,
     PROCESSES,
@@ -53,6 +52,7 @@ from harness.dry_runs.run_code import run_code
 from harness.dry_runs.runner_table import RunnerTable
 from harness.dry_runs.started_process import StartedProcess
 from harness.dry_runs.supervisor import FORWARDED, supervised, unblock_signals
+from harness.dry_runs.value_places import Decision
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec import Struct
 
-from harness.dry_runs.dry_run_report import Decision, Device, OutOfMemory, ValueRead
+from harness.dry_runs.dry_run_report import Device, OutOfMemory
 from harness.dry_runs.layer_size import give_room
 from harness.dry_runs.notebook_cell import Freed, NotebookCell
 from harness.dry_runs.ran_test import RanTest
+from harness.dry_runs.value_places import Decision, ValueRead
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
 

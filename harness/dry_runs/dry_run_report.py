@@ -9,7 +9,11 @@ from msgspec import Struct
 from harness.dry_runs.gpu_process import GpuProcess, SharedGpu
 from harness.dry_runs.notebook_cell import Freed, NotebookCell
 from harness.dry_runs.ran_test import RanTest
+from harness.dry_runs.value_answers import Answer as Answer
+from harness.dry_runs.value_places import Decision
+from harness.dry_runs.value_places import ValueRead as ValueRead
 from harness.plots.shown_tables import sizes_table
+from harness.schema.block_categories import BlockCategory
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
 from harness.schema.host import Host
@@ -21,22 +25,9 @@ from harness.schema.units import format_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-BlockCategory = Literal[
-    "parameter",
-    "gradient",
-    "optimizer_state",
-    "buffer",
-    "activation",
-    "forward",
-    "workspace",
-    "other",
-]
-"""``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen."""
 DryRunFit = Fit | Literal["unknown", "depends"]
 """``unknown``: the GPU shares the host's memory, and the host was not sampled. ``depends``: it fits
 with some of the values that nobody knows, and with others it does not."""
-Answer = float | Literal["all", "none"]
-"""A number, or how many elements a mask keeps: all of them, none, or a fraction below 1."""
 
 
 class Frame(Struct, frozen=True, kw_only=True):
@@ -121,33 +112,6 @@ class Device(Struct, frozen=True, kw_only=True):
     peak: Moment | None = None
 
 
-class ValueRead(Struct, frozen=True, kw_only=True):
-    """A place where the script read values from the GPU.
-
-    Attributes:
-        count: number of reads.
-        known: how many of them got the true value; the others got the answer, or zeros.
-        answer: the user's answer.
-        sizes: operators there that read how large their result is, and could not know it.
-        open_sizes: how often such a size had no upper bound either.
-        integers: unknown reads of truths, integers and copies.
-        lines: lines that decided something by what was read here.
-        decides: whether a number that was read here became more than the truth of a decision.
-    """
-
-    place: str
-    text: str
-    count: int
-    bytes: int
-    answer: Answer | None = None
-    known: int = 0
-    sizes: tuple[str, ...] = ()
-    open_sizes: int = 0
-    integers: int = 0
-    lines: tuple[str, ...] = ()
-    decides: bool = False
-
-
 class UnknownValues(Struct, frozen=True, kw_only=True):
     """Results of runs with other values for those that are read from the GPU and not known.
 
@@ -166,13 +130,6 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     moves: bool
     lowest: CudaPeaks
     highest: CudaPeaks
-
-
-class Decision(Struct, frozen=True):
-    """A line that decided something by a value nobody knows, and the answer that it got."""
-
-    line: str
-    answer: bool
 
 
 class WrittenFile(Struct, frozen=True, kw_only=True):

@@ -1,17 +1,14 @@
-"""The request for a dry run, with answers: its parent checks it, then sends it to the child."""
+"""The request for a dry run: its parent checks it, then sends it to the child."""
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from harness.dry_runs.dry_run_report import Answer
 from harness.dry_runs.pretended_gpu import PretendedGpu
-from harness.schema.errors import HarnessError
+from harness.dry_runs.value_answers import Answer, DryRunError
 
-EVERYWHERE = "*"
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
 """Files of a run's folder: where the script's files went; what was seen; PyTorch's snapshot; and
 why the script was not run."""
@@ -21,19 +18,6 @@ RESUMED = "resumed"
 """The sign in that folder that a file of an earlier run was opened."""
 USED = "used"
 """The sign in that folder that a value which nobody knows may have decided something."""
-_SHARES: Final = {"all": 1.0, "none": 0.0}
-_RULE = "must be [FILE:LINE=]ANSWER, where ANSWER is a number, all or none"
-
-
-class DryRunError(HarnessError, ValueError):
-    """A dry run that cannot be started as it was asked for.
-
-    >>> import harness
-    >>> harness.dry_run("no_such_file.py", gpu="l4")
-    Traceback (most recent call last):
-        ...
-    harness.dry_runs.dry_run_request.DryRunError: there is no script no_such_file.py
-    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,54 +96,3 @@ def _check_empty(folder: Path) -> None:
     """Refuse a folder that holds files, which copies could replace."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DryRunError(f"keep files: {folder} must be a new or an empty folder")
-
-
-def parse_answer(text: str) -> tuple[str, Answer]:
-    """Return the place and the answer of ``FILE:LINE=ANSWER``; without a place, everywhere."""
-    place, _, answer = text.rpartition("=")
-    place = place or EVERYWHERE
-    try:
-        return place, answer if answer in _SHARES else float(answer)  # type: ignore[return-value]
-    except ValueError:
-        raise DryRunError(f"answer {_RULE}, got {text!r}") from None
-
-
-def check_answers(answers: Mapping[str, Answer]) -> None:
-    """Refuse a place without a line, and an answer that is not a finite number."""
-    for place, answer in answers.items():
-        line = place.rpartition(":")[2]
-        if place != EVERYWHERE and not line.isdecimal():
-            raise DryRunError(f"answer {_RULE}, got the place {place!r}")
-        number = 0.0 if answer in _SHARES else answer
-        if not isinstance(number, int | float) or not math.isfinite(number):
-            raise DryRunError(f"answer {_RULE}, got {answer!r}")
-
-
-def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | None:
-    """Return the user's answer for a line; None where there is none."""
-    for given, answer in answers.items():
-        name, _, number = given.rpartition(":")
-        if number == str(line) and (file == name or file.endswith("/" + name)):
-            return answer
-    return None
-
-
-def as_value(answer: Answer) -> float:
-    """Return the answer to a read of a value: of a truth value, all is 1 and none is 0."""
-    return _SHARES[answer] if isinstance(answer, str) else answer
-
-
-def as_size(answer: Answer, most: int) -> int | None:
-    """Return the answer to a question for a size, at most ``most``; None where it says nothing.
-
-    A number below 1 is a fraction of ``most``, which is -1 where no upper bound is known.
-
-    >>> as_size("all", 10), as_size(0.25, 10), as_size(3.0, 10), as_size("all", -1)
-    (10, 3, 3, None)
-    """
-    share = as_value(answer)
-    if share < 0:
-        return None
-    if isinstance(answer, str) or share < 1:
-        return 0 if share == 0 else None if most < 0 else math.ceil(share * most)
-    return int(answer) if most < 0 else min(int(answer), most)

@@ -1,21 +1,15 @@
 """The report of a dry run as text for a terminal."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 from harness.dry_runs.cells_text import cells_lines
-from harness.dry_runs.dry_run_report import (
-    BlockCategory,
-    DryRunReport,
-    Frame,
-    Moment,
-    OutOfMemory,
-    ValueRead,
-)
+from harness.dry_runs.dry_run_report import DryRunReport, Frame, Moment, OutOfMemory
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.host_report import ONE_POOL
 from harness.dry_runs.starts_text import starts_lines
-from harness.dry_runs.unknown_values import checks_in_words, listed
+from harness.dry_runs.value_places import ValueRead, checks_in_words, listed, reads_in_words
+from harness.schema.block_categories import CATEGORY_WORDS
 from harness.schema.growth import LEAST_STEPS, Growth
 from harness.schema.units import format_bytes, format_range
 
@@ -26,17 +20,6 @@ MOST_FILES = 10
 MOST_PROCESSES = 16
 MOST_TESTS = 40
 MOST_TEXT = 80
-
-CATEGORY_WORDS: Mapping[BlockCategory, str] = {
-    "parameter": "parameters",
-    "gradient": "gradients",
-    "optimizer_state": "optimizer state",
-    "buffer": "buffers of modules",
-    "activation": "activations (freed by the backward pass)",
-    "forward": "forward pass (activations and its temporaries)",
-    "workspace": "cuBLAS workspace",
-    "other": "other (inputs, outputs, temporaries)",
-}
 
 
 def dry_run_text(report: DryRunReport, *, target: str) -> str:
@@ -288,22 +271,6 @@ def _files(report: DryRunReport) -> Iterator[str]:
         yield f"  {file.what:<8} {size_text:>10}  {file.path}{former}"
     if count > MOST_FILES:
         yield f"  ... and {count - MOST_FILES:,} more"
-
-
-def reads_in_words(reads: Sequence[ValueRead]) -> str:
-    """Return e.g. ``12 values read: 10 known, 2 unknown at train.py:80``."""
-    total = sum(read.count for read in reads)
-    parts = [f"{sum(read.known for read in reads):,} known"]
-    answered = [read for read in reads if read.answer is not None]
-    unknown = [read for read in reads if read.answer is None and read.known < read.count]
-    if answered:
-        parts.append(f"{sum(read.count - read.known for read in answered):,} answered")
-    if unknown:
-        places = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        count = sum(read.count - read.known for read in unknown)
-        first = unknown[0].place.rpartition("/")[2]
-        parts.append(f"{count:,} unknown at {first}{places}")
-    return f"{total:,} value{'s' * (total > 1)} read: {', '.join(parts)}"
 
 
 def _how(read: ValueRead) -> str:

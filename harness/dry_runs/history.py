@@ -14,15 +14,15 @@ from itertools import pairwise
 
 from harness.dry_runs.call_sites import (
     EDGES,
-    Caller,
     CallSite,
     HistoryEvent,
     Sites,
     caller_of,
     stack_bytes,
 )
-from harness.dry_runs.dry_run_report import BlockCategory, Group, Moment
-from harness.dry_runs.marks import Mark, owners_at, window
+from harness.dry_runs.dry_run_report import Group, Moment
+from harness.dry_runs.marks import Mark, kept, owners_at, window
+from harness.schema.block_categories import BlockCategory, Caller, category_of
 from harness.schema.growth import Growth, KeptByLine
 
 MOST_GROUPS = 30
@@ -89,7 +89,7 @@ class History:
     """
 
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
-        self._workspace_bytes = workspace_bytes
+        self.workspace_bytes = workspace_bytes
         self._own = own
         self._live: dict[int, Block] = {}
         self._bytes = self._rounded_bytes = self.counted = self._allocations = 0
@@ -231,10 +231,16 @@ class History:
                 known if is_new else [*instant.marks, *marks], instant.allocation
             )
         later = bisect_left([mark.allocations for mark in known], self._allocations)
-        self._marks = known[max(0, later - 2) :]
+        self._marks = kept(known, range(max(0, later - 2), len(known)))
 
     def _instants(self) -> list[_Instant]:
         return [*([] if self._best is None else [self._best]), *self._refused]
+
+    def marks(self) -> list[Mark]:
+        """Return the marks around each moment, and the last ones."""
+        around = [mark for instant in self._instants() for mark in instant.marks]
+        found = {id(mark): mark for mark in (*around, *self._marks)}
+        return sorted(found.values(), key=lambda mark: mark.allocations)
 
     def peak(self) -> Moment | None:
         """Return the first moment at which most bytes were requested; None without events."""
@@ -301,11 +307,10 @@ class History:
     def _moment(self, instant: _Instant) -> Moment:
         """Return what was alive just after an event."""
         owners = owners_at(instant.alive, instant.marks)
-        refused = instant.event["action"] == "oom"
         categories: Counter[BlockCategory] = Counter()
         alike: defaultdict[tuple[str, BlockCategory], list[int]] = defaultdict(list)
         for block in instant.alive:
-            category = owners.get(block.address) or self._kind(block, refused=refused)
+            category = owners.get(block.address) or self._kind(block)
             categories[category] += block.size
             alike[block.site.place, category].append(block.size)
         largest = sorted(alike.items(), key=lambda group: -sum(group[1]))
@@ -322,22 +327,16 @@ class History:
             ),
         )
 
-    def _kind(self, block: Block, *, refused: bool) -> BlockCategory:
+    def _kind(self, block: Block) -> BlockCategory:
         """Return the category of a block that no optimizer knows."""
-        freed_by = block.freed_by
         # Newer versions free the workspace after each matmul.
-        is_alone = freed_by is None or block.freed == block.allocation
-        if block.size == self._workspace_bytes and is_alone:
-            return "workspace"
-        if block.site.caller.is_thread:
-            return "other"
-        if freed_by is not None and freed_by.is_thread:
-            return "activation"
-        if block.site.caller.in_backward:
-            return "other"
-        if freed_by is not None and freed_by.in_backward:
-            return "activation"
-        return "forward" if refused and block.site.in_forward else "other"
+        is_alone = block.freed_by is None or block.freed == block.allocation
+        return category_of(
+            block.site.caller,
+            block.freed_by,
+            is_workspace=block.size == self.workspace_bytes and is_alone,
+            in_forward=bool(self._refused) and block.site.in_forward,
+        )
 
 
 def _rounded(size: int) -> int:

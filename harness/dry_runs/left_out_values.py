@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 from harness.prediction.after_import import instead
 from harness.schema.units import format_bytes
 

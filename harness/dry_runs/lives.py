@@ -5,8 +5,9 @@ import dataclasses
 from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_request import DryRunError, Request
+from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.other_runs import OtherRuns
+from harness.dry_runs.value_answers import DryRunError
 from harness.schema.record import Outcome
 
 _NOTHING_SAVED = "the first start wrote no file that a second one could resume from"

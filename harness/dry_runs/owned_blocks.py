@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from harness.dry_runs.dry_run_report import BlockCategory
 from harness.instruments.tensor_roles import parts_of_parameter
+from harness.schema.block_categories import BlockCategory
 
 Owners = dict[int, BlockCategory]
 """Categories by address."""

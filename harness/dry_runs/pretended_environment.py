@@ -7,7 +7,7 @@ from harness.dry_runs.build import VALUES, preloaded
 from harness.dry_runs.compiled import cache_variables
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.toolchain import TorchBuild
-from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}

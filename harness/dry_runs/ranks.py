@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 
-from harness.dry_runs.value_reads import LIBRARY_VARIABLE
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 from harness.prediction.after_import import after_import, instead
 
 _IDENTIFIER = bytes(128)

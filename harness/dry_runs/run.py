@@ -9,11 +9,12 @@ from typing import Literal
 import msgspec
 
 from harness.dry_runs.child_process import run, run_folder
-from harness.dry_runs.dry_run_report import Answer, DryRunReport
-from harness.dry_runs.dry_run_request import Request, check_answers
+from harness.dry_runs.dry_run_report import DryRunReport
+from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.lives import both_lives
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_runs.value_answers import Answer, check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
 

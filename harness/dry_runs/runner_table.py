@@ -12,7 +12,7 @@ import msgspec
 from harness.dry_runs.child_result import StartedResult
 from harness.dry_runs.ran_test import RanTest
 from harness.dry_runs.recording import Recording
-from harness.dry_runs.unknown_values import deciding_lines
+from harness.dry_runs.value_places import deciding_lines
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library

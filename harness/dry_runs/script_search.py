@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_request import DryRunError
+from harness.dry_runs.value_answers import DryRunError
 from harness.prediction.largest_batch import largest_batch
 from harness.prediction.largest_value import HIGHEST
 

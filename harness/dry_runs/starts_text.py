@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from harness.dry_runs.dry_run_report import BlockCategory, Device, DryRunReport, Moment
+from harness.dry_runs.dry_run_report import Device, DryRunReport, Moment
+from harness.schema.block_categories import BlockCategory
 from harness.schema.units import format_bytes
 
 MOST_PLACES = 5

@@ -1,10 +1,12 @@
 """Counts of the stub at the driver's level, in every process of a dry run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ctypes import Structure, c_char, c_uint64
 
 _MAGIC = 0x646E6574657250
 _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
+NO_ROOM = "an address space"
+"""Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
 _ENDED = 1 << 62
 """Added to the identifier of a process that is another program now."""
 
@@ -81,3 +83,12 @@ class StatusPage(Structure):
             one.refused_bytes for one in self.processes if one.pid not in (0, self.pid)
         ]
         return max(refused, default=0)
+
+
+def not_pretended(called: Sequence[str]) -> str:
+    """Return in words why the stub could not do what was called."""
+    names = ", ".join(called)
+    if names.startswith(NO_ROOM):
+        return f"the system gave no {names.removeprefix('an ')}"
+    hint = " (--world-size N runs one rank of N, with a pretended process group)"
+    return f"{names} is not pretended{hint if 'nccl' in names else ''}"

@@ -13,6 +13,8 @@ TYPES: Final = dict(zip((*range(8), 11, 15, 27, 28, 29), "Bbhiqefd?fHIQ", strict
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 
+LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
+"""Environment variable that holds the path of the library that ``build.py`` compiled."""
 OTHERS: Final = 1, 2
 """Runs with other values: small before large ones and every decision true; large ones before small
 ones and every decision false."""

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 from msgspec.structs import asdict, replace
 
-from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues, ValueRead
+from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.trial_values import SMALLER
+from harness.dry_runs.value_places import (
+    MOST_CHECKS,
+    ValueRead,
+    answers_to_type,
+    deciding_lines,
+    listed,
+)
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 
-MOST_PLACES = 3
-MOST_CHECKS = 16
 Run = Callable[[int, Mapping[str, bool]], DryRunReport]
 """Runs the script with the values of a trial, 0 for zeros, and some lines' decisions given."""
 NOT_TRIED = (
@@ -142,56 +147,12 @@ def _numbers(report: DryRunReport) -> list[ValueRead]:
     return [read for read in report.value_reads if read.decides and not read.sizes]
 
 
-def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
-    """Return why a run gives no answer: a size has no upper end; None if none is so."""
-    open_sizes = [read for read in reads if read.open_sizes]
-    if not open_sizes:
-        return None
-    named = listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
-    return f"size depends on values at {named}; {_answers(open_sizes, 'NUMBER')} gives it"
-
-
-def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
-    """Return the lines that decide by unknown values."""
-    deciding = [read for read in reads if read.lines or read.decides]
-    return tuple(dict.fromkeys(line for read in deciding for line in read.lines or (read.place,)))
-
-
 def _named(reads: Sequence[ValueRead]) -> str:
     """Return the places, and the answer that they want if there is a line to name."""
     lines = [read for read in reads if read.place.rpartition(":")[2].isdecimal()]
-    hint = f" ({_answers(lines, 'NUMBER')} gives the value)" if lines else ""
+    hint = f" ({answers_to_type(lines, 'NUMBER')} gives the value)" if lines else ""
     return _places(reads) + hint
 
 
 def _places(reads: Sequence[ValueRead]) -> str:
     return listed([read.place for read in reads])
-
-
-def checks_in_words(lines: Sequence[str]) -> str:
-    """Return a sentence on checks of unknown values that are taken to pass."""
-    return f"checks of values that nobody knows are taken to pass: {listed(lines)}"
-
-
-def listed(places: Sequence[str]) -> str:
-    """Return the first places of a list in words."""
-    more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
-    return ", ".join(places[:MOST_PLACES]) + more
-
-
-def _answers(reads: Sequence[ValueRead], answer: str) -> str:
-    """Return the options that answer some reads, to be typed at once."""
-    few = reads[:MOST_PLACES]
-    return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)
-
-
-def bounds(reads: Sequence[ValueRead]) -> list[str]:
-    """Return notes on the sizes that the user answered."""
-    notes = []
-    for read in reads:
-        if read.sizes and read.answer is not None:
-            upper = "all elements, so the peaks are an upper bound" if read.answer == "all" else ""
-            notes.append(
-                f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
-            )
-    return notes

@@ -21,16 +21,13 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
 
-from harness.dry_runs.dry_run_report import Answer, ValueRead
-from harness.dry_runs.dry_run_request import EVERYWHERE, answer_at, as_size, as_value
 from harness.dry_runs.own_code import users_frame
-from harness.dry_runs.trial_values import NONE, TYPES, TrialValues, encoded
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE, NONE, TYPES, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
+from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
+from harness.dry_runs.value_places import ValueRead
 from harness.prediction import unknown_numbers
 from harness.prediction.after_import import instead
-
-LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
-"""Environment variable that holds the path of the library that ``build.py`` compiled."""
 
 _Callback = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_char_p

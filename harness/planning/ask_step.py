@@ -1,38 +1,31 @@
-"""Sends a question about a step to a worker, or has it estimated; sending needs no torch."""
+"""Asks a question about a step: of a worker on pretended GPUs, or of the estimate."""
 
 import dataclasses
-import os
-from contextlib import closing
+from collections.abc import Sequence
+from pkgutil import resolve_name
 from typing import Any, cast
 
 import msgspec
 
-from harness.dry_runs.for_workers import LAUNCHER
-from harness.dry_runs.pretended_gpu import of_any_size, refuse_unfollowed
-from harness.dry_runs.toolchain import DryRunUnavailableError, torch_build
+from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.measurement.process.launch import OnPhase
-from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Call, Ended, Failure
 from harness.measurement.process.outcome import classify
+from harness.planning.ask_worker import checked, ended_question, error_of, failed_report
+from harness.planning.predict_questions import CheckGpus, Estimable, TraceRun
 from harness.planning.step_advice import with_advice
-from harness.planning.step_question import Answer, CheckGpus, Question, TraceRun
+from harness.planning.step_question import Answer, Question
 from harness.planning.token_labels import with_labels
-from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.interpreter_state import import_whole
-from harness.schema.errors import HarnessError, StepError, UnsupportedError
-from harness.schema.provenance import FailureEvidence
+from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.record import Outcome
-from harness.schema.step_report import Method, StepReport
-from harness.schema.step_request import StepRequest
 
-_FUNCTION = "harness.planning.step_answer:answer"
 DEADLINE_SECONDS = 600.0
 COMPILING_SECONDS = 3600.0
 """Deadline of a step that is compiled."""
 
 
 def answered(
-    question: Question[Answer], method: str = "auto", progress: OnPhase | None = None
+    question: Estimable[Answer], method: str = "auto", progress: OnPhase | None = None
 ) -> Answer:
     """Return the answer by a dry run; else the estimate, whose first note is the reason for it.
 
@@ -40,7 +33,7 @@ def answered(
     """
     try:
         with with_advice(question.request):
-            answer: Any = _answered(question, method, progress)
+            answer = _answered(question, method, progress)
     except StepError as error:
         other = with_labels(question.request, error)
         if other is None:
@@ -49,12 +42,10 @@ def answered(
             return answered(msgspec.structs.replace(question, request=other), method, progress)
         except StepError:
             raise error from None
-    replace = dataclasses.replace if dataclasses.is_dataclass(answer) else msgspec.structs.replace
-    answer = replace(answer, notes=(*question.request.notes, *answer.notes))
-    return cast("Answer", answer)
+    return _with_notes(question.request.notes, answer)
 
 
-def _answered(question: Question[Answer], method: str, progress: OnPhase | None) -> Answer:
+def _answered(question: Estimable[Answer], method: str, progress: OnPhase | None) -> Answer:
     why = []
     if question.device == "cuda" and method == "estimate":
         why = ["estimated on meta tensors, as was asked"]
@@ -65,10 +56,15 @@ def _answered(question: Question[Answer], method: str, progress: OnPhase | None)
             if method == "dry-run" or question.request.compile is not None:
                 raise
             why = [f"estimated, because the dry run is not available: {error}"]
-    import_whole("harness.planning.estimated_step")
-    from harness.planning.estimated_step import estimate
+    import_whole(question.estimated_by.partition(":")[0])
+    estimate: Answer = resolve_name(question.estimated_by)(question, progress or str)
+    return _with_notes(why, estimate)
 
-    return estimate(question, why, progress or str)
+
+def _with_notes(notes: Sequence[str], answer: Answer) -> Answer:
+    noted: Any = answer
+    replace = dataclasses.replace if dataclasses.is_dataclass(answer) else msgspec.structs.replace
+    return cast("Answer", replace(noted, notes=(*notes, *noted.notes)))
 
 
 def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
@@ -90,60 +86,6 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
     return msgspec.convert(ended.result, kind)
 
 
-def ended_question(
-    question: Question[Any],
-    deadline_seconds: float,
-    progress: OnPhase | None = None,
-    *,
-    asks_host: bool = True,
-    launcher: Launcher | None = None,
-) -> Ended[dict[str, Any]]:
-    """Return how the worker of a question ended; ``launcher`` is for a step without such a GPU."""
-    pretends = bool(question.gpus)
-    job = Call(
-        function=_FUNCTION,
-        request=msgspec.json.encode(question),
-        device=question.device,
-        malloc="system" if pretends else "pinned",
-        asks_host=asks_host,
-    )
-    if pretends:
-        refuse_unfollowed(os.environ, question.settings)
-        return LAUNCHER.launch(job, deadline_seconds, progress)
-    if launcher is not None:
-        return launcher.launch(job, deadline_seconds, progress)
-    with closing(default_launcher("pinned")) as own:
-        return own.launch(job, deadline_seconds, progress)
-
-
-def failed_report(
-    request: StepRequest, method: Method, outcome: Outcome, evidence: FailureEvidence
-) -> StepReport:
-    """Return the report of a step that did not end well, and why."""
-    return StepReport(
-        method=method,
-        target=request.subject,
-        batch=request.batch,
-        outcome=outcome,
-        evidence=evidence,
-        reason=str(evidence.get("message", outcome)),
-    )
-
-
-def error_of(failure: Failure) -> HarnessError:
-    """Return the failure as the error that the caller sees."""
-    if failure.is_unsupported:
-        return UnsupportedError(failure.message)
-    if failure.users_mistake:
-        return StepError(failure.message)
-    place = "" if failure.place is None else f" ({failure.place})"
-    if failure.type == "SystemExit":
-        return StepError(f"the target ended the process with SystemExit({failure.message}){place}")
-    text = " ".join(failure.message.split())[:400]
-    said = f"{failure.type}: {text}" if text else failure.type
-    return StepError(f"the step fails: {said}{place}")
-
-
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
     """Return the question without GPUs that PyTorch has no kernels for, if it is on each."""
     gpus, left_out = [], []
@@ -155,14 +97,3 @@ def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
                 raise
             left_out.append(f"left out: {error}")
     return msgspec.structs.replace(question, gpus=tuple(gpus), left_out=tuple(left_out))
-
-
-def checked(gpu: Gpu) -> Gpu:
-    """Return a GPU that a worker can pretend, with this process's CUBLAS_WORKSPACE_CONFIG."""
-    torch = torch_build()
-    oldest, capability = min(torch.architectures(), default=0), gpu.capability
-    if capability[0] * 10 + capability[1] < oldest:
-        has = f"torch {torch.version} has kernels for capability {oldest / 10:.1f} and newer"
-        raise UnsupportedError(f"{gpu.name} has capability {capability[0]}.{capability[1]}; {has}")
-    of_any_size(gpu)
-    return gpu.in_environment()

@@ -14,9 +14,9 @@ from harness.measurement.process.start_child import own_interpreter
 from harness.prediction.torch_environments import python_of
 from harness.schema.compilation import Compiled
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import own_line
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline
 from harness.snapshots.snapshot import read_recording
+from harness.snapshots.trace_event import own_line
 
 _PEAKS = ("requested", "allocated", "reserved")
 _MOST_PLACES = 4

@@ -1,68 +1,49 @@
 """Answers a question about a step by the estimate on meta tensors, where nothing can be run."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from threading import Lock
+from typing import Any
 
-import torch
-from msgspec import convert
 from msgspec.structs import replace
 
 from harness.dry_runs.toolchain import torch_version
-from harness.planning.changed_step import changed_step, subject_of
-from harness.planning.plan_result import Plan
-from harness.planning.plan_search import PlanSearch, Progress
-from harness.planning.step_changes import StepChange
-from harness.planning.step_question import (
-    Answer,
-    CheckGpus,
-    Estimable,
-    FitsOnGpus,
-    PlanStep,
-    Question,
-    TraceStep,
-)
+from harness.planning.predict_questions import CheckGpus, Estimable, FitsOnGpus, PredictStep
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu
 from harness.prediction.largest_batch import largest_batch
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.errors import StepError, UnsupportedError
+from harness.schema.errors import StepError
 from harness.schema.memory_fit import GpuFit
 from harness.schema.step_report import StepReport
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import requested_step
 
+Progress = Callable[[str], object]
+
 _LOCK = Lock()
 """The simulated GPU patches PyTorch for the whole process: one estimate at a time."""
 
 
-def estimate(question: Question[Answer], why: Sequence[str], progress: Progress) -> Answer:
-    """Return the estimate of what a worker would answer; its first notes say ``why`` it is one."""
-    return convert(_estimate(question, why, progress), question.answer_type())
+def step(question: PredictStep, progress: Progress) -> StepReport:
+    """Return the estimate of a step, and of its largest batch on its GPU if wanted."""
+    del progress
+    gpu = question.gpus[0] if question.fits else None
+    return _report(question, gpu, find_largest=question.largest)
 
 
-def _estimate(
-    question: Question[Answer], why: Sequence[str], progress: Progress
-) -> StepReport | FitsOnGpus | Plan:
-    match question:
-        case PlanStep():
-            plan = _plan(question, progress)
-            return dataclasses.replace(plan, notes=(*why, *plan.notes))
-        case TraceStep():
-            gpu = question.gpus[0] if question.fits else None
-            report = _report(question, gpu, find_largest=question.largest)
-            return replace(report, notes=(*why, *report.notes))
-        case CheckGpus():
-            reports = [_report(question, gpu, find_largest=True) for gpu in question.gpus]
-            fits = tuple(report.fit for report in reports if report.fit is not None)
-            notes = dict.fromkeys(note for report in reports for note in report.notes)
-            return FitsOnGpus(fits=fits, method="estimate", notes=(*why, *notes))
-        case _:
-            raise UnsupportedError("a whole run cannot be estimated")
+def on_gpus(question: CheckGpus, progress: Progress) -> FitsOnGpus:
+    """Return the verdict of the estimate on each GPU."""
+    del progress
+    reports = [_report(question, gpu, find_largest=True) for gpu in question.gpus]
+    fits = tuple(report.fit for report in reports if report.fit is not None)
+    notes = dict.fromkeys(note for report in reports for note in report.notes)
+    return FitsOnGpus(fits=fits, method="estimate", notes=tuple(notes))
 
 
-def _report(question: CheckGpus | TraceStep, gpu: Gpu | None, *, find_largest: bool) -> StepReport:
+def _report(
+    question: CheckGpus | PredictStep, gpu: Gpu | None, *, find_largest: bool
+) -> StepReport:
     """Return the estimate of a step, and of its largest batch on ``gpu`` if wanted."""
     request = question.request
     if request.compile is not None:
@@ -74,7 +55,7 @@ def _report(question: CheckGpus | TraceStep, gpu: Gpu | None, *, find_largest: b
     @cache
     def at(batch: int) -> StepReport:
         own = requested_step(replace(request, batch=batch))
-        report = _estimated(own, question, gpu, question.settings)
+        report = estimated(own, question, gpu, question.settings)
         return replace(report, target=request.subject, torch=torch_version())
 
     report = at(request.batch)
@@ -110,26 +91,7 @@ class _Estimates:
         return fit
 
 
-def _plan(question: PlanStep, progress: Progress) -> Plan:
-    """Return the plan of a step, each change of it estimated."""
-    own, gpu = requested_step(question.request), question.gpus[0]
-    with torch.device("meta"):
-        model = own.build()
-
-    def fit_of(change: StepChange, micro_batches: int, settings: str) -> GpuFit | str:
-        step = changed_step(own, change, micro_batches)
-        try:
-            fit = _estimated(step, question, gpu, settings).fit
-        except StepError as error:
-            if micro_batches == 1:
-                raise
-            return str(error)
-        assert fit is not None, "the GPU's memory is known"
-        return fit
-
-    return PlanSearch(subject_of(own, model, gpu), fit_of, progress).plan(question.settings)
-
-
-def _estimated(step: OwnStep, question: Estimable, gpu: Gpu | None, settings: str) -> StepReport:
+def estimated(own: OwnStep, question: Estimable[Any], gpu: Gpu | None, settings: str) -> StepReport:
+    """Return the estimate of one step, one at a time."""
     with _LOCK:
-        return estimate_step(step, device=question.device, gpu=gpu, allocator_settings=settings)
+        return estimate_step(own, device=question.device, gpu=gpu, allocator_settings=settings)

@@ -10,9 +10,8 @@ from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
 from harness.measurement.process.launch import OnPhase
 from harness.measurement.process.outcome import classify
-from harness.planning.ask_step import checked, ended_question, error_of, failed_report
-from harness.planning.predict_step import device_of, name_of
-from harness.planning.sent_step import request_of
+from harness.planning.ask_worker import checked, ended_question, error_of, failed_report
+from harness.planning.sent_step import device_of, name_of, request_of
 from harness.planning.step_advice import with_advice
 from harness.planning.step_question import TraceStep
 from harness.planning.token_labels import with_labels

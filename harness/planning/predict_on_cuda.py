@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.toolchain import torch_version
 from harness.planning.ask_step import answered
-from harness.planning.step_question import CheckGpus, TraceStep
+from harness.planning.predict_questions import CheckGpus, PredictStep
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError, check_bytes
 from harness.schema.memory_fit import BudgetFit
@@ -33,7 +33,7 @@ def predict_on_cuda(
     used = gpu_of(gpu)
     request = request_of(workload)
     fits = gpu is not None and used.total_bytes is not None
-    question = TraceStep(
+    question = PredictStep(
         request=request,
         device="cuda",
         gpus=(used,),

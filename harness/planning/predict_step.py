@@ -8,11 +8,10 @@ from msgspec.structs import replace
 from harness.dry_runs.sent_objects import sent
 from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
-from harness.planning.sent_step import request_of
-from harness.planning.step_question import CheckGpus, TraceRun, TraceStep
-from harness.prediction.gpu.catalogue import USUAL, Gpu, GpuError, gpu_of
+from harness.planning.predict_questions import CheckGpus, PredictStep, TraceRun
+from harness.planning.sent_step import device_of, name_of, request_of
+from harness.prediction.gpu.catalogue import USUAL, Gpu, gpu_of
 from harness.schema.argument_checks import ArgumentError, check_choice
-from harness.schema.errors import StepError
 from harness.schema.step import Step
 from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest, own_places
@@ -42,7 +41,7 @@ def predict_step(
         raise ArgumentError("largest needs a GPU of known size, e.g. gpu='l4'")
     request = request_of(step)
     if not on_all:
-        question = TraceStep(
+        question = PredictStep(
             request=request,
             device=kind,
             gpus=gpus,
@@ -62,12 +61,6 @@ def predict_step(
         gpus=fits,
         notes=found.notes,
     )
-
-
-def name_of(target: object) -> str | None:
-    """Return the name of a network, or of the function that makes it; None of a lambda."""
-    name = getattr(target, "__name__", type(target).__name__)
-    return None if name == "<lambda>" else str(name)
 
 
 def predict_run(
@@ -90,17 +83,3 @@ def predict_run(
     return ask(
         TraceRun(request=request, device="cuda", gpus=gpus, settings=allocator_settings, fits=fits)
     )
-
-
-def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
-    """Return ``cpu`` or ``cuda``, as the arguments name it."""
-    if device is None:
-        return "cpu" if gpu is None else "cuda"
-    kind = str(device).partition(":")[0]
-    if kind == "cuda":
-        return "cuda"
-    if kind != "cpu":
-        raise StepError(f"device must be cpu or cuda, got {str(device)!r}")
-    if gpu is not None:
-        raise GpuError("device must be cuda where a GPU is named, got 'cpu'")
-    return "cpu"

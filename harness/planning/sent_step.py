@@ -1,10 +1,12 @@
 """The request for a step: names stay names, Python objects are pickled."""
 
-from typing import Any
+from typing import Any, Literal
 
 from harness.dry_runs.sent_objects import sent
 from harness.planning.model_hubs import named_step
-from harness.planning.workload_step import name_of
+from harness.planning.workload_step import typed_name
+from harness.prediction.gpu.catalogue import GpuError
+from harness.schema.errors import StepError
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest, own_places
 from harness.schema.target_name import check_target_name
@@ -43,13 +45,33 @@ def request_of(step: Step, *, with_values: bool = False) -> StepRequest:
         arguments=tuple(f"{name}={value!r}" for name, value in step.arguments.items()),
         autocast=step.autocast_name,
         compile=step.compile_mode,
-        shown=name_of(shown, step.arguments) if isinstance(shown, str) else None,
+        shown=typed_name(shown, step.arguments) if isinstance(shown, str) else None,
         notes=(*chosen, *[SUM] * (step.loss == "sum" and step.mode == "train")),
         answers=tuple(f"{place}={answer}" for place, answer in step.answers.items()),
         sent=sent(objects, with_values=with_values),
         **plain,
         **own_places(),
     )
+
+
+def name_of(target: object) -> str | None:
+    """Return the name of a network, or of the function that makes it; None of a lambda."""
+    name = getattr(target, "__name__", type(target).__name__)
+    return None if name == "<lambda>" else str(name)
+
+
+def device_of(device: object, gpu: object) -> Literal["cpu", "cuda"]:
+    """Return ``cpu`` or ``cuda``, as the arguments name it."""
+    if device is None:
+        return "cpu" if gpu is None else "cuda"
+    kind = str(device).partition(":")[0]
+    if kind == "cuda":
+        return "cuda"
+    if kind != "cpu":
+        raise StepError(f"device must be cpu or cuda, got {str(device)!r}")
+    if gpu is not None:
+        raise GpuError("device must be cuda where a GPU is named, got 'cpu'")
+    return "cpu"
 
 
 def _check_named(value: object) -> None:

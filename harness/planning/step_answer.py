@@ -1,53 +1,33 @@
-"""Answers a question about a step, in a worker: one handler for each kind of question."""
+"""The way of a question through a worker: decoded, answered, and its answer as plain data."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 import torch
 
 from harness.dry_runs.left_out_values import leave_values_out
 from harness.measurement.environment import pretended_device
-from harness.planning.answer_gpus import fits_on_gpus, on_pretended_gpu, traced
-from harness.planning.answer_plan import planned
-from harness.planning.answer_run import counted, traced_run
-from harness.planning.plan_result import Plan
-from harness.planning.step_question import (
-    SEED,
-    AnyQuestion,
-    CheckGpus,
-    Count,
-    FitsOnGpus,
-    PlanStep,
-    TraceRun,
-    TraceStep,
-)
-from harness.schema.step_report import StepReport
+from harness.planning.step_question import SEED, Question
 from harness.training.module_step import Phase
 
-
-def answer(request: bytes, announce: Phase) -> dict[str, Any]:
-    """Return the answer to an encoded question as plain data."""
-    question: AnyQuestion = msgspec.json.decode(request, type=AnyQuestion)
-    torch.set_num_threads(question.request.threads)
-    torch.manual_seed(SEED)
-    if question.device == "cuda" and pretended_device():
-        leave_values_out()
-    return dict(msgspec.to_builtins(_answer(question, announce)))
+Asked = TypeVar("Asked", bound=Question[Any])
 
 
-def _answer(
-    question: AnyQuestion, announce: Phase
-) -> StepReport | FitsOnGpus | Plan | dict[str, int]:
-    match question:
-        case Count():
-            return counted(question, announce)
-        case TraceRun():
-            return traced_run(question)
-        case PlanStep():
-            return planned(question, announce)
-        case CheckGpus():
-            return fits_on_gpus(question, announce)
-        case TraceStep() if question.device == "cuda" and pretended_device():
-            return on_pretended_gpu(question, announce)
-        case TraceStep():
-            return traced(question, announce)
+def answering(
+    kind: type[Asked],
+) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
+    """Make of a function that answers a kind of question one that a worker calls."""
+
+    def as_called(function: Callable[[Asked, Phase], object]) -> Any:
+        def answer(request: bytes, announce: Phase) -> dict[str, Any]:
+            question = msgspec.json.decode(request, type=kind)
+            torch.set_num_threads(question.request.threads)
+            torch.manual_seed(SEED)
+            if question.device == "cuda" and pretended_device():
+                leave_values_out()
+            return dict(msgspec.to_builtins(function(question, announce)))
+
+        return answer
+
+    return as_called

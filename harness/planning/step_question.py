@@ -1,13 +1,15 @@
-"""Questions about a step as a worker gets them, each with the type of its answer: plain data."""
+"""Questions about a step as a worker gets them, each with the type of its answer: plain data.
 
-from typing import Generic, Literal, TypeVar, get_args
+A question names the function that answers it in a worker, so whoever asks it loads nothing of the
+others.
+"""
+
+from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
 from msgspec import Struct
 
-from harness.planning.plan_result import Plan
 from harness.prediction.gpu.catalogue import Gpu
-from harness.schema.memory_fit import GpuFit
-from harness.schema.step_report import Method, StepReport
+from harness.schema.step_report import StepReport
 from harness.schema.step_request import StepRequest
 
 SEED = 0x6861726E657373
@@ -16,16 +18,11 @@ SEED = 0x6861726E657373
 Answer = TypeVar("Answer")
 
 
-class FitsOnGpus(Struct, frozen=True, kw_only=True):
-    """The verdicts on several GPUs, all of them by one method."""
-
-    fits: tuple[GpuFit, ...]
-    method: Method = "dry run"
-    notes: tuple[str, ...] = ()
-
-
 class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
     """The part that every question has: the step, the device, and the GPUs to pretend."""
+
+    answered_by: ClassVar[str]
+    """The function that answers it in a worker, as ``module:function``."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"] = "cpu"
@@ -42,30 +39,12 @@ class Question(Struct, Generic[Answer], frozen=True, kw_only=True):
 
 
 class TraceStep(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """The traced step; if ``fits``, also the verdict on the GPU, with its ``largest`` batch."""
+    """The traced step."""
 
-    fits: bool = False
-    largest: bool = False
-
-
-class CheckGpus(Question[FitsOnGpus], frozen=True, kw_only=True, tag=True):
-    """The verdict on each GPU, with the largest batch."""
-
-
-class PlanStep(Question[Plan], frozen=True, kw_only=True, tag=True):
-    """The changes with which the step fits on the first GPU."""
-
-
-class TraceRun(Question[StepReport], frozen=True, kw_only=True, tag=True):
-    """The request's loop traced as a whole; if ``fits``, also the verdict on the GPU."""
-
-    fits: bool = False
+    answered_by = "harness.planning.answer_trace:traced"
 
 
 class Count(Question[dict[str, int]], frozen=True, kw_only=True, tag=True):
     """The numbers that the target, a function, returns."""
 
-
-AnyQuestion = TraceStep | CheckGpus | PlanStep | TraceRun | Count
-Estimable = TraceStep | CheckGpus | PlanStep
-"""Questions that the estimate answers too."""
+    answered_by = "harness.planning.answer_trace:counted"

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from harness.dry_runs.dry_run_report import Decision
 from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import MOST_CHECKS, checks_in_words, listed
+from harness.dry_runs.value_places import MOST_CHECKS, Decision, checks_in_words, listed
 from harness.measurement.process.forked_call import in_fork
 from harness.measurement.process.outcome import ForkFailedError
 from harness.schema.errors import UnsupportedError

@@ -29,10 +29,10 @@ def step_of(workload: Workload) -> Step:
     )
 
 
-def name_of(target: str, arguments: Mapping[str, Any]) -> str:
+def typed_name(target: str, arguments: Mapping[str, Any]) -> str:
     """Return the name that a report gives a target: an MLP's name as it is typed.
 
-    >>> name_of(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), name_of("a.py:Net", {})
+    >>> typed_name(NETWORK, {"model": "mlp", "hidden": (64, 64, 64)}), typed_name("a.py:Net", {})
     ('mlp:3x64', 'a.py:Net')
     """
     if target != NETWORK:

@@ -4,6 +4,7 @@
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 SKY, VERMILION, PURPLE = "#56B4E9", "#D55E00", "#CC79A7"
 GREY, VIOLET = "#8c8c8c", "#6e5f9e"
+LIGHT_BLUE, LIME = "#7a9cc6", "#8ab661"
 
 CATEGORY_COLOURS = {
     "parameter": BLUE,
@@ -14,6 +15,22 @@ CATEGORY_COLOURS = {
     "temporary": VERMILION,
 }
 """By the category of a live byte, in the order in which they are stacked."""
+
+BLOCK_COLOURS = {
+    "before": GREY,
+    "parameter": BLUE,
+    "gradient": ORANGE,
+    "backward": ORANGE,
+    "optimizer_state": PURPLE,
+    "optimizer": PURPLE,
+    "buffer": LIGHT_BLUE,
+    "other": SKY,
+    "activation": GREEN,
+    "forward": LIME,
+    "workspace": VIOLET,
+    "unknown": GREY,
+}
+"""By the category of a block in a recording."""
 
 PART_COLOURS = CATEGORY_COLOURS | {
     "interpreter": "#4d5560",

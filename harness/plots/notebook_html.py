@@ -3,7 +3,8 @@
 import html
 
 from harness.plots.self_contained_page import html_table
-from harness.plots.shown_tables import layers_table, sizes_table
+from harness.plots.shown_tables import sizes_table
+from harness.plots.step_tables import layers_table
 from harness.schema.events import Trace
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.plain_text import printable

@@ -1,18 +1,10 @@
 """Tables that a terminal, a page and a notebook show alike: made once, with their rows as text."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness.plots.self_contained_page import html_table
-from harness.schema.layer_names import folded, summed
-from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
-
-FOLDED_FROM = 24
-"""Layers from which on repeated blocks are folded into one row."""
-MOST_LAYERS = 40
-TOP = 10
-"""Rows of each table of the peak."""
 
 
 @dataclass(frozen=True)
@@ -41,42 +33,3 @@ def sizes_table(title: str, sizes: Iterable[tuple[str, int]], head: str = "metri
     """Return a table of sizes, each in bytes and in a unit for people."""
     rows = [(name, f"{size:,}", format_bytes(size)) for name, size in sizes]
     return ShownTable(title, (head, ">bytes", ">size"), rows)
-
-
-def layers_table(report: StepReport) -> ShownTable:
-    """Return a row for each layer that holds anything, in the order of the forward pass."""
-    layers = [r for r in report.layers if r.parameter_bytes or r.saved_bytes or r.peak_bytes]
-    shown = folded(layers) if len(layers) >= FOLDED_FROM else layers
-    peak = report.peak_live_bytes
-    heads = ("layer", ">parameters", ">saved", ">output", ">of the peak")
-    rows = []
-    for row in [*shown[:MOST_LAYERS], replace(summed(layers, "all layers", ""), output_bytes=0)]:
-        sizes = (row.parameter_bytes, row.saved_bytes, row.output_bytes)
-        name = f"{row.name or '(network)'} ({row.kind})" if row.kind else row.name
-        share = f"{row.peak_bytes / peak:.1%}" if peak else ""
-        rows.append((name, *(format_bytes(size) if size else "" for size in sizes), share))
-    if len(shown) > MOST_LAYERS:
-        more = f"... {len(shown) - MOST_LAYERS} more rows; --json has all"
-        rows.insert(-1, (more, "", "", "", ""))
-    return ShownTable("Layers, in forward order", heads, rows if layers else [], ">output")
-
-
-def operators_table(report: StepReport) -> ShownTable:
-    """Return the operators that allocated most of what is alive at the peak."""
-    sizes = [(_short(name), size) for name, size in report.bytes_at_peak("operator").items()]
-    return sizes_table("Alive at the peak, by operator", sizes[:TOP], "operator, at the peak")
-
-
-def blocks_table(report: StepReport) -> ShownTable:
-    """Return the largest blocks that are alive at the peak."""
-    alive = [] if report.trace is None else report.trace.alive_at_peak()[:TOP]
-    sizes = [
-        (f"{e.category}, {e.module or '(network)'}, {_short(e.operator)}", e.size_bytes)
-        for e in (block.event for block in alive)
-    ]
-    return sizes_table("Largest blocks at the peak", sizes, "block, at the peak")
-
-
-def _short(operator: str) -> str:
-    """Return the operators around a block, with spaces where a line may be broken."""
-    return operator.replace("autograd::engine::evaluate_function: ", "").replace("/", " / ")

@@ -46,9 +46,6 @@ KNOWN = tuple(TorchVersion(2, minor) for minor in range(7, 16))
 ``results/torch-versions.md``."""
 OLDEST, NEWEST = KNOWN[0], KNOWN[-1]
 
-CHECKED_ON_CUDA = ("2.13", "2.14", "2.15")
-"""The versions whose kernels and workspaces the metrics for CUDA are those of."""
-
 _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", default=None)
 
 

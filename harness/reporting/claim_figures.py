@@ -12,8 +12,6 @@ from harness.plots.series import series
 from harness.plots.stacked import stacked
 from harness.schema.findings import Figure
 
-_OF_FIGURE = ("story", "title")
-
 
 def picture(file: str, name: str, data: pd.DataFrame, /, **values: object) -> Figure | None:
     """Return a figure of ``claims.toml`` next to ``file``; None without data.

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from harness.plots.shown_tables import blocks_table, layers_table, operators_table, sizes_table
+from harness.plots.shown_tables import sizes_table
+from harness.plots.step_tables import blocks_table, layers_table, operators_table
 from harness.reporting.terminal import AnswerConsole
 from harness.schema.events import CATEGORIES
 from harness.schema.host import Host

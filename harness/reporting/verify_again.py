@@ -20,7 +20,7 @@ from harness.schema import record, traced_run
 from harness.schema.record import Outcome, Record
 from harness.schema.traced_run import StepRun
 from harness.sweeps.experiment_files import experiment_of
-from harness.sweeps.local_runners import TracedRunner
+from harness.sweeps.traced_runner import TracedRunner
 
 Problems = Iterator[str]
 TWO_KERNEL_BATCHES_BYTES = 2 * max(32, 2 * (os.cpu_count() or 1)) * mmap.PAGESIZE

@@ -1,36 +1,18 @@
-"""Category of a block, derived from the frames that requested it and the time of the request.
+"""Category of each block of a recording: its owner where a dry run tells it, else a guess.
 
-A recording names no categories. Parameters are allocated by ``Module._apply``, optimizer state
+Other recordings name no owners. Parameters are allocated by ``Module._apply``, optimizer state
 and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
 backward temporaries by the autograd thread, which has no Python frames.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from enum import Enum
+from collections.abc import Callable
 
-from harness.plots.category_colours import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VIOLET
 from harness.prediction.gpu.workspaces import LARGE_BYTES, SMALL_BYTES
-from harness.snapshots.snapshot import Annotation
+from harness.schema.block_categories import CATEGORY_WORDS, BlockCategory, Caller, category_of
+from harness.snapshots.device_history import DeviceHistory
+from harness.snapshots.snapshot import KnownOwners
 from harness.snapshots.trace_event import BEFORE, TraceEvent
-
-
-class Category(Enum):
-    """A category of blocks: its name and its colour; they are stacked in this order."""
-
-    BEFORE = "before the recording", GREY
-    PARAMETER = "parameters", BLUE
-    BACKWARD = "backward pass (gradients and temporaries)", ORANGE
-    OPTIMIZER = "optimizer state and its temporaries", PURPLE
-    OTHER = "input data and other tensors", SKY
-    FORWARD = "forward pass (activations)", GREEN
-    WORKSPACE = "cuBLAS workspaces", VIOLET
-    UNKNOWN = "unknown: recorded without Python stacks", GREY
-
-    def __init__(self, words: str, colour: str) -> None:
-        self.words = words
-        self.colour = colour
-
 
 _MOST_WORKSPACES = 4
 _PARAMETER = ("_apply (module.py", "convert (module.py")
@@ -42,12 +24,63 @@ _COMPILED_BACKWARD = ("backward (runtime_wrappers.py", "_backward_impl (")
 _BACKWARD = ("backward (_tensor.py", "_engine_run_backward (", *_COMPILED_BACKWARD)
 
 
-class Categories:
-    """Derives the categories of one device's events."""
+CategoryOf = Callable[[int], BlockCategory]
+"""Returns the category of a block by the place of its allocation in ``DeviceHistory.log``."""
 
-    def __init__(self, events: Sequence[TraceEvent], steps: Sequence[Annotation]) -> None:
+
+def categories(history: DeviceHistory) -> CategoryOf:
+    """Return what tells the category of each block."""
+    known = history.snapshot.owners
+    return Guess(history).of if known is None or not known.marks else Owned(history, known).of
+
+
+class Owned:
+    """Categories in a recording of a dry run, which tells what owned blocks at some moments."""
+
+    def __init__(self, history: DeviceHistory, known: KnownOwners) -> None:
+        self._history = history
+        self._workspace_bytes = known.workspace_bytes
+        self._failed = any(event.action == "oom" for event in history.events)
+        allocations = [place for place, event in enumerate(history.log) if event.action == "alloc"]
+        begins: dict[int, list[int]] = {}
+        for begin in history.lifetimes:
+            begins.setdefault(history.log[begin].address, []).append(begin)
+        self._owners: dict[int, BlockCategory] = {}
+        left = known.allocations - len(allocations)
+        for mark in known.marks:
+            if not 0 <= (number := mark.allocations - left) <= len(allocations):
+                continue
+            end = allocations[number - 1] if number else -1
+            for address, owner in mark.owners.items():
+                place = bisect_right(begins.get(address, []), end)
+                begin = begins[address][place - 1] if place else -1
+                if place and (history.lifetimes[begin] or len(history.log)) > end:
+                    self._owners[begin] = owner
+
+    def of(self, begin: int) -> BlockCategory:
+        """Return the category of the block that was allocated at ``begin``."""
+        if (owner := self._owners.get(begin)) is not None:
+            return owner
+        log, end = self._history.log, self._history.lifetimes[begin]
+        if log[begin].stack is BEFORE:
+            return "before"
+        between = () if end is None else log[begin + 1 : end]
+        is_alone = end is None or not any(event.action == "alloc" for event in between)
+        return category_of(
+            caller(log[begin]),
+            None if end is None else caller(log[end]),
+            is_workspace=log[begin].size_bytes == self._workspace_bytes and is_alone,
+            in_forward=self._failed and in_forward(log[begin]),
+        )
+
+
+class Guess:
+    """Categories in any other recording, by the frames of each request and its time."""
+
+    def __init__(self, history: DeviceHistory) -> None:
+        events, self._log = history.events, history.log
         self._has_stacks = any(event.stack.frames for event in events)
-        edges = sorted((mark.time_us, mark.stage == "START") for mark in steps)
+        edges = sorted((mark.time_us, mark.stage == "START") for mark in history.steps)
         workspaces = {SMALL_BYTES}
         allocated = sum(e.action == "alloc" and e.size_bytes == LARGE_BYTES for e in events)
         freed = any(e.action != "alloc" and e.size_bytes == LARGE_BYTES for e in events)
@@ -58,29 +91,28 @@ class Categories:
         self._edges = [time for time, _ in edges]
         self._starts = [is_start for _, is_start in edges]
 
-    def of(self, event: TraceEvent) -> Category:
-        """Return the category of the block that ``event`` allocates."""
+    def of(self, begin: int) -> BlockCategory:
+        """Return the category of the block that was allocated at ``begin``."""
+        event = self._log[begin]
         if event.stack is BEFORE:
-            return Category.BEFORE
+            return "before"
         if _has(event, _PARAMETER):
-            return Category.PARAMETER
+            return "parameter"
         if event.size_bytes in self._workspaces:
-            return Category.WORKSPACE
+            return "workspace"
         if _has(event, _OPTIMIZER) or (not event.stack.frames and self._in_optimizer(event)):
-            return Category.OPTIMIZER
+            return "optimizer"
         if _has(event, _COMPILED_BACKWARD):
-            return (
-                Category.BACKWARD
-            )  # a graph that torch.compile wrote; its function is called forward
-        if _has(event, ("forward (",)):
-            return Category.FORWARD
+            return "backward"  # a graph that torch.compile wrote; its function is called forward
+        if in_forward(event):
+            return "forward"
         if not event.stack.frames and self._has_stacks:
-            return Category.BACKWARD
+            return "backward"
         if _has(event, _BACKWARD):
-            return Category.BACKWARD
+            return "backward"
         if not self._has_stacks:
-            return Category.UNKNOWN
-        return Category.OPTIMIZER if _has(event, _OPTIMIZER_OF_YOURS) else Category.OTHER
+            return "unknown"
+        return "optimizer" if _has(event, _OPTIMIZER_OF_YOURS) else "other"
 
     def _in_optimizer(self, event: TraceEvent) -> bool:
         if event.time_us is None:
@@ -93,23 +125,22 @@ def _has(event: TraceEvent, beginnings: tuple[str, ...]) -> bool:
     return any(frame.startswith(beginnings) for frame in event.stack.frames)
 
 
-def in_backward(event: TraceEvent) -> bool:
-    """Return whether a thread of autograd called Python, as checkpointing does."""
-    return bool(event.stack.frames) and event.stack.frames[-1].startswith("apply (function.py")
+def caller(event: TraceEvent) -> Caller:
+    """Return who requests or frees; checkpointing has a thread of autograd call Python."""
+    frames = event.stack.frames
+    called = bool(frames) and frames[-1].startswith("apply (function.py")
+    return Caller(is_thread=not frames, in_backward=called)
+
+
+def in_forward(event: TraceEvent) -> bool:
+    """Return whether a forward pass requests."""
+    return _has(event, ("forward (",))
 
 
 def module_of(event: TraceEvent) -> str:
     """Return the chain of modules whose ``forward`` ran, outermost first, as far as known."""
     if event.stack is BEFORE:
-        return Category.BEFORE.words
+        return CATEGORY_WORDS["before"]
     if _has(event, _BACKWARD) or not event.stack.modules:
         return "outside of a forward pass"
     return " > ".join(event.stack.modules)
-
-
-def own_line(event: TraceEvent) -> str:
-    """Return the user's line that asked, or what there is instead."""
-    place, own = event.stack.place, event.stack.own
-    if own is not None:
-        return own
-    return "no Python frame" if place is None else f"no line of yours ({place})"

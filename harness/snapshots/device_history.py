@@ -8,11 +8,10 @@ from itertools import accumulate
 from harness.schema.growth import Growth, find_growth
 from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import own_line
 from harness.snapshots.initial_state import Origin, find_origin, recorded_settings
 from harness.snapshots.pools import notes_on_pools
 from harness.snapshots.snapshot import Annotation, Recording, Snapshot
-from harness.snapshots.trace_event import TraceEvent, reserved_change
+from harness.snapshots.trace_event import TraceEvent, own_line, reserved_change
 
 _STEP = "Optimizer.step#"
 
@@ -64,10 +63,9 @@ class DeviceHistory:
         changes = map(reserved_change, self.events)
         return list(accumulate(changes, initial=self.origin.reserved_bytes))
 
-    def alive_after(self, position: int) -> list[TraceEvent]:
-        """Return the allocation of each block alive after an event; -1 is before the first."""
-        alive = alive_after(self.lifetimes, len(self.origin.live) + position)
-        return [self.log[begin] for begin in alive]
+    def alive_after(self, position: int) -> list[int]:
+        """Return places in ``log`` of the blocks alive after an event; -1 is before the first."""
+        return alive_after(self.lifetimes, len(self.origin.live) + position)
 
     def growth(self, ends: Sequence[int]) -> Growth:
         """Return how memory grows over the steps, which end at the positions ``ends``."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from harness.schema.block_categories import CATEGORY_WORDS
 from harness.schema.growth import Growth
 from harness.schema.units import format_bytes
-from harness.snapshots.categories import Category
 from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.failed_request import Failure
 from harness.snapshots.moments import RecordedMoment
@@ -72,7 +72,8 @@ def _less(failure: Failure, moment: RecordedMoment) -> str:
     if room <= 0:
         return "The request alone is larger than all that may be reserved: split it."
     most = f"At most {format_bytes(room)} may be alive before this request."
-    kept = [group for group in moment.groups if group.category == Category.FORWARD.words]
+    saved = {CATEGORY_WORDS[name] for name in ("activation", "forward")}
+    kept = [group for group in moment.groups if group.category in saved]
     if not kept:
         return f"{most} Reduce the batch size; harness plan compares other changes."
     line, size = kept[0].line, format_bytes(kept[0].size_bytes)

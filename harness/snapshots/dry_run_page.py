@@ -6,9 +6,10 @@ from html import escape
 from pathlib import Path
 
 from harness.dry_runs.dry_run_report import DryRunReport, Moment
-from harness.dry_runs.dry_run_text import CATEGORY_WORDS, dry_run_text
+from harness.dry_runs.dry_run_text import dry_run_text
 from harness.plots.memory_page import Timeline, memory_page
 from harness.plots.self_contained_page import html_table
+from harness.schema.block_categories import CATEGORY_WORDS
 from harness.schema.units import format_bytes
 from harness.snapshots.device_history import device_histories
 from harness.snapshots.recorded_timeline import recorded_timeline

@@ -10,7 +10,7 @@ from harness.dry_runs.allocator_runs import EMPTY_CACHE, Operation
 from harness.plots.memory_page import Timeline
 from harness.schema.errors import UnavailableError
 from harness.schema.growth import Growth
-from harness.snapshots.categories import Categories
+from harness.snapshots.categories import categories
 from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.diagnosis import Diagnosis, diagnose
 from harness.snapshots.failed_request import Failure, find_failure, step_ends
@@ -20,11 +20,19 @@ from harness.snapshots.file_bytes import (
     SnapshotError,
     reading_a_recording,
 )
+from harness.snapshots.initial_state import notes_on_origin
 from harness.snapshots.moments import RecordedMoment, moment_at, timeline
 from harness.snapshots.recorded_timeline import recorded_timeline
-from harness.snapshots.replay import as_recorded, notes_on_origin, why_other
 from harness.snapshots.snapshot import read_recording
-from harness.snapshots.what_if import Case, WhatIf, find_work, in_one_pool, what_ifs
+from harness.snapshots.what_if import (
+    Case,
+    WhatIf,
+    as_recorded,
+    find_work,
+    in_one_pool,
+    what_ifs,
+    why_other,
+)
 
 _OTHER_SETTINGS = (
     "expandable_segments:True",
@@ -89,11 +97,11 @@ def _explain(
     alive = history.alive_bytes[1:]
     failure = find_failure(history)
     until = len(events) if failure is None else failure.position + 1
-    kinds = Categories(events, history.steps)
+    category_at = categories(history)
     positions = {"at the peak": max(range(len(alive)), key=alive.__getitem__, default=-1)}
     if failure is not None:
         positions = {"at the failure": failure.position} | positions
-    moments = [moment_at(*each, history, kinds) for each in positions.items()]
+    moments = [moment_at(*each, history, category_at) for each in positions.items()]
     ends = step_ends(history, until)
     growth = history.growth(ends)
     cases = [*_cases(history, failure, ends, gpus, settings)]
@@ -120,7 +128,7 @@ def _explain(
         peak_reserved_bytes=peak,
         fragmentation_bytes=peak - max(alive, default=0),
         what_ifs=answers,
-        timeline=timeline(history, kinds),
+        timeline=timeline(history, category_at),
         notes=tuple(notes),
         blocks=partial(recorded_timeline, history),
     )

@@ -4,7 +4,7 @@ A snapshot holds the segments at its end. What was allocated before and never fr
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.snapshots.snapshot import Snapshot
@@ -46,6 +46,15 @@ def _live_at_start(
         address: event._replace(action="alloc", time_us=None, stack=BEFORE)
         for address, event in live.items()
     }
+
+
+def notes_on_origin(origin: Origin) -> Iterator[str]:
+    """Say what was there before the recording began."""
+    if origin.reserved_bytes or origin.live:
+        yield (
+            f"the recording begins in the middle: {len(origin.live)} blocks and "
+            f"{origin.reserved_bytes} reserved bytes were there before"
+        )
 
 
 _MIB = 1 << 20

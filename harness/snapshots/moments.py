@@ -1,12 +1,13 @@
 """Blocks alive at one moment of a recording, grouped; and over all of it, as a timeline."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.snapshots.categories import Categories, module_of, own_line
+from harness.schema.block_categories import CATEGORY_WORDS
+from harness.snapshots.categories import CategoryOf, module_of
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.trace_event import TraceEvent, own_line
 
 FRAMES_SHOWN = 8
 _TIMELINE_POINTS = 400
@@ -49,37 +50,38 @@ class RecordedMoment:
     groups: tuple[BlockGroup, ...]
 
 
-def totals(
-    alive: Iterable[TraceEvent], name_of: Callable[[TraceEvent], str]
-) -> tuple[tuple[str, int], ...]:
+def totals(sizes: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
     """Return the bytes of blocks by a name that each has, the largest sum first."""
     sums: Counter[str] = Counter()
-    for event in alive:
-        sums[name_of(event)] += event.size_bytes
+    for name, size in sizes:
+        sums[name] += size
     return tuple(sums.most_common())
 
 
 def moment_at(
-    name: str, position: int, history: DeviceHistory, kinds: Categories
+    name: str, position: int, history: DeviceHistory, category_at: CategoryOf
 ) -> RecordedMoment:
     """Return what was alive after the event at ``position``."""
-    alive = history.alive_after(position)
+    alive = [
+        (history.log[begin], CATEGORY_WORDS[category_at(begin)])
+        for begin in history.alive_after(position)
+    ]
     alike: defaultdict[tuple[str, str, str | None], list[int]] = defaultdict(list)
-    for event in alive:
-        alike[kinds.of(event).words, own_line(event), event.stack.place].append(event.size_bytes)
-    largest = sorted(alive, key=lambda event: (-event.size_bytes, event.address))
+    for event, words in alive:
+        alike[words, own_line(event), event.stack.place].append(event.size_bytes)
+    largest = sorted(alive, key=lambda block: (-block[0].size_bytes, block[0].address))
     groups = sorted(alike.items(), key=lambda group: -sum(group[1]))
     return RecordedMoment(
         name=name,
         position=position,
         alive_bytes=history.alive_bytes[position + 1],
         reserved_bytes=history.reserved_bytes[position + 1],
-        categories=totals(alive, lambda event: kinds.of(event).words),
-        modules=totals(alive, module_of)[:_MOST_GROUPS],
-        frames=totals(alive, own_line)[:_MOST_GROUPS],
+        categories=totals((words, event.size_bytes) for event, words in alive),
+        modules=totals((module_of(event), event.size_bytes) for event, _ in alive)[:_MOST_GROUPS],
+        frames=totals((own_line(event), event.size_bytes) for event, _ in alive)[:_MOST_GROUPS],
         largest=tuple(
-            LargeBlock(event.size_bytes, kinds.of(event).words, event.stack.frames[:FRAMES_SHOWN])
-            for event in largest[:10]
+            LargeBlock(event.size_bytes, words, event.stack.frames[:FRAMES_SHOWN])
+            for event, words in largest[:10]
         ),
         groups=tuple(
             BlockGroup(
@@ -95,7 +97,9 @@ def moment_at(
     )
 
 
-def timeline(history: DeviceHistory, kinds: Categories) -> tuple[tuple[int, dict[str, int]], ...]:
+def timeline(
+    history: DeviceHistory, category_at: CategoryOf
+) -> tuple[tuple[int, dict[str, int]], ...]:
     """Return bytes by category at up to 400 positions; each is the highest of its interval."""
     count = len(history.events)
     length = max(1, -(-count // _TIMELINE_POINTS))
@@ -105,7 +109,7 @@ def timeline(history: DeviceHistory, kinds: Categories) -> tuple[tuple[int, dict
     points: list[dict[str, int]] = [{} for _ in intervals]
     alike: defaultdict[str, dict[int, int | None]] = defaultdict(dict)
     for begin, end in history.lifetimes.items():
-        alike[kinds.of(history.log[begin]).words][begin] = end
+        alike[CATEGORY_WORDS[category_at(begin)]][begin] = end
     for category, lifetimes in alike.items():
         alive = history.bytes_alive(lifetimes)
         first = min(lifetimes) - len(history.origin.live)

@@ -3,15 +3,22 @@
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from harness.plots.category_colours import BLOCK_COLOURS
 from harness.plots.memory_page import ShownBlock, Timeline
-from harness.snapshots.categories import Categories, Category, in_backward, module_of, own_line
+from harness.schema.block_categories import CATEGORY_WORDS
+from harness.snapshots.categories import (
+    Guess,
+    caller,
+    categories,
+    module_of,
+)
 from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.failed_request import find_failure, step_ends
-from harness.snapshots.trace_event import TraceEvent
+from harness.snapshots.trace_event import TraceEvent, own_line
 
 _MOST_PARTED = 4
 """Steps up to which each is parted into forward, backward and update."""
-COLOURS = {category.words: category.colour for category in Category}
+COLOURS = {words: BLOCK_COLOURS[name] for name, words in CATEGORY_WORDS.items()}
 
 
 def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
@@ -19,7 +26,7 @@ def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Tim
 
     Its times mean nothing, so they are left out then.
     """
-    events, kinds = history.events, Categories(history.events, history.steps)
+    events, category_at = history.events, categories(history)
     failure = find_failure(history)
     stop = len(events) if failure is None else failure.position + 1
     ends = step_ends(history, stop)
@@ -34,10 +41,12 @@ def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Tim
         first = max(0, begin - before - start + 1)
         last = count if end is None else min(count, end - before - start + 1)
         if first < last:
-            blocks.append((_shown(first, last, history.log[begin], kinds), 1))
+            blocks.append(
+                (_shown(first, last, history.log[begin], CATEGORY_WORDS[category_at(begin)]), 1)
+            )
     times = [event.time_us for event in events[start:stop]]
     known = [time for time in times if time is not None]
-    phases = list(_phases(history, kinds, start, stop, [end for end in ends if end > start]))
+    phases = list(_phases(history, start, stop, [end for end in ends if end > start]))
     return Timeline(
         blocks=blocks,
         events=range(start, stop + 1),
@@ -51,22 +60,23 @@ def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Tim
     ).thinned()
 
 
-def _shown(begin: int, end: int, event: TraceEvent, kinds: Categories) -> ShownBlock:
+def _shown(begin: int, end: int, event: TraceEvent, category: str) -> ShownBlock:
     place = event.stack.place
     line = own_line(event)
     shown = line if place is None or place in line else f"{place} < {line}"
     layer = module_of(event) if event.stack.modules else line
-    return ShownBlock(begin, end, event.size_bytes, kinds.of(event).words, layer, shown)
+    return ShownBlock(begin, end, event.size_bytes, category, layer, shown)
 
 
 def _phases(
-    history: DeviceHistory, kinds: Categories, start: int, stop: int, ends: list[int]
+    history: DeviceHistory, start: int, stop: int, ends: list[int]
 ) -> Iterator[tuple[str, int]]:
     """Yield each phase with its first moment; of many steps, each step."""
     if len(ends) > _MOST_PARTED:
         edges = [0, *(end - start + 1 for end in ends)]
         yield from ((f"step {number}", edge) for number, edge in enumerate(edges, 1))
         return
+    before_all, guess = len(history.origin.live), Guess(history)
     times = [event.time_us or 0 for event in history.events[:stop]]
     starts = {bisect_left(times, mark.time_us) for mark in history.steps if mark.stage == "START"}
     updates = starts - {start, *ends}  # an update that allocates nothing begins where it ends
@@ -75,9 +85,10 @@ def _phases(
         event, before = history.events[position], phase
         phase = "update" if position in updates else "" if position in ends else phase
         if phase != "update" and event.action == "alloc":
-            if kinds.of(event) is Category.BACKWARD or in_backward(event):
+            seen = guess.of(before_all + position)
+            if seen == "backward" or caller(event).in_backward:
                 phase = "backward"
-            elif kinds.of(event) is Category.FORWARD or phase == "":
+            elif seen == "forward" or phase == "":
                 phase = "forward"
         if phase and (phase != before or not first):
             yield phase, position - start + 1 if first else 0

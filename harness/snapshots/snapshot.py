@@ -8,10 +8,11 @@ are missing have the value they had before they existed.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from harness.schema.block_categories import BlockCategory
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
@@ -30,14 +31,32 @@ from harness.snapshots.trace_event import (
 from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
+MOST_MARKS = 256
+"""Moments whose owners are read."""
+
+
+class OwnersAt(msgspec.Struct):
+    """Owners of the blocks at some addresses, after a number of allocations."""
+
+    allocations: Address
+    owners: dict[Address, BlockCategory]
+
+
+class KnownOwners(msgspec.Struct):
+    """What a dry run tells of one device: its allocations, and the owners at some moments."""
+
+    allocations: Address
+    workspace_bytes: Size | None = None
+    marks: Annotated[list[OwnersAt], msgspec.Meta(max_length=MOST_MARKS)] = []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """The recording of one device's allocator.
 
-    ``settings`` is what ``PYTORCH_CUDA_ALLOC_CONF`` said; ``flags`` are the settings as the
-    allocator understood them (both empty before PyTorch 2.3).
+    ``owners`` is None of a recording that no dry run made. ``settings`` is what
+    ``PYTORCH_CUDA_ALLOC_CONF`` said; ``flags`` are the settings as the allocator understood them
+    (both empty before PyTorch 2.3).
     """
 
     device: int
@@ -45,6 +64,7 @@ class Snapshot:
     segments: tuple[RecordedSegment, ...]
     settings: str
     flags: Mapping[str, Any]
+    owners: KnownOwners | None = None
 
 
 class Annotation(msgspec.Struct):
@@ -109,12 +129,20 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
     # A recording of nothing is one of an idle device 0.
     devices = sorted(number for number in segments if number < len(whole.device_traces)) or [0]
     text = printable(settings) if isinstance(settings, str) else ""
+    owners = dict(enumerate(_valid(whole.harness, KnownOwners)))
     snapshots = []
     for device in devices:
         in_order = tuple(sorted(segments.get(device, ()), key=lambda each: each.address))
         events = number_pools(_events(whole.device_traces[device], deadline), in_order)
         snapshots.append(
-            Snapshot(device=device, events=events, segments=in_order, settings=text, flags=flags)
+            Snapshot(
+                device=device,
+                events=events,
+                segments=in_order,
+                settings=text,
+                flags=flags,
+                owners=owners.get(device),
+            )
         )
     return Recording(
         snapshots=tuple(snapshots),
@@ -163,6 +191,7 @@ class _Whole(msgspec.Struct):
     allocator_settings: dict[str, Any] = {}
     host_segments: Any = ()
     external_annotations: Any = ()
+    harness: Any = ()
 
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)

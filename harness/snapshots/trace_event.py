@@ -70,6 +70,14 @@ class TraceEvent(NamedTuple):
     stack: Stack = NO_STACK
 
 
+def own_line(event: TraceEvent) -> str:
+    """Return the user's line that asked, or what there is instead."""
+    place, own = event.stack.place, event.stack.own
+    if own is not None:
+        return own
+    return "no Python frame" if place is None else f"no line of yours ({place})"
+
+
 def reserved_change(event: TraceEvent) -> int:
     """Return the change of the reserved bytes by a segment's event; negative if it was freed."""
     if event.action in TAKING:

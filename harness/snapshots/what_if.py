@@ -1,6 +1,6 @@
 """The same requests and releases under other settings or on another GPU, by PyTorch itself."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from harness.dry_runs.allocator_runs import (
@@ -113,6 +113,11 @@ def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
     return RecordedWork(events=history.events, steps=tuple(steps))
 
 
+def as_recorded(history: DeviceHistory, memory_bytes: int | None, work: RecordedWork) -> Case:
+    """Return the case of the recorded settings."""
+    return Case(name=AS_RECORDED, settings=history.settings, total_bytes=memory_bytes, work=work)
+
+
 def _numbers(streams: set[int]) -> dict[int, int]:
     """Return small numbers for streams in their order, and 0 for the default stream."""
     return {stream: number for number, stream in enumerate(sorted(streams | {0}))}
@@ -156,6 +161,20 @@ def what_ifs(cases: Sequence[Case], deadline: Deadline) -> tuple[tuple[WhatIf, .
             notes.append(f"{case.name}: PyTorch refuses {case.settings}: {answer.refused}")
     found = zip(cases, answers, strict=True)
     return tuple(_what_if(*each) for each in found if each[1].refused is None), notes
+
+
+def why_other(first: WhatIf, recorded: int) -> Iterator[str]:
+    """Say why the run under the recorded settings has another peak than the recording, if so."""
+    if first.name != AS_RECORDED:
+        return
+    low, high = first.peak_reserved_bytes or (recorded, recorded)
+    if not low <= recorded <= high:
+        needed = str(low) if low == high else f"{low} to {high}"
+        yield (
+            f"the recording's own peak reserved is {recorded} bytes, the run as recorded needs "
+            f"{needed}: the addresses that the driver chose, gaps between blocks from before the "
+            "recording, and room that was made where memory was short are not replayed"
+        )
 
 
 def _what_if(case: Case, answer: RunInOrders) -> WhatIf:

@@ -22,9 +22,10 @@ from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.sweeps.executors import Cell, Executor, Measured, make_executor
 from harness.sweeps.experiment_files import keep_origin
-from harness.sweeps.local_runners import ThresholdRunner, TracedRunner, TrainingRunner
+from harness.sweeps.local_runners import ThresholdRunner, TrainingRunner
 from harness.sweeps.runner import Job, Line, Runner, ended, origin_of_line
 from harness.sweeps.store import LineStore, StoreError
+from harness.sweeps.traced_runner import TracedRunner
 
 if TYPE_CHECKING:
     from harness.schema.experiment import Evidence

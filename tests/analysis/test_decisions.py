@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from harness.analysis import decisions
-from harness.analysis.decisions import is_below, share_interval
+from harness.analysis.decisions import is_below
 from harness.schema.findings import Verdict
 from tests.known import known
 
@@ -39,9 +39,3 @@ def test_the_number_of_repeats_that_is_named_decides_as_a_rule() -> None:
         for low, high in (_interval(random, -0.3, more) for _ in range(50))
     ]
     assert again.count(Verdict.SUPPORTED) > 35
-
-
-@pytest.mark.parametrize(("hits", "total"), [(8, 8), (0, 8), (30, 36), (3, 40)])
-def test_the_interval_of_a_share_contains_it(hits: int, total: int) -> None:
-    low, high = share_interval(hits, total)
-    assert low <= hits / total <= high

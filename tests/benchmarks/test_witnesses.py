@@ -13,9 +13,10 @@ from benchmarks.witnesses.chapter import ladder_text, scores_of
 from benchmarks.witnesses.clones import CloneError, clone_of, text_of
 from benchmarks.witnesses.pictures import OURS
 from benchmarks.witnesses.published import publish, read
-from benchmarks.witnesses.rows import MIB, CrashedRunError, RefusedError, Row
+from benchmarks.witnesses.rows import MIB, RefusedError, Row
 from benchmarks.witnesses.runner import drawn, record_of, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
+from benchmarks.witnesses.sizes import CrashedRunError
 from benchmarks.witnesses.sources import cs336_attention, gpumemnet_mlps, liger
 from benchmarks.witnesses.training import Training, train
 from tests.known import known

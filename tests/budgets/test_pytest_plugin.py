@@ -373,7 +373,7 @@ def test_growth_of_the_host_fails_a_marked_test_too(
         outcome="ok", devices=(device,), host=parts, optimizer_steps=9, cuda=CudaPeaks(),
         gpu_total_bytes=1 << 40, outside_bytes=(0, 0),
     )  # fmt: skip
-    monkeypatch.setattr("harness.dry_runs.dry_run", lambda *_, **__: report)
+    monkeypatch.setattr("harness.dry_runs.run.dry_run", lambda *_, **__: report)
     marked = "import pytest\n\n@pytest.mark.memory(growth=0)\ndef test_it(memory):\n"
     pytester.makepyfile(test_it=f"{marked}    memory('train.py')\n")
     result = run(pytester)

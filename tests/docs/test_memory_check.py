@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import harness
-from harness.dry_runs import dry_run
+from harness.dry_runs.run import dry_run
 from tests.docs.test_examples import FILES
 
 RECIPE = FILES["memory_check.py"]

@@ -20,10 +20,11 @@ from typing import Any
 
 import msgspec
 
-from harness.dry_runs import DryRunReport, child
+from harness.dry_runs import child
 from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.build import build
 from harness.dry_runs.child_result import ChildResult
+from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import RESULT, Request
 from harness.dry_runs.file_layer import Layers
 from harness.dry_runs.pretended_environment import pretending

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from harness.dry_runs import DryRunReport, dry_run
+from harness.dry_runs.dry_run_report import DryRunReport
+from harness.dry_runs.run import dry_run
 
 TAKE = (
     "import ctypes\n"

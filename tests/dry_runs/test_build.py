@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs import DryRunUnavailableError, build, toolchain
+from harness.dry_runs import build, toolchain
+from harness.dry_runs.toolchain import DryRunUnavailableError
 
 
 def test_a_cpu_build_of_torch_is_named_with_the_command_that_replaces_it(

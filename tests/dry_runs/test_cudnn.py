@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.dry_runs import DryRunReport, dry_run
+from harness.dry_runs.dry_run_report import DryRunReport
+from harness.dry_runs.run import dry_run
 from harness.dry_runs.run import dry_run as run_function
 from harness.dry_runs.toolchain import torch_build
 

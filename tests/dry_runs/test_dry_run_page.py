@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
+from harness.schema.block_categories import CATEGORY_WORDS
+from harness.snapshots.explain import explain_file
 from tests.cli.test_pages import NET
+from tests.dry_runs.scripts import succeeds
+from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -52,3 +56,32 @@ def test_a_recording_that_cannot_be_read_costs_the_page_its_timeline_alone(
     assert main(["dry-run", "--gpu", "l4", "--html", "page.html", "--", "train.py"]) == 0
     assert "the page has no timeline" in capfd.readouterr().err
     assert "Alive at the peak" in (tmp_path / "page.html").read_text()
+
+
+ADVERSARIES = """
+import torch
+from torch import nn
+
+frozen = nn.Linear(64, 64).cuda().requires_grad_(False)
+normed = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64)).cuda()
+other = nn.Linear(64, 64).cuda()
+optimizers = [torch.optim.Adam(one.parameters(), foreach=False) for one in (normed, other)]
+for _ in range(4):
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+        other(frozen(normed(torch.ones(512, 64).cuda()))).sum().backward()
+        optimizer.step()
+"""
+
+
+def test_a_recording_is_explained_as_the_report_says(tmp_path: Path) -> None:
+    """Both say who owns what at the peak, also what no optimizer owns."""
+    report = succeeds(tmp_path, ADVERSARIES, snapshot=tmp_path / "recording.pickle")
+    peak = known(report.devices[0].peak)
+    assert peak.categories["buffer"] == 2 * 4 * 64 + 8
+    assert peak.categories["parameter"] == 4 * (3 * 64 * 65 + 2 * 64)
+    (explanation,) = explain_file(tmp_path / "recording.pickle")
+    (moment,) = explanation.moments
+    assert dict(moment.categories) == {
+        CATEGORY_WORDS[name]: size for name, size in peak.categories.items()
+    }

@@ -127,7 +127,7 @@ def test_a_container_limits_the_host(gib: int, fit: str, tmp_path: Path) -> None
     done = child(
         """
         import os, sys
-        from harness.dry_runs import dry_run
+        from harness.dry_runs.run import dry_run
         from harness.measurement.limits import cgroup
         with cgroup.group() as made:
             with cgroup.joined(str(made.folder), int(sys.argv[2]) << 30):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_request import DryRunError
 from harness.dry_runs.dry_run_text import dry_run_text
 from harness.dry_runs.run import dry_run
+from harness.dry_runs.value_answers import DryRunError
 from tests.dry_runs.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness.dry_runs import DryRunError, child, dry_run
+from harness.dry_runs import child
 from harness.dry_runs.child import Ending
 from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.run import dry_run
+from harness.dry_runs.value_answers import DryRunError
 from tests.dry_runs.scripts import refused, run, script, succeeds
 from tests.known import known
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs import DryRunReport
+from harness.dry_runs.dry_run_report import DryRunReport
 from tests.dry_runs.scripts import run, succeeds
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]

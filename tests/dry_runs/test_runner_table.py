@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from harness.cli.dry_run_command import dry_run as command
-from harness.dry_runs import DryRunReport, dry_run
+from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.run import dry_run
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 

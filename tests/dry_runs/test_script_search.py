@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from harness.cli.app import main
 from harness.dry_runs.dry_run_report import Device, DryRunReport, UnknownValues
-from harness.dry_runs.dry_run_request import DryRunError
 from harness.dry_runs.script_search import START, largest_of_script
+from harness.dry_runs.value_answers import DryRunError
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
 from tests.commands import Ask

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs import DryRunUnavailableError, build, child_process, toolchain
+from harness.dry_runs import build, child_process, toolchain
 from harness.dry_runs.stub_cache import kept
+from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.schema.user_cache import cache_folders, temporary_cache_folder
 from tests.dry_runs.scripts import run
 

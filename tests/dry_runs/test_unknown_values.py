@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.dry_runs.dry_run_report import Decision, Device, DryRunReport, ValueRead
-from harness.dry_runs.dry_run_request import DryRunError, as_size, check_answers, parse_answer
+from harness.dry_runs.dry_run_report import Device, DryRunReport
 from harness.dry_runs.trial_values import OTHERS, TrialValues
 from harness.dry_runs.unknown_values import judged, settled, tries_others
+from harness.dry_runs.value_answers import DryRunError, as_size, check_answers, parse_answer
+from harness.dry_runs.value_places import Decision, ValueRead
 from harness.schema.metrics import CudaPeaks
 from harness.schema.traced_run import StepJob
-from harness.sweeps.local_runners import TracedRunner
+from harness.sweeps.traced_runner import TracedRunner
 from tests.dry_runs.scripts import run, succeeds
 from tests.known import known
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.dry_runs import DryRunReport
+from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_text import dry_run_text
 from harness.dry_runs.file_layer import Layers
 from tests.dry_runs.scripts import succeeds

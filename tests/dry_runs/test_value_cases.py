@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import harness
-from harness.dry_runs import DryRunReport
+from harness.dry_runs.dry_run_report import DryRunReport
 from tests.dry_runs.forked_runs import ForkedRuns
 from tests.dry_runs.scripts import script
 from tests.known import known

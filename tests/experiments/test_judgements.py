@@ -20,8 +20,8 @@ from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
 from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
-from harness.sweeps.local_runners import TracedRunner, _placed
 from harness.sweeps.sweep import run
+from harness.sweeps.traced_runner import TracedRunner, _placed
 
 TEXT = ClaimText(
     order=1, title="Two", headline="two", citation="A", quote="B", sentence="Two is enough.",
@@ -132,7 +132,7 @@ def test_where_no_gpu_can_be_pretended_a_step_on_cuda_is_a_line_that_says_why(
     def none(*_: object) -> None:
         raise DryRunUnavailableError("torch is no CUDA build")
 
-    monkeypatch.setattr("harness.sweeps.local_runners.checked", none)
+    monkeypatch.setattr("harness.sweeps.traced_runner.checked", none)
     on_cuda = msgspec.structs.replace(job(4), device="cuda")
     line, _ = TracedRunner(1.0).submit(on_cuda, 1).result()
     assert (line.outcome, line.problem) == (Outcome.UNSUPPORTED, "torch is no CUDA build")

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.validation.public_models import own_step
-from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
+from harness.dry_runs.pretended_gpu import pretended_gpu
+from harness.dry_runs.run import dry_run
+from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.prediction.estimate.convolution_workspaces import convolution_workspaces
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.gpu.catalogue import Gpu, find

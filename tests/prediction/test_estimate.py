@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import harness
-from harness.dry_runs import DryRunUnavailableError, dry_run, pretended_gpu
+from harness.dry_runs.pretended_gpu import pretended_gpu
+from harness.dry_runs.run import dry_run
+from harness.dry_runs.toolchain import DryRunUnavailableError
 from harness.prediction.estimate.allocator_peaks import reserved_range, size_class
 from harness.prediction.estimate.estimate_step import ON_CPU, TRIED, estimate_step
 from harness.prediction.gpu.catalogue import find

@@ -62,7 +62,8 @@ def test_each_failure_is_diagnosed_and_its_groups_add_up_to_what_was_alive(
 @pytest.mark.usefixtures("cuda_build")
 def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
     text = explanation_text(explained("batch-8192"))
-    row = "128 MiB  4 x 32 MiB, forward pass (activations): relu (functional.py:1777) < train (rec"
+    forward = "forward pass (activations and its temporaries)"
+    row = f"128 MiB  4 x 32 MiB, {forward}: relu (functional.py:1777) < train (rec"
     assert text.count(row) == 1
     assert text.count("at the failure (event") == 1
     assert "at the peak (event" not in text  # the same blocks
@@ -82,7 +83,7 @@ def test_a_real_need_says_what_would_have_to_go() -> None:
 def test_a_recording_without_stacks_does_not_name_what_it_does_not_know() -> None:
     (explanation,) = explain_file(FAILURES.parent / "recordings" / "resnet18-start.pickle.gz")
     held = dict(explanation.moments[-1].categories)
-    assert "input data and other tensors" not in held
+    assert "other (inputs, outputs, temporaries)" not in held
     assert held["unknown: recorded without Python stacks"] > 200 * MIB
     assert held["optimizer state and its temporaries"] > 80 * MIB
 
@@ -184,7 +185,8 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     assert scripts.count("<script") == 2, "the data, and the script whose hash the policy has"
     assert set(re.findall(r'(?:src|href)="([^"]*)"', page)) <= {"data:,"}  # an empty icon
     assert "prefers-color-scheme: dark" in page
-    words = ("all that PyTorch may reserve", "forward pass (activations)", "out of memory")
+    forward = "forward pass (activations and its temporaries)"
+    words = ("all that PyTorch may reserve", forward, "out of memory")
     for text in (*words, "What if", "By category", "By line", "Everything as text"):
         assert text in page
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.snapshots.explain import Explanation, explain_file
-from harness.snapshots.replay import replay_devices
+from tests.snapshots.replays import replay_devices
 from tests.snapshots.test_explain import FAILURES
 from tests.snapshots.test_replay import entry, recording, segment, written
 
@@ -36,7 +36,7 @@ def test_a_compiled_model_is_followed_and_its_activations_are_named(tmp_path: Pa
     assert held["parameters"] == parameters
     assert held["optimizer state and its temporaries"] == 2 * parameters
     # GELU's input, and its output, which the second linear layer saves.
-    assert held["forward pass (activations)"] == 2 * BATCH * WIDTH * 4
+    assert held["forward pass (activations and its temporaries)"] == 2 * BATCH * WIDTH * 4
     assert held["backward pass (gradients and temporaries)"] > BATCH * WIDTH * 4
     assert dict(explanation.moments[0].modules)["compiled graph"] == 2 * BATCH * WIDTH * 4
     assert explanation.growth.kind == "plateau"

@@ -12,9 +12,9 @@ import pytest
 from harness.snapshots.explain import explain_file
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.pools import POOL_SHIFT
-from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
 from tests.known import known
+from tests.snapshots.replays import replay_devices
 from tests.snapshots.test_replay import MIB, by_hand, entry, recording, segment, written
 
 REAL = {

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from harness.dry_runs.pretended_gpu import AllocatorSettingsError
 from harness.snapshots.file_bytes import SnapshotError
 from harness.snapshots.initial_state import find_origin
-from harness.snapshots.replay import replay_devices
 from harness.snapshots.snapshot import read_recording
 from harness.snapshots.trace_event import reserved_change
 from tests.commands import Ask
 from tests.property_size import examples
+from tests.snapshots.replays import replay_devices
 
 SNAPSHOTS = Path(__file__).parent / "recordings"
 MIB = 1 << 20
@@ -150,7 +150,7 @@ def test_what_if_the_settings_were_others(tmp_path: Path) -> None:
     path = written(tmp_path, by_hand())
     half = "per_process_memory_fraction:0.5"
     case = replay_devices(path, settings=half, memory_bytes=60 * MIB)[0].what_ifs[1]
-    assert case.name == f"settings {half}"
+    assert case.name == half
     assert [failure.position for failure in case.ran_out] == [5, 5], "two segments of 12 in 30"
     assert replay_devices(path, settings=half, memory_bytes=72 * MIB)[0].what_ifs[1].ran_out == ()
     with pytest.raises(AllocatorSettingsError, match="per_process_memory_fraction has no answer"):
@@ -163,7 +163,7 @@ def test_from_the_middle_the_blocks_before_are_alive(tmp_path: Path) -> None:
     raw["device_traces"] = [raw["device_traces"][0][6:]]  # from the release on
     path = written(tmp_path, raw)
     replay = replay_devices(path)[0]
-    assert replay.live_at_start_bytes == 3 * 12 * MIB
+    assert replay.history.alive_bytes[0] == 3 * 12 * MIB
     assert replay.peak_alive_bytes == replay.recorded_peak_reserved_bytes == 36 * MIB
     assert "begins in the middle: 3 blocks and 37748736 reserved bytes" in replay.notes[1]
 

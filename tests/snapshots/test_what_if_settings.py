@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.snapshots.replay import replay_devices
 from tests.dry_runs.scripts import succeeds
 from tests.known import known
+from tests.snapshots.replays import replay_devices
 
 pytestmark = pytest.mark.slow
 

@@ -1,6 +1,7 @@
 """PyTorch's MemTracker on fake tensors: the peak of the second step."""
 
-from benchmarks.witnesses.rows import CrashedRunError, RefusedError, Row
+from benchmarks.witnesses.rows import RefusedError, Row
+from benchmarks.witnesses.sizes import CrashedRunError
 
 
 def predict(row: Row) -> int:

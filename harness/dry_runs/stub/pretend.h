@@ -72,13 +72,15 @@ extern INTERNAL struct status *status;
 /* Records that PyTorch called a function that is not pretended, and says so once on standard error. */
 void pretend_unsupported(const char *function);
 
-/* Sets what cudaGetLastError returns, and returns it; the value of a device's attribute. */
+/* Sets what cudaGetLastError returns, and returns it; what was set; the value of a device's attribute. */
 int pretend_error(int error);
+int pretend_last_error(void);
 int pretend_attribute(int attribute);
 
 /* Visible devices, and the current one of this thread. */
 int pretend_device_count(void);
 int pretend_current_device(void);
+void pretend_set_device(int device);
 
 /* Takes or returns bytes of a device's memory; 0 when there is no room. */
 int pretend_take(int device, size_t bytes);
@@ -151,7 +153,6 @@ struct answers {
     uint64_t executed_bytes;            /* workspace of the plan that was executed last */
 };
 extern INTERNAL struct answers answers;
-void pretend_describe_to_cudnn(void);
 
 /* Has the recorder begin in this process if it is a Python that imports PyTorch (processes/bring_recorder.c). */
 void pretend_bring_recorder(void);

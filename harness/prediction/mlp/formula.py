@@ -37,14 +37,6 @@ def parameter_bytes(workload: Workload) -> int:
     return parameter_count(workload) * DTYPE_BYTES[workload.dtype]
 
 
-def buffer_bytes(workload: Workload) -> int:
-    """Return the bytes of the buffers, which count as parameters and have no gradient."""
-    if workload.norm != "batch":
-        return 0
-    running = 2 * sum(workload.widths) * DTYPE_BYTES[workload.dtype]
-    return running + TRACKED_BYTES * workload.depth
-
-
 def gradient_bytes(workload: Workload) -> int:
     """Return the bytes of all gradients: as many as the parameters' in training, else none."""
     return parameter_bytes(workload) if workload.mode == "train" else 0

@@ -8,19 +8,14 @@
 
 #undef cudaGetDeviceProperties
 
-static _Thread_local cudaError_t last_error;
-static _Thread_local int current_device;
-
-int pretend_error(int error) { return last_error = error, error; }
-
 cudaError_t cudaGetLastError(void)
 {
-    cudaError_t error = last_error;
-    last_error = cudaSuccess;
+    cudaError_t error = pretend_last_error();
+    pretend_error(cudaSuccess);
     return error;
 }
 
-cudaError_t cudaPeekAtLastError(void) { return last_error; }
+cudaError_t cudaPeekAtLastError(void) { return pretend_last_error(); }
 
 #define ERRORS(ERROR)                                                                                                \
     ERROR(cudaSuccess, "no error")                                                                                   \
@@ -40,8 +35,6 @@ const char *cudaGetErrorName(cudaError_t code) { return ERRORS(IS_NAME) "cudaErr
 
 /* --- Devices --- */
 
-int pretend_current_device(void) { return current_device; }
-
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = pretend_device_count();
@@ -52,7 +45,7 @@ cudaError_t cudaGetDevice(int *device)
 {
     if (!pretend_device_count())
         return pretend_error(cudaErrorNoDevice);
-    *device = current_device;
+    *device = pretend_current_device();
     return cudaSuccess;
 }
 
@@ -60,7 +53,7 @@ cudaError_t cudaSetDevice(int device)
 {
     if (device < 0 || device >= pretend_device_count())
         return pretend_error(cudaErrorInvalidDevice);
-    current_device = device;
+    pretend_set_device(device);
     return cudaSuccess;
 }
 

@@ -27,7 +27,9 @@ static struct {
     __typeof__(cudnnBackendFinalize) *finalize;
 } cudnn;
 static cudnnBackendDescriptor_t device; /* NULL where cuDNN cannot be asked */
-static pthread_once_t opened = PTHREAD_ONCE_INIT, once = PTHREAD_ONCE_INIT;
+static struct gpu described;            /* the GPU that it is of: a fork may pretend another one */
+static pthread_mutex_t describing = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t opened = PTHREAD_ONCE_INIT;
 
 /* Writes the path of the folder that PyTorch has loaded cuDNN from. */
 static int find_folder(struct dl_phdr_info *library, size_t bytes, void *folder)
@@ -59,8 +61,6 @@ static void load(void)
     }
 }
 
-/* Called when the GPU is another one: a process may ask cuDNN before it forks, and forks pretend their own GPUs. */
-void pretend_describe_to_cudnn(void) { once = (pthread_once_t)PTHREAD_ONCE_INIT; }
 static void describe(void)
 {
     pthread_once(&opened, load);
@@ -121,7 +121,12 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *made)
 {
-    pthread_once(&once, describe);
+    pthread_mutex_lock(&describing);
+    if (memcmp(&described, &gpu, sizeof gpu)) {
+        memcpy(&described, &gpu, sizeof gpu); /* its padding, too */
+        describe();
+    }
+    pthread_mutex_unlock(&describing);
     if (!device) {
         answers.kinds |= CUDNN_IS_OLD;
         pretend_unsupported("cuDNN's graph interface, which answers without a GPU from cuDNN 9.8 on");

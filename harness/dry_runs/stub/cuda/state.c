@@ -20,6 +20,13 @@ static struct status own_status;
 struct status *status = &own_status;
 static struct process *own; /* this process's part of it */
 
+static _Thread_local int last_error, current_device;
+
+int pretend_error(int error) { return last_error = error, error; }
+int pretend_last_error(void) { return last_error; }
+int pretend_current_device(void) { return current_device; }
+void pretend_set_device(int device) { current_device = device; }
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *arena;         /* address space of all devices */
 static size_t arena_bytes;  /* of each device */
@@ -119,7 +126,6 @@ void harness_dry_run_describe(void)
     gpu.total_bytes = setting("HARNESS_DRY_RUN_MEMORY", (size_t)40 << 30);
     gpu.outside_bytes = setting("HARNESS_DRY_RUN_OUTSIDE", 0);
     describe_capability();
-    pretend_describe_to_cudnn();
 }
 
 /* Takes from the layer of the run (file_layer.py) what this process's environment lacks: whoever started it may have

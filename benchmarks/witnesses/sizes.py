@@ -1,0 +1,16 @@
+"""The numbers of one run, and its end by an error."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+Metric = Literal["nvidia-smi", "reserved", "allocated", "requested", "request", "in order", "batch"]
+"""The published number: the GPU's used memory, a peak of the allocator, a refused request, the
+bytes of a recording's allocations until the first one that departs from it, or (not in bytes) the
+largest batch that ran."""
+
+Sizes = Mapping[Metric, int]
+"""Bytes that one run gives."""
+
+
+class CrashedRunError(Exception):
+    """The published run ended with an error within its first epoch, which takes a second."""

@@ -1,0 +1,104 @@
+"""Places at which a script reads values of the GPU, and sentences on them."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from harness.dry_runs.value_answers import Answer
+
+MOST_PLACES = 3
+MOST_CHECKS = 16
+
+
+class ValueRead(Struct, frozen=True, kw_only=True):
+    """A place where the script read values from the GPU.
+
+    Attributes:
+        count: number of reads.
+        known: how many of them got the true value; the others got the answer, or zeros.
+        answer: the user's answer.
+        sizes: operators there that read how large their result is, and could not know it.
+        open_sizes: how often such a size had no upper bound either.
+        integers: unknown reads of truths, integers and copies.
+        lines: lines that decided something by what was read here.
+        decides: whether a number that was read here became more than the truth of a decision.
+    """
+
+    place: str
+    text: str
+    count: int
+    bytes: int
+    answer: Answer | None = None
+    known: int = 0
+    sizes: tuple[str, ...] = ()
+    open_sizes: int = 0
+    integers: int = 0
+    lines: tuple[str, ...] = ()
+    decides: bool = False
+
+
+class Decision(Struct, frozen=True):
+    """A line that decided something by a value nobody knows, and the answer that it got."""
+
+    line: str
+    answer: bool
+
+
+def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
+    """Return why a run gives no answer: a size has no upper end; None if none is so."""
+    open_sizes = [read for read in reads if read.open_sizes]
+    if not open_sizes:
+        return None
+    named = listed([f"{read.place} ({', '.join(read.sizes)})" for read in open_sizes])
+    return f"size depends on values at {named}; {answers_to_type(open_sizes, 'NUMBER')} gives it"
+
+
+def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
+    """Return the lines that decide by unknown values."""
+    deciding = [read for read in reads if read.lines or read.decides]
+    return tuple(dict.fromkeys(line for read in deciding for line in read.lines or (read.place,)))
+
+
+def checks_in_words(lines: Sequence[str]) -> str:
+    """Return a sentence on checks of unknown values that are taken to pass."""
+    return f"checks of values that nobody knows are taken to pass: {listed(lines)}"
+
+
+def reads_in_words(reads: Sequence[ValueRead]) -> str:
+    """Return e.g. ``12 values read: 10 known, 2 unknown at train.py:80``."""
+    total = sum(read.count for read in reads)
+    parts = [f"{sum(read.known for read in reads):,} known"]
+    answered = [read for read in reads if read.answer is not None]
+    unknown = [read for read in reads if read.answer is None and read.known < read.count]
+    if answered:
+        parts.append(f"{sum(read.count - read.known for read in answered):,} answered")
+    if unknown:
+        places = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        count = sum(read.count - read.known for read in unknown)
+        first = unknown[0].place.rpartition("/")[2]
+        parts.append(f"{count:,} unknown at {first}{places}")
+    return f"{total:,} value{'s' * (total > 1)} read: {', '.join(parts)}"
+
+
+def listed(places: Sequence[str]) -> str:
+    """Return the first places of a list in words."""
+    more = f" and {len(places) - MOST_PLACES} more places" if len(places) > MOST_PLACES else ""
+    return ", ".join(places[:MOST_PLACES]) + more
+
+
+def bounds(reads: Sequence[ValueRead]) -> list[str]:
+    """Return notes on the sizes that the user answered."""
+    notes = []
+    for read in reads:
+        if read.sizes and read.answer is not None:
+            upper = "all elements, so the peaks are an upper bound" if read.answer == "all" else ""
+            notes.append(
+                f"sizes at {read.place} are those of --answer: {upper or f'{read.answer}'}"
+            )
+    return notes
+
+
+def answers_to_type(reads: Sequence[ValueRead], answer: str) -> str:
+    """Return the options that answer some reads, to be typed at once."""
+    few = reads[:MOST_PLACES]
+    return " ".join(f"--answer {read.place.rpartition('/')[2]}={answer}" for read in few)

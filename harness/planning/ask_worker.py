@@ -1,0 +1,86 @@
+"""Sends a question about a step to a worker, and reads its end; needs no torch."""
+
+import os
+from contextlib import closing
+from typing import Any
+
+import msgspec
+
+from harness.dry_runs.for_workers import LAUNCHER
+from harness.dry_runs.pretended_gpu import of_any_size, refuse_unfollowed
+from harness.dry_runs.toolchain import torch_build
+from harness.measurement.process.launch import OnPhase
+from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.messages import Call, Ended, Failure
+from harness.planning.step_question import Question
+from harness.prediction.gpu.catalogue import Gpu
+from harness.schema.errors import HarnessError, StepError, UnsupportedError
+from harness.schema.provenance import FailureEvidence
+from harness.schema.record import Outcome
+from harness.schema.step_report import Method, StepReport
+from harness.schema.step_request import StepRequest
+
+
+def ended_question(
+    question: Question[Any],
+    deadline_seconds: float,
+    progress: OnPhase | None = None,
+    *,
+    asks_host: bool = True,
+    launcher: Launcher | None = None,
+) -> Ended[dict[str, Any]]:
+    """Return how the worker of a question ended; ``launcher`` is for a step without such a GPU."""
+    pretends = bool(question.gpus)
+    job = Call(
+        function=question.answered_by,
+        request=msgspec.json.encode(question),
+        device=question.device,
+        malloc="system" if pretends else "pinned",
+        asks_host=asks_host,
+    )
+    if pretends:
+        refuse_unfollowed(os.environ, question.settings)
+        return LAUNCHER.launch(job, deadline_seconds, progress)
+    if launcher is not None:
+        return launcher.launch(job, deadline_seconds, progress)
+    with closing(default_launcher("pinned")) as own:
+        return own.launch(job, deadline_seconds, progress)
+
+
+def failed_report(
+    request: StepRequest, method: Method, outcome: Outcome, evidence: FailureEvidence
+) -> StepReport:
+    """Return the report of a step that did not end well, and why."""
+    return StepReport(
+        method=method,
+        target=request.subject,
+        batch=request.batch,
+        outcome=outcome,
+        evidence=evidence,
+        reason=str(evidence.get("message", outcome)),
+    )
+
+
+def error_of(failure: Failure) -> HarnessError:
+    """Return the failure as the error that the caller sees."""
+    if failure.is_unsupported:
+        return UnsupportedError(failure.message)
+    if failure.users_mistake:
+        return StepError(failure.message)
+    place = "" if failure.place is None else f" ({failure.place})"
+    if failure.type == "SystemExit":
+        return StepError(f"the target ended the process with SystemExit({failure.message}){place}")
+    text = " ".join(failure.message.split())[:400]
+    said = f"{failure.type}: {text}" if text else failure.type
+    return StepError(f"the step fails: {said}{place}")
+
+
+def checked(gpu: Gpu) -> Gpu:
+    """Return a GPU that a worker can pretend, with this process's CUBLAS_WORKSPACE_CONFIG."""
+    torch = torch_build()
+    oldest, capability = min(torch.architectures(), default=0), gpu.capability
+    if capability[0] * 10 + capability[1] < oldest:
+        has = f"torch {torch.version} has kernels for capability {oldest / 10:.1f} and newer"
+        raise UnsupportedError(f"{gpu.name} has capability {capability[0]}.{capability[1]}; {has}")
+    of_any_size(gpu)
+    return gpu.in_environment()

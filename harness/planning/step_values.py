@@ -1,0 +1,99 @@
+"""Values that a step reads from a pretended GPU, and the GPU that this process sees."""
+
+import ctypes
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from harness.dry_runs.left_out_values import unsent
+from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
+from harness.dry_runs.pretended_gpu import of_any_size
+from harness.dry_runs.status_page import not_pretended
+from harness.dry_runs.value_answers import check_answers, parse_answer
+from harness.dry_runs.value_places import (
+    Decision,
+    bounds,
+    deciding_lines,
+    reads_in_words,
+    unknown_sizes,
+)
+from harness.dry_runs.value_reads import ValueReads
+from harness.planning.step_question import Question
+from harness.prediction.gpu.catalogue import Gpu
+from harness.prediction.gpu.workspaces import VARIABLE
+from harness.schema.errors import UnsupportedError
+
+
+class StepValues:
+    """Follows the values that are read from the GPU: known, answered by the user, or unknown."""
+
+    def __init__(
+        self, answers: tuple[str, ...], trial: int = 0, decided: Mapping[str, bool] | None = None
+    ) -> None:
+        known = dict(map(parse_answer, answers))
+        check_answers(known)
+        self._decided = dict(decided or {})
+        self._reads = ValueReads(known, trial=trial, decided=self._decided)
+        self._reads.listen()
+
+    def refuse_unknown_sizes(self) -> None:
+        """Raise UnsupportedError where the size of a tensor has no upper end that is known."""
+        reason = unsent() or unknown_sizes(self._reads.places())
+        if reason is not None:
+            raise UnsupportedError(reason)
+
+    def deciding_lines(self) -> tuple[str, ...]:
+        """Return the lines that have decided something by unknown values."""
+        self._reads.look_at_the_host()
+        return deciding_lines(self._reads.places())
+
+    def failed_check(self, error: BaseException) -> Decision | None:
+        """Return the check of an unknown value that raised an error, if it is not settled."""
+        failed = self._reads.decisions.failed_by(error)
+        return None if failed is None or failed.line in self._decided else failed
+
+    def settle(self, failed: Decision) -> None:
+        """Have a check that failed pass from now on."""
+        self._decided[failed.line] = not failed.answer
+
+    def end_at_a_read(self) -> None:
+        """Follow no values from now on; end this process where it reads one."""
+        self._reads.end_at_a_read()
+
+    def notes(self) -> tuple[str, ...]:
+        """Return how many values were read, and which sizes the user answered."""
+        reads = self._reads.places()
+        return (*[reads_in_words(reads)] * bool(reads), *bounds(reads))
+
+
+def use_gpu(
+    question: Question[Any], gpu: Gpu, trial: int = 0, decided: Mapping[str, bool] | None = None
+) -> StepValues:
+    """Let this process, which has not used CUDA yet, see a GPU; return what is read from now on.
+
+    Args:
+        question: what is asked.
+        gpu: the GPU.
+        trial: the run; in others than 0 values that nobody knows are other ones.
+        decided: lines whose decision is settled.
+    """
+    architectures = re.findall(r"sm_(\d+)", torch._C._cuda_getArchFlags() or "")
+    os.environ.update(of_any_size(gpu).variables([*map(int, architectures)]))
+    if gpu.workspace_config:
+        os.environ[VARIABLE] = gpu.workspace_config
+    if question.settings:
+        torch.cuda.memory._set_allocator_settings(question.settings)
+    limit_memory(ENDLESS_BYTES)
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    return StepValues(question.request.answers, trial, decided)
+
+
+def refuse_what_is_not_pretended() -> None:
+    """Raise UnsupportedError if this process called what the stub cannot do."""
+    name = ctypes.CDLL(None).pretend_first_unsupported
+    name.restype = ctypes.c_char_p
+    if (called := name()) is not None:
+        raise UnsupportedError(not_pretended([called.decode()]))

@@ -1,0 +1,28 @@
+"""Runs jobs one at a time on this machine, each in processes of its own."""
+
+from abc import abstractmethod
+from concurrent.futures import Future
+
+from harness.schema.events import Trace
+from harness.sweeps.executors.local import Slot
+from harness.sweeps.runner import Job, Line, Runner, ended
+
+
+class LocalRunner(Runner[Job, Line]):
+    """Runs a job when it is submitted; its launchers stay for the next one."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self._deadline_seconds = deadline_seconds
+        self._slot = Slot()
+
+    def submit(self, job: Job, attempt: int) -> "Future[tuple[Line, Trace | None]]":
+        """Run ``job`` now; the future that comes back has ended."""
+        return ended(self.run(job, attempt))
+
+    @abstractmethod
+    def run(self, job: Job, attempt: int) -> Line:
+        """Return the result of ``job``."""
+
+    def close(self) -> None:
+        """End the launchers."""
+        self._slot.close()
