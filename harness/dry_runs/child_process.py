@@ -178,8 +178,10 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
     return report
 
 
-def _files(request: Request, folder: Path, layers: Layers) -> Files:
+def _files(request: Request, folder: Path, layers: Layers) -> Files | None:
     """Return what became of the files that the script wrote; copy them if that is wanted."""
+    if not (folder / MODE).exists():  # ended before it began
+        return None
     mode = (folder / MODE).read_text()
     refused = folder / "refused"
     if mode != "layer":

@@ -1,13 +1,15 @@
-"""Highest peaks of PyTorch's allocator, whether or not the script resets its counters."""
+"""Peaks and totals of PyTorch's allocator, whether or not the script resets its counters."""
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.prediction.after_import import instead
 from harness.schema.metrics import CudaPeaks
 
 _PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
+_COUNTED, _FREED = "allocation.all.allocated", "allocation.all.freed"
 
 
 class HighestPeaks:
@@ -15,18 +17,35 @@ class HighestPeaks:
 
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}
+        self._before: dict[int, Counter[str]] = {}
+        """Totals of each device that the script has reset."""
 
     def watch(self) -> None:
-        """Remember peaks before the script resets them."""
+        """Remember peaks and totals before the script resets them."""
         bindings: Any = sys.modules["torch"]._C
 
         def keeping(reset: Callable[[int], None], device: int) -> None:
             self._keep(device)
             reset(device)
 
-        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            if hasattr(bindings, name):
-                instead(bindings, name)(keeping)
+        def adding(reset: Callable[[int], None], device: int) -> None:
+            before = self._before.setdefault(device, Counter())
+            before.update(_stats(device))
+            reset(device)
+
+        for what, stand_in in (("Peak", keeping), ("Accumulated", adding)):
+            for name in (f"_cuda_reset{what}MemoryStats", f"_accelerator_reset{what}Stats"):
+                if hasattr(bindings, name):
+                    instead(bindings, name)(stand_in)
+
+    def totals(self, device: int) -> Counter[str]:
+        """Return what PyTorch's allocator counted on a device until now, by PyTorch's names."""
+        return Counter(_stats(device)) + self._before.get(device, Counter())
+
+    def reset_counts(self, device: int) -> tuple[int, int]:
+        """Return the allocations and the frees of a device that the script has reset."""
+        before = self._before.get(device, Counter())
+        return before[_COUNTED], before[_FREED]
 
     def of(self, device: int) -> CudaPeaks:
         """Return the highest peaks of a device until now."""
@@ -37,7 +56,12 @@ class HighestPeaks:
         )
 
     def _keep(self, device: int) -> None:
-        stats = sys.modules["torch"].cuda.memory_stats(device)
+        stats = _stats(device)
         highest = self._highest.setdefault(device, dict.fromkeys(_PEAKS, 0))
         for name in _PEAKS:
             highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
+
+
+def _stats(device: int) -> Mapping[str, int]:
+    stats: Mapping[str, int] = sys.modules["torch"].cuda.memory_stats(device)
+    return stats

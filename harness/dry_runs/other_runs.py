@@ -15,7 +15,7 @@ from harness.dry_runs.child_process import run, run_folder
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import Try, settled
+from harness.dry_runs.unknown_values import Try, settled, tries_others
 from harness.schema.record import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
@@ -28,7 +28,7 @@ class OtherRuns:
     """The runs of one request."""
 
     def __init__(self, request: Request) -> None:
-        self._request = request
+        self.request = request
         self._pools: list[ThreadPoolExecutor] = []
         self._started: list[Future[Try]] = []
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class OtherRuns:
 
     def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
         """Run with zeros, and start the other runs if a value is used."""
-        request = dataclasses.replace(self._request, trial=trial, decided=decided)
+        request = dataclasses.replace(self.request, trial=trial, decided=decided)
         with run_folder() as folder:
             ended = threading.Event()
 
@@ -52,8 +52,8 @@ class OtherRuns:
             if self._tries and not self._started:
                 watching.start()
             try:
-                report = run(request, folder)
-                if (folder / USED).exists() and self._tries:
+                report = run(request, folder, self._stop)
+                if (folder / USED).exists() and self._tries and tries_others(report):
                     self._start(at_once=1 if _has_others(folder) else len(OTHERS))
                 return report
             finally:
@@ -62,7 +62,7 @@ class OtherRuns:
     def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
         """Run with other values, unseen."""
         request = dataclasses.replace(
-            self._request, trial=trial, decided=decided, snapshot=None, keep_files=None, quiet=True
+            self.request, trial=trial, decided=decided, snapshot=None, keep_files=None, quiet=True
         )
         with run_folder() as folder:
             return run(request, folder, self._stop)
@@ -71,7 +71,7 @@ class OtherRuns:
         with self._lock:
             if self._started or self._stop.is_set():
                 return
-            if not self._request.quiet:
+            if not self.request.quiet:
                 print(f"harness dry-run: {_STARTS}", file=sys.stderr, flush=True)
             pool = ThreadPoolExecutor(at_once, thread_name_prefix="harness-other-run")
             self._pools.append(pool)

@@ -127,7 +127,8 @@ class Recording:
             return
         from harness.dry_runs.allocator_log import AllocatorLog  # it needs PyTorch
 
-        self._log = AllocatorLog(self._fold_events, self._on_own_call)
+        reset = self._highest.reset_counts
+        self._log = AllocatorLog(self._fold_events, self._on_own_call, reset)
         self._on_begin()
         bindings: Any = torch._C
         self._highest.watch()
@@ -357,15 +358,15 @@ class Recording:
         self, index: int, history: History | None, segments: list[dict[str, Any]]
     ) -> Device:
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
-        stats, peaks = torch.cuda.memory_stats(index), self._highest.of(index)
+        totals, peaks = self._highest.totals(index), self._highest.of(index)
         return Device(
             index=index,
             peaks=peaks,
-            allocations=stats.get("allocation.all.allocated", 0),
-            requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
-            segments=stats.get("segment.all.allocated", 0),
-            retries=stats.get("num_alloc_retries", 0),
-            ooms=stats.get("num_ooms", 0),
+            allocations=totals["allocation.all.allocated"],
+            requested_total_bytes=totals["requested_bytes.all.allocated"],
+            segments=totals["segment.all.allocated"],
+            retries=totals["num_alloc_retries"],
+            ooms=totals["num_ooms"],
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
             peak=None if history is None else self._label(lambda: self._peak(history, peaks)),

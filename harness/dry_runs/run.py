@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +10,8 @@ import msgspec
 
 from harness.dry_runs.child_process import run, run_folder
 from harness.dry_runs.dry_run_report import Answer, DryRunReport
-from harness.dry_runs.dry_run_request import Request, check_answers
+from harness.dry_runs.dry_run_request import DryRunError, Request, check_answers
+from harness.dry_runs.each_rank import run_ranks
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_runs.unknown_values import NOT_TRIED, judged, settled, tries_others
@@ -33,6 +34,7 @@ def dry_run(
     answers: Mapping[str, Answer] | None = None,
     world_size: int | None = None,
     rank: int = 0,
+    ranks: Sequence[int] | None = None,
     deadline_seconds: float | None = None,
     environment: Mapping[str, str] | None = None,
     module: bool = False,
@@ -67,6 +69,7 @@ def dry_run(
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: this rank.
+        ranks: several ranks instead, each in a run of its own, side by side; one report of all.
         deadline_seconds: end the script after so long.
         environment: environment variables in addition to this process's.
         module: whether ``target`` is a module's name, as for ``python -m``.
@@ -134,13 +137,17 @@ def dry_run(
         keep_files=None if keep_files is None else Path(keep_files),
         path=tuple(sys.path) if kind == "function" else (),
     )
-    report = _with_values_tried(request)
+    if ranks is not None:
+        if compare_eager:
+            raise DryRunError("compare eager with one rank, not with several")
+        return run_ranks(request, ranks, _with_values_tried)
+    report = _with_values_tried(OtherRuns(request))
     return _with_eager(report, request) if compare_eager else report
 
 
-def _with_values_tried(request: Request) -> DryRunReport:
+def _with_values_tried(others: OtherRuns) -> DryRunReport:
     """Run the script, and side by side with other values if it may decide by unknown ones."""
-    others = OtherRuns(request)
+    request = others.request
     try:
         first = settled(others.first_run, 0)
         if not (request.try_values and tries_others(first.report)):

@@ -3,8 +3,8 @@
 import click
 import pytest
 
-from harness.cli.dry_run_command import ended_at_module
 from harness.cli.launched_script import launched_script
+from harness.cli.module_words import ended_at_module
 
 
 @pytest.mark.parametrize(
