@@ -1,5 +1,6 @@
 """Several ranks of one job, each in a run of its own: one report, equal to single runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_the_verdict_is_that_of_the_worst_rank(ask: Ask, tmp_path: Path) -> None
     options = ["--world-size", "4", "--gpu", "l4"]
     said = ask(["dry-run", *options, "--ranks", "0,3", "--", str(file)], 3).out
     assert "oom, does not fit" in said
-    assert "  rank 3: OutOfMemoryError: CUDA out of memory" in said
+    assert re.search(r"^  rank 3: .*out of memory", said, re.MULTILINE)
     assert "rank 0: allocated 1 GiB, reserved 1 GiB: ok, fits" in said
 
 
