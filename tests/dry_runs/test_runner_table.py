@@ -32,6 +32,15 @@ def test_planted():
 def test_value():
     assert torch.rand(4, device="cuda").sum().item() > 1
 def test_host(): ...
+def test_reset():
+    take(32)
+    torch.cuda.reset_accumulated_memory_stats()
+    take(96)
+    torch.cuda.reset_accumulated_memory_stats()
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == 0
+def test_process():
+    said = "Traceback\\nAssertionError: 302 > 242\\nend"
+    raise RuntimeError("Process 1 exited and exception:\\n" + said)
 """
 
 
@@ -90,10 +99,14 @@ def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass
         "test_planted": "failed",
         "test_value": "refused",
         "test_host": "passed",
+        "test_reset": "passed",
+        "test_process": "failed",
     }
+    assert rows["test_process"].why == "AssertionError: 302 > 242"
+    assert report.devices[0].requested_total_bytes > (64 + 128 + 32 + 96) << 20
     peaks = [one.requested_peak_bytes for one in rows.values()]
     assert peaks[:2] == [64 << 20, 128 << 20]
-    assert peaks[3] is None
+    assert peaks[3:5] == [None, 96 << 20]
     assert rows["test_value"].why == (
         f"decided by values that nobody knows, at {tmp_path}/memory_cases.py:11"
     )
