@@ -39,10 +39,8 @@ def main() -> int:
     kept = json.loads(results.read_text()) if results.exists() else {"projects": {}, "tests": []}
     rows = list(_results(given, options.only))
     ran = {(row["project"], row["file"]) for row in rows}
-    kept["tests"] = [
-        *(row for row in kept["tests"] if (row["project"], row["file"]) not in ran),
-        *rows,
-    ]
+    rest = [row for row in kept["tests"] if (row["project"], row["file"]) not in ran]
+    kept["tests"] = sorted([*rest, *rows], key=lambda row: (row["project"], row["file"]))
     kept["projects"] |= {name: _commit(clone) for name, clone in given.items()}
     options.out.mkdir(parents=True, exist_ok=True)
     results.write_text(json.dumps(kept, indent=1) + "\n")

@@ -238,7 +238,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         wall_seconds: how long the script ran.
         compiled: what ``torch.compile`` did; None if nothing was compiled.
         eager: peaks of the same run without ``torch.compile``, if they were asked for.
-        rank: the rank that ran; of several, the one that failed or reserved most.
+        rank: the rank that ran; of several, the rank that failed or else reserved most.
         ranks: the report of each, by rank, if several were run.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
