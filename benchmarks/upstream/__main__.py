@@ -9,6 +9,7 @@ failed without a cause.
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -67,7 +68,7 @@ def _results(clones: Mapping[str, Path], only: str) -> Iterator[dict[str, Any]]:
             place = str(Path(suite["folder"]) / file)
             facts = {"project": suite["project"], "file": place, "blob": _blob(path)}
             facts |= {"gpu": f"{suite['gpus']} x {suite['gpu']}", **report["environment"]}
-            yield from (facts | row for row in rows_of(report))
+            yield from (facts | row for row in rows_of(report, clones[suite["project"]]))
 
 
 def dry_run_of(folder: Path, file: str, suite: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def dry_run_of(folder: Path, file: str, suite: Mapping[str, Any]) -> dict[str, A
     return answer
 
 
-def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def rows_of(report: Mapping[str, Any], clone: Path) -> list[dict[str, Any]]:
     """Return a row for each test of a report; one for the run if it has no tests."""
     tests = report["tests"] or [
         {"name": _NO_RUN, "outcome": "failed", "why": report["evidence"], "seconds": 0.0}
@@ -89,13 +90,18 @@ def rows_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "test": one["name"].rpartition(".py::")[2],
             "outcome": one["outcome"],
-            "why": one.get("why"),
+            "why": _without_places(one.get("why"), clone),
             "cause": cause_of(one) if one["outcome"] == "failed" else None,
             "requested_peak_bytes": one.get("requested_peak_bytes"),
             "seconds": round(one["seconds"], 1),
         }
         for one in tests
     ]
+
+
+def _without_places(why: str | None, clone: Path) -> str | None:
+    """Return a line without the folders of this machine."""
+    return why and re.sub(r"[^\s']*/site-packages/", "", why.replace(f"{clone}/", ""))
 
 
 def cause_of(test: Mapping[str, Any], causes: Sequence[Mapping[str, str]] | None = None) -> Any:

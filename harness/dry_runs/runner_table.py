@@ -18,6 +18,8 @@ from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
 
+_NOT_PRETENDED = "not supported by harness dry-run"
+"""Text of the stub's error, of a function that it does not pretend."""
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
@@ -128,10 +130,13 @@ def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, 
 
     PyTorch's own checks of values are none of the test's, unless it failed.
     """
+    if outcome == "failed" and _NOT_PRETENDED in (why or ""):
+        return "refused", why
     users = [line for line in lines if outcome == "failed" or not is_library(line)]
     if not users or outcome == "skipped":
         return outcome, why
-    return "refused", f"decided by values that nobody knows, at {users[0]}"
+    line = min(users, key=is_library)
+    return "refused", f"decided by values that nobody knows, at {line}"
 
 
 def _first_line(message: str) -> str:

@@ -55,9 +55,9 @@ _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
 """Files that read values to write them."""
 _SHARDED = tuple(
     f"/torch/distributed/fsdp/{name}.py"
-    for name in ("_fully_shard/_fsdp_collectives", "_runtime_utils")
+    for name in ("_fully_shard/_fsdp_collectives", "_fully_shard/_fsdp_param", "_runtime_utils")
 )
-"""Files that send gradients to an optimizer on the host."""
+"""Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
@@ -99,7 +99,7 @@ def _files(frame: FrameType | None) -> list[str]:
 
 
 def _sender(frame: FrameType | None) -> str:
-    """Return the line of PyTorch that sends a gradient to the host; none of any other read."""
+    """Return the line of PyTorch that sends a shard to the host; none of any other read."""
     for _ in range(_MOST_FRAMES):
         if frame is None or not is_own(frame.f_code.co_filename):
             break

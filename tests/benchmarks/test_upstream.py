@@ -33,8 +33,10 @@ def test_a_failure_has_a_cause_only_if_it_says_the_same() -> None:
 
 
 def test_a_run_without_a_test_is_a_failure() -> None:
-    (row,) = upstream.rows_of(report(evidence="ended by SIGSEGV"))
-    assert (row["outcome"], row["why"]) == ("failed", "ended by SIGSEGV")
+    clone = Path("/me/clone")
+    evidence = "SIGSEGV at /me/clone/a.py:1, /v/lib/site-packages/torch/b.py:2"
+    (row,) = upstream.rows_of(report(evidence=evidence), clone)
+    assert (row["outcome"], row["why"]) == ("failed", "SIGSEGV at a.py:1, torch/b.py:2")
 
 
 def test_results_are_kept_by_file_and_an_unknown_failure_ends_with_1(
@@ -62,7 +64,7 @@ def test_results_are_kept_by_file_and_an_unknown_failure_ends_with_1(
     assert upstream.main() == 1
     assert "test_a: 5 != 3" in capsys.readouterr().out
     page = (tmp_path / "out" / "README.md").read_text()
-    assert "1 refused, 1 skipped, 1 failed; torch 2.15; commit `files without a repository`" in page
+    assert "1 failed, 1 refused, 1 skipped; torch 2.15; commit `files without a repository`" in page
     assert r"| test\_two.py | Cases::test\_v | 2 x l4 | refused | - | 1.3 |" in page
     assert "- `Cases::test_v` (refused): at b.py:7" in page
     assert results_page({"tests": [], "projects": {}}).startswith("# Upstream")

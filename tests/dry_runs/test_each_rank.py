@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,8 @@ ScheduleGPipe(stage, ranks, loss_fn=lambda y, _: y.sum()).step(*[whole][rank:], 
 @pytest.mark.parametrize("text", [UNEVEN, STAGES], ids=["uneven shards, rank 0 saves", "stages"])
 def test_each_rank_of_one_report_is_that_rank_s_single_run(tmp_path: Path, text: str) -> None:
     """Shards of other sizes, rank 0 with the whole state, stages of a pipeline of other depths."""
-    file, options = script(tmp_path, text), {"world_size": 3, "gpus": 3, "quiet": True}
+    file = script(tmp_path, text)
+    options: dict[str, Any] = {"world_size": 3, "gpus": 3, "quiet": True}
     report = dry_run(file, ranks=range(3), **options)
     assert report.outcome == "ok", report.evidence
     assert [one.rank for one in report.ranks] == [0, 1, 2]
