@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) .ci/install.py
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -112,6 +112,13 @@ SEED ?= 0
 witness: $(CUDA)/.installed
 	$(CUDA)/bin/python -m benchmarks.witnesses $(SOURCE) --rows $(ROWS) --seed $(SEED) \
 	  $(if $(CLONE),--clone $(CLONE),--fetch)
+
+# GPU tests of torchtitan and PyTorch, as they are, without a GPU: TITAN and PYTORCH are clones, of
+# which one may be left out. Writes results/upstream/.
+upstream: $(CUDA)/.installed
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) expecttest pulp pwlf $(if $(TITAN),-r $(TITAN)/requirements.txt)
+	$(CUDA)/bin/python -m benchmarks.upstream $(if $(TITAN),--torchtitan $(TITAN)) \
+	  $(if $(PYTORCH),--pytorch $(PYTORCH))
 
 $(CUDA)/.installed: pyproject.toml
 	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision transformers diffusers

@@ -4,7 +4,7 @@ import importlib.util
 import shlex
 import signal
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.command import DONE, INTERRUPTED, NOT_OK, HarnessCommand, harness_command
+from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.launched_script import TORCHRUN, LaunchedScript, launched_script
+from harness.cli.module_words import RunsModules
 from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.cli.versions_option import ask_each_version
@@ -65,49 +66,18 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     return max(0, message.total_bytes - message.free_bytes - message.reserved_bytes)
 
 
-class _RunsModules(HarnessCommand):
-    """A command whose options end where Python's do: with a module's name, or a script's."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the options; what follows ``-m NAME`` is the module's."""
-        flags = {
-            name
-            for one in self.params
-            if isinstance(one, click.Option) and one.is_flag
-            for name in one.opts
-        }
-        return super().parse_args(ctx, ended_at_module(args, flags))
-
-
-def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
-    """Return the words of a command line with ``--`` after a module's name.
-
-    Args:
-        words: the command line.
-        flags: the options without a value.
-    """
-    place = 0
-    while place < len(words) and words[place].startswith("-") and words[place] != "--":
-        word = words[place]
-        if word.startswith("-m"):
-            end = place + (2 if word == "-m" else 1)
-            is_ended = list(words[end : end + 1]) in (["--"], [])
-            return [*words[:end], *([] if is_ended else ["--"]), *words[end:]]
-        place += 1 if "=" in word or word in flags else 2
-    return list(words)
-
-
 @harness_command(
     "harness dry-run --gpu a100-40gb -- train.py --batch 32",
     "harness dry-run --gpu l4 --snapshot snapshot.pickle -m package.train -- --batch 4",
     'harness dry-run --gpu l4 --largest "batch size" -- train.py --batch {}',
     "harness dry-run --world-size 64 --rank 0 --steps 3 -- train_ddp.py",
+    "harness dry-run --world-size 8 --ranks all -- train_pipeline.py",
     "harness dry-run --gpu h100-80gb --steps 3 -- torchrun --nproc-per-node 8 train.py",
     "harness dry-run --gpu h100-80gb -m torch.distributed.run --nproc-per-node 2 train.py",
     "harness dry-run --gpu l4 -m pytest -q test_memory.py",
     "harness dry-run --versions 2.10,2.15 --gpu l4 -- train.py",
     name="dry-run",
-    cls=_RunsModules,
+    cls=RunsModules,
     context_settings={"allow_interspersed_args": False},
 )
 @click.option(
@@ -163,6 +133,11 @@ def ended_at_module(words: Sequence[str], flags: Collection[str]) -> list[str]:
     help="Pretend a job of this many ranks, and run one of them.",
 )
 @click.option("--rank", type=WholeNumber(0), default=0, help="Rank to run, with --world-size.")
+@click.option(
+    "--ranks",
+    metavar="all|0,3,7",
+    help="Ranks to run, with --world-size: each in a run of its own, side by side.",
+)
 @click.option(
     "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
 )
@@ -254,6 +229,7 @@ def dry_run(
         if html is not None:
             raise click.UsageError("--html shows one run; leave out --largest")
         return _print_largest(largest, str(target), arguments, request, as_json=as_json)
+    _take_ranks(request)
     following = after_dry_run(command, command[: len(command) - len(arguments)], module)
     with tempfile.TemporaryDirectory() if html is not None else nullcontext("") as folder:
         if html is not None and request["snapshot"] is None:
@@ -283,6 +259,19 @@ def _started(module: str | None, command: Sequence[str], request: dict[str, Any]
         return LaunchedScript(words=words, is_module=True)  # real processes
     request["world_size"] = request["world_size"] or started.nodes * ranks
     return started
+
+
+def _take_ranks(request: dict[str, Any]) -> None:
+    """Read the ranks of a request: numbers, or all of its world."""
+    text, size = request["ranks"], request["world_size"]
+    if text is None:
+        return
+    if size is None:
+        raise click.UsageError("--ranks needs --world-size N")
+    numbers = [str(one) for one in range(size)] if text == "all" else text.split(",")
+    if not all(one.isdecimal() and int(one) < size for one in numbers):
+        raise click.UsageError(f"--ranks must be all or ranks of 0 to {size - 1}, got {text!r}")
+    request["ranks"] = [int(one) for one in numbers]
 
 
 def _exit_code(report: "DryRunReport", module: str | None) -> int:

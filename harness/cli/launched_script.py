@@ -39,6 +39,8 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
     name = TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
     if is_module or name == TORCHRUN:
         return _of_torchrun(words[1:], gpus) if name == TORCHRUN else _module(words)
+    if name == "accelerate" and words[1:2] == ["launch"]:
+        return _module([f"{name}.commands.launch", *words[2:]])
     if name in _SET_MORE:
         raise click.UsageError(
             f"{name} is not read, because it may set more than ranks; set the variables that it"

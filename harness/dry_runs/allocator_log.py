@@ -28,11 +28,18 @@ class AllocatorLog:
         most: allocations and frees after which the history is due to be taken.
         on_own_call: called when the script itself begins or ends a history, which is left out
             because it would clear this one.
+        reset: returns the allocations and frees of a device that the script has reset.
     """
 
-    def __init__(self, most: int, on_own_call: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        most: int,
+        on_own_call: Callable[[], object],
+        reset: Callable[[int], tuple[int, int]],
+    ) -> None:
         self._most = self._next = most
         self._on_own_call = on_own_call
+        self._reset = reset
         bindings: Any = torch._C
         self._record: Callable[..., object] = torch.cuda.memory._record_memory_history
         self._real: Callable[..., object] = bindings._cuda_record_memory_history
@@ -71,7 +78,8 @@ class AllocatorLog:
         found = []
         for device in range(torch.cuda.device_count()):
             one = self._bindings._cuda_memoryStats(device)["allocation"]["all"]
-            found.append((one["allocated"], one["freed"]))
+            allocated, freed = self._reset(device)
+            found.append((allocated + one["allocated"], freed + one["freed"]))
         return found
 
     def end(self) -> Any:

@@ -203,6 +203,8 @@ def _with_files(
     report: DryRunReport, request: Request, folder: Path, layers: Layers
 ) -> DryRunReport:
     """Return the report with the files that the script wrote; copy them if that is wanted."""
+    if not (folder / MODE).exists():  # ended before it began
+        return report
     mode = (folder / MODE).read_text()
     refused = folder / "refused"
     if mode != "layer":

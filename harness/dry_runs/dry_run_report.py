@@ -196,7 +196,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         wall_seconds: how long the script ran.
         compiled: what ``torch.compile`` did; None if nothing was compiled.
         eager: peaks of the same run without ``torch.compile``, if they were asked for.
-        rank: the rank that ran; None without ``world_size``.
+        rank: the rank that ran; of several, the rank that failed or else reserved most.
+        ranks: the report of each, by rank, if several were run.
         world_size: number of pretended ranks.
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
@@ -233,6 +234,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     compiled: Compiled | None = None
     eager: CudaPeaks | None = None
     rank: int | None = None
+    ranks: "tuple[DryRunReport, ...]" = ()
     world_size: int | None = None
     environment: dict[str, str] = {}
     tests: tuple[RanTest, ...] = ()
@@ -247,6 +249,11 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         size = "" if reserved is None else f", reserved {format_bytes(reserved)}"
         fit = "" if self.fit is None else f", {self.fit}"
         return f"<DryRunReport: {self.outcome} on {self.gpu}{fit}{size}>"
+
+    @property
+    def highest(self) -> CudaPeaks:
+        """The most of each peak that values which nobody knows can make of it."""
+        return self.cuda if self.unknown is None else self.unknown.highest
 
     @property
     def answer(self) -> str:

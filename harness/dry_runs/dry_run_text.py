@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import groupby
 
 from harness.dry_runs.cells_text import cells_lines
 from harness.dry_runs.dry_run_report import DryRunReport, Frame, Moment, OutOfMemory
@@ -37,12 +38,14 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     if report.evidence:
         yield f"  {report.evidence}"
     if report.world_size is not None:
-        yield f"  rank {report.rank} of {report.world_size}"
+        of = f"; {len(report.ranks)} ranks were run" if report.ranks else ""
+        yield f"  rank {report.rank} of {report.world_size}{of}"
     yield ""
     yield from starts_lines(report)
     yield from _tests(report)
     yield from cells_lines(report)
     yield from _peaks(report)
+    yield from _ranks(report)
     yield from _processes(report)
     if report.host is not None:
         yield from report.host.lines(pretended=True)
@@ -73,6 +76,7 @@ def _lines(report: DryRunReport, target: str) -> Iterator[str]:
 def _peaks(report: DryRunReport) -> Iterator[str]:
     peaks = report.cuda
     of = f" in {report.processes[0].name}, the largest process" if report.processes else ""
+    of += f" in rank {report.rank}" if report.ranks else ""
     yield f"Peaks of PyTorch's CUDA allocator{of}:"
     for name in ("requested", "allocated", "active", "reserved"):
         size: int | None = getattr(peaks, f"{name}_peak_bytes")
@@ -104,6 +108,27 @@ def _tests(report: DryRunReport) -> Iterator[str]:
     if (more := len(report.tests) - MOST_TESTS) > 0:
         yield f"  ... and {more:,} more"
     yield ""
+
+
+def _ranks(report: DryRunReport) -> Iterator[str]:
+    """Yield the peaks of each rank, equal neighbours in one line."""
+    if report.ranks:
+        yield f"Ranks ({len(report.ranks)}, each in a run of its own):"
+    for said, alike in groupby(report.ranks, key=_said_of_rank):
+        first, *more = [one.rank for one in alike]
+        yield f"  {f'ranks {first} to {more[-1]}' if more else f'rank {first}'}: {said}"
+
+
+def _said_of_rank(one: DryRunReport) -> str:
+    peaks = one.highest
+    sizes = [
+        "not known" if size is None else format_bytes(size)
+        for size in (peaks.allocated_peak_bytes, peaks.reserved_peak_bytes)
+    ]
+    most = "at most " if one.unknown is not None and one.unknown.moves else ""
+    verdict = one.outcome if one.fit is None else f"{one.outcome}, {one.fit}"
+    why = f"; {_short(one.evidence)}" if one.evidence else ""
+    return f"{most}allocated {sizes[0]}, reserved {sizes[1]}: {verdict}{why}"
 
 
 def _processes(report: DryRunReport) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Highest peaks of PyTorch's allocator, whether or not the script resets its counters."""
+"""Peaks and totals of PyTorch's allocator, whether or not the script resets its counters."""
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from harness.prediction.after_import import instead
 from harness.schema.metrics import CudaPeaks
 
 _PEAKS = ("requested_bytes", "allocated_bytes", "active_bytes", "reserved_bytes")
+_COUNTED, _FREED = "allocation.all.allocated", "allocation.all.freed"
 
 
 class HighestPeaks:
@@ -16,18 +18,35 @@ class HighestPeaks:
 
     def __init__(self) -> None:
         self._highest: dict[int, dict[str, int]] = {}
+        self._before: dict[int, Counter[str]] = {}
+        """Totals of each device that the script has reset."""
 
     def watch(self) -> None:
-        """Remember peaks before the script resets them."""
+        """Remember peaks and totals before the script resets them."""
         bindings: Any = sys.modules["torch"]._C
 
         def keeping(reset: Callable[[int], None], device: int) -> None:
             self._keep(device)
             reset(device)
 
-        for name in ("_cuda_resetPeakMemoryStats", "_accelerator_resetPeakStats"):
-            if hasattr(bindings, name):
-                instead(bindings, name)(keeping)
+        def adding(reset: Callable[[int], None], device: int) -> None:
+            before = self._before.setdefault(device, Counter())
+            before.update(_stats(device))
+            reset(device)
+
+        for what, stand_in in (("Peak", keeping), ("Accumulated", adding)):
+            for name in (f"_cuda_reset{what}MemoryStats", f"_accelerator_reset{what}Stats"):
+                if hasattr(bindings, name):
+                    instead(bindings, name)(stand_in)
+
+    def totals(self, device: int) -> Counter[str]:
+        """Return what PyTorch's allocator counted on a device until now, by PyTorch's names."""
+        return Counter(_stats(device)) + self._before.get(device, Counter())
+
+    def reset_counts(self, device: int) -> tuple[int, int]:
+        """Return the allocations and the frees of a device that the script has reset."""
+        before = self._before.get(device, Counter())
+        return before[_COUNTED], before[_FREED]
 
     def of(self, device: int) -> CudaPeaks:
         """Return the highest peaks of a device until now."""
@@ -40,21 +59,26 @@ class HighestPeaks:
     def device(self, index: int, segments: Sequence[Mapping[str, Any]]) -> Device:
         """Return the counts of a device, whose segments are among those of a snapshot."""
         private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
-        stats = sys.modules["torch"].cuda.memory_stats(index)
+        totals = self.totals(index)
         return Device(
             index=index,
             peaks=self.of(index),
-            allocations=stats.get("allocation.all.allocated", 0),
-            requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
-            segments=stats.get("segment.all.allocated", 0),
-            retries=stats.get("num_alloc_retries", 0),
-            ooms=stats.get("num_ooms", 0),
+            allocations=totals[_COUNTED],
+            requested_total_bytes=totals["requested_bytes.all.allocated"],
+            segments=totals["segment.all.allocated"],
+            retries=totals["num_alloc_retries"],
+            ooms=totals["num_ooms"],
             graph_pools=len({s["segment_pool_id"] for s in private}),
             graph_pool_bytes=sum(s["total_size"] for s in private),
         )
 
     def _keep(self, device: int) -> None:
-        stats = sys.modules["torch"].cuda.memory_stats(device)
+        stats = _stats(device)
         highest = self._highest.setdefault(device, dict.fromkeys(_PEAKS, 0))
         for name in _PEAKS:
             highest[name] = max(highest[name], stats.get(f"{name}.all.peak", 0))
+
+
+def _stats(device: int) -> Mapping[str, int]:
+    stats: Mapping[str, int] = sys.modules["torch"].cuda.memory_stats(device)
+    return stats

@@ -269,7 +269,7 @@ class History:
 
         Nothing without all events, because the number of each allocation is not known then.
         """
-        if self.lost:
+        if self.lost or not self._phases.begins:
             return {}
         runs, steps = self._phases, self._steps
         names = ["training"] * len(runs.begins)

@@ -47,6 +47,9 @@ class OtherRuns:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
         """End the runs that are left, and remove the files of the first one."""
         self._stop.set()
         for pool in self._pools:
@@ -81,8 +84,8 @@ class OtherRuns:
         if self._tries and not self._started:
             watching.start()
         try:
-            report = run(request, folder)
-            if (folder / USED).exists() and self._tries:
+            report = run(request, folder, self._stop)
+            if (folder / USED).exists() and self._tries and tries_others(report):
                 self._start(at_once=1 if _has_others(folder) else len(OTHERS))
             return report
         finally:

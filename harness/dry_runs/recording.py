@@ -122,7 +122,8 @@ class Recording:
             return
         from harness.dry_runs.allocator_log import AllocatorLog  # it needs PyTorch
 
-        self._log = AllocatorLog(self._fold_events, self._on_own_call)
+        reset = self._highest.reset_counts
+        self._log = AllocatorLog(self._fold_events, self._on_own_call, reset)
         self._on_begin()
         bindings: Any = torch._C
         self._highest.watch()

@@ -11,10 +11,11 @@ import msgspec
 from harness.dry_runs.child_process import run, run_folder
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.each_rank import run_ranks
 from harness.dry_runs.lives import both_lives
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
-from harness.dry_runs.value_answers import Answer, check_answers
+from harness.dry_runs.value_answers import Answer, DryRunError, check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
 
@@ -34,6 +35,7 @@ def dry_run(
     answers: Mapping[str, Answer] | None = None,
     world_size: int | None = None,
     rank: int = 0,
+    ranks: Sequence[int] | None = None,
     deadline_seconds: float | None = None,
     environment: Mapping[str, str] | None = None,
     module: bool = False,
@@ -69,6 +71,7 @@ def dry_run(
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: this rank.
+        ranks: several ranks instead, each in a run of its own, side by side; one report of all.
         deadline_seconds: end the script after so long.
         environment: environment variables in addition to this process's.
         module: whether ``target`` is a module's name, as for ``python -m``.
@@ -138,11 +141,15 @@ def dry_run(
         keep_files=None if keep_files is None else Path(keep_files),
         path=tuple(sys.path) if kind == "function" else (),
     )
-    if resume is False:
-        with OtherRuns(request) as runs:
-            report = runs.answer()
-        return _with_eager(report, request) if compare_eager else report
-    return both_lives(request, request.arguments if resume is True else tuple(resume))
+    if ranks is not None:
+        if compare_eager or resume is not False:
+            raise DryRunError("compare eager, or resume, with one rank, not with several")
+        return run_ranks(request, ranks)
+    if resume is not False:
+        return both_lives(request, request.arguments if resume is True else tuple(resume))
+    with OtherRuns(request) as runs:
+        report = runs.answer()
+    return _with_eager(report, request) if compare_eager else report
 
 
 def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:

@@ -1,5 +1,6 @@
 """The tests of a runner in the script's process: how each ended, and the memory that it took."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from harness.dry_runs.value_places import deciding_lines
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
 from harness.schema.library_files import is_library
+
+_NOT_PRETENDED = "not supported by harness dry-run"
+"""Text of the stub's error, of a function that it does not pretend."""
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
 
 
 class _Started(NamedTuple):
@@ -70,7 +75,7 @@ class RunnerTable:
                         reason = one.longrepr
                         crash = getattr(reason, "reprcrash", None)
                         text = reason[-1] if isinstance(reason, tuple) else str(reason)
-                        said = crash.message.partition("\n")[0] if crash else _last_line(text)
+                        said = _first_line(crash.message) if crash else _last_line(text)
                         ended[:] = one.outcome, said
             return reports
 
@@ -125,10 +130,20 @@ def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, 
 
     PyTorch's own checks of values are none of the test's, unless it failed.
     """
+    if outcome == "failed" and _NOT_PRETENDED in (why or ""):
+        return "refused", why
     users = [line for line in lines if outcome == "failed" or not is_library(line)]
     if not users or outcome == "skipped":
         return outcome, why
-    return "refused", f"decided by values that nobody knows, at {users[0]}"
+    line = min(users, key=is_library)
+    return "refused", f"decided by values that nobody knows, at {line}"
+
+
+def _first_line(message: str) -> str:
+    """Return the first line of an error, or that of the other process that it reports."""
+    first, *others = message.splitlines() or [""]
+    errors = [one for one in others if _ERROR.match(one)] if first.endswith(":") else []
+    return errors[-1] if errors else first
 
 
 def _last_line(text: str) -> str:

@@ -69,15 +69,15 @@ class Decisions:
         self._last = line, answer, _callers(frame)
         return answer
 
-    def use(self, place: str, line: str = "") -> None:
-        """Note that a value of a place is used, perhaps to decide in a line."""
+    def use(self, place: str, line: str = "", *, is_number: bool = False) -> None:
+        """Note that a value of a place is used, perhaps to decide in a line, or as a number."""
         if not self.lines:
             self._on_use()
         self.lines.setdefault(place, set())
         self.uses[line or place] += 1
         if line:
             self.lines[place].add(line)
-        else:
+        if is_number or not line:
             self.numbers.add(place)
 
     def failed_by(self, error: BaseException | None) -> Decision | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
+from harness.dry_runs.ran_test import RanTest
 from harness.dry_runs.trial_values import SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
@@ -57,6 +58,8 @@ def settled(run: Run, trial: int) -> Try:
 
 def tries_others(first: DryRunReport) -> bool:
     """Return whether other values may change what a run has answered."""
+    if first.tests and first.outcome == Outcome.ERROR:
+        return False  # each test has its own answer, and those that use such values are refused
     return first.outcome in (*_ANSWERS, Outcome.ERROR) and any(
         read.lines or read.decides for read in first.value_reads
     )
@@ -65,6 +68,11 @@ def tries_others(first: DryRunReport) -> bool:
 def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
     """Return the answer of runs with other values: a number, a range or a refusal."""
     main, reads = first.report, _deciding(first.report)
+    if main.tests and all(one.report.tests for one in others):
+        main = replace(main, tests=_agreed(main.tests, [one.report for one in others]))
+        if any(one.report.outcome == Outcome.ERROR for one in others):
+            return main
+        first = Try(main, first.checks)
     answers = [one for one in (first, *others) if one.report.outcome in _ANSWERS]
     if main.outcome not in _ANSWERS:
         why = f"{main.evidence}; values read at {_named(reads)} are not known"
@@ -90,6 +98,18 @@ def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
             f" it: {' and '.join(f'{one:,}' for one in peaks)} B are requested with three of them",
         )
     return _with_range(main, answers)
+
+
+def _agreed(tests: Sequence[RanTest], others: Sequence[DryRunReport]) -> tuple[RanTest, ...]:
+    """Return tests of the first run, refused if they passed there and not with other values."""
+    names = [{one.name for one in each.tests if one.outcome == "passed"} for each in others]
+    why = "it does not pass with other values, which nobody knows"
+    return tuple(
+        one
+        if one.outcome != "passed" or all(one.name in each for each in names)
+        else replace(one, outcome="refused", why=why)
+        for one in tests
+    )
 
 
 def _with_range(main: DryRunReport, answers: Sequence[Try]) -> DryRunReport:

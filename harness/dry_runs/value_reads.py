@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Final
 
-from harness.dry_runs.own_code import users_frame
+from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.trial_values import LIBRARY_VARIABLE, NONE, TYPES, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
@@ -50,6 +50,11 @@ _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autog
 """Files of PyTorch that read values to print them, and to bring them back."""
 _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
 """Files that read values to write them."""
+_SHARDED = tuple(
+    f"/torch/distributed/fsdp/{name}.py"
+    for name in ("_fully_shard/_fsdp_collectives", "_fully_shard/_fsdp_param", "_runtime_utils")
+)
+"""Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
 """Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
@@ -88,6 +93,17 @@ def _files(frame: FrameType | None) -> list[str]:
         files.append(frame.f_code.co_filename)
         frame = frame.f_back
     return files
+
+
+def _sender(frame: FrameType | None) -> str:
+    """Return the line of PyTorch that sends a shard to the host; none of any other read."""
+    for _ in range(_MOST_FRAMES):
+        if frame is None or not is_own(frame.f_code.co_filename):
+            break
+        if frame.f_code.co_filename.endswith(_SHARDED):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 class ValueReads:
@@ -173,9 +189,11 @@ class ValueReads:
                 self._use(place, place.saved)
             place.saved = 0
 
-    def _use(self, place: _Place, count: int = 1, line: str = "") -> None:
+    def _use(
+        self, place: _Place, count: int = 1, line: str = "", *, is_number: bool = False
+    ) -> None:
         place.counts["integers"] += count
-        self.decisions.use(place.name, line)
+        self.decisions.use(place.name, line, is_number=is_number)
 
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
@@ -218,7 +236,9 @@ class ValueReads:
             place.counts["integers"] += 1
             return bytes([self.decisions.truth(place.name, False)])
         else:
-            self._use(place, line=place.name if size == 1 else "")  # a byte is a flag, and no size
+            is_number = size > 1  # a byte is a flag, and no size
+            line = _sender(frame) if is_number else place.name
+            self._use(place, line=line, is_number=is_number)
             if unknown_numbers.READING.active:
                 unknown_numbers.READING.place = place.name
         if self._values is None:

@@ -3,8 +3,8 @@
 import click
 import pytest
 
-from harness.cli.dry_run_command import ended_at_module
 from harness.cli.launched_script import launched_script
+from harness.cli.module_words import ended_at_module
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from harness.cli.launched_script import launched_script
         ("python -u train.py -m 1", "train.py -m 1", False, 1, None),
         ("/usr/bin/python3.11 -m a.train --b 2", "a.train --b 2", True, 1, None),
         ("torchrun train.py", "train.py", False, 1, 1),
+        ("accelerate launch --cpu t.py", "accelerate.commands.launch --cpu t.py", True, 1, None),
         ("torchrun --nproc_per_node=8 --standalone train.py 4", "train.py 4", False, 1, 8),
         ("torchrun --nproc 8 train.py", "train.py", False, 1, 8),
         ("torchrun --nnodes 1:4 --rdzv-id 7 --nproc-per-node gpu -m a.b c", "a.b c", True, 4, 2),
@@ -36,7 +37,7 @@ def test_a_command_names_its_script_and_ranks(
         ("torchrun --nproc-per-node 2", "e.g. torchrun train.py"),
         ("torchrun --nproc-per-node many train.py", "whole numbers of ranks, got '1', 'many'"),
         ("torchrun --nnodes=0 train.py", "whole numbers of ranks, got '0', '1'"),
-        ("accelerate launch train.py", "accelerate is not read.* harness dry-run --world-size N"),
+        ("accelerate config", "accelerate is not read.* harness dry-run --world-size N"),
     ],
 )
 def test_what_is_not_understood_is_refused(command: str, message: str) -> None:

@@ -193,3 +193,7 @@ def test_events_in_parts_tell_what_they_tell_at_once(seed: int) -> None:
         [counts.index(sum(step)) + 1 for step in steps],
         lambda begin: place_of(events[begin]),
     )
+
+
+def test_a_device_that_allocated_nothing_has_no_phases() -> None:
+    assert history([]).phases() == {}

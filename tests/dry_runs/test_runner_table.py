@@ -33,6 +33,15 @@ def test_planted():
 def test_value():
     assert torch.rand(4, device="cuda").sum().item() > 1
 def test_host(): ...
+def test_reset():
+    take(32)
+    torch.cuda.reset_accumulated_memory_stats()
+    take(96)
+    torch.cuda.reset_accumulated_memory_stats()
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == 0
+def test_process():
+    said = "Traceback\\nAssertionError: 302 > 242\\nend"
+    raise RuntimeError("Process 1 exited and exception:\\n" + said)
 """
 
 
@@ -91,10 +100,15 @@ def test_a_test_of_pytest_has_its_memory_and_one_on_unknown_values_does_not_pass
         "test_planted": "failed",
         "test_value": "refused",
         "test_host": "passed",
+        "test_reset": "passed",
+        "test_process": "failed",
     }
+    assert rows["test_process"].why == "AssertionError: 302 > 242"
+    assert report.devices[0].requested_total_bytes > (64 + 128 + 32 + 96) << 20
     peaks = [one.requested_peak_bytes for one in rows.values()]
     assert peaks[:2] == [64 << 20, 128 << 20]
     assert peaks[3] is None
+    assert 0 <= (peaks[4] or 0) - (96 << 20) < 64  # next to what the failure of test_value holds
     assert rows["test_value"].why == (
         f"decided by values that nobody knows, at {tmp_path}/memory_cases.py:11"
     )
@@ -130,3 +144,37 @@ def test_no_test_that_uses_unknown_values_has_passed(tmp_path: Path) -> None:
     report = _run(tmp_path, UNKNOWN, "-q", tmp_path / "memory_cases.py", module="pytest")
     assert len(report.tests) == 10
     assert {one.outcome for one in report.tests} == {"refused"}
+
+
+OFFLOADED = """
+import pytest, torch
+from torch import distributed as dist
+from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+dist.init_process_group("nccl")
+
+def gradient():
+    layer = torch.nn.Linear(64, 64, bias=False)
+    fully_shard(layer, offload_policy=CPUOffloadPolicy())
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.zeros(8, 64, device="cuda")).sum().backward()
+    optimizer.step()
+    return layer.weight.grad.to_local()
+
+def test_memory():
+    gradient()
+    assert torch.cuda.memory_allocated() < 1 << 20
+
+def test_value():
+    assert gradient().sum() == 0
+"""
+
+
+@pytest.mark.slow
+def test_an_offloaded_gradient_refuses_only_what_other_values_turn(tmp_path: Path) -> None:
+    """An optimizer on the host works with gradients that nobody knows; their memory is known."""
+    (tmp_path / "memory_cases.py").write_text(OFFLOADED)
+    words = ("-q", "-p", "no:cacheprovider", tmp_path / "memory_cases.py")
+    report = dry_run("pytest", *words, module=True, quiet=True, gpu="l4", world_size=2)
+    rows = {one.name.rpartition("::")[2]: (one.outcome, one.why) for one in report.tests}
+    assert rows["test_memory"] == ("passed", None)
+    assert rows["test_value"][0] == "refused"

@@ -71,3 +71,44 @@ def test_the_version_stands_in_one_place() -> None:
     assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+
+
+GPU_TEST = """
+import torch
+
+def test_step():
+    kept = torch.zeros(MIB << 20, dtype=torch.uint8, device="cuda")
+    assert torch.cuda.memory_allocated() == MIB << 20
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_the_action_compares_the_memory_of_tests_with_the_base(tmp_path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    (*_, step) = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"]
+    work, summary = tmp_path / "work", tmp_path / "GITHUB_STEP_SUMMARY"
+    work.mkdir()
+    (tmp_path / "harness").write_text(f'#!/bin/sh\nexec {sys.executable} -m harness "$@"\n')
+    (tmp_path / "harness").chmod(0o755)
+    git = ["git", "-C", str(work), "-c", "user.name=A", "-c", "user.email=a@b.c"]
+    run(*git, "init", "--quiet", "--initial-branch", "main")
+    for size in (4, 6):
+        (work / "test_gpu.py").write_text(GPU_TEST.replace("MIB", str(size)))
+        run(*git, "add", "test_gpu.py")
+        run(*git, "commit", "--quiet", "--message", "size")
+    run(*git, "branch", "before", "HEAD~1")
+    run(*git, "remote", "add", "origin", str(work))
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+        "GITHUB_STEP_SUMMARY": str(summary),
+        "COMMAND": "dry-run --gpu l4 -m pytest -q -p no:cacheprovider test_gpu.py",
+        "BASE": "before",
+    }
+    done = run(sys.executable, "-c", step["run"], cwd=work, env=environment)
+    assert done.returncode == 0, done.stderr
+    line = "| `test_gpu.py::test_step` | passed | 6 MiB | 4 MiB | +2,097,152 B |"
+    assert line in summary.read_text()

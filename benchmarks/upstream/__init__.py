@@ -1,0 +1,1 @@
+"""GPU tests of other projects, as they are, on a pretended GPU."""

@@ -1,0 +1,44 @@
+"""The results of upstream's tests as a page."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import Any
+
+from harness.schema.units import format_bytes
+
+HEAD = """# Upstream's own GPU tests on a pretended GPU
+
+`make upstream TITAN=DIR PYTORCH=DIR` writes this folder: each test as it is in the clone, run by
+`harness dry-run -m pytest FILE` on a machine without a GPU. *Refused* is a test that is decided by
+values that nobody knows; it is never passed. The peak is that of the bytes that the allocator was
+asked for.
+"""
+
+
+def results_page(results: Mapping[str, Any]) -> str:
+    """Return the page of all results."""
+    return "\n".join([HEAD, *_lines(results)])
+
+
+def _lines(results: Mapping[str, Any]) -> Iterator[str]:
+    for project, tests in groupby(results["tests"], key=lambda row: row["project"]):
+        rows = list(tests)
+        counts = Counter(row["outcome"] for row in rows)
+        counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        torch = ", ".join(sorted({str(row.get("torch")) for row in rows}))
+        yield f"## {project}\n"
+        yield f"{counted}; torch {torch}; commit `{results['projects'][project]}`.\n"
+        yield "| file | test | on | result | peak | seconds |"
+        yield "|---|---|---|---|---|---|"
+        for row in rows:
+            peak = row["requested_peak_bytes"]
+            cells = [row["file"].rpartition("/")[2], row["test"], row["gpu"], row["outcome"]]
+            cells += ["-" if peak is None else format_bytes(peak), str(row["seconds"])]
+            yield f"| {' | '.join(cells)} |".replace("_", r"\_")
+        yield ""
+        for row in rows:
+            if row["outcome"] in ("failed", "refused"):
+                said = row["cause"] or row["why"]
+                yield f"- `{row['test']}` ({row['outcome']}): {said}".replace("|", r"\|")
+        yield ""
