@@ -1,6 +1,6 @@
 """A notebook, run cell by cell in IPython's own shell, with the memory after each cell.
 
-The shell is the one of Jupyter's kernel: it keeps the traceback of an error and the results of
+The shell is also that of Jupyter's kernel: it keeps the traceback of an error and the results of
 cells, and with them their tensors.
 """
 

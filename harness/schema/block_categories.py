@@ -12,7 +12,7 @@ BlockCategory = Literal[
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen.
-Of ``before``, ``backward``, ``optimizer`` and ``unknown`` nobody told the owner."""
+Nobody told the owner of ``before``, ``backward``, ``optimizer`` and ``unknown``."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",
