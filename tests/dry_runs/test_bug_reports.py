@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
-from torch.torch_version import TorchVersion
 
 from harness.dry_runs.run import dry_run
-from harness.prediction.versions import described_version
+from harness.prediction.versions import TorchVersion, described_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
