@@ -138,6 +138,9 @@ class KeptByLine:
         if rising and not all(_has_ended(rises, count) for rises in rising.values()):
             reason = f"more was kept ever more rarely over {count} steps: more steps are needed"
             return replace(level, kind="unknown", reason=reason)
+        if _ends_higher(ends_bytes) or any(line.may_rise(count) for line in self._older.values()):
+            reason = f"more is alive at the end of {count} steps than before: more steps are needed"
+            return replace(level, kind="unknown", reason=reason)
         if rising:
             until = max(rises[-1] for rises in rising.values())
             return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
@@ -159,6 +162,12 @@ class _Line:
     def added(self, first: int, last: int) -> int:
         """Return the bytes that were added after one step, up to another."""
         return sum(size for step, size in self.changes.items() if first < step <= last)
+
+    def may_rise(self, count: int) -> bool:
+        """Return whether it rose so few times, and so late, that it may rise again."""
+        changes = {step: size for step, size in self.changes.items() if step < count}
+        few = 0 < len(changes) < _LEAST_RISES and min(changes.values()) > 0
+        return few and not _has_ended([0, *sorted(changes)], count)
 
     def rises(self, count: int) -> list[int]:
         """Return the steps in which more is held; none if they are few, or it falls."""
@@ -231,6 +240,15 @@ def _has_ended(rises: Sequence[int], count: int) -> bool:
     return count - 1 - rises[-1] > max(
         after - before for before, after in itertools.pairwise(rises)
     )
+
+
+def _ends_higher(ends_bytes: Sequence[int]) -> bool:
+    """Return whether the last two steps end with more than any of the first three quarters.
+
+    Lines that also free, a new line each time, or growth that has just begun: no line rises.
+    """
+    earlier = 3 * len(ends_bytes) // 4
+    return min(ends_bytes[-2:]) > max(ends_bytes[1:earlier])
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
