@@ -195,7 +195,8 @@ class _Covering:
             _bind(top, place)
             return
         if "ro" not in self._flags(top):
-            for layers in self._layers.folders:
+            # A later run cannot find one that is written below the folder itself.
+            for layers in sorted(self._layers.folders, key=lambda one: one.is_relative_to(top)):
                 with contextlib.suppress(OSError):
                     self._mount(top, place, layers / str(self._count))
                     return

@@ -1,11 +1,17 @@
 """A script that saves is started again with what it wrote, and both starts are compared."""
 
+import ctypes
+import os
+import shutil
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.file_layer import Layers, remove
 from harness.dry_runs.run import dry_run
 from harness.dry_runs.value_answers import DryRunError
 from tests.dry_runs.scripts import script
@@ -96,3 +102,74 @@ def test_without_a_file_nothing_can_be_resumed(tmp_path: Path) -> None:
         dry_run(script(tmp_path, TRAIN), gpu="l4", resume=True, write_files=True)
     with pytest.raises(DryRunError, match="a script or a module"):
         dry_run(len, [], gpu="l4", resume=True)
+
+
+FIRST = """
+Path("new").write_text("1"); Path("old").write_text("1"); Path("gone").unlink()
+shutil.rmtree("folder"); Path("folder").mkdir(); Path("folder/two").touch()
+Path("folder").rename("renamed")
+"""
+SECOND = """
+assert sorted(os.listdir()) == ["new", "old", "renamed"], os.listdir()
+assert Path("new").read_text() == Path("old").read_text() == "1"
+assert os.listdir("renamed") == ["two"]
+Path("renamed/three").touch()
+"""
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+@pytest.mark.parametrize("disk", ["/var/tmp", "/tmp"])
+@pytest.mark.parametrize("user", [0, 12_345])
+def test_a_later_run_finds_the_files_of_an_earlier_one(disk: str, user: int) -> None:
+    places = [Path(tempfile.mkdtemp(prefix="lives", dir=one)) for one in ("/var/tmp", "/tmp")]
+    project = Path(tempfile.mkdtemp(prefix="lives", dir=disk)) / "project"
+    (project / "folder").mkdir(parents=True)
+    project.parent.chmod(0o755)
+    for name in ("old", "gone", "folder/one"):
+        (project / name).write_text("0")
+    for place in (project, *project.rglob("*"), *places):
+        os.chown(place, user, user)
+    first, second = (tuple(place / number for place in places) for number in ("1", "2"))
+    try:
+        for number, folders, earlier, code in ((1, first, (), FIRST), (2, second, first, SECOND)):
+            run = places[0] / f"run{number}"
+            run.mkdir()
+            (run / "status").touch()
+            for place in (run, run / "status"):
+                os.chown(place, user, user)
+            process = os.fork()
+            if process == 0:
+                os._exit(_in_layers(user, project, run, folders, earlier, code))
+            assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+        assert {one.name for one in project.iterdir()} == {"folder", "gone", "old"}
+        assert (project / "old").read_text() == "0"
+    finally:
+        for place in (*places, project.parent):
+            remove(place)
+
+
+def _in_layers(
+    user: int,
+    project: Path,
+    run: Path,
+    folders: tuple[Path, ...],
+    earlier: tuple[Path, ...],
+    code: str,
+) -> int:
+    try:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # /proc is this user's, as after a login
+        os.environ["HOME"] = str(project)
+        os.chdir(project)
+        layers = Layers(
+            folders=folders, through=(), stub=Path("/nowhere"), preloaded=(), earlier=earlier
+        )
+        assert layers.enter(run, writes=False)[0] == "layer"
+        exec(code, {"os": os, "shutil": shutil, "Path": Path})
+    except BaseException as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    return 0
