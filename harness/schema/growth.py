@@ -24,7 +24,7 @@ _KEPT_STEPS = 2
 """A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
 _LEAST_SINCE = 2
 _MOST_PLACES = 5
-_REPLACED = "the line replaces its block by a larger one, as torch.cat and a growing KV cache do"
+_REPLACED = "the line replaces its block by a larger one: a longer batch, torch.cat, or a KV cache"
 
 
 @dataclass(frozen=True, kw_only=True)
