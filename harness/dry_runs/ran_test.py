@@ -17,6 +17,8 @@ class RanTest(Struct, frozen=True, kw_only=True):
         requested_peak_bytes: most bytes requested while it allocated, in the process of all tests
             or in one that it started; None if it allocated nothing.
         seconds: how long it took.
+        uses_values: whether it used values that nobody knows, if only in PyTorch's own code; a test
+            that does passes only if it passes with other values, too.
     """
 
     name: str
@@ -24,3 +26,4 @@ class RanTest(Struct, frozen=True, kw_only=True):
     why: str | None = None
     requested_peak_bytes: int | None = None
     seconds: float = 0.0
+    uses_values: bool = False

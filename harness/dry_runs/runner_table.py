@@ -93,7 +93,9 @@ class RunnerTable:
             uses = self._reads.decisions.uses - uses
             outcome, why = _refused(outcome, why, uses)
             seconds = time.monotonic() - begin
-            run = RanTest(name=name, outcome=outcome, why=why, seconds=seconds)
+            run = RanTest(
+                name=name, outcome=outcome, why=why, seconds=seconds, uses_values=bool(uses)
+            )
             self._found.append((run, first, self._recording.border(), clock))
 
     def tests(self, processes: Path) -> tuple[RanTest, ...]:
@@ -121,7 +123,11 @@ class RunnerTable:
         lines = [line for one in mine for line in one.lines]
         outcome, why = _refused(run.outcome, run.why, lines)
         return msgspec.structs.replace(
-            run, outcome=outcome, why=why, requested_peak_bytes=peak or None
+            run,
+            outcome=outcome,
+            why=why,
+            requested_peak_bytes=peak or None,
+            uses_values=run.uses_values or bool(lines),
         )
 
 

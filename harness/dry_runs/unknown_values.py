@@ -58,8 +58,8 @@ def settled(run: Run, trial: int) -> Try:
 
 def tries_others(first: DryRunReport) -> bool:
     """Return whether other values may change what a run has answered."""
-    if first.tests and first.outcome == Outcome.ERROR:
-        return False  # each test has its own answer, and those that use such values are refused
+    if first.tests and first.outcome == Outcome.ERROR:  # each test has its own answer
+        return any(one.uses_values and one.outcome == "passed" for one in first.tests)
     return first.outcome in (*_ANSWERS, Outcome.ERROR) and any(
         read.lines or read.decides for read in first.value_reads
     )

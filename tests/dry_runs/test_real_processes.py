@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from tests.dry_runs.scripts import run, succeeds
+from harness.dry_runs.run import dry_run
+from tests.dry_runs.scripts import run, script, succeeds
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -146,3 +147,22 @@ def test_spawned_ranks_of_fsdp2_take_what_single_runs_take(
         single = succeeds(tmp_path, RANKS, **options, world_size=ranks, rank=rank)
         assert by_name[f"rank {rank}"].cuda == single.cuda
         assert by_name[f"rank {rank}"].gpus == (rank,)
+
+
+LAUNCHED = """
+import os, torch
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+kept = torch.empty((1 + int(os.environ["RANK"])) << 26, dtype=torch.uint8, device="cuda")
+"""
+TORCHRUN = ("torch.distributed.run", "--nproc-per-node", "2")
+ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2")
+
+
+@pytest.mark.parametrize("launcher", [TORCHRUN, ACCELERATE], ids=lambda words: words[0])
+def test_ranks_of_a_launcher_have_rows(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+    pytest.importorskip(launcher[0].partition(".")[0])
+    module, *words = (*launcher, script(tmp_path, LAUNCHED))
+    report = dry_run(str(module), *words, module=True, gpu="l4", gpus=2, quiet=True)
+    assert report.outcome == "ok", report.evidence
+    assert reserved(report) == [(128 * MIB, False), (64 * MIB, False)]
+    assert [one.name for one in report.processes] == ["rank 1", "rank 0"]

@@ -166,6 +166,9 @@ def test_memory():
 
 def test_value():
     assert gradient().sum() == 0
+
+def test_planted():  # a run that fails tries other values for those that passed
+    assert 1 == 2
 """
 
 
@@ -178,3 +181,5 @@ def test_an_offloaded_gradient_refuses_only_what_other_values_turn(tmp_path: Pat
     rows = {one.name.rpartition("::")[2]: (one.outcome, one.why) for one in report.tests}
     assert rows["test_memory"] == ("passed", None)
     assert rows["test_value"][0] == "refused"
+    assert rows["test_planted"][0] == "failed"
+    assert report.exit_code == 1
