@@ -54,7 +54,8 @@ class Owned:
             for address, owner in mark.owners.items():
                 place = bisect_right(begins.get(address, []), end)
                 begin = begins[address][place - 1] if place else -1
-                if place and (history.lifetimes[begin] or len(history.log)) > end:
+                is_alive = place and (history.lifetimes[begin] or len(history.log)) > end
+                if is_alive and isinstance(owner, str) and owner in CATEGORY_WORDS:
                     self._owners[begin] = owner
 
     def of(self, begin: int) -> BlockCategory:
@@ -64,12 +65,13 @@ class Owned:
         log, end = self._history.log, self._history.lifetimes[begin]
         if log[begin].stack is BEFORE:
             return "before"
-        between = () if end is None else log[begin + 1 : end]
-        is_alone = end is None or not any(event.action == "alloc" for event in between)
+        is_workspace = log[begin].size_bytes == self._workspace_bytes
+        if is_workspace and end is not None:
+            is_workspace = not any(event.action == "alloc" for event in log[begin + 1 : end])
         return category_of(
             caller(log[begin]),
             None if end is None else caller(log[end]),
-            is_workspace=log[begin].size_bytes == self._workspace_bytes and is_alone,
+            is_workspace=is_workspace,
             in_forward=self._failed and in_forward(log[begin]),
         )
 
