@@ -47,7 +47,7 @@ class OwnersAt(msgspec.Struct):
 
 
 class KnownOwners(msgspec.Struct):
-    """What a dry run tells of one device: its allocations, and the owners at some moments."""
+    """Facts that a dry run adds for one device: its allocations, and the owners at some moments."""
 
     allocations: Address
     workspace_bytes: Size | None = None
