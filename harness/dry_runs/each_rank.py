@@ -12,7 +12,7 @@ from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.value_answers import DryRunError
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 
 _MOST_AT_ONCE = 8
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (

@@ -15,7 +15,7 @@ NO_NAME = ("no variable of the script leads to more than before: a cycle of obje
 
 
 class GrowthCauses:
-    """What names lead to after some steps."""
+    """Names of the script after some of its steps, and what they lead to."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []

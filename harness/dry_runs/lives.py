@@ -8,7 +8,7 @@ from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.value_answers import DryRunError
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 
 _NOTHING_SAVED = "the first start wrote no file that a second one could resume from"
 _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
