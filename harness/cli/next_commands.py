@@ -13,7 +13,8 @@ _OF_THE_OUTPUT = ("--html", "--json", "--check")
 _NOT_OF_NEXT_RUN = (*_OF_THE_OUTPUT, "--snapshot", "-m")
 _NOT_OF_PLAN = ("--device", "--method", "--torch")
 _NOT_OF_PREDICT = ("--device", "--deadline", "--events", "--gpu")
-_FLAGS = ("--json", "--check", "--offline")
+_NOT_OF_LARGEST = ("--resume", "--resume-with")
+_FLAGS = ("--json", "--check", "--offline", "--resume")
 
 
 def typed() -> tuple[str, ...]:
@@ -52,7 +53,15 @@ def after_dry_run(command: Sequence[str], before: Sequence[str], module: str | N
     kept = [one for one in without(options, _NOT_OF_NEXT_RUN) if one != "--"]
     named = [*(["-m", module] if module else []), "--"]
     recorded = [*kept, "--snapshot", "run.pickle", *named, *command]
-    largest = [*kept, "--largest", "batch", *named, *before, "--batch", "{}"]
+    largest = [
+        *without(kept, _NOT_OF_LARGEST),
+        "--largest",
+        "batch",
+        *named,
+        *before,
+        "--batch",
+        "{}",
+    ]
     return [_line(largest), f"{_line(recorded)}; harness explain run.pickle"]
 
 

@@ -29,7 +29,7 @@ _PYTHON = re.compile(r"\.py$|\.py:|^<|/ipykernel_")
 """Files of Python: also what dynamo, exec and notebooks name."""
 _MACHINERY = ("runtime_wrappers.py", "aot_autograd.py")
 _COMPILED_GRAPH, _COMPILED = "<eval_with_key>", "compiled graph"
-_OF_A_DRY_RUN = re.compile(r"/harness/dry_runs/\w+\.py$")
+_OF_A_DRY_RUN = re.compile(r"/harness/(dry_runs|prediction)/\w+\.py$")
 """The harness's own frames in the snapshot of a dry run."""
 
 
