@@ -116,7 +116,7 @@ witness: $(CUDA)/.installed
 # GPU tests of torchtitan and PyTorch, as they are, without a GPU: TITAN and PYTORCH are clones, of
 # which one may be left out. Writes results/upstream/.
 upstream: $(CUDA)/.installed
-	$(INSTALL) $(CUDA) test $(CUDA_TORCH) expecttest pulp pwlf $(if $(TITAN),-r $(TITAN)/requirements.txt)
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) expecttest psutil pulp pwlf $(if $(TITAN),-r $(TITAN)/requirements.txt)
 	$(CUDA)/bin/python -m benchmarks.upstream $(if $(TITAN),--torchtitan $(TITAN)) \
 	  $(if $(PYTORCH),--pytorch $(PYTORCH))
 
