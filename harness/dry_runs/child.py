@@ -198,8 +198,8 @@ def _exit_code(error: SystemExit) -> int:
     return 0 if error.code is None else error.code if isinstance(error.code, int) else 1
 
 
-def _outcome(error: BaseException | None) -> tuple[str, str | None]:
-    """Return how the script ended, and the evidence; print what Python would."""
+def _outcome(error: BaseException | None, *, told: bool = False) -> tuple[str, str | None]:
+    """Return how the script ended, and the evidence; print what Python would, if nobody has."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
     if isinstance(error, SystemExit):
@@ -210,8 +210,9 @@ def _outcome(error: BaseException | None) -> tuple[str, str | None]:
         return ("error", f"the script exited with code {int(code)}") if code else ("ok", None)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted"
-    with contextlib.suppress(Exception):  # its standard error may be closed
-        _print_error(error)
+    if not told:
+        with contextlib.suppress(Exception):  # its standard error may be closed
+            _print_error(error)
     said = first_line(error)
     for folder in {os.environ.get(name) for name in (INDUCTOR_CACHE, "TRITON_CACHE_DIR")} - {None}:
         if f"{folder}/" in said:  # a file that was cut, which stays wrong
@@ -294,7 +295,7 @@ def main() -> int:
         error = raised
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
-    ending.ended, ending.evidence = _outcome(error)
+    ending.ended, ending.evidence = _outcome(error, told=ending.notebook.told)
     if isinstance(error, SystemExit):
         ending.exit_code = _exit_code(error) & 0xFF or None
     ending.failed_by = reads.decisions.failed_by(error)

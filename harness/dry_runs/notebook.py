@@ -7,7 +7,6 @@ cells, and with them their tensors.
 import functools
 import gc
 import itertools
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from harness.dry_runs.notebook_cell import Freed, NotebookCell
+from harness.dry_runs.notebook_cell import Freed, NotebookCell, code_cells
 from harness.dry_runs.recording import Recording
 
 _TRACEBACK = "the traceback of the error (sys.last_traceback)"
@@ -34,14 +33,20 @@ class Notebook:
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()
         """What would free the bytes that are alive at the end."""
+        self.told = False
+        """The shell has printed the traceback of the error that ``run`` raises."""
 
     def run(self, path: Path, main: ModuleType) -> None:
         """Run all cells, up to the first one that fails; raise its error without its traceback."""
-        from IPython.core.interactiveshell import InteractiveShell
+        from IPython.terminal.interactiveshell import TerminalInteractiveShell
         from traitlets.config import Config
 
-        without_file = Config({"HistoryManager": {"enabled": False}})
-        shell = InteractiveShell.instance(user_module=main, config=without_file)
+        plain = {"simple_prompt": True, "colors": "nocolor"}
+        without_file = Config(
+            {"HistoryManager": {"enabled": False}, "TerminalInteractiveShell": plain}
+        )
+        shell = TerminalInteractiveShell.instance(user_module=main, config=without_file)
+        shell.keep_running = True
         number = 0
         shell.compile.get_code_name = lambda *_: f"{path.name}[{number}]"
         failed: BaseException | None = None
@@ -58,12 +63,13 @@ class Notebook:
             )
             self._cells.append((cell, before, self._recording.border()))
             del ran
-            if failed is not None:
+            if failed is not None or not shell.keep_running:  # or the cell said exit()
                 break
         self._recording.mark_owners()  # before names are deleted
         freed = (one for one in _freed(shell, main, failed) if one.requested_bytes)
         self.freed = tuple(itertools.islice(freed, _MOST_FREED))
         if failed is not None:
+            self.told = True
             raise failed
 
     def cells(self) -> tuple[NotebookCell, ...]:
@@ -74,13 +80,6 @@ class Notebook:
         borders = zip(self._recording.histories, first or [0] * len(last), last, strict=False)
         peak = max((history.most_between(begin, end) for history, begin, end in borders), default=0)
         return replace(cell, requested_peak_bytes=peak or None)
-
-
-def code_cells(path: Path) -> list[str]:
-    """Return the source of each cell of code that is not empty."""
-    cells = json.loads(path.read_bytes())["cells"]
-    sources = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    return [source for source in sources if source.strip()]
 
 
 def _alive_bytes() -> int:

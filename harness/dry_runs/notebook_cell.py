@@ -1,5 +1,7 @@
 """A cell of a notebook that ran on a pretended GPU."""
 
+import json
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
@@ -28,3 +30,13 @@ class Freed(Struct, frozen=True):
 
     what: str
     requested_bytes: int
+
+
+def code_cells(path: Path) -> list[str]:
+    """Return the source of each cell of code that is not empty; none if it is no such notebook."""
+    try:
+        cells = json.loads(path.read_bytes())["cells"]
+        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, TypeError, KeyError):
+        return []
+    return [source for source in sources if source.strip()]
