@@ -7,6 +7,7 @@ everything read-only but the run's own folders.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
@@ -195,8 +196,7 @@ class _Covering:
             _bind(top, place)
             return
         if "ro" not in self._flags(top):
-            # A later run cannot find one that is written below the folder itself.
-            for layers in sorted(self._layers.folders, key=lambda one: one.is_relative_to(top)):
+            for layers in sorted(self._layers.folders, key=functools.partial(_is_inside, top)):
                 with contextlib.suppress(OSError):
                     self._mount(top, place, layers / str(self._count))
                     return
@@ -306,6 +306,11 @@ def _foreign(here: Path) -> Iterator[Path]:
         facts = Path(place).stat()
         if (facts.st_uid, facts.st_gid) != (os.geteuid(), os.getegid()):
             yield Path(place)
+
+
+def _is_inside(top: Path, layers: Path) -> bool:
+    """Return whether layers are written in the folder itself: a later run could not find them."""
+    return layers.is_relative_to(top) and layers.stat().st_dev == top.stat().st_dev
 
 
 def _bind(source: Path, place: Path, flags: int = 0) -> None:
