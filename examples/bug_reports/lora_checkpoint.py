@@ -14,7 +14,7 @@ WIDTH, RANK, DEPTH = 2048, 8, 12
 
 
 class Adapted(nn.Module):
-    """A frozen layer with two narrow ones beside it."""
+    """A frozen layer with two narrow ones added."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What an error of memory that is out keeps alive: in a notebook, and in a script that retries."""
+"""Memory that an out-of-memory error keeps alive: in a notebook, and in a script that retries."""
 
 import json
 from pathlib import Path
