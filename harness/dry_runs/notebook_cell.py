@@ -33,7 +33,7 @@ class Freed(Struct, frozen=True):
 
 
 def code_cells(path: Path) -> list[str]:
-    """Return the source of each cell of code that is not empty; none if it is no such notebook."""
+    """Return the source of each cell of code that is not empty; none of another file."""
     try:
         cells = json.loads(path.read_bytes())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
