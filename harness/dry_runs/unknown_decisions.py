@@ -4,7 +4,6 @@ In the first run a value is zero and a truth is false. In the other two every de
 none is; a line that decides very often gets both in turn, because a loop may wait for one.
 """
 
-import dis
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -60,7 +59,7 @@ class Decisions:
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         self.use(place, line)
         count = self._counts[line] = self._counts.get(line, 0) + 1
-        as_it_is = self._forced is None or chooses or _asked_by_builtin(frame)
+        as_it_is = self._forced is None or chooses
         answer = otherwise if as_it_is else self._forced != opposite
         if line in self._decided:
             answer = self._decided[line]
@@ -90,13 +89,6 @@ class Decisions:
         files = {code.co_filename for code in (*raising[-1:], *deciding[:1])}
         of_library = len(files) == 1 and is_library(*files)
         return Decision(line=line, answer=answer) if near or of_library else None
-
-
-def _asked_by_builtin(frame: FrameType | None) -> bool:
-    """Return whether a frame is in a call of C code, such as ``max`` or ``sorted``."""
-    if frame is None or frame.f_lasti < 0:
-        return False
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
 
 
 def _callers(frame: FrameType | None) -> list[CodeType]:

@@ -5,11 +5,14 @@ of a text of it. Sums, means and printing do not. What C code makes of it withou
 seen: text that is joined to other text, ``'%.2f' % x``, and arrays of the standard library.
 """
 
+import dis
 import json
 import math
 import statistics
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, Protocol, SupportsIndex
 
 from harness.prediction.after_import import instead
@@ -177,6 +180,11 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
     return operation
 
 
+def _asked_by_builtin(frame: FrameType) -> bool:
+    """Return whether a frame is in a call of C code, such as ``max`` or ``sorted``."""
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
+
+
 def _comparison(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
     opposite = owner is float and name == f"__{_OPPOSITE}__"
@@ -186,7 +194,9 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
-        chooses = name in _ORDER and owner is int and abs(other) <= _MOST_TRIED
+        chooses = name in _ORDER and (
+            (owner is int and abs(other) <= _MOST_TRIED) or _asked_by_builtin(sys._getframe(1))
+        )
         return _uses[0].compared(self.place, result, opposite=opposite, chooses=chooses)
 
     return compare
