@@ -160,7 +160,10 @@ def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
     text = "import os\nEXPERIMENT = {end}\n" if "sweep" in line else ENDS["in forward"]
     (tmp_path / "net.py").write_text(text.format(end="os._exit(0)"))
     done = run(sys.executable, "-m", "harness", *line.split(), cwd=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert (done.returncode, done.stdout) == (2, "")
+    *waiting, said = done.stderr.splitlines()  # a busy machine is told of, in lines of its own
+    assert said.startswith("harness: "), done.stderr
+    assert all("wait" in line for line in waiting), done.stderr
 
 
 CHATTY = """import os, subprocess, torch
