@@ -69,6 +69,7 @@ z = f"{u.sum().item():.2f}"\nif float(z) > 0.2: x = big(4000)
 n = (u > 0.5).any().byte().item(); x = big(4000 if n else 1)
 r = []\nt = threading.Thread(target=lambda: r.append(i.max().item())); t.start(); t.join(); x = big(r[0])
 torch.save(i, __file__ + ".pt"); x = big(torch.load(__file__ + ".pt", map_location="cpu").max())
+if torch.allclose(u, u.clone()): x = big(4000)
 x = big(4000 * (not (u > 0.2).any()))
 n = int(i.max()); x = big(n * 1000)
 x = big(u.sum().item() // 2)
@@ -131,12 +132,6 @@ def each(lines: str) -> pytest.MarkDecorator:
     """Return the mark of a test that is run for each line."""
     cases = lines.strip().split("\n")
     return pytest.mark.parametrize("case", cases, ids=[case[:50] for case in cases])
-
-
-@pytest.mark.xfail(strict=True, reason="a truth that C code asks for is false in every run")
-def test_a_decision_of_allclose_has_a_range(runs: ForkedRuns, tmp_path: Path) -> None:
-    report = report_of(runs, tmp_path, "if torch.allclose(u, u.clone()): x = big(4000)")
-    assert known(report.unknown).moves
 
 
 def report_of(runs: ForkedRuns, folder: Path, case: str) -> DryRunReport:
