@@ -161,7 +161,7 @@ def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
     (tmp_path / "net.py").write_text(text.format(end="os._exit(0)"))
     done = run(sys.executable, "-m", "harness", *line.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    *before, said = done.stderr.splitlines()  # what takes long on a busy machine is told before
+    *before, said = done.stderr.splitlines()  # what takes long on a busy machine is said before
     assert said.startswith("harness: "), done.stderr
     assert len(before) <= 1, done.stderr
     assert "Traceback" not in done.stderr
