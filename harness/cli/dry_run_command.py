@@ -297,7 +297,8 @@ def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequenc
 
     page = partial(dry_run_page, report, target=target, commands=commands)
     try:
-        is_of_it = report.worse_start != "at the first start"  # only the second one is recorded
+        # Of two starts the second one is recorded.
+        is_of_it = report.worse_start != "worse at the first start"
         return page(snapshot=snapshot if is_of_it and snapshot.is_file() else None)
     except SnapshotError as error:  # the run is done, and most of its page needs no recording
         click.echo(printable(f"harness: the page has no timeline: {error}"), err=True)

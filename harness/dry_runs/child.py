@@ -43,7 +43,7 @@ from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
 from harness.dry_runs.notebook import Notebook
-from harness.dry_runs.opened_files import tell_opened
+from harness.dry_runs.opened_files import note_reads
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import EnoughStepsError, Recording
@@ -198,7 +198,7 @@ def _exit_code(error: SystemExit) -> int:
     return 0 if error.code is None else error.code if isinstance(error.code, int) else 1
 
 
-def _outcome(error: BaseException | None, *, told: bool = False) -> tuple[str, str | None]:
+def _outcome(error: BaseException | None, *, is_printed: bool = False) -> tuple[str, str | None]:
     """Return how the script ended, and the evidence; print what Python would, if nobody has."""
     if error is None or isinstance(error, EnoughStepsError):
         return ("ok" if error is None else "stopped"), None
@@ -210,7 +210,7 @@ def _outcome(error: BaseException | None, *, told: bool = False) -> tuple[str, s
         return ("error", f"the script exited with code {int(code)}") if code else ("ok", None)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", "interrupted"
-    if not told:
+    if not is_printed:
         with contextlib.suppress(Exception):  # its standard error may be closed
             _print_error(error)
     said = first_line(error)
@@ -261,7 +261,7 @@ def main() -> int:
         move_between_layers(devices)
     elif mode == "read-only":
         tell_writes(_tell, layers.writable(place))
-    tell_opened(job.resumes_from, place / RESUMED)
+    note_reads(job.resumes_from, place / RESUMED)
     stub.pretend_main()
     with contextlib.suppress(RuntimeError):  # without a standard error
         faulthandler.enable()
@@ -295,7 +295,7 @@ def main() -> int:
         error = raised
     if os.getpid() != pid:  # a process that the script forked came out of its end
         raise error if error is not None else SystemExit(0)
-    ending.ended, ending.evidence = _outcome(error, told=ending.notebook.told)
+    ending.ended, ending.evidence = _outcome(error, is_printed=ending.notebook.has_printed)
     if isinstance(error, SystemExit):
         ending.exit_code = _exit_code(error) & 0xFF or None
     ending.failed_by = reads.decisions.failed_by(error)

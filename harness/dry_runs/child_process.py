@@ -52,7 +52,7 @@ _OWNER = "owner"
 
 
 NOT_RESUMED = (
-    "the script opened no file that its first start had written, so it was not resumed: give the"
+    "the script read no file that its first start had written, so it was not resumed: give the"
     " arguments that resume it"
 )
 
@@ -111,10 +111,8 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     if (folder / TOO_LARGE).exists():
         why = (folder / TOO_LARGE).read_text()
         report = msgspec.structs.replace(report, outcome=Outcome.KILLED, evidence=why, fit=None)
-    if request.resumes_from and report.outcome == "ok" and not (folder / RESUMED).exists():
-        report = msgspec.structs.replace(
-            report, outcome=Outcome.UNSUPPORTED, evidence=NOT_RESUMED, fit=None
-        )
+    if request.resumes_from:
+        report = _resumed(report, folder)
     if (folder / UNSEEN).exists():
         names = (folder / UNSEEN).read_text()
         unseen = f"{names}: not under the dry run (is it linked statically?), and opened a real GPU"
@@ -197,6 +195,21 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
         failed = f"the snapshot was not written: {error}"
         return msgspec.structs.replace(report, notes=(*report.notes, failed))
     return report
+
+
+def _resumed(report: DryRunReport, folder: Path) -> DryRunReport:
+    """Return the report of a second start with what it read, or that it was not resumed."""
+    sign = folder / RESUMED
+    if sign.exists():
+        first, *more = sign.read_text().splitlines()
+        read = f"{first} and {len(more)} more" if more else first
+        note = f"the second start read {read}, which the first one had written"
+        return msgspec.structs.replace(report, notes=(*report.notes, note))
+    if report.outcome != Outcome.OK:
+        return report
+    return msgspec.structs.replace(
+        report, outcome=Outcome.UNSUPPORTED, evidence=NOT_RESUMED, fit=None
+    )
 
 
 def _with_files(

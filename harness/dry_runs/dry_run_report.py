@@ -259,16 +259,19 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
         verdict = self.outcome if self.fit is None else f"{self.outcome}, {self.fit}"
-        when = self.worse_start and f" {self.worse_start}"
+        when = self.worse_start and f", {self.worse_start},"
         return f"{verdict}{when} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
 
     @property
     def worse_start(self) -> str:
-        """The start of a resumed script that this report is of, e.g. ``when resumed``."""
+        """The worse start of a resumed script in words, e.g. ``worse when resumed``."""
         if not self.starts:
             return ""
+        first, second = ((one.outcome, one.fit, one.cuda) for one in self.starts)
+        if first == second:
+            return "the same in both starts"
         mine = msgspec.structs.replace(self, starts=())
-        return "at the first start" if mine == self.starts[0] else "when resumed"
+        return f"worse {'at the first start' if mine == self.starts[0] else 'when resumed'}"
 
     def summary(self) -> str:
         """Return the report in a few lines: the answer, the peaks, the failure, the notes."""

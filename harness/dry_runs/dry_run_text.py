@@ -32,7 +32,7 @@ def dry_run_text(report: DryRunReport, *, target: str) -> str:
 def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     total = format_bytes(report.gpu_total_bytes)
     verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
-    verdict += report.worse_start and f", the worse {report.worse_start}"
+    verdict += report.worse_start and f", {report.worse_start}"
     yield ""
     yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {verdict}"
     if report.evidence:

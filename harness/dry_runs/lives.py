@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.opened_files import may_be_resumed_from
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.value_answers import DryRunError
 from harness.schema.run_outcome import Outcome
@@ -31,20 +32,23 @@ def both_lives(request: Request, arguments: tuple[str, ...]) -> DryRunReport:
         if first.outcome != Outcome.OK:
             return first
         written = first.files.written if first.files is not None else ()
-        files = frozenset(file.path for file in written if file.size_bytes is not None)
+        paths = (file.path for file in written if file.size_bytes is not None)
+        files = frozenset(filter(may_be_resumed_from, paths))
         if not files:
             return replace(first, outcome=Outcome.UNSUPPORTED, evidence=_NOTHING_SAVED, fit=None)
         second_request = dataclasses.replace(
-            request, arguments=arguments, earlier=runs.layers, resumes_from=files, keep_files=None
+            request, arguments=arguments, earlier=runs.layers, resumes_from=files
         )
         with OtherRuns(second_request) as again:
             starts = first, again.answer()
-    return replace(min(reversed(starts), key=_badness), starts=starts)
+    return replace(min(starts, key=_badness), starts=starts)
 
 
 def _check(request: Request) -> None:
     if request.kind == "function":
         raise DryRunError("resume needs a script or a module, which starts twice")
+    if request.keep_files is not None:
+        raise DryRunError("keep files of one start: leave out resume, or the folder")
     if request.write_files:
         raise DryRunError("resume needs the layer of files that write_files does without")
 

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from harness.dry_runs.notebook_cell import Freed, NotebookCell, code_cells
-from harness.dry_runs.recording import Recording
+from harness.dry_runs.recording import EnoughStepsError, Recording
 
 _TRACEBACK = "the traceback of the error (sys.last_traceback)"
 _RESULTS = "results of cells (Out, _)"
@@ -32,8 +32,8 @@ class Notebook:
         self._recording = recording
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()
-        """What would free the bytes that are alive at the end."""
-        self.told = False
+        """Steps that free the bytes which are alive at the end."""
+        self.has_printed = False
         """The shell has printed the traceback of the error that ``run`` raises."""
 
     def run(self, path: Path, main: ModuleType) -> None:
@@ -54,11 +54,12 @@ class Notebook:
             before = self._recording.border()
             ran = shell.run_cell(source, store_history=True)
             failed = ran.error_before_exec or ran.error_in_exec
+            is_ok = failed is None or isinstance(failed, EnoughStepsError)
             first_line = next((line for line in source.splitlines() if line.strip()), "")
             cell = NotebookCell(
                 number=number,
                 text=first_line,
-                ended="ok" if failed is None else "error",
+                ended="ok" if is_ok else "error",
                 alive_bytes=_alive_bytes(),
             )
             self._cells.append((cell, before, self._recording.border()))
@@ -69,7 +70,7 @@ class Notebook:
         freed = (one for one in _freed(shell, main, failed) if one.requested_bytes)
         self.freed = tuple(itertools.islice(freed, _MOST_FREED))
         if failed is not None:
-            self.told = True
+            self.has_printed = True
             raise failed
 
     def cells(self) -> tuple[NotebookCell, ...]:

@@ -1,4 +1,4 @@
-"""Sign that a script opens a file of an earlier run: then it is resumed."""
+"""Files of an earlier run that a script reads: then it is resumed."""
 
 import os
 import sys
@@ -8,26 +8,43 @@ from typing import Any
 
 from harness.prediction.after_import import after_import, instead
 
+_CACHED = "/__pycache__/", "/.cache/"
+"""Parts of the paths of files that a second start finds, and does not resume from."""
 
-def tell_opened(files: Collection[str], sign: Path) -> None:
-    """Make a file as soon as Python or safetensors opens one of some files to read it.
+
+def may_be_resumed_from(file: str) -> bool:
+    """Return whether a file that a run wrote may be its checkpoint.
+
+    >>> may_be_resumed_from("/work/last.pt"), may_be_resumed_from("/work/__pycache__/net.pyc")
+    (True, False)
+    """
+    return not any(part in file for part in _CACHED)
+
+
+def note_reads(files: Collection[str], sign: Path) -> None:
+    """Write the names of those files that Python or safetensors opens only to read them.
 
     Args:
         files: their real paths.
-        sign: the file to make.
+        sign: the file to write to, a line for each.
     """
     if not files:
         return
     names = {os.path.basename(file) for file in files}  # noqa: PTH119 for each opened file
+    found = set[str]()
 
     def look(path: Any) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
             text = os.fsdecode(path)
-            if os.path.basename(text) in names and os.path.realpath(text) in files:  # noqa: PTH119
-                sign.touch()
+            if os.path.basename(text) in names:  # noqa: PTH119
+                real = os.path.realpath(text)
+                if real in files and real not in found:
+                    found.add(real)
+                    with sign.open("a") as listed:
+                        listed.write(f"{real}\n")
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_TRUNC):
+        if event == "open" and arguments[2] & os.O_ACCMODE == os.O_RDONLY:
             look(arguments[0])
 
     def watch(module: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.dry_runs.child_result import StartedResult, recorded, write_result
 from harness.dry_runs.dry_run_request import JOB, PROCESSES, RESUMED, USED, Request
 from harness.dry_runs.library_notes import library_notes
-from harness.dry_runs.opened_files import tell_opened
+from harness.dry_runs.opened_files import note_reads
 from harness.dry_runs.recording import Recording
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
@@ -30,7 +30,7 @@ def record() -> None:
         used.touch()
         (folder / USED).touch()
 
-    tell_opened(job.resumes_from, folder / RESUMED)
+    note_reads(job.resumes_from, folder / RESUMED)
     reads = ValueReads(job.answers, trial=job.trial, decided=job.decided, on_use=on_use)
     recording = Recording(reads, job.steps)
     reads.count_loads(sys.modules["torch"], "load")

@@ -68,23 +68,23 @@ class _Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         code: int | None = None
         orphaned = False
-        layers, told = LayerSize([folder / LAYERS for folder in folders[1:]]), False
+        layers, is_written = LayerSize([folder / LAYERS for folder in folders[1:]]), False
         sampler = HostSampler(self._script, folders[0])
         while code is None and not orphaned:
             orphaned = bool(readable([lifeline], _LOOK_SECONDS))
             if time.monotonic() >= end_at:
                 end_at = math.inf
                 self._signal(signal.SIGINT, GRACE_SECONDS)
-            if not told and (excess := layers.excess()) is not None:
-                told = True
-                _tell(excess, folders[0])
+            if not is_written and (excess := layers.excess()) is not None:
+                is_written = True
+                _write_reason(excess, folders[0])
                 self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS)
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
             sampler.sample()
             code = self._ended()
-        if not told and (excess := layers.excess(at_once=True)) is not None:
-            _tell(excess, folders[0])  # it ended between two looks, and perhaps for that reason
+        if not is_written and (excess := layers.excess(at_once=True)) is not None:
+            _write_reason(excess, folders[0])  # it ended between two looks
         give_room(folders[0])
         sampler.write()
         _end_descendants(self._script)
@@ -118,7 +118,7 @@ class _Supervisor:
             os.kill(self._script, number)
 
 
-def _tell(excess: str, folder: Path) -> None:
+def _write_reason(excess: str, folder: Path) -> None:
     """Write into a run's folder why it was ended."""
     give_room(folder)
     (folder / TOO_LARGE).write_text(excess)

@@ -1,6 +1,6 @@
 """Categories of the GPU's blocks, in every recording of PyTorch's allocator.
 
-A script under the dry run also tells what parameters, optimizers and modules own. Other recordings
+The recording of a dry run also has what parameters, optimizers and modules own. Other recordings
 have only the code that requested and freed a block.
 """
 
@@ -12,7 +12,7 @@ BlockCategory = Literal[
     "other", "activation", "forward", "workspace", "unknown",
 ]  # fmt: skip
 """``activation``: freed by the backward pass. ``forward``: memory ran out before that was seen.
-Nobody told the owner of ``before``, ``backward``, ``optimizer`` and ``unknown``."""
+The owner of ``before``, ``backward``, ``optimizer`` and ``unknown`` is not known."""
 
 CATEGORY_WORDS: Mapping[BlockCategory, str] = {
     "before": "before the recording",

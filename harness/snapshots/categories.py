@@ -1,4 +1,4 @@
-"""Category of each block of a recording: its owner where a dry run tells it, else a guess.
+"""Category of each block of a recording: its owner in a recording of a dry run, else a guess.
 
 Other recordings name no owners. Parameters are allocated by ``Module._apply``, optimizer state
 and its temporaries within ``Optimizer.step``, activations under a ``forward``, gradients and
@@ -32,7 +32,7 @@ CategoryOf = Callable[[int], BlockCategory]
 
 
 def categories(history: DeviceHistory) -> CategoryOf:
-    """Return what tells the category of each block."""
+    """Return the function that gives the category of a block."""
     known = history.snapshot.owners
     return Guess(history).of if known is None or not known.marks else Owned(history, known).of
 
@@ -46,7 +46,7 @@ class _Block:
 
 
 class Owned:
-    """Categories in a recording of a dry run, which tells what owned blocks at some moments."""
+    """Categories in a recording of a dry run, which has the owners of blocks at some moments."""
 
     def __init__(self, history: DeviceHistory, known: KnownOwners) -> None:
         self._history = history

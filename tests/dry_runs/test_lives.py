@@ -67,9 +67,10 @@ def test_the_copy_that_a_resumed_script_keeps_is_found_to_the_byte(tmp_path: Pat
     assert requested(second) - requested(first) == pytest.approx(WEIGHTS, abs=4096)
     assert alive["optimizer_state"] == pytest.approx(2 * WEIGHTS, abs=4096)  # the loaded one
     text = dry_run_text(report, target="train.py")
-    assert text.splitlines()[1].endswith("ok, fits, the worse when resumed")
+    assert text.splitlines()[1].endswith("ok, fits, worse when resumed")
     assert f"other           {tmp_path / 'script.py'}:{LINE} <module>" in text
     assert second.devices[0].phases["loading"] >= 4 * WEIGHTS  # the model and the whole file
+    assert f"the second start read {tmp_path / 'last.pt'}, which the first one" in text
     assert not (tmp_path / "last.pt").exists()
 
 
@@ -84,12 +85,24 @@ def test_memory_that_ends_only_when_resumed_is_the_answer(tmp_path: Path) -> Non
     least, most = (one.cuda.reserved_peak_bytes or 0 for one in lives(tmp_path).starts)
     report = lives(tmp_path, memory_bytes=OUTSIDE + (least + most) // 2)
     assert [one.outcome for one in report.starts] == ["ok", "oom"]
-    assert (report.outcome, report.worse_start) == ("oom", "when resumed")
+    assert (report.outcome, report.worse_start) == ("oom", "worse when resumed")
+
+
+READS_NO_CHECKPOINT = {
+    "its own checkpoint is left alone": "pass",
+    "a module of its own was compiled": "import helper",
+    "a log is continued": "open('log.txt', 'a+').write('epoch')",
+}
 
 
 @pytest.mark.slow
-def test_a_script_that_does_not_resume_has_no_answer(tmp_path: Path) -> None:
-    report = lives(tmp_path, "anew")
+@pytest.mark.parametrize("title", READS_NO_CHECKPOINT)
+def test_a_script_that_does_not_resume_has_no_answer(tmp_path: Path, title: str) -> None:
+    (tmp_path / "helper.py").write_text("X = 1")
+    text = f"sys.dont_write_bytecode = False; os.chdir({str(tmp_path)!r})"
+    file = script(tmp_path, f"import os, sys\n{text}\n{READS_NO_CHECKPOINT[title]}\n{TRAIN}")
+    report = dry_run(file, gpu="l4", resume=["anew"], quiet=True)
+    assert [one.outcome for one in report.starts] == ["ok", "unsupported"]
     assert report.outcome == "unsupported"
     assert "it was not resumed" in (report.evidence or "")
 
@@ -100,6 +113,8 @@ def test_without_a_file_nothing_can_be_resumed(tmp_path: Path) -> None:
     assert "wrote no file" in (report.evidence or "")
     with pytest.raises(DryRunError, match="the layer of files"):
         dry_run(script(tmp_path, TRAIN), gpu="l4", resume=True, write_files=True)
+    with pytest.raises(DryRunError, match="files of one start"):
+        dry_run(script(tmp_path, TRAIN), gpu="l4", resume=True, keep_files=tmp_path / "kept")
     with pytest.raises(DryRunError, match="a script or a module"):
         dry_run(len, [], gpu="l4", resume=True)
 
