@@ -1,9 +1,10 @@
 """Highest peaks of PyTorch's allocator, whether or not the script resets its counters."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.dry_runs.dry_run_report import Device
 from harness.prediction.after_import import instead
 from harness.schema.metrics import CudaPeaks
 
@@ -34,6 +35,22 @@ class HighestPeaks:
         highest = self._highest[device]
         return CudaPeaks(
             **{name.replace("_bytes", "_peak_bytes"): highest[name] for name in _PEAKS}
+        )
+
+    def device(self, index: int, segments: Sequence[Mapping[str, Any]]) -> Device:
+        """Return the counts of a device, whose segments are among those of a snapshot."""
+        private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
+        stats = sys.modules["torch"].cuda.memory_stats(index)
+        return Device(
+            index=index,
+            peaks=self.of(index),
+            allocations=stats.get("allocation.all.allocated", 0),
+            requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
+            segments=stats.get("segment.all.allocated", 0),
+            retries=stats.get("num_alloc_retries", 0),
+            ooms=stats.get("num_ooms", 0),
+            graph_pools=len({s["segment_pool_id"] for s in private}),
+            graph_pool_bytes=sum(s["total_size"] for s in private),
         )
 
     def _keep(self, device: int) -> None:

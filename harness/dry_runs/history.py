@@ -299,11 +299,12 @@ class History:
 
     def _moment(self, instant: _Instant) -> Moment:
         """Return what was alive just after an event."""
-        owners = owners_at(instant.alive, instant.marks)
+        marks = ((mark.allocations, mark.owners) for mark in instant.marks)
+        owners = owners_at(instant.alive, marks)
         categories: Counter[BlockCategory] = Counter()
         alike: defaultdict[tuple[str, BlockCategory], list[int]] = defaultdict(list)
         for block in instant.alive:
-            category = owners.get(block.address) or self._kind(block)
+            category = owners.get(block) or self._kind(block)
             categories[category] += block.size
             alike[block.site.place, category].append(block.size)
         largest = sorted(alike.items(), key=lambda group: -sum(group[1]))

@@ -1,9 +1,10 @@
 """Known contents of addresses after a number of allocations, and the owners of blocks by them."""
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from harness.schema.block_categories import BlockCategory
 
@@ -41,15 +42,25 @@ def kept(marks: Sequence[Mark], places: range) -> list[Mark]:
     return [mark for place, mark in enumerate(marks) if place in places or mark.is_whole]
 
 
-def owners_at(alive: Iterable[Lifetime], marks: Iterable[Mark]) -> dict[int, BlockCategory]:
-    """Return the categories of blocks that an optimizer step saw, before or after."""
-    owners: dict[int, BlockCategory] = {}
-    blocks = list(alive)
-    for mark in marks:
-        for block in blocks:
-            lived = block.allocation <= mark.allocations and (
-                block.freed is None or block.freed >= mark.allocations
-            )
-            if lived and block.address in mark.owners:
-                owners[block.address] = mark.owners[block.address]
+Owned = TypeVar("Owned", bound=Lifetime)
+
+
+def owners_at(
+    blocks: Iterable[Owned], marks: Iterable[tuple[int, Mapping[int, BlockCategory]]]
+) -> dict[Owned, BlockCategory]:
+    """Return the owners of the blocks that lived at one of the marks.
+
+    Args:
+        blocks: the blocks, several at one address if they lived one after another.
+        marks: a number of allocations and the owners by address; the last one counts.
+    """
+    at: defaultdict[int, list[Owned]] = defaultdict(list)
+    for block in blocks:
+        at[block.address].append(block)
+    owners: dict[Owned, BlockCategory] = {}
+    for number, known in marks:
+        for address, owner in known.items():
+            for block in at.get(address, ()):
+                if block.allocation <= number and (block.freed is None or block.freed >= number):
+                    owners[block] = owner
     return owners

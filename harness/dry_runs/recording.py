@@ -4,7 +4,6 @@ Nothing is started before the script initialises CUDA itself, so settings that i
 first lines hold, and a script that never uses the GPU is left alone.
 """
 
-import dataclasses
 import gc
 import itertools
 import os
@@ -18,6 +17,7 @@ from msgspec.structs import replace
 from harness.dry_runs.after_operators import call_after_operators
 from harness.dry_runs.call_sites import ENTRY_BYTES
 from harness.dry_runs.dry_run_report import Device, Moment, OutOfMemory
+from harness.dry_runs.growth_causes import GrowthCauses
 from harness.dry_runs.highest_peaks import HighestPeaks
 from harness.dry_runs.history import NOT_KEPT, History
 from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
 
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
-    from harness.dry_runs.kept_tensors import Held
 
 FOLD_EVENTS = 6_000
 """Allocations and frees after which the history is folded: about 9,000 events, of 1 KiB each."""
@@ -45,11 +44,6 @@ _SNAPSHOT_EVENTS = 1_000_000
 
 _FOLD_SECONDS = 2.0
 """Seconds that a fold in another thread has to end when the script has ended."""
-
-_LOOKS = frozenset(1 << power for power in range(2, 40))
-"""Steps after which names are looked through for what they hold."""
-
-NO_NAME = ("no variable of the script leads to more than before: a cycle of objects, perhaps",)
 
 Label = TypeVar("Label")
 
@@ -92,7 +86,7 @@ class Recording:
         self._own_bytes = 0
         self._highest = HighestPeaks()
         self._refused: list[OutOfMemory] = []
-        self._held: list[Held] = []
+        self._causes = GrowthCauses()
         self._fold_bytes = 0
         self.histories: list[History] = []
         """Each GPU, after the end."""
@@ -192,8 +186,7 @@ class Recording:
             self._host.look_after_fold(self.optimizer_steps, live)
         self._folded_in_step = False
         enough = self.optimizer_steps == self._most_steps
-        if enough or self.optimizer_steps in _LOOKS:
-            self._label(lambda: self._look(self.optimizer_steps))
+        self._label(lambda: self._causes.look(self.optimizer_steps, is_last=enough))
         if enough:
             raise EnoughStepsError
 
@@ -252,21 +245,6 @@ class Recording:
         self._failed = True
         self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
 
-    def _look(self, step: int) -> None:
-        from harness.dry_runs.kept_tensors import held_by_names  # it needs PyTorch
-
-        self._held.append(held_by_names(step))
-
-    def _named(self, growth: Growth, *, host: bool = False) -> Growth:
-        """Return the growth with the names of the script that keep what grows."""
-        if growth.kind != "leak" or len(self._held) < 2:
-            return growth
-        from harness.dry_runs import kept_tensors
-
-        named = kept_tensors.host_causes if host else kept_tensors.causes
-        found = (*growth.causes, *named(*self._held[-2:])) or NO_NAME
-        return dataclasses.replace(growth, causes=found)
-
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
         del total
@@ -321,7 +299,7 @@ class Recording:
         stack_bytes = sum(history.stack_bytes for history in histories)
         if histories:
             self.host_growth = self._label(
-                lambda: self._named(self._host.growth(stack_bytes), host=True)
+                lambda: self._causes.named(self._host.growth(stack_bytes), host=True)
             )
         refused: list[OutOfMemory] = []
         devices = []
@@ -344,7 +322,7 @@ class Recording:
         return None
 
     def _growth(self, history: History) -> Growth | None:
-        return self._label(lambda: self._named(history.growth()))
+        return self._label(lambda: self._causes.named(history.growth()))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
         """Return what held memory; None if an object of the script's refuses to be looked at."""
@@ -357,20 +335,13 @@ class Recording:
     def _device(
         self, index: int, history: History | None, segments: list[dict[str, Any]]
     ) -> Device:
-        private = [s for s in segments if s["device"] == index and any(s["segment_pool_id"])]
-        stats, peaks = torch.cuda.memory_stats(index), self._highest.of(index)
-        return Device(
-            index=index,
-            peaks=peaks,
-            allocations=stats.get("allocation.all.allocated", 0),
-            requested_total_bytes=stats.get("requested_bytes.all.allocated", 0),
-            segments=stats.get("segment.all.allocated", 0),
-            retries=stats.get("num_alloc_retries", 0),
-            ooms=stats.get("num_ooms", 0),
-            graph_pools=len({s["segment_pool_id"] for s in private}),
-            graph_pool_bytes=sum(s["total_size"] for s in private),
-            peak=None if history is None else self._label(lambda: self._peak(history, peaks)),
-            kept_by_works=0 if history is None else history.kept_by_works(),
-            growth=None if history is None else self._growth(history),
-            phases={} if history is None else self._label(history.phases) or {},
+        device = self._highest.device(index, segments)
+        if history is None:
+            return device
+        return replace(
+            device,
+            peak=self._label(lambda: self._peak(history, device.peaks)),
+            kept_by_works=history.kept_by_works(),
+            growth=self._growth(history),
+            phases=self._label(history.phases) or {},
         )

@@ -7,7 +7,10 @@ backward temporaries by the autograd thread, which has no Python frames.
 
 from bisect import bisect_right
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
 
+from harness.dry_runs.marks import owners_at
 from harness.prediction.gpu.workspaces import LARGE_BYTES, SMALL_BYTES
 from harness.schema.block_categories import CATEGORY_WORDS, BlockCategory, Caller, category_of
 from harness.snapshots.device_history import DeviceHistory
@@ -34,6 +37,14 @@ def categories(history: DeviceHistory) -> CategoryOf:
     return Guess(history).of if known is None or not known.marks else Owned(history, known).of
 
 
+@dataclass(slots=True, eq=False)
+class _Block:
+    address: int
+    allocation: int
+    freed: int | None
+    begin: int
+
+
 class Owned:
     """Categories in a recording of a dry run, which tells what owned blocks at some moments."""
 
@@ -41,21 +52,15 @@ class Owned:
         self._history = history
         self._workspace_bytes = known.workspace_bytes
         self._failed = any(event.action == "oom" for event in history.events)
-        allocations = [place for place, event in enumerate(history.log) if event.action == "alloc"]
-        begins: dict[int, list[int]] = {}
-        for begin in history.lifetimes:
-            begins.setdefault(history.log[begin].address, []).append(begin)
-        self._owners: dict[int, BlockCategory] = {}
-        left = known.allocations - len(allocations)
-        for mark in known.marks:
-            if not 0 <= (number := mark.allocations - left) <= len(allocations):
-                continue
-            end = allocations[number - 1] if number else -1
-            for address, owner in mark.owners.items():
-                place = bisect_right(begins.get(address, []), end)
-                begin = begins[address][place - 1] if place else -1
-                if place and (history.lifetimes[begin] or len(history.log)) > end:
-                    self._owners[begin] = owner
+        changes = [event.action == "alloc" for event in history.log]
+        before = known.allocations - sum(changes)
+        numbers = self._numbers = [before + number for number in accumulate(changes)]
+        blocks = (
+            _Block(history.log[at].address, numbers[at], end and numbers[end], at)
+            for at, end in history.lifetimes.items()
+        )
+        owned = owners_at(blocks, ((mark.allocations, mark.owners) for mark in known.marks))
+        self._owners = {block.begin: owner for block, owner in owned.items() if _is_one(owner)}
 
     def of(self, begin: int) -> BlockCategory:
         """Return the category of the block that was allocated at ``begin``."""
@@ -64,14 +69,17 @@ class Owned:
         log, end = self._history.log, self._history.lifetimes[begin]
         if log[begin].stack is BEFORE:
             return "before"
-        between = () if end is None else log[begin + 1 : end]
-        is_alone = end is None or not any(event.action == "alloc" for event in between)
+        is_alone = end is None or self._numbers[end] == self._numbers[begin]
         return category_of(
             caller(log[begin]),
             None if end is None else caller(log[end]),
             is_workspace=log[begin].size_bytes == self._workspace_bytes and is_alone,
             in_forward=self._failed and in_forward(log[begin]),
         )
+
+
+def _is_one(owner: object) -> bool:
+    return isinstance(owner, str) and owner in CATEGORY_WORDS
 
 
 class Guess:

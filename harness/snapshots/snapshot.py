@@ -8,11 +8,10 @@ are missing have the value they had before they existed.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from harness.schema.block_categories import BlockCategory
 from harness.snapshots.file_bytes import EVENTS_BETWEEN_CHECKS, Deadline, SnapshotError, read_bytes
 from harness.snapshots.pools import STREAM_MASK, number_pools
 from harness.snapshots.trace_event import (
@@ -31,23 +30,33 @@ from harness.snapshots.trace_event import (
 from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
-MOST_MARKS = 256
-"""Moments whose owners are read."""
+MOST_OWNERS = 4 << 20
+"""Owners that are read; where a file has more, categories are guessed."""
 
 
 class OwnersAt(msgspec.Struct):
     """Owners of the blocks at some addresses, after a number of allocations."""
 
     allocations: Address
-    owners: dict[Address, BlockCategory]
+    owners: Any
+    """A dict as recorded: categories by address."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.owners, dict):
+            raise ValueError("owners must be a dict")
 
 
 class KnownOwners(msgspec.Struct):
-    """What a dry run tells of one device: its allocations, and the owners at some moments."""
+    """Facts that a dry run adds for one device: its allocations, and the owners at some moments."""
 
     allocations: Address
     workspace_bytes: Size | None = None
-    marks: Annotated[list[OwnersAt], msgspec.Meta(max_length=MOST_MARKS)] = []
+    marks: list[OwnersAt] = []
+
+    def __post_init__(self) -> None:
+        # One dict used many times would make much work of a short file.
+        if sum(len(mark.owners) for mark in self.marks) > MOST_OWNERS:
+            self.marks = []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -283,3 +283,27 @@ def test_an_empty_recording_is_explained_as_one_without_failure(tmp_path: Path) 
     (explanation,) = explain_file(written(tmp_path, {"segments": [], "device_traces": [[]]}))
     assert explanation.diagnosis == "no failure"
     assert "Nothing was allocated" in explanation_page((explanation,))
+
+
+AT = by_hand()["device_traces"][0][1]["addr"]
+
+
+@pytest.mark.parametrize(
+    ("owners", "held"),
+    [
+        ({AT: "gradient"}, "gradients"),
+        ({AT: ["gradient"]}, "other (inputs, outputs, temporaries)"),  # no name of a category
+        (["gradient"], "forward pass (activations and its temporaries)"),  # no dict: a guess
+    ],
+)
+def test_owners_in_a_recording_are_believed_if_they_are_owners(
+    tmp_path: Path, owners: object, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.snapshots.explain._cases", lambda *_: [])
+    raw = by_hand()
+    raw["device_traces"] = [raw["device_traces"][0][:2]]
+    raw["segments"] = raw["segments"][:1]
+    marks = [{"allocations": 1, "owners": owners}]
+    raw["harness"] = [{"allocations": 1, "workspace_bytes": None, "marks": marks}]
+    (explanation,) = explain_file(written(tmp_path, raw))
+    assert explanation.moments[0].categories[0][0] == held
