@@ -17,7 +17,7 @@ from harness.measurement.process.launch import LaunchError
 from harness.measurement.process.messages import Call
 from harness.measurement.process.outcome import classify
 from harness.schema.errors import UnavailableError
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 
 ALLOCATE, FREE, FREE_REQUESTED, FREE_COMPLETED, EMPTY_CACHE, RELEASE_POOL = range(6)
 """Kind of a step of the work; a release that another stream delays is two steps."""

@@ -18,7 +18,7 @@ from harness.dry_runs.value_places import bounds, unknown_sizes
 from harness.schema.host import Host
 from harness.schema.memory_fit import Fit, fit_of
 from harness.schema.metrics import CudaPeaks
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 _WORST_FIRST: tuple[Fit, ...] = ("does not fit", "close call", "fits")

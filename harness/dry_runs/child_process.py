@@ -34,7 +34,7 @@ from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.written_files import keep, written_files
 from harness.measurement.process.start_child import own_interpreter
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 
 _PREFIX = "harness-dry-run-"
 _LOOK_SECONDS = 0.05

@@ -18,7 +18,7 @@ from harness.schema.growth import Growth
 from harness.schema.host import Host
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:

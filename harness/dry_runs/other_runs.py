@@ -16,7 +16,7 @@ from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import Try, settled
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
 _LOOK_SECONDS = 0.05

@@ -19,7 +19,7 @@ from harness.dry_runs.value_places import (
     listed,
 )
 from harness.schema.metrics import CudaPeaks
-from harness.schema.record import Outcome
+from harness.schema.run_outcome import Outcome
 from harness.schema.units import format_bytes
 
 Run = Callable[[int, Mapping[str, bool]], DryRunReport]

@@ -6,15 +6,13 @@
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.plots.self_contained_page import page_part, self_contained_page
-from harness.schema.events import BEFORE_TRACE, Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
@@ -159,53 +157,6 @@ class Timeline:
             "limits": self.limits,
             "marks": self.marks,
         }
-
-
-def traced_timeline(
-    trace: Trace, *, reserved: Sequence[int] = (), limits: Sequence[tuple[str, int]] = ()
-) -> Timeline:
-    """Return the timeline of the measured step."""
-    start = bisect_left(trace.events, trace.measured_step, key=lambda event: event.step)
-    events = trace.events[start:]
-    stop = len(events) + 1
-    before = trace.alive_after(start - 1) if start else []
-    alive = {block.event.address: (0, block.event) for block in before}
-    blocks = [_shown(0, stop, _before(trace.initial_bytes))] if trace.initial_bytes else []
-    for moment, event in enumerate(events, 1):
-        if event.size_bytes > 0:
-            alive[event.address] = moment, event
-        elif event.address in alive:
-            begin, born = alive.pop(event.address)
-            blocks.append(_shown(begin, moment, born))
-    blocks += [_shown(begin, stop, event) for begin, event in alive.values()]
-    return Timeline(
-        blocks=[(block, 1) for block in blocks],
-        events=range(stop),
-        colours=CATEGORY_COLOURS,
-        phases=list(_phases(events)),
-        reserved=reserved,
-        limits=limits,
-    ).thinned()
-
-
-def _before(size: int) -> Event:
-    return Event(0, "build", BEFORE_TRACE, "", "temporary", size, 0)
-
-
-def _shown(begin: int, end: int, event: Event) -> ShownBlock:
-    operator = event.operator.replace("autograd::engine::evaluate_function: ", "")
-    line = operator.replace("/", " / ")
-    return ShownBlock(begin, end, event.size_bytes, event.category, event.module, line)
-
-
-def _phases(events: Sequence[Event]) -> Iterator[tuple[str, int]]:
-    """Yield each phase with its first moment; dropping old gradients opens a step."""
-    last = None
-    for moment, event in enumerate(events):
-        if event.phase != last:
-            opening = "zero_grad" if moment == 0 else "update"
-            yield (opening if event.phase == "optimizer" else event.phase), moment
-        last = event.phase
 
 
 def memory_page(

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from harness.plots.category_colours import CATEGORY_COLOURS
-from harness.plots.memory_page import ShownBlock, Timeline, memory_page, traced_timeline
+from harness.plots.memory_page import ShownBlock, Timeline, memory_page
 from harness.plots.shown_tables import sizes_table
 from harness.plots.step_tables import blocks_table, layers_table
+from harness.plots.traced_timeline import traced_timeline
 from harness.schema.events import CATEGORIES
 from harness.schema.metrics_text import metrics_rows
 from harness.schema.step_report import StepReport

@@ -4,7 +4,6 @@
 measurement: metrics, outcome and the evidence for it, environment. What is unknown is null.
 """
 
-import enum
 import functools
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
@@ -17,6 +16,7 @@ from harness.schema.host import Host
 from harness.schema.metrics import Bytes, CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.run_outcome import Outcome as Outcome
 from harness.schema.shown import frame, html_of, picture
 from harness.schema.unique_keys import read_json
 from harness.schema.workload import Workload
@@ -37,36 +37,6 @@ class RecordError(HarnessError, ValueError):
 
 class SchemaError(RecordError):
     """A record of another schema, such as one that a newer harness wrote."""
-
-
-class Outcome(enum.StrEnum):
-    """The end of a measurement or a prediction.
-
-    >>> import harness
-    >>> harness.predict(harness.Workload()).outcome is harness.schema.record.Outcome.PREDICTED
-    True
-    """
-
-    OK = "ok"
-    """It was measured to the end."""
-    PREDICTED = "predicted"
-    """Metrics were derived; nothing was run."""
-    UNSUPPORTED = "unsupported"
-    """The harness cannot do this; the reason says why."""
-    OOM = "oom"
-    """It ran out of memory: an allocation was refused, or the kernel ended it for that."""
-    KILLED = "killed"
-    """A signal such as SIGKILL ended its process; it may not have been its own fault."""
-    TIMEOUT = "timeout"
-    """It did not end before its deadline."""
-    CRASHED = "crashed"
-    """Its process ended by a fault of its own, such as a segmentation fault, or gave no result."""
-    ERROR = "error"
-    """The step raised an exception that is not about memory."""
-    LOST = "lost"
-    """The executor lost the place where it ran, such as a Dask worker; the cell is not to blame."""
-    REFUSED = "refused"
-    """Predicted to fit nowhere and therefore not run; ``attempt`` is 0."""
 
 
 class Repeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.plots.memory_page import Timeline, memory_page, traced_timeline
+from harness.plots.memory_page import Timeline, memory_page
+from harness.plots.traced_timeline import traced_timeline
 from harness.reporting.step_page import step_page
 from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
