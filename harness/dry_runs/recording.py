@@ -280,7 +280,7 @@ class Recording:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
         if self._log is None:
             return None
-        from harness.instruments.cuda_counters import pinned_bytes  # it needs PyTorch
+        from harness.instruments.pinned_memory import pinned_bytes  # it needs PyTorch
 
         return pinned_bytes()
 
