@@ -45,8 +45,9 @@ from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
 from harness.dry_runs.notebook import Notebook
 from harness.dry_runs.opened_files import note_reads
 from harness.dry_runs.own_code import is_own
+from harness.dry_runs.peak_recording import EnoughStepsError, PeakRecording
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
-from harness.dry_runs.recording import EnoughStepsError, Recording
+from harness.dry_runs.recording import recording_for
 from harness.dry_runs.refused_writes import move_between_layers, tell_writes, why_refused
 from harness.dry_runs.run_code import run_code
 from harness.dry_runs.runner_table import RunnerTable
@@ -65,7 +66,9 @@ _LEFT_OUT = "harness.dry_runs.left_out_values"
 class Ending:
     """Writes the result, once, whichever comes first: the interpreter's end or a signal."""
 
-    def __init__(self, job: Request, place: Path, reads: ValueReads, recording: Recording) -> None:
+    def __init__(
+        self, job: Request, place: Path, reads: ValueReads, recording: PeakRecording
+    ) -> None:
         self._job = job
         self._place = place
         self._reads = reads
@@ -225,7 +228,7 @@ def _tell(line: str) -> None:
         print(f"harness dry-run: {line}", file=sys.stderr, flush=True)
 
 
-def _on_torch(job: Request, reads: ValueReads, recording: Recording, module: Any) -> None:
+def _on_torch(job: Request, reads: ValueReads, recording: PeakRecording, module: Any) -> None:
     """Begin to watch, when PyTorch has been imported."""
     from harness.dry_runs import left_out_values  # it needs PyTorch
 
@@ -274,12 +277,7 @@ def main() -> int:
         if os.getpid() != pid:  # a process that the script forked uses the GPU
             StartedProcess(place, reads, recording).listen()
 
-    recording = Recording(
-        reads,
-        job.steps,
-        on_begin,
-        snapshot=None if job.snapshot is None else place / SNAPSHOT,
-    )
+    recording = recording_for(job, reads, on_begin, place / SNAPSHOT if job.snapshot else None)
     ending = Ending(job, place, reads, recording)
     ending.listen()
     unblock_signals()

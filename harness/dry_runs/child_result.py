@@ -19,7 +19,7 @@ from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
 
 if TYPE_CHECKING:
-    from harness.dry_runs.recording import Recording
+    from harness.dry_runs.peak_recording import PeakRecording
     from harness.dry_runs.value_reads import ValueReads
 
 
@@ -58,7 +58,7 @@ class StartedResult(Struct, frozen=True, kw_only=True):
     inside: ChildResult
 
 
-def recorded(recording: "Recording", reads: "ValueReads") -> ChildResult:
+def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
     """End a recording; return what was seen, without how the process ended."""
     reads.look_at_the_host()
     notes = recording.notes

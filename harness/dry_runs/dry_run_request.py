@@ -37,6 +37,8 @@ class Request:
     answers: Mapping[str, Answer]
     trial: int = 0
     """Number of the sequence that unknown values get (``trial_values.py``); 0: zeros."""
+    explains: bool = True
+    """False if peaks are enough: nothing says what held them, and the run takes half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
     """Decisions by unknown values that are settled, by their lines."""
     try_values: bool = True

@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from harness.dry_runs.notebook_cell import Freed, NotebookCell, code_cells
-from harness.dry_runs.recording import EnoughStepsError, Recording
+from harness.dry_runs.peak_recording import EnoughStepsError, PeakRecording
 
 _TRACEBACK = "the traceback of the error (sys.last_traceback)"
 _RESULTS = "results of cells (Out, _)"
@@ -28,7 +28,7 @@ _MOST_FREED = 16
 class Notebook:
     """A notebook that is run once, in the module ``__main__``."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: PeakRecording) -> None:
         self._recording = recording
         self._cells: list[tuple[NotebookCell, list[int], list[int]]] = []
         self.freed: tuple[Freed, ...] = ()

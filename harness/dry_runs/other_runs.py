@@ -20,7 +20,7 @@ from harness.dry_runs.child_process import layer_folders, run, run_folder
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
 from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import NOT_TRIED, Try, judged, settled, tries_others
+from harness.dry_runs.unknown_values import ANSWERS, NOT_TRIED, Try, judged, settled, tries_others
 from harness.schema.run_outcome import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
@@ -92,10 +92,18 @@ class OtherRuns:
             ended.set()
 
     def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values, unseen."""
+        """Run with other values, unseen, for their peaks alone."""
+        return self._run(trial, decided, explains=False)
+
+    def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
+        """Run with other values, unseen, and say what held their memory."""
+        return self._run(trial, decided, explains=True)
+
+    def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:
         request = dataclasses.replace(
-            self._request, trial=trial, decided=decided, snapshot=None, keep_files=None, quiet=True
-        )
+            self._request, trial=trial, decided=decided, explains=explains, snapshot=None,
+            keep_files=None, quiet=True,
+        )  # fmt: skip
         with run_folder() as folder:
             return run(request, folder, self._stop)
 
@@ -117,7 +125,9 @@ class OtherRuns:
             self._stop.set()
         results = [one.result() for one in self._started]
         self._stop.clear()
-        if first.outcome == Outcome.ERROR:
+        if first.outcome == Outcome.ERROR:  # the answer is another run's, if they all have one
+            if all(one.report.outcome in ANSWERS for one in results):
+                results[0] = settled(self.explained, OTHERS[0])
             return results
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 

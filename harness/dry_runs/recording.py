@@ -1,8 +1,4 @@
-"""Recording inside the process: the allocator's history and peaks, steps, owners of blocks.
-
-Nothing is started before the script initialises CUDA itself, so settings that it makes in its
-first lines hold, and a script that never uses the GPU is left alone.
-"""
+"""Recording of peaks and of what held them: the allocator's history, owners of blocks, growth."""
 
 import gc
 import itertools
@@ -17,14 +13,13 @@ from msgspec.structs import replace
 from harness.dry_runs.after_operators import call_after_operators
 from harness.dry_runs.call_sites import ENTRY_BYTES
 from harness.dry_runs.dry_run_report import Device, Moment, OutOfMemory
+from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.growth_causes import GrowthCauses
-from harness.dry_runs.highest_peaks import HighestPeaks
 from harness.dry_runs.history import NOT_KEPT, History
 from harness.dry_runs.host_growth import HostSteps, own_bytes, resident_bytes
 from harness.dry_runs.marks import Mark
 from harness.dry_runs.own_code import is_own
-from harness.dry_runs.ranks import release_works
-from harness.dry_runs.refused_requests import ran_while_handled, refused_request
+from harness.dry_runs.peak_recording import PeakRecording
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
@@ -33,7 +28,7 @@ from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks
 
 if TYPE_CHECKING:
-    import torch  # ``start`` imports it: this module is loaded before the script's PyTorch is
+    import torch  # imported by ``_begin_history``, after the script's PyTorch
 
     from harness.dry_runs.allocator_log import AllocatorLog, Counts
 
@@ -48,25 +43,31 @@ _FOLD_SECONDS = 2.0
 Label = TypeVar("Label")
 
 
-class EnoughStepsError(SystemExit):
-    """Ends a process, as a script ends itself, after the optimizer steps that were asked for."""
+def recording_for(
+    job: Request,
+    reads: ValueReads,
+    on_begin: Callable[[], object] = lambda: None,
+    snapshot: Path | None = None,
+) -> PeakRecording:
+    """Return the recording of one process of a run."""
+    if not job.explains:
+        return PeakRecording(reads, job.steps, on_begin)
+    return Recording(reads, job.steps, on_begin, snapshot=snapshot)
 
 
-class Recording:
-    """Watches one process; ``start`` is called once PyTorch is imported."""
+class Recording(PeakRecording):
+    """Watches one process, and can say what held its memory."""
 
     def __init__(
         self,
         reads: ValueReads,
         most_steps: int | None,
-        on_begin: Callable[[], object] = lambda: None,
+        on_begin: Callable[[], object],
         *,
         snapshot: Path | None = None,
         fold_events: int = FOLD_EVENTS,
     ) -> None:
-        self._reads = reads
-        self._on_begin = on_begin
-        self._most_steps = most_steps
+        super().__init__(reads, most_steps, on_begin)
         self._snapshot = snapshot
         self._fold_events = fold_events if snapshot is None else _SNAPSHOT_EVENTS
         self._log: AllocatorLog | None = None
@@ -81,57 +82,22 @@ class Recording:
         self._borders: list[Counts] = []
         """These four, since the last fold."""
         self._owners: dict[int, BlockCategory] | None = None
-        self.optimizer_steps = 0
         self._host = HostSteps()
         self._own_bytes = 0
-        self._highest = HighestPeaks()
-        self._refused: list[OutOfMemory] = []
         self._causes = GrowthCauses()
         self._fold_bytes = 0
-        self.histories: list[History] = []
-        """Each GPU, after the end."""
-        self.history_bytes = 0
-        self.host_growth: Growth | None = None
-        self.notes: dict[str, None] = {}
-        """Each once, in the order in which they came."""
-        self._note = self.notes.setdefault
 
-    def start(self, torch_module: object, *, at_once: bool = False) -> None:
-        """Have recording begin when PyTorch, just imported, initialises CUDA, or at once."""
+    def _begin_history(self) -> None:
         global torch
         import torch
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-        assert torch_module is torch
-        if at_once:
-            self._begin()
-        else:
-            torch.cuda._lazy_call(self._begin)  # type: ignore[no-untyped-call]
-
-    def _begin(self) -> None:
-        """Start recording; called inside CUDA's initialisation by the script."""
-        from torch.optim.optimizer import (
-            register_optimizer_step_post_hook,
-            register_optimizer_step_pre_hook,
-        )
-
-        backend = torch.cuda.get_allocator_backend()
-        if backend != "native":
-            self._note(f"the allocator {backend} keeps no history and no peaks")
-            return
-        if self._log is not None:
-            return
         from harness.dry_runs.allocator_log import AllocatorLog  # it needs PyTorch
 
         reset = self._highest.reset_counts
         self._log = AllocatorLog(self._fold_events, self._on_own_call, reset)
-        self._on_begin()
-        bindings: Any = torch._C
-        self._highest.watch()
-        bindings._cuda_attach_out_of_memory_observer(self._on_refusal)
         register_optimizer_step_pre_hook(self._mark)
-        register_optimizer_step_post_hook(self._after_step)
         self._watch_modes()
-        self._reads.listen()
         self._called_back = call_after_operators(self.fold_if_due)
 
     def _watch_modes(self) -> None:
@@ -172,15 +138,9 @@ class Recording:
 
         self._add_mark(owned(optimizer))
 
-    def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
-        if torch.compiler.is_compiling():
-            return
+    def _look(self, optimizer: "torch.optim.Optimizer") -> None:
         self._mark(optimizer)
-        if inside := ran_while_handled():
-            self._note(inside)
-        release_works()
         self._steps.append(self._counts())
-        self.optimizer_steps += 1
         if self.optimizer_steps == 1:  # frozen parameters, which no optimizer has
             self._label(self._mark_modules)
         self._host.look(self.optimizer_steps, self._own_bytes)
@@ -188,10 +148,8 @@ class Recording:
             live = sum(history.live_bytes() for history in self._histories)
             self._host.look_after_fold(self.optimizer_steps, live)
         self._folded_in_step = False
-        enough = self.optimizer_steps == self._most_steps
-        self._label(lambda: self._causes.look(self.optimizer_steps, is_last=enough))
-        if enough:
-            raise EnoughStepsError
+        is_last = self._is_last_step()
+        self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
         """Take the events in that the allocator keeps, if there are many; return whether it did."""
@@ -249,11 +207,7 @@ class Recording:
         self._note(f"what held the memory is not known: {type(error).__name__}: {error}")
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
-        """Note an allocation that was refused, before the error unwinds the stack."""
-        del total
-        if inside := ran_while_handled():
-            self._note(inside)
-        self._refused.append(refused_request(device, size, free))
+        super()._on_refusal(device, size, total, free)
         self._mark_modules(is_whole=False)  # there may be thousands
 
     def _mark_modules(self, *, is_whole: bool = True) -> None:
@@ -275,14 +229,6 @@ class Recording:
         """Return the number of each device's allocations, a border for ``History.most_between``."""
         self._borders.append(self._counts())
         return [allocations for allocations, _ in self._borders[-1]]
-
-    def pinned_bytes(self) -> tuple[int, int] | None:
-        """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
-        if self._log is None:
-            return None
-        from harness.instruments.pinned_memory import pinned_bytes  # it needs PyTorch
-
-        return pinned_bytes()
 
     def finish(self) -> tuple[list[Device], list[OutOfMemory]]:
         """Return what each device saw, and write the snapshot if one is wanted."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.dry_runs.child_result import StartedResult
+from harness.dry_runs.peak_recording import PeakRecording
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.recording import Recording
 from harness.dry_runs.value_places import deciding_lines
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import after_import, instead
@@ -39,7 +39,7 @@ class RunnerTable:
         recording: the process's.
     """
 
-    def __init__(self, reads: ValueReads, recording: Recording) -> None:
+    def __init__(self, reads: ValueReads, recording: PeakRecording) -> None:
         self._reads = reads
         self._recording = recording
         self._found: list[tuple[RanTest, list[int], list[int], float]] = []

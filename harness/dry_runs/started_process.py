@@ -12,7 +12,8 @@ from harness.dry_runs.child_result import StartedResult, recorded, write_result
 from harness.dry_runs.dry_run_request import JOB, PROCESSES, RESUMED, USED, Request
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.opened_files import note_reads
-from harness.dry_runs.recording import Recording
+from harness.dry_runs.peak_recording import PeakRecording
+from harness.dry_runs.recording import recording_for
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
 
@@ -32,7 +33,7 @@ def record() -> None:
 
     note_reads(job.resumes_from, folder / RESUMED)
     reads = ValueReads(job.answers, trial=job.trial, decided=job.decided, on_use=on_use)
-    recording = Recording(reads, job.steps)
+    recording = recording_for(job, reads)
     reads.count_loads(sys.modules["torch"], "load")
     recording.start(sys.modules["torch"], at_once=True)
     StartedProcess(folder, reads, recording).listen()
@@ -47,7 +48,7 @@ def _run_folder() -> Path:
 class StartedProcess:
     """Writes what was seen of this process, once, at its end."""
 
-    def __init__(self, folder: Path, reads: ValueReads, recording: Recording) -> None:
+    def __init__(self, folder: Path, reads: ValueReads, recording: PeakRecording) -> None:
         self._pid = os.getpid()
         self._place = folder / PROCESSES / str(self._pid)
         self._reads = reads

@@ -29,7 +29,7 @@ NOT_TRIED = (
     "the script may decide by values that nobody knows; other ones were not tried, because its"
     " files are written for real and nothing runs twice in one folder"
 )
-_ANSWERS = (Outcome.OK, Outcome.OOM)
+ANSWERS = (Outcome.OK, Outcome.OOM)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def tries_others(first: DryRunReport) -> bool:
     """Return whether other values may change what a run has answered."""
     if first.tests and first.outcome == Outcome.ERROR:  # each test has its own answer
         return any(one.uses_values and one.outcome == "passed" for one in first.tests)
-    return first.outcome in (*_ANSWERS, Outcome.ERROR) and any(
+    return first.outcome in (*ANSWERS, Outcome.ERROR) and any(
         read.lines or read.decides for read in first.value_reads
     )
 
@@ -73,15 +73,15 @@ def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
         if any(one.report.outcome == Outcome.ERROR for one in others):
             return main
         first = Try(main, first.checks)
-    answers = [one for one in (first, *others) if one.report.outcome in _ANSWERS]
-    if main.outcome not in _ANSWERS:
+    answers = [one for one in (first, *others) if one.report.outcome in ANSWERS]
+    if main.outcome not in ANSWERS:
         why = f"{main.evidence}; values read at {_named(reads)} are not known"
         if not answers or len(answers) < len(others):
             return replace(main, evidence=why)
         note = f"with 0 at {_places(reads)} the script ends with an error: other values were taken"
         main = replace(answers[0].report, notes=(*answers[0].report.notes, note))
     elif len(answers) <= len(others):
-        failed = next(one.report for one in others if one.report.outcome not in _ANSWERS)
+        failed = next(one.report for one in others if one.report.outcome not in ANSWERS)
         why = f"{failed.evidence or failed.outcome}".partition(". ")[0]
         return _refused(
             main,

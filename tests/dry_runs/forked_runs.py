@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from harness.dry_runs import child
+from harness.dry_runs import recording as recordings
 from harness.dry_runs.assemble_report import assemble_report
 from harness.dry_runs.build import build
 from harness.dry_runs.child_result import ChildResult
@@ -71,7 +72,10 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         )
 
         def run(trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-            return self._once(dataclasses.replace(request, trial=trial, decided=decided))
+            explains = trial not in OTHERS
+            return self._once(
+                dataclasses.replace(request, trial=trial, decided=decided, explains=explains)
+            )
 
         first = settled(run, 0)
         if not tries_others(first.report):
@@ -114,7 +118,7 @@ def _serve() -> None:
     torch.set_num_threads(1)
     setattr(child, "supervised", lambda *_: None)  # noqa: B010
     recording = functools.partial(Recording, fold_events=int(sys.argv[1]))
-    setattr(child, "Recording", recording)  # noqa: B010
+    setattr(recordings, "Recording", recording)  # noqa: B010
     setattr(Layers, "enter", lambda _, folder, writes: ("written", folder))  # noqa: B010
     for line in sys.stdin:
         process = os.fork()

@@ -331,3 +331,21 @@ time.sleep(8)
     report = succeeds(tmp_path, text, gpu="l4")
     assert known(report.unknown).runs == 3
     assert known(report.unknown).moves
+
+
+DIVIDES = """
+import torch
+share = 1 / int((torch.randn(4, device="cuda") > 0).sum())
+kept = torch.ones(1000, device="cuda", requires_grad=True)
+kept.square().sum().backward()
+"""
+
+
+@pytest.mark.slow
+def test_the_answer_of_another_run_names_what_held_its_memory(tmp_path: Path) -> None:
+    report = run(tmp_path, DIVIDES, gpu="l4")
+    assert (report.outcome, report.fit) == ("ok", "fits")
+    assert any("other values were taken" in note for note in report.notes)
+    peak = known(report.devices[0].peak)
+    assert peak.requested_bytes == report.devices[0].peaks.requested_peak_bytes
+    assert any(group.place == f"{tmp_path}/script.py:4 <module>" for group in peak.groups)
