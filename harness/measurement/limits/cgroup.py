@@ -1,9 +1,9 @@
 """A memory cgroup of our own around one worker: the kernel kills instead of refusing.
 
-Version 1 counts per controller, version 2 in one tree. In both the parent makes a group, the
-worker limits the empty group to the budget and joins it when it is primed: what it holds by then
-stays charged to the group that it leaves. The group's own counter shows the parent that a SIGKILL
-was the kernel's for memory.
+Version 1 counts per controller, version 2 in one tree. In both the parent makes a group. The worker
+limits the empty group to the budget, and joins it after it has warmed up: memory that it holds by
+then stays charged to its former group. The group's own counter shows the parent whether a SIGKILL
+came from the kernel because memory ran out.
 
 Source: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of the Linux kernel.
 """

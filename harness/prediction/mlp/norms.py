@@ -59,7 +59,7 @@ class BatchNorm(_Norm):
         self._writer.allocate(TRACKED_BYTES, "aten::empty", "parameter")
 
     def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
-        """Write the forward pass; in inference the running statistics serve."""
+        """Write the forward pass; in inference it uses the running statistics."""
         writer, of_output, of_statistics = self._writer, *categories
         empty, zeros = (f"{self._FORWARD}/aten::{name}empty" for name in ("", "zeros/aten::"))
         sums = width * self._sum
