@@ -18,9 +18,9 @@ LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 OTHERS: Final = 1, 2
 """Runs with other values: small before large ones and every decision true; large ones before small
 ones and every decision false."""
-NONE: Final = (2, 5)
+NONE: Final = (2, 5, 6, 7)
 """Runs in which a mask keeps no element; in the others it keeps all."""
-SMALLER: Final = {1: 3, 3: 4, 2: 5}
+SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7}
 """Values that are tried instead if a run ends with an error, such as an index out of range."""
 
 _INTEGER: Final = {
@@ -29,6 +29,8 @@ _INTEGER: Final = {
     3: (1, 2, 0, 3, 1, 4, 2, 5),
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
+    6: (60, 31, 47, 17, 52, 9),
+    7: (5, 1, 0, 3, 2, 4),
 }
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
 _FRACTION: Final = {2: _LARGE, 4: _LARGE}
@@ -44,7 +46,7 @@ class TrialValues:
         self._read: dict[str, int] = {}
         chosen = random.Random(trial)
         few, fractions = _INTEGER[trial], _FRACTION.get(trial, _SMALL)
-        more = [chosen.choice(few) + chosen.randrange(4) * (trial != 4) for _ in range(_MORE)]
+        more = [chosen.choice(few) + chosen.randrange(4) * (trial not in (4, 7)) for _ in range(_MORE)]
         self._integers = [*few, *more]
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
         self._truths = [trial not in NONE] * _MORE
