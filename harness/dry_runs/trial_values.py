@@ -18,10 +18,11 @@ LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 OTHERS: Final = 1, 2
 """Runs with other values: small before large ones and every decision true; large ones before small
 ones and every decision false."""
-NONE: Final = (2, 5, 6, 7)
+NONE: Final = (2, 5, 6, 7, 8)
 """Runs in which a mask keeps no element; in the others it keeps all."""
-SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7}
-"""Values that are tried instead if a run ends with an error, such as an index out of range."""
+SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8}
+"""Values that are tried instead if a run ends with an error, such as an index out of range: of an
+alphabet, of ten classes, of two."""
 
 _INTEGER: Final = {
     1: (3, 97, 41, 2, 64, 10_007, 1, 130),
@@ -30,7 +31,8 @@ _INTEGER: Final = {
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
     6: (60, 31, 47, 17, 52, 9),
-    7: (5, 1, 0, 3, 2, 4),
+    7: (9, 4, 0, 7, 1, 8, 2, 6, 3, 5),
+    8: (1, 0, 0, 1),
 }
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
 _FRACTION: Final = {2: _LARGE, 4: _LARGE}
@@ -46,7 +48,10 @@ class TrialValues:
         self._read: dict[str, int] = {}
         chosen = random.Random(trial)
         few, fractions = _INTEGER[trial], _FRACTION.get(trial, _SMALL)
-        more = [chosen.choice(few) + chosen.randrange(4) * (trial not in (4, 7)) for _ in range(_MORE)]
+        more = [
+            chosen.choice(few) + chosen.randrange(4) * (trial not in (4, 7, 8))
+            for _ in range(_MORE)
+        ]
         self._integers = [*few, *more]
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
         self._truths = [trial not in NONE] * _MORE

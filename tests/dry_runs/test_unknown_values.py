@@ -189,7 +189,7 @@ OK, INDEX, MORE, OOM = ended("ok"), ended("error", number=True), ended("ok", 500
 FAILED = ended("error", failed=False)
 NUMBER = ended("ok", 5000, number=True)
 Runs = list[tuple[int, DryRunReport]]
-TOO_LARGE = [(2, INDEX), (5, INDEX), (6, INDEX)]
+TOO_LARGE = [(2, INDEX), (5, INDEX), (6, INDEX), (7, INDEX)]
 
 
 @pytest.mark.quick
@@ -205,7 +205,7 @@ TOO_LARGE = [(2, INDEX), (5, INDEX), (6, INDEX)]
         ([(0, FAILED), (0, OK), (1, OK), (2, FAILED), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, OK), (1, INDEX), (3, INDEX), (4, OK), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, INDEX), (1, OK), (2, MORE)], "ok", "fits", (4000, 5000)),
-        ([(0, OK), (1, OK), *TOO_LARGE, (7, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, OK), (1, OK), *TOO_LARGE, (8, OK)], "ok", "fits", (4000, 4000)),
     ],
 )
 def test_what_holds_in_all_runs_is_the_answer(
@@ -231,8 +231,8 @@ def test_what_holds_in_all_runs_is_the_answer(
         ([(0, OK), (1, NUMBER), (2, OK)], "unsupported", "no number bounds it: 4,000 and 5,000 B"),
         ([(0, OK), (1, ended("timeout")), (2, OK)], "unsupported", "ends with timeout"),
         ([(0, OK), (1, ended("killed")), (2, OK)], "unsupported", "ends with killed"),
-        ([(0, OK), (1, OK), *TOO_LARGE, (7, INDEX)], "unsupported", "ends with IndexError"),
-        ([(0, INDEX), (1, INDEX), (3, OK), *TOO_LARGE, (7, INDEX)], "error", "train.py:9"),
+        ([(0, OK), (1, OK), *TOO_LARGE, (8, INDEX)], "unsupported", "ends with IndexError"),
+        ([(0, INDEX), (1, INDEX), (3, OK), *TOO_LARGE, (8, INDEX)], "error", "train.py:9"),
         ([(0, ended("error"))], "error", "IndexError"),
     ],
 )
@@ -363,7 +363,7 @@ text = "".join(letters[int(one)] for one in words.flatten())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ways", [65, 8])
+@pytest.mark.parametrize("ways", [65, 10])
 def test_numbers_of_words_in_a_small_vocabulary_are_tried(tmp_path: Path, ways: int) -> None:
     report = run(tmp_path, SPELLS.replace("WAYS", str(ways)), gpu="l4")
     assert (report.outcome, report.fit) == ("ok", "fits")
