@@ -135,7 +135,7 @@ def _region(
 
 
 def _conditions(column: pd.Series, *, steps: bool) -> list[tuple[str, Mask]]:
-    """Return the conditions on one axis, the weakest first. Each is a name, or a bound of a number."""
+    """Return the conditions on one axis, the weakest first: each a name, or a numeric bound."""
     everything = [("", np.ones(len(column), dtype=np.bool_))]
     values = sorted(column.unique())
     if len(values) < 2:

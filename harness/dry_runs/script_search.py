@@ -68,7 +68,7 @@ class _Script:
         return self.reports[value]
 
     def peak(self, batch: int) -> int | None:
-        """Return the peak of the allocated bytes; None if memory ran out, or the script did not run."""
+        """Return the peak of allocated bytes; None if memory ran out or the script did not run."""
         if batch == 1 and self.report(1).outcome not in ("ok", "oom"):
             return None
         if not self.completes(batch):
