@@ -20,6 +20,7 @@ for (x,) in data:
     accelerator.backward(model(x).square().mean())
     optimizer.step()
     optimizer.zero_grad()
+del x
 held = torch.cuda.memory_stats()["requested_bytes.all.current"]
 print(f"weights and states of rank {accelerator.process_index}: {held} bytes")
 accelerator.end_training()

@@ -1,5 +1,6 @@
 """Answers that depend on values nobody knows: a range, a refusal, or a number that is given."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import msgspec
 import pytest
 
 from harness.dry_runs.dry_run_report import Device, DryRunReport
-from harness.dry_runs.trial_values import OTHERS, TrialValues
-from harness.dry_runs.unknown_values import judged, settled, tries_others
+from harness.dry_runs.trial_values import OTHERS, TrialValues, crossed
+from harness.dry_runs.unknown_values import Try, judged, settled, tries_others
 from harness.dry_runs.value_answers import DryRunError, as_size, check_answers, parse_answer
 from harness.dry_runs.value_places import Decision, ValueRead
 from harness.schema.metrics import CudaPeaks
@@ -204,6 +205,8 @@ Runs = list[tuple[int, DryRunReport]]
         ([(0, FAILED), (0, OK), (1, OK), (2, FAILED), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, OK), (1, INDEX), (3, INDEX), (4, OK), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, INDEX), (1, OK), (2, MORE)], "ok", "fits", (4000, 5000)),
+        # Numbers are used, but with the same decisions others move no peak.
+        ([(0, OK), (1, NUMBER), (2, OK), (12, NUMBER), (21, OK)], "ok", "fits", (4000, 5000)),
     ],
 )
 def test_what_holds_in_all_runs_is_the_answer(
@@ -226,11 +229,20 @@ def test_what_holds_in_all_runs_is_the_answer(
 @pytest.mark.parametrize(
     ("runs", "outcome", "says"),
     [
-        ([(0, OK), (1, NUMBER), (2, OK)], "unsupported", "no number bounds it: 4,000 and 5,000 B"),
+        (
+            [(0, OK), (1, NUMBER), (2, OK), (12, OK), (21, OK)],
+            "unsupported",
+            "no number bounds it: 4,000 and 5,000 B",
+        ),
+        (
+            [(0, OK), (1, INDEX), (3, NUMBER), (2, OK), (32, NUMBER), (23, INDEX)],
+            "unsupported",
+            "no number bounds it: 4,000 and 5,000 B",
+        ),
         ([(0, OK), (1, ended("timeout")), (2, OK)], "unsupported", "ends with timeout"),
         ([(0, OK), (1, ended("killed")), (2, OK)], "unsupported", "ends with killed"),
-        ([(0, OK), (1, OK), (2, INDEX), (5, INDEX)], "unsupported", "ends with IndexError"),
-        ([(0, INDEX), (1, INDEX), (3, OK), (2, INDEX), (5, INDEX)], "error", "train.py:9"),
+        ([(0, OK), (1, OK), *((n, INDEX) for n in (2, 5, 6))], "unsupported", "with IndexError"),
+        ([(0, INDEX), (1, INDEX), (3, OK), *((n, INDEX) for n in (2, 5, 6))], "error", "train.py:9"),
         ([(0, ended("error"))], "error", "IndexError"),
     ],
 )
@@ -256,7 +268,11 @@ def answer_of(runs: Runs) -> tuple[DryRunReport, list[dict[str, bool]]]:
 
     first = settled(run, 0)
     assert tries_others(first.report)
-    report = judged(first, [settled(run, trial) for trial in OTHERS])
+
+    def more(trials: Sequence[int]) -> list[Try]:
+        return [settled(run, trial) for trial in trials]
+
+    report = judged(first, more(OTHERS), more)
     assert not left, "a run that is not made"
     return report, [one for one in checks if one]
 
@@ -271,6 +287,11 @@ def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
     assert len(values.take("a", 3, 15)) == 3
     assert set(values.take("a", 99, 11)) == {1}
     assert set(TrialValues(2).take("a", 99, 11)) == {0}
+    for _ in range(2):
+        assert TrialValues(6).take("a", 99, 11) == bytes([1] + [0] * 98)
+    crossing = crossed(2, 1)
+    assert TrialValues(crossing).take("a", 99, 11) == bytes(99)
+    assert TrialValues(crossing).take("a", 64, 4) == TrialValues(1).take("a", 64, 4)
 
 
 @pytest.mark.parametrize(
