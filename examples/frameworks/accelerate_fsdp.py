@@ -1,7 +1,7 @@
 """Accelerate: FSDP2 over two ranks.
 
-    harness dry-run --gpus 2 -- accelerate launch --num_processes 2 --use_fsdp --fsdp_version 2
-        --fsdp_auto_wrap_policy SIZE_BASED_WRAP --fsdp_min_num_params 1000000 accelerate_fsdp.py
+harness dry-run --gpus 2 -- accelerate launch --num_processes 2 --use_fsdp --fsdp_version 2
+--fsdp_auto_wrap_policy SIZE_BASED_WRAP --fsdp_min_num_params 1000000 accelerate_fsdp.py
 """
 
 import torch

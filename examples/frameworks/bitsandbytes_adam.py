@@ -24,3 +24,6 @@ for step in range(3):
     if step == 0:
         print(f"states: {allocated() - before} bytes")
     optimizer.zero_grad()
+states = [one for each in optimizer.state.values() for one in each.values()]
+paged = sum(one.nbytes for one in states if getattr(one, "is_paged", False))
+print(f"states in paged memory: {paged} bytes")

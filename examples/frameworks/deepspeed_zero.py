@@ -22,9 +22,7 @@ config = {
 }
 deepspeed.init_distributed()
 model = nn.Sequential(*[nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(DEPTH)])
-engine, *_ = deepspeed.initialize(
-    model=model, model_parameters=model.parameters(), config=config
-)
+engine, *_ = deepspeed.initialize(model=model, model_parameters=model.parameters(), config=config)
 for _ in range(3):
     x = torch.randn(BATCH, WIDTH, dtype=torch.bfloat16, device=engine.device)
     engine.backward(engine(x).square().mean())

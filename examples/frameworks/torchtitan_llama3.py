@@ -18,8 +18,22 @@ ASSETS.joinpath("c4_test").mkdir(parents=True, exist_ok=True)
 lines = [json.dumps({"text": f"Sentence {number} of a text. " * 400}) for number in range(400)]
 ASSETS.joinpath("c4_test/data.json").write_text("\n".join(lines))
 
+from torchtitan.config import CompileConfig  # noqa: E402
 from torchtitan.hf_datasets.text_datasets import DATASETS  # noqa: E402
+from torchtitan.models.llama3 import config_registry as configs  # noqa: E402
 from torchtitan.train import main  # noqa: E402
+
+
+def llama3_8b_of_issue_929():
+    """Return the settings of March 2025: compiled, one loss over all tokens, no CUDA graphs."""
+    config = configs.llama3_8b()
+    config.loss = config.loss.loss_fn
+    config.compile = CompileConfig(enable=True)
+    config.training.disable_cuda_graphs = True
+    return config
+
+
+configs.llama3_8b_of_issue_929 = llama3_8b_of_issue_929
 
 DATASETS["c4"] = DATASETS["c4_validation"] = DATASETS["c4_test"]  # no download
 sys.argv[1:] = ["--module", "llama3", "--config", CONFIG, "--hf_assets_path", f"{ASSETS}/tokenizer"]

@@ -12,7 +12,9 @@ config = LlamaConfig(
     num_attention_heads=4,
     vocab_size=VOCABULARY,
 )
-texts = [{"text": " ".join(f"w{(row + place) % 1000}" for place in range(128))} for row in range(64)]
+texts = [
+    {"text": " ".join(f"w{(row + place) % 1000}" for place in range(128))} for row in range(64)
+]
 options = SFTConfig(
     "output",
     max_steps=4,

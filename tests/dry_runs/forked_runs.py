@@ -76,6 +76,7 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         first = settled(run, 0)
         if not tries_others(first.report):
             return first.report
+
         def more(trials: Sequence[int]) -> list[Try]:
             return [settled(run, trial) for trial in trials]
 

@@ -242,7 +242,11 @@ def test_what_holds_in_all_runs_is_the_answer(
         ([(0, OK), (1, ended("timeout")), (2, OK)], "unsupported", "ends with timeout"),
         ([(0, OK), (1, ended("killed")), (2, OK)], "unsupported", "ends with killed"),
         ([(0, OK), (1, OK), *((n, INDEX) for n in (2, 5, 6))], "unsupported", "with IndexError"),
-        ([(0, INDEX), (1, INDEX), (3, OK), *((n, INDEX) for n in (2, 5, 6))], "error", "train.py:9"),
+        (
+            [(0, INDEX), (1, INDEX), (3, OK), *((n, INDEX) for n in (2, 5, 6))],
+            "error",
+            "train.py:9",
+        ),
         ([(0, ended("error"))], "error", "IndexError"),
     ],
 )
