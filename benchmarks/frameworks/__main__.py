@@ -39,9 +39,8 @@ def main() -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="commands that have this")
     options = parser.parse_args()
     results = options.out / "results.json"
-    rows = (
-        {row["command"]: row for row in json.loads(results.read_text())} if results.exists() else {}
-    )
+    known = json.loads(results.read_text()) if results.exists() else []
+    rows = {row["command"]: row for row in known}
     options.out.mkdir(parents=True, exist_ok=True)
     bad = []
     for script in SCRIPTS:
@@ -108,12 +107,11 @@ def faults(row: Mapping[str, Any]) -> list[str]:
     expected = set(CLOSED_FORMS.get(row["command"], {}))
     if missing := expected - {one["name"] for one in row["readings"]}:
         said.append(f"{row['command']}: not printed: {', '.join(sorted(missing))}")
-    for one in row["readings"]:
-        if one["bytes"] != one["expected_bytes"]:
-            said.append(
-                f"{row['command']}: {one['name']}: {one['bytes']:,} B,"
-                f" expected {one['expected_bytes']:,}"
-            )
+    said += [
+        f"{row['command']}: {one['name']}: {one['bytes']:,} B, not {one['expected_bytes']:,}"
+        for one in row["readings"]
+        if one["bytes"] != one["expected_bytes"]
+    ]
     return said
 
 

@@ -93,8 +93,7 @@ CLOSED_FORMS: Mapping[str, Mapping[str, ClosedForm]] = {
             + 4 * (4 * nf4_twice(_ATTENTION) + 3 * nf4_twice(_PERCEPTRON)),
             _INVERSE_FREQUENCIES
             | {
-                "16 values of NF4, a table and a mean, for each of 28 matrices": 28
-                * (64 + TABLE + 4),
+                "16 values, a table and a mean for each of 28 matrices": 28 * (64 + TABLE + 4),
                 "bitsandbytes' own copy of the table": TABLE,
             },
         ),
@@ -110,7 +109,11 @@ CLOSED_FORMS: Mapping[str, Mapping[str, ClosedForm]] = {
     "deepspeed_zero.py 1": {"weights and states": _ZERO},
     "deepspeed_zero.py 2": {"weights and states": _ZERO},
     "deepspeed_zero.py 2 offload": {
-        "weights and states": ClosedForm("2 B a parameter", 2 * _TRAINED, _FLAG)
+        "weights and states": ClosedForm(
+            "2 B a parameter",
+            2 * _TRAINED,
+            {"a buffer of the largest parameter's size, for gradients": 2 * WEIGHT},
+        )
     },
     "deepspeed_zero.py 3": {
         "weights and states": ClosedForm(

@@ -7,8 +7,8 @@ from harness.schema.units import format_bytes, format_range
 
 HEAD = """# Other frameworks on a pretended GPU
 
-`make frameworks` writes this folder: each script of `examples/frameworks` by `harness dry-run`, on a machine
-without a GPU. A range is that of runs with other values where the script reads values that nobody knows.
+`make frameworks` writes this folder: each script of `examples/frameworks` by `harness dry-run`, on
+a machine without a GPU. A range is that of runs with other values, for values that nobody knows.
 """
 MOST_LINES = 3
 

@@ -1,4 +1,4 @@
-"""bitsandbytes: Adam with states of 8 bits (the default), or with "paged" in memory that is paged."""
+"""bitsandbytes: Adam with states of 8 bits; with "paged", of 32 bits in memory that is paged."""
 
 import sys
 

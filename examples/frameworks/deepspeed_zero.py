@@ -1,4 +1,4 @@
-"""DeepSpeed: ZeRO of stage 1, 2 or 3 (the first argument), with "offload" the states on the host."""
+"""DeepSpeed: ZeRO 1, 2 or 3 (the first argument); with "offload" the states are on the host."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Hugging Face Trainer: a small BERT, evaluated each epoch, the best checkpoint loaded at the end."""
+"""Hugging Face Trainer: a small BERT, evaluated each epoch; the best checkpoint is loaded."""
 
 import torch
 from torch.utils.data import Dataset

@@ -16,9 +16,9 @@ LOOKED_UP = """
     __cudaInitModule __cudaRegisterManagedVar cuCtxSetLimit cuGetErrorName cuKernelGetAttribute
     cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel cuLibraryLoadData
     cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate cuLinkDestroy
-    cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate cudaDeviceSetLimit cudaMemAdvise
-    cudaFuncSetCacheConfig cudaMemPrefetchAsync cudnnDestroy nvmlErrorString nvmlInit
-    nvmlInit_v2 nvmlShutdown
+    cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate cudaDeviceSetLimit
+    cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy nvmlErrorString
+    nvmlInit nvmlInit_v2 nvmlShutdown
 """
 """Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not take."""
 

@@ -31,9 +31,9 @@ _KINDS = {
     64: "cuSOLVER: the buffers of factorizations are not counted",
     128: "cuFFT: its work area is counted as one copy of the transform; NVIDIA says none to eight",
     256: "cuSPARSE: the buffers of sparse products are not counted",
-    _MANAGED: "managed memory (cudaMallocManaged, as of paged optimizers): {} at most, in none of the"
-    " peaks; it is on the GPU where there is room, else on the host, and what kernels write there"
-    " reads as zero",
+    _MANAGED: "managed memory (cudaMallocManaged, as of paged optimizers): {} at most, in none of"
+    " the peaks; it is on the GPU where there is room, else on the host, and what kernels write"
+    " there reads as zero",
 }
 _AUTOTUNED = (
     "torch.compile's autotuned convolutions: a GPU takes the fastest kernel, here it is cuDNN's,"
