@@ -144,6 +144,24 @@ def test_a_number_that_moves_no_peak_is_not_mentioned(tmp_path: Path) -> None:
     assert (unknown.moves, unknown.runs, report.notes) == (False, 3, ())
 
 
+NUMBERS = "numbers = unknown.cpu().numpy()\nif (unknown == 3).sum().item() > 100: kept = {}"
+
+
+def test_numbers_that_move_no_peak_leave_a_range_where_decisions_do(tmp_path: Path) -> None:
+    sized = NUMBERS.format("torch.empty(len(numbers), 1 << 20, device='cuda')")
+    report = succeeds(tmp_path, READS.format(sized), gpu="l4")
+    unknown = known(report.unknown)
+    assert (unknown.moves, unknown.runs) == (True, 5)
+    low, high = (end.requested_peak_bytes for end in (unknown.lowest, unknown.highest))
+    assert high is not None
+    assert low is not None
+    assert high - low > 640 << 21
+    open_size = NUMBERS.format("torch.empty(int(numbers.max()), 1 << 20, device='cuda')")
+    report = run(tmp_path, READS.format(open_size), gpu="l4", memory_bytes=1 << 40)
+    assert report.outcome == "unsupported"
+    assert "no number bounds it" in (report.evidence or "")
+
+
 def test_memory_that_the_size_of_a_mask_decides_depends_on_its_line(tmp_path: Path) -> None:
     body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
     report = run(tmp_path, READS.format(body), gpu="l4")
