@@ -94,7 +94,7 @@ def row_of(script: Mapping[str, Any], clone: Path | None = None) -> dict[str, An
         **{name: report["cuda"][name] for name in _PEAKS},
         "unknown": _range(report["unknown"], place),
         "notes": [without_places(note, place) for note in report["notes"]],
-        "readings": [_reading(script["command"], *one) for one in read.items()],
+        "readings": [_reading(script["command"], *one) for one in sorted(read.items())],
         "seconds": round(report["wall_seconds"], 1),
     }
 

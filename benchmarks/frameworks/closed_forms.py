@@ -78,7 +78,7 @@ CLOSED_FORMS: Mapping[str, Mapping[str, ClosedForm]] = {
         "kept for the backward pass, with the output": ClosedForm(
             "1 B an element of each input, 2 B of the output",
             8 * 8192 * 2048 + 2 * 8192 * 2048,
-            {"17 scales": 17 * 4},
+            {"17 scalars, among them a scale of each input and weight": 17 * 4},
         )
     },
     "peft_lora.py": {

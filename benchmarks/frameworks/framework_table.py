@@ -71,4 +71,5 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in rows:
         said = ([row["evidence"]] if row["evidence"] else []) + row["notes"]
         for note in said:
-            yield f"- `{row['command']}`: {note}"
+            if not note.startswith("initial values"):  # of the host's memory
+                yield f"- `{row['command']}`: {note}"
