@@ -43,12 +43,13 @@ def kept(trial: int, most: int) -> int:
 
 _INTEGER: Final = {
     1: (3, 97, 41, 2, 64, 10_007, 1, 130),
-    2: (10_007, 641, 5, 2_000, 33, 300, 12, 1_025),
+    2: (20_011, 641, 5, 2_000, 33, 300, 12, 1_025),
     3: (1, 2, 0, 3, 1, 4, 2, 5),
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
     6: (641, 131, 300, 97, 1_025, 33),
 }
+"""Largest, least and first of two lists differ: exchanged numbers show what a size is made of."""
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
 _FRACTION: Final = {2: _LARGE, 4: _LARGE}
 _MORE: Final = 509
