@@ -12,11 +12,26 @@ from harness.prediction.versions import TorchVersion, described_version
 
 
 def planted(**changes: Any) -> dict[str, Any]:
-    reading = {"name": "states", "bytes": 108, "formula": "2 B", "formula_bytes": 100}
+    reading: dict[str, Any] = {
+        "name": "states",
+        "bytes": 108,
+        "formula": "2 B",
+        "formula_bytes": 100,
+    }
     reading |= {"added": {"a table": 8}, "expected_bytes": 108}
-    unknown = {"moves": True, "lines": ["a.py:1"], "requested_peak_bytes": [0, 1 << 20]}
+    unknown: dict[str, Any] = {
+        "moves": True,
+        "lines": ["a.py:1"],
+        "requested_peak_bytes": [0, 1 << 20],
+    }
     unknown |= {"reserved_peak_bytes": [1 << 20, 2 << 20]}
-    row = {"framework": "F", "what": "w", "command": "f.py x", "gpu": "l4", "options": "--gpus 2"}
+    row: dict[str, Any] = {
+        "framework": "F",
+        "what": "w",
+        "command": "f.py x",
+        "gpu": "l4",
+        "options": "--gpus 2",
+    }
     row |= {"versions": {"f": "1.2"}, "torch": "2.15", "outcome": "ok", "evidence": None}
     row |= {"verdict": "fits", "requested_peak_bytes": 1 << 20, "reserved_peak_bytes": 2 << 20}
     return row | {"unknown": unknown, "notes": ["n"], "readings": [reading]} | changes
