@@ -1,4 +1,4 @@
-"""torchao: training with matrix products in float8 (a GPU of capability 8.9 or above)."""
+"""torchao: training with matmuls in float8 (a GPU of capability 8.9 or above)."""
 
 import torch
 from torch import nn

@@ -31,15 +31,15 @@ _KINDS = {
     64: "cuSOLVER: the buffers of factorizations are not counted",
     128: "cuFFT: its work area is counted as one copy of the transform; NVIDIA says none to eight",
     256: "cuSPARSE: the buffers of sparse products are not counted",
-    _MANAGED: "managed memory (cudaMallocManaged, as of paged optimizers): {} at most, in none of"
-    " the peaks; it is on the GPU where there is room, else on the host, and what kernels write"
-    " there reads as zero",
+    _MANAGED: "managed memory (paged optimizers): {} at most, in no peak; on the GPU where there is"
+    " room, else on the host; what kernels write there reads as zero",
 }
 _AUTOTUNED = (
     "torch.compile's autotuned convolutions: a GPU takes the fastest kernel, here it is cuDNN's,"
     " whose workspace is at most {}; a Triton kernel has none; the first step tries all"
 )
 _autotuned: list[int] = []
+_COUNTED = "kinds least most executed managed most_managed"
 _TENSORS = (
     ((2, 8, 16, 16), (2048, 256, 16, 1)),
     ((8, 8, 3, 3), (72, 9, 3, 1)),
@@ -59,10 +59,7 @@ ENGINE_MISSING = "unable to find an engine"
 
 
 class _Answers(ctypes.Structure):
-    _fields_ = tuple(
-        (name, ctypes.c_uint64)
-        for name in ("kinds", "least", "most", "executed", "managed", "most_managed")
-    )
+    _fields_ = tuple((name, ctypes.c_uint64) for name in _COUNTED.split())
 
 
 def _answers() -> _Answers:

@@ -8,7 +8,7 @@ another if the script starts processes of its own.
 import dataclasses
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,7 +63,11 @@ class OtherRuns:
             return first.report
         if self._request.write_files:
             return replace(first.report, notes=(*first.report.notes, NOT_TRIED))
-        return judged(first, self.results(first.report), self._more)
+        return judged(
+            first,
+            self.results(first.report),
+            lambda trials: [settled(self.run, one) for one in trials],
+        )
 
     def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
         """Run with zeros, and start the other runs if a value is used."""
@@ -120,9 +124,6 @@ class OtherRuns:
         if first.outcome == Outcome.ERROR:
             return results
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
-
-    def _more(self, trials: Sequence[int]) -> list[Try]:
-        return [settled(self.run, trial) for trial in trials]
 
     def _alone(self, trial: int, one: Try) -> Try:
         """Run again what failed next to others: they share the ports of the network."""

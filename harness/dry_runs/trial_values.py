@@ -22,17 +22,13 @@ _KEPT: Final = {2: 0, 5: 0, 6: 1}
 """Elements that a mask keeps in some runs; in the others it keeps all."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6}
 """Values that are tried instead if a run ends with an error, such as an index out of range."""
-_CROSSED: Final = 10
-
-
-def crossed(decisions: int, numbers: int) -> int:
-    """Return the trial with the decisions and masks of one trial, and the numbers of another."""
-    return _CROSSED * decisions + numbers
+CROSSED: Final = 10
+"""Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 
 
 def decisions_of(trial: int) -> int:
     """Return the trial whose decisions and masks a trial has."""
-    return trial // _CROSSED or trial
+    return trial // CROSSED or trial
 
 
 def kept(trial: int, most: int) -> int:
@@ -47,7 +43,6 @@ _INTEGER: Final = {
     3: (1, 2, 0, 3, 1, 4, 2, 5),
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
-    6: (641, 131, 300, 97, 1_025, 33),
 }
 """Largest, least and first of two lists differ: exchanged numbers show what a size is made of."""
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
@@ -60,11 +55,11 @@ class TrialValues:
     """The values of one trial, in the order in which each place reads them."""
 
     def __init__(self, trial: int) -> None:
-        numbers = trial % _CROSSED
+        numbers = trial % CROSSED
         self._spread = 2 * (numbers in OTHERS)
         self._read: dict[str, int] = {}
         chosen = random.Random(trial)
-        few, fractions = _INTEGER[numbers], _FRACTION.get(numbers, _SMALL)
+        few, fractions = _INTEGER.get(numbers, _INTEGER[5]), _FRACTION.get(numbers, _SMALL)
         more = [chosen.choice(few) + chosen.randrange(4) * (numbers != 4) for _ in range(_MORE)]
         self._integers = [*few, *more]
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]

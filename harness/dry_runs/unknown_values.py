@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import SMALLER, crossed
+from harness.dry_runs.trial_values import CROSSED, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -71,13 +71,7 @@ def tries_others(first: DryRunReport) -> bool:
 def judged(
     first: Try, others: Sequence[Try], more: Callable[[Sequence[int]], Sequence[Try]]
 ) -> DryRunReport:
-    """Return the answer of runs with other values: a number, a range or a refusal.
-
-    Args:
-        first: the run with zeros.
-        others: those with other values.
-        more: runs further trials, if it is asked whether numbers or decisions move a peak.
-    """
+    """Return the answer of runs with other values, and of ``more``: a range or a refusal."""
     main, reads = first.report, _deciding(first.report)
     if main.tests and all(one.report.tests for one in others):
         main = replace(main, tests=_agreed(main.tests, [one.report for one in others]))
@@ -103,7 +97,7 @@ def judged(
     numbers = [read for one in reports for read in _numbers(one)]
     if numbers and any(_peaks(one) != _peaks(main) for one in reports):
         one, other = (each.trial for each in others)
-        again = more([crossed(one, other), crossed(other, one)])
+        again = more([CROSSED * one + other, CROSSED * other + one])
         if [_peaks(each.report) for each in again] == [_peaks(each.report) for each in others]:
             return _with_range(main, [*answers, *again])  # only decisions and masks do
         peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})

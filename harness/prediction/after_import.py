@@ -48,10 +48,8 @@ class _AfterImport:
         if name != self.name or self.looks:
             return None
         self.looks = True
-        try:
-            spec = importlib.util.find_spec(name)
-        finally:
-            self.looks = False
+        spec = importlib.util.find_spec(name)
+        self.looks = False
         if spec is not None and spec.loader is not None:
 
             @instead(spec.loader, "exec_module")

@@ -1,4 +1,4 @@
-"""What is called after an import is called once, also if somebody looks for the module before."""
+"""A function is called once after an import, also if somebody looks for the module before."""
 
 import importlib
 import importlib.util
