@@ -26,14 +26,9 @@ CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 
 
-def decisions_of(trial: int) -> int:
-    """Return the trial whose decisions and masks a trial has."""
-    return trial // CROSSED or trial
-
-
 def kept(trial: int, most: int) -> int:
     """Return how many of some elements a mask keeps in a trial."""
-    few = _KEPT.get(decisions_of(trial))
+    few = _KEPT.get(trial // CROSSED or trial)
     return most if few is None or (few > most >= 0) else few
 
 
@@ -44,7 +39,6 @@ _INTEGER: Final = {
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
 }
-"""Largest, least and first of two lists differ: exchanged numbers show what a size is made of."""
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
 _FRACTION: Final = {2: _LARGE, 4: _LARGE}
 _MORE: Final = 509
@@ -63,8 +57,7 @@ class TrialValues:
         more = [chosen.choice(few) + chosen.randrange(4) * (numbers != 4) for _ in range(_MORE)]
         self._integers = [*few, *more]
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
-        true = kept(trial, _MORE)
-        self._truths = [True] * true + [False] * (_MORE - true)
+        self._truths = [place < kept(trial, _MORE) for place in range(_MORE)]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
         """Return the bytes of the next values of a place; the first ones of all places differ."""

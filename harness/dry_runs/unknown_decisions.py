@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
-from harness.dry_runs.trial_values import decisions_of
+from harness.dry_runs.trial_values import CROSSED
 from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
@@ -34,7 +34,7 @@ class Decisions:
     def __init__(
         self, trial: int, decided: Mapping[str, bool], on_use: Callable[[], object]
     ) -> None:
-        self._forced = _FORCED.get(decisions_of(trial))
+        self._forced = _FORCED.get(trial // CROSSED or trial)
         self._decided = decided
         self._on_use = on_use
         self._counts: dict[str, int] = {}
