@@ -49,8 +49,7 @@ class TrialValues:
     """The values of one trial, in the order in which each place reads them."""
 
     def __init__(self, trial: int) -> None:
-        numbers = trial % CROSSED
-        self._spread = 2 * (numbers in OTHERS)
+        self._numbers = numbers = trial % CROSSED
         self._read: dict[str, int] = {}
         chosen = random.Random(trial)
         few, fractions = _INTEGER.get(numbers, _INTEGER[5]), _FRACTION.get(numbers, _SMALL)
@@ -63,7 +62,7 @@ class TrialValues:
         """Return the bytes of the next values of a place; the first ones of all places differ."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
-        more = self._spread * list(self._read).index(place)
+        more = 2 * list(self._read).index(place) * (self._numbers in OTHERS)
         kind = TYPES[type_]
         of_kind = self._truths if kind == "?" else self._integers
         values: Sequence[float] = self._fractions if kind in "efd" else of_kind
