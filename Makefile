@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) .ci/install.py
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream frameworks clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -119,6 +119,14 @@ upstream: $(CUDA)/.installed
 	$(INSTALL) $(CUDA) test $(CUDA_TORCH) expecttest psutil pulp pwlf $(if $(TITAN),-r $(TITAN)/requirements.txt)
 	$(CUDA)/bin/python -m benchmarks.upstream $(if $(TITAN),--torchtitan $(TITAN)) \
 	  $(if $(PYTORCH),--pytorch $(PYTORCH))
+
+# Scripts that train with other frameworks, against closed forms; writes results/frameworks. With a
+# clone of torchtitan (TITAN) its rows, too.
+frameworks: $(CUDA)/.installed
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) bitsandbytes torchao peft trl lightning transformers \
+	  accelerate deepspeed ultralytics $(if $(TITAN),-r $(TITAN)/requirements.txt)
+	PATH=$(CURDIR)/$(CUDA)/bin:$$PATH $(CUDA)/bin/python -m benchmarks.frameworks \
+	  $(if $(TITAN),--torchtitan $(TITAN))
 
 $(CUDA)/.installed: pyproject.toml
 	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision transformers diffusers

@@ -9,7 +9,6 @@ failed without a cause.
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.dry_run_answers import answer_of, without_places
 from benchmarks.upstream.tables import results_page
 
 HERE = Path(__file__).parent
@@ -73,12 +73,9 @@ def _results(clones: Mapping[str, Path], only: str) -> Iterator[dict[str, Any]]:
 
 def dry_run_of(folder: Path, file: str, suite: Mapping[str, Any]) -> dict[str, Any]:
     """Return the report of the tests of one file, run in a folder."""
-    words = ["--json", "--gpu", suite["gpu"], "--gpus", str(suite["gpus"])]
+    words = ["--gpu", suite["gpu"], "--gpus", str(suite["gpus"])]
     words += ["--deadline", str(suite["seconds"]), "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "harness", "dry-run", *words, file]
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
-    answer: dict[str, Any] = json.loads(done.stdout.rstrip().rpartition("\n")[2])
-    return answer
+    return answer_of([*words, file], folder)[0]
 
 
 def rows_of(report: Mapping[str, Any], clone: Path) -> list[dict[str, Any]]:
@@ -90,18 +87,13 @@ def rows_of(report: Mapping[str, Any], clone: Path) -> list[dict[str, Any]]:
         {
             "test": one["name"].rpartition(".py::")[2],
             "outcome": one["outcome"],
-            "why": _without_places(one.get("why"), clone),
+            "why": without_places(one.get("why"), clone),
             "cause": cause_of(one) if one["outcome"] == "failed" else None,
             "requested_peak_bytes": one.get("requested_peak_bytes"),
             "seconds": round(one["seconds"], 1),
         }
         for one in tests
     ]
-
-
-def _without_places(why: str | None, clone: Path) -> str | None:
-    """Return a line without the folders of this machine."""
-    return why and re.sub(r"[^\s']*/site-packages/", "", why.replace(f"{clone}/", ""))
 
 
 def cause_of(test: Mapping[str, Any], causes: Sequence[Mapping[str, str]] | None = None) -> Any:

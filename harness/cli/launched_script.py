@@ -39,7 +39,7 @@ def launched_script(words: Sequence[str], gpus: int, *, is_module: bool = False)
     name = TORCHRUN if words[0] == "torchrun" else Path(words[0]).name
     if is_module or name == TORCHRUN:
         return _of_torchrun(words[1:], gpus) if name == TORCHRUN else _module(words)
-    if name == "accelerate" and words[1:2] == ["launch"]:
+    if name == "accelerate" and "launch" in words[1:2]:
         return _module([f"{name}.commands.launch", *words[2:]])
     if name in _SET_MORE:
         raise click.UsageError(

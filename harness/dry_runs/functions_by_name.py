@@ -17,7 +17,8 @@ LOOKED_UP = """
     cuKernelGetFunction cuKernelSetAttribute cuLibraryGetKernel cuLibraryLoadData
     cuLibraryLoadFromFile cuLibraryUnload cuLinkAddData cuLinkCreate cuLinkDestroy
     cuOccupancyMaxPotentialClusterSize cuStreamGetCtx cublasLtCreate cudaDeviceSetLimit
-    cudaFuncSetCacheConfig cudnnDestroy nvmlErrorString nvmlInit nvmlInit_v2 nvmlShutdown
+    cudaFuncSetCacheConfig cudaMemAdvise cudaMemPrefetchAsync cudnnDestroy nvmlErrorString
+    nvmlInit nvmlInit_v2 nvmlShutdown
 """
 """Functions that Triton, cuDNN or a script looks up, and that PyTorch's libraries do not take."""
 
@@ -39,6 +40,7 @@ _RULES = [
         ("cuLibrary(LoadData|GetKernel)|cuKernelGetFunction", _MAKES),
         # Everything on a stream is done at once. Kernels are registered when PyTorch is loaded.
         ("cuda(Event|Stream)(Query|Synchronize)|cudaProfilerSt|cudaDeviceSetL", _SUCCEEDS),
+        ("cudaMem(PrefetchAsync|Advise)", _SUCCEEDS),
         ("__cuda(Register|Unregister|Init|Push|Pop)|cuda(Func|Kernel)Set|cudaThreadE", _SUCCEEDS),
         ("cuMem(Map|Unmap|SetAccess)|cuCtx(Set|Push|Pop)|cuFuncSet|nvml(Init|Shut)", _SUCCEEDS),
         ("cu(Module|Library)Unload|cuLibraryLoadFromFile|cuKernel[GS]etAttribute", _SUCCEEDS),

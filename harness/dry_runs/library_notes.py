@@ -17,7 +17,7 @@ OLD = (
     "convolutions and cuDNN's attention: cuDNN {} names no workspace without a GPU; 9.8 and newer"
     " do (torch 2.8 and newer)"
 )
-_ANSWERS, _IS_OLD, _TIMES_PLANS = 1, 2, 4
+_ANSWERS, _IS_OLD, _TIMES_PLANS, _MANAGED = 1, 2, 4, 512
 _KINDS = {
     _ANSWERS: "cuDNN {} chose the engines of convolutions and attention for this GPU, and their"
     " workspaces are counted; another version may choose others",
@@ -31,12 +31,15 @@ _KINDS = {
     64: "cuSOLVER: the buffers of factorizations are not counted",
     128: "cuFFT: its work area is counted as one copy of the transform; NVIDIA says none to eight",
     256: "cuSPARSE: the buffers of sparse products are not counted",
+    _MANAGED: "managed memory (paged optimizers): {} at most, in no peak; on the GPU where there is"
+    " room, else on the host; what kernels write there reads as zero",
 }
 _AUTOTUNED = (
     "torch.compile's autotuned convolutions: a GPU takes the fastest kernel, here it is cuDNN's,"
     " whose workspace is at most {}; a Triton kernel has none; the first step tries all"
 )
 _autotuned: list[int] = []
+_COUNTED = "kinds least most executed managed most_managed"
 _TENSORS = (
     ((2, 8, 16, 16), (2048, 256, 16, 1)),
     ((8, 8, 3, 3), (72, 9, 3, 1)),
@@ -56,7 +59,7 @@ ENGINE_MISSING = "unable to find an engine"
 
 
 class _Answers(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("kinds", "least", "most", "executed"))
+    _fields_ = tuple((name, ctypes.c_uint64) for name in _COUNTED.split())
 
 
 def _answers() -> _Answers:
@@ -82,6 +85,7 @@ def library_notes() -> tuple[str, ...]:
     sizes = {
         _ANSWERS: (_version(),),
         _TIMES_PLANS: map(format_bytes, (answers.least, answers.most)),
+        _MANAGED: (format_bytes(answers.most_managed),),
     }
     notes = [
         text.format(*sizes.get(kind, ())) for kind, text in _KINDS.items() if answers.kinds & kind

@@ -63,7 +63,11 @@ class OtherRuns:
             return first.report
         if self._request.write_files:
             return replace(first.report, notes=(*first.report.notes, NOT_TRIED))
-        return judged(first, self.results(first.report))
+        return judged(
+            first,
+            self.results(first.report),
+            lambda trials: [settled(self.run, one) for one in trials],
+        )
 
     def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
         """Run with zeros, and start the other runs if a value is used."""

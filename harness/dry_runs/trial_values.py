@@ -18,21 +18,30 @@ LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 OTHERS: Final = 1, 2
 """Runs with other values: small before large ones and every decision true; large ones before small
 ones and every decision false."""
-NONE: Final = (2, 5, 6, 7, 8)
-"""Runs in which a mask keeps no element; in the others it keeps all."""
-SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8}
+_KEPT: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
+"""Elements that a mask keeps in some runs; in the others it keeps all."""
+SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """Values that are tried instead if a run ends with an error, such as an index out of range: of an
 alphabet, of ten classes, of two."""
+CROSSED: Final = 10
+"""Trial 12 has the decisions and masks of 1, and the numbers of 2."""
+
+
+def kept(trial: int, most: int) -> int:
+    """Return how many of some elements a mask keeps in a trial."""
+    few = _KEPT.get(trial // CROSSED or trial)
+    return most if few is None or (few > most >= 0) else few
+
 
 _INTEGER: Final = {
     1: (3, 97, 41, 2, 64, 10_007, 1, 130),
-    2: (10_007, 641, 5, 2_000, 33, 300, 12, 1_025),
+    2: (20_011, 641, 5, 2_000, 33, 300, 12, 1_025),
     3: (1, 2, 0, 3, 1, 4, 2, 5),
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
-    6: (60, 31, 47, 17, 52, 9),
-    7: (9, 4, 0, 7, 1, 8, 2, 6, 3, 5),
-    8: (1, 0, 0, 1),
+    7: (60, 31, 47, 17, 52, 9),
+    8: (9, 4, 0, 7, 1, 8, 2, 6, 3, 5),
+    9: (1, 0, 0, 1),
 }
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
 _FRACTION: Final = {2: _LARGE, 4: _LARGE}
@@ -44,27 +53,25 @@ class TrialValues:
     """The values of one trial, in the order in which each place reads them."""
 
     def __init__(self, trial: int) -> None:
-        self._trial = trial
+        self._numbers = numbers = trial % CROSSED
         self._read: dict[str, int] = {}
         chosen = random.Random(trial)
-        few, fractions = _INTEGER[trial], _FRACTION.get(trial, _SMALL)
-        more = [
-            chosen.choice(few) + chosen.randrange(4) * (trial not in (4, 7, 8))
-            for _ in range(_MORE)
-        ]
+        few, fractions = _INTEGER.get(numbers, _INTEGER[5]), _FRACTION.get(numbers, _SMALL)
+        most = 1 if numbers in (4, 8, 9) else 4
+        more = [chosen.choice(few) + chosen.randrange(most) for _ in range(_MORE)]
         self._integers = [*few, *more]
         self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
-        self._truths = [trial not in NONE] * _MORE
+        self._truths = [place < kept(trial, _MORE) for place in range(_MORE)]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
         """Return the bytes of the next values of a place; the first ones of all places differ."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
-        more = 2 * list(self._read).index(place) * (self._trial in OTHERS)
+        more = 2 * list(self._read).index(place) * (self._numbers in OTHERS)
         kind = TYPES[type_]
         of_kind = self._truths if kind == "?" else self._integers
         values: Sequence[float] = self._fractions if kind in "efd" else of_kind
-        first = number % len(values)
+        first = number % len(values) if kind != "?" else 0
         first_ones = [one + more * (kind not in "?efd") for one in values[first:]]
         return encoded([*first_ones, *values[:first]], size, type_)
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
+from harness.dry_runs.trial_values import CROSSED
 from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
 """Decisions of one line before every second one is the other way."""
 _NEAR: Final = 3
-_FORCED: Final = {1: True, 3: True, 4: True, 2: False, 5: False}
+_FORCED: Final = {trial: trial in (1, 3, 4) for trial in range(1, 10)}
 """Decisions in each run of other values (``trial_values.py``)."""
 _INSIDE = ("/unknown_numbers.py", "/unknown_decisions.py", "/value_reads.py", "/after_import.py")
 
@@ -33,7 +34,7 @@ class Decisions:
     def __init__(
         self, trial: int, decided: Mapping[str, bool], on_use: Callable[[], object]
     ) -> None:
-        self._forced = _FORCED.get(trial)
+        self._forced = _FORCED.get(trial // CROSSED or trial)
         self._decided = decided
         self._on_use = on_use
         self._counts: dict[str, int] = {}

@@ -1,7 +1,9 @@
 """Answers that values nobody knows may move: the script runs with other ones, and a range is said.
 
 Every decision is true in one run and false in another; numbers are small in one and large in
-another, and a mask keeps all or none. What holds in all runs is the answer.
+another, and a mask keeps all or none. What holds in all runs is the answer. If the peaks move, and
+numbers are used, two more runs exchange the numbers and keep the decisions: a number that moves a
+peak has no upper end, so it is refused.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +13,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import SMALLER
+from harness.dry_runs.trial_values import CROSSED, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -38,6 +40,7 @@ class Try:
 
     report: DryRunReport
     checks: Mapping[str, bool]
+    trial: int = 0
 
 
 def settled(run: Run, trial: int) -> Try:
@@ -53,7 +56,7 @@ def settled(run: Run, trial: int) -> Try:
         elif report.outcome == Outcome.ERROR and trial in SMALLER and _numbers(report):
             trial = SMALLER[trial]
             continue
-        return Try(report, checks)
+        return Try(report, checks, trial)
 
 
 def tries_others(first: DryRunReport) -> bool:
@@ -65,8 +68,10 @@ def tries_others(first: DryRunReport) -> bool:
     )
 
 
-def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
-    """Return the answer of runs with other values: a number, a range or a refusal."""
+def judged(
+    first: Try, others: Sequence[Try], more: Callable[[Sequence[int]], Sequence[Try]]
+) -> DryRunReport:
+    """Return the answer of runs with other values, and of ``more``: a range or a refusal."""
     main, reads = first.report, _deciding(first.report)
     if main.tests and all(one.report.tests for one in others):
         main = replace(main, tests=_agreed(main.tests, [one.report for one in others]))
@@ -91,6 +96,10 @@ def judged(first: Try, others: Sequence[Try]) -> DryRunReport:
     reports = [one.report for one in answers]
     numbers = [read for one in reports for read in _numbers(one)]
     if numbers and any(_peaks(one) != _peaks(main) for one in reports):
+        one, other = (each.trial for each in others)
+        again = more([CROSSED * one + other, CROSSED * other + one])
+        if [_peaks(each.report) for each in again] == [_peaks(each.report) for each in others]:
+            return _with_range(main, [*answers, *again])  # only decisions and masks do
         peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})
         return _refused(
             main,

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final
 
 from harness.dry_runs.own_code import is_own, users_frame
-from harness.dry_runs.trial_values import LIBRARY_VARIABLE, NONE, TYPES, TrialValues, encoded
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, TrialValues, encoded, kept
 from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
 from harness.dry_runs.value_places import ValueRead
@@ -268,7 +268,7 @@ class ValueReads:
         place.answered |= size is not None
         if size is None:
             self.decisions.use(place.name)
-        return 1 + (size if size is not None else 0 if self._trial in NONE else most)
+        return 1 + (size if size is not None else kept(self._trial, most))
 
     def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""

@@ -41,18 +41,21 @@ class _AfterImport:
 
     name: str
     function: Callable[[ModuleType], None]
+    looks: bool = False
 
     def find_spec(self, name: str, *_: object) -> ModuleSpec | None:
         """Return the spec of the module, with a loader that calls the function."""
-        if name != self.name:
+        if name != self.name or self.looks:
             return None
-        sys.meta_path.remove(self)
+        self.looks = True
         spec = importlib.util.find_spec(name)
+        self.looks = False
         if spec is not None and spec.loader is not None:
 
             @instead(spec.loader, "exec_module")
             def execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
                 real(module)
+                sys.meta_path.remove(self)  # now: who only looks for the module does not load it
                 self.function(module)
 
         return spec

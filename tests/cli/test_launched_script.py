@@ -24,7 +24,7 @@ from harness.cli.module_words import ended_at_module
 def test_a_command_names_its_script_and_ranks(
     command: str, script: str, is_module: bool, nodes: int, ranks: int | None
 ) -> None:
-    found = launched_script(command.split(), gpus=2)
+    found = launched_script(tuple(command.split()), gpus=2)
     assert (" ".join(found.words), found.is_module) == (script, is_module)
     assert (found.nodes, found.ranks_of_node) == (nodes, ranks)
 
@@ -42,7 +42,7 @@ def test_a_command_names_its_script_and_ranks(
 )
 def test_what_is_not_understood_is_refused(command: str, message: str) -> None:
     with pytest.raises(click.UsageError, match=message):
-        launched_script(command.split(), gpus=1)
+        launched_script(tuple(command.split()), gpus=1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from harness.dry_runs.recording import FOLD_EVENTS, Recording
 from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import torch_build
 from harness.dry_runs.trial_values import OTHERS
-from harness.dry_runs.unknown_values import judged, settled, tries_others
+from harness.dry_runs.unknown_values import Try, judged, settled, tries_others
 
 
 class ForkedRuns(AbstractContextManager["ForkedRuns"]):
@@ -80,7 +80,11 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         first = settled(run, 0)
         if not tries_others(first.report):
             return first.report
-        return judged(first, [settled(run, trial) for trial in OTHERS])
+
+        def more(trials: Sequence[int]) -> list[Try]:
+            return [settled(run, trial) for trial in trials]
+
+        return judged(first, more(OTHERS), more)
 
     def _once(self, request: Request) -> DryRunReport:
         job, result = self._folder / "job", self._folder / RESULT

@@ -1,5 +1,6 @@
 """Answers that depend on values nobody knows: a range, a refusal, or a number that is given."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from harness.dry_runs.dry_run_report import Device, DryRunReport
 from harness.dry_runs.trial_values import OTHERS, TrialValues
-from harness.dry_runs.unknown_values import judged, settled, tries_others
+from harness.dry_runs.unknown_values import Try, judged, settled, tries_others
 from harness.dry_runs.value_answers import DryRunError, as_size, check_answers, parse_answer
 from harness.dry_runs.value_places import Decision, ValueRead
 from harness.schema.metrics import CudaPeaks
@@ -143,6 +144,24 @@ def test_a_number_that_moves_no_peak_is_not_mentioned(tmp_path: Path) -> None:
     assert (unknown.moves, unknown.runs, report.notes) == (False, 3, ())
 
 
+NUMBERS = "numbers = unknown.cpu().numpy()\nif x.sum().item() > 100: kept = {}"
+
+
+def test_numbers_that_move_no_peak_leave_a_range_where_decisions_do(tmp_path: Path) -> None:
+    sized = NUMBERS.format("torch.empty(len(numbers), 1 << 20, device='cuda')")
+    report = succeeds(tmp_path, READS.format(sized), gpu="l4")
+    unknown = known(report.unknown)
+    assert (unknown.moves, unknown.runs) == (True, 5)
+    low, high = (end.requested_peak_bytes for end in (unknown.lowest, unknown.highest))
+    assert high is not None
+    assert low is not None
+    assert high - low > 640 << 21
+    open_size = NUMBERS.format("torch.empty(int(numbers.max()), 1 << 20, device='cuda')")
+    report = run(tmp_path, READS.format(open_size), gpu="l4", memory_bytes=1 << 40)
+    assert report.outcome == "unsupported"
+    assert "no number bounds it" in (report.evidence or "")
+
+
 def test_memory_that_the_size_of_a_mask_decides_depends_on_its_line(tmp_path: Path) -> None:
     body = "kept = torch.empty((x[:, 0] > 0).nonzero().numel(), 1 << 28, device='cuda')"
     report = run(tmp_path, READS.format(body), gpu="l4")
@@ -189,7 +208,7 @@ OK, INDEX, MORE, OOM = ended("ok"), ended("error", number=True), ended("ok", 500
 FAILED = ended("error", failed=False)
 NUMBER = ended("ok", 5000, number=True)
 Runs = list[tuple[int, DryRunReport]]
-TOO_LARGE = [(2, INDEX), (5, INDEX), (6, INDEX), (7, INDEX)]
+TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
 
 
 @pytest.mark.quick
@@ -205,7 +224,9 @@ TOO_LARGE = [(2, INDEX), (5, INDEX), (6, INDEX), (7, INDEX)]
         ([(0, FAILED), (0, OK), (1, OK), (2, FAILED), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, OK), (1, INDEX), (3, INDEX), (4, OK), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, INDEX), (1, OK), (2, MORE)], "ok", "fits", (4000, 5000)),
-        ([(0, OK), (1, OK), *TOO_LARGE, (8, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, OK), (1, OK), *TOO_LARGE, (9, OK)], "ok", "fits", (4000, 4000)),
+        # Numbers are used, but with the same decisions others move no peak.
+        ([(0, OK), (1, NUMBER), (2, OK), (12, NUMBER), (21, OK)], "ok", "fits", (4000, 5000)),
     ],
 )
 def test_what_holds_in_all_runs_is_the_answer(
@@ -228,11 +249,20 @@ def test_what_holds_in_all_runs_is_the_answer(
 @pytest.mark.parametrize(
     ("runs", "outcome", "says"),
     [
-        ([(0, OK), (1, NUMBER), (2, OK)], "unsupported", "no number bounds it: 4,000 and 5,000 B"),
+        (
+            [(0, OK), (1, NUMBER), (2, OK), (12, OK), (21, OK)],
+            "unsupported",
+            "no number bounds it: 4,000 and 5,000 B",
+        ),
+        (
+            [(0, OK), (1, INDEX), (3, NUMBER), (2, OK), (32, NUMBER), (23, INDEX)],
+            "unsupported",
+            "no number bounds it: 4,000 and 5,000 B",
+        ),
         ([(0, OK), (1, ended("timeout")), (2, OK)], "unsupported", "ends with timeout"),
         ([(0, OK), (1, ended("killed")), (2, OK)], "unsupported", "ends with killed"),
-        ([(0, OK), (1, OK), *TOO_LARGE, (8, INDEX)], "unsupported", "ends with IndexError"),
-        ([(0, INDEX), (1, INDEX), (3, OK), *TOO_LARGE, (8, INDEX)], "error", "train.py:9"),
+        ([(0, OK), (1, OK), *TOO_LARGE, (9, INDEX)], "unsupported", "ends with IndexError"),
+        ([(0, INDEX), (1, INDEX), (3, OK), *TOO_LARGE, (9, INDEX)], "error", "train.py:9"),
         ([(0, ended("error"))], "error", "IndexError"),
     ],
 )
@@ -258,7 +288,11 @@ def answer_of(runs: Runs) -> tuple[DryRunReport, list[dict[str, bool]]]:
 
     first = settled(run, 0)
     assert tries_others(first.report)
-    report = judged(first, [settled(run, trial) for trial in OTHERS])
+
+    def more(trials: Sequence[int]) -> list[Try]:
+        return [settled(run, trial) for trial in trials]
+
+    report = judged(first, more(OTHERS), more)
     assert not left, "a run that is not made"
     return report, [one for one in checks if one]
 
@@ -273,6 +307,10 @@ def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
     assert len(values.take("a", 3, 15)) == 3
     assert set(values.take("a", 99, 11)) == {1}
     assert set(TrialValues(2).take("a", 99, 11)) == {0}
+    for _ in range(2):
+        assert TrialValues(6).take("a", 99, 11) == bytes([1] + [0] * 98)
+    assert TrialValues(21).take("a", 99, 11) == bytes(99)
+    assert TrialValues(21).take("a", 64, 4) == TrialValues(1).take("a", 64, 4)
 
 
 @pytest.mark.parametrize(

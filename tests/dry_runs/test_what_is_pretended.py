@@ -118,8 +118,13 @@ def made(number):
     assert runtime.cudaUserObjectCreate(ctypes.byref(handle), ctypes.c_void_p(number), destroy, 1, 1) == 0
     return handle
 graph = torch.cuda.CUDAGraph(keep_graph=True)
+state, number, captured = ctypes.c_int(), ctypes.c_uint64(), ctypes.c_void_p()
 with torch.cuda.graph(graph):
     kept = torch.zeros(9, device="cuda") * 2
+    stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+    asked = map(ctypes.byref, (state, number, captured))
+    assert runtime.cudaStreamGetCaptureInfo_v2(stream, *asked, None, None) == 0
+assert captured.value == graph.raw_cuda_graph() and number.value
 owned = made(7)
 assert runtime.cudaGraphRetainUserObject(ctypes.c_void_p(graph.raw_cuda_graph()), owned, 1, 1) == 0
 graph.instantiate()
@@ -134,6 +139,29 @@ assert gone == [8, 7], gone
 
 def test_a_graph_keeps_objects_of_the_program_and_destroys_them_with_itself(tmp_path: Path) -> None:
     assert succeeds(tmp_path, OWNED, gpu="a100-40gb").unsupported == ()
+
+
+MANAGED = """
+import ctypes, torch
+kept = torch.zeros(1 << 20, device="cuda")
+runtime, place, other = ctypes.CDLL(None), ctypes.c_void_p(), ctypes.c_void_p()
+assert runtime.cudaMallocManaged(ctypes.byref(place), ctypes.c_size_t(3 << 20), 1) == 0
+assert runtime.cudaMemPrefetchAsync(place, ctypes.c_size_t(3 << 20)) == 0
+ctypes.memset(place, 5, 3 << 20)  # the host reaches it
+assert runtime.cudaFree(place) == 0
+assert runtime.cudaMallocManaged(ctypes.byref(other), ctypes.c_size_t(2 << 20), 1) == 0
+assert runtime.cudaMemset(other, 7, ctypes.c_size_t(4)) == 0
+assert ctypes.string_at(other, 5) == bytes([7] * 4 + [0])
+"""
+
+
+def test_managed_memory_is_named_and_in_no_peak(tmp_path: Path) -> None:
+    report = succeeds(tmp_path, MANAGED, gpu="l4")
+    (note,) = report.notes
+    assert "managed memory" in note
+    assert "3 MiB at most" in note
+    assert report.cuda.requested_peak_bytes == 4 << 20
+    assert report.cuda.reserved_peak_bytes == 20 << 20  # of which 3 MiB would be none
 
 
 FROZEN = """

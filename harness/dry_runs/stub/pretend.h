@@ -145,12 +145,13 @@ struct pretend_operator *pretend_current(void);
 /* Libraries that were asked for the size of a buffer, and what is known of the answer (library_notes.py). */
 enum pretend_answer {
     CUDNN_ANSWERS = 1, CUDNN_IS_OLD = 2, CUDNN_TIMES_PLANS = 4, CUDNN_RNN = 8, CUDNN_NORM = 16, CUDNN_CTC = 32,
-    CUSOLVER = 64, CUFFT = 128, CUSPARSE = 256,
+    CUSOLVER = 64, CUFFT = 128, CUSPARSE = 256, MANAGED = 512,
 };
 struct answers {
     uint64_t kinds;                     /* the sum of the above */
     uint64_t plan_bytes[2];             /* least and most workspace of the plans of one timed convolution */
     uint64_t executed_bytes;            /* workspace of the plan that was executed last */
+    uint64_t managed_bytes, managed_peak_bytes; /* of cudaMallocManaged: now, and most at once */
 };
 extern INTERNAL struct answers answers;
 

@@ -86,6 +86,8 @@ cudaError_t cudaRuntimeGetVersion(int *version) { return *version = CUDART_VERSI
     PROPERTY(l2CacheSize, L2CacheSize, gpu.l2_bytes)                                                                 \
     PROPERTY(textureAlignment, TextureAlignment, 512)                                                                \
     PROPERTY(unifiedAddressing, UnifiedAddressing, 1)                                                                \
+    PROPERTY(managedMemory, ManagedMemory, 1)                                                                        \
+    PROPERTY(concurrentManagedAccess, ConcurrentManagedAccess, 1)                                                    \
     PROPERTY(concurrentKernels, ConcurrentKernels, 1)                                                                \
     PROPERTY(cooperativeLaunch, CooperativeLaunch, 1)
 #define RESERVED (gpu.major == 7 ? 0 : 1024) /* of a multiprocessor's shared memory, for the system */
@@ -102,7 +104,7 @@ int pretend_attribute(int attribute)
         return 1;
     if (attribute == CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED)
         return 1;
-    return PROPERTIES(IS_ATTRIBUTE) 0; /* not there: memory pools, managed memory, peers, RDMA */
+    return PROPERTIES(IS_ATTRIBUTE) 0; /* not there: memory pools, peers, RDMA */
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)

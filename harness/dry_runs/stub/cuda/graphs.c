@@ -8,8 +8,15 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* A graph, which is its executable form too. */
+struct graph {
+    uint64_t kernels;
+    struct user_object *owned; /* kept until the graph's executable form is destroyed */
+};
+
 struct capture {
     unsigned long long id;
+    struct graph *graph; /* that it will be */
     const void *stream; /* that it began on */
     uint64_t kernels;   /* launched before it began */
     int invalid;        /* something was asked that a capture does not allow */
@@ -23,12 +30,6 @@ static struct member {
     struct capture *capture;
     struct member *next;
 } *members;
-
-/* A graph, which is its executable form too. */
-struct graph {
-    uint64_t kernels;
-    struct user_object *owned; /* kept until the graph's executable form is destroyed */
-};
 
 static struct capture *capture_of(const void *handle)
 {
@@ -66,7 +67,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     int refused = !stream || capture_of(stream);
     if (!refused) {
         struct capture *one = malloc(sizeof *one);
-        *one = (struct capture){++last, stream, status->kernels, 0, mode == cudaStreamCaptureModeRelaxed};
+        struct graph *made = calloc(1, sizeof *made);
+        *one = (struct capture){++last, made, stream, status->kernels, 0, mode == cudaStreamCaptureModeRelaxed};
         join(stream, one);
     }
     pthread_mutex_unlock(&lock);
@@ -82,9 +84,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (ended && ended->stream == stream) {
         error = ended->invalid ? cudaErrorStreamCaptureInvalidated : cudaSuccess;
         if (!error) {
-            struct graph *made = malloc(sizeof *made);
-            *made = (struct graph){status->kernels - ended->kernels, NULL};
-            *graph = (cudaGraph_t)made;
+            ended->graph->kernels = status->kernels - ended->kernels;
+            *graph = (cudaGraph_t)ended->graph;
         }
         leave(NULL, ended);
         free(ended);
@@ -94,12 +95,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     return error ? pretend_error(error) : cudaSuccess;
 }
 
-/* The parameters that follow differ between CUDA 12 and 13; PyTorch asks for them in conditional nodes alone,
-   which are refused. */
-#undef cudaStreamGetCaptureInfo
-cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id)
-    __asm__("cudaStreamGetCaptureInfo");
-cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id)
+static cudaError_t capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id,
+                                cudaGraph_t *graph)
 {
     pthread_mutex_lock(&lock);
     struct capture *one = capture_of(stream);
@@ -108,14 +105,35 @@ cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStat
                             : cudaStreamCaptureStatusActive;
     if (id)
         *id = one ? one->id : 0;
+    if (graph)
+        *graph = one ? (cudaGraph_t)one->graph : NULL;
     pthread_mutex_unlock(&lock);
     return cudaSuccess;
 }
-ALSO(cudaStreamGetCaptureInfo_v2, cudaStreamGetCaptureInfo)
+
+/* The parameters that follow differ between CUDA 12 and 13; PyTorch asks for them in conditional nodes alone,
+   which are refused. The older function has no graph, but in CUDA 13 it is the newer one. */
+#undef cudaStreamGetCaptureInfo
+cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id,
+                                 cudaGraph_t *graph) __asm__("cudaStreamGetCaptureInfo");
+cudaError_t pretend_capture_info(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id,
+                                 cudaGraph_t *graph)
+{
+    return capture_info(stream, state, id, CUDART_VERSION >= 13000 ? graph : NULL);
+}
+
+#undef cudaStreamGetCaptureInfo_v2
+cudaError_t pretend_capture_info_v2(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id,
+                                    cudaGraph_t *graph) __asm__("cudaStreamGetCaptureInfo_v2");
+cudaError_t pretend_capture_info_v2(cudaStream_t stream, enum cudaStreamCaptureStatus *state, unsigned long long *id,
+                                    cudaGraph_t *graph)
+{
+    return capture_info(stream, state, id, graph);
+}
 
 cudaError_t cudaStreamIsCapturing(cudaStream_t stream, enum cudaStreamCaptureStatus *state)
 {
-    return pretend_capture_info(stream, state, NULL);
+    return capture_info(stream, state, NULL, NULL);
 }
 ALSO(cuStreamIsCapturing, cudaStreamIsCapturing)
 

@@ -6,16 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static struct piece *pinned; /* memory of the host */
+static struct piece *pinned;  /* memory of the host */
+static struct piece *managed; /* memory that the driver moves between the host and the GPUs */
 
-static int is_pinned(const char *address)
+static int is_in(struct piece *const *list, const char *address)
 {
     int found = 0;
     pthread_mutex_lock(&lock);
-    for (struct piece *one = pinned; one && !found; one = one->next)
+    for (struct piece *one = *list; one && !found; one = one->next)
         found = address >= one->address && address < one->address + one->bytes;
     pthread_mutex_unlock(&lock);
     return found;
@@ -34,9 +36,34 @@ cudaError_t cudaMalloc(void **address, size_t bytes)
     return cudaSuccess;
 }
 
+/* The driver makes room for the allocator by moving it to the host, so it takes none of the GPU's memory here. */
+cudaError_t cudaMallocManaged(void **address, size_t bytes, unsigned flags)
+{
+    *address = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (*address == MAP_FAILED)
+        return pretend_error(cudaErrorMemoryAllocation);
+    pthread_mutex_lock(&lock);
+    pretend_add(&managed, *address, bytes);
+    answers.managed_bytes += bytes;
+    if (answers.managed_bytes > answers.managed_peak_bytes)
+        answers.managed_peak_bytes = answers.managed_bytes;
+    answers.kinds |= MANAGED;
+    pthread_mutex_unlock(&lock);
+    return cudaSuccess;
+}
+
+static int free_managed(void *address)
+{
+    pthread_mutex_lock(&lock);
+    size_t bytes = pretend_remove(&managed, address);
+    answers.managed_bytes -= bytes;
+    pthread_mutex_unlock(&lock);
+    return bytes && !munmap(address, bytes);
+}
+
 cudaError_t cudaFree(void *address)
 {
-    if (!address)
+    if (!address || free_managed(address))
         return cudaSuccess;
     int device = pretend_device_of(address);
     size_t bytes = device < 0 ? 0 : pretend_unplace(device, address);
@@ -54,7 +81,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
     return cudaSuccess;
 }
 
-/* Pinned memory is ordinary memory of the host, remembered so that is_pinned() answers right. */
+/* Pinned memory is ordinary memory of the host, remembered so that it is recognised. */
 cudaError_t cudaHostRegister(void *address, size_t bytes, unsigned flags)
 {
     pthread_mutex_lock(&lock);
@@ -96,8 +123,8 @@ cudaError_t cudaPointerGetAttributes(struct cudaPointerAttributes *attributes, c
     if (device >= 0) {
         attributes->type = cudaMemoryTypeDevice;
         attributes->devicePointer = (void *)address;
-    } else if (is_pinned(address)) {
-        attributes->type = cudaMemoryTypeHost;
+    } else if (is_in(&managed, address) || is_in(&pinned, address)) {
+        attributes->type = is_in(&managed, address) ? cudaMemoryTypeManaged : cudaMemoryTypeHost;
         attributes->devicePointer = attributes->hostPointer = (void *)address;
     }
     return cudaSuccess;
@@ -174,7 +201,9 @@ static void copy(void *destination, const void *source, size_t bytes)
 
 cudaError_t cudaMemset(void *address, int value, size_t bytes)
 {
-    if (bytes && pretend_current()) { /* like a kernel: values.cpp knows what comes out of the operator */
+    if (is_in(&managed, address)) {
+        memset(address, value, bytes);
+    } else if (bytes && pretend_current()) { /* like a kernel: values.cpp knows what comes out of the operator */
         pretend_wrote();
         pretend_forget(address, bytes);
     } else if (bytes) {

@@ -1,0 +1,23 @@
+"""Answers of ``harness dry-run --json``, as the tables of several benchmarks need them."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def answer_of(words: Sequence[str], folder: Path) -> tuple[dict[str, Any], str]:
+    """Run the command in a folder; return its report, and what the script printed before it."""
+    command = [sys.executable, "-m", "harness", "dry-run", "--json", *words]
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+    printed, _, line = done.stdout.rstrip().rpartition("\n")
+    answer: dict[str, Any] = json.loads(line)
+    return answer, printed
+
+
+def without_places(text: str | None, folder: Path) -> str | None:
+    """Return a line without the folders of this machine."""
+    return text and re.sub(r"[^\s'(]*/site-packages/", "", text.replace(f"{folder}/", ""))

@@ -1,0 +1,75 @@
+"""The answers about other frameworks as a page."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from harness.schema.units import format_bytes, format_range
+
+HEAD = """# Other frameworks on a pretended GPU
+
+`make frameworks` writes this folder: each script of `examples/frameworks` by `harness dry-run`, on
+a machine without a GPU. A range is that of runs with other values, for values that nobody knows.
+"""
+MOST_LINES = 3
+
+
+def results_page(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the page of all results."""
+    return "\n".join([HEAD, *_answers(rows), *_closed_forms(rows), *_notes(rows), ""])
+
+
+def _answers(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "| framework | script | on | answer | most requested | reserved | lines that decide |"
+    yield "|---|---|---|---|---:|---:|---|"
+    for row in rows:
+        unknown = row["unknown"] or {"moves": False, "lines": []}
+        answer = row["verdict"] or row["outcome"]
+        cells = [f"{row['framework']}, {row['what']}", f"`{row['command']}`", _on(row), answer]
+        cells += [_size(row, name) for name in ("requested_peak_bytes", "reserved_peak_bytes")]
+        lines = unknown["lines"] if unknown["moves"] else []
+        more = f" and {len(lines) - MOST_LINES} more" if len(lines) > MOST_LINES else ""
+        cells.append(", ".join(f"`{line}`" for line in lines[:MOST_LINES]) + more or "-")
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _on(row: Mapping[str, Any]) -> str:
+    return f"{row['gpu']} {row['options']}".strip()
+
+
+def _size(row: Mapping[str, Any], name: str) -> str:
+    """Return a peak, or the range that it is in."""
+    if row["unknown"] and row["unknown"]["moves"]:
+        low, high = row["unknown"][name]
+        return format_range(low, high)
+    return "-" if row[name] is None else format_bytes(row[name])
+
+
+def _closed_forms(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "## Bytes against closed forms\n"
+    yield "What a script prints of its own memory, in requested bytes.\n"
+    yield "| script | bytes of | printed | closed form | bytes | and | left |"
+    yield "|---|---|---:|---|---:|---|---:|"
+    for row in rows:
+        for one in row["readings"]:
+            added = "; ".join(f"{name}: {size:,}" for name, size in one["added"].items()) or "-"
+            cells = [f"`{row['command']}`", one["name"], f"{one['bytes']:,}", one["formula"]]
+            cells += [
+                f"{one['formula_bytes']:,}",
+                added,
+                f"{one['bytes'] - one['expected_bytes']:,}",
+            ]
+            yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    yield "## Versions and notes\n"
+    known = {name: one for row in rows for name, one in row["versions"].items()}
+    torch = ", ".join(sorted({str(row["torch"]) for row in rows}))
+    yield f"torch {torch}; {', '.join(f'{name} {known[name]}' for name in sorted(known))}.\n"
+    for row in rows:
+        said = ([row["evidence"]] if row["evidence"] else []) + row["notes"]
+        for note in said:
+            if not note.startswith("initial values"):  # of the host's memory
+                yield f"- `{row['command']}`: {note}"
