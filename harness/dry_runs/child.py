@@ -116,6 +116,7 @@ class Ending:
                 *(left_out.notes() if left_out else ()),
             ),
             left_out_bytes=left_out.most_left_out() if left_out else 0,
+            with_left_out_bytes=left_out.most_with_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
             failed_by=self.failed_by,
             tests=self._table.tests(self._place / PROCESSES),

@@ -41,11 +41,12 @@ def host_of(
         limit, source = gpu.total_bytes, ONE_POOL
     elif limit is None and limit_bytes() < psutil.virtual_memory().total:
         limit, source = limit_bytes(), "limit of this container"
-    pinned = inside.pinned_bytes or (0, 0)
     own = seen.own_bytes + inside.history_bytes
     least = max(0, seen.together_bytes - own)
     # Pinned pages are there whether or not the script wrote to them, and so are parameters.
-    most = least + inside.left_out_bytes + pinned[1]
+    seen_with = max(seen.with_left_out_bytes - own, inside.with_left_out_bytes - seen.own_bytes)
+    left_out = min(inside.left_out_bytes, max(0, seen_with - least))
+    most = least + left_out + inside.unwritten_pinned_bytes
     held = held_bytes if gpu.one_pool else 0
     outside = gpu.outside_bytes if gpu.one_pool else (0, 0)
     return Host(
@@ -55,6 +56,7 @@ def host_of(
         shared_bytes=seen.shared_bytes,
         shared_limit_bytes=shared_memory()[0],
         pinned_bytes=inside.pinned_bytes,
+        unwritten_pinned_bytes=inside.unwritten_pinned_bytes,
         left_out_bytes=inside.left_out_bytes,
         harness_bytes=own,
         growth=inside.host_growth,

@@ -33,13 +33,15 @@ class Host(Struct, frozen=True, kw_only=True):
 
     Attributes:
         peak_bytes: of all processes together. The lower number is what was there; the higher one
-            adds parameters that were not written, all pinned memory, and what a worker of
+            adds parameters and pinned memory that were not written, and what a worker of
             ``measure`` has in common with the process that forked it, which counts in part.
         processes: the processes that took most.
         file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
         shared_bytes: most of the shared memory, which is in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
         pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
+        unwritten_pinned_bytes: most pinned bytes that were not written, and so are not in the lower
+            number of the peak; None for a GPU's driver, which counts none.
         left_out_bytes: most bytes of parameters on the host that were not written here.
         harness_bytes: what the harness took, which is in neither number: its code, and the history
             of the allocator; None if that is not known apart.
@@ -61,6 +63,7 @@ class Host(Struct, frozen=True, kw_only=True):
     limit_source: str | None = None
     fit: Fit | None = None
     growth: Growth | None = None
+    unwritten_pinned_bytes: int | None = None
 
     def with_left_out(self, size: int) -> "Host":
         """Return the host of a step whose parameters took ``size`` bytes that were not written."""
@@ -88,16 +91,18 @@ class Host(Struct, frozen=True, kw_only=True):
             yield f"    {format_bytes(one.peak_bytes):>10}  {one.name}, {own}"
         in_use, taken = self.pinned_bytes or (0, 0)
         low, high = self.peak_bytes
+        unwritten = taken if self.unwritten_pinned_bytes is None else self.unwritten_pinned_bytes
+        more = high - low - unwritten
+        left_out = min(self.left_out_bytes, more)
         parts = {
             f"shared memory, of {format_bytes(self.shared_limit_bytes)} in /dev/shm": (
                 self.shared_bytes
             ),
             "pinned, in use": in_use,
             "pinned, taken by PyTorch's host allocator": taken,
-            "parameters that were not written here, in the higher number": self.left_out_bytes,
-            "in common with the process that forked it, in the higher number": (
-                high - low - taken - self.left_out_bytes
-            ),
+            "pinned, not written here, in the higher number": self.unwritten_pinned_bytes or 0,
+            "parameters that were not written here, in the higher number": left_out,
+            "in common with the process that forked it, in the higher number": more - left_out,
             "mapped files, in neither number": self.file_bytes,
             "the harness, in neither number": self.harness_bytes or 0,
         }
