@@ -10,11 +10,9 @@ from harness.dry_runs.host_memory import SAMPLES, Samples
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.instruments.host_pages import MAIN, shared_memory
 from harness.measurement.limits.machine_memory import limit_bytes
-from harness.schema.host import Host, HostProcess
+from harness.schema.host import ONE_POOL, Host, HostProcess
 from harness.schema.memory_fit import fit_of
 
-ONE_POOL = "one pool with the GPU"
-"""Source of the limit if the GPU shares the host's memory."""
 _MOST_PROCESSES = 12
 
 

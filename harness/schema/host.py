@@ -9,6 +9,8 @@ from harness.schema.growth import Growth
 from harness.schema.memory_fit import Fit
 from harness.schema.units import format_bytes, format_range
 
+ONE_POOL = "one pool with the GPU"
+"""Source of the limit if the GPU shares the host's memory."""
 _MOST_SHOWN = 8
 _COPIED = 8 << 20
 
@@ -49,6 +51,8 @@ class Host(Struct, frozen=True, kw_only=True):
         limit_source: where that limit comes from.
         fit: whether the peak is within it; with the GPU's memory if both share one pool.
         growth: of what the script's process keeps over the optimizer steps.
+        ranks: of a node, the ranks that ran and all of them: each other one is taken to need as
+            much. None if this is not a sum over ranks.
     """
 
     peak_bytes: tuple[int, int]
@@ -63,6 +67,7 @@ class Host(Struct, frozen=True, kw_only=True):
     limit_source: str | None = None
     fit: Fit | None = None
     growth: Growth | None = None
+    ranks: tuple[int, int] | None = None
     unwritten_pinned_bytes: int | None = None
 
     def with_left_out(self, size: int) -> "Host":
@@ -80,6 +85,10 @@ class Host(Struct, frozen=True, kw_only=True):
         if self.limit_bytes is not None:
             limit = f" of {format_bytes(self.limit_bytes)} ({self.limit_source}): {self.fit}"
         yield f"Memory of the host: {format_range(*self.peak_bytes)}{limit}"
+        if self.ranks is not None:
+            ran, count = self.ranks
+            rest = "; each other one is taken to need as much" if ran < count else ""
+            yield f"    of the {count} ranks of a node, of which {ran} ran{rest}"
         for one in self.processes[:_MOST_SHOWN]:
             grown = one.own_bytes - one.first_own_bytes
             own = f"{format_bytes(one.own_bytes)} its own"
