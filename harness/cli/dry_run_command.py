@@ -202,9 +202,9 @@ def dry_run(
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
     The exit code is 0 if the script ended well, 3 if it ran out of memory, needs more memory of the
-    host than it has, failed, used no GPU or depends on values that nobody knows, 130 or 143 if it was ended by Ctrl-C or SIGTERM. With
-    --versions it is 3 if a peak or an outcome differs; each version has an environment below your
-    cache folder, with your other packages.
+    host than it has, failed, used no GPU or depends on values that nobody knows, 130 or 143 if it
+    was ended by Ctrl-C or SIGTERM. With --versions it is 3 if a peak or an outcome differs; each
+    version has an environment below your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_text import dry_run_text

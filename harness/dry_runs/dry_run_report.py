@@ -259,7 +259,8 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
         comma = "," if self.worse_start or self.host_verdict else ""
-        return f"{self.verdict}{comma} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
+        total = format_bytes(self.gpu_total_bytes)
+        return f"{self.verdict}{comma} on a pretended {self.gpu} ({total})"
 
     @property
     def verdict(self) -> str:

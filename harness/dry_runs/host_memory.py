@@ -31,13 +31,12 @@ _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
 
 class Samples(msgspec.Struct):
-    """Highest samples: of all processes together, also with what the script's process did not write,
-    of files, shared memory, and each process.
-    """
+    """Highest samples: of all processes together, of files, shared memory, and each process."""
 
     own_bytes: int = 0
     together_bytes: int = 0
     with_left_out_bytes: int = 0
+    """Of all processes together, with what the script's own did not write at that time."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}
