@@ -40,7 +40,8 @@ def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
     lows, highs = zip(*(one.peak_bytes for one in hosts), strict=True)
     low, high = sum(lows) + missing * min(lows), sum(highs) + missing * max(highs)
     limit = first.limit_bytes
-    pinned = [one.pinned_bytes for one in hosts if one.pinned_bytes is not None]
+    pinned = [one.pinned_bytes or (0, 0) for one in hosts]
+    in_use, taken = (_most(missing, sizes) for sizes in zip(*pinned, strict=True))
     return replace(
         first,
         ranks=(len(hosts), count),
@@ -48,12 +49,7 @@ def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
         processes=tuple(_as_process(rank, host) for rank, host in ranks.items()),
         file_bytes=max(one.file_bytes for one in hosts),
         shared_bytes=_most(missing, [one.shared_bytes for one in hosts]),
-        pinned_bytes=None
-        if not pinned
-        else (
-            _most(missing, [one for one, _ in pinned]),
-            _most(missing, [one for _, one in pinned]),
-        ),
+        pinned_bytes=(in_use, taken) if taken else None,
         unwritten_pinned_bytes=_most(missing, [one.unwritten_pinned_bytes or 0 for one in hosts]),
         left_out_bytes=_most(missing, [one.left_out_bytes for one in hosts]),
         harness_bytes=_most(missing, [one.harness_bytes or 0 for one in hosts]),
