@@ -51,7 +51,7 @@ rows = torch.empty(N, device="cuda", requires_grad=True)
 others = [torch.empty(N, device="cuda", requires_grad=True) for _ in range(2)]
 with torch.autograd.graph.save_on_cpu(pin_memory=True):
     out = rows * others[0] * others[1]
-time.sleep(0.5)
+time.sleep(1.5)
 out.sum().backward()
 
 # [512, 512] saved for the backward pass in other memory of the host
@@ -59,7 +59,7 @@ rows = torch.empty(N, device="cuda", requires_grad=True)
 others = [torch.empty(N, device="cuda", requires_grad=True) for _ in range(2)]
 with torch.autograd.graph.save_on_cpu():
     out = rows * others[0] * others[1]
-time.sleep(0.5)
+time.sleep(1.5)
 out.sum().backward()
 
 # [192, 224] 96 MiB are pinned, in a block of 128, of which 32 are not written
@@ -105,7 +105,7 @@ def peaks(folder: Path, text: str) -> tuple[int, int]:
     file = folder / "checkpoint.pt"
     if not file.exists():
         torch.save({f"{i}.weight": torch.ones(4096, 4096) for i in range(2)}, file)
-    report = dry_run(script(folder, f"{HEAD}{text}\ntime.sleep(0.5)"), file, gpu="l4", quiet=True)
+    report = dry_run(script(folder, f"{HEAD}{text}\ntime.sleep(1.5)"), file, gpu="l4", quiet=True)
     assert report.outcome == "ok", report.evidence
     return known(report.host).peak_bytes
 
@@ -132,7 +132,7 @@ from torch import distributed as dist
 dist.init_process_group("nccl")
 torch.ones(1, device="cuda")
 state = b"x" * (256 << 20) if dist.get_rank() == 0 or "each" in sys.argv else None
-time.sleep(0.5)
+time.sleep(1.5)
 """
 
 
