@@ -17,6 +17,7 @@ from harness.dry_runs.pretended_gpu import pretended_gpu
 from harness.dry_runs.run import dry_run
 from harness.schema.host import Host, HostProcess
 from tests.commands import Ask
+from tests.dry_runs.forked_runs import ForkedRuns
 from tests.dry_runs.growing import by_title
 from tests.dry_runs.scripts import script
 from tests.known import known
@@ -207,3 +208,30 @@ def test_memory_that_is_written_later_is_counted_once(tmp_path: Path) -> None:
     assert peak(samples, replace(inside, with_left_out_bytes=96)) == (80, 95)  # it was, at first
     samples.with_left_out_bytes = 141
     assert peak(samples, inside) == (80, 130)  # never more than what was left out
+
+
+LOADS = """
+import re, torch
+def anonymous():
+    with open("/proc/self/status") as file:
+        return int(re.search(r"RssAnon:\\s+(\\d+)", file.read())[1]) >> 10
+torch.ones(1, device="cuda")
+torch.save([torch.ones(2048, 4096), torch.ones(2048, 2048, dtype=torch.bool).tril()], FILE)
+before = anonymous()
+weights, mask = torch.load(FILE, map_location="cuda")
+assert anonymous() - before < 16, anonymous() - before
+if mask[5, 5] and not mask[5, 6]:
+    kept = torch.ones(1 << 20, device="cuda")
+"""
+
+
+@pytest.mark.usefixtures("cuda_build")
+def test_what_is_loaded_onto_the_gpu_leaves_nothing_on_the_host(
+    runs: ForkedRuns, tmp_path: Path
+) -> None:
+    """The 32 MiB of weights were known values, and took 64; those of a mask are known."""
+    text = f"FILE = {str(tmp_path / 'saved.pt')!r}\n{LOADS}"
+    report = runs.run(script(tmp_path, text))
+    assert report.outcome == "ok", report.evidence
+    assert (report.unknown, report.value_reads[0].known) == (None, report.value_reads[0].count)
+    assert report.cuda.requested_peak_bytes == (32 + 4 + 4) * MIB
