@@ -1,7 +1,7 @@
 """nanoGPT#158, Megatron-Bridge#3576 and others: memory ends on resuming, and not from scratch.
 
 Run with --resume. The file is loaded onto the GPU, and a name keeps this second copy of the weights
-and of Adam's states; "fixed" loads it into the host's memory.
+(Adam's states are taken over as they are); "fixed" loads it into the host's memory.
 """
 
 import pathlib

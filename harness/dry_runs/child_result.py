@@ -42,6 +42,8 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] = ()
     """Which of the machine's GPUs each device is."""
     pinned_bytes: tuple[int, int] | None = None
+    at_end_bytes: int = 0
+    """Memory of the process when the script ended, without pages of files."""
     unwritten_pinned_bytes: int = 0
     left_out_bytes: int = 0
     with_left_out_bytes: int = 0

@@ -206,6 +206,7 @@ def test_memory_that_is_written_later_is_counted_once(tmp_path: Path) -> None:
     assert peak(samples, inside) == (80, 80)
     assert peak(samples, replace(inside, unwritten_pinned_bytes=7)) == (80, 87)
     assert peak(samples, replace(inside, with_left_out_bytes=96)) == (80, 95)  # it was, at first
+    assert peak(samples, replace(inside, at_end_bytes=91)) == (90, 90)  # after the last sample
     samples.with_left_out_bytes = 141
     assert peak(samples, inside) == (80, 130)  # never more than what was left out
 
