@@ -98,7 +98,7 @@ def resident_bytes() -> int:
 
 
 def anonymous_bytes() -> int:
-    """Return what is resident of the process and is no page of a file."""
+    """Return what is resident of the process, without pages of files."""
     _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (resident - of_files) * resource.getpagesize()
 

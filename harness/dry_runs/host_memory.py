@@ -36,7 +36,7 @@ class Samples(msgspec.Struct):
     own_bytes: int = 0
     together_bytes: int = 0
     with_left_out_bytes: int = 0
-    """Of all processes together, with what the script's own did not write at that time."""
+    """All processes together, with what the script's own did not write at that time."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}
