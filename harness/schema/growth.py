@@ -121,6 +121,11 @@ class KeptByLine:
         if going_on:
             first = min(rises[0] for rises in going_on.values())
             last = max(rises[-1] for rises in going_on.values())
+            total = ends_bytes if replaced else self._older_bytes(ends_bytes)
+            half = (first + count) // 2
+            if max(total[half:]) <= max(total[first - 1 : half]):
+                reason = f"a line keeps more, and as much is freed elsewhere, over {count} steps"
+                return replace(level, kind="unknown", reason=reason)
             added = {place: lines[place].added(first, last) for place in going_on}
             steps = len(set().union(*going_on.values()))
             since = first + 1 if replaced else first + 1 - _KEPT_STEPS
@@ -145,6 +150,19 @@ class KeptByLine:
             until = max(rises[-1] for rises in rising.values())
             return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
         return level
+
+    def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
+        """Return what is alive at the end of each step, without what is younger than that."""
+        younger = [0] * len(ends_bytes)
+        for lines, sign in ((self._at_ends, 1), (self._older, -1)):
+            for line in lines.values():
+                for step, size in line.changes.items():
+                    if step < len(younger):
+                        younger[step] += sign * size
+        return [
+            all_ - young
+            for all_, young in zip(ends_bytes, itertools.accumulate(younger), strict=True)
+        ]
 
 
 @dataclass

@@ -213,6 +213,15 @@ for epoch in range(5):
     torch.cat(scores).mean().item()
 """)
 
+SHRINKS_AS_MUCH = """
+others, kept = [torch.empty(1 << 20, device="cuda") for _ in range(40)], []
+for _ in range(40):
+    step(net(batch()))
+    others.pop()
+    kept.append(torch.empty(1 << 20, device="cuda"))
+"""
+"""A list grows, and memory does not."""
+
 GROWING_ON_HOST = by_title("""
 # 400_000: rows holds
 rows = []
