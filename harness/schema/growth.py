@@ -23,6 +23,8 @@ _STEPS_TO_REPLACE = 8
 _KEPT_STEPS = 2
 """A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
 _LEAST_SINCE = 2
+_NET_SHARE = 4
+"""Of what lines add, at least this part stays as growth; otherwise as much is freed elsewhere."""
 _MOST_PLACES = 5
 _REPLACED = "the line replaces its block by a larger one: a longer batch, torch.cat, or a KV cache"
 
@@ -123,7 +125,8 @@ class KeptByLine:
             last = max(rises[-1] for rises in going_on.values())
             total = ends_bytes if replaced else self._older_bytes(ends_bytes)
             half = (first + count) // 2
-            if max(total[half:]) <= max(total[first - 1 : half]):
+            rise = max(total[half:]) - max(total[first - 1 : half])
+            if rise * _NET_SHARE < sum(lines[place].added(half - 1, last) for place in going_on):
                 reason = f"a line keeps more, and as much is freed elsewhere, over {count} steps"
                 return replace(level, kind="unknown", reason=reason)
             added = {place: lines[place].added(first, last) for place in going_on}
