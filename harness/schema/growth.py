@@ -24,7 +24,7 @@ _KEPT_STEPS = 2
 """A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
 _LEAST_SINCE = 2
 _NET_SHARE = 4
-"""Of what lines add, at least this part stays as growth; otherwise as much is freed elsewhere."""
+"""Memory rises by at least this part of what lines add; otherwise as much is freed elsewhere."""
 _MOST_PLACES = 5
 _REPLACED = "the line replaces its block by a larger one: a longer batch, torch.cat, or a KV cache"
 
