@@ -201,10 +201,10 @@ def dry_run(
     and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
     it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory, failed, used no GPU or
-    depends on values that nobody knows, 130 or 143 if it was ended by Ctrl-C or SIGTERM. With
-    --versions it is 3 if a peak or an outcome differs; each version has an environment below your
-    cache folder, with your other packages.
+    The exit code is 0 if the script ended well, 3 if it ran out of memory, needs more memory of the
+    host than it has, failed, used no GPU or depends on values that nobody knows, 130 or 143 if it
+    was ended by Ctrl-C or SIGTERM. With --versions it is 3 if a peak or an outcome differs; each
+    version has an environment below your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_text import dry_run_text
@@ -280,7 +280,8 @@ def _exit_code(report: "DryRunReport", module: str | None) -> int:
     if module in _TEST_RUNNERS and report.outcome == "error" and report.exit_code:
         return report.exit_code
     is_refused = any(one.outcome == "refused" for one in report.tests)
-    is_done = report.outcome == "ok" and report.fit != "depends" and not is_refused
+    is_open = report.fit == "depends" or report.host_verdict.startswith("does not fit")
+    is_done = report.outcome == "ok" and not is_open and not is_refused
     return DONE if is_done else NOT_OK
 
 

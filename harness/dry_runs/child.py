@@ -39,6 +39,7 @@ from harness.dry_runs.dry_run_request import (
     Request,
 )
 from harness.dry_runs.file_layer import Layers
+from harness.dry_runs.host_growth import anonymous_bytes
 from harness.dry_runs.host_memory import ENDING
 from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
@@ -100,6 +101,7 @@ class Ending:
             self.ended, self.evidence = self._late
         with contextlib.suppress(OSError):
             (self._place / ENDING).touch()
+        at_end_bytes = anonymous_bytes()
         notes, left_out = self._recording.notes, sys.modules.get(_LEFT_OUT)
         if self._job.world_size is not None and host_collectives():
             notes.setdefault(
@@ -118,7 +120,9 @@ class Ending:
                 *real_ranks.NOTES,
                 *(left_out.notes() if left_out else ()),
             ),
+            at_end_bytes=at_end_bytes,
             left_out_bytes=left_out.most_left_out() if left_out else 0,
+            with_left_out_bytes=left_out.most_with_left_out() if left_out else 0,
             compiled=self._compilations.compiled(),
             failed_by=self.failed_by,
             tests=self._table.tests(self._place / PROCESSES),

@@ -42,7 +42,11 @@ class ChildResult(Struct, frozen=True, kw_only=True):
     gpus: tuple[int, ...] = ()
     """Which of the machine's GPUs each device is."""
     pinned_bytes: tuple[int, int] | None = None
+    at_end_bytes: int = 0
+    """Memory of the process when the script ended, without pages of files."""
+    unwritten_pinned_bytes: int = 0
     left_out_bytes: int = 0
+    with_left_out_bytes: int = 0
     environment: dict[str, str] = {}
     cells: tuple[NotebookCell, ...] = ()
     freed: tuple[Freed, ...] = ()
@@ -80,8 +84,15 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
         history_bytes=recording.history_bytes,
         host_growth=recording.host_growth,
         pinned_bytes=recording.pinned_bytes(),
+        unwritten_pinned_bytes=_unwritten_pinned_bytes(stub),
         environment=_environment(),
     )
+
+
+def _unwritten_pinned_bytes(stub: ctypes.CDLL) -> int:
+    """Return most pinned bytes whose pages nothing wrote to: on a GPU's host they are there."""
+    stub.harness_unwritten_pinned.restype = ctypes.c_size_t
+    return int(stub.harness_unwritten_pinned())
 
 
 def _environment() -> dict[str, str]:

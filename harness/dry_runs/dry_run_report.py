@@ -16,7 +16,7 @@ from harness.plots.shown_tables import sizes_table
 from harness.schema.block_categories import BlockCategory
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
-from harness.schema.host import Host
+from harness.schema.host import ONE_POOL, Host
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.run_outcome import Outcome
@@ -258,9 +258,23 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     @property
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
-        verdict = self.outcome if self.fit is None else f"{self.outcome}, {self.fit}"
-        when = self.worse_start and f", {self.worse_start},"
-        return f"{verdict}{when} on a pretended {self.gpu} ({format_bytes(self.gpu_total_bytes)})"
+        comma = "," if self.worse_start or self.host_verdict else ""
+        total = format_bytes(self.gpu_total_bytes)
+        return f"{self.verdict}{comma} on a pretended {self.gpu} ({total})"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome and the verdicts on the GPU and on the host, in words."""
+        words = self.outcome, self.fit, self.worse_start, self.host_verdict
+        return ", ".join(filter(None, words))
+
+    @property
+    def host_verdict(self) -> str:
+        """The verdict on the host's memory in words, if it does not fit for sure."""
+        host = self.host
+        if host is None or host.limit_source == ONE_POOL or host.fit in (None, "fits"):
+            return ""
+        return f"{host.fit} in the host's memory"
 
     @property
     def worse_start(self) -> str:

@@ -7,11 +7,11 @@ from itertools import groupby
 from harness.dry_runs.cells_text import cells_lines
 from harness.dry_runs.dry_run_report import DryRunReport, Frame, Moment, OutOfMemory
 from harness.dry_runs.file_layer import WAYS_OUT
-from harness.dry_runs.host_report import ONE_POOL
 from harness.dry_runs.starts_text import starts_lines
 from harness.dry_runs.value_places import ValueRead, checks_in_words, listed, reads_in_words
 from harness.schema.block_categories import CATEGORY_WORDS
 from harness.schema.growth import LEAST_STEPS, Growth
+from harness.schema.host import ONE_POOL
 from harness.schema.units import format_bytes, format_range
 
 MOST_GROUPS = 8
@@ -31,10 +31,8 @@ def dry_run_text(report: DryRunReport, *, target: str) -> str:
 
 def _lines(report: DryRunReport, target: str) -> Iterator[str]:
     total = format_bytes(report.gpu_total_bytes)
-    verdict = report.outcome if report.fit is None else f"{report.outcome}, {report.fit}"
-    verdict += report.worse_start and f", {report.worse_start}"
     yield ""
-    yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {verdict}"
+    yield f"Dry run of {target} on a pretended {report.gpu} ({total}): {report.verdict}"
     if report.evidence:
         yield f"  {report.evidence}"
     if report.world_size is not None:

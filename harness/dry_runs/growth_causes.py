@@ -1,9 +1,11 @@
 """Names of the script that keep what grows, looked through after some of its steps."""
 
 import dataclasses
+import gc
 from typing import TYPE_CHECKING
 
-from harness.schema.growth import Growth
+from harness.schema.growth import LEAST_STEPS, Growth
+from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
     from harness.dry_runs.kept_tensors import Held  # it needs PyTorch
@@ -11,14 +13,14 @@ if TYPE_CHECKING:
 _LOOKS = frozenset(1 << power for power in range(2, 40))
 """Steps after which names are looked through for what they hold."""
 
-NO_NAME = ("no variable of the script leads to more than before: a cycle of objects, perhaps",)
-
 
 class GrowthCauses:
     """Names of the script after some of its steps, and what they lead to."""
 
     def __init__(self) -> None:
         self._held: list[Held] = []
+        self._at_end: Held | None = None
+        self._in_cycles_bytes: int | None = None
 
     def look(self, step: int, *, is_last: bool) -> None:
         """Look through the names after some of the steps, and after the last one."""
@@ -27,12 +29,42 @@ class GrowthCauses:
 
             self._held.append(held_by_names(step))
 
+    def look_at_end(self, step: int) -> None:
+        """Look through the names that are left when the script has ended: those of its files."""
+        if step >= LEAST_STEPS:
+            from harness.dry_runs.kept_tensors import held_by_names
+
+            self._at_end = held_by_names(step)
+
     def named(self, growth: Growth, *, host: bool = False) -> Growth:
-        """Return the growth with the names that keep what grows."""
-        if growth.kind != "leak" or len(self._held) < 2:
+        """Return the growth with the names that keep what grows; none if none was found."""
+        if growth.kind != "leak" or not self._held:
             return growth
         from harness.dry_runs import kept_tensors
 
         causes = kept_tensors.host_causes if host else kept_tensors.causes
-        found = (*growth.causes, *causes(*self._held[-2:])) or NO_NAME
+        found = tuple(causes(*self._held[-2:])) if len(self._held) > 1 else ()
+        if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
+            found = tuple(causes(self._held[-1], self._at_end))  # it began since
+        if not host:
+            found = growth.causes + found or self._cycles(growth)
         return dataclasses.replace(growth, causes=found)
+
+    def _cycles(self, growth: Growth) -> tuple[str, ...]:
+        """Return cycles of objects as the cause, if they hold most of what grew."""
+        if self._in_cycles_bytes is None:
+            self._in_cycles_bytes = _collected_bytes()
+        size = self._in_cycles_bytes
+        if 2 * size < sum(added for _, added in growth.places):
+            return ()
+        return (f"objects in cycles hold {format_bytes(size)}, which gc.collect() frees",)
+
+
+def _collected_bytes() -> int:
+    """Return the bytes of the GPU that Python's garbage collector frees now."""
+    import torch
+
+    devices = range(torch.cuda.device_count())
+    before = sum(torch.cuda.memory_allocated(device) for device in devices)
+    gc.collect()
+    return before - sum(torch.cuda.memory_allocated(device) for device in devices)

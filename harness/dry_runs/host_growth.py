@@ -97,6 +97,12 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
+def anonymous_bytes() -> int:
+    """Return what is resident of the process, without pages of files."""
+    _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (resident - of_files) * resource.getpagesize()
+
+
 def every_step(kept: Mapping[int, int]) -> list[int]:
     """Return bytes at the end of each step, given those of some steps: between two on a line.
 

@@ -5,11 +5,13 @@ The supervisor reads what the kernel says of each process. A peak between two sa
 
 import contextlib
 import os
+import sys
 import time
 from pathlib import Path
 
 import msgspec
 
+from harness.dry_runs.status_page import StatusPage
 from harness.instruments.host_pages import MAIN, page_sums, shared_memory
 from harness.schema.host import HostProcess
 
@@ -33,6 +35,8 @@ class Samples(msgspec.Struct):
 
     own_bytes: int = 0
     together_bytes: int = 0
+    with_left_out_bytes: int = 0
+    """All processes together, with what the script's own did not write at that time."""
     file_bytes: int = 0
     shared_bytes: int = 0
     processes: dict[str, HostProcess] = {}
@@ -72,6 +76,8 @@ class HostSampler:
         shared = max(mapped, shared_memory()[1] - self._shared_before)
         seen = self._seen
         seen.together_bytes = max(seen.together_bytes, together + shared)
+        with_left_out = together + shared + self._left_out_bytes()
+        seen.with_left_out_bytes = max(seen.with_left_out_bytes, with_left_out)
         seen.file_bytes = max(seen.file_bytes, files)
         seen.shared_bytes = max(seen.shared_bytes, shared)
         spent = time.thread_time() - begin
@@ -80,6 +86,13 @@ class HostSampler:
         self._due_at_latest = now + max(_AT_LATEST_SECONDS, _SHARE * spent)
         self._done_at_sample = self._script_seconds()
         self._due_of_script = self._done_at_sample + _SHARE * spent
+
+    def _left_out_bytes(self) -> int:
+        """Return the bytes that are not written now, as the stub has them on its page."""
+        with contextlib.suppress(OSError), (self._folder / "status").open("rb") as page:
+            page.seek(StatusPage.left_out.offset)
+            return int.from_bytes(page.read(StatusPage.left_out.size), sys.byteorder)
+        return 0
 
     def _is_due(self) -> bool:
         now, done = time.monotonic(), self._script_seconds()

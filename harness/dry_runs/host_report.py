@@ -10,11 +10,9 @@ from harness.dry_runs.host_memory import SAMPLES, Samples
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.instruments.host_pages import MAIN, shared_memory
 from harness.measurement.limits.machine_memory import limit_bytes
-from harness.schema.host import Host, HostProcess
+from harness.schema.host import ONE_POOL, Host, HostProcess
 from harness.schema.memory_fit import fit_of
 
-ONE_POOL = "one pool with the GPU"
-"""Source of the limit if the GPU shares the host's memory."""
 _MOST_PROCESSES = 12
 
 
@@ -41,11 +39,12 @@ def host_of(
         limit, source = gpu.total_bytes, ONE_POOL
     elif limit is None and limit_bytes() < psutil.virtual_memory().total:
         limit, source = limit_bytes(), "limit of this container"
-    pinned = inside.pinned_bytes or (0, 0)
     own = seen.own_bytes + inside.history_bytes
-    least = max(0, seen.together_bytes - own)
+    least = max(0, max(seen.together_bytes, inside.at_end_bytes) - own)
     # Pinned pages are there whether or not the script wrote to them, and so are parameters.
-    most = least + inside.left_out_bytes + pinned[1]
+    seen_with = max(seen.with_left_out_bytes - own, inside.with_left_out_bytes - seen.own_bytes)
+    left_out = min(inside.left_out_bytes, max(0, seen_with - least))
+    most = least + left_out + inside.unwritten_pinned_bytes
     held = held_bytes if gpu.one_pool else 0
     outside = gpu.outside_bytes if gpu.one_pool else (0, 0)
     return Host(
@@ -55,6 +54,7 @@ def host_of(
         shared_bytes=seen.shared_bytes,
         shared_limit_bytes=shared_memory()[0],
         pinned_bytes=inside.pinned_bytes,
+        unwritten_pinned_bytes=inside.unwritten_pinned_bytes,
         left_out_bytes=inside.left_out_bytes,
         harness_bytes=own,
         growth=inside.host_growth,

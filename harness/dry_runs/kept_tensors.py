@@ -48,7 +48,7 @@ def held_by_names(step: int) -> Held:
     while waiting and len(seen) < _MOST_THINGS:
         name, thing = waiting.popleft()
         kind = type(thing)  # isinstance would have lazy objects load themselves
-        if id(thing) in seen or issubclass(kind, torch.nn.Parameter):
+        if id(thing) in seen:
             continue
         seen.add(id(thing))
         with contextlib.suppress(Exception):  # an object that does not let itself be looked at
@@ -148,9 +148,10 @@ def _inside(name: str, thing: Any, held: Held) -> Iterable[tuple[str, Any]]:
         held.hooks += sum(
             len(value) for key, value in within.items() if key.endswith("_hooks") and value
         )
-        del within["_parameters"]
+        own = [(name, value) for value in within.pop("_parameters").values()]
         within = {**within.pop("_modules"), **within}
-    elif kind.__module__.partition(".")[0] in ("torch", "builtins", "harness"):
+        return [*own, *((f"{name}.{key}", value) for key, value in within.items())]
+    if kind.__module__.partition(".")[0] in ("torch", "builtins", "harness"):
         return ()
     return ((f"{name}.{key}", value) for key, value in within.items())
 

@@ -39,7 +39,8 @@ def leave_values_out() -> None:
     library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
     for name in ("host_read", "is_left_out", "without_values"):
         getattr(library, f"harness_{name}").argtypes = [ctypes.c_void_p]
-    library.harness_left_bytes.restype = library.harness_left_peak.restype = ctypes.c_size_t
+    for name in ("left_bytes", "left_peak", "together_peak"):
+        getattr(library, f"harness_{name}").restype = ctypes.c_size_t
     _begun.append(library)
     seed = torch.initial_seed()
     library.harness_leave_values_out(ctypes.c_uint64(seed))
@@ -86,6 +87,11 @@ def unsent() -> str | None:
 def most_left_out() -> int:
     """Return most bytes of tensors that were there at once and whose values were not written."""
     return int(_begun[0].harness_left_peak()) if _begun else 0
+
+
+def most_with_left_out() -> int:
+    """Return most bytes that the process held, with those that were not written, as it grew."""
+    return int(_begun[0].harness_together_peak()) if _begun else 0
 
 
 def notes() -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.node_host import on_nodes
 from harness.dry_runs.opened_files import may_be_resumed_from
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.value_answers import DryRunError
@@ -40,7 +41,7 @@ def both_lives(request: Request, arguments: tuple[str, ...]) -> DryRunReport:
             request, arguments=arguments, earlier=runs.layers, resumes_from=files
         )
         with OtherRuns(second_request) as again:
-            starts = first, again.answer()
+            starts = tuple(on_nodes(one, request.gpu.count) for one in (first, again.answer()))
     return replace(min(starts, key=_badness), starts=starts)
 
 

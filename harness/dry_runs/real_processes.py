@@ -123,6 +123,7 @@ def _joined(inside: ChildResult, found: Sequence[_One]) -> ChildResult:
         notes=tuple(dict.fromkeys((*inside.notes, *notes))),
         optimizer_steps=max(one.optimizer_steps for one in (inside, *others)),
         history_bytes=sum(one.history_bytes for one in (inside, *others)),
+        unwritten_pinned_bytes=sum(one.unwritten_pinned_bytes for one in (inside, *others)),
         pinned_bytes=(sum(one[0] for one in pinned), sum(one[1] for one in pinned))
         if pinned
         else None,

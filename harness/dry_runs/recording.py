@@ -237,6 +237,7 @@ class Recording(PeakRecording):
         from harness.dry_runs import allocator_log  # it needs PyTorch
 
         self._label(self._mark_modules)
+        self._label(lambda: self._causes.look_at_end(self.optimizer_steps))
         held, was_folded = self._log.end(), bool(self._histories)
         if not self._folding.acquire(timeout=_FOLD_SECONDS):  # by a signal, in the middle of one
             self._fail(TimeoutError("the allocator's events were being folded"))

@@ -13,6 +13,7 @@ from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.each_rank import run_ranks
 from harness.dry_runs.lives import both_lives
+from harness.dry_runs.node_host import on_nodes
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
 from harness.dry_runs.value_answers import Answer, DryRunError, check_answers
@@ -144,11 +145,11 @@ def dry_run(
     if ranks is not None:
         if compare_eager or resume is not False:
             raise DryRunError("compare eager, or resume, with one rank, not with several")
-        return run_ranks(request, ranks)
+        return on_nodes(run_ranks(request, ranks), gpu.count)
     if resume is not False:
         return both_lives(request, request.arguments if resume is True else tuple(resume))
     with OtherRuns(request) as runs:
-        report = runs.answer()
+        report = on_nodes(runs.answer(), gpu.count)
     return _with_eager(report, request) if compare_eager else report
 
 

@@ -33,6 +33,7 @@ class StatusPage(Structure):
         *((name, c_uint64) for name in ("magic", "pid", "kernels", "reads", "calls")),
         ("crowded", c_uint64),
         ("hidden", c_uint64),
+        ("left_out", c_uint64),
         ("names", c_char * _NAME_BYTES * _NAMES),
         ("together", c_uint64 * 2 * _DEVICES),
         ("processes", _Process * _PROCESSES),

@@ -35,6 +35,8 @@ def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnSte
         if change.adapters:
             adapt(model)
         checkpoint_blocks(model, change)
+        if change.resumed:
+            keep_loaded(model)
 
     return replace(
         own,
@@ -145,6 +147,21 @@ def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
+def keep_loaded(model: nn.Module) -> None:
+    """Keep what ``torch.load`` puts on the network's device: a block for each storage."""
+    loaded = [
+        torch.empty(storage.nbytes(), dtype=torch.uint8, device=storage.device)
+        for storage in storages_of(model)
+    ]
+    vars(model)["_harness_loaded"] = loaded
+
+
+def storages_of(model: nn.Module) -> list[torch.UntypedStorage]:
+    """Return each storage that a checkpoint of a network holds, once."""
+    values = (each for each in model.state_dict().values() if isinstance(each, Tensor))
+    return list({one._cdata: one for one in (each.untyped_storage() for each in values)}.values())
+
+
 def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
     """Return what a plan needs to know of the step, its network and the GPU."""
     norms = nn.modules.batchnorm._BatchNorm
@@ -152,6 +169,8 @@ def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
     names = [spec.name or f"x{number}" for number, spec in enumerate(specs, 1)]
     inputs = ("x",) if len(specs) < 2 and not (specs and specs[0].name) else tuple(names)
     states = {"adam": 2, "adamw": 2, "momentum": 1}.get(str(own.optimizer), 0)
+    parameters = sum(each.nbytes for each in model.parameters())
+    weights = sum(each.nbytes() for each in storages_of(model))
     return Subject(
         batch=own.batch,
         optimizer=own.optimizer if isinstance(own.optimizer, str) else None,
@@ -164,5 +183,7 @@ def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
         are_named=bool(specs) and specs[0].name is not None,
         loss=own.loss if isinstance(own.loss, str) else getattr(own.loss, "__name__", "loss"),
         adapted=tuple(dict.fromkeys(name.rpartition(".")[2] for name in adapted_layers(model))),
-        state_bytes=(2 + states) * sum(each.nbytes for each in model.parameters()),
+        state_bytes=(2 + states) * parameters,
+        weights_bytes=weights,
+        saved_bytes=weights + states * parameters,
     )

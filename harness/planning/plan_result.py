@@ -87,6 +87,32 @@ class Lever:
         return time, saved, self.fit.reserved_text, verdict, self.name
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edge:
+    """Another way to load or to save, and the memory that it saves.
+
+    Attributes:
+        name: the way in words.
+        of: whose memory it saves.
+        saved_bytes: bytes less than the other way takes.
+        instead_of: that other way.
+        fit: the verdict on a step that was resumed in the other way, if it was run.
+    """
+
+    name: str
+    of: str
+    saved_bytes: int
+    instead_of: str
+    fit: GpuFit | None = None
+
+    def __str__(self) -> str:
+        saved = f"saves {format_bytes(max(0, self.saved_bytes))} of the {self.of}"
+        words = f"{self.name} {saved}, instead of {self.instead_of}"
+        if self.fit is None:
+            return words
+        return f"{words} (reserves {self.fit.reserved_text}: {self.fit.verdict})"
+
+
 LEVER_HEADS = (">time, about", ">saves", ">reserved peak", "fits", "one change to the whole batch")
 
 
@@ -103,6 +129,7 @@ class Plan:
         rejected: steps that were tried and do not surely fit, each with what it reserves.
         notes: what was not tried, and what else has to be known.
         levers: each change by itself, with what it saves and costs.
+        edges: other ways to load and to save, with what they save.
 
     >>> import harness
     >>> from torch import nn
@@ -124,6 +151,7 @@ class Plan:
     rejected: tuple[str, ...]
     notes: tuple[str, ...]
     levers: tuple[Lever, ...] = ()
+    edges: tuple[Edge, ...] = ()
 
     def __repr__(self) -> str:
         """Return the first candidate, in one line."""
@@ -207,7 +235,8 @@ class Plan:
         heads, *rows = ([row[at] for at in order] for row in run)
         parts.append(html_table("Each change by itself", heads, rows))
         others = (f"not run: {one.name}: {one.why}" for one in self.levers if one.fit is None)
-        return "\n".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in others)])
+        said = (*others, *(f"loading and saving: {edge}" for edge in self.edges))
+        return "\n".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in said)])
 
     def page(self, target: str) -> str:
         """Return the plan as a self-contained HTML page."""

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from harness.planning.plan_result import Candidate, Lever, Plan
+from harness.planning.plan_result import Candidate, Edge, Lever, Plan
 from harness.planning.step_changes import (
     RETRY_COST,
     StepChange,
@@ -26,6 +26,11 @@ SHARDED = (
     "of parameters, gradients and optimizer state at most {} leave each GPU, less what is "
     "gathered; harness dry-run --world-size 8 -- train.py runs a rank"
 )
+LOAD_ON_HOST = 'resume with torch.load(file, map_location="cpu")'
+LOADED = "a checkpoint that is loaded onto the GPU, and that a variable keeps"
+MAPPED, READ = "torch.load(file, mmap=True)", "reading the file: its mapped pages can be dropped"
+SHARDS = "save shards (torch.distributed.checkpoint) on 8 GPUs"
+FULL = "a full state of weights and optimizer that each rank gathers"
 NORMS = "batch normalization computes its statistics for each micro-batch"
 
 Progress = Callable[[str], object]
@@ -71,6 +76,7 @@ class PlanSearch:
             too_large=tuple(too_large),
             rejected=tuple(self._rejected()),
             notes=tuple(notes),
+            edges=tuple(self._edges(as_asked, settings)),
             levers=tuple(sorted(self._levers(as_asked, settings), key=lambda one: -one.order)),
         )
 
@@ -96,6 +102,18 @@ class PlanSearch:
         if self._subject.state_bytes:
             leaves = format_bytes(self._subject.state_bytes * 7 // 8)
             yield Lever(name="FSDP2 on 8 GPUs", why=SHARDED.format(leaves))
+
+    def _edges(self, as_asked: GpuFit, settings: str) -> Iterator[Edge]:
+        """Yield what loading and saving in another way does, outside of the steps themselves."""
+        weights, saved = self._subject.weights_bytes, self._subject.saved_bytes
+        if not weights:
+            return
+        kept = self._fit(StepChange(resumed=True), 1, settings)
+        if isinstance(kept, GpuFit):
+            more = kept.reserved_peak_bytes[1] - as_asked.reserved_peak_bytes[1]
+            yield Edge(name=LOAD_ON_HOST, of="GPU", saved_bytes=more, instead_of=LOADED, fit=kept)
+        yield Edge(name=MAPPED, of="host of each rank", saved_bytes=weights, instead_of=READ)
+        yield Edge(name=SHARDS, of="GPU", saved_bytes=saved * 7 // 8, instead_of=FULL)
 
     def _rejected(self) -> Iterator[str]:
         """Yield each step that was tried and is not sure to fit, in the order of the search."""

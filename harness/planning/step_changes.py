@@ -57,6 +57,10 @@ class Subject:
     """Last names of the linear layers that LoRA would adapt."""
     state_bytes: int = 0
     """Bytes of parameters, gradients and optimizer state, which sharding divides."""
+    weights_bytes: int = 0
+    """Bytes of a checkpoint of the network."""
+    saved_bytes: int = 0
+    """The same with the optimizer's states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,8 @@ class StepChange:
     autocast: Literal["bfloat16"] | None = None
     optimizer: OptimizerVariant = "as asked"
     adapters: bool = False
+    resumed: bool = False
+    """A checkpoint's weights were loaded onto the GPU, and a variable keeps them."""
 
     def relative_time(self, micro_batches: int) -> float:
         """Return the estimated time of a step, where the step as asked takes 1."""
@@ -83,6 +89,7 @@ class StepChange:
             f"autocast {self.autocast}" if self.autocast else "",
             _OPTIMIZERS.get(self.optimizer, ""),
             f"LoRA of rank {LORA_RANK}, which trains otherwise" if self.adapters else "",
+            "resumed, the loaded weights kept on the GPU" if self.resumed else "",
         )
         return tuple(part for part in parts if part)
 

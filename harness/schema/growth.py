@@ -23,6 +23,8 @@ _STEPS_TO_REPLACE = 8
 _KEPT_STEPS = 2
 """A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
 _LEAST_SINCE = 2
+_NET_SHARE = 4
+"""Memory rises by at least this part of what lines add; otherwise as much is freed elsewhere."""
 _MOST_PLACES = 5
 _REPLACED = "the line replaces its block by a larger one: a longer batch, torch.cat, or a KV cache"
 
@@ -121,6 +123,12 @@ class KeptByLine:
         if going_on:
             first = min(rises[0] for rises in going_on.values())
             last = max(rises[-1] for rises in going_on.values())
+            total = ends_bytes if replaced else self._older_bytes(ends_bytes)
+            half = (first + count) // 2
+            rise = max(total[half:]) - max(total[first - 1 : half])
+            if rise * _NET_SHARE < sum(lines[place].added(half - 1, last) for place in going_on):
+                reason = f"a line keeps more, and as much is freed elsewhere, over {count} steps"
+                return replace(level, kind="unknown", reason=reason)
             added = {place: lines[place].added(first, last) for place in going_on}
             steps = len(set().union(*going_on.values()))
             since = first + 1 if replaced else first + 1 - _KEPT_STEPS
@@ -145,6 +153,19 @@ class KeptByLine:
             until = max(rises[-1] for rises in rising.values())
             return replace(level, reason=f"nothing more is kept after step {until + 1} of {count}")
         return level
+
+    def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
+        """Return what is alive at the end of each step, without what is younger than that."""
+        younger = [0] * len(ends_bytes)
+        for lines, sign in ((self._at_ends, 1), (self._older, -1)):
+            for line in lines.values():
+                for step, size in line.changes.items():
+                    if step < len(younger):
+                        younger[step] += sign * size
+        return [
+            all_ - young
+            for all_, young in zip(ends_bytes, itertools.accumulate(younger), strict=True)
+        ]
 
 
 @dataclass

@@ -9,6 +9,8 @@ from harness.schema.growth import Growth
 from harness.schema.memory_fit import Fit
 from harness.schema.units import format_bytes, format_range
 
+ONE_POOL = "one pool with the GPU"
+"""Source of the limit if the GPU shares the host's memory."""
 _MOST_SHOWN = 8
 _COPIED = 8 << 20
 
@@ -33,13 +35,15 @@ class Host(Struct, frozen=True, kw_only=True):
 
     Attributes:
         peak_bytes: of all processes together. The lower number is what was there; the higher one
-            adds parameters that were not written, all pinned memory, and what a worker of
+            adds parameters and pinned memory that were not written, and what a worker of
             ``measure`` has in common with the process that forked it, which counts in part.
         processes: the processes that took most.
         file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
         shared_bytes: most of the shared memory, which is in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
         pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
+        unwritten_pinned_bytes: most pinned bytes that were not written, and so are not in the lower
+            number of the peak; None for a GPU's driver, which counts none.
         left_out_bytes: most bytes of parameters on the host that were not written here.
         harness_bytes: what the harness took, which is in neither number: its code, and the history
             of the allocator; None if that is not known apart.
@@ -47,6 +51,8 @@ class Host(Struct, frozen=True, kw_only=True):
         limit_source: where that limit comes from.
         fit: whether the peak is within it; with the GPU's memory if both share one pool.
         growth: of what the script's process keeps over the optimizer steps.
+        ranks: of a node, the ranks that ran and all of them: each other one is taken to need as
+            much. None if this is not a sum over ranks.
     """
 
     peak_bytes: tuple[int, int]
@@ -61,6 +67,8 @@ class Host(Struct, frozen=True, kw_only=True):
     limit_source: str | None = None
     fit: Fit | None = None
     growth: Growth | None = None
+    ranks: tuple[int, int] | None = None
+    unwritten_pinned_bytes: int | None = None
 
     def with_left_out(self, size: int) -> "Host":
         """Return the host of a step whose parameters took ``size`` bytes that were not written."""
@@ -77,6 +85,10 @@ class Host(Struct, frozen=True, kw_only=True):
         if self.limit_bytes is not None:
             limit = f" of {format_bytes(self.limit_bytes)} ({self.limit_source}): {self.fit}"
         yield f"Memory of the host: {format_range(*self.peak_bytes)}{limit}"
+        if self.ranks is not None:
+            ran, count = self.ranks
+            rest = "; each other one is taken to need as much" if ran < count else ""
+            yield f"    of the {count} ranks of a node, of which {ran} ran{rest}"
         for one in self.processes[:_MOST_SHOWN]:
             grown = one.own_bytes - one.first_own_bytes
             own = f"{format_bytes(one.own_bytes)} its own"
@@ -88,16 +100,18 @@ class Host(Struct, frozen=True, kw_only=True):
             yield f"    {format_bytes(one.peak_bytes):>10}  {one.name}, {own}"
         in_use, taken = self.pinned_bytes or (0, 0)
         low, high = self.peak_bytes
+        unwritten = taken if self.unwritten_pinned_bytes is None else self.unwritten_pinned_bytes
+        more = high - low - unwritten
+        left_out = min(self.left_out_bytes, more)
         parts = {
             f"shared memory, of {format_bytes(self.shared_limit_bytes)} in /dev/shm": (
                 self.shared_bytes
             ),
             "pinned, in use": in_use,
             "pinned, taken by PyTorch's host allocator": taken,
-            "parameters that were not written here, in the higher number": self.left_out_bytes,
-            "in common with the process that forked it, in the higher number": (
-                high - low - taken - self.left_out_bytes
-            ),
+            "pinned, not written here, in the higher number": self.unwritten_pinned_bytes or 0,
+            "parameters that were not written here, in the higher number": left_out,
+            "in common with the process that forked it, in the higher number": more - left_out,
             "mapped files, in neither number": self.file_bytes,
             "the harness, in neither number": self.harness_bytes or 0,
         }

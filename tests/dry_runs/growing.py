@@ -109,7 +109,21 @@ for _ in range(20):
     loss = step(net(batch()))
     log.add(loss=loss.detach(), norm=net[0].weight.grad.norm())
 
-# cycles that nobody collects: a cycle of objects, perhaps
+# a leak that begins late: late holds 9 tensors of the GPU, 9 more than 14 steps before
+late = []
+for number in range(30):
+    step(net(batch()))
+    if number > 20:
+        late.append(torch.empty(1 << 20, device="cuda"))
+
+# layers that are added: layers holds 6 tensors of the GPU, 4 more than 8 steps before
+layers = []
+for number in range(20):
+    step(net(batch()))
+    if number % 4 == 3:
+        layers.append(nn.Linear(256, 256).cuda())
+
+# cycles that nobody collects: objects in cycles hold 38 KiB, which gc.collect() frees
 gc.disable()
 class Result:
     def __init__(self, out):
@@ -198,6 +212,15 @@ for epoch in range(5):
         scores.append(out.detach())
     torch.cat(scores).mean().item()
 """)
+
+SHRINKS_AS_MUCH = """
+others, kept = [torch.empty(1 << 20, device="cuda") for _ in range(40)], []
+for _ in range(40):
+    step(net(batch()))
+    others.pop()
+    kept.append(torch.empty(1 << 20, device="cuda"))
+"""
+"""A list grows, and memory does not."""
 
 GROWING_ON_HOST = by_title("""
 # 400_000: rows holds

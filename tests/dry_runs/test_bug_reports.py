@@ -2,35 +2,75 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.run import dry_run
 from harness.prediction.versions import TorchVersion, described_version
+from tests.known import known
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
+pytestmark = pytest.mark.usefixtures("cuda_build")
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/guides/bug-reports.md").read_text()
-ROWS = re.findall(r"\| `(\w+\.py) ?(\w*)` \| ([\d,]+) \| ([\d,]+) \|", PAGE)
+COMMAND = r"\| `((?:--[\w-]+ (?:\d+ )?)*)(\w+\.py) ?(\w*)` "
+ROWS = re.findall(COMMAND + r"\| ([\d,]+) \| ([\d,]+) \|", PAGE)
+HOST_ROWS = re.findall(COMMAND + r"\| ([\d,]+) \|\n", PAGE)
 
 
-def test_the_table_is_read() -> None:
-    assert len(ROWS) == 5
+def requests(words: str) -> dict[str, Any]:
+    """Return the arguments of ``dry_run`` for a row's options."""
+    options = re.findall(r"--([\w-]+) (\d*)", words)
+    return {name.replace("-", "_"): int(number) if number else True for name, number in options}
 
 
+@pytest.mark.quick
+def test_the_tables_are_read_and_have_the_closed_forms() -> None:
+    assert (len(ROWS), len(HOST_ROWS)) == (7, 2)
+    sizes = {
+        script: [int(size.replace(",", "")) for size in numbers]
+        for _, script, _, *numbers in (*ROWS, *HOST_ROWS)
+    }
+    reported, fixed = sizes["resume.py"]
+    assert reported - fixed == 4 * 8 * 4096**2 + 8 * 4  # weights, and Adam's step counts
+    assert sizes["full_state.py"][0] == 12 * 16 * 4096**2 * 9 // 8  # and the shard of one of 8
+    assert sizes["best_weights.py"][0] - sizes["best_weights.py"][1] == 12 * 8 * 4096**2
+    assert sizes["every_rank_loads.py"] == [8 * 4 * 4 * 8192**2]
+    assert sizes["offload.py"] == [16 * (2**27 - 4 * (2**24 + 2**12))]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(
     described_version() < TorchVersion(2, 15), reason="the page has the bytes of torch 2.15"
 )
-@pytest.mark.parametrize(("script", "word", "reported", "fixed"), ROWS)
-def test_a_row_is_what_its_script_takes(script: str, word: str, reported: str, fixed: str) -> None:
+@pytest.mark.parametrize(("options", "script", "word", "reported", "fixed"), ROWS)
+def test_a_row_is_what_its_script_takes(
+    options: str, script: str, word: str, reported: str, fixed: str
+) -> None:
     for argument, size in ((word, reported), ("fixed", fixed)):
-        arguments = [argument] if argument else []
-        report = dry_run(ROOT / "examples/bug_reports" / script, *arguments, gpu="l4", quiet=True)
-        assert report.outcome == "ok", report.evidence
-        assert f"{report.cuda.requested_peak_bytes:,}" == size
+        assert f"{run(options, script, argument).cuda.requested_peak_bytes:,}" == size
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "script", "word", "more"), HOST_ROWS)
+def test_a_row_of_the_host_is_what_its_script_takes(
+    options: str, script: str, word: str, more: str
+) -> None:
+    reported, fixed = (known(run(options, script, one).host).peak_bytes for one in (word, "fixed"))
+    size = int(more.replace(",", ""))
+    assert reported[1] - fixed[1] == pytest.approx(size, rel=0.03)
+
+
+def run(options: str, script: str, word: str) -> DryRunReport:
+    file, words = ROOT / "examples/bug_reports" / script, [word] if word else []
+    report = dry_run(file, *words, gpu="l4", quiet=True, **requests(options))
+    assert report.outcome == "ok", report.evidence
+    return report
+
+
+@pytest.mark.slow
 def test_the_published_growth_of_reserved_memory_comes_out(
     capfd: pytest.CaptureFixture[str],
 ) -> None:

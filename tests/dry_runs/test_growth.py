@@ -9,7 +9,14 @@ from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_text import growth_lines
 from harness.schema.growth import Growth
 from tests.dry_runs.forked_runs import ForkedRuns
-from tests.dry_runs.growing import GROWING, GROWING_ON_HOST, HEAD, LEVEL, LEVEL_ON_HOST
+from tests.dry_runs.growing import (
+    GROWING,
+    GROWING_ON_HOST,
+    HEAD,
+    LEVEL,
+    LEVEL_ON_HOST,
+    SHRINKS_AS_MUCH,
+)
 from tests.dry_runs.scripts import run, script
 from tests.known import known
 
@@ -91,6 +98,12 @@ def test_a_program_that_keeps_no_more_is_level(
 ) -> None:
     growth = growth_of(runs, tmp_path, LEVEL[title])
     assert (growth.kind, growth.causes) == ("plateau", ())
+
+
+def test_memory_does_not_end_where_as_much_is_freed(runs: ForkedRuns, tmp_path: Path) -> None:
+    growth = growth_of(runs, tmp_path, SHRINKS_AS_MUCH)
+    assert (growth.kind, growth.per_step_bytes) == ("unknown", 0)
+    assert "as much is freed elsewhere" in growth.reason
 
 
 @pytest.mark.parametrize("title", GROWING_ON_HOST)

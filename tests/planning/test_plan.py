@@ -1,5 +1,6 @@
 """``harness.plan``: each candidate is what ``harness.predict`` says of the changed step."""
 
+import io
 import json
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,7 @@ from harness.planning.changed_step import (
     adapt,
     blocks_of,
     checkpoint_blocks,
+    keep_loaded,
     subject_of,
 )
 from harness.planning.plan_result import Plan
@@ -28,6 +30,8 @@ from tests.commands import Ask
 BATCH = 8192
 WIDTH = 256
 DEPTH = 4
+SEGMENT = 20 << 20
+"""PyTorch reserves so much for blocks of 1 to 10 MiB."""
 TIGHT = 120
 """MiB next to the most memory outside the allocator; the step needs about 500."""
 
@@ -186,6 +190,32 @@ def test_every_lever_says_what_it_saves_and_costs_also_those_that_the_search_lef
     assert format_bytes(elements * 16 * 7 // 8) in sharded
     html = tight._repr_html_()
     assert html.count("<rect") == 2 * (1 + len(tight.candidates))
+
+
+def test_other_ways_to_load_and_save_have_their_bytes(tight: Plan) -> None:
+    on_host, mapped, shards = tight.edges
+    weights = sum(each.nbytes for each in build().parameters())
+    assert mapped.saved_bytes == weights
+    assert shards.saved_bytes == 3 * weights * 7 // 8  # weights and Adam's two states
+    assert on_host.fit is not None
+    more = on_host.fit.reserved_peak_bytes[1] - tight.as_asked.reserved_peak_bytes[1]
+    assert 0 < on_host.saved_bytes == more <= weights + SEGMENT
+    assert f"loading and saving: {shards}" in tight._repr_html_().replace("&#x27;", "'")
+
+
+def test_a_resumed_step_keeps_what_torch_load_allocates() -> None:
+    """Tied weights are one storage, a part of a larger one is all of it, and buffers are loaded."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64), nn.BatchNorm1d(64))
+    model[1].weight = model[0].weight
+    model[2].weight = nn.Parameter(torch.zeros(128)[:64])
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    loaded = torch.load(file).values()
+    storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in loaded}
+    keep_loaded(model)
+    kept = [one.nbytes for one in vars(model)["_harness_loaded"]]
+    assert sorted(kept) == sorted(storages.values())
 
 
 def test_eight_bit_states_are_those_of_bitsandbytes() -> None:

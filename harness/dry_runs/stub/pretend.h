@@ -60,6 +60,7 @@ struct status {
     uint64_t unsupported;         /* calls of functions that are not pretended */
     uint64_t crowded;             /* allocations of processes that found no place below */
     uint64_t hidden;              /* CUDA_VISIBLE_DEVICES left none of the GPUs to a process that asked */
+    uint64_t left_out;            /* bytes of tensors on the host that are there now and were not written */
     char names[16][96];           /* the first functions that are not pretended and were called */
     struct {
         uint64_t bytes, contexts;
@@ -88,6 +89,9 @@ void pretend_return(int device, size_t bytes);
 /* Which of the machine's devices a visible one is; bytes of the former that are taken, outside of what is modelled too. */
 int pretend_physical(int device);
 size_t pretend_used(int physical);
+
+/* Says how many bytes of the script's tensors on the host are there now and were not written. */
+void pretend_left_out(size_t bytes);
 
 /* Address space on a device, NULL when there is none, and the device of an address, -1 for host memory. */
 char *pretend_place(int device, size_t bytes);

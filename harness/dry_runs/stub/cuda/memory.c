@@ -7,11 +7,47 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct piece *pinned;  /* memory of the host */
 static struct piece *managed; /* memory that the driver moves between the host and the GPUs */
+
+static size_t most_unwritten;
+
+void pretend_left_out(size_t bytes)
+{
+    if ((uint64_t)getpid() == status->pid)
+        status->left_out = bytes;
+}
+
+/* Counts the pinned pages that nothing has written to, so that the host's kernel does not count them. */
+static void look_for_unwritten(void)
+{
+    size_t unwritten = 0;
+    unsigned char pages[4096];
+    for (struct piece *one = pinned; one; one = one->next) {
+        char *begin = one->address + (-(uintptr_t)one->address & 4095), *end = one->address + one->bytes;
+        for (; begin + 4096 <= end; begin += sizeof pages << 12) {
+            size_t count = (size_t)(end - begin) >> 12;
+            count = count < sizeof pages ? count : sizeof pages;
+            if (!mincore(begin, count << 12, pages))
+                for (size_t page = 0; page < count; page++)
+                    unwritten += pages[page] & 1 ? 0 : 4096;
+        }
+    }
+    if (unwritten > most_unwritten)
+        most_unwritten = unwritten;
+}
+
+size_t harness_unwritten_pinned(void)
+{
+    pthread_mutex_lock(&lock);
+    look_for_unwritten();
+    pthread_mutex_unlock(&lock);
+    return most_unwritten;
+}
 
 static int is_in(struct piece *const *list, const char *address)
 {
@@ -93,6 +129,7 @@ cudaError_t cudaHostRegister(void *address, size_t bytes, unsigned flags)
 cudaError_t cudaHostUnregister(void *address)
 {
     pthread_mutex_lock(&lock);
+    look_for_unwritten();
     pretend_remove(&pinned, address);
     pthread_mutex_unlock(&lock);
     return cudaSuccess;

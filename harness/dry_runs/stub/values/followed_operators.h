@@ -64,6 +64,7 @@ struct Operator {
     bool by_dimension = false;
     bool reads = false;          /* its operand's type is that of what is read or copied */
     bool scales = false;         /* in place, by a number */
+    bool sets = false;           /* gives a storage a type, as torch.load does */
     bool collective = false;     /* of a process group: what other ranks hold is not known */
     size_t arguments = 0;
     std::vector<bool> written, overwritten;
@@ -81,6 +82,7 @@ Operator describe(const c10::OperatorName &name)
     auto base = in_place ? plain.substr(0, plain.size() - 1) : plain;
     op.base = base;
     op.scales = in_place && is_in(SCALES, base);
+    op.sets = aten && plain == "set_";
     bool replaces = in_place && (base == "fill" || base == "zero" || base == "copy");
     op.arguments = schema.arguments().size();
     bool group = space.find("c10d") != std::string::npos; /* c10d, _c10d_functional, ... */

@@ -44,7 +44,8 @@ struct Block {
 };
 std::unordered_map<const c10::StorageImpl *, Block> blocks;
 pthread_mutex_t blocks_lock = PTHREAD_MUTEX_INITIALIZER; /* a forked process finds it unlocked */
-std::atomic<size_t> left_bytes, left_peak, block_count;
+std::atomic<size_t> left_bytes, left_peak, together_peak, block_count;
+std::atomic<unsigned> operators;
 uint64_t first_seed, unseeded;
 bool unsent_was_read;
 thread_local bool writing;
@@ -70,6 +71,35 @@ bool is_whole(const at::Tensor &tensor)
     return tensor.is_contiguous() && tensor.nbytes() == tensor.storage().nbytes();
 }
 
+/* Bytes of this process's memory that are no pages of files. */
+size_t written_bytes()
+{
+    size_t all = 0, resident = 0, of_files = 0;
+    if (FILE *file = fopen("/proc/self/statm", "r")) {
+        if (fscanf(file, "%zu %zu %zu", &all, &resident, &of_files) != 3)
+            resident = of_files = 0;
+        fclose(file);
+    }
+    return (resident - of_files) * PAGE;
+}
+
+/* Forgets blocks that are gone, and says how much the others hold; under the lock. */
+size_t count_left()
+{
+    size_t held = 0;
+    for (auto one = blocks.begin(); one != blocks.end();)
+        if (one->second.storage.expired()) {
+            one = blocks.erase(one);
+        } else {
+            held += one->second.bytes;
+            one = std::next(one);
+        }
+    block_count = blocks.size();
+    pretend_left_out(held);
+    return held;
+}
+void note_together(size_t held) { together_peak = std::max<size_t>(together_peak, held + written_bytes()); }
+
 /* Writes a block, or says that all of it is written next. */
 void write_block(const c10::StorageImpl *storage, bool overwritten = false)
 {
@@ -81,6 +111,7 @@ void write_block(const c10::StorageImpl *storage, bool overwritten = false)
         return;
     auto &block = found->second;
     writing = true;
+    note_together(count_left());
     if (!overwritten && storage->data() == block.memory) { /* it may have been resized */
         Alone alone;
         left_bytes -= block.bytes;
@@ -89,7 +120,7 @@ void write_block(const c10::StorageImpl *storage, bool overwritten = false)
     }
     writing = false;
     blocks.erase(found);
-    block_count = blocks.size();
+    count_left();
 }
 
 /* A change of a tensor, which may be a view, as a change of its block. */
@@ -122,14 +153,12 @@ bool leave_out(const at::Tensor &tensor, std::vector<Step> steps)
     memset(last, 0, static_cast<size_t>(memory + bytes - last));
     Locked locked;
     left_bytes += blocks.count(storage) ? 0 : bytes;
-    for (auto one = blocks.begin(); one != blocks.end();)
-        one = one->second.storage.expired() ? blocks.erase(one) : std::next(one);
     blocks.insert_or_assign(storage, Block{tensor.storage().getWeakStorageImpl(), memory, bytes, std::move(steps)});
-    block_count = blocks.size();
-    size_t held = 0;
-    for (auto &one : blocks)
-        held += one.second.bytes;
-    left_peak = std::max<size_t>(left_peak, held);
+    size_t held = count_left();
+    if (held > left_peak) {
+        left_peak = held;
+        note_together(held);
+    }
     return true;
 }
 
@@ -265,6 +294,10 @@ std::unique_ptr<at::ObserverContext> before_host_read(const at::RecordFunction &
 {
     if (!block_count || writing)
         return nullptr;
+    if (++operators % 64 == 0) {
+        Locked locked;
+        count_left();
+    }
     std::vector<std::pair<size_t, at::Tensor>> hits;
     bool gpu = false;
     auto inputs = function.inputs();
@@ -310,6 +343,7 @@ extern "C" void harness_host_read(const c10::StorageImpl *storage) { write_block
 extern "C" int harness_is_left_out(const c10::StorageImpl *storage) { return is_left_out(storage); }
 extern "C" size_t harness_left_bytes() { return left_bytes; }
 extern "C" size_t harness_left_peak() { return left_peak; }
+extern "C" size_t harness_together_peak() { return together_peak; }
 extern "C" int harness_unsent_was_read() { return unsent_was_read; }
 /* Says that a block came without its values: a read of it is noted. */
 extern "C" void harness_without_values(c10::StorageImpl *storage)

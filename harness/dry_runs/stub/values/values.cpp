@@ -338,6 +338,17 @@ bool compare_finite(Call &call, c10::ArrayRef<const c10::IValue> inputs)
     return true;
 }
 
+/* A storage that was loaded was copied as bytes, and its values are known: those of a large one of floating-point
+   numbers would take twice its size on the host. */
+void forget_fractions(c10::ArrayRef<const c10::IValue> inputs)
+{
+    if (inputs.size() < 2 || !inputs[0].isTensor() || !inputs[1].isStorage() || !inputs[0].toTensor().is_floating_point())
+        return;
+    auto storage = inputs[1].toStorage();
+    if (storage.device().is_cuda() && storage.nbytes() > PRETEND_MOST_BYTES)
+        pretend_forget(static_cast<const char *>(storage.data()), storage.nbytes());
+}
+
 /* --- What PyTorch calls --- */
 
 /* Looks at what an operator is called with. */
@@ -414,6 +425,8 @@ std::unique_ptr<at::ObserverContext> begin(const at::RecordFunction &function)
     try {
         if (auto *outer = around(*call))
             outer->forget_made();
+        if (call->op && call->op->sets)
+            forget_fractions(function.inputs());
         if (call->op && call->op->looks)
             look(*call, function.inputs());
     } catch (const std::exception &) {

@@ -1,0 +1,68 @@
+"""The host of a node of a job, from its ranks that each ran by itself."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from harness.dry_runs.dry_run_report import DryRunReport
+from harness.schema.host import ONE_POOL, Host, HostProcess
+from harness.schema.memory_fit import fit_of
+
+
+def on_nodes(report: DryRunReport, gpus: int) -> DryRunReport:
+    """Return the report of pretended ranks with the host of the node whose ranks need most.
+
+    Args:
+        report: of one rank, or of several.
+        gpus: GPUs of a node, each with a rank, or fewer ranks if the world has fewer.
+    """
+    nodes: dict[int, dict[int, Host]] = {}
+    for one in report.ranks or (report,):
+        if one.rank is not None and one.host is not None and one.host.limit_source != ONE_POOL:
+            nodes.setdefault(one.rank // gpus, {})[one.rank] = one.host
+    count = min(gpus, report.world_size or 1)
+    if count == 1 or not nodes:
+        return report
+    sums = [host_of_node(ranks, count) for ranks in nodes.values()]
+    return replace(report, host=max(sums, key=lambda one: one.peak_bytes[1]))
+
+
+def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
+    """Return the host of one node.
+
+    Args:
+        ranks: what each rank that ran needed of it.
+        count: how many ranks the node has; one that did not run is taken to need as much as those
+            that did.
+    """
+    hosts = list(ranks.values())
+    first, missing = hosts[0], count - len(hosts)
+    lows, highs = zip(*(one.peak_bytes for one in hosts), strict=True)
+    low, high = sum(lows) + missing * min(lows), sum(highs) + missing * max(highs)
+    limit = first.limit_bytes
+    pinned = [one.pinned_bytes or (0, 0) for one in hosts]
+    in_use, taken = (_most(missing, sizes) for sizes in zip(*pinned, strict=True))
+    return replace(
+        first,
+        ranks=(len(hosts), count),
+        peak_bytes=(low, high),
+        processes=tuple(_as_process(rank, host) for rank, host in ranks.items()),
+        file_bytes=max(one.file_bytes for one in hosts),
+        shared_bytes=_most(missing, [one.shared_bytes for one in hosts]),
+        pinned_bytes=(in_use, taken) if taken else None,
+        unwritten_pinned_bytes=_most(missing, [one.unwritten_pinned_bytes or 0 for one in hosts]),
+        left_out_bytes=_most(missing, [one.left_out_bytes for one in hosts]),
+        harness_bytes=_most(missing, [one.harness_bytes or 0 for one in hosts]),
+        fit=None
+        if limit is None
+        else fit_of(in_every_case=high <= limit, in_some_case=low <= limit),
+    )
+
+
+def _most(missing: int, sizes: Sequence[int]) -> int:
+    return sum(sizes) + missing * max(sizes)
+
+
+def _as_process(rank: int, host: Host) -> HostProcess:
+    size = host.peak_bytes[1]
+    return HostProcess(name=f"rank {rank}", peak_bytes=size, own_bytes=size, first_own_bytes=size)
