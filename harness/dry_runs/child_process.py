@@ -8,7 +8,6 @@ import pickle
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -32,25 +31,21 @@ from harness.dry_runs.dry_run_request import (
     UNSAFE,
     Request,
 )
-from harness.dry_runs.file_layer import LAYERS, WAYS_OUT, Layers, disks, remove
+from harness.dry_runs.file_layer import WAYS_OUT, Layers
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE, keep_room
 from harness.dry_runs.nvidia_smi import folder_of_program
 from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
+from harness.dry_runs.run_folders import end_processes_of, layer_folders, room_for_files
 from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.written_files import keep, written_files
 from harness.measurement.process.start_child import own_interpreter
 from harness.schema.run_outcome import Outcome
 
-_PREFIX = "harness-dry-run-"
 _LOOK_SECONDS = 0.05
-_OWNER = "owner"
-"""A file that is locked as long as the dry run's process lives, whoever can see that process."""
-
-
 NOT_RESUMED = (
     "the script read no file that its first start had written, so it was not resumed: give the"
     " arguments that resume it"
@@ -70,7 +65,7 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     environment = _environment(request, torch, stub, folder)
     layers = _layers(request, folder, Path(environment[INDUCTOR_CACHE]).parent, stub)
     status = folder / "status"
-    with _room_for_files():
+    with room_for_files():
         status.write_bytes(bytes(StatusPage()))
         (folder / PROCESSES).mkdir(exist_ok=True)
         folder_of_program(folder / "bin")
@@ -106,8 +101,9 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
         seconds=ended.at - begin,
     )
     if _hides_all(request.gpu.count):
-        shown = f"CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]!r} was left out: it hides every GPU"
-        report = msgspec.structs.replace(report, notes=(*report.notes, shown))
+        report = report.with_note(
+            f"CUDA_VISIBLE_DEVICES={os.environ[VISIBLE]!r} was left out: it hides every GPU"
+        )
     if (folder / TOO_LARGE).exists():
         why = (folder / TOO_LARGE).read_text()
         report = msgspec.structs.replace(report, outcome=Outcome.KILLED, evidence=why, fit=None)
@@ -115,8 +111,9 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
         report = _resumed(report, folder)
     if (folder / UNSEEN).exists():
         names = (folder / UNSEEN).read_text()
-        unseen = f"{names}: not under the dry run (is it linked statically?), and opened a real GPU"
-        report = msgspec.structs.replace(report, notes=(*report.notes, unseen))
+        report = report.with_note(
+            f"{names}: not under the dry run (is it linked statically?), and opened a real GPU"
+        )
     if request.snapshot is not None and (folder / SNAPSHOT).exists():
         report = _snapshot_moved(report, folder / SNAPSHOT, request.snapshot)
     return _with_files(report, request, folder, layers)
@@ -142,7 +139,7 @@ def _run_child(
     job, output = folder / JOB, subprocess.DEVNULL if request.quiet else None
     lifeline, held = _pipe()
     try:
-        with _room_for_files():
+        with room_for_files():
             job.write_bytes(pickle.dumps((dataclasses.replace(request, lifeline=lifeline), layers)))
         process = subprocess.Popen(
             own_interpreter("harness.dry_runs.child", str(job)),
@@ -192,8 +189,7 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
     try:
         shutil.move(made, wanted)
     except OSError as error:
-        failed = f"the snapshot was not written: {error}"
-        return msgspec.structs.replace(report, notes=(*report.notes, failed))
+        return report.with_note(f"the snapshot was not written: {error}")
     return report
 
 
@@ -203,8 +199,7 @@ def _resumed(report: DryRunReport, folder: Path) -> DryRunReport:
     if sign.exists():
         first, *more = sign.read_text().splitlines()
         read = f"{first} and {len(more)} more" if more else first
-        note = f"the second start read {read}, which the first one had written"
-        return msgspec.structs.replace(report, notes=(*report.notes, note))
+        return report.with_note(f"the second start read {read}, which the first one had written")
     if report.outcome != Outcome.OK:
         return report
     return msgspec.structs.replace(
@@ -294,62 +289,3 @@ def _handing_on(process: "subprocess.Popen[bytes]") -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _room_for_files() -> Iterator[None]:
-    """Say in one line that the folder for temporary files is full, or that there is none."""
-    try:
-        yield
-    except OSError as error:
-        raise DryRunUnavailableError(
-            f"a dry run needs a folder for temporary files: {error.strerror or error}; set TMPDIR"
-        ) from error
-
-
-@contextlib.contextmanager
-def run_folder() -> Iterator[Path]:
-    """Make a folder for what the processes of a dry run exchange, and remove it at the end."""
-    with _room_for_files():
-        sweep()
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    with contextlib.ExitStack() as owned:
-        for place in dict.fromkeys((folder, *_places(folder))):
-            place.mkdir(mode=0o700, exist_ok=True)
-            owned.callback(remove, place)
-            owner = owned.enter_context((place / "new").open("w"))
-            fcntl.flock(owner, fcntl.LOCK_EX)
-            (place / "new").rename(place / _OWNER)
-        yield folder
-
-
-def layer_folders(folder: Path) -> tuple[Path, ...]:
-    """Return the folders of the layers of the run that a folder is of."""
-    return tuple(place / LAYERS for place in _places(folder))
-
-
-def _places(folder: Path) -> tuple[Path, ...]:
-    """Return where a run may write, on each disk, by one name."""
-    return tuple(disk / folder.name for disk in disks())
-
-
-def sweep() -> None:
-    """End and remove what is left of dry runs whose process has gone without cleaning up."""
-    for folder in [one for disk in disks() for one in disk.glob(f"{_PREFIX}*")]:
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid != os.geteuid() or folder.is_symlink():
-                continue
-            with (folder / _OWNER).open() as owner:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                end_processes_of(folder)
-                remove(folder)
-
-
-def end_processes_of(folder: Path) -> None:
-    """End the processes of a dry run: its folder is mounted for them, or in their environment."""
-    name = os.fsencode(folder.name) + b"/"
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            seen = (process / "environ").read_bytes() + (process / "mountinfo").read_bytes()
-            if name in seen and int(process.name) != os.getpid():
-                os.kill(int(process.name), signal.SIGKILL)

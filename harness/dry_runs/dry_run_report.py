@@ -287,6 +287,10 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         mine = msgspec.structs.replace(self, starts=())
         return f"worse {'at the first start' if mine == self.starts[0] else 'when resumed'}"
 
+    def with_note(self, note: str) -> "DryRunReport":
+        """Return the report with one more note."""
+        return msgspec.structs.replace(self, notes=(*self.notes, note))
+
     def summary(self) -> str:
         """Return the report in a few lines: the answer, the peaks, the failure, the notes."""
         sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in self._peaks())

@@ -14,11 +14,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from msgspec.structs import replace
-
-from harness.dry_runs.child_process import layer_folders, run, run_folder
+from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
+from harness.dry_runs.run_folders import layer_folders, run_folder
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import ANSWERS, NOT_TRIED, Try, judged, settled, tries_others
 from harness.schema.run_outcome import Outcome
@@ -62,7 +61,7 @@ class OtherRuns:
         if not (self._request.try_values and tries_others(first.report)):
             return first.report
         if self._request.write_files:
-            return replace(first.report, notes=(*first.report.notes, NOT_TRIED))
+            return first.report.with_note(NOT_TRIED)
         return judged(
             first,
             self.results(first.report),

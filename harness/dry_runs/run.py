@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.dry_runs.child_process import run, run_folder
+from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.each_rank import run_ranks
@@ -16,6 +16,7 @@ from harness.dry_runs.lives import both_lives
 from harness.dry_runs.node_host import on_nodes
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.pretended_gpu import PretendedGpu, pretended_gpu
+from harness.dry_runs.run_folders import run_folder
 from harness.dry_runs.value_answers import Answer, DryRunError, check_answers
 from harness.prediction.gpu.catalogue import Gpu
 
@@ -163,5 +164,5 @@ def _with_eager(report: DryRunReport, request: Request) -> DryRunReport:
         eager = run(again, folder)
     if eager.outcome != "ok":
         note = f"without torch.compile the run ended with {eager.outcome}: {eager.evidence}"
-        report = msgspec.structs.replace(report, notes=(*report.notes, note))
+        report = report.with_note(note)
     return msgspec.structs.replace(report, eager=eager.cuda)

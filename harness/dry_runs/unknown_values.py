@@ -84,7 +84,7 @@ def judged(
         if not answers or len(answers) < len(others):
             return replace(main, evidence=why)
         note = f"with 0 at {_places(reads)} the script ends with an error: other values were taken"
-        main = replace(answers[0].report, notes=(*answers[0].report.notes, note))
+        main = answers[0].report.with_note(note)
     elif len(answers) <= len(others):
         failed = next(one.report for one in others if one.report.outcome not in ANSWERS)
         why = f"{failed.evidence or failed.outcome}".partition(". ")[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.dry_runs.child_process import run_folder
+from harness.dry_runs.run_folders import run_folder
 from tests.child_process import harness
 from tests.dry_runs.scripts import script
 
