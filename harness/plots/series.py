@@ -98,7 +98,8 @@ def series(
         ]
         at = sorted({int(value) for value in part.loc[part[y].notna(), x]})
         if x_doublings:
-            counts_axis(axes, _few(ticks or at, 6) if is_narrow(canvas) else ticks or at)
+            is_small = is_narrow(canvas) or len(titles) > 2
+            counts_axis(axes, _few(ticks or at, 6) if is_small else ticks or at)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         if x_bytes:
