@@ -19,6 +19,8 @@ from harness.prediction.gpu.catalogue import Gpu
 from harness.training.module_step import OptimizerMaker, make_optimizer
 from harness.training.own_step import ExampleInputs, OwnStep
 
+LOADED = "_harness_loaded_"
+"""Names of the buffers that a resumed step keeps, without their numbers."""
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -148,12 +150,10 @@ def checkpoint_blocks(model: nn.Module, change: StepChange) -> None:
 
 
 def keep_loaded(model: nn.Module) -> None:
-    """Keep what ``torch.load`` puts on the network's device: a block for each storage."""
-    loaded = [
-        torch.empty(storage.nbytes(), dtype=torch.uint8, device=storage.device)
-        for storage in storages_of(model)
-    ]
-    vars(model)["_harness_loaded"] = loaded
+    """Keep what ``torch.load`` puts on the network's device: a buffer for each storage."""
+    for number, storage in enumerate(storages_of(model)):
+        loaded = torch.empty(storage.nbytes(), dtype=torch.uint8, device=storage.device)
+        model.register_buffer(f"{LOADED}{number}", loaded, persistent=False)
 
 
 def storages_of(model: nn.Module) -> list[torch.UntypedStorage]:

@@ -13,6 +13,7 @@ from torch import nn
 
 import harness
 from harness.planning.changed_step import (
+    LOADED,
     EightBitStates,
     adapt,
     blocks_of,
@@ -214,7 +215,7 @@ def test_a_resumed_step_keeps_what_torch_load_allocates() -> None:
     loaded = torch.load(file).values()
     storages = {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in loaded}
     keep_loaded(model)
-    kept = [one.nbytes for one in vars(model)["_harness_loaded"]]
+    kept = [one.nbytes for name, one in model.named_buffers() if name.startswith(LOADED)]
     assert sorted(kept) == sorted(storages.values())
 
 
