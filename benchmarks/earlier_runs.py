@@ -2,8 +2,9 @@
 
     python -m benchmarks.earlier_runs results/reference-cpu --commits 6a74dbd9 4b9ef207
 
-writes ``earlier.json`` with the claims whose numbers differ from run to run. Other runs of the same
-machine can be given as folders with ``--runs``.
+writes ``earlier.json`` with the claims whose numbers differ between these runs, or whose verdict is
+another one. Other runs of the same machine can be given as folders with ``--runs``; they may have a
+smaller grid.
 """
 
 import argparse
@@ -43,8 +44,8 @@ def verdicts(folder: Path, run: str) -> tuple[Found, str]:
         cpu = evidence.frame.get("environment.cpu")
         machine = machine or ("" if cpu is None else str(next(iter(cpu.dropna()), "")))
         for one in section.claims:
-            told = EarlierRun(run=run, date=date, verdict=one.verdict, number=one.number)
-            found[name, one.headline or one.sentence] = told
+            seen = EarlierRun(run=run, date=date, verdict=one.verdict, number=one.number)
+            found[name, one.headline or one.sentence] = seen
     return found, machine
 
 
@@ -74,7 +75,10 @@ def main() -> int:
         EarlierClaim(experiment=key[0], headline=key[1], runs=tuple(known))
         for key, here in own.items()
         if (known := [found[key] for found in runs if key in found])
-        and {one.number for one in known} != {here.number}
+        and (
+            len({one.number for one in known}) > 1
+            or {one.verdict for one in known} != {here.verdict}
+        )
     ]
     text = msgspec.json.encode(EarlierRuns(machine=machine, claims=tuple(claims)))
     (given.folder / EARLIER).write_bytes(msgspec.json.format(text, indent=1) + b"\n")

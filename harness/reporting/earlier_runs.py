@@ -57,8 +57,8 @@ def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -
     >>> one = Claim(verdict=Verdict.SUPPORTED, rule=rule, **words)
     >>> seen = EarlierRun(run="abc", date="2026-11-28", verdict=Verdict.REFUTED, number="2")
     >>> before = EarlierClaim(experiment="x", headline="S", runs=(seen,))
-    >>> told = with_repeats(one, "x", [before])
-    >>> told.verdict.name, told.open_reason.partition(" (")[2]
+    >>> joined = with_repeats(one, "x", [before])
+    >>> joined.verdict.name, joined.open_reason.partition(" (")[2]
     ('OPEN', 'holds in 1 of 2, fails in 1 of 2)')
     """
     named = claim.headline or claim.sentence
@@ -72,10 +72,10 @@ def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -
     numbers = "; ".join(f"{one.number} ({one.date}, {one.run})" for one in runs)
     measured = f"{claim.measured} With {len(runs)} earlier runs of this machine: {often}. Then the "
     measured += f"numbers were: {numbers}."
-    told = dataclasses.replace(claim, measured=measured)
+    joined = dataclasses.replace(claim, measured=measured)
     if len(set(counts) - {Verdict.OPEN}) < 2:
-        return told
+        return joined
     why = f"bimodal: the verdict turned between runs of this machine ({often})"
     return dataclasses.replace(
-        told, verdict=Verdict.OPEN, holds_for="", fails_for="", open_reason=why
+        joined, verdict=Verdict.OPEN, holds_for="", fails_for="", open_reason=why
     )
