@@ -94,6 +94,7 @@ def test_a_widened_layer_fails_and_the_updated_baseline_passes(pytester: pytest.
     assert grown == 768 * 65 * 2 * 4
 
 
+@pytest.mark.slow
 def test_a_budget_on_a_gpu_is_checked_without_one(pytester: pytest.Pytester) -> None:
     write(pytester, 256, 'peak="40MiB", gpu="l4"')
     run(pytester).assert_outcomes(passed=1)

@@ -45,7 +45,11 @@ def blocks() -> Iterator[Block]:
 RUN = [block for block in blocks() if block.mark != "not run"]
 SESSIONS = [block for block in RUN if block.language == "console"]
 EXAMPLES = [
-    pytest.param(block.text, id=f"{block.page}:{block.line}")
+    pytest.param(
+        block.text,
+        id=f"{block.page}:{block.line}",
+        marks=pytest.mark.slow if 'gpu="all"' in block.text else (),
+    )
     for block in RUN
     if block.language == "python"
 ]

@@ -66,6 +66,7 @@ def test_what_the_stand_in_does_not_have_loads_the_compiler_once(use: str) -> No
     passes(f"{BEGIN}{use}\n{END}")
 
 
+@pytest.mark.slow
 def test_a_fork_inherits_what_an_earlier_one_had_to_load() -> None:
     passes(
         f"{BEGIN}assert not in_fork(is_loaded)\n"
