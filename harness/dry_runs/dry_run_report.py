@@ -258,23 +258,22 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     @property
     def answer(self) -> str:
         """The outcome, the verdict and the GPU in one line."""
-        comma = "," if self.worse_start or self.host_verdict else ""
-        total = format_bytes(self.gpu_total_bytes)
-        return f"{self.verdict}{comma} on a pretended {self.gpu} ({total})"
+        total, words = format_bytes(self.gpu_total_bytes), self.verdict
+        comma = "" if words in (self.outcome, f"{self.outcome}, {self.fit}") else ","
+        return f"{words}{comma} on a pretended {self.gpu} ({total})"
 
     @property
     def verdict(self) -> str:
         """The outcome and the verdicts on the GPU and on the host, in words."""
-        words = self.outcome, self.fit, self.worse_start, self.host_verdict
-        return ", ".join(filter(None, words))
+        fit = self.host_fit
+        host = "" if fit in (None, "fits") else f"{fit} in the host's memory"
+        return ", ".join(filter(None, (self.outcome, self.fit, self.worse_start, host)))
 
     @property
-    def host_verdict(self) -> str:
-        """The verdict on the host's memory in words, if it does not fit for sure."""
+    def host_fit(self) -> Fit | None:
+        """The verdict on the host's memory; None without a limit, or if the GPU shares it."""
         host = self.host
-        if host is None or host.limit_source == ONE_POOL or host.fit in (None, "fits"):
-            return ""
-        return f"{host.fit} in the host's memory"
+        return None if host is None or host.limit_source == ONE_POOL else host.fit
 
     @property
     def worse_start(self) -> str:

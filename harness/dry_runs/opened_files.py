@@ -15,7 +15,7 @@ _CACHED = "/__pycache__/", "/.cache/"
 def may_be_resumed_from(file: str) -> bool:
     """Return whether a file that a run wrote may be its checkpoint.
 
-    >>> may_be_resumed_from("/work/last.pt"), may_be_resumed_from("/work/__pycache__/net.pyc")
+    >>> may_be_resumed_from("/data/last.pt"), may_be_resumed_from("/data/__pycache__/net.pyc")
     (True, False)
     """
     return not any(part in file for part in _CACHED)

@@ -21,8 +21,8 @@ ones and every decision false."""
 _KEPT: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
 """Elements that a mask keeps in some runs; in the others it keeps all."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
-"""Values that are tried instead if a run ends with an error, such as an index out of range: of an
-alphabet, of ten classes, of two."""
+"""Values that are tried instead if a run ends with an error; the last three index an alphabet, ten
+classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 
@@ -40,7 +40,7 @@ _INTEGER: Final = {
     4: (1, 0, 1, 1),
     5: (641, 131, 300, 97, 1_025, 33),
     7: (60, 31, 47, 17, 52, 9),
-    8: (9, 4, 0, 7, 1, 8, 2, 6, 3, 5),
+    8: (9, 4, 7, 8, 6, 0, 1, 3, 2, 5),
     9: (0, 1, 0, 0),
 }
 _SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)

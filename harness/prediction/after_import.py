@@ -55,7 +55,8 @@ class _AfterImport:
             @instead(spec.loader, "exec_module")
             def execute(real: Callable[[ModuleType], None], module: ModuleType) -> None:
                 real(module)
-                sys.meta_path.remove(self)  # now: who only looks for the module does not load it
-                self.function(module)
+                if self in sys.meta_path:  # until now: who looks for the module may not load it
+                    sys.meta_path.remove(self)
+                    self.function(module)
 
         return spec

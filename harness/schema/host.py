@@ -42,8 +42,8 @@ class Host(Struct, frozen=True, kw_only=True):
         shared_bytes: most of the shared memory, which is in the peak.
         shared_limit_bytes: the size of ``/dev/shm``.
         pinned_bytes: most pinned bytes in use, and most that PyTorch's host allocator took.
-        unwritten_pinned_bytes: most pinned bytes that were not written, and so are not in the lower
-            number of the peak; None for a GPU's driver, which counts none.
+        unwritten_pinned_bytes: most pinned bytes that were not written, which the lower number of
+            the peak leaves out; None with a real driver.
         left_out_bytes: most bytes of parameters on the host that were not written here.
         harness_bytes: what the harness took, which is in neither number: its code, and the history
             of the allocator; None if that is not known apart.
@@ -51,8 +51,7 @@ class Host(Struct, frozen=True, kw_only=True):
         limit_source: where that limit comes from.
         fit: whether the peak is within it; with the GPU's memory if both share one pool.
         growth: of what the script's process keeps over the optimizer steps.
-        ranks: of a node, the ranks that ran and all of them: each other one is taken to need as
-            much. None if this is not a sum over ranks.
+        ranks: how many of a node's ranks ran, and how many it has; None for one process's host.
     """
 
     peak_bytes: tuple[int, int]

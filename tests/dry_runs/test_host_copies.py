@@ -38,7 +38,7 @@ COPIES = by_title("""
 # [0, 0] nothing
 
 # [512, 512] an optimizer that is offloaded: master weights, two states and a gradient
-weight = torch.empty(N, dtype=torch.bfloat16, device="cuda")
+weight = torch.empty(N, device="cuda")  # of one type: a conversion would be a copy of its own
 master, mean, square, grad = (torch.zeros(N, pin_memory=True) for _ in range(4))
 for _ in range(2):
     grad.copy_(weight, non_blocking=True)
@@ -123,8 +123,8 @@ def test_copies_on_the_host_are_those_of_the_closed_form(folder: Path, title: st
     low, high = msgspec.json.decode(title.partition("]")[0] + "]", type=tuple[int, int])
     base = peaks(folder, COPIES["[0, 0] nothing"])
     seen = peaks(folder, COPIES[title])
-    assert seen[0] - base[0] == pytest.approx(low * MIB, abs=24 * MIB)
-    assert seen[1] - base[1] == pytest.approx(high * MIB, abs=24 * MIB)
+    assert seen[0] - base[0] == pytest.approx(low * MIB, abs=4 * MIB)
+    assert seen[1] - base[1] == pytest.approx(high * MIB, abs=4 * MIB)
 
 
 JOB = """
@@ -144,7 +144,7 @@ def test_what_every_rank_loads_counts_once_a_rank(tmp_path: Path) -> None:
     options: dict[str, Any] = {"world_size": 2, "gpus": 2, "ranks": (0, 1), "quiet": True}
     first, each = (dry_run(file, word, gpu="l4", **options) for word in ("first", "each"))
     low, high = (known(one.host).peak_bytes[0] for one in (first, each))
-    assert high - low == pytest.approx(256 * MIB, abs=24 * MIB)
+    assert high - low == pytest.approx(256 * MIB, abs=4 * MIB)
     assert low == sum(known(one.host).peak_bytes[0] for one in first.ranks)
 
 
