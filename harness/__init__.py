@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from harness.analysis.frame import load as load
     from harness.dry_runs.run import dry_run as dry_run
     from harness.measurement.module_trace import trace as trace
+    from harness.planning.ask_threshold import threshold as threshold
     from harness.planning.measure_step import measure as measure
     from harness.planning.plan import plan as plan
     from harness.planning.predict import predict as predict
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from harness.schema.workload import Workload as Workload
     from harness.snapshots.explain_source import explain as explain
     from harness.sweeps.sweep import sweep as sweep
-    from harness.thresholds.find_threshold import threshold as threshold
 
 _PLACES = {
     "ArgumentError": "harness.schema.argument_checks",
@@ -64,7 +64,7 @@ _PLACES = {
     "predict": "harness.planning.predict",
     "register_operator": "harness.prediction.estimate.kernel_rules",
     "sweep": "harness.sweeps.sweep",
-    "threshold": "harness.thresholds.find_threshold",
+    "threshold": "harness.planning.ask_threshold",
     "trace": "harness.measurement.module_trace",
 }
 """The module of each name that is loaded when it is first used."""

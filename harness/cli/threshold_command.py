@@ -1,6 +1,6 @@
 """``harness threshold``: the largest batch, depth or width that fits a budget."""
 
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -12,10 +12,15 @@ from harness.cli.shown_progress import shown_progress
 from harness.cli.step_options import StepFlags, step_options
 from harness.schema.target_name import mlp_of
 
+if TYPE_CHECKING:
+    from harness.schema.step_threshold import StepThreshold
+    from harness.schema.threshold import FoundThreshold
+
 
 @harness_command(
     "harness threshold mlp:8x256 --budget 256MiB",
     "harness threshold --batch 64 --solve depth --budget 256MiB --json",
+    "harness threshold torchvision:resnet18 --gpu l4",
 )
 @step_options
 @click.option(
@@ -61,35 +66,30 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    TARGET is an MLP, as mlp:DEPTHxWIDTH; of other networks harness predict finds the largest batch.
-    With --solve depth or --solve width that value is searched instead; leave out its own flag.
-    The threshold is predicted first, then confirmed: separate processes run the workload just
-    below and just above it.
+    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. With --solve depth
+    or --solve width that value of an MLP is searched instead; leave out its own flag.
+    The threshold is predicted first, then confirmed: separate processes run the step just below
+    and just above it.
     """
-    from harness.dry_runs.for_workers import gpu_or_dry_run
     from harness.schema.record import Outcome, to_json
-    from harness.thresholds.find_threshold import threshold as run
 
     named = mlp_of(asked.target) or {}
     if {"batch": asked.batch, **asked.mlp, **named}.get(solve) is not None:
         raise click.UsageError(f"--{solve} is the value to find; leave it out or change --solve")
     workload = asked.workload(on_cuda=gpu is not None)
+    limits: dict[str, Any] = {
+        "budget_bytes": budget, "kind": kind, "deadline_seconds": deadline, "force": force,
+    }  # fmt: skip
+    result: FoundThreshold
     if workload is None:
-        rule = "a threshold is proved for an MLP, e.g. mlp:8x256"
-        raise click.UsageError(
-            f"{rule}; the largest batch of {asked.target} is what harness predict finds"
-        )
-    doing = f"workers run the step at the {solve} that is predicted, and above it"
-    with gpu_or_dry_run(workload.device, gpu), shown_progress("", doing):
-        result = run(
-            workload,
-            budget_bytes=budget,
-            solve=solve,
-            kind=kind,
-            budget_of=budget_of,
-            deadline_seconds=deadline,
-            force=force,
-        )
+        result = _of_network(asked, gpu, solve, budget_of, limits)
+    else:
+        from harness.dry_runs.for_workers import gpu_or_dry_run
+        from harness.thresholds.find_threshold import threshold as run
+
+        doing = f"workers run the step at the {solve} that is predicted, and above it"
+        with gpu_or_dry_run(workload.device, gpu), shown_progress("", doing):
+            result = run(workload, solve=solve, budget_of=budget_of, **limits)
     if as_json:
         print_json(to_json(result), result.outcome)
     else:
@@ -97,3 +97,18 @@ def threshold(
 
         print_threshold(result)
     return DONE if result.outcome is Outcome.OK else NOT_OK
+
+
+def _of_network(
+    asked: StepFlags, gpu: str | None, solve: str, budget_of: str, limits: dict[str, Any]
+) -> "StepThreshold":
+    """Return the largest batch of a network's step."""
+    for name, value, only in (("solve", solve, "batch"), ("budget-of", budget_of, "workload")):
+        if value != only:
+            raise click.UsageError(f"--{name} {value} is for an MLP, e.g. mlp:8x256")
+    from harness.planning.probe_step import first_batch, threshold_of_step
+
+    doing = "workers run the step at the batch that is predicted, and above it"
+    with shown_progress("", doing):
+        step = asked.step(batch=first_batch(max(asked.accumulate or 1, 1)))
+        return threshold_of_step(step, gpu=gpu, device=asked.device, **limits)

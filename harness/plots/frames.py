@@ -23,7 +23,7 @@ from harness.schema.metrics import (
 )
 from harness.schema.record import Record
 from harness.schema.step_report import StepReport
-from harness.schema.threshold import Probed, Threshold
+from harness.schema.threshold import FoundThreshold, Probed
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:
@@ -130,6 +130,6 @@ def report_frame(report: StepReport) -> "pd.DataFrame":
     return frame[sorted(frame.columns, key=lambda name: bool(frame[name].isna().all()))]
 
 
-def threshold_frame(threshold: Threshold) -> "pd.DataFrame":
+def threshold_frame(threshold: FoundThreshold) -> "pd.DataFrame":
     """Return a row for each probe, in the order of the search."""
     return typed_frame([msgspec.to_builtins(one) for one in threshold.probes], dtypes(Probed))

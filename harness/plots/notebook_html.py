@@ -10,7 +10,7 @@ from harness.schema.metrics_text import metrics_rows
 from harness.schema.plain_text import printable
 from harness.schema.record import Record
 from harness.schema.step_report import StepReport
-from harness.schema.threshold import Threshold
+from harness.schema.threshold import FoundThreshold
 
 
 def report_html(report: StepReport) -> str:
@@ -29,7 +29,7 @@ def record_html(record: Record) -> str:
     return sizes_table(f"{record.workload}: {record.outcome}", metrics_rows(record)).html
 
 
-def threshold_html(threshold: Threshold) -> str:
+def threshold_html(threshold: FoundThreshold) -> str:
     """Return the answer and the probes."""
     rows = [(probe.value, str(probe.outcome), probe.phase or "") for probe in threshold.probes]
     return html_table(threshold.answer, (f">{threshold.solve}", "outcome", "ended in"), rows)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.schema.events import Trace
     from harness.schema.record import Record
     from harness.schema.step_report import StepReport
-    from harness.schema.threshold import Threshold
+    from harness.schema.threshold import FoundThreshold
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
@@ -113,7 +113,7 @@ def plot_metrics(value: "Record | StepReport") -> Picture:
     return _picture(draw, pd.DataFrame([row]), (8.6, 1.9))
 
 
-def plot_threshold(threshold: "Threshold") -> Picture:
+def plot_threshold(threshold: "FoundThreshold") -> Picture:
     """Return the search: each probed value, and whether it fitted."""
     if not threshold.probes:
         raise ArgumentError("nothing to plot: the threshold has no probes")

@@ -2,7 +2,8 @@
 
 from harness.plots.shown_tables import sizes_table
 from harness.reporting.terminal import AnswerConsole
-from harness.schema.threshold import Threshold
+from harness.schema.step_threshold import StepThreshold
+from harness.schema.threshold import FoundThreshold, Threshold
 from harness.schema.units import format_bytes
 
 _HEADROOM = {
@@ -14,7 +15,7 @@ _HEADROOM = {
 }
 
 
-def print_threshold(threshold: Threshold) -> None:
+def print_threshold(threshold: FoundThreshold) -> None:
     """Print a threshold: the answer, the prediction, where the budget goes, every probe."""
     console = AnswerConsole()
     solve = threshold.solve
@@ -24,8 +25,11 @@ def print_threshold(threshold: Threshold) -> None:
         ("predicted", threshold.predicted),
         ("predicted from live bytes alone", threshold.live_bytes_predict),
     ):
-        console.say(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
-    if threshold.outside:
+        if value is not None or isinstance(threshold, Threshold):
+            console.say(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
+    if isinstance(threshold, StepThreshold):
+        console.say_all(threshold.notes)
+    if isinstance(threshold, Threshold) and threshold.outside:
         console.say(threshold.outside)
     console.say_all((f"{key}: {fact}" for key, fact in threshold.evidence.items()), before="")
     rows = [
@@ -39,7 +43,7 @@ def print_threshold(threshold: Threshold) -> None:
         for probe in threshold.probes
     ]
     console.table((f"probed {solve}", "outcome", "phase", "needed", "seconds"), rows)
-    if threshold.headroom is not None:
+    if isinstance(threshold, Threshold) and threshold.headroom is not None:
         parts = [(label, getattr(threshold.headroom, name)) for name, label in _HEADROOM.items()]
         head = f"the budget at {solve} {threshold.largest_fit:,}"
         console.show(sizes_table("", parts, head))

@@ -90,50 +90,31 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was left, less than one more example or layer needs."""
 
 
-class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The largest size of a workload that fits into a budget, predicted and reproduced.
+class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The largest size of a step that fits into a budget: what every search for one finds.
 
     Attributes:
-        solve: the value that was searched; the workload's own value of it is not used.
+        solve: the value that was searched.
         budget_bytes: the budget in bytes.
         kind: how the budget was enforced.
         outcome: ok if the search found an answer; else how the probe ended that ended it.
         evidence: what was seen, if there is no answer.
-        attempt: 1, or more if a sweep searched again.
         largest_fit: the largest value that fits; None if not even the smallest does.
         smallest_fail: the smallest value that does not fit; None if every value fits.
         confirmed: whether each side was seen as often as asked.
         band: values between them that fitted only sometimes.
-        predicted: the largest that fits by the model of what is limited: the data segment or the
-            caching allocator.
+        predicted: the largest that fits by the data segment or the allocator that is modelled.
         live_bytes_predict: the largest that fits by the live (on a GPU: the requested) bytes alone.
         probes: every probe, in the order of the search.
-        budget_of: what the budget had to hold: the workload alone, or the process's own heap and
-            buffers of libraries too.
-        outside_bytes: what a process without the harness needs beyond the budget at
-            ``largest_fit``, measured: the heap's room and library buffers.
-        process_limit_bytes: what ``ulimit -d`` must allow such a process in all.
-        headroom: where the budget went at ``largest_fit``; its parts add up to the budget.
         environment: versions, machine and settings of the run.
-
-    >>> import harness
-    >>> step = harness.Workload(width=8, in_features=8)
-    >>> found = harness.threshold(step, budget_bytes=8 << 20)
-    >>> sorted(found.to_frame()["outcome"].unique())
-    ['ok', 'oom']
-    >>> found.plot().savefig("search.png")
+        unit: the searched values are multiples of it: micro-batches of a step.
     """
 
-    FILE: ClassVar = THRESHOLDS
-    schema: Literal[1] = 1
-    workload_id: str
-    workload: Workload
     solve: Axis
     budget_bytes: Annotated[int, Meta(ge=1)]
     kind: Enforcement
     outcome: Outcome
     evidence: FailureEvidence = {}
-    attempt: int = 1
     largest_fit: int | None = None
     smallest_fail: int | None = None
     confirmed: bool = False
@@ -141,12 +122,9 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     predicted: int | None = None
     live_bytes_predict: int | None = None
     probes: tuple[Probed, ...] = ()
-    headroom: Headroom | None = None
-    budget_of: BudgetOf = "workload"
-    outside_bytes: int | None = None
-    process_limit_bytes: Bytes | None = None
     wall_seconds: float | None = None
     environment: Environment = {}
+    unit: int = 1
 
     @property
     def answer(self) -> str:
@@ -167,9 +145,65 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         between = ""
         if self.band:
             between = f"; {len(self.band):,} values between them fit only sometimes"
-        elif fails - fits > 1:
-            between = f"; {fails - fits - 1:,} between them not decided"
+        elif fails - fits > self.unit:
+            between = f"; {(fails - fits) // self.unit - 1:,} between them not decided"
         return f"{self.solve} {fits:,} fits into {size}, {fails:,} does not{between}"
+
+    @property
+    def question(self) -> str:
+        """The step, with "?" for the value that was searched."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.answer}>"
+
+    def _repr_html_(self) -> str:
+        return html_of("threshold_html", self)
+
+    def summary(self) -> str:
+        """Return the answer, the step and the prediction, a line each."""
+        predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
+        return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row a probe, in the order of the search, with the fields of ``Probed``."""
+        return frame("threshold_frame", self)
+
+    def plot(self) -> "Figure":
+        """Return a picture of the search: each probed value, and whether it fitted."""
+        return picture("plot_threshold", self)
+
+
+class Threshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The largest size of a workload that fits into a budget, predicted and reproduced.
+
+    Attributes:
+        workload: the workload; its own value of ``solve`` is not used.
+        attempt: 1, or more if a sweep searched again.
+        budget_of: what the budget had to hold: the workload alone, or the process's own heap and
+            buffers of libraries too.
+        outside_bytes: what a process without the harness needs beyond the budget at
+            ``largest_fit``, measured: the heap's room and library buffers.
+        process_limit_bytes: what ``ulimit -d`` must allow such a process in all.
+        headroom: where the budget went at ``largest_fit``; its parts add up to the budget.
+
+    >>> import harness
+    >>> step = harness.Workload(width=8, in_features=8)
+    >>> found = harness.threshold(step, budget_bytes=8 << 20)
+    >>> sorted(found.to_frame()["outcome"].unique())
+    ['ok', 'oom']
+    >>> found.plot().savefig("search.png")
+    """
+
+    FILE: ClassVar = THRESHOLDS
+    schema: Literal[1] = 1
+    workload_id: str
+    workload: Workload
+    attempt: int = 1
+    headroom: Headroom | None = None
+    budget_of: BudgetOf = "workload"
+    outside_bytes: int | None = None
+    process_limit_bytes: Bytes | None = None
 
     @property
     def outside(self) -> str:
@@ -191,25 +225,6 @@ class Threshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "width": (f"x {self.workload.width}", "x ?"),
         }
         return str(self.workload).replace(*given[self.solve], 1)
-
-    def __repr__(self) -> str:
-        return f"<Threshold: {self.answer}>"
-
-    def _repr_html_(self) -> str:
-        return html_of("threshold_html", self)
-
-    def summary(self) -> str:
-        """Return the answer, the workload and the prediction, a line each."""
-        predicted = "none" if self.predicted is None else f"{self.solve} {self.predicted:,}"
-        return "\n".join([self.answer, self.question, f"predicted: {predicted}"])
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Return a row a probe, in the order of the search, with the fields of ``Probed``."""
-        return frame("threshold_frame", self)
-
-    def plot(self) -> "Figure":
-        """Return a picture of the search: each probed value, and whether it fitted."""
-        return picture("plot_threshold", self)
 
     @property
     def cell_id(self) -> str:

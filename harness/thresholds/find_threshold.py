@@ -77,37 +77,7 @@ def threshold(
     deadline_seconds: float = DEADLINE_SECONDS,
     force: bool = False,
 ) -> Threshold:
-    """Find the largest batch, depth or width that fits into a memory budget.
-
-    The threshold is predicted first; then processes of their own run the workload on both sides
-    of it.
-
-    Args:
-        workload: the workload; its own value of ``solve`` is not used.
-        budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.
-        solve: the value to make as large as possible.
-        kind: how the budget is enforced: "rlimit" (RLIMIT_DATA) or "cgroup" on the CPU,
-            "allocator" (its limit) on CUDA, or "auto".
-        budget_of: "workload" for a budget of what the workload allocates; "process" if it has to
-            hold the process's own heap and library buffers too (RLIMIT_DATA only).
-        confirmations: how often each side of the threshold is seen.
-        deadline_seconds: seconds after which a probe is stopped.
-        force: try a budget larger than what is available on this machine.
-
-    Returns:
-        The largest value that fits, the smallest that does not, and every probe.
-
-    Raises:
-        ArgumentError: an argument has the wrong type.
-        BudgetError: the budget cannot be enforced here, or is too small to be.
-        MemoryUnavailableError: the budget is larger than what is available.
-        LaunchError: no worker process can be started.
-
-    >>> import harness
-    >>> step = harness.Workload(width=64, in_features=64)
-    >>> harness.threshold(step, budget_bytes=8 * 2**20).outcome
-    <Outcome.OK: 'ok'>
-    """
+    """Find a workload's threshold; the arguments are those of ``harness.threshold``."""
     check_choice("budget_of", budget_of, ("workload", "process"))
     found = find_threshold(
         workload,

@@ -15,12 +15,17 @@ import harness
 from harness.cli.json_answer import JsonAnswer
 from harness.schema.record import Record
 from harness.schema.step_report import StepReport
+from harness.schema.step_threshold import StepThreshold
 from harness.schema.threshold import Threshold
 from tests.commands import Ask
 
 FILE = Path(harness.__file__).parent / "cli" / "answers.schema.json"
-FACTS = {"predict": StepReport, "threshold": Threshold}
-"""Of measure they are a Record's or a StepReport's."""
+FACTS: dict[str, tuple[Any, ...]] = {
+    "predict": (StepReport,),
+    "measure": (Record, StepReport),
+    "threshold": (Threshold, StepThreshold),
+}
+"""The facts of an MLP's answer, and those of a network's."""
 MESSAGE = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 14.56 GiB of "
     "which 1.06 GiB is free. Of the allocated memory 12.00 GiB is allocated by PyTorch, and 1.30 "
@@ -31,7 +36,7 @@ TINY = ["--depth", "1", "--width", "8", "--in-features", "8", "--batch", "4"]
 
 def text() -> str:
     """Return what the file holds: the head of every answer, and the facts of some commands."""
-    kinds = (JsonAnswer, Record, *dict.fromkeys(FACTS.values()))
+    kinds = (JsonAnswer, *dict.fromkeys(kind for some in FACTS.values() for kind in some))
     _, parts = msgspec.json.schema_components(
         kinds, ref_template="#/$defs/{name}", schema_hook=lambda _: {"title": "anything"}
     )
@@ -47,13 +52,14 @@ def text() -> str:
     rules: list[dict[str, Any]] = [
         {
             "if": {"properties": {"command": {"const": command}}},
-            "then": {"properties": {**parts[kind.__name__]["properties"], **head}},
+            "then": {
+                "anyOf": [
+                    {"properties": {**parts[kind.__name__]["properties"], **head}} for kind in kinds
+                ]
+            },
         }
-        for command, kind in FACTS.items()
+        for command, kinds in FACTS.items()
     ]
-    either = [{"properties": {**parts[k]["properties"], **head}} for k in ("Record", "StepReport")]
-    measured = {"properties": {"command": {"const": "measure"}}}
-    rules.append({"if": measured, "then": {"anyOf": either}})
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "An answer of harness COMMAND --json",

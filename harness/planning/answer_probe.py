@@ -1,0 +1,98 @@
+"""A step of any network run within a budget: the worker's side of its threshold."""
+
+import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from harness.dry_runs.library_notes import ENGINE_MISSING, refusing_old_cudnn
+from harness.dry_runs.memory_limit import limit_memory
+from harness.dry_runs.value_places import listed
+from harness.instruments.cuda_counters import steps_until_steady
+from harness.measurement.limits import heap_headroom, rlimit
+from harness.planning.probe_question import ProbeStep
+from harness.planning.step_answer import answering
+from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
+from harness.schema.errors import StepError, UnsupportedError
+from harness.schema.units import format_bytes
+from harness.training.module_step import Phase, run_step
+from harness.training.own_step import OwnStep
+from harness.training.requested_step import requested_step
+
+
+@answering(ProbeStep)
+def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
+    """Run the step within the budget; return what it needed, None where the kernel does not say."""
+    own = requested_step(question.request)
+    if question.device == "cpu":
+        return _on_cpu(own.with_values(), question.budget_bytes, announce)
+    if not question.gpus:
+        return _on_gpu(own.with_values(), _real_limit(question), announce)
+    values = use_gpu(question, question.gpus[0])
+    limit_memory(question.budget_bytes)
+    try:
+        with refusing_old_cudnn():
+            needed = _on_gpu(own, nullcontext(), announce)
+    except torch.OutOfMemoryError:
+        refuse_what_is_not_pretended()
+        raise
+    values.refuse_unknown_sizes()
+    if lines := values.deciding_lines():
+        raise UnsupportedError(f"it depends on values that nobody knows, at {listed(lines)}")
+    return needed
+
+
+def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int | None]:
+    """Run two whole steps (one in inference) within so much of the data segment.
+
+    The network is built once before, so that its layers are counted and its code is loaded.
+    """
+    layers = sum(1 for _ in own.network("cpu").modules())
+    if budget_bytes < (least := heap_headroom.room_bytes(layers)):
+        rule = f"at least {format_bytes(least)} for {layers:,} modules"
+        reason = "blocks smaller than a page are not counted below it"
+        raise StepError(f"budget must be {rule}, got {format_bytes(budget_bytes)}: {reason}")
+    gc.collect()
+    heap_headroom.prime_matmuls()
+    heap_headroom.settle("pinned", layers)
+    before, peak_before = rlimit.status_bytes("VmSize"), rlimit.status_bytes("VmPeak")
+    with rlimit.data_segment(budget_bytes):
+        run = _built(own, "cpu", announce)
+        for _ in range(1 if own.mode == "inference" else 2):
+            run()
+        peak = rlimit.status_bytes("VmPeak")
+    return {"needed_bytes": peak - before if peak > peak_before else None}
+
+
+def _on_gpu(
+    own: OwnStep, limit: AbstractContextManager[None], announce: Phase
+) -> dict[str, int | None]:
+    """Run steps until one reserves no more than its predecessor, and one more."""
+    with limit:
+        try:
+            run = _built(own, "cuda", announce)
+
+            def reserved() -> int:
+                run()
+                return torch.cuda.max_memory_reserved()
+
+            steps_until_steady(reserved, reserved())
+            return {"needed_bytes": reserved()}
+        except RuntimeError as error:  # no engine of cuDNN found memory for its workspace
+            refused = torch.cuda.memory_stats().get("num_ooms", 0)
+            if refused and ENGINE_MISSING in str(error):
+                raise MemoryError(str(error)) from error
+            raise
+
+
+def _built(own: OwnStep, device: str, announce: Phase) -> Callable[[], object]:
+    """Return what runs one step of the network."""
+    with announce("build"):
+        step = own.step(own.network(device), device)
+    return lambda: run_step(step, announce)
+
+
+def _real_limit(question: ProbeStep) -> AbstractContextManager[None]:
+    whole = question.kind == "card"
+    return nullcontext() if whole else rlimit.caching_allocator(question.budget_bytes)

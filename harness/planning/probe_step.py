@@ -1,0 +1,274 @@
+"""The threshold of a step of any network: predicted, then probed in pristine processes."""
+
+import dataclasses
+import time
+from contextlib import closing, nullcontext
+from typing import Any, Literal
+
+import msgspec
+
+from harness.dry_runs.for_workers import has_gpu
+from harness.measurement.environment import describe
+from harness.measurement.limits import machine_memory
+from harness.measurement.process.launcher import Launcher, default_launcher
+from harness.measurement.process.outcome import classify
+from harness.planning.ask_worker import checked, ended_question, error_of
+from harness.planning.predict_step import predict_step
+from harness.planning.probe_question import ProbeStep
+from harness.planning.sent_step import device_of, name_of, request_of
+from harness.planning.step_advice import with_advice
+from harness.planning.token_labels import with_labels
+from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, gpu_of
+from harness.prediction.largest_value import HIGHEST, largest_within, line_meets
+from harness.schema.argument_checks import ArgumentError, check_bytes
+from harness.schema.errors import StepError, UnsupportedError
+from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.record import Outcome
+from harness.schema.step import Step
+from harness.schema.step_request import StepRequest
+from harness.schema.step_threshold import StepThreshold
+from harness.schema.threshold import Enforcement, EnforcementChoice, Probed
+from harness.schema.units import format_bytes
+from harness.schema.workload import Workload
+from harness.thresholds.enforcement import choose_kind, gpu_environment, size_of_budget
+from harness.thresholds.find_threshold import UndecidedError
+from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
+
+_START = 32
+"""The batch where a search starts that no prediction guides."""
+_RUNS = 2
+"""Examples in a micro-batch with which every network runs: batch normalization refuses one."""
+
+COMPILED = (
+    "the largest batch is not searched: each one would be compiled anew; harness predict says"
+    " whether a batch fits"
+)
+
+
+def first_batch(accumulate: int) -> int:
+    """Return the batch of a step whose batch is to be found: whole micro-batches.
+
+    >>> first_batch(1), first_batch(5), first_batch(64)
+    (32, 30, 128)
+    """
+    return max(_START // accumulate, _RUNS) * accumulate
+
+
+def threshold_of_step(
+    step: Step,
+    *,
+    gpu: Gpu | str | None,
+    device: str | None,
+    budget_bytes: int | None,
+    kind: EnforcementChoice,
+    confirmations: int = CONFIRMATIONS,
+    deadline_seconds: float,
+    force: bool,
+) -> StepThreshold:
+    """Return the largest batch of a network's step; the arguments are those of ``threshold``."""
+    started = time.monotonic()
+    if step.compile_mode is not None:
+        raise UnsupportedError(COMPILED)
+    check_bytes("budget_bytes", budget_bytes)
+    on = device_of("cuda" if gpu is not None and device is None else device or "cpu", gpu)
+    # An MLP on the same device: what enforces a budget depends on nothing else of the step.
+    like = Workload(device=on, threads=step.threads)
+    if kind == "cgroup":
+        raise ArgumentError("a cgroup is the budget of an MLP; a step's kind is rlimit")
+    limit = choose_kind(like, kind, whole_gpu=budget_bytes is None)
+    if on == "cpu" and budget_bytes is not None and not force:
+        hint = "choose a smaller budget, or override with --force"
+        machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
+    pretends = on == "cuda" and (gpu is not None or not has_gpu())
+    used = checked(gpu_of(gpu)) if pretends else None
+    with nullcontext() if pretends else closing(default_launcher("pinned")) as launcher:
+        environment: Environment = {}
+        if on == "cuda" and launcher is not None:
+            environment = gpu_environment(like, launcher, deadline_seconds)
+        budget = _room(used, budget_bytes) or size_of_budget(budget_bytes, environment)
+        predicted, live = _predictions(step, on, used, budget)
+        probes = _Probes(
+            request_of(step, with_values=not pretends), on, used, budget, limit, launcher,
+            deadline_seconds,
+        )  # fmt: skip
+        found = probes.search(predicted or live or _START, confirmations)
+    return StepThreshold(
+        target=probes.request.subject or name_of(step.target),
+        step=_step_text(step, on, used),
+        unit=step.accumulate,
+        notes=probes.request.notes,
+        solve="batch",
+        budget_bytes=budget,
+        kind=limit,
+        predicted=predicted,
+        live_bytes_predict=live,
+        probes=tuple(probes.seen),
+        wall_seconds=time.monotonic() - started,
+        environment=describe(like, "pretended GPU" if launcher is None else launcher.name)
+        | environment,
+        **found,
+    )
+
+
+def _room(gpu: Gpu | None, budget_bytes: int | None) -> int | None:
+    """Return the memory of a pretended GPU's allocator; None without a pretended GPU."""
+    if gpu is None:
+        return None
+    if not gpu.total_bytes:
+        raise ArgumentError("threshold needs a GPU of known size, e.g. gpu='l4'")
+    most = gpu.total_bytes - OUTSIDE_BYTES[1]
+    if budget_bytes is not None and budget_bytes > most:
+        size, wanted = format_bytes(most), format_bytes(budget_bytes)
+        raise ArgumentError(f"budget must be at most {size} on {gpu.name}, got {wanted}")
+    return most if budget_bytes is None else budget_bytes
+
+
+def _predictions(
+    step: Step, device: Literal["cpu", "cuda"], gpu: Gpu | None, budget_bytes: int
+) -> tuple[int | None, int | None]:
+    """Return the largest batch by the pretended allocator, and on the CPU by the live bytes."""
+    if gpu is not None:
+        room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
+        fit = predict_step(step, gpu=room, largest=True).fit
+        return (fit.largest_batch if fit is not None else None), None
+    if device == "cuda":
+        return None, None
+
+    def live(count: int) -> int:
+        report = predict_step(step.replace(batch=count * step.accumulate), device="cpu")
+        if report.peak_live_bytes is None:
+            raise UnsupportedError("no peak is predicted")
+        return report.peak_live_bytes
+
+    try:
+        found = largest_within(live, budget_bytes, low=_RUNS, high=HIGHEST // step.accumulate)
+    except (StepError, UnsupportedError):  # the probes say why, if it is not of the estimate alone
+        return None, None
+    return None, None if found is None else found * step.accumulate
+
+
+def _step_text(step: Step, device: str, gpu: Gpu | None) -> str:
+    """Return what was asked of a step, but its target and batch."""
+    parts = [step.mode]
+    if step.mode == "train":
+        parts += [str(one) for one in (step.optimizer, step.loss) if isinstance(one, str)]
+    if step.autocast_name:
+        parts.append(f"autocast {step.autocast_name}")
+    if step.accumulate > 1:
+        parts.append(f"{step.accumulate} micro-batches")
+    return ", ".join([*parts, device if gpu is None else f"a pretended {gpu.name}"])
+
+
+@dataclasses.dataclass
+class _Probes:
+    """The probes of one search, in order, each in a pristine process."""
+
+    request: StepRequest
+    device: Literal["cpu", "cuda"]
+    gpu: Gpu | None
+    budget_bytes: int
+    kind: Enforcement
+    launcher: Launcher | None
+    deadline_seconds: float
+    seen: list[Probed] = dataclasses.field(default_factory=list)
+
+    def search(self, guess: int, confirmations: int) -> dict[str, Any]:
+        """Return what was found, as fields of a threshold; batches are whole micro-batches."""
+        unit = self.request.accumulate
+        try:
+            return self._search(guess // unit, unit, 1, confirmations)
+        except StepError as error:
+            if not any(one.outcome is Outcome.OOM for one in self.seen):
+                raise
+            note = f"{_RUNS} examples in a micro-batch are the fewest that were tried: {error}"
+            self.request = msgspec.structs.replace(self.request, notes=(*self.request.notes, note))
+            return self._search(guess // unit, unit, _RUNS, confirmations)
+        except UndecidedError as error:
+            return {"outcome": error.outcome, "evidence": error.evidence}
+
+    def _search(self, guess: int, unit: int, least: int, confirmations: int) -> dict[str, Any]:
+        answer = search(
+            lambda count: self._probe(count * unit),
+            guess,
+            least=least,
+            most=HIGHEST // unit,
+            confirmations=confirmations,
+        )
+        return {"outcome": Outcome.OK, **_in_examples(answer, unit)}
+
+    def _probe(self, batch: int) -> Reading:
+        """Probe once; once more where it ended in an accident."""
+        for _ in range(2):
+            outcome, evidence = self._launched(batch, self.budget_bytes)
+            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
+            if by_signal and self.device == "cpu" and self._only_within(batch):
+                self.seen[-1] = msgspec.structs.replace(self.seen[-1], outcome=Outcome.OOM)
+                outcome = Outcome.OOM
+            if outcome in (Outcome.OK, Outcome.OOM):
+                return Reading(fits=outcome is Outcome.OK, estimate=self._estimate())
+        raise UndecidedError(outcome, evidence | {"value": batch})
+
+    def _estimate(self) -> int | None:
+        """Return where a line through the needs of the two largest batches meets the budget."""
+        needs = {one.value: one.needed_bytes for one in self.seen if one.needed_bytes}
+        if len(needs) < 2:
+            return None
+        before, last = sorted(needs.items())[-2:]
+        return line_meets(self.budget_bytes, before, last) // self.request.accumulate
+
+    def _only_within(self, batch: int) -> bool:
+        """Return whether a crash that says nothing of memory goes away with twice the budget.
+
+        A library that writes where it could not allocate dies by a signal, without a word.
+        """
+        crash = self.seen.pop()
+        outcome, _ = self._launched(batch, 2 * self.budget_bytes)
+        self.seen[-1] = crash
+        return outcome is Outcome.OK
+
+    def _launched(self, batch: int, budget_bytes: int) -> tuple[Outcome, FailureEvidence]:
+        """Return how a probe ended; an error of the user's code is raised."""
+        request = msgspec.structs.replace(self.request, batch=batch)
+        question = ProbeStep(
+            request=request,
+            device=self.device,
+            gpus=() if self.gpu is None else (self.gpu,),
+            budget_bytes=budget_bytes,
+            kind=self.kind,
+        )
+        ended = ended_question(question, self.deadline_seconds, launcher=self.launcher)
+        outcome, evidence = classify(ended)
+        if ended.failure is not None and not ended.failure.out_of_memory:
+            error = error_of(ended.failure)
+            other = with_labels(self.request, error) if isinstance(error, StepError) else None
+            if other is None:
+                with with_advice(request):
+                    raise error
+            self.request = other
+            return self._launched(batch, budget_bytes)
+        self.seen.append(
+            Probed(
+                value=batch,
+                outcome=outcome,
+                phase=None if outcome is Outcome.OK else ended.phase,
+                type=evidence.get("type") or evidence.get("signal"),
+                needed_bytes=None if ended.result is None else ended.result["needed_bytes"],
+                seconds=ended.seconds,
+            )
+        )
+        return outcome, evidence
+
+
+def _in_examples(answer: Answer, unit: int) -> dict[str, Any]:
+    """Return an answer in micro-batches as one in examples."""
+
+    def times(value: int | None) -> int | None:
+        return None if value is None else value * unit
+
+    band = tuple(msgspec.structs.replace(one, value=one.value * unit) for one in answer.band)
+    return {
+        "largest_fit": times(answer.largest_fit),
+        "smallest_fail": times(answer.smallest_fail),
+        "band": band,
+        "confirmed": answer.confirmed,
+    }
