@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 OLDEST = (3, 11)
-BEAT_SECONDS = 10
+BEAT_SECONDS = 5
 OF_UV = {
     "index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS",
     "constraint": "UV_CONSTRAINT", "no-index": "UV_NO_INDEX", "trusted-host": "UV_INSECURE_HOST",
@@ -108,7 +108,7 @@ def uv_variables(listed: str) -> dict[str, str]:
 
 
 def run(command: list[str | Path], doing: str, environment: dict[str, str] | None = None) -> int:
-    """Run a command; in a pipe print a line each ten seconds while it says nothing."""
+    """Run a command; in a pipe print a line every five seconds while it says nothing."""
     print(f"{doing}", flush=True)
     ended = threading.Event()
     if not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""The work of a command and its time: a line that changes, or a line each ten seconds."""
+"""The work of a command and its time: a line that changes, or a line every five seconds."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ def shown_progress(
 ) -> Iterator[Callable[[str], None]]:
     """Show what is done now and for how long.
 
-    On a terminal it is a line that goes away, in a pipe or a log a line each ten seconds.
+    On a terminal it is a line that goes away, in a pipe or a log a line every five seconds.
 
     Args:
         doing: words before those that the yielded function is called with; called with none, it

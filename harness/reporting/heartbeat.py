@@ -1,4 +1,4 @@
-"""A line each ten seconds on standard error, so that whoever reads a pipe or a log sees work."""
+"""A line every five seconds on standard error, so that whoever reads a pipe or a log sees work."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from types import TracebackType
 
 from harness.schema.plain_text import printable
 
-SECONDS = 10.0
+SECONDS = 5.0
 """From the beginning to the first line, and from each line to the next."""
 
 
@@ -70,7 +70,7 @@ class BeforeForks:
         self._end_thread()
 
     def say(self, words: str) -> None:
-        """Print the words, unless less than ten seconds went by since the last line."""
+        """Print the words, unless less than five seconds went by since the last line."""
         self._end_thread()
         now = time.monotonic()
         if words and now - self._last >= SECONDS:

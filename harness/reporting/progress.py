@@ -59,7 +59,7 @@ def format_seconds(seconds: float) -> str:
 class Lines:
     """Plain lines on standard error, for logs and pipes: the begin of each experiment, its end.
 
-    Between them is a line each ten seconds.
+    Between them is a line every five seconds.
     """
 
     def __init__(self, experiments: int = 1, beat: Heartbeat | None = None) -> None:

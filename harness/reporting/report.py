@@ -37,7 +37,7 @@ from harness.sweeps.experiment_files import experiment_of
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 2.0
 _OTHER_RESULTS = (THRESHOLDS, TRAINING_RUNS, STEP_RUNS)
 _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
