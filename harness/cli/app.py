@@ -15,7 +15,7 @@ import click
 
 from harness.cli.clean_stop import clean_stop
 from harness.cli.command import DONE, INTERNAL_ERROR, INTERRUPTED, NOT_OK, USER_ERROR, debug_option
-from harness.schema.errors import HarnessError
+from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.plain_text import printable
 from harness.version import __version__
 
@@ -70,6 +70,9 @@ class Commands(click.Group):
         """Return the command of a name; say what took the place of one that is gone."""
         if args and args[0] in GONE:
             raise click.UsageError(f"harness {args[0]} is now {GONE[args[0]]}")
+        if args and args[0] not in self.commands:
+            near = did_you_mean(args[0], [*self.commands])
+            raise click.UsageError(f"no command {args[0]!r}{near}; harness --help lists them")
         return super().resolve_command(ctx, args)
 
 

@@ -38,6 +38,8 @@ def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool
     states, LoRA and settings of the allocator are each tried on a pretended GPU. Times are
     estimates that rank the changes. The exit code is 3 if nothing fits.
     """
+    if gpu_flags.mean_all():
+        raise click.UsageError("plan takes one GPU; harness predict --gpu all compares all of them")
     gpu = gpu_flags.described()
     if gpu is None or (gpu_flags.gpu is None and gpu_flags.memory is None):
         raise click.UsageError("give the GPU to fit on, e.g. --gpu l4")

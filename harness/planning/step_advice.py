@@ -30,9 +30,9 @@ def with_advice(request: StepRequest) -> Iterator[None]:
 
 def advised(message: str, request: StepRequest) -> str:
     """Return the message of an error, with what to do about it where that is known."""
-    wrong = re.search(r"Unrecognized key '(\w+)' in Accelerator allocator config", message)
+    wrong = re.search(r"Unrecognized key '([^']+)' in Accelerator allocator config", message)
     if wrong is not None:
-        return f"--alloc-conf: there is no {wrong[1]!r}"
+        return f"--alloc-conf: there is no {wrong[1]!r}; write NAME:VALUE, as in PYTORCH_ALLOC_CONF"
     module = (request.target or "").replace(".py:", ":").replace("/", ".").lstrip(".")
     known = (text for words, text in _ADVICE.items() if re.search(words, message))
     advice = next(known, None)

@@ -120,7 +120,8 @@ def is_message(text: str) -> bool:
     """Return whether a text is a message itself and not the name of a file."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
-    return "\n" in text or (known and not os.path.exists(text))  # noqa: PTH110
+    words_in_a_row = known or text.count(" ") > 2
+    return "\n" in text or (words_in_a_row and not os.path.exists(text))  # noqa: PTH110
 
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:

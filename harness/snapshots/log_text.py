@@ -29,7 +29,8 @@ _HINTS = (
     "failed to allocate", "oom when", "bus error", "shared memory", "/dev/shm", "killed by signal",
     "memoryerror", "allocate memory", "bad_alloc", "nvml_success", "alloc_failed", "enough memory",
     "memoryallocation", "on startup is less than", "more system memory", "137", "killed",
-    "low on resource", "unable to allocate",
+    "low on resource", "unable to allocate", "running low on memory", "exited unexpectedly",
+    "cudnn algorithm", "an engine to execute", "failed to cuda", "resource exhausted",
 )  # fmt: skip
 """One of these stands in every message that is understood; most logs have few such lines."""
 

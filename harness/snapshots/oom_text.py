@@ -115,9 +115,10 @@ def facts(failure: LogFailure) -> str:
 
 def headline(message: OutOfMemoryMessage) -> str:
     """Return how much was requested, and what the GPU had left."""
+    free = format_bytes(message.free_bytes) if message.states_free else "an unknown part"
     return (
         f"GPU {message.gpu}: {format_bytes(message.requested_bytes)} requested, "
-        f"{format_bytes(message.free_bytes)} free of {format_bytes(message.total_bytes)}"
+        f"{free} free of {format_bytes(message.total_bytes)}"
     )
 
 

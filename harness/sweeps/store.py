@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from errno import EEXIST, ENOTDIR
 from functools import partial
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -62,7 +63,10 @@ class LineStore(Generic[Line]):
             raise StoreError(f"out: {str(self._folder)!r}: {rule}") from None
         except OSError as error:
             self._lock.release()
-            raise StoreError(f"out: {str(self._folder)!r}: {error.strerror or error}") from None
+            rule = "--out names a folder; " if error.errno in (ENOTDIR, EEXIST) else ""
+            raise StoreError(
+                f"out: {str(self._folder)!r}: {rule}{error.strerror or error}"
+            ) from None
         except BaseException:
             self._lock.release()
             raise

@@ -91,6 +91,8 @@ def test_a_misspelt_setting_is_pytorch_s_own_error(tmp_path: Path, ask: Ask) -> 
     setting = ["--gpu", "l4", "--alloc-conf", "expandible_segments:True"]
     said = ask(["predict", target, "--input", "16", *setting], 2)
     assert "there is no 'expandible_segments'" in said.err
+    wrong = ask(["predict", target, "--input", "16", *setting[:3], "max_split_size=32"], 2)
+    assert "no 'max_split_size=32'; write NAME:VALUE" in wrong.err
 
 
 class TwoIn(nn.Linear):

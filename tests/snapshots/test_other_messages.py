@@ -83,6 +83,32 @@ MIG = 'NVML_SUCCESS == r INTERNAL ASSERT FAILED at "../c10/cuda/CUDACachingAlloc
             "TensorRT-LLM",
             "free_gpu_memory_fraction",
         ),
+        (
+            "Task was killed due to the node running low on memory.",
+            "killed by Ray",
+            "RAY_memory_usage_threshold",
+        ),
+        (
+            "RuntimeError: Unable to find a valid cuDNN algorithm to run convolution",
+            "cuDNN's workspace",
+            "batch size",
+        ),
+        (
+            "Failed to CUDA calloc async 2432 bytes / out of memory",
+            "NCCL's buffers",
+            "requested: 2.375 KiB",
+        ),
+        (
+            "(0) Resource exhausted: Out of memory while trying to allocate 68852648264 bytes.",
+            "TensorFlow",
+            "requested: 64.12 GiB",
+        ),
+        (
+            "RESOURCE_EXHAUSTED: Attempting to reserve 6.48G at the bottom of memory. That was not "
+            "possible. There are 6.78G free, 0B reserved, and 3.33G reservable.",
+            "TPU",
+            "in one piece",
+        ),
         ("RuntimeError: cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDA itself", "snapshot"),
         ("CudaAPIError: [2] cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY", "CUDA itself", "snap"),
         ("Error: Process completed with exit code 137.", "ended by signal 9", "dmesg"),
