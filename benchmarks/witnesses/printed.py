@@ -1,0 +1,38 @@
+"""What a published script or notebook prints when it runs unmodified under ``harness dry-run``."""
+
+import functools
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.witnesses.clones import bytes_of
+from benchmarks.witnesses.rows import RefusedError
+
+
+@functools.cache
+def printed(clone: Path, commit: str, path: str, gpu: str, *arguments: str) -> str:
+    """Run a file of a commit on a pretended GPU; return what it prints."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / Path(path).name
+        file.write_bytes(bytes_of(clone, commit, path))
+        command = [sys.executable, "-m", "harness", "dry-run", "--gpu", gpu, "--"]
+        ended = subprocess.run(
+            [*command, file.name, *arguments], cwd=folder, capture_output=True, text=True,
+            check=False,
+        )  # fmt: skip
+        if ended.returncode not in (0, 3):  # 3: an allocation was refused, which it may look for
+            raise RefusedError(f"its script ends with an error: {ended.stderr[-200:]}")
+        return ended.stdout
+
+
+def published_output(notebook: bytes) -> str:
+    r"""Return what the cells of an executed notebook have printed.
+
+    >>> published_output(b'{"cells": [{"outputs": [{"text": ["peak: ", "1 MB\\n"]}]}, {}]}')
+    'peak: 1 MB\n'
+    """
+    cells = json.loads(notebook)["cells"]
+    outputs = [one for cell in cells for one in cell.get("outputs", ())]
+    return "".join("".join(one.get("text", ())) for one in outputs)
