@@ -80,12 +80,14 @@ def threshold_of_step(
         hint = "choose a smaller budget, or override with --force"
         machine_memory.refuse_more_than_available("a budget of", budget_bytes, hint)
     pretends = on == "cuda" and (gpu is not None or not has_gpu())
-    used = checked(gpu_of(gpu)) if pretends else None
+    named = gpu_of(gpu) if pretends else None
+    room = _room(named, budget_bytes)
+    used = None if named is None else checked(named)
     with nullcontext() if pretends else closing(default_launcher("pinned")) as launcher:
         environment: Environment = {}
         if on == "cuda" and launcher is not None:
             environment = gpu_environment(like, launcher, deadline_seconds)
-        budget = _room(used, budget_bytes) or size_of_budget(budget_bytes, environment)
+        budget = room or size_of_budget(budget_bytes, environment)
         predicted, live = _predictions(step, on, used, budget)
         probes = _Probes(
             request_of(step, with_values=not pretends), on, used, budget, limit, launcher,
