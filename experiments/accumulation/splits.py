@@ -1,4 +1,4 @@
-"""A step in micro-batches next to the same step in one: exact metrics and floor."""
+"""Comparison of a step in micro-batches with the same step as a whole, in exact metrics."""
 
 import pandas as pd
 

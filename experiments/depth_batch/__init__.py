@@ -1,8 +1,9 @@
 """The claim itself: does memory grow with layers times batch size?
 
 The note says that the size of the intermediate values "is roughly proportional to the number
-of network layers and the batch size". A grid of depths and batches, training and inference,
-tests it for what autograd keeps, for all that is alive, and for the whole process.
+of network layers and the batch size". Cells of many depths and batches, in training and in
+inference, show whether that is true of what autograd keeps, of all that is alive, and of the whole
+process.
 """
 
 import itertools

@@ -123,7 +123,7 @@ _ANSWERS = {
 
 
 def answer(claim: Claim | None) -> tuple[str, ...]:
-    """Answer where networks stop fitting, from the verdict on the prediction, if there is one."""
+    """Return the sentence on where networks stop fitting; none without a verdict."""
     if claim is None:
         return ()
     parts = f"; it {claim.words.removeprefix('fails; ')}" if claim.holds_for else ""

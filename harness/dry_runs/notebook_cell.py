@@ -26,7 +26,10 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 
 
 class Freed(Struct, frozen=True):
-    """Bytes that are freed at the end of a notebook by letting go of something, after the rest."""
+    """Something that a notebook still holds at its end, and the bytes that letting go of it frees.
+
+    What stands before it in a list is let go of first.
+    """
 
     what: str
     requested_bytes: int

@@ -230,8 +230,8 @@ def hold_works(timeout: datetime.timedelta) -> None:
 def release_works() -> None:
     """Let the watchdog look, after an optimizer step and nowhere else, if there were collectives.
 
-    It looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors until the
-    first collective after that. Here a step takes another time than on a GPU.
+    The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
+    until the first collective after such a look. Here a step takes another time than on a GPU.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

@@ -123,7 +123,7 @@ class UnknownWhole(int):
 
 
 class _Text(str):
-    """The text of an unknown number: its length and what it is compared with are uses."""
+    """The text of an unknown number; to ask its length, or to compare it, uses the number."""
 
     place: str
 
