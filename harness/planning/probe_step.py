@@ -96,7 +96,7 @@ def threshold_of_step(
         found = probes.search(predicted or live or _START, confirmations)
     return StepThreshold(
         target=probes.request.subject or name_of(step.target),
-        step=_step_text(step, on, used),
+        step=_step_text(step, probes.request, on, used),
         unit=step.accumulate,
         notes=probes.request.notes,
         solve="batch",
@@ -149,15 +149,17 @@ def _predictions(
     return None, None if found is None else found * step.accumulate
 
 
-def _step_text(step: Step, device: str, gpu: Gpu | None) -> str:
+def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -> str:
     """Return what was asked of a step, but its target and batch."""
-    parts = [step.mode]
-    if step.mode == "train":
-        parts += [str(one) for one in (step.optimizer, step.loss) if isinstance(one, str)]
-    if step.autocast_name:
-        parts.append(f"autocast {step.autocast_name}")
-    if step.accumulate > 1:
-        parts.append(f"{step.accumulate} micro-batches")
+    parts = [request.mode]
+    if request.mode == "train":
+        named = isinstance(step.optimizer, str), isinstance(step.loss, str)
+        parts.append(request.optimizer if named[0] else "its own optimizer")
+        parts.append(f"loss {request.loss}" if named[1] else "its own loss")
+    if request.autocast:
+        parts.append(f"autocast {request.autocast}")
+    if request.accumulate > 1:
+        parts.append(f"{request.accumulate} micro-batches")
     return ", ".join([*parts, device if gpu is None else f"a pretended {gpu.name}"])
 
 
