@@ -41,7 +41,10 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
     if largest_fit is not None:
         axes.axhline(largest_fit, color=QUIET, linewidth=0.8, linestyle="--")
         axes.set_title(f"Largest {solve} that fits: {largest_fit:,}")
-    axes.set_yscale("symlog", base=2, linthresh=1)
+    if values.max() >= 4 * values.min():  # else no power of two may lie between them
+        axes.set_yscale("symlog", base=2, linthresh=1)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("probe")
