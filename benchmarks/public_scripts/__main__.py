@@ -47,7 +47,7 @@ def main() -> int:
         try:
             row = row_of(script, options.clones.resolve())
         except CloneError as error:
-            print(f"{script['command']} is left out: {error}", flush=True)
+            print(f"{script_facts(script)['command']} is left out: {error}", flush=True)
             continue
         rows[key_of(row)] = row
         bad += faults(row)
