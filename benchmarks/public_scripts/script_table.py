@@ -32,6 +32,9 @@ def _answer(rows: Sequence[Row]) -> Iterator[str]:
     several = [row for row in rows if int(row["runs"]) > 1]
     moved = sum(row["moves"] == "yes" for row in rows)
     done = [row for row in rows if row["outcome"] == "ok"]
+    if not done:
+        yield "No script was answered.\n"
+        return
     yield (
         f"All runs of a script take {_ratio(done, 'wall')} times the wall time of one run, and"
         f" {_ratio(done, 'processor')} times its\nprocessor time, summed over {len(done)} scripts"

@@ -62,9 +62,12 @@ def test_stand_ins_have_the_formats_that_scripts_read(tmp_path: Path) -> None:
     assert [str(file.relative_to(tmp_path)) for file in files[:4]] == [
         "I/0/0.jpg", "I/0/1.jpg", "I/0/2.jpg", "I/1/0.jpg"
     ]  # fmt: skip
-    assert (len(files), Image.open(files[0]).size) == (6, (8, 6))
+    assert len(files) == 6
+    with Image.open(files[0]) as image:
+        assert image.size == (8, 6)
     make(tmp_path, {"make": "masks", "into": "masks", "count": 1, "size": [8, 6]})
-    assert sorted(np.unique(np.asarray(Image.open(tmp_path / "masks/0_mask.gif")))) == [0, 1]
+    with Image.open(tmp_path / "masks/0_mask.gif") as mask:
+        assert sorted(np.unique(np.asarray(mask))) == [0, 1]
     make(tmp_path, {"make": "words", "into": "a/text.txt", "count": 100, "first": "O God!"})
     text = (tmp_path / "a/text.txt").read_text()
     assert text.startswith("O God! w")
