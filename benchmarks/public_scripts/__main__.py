@@ -40,7 +40,7 @@ def main() -> int:
     options = parser.parse_args()
     results = options.out / "public-scripts.csv"
     rows = {key_of(row): row for row in read_rows(results)}
-    bad = []
+    bad: list[str] = []
     for script in SCRIPTS:
         if options.only not in " ".join(key_of(script_facts(script))):
             continue
@@ -51,11 +51,13 @@ def main() -> int:
             continue
         rows[key_of(row)] = row
         bad += faults(row)
-        print(*row.values(), flush=True)
+        seconds = (f"{which} {row[f'{which}_wall_seconds']} s" for which in ("one", "all"))
+        print(f"{row['command']}: {row['outcome']}, {', '.join(seconds)}", flush=True)
         ordered = [rows[key] for one in SCRIPTS if (key := key_of(script_facts(one))) in rows]
         write_rows(results, ordered)
         results.with_suffix(".md").write_text(scripts_page(read_rows(results)))
-    print(*bad, sep="\n")
+    for line in bad:
+        print(line)
     return 1 if bad else 0
 
 

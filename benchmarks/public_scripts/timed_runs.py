@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 _RUN = Path(__file__).with_name("run_script.py")
+_MOST_SECONDS = 900
 _OFFLINE = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 
 
@@ -42,6 +43,7 @@ def timed_run(root: Path, script: Mapping[str, Any], *, try_values: bool) -> Tim
     path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     request = {"command": script["command"], "gpu": script.get("gpu", "l4")}
     request |= {"steps": script.get("steps"), "try_values": try_values}
+    request |= {"deadline_seconds": _MOST_SECONDS}
     with tempfile.NamedTemporaryFile("r") as report:
         words = [sys.executable, "-P", str(_RUN), report.name, json.dumps(request)]
         busy, own, begin = _busy_seconds(), _own_seconds(), time.monotonic()

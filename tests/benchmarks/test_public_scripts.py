@@ -16,6 +16,7 @@ from benchmarks.public_scripts import __main__ as public
 from benchmarks.public_scripts.script_table import scripts_page
 from benchmarks.public_scripts.stand_ins import make
 from benchmarks.public_scripts.timed_runs import TimedRun
+from benchmarks.witnesses.clones import CloneError
 
 COMMITTED = Path(__file__).parents[2] / "results/cuda-dry-run/public-scripts.csv"
 
@@ -23,8 +24,8 @@ COMMITTED = Path(__file__).parents[2] / "results/cuda-dry-run/public-scripts.csv
 def timed(seconds: float, **changes: Any) -> TimedRun:
     peaks = {"allocated_peak_bytes": 900, "reserved_peak_bytes": 1000}
     more = {"allocated_peak_bytes": 1900, "reserved_peak_bytes": 2000}
-    report = {"outcome": "ok", "evidence": None, "fit": "fits", "cuda": peaks, "optimizer_steps": 6}
-    report |= {"environment": {"torch": "2.15"}}
+    report: dict[str, Any] = {"outcome": "ok", "evidence": None, "fit": "fits", "cuda": peaks}
+    report |= {"optimizer_steps": 6, "environment": {"torch": "2.15"}}
     report |= {"unknown": {"runs": 3, "moves": True, "lowest": peaks, "highest": more}}
     return TimedRun(
         report=report | changes,
@@ -93,7 +94,7 @@ def test_a_script_is_unpacked_without_what_stands_in_for_its_data(
     monkeypatch.setattr(public, "archive_of", archive)
     monkeypatch.setattr(public, "REPOSITORIES", {"a/b": {"commit": "c0", "without": ["big"]}})
     script = {"repository": "a/b", "data": [{"make": "mnist", "into": "data"}]}
-    with pytest.raises(public.CloneError, match="it is a clone of a/b"):
+    with pytest.raises(CloneError, match="it is a clone of a/b"):
         public.unpack(script, tmp_path, tmp_path)
     (tmp_path / "b").mkdir()
     public.unpack(script, tmp_path, tmp_path / "root")
