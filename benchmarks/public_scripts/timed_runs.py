@@ -21,7 +21,7 @@ _OFFLINE = {"WANDB_MODE": "disabled", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "
 
 @dataclass(frozen=True, kw_only=True)
 class TimedRun:
-    """What a dry run answered, and what it cost.
+    """The answer of a dry run, and its cost.
 
     Attributes:
         report: the report as JSON has it; None if there is none.
