@@ -264,7 +264,8 @@ def main() -> int:
         return 1  # which the parent sees by the status page
     os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
     folders = file.parent, *(one.parent for one in layers.folders)
-    supervised(job.lifeline, folders, job.end_at, samples=job.explains)
+    samples = job.explains or job.gpu.one_pool  # what the host holds decides if that fits
+    supervised(job.lifeline, folders, job.end_at, samples=samples)
     devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}
     try:
         mode, place = layers.enter(file.parent, writes=job.write_files)
