@@ -263,6 +263,7 @@ def main() -> int:
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
     os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
+    stub.pretend_share_plans(os.fsencode(job.plans or ""))
     folders = file.parent, *(one.parent for one in layers.folders)
     samples = job.explains or job.gpu.one_pool  # what the host holds decides if that fits
     supervised(job.lifeline, folders, job.end_at, samples=samples)

@@ -17,13 +17,14 @@ from typing import Self
 from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
-from harness.dry_runs.run_folders import layer_folders, run_folder
+from harness.dry_runs.run_folders import layer_folders, room_for_files, run_folder
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import ANSWERS, NOT_TRIED, Try, judged, settled, tries_others
 from harness.schema.run_outcome import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
 _LOOK_SECONDS = 0.05
+_PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
 """Other runs may take so long in addition to some times the first one."""
 
@@ -38,12 +39,21 @@ class OtherRuns:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._tries = request.try_values and not request.write_files
-        self._first_folder = ExitStack()
+        self._first_folder, self._files = ExitStack(), ExitStack()
         self.layers: tuple[Path, ...] = ()
         """Folders of the layers of the first run, as long as this object is in use."""
 
     def __enter__(self) -> Self:
+        if self._tries:
+            self._share_plans()
         return self
+
+    def _share_plans(self) -> None:
+        """Have the runs share what cuDNN answers about plans."""
+        plans = self._files.enter_context(run_folder()) / "plans"
+        with room_for_files():
+            plans.write_bytes(bytes(_PLANS_BYTES))
+        self._request = dataclasses.replace(self._request, plans=plans)
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -54,6 +64,7 @@ class OtherRuns:
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
         self._first_folder.close()
+        self._files.close()
 
     def answer(self) -> DryRunReport:
         """Return what holds in the first run, and in the others if unknown values are used."""
