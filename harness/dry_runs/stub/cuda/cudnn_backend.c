@@ -180,8 +180,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const one, cudnn
     cudnnStatus_t result = cudnn.get(one, name, type, wanted, count, values);
     if (!result && asks_workspace)
         count_plan(one, *(uint64_t *)values);
-    if (!result && values && count && name == CUDNN_ATTR_ENGINEHEUR_RESULTS)
-        plan_parts_proposed(one, values, *count < wanted ? *count : wanted);
+    if (!result && values && count && type == CUDNN_TYPE_BACKEND_DESCRIPTOR)
+        plan_parts_got(one, name, *count < wanted ? *count : wanted, values);
     return result;
 }
 

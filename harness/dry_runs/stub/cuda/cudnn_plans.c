@@ -54,7 +54,7 @@ static struct descriptor *find(const void *address)
     size_t i = mix(0, &address, sizeof address) % DESCRIPTORS;
     while (descriptors[i].address && descriptors[i].address != address)
         i = (i + 1) % DESCRIPTORS;
-    if (!descriptors[i].address && ++count == DESCRIPTORS - 1)
+    if (!descriptors[i].address && ++count > DESCRIPTORS / 2)
         shares = 0; /* there is no more room */
     descriptors[i].address = address;
     return &descriptors[i];
@@ -88,12 +88,12 @@ void plan_part_set(const void *one, int name, int type, int64_t number, const vo
     pthread_mutex_unlock(&lock);
 }
 
-/* Notes the engines that cuDNN proposes for a problem: each is known by its number. */
-void plan_parts_proposed(const void *problem, void *const *engines, int64_t number)
+/* Notes descriptors that cuDNN writes for a question to another one, as the engines that it proposes. */
+void plan_parts_got(const void *one, int name, int64_t number, void *const *parts)
 {
     pthread_mutex_lock(&lock);
     for (int64_t i = 0; shares && i < number; i++)
-        find(engines[i])->key = mix(find(problem)->key, &i, sizeof i);
+        find(parts[i])->key = mix(mix(find(one)->key, &name, sizeof name), &i, sizeof i);
     pthread_mutex_unlock(&lock);
 }
 
