@@ -6,6 +6,7 @@ another if the script starts processes of its own.
 """
 
 import dataclasses
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Self
 from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import PROCESSES, USED, Request
-from harness.dry_runs.run_folders import layer_folders, room_for_files, run_folder
+from harness.dry_runs.run_folders import layer_folders, run_folder
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.unknown_values import ANSWERS, NOT_TRIED, Try, judged, settled, tries_others
 from harness.schema.run_outcome import Outcome
@@ -50,9 +51,10 @@ class OtherRuns:
 
     def _share_plans(self) -> None:
         """Have the runs share what cuDNN answers about plans."""
-        plans = self._files.enter_context(run_folder()) / "plans"
-        with room_for_files():
-            plans.write_bytes(bytes(_PLANS_BYTES))
+        file = os.memfd_create("plans")  # it leaves nothing behind
+        self._files.callback(os.close, file)
+        os.truncate(file, _PLANS_BYTES)
+        plans = Path(f"/proc/{os.getpid()}/fd/{file}")
         self._request = dataclasses.replace(self._request, plans=plans)
 
     def __exit__(self, *_: object) -> None:
