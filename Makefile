@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(PYTHON) .ci/install.py
 
-.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream frameworks clean
+.PHONY: reproduce references test test-slow test-all docs test-torch test-oldest test-versions test-lowest check faults cuda cuda-dry-run estimates witness upstream frameworks public-scripts clean
 
 reproduce: $(VENV)/.installed
 	$(BIN)/harness reproduce
@@ -127,6 +127,12 @@ frameworks: $(CUDA)/.installed
 	  accelerate deepspeed ultralytics $(if $(TITAN),-r $(TITAN)/requirements.txt)
 	PATH=$(CURDIR)/$(CUDA)/bin:$$PATH $(CUDA)/bin/python -m benchmarks.frameworks \
 	  $(if $(TITAN),--torchtitan $(TITAN))
+
+# Public training scripts on stand-in data, once and with all values that nobody knows, both timed:
+# on an idle machine. CLONES/NAME are clones; writes results/cuda-dry-run/public-scripts.*.
+public-scripts: $(CUDA)/.installed
+	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision -r benchmarks/public_scripts/requirements.txt
+	$(CUDA)/bin/python -m benchmarks.public_scripts --clones $(CLONES)
 
 $(CUDA)/.installed: pyproject.toml
 	$(INSTALL) $(CUDA) test $(CUDA_TORCH) torchvision transformers diffusers

@@ -147,10 +147,17 @@ class Ending:
         if self.write():
             os._exit(128 + number)
 
+    def leave(self) -> None:
+        """End a run of peaks alone before the interpreter takes every object apart."""
+        if os.getpid() == self._pid:
+            os._exit(0 if self.ended in ("ok", "stopped") else 1)
+
     def listen(self) -> None:
         """Have this called at the exit, last of all, at signals, and for errors of threads."""
         if self._job.kind == "module":  # which may be a test runner
             self._table.watch()
+        if not self._job.explains:
+            atexit.register(self.leave)  # last of all
         atexit.register(end_ranks)  # after the next one
         atexit.register(self.write)
         signal.signal(signal.SIGTERM, self.on_terminate)
@@ -256,7 +263,10 @@ def main() -> int:
     if not hasattr(stub, "pretend_main"):
         return 1  # which the parent sees by the status page
     os.environ[RECORDER] = light_start.__file__  # for what this process starts, not for itself
-    supervised(job.lifeline, (file.parent, *(one.parent for one in layers.folders)), job.end_at)
+    stub.pretend_share_plans(os.fsencode(job.plans or ""))
+    folders = file.parent, *(one.parent for one in layers.folders)
+    samples = job.explains or job.gpu.one_pool  # what the host holds decides if that fits
+    supervised(job.lifeline, folders, job.end_at, samples=samples)
     devices = {str(top): top.stat().st_dev for top in Path("/").iterdir() if top.is_dir()}
     try:
         mode, place = layers.enter(file.parent, writes=job.write_files)

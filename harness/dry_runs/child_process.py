@@ -259,6 +259,7 @@ def _environment(request: Request, torch: TorchBuild, stub: Path, folder: Path) 
         del inherited[VISIBLE]
     return {
         "PYTHONHASHSEED": "0",  # two runs of a script are alike
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads of runs side by side spin for each other
         **inherited,
         **variables(request.rank, request.world_size, request.gpu.count),
         **request.environment,

@@ -58,6 +58,8 @@ class Request:
     """Folders of the layers of an earlier run, whose files this one finds."""
     resumes_from: frozenset[str] = frozenset()
     """Files that it wrote: this run is a resumed one if it opens one of them."""
+    plans: Path | None = None
+    """The file in which the runs share what cuDNN answers (``stub/cuda/cudnn_plans.c``)."""
     lifeline: int = -1
     """The end of a pipe that closes when the parent has ended."""
     end_at: float | None = None

@@ -6,6 +6,7 @@ another if the script starts processes of its own.
 """
 
 import dataclasses
+import os
 import sys
 import threading
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from harness.schema.run_outcome import Outcome
 
 _STARTS = "the script may decide by values that nobody knows: it runs twice more, with other values"
 _LOOK_SECONDS = 0.05
+_PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
 """Other runs may take so long in addition to some times the first one."""
 
@@ -38,12 +40,22 @@ class OtherRuns:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._tries = request.try_values and not request.write_files
-        self._first_folder = ExitStack()
+        self._first_folder, self._files = ExitStack(), ExitStack()
         self.layers: tuple[Path, ...] = ()
         """Folders of the layers of the first run, as long as this object is in use."""
 
     def __enter__(self) -> Self:
+        if self._tries:
+            self._share_plans()
         return self
+
+    def _share_plans(self) -> None:
+        """Have the runs share what cuDNN answers about plans."""
+        file = os.memfd_create("plans")  # it leaves nothing behind
+        self._files.callback(os.close, file)
+        os.truncate(file, _PLANS_BYTES)
+        plans = Path(f"/proc/{os.getpid()}/fd/{file}")
+        self._request = dataclasses.replace(self._request, plans=plans)
 
     def __exit__(self, *_: object) -> None:
         self.end()
@@ -54,6 +66,7 @@ class OtherRuns:
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
         self._first_folder.close()
+        self._files.close()
 
     def answer(self) -> DryRunReport:
         """Return what holds in the first run, and in the others if unknown values are used."""

@@ -31,20 +31,29 @@ _LOOK_SECONDS = 0.02
 """Seconds between two looks at the script: a signal of its end could be lost."""
 
 
-def supervised(lifeline: int, folders: Sequence[Path], end_at: float | None = None) -> None:
+def supervised(
+    lifeline: int,
+    folders: Sequence[Path],
+    end_at: float | None = None,
+    *,
+    samples: bool = True,
+) -> None:
     """Return in a new process, whose parent stays as the supervisor.
 
     Args:
         lifeline: end of a pipe that closes when the harness has ended.
         folders: the folder of the run, then those that its layers are in.
         end_at: the deadline, by the system's monotonic clock.
+        samples: whether the memory of the host is sampled.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervisor = os.getpid()
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     script = os.fork()
     if script:
-        _Supervisor(script).run(lifeline, folders, math.inf if end_at is None else end_at)
+        sampler = HostSampler(script, folders[0]) if samples else None
+        end_at = math.inf if end_at is None else end_at
+        _Supervisor(script, sampler).run(lifeline, folders, end_at)
     os.close(lifeline)
     os.setsid()
     die_with_parent(supervisor)
@@ -56,8 +65,9 @@ def unblock_signals() -> None:
 
 
 class _Supervisor:
-    def __init__(self, script: int) -> None:
+    def __init__(self, script: int, sampler: HostSampler | None) -> None:
         self._script = script
+        self._sampler = sampler
         self._signals = 0
         self._kill_at = math.inf
 
@@ -69,7 +79,6 @@ class _Supervisor:
         code: int | None = None
         orphaned = False
         layers, is_written = LayerSize([folder / LAYERS for folder in folders[1:]]), False
-        sampler = HostSampler(self._script, folders[0])
         while code is None and not orphaned:
             orphaned = bool(readable([lifeline], _LOOK_SECONDS))
             if time.monotonic() >= end_at:
@@ -81,12 +90,14 @@ class _Supervisor:
                 self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS)
             if time.monotonic() >= self._kill_at:
                 self._signal(signal.SIGKILL, 0.0)
-            sampler.sample()
+            if self._sampler is not None:
+                self._sampler.sample()
             code = self._ended()
         if not is_written and (excess := layers.excess(at_once=True)) is not None:
             _write_reason(excess, folders[0])  # it ended between two looks
         give_room(folders[0])
-        sampler.write()
+        if self._sampler is not None:
+            self._sampler.write()
         _end_descendants(self._script)
         if orphaned:
             for folder in folders:

@@ -120,7 +120,7 @@ def _serve() -> None:
     import torch
 
     torch.set_num_threads(1)
-    setattr(child, "supervised", lambda *_: None)  # noqa: B010
+    setattr(child, "supervised", lambda *_, **__: None)  # noqa: B010
     recording = functools.partial(Recording, fold_events=int(sys.argv[1]))
     setattr(recordings, "Recording", recording)  # noqa: B010
     setattr(Layers, "enter", lambda _, folder, writes: ("written", folder))  # noqa: B010

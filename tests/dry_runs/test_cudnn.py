@@ -3,6 +3,7 @@
 import importlib
 import json
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from harness.dry_runs import child_process, other_runs
 from harness.dry_runs.dry_run_report import DryRunReport
+from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.run import dry_run
 from harness.dry_runs.run import dry_run as run_function
 from harness.dry_runs.toolchain import torch_build
+from tests.known import known
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cuda_build")]
 
@@ -142,6 +146,33 @@ def test_where_plans_are_timed_the_first_step_tries_all_and_the_report_says_so()
     (every,) = directly("l4", [LARGE])
     assert timed.returned == [max(every)]
     assert any("torch.backends.cudnn.benchmark" in note for note in timed.notes)
+
+
+def workspaces_and_a_decision() -> list[int]:
+    """Return the workspace of timed plans; decide by a value that nobody knows."""
+    torch: Any = importlib.import_module("torch")
+    found = workspaces([LARGE], benchmark=True)
+    return found if torch.rand(1, device="cuda") > 0.5 else [*found]
+
+
+def test_runs_with_other_values_take_what_cudnn_answered_the_first_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans: list[list[tuple[int, ...]]] = []
+
+    def seen(request: Request, *others: Any) -> DryRunReport:
+        report = child_process.run(request, *others)
+        data = known(request.plans).read_bytes()
+        count = int.from_bytes(data[:8], sys.byteorder)
+        plans.append([*struct.iter_unpack("Qqq", data[8 : 8 + 24 * count])])
+        return report
+
+    monkeypatch.setattr(other_runs, "run", seen)
+    report = run_function(workspaces_and_a_decision, gpu="l4", quiet=True)
+    assert (known(report.unknown).runs, known(report.unknown).moves) == (3, False)
+    assert plans == [plans[0]] * 3  # the first run asked for all of them
+    (every,) = directly("l4", [LARGE])
+    assert {size for _, status, size in plans[0] if status == 0} == set(every)
 
 
 def test_an_engine_with_less_workspace_is_taken_where_memory_is_short() -> None:

@@ -105,6 +105,12 @@ def test_one_pool_holds_the_gpu_and_the_host_or_is_not_known_to_fit(
     assert run(tmp_path, IMPORT, one_pool=True).fit == "unknown"
 
 
+def test_one_pool_is_known_to_fit_in_each_run_with_other_values(tmp_path: Path) -> None:
+    text = "held = torch.rand(9, device='cuda')\nif held.max() > 0.5: held = held + 1\n"
+    report = run(tmp_path, IMPORT + text + SECONDS, gpu="gb10")
+    assert (report.fit, known(report.unknown).runs) == ("fits", 3)
+
+
 @pytest.mark.quick
 def test_the_host_has_no_memory_of_its_own_in_one_pool(tmp_path: Path, ask: Ask) -> None:
     path = str(script(tmp_path, ""))

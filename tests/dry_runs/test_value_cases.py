@@ -268,3 +268,12 @@ def test_a_network_that_decides_has_no_prediction(tmp_path: Path, line: str, rig
         return
     with pytest.raises(harness.UnsupportedError, match=r"values that nobody knows, at .*py:10"):
         harness.predict(target, 8, inputs=(64,), gpu="l4")
+
+
+def test_every_run_goes_on_to_its_exit(tmp_path: Path, runs: ForkedRuns) -> None:
+    text = BEGIN + "import atexit\n@atexit.register\ndef late(): kept.append(big(4000))\n"
+    report = runs.run(script(tmp_path, text + "kept = []\nif u.mean().item() > 0.2: kept += ['x']"))
+    assert (report.outcome, known(report.unknown).runs, known(report.unknown).moves) == (
+        "ok", 3, False
+    )  # fmt: skip
+    assert known(report.cuda.requested_peak_bytes) > 4000 << 20

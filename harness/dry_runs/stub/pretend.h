@@ -159,6 +159,14 @@ struct answers {
 };
 extern INTERNAL struct answers answers;
 
+/* Parts of cuDNN's plans, and what cuDNN has answered about a plan (cuda/cudnn_plans.c). */
+void plan_part_created(const void *made, int type);
+void plan_part_set(const void *one, int name, int type, int64_t number, const void *values);
+void plan_parts_got(const void *one, int name, int64_t number, void *const *parts);
+uint64_t plan_key(const void *one);
+int plan_answered(uint64_t key, int64_t *status, int64_t *bytes);
+void plan_answer(uint64_t key, int64_t status, int64_t bytes);
+
 /* Has the recorder begin in this process if it is a Python that imports PyTorch (processes/bring_recorder.c). */
 void pretend_bring_recorder(void);
 

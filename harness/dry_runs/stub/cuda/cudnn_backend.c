@@ -105,6 +105,12 @@ static void count_plan(cudnnBackendDescriptor_t plan, uint64_t bytes)
         plans.bytes[1] = bytes;
 }
 
+static void workspace(cudnnBackendDescriptor_t plan, int64_t *bytes)
+{
+    int64_t count;
+    cudnn.get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, bytes);
+}
+
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack)
 {
     if (plans.count > 1 && plan != plans.last) {
@@ -113,8 +119,9 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
             memcpy(answers.plan_bytes, plans.bytes, sizeof plans.bytes);
     }
     plans.count = 0;
-    int64_t count;
-    cudnn.get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &answers.executed_bytes);
+    int64_t status;
+    if (!plan_answered(plan_key(plan), &status, (int64_t *)&answers.executed_bytes))
+        workspace(plan, (int64_t *)&answers.executed_bytes);
     pretend_wrote();
     return CUDNN_STATUS_SUCCESS;
 }
@@ -134,6 +141,8 @@ cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cu
     }
     answers.kinds |= CUDNN_ANSWERS;
     cudnnStatus_t result = cudnn.create(type, made);
+    if (!result)
+        plan_part_created(*made, type);
     if (type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)
         plans.count = 0;
     cudnnBackendAttributeName_t name = type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR       ? HEURISTICS_DEVICE
@@ -150,16 +159,43 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t one, cudnnBacken
 {
     if (type == CUDNN_TYPE_HANDLE) /* PyTorch's is pretended */
         return CUDNN_STATUS_SUCCESS;
+    plan_part_set(one, name, type, count, values);
     return cudnn.set(one, name, type, count, values);
 }
 
 cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const one, cudnnBackendAttributeName_t name,
                                        cudnnBackendAttributeType_t type, int64_t wanted, int64_t *count, void *values)
 {
+    int64_t status, bytes;
+    int asks_workspace = name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE && values;
+    int answered = plan_answered(plan_key(one), &status, &bytes);
+    if (answered && asks_workspace) {
+        count_plan(one, *(uint64_t *)values = bytes);
+        if (count)
+            *count = 1;
+        return CUDNN_STATUS_SUCCESS;
+    }
+    if (answered)
+        cudnn.finalize(one); /* nobody has, perhaps */
     cudnnStatus_t result = cudnn.get(one, name, type, wanted, count, values);
-    if (!result && values && name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE)
+    if (!result && asks_workspace)
         count_plan(one, *(uint64_t *)values);
+    if (!result && values && count && type == CUDNN_TYPE_BACKEND_DESCRIPTOR)
+        plan_parts_got(one, name, *count < wanted ? *count : wanted, values);
     return result;
 }
 
-cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t one) { return cudnn.finalize(one); }
+cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t one)
+{
+    int64_t status, bytes = 0;
+    uint64_t key = plan_key(one);
+    if (!key)
+        return cudnn.finalize(one);
+    if (!plan_answered(key, &status, &bytes)) {
+        status = cudnn.finalize(one);
+        if (!status)
+            workspace(one, &bytes);
+        plan_answer(key, status, bytes);
+    }
+    return status;
+}

@@ -1,0 +1,94 @@
+"""The answers about public scripts and their seconds as a page, made from the table alone."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+Row = Mapping[str, str]
+"""A row of ``public-scripts.csv``, as it is read."""
+
+_COLUMNS = (
+    "repository and commit | command | steps | allocated | reserved | runs"
+    " | one run, s | all, s | one, processor s | all, processor s"
+)
+_METHOD = """\
+`make public-scripts CLONES=DIR` writes this page. Each unmodified script runs in its folder, as
+`harness dry-run --gpu l4 [--steps N] -- COMMAND` runs it ({others}).
+Data are stand-ins outside of the scripts: random images in the files and folders that they read,
+random words and tokens. *One* is the first run by itself; *all* is the whole command, which runs a
+script with other values, too, if values that nobody knows may decide anything. Both were timed from
+start to end: {processors} processors, torch {torch}, {dates}; other processes took {foreign} of the
+processors' time meanwhile.
+"""
+
+
+def scripts_page(rows: Sequence[Row]) -> str:
+    """Return the page of all rows."""
+    lines = ["# Public training scripts under the dry run\n", *_answer(rows), *_table(rows)]
+    return "\n".join([*lines, *_errors(rows), ""])
+
+
+def _answer(rows: Sequence[Row]) -> Iterator[str]:
+    ended = Counter(f"{row['outcome']}, {row['fit']}".removesuffix(", ") for row in rows)
+    several = [row for row in rows if int(row["runs"]) > 1]
+    moved = sum(row["moves"] == "yes" for row in rows)
+    done = [row for row in rows if row["outcome"] == "ok"]
+    if not done:
+        yield "No script was answered.\n"
+        return
+    yield (
+        f"All runs of a script take {_ratio(done, 'wall')} times the wall time of one run, and"
+        f" {_ratio(done, 'processor')} times its\nprocessor time, summed over {len(done)} scripts"
+        f" of {len({row['repository'] for row in done})} repositories. Of {len(rows)} scripts,"
+        f" {', '.join(f'{count} ended `{end}`' for end, count in ended.items())}.\nValues that"
+        f" nobody knows may decide in {len(several)} of them; they moved a peak in"
+        f" {moved or 'none'}.\n"
+    )
+    busy = sum(float(row["foreign_seconds"]) for row in done)
+    wall = sum(float(row[f"{which}_wall_seconds"]) for row in done for which in ("one", "all"))
+    processors = max(int(row["processors"]) for row in rows)
+    days = sorted({row["date"] for row in rows})
+    yield _METHOD.format(
+        others="; ".join(
+            f"`{row['command']}` on `{row['gpu']}`" for row in rows if row["gpu"] != "l4"
+        ),
+        processors=processors,
+        torch=", ".join(sorted({row["torch"] for row in rows if row["torch"]})),
+        dates=" to ".join(dict.fromkeys((days[0], days[-1]))),
+        foreign=f"{busy / (wall * processors):.0%}",
+    )
+
+
+def _ratio(rows: Sequence[Row], clock: str) -> str:
+    one, every = (
+        sum(float(row[f"{which}_{clock}_seconds"]) for row in rows) for which in ("one", "all")
+    )
+    return f"{every / one:.2f}"
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+    yield f"| {_COLUMNS} |"
+    yield f"|---|---|{'---:|' * (_COLUMNS.count('|') - 1)}"
+    for row in rows:
+        steps = row["steps"] if row["steps"] != "0" else "own"
+        cells = [f"{row['repository']} {row['commit'][:7]}", f"`{row['command']}`", steps]
+        cells += [_size(row, name) for name in ("allocated", "reserved")]
+        cells.append(row["runs"])
+        cells += [
+            f"{float(row[f'{which}_{clock}_seconds']):.1f}"
+            for clock in ("wall", "processor")
+            for which in ("one", "all")
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield "\nOwn: the script updates its weights without an optimizer."
+
+
+def _size(row: Row, name: str) -> str:
+    """Return a peak, or the range that it is in."""
+    ends = dict.fromkeys(row[f"{end}_{name}_bytes"] for end in ("lowest", "highest"))
+    return "–".join(f"{int(end):,}" for end in ends if end) or "-"
+
+
+def _errors(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row["outcome"] != "ok":
+            yield f"- `{row['command']}`: {row['outcome']}: {row['evidence']}"
