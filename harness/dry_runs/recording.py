@@ -256,7 +256,7 @@ class Recording(PeakRecording):
         stack_bytes = sum(history.stack_bytes for history in histories)
         if histories:
             self.host_growth = self._label(
-                lambda: self._causes.named(self._host.growth(stack_bytes), host=True)
+                lambda: self._causes.named_on_host(self._host.growth(stack_bytes))
             )
         refused: list[OutOfMemory] = []
         devices = []
