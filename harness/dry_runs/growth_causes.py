@@ -53,9 +53,8 @@ class GrowthCauses:
         from harness.dry_runs.kept_tensors import host_causes, larger_on_host
 
         if names := self._found(larger_on_host):
-            reason = (
-                f"larger things are in {' and '.join(names)}, not more: longer batches, perhaps"
-            )
+            inside = " and ".join(names)
+            reason = f"{inside} held larger things, not more: longer batches, perhaps"
             return dataclasses.replace(growth, kind="unknown", reason=reason, per_step_bytes=0)
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 
