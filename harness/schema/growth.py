@@ -13,7 +13,7 @@ from harness.schema.units import format_bytes
 Kind = Literal["leak", "plateau", "unknown"]
 LEAST_STEPS = 4
 _SLOWER = 0.9
-"""A part of the steps that adds less than this share of what the one before it added is slower."""
+"""Growth may end if each quarter of the steps adds less than this share of the quarter before."""
 
 
 @dataclass(frozen=True, kw_only=True)
