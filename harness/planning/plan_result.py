@@ -116,7 +116,7 @@ class Edge:
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """What saving a checkpoint needs of the host; the GPU needs no more for it.
+    """Bytes of the host that saving a checkpoint takes; it takes none of the GPU.
 
     Attributes:
         state_bytes: the model, and the states of an optimizer that the harness knows.

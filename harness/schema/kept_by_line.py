@@ -1,4 +1,4 @@
-"""What each line keeps over training steps, and whether that grows.
+"""Lines that keep memory over training steps, and whether that grows.
 
 Activations come and go within a step. What is never freed, and is older than anything that its
 line frees, is kept by something. A program keeps the optimizer's state once, and a bounded cache
@@ -67,12 +67,8 @@ class KeptByLine:
         count = len(ends_bytes)
         if count < LEAST_STEPS:
             return too_few(count, LEAST_STEPS)
-        unknown = Growth(
-            kind="unknown",
-            reason="",
-            ends_bytes=tuple(ends_bytes),
-            first_step_bytes=floor_bytes,
-        )
+        ends = tuple(ends_bytes)
+        unknown = Growth(kind="unknown", reason="", ends_bytes=ends, first_step_bytes=floor_bytes)
         lines = self._lines
         kept = {place: steps for place, line in lines.items() if (steps := line.kept(count))}
         leaking = [place for place, steps in kept.items() if lines[place].leaks(steps, count)]
@@ -156,7 +152,7 @@ class KeptByLine:
     def _allocates_more(
         self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
     ) -> bool:
-        """Return whether steps allocate ever more, besides what these lines keep."""
+        """Return whether steps allocate ever more, without what these lines keep."""
         first = min(min(steps) for steps in replaced.values())
         others = list(allocated_bytes)
         for place in replaced:
@@ -167,12 +163,14 @@ class KeptByLine:
 
     def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
         """Return what is alive at the end of each step, without what is younger than that."""
-        older = list(ends_bytes)
+        younger = _Changes()
         for line in self._lines.values():
-            for changes, sign in ((line.at_ends, -1), (line.older, 1)):
-                for step, size in enumerate(changes.sizes(len(older))):
-                    older[step] += sign * size
-        return older
+            for step, size in line.at_ends.by_step.items():
+                younger.change(step, size)
+            for step, size in line.older.by_step.items():
+                younger.change(step, -size)
+        sizes = younger.sizes(len(ends_bytes))
+        return [all_ - young for all_, young in zip(ends_bytes, sizes, strict=True)]
 
 
 @dataclass
@@ -184,11 +182,12 @@ class _Changes:
     def count(self, size: int, first: int, last: int | None) -> None:
         """Count a block in the steps from the first on, up to the last."""
         if last is None or first < last:
-            self._change(first, size)
+            self.change(first, size)
             if last is not None:
-                self._change(last, -size)
+                self.change(last, -size)
 
-    def _change(self, step: int, size: int) -> None:
+    def change(self, step: int, size: int) -> None:
+        """Count bytes that come in a step, or go if they are less than 0."""
         self.by_step[step] = self.by_step.get(step, 0) + size
         if not self.by_step[step]:
             del self.by_step[step]
@@ -222,7 +221,7 @@ class _Changes:
 
 @dataclass
 class _Line:
-    """What a line keeps: the position of its first block, and its bytes over the steps.
+    """A line that keeps memory: the position of its first block, and its bytes over the steps.
 
     Attributes:
         at_ends: bytes of its blocks alive at the ends of steps.

@@ -62,7 +62,7 @@ else:
 
 @pytest.mark.slow
 def test_async_save_holds_the_whole_state_and_torch_save_one_tensor(tmp_path: Path) -> None:
-    """What ``plan`` says of saving: weights and two states, and the largest of them."""
+    """The bytes that ``plan`` names: weights and two states, and the largest of them."""
     one_by_one, whole = (
         succeeds(tmp_path, IMPORT + SAVED, way) for way in ("torch.save", "async_save")
     )

@@ -1,4 +1,4 @@
-"""What lines keep over steps: blocks given as their lives, and the ends of the steps.
+"""Lines that keep bytes over steps: blocks given as their lives, and the ends of the steps.
 
 The truth of each program is in its own words: what it keeps, and whether that ends.
 """
@@ -15,7 +15,7 @@ from harness.schema.kept_by_line import find_growth
 Block = tuple[int, int | None, int]
 """The step in which a block begins, the one in which it ends if it does, and its bytes."""
 Program = Callable[[int, int], Iterable[Block]]
-"""What a step allocates, given its number and how many steps there are."""
+"""Blocks of a step, given its number and the number of all steps."""
 
 
 def growth_of(blocks: Sequence[Block], steps: int, lines: int = 1) -> Growth:
@@ -40,17 +40,17 @@ def grown(program: Program, steps: int, lines: int = 1) -> Growth:
 
 
 def each(number: int) -> Program:
-    """A block is kept in each so many steps."""
+    """A block is kept again after that number of steps."""
     return lambda step, _: [(step, None, 1_000)] if step % number == number - 1 else []
 
 
 def window(length: int) -> Program:
-    """So many blocks are kept, the last ones."""
+    """The last blocks are kept, up to that number."""
     return lambda step, _: [(step, step + length, 1_000)]
 
 
 def first(number: int) -> Program:
-    """A cache is full after so many steps."""
+    """A cache is full after that number of steps."""
     return lambda step, _: [(step, None, 1_000)] if step < number else []
 
 
@@ -75,7 +75,7 @@ def joined(every: int, cleared: int = 100) -> Program:
 
 
 def lived(leak: int) -> Program:
-    """Five blocks live for random times, and one of so many bytes is kept."""
+    """Five blocks live for random times, and another one is kept."""
 
     def program(step: int, _: int) -> Iterator[Block]:
         times = random.Random(step)
