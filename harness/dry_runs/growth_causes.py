@@ -46,15 +46,19 @@ class GrowthCauses:
         found = tuple(self._found(causes))
         return dataclasses.replace(growth, causes=growth.causes + found or self._cycles(growth))
 
-    def named_on_host(self, growth: Growth) -> Growth:
-        """Return the growth of the host with such names; not known if they hold no more things."""
+    def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
+        """Return the growth of the host with such names.
+
+        It is not known if they hold no more things, or if the steps allocate ever more on a GPU.
+        """
         if growth.kind != "leak" or not self._held:
             return growth
         from harness.dry_runs.kept_tensors import host_causes, larger_on_host
 
-        if names := self._found(larger_on_host):
-            inside = " and ".join(names)
-            reason = f"{inside} held larger things, not more: longer batches, perhaps"
+        names = self._found(larger_on_host)
+        if names or steps_grow:
+            inside = f"{' and '.join(names)} held larger things, not more" if names else ""
+            reason = f"{inside or 'each step allocates more on the GPU'}: longer batches, perhaps"
             return dataclasses.replace(growth, kind="unknown", reason=reason, per_step_bytes=0)
         return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
 

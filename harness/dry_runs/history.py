@@ -229,6 +229,10 @@ class History:
             return Growth(kind="unknown", reason=NOT_KEPT)
         return self._ends.growth(self._live.values())
 
+    def steps_grow(self) -> bool:
+        """Return whether the steps allocate ever more, as those of longer batches do."""
+        return not self.lost and self._ends.steps_grow()
+
     def phases(self) -> dict[str, int]:
         """Return most bytes requested in training, evaluation, saving, loading, and the step after.
 

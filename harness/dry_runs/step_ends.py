@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.dry_runs.call_sites import CallSite
 from harness.schema.block_categories import Caller
-from harness.schema.growth import Growth
+from harness.schema.growth import Growth, series_growth
 from harness.schema.kept_by_line import KeptByLine
 
 _BLOCK_BYTES = 512
@@ -70,6 +70,10 @@ class StepEnds:
         self._ends_bytes.append(self._alive_bytes)
         self._steps_bytes.append(self._allocated_bytes)
         self._allocated_bytes = 0
+
+    def steps_grow(self) -> bool:
+        """Return whether the steps allocate ever more; the first one builds the network."""
+        return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
     def growth(self, alive: Iterable[Block]) -> Growth:
         """Return how memory grows over the steps, given what is left; nothing may come after."""

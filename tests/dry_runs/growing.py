@@ -301,9 +301,15 @@ for _ in range(24):
     window.append(numpy.ones(50_000))
 """)
 
-LONGER_ON_HOST = """
+LONGER_ON_HOST = by_title("""
+# rows held larger things, not more
 for number in range(40):
     rows = torch.ones(800 * number + 32, 256)
     step(net(rows.cuda()))
-"""
-"""The batches of a curriculum."""
+
+# each step allocates more on the GPU
+for number in range(40):
+    rows = [torch.ones(256) for _ in range(32 + 200 * number)]
+    step(net(torch.stack(rows).cuda()))
+""")
+"""Batches that get longer, by a part of the reason."""
