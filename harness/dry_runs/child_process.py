@@ -46,10 +46,7 @@ from harness.measurement.process.start_child import own_interpreter
 from harness.schema.run_outcome import Outcome
 
 _LOOK_SECONDS = 0.05
-NOT_RESUMED = (
-    "the script read no file that its first start had written, so it was not resumed: give the"
-    " arguments that resume it"
-)
+RESUMED_FROM = "the second start read "
 
 
 def run(request: Request, folder: Path, stop: threading.Event | None = None) -> DryRunReport:
@@ -107,8 +104,8 @@ def run(request: Request, folder: Path, stop: threading.Event | None = None) -> 
     if (folder / TOO_LARGE).exists():
         why = (folder / TOO_LARGE).read_text()
         report = msgspec.structs.replace(report, outcome=Outcome.KILLED, evidence=why, fit=None)
-    if request.resumes_from:
-        report = _resumed(report, folder)
+    if (folder / RESUMED).exists():
+        report = report.with_note(_resumed_from(folder / RESUMED))
     if (folder / UNSEEN).exists():
         names = (folder / UNSEEN).read_text()
         report = report.with_note(
@@ -193,18 +190,11 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
     return report
 
 
-def _resumed(report: DryRunReport, folder: Path) -> DryRunReport:
-    """Return the report of a second start with what it read, or that it was not resumed."""
-    sign = folder / RESUMED
-    if sign.exists():
-        first, *more = sign.read_text().splitlines()
-        read = f"{first} and {len(more)} more" if more else first
-        return report.with_note(f"the second start read {read}, which the first one had written")
-    if report.outcome != Outcome.OK:
-        return report
-    return msgspec.structs.replace(
-        report, outcome=Outcome.UNSUPPORTED, evidence=NOT_RESUMED, fit=None
-    )
+def _resumed_from(sign: Path) -> str:
+    """Return in words what a second start has read."""
+    first, *more = sign.read_text().splitlines()
+    read = f"{first} and {len(more)} more" if more else first
+    return f"{RESUMED_FROM}{read}, which the first one had written"
 
 
 def _with_files(

@@ -1,10 +1,12 @@
 """Several ranks of a job, each in a run of its own, side by side: one report of all."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from pathlib import Path
+from typing import Final, Self
 
 from msgspec.structs import replace
 
@@ -20,36 +22,64 @@ _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
 )  # fmt: skip
 
 
-def run_ranks(request: Request, ranks: Sequence[int]) -> DryRunReport:
-    """Run each rank by itself; only the first one prints what the script prints.
+class RankRuns:
+    """The runs of several ranks of one request; only the first one prints what the script prints.
 
     Args:
         request: what to run, of any rank.
         ranks: which ranks.
+        keeps: whether what they have written is kept, as long as this object is in use.
     """
-    if request.world_size is None or not ranks:
-        raise DryRunError("ranks need a world size, and at least one rank")
-    if request.snapshot is not None or request.keep_files is not None:
-        raise DryRunError("a snapshot, a page or kept files are those of one rank: give --rank R")
-    if request.write_files:
-        raise DryRunError("ranks that run side by side cannot write one folder's files for real")
-    runs = [
-        OtherRuns(dataclasses.replace(request, rank=rank, quiet=request.quiet or number > 0))
-        for number, rank in enumerate(dict.fromkeys(ranks))
-    ]
-    at_once = min(len(runs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
-    with ThreadPoolExecutor(at_once, thread_name_prefix="harness-rank") as pool:
-        try:
-            return _joined(list(pool.map(_answer, runs)))
-        finally:  # also at an interrupt
-            pool.shutdown(wait=False, cancel_futures=True)
-            for one in runs:
-                one.end()
 
+    def __init__(self, request: Request, ranks: Sequence[int], *, keeps: bool = False) -> None:
+        if request.world_size is None or not ranks:
+            raise DryRunError("ranks need a world size, and at least one rank")
+        if request.snapshot is not None or request.keep_files is not None:
+            raise DryRunError(
+                "a snapshot, a page or kept files are those of one rank: give --rank R"
+            )
+        if request.write_files:
+            raise DryRunError(
+                "ranks that run side by side cannot write one folder's files for real"
+            )
+        self._runs = [
+            OtherRuns(dataclasses.replace(request, rank=rank, quiet=request.quiet or number > 0))
+            for number, rank in enumerate(dict.fromkeys(ranks))
+        ]
+        self._keeps = keeps
+        self.layers: tuple[Path, ...] = ()
+        """Folders of the layers of the ranks that wrote files, if they are kept."""
 
-def _answer(runs: OtherRuns) -> DryRunReport:
-    with runs:
-        return runs.answer()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for one in self._runs:
+            one.end()
+
+    def answer(self) -> DryRunReport:
+        """Run each rank by itself; return the report of all."""
+        at_once = min(len(self._runs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
+        with ThreadPoolExecutor(at_once, thread_name_prefix="harness-rank") as pool:
+            try:
+                reports = list(pool.map(self._answer, self._runs))
+            except BaseException:  # also an interrupt
+                pool.shutdown(wait=False, cancel_futures=True)
+                self._end()
+                raise
+        written = [one.files is not None and one.files.written for one in reports]
+        runs = itertools.compress(self._runs, written)
+        self.layers = tuple(folder for one in runs for folder in one.layers)
+        return _joined(reports)
+
+    def _answer(self, runs: OtherRuns) -> DryRunReport:
+        report = runs.answer()
+        if not self._keeps:
+            runs.end()
+        return report
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from harness.schema.growth import LEAST_STEPS, Growth
@@ -36,19 +37,37 @@ class GrowthCauses:
 
             self._at_end = held_by_names(step)
 
-    def named(self, growth: Growth, *, host: bool = False) -> Growth:
-        """Return the growth with the names that keep what grows; none if none was found."""
+    def named(self, growth: Growth) -> Growth:
+        """Return the growth of a GPU with the names that keep what grows, if any was found."""
         if growth.kind != "leak" or not self._held:
             return growth
-        from harness.dry_runs import kept_tensors
+        from harness.dry_runs.kept_tensors import causes
 
-        causes = kept_tensors.host_causes if host else kept_tensors.causes
-        found = tuple(causes(*self._held[-2:])) if len(self._held) > 1 else ()
+        found = tuple(self._found(causes))
+        return dataclasses.replace(growth, causes=growth.causes + found or self._cycles(growth))
+
+    def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
+        """Return the growth of the host with such names.
+
+        It is not known if they hold no more things, or if the steps allocate ever more on a GPU.
+        """
+        if growth.kind != "leak" or not self._held:
+            return growth
+        from harness.dry_runs.kept_tensors import host_causes, larger_on_host
+
+        names = self._found(larger_on_host)
+        if names or steps_grow:
+            inside = f"{' and '.join(names)} held larger things, not more" if names else ""
+            reason = f"{inside or 'each step allocates more on the GPU'}: longer batches, perhaps"
+            return dataclasses.replace(growth, kind="unknown", reason=reason, per_step_bytes=0)
+        return dataclasses.replace(growth, causes=tuple(self._found(host_causes)))
+
+    def _found(self, seek: "Callable[[Held, Held], Iterable[str]]") -> list[str]:
+        """Return what is found between the last two looks, or since then if that is nothing."""
+        found = list(seek(*self._held[-2:])) if len(self._held) > 1 else []
         if not found and self._at_end is not None and self._at_end.step > self._held[-1].step:
-            found = tuple(causes(self._held[-1], self._at_end))  # it began since
-        if not host:
-            found = growth.causes + found or self._cycles(growth)
-        return dataclasses.replace(growth, causes=found)
+            found = list(seek(self._held[-1], self._at_end))  # it began since
+        return found
 
     def _cycles(self, growth: Growth) -> tuple[str, ...]:
         """Return cycles of objects as the cause, if they hold most of what grew."""

@@ -22,33 +22,14 @@ from harness.dry_runs.call_sites import (
 )
 from harness.dry_runs.dry_run_report import Group, Moment
 from harness.dry_runs.marks import Mark, kept, owners_at, window
-from harness.schema.block_categories import BlockCategory, Caller, category_of
-from harness.schema.growth import Growth, KeptByLine
+from harness.dry_runs.step_ends import Block, StepEnds
+from harness.schema.block_categories import BlockCategory, category_of
+from harness.schema.growth import Growth
 
 MOST_GROUPS = 30
 NOT_KEPT = "some events of the allocator were not kept"
-BLOCK_BYTES = 512
-"""The allocator rounds each request up to a multiple."""
 _OBJECT_BYTES = 400
 """Bytes that a block takes here, about."""
-
-
-@dataclass(slots=True, eq=False)
-class Block:
-    """A block, from its allocation on; ``begin`` and ``end`` count allocations and frees.
-
-    ``freed`` is the number of allocations when it was freed, by ``freed_by``.
-    """
-
-    address: int
-    size: int
-    begin: int
-    allocation: int
-    step: int
-    site: CallSite
-    end: int | None = None
-    freed: int | None = None
-    freed_by: Caller | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -92,7 +73,7 @@ class History:
         self.workspace_bytes = workspace_bytes
         self._own = own
         self._live: dict[int, Block] = {}
-        self._bytes = self._rounded_bytes = self.counted = self._allocations = 0
+        self._bytes = self.counted = self._allocations = 0
         self._first_us: int | None = None
         self._best_bytes = 0
         self._best: _Instant | None = None
@@ -101,9 +82,7 @@ class History:
         self._steps = array("q")
         """The number of allocations at the end of each optimizer step."""
         self._modes: list[tuple[int, bool]] = []
-        self._ends_bytes: list[int] = []
-        self._floor_bytes: int | None = None
-        self._kept = KeptByLine()
+        self._ends = StepEnds()
         self._phases = _Phases()
         self._works = Counter[int]()
         self.stack_bytes = 0
@@ -161,10 +140,7 @@ class History:
                 self._free(event)
             elif action == "oom":
                 self._refused.append(self._instant(event, sites, [*self._live.values()]))
-            if len(self._ends_bytes) == 1:
-                floor = self._floor_bytes
-                alive = self._rounded_bytes
-                self._floor_bytes = alive if floor is None else min(floor, alive)
+            self._ends.look()
         while waiting and sum(waiting[-1]) <= self.counted:
             self._end_step(waiting.pop()[0])
             ended.append((len(events), stacks))
@@ -194,7 +170,7 @@ class History:
         self._allocations += 1
         self.counted += 1
         self._bytes += size
-        self._rounded_bytes += _rounded(size)
+        self._ends.allocate(block)
         return block
 
     def _free(self, event: HistoryEvent) -> None:
@@ -203,21 +179,14 @@ class History:
             block.end, block.freed = self.counted, self._allocations
             block.freed_by = caller_of(event)
             self._bytes -= block.size
-            self._rounded_bytes -= _rounded(block.size)
-            step = len(self._steps)
-            if block.step < step:
-                self._keep(block, step)
+            self._ends.free(block)
             if block.freed_by.is_collective and not block.site.caller.is_collective:
-                self._works[step] += block.size
+                self._works[len(self._steps)] += block.size
         self.counted += 1
-
-    def _keep(self, block: Block, last: int | None) -> None:
-        size = _rounded(block.size)
-        self._kept.add(block.site.place, block.begin, size, block.step, last)
 
     def _end_step(self, allocations: int) -> None:
         self._steps.append(allocations)
-        self._ends_bytes.append(self._rounded_bytes)
+        self._ends.end_step()
 
     def _instant(self, event: HistoryEvent, sites: Sites, alive: Sequence[Block]) -> _Instant:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
@@ -258,11 +227,11 @@ class History:
         """Return how memory grows over the optimizer steps; no event may come after this."""
         if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)
-        for block in self._live.values():
-            self._keep(block, None)
-        ends = self._ends_bytes
-        floor = self._floor_bytes
-        return self._kept.growth(ends, ends[1] if floor is None and len(ends) > 1 else floor or 0)
+        return self._ends.growth(self._live.values())
+
+    def steps_grow(self) -> bool:
+        """Return whether the steps allocate ever more, as those of longer batches do."""
+        return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
         """Return most bytes requested in training, evaluation, saving, loading, and the step after.
@@ -338,10 +307,6 @@ class History:
             is_workspace=block.size == self.workspace_bytes and is_alone,
             in_forward=bool(self._refused) and block.site.in_forward,
         )
-
-
-def _rounded(size: int) -> int:
-    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
 
 
 def _lived(block: Block, position: int) -> bool:

@@ -27,7 +27,7 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 class Held:
     """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys.
 
-    ``host``: bytes of arrays, tensors, text and numbers on the host.
+    ``host``: bytes of arrays, tensors, text and numbers on the host; ``things``: how many they are.
     """
 
     step: int
@@ -37,6 +37,12 @@ class Held:
     keyed: set[str] = field(default_factory=set)
     hooks: int = 0
     host: Counter[str] = field(default_factory=Counter)
+    things: Counter[str] = field(default_factory=Counter)
+
+    def count_on_host(self, name: str, size: int) -> None:
+        """Count one thing on the host, to which a name leads."""
+        self.host[name] += size
+        self.things[name] += 1
 
 
 def held_by_names(step: int) -> Held:
@@ -53,7 +59,7 @@ def held_by_names(step: int) -> Held:
         seen.add(id(thing))
         with contextlib.suppress(Exception):  # an object that does not let itself be looked at
             if kind.__module__ == "numpy" or (issubclass(kind, torch.Tensor) and thing.is_cpu):
-                held.host[name] += int(thing.nbytes)
+                held.count_on_host(name, int(thing.nbytes))
             elif not issubclass(kind, torch.Tensor):
                 waiting.extend(_without_plain(_inside(name, thing, held), held))
             elif thing.is_cuda:
@@ -71,7 +77,7 @@ def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tu
     """Yield what may hold more; text and numbers are counted, and would take memory in a queue."""
     for name, thing in things:
         if issubclass(type(thing), (str, bytes, int, float)):
-            held.host[name] += sys.getsizeof(thing)
+            held.count_on_host(name, sys.getsizeof(thing))
         else:
             yield name, thing
 
@@ -106,13 +112,23 @@ def causes(then: Held, now: Held) -> Iterator[str]:
 
 def host_causes(then: Held, now: Held) -> Iterator[str]:
     """Yield in words which names lead to more of the host's memory than before."""
+    for name, size in _more_on_host(then, now).items():
+        yield (
+            f"{name} holds {format_bytes(now.host[name])} of the host, {format_bytes(size)}"
+            f" more than {now.step - then.step} steps before"
+        )
+
+
+def larger_on_host(then: Held, now: Held) -> list[str]:
+    """Return names that lead to larger things than before, if none leads to more of them."""
+    names = list(_more_on_host(then, now))
+    return [] if any(now.things[name] > then.things[name] for name in names) else names
+
+
+def _more_on_host(then: Held, now: Held) -> dict[str, int]:
     more = now.host - then.host
-    for name, size in more.most_common(_LINES):
-        if size >= max(_LEAST_BYTES, more.total() // _SHARE):
-            yield (
-                f"{name} holds {format_bytes(now.host[name])} of the host, {format_bytes(size)}"
-                f" more than {now.step - then.step} steps before"
-            )
+    least = max(_LEAST_BYTES, more.total() // _SHARE)
+    return {name: size for name, size in more.most_common(_LINES) if size >= least}
 
 
 def _names() -> Iterator[tuple[str, Any]]:

@@ -1,11 +1,14 @@
 """Both lives of a script: its first start, and a second one that resumes from what it saved."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
+from harness.dry_runs.child_process import RESUMED_FROM
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
+from harness.dry_runs.each_rank import RankRuns
 from harness.dry_runs.node_host import on_nodes
 from harness.dry_runs.opened_files import may_be_resumed_from
 from harness.dry_runs.other_runs import OtherRuns
@@ -13,36 +16,69 @@ from harness.dry_runs.value_answers import DryRunError
 from harness.schema.run_outcome import Outcome
 
 _NOTHING_SAVED = "the first start wrote no file that a second one could resume from"
+_NOT_RESUMED = (
+    "the script read no file that its first start had written, so it was not resumed: give the"
+    " arguments that resume it"
+)
+_OTHER_RANKS = "with --ranks each rank finds what the others have saved"
+_MOST_LAYERS = 100
+"""The kernel takes a page of their names."""
+_TOO_MANY = f"of more than {_MOST_LAYERS} ranks that save, none can be resumed: give fewer --ranks"
 _WORST_FIRST = ("does not fit", "depends", "unknown", "close call", "fits")
 
 
-def both_lives(request: Request, arguments: tuple[str, ...]) -> DryRunReport:
+def both_lives(
+    request: Request, arguments: tuple[str, ...], ranks: Sequence[int] | None = None
+) -> DryRunReport:
     """Run a script, and again with what it wrote; return the report of the worse start.
 
     Args:
         request: the first start.
         arguments: the script's arguments in the second one.
+        ranks: pretended ranks that start together: each finds what all of them have written.
 
     Returns:
         That report, with those of both starts if there were two.
     """
     _check(request)
+
+    def runs_of(one: Request) -> OtherRuns | RankRuns:
+        return OtherRuns(one) if ranks is None else RankRuns(one, ranks, keeps=one is first_request)
+
     first_request = dataclasses.replace(request, snapshot=None)
-    with OtherRuns(first_request) as runs:
+    with runs_of(first_request) as runs:
         first = runs.answer()
         if first.outcome != Outcome.OK:
             return first
-        written = first.files.written if first.files is not None else ()
-        paths = (file.path for file in written if file.size_bytes is not None)
-        files = frozenset(filter(may_be_resumed_from, paths))
-        if not files:
-            return replace(first, outcome=Outcome.UNSUPPORTED, evidence=_NOTHING_SAVED, fit=None)
+        files = frozenset(filter(may_be_resumed_from, _written(first)))
+        if not files or len(runs.layers) > _MOST_LAYERS:
+            evidence = _TOO_MANY if files else _NOTHING_SAVED
+            if not files and request.world_size is not None and ranks is None:
+                evidence = f"{evidence}: {_OTHER_RANKS}"
+            return replace(first, outcome=Outcome.UNSUPPORTED, evidence=evidence, fit=None)
         second_request = dataclasses.replace(
             request, arguments=arguments, earlier=runs.layers, resumes_from=files
         )
-        with OtherRuns(second_request) as again:
-            starts = tuple(on_nodes(one, request.gpu.count) for one in (first, again.answer()))
+        with runs_of(second_request) as again:
+            second = _resumed(again.answer())
+            starts = tuple(on_nodes(one, request.gpu.count) for one in (first, second))
     return replace(min(starts, key=_badness), starts=starts)
+
+
+def _written(report: DryRunReport) -> Iterator[str]:
+    """Yield the files that a start has written, of all its ranks."""
+    for one in report.ranks or (report,):
+        for file in one.files.written if one.files is not None else ():
+            if file.size_bytes is not None:
+                yield file.path
+
+
+def _resumed(report: DryRunReport) -> DryRunReport:
+    """Return the report of a second start, or that it was not resumed."""
+    was_resumed = any(note.startswith(RESUMED_FROM) for note in report.notes)
+    if was_resumed or report.outcome != Outcome.OK:
+        return report
+    return replace(report, outcome=Outcome.UNSUPPORTED, evidence=_NOT_RESUMED, fit=None)
 
 
 def _check(request: Request) -> None:

@@ -255,8 +255,9 @@ class Recording(PeakRecording):
         self.history_bytes += self._fold_bytes
         stack_bytes = sum(history.stack_bytes for history in histories)
         if histories:
+            grow = any(history.steps_grow() for history in histories)
             self.host_growth = self._label(
-                lambda: self._causes.named(self._host.growth(stack_bytes), host=True)
+                lambda: self._causes.named_on_host(self._host.growth(stack_bytes), grow)
             )
         refused: list[OutOfMemory] = []
         devices = []

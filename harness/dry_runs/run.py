@@ -11,7 +11,7 @@ import msgspec
 from harness.dry_runs.child_process import run
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_request import Request
-from harness.dry_runs.each_rank import run_ranks
+from harness.dry_runs.each_rank import RankRuns
 from harness.dry_runs.lives import both_lives
 from harness.dry_runs.node_host import on_nodes
 from harness.dry_runs.other_runs import OtherRuns
@@ -143,12 +143,14 @@ def dry_run(
         keep_files=None if keep_files is None else Path(keep_files),
         path=tuple(sys.path) if kind == "function" else (),
     )
-    if ranks is not None:
-        if compare_eager or resume is not False:
-            raise DryRunError("compare eager, or resume, with one rank, not with several")
-        return on_nodes(run_ranks(request, ranks), gpu.count)
+    if ranks is not None and compare_eager:
+        raise DryRunError("compare eager with one rank, not with several")
     if resume is not False:
-        return both_lives(request, request.arguments if resume is True else tuple(resume))
+        again = request.arguments if resume is True else tuple(resume)
+        return both_lives(request, again, ranks)
+    if ranks is not None:
+        with RankRuns(request, ranks) as runs_of_ranks:
+            return on_nodes(runs_of_ranks.answer(), gpu.count)
     with OtherRuns(request) as runs:
         report = on_nodes(runs.answer(), gpu.count)
     return _with_eager(report, request) if compare_eager else report

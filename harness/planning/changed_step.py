@@ -170,7 +170,7 @@ def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
     inputs = ("x",) if len(specs) < 2 and not (specs and specs[0].name) else tuple(names)
     states = {"adam": 2, "adamw": 2, "momentum": 1}.get(str(own.optimizer), 0)
     parameters = sum(each.nbytes for each in model.parameters())
-    weights = sum(each.nbytes() for each in storages_of(model))
+    weights = [each.nbytes() for each in storages_of(model)]
     return Subject(
         batch=own.batch,
         optimizer=own.optimizer if isinstance(own.optimizer, str) else None,
@@ -184,6 +184,7 @@ def subject_of(own: OwnStep, model: nn.Module, gpu: Gpu) -> Subject:
         loss=own.loss if isinstance(own.loss, str) else getattr(own.loss, "__name__", "loss"),
         adapted=tuple(dict.fromkeys(name.rpartition(".")[2] for name in adapted_layers(model))),
         state_bytes=(2 + states) * parameters,
-        weights_bytes=weights,
-        saved_bytes=weights + states * parameters,
+        weights_bytes=sum(weights),
+        saved_bytes=sum(weights) + states * parameters,
+        largest_bytes=max(weights, default=0),
     )

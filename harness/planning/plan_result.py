@@ -1,6 +1,7 @@
 """The answer of ``harness.plan``: the candidates, ranked, each with its proof."""
 
 import html
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,28 @@ class Edge:
         return f"{words} (reserves {self.fit.reserved_text}: {self.fit.verdict})"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """Bytes of the host that saving a checkpoint takes; it takes none of the GPU.
+
+    Attributes:
+        state_bytes: the model, and the states of an optimizer that the harness knows.
+        largest_bytes: its largest tensor.
+        of: what the state is of, in words.
+    """
+
+    state_bytes: int
+    largest_bytes: int
+    of: str
+
+    def __str__(self) -> str:
+        return (
+            f"torch.distributed.checkpoint.async_save holds {self.state_bytes:,} B on the host"
+            f" ({self.of}) until they are written; torch.save copies one tensor at a time, at most"
+            f" {self.largest_bytes:,} B; neither needs more of the GPU"
+        )
+
+
 LEVER_HEADS = (">time, about", ">saves", ">reserved peak", "fits", "one change to the whole batch")
 
 
@@ -130,6 +153,7 @@ class Plan:
         notes: what was not tried, and what else has to be known.
         levers: each change by itself, with what it saves and costs.
         edges: other ways to load and to save, with what they save.
+        saving: what the host needs while a checkpoint is saved; None without weights.
 
     >>> import harness
     >>> from torch import nn
@@ -152,6 +176,7 @@ class Plan:
     notes: tuple[str, ...]
     levers: tuple[Lever, ...] = ()
     edges: tuple[Edge, ...] = ()
+    saving: Saving | None = None
 
     def __repr__(self) -> str:
         """Return the first candidate, in one line."""
@@ -235,8 +260,13 @@ class Plan:
         heads, *rows = ([row[at] for at in order] for row in run)
         parts.append(html_table("Each change by itself", heads, rows))
         others = (f"not run: {one.name}: {one.why}" for one in self.levers if one.fit is None)
-        said = (*others, *(f"loading and saving: {edge}" for edge in self.edges))
+        said = (*others, *self.edge_lines())
         return "\n".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in said)])
+
+    def edge_lines(self) -> Iterator[str]:
+        """Yield what loading and saving need, a line each."""
+        said = (*self.edges, *(() if self.saving is None else (self.saving,)))
+        yield from (f"loading and saving: {each}" for each in said)
 
     def page(self, target: str) -> str:
         """Return the plan as a self-contained HTML page."""

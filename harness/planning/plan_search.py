@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from harness.planning.plan_result import Candidate, Edge, Lever, Plan
+from harness.planning.plan_result import Candidate, Edge, Lever, Plan, Saving
 from harness.planning.step_changes import (
     RETRY_COST,
     StepChange,
@@ -77,6 +77,7 @@ class PlanSearch:
             rejected=tuple(self._rejected()),
             notes=tuple(notes),
             edges=tuple(self._edges(as_asked, settings)),
+            saving=self._saving(),
             levers=tuple(sorted(self._levers(as_asked, settings), key=lambda one: -one.order)),
         )
 
@@ -114,6 +115,17 @@ class PlanSearch:
             yield Edge(name=LOAD_ON_HOST, of="GPU", saved_bytes=more, instead_of=LOADED, fit=kept)
         yield Edge(name=MAPPED, of="host of each rank", saved_bytes=weights, instead_of=READ)
         yield Edge(name=SHARDS, of="GPU", saved_bytes=saved * 7 // 8, instead_of=FULL)
+
+    def _saving(self) -> Saving | None:
+        """Return what saving a checkpoint needs of the host."""
+        subject = self._subject
+        if not subject.weights_bytes:
+            return None
+        states = subject.saved_bytes - subject.weights_bytes
+        of = "weights and states of the optimizer" if states else "weights"
+        if subject.optimizer is None:
+            of = "weights; states of an optimizer of yours add to them"
+        return Saving(state_bytes=subject.saved_bytes, largest_bytes=subject.largest_bytes, of=of)
 
     def _rejected(self) -> Iterator[str]:
         """Yield each step that was tried and is not sure to fit, in the order of the search."""

@@ -61,6 +61,8 @@ class Subject:
     """Bytes of a checkpoint of the network."""
     saved_bytes: int = 0
     """The same with the optimizer's states."""
+    largest_bytes: int = 0
+    """The largest storage of it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,6 +175,8 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
             result = real(self, *others)
         except ArithmeticError:
             result = real(*_with_ones(self.place, self, *others))
+        if isinstance(result, complex):  # a root is taken to be of what is not negative
+            result = abs(result)
         return unknown(result, self.place)
 
     return operation

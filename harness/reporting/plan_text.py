@@ -33,7 +33,7 @@ def print_plan(target: str, plan: Plan) -> None:
         run = [one.cells() for one in plan.levers if one.fit is not None]
         console.table(LEVER_HEADS, run)
         console.say_all(f"not run: {one.name}: {one.why}" for one in plan.levers if one.fit is None)
-    console.say_all(f"loading and saving: {edge}" for edge in plan.edges)
+    console.say_all(plan.edge_lines())
     if plan.too_large:
         console.say(f"do not fit, even with micro-batches of 1: {'; '.join(plan.too_large)}")
     console.say_all(plan.notes)

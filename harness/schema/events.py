@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.schema.growth import Growth, find_growth
+from harness.schema.growth import Growth
+from harness.schema.kept_by_line import find_growth
 from harness.schema.lifetimes import find_lifetimes
 from harness.schema.plain_text import csv_cell
 from harness.schema.shown import html_of, picture

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from harness.schema.growth import Growth, find_growth
+from harness.schema.growth import Growth
+from harness.schema.kept_by_line import find_growth
 from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_lifetimes
 from harness.schema.units import format_bytes
 from harness.snapshots.initial_state import Origin, find_origin, recorded_settings

@@ -123,6 +123,16 @@ for number in range(20):
     if number % 4 == 3:
         layers.append(nn.Linear(256, 256).cuda())
 
+# a leak among blocks that live for random times: keep holds
+live, keep = [], []
+def rows():
+    return torch.empty(1 << 18, device="cuda")
+for number in range(30):
+    step(net(batch()))
+    live += [(number + random.randint(1, 6), rows()) for _ in range(5)]
+    live = [one for one in live if one[0] > number]
+    keep.append(live[-1][1])
+
 # cycles that nobody collects: objects in cycles hold 38 KiB, which gc.collect() frees
 gc.disable()
 class Result:
@@ -213,14 +223,41 @@ for epoch in range(5):
     torch.cat(scores).mean().item()
 """)
 
-SHRINKS_AS_MUCH = """
+NOT_KNOWN = by_title("""
+# as much is freed elsewhere
 others, kept = [torch.empty(1 << 20, device="cuda") for _ in range(40)], []
 for _ in range(40):
     step(net(batch()))
     others.pop()
     kept.append(torch.empty(1 << 20, device="cuda"))
-"""
-"""A list grows, and memory does not."""
+
+# makes ever larger blocks, and so does the rest of the step
+for number in range(30):
+    x = batch(8 + 64 * number)
+    step(net(x))
+
+# what rose over 30 steps was freed
+kept = []
+for number in range(30):
+    step(net(batch()))
+    if number == 28:
+        kept.clear()
+    kept.append(torch.empty(1 << 20, device="cuda"))
+
+# more was kept now and then
+cache = {}
+for number in range(40):
+    step(net(batch()))
+    cache.setdefault(number % 37, torch.empty(1 << 20, device="cuda"))
+
+# and so does the rest of the step
+window = collections.deque(maxlen=5)
+for number in range(30):
+    x = batch(16 + 8 * number)
+    window.append(x)
+    step(net(x))
+""")
+"""By a part of the reason: programs that may keep more or not."""
 
 GROWING_ON_HOST = by_title("""
 # 400_000: rows holds
@@ -263,3 +300,16 @@ for _ in range(24):
     step(net(batch()))
     window.append(numpy.ones(50_000))
 """)
+
+LONGER_ON_HOST = by_title("""
+# rows held larger things, not more
+for number in range(40):
+    rows = torch.ones(800 * number + 32, 256)
+    step(net(rows.cuda()))
+
+# each step allocates more on the GPU
+for number in range(40):
+    rows = [torch.ones(256) for _ in range(32 + 200 * number)]
+    step(net(torch.stack(rows).cuda()))
+""")
+"""Batches that get longer, by a part of the reason."""

@@ -8,7 +8,7 @@ from harness.dry_runs.call_sites import BACKWARD, HistoryEvent, HistoryFrame
 from harness.dry_runs.history import History
 from harness.dry_runs.marks import Mark
 from harness.schema.block_categories import BlockCategory
-from harness.schema.growth import find_growth
+from harness.schema.kept_by_line import find_growth
 from harness.schema.lifetimes import bytes_alive, find_lifetimes
 from tests.known import known
 

@@ -41,6 +41,37 @@ def test_bytes_that_a_script_takes_are_found_and_the_verdict_follows_them(tmp_pa
     assert before.harness_bytes < 40 * MIB
 
 
+SAVED = """
+import sys
+net = torch.nn.Sequential(*(torch.nn.Linear(2048, 2048) for _ in range(8))).cuda()
+adam = torch.optim.Adam(net.parameters())
+def step():
+    net(torch.rand(8, 2048, device="cuda")).sum().backward()
+    adam.step()
+step()
+state = {"model": net.state_dict(), "optimizer": adam.state_dict()}
+if sys.argv[1] == "torch.save":
+    torch.save(state, "state.pt")
+else:
+    from torch.distributed.checkpoint import async_save
+    saved = async_save(state, checkpoint_id="state", no_dist=True)
+    step()
+    saved.result()
+"""
+
+
+@pytest.mark.slow
+def test_async_save_holds_the_whole_state_and_torch_save_one_tensor(tmp_path: Path) -> None:
+    """The bytes that ``plan`` names: weights and two states, and the largest of them."""
+    one_by_one, whole = (
+        succeeds(tmp_path, IMPORT + SAVED, way) for way in ("torch.save", "async_save")
+    )
+    state, largest = 3 * 4 * 8 * (2048 * 2048 + 2048), 4 * 2048 * 2048
+    more = known(whole.host).peak_bytes[0] - known(one_by_one.host).peak_bytes[0]
+    assert more == pytest.approx(state - largest, rel=0.03)
+    assert whole.devices[0].peaks == one_by_one.devices[0].peaks
+
+
 def test_pinned_memory_and_parameters_are_lines_of_their_own(tmp_path: Path) -> None:
     text = f"""
 kept = [torch.empty({5 * MIB}, dtype=torch.uint8).pin_memory() for _ in range(3)]

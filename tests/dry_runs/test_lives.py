@@ -88,6 +88,59 @@ def test_memory_that_ends_only_when_resumed_is_the_answer(tmp_path: Path) -> Non
     assert (report.outcome, report.worse_start) == ("oom", "worse when resumed")
 
 
+RANKS = f"""
+import os, sys, torch
+from torch import distributed, nn
+rank = int(os.environ["RANK"])
+torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+distributed.init_process_group("nccl")
+model = nn.Sequential(*[nn.Linear({WIDTH}, {WIDTH}) for _ in range({DEPTH})]).cuda()
+ranks = nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.AdamW(ranks.parameters())
+FILE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "last.pt")
+if os.path.exists(FILE):
+    last = torch.load(FILE, map_location="cuda")
+    model.load_state_dict(last["model"])
+    optimizer.load_state_dict(last["optimizer"])
+for _ in range(2):
+    ranks(torch.ones(4, {WIDTH}, device="cuda")).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+if rank == 0:
+    torch.save({{"model": model.state_dict(), "optimizer": optimizer.state_dict()}}, FILE)
+distributed.barrier()
+distributed.destroy_process_group()
+"""
+"""Rank 0 saves, and all ranks load."""
+
+
+@pytest.mark.slow
+def test_ranks_are_resumed_from_what_one_of_them_saved(tmp_path: Path) -> None:
+    """Each rank of two runs, or two real processes: both keep the copy that they loaded."""
+    file = script(tmp_path, RANKS)
+    pretended = dry_run(file, gpu="l4", world_size=2, ranks=(0, 1), resume=True, quiet=True)
+    launched = ("--standalone", "--nproc-per-node", "2", str(file))
+    real = dry_run(
+        "torch.distributed.run", *launched, module=True, gpus=2, gpu="l4", resume=True, quiet=True
+    )
+    steps = 4 * 2 * DEPTH  # a number of each parameter, which AdamW keeps on the host
+    for report in (pretended, real):
+        first, second = report.starts
+        assert (first.outcome, second.outcome) == ("ok", "ok"), second.evidence
+        assert requested(second) - requested(first) == WEIGHTS + steps
+    first, second = pretended.starts
+    for before, after in zip(first.ranks, second.ranks, strict=True):
+        assert requested(after) - requested(before) == WEIGHTS + steps
+
+
+@pytest.mark.slow
+def test_one_rank_that_saves_nothing_cannot_be_resumed_by_itself(tmp_path: Path) -> None:
+    file = script(tmp_path, RANKS)
+    report = dry_run(file, gpu="l4", world_size=2, rank=1, resume=True, quiet=True)
+    assert report.outcome == "unsupported"
+    assert "with --ranks each rank finds what the others have saved" in (report.evidence or "")
+
+
 READS_NO_CHECKPOINT = {
     "its own checkpoint is left alone": "pass",
     "a module of its own was compiled": "import helper",

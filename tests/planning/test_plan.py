@@ -27,6 +27,7 @@ from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.units import format_bytes
 from harness.training.own_step import OwnStep
 from tests.commands import Ask
+from tests.known import known
 
 BATCH = 8192
 WIDTH = 256
@@ -201,6 +202,10 @@ def test_other_ways_to_load_and_save_have_their_bytes(tight: Plan) -> None:
     assert on_host.fit is not None
     more = on_host.fit.reserved_peak_bytes[1] - tight.as_asked.reserved_peak_bytes[1]
     assert 0 < on_host.saved_bytes == more <= weights + SEGMENT
+    saving = known(tight.saving)
+    assert saving.state_bytes == 3 * weights
+    assert saving.largest_bytes == max(each.nbytes for each in build().parameters())
+    assert f"async_save holds {3 * weights:,} B on the host" in tight._repr_html_()
     assert f"loading and saving: {shards}" in tight._repr_html_().replace("&#x27;", "'")
 
 

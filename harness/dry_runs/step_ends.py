@@ -1,0 +1,93 @@
+"""Blocks of the allocator's history, and what the ends of optimizer steps find of them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from harness.dry_runs.call_sites import CallSite
+from harness.schema.block_categories import Caller
+from harness.schema.growth import Growth, series_growth
+from harness.schema.kept_by_line import KeptByLine
+
+_BLOCK_BYTES = 512
+"""The allocator rounds each request up to a multiple."""
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A block, from its allocation on; ``begin`` and ``end`` count allocations and frees.
+
+    ``freed`` is the number of allocations when it was freed, by ``freed_by``.
+    """
+
+    address: int
+    size: int
+    begin: int
+    allocation: int
+    step: int
+    site: CallSite
+    end: int | None = None
+    freed: int | None = None
+    freed_by: Caller | None = None
+
+
+class StepEnds:
+    """Bytes alive at the ends of steps, in rounded blocks, and what each line keeps over them."""
+
+    def __init__(self) -> None:
+        self._alive_bytes = self._allocated_bytes = 0
+        self._ends_bytes: list[int] = []
+        self._steps_bytes: list[int] = []
+        """What each step allocated."""
+        self._floor_bytes: int | None = None
+        self._kept = KeptByLine()
+        self._freed: list[Block] = []
+        """Blocks that were freed since the last end, and lived over one."""
+
+    def allocate(self, block: Block) -> None:
+        """Count a block."""
+        size = _rounded(block.size)
+        self._alive_bytes += size
+        self._allocated_bytes += size
+
+    def free(self, block: Block) -> None:
+        """Count a block as freed."""
+        self._alive_bytes -= _rounded(block.size)
+        if block.step < len(self._ends_bytes):
+            self._freed.append(block)
+
+    def look(self) -> None:
+        """Note what is alive after an event."""
+        if len(self._ends_bytes) == 1:
+            floor = self._floor_bytes
+            alive = self._alive_bytes
+            self._floor_bytes = alive if floor is None else min(floor, alive)
+
+    def end_step(self) -> None:
+        """Note the end of a step: it has freed what was freed since the last one."""
+        for block in self._freed:
+            self._keep(block, len(self._ends_bytes))
+        self._freed.clear()
+        self._ends_bytes.append(self._alive_bytes)
+        self._steps_bytes.append(self._allocated_bytes)
+        self._allocated_bytes = 0
+
+    def steps_grow(self) -> bool:
+        """Return whether the steps allocate ever more; the first one builds the network."""
+        return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
+
+    def growth(self, alive: Iterable[Block]) -> Growth:
+        """Return how memory grows over the steps, given what is left; nothing may come after."""
+        for block in (*alive, *self._freed):  # no step has freed them
+            self._keep(block, None)
+        ends, floor = self._ends_bytes, self._floor_bytes
+        if floor is None:
+            floor = ends[1] if len(ends) > 1 else 0
+        return self._kept.growth(ends, self._steps_bytes, floor)
+
+    def _keep(self, block: Block, last: int | None) -> None:
+        size = _rounded(block.size)
+        self._kept.add(block.site.place, block.begin, size, block.step, last)
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _BLOCK_BYTES) * _BLOCK_BYTES

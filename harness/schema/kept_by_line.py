@@ -1,0 +1,332 @@
+"""Lines that keep memory over training steps, and whether that grows.
+
+Activations come and go within a step. What is never freed, and is older than anything that its
+line frees, is kept by something. A program keeps the optimizer's state once, and a bounded cache
+until it is full: only a line that keeps more again and again, and has not ended, is growth. A line
+can also replace its block by a larger one: that is growth if the steps allocate no more otherwise.
+
+The process of a dry run loads this module too, so it imports little.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+
+from harness.schema.growth import LEAST_STEPS, Growth, too_few
+from harness.schema.lifetimes import Lifetimes, bytes_alive
+
+_LEAST_RISES = 3
+_LEAST_BIRTHS = 4
+"""Three things that are made once, each in another step, are not a leak."""
+_STEPS_TO_REPLACE = 8
+"""Fewer inputs of varying length may rise by chance."""
+_KEPT_STEPS = 2
+"""A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
+_LEAST_SINCE = 2
+_NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
+"""Memory rises by at least this part of what lines add; otherwise as much is freed elsewhere. Of
+lines that also free, some blocks are old by chance."""
+_RISES_PER_FALL, _HIGHER = 3, 1.25
+"""What rises so often and so much higher than before it is freed may rise higher still."""
+_MOST_PLACES = 5
+_REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cache"
+
+
+class KeptByLine:
+    """Bytes that each line keeps over ends of steps; blocks come in any order.
+
+    Only changes are held, so what comes and goes in every step takes nothing. Blocks of the first
+    step, such as the optimizer's state, are left out.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+
+    def add(self, place: str, begin: int, size: int, first: int, last: int | None) -> None:
+        """Count a block in the steps from ``first`` on, up to ``last`` if it was freed in a step.
+
+        ``begin`` is the position of its allocation, which orders the lines.
+        """
+        if first and first != last:
+            line = self._lines.setdefault(place, _Line(begin))
+            line.begin = min(line.begin, begin)
+            line.add(size, first, last)
+
+    def growth(
+        self, ends_bytes: Sequence[int], allocated_bytes: Sequence[int], floor_bytes: int
+    ) -> Growth:
+        """Return the growth over the steps.
+
+        Args:
+            ends_bytes: bytes alive at the end of each step.
+            allocated_bytes: bytes that each step allocated.
+            floor_bytes: least bytes alive in the second step.
+        """
+        count = len(ends_bytes)
+        if count < LEAST_STEPS:
+            return too_few(count, LEAST_STEPS)
+        ends = tuple(ends_bytes)
+        unknown = Growth(kind="unknown", reason="", ends_bytes=ends, first_step_bytes=floor_bytes)
+        lines = self._lines
+        kept = {place: steps for place, line in lines.items() if (steps := line.kept(count))}
+        leaking = [place for place, steps in kept.items() if lines[place].leaks(steps, count)]
+        may_go_on = any(
+            lines[place].may_go_on(steps, count)
+            for place, steps in kept.items()
+            if place not in leaking
+        )
+        if leaking:
+            total = self._older_bytes(ends_bytes)[_KEPT_STEPS:]
+            grown = {place: kept[place] for place in leaking}
+            return self._proved(replace(unknown, is_least=may_go_on), grown, total)
+        if replaced := self._replaced(count):
+            if self._allocates_more(replaced, allocated_bytes):
+                place = min(replaced, key=lambda place: lines[place].begin)
+                reason = f"{place} makes ever larger blocks, and so does the rest of the step"
+                return replace(unknown, reason=f"{reason}: longer batches, perhaps")
+            return self._proved(replace(unknown, causes=(_REPLACED,)), replaced, ends_bytes)
+        windows = [rises for line in lines.values() if (rises := line.older.rises(count))]
+        if may_go_on or not all(_has_ended(rises, count) for rises in windows):
+            reason = f"more was kept now and then over {count} steps"
+        elif any(line.rose_and_fell(count) for line in lines.values()):
+            reason = f"what rose over {count} steps was freed"
+        elif _ends_higher(ends_bytes):
+            reason = f"more is alive at the end of {count} steps than before"
+        else:
+            reason = f"nothing more is kept over {count} steps"
+            if windows:
+                until = max(rises[-1] for rises in windows) + 1
+                reason = f"nothing more is kept after step {until} of {count}"
+            return replace(unknown, kind="plateau", reason=reason)
+        return replace(unknown, reason=f"{reason}: more steps are needed")
+
+    def _proved(
+        self, growth: Growth, grown: Mapping[str, Mapping[int, int]], total: Sequence[int]
+    ) -> Growth:
+        """Return the growth of lines, if memory rises with them.
+
+        Args:
+            growth: the answer without them.
+            grown: what each line added, by step.
+            total: bytes in which what they add is seen, at the end of each step.
+        """
+        count = len(growth.ends_bytes)
+        steps = sorted(set().union(*grown.values()))
+        first, last = steps[0], steps[-1]
+        added = {place: _added(sizes, first) for place, sizes in grown.items()}
+        per_step = sum(added.values()) // (last - first)
+        falls = any(self._lines[place].older.falls(count) for place in grown)
+        begin = first - 1 + (count // 4 if falls else 0)  # what fills is nearly full by then
+        seen = total[min(begin, len(total) - 2) :]
+        half = len(seen) // 2
+        rise = sum(seen[-half:]) / half - sum(seen[:half]) / half
+        if rise < per_step * half * (_NET_OF_FALLING if falls else _NET_SHARE):
+            reason = f"a line keeps more, and as much is freed elsewhere, over {count} steps"
+            return replace(growth, reason=reason, is_least=False, causes=())
+        since = first + 1
+        begins = "from the beginning" if since == _LEAST_SINCE else f"since step {since}"
+        order = sorted(added, key=lambda place: (-added[place], self._lines[place].begin))
+        return replace(
+            growth,
+            kind="leak",
+            reason=f"more is kept after {len(steps)} of {count} steps, {begins}",
+            per_step_bytes=per_step,
+            since_step=since,
+            places=tuple((place, added[place]) for place in order[:_MOST_PLACES]),
+        )
+
+    def _replaced(self, count: int) -> dict[str, dict[int, int]]:
+        """Return what lines added that replace their block by a larger one, by step."""
+        found = {}
+        for place, line in self._lines.items():
+            rises = line.at_ends.rises(count)
+            if count < _STEPS_TO_REPLACE or not rises or line.older.rises(count):
+                continue
+            is_one = min(line.never_freed, default=0) >= rises[-1] - _KEPT_STEPS
+            if is_one and _goes_on(rises, count) and not _has_ended(rises, count):
+                found[place] = {step: line.at_ends.by_step[step] for step in rises}
+        return found
+
+    def _allocates_more(
+        self, replaced: Mapping[str, Mapping[int, int]], allocated_bytes: Sequence[int]
+    ) -> bool:
+        """Return whether steps allocate ever more, without what these lines keep."""
+        first = min(min(steps) for steps in replaced.values())
+        others = list(allocated_bytes)
+        for place in replaced:
+            born = self._lines[place].born.sizes(len(others))
+            others = [size - own for size, own in zip(others, born, strict=True)]
+        half = (first + len(others)) // 2
+        return max(others[half:]) > max(others[first:half])
+
+    def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
+        """Return what is alive at the end of each step, without what is younger than that."""
+        younger = _Changes()
+        for line in self._lines.values():
+            for step, size in line.at_ends.by_step.items():
+                younger.change(step, size)
+            for step, size in line.older.by_step.items():
+                younger.change(step, -size)
+        sizes = younger.sizes(len(ends_bytes))
+        return [all_ - young for all_, young in zip(ends_bytes, sizes, strict=True)]
+
+
+@dataclass
+class _Changes:
+    """Changes of bytes from step to step; what comes as another goes takes nothing."""
+
+    by_step: dict[int, int] = field(default_factory=dict)
+
+    def count(self, size: int, first: int, last: int | None) -> None:
+        """Count a block in the steps from the first on, up to the last."""
+        if last is None or first < last:
+            self.change(first, size)
+            if last is not None:
+                self.change(last, -size)
+
+    def change(self, step: int, size: int) -> None:
+        """Count bytes that come in a step, or go if they are less than 0."""
+        self.by_step[step] = self.by_step.get(step, 0) + size
+        if not self.by_step[step]:
+            del self.by_step[step]
+
+    def sizes(self, count: int) -> Iterator[int]:
+        """Return the bytes in each step."""
+        return accumulate(self.by_step.get(step, 0) for step in range(count))
+
+    def rises(self, count: int) -> list[int]:
+        """Return the steps in which there is more; none if they are few, or there is less once."""
+        steps = sorted(step for step in self.by_step if step < count)
+        return steps if len(steps) >= _LEAST_RISES and not self.falls(count) else []
+
+    def falls(self, count: int) -> int:
+        """Return the number of steps in which there is less."""
+        return sum(step < count and size < 0 for step, size in self.by_step.items())
+
+    def rose_and_fell(self, count: int) -> bool:
+        """Return whether the second half rose far above the first one, and was freed."""
+        alive = rises = falls = 0
+        most = [0, 0]
+        for step in sorted(step for step in self.by_step if step < count):
+            alive += self.by_step[step]
+            rises += self.by_step[step] > 0
+            falls += self.by_step[step] < 0
+            half = step >= count // 2
+            most[half] = max(most[half], alive)
+        often = rises >= max(_LEAST_RISES, _RISES_PER_FALL * falls)
+        return falls > 0 and often and most[1] > _HIGHER * most[0]
+
+
+@dataclass
+class _Line:
+    """A line that keeps memory: the position of its first block, and its bytes over the steps.
+
+    Attributes:
+        at_ends: bytes of its blocks alive at the ends of steps.
+        older: those that are older than ``_KEPT_STEPS``.
+        born: bytes of the blocks that each step allocated.
+        never_freed: bytes of the blocks that are left, by the step that allocated them.
+        longest: most steps at whose ends a block was alive that was freed.
+    """
+
+    begin: int
+    at_ends: _Changes = field(default_factory=_Changes)
+    older: _Changes = field(default_factory=_Changes)
+    born: _Changes = field(default_factory=_Changes)
+    never_freed: Counter[int] = field(default_factory=Counter)
+    longest: int = _KEPT_STEPS
+
+    def add(self, size: int, first: int, last: int | None) -> None:
+        """Count a block."""
+        self.at_ends.count(size, first, last)
+        self.older.count(size, first + _KEPT_STEPS, last)
+        self.born.count(size, first, first + 1)
+        if last is None:
+            self.never_freed[first] += size
+        else:
+            self.longest = max(self.longest, last - first)
+
+    def kept(self, count: int) -> dict[int, int]:
+        """Return bytes that are older than any that were freed, by the step that allocated them.
+
+        Nothing if blocks were freed that lived for half of the steps: a window, perhaps.
+        """
+        if self.longest > max(_KEPT_STEPS, count // 2):
+            return {}
+        return {step: self.never_freed[step] for step in sorted(self.never_freed)
+                if step < count - self.longest}  # fmt: skip
+
+    def leaks(self, steps: Mapping[int, int], count: int) -> bool:
+        """Return whether it keeps more again and again, up to the end."""
+        kept, born = list(steps), sorted(self.never_freed)
+        return (
+            len(kept) >= _LEAST_RISES
+            and len(born) >= _LEAST_BIRTHS
+            and not self._has_ended(kept, count)
+            and _goes_on(kept, count - self.longest)
+        )
+
+    def may_go_on(self, steps: Mapping[int, int], count: int) -> bool:
+        """Return whether it kept more so late that it may keep more again."""
+        kept = list(steps)
+        if self.older.falls(count):
+            return len(kept) > 1 and not self._has_ended(kept, count)
+        few = [0] if len(kept) < _LEAST_RISES else []
+        return not self._has_ended(few + kept, count)
+
+    def _has_ended(self, kept: Sequence[int], count: int) -> bool:
+        born = sorted({*kept, *self.never_freed})
+        return _has_ended(kept, count - self.longest) or _has_ended(born, count)
+
+    def rose_and_fell(self, count: int) -> bool:
+        """Return whether what it kept rose to more than before, and was freed."""
+        return self.older.rose_and_fell(count) or self.at_ends.rose_and_fell(count)
+
+
+def find_growth(
+    lifetimes: Lifetimes, sizes: Sequence[int], ends: Sequence[int], place_of: Callable[[int], str]
+) -> Growth:
+    """Return the growth over the steps, given the number of events by the end of each."""
+    count = len(ends)
+    if count < LEAST_STEPS:
+        return too_few(count, LEAST_STEPS)
+    alive = bytes_alive(lifetimes, sizes)
+    kept, allocated = KeptByLine(), [0] * (count + 1)
+    for begin, freed in lifetimes.items():
+        first = bisect_left(ends, begin + 1)
+        last = count if freed is None else bisect_left(ends, freed + 1)
+        allocated[first] += sizes[begin]
+        kept.add(place_of(begin), begin, sizes[begin], first, None if last == count else last)
+    floor = min(alive[ends[0] + 1 : ends[1] + 1], default=alive[ends[1]])
+    floor -= min(alive[: ends[0] + 1])
+    return kept.growth([alive[end] for end in ends], allocated[:count], floor)
+
+
+def _added(sizes: Mapping[int, int], after: int) -> int:
+    """Return the bytes added after a step, without one that is more than all others together."""
+    added = [size for step, size in sizes.items() if step > after]
+    largest = max(added, default=0)
+    return sum(added) - largest * (2 * largest > sum(added) and len(added) > 1)
+
+
+def _has_ended(rises: Sequence[int], count: int) -> bool:
+    """Return whether it has not risen for longer than between any two rises."""
+    between = [after - before for before, after in pairwise(rises)]
+    return bool(between) and count - 1 - rises[-1] > max(between)
+
+
+def _goes_on(rises: Sequence[int], count: int) -> bool:
+    """Return whether it does not rise ever more rarely, as a cache does that fills."""
+    later = sum(step >= (rises[0] + count) // 2 for step in rises)
+    return later * 3 >= len(rises)
+
+
+def _ends_higher(ends_bytes: Sequence[int]) -> bool:
+    """Return whether the last two steps end with more than any of the first three quarters.
+
+    Lines that also free, a new line each time, or growth that has just begun: no line rises.
+    """
+    earlier = 3 * len(ends_bytes) // 4
+    return min(ends_bytes[-2:]) > max(ends_bytes[1:earlier])
