@@ -8,7 +8,7 @@ bytes.
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -223,11 +223,15 @@ class History:
         """Return most bytes that the collectives of one step freed, of what others allocated."""
         return max(self._works.values(), default=0)
 
-    def growth(self) -> Growth:
-        """Return how memory grows over the optimizer steps; no event may come after this."""
+    def growth(self, begins: Collection[int] = ()) -> Growth:
+        """Return how memory grows over the optimizer steps; no event may come after this.
+
+        Args:
+            begins: steps that are the first one of an optimizer.
+        """
         if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)
-        return self._ends.growth(self._live.values())
+        return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
         """Return whether the steps allocate ever more, as those of longer batches do."""

@@ -26,7 +26,7 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 
 
 class Freed(Struct, frozen=True):
-    """Something that a notebook still holds at its end, and the bytes that letting go of it frees.
+    """A thing that a notebook still holds at its end, and the bytes that letting go of it frees.
 
     What stands before it in a list is let go of first.
     """

@@ -4,6 +4,7 @@ import gc
 import itertools
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -85,6 +86,9 @@ class Recording(PeakRecording):
         self._host = HostSteps()
         self._own_bytes = 0
         self._causes = GrowthCauses()
+        self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
+        self._begins: list[int] = []
+        """Steps that are the first one of an optimizer."""
         self._fold_bytes = 0
 
     def _begin_history(self) -> None:
@@ -141,6 +145,9 @@ class Recording(PeakRecording):
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
         self._mark(optimizer)
         self._steps.append(self._counts())
+        if optimizer not in self._optimizers:
+            self._optimizers.add(optimizer)
+            self._begins.append(self.optimizer_steps - 1)
         if self.optimizer_steps == 1:  # frozen parameters, which no optimizer has
             self._label(self._mark_modules)
         self._host.look(self.optimizer_steps, self._own_bytes)
@@ -280,7 +287,7 @@ class Recording(PeakRecording):
         return None
 
     def _growth(self, history: History) -> Growth | None:
-        return self._label(lambda: self._causes.named(history.growth()))
+        return self._label(lambda: self._causes.named(history.growth(self._begins)))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
         """Return what held memory; None if an object of the script's refuses to be looked at."""

@@ -1,6 +1,6 @@
 """Blocks of the allocator's history, and what the ends of optimizer steps find of them."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from harness.dry_runs.call_sites import CallSite
@@ -75,14 +75,19 @@ class StepEnds:
         """Return whether the steps allocate ever more; the first one builds the network."""
         return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
-    def growth(self, alive: Iterable[Block]) -> Growth:
-        """Return how memory grows over the steps, given what is left; nothing may come after."""
+    def growth(self, alive: Iterable[Block], begins: Collection[int]) -> Growth:
+        """Return how memory grows over the steps; nothing may come after.
+
+        Args:
+            alive: blocks that are left.
+            begins: steps that are the first one of an optimizer.
+        """
         for block in (*alive, *self._freed):  # no step has freed them
             self._keep(block, None)
         ends, floor = self._ends_bytes, self._floor_bytes
         if floor is None:
             floor = ends[1] if len(ends) > 1 else 0
-        return self._kept.growth(ends, self._steps_bytes, floor)
+        return self._kept.growth(ends, self._steps_bytes, floor, begins)
 
     def _keep(self, block: Block, last: int | None) -> None:
         size = _rounded(block.size)

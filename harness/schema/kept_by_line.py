@@ -10,7 +10,7 @@ The process of a dry run loads this module too, so it imports little.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
@@ -31,6 +31,10 @@ lines that also free, some blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
 """What rises so often and so much higher than before it is freed may rise higher still."""
 _MOST_PLACES = 5
+_NEW_OPTIMIZERS = (
+    "more is kept only where a new optimizer begins: models or optimizers of earlier trainings are"
+    " still there"
+)
 _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cache"
 
 
@@ -55,7 +59,11 @@ class KeptByLine:
             line.add(size, first, last)
 
     def growth(
-        self, ends_bytes: Sequence[int], allocated_bytes: Sequence[int], floor_bytes: int
+        self,
+        ends_bytes: Sequence[int],
+        allocated_bytes: Sequence[int],
+        floor_bytes: int,
+        begins: Collection[int] = (),
     ) -> Growth:
         """Return the growth over the steps.
 
@@ -63,6 +71,7 @@ class KeptByLine:
             ends_bytes: bytes alive at the end of each step.
             allocated_bytes: bytes that each step allocated.
             floor_bytes: least bytes alive in the second step.
+            begins: steps that are the first one of an optimizer, which the program makes anew.
         """
         count = len(ends_bytes)
         if count < LEAST_STEPS:
@@ -80,6 +89,8 @@ class KeptByLine:
         if leaking:
             total = self._older_bytes(ends_bytes)[_KEPT_STEPS:]
             grown = {place: kept[place] for place in leaking}
+            if set().union(*grown.values()) <= {*begins, *(step - 1 for step in begins)}:
+                return replace(unknown, reason=_NEW_OPTIMIZERS)
             return self._proved(replace(unknown, is_least=may_go_on), grown, total)
         if replaced := self._replaced(count):
             if self._allocates_more(replaced, allocated_bytes):

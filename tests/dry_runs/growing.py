@@ -24,6 +24,13 @@ def by_title(text: str) -> dict[str, str]:
 
 
 GROWING = by_title("""
+# a new optimizer in each epoch, and a list of losses: losses holds
+losses = []
+for epoch in range(5):
+    adam = torch.optim.Adam(net.parameters())
+    for _ in range(4):
+        losses.append(step(net(batch())))
+
 # a list of losses: losses holds 15 tensors of the GPU, 8 more than 8 steps before, with the graphs
 losses = []
 for _ in range(20):
@@ -224,6 +231,15 @@ for epoch in range(5):
 """)
 
 NOT_KNOWN = by_title("""
+# only where a new optimizer begins
+trained = []
+for fold in range(6):
+    net = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 16)).cuda()
+    adam = torch.optim.Adam(net.parameters())
+    trained.append((net, adam))
+    for _ in range(8):
+        step(net(batch()))
+
 # as much is freed elsewhere
 others, kept = [torch.empty(1 << 20, device="cuda") for _ in range(40)], []
 for _ in range(40):
