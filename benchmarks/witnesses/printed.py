@@ -1,4 +1,4 @@
-"""What a published script or notebook prints when it runs unmodified under ``harness dry-run``."""
+"""Output of a published script or notebook that runs unmodified under ``harness dry-run``."""
 
 import functools
 import json
