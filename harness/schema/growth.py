@@ -76,7 +76,7 @@ def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
         least_bytes: growth a step that noise does not reach.
 
     >>> series_growth([10, 30, 20, 40, 50, 60, 80, 80, 100], 5).per_step_bytes
-    10
+    12
     """
     count, ends = len(ends_bytes), tuple(ends_bytes)
     if count < 2 * LEAST_STEPS:
