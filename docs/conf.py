@@ -88,7 +88,7 @@ def _examples(app, context, lines):
 
 def setup(app):
     """Let Sphinx call them."""
-    for function in (harness.predict, harness.plan, harness.measure):
+    for function in (harness.predict, harness.plan, harness.measure, harness.threshold):
         vars(function).pop("__signature__", None)  # autodoc asks the source for its defaults
     app.connect("autodoc-process-signature", _no_fields)
     app.connect("build-finished", _literature)
