@@ -37,7 +37,7 @@ class StepEnds:
         self._alive_bytes = self._allocated_bytes = 0
         self._ends_bytes: list[int] = []
         self._steps_bytes: list[int] = []
-        """What each step allocated."""
+        """Bytes that each step allocated."""
         self._floor_bytes: int | None = None
         self._kept = KeptByLine()
         self._freed: list[Block] = []

@@ -5,15 +5,18 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from msgspec.structs import replace
 
 from harness.dry_runs.library_notes import ENGINE_MISSING, refusing_old_cudnn
 from harness.dry_runs.memory_limit import limit_memory
 from harness.dry_runs.value_places import listed
 from harness.instruments.cuda_counters import steps_until_steady
 from harness.measurement.limits import heap_headroom, rlimit
-from harness.planning.probe_question import ProbeStep
+from harness.planning.probe_question import LEAST_EXAMPLES, LargestByLiveBytes, ProbeStep
 from harness.planning.step_answer import answering
 from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
+from harness.prediction.estimate.estimate_step import estimate_step
+from harness.prediction.largest_value import HIGHEST, largest_within
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.units import format_bytes
 from harness.training.module_step import Phase, run_step
@@ -41,6 +44,25 @@ def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
     if lines := values.deciding_lines():
         raise UnsupportedError(f"it depends on values that nobody knows, at {listed(lines)}")
     return needed
+
+
+@answering(LargestByLiveBytes)
+def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict[str, int | None]:
+    """Return the largest batch by the estimate, which runs the user's code, so it is made here."""
+    unit = question.request.accumulate
+
+    def live_bytes(count: int) -> int:
+        own = requested_step(replace(question.request, batch=count * unit))
+        size = estimate_step(own, device="cpu").peak_live_bytes
+        if size is None:
+            raise UnsupportedError("the estimate has no peak")
+        return size
+
+    with announce("estimate"):
+        found = largest_within(
+            live_bytes, question.budget_bytes, low=LEAST_EXAMPLES, high=HIGHEST // unit
+        )
+    return {"batch": None if found is None else found * unit}
 
 
 def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int | None]:
@@ -94,5 +116,5 @@ def _built(own: OwnStep, device: str, announce: Phase) -> Callable[[], object]:
 
 
 def _real_limit(question: ProbeStep) -> AbstractContextManager[None]:
-    whole = question.kind == "card"
-    return nullcontext() if whole else rlimit.caching_allocator(question.budget_bytes)
+    is_whole = question.kind == "card"
+    return nullcontext() if is_whole else rlimit.caching_allocator(question.budget_bytes)

@@ -1,7 +1,10 @@
-"""The question whether a step runs within a budget, for the threshold of any network."""
+"""Questions about a step and a budget, for the threshold of any network."""
 
 from harness.planning.step_question import Question
 from harness.schema.threshold import Enforcement
+
+LEAST_EXAMPLES = 2
+"""Examples in a micro-batch with which every network runs: batch normalization refuses one."""
 
 
 class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
@@ -11,3 +14,11 @@ class ProbeStep(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=
 
     budget_bytes: int
     kind: Enforcement
+
+
+class LargestByLiveBytes(Question[dict[str, int | None]], frozen=True, kw_only=True, tag=True):
+    """The largest batch whose live bytes, as they are estimated, fit into the budget."""
+
+    answered_by = "harness.planning.answer_probe:largest_by_live_bytes"
+
+    budget_bytes: int

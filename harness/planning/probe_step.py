@@ -14,12 +14,12 @@ from harness.measurement.process.launcher import Launcher, default_launcher
 from harness.measurement.process.outcome import classify
 from harness.planning.ask_worker import checked, ended_question, error_of
 from harness.planning.predict_step import predict_step
-from harness.planning.probe_question import ProbeStep
+from harness.planning.probe_question import LEAST_EXAMPLES, LargestByLiveBytes, ProbeStep
 from harness.planning.sent_step import device_of, name_of, request_of
 from harness.planning.step_advice import with_advice
 from harness.planning.token_labels import with_labels
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, gpu_of
-from harness.prediction.largest_value import HIGHEST, largest_within, line_meets
+from harness.prediction.largest_value import HIGHEST, line_meets
 from harness.schema.argument_checks import ArgumentError, check_bytes
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.provenance import Environment, FailureEvidence
@@ -36,9 +36,6 @@ from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
 
 _START = 32
 """The batch where a search starts that no prediction guides."""
-_RUNS = 2
-"""Examples in a micro-batch with which every network runs: batch normalization refuses one."""
-
 COMPILED = (
     "the largest batch is not searched: each one would be compiled anew; harness predict says"
     " whether a batch fits"
@@ -51,7 +48,7 @@ def first_batch(accumulate: int) -> int:
     >>> first_batch(1), first_batch(5), first_batch(64)
     (32, 30, 128)
     """
-    return max(_START // accumulate, _RUNS) * accumulate
+    return max(_START // accumulate, LEAST_EXAMPLES) * accumulate
 
 
 def threshold_of_step(
@@ -88,11 +85,12 @@ def threshold_of_step(
         if on == "cuda" and launcher is not None:
             environment = gpu_environment(like, launcher, deadline_seconds)
         budget = room or size_of_budget(budget_bytes, environment)
-        predicted, live = _predictions(step, on, used, budget)
+        predicted = None if used is None else _predicted(step, used, budget)
         probes = _Probes(
             request_of(step, with_values=not pretends), on, used, budget, limit, launcher,
             deadline_seconds,
         )  # fmt: skip
+        live = probes.by_live_bytes() if on == "cpu" else None
         found = probes.search(predicted or live or _START, confirmations)
     return StepThreshold(
         target=probes.request.subject or name_of(step.target),
@@ -125,28 +123,11 @@ def _room(gpu: Gpu | None, budget_bytes: int | None) -> int | None:
     return most if budget_bytes is None else budget_bytes
 
 
-def _predictions(
-    step: Step, device: Literal["cpu", "cuda"], gpu: Gpu | None, budget_bytes: int
-) -> tuple[int | None, int | None]:
-    """Return the largest batch by the pretended allocator, and on the CPU by the live bytes."""
-    if gpu is not None:
-        room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
-        fit = predict_step(step, gpu=room, largest=True).fit
-        return (fit.largest_batch if fit is not None else None), None
-    if device == "cuda":
-        return None, None
-
-    def live(count: int) -> int:
-        report = predict_step(step.replace(batch=count * step.accumulate), device="cpu")
-        if report.peak_live_bytes is None:
-            raise UnsupportedError("no peak is predicted")
-        return report.peak_live_bytes
-
-    try:
-        found = largest_within(live, budget_bytes, low=_RUNS, high=HIGHEST // step.accumulate)
-    except (StepError, UnsupportedError):  # the probes say why, if it is not of the estimate alone
-        return None, None
-    return None, None if found is None else found * step.accumulate
+def _predicted(step: Step, gpu: Gpu, budget_bytes: int) -> int | None:
+    """Return the largest batch by PyTorch's allocator on a pretended GPU."""
+    room = dataclasses.replace(gpu, total_bytes=budget_bytes + OUTSIDE_BYTES[1])
+    fit = predict_step(step, gpu=room, largest=True).fit
+    return None if fit is None else fit.largest_batch
 
 
 def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -> str:
@@ -176,6 +157,12 @@ class _Probes:
     deadline_seconds: float
     seen: list[Probed] = dataclasses.field(default_factory=list)
 
+    def by_live_bytes(self) -> int | None:
+        """Return the largest batch by the estimate; None if that ends badly, as probes may, too."""
+        question = LargestByLiveBytes(request=self.request, budget_bytes=self.budget_bytes)
+        result = ended_question(question, self.deadline_seconds, launcher=self.launcher).result
+        return None if result is None else result["batch"]
+
     def search(self, guess: int, confirmations: int) -> dict[str, Any]:
         """Return what was found, as fields of a threshold; batches are whole micro-batches."""
         unit = self.request.accumulate
@@ -184,9 +171,10 @@ class _Probes:
         except StepError as error:
             if not any(one.outcome is Outcome.OOM for one in self.seen):
                 raise
-            note = f"{_RUNS} examples in a micro-batch are the fewest that were tried: {error}"
+            fewest = f"{LEAST_EXAMPLES} examples in a micro-batch are the fewest that were tried"
+            note = f"{fewest}: {error}"
             self.request = msgspec.structs.replace(self.request, notes=(*self.request.notes, note))
-            return self._search(guess // unit, unit, _RUNS, confirmations)
+            return self._search(guess // unit, unit, LEAST_EXAMPLES, confirmations)
         except UndecidedError as error:
             return {"outcome": error.outcome, "evidence": error.evidence}
 

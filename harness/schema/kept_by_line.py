@@ -29,11 +29,11 @@ _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Memory rises by at least this part of what lines add; otherwise as much is freed elsewhere. Of
 lines that also free, some blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""What rises so often and so much higher than before it is freed may rise higher still."""
+"""Memory that rises so often, and so much higher than before it is freed, may rise higher still."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
-    "more is kept only where a new optimizer begins: models or optimizers of earlier trainings are"
-    " still there"
+    "more is kept only where a new optimizer begins: something of the earlier training is still"
+    " there"
 )
 _REPLACED = "the line replaces its block by a larger one: torch.cat, or a KV cache"
 

@@ -9,12 +9,19 @@ class StepThreshold(FoundThreshold, frozen=True, kw_only=True, forbid_unknown_fi
     Attributes:
         target: name of the network; None if it has none.
         step: its step: optimizer, mode and what else was asked.
+        unit: a batch is a multiple of it, the number of micro-batches.
         notes: what was chosen for the step.
     """
 
     target: str | None
     step: str
+    unit: int = 1
     notes: tuple[str, ...] = ()
+
+    @property
+    def least_step(self) -> int:
+        """The number of micro-batches."""
+        return self.unit
 
     @property
     def question(self) -> str:

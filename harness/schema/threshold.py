@@ -107,7 +107,6 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         live_bytes_predict: the largest that fits by the live (on a GPU: the requested) bytes alone.
         probes: every probe, in the order of the search.
         environment: versions, machine and settings of the run.
-        unit: the searched values are multiples of it: micro-batches of a step.
     """
 
     solve: Axis
@@ -124,7 +123,6 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     probes: tuple[Probed, ...] = ()
     wall_seconds: float | None = None
     environment: Environment = {}
-    unit: int = 1
 
     @property
     def answer(self) -> str:
@@ -145,14 +143,19 @@ class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         between = ""
         if self.band:
             between = f"; {len(self.band):,} values between them fit only sometimes"
-        elif fails - fits > self.unit:
-            between = f"; {(fails - fits) // self.unit - 1:,} between them not decided"
+        elif fails - fits > self.least_step:
+            between = f"; {(fails - fits) // self.least_step - 1:,} between them not decided"
         return f"{self.solve} {fits:,} fits into {size}, {fails:,} does not{between}"
 
     @property
+    def least_step(self) -> int:
+        """The least difference between two values that can be searched."""
+        return 1
+
+    @property
     def question(self) -> str:
-        """The step, with "?" for the value that was searched."""
-        raise NotImplementedError
+        """The value that was searched, as "?"."""
+        return f"{self.solve} ?"
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.answer}>"

@@ -1,6 +1,7 @@
 """``harness.explain``: why a program ran out of memory, from a snapshot, a log or a message."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -18,6 +19,8 @@ from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
 from harness.snapshots.oom_text import failures_text, notes_on, parts
 from harness.snapshots.other_messages import other_message
+
+_LIKE_A_PATH = re.compile(r"/|\.\w{1,7}$")
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,8 +123,8 @@ def is_message(text: str) -> bool:
     """Return whether a text is a message itself and not the name of a file."""
     words = ("out of memory", "can't allocate memory", "not enough memory", "oom_kill", "oomkilled")
     known = any(each in text.lower() for each in words) or other_message(text) is not None
-    words_in_a_row = known or text.count(" ") > 2
-    return "\n" in text or (words_in_a_row and not os.path.exists(text))  # noqa: PTH110
+    is_sentence = text.count(" ") > 2 and not _LIKE_A_PATH.search(text)
+    return "\n" in text or ((known or is_sentence) and not os.path.exists(text))  # noqa: PTH110
 
 
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:

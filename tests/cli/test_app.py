@@ -48,6 +48,7 @@ def test_measure_prints_one_record_as_json_and_nothing_else(
         (["threshold", "json:loads", "--solve", "depth"], ["--solve depth is for an MLP"]),
         (["plan", "mlp:8x256", "--gpu", "all"], ["harness predict --gpu all"]),
         (["explain", "CUDA error: device-side assert"], ["no out-of-memory message in the text"]),
+        (["explain", "my log of the run.txt"], ["'my log of the run.txt' does not exist"]),
         (["predct", "mlp:8x256"], ["no command 'predct' (did you mean predict?)"]),
         (["predict", "nets.py::Net"], ["two colons; write nets.py:Net"]),
         (["predict", "model.safetensors"], ["a file of weights has no network"]),

@@ -12,7 +12,7 @@ from tests.commands import Ask
 from tests.limits_here import needs_refusal
 
 MODULE = """
-import torch
+import os, torch
 from torch import nn
 def build():
     return nn.Sequential(
@@ -26,6 +26,11 @@ class Reads(nn.Linear):
     def forward(self, x):
         y = super().forward(x)
         return y + 1 if y.sum() > 0 else torch.cat([y, y])[: len(x)]
+class Kills(nn.Linear):
+    def __init__(self):
+        super().__init__(8, 8)
+    def forward(self, x):
+        os.kill(os.getpid(), 9)
 class Wrong(nn.Linear):
     def __init__(self):
         super().__init__(8, 8)
@@ -94,7 +99,7 @@ def test_what_refuses_one_example_is_searched_from_two_on(folder: Path) -> None:
         ("mine:build --input 784 --budget 9MiB --kind cgroup", 2, "a cgroup is the budget of an"),
         ("mine:build --input 784 --budget 64GiB --gpu t4", 2, "at most 13.81 GiB on t4, got 64"),
         ("mine:build --input 784 --gpu t4 --compile", 3, "each one would be compiled anew"),
-        ("mine:Wrong --input 8 --budget 9MiB", 2, "invalid for input of size 256 (mine.py:20"),
+        ("mine:Wrong --input 8 --budget 9MiB", 2, "invalid for input of size 256 (mine.py:25"),
     ],
 )  # fmt: skip
 def test_a_mistake_ends_in_one_line(
@@ -103,6 +108,16 @@ def test_a_mistake_ends_in_one_line(
     answer = ask(["threshold", *line.split()], code)
     assert said in answer.out + answer.err
     assert len((answer.out + answer.err).strip().splitlines()) == 1
+
+
+def test_a_step_that_kills_its_process_is_an_answer_with_its_evidence(
+    folder: Path, ask: Ask
+) -> None:
+    needs_refusal()
+    answer = found(ask, "mine:Kills --input 8 --budget 9MiB", 3)
+    assert (answer["outcome"], answer["largest_fit"]) == ("killed", None)
+    assert answer["evidence"]["signal"] == "SIGKILL"
+    assert ends(answer, 32) == ["killed"] * 2
 
 
 @pytest.mark.usefixtures("dry_run_here")
