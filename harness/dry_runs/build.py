@@ -98,7 +98,7 @@ def _compile(torch: TorchBuild, folder: Path) -> None:
 
 
 def _link_nvrtc(cc: str, made: Path, torch: TorchBuild, folder: Path) -> None:
-    """Link a library that takes NVRTC's place: with its name, and its names' version."""
+    """Link a library that takes NVRTC's place; its file and its symbols are named as NVRTC's."""
     name = f"libnvrtc.so.{torch.cuda.partition('.')[0]}"
     versions = folder / "nvrtc.versions"
     versions.write_text(f"{name} {{ global: *nvrtc*; local: *; }};\n")

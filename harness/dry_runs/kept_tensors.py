@@ -120,7 +120,7 @@ def host_causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def larger_on_host(then: Held, now: Held) -> list[str]:
-    """Return names that lead to larger things than before, if none leads to more of them."""
+    """Return names whose things became larger; nothing if a name leads to more things."""
     names = list(_more_on_host(then, now))
     return [] if any(now.things[name] > then.things[name] for name in names) else names
 

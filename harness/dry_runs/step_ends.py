@@ -1,4 +1,4 @@
-"""Blocks of the allocator's history, and what the ends of optimizer steps find of them."""
+"""Blocks of the allocator's history, and which of them are alive at the end of each step."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass

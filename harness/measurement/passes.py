@@ -126,8 +126,8 @@ def _resident(
 
     Small gradients that lay next to each other leave a hole that a large block would take and
     keep resident: the policy is applied again. Pages of the heap that were released cost time when
-    they come again. A step from which the kernel took pages says nothing and is run again, until
-    ``again_until`` of the monotonic clock: later the others would not end before the deadline.
+    they come again. If the kernel took pages during a step, its reading is dropped and the step
+    runs again, unless ``again_until`` (monotonic clock) has passed: the deadline is near then.
     """
     for _ in range(UNDISTURBED_TRIES):
         if step.mode != "inference":

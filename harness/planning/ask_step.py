@@ -87,7 +87,7 @@ def ask(question: Question[Answer], progress: OnPhase | None = None) -> Answer:
 
 
 def _on_known_kernels(question: Question[Answer]) -> Question[Answer]:
-    """Return the question without GPUs that PyTorch has no kernels for, if it is on each."""
+    """Leave out GPUs that PyTorch has no kernels for; raise if the question is about one GPU."""
     gpus, left_out = [], []
     for gpu in question.gpus:
         try:

@@ -74,8 +74,9 @@ def changed_optimizer(
 class EightBitStates(torch.optim.Optimizer):
     """Allocates what Adam of bitsandbytes allocates; its kernel updates in place.
 
-    A parameter of 4,096 elements or more has two states of a byte an element and a scale for each
-    256 elements of either; a smaller one has two of float32 (``bitsandbytes/optim/optimizer.py``).
+    A parameter of 4,096 elements or more has two states with one byte for each element, and a scale
+    for each 256 elements of a state. A smaller parameter has two states of float32
+    (``bitsandbytes/optim/optimizer.py``).
     """
 
     def __init__(self, parameters: Any) -> None:

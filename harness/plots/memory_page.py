@@ -40,7 +40,7 @@ class Timeline:
     """Every block over some events.
 
     Attributes:
-        blocks: the blocks, of each how many equal ones it stands for.
+        blocks: each block, and the number of equal blocks that it stands for.
         events: number of the event before each moment; the first is of the state before all.
         colours: colour of each category, in the order in which they are stacked.
         phases: name and first moment of each phase.
@@ -89,7 +89,7 @@ class Timeline:
         return shown
 
     def _with_few_names(self, most: int) -> list[tuple[ShownBlock, int]]:
-        """Return the blocks, of which all but those of the ``most`` largest names are "others"."""
+        """Return the blocks; those that have none of the ``most`` largest names become "others"."""
         sums = Counter[tuple[str, str]]()
         for block, _ in self.blocks:
             sums[block[4:]] += block.size_bytes

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.reporting.document import Report, headline
+from harness.reporting.document import Document, headline
 from harness.schema.errors import HarnessError
 from harness.schema.findings import Rule, Verdict, verdict_words
 from harness.schema.unique_keys import read_json
@@ -68,7 +68,7 @@ class Claims(msgspec.Struct, frozen=True, kw_only=True):
     claims: list[ClaimEntry]
 
 
-def claims_of(report: Report) -> Claims:
+def claims_of(report: Document) -> Claims:
     """Return the claims of ``report``, in reading order."""
     return Claims(
         question=report.title,

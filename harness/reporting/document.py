@@ -64,7 +64,7 @@ class Numbered:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Document:
     """The whole report."""
 
     chapters: tuple[Chapter, ...]

@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.reporting.document import Chapter, Numbered, Report, decisive, headline, rule_words
+from harness.reporting.document import Chapter, Document, Numbered, decisive, headline, rule_words
 from harness.reporting.figures import colour_properties, inline_pair
 from harness.reporting.tables import cell, escape_markdown, shown, to_markdown
 from harness.schema.findings import Claim, Table
@@ -28,7 +28,7 @@ _SETTINGS = {
 }
 
 
-def render(report: Report) -> dict[str, str]:
+def render(report: Document) -> dict[str, str]:
     """Return the pages by name, their styles and figures inside; text from records stays text."""
     made = _environment()
     templates = {STORY: "story.html.j2", EVIDENCE: "evidence.html.j2", MARKDOWN: "report.md.j2"}
@@ -88,7 +88,7 @@ def citation(part: Chapter, claim: Claim) -> str:
     return f"{name}: {claim.words} ({decisive(claim)})"
 
 
-def checks_table(report: Report) -> Table:
+def checks_table(report: Document) -> Table:
     """Return each number that decides next to its second derivation."""
     rows = [
         (
@@ -115,7 +115,7 @@ def checks_table(report: Report) -> Table:
     return Table(name="checks", caption="Each number that decides, derived twice", frame=frame)
 
 
-def witness_table(report: Report) -> Table:
+def witness_table(report: Document) -> Table:
     """Return every published measurement of a real GPU next to the harness's number."""
     caption = "Published runs of real GPUs next to ours"
     return Table(name="witnesses", caption=caption, frame=_witnesses(report.chapters))

@@ -21,7 +21,7 @@ from harness.prediction.interpreter_state import collection_paused
 from harness.prediction.versions import TorchVersionError
 from harness.reporting import pages
 from harness.reporting.claims import CLAIMS, ReportFileError, claims_json, claims_of, read_claims
-from harness.reporting.document import Chapter, Report, data_words, environment_table
+from harness.reporting.document import Chapter, Document, data_words, environment_table
 from harness.reporting.earlier_runs import read_earlier, with_repeats
 from harness.reporting.figures import picture, picture_files
 from harness.reporting.manifest import MANIFEST, manifest
@@ -79,7 +79,7 @@ def analysed(
     jobs: int = 1,
     given: Sequence[Path] = (),
     progress: Callable[[str], object] = str,
-) -> Report:
+) -> Document:
     """Return the report of the records in ``folder``; nothing is written."""
     folders = experiment_folders(folder, given)
     for path in given:
@@ -94,7 +94,7 @@ def analysed(
     with collection_paused():  # walking through matplotlib's objects is a seventh of the time
         chapters = tuple(run_each(_chapter, own, jobs, progress))
     outcomes = frame["outcome"].value_counts().sort_index()
-    return Report(
+    return Document(
         chapters=chapters,
         environment=environment_table(frame),
         notes=frame.attrs["notes"],
@@ -216,7 +216,7 @@ def _anchor(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in name)
 
 
-def report_files(report: Report) -> dict[str, bytes]:
+def report_files(report: Document) -> dict[str, bytes]:
     """Return every file of the report by its name within the folder."""
     files: dict[str, bytes] = {}
     for part in report.chapters:

@@ -7,7 +7,7 @@ from harness.schema.block_categories import CATEGORY_WORDS
 from harness.schema.growth import Growth
 from harness.schema.units import format_bytes
 from harness.snapshots.device_history import DeviceHistory
-from harness.snapshots.failed_request import Failure
+from harness.snapshots.failed_request import FailedRequest
 from harness.snapshots.moments import RecordedMoment
 from harness.snapshots.what_if import WhatIf
 
@@ -15,7 +15,7 @@ Diagnosis = Literal["leak", "first optimizer step", "fragmentation", "real need"
 
 
 def diagnose(
-    failure: Failure | None,
+    failure: FailedRequest | None,
     growth: Growth,
     cases: Sequence[WhatIf],
     moments: Sequence[RecordedMoment],
@@ -66,7 +66,7 @@ def diagnose(
     return "real need", (f"Real need: {requested}, {short}.", f"{holds}.", _less(failure, first))
 
 
-def _less(failure: Failure, moment: RecordedMoment) -> str:
+def _less(failure: FailedRequest, moment: RecordedMoment) -> str:
     """Return what would have to go, and the line of the user's that activations come from."""
     room = failure.usable_bytes - failure.requested_bytes
     if room <= 0:
@@ -83,7 +83,7 @@ def _less(failure: Failure, moment: RecordedMoment) -> str:
     )
 
 
-def _in_first_optimizer_step(failure: Failure, history: DeviceHistory) -> bool:
+def _in_first_optimizer_step(failure: FailedRequest, history: DeviceHistory) -> bool:
     """Return whether the request came from within the first ``Optimizer.step``."""
     failed = history.events[failure.position]
     if failed.time_us is not None and history.steps:

@@ -13,7 +13,7 @@ from harness.schema.growth import Growth
 from harness.snapshots.categories import categories
 from harness.snapshots.device_history import DeviceHistory, device_histories
 from harness.snapshots.diagnosis import Diagnosis, diagnose
-from harness.snapshots.failed_request import Failure, find_failure, step_ends
+from harness.snapshots.failed_request import FailedRequest, find_failure, step_ends
 from harness.snapshots.file_bytes import (
     DEFAULT_SECONDS,
     Deadline,
@@ -51,7 +51,7 @@ class Explanation:
     settings: str
     diagnosis: Diagnosis
     sentences: tuple[str, ...]
-    failure: Failure | None
+    failure: FailedRequest | None
     moments: tuple[RecordedMoment, ...]
     growth: Growth
     peak_alive_bytes: int
@@ -136,7 +136,7 @@ def _explain(
 
 def _cases(
     history: DeviceHistory,
-    failure: Failure | None,
+    failure: FailedRequest | None,
     ends: Sequence[int],
     gpus: Mapping[str, int],
     settings: str | None,

@@ -9,7 +9,7 @@ from harness.snapshots.moments import FRAMES_SHOWN
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failure:
+class FailedRequest:
     """The request that failed last.
 
     ``usable_bytes`` is all that PyTorch could have reserved: what the GPU had or, if a limit of the
@@ -27,7 +27,7 @@ class Failure:
     frames: tuple[str, ...]
 
 
-def find_failure(history: DeviceHistory) -> Failure | None:
+def find_failure(history: DeviceHistory) -> FailedRequest | None:
     """Return the last request that failed, None where none did."""
     failed = [position for position, event in enumerate(history.events) if event.action == "oom"]
     if not failed:
@@ -38,7 +38,7 @@ def find_failure(history: DeviceHistory) -> Failure | None:
     segment = segment_bytes(event.size_bytes)
     is_limited = event.address >= segment
     allowed = max(history.reserved_bytes[: position + 1])
-    return Failure(
+    return FailedRequest(
         position=position,
         requested_bytes=event.size_bytes,
         segment_bytes=segment,

@@ -160,7 +160,7 @@ def record_text(line: str) -> str:
 
 
 def _texts(value: object) -> list[str]:
-    """Return the texts of a record; single words, such as its level, are none."""
+    """Return the texts of a record without its single words, such as the level."""
     if isinstance(value, str):
         return [value.rstrip("\n")] if re.search(r"\s", value) else []
     if isinstance(value, list):

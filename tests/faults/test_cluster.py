@@ -198,14 +198,14 @@ def test_a_cluster_with_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tal
 
 def test_a_worker_with_another_version_is_refused_at_its_first_answer() -> None:
     from harness.sweeps.executors import dask_cluster
-    from harness.sweeps.executors.dask_task import Answer
+    from harness.sweeps.executors.dask_task import CellAnswer
 
     cell: Any = None
     for version, why in (("7.7.7", "w has harness 7.7.7, this is "), (__version__, "no images")):
         executor = object.__new__(dask_cluster.DaskExecutor)
         sent = dask_cluster._Sent(cell=cell, attempt=1)
         executor._sent = {"key": sent}
-        said = msgspec.json.encode(Answer(harness=version, worker="w", mistake="no images"))
+        said = msgspec.json.encode(CellAnswer(harness=version, worker="w", mistake="no images"))
         executor._ended("key", SimpleNamespace(result=lambda timeout, said=said: said))
         with pytest.raises(HarnessError, match=why):
             sent.future.result()

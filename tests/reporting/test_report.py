@@ -10,7 +10,7 @@ import pytest
 
 from harness.analysis.evidence import section_of as analysed_section
 from harness.reporting.claims import read_claims
-from harness.reporting.document import Report, environment_table
+from harness.reporting.document import Document, environment_table
 from harness.reporting.pages import render
 from harness.reporting.report import experiment_folders, write_report
 from harness.schema.experiment import Experiment
@@ -253,7 +253,7 @@ def test_the_file_of_claims_has_the_verdicts_of_the_analysis(run: Path) -> None:
 @pytest.mark.parametrize(("device", "words"), [("dry run, l4", 2), ("cpu", 0)])
 def test_a_report_of_a_dry_run_says_so_on_its_first_screen(device: str, words: int) -> None:
     facts = environment_table(pd.DataFrame({"environment.device": [device]}))
-    report = Report(chapters=(), environment=facts)
+    report = Document(chapters=(), environment=facts)
     said = "A dry run: PyTorch's own allocator on a pretended l4."
     pages = render(report)
     texts = [html.unescape(pages["report.html"]), pages["report.md"]]

@@ -19,8 +19,9 @@ from harness.training.training_step import build
 def run(job: Probe, announce: Phase) -> Needed:
     """Build and run two whole steps (one in inference) within the job's budget.
 
-    On a GPU as many as ``harness measure`` runs up to the first measured one: until then
-    each may reserve more. Return ``needed_bytes``, None where the kernel does not tell:
+    On a GPU it runs all steps that ``harness measure`` runs up to its first measured step,
+    because each of them may reserve more. Return ``needed_bytes``, None where the kernel does not
+    say:
 
     - under RLIMIT_DATA the most by which the address space grew;
     - in a cgroup the same, without pages that were never written to;

@@ -30,7 +30,7 @@ from harness.schema.events import Event, Trace
 from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload
-from harness.sweeps.executors.dask_task import Answer, measure_cell
+from harness.sweeps.executors.dask_task import CellAnswer, measure_cell
 from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured, origin_of_line
 from harness.version import __version__
 
@@ -223,7 +223,7 @@ class DaskExecutor(Executor):
         if sent is None:
             return
         try:
-            answer = msgspec.json.decode(task.result(timeout=CONNECT_SECONDS), type=Answer)
+            answer = msgspec.json.decode(task.result(timeout=CONNECT_SECONDS), type=CellAnswer)
         except KilledWorker as error:
             self._lose(sent, "the worker that ran it was lost", str(error.last_worker.name))
         except BaseException as error:

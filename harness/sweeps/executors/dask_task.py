@@ -20,7 +20,7 @@ from harness.sweeps.runner import Cell
 from harness.version import __version__
 
 
-class Answer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result of a cell, or the reason why there is no record of it."""
 
     record: Record | None = None
@@ -39,12 +39,12 @@ _of_thread = threading.local()
 
 
 def measure_cell(request: bytes) -> bytes:
-    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return an ``Answer``."""
+    """Measure the cell of ``request`` (JSON: cell, attempt, jobs); return a ``CellAnswer``."""
     cell, attempt, jobs = msgspec.json.decode(request, type=tuple[Cell, int, int])
     if not hasattr(_of_thread, "slot"):
         _of_thread.slot = Slot()
     slot: Slot = _of_thread.slot
-    said = Answer(harness=__version__, worker=str(get_worker().name))
+    said = CellAnswer(harness=__version__, worker=str(get_worker().name))
     try:
         record, trace = slot.measure(cell, attempt, "dask", jobs=jobs, disturbed=True)
     except LaunchError as error:
