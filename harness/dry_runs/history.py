@@ -22,7 +22,7 @@ from harness.dry_runs.call_sites import (
 )
 from harness.dry_runs.dry_run_report import Group, Moment
 from harness.dry_runs.marks import Mark, kept, owners_at, window
-from harness.dry_runs.step_ends import Block, StepEnds
+from harness.dry_runs.step_ends import HistoryBlock, StepEnds
 from harness.schema.block_categories import BlockCategory, category_of
 from harness.schema.growth import Growth
 
@@ -40,7 +40,7 @@ class _Instant:
     site: CallSite
     position: int
     allocation: int
-    alive: Sequence[Block] = ()
+    alive: Sequence[HistoryBlock] = ()
     marks: list[Mark] = field(default_factory=list)
 
 
@@ -72,7 +72,7 @@ class History:
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:
         self.workspace_bytes = workspace_bytes
         self._own = own
-        self._live: dict[int, Block] = {}
+        self._live: dict[int, HistoryBlock] = {}
         self._bytes = self.counted = self._allocations = 0
         self._first_us: int | None = None
         self._best_bytes = 0
@@ -156,9 +156,9 @@ class History:
         self._look_at(marks, self._refused[refused:], is_best=best is not None)
         return ended
 
-    def _allocate(self, event: HistoryEvent, sites: Sites) -> Block:
+    def _allocate(self, event: HistoryEvent, sites: Sites) -> HistoryBlock:
         size = event["size"]
-        block = Block(
+        block = HistoryBlock(
             address=event["addr"],
             size=size,
             begin=self.counted,
@@ -188,7 +188,9 @@ class History:
         self._steps.append(allocations)
         self._ends.end_step()
 
-    def _instant(self, event: HistoryEvent, sites: Sites, alive: Sequence[Block]) -> _Instant:
+    def _instant(
+        self, event: HistoryEvent, sites: Sites, alive: Sequence[HistoryBlock]
+    ) -> _Instant:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
@@ -301,7 +303,7 @@ class History:
             ),
         )
 
-    def _kind(self, block: Block) -> BlockCategory:
+    def _kind(self, block: HistoryBlock) -> BlockCategory:
         """Return the category of a block that no optimizer knows."""
         # Newer versions free the workspace after each matmul.
         is_alone = block.freed_by is None or block.freed == block.allocation
@@ -313,5 +315,5 @@ class History:
         )
 
 
-def _lived(block: Block, position: int) -> bool:
+def _lived(block: HistoryBlock, position: int) -> bool:
     return block.begin <= position and (block.end is None or block.end > position)

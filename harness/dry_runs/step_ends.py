@@ -13,7 +13,7 @@ _BLOCK_BYTES = 512
 
 
 @dataclass(slots=True, eq=False)
-class Block:
+class HistoryBlock:
     """A block, from its allocation on; ``begin`` and ``end`` count allocations and frees.
 
     ``freed`` is the number of allocations when it was freed, by ``freed_by``.
@@ -40,16 +40,16 @@ class StepEnds:
         """Bytes that each step allocated."""
         self._floor_bytes: int | None = None
         self._kept = KeptByLine()
-        self._freed: list[Block] = []
+        self._freed: list[HistoryBlock] = []
         """Blocks that were freed since the last end, and lived over one."""
 
-    def allocate(self, block: Block) -> None:
+    def allocate(self, block: HistoryBlock) -> None:
         """Count a block."""
         size = _rounded(block.size)
         self._alive_bytes += size
         self._allocated_bytes += size
 
-    def free(self, block: Block) -> None:
+    def free(self, block: HistoryBlock) -> None:
         """Count a block as freed."""
         self._alive_bytes -= _rounded(block.size)
         if block.step < len(self._ends_bytes):
@@ -75,7 +75,7 @@ class StepEnds:
         """Return whether the steps allocate ever more; the first one builds the network."""
         return series_growth(self._steps_bytes[1:], _BLOCK_BYTES).kind == "leak"
 
-    def growth(self, alive: Iterable[Block], begins: Collection[int]) -> Growth:
+    def growth(self, alive: Iterable[HistoryBlock], begins: Collection[int]) -> Growth:
         """Return how memory grows over the steps; nothing may come after.
 
         Args:
@@ -89,7 +89,7 @@ class StepEnds:
             floor = ends[1] if len(ends) > 1 else 0
         return self._kept.growth(ends, self._steps_bytes, floor, begins)
 
-    def _keep(self, block: Block, last: int | None) -> None:
+    def _keep(self, block: HistoryBlock, last: int | None) -> None:
         size = _rounded(block.size)
         self._kept.add(block.site.place, block.begin, size, block.step, last)
 
