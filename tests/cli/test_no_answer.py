@@ -11,7 +11,7 @@ from harness.cli.app import app, main
 from harness.schema.record import Outcome, Record, to_json
 from harness.schema.workload import Workload
 from tests.child_process import run
-from tests.commands import Ask
+from tests.commands import Ask, without_progress
 from tests.sweep.test_experiment_files import MINE
 
 LEAK = (Path(__file__).parents[1] / "snapshots" / "failures" / "leak.pickle.gz").read_bytes()
@@ -148,7 +148,7 @@ def test_a_target_that_ends_the_process_is_no_answer(
     said = capfd.readouterr()
     assert code in (2, 3), said
     assert "Traceback" not in said.err
-    assert said.out.strip() or said.err.startswith("harness: ")
+    assert said.out.strip() or without_progress(said.err).startswith("harness: ")
     assert code == 3 or "the process ended itself" in said.err or "ended the process" in said.err
 
 
@@ -161,10 +161,8 @@ def test_user_s_code_in_the_command_s_own_process_does_not_end_it(
     (tmp_path / "net.py").write_text(text.format(end="os._exit(0)"))
     done = run(sys.executable, "-m", "harness", *line.split(), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    *before, said = done.stderr.splitlines()  # what takes long on a busy machine is said before
+    (said,) = without_progress(done.stderr).splitlines()
     assert said.startswith("harness: "), done.stderr
-    assert len(before) <= 1, done.stderr
-    assert "Traceback" not in done.stderr
 
 
 CHATTY = """import os, subprocess, torch
