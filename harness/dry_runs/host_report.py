@@ -39,10 +39,10 @@ def host_of(
         limit, source = gpu.total_bytes, ONE_POOL
     elif limit is None and limit_bytes() < psutil.virtual_memory().total:
         limit, source = limit_bytes(), "limit of this container"
-    own = seen.own_bytes + inside.history_bytes
+    own = inside.history_bytes
     least = max(0, max(seen.together_bytes, inside.at_end_bytes) - own)
     # Pinned pages are there whether or not the script wrote to them, and so are parameters.
-    seen_with = max(seen.with_left_out_bytes - own, inside.with_left_out_bytes - seen.own_bytes)
+    seen_with = max(seen.with_left_out_bytes - own, inside.with_left_out_bytes)
     left_out = min(inside.left_out_bytes, max(0, seen_with - least))
     most = least + left_out + inside.unwritten_pinned_bytes
     held = held_bytes if gpu.one_pool else 0

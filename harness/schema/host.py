@@ -45,8 +45,8 @@ class Host(Struct, frozen=True, kw_only=True):
         unwritten_pinned_bytes: most pinned bytes that were not written, which the lower number of
             the peak leaves out; None with a real driver.
         left_out_bytes: most bytes of parameters on the host that were not written here.
-        harness_bytes: what the harness took, which is in neither number: its code, and the history
-            of the allocator; None if that is not known apart.
+        harness_bytes: what the harness took, which is in neither number: the history of the
+            allocator; None if that is not known apart.
         limit_bytes: the memory that the verdict is about; None without one.
         limit_source: where that limit comes from.
         fit: whether the peak is within it; with the GPU's memory if both share one pool.
