@@ -1,5 +1,6 @@
 """Evidence that is missing or contradicts itself decides nothing, and the page says so first."""
 
+import functools
 import json
 import shutil
 from collections.abc import Callable, Iterable
@@ -148,17 +149,22 @@ def in_error_above_4(line: Line) -> Line:
     return {**line, **left, "outcome": "error", "probes": [], "confirmed": False}
 
 
+also_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (in_error_above_4, "needed"),
-        (
+        also_slow(
             lambda one: {**one, "predicted": None} if one["workload"].get("depth", 1) > 4 else one,
             "",
         ),
         (lambda one: {**one, "largest_fit": one["largest_fit"] * 1024}, "that of the probes"),
-        (lambda one: {**one, "smallest_fail": one["largest_fit"]}, "the smallest failure is"),
-        (lambda one: {**one, "budget_bytes": one["budget_bytes"] // 1024}, "parts"),
+        also_slow(
+            lambda one: {**one, "smallest_fail": one["largest_fit"]}, "the smallest failure is"
+        ),
+        also_slow(lambda one: {**one, "budget_bytes": one["budget_bytes"] // 1024}, "parts"),
     ],
     ids=["failed above depth 4", "no predictions", "batches", "no gap", "budgets in KiB"],
 )

@@ -90,7 +90,15 @@ def test_a_file_system_that_fails_half_way_leaves_the_earlier_report(
 
 
 @pytest.mark.parametrize(
-    "name", ["report.md", "claims.json", "figures", "tables", ".report.md.new"]
+    "name",
+    [
+        "report.md",
+        "figures",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("claims.json", "tables", ".report.md.new")
+        ),
+    ],
 )
 def test_nothing_is_written_or_deleted_through_a_link(
     name: str, run: Path, tmp_path: Path, ask: Ask

@@ -1,5 +1,6 @@
 """``harness report --check``: a run that was changed in any way is not the run."""
 
+import functools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +47,7 @@ def _other_commit(folder: Path) -> None:
 
 OTHER_DIGIT = replaced(RECORDS, '"saved_bytes":67332', '"saved_bytes":67333')
 OTHER_CLAIM = replaced("claims.json", '"holds"', '"fails"')
+also_slow = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +57,13 @@ OTHER_CLAIM = replaced("claims.json", '"holds"', '"fails"')
             OTHER_DIGIT,
             {"files": "records.jsonl: not the file", "report": "records give another one"},
         ),
-        (_left_out, {"files": "records.jsonl: not the file"}),
+        also_slow(_left_out, {"files": "records.jsonl: not the file"}),
         (OTHER_CLAIM, {"files": "claims.json: not the file", "report": "claims.json"}),
-        (
+        also_slow(
             lambda folder: shutil.copytree(folder / "depth_batch", folder / "width"),
             {"files": "width/records.jsonl: not listed"},
         ),
-        (
+        also_slow(
             lambda folder: (folder / "earlier.json").write_text('{"machine":"x","claims":[]}'),
             {"files": "earlier.json: not listed"},
         ),
