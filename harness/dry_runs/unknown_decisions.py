@@ -1,7 +1,8 @@
 """Decisions that a script makes by values nobody knows: answered, counted, and named.
 
 In the first run a value is zero and a truth is false. In the other two every decision is true, or
-none is; a line that decides very often gets both in turn, because a loop may wait for one.
+none is, and in mixed runs those of every second line are. A line that decides very often gets both
+in turn, because a loop may wait for one.
 """
 
 import sys
@@ -10,15 +11,13 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
-from harness.dry_runs.trial_values import CROSSED
+from harness.dry_runs.trial_values import Sides
 from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
 """Decisions of one line before every second one is the other way."""
 _NEAR: Final = 3
-_FORCED: Final = {trial: trial in (1, 3, 4) for trial in range(1, 10)}
-"""Decisions in each run of other values (``trial_values.py``)."""
 _INSIDE = ("/unknown_numbers.py", "/unknown_decisions.py", "/value_reads.py", "/after_import.py")
 
 
@@ -26,15 +25,15 @@ class Decisions:
     """Answers the decisions of one run.
 
     Args:
-        trial: the run; 0 is the first one.
+        sides: the side that each line takes.
         decided: lines whose other answer ended in an error, and the answer that they get.
         on_use: called when anything is decided by an unknown value for the first time.
     """
 
     def __init__(
-        self, trial: int, decided: Mapping[str, bool], on_use: Callable[[], object]
+        self, sides: Sides, decided: Mapping[str, bool], on_use: Callable[[], object]
     ) -> None:
-        self._forced = _FORCED.get(trial // CROSSED or trial)
+        self._sides = sides
         self._decided = decided
         self._on_use = on_use
         self._counts: dict[str, int] = {}
@@ -60,12 +59,13 @@ class Decisions:
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         self.use(place, line)
         count = self._counts[line] = self._counts.get(line, 0) + 1
-        as_it_is = self._forced is None or chooses
-        answer = otherwise if as_it_is else self._forced != opposite
         if line in self._decided:
             answer = self._decided[line]
         elif count > MANY:
             answer = bool(count % 2)
+        else:
+            side = None if chooses else self._sides.of(line)
+            answer = otherwise if side is None else side != opposite
         self._last = line, answer, _callers(frame)
         return answer
 

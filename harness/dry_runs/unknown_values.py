@@ -3,7 +3,8 @@
 Every decision is true in one run and false in another; numbers are small in one and large in
 another, and a mask keeps all or none. What holds in all runs is the answer. If the peaks move, and
 numbers are used, two more runs exchange the numbers and keep the decisions: a number that moves a
-peak has no upper end, so it is refused.
+peak has no upper end, so it is refused. If the peaks move, and several lines decide, two more runs
+mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import CROSSED, SMALLER
+from harness.dry_runs.trial_values import CROSSED, MIXED, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -43,9 +44,13 @@ class Try:
     trial: int = 0
 
 
-def settled(run: Run, trial: int) -> Try:
+More = Callable[[Sequence[int], Mapping[str, bool]], Sequence[Try]]
+"""Runs more trials, in which some checks are known to pass."""
+
+
+def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Try:
     """Run until no check of an unknown value ends the script with an error."""
-    checks: dict[str, bool] = {}
+    checks: dict[str, bool] = dict(known or {})
     while True:
         report = run(trial, checks)
         failed = report.failed_by
@@ -68,9 +73,7 @@ def tries_others(first: DryRunReport) -> bool:
     )
 
 
-def judged(
-    first: Try, others: Sequence[Try], more: Callable[[Sequence[int]], Sequence[Try]]
-) -> DryRunReport:
+def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
     """Return the answer of runs with other values, and of ``more``: a range or a refusal."""
     main, reads = first.report, _deciding(first.report)
     if main.tests and all(one.report.tests for one in others):
@@ -94,18 +97,25 @@ def judged(
             f" with other values ends with {why}",
         )
     reports = [one.report for one in answers]
-    numbers = [read for one in reports for read in _numbers(one)]
-    if numbers and any(_peaks(one) != _peaks(main) for one in reports):
-        one, other = (each.trial for each in others)
-        again = more([CROSSED * one + other, CROSSED * other + one])
-        if [_peaks(each.report) for each in again] == [_peaks(each.report) for each in others]:
-            return _with_range(main, [*answers, *again])  # only decisions and masks do
-        peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})
-        return _refused(
-            main,
-            f"size depends on values at {_named(_numbers(main) or numbers)}, and no number bounds"
-            f" it: {' and '.join(f'{one:,}' for one in peaks)} B are requested with three of them",
-        )
+    if all(_peaks(one) == _peaks(main) for one in reports):
+        return _with_range(main, answers)
+    one, other = (each.trial for each in others)
+    checks = {line: passes for each in answers for line, passes in each.checks.items()}
+    if numbers := [read for each in reports for read in _numbers(each)]:
+        again = more([CROSSED * one + other, CROSSED * other + one], checks)
+        if [_peaks(each.report) for each in again] != [_peaks(each.report) for each in others]:
+            peaks = sorted({each.cuda.requested_peak_bytes or 0 for each in reports})
+            return _refused(
+                main,
+                f"size depends on values at {_named(_numbers(main) or numbers)}, and no number"
+                f" bounds it: {' and '.join(f'{each:,}' for each in peaks)} B are requested with"
+                " three of them",
+            )
+        answers += again  # only decisions and masks move the peaks
+    reads = [read for each in answers for read in each.report.value_reads]
+    if len(set(deciding_lines(reads)) - set(checks)) > 1:
+        mixed = more([MIXED + one, 2 * MIXED + other], checks)
+        answers += [each for each in mixed if each.report.outcome in ANSWERS]
     return _with_range(main, answers)
 
 

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final
 
 from harness.dry_runs.own_code import is_own, users_frame
-from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, TrialValues, encoded, kept
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, Sides, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
 from harness.dry_runs.value_places import ValueRead
@@ -126,11 +126,12 @@ class ValueReads:
     ) -> None:
         self._answers = answers
         self._trial = trial
-        self._values = TrialValues(trial) if trial else None
+        self._sides = Sides(trial)
+        self._values = TrialValues(trial, self._sides) if trial else None
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
         self._library: ctypes.CDLL | None = None
-        self.decisions = Decisions(trial, {} if decided is None else decided, on_use)
+        self.decisions = Decisions(self._sides, {} if decided is None else decided, on_use)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
@@ -268,7 +269,7 @@ class ValueReads:
         place.answered |= size is not None
         if size is None:
             self.decisions.use(place.name)
-        return 1 + (size if size is not None else kept(self._trial, most))
+        return 1 + (size if size is not None else self._sides.kept(place.name, most))
 
     def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""
