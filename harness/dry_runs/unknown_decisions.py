@@ -18,7 +18,10 @@ from harness.schema.library_files import is_library
 MANY: Final = 500
 """Decisions of one line before every second one is the other way."""
 _NEAR: Final = 3
-_INSIDE = ("/unknown_numbers.py", "/unknown_decisions.py", "/value_reads.py", "/after_import.py")
+_INSIDE = (
+    *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
+    *("/unknown_decisions.py", "/value_reads.py"),
+)
 
 
 class Decisions:

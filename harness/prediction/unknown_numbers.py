@@ -2,7 +2,7 @@
 
 A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
 of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
-seen: text that is joined to other text, ``'%.2f' % x``, and arrays of the standard library.
+seen: ``'%.2f' % x``, and arrays of the standard library.
 """
 
 import dis
@@ -11,19 +11,19 @@ import math
 import statistics
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
 from harness.prediction.after_import import instead
+from harness.prediction.number_uses import LISTENERS, Uses, used
+from harness.prediction.unknown_texts import follow_files, text_of
 
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
 _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "int float trunc ceil floor divmod rdivmod"
-_TEXT = "len eq ne lt le gt ge contains getitem iter"
-_TEXT_METHODS = "split strip startswith endswith index find count encode partition replace"
-_NUMBERS_OF_TEXT = {"__float__": float, "__int__": int}
 _OPPOSITE = "eq"
 """Two numbers are equal or one is less: a run in which all decisions are true has no equal
 ones, so that a search for the largest finds it, and a list is sorted."""
@@ -35,25 +35,6 @@ _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 """Functions of ``math`` that make another number of a number."""
 
 
-class Uses(Protocol):
-    """A listener to the uses of unknown numbers."""
-
-    def compared(
-        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
-    ) -> bool:
-        """Return what a comparison is; ``otherwise`` with the number as it is.
-
-        With ``opposite``, it is false where all decisions are true. With ``chooses``, what is
-        larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
-        """
-
-    def used(self, place: str) -> None:
-        """Note that something may be decided by a number read at a place."""
-
-    def made(self, number: float) -> None:
-        """Note a number that code in C may be given."""
-
-
 class _Reading(threading.local):
     """The read that a wrapped method of this thread makes."""
 
@@ -62,7 +43,6 @@ class _Reading(threading.local):
 
 
 READING = _Reading()
-_uses: list[Uses] = []
 
 
 class Unknown(float):
@@ -72,19 +52,19 @@ class Unknown(float):
     place: str
 
     def __bool__(self) -> bool:
-        return _uses[0].compared(self.place, float.__bool__(self))
+        return LISTENERS[0].compared(self.place, float.__bool__(self))
 
     def __str__(self) -> str:
-        return _text(float.__repr__(self), self.place)
+        return text_of(float.__repr__(self), self.place)
 
     def __repr__(self) -> str:
-        return _text(float.__repr__(self), self.place)
+        return text_of(float.__repr__(self), self.place)
 
     def __format__(self, how: str, /) -> str:
-        return _text(float.__format__(self, how), self.place)
+        return text_of(float.__format__(self, how), self.place)
 
     def __hash__(self) -> int:
-        _uses[0].used(self.place)
+        used(self.place)
         return float.__hash__(self)
 
     def __copy__(self) -> "Unknown":
@@ -94,12 +74,12 @@ class Unknown(float):
         return self
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
-        _uses[0].used(self.place)
+        used(self.place)
         return float, (float.__add__(self, 0.0),)
 
     def __round__(self, digits: SupportsIndex | None = None, /) -> Any:
         if digits is None:
-            _uses[0].used(self.place)
+            used(self.place)
             return float.__round__(self)
         return unknown(float.__round__(self, digits), self.place)
 
@@ -110,7 +90,7 @@ class UnknownWhole(int):
     place: str
 
     def __bool__(self) -> bool:
-        return _uses[0].compared(self.place, int.__bool__(self))
+        return LISTENERS[0].compared(self.place, int.__bool__(self))
 
     def __hash__(self) -> int:
         return int.__hash__(self)
@@ -120,27 +100,6 @@ class UnknownWhole(int):
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
         return int, (int.__add__(self, 0),)
-
-
-class _Text(str):
-    """The text of an unknown number; to ask its length, or to compare it, uses the number."""
-
-    place: str
-
-    def __add__(self, other: str, /) -> str:
-        return _text(str.__add__(self, other), self.place)
-
-    def __radd__(self, other: str) -> str:
-        return _text(str.__add__(other, self), self.place)
-
-    def __hash__(self) -> int:
-        return str.__hash__(self)
-
-
-def _text(words: str, place: str) -> _Text:
-    text = _Text(words)
-    text.place = place
-    return text
 
 
 def unknown(value: Any, place: str) -> Any:
@@ -153,7 +112,7 @@ def unknown(value: Any, place: str) -> Any:
         return value
     number = float.__new__(Unknown, value)
     number.place = place
-    _uses[0].made(value)
+    LISTENERS[0].made(value)
     return number
 
 
@@ -162,7 +121,7 @@ def _with_ones(place: str, *numbers: Any) -> list[Any]:
 
     Whether it fails is decided like a comparison: a run in which it does not goes on with 1.
     """
-    if _uses[0].compared(place, True):
+    if LISTENERS[0].compared(place, True):
         raise
     return [1.0 if type(one) is Unknown else one for one in numbers]
 
@@ -199,7 +158,7 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
         chooses = name in _ORDER and (
             (owner is int and abs(other) <= _MOST_TRIED) or _asked_by_builtin(sys._getframe(1))
         )
-        return _uses[0].compared(self.place, result, opposite=opposite, chooses=chooses)
+        return LISTENERS[0].compared(self.place, result, opposite=opposite, chooses=chooses)
 
     return compare
 
@@ -208,16 +167,8 @@ def _conversion(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
 
     def convert(self: Any, *others: Any) -> Any:
-        _uses[0].used(self.place)
+        used(self.place)
         return real(self, *others)
-
-    return convert
-
-
-def _number_of_text(number: type) -> Callable[[Any], Any]:
-    def convert(text: Any) -> Any:
-        _uses[0].used(text.place)
-        return number(str.__str__(text))
 
     return convert
 
@@ -230,10 +181,6 @@ for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
 for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio", "is_integer"):
     setattr(Unknown, _name, _conversion(float, _name))
 setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
-for _name in (*(f"__{one}__" for one in _TEXT.split()), *_TEXT_METHODS.split()):
-    setattr(_Text, _name, _conversion(str, _name))
-for _name, _number in _NUMBERS_OF_TEXT.items():
-    setattr(_Text, _name, _number_of_text(_number))
 
 
 def _known(value: Any) -> Any:
@@ -249,9 +196,9 @@ def _wrap(value: Any, place: str) -> Any:
 
 def install(torch: Any, uses: Uses) -> None:
     """Have numbers that are read from tensors, and not known, be such objects."""
-    _uses.append(uses)
-    if len(_uses) > 1:  # the methods are replaced already
-        del _uses[0]
+    LISTENERS.append(uses)
+    if len(LISTENERS) > 1:  # the methods are replaced already
+        del LISTENERS[0]
         return
     for name in ("item", "tolist"):
 
@@ -273,6 +220,17 @@ def _read_at() -> str | None:
     return READING.place
 
 
+class _Returned:
+    """Stands for the text of a warning: Python has one if ``__float__`` returns such an object."""
+
+    def match(self, text: str) -> bool:
+        """Return whether it is that warning, and count the number that was read last as used."""
+        is_one = f"(type {Unknown.__name__}" in text
+        if is_one and READING.place is not None:
+            used(READING.place)
+        return is_one
+
+
 def _follow_in_math() -> None:
     for name in _MATH.split():
         if hasattr(math, name):
@@ -292,7 +250,7 @@ def _follow_in_math() -> None:
         close = real(*numbers, **named)
         for one in numbers:
             if type(one) is Unknown:
-                return _uses[0].compared(one.place, close, opposite=True)
+                return LISTENERS[0].compared(one.place, close, opposite=True)
         return close
 
 
@@ -300,6 +258,8 @@ def _follow_in_functions(torch: Any) -> None:
     """Follow numbers through functions in C."""
     _follow_in_math()
     _follow_json()
+    follow_files()
+    warnings.filters.insert(0, ("ignore", _Returned(), DeprecationWarning, None, 0))  # type: ignore[attr-defined]
 
     @instead(statistics, "fmean")
     def fmean(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
@@ -331,14 +291,14 @@ def _follow_json() -> None:
     @instead(json, "loads")
     def load(real: Callable[..., Any], text: Any, **named: Any) -> Any:
         for place in written:  # it may be what was written before
-            _uses[0].used(place)
+            used(place)
         written.clear()
         return real(text, **named)
 
 
 def _use_inside(value: Any) -> None:
     for place in _places_inside(value):
-        _uses[0].used(place)
+        used(place)
 
 
 def _places_inside(value: Any) -> Iterator[str]:

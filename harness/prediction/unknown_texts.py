@@ -1,0 +1,94 @@
+"""Texts of unknown numbers: to ask their length, to compare them, or to read them again is a use.
+
+Text that C code joins to other text is not followed. If a file is read that the process has
+written, the numbers whose texts were made before may be in it, so they count as used.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final
+
+from harness.prediction.number_uses import used
+
+_USES = "len eq ne lt le gt ge contains getitem iter"
+_METHODS = "split strip startswith endswith index find count encode partition replace"
+_NUMBERS = {"__float__": float, "__int__": int}
+_OF_CODE = "/torch/_inductor/", "/triton/"
+"""Parts of the paths of code that reads again what it has compiled."""
+_made: Final[set[str]] = set()
+"""Places of numbers whose texts were made since a file was read again."""
+
+
+class Text(str):
+    """The text of an unknown number."""
+
+    place: str
+
+    def __add__(self, other: str, /) -> str:
+        return text_of(str.__add__(self, other), self.place)
+
+    def __radd__(self, other: str) -> str:
+        return text_of(str.__add__(other, self), self.place)
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+
+def text_of(words: str, place: str) -> Text:
+    """Return the text of a number that was read at a place."""
+    _made.add(place)
+    text = Text(words)
+    text.place = place
+    return text
+
+
+def _use(name: str) -> Callable[..., Any]:
+    real = getattr(str, name)
+
+    def method(self: Text, *others: Any) -> Any:
+        used(self.place)
+        return real(self, *others)
+
+    return method
+
+
+def _number(number: type) -> Callable[[Text], Any]:
+    def convert(text: Text) -> Any:
+        used(text.place)
+        return number(str.__str__(text))
+
+    return convert
+
+
+for _name in (*(f"__{one}__" for one in _USES.split()), *_METHODS.split()):
+    setattr(Text, _name, _use(_name))
+for _name, _type in _NUMBERS.items():
+    setattr(Text, _name, _number(_type))
+
+
+def follow_files() -> None:
+    """Have numbers count as used when a file is read that this process has written."""
+    written: set[str] = set()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str | bytes):
+            return
+        name, flags = os.path.abspath(os.fsdecode(arguments[0])), arguments[2]  # noqa: PTH100
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            written.add(name)
+        elif _made and name in written and not _reads_code(sys._getframe(1)):
+            for place in _made:
+                used(place)
+            _made.clear()
+
+    sys.addaudithook(hook)
+
+
+def _reads_code(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in _OF_CODE):
+            return True
+        frame = frame.f_back
+    return False
