@@ -20,7 +20,7 @@ MANY: Final = 500
 _NEAR: Final = 3
 _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
-    *("/unknown_decisions.py", "/value_reads.py"),
+    *("/unknown_decisions.py", "/value_reads.py", "/python_types.py"),
 )
 
 

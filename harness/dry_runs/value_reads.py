@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Any, Final
 
 from harness.dry_runs.own_code import is_own, users_frame
+from harness.dry_runs.python_types import follow_in_python
 from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, Sides, TrialValues, encoded
 from harness.dry_runs.unknown_decisions import Decisions
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
@@ -141,6 +142,7 @@ class ValueReads:
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
         unknown_numbers.install(sys.modules["torch"], self)
+        follow_in_python()
 
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False

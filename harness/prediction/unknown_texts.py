@@ -12,8 +12,13 @@ from typing import Any, Final
 
 from harness.prediction.number_uses import used
 
-_USES = "len eq ne lt le gt ge contains getitem iter"
-_METHODS = "split strip startswith endswith index find count encode partition replace"
+_USES = "len eq ne lt le gt ge contains iter"
+_METHODS = (
+    "split rsplit splitlines partition rpartition startswith endswith index rindex find rfind"
+)
+_METHODS += " count encode isdigit isdecimal isnumeric"
+_OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
+_OTHER_TEXTS += " ljust rjust center zfill"
 _NUMBERS = {"__float__": float, "__int__": int}
 _OF_CODE = "/torch/_inductor/", "/triton/"
 """Parts of the paths of code that reads again what it has compiled."""
@@ -54,6 +59,15 @@ def _use(name: str) -> Callable[..., Any]:
     return method
 
 
+def _text(name: str) -> Callable[..., Text]:
+    real = getattr(str, name)
+
+    def method(self: Text, *others: Any) -> Text:
+        return text_of(real(self, *others), self.place)
+
+    return method
+
+
 def _number(number: type) -> Callable[[Text], Any]:
     def convert(text: Text) -> Any:
         used(text.place)
@@ -64,6 +78,8 @@ def _number(number: type) -> Callable[[Text], Any]:
 
 for _name in (*(f"__{one}__" for one in _USES.split()), *_METHODS.split()):
     setattr(Text, _name, _use(_name))
+for _name in _OTHER_TEXTS.split():
+    setattr(Text, _name, _text(_name))
 for _name, _type in _NUMBERS.items():
     setattr(Text, _name, _number(_type))
 
