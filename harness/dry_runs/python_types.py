@@ -17,18 +17,19 @@ _Format = ctypes.PYFUNCTYPE(_OBJECT, _OBJECT, _OBJECT)
 _Contains = ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT, ctypes.c_int)
 
 
-@_Format
-def _on_format(text: str, number: Any) -> Any:
+def _format(text: str, number: Any) -> Any:
     return text_of(text, number.place)
 
 
-@_Contains
-def _on_contains(number: Any, is_in: int) -> int:
+def _contains(number: Any, is_in: int) -> int:
     return LISTENERS[0].compared(number.place, bool(is_in), opposite=type(number) is Unknown)
+
+
+_CALLED: Final = _Format(_format), _Contains(_contains)
 
 
 def follow_in_python() -> None:
     """Have Python's types call back, except in a Python without a global lock."""
     if "t" not in sys.abiflags:
         types = map(id, (str, set, tuple, Unknown, UnknownWhole))
-        ctypes.CDLL(None).pretend_in_python(*map(ctypes.c_void_p, types), _on_format, _on_contains)
+        ctypes.CDLL(None).pretend_in_python(*map(ctypes.c_void_p, types), *_CALLED)

@@ -9,6 +9,7 @@ import dis
 import json
 import math
 import statistics
+import struct
 import sys
 import threading
 import warnings
@@ -268,7 +269,7 @@ def _follow_in_functions(torch: Any) -> None:
         mean = real(data, *rest, **named)
         return unknown(mean, places[0]) if places else mean
 
-    for owner, name in ((torch, "tensor"), (torch, "as_tensor")):
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (struct, "pack")):
 
         @instead(owner, name)
         def make(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
