@@ -6,6 +6,7 @@ seen: ``'%.2f' % x``, and arrays of the standard library.
 """
 
 import dis
+import heapq
 import json
 import math
 import statistics
@@ -27,7 +28,7 @@ _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "int float trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
 """Two numbers are equal or one is less: a run in which all decisions are true has no equal
-ones, so that a search for the largest finds it, and a list is sorted."""
+ones. What sorts numbers, or looks for the largest, compares them as they are."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Integers up to here are smaller than the first one of one run, and larger than that of another
@@ -142,9 +143,10 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
     return operation
 
 
-def _asked_by_builtin(frame: FrameType) -> bool:
-    """Return whether a frame is in a call of C code, such as ``max`` or ``sorted``."""
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
+def _sorts(frame: FrameType) -> bool:
+    """Return whether a frame is in a call of C code, such as ``max``, or is one of ``heapq``."""
+    in_call = "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return in_call or frame.f_code.co_filename == heapq.__file__
 
 
 def _comparison(owner: type, name: str) -> Callable[..., Any]:
@@ -156,8 +158,9 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
-        chooses = name in _ORDER and (
-            (owner is int and abs(other) <= _MOST_TRIED) or _asked_by_builtin(sys._getframe(1))
+        orders, of_two = name in _ORDER, type(other) is type(self)
+        chooses = (orders and owner is int and abs(other) <= _MOST_TRIED) or (
+            (orders or of_two) and _sorts(sys._getframe(1))
         )
         return LISTENERS[0].compared(self.place, result, opposite=opposite, chooses=chooses)
 
@@ -279,22 +282,14 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def _follow_json() -> None:
-    """Have numbers count as used when JSON is read after they were written as such."""
-    written: set[str] = set()
-
+    """Have JSON be the text of the numbers in it."""
     for name in ("dump", "dumps"):
 
         @instead(json, name)
         def write(real: Callable[..., Any], value: Any, *rest: Any, **named: Any) -> Any:
-            written.update(_places_inside(value))
-            return real(value, *rest, **named)
-
-    @instead(json, "loads")
-    def load(real: Callable[..., Any], text: Any, **named: Any) -> Any:
-        for place in written:  # it may be what was written before
-            used(place)
-        written.clear()
-        return real(text, **named)
+            text = real(value, *rest, **named)
+            followed = [text_of(text or "", place) for place in _places_inside(value)]
+            return followed[0] if text and followed else text
 
 
 def _use_inside(value: Any) -> None:
