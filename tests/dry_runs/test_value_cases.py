@@ -83,9 +83,28 @@ import math\nx = big(math.exp(u.mean().item()) * 1000)
 import math\nif math.log10(1 / u.mean().item()) > 0.1: x = big(4000)
 import math\nif -math.log(u.mean().item()) > 1: x = big(4000)
 try: 1 / u.sum().item()\nexcept ZeroDivisionError: x = big(4000)
+z = "%.2f" % u.sum().item()\nif z > "0.2": x = big(4000)
+class A:\n    def __float__(self): return u.sum().item()\nif float(A()) > 0.2: x = big(4000)
+n = __file__ + ".n"; open(n, "w").write(f"loss {u.sum().item()}\\n")\nif float(open(n).read()[5:]) > 0.2: x = big(4000)
+import json\nn = __file__ + ".n"; json.dump({"v": u.sum().item()}, open(n, "w"))\nif json.load(open(n))["v"] > 0.2: x = big(4000)
+import struct\nif struct.unpack("f", struct.pack("f", u.sum().item()))[0] > 0.2: x = big(4000)
+x = big(1 + min(9e9, *u.tolist()) * 100)
+x = big(u.cpu().histc(4, 0, 1)[3] * 100)
 w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
 w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
 w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
+"""  # noqa: E501
+RANGES = r"""
+1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(max(z)))
+1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(min(z)))
+1-8: x = big(1 + max(range(8), key=lambda k: u[k].item()))
+1-8: x = big(1 + max((u[k].item(), k) for k in range(8))[1])
+1-8: import heapq; x = big(1 + heapq.nlargest(3, [(u[k].item(), k) for k in range(8)])[0][1])
+1-8: import heapq; h = []\nfor k in range(8): heapq.heappush(h, (u[k].item(), k))\nx = big(1 + h[0][1])
+1-4: x = big(4 if i[0].item() in {5} else 1)
+1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
+2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
+11-23: z = torch.empty(10, 1 << 20, dtype=torch.uint8, device="cuda"); y = z[(i[:10] > 5).cpu().cuda()]\nx = big(1 if (i > 3).any() else 3)
 """  # noqa: E501
 RIGHT = r"""
 z = max(1.0, u.mean().item() / 3)\ny = 2 / z\nu.mul_(-y / max(u.mean().item(), 2))
@@ -116,6 +135,9 @@ def log(z, step): print(step, z)\nlog(u.mean().item(), 3)
 torch.save(i, __file__ + ".pt")
 torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
 z = u.mean().item()\nif z is not None: print(z)
+z = u.mean().item(); print("loss %.2f" % z, f"{z:.3f}".strip(), str(z)[:4].rjust(9))
+import json\nprint(json.dumps({"loss": u.mean().item()})); json.loads("{}")
+open(__file__ + ".n", "w").write("5"); print(f"{u.mean().item()}"); open(__file__).read()
 z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
 """  # noqa: E501
 GUARDS = r"""
@@ -150,6 +172,16 @@ def test_a_decision_has_a_range_or_is_refused_with_its_line(
         unknown = known(report.unknown)
         assert unknown.moves or report.fit == "depends"
         assert "script.py:" in unknown.lines[0]
+
+
+@each(RANGES)
+def test_a_range_has_both_ends(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
+    ends, code = case.split(": ", 1)
+    report = report_of(runs, tmp_path, code)
+    assert report.outcome == "ok", report.evidence
+    unknown = known(report.unknown)
+    found = [(one.requested_peak_bytes or 0) >> 20 for one in (unknown.lowest, unknown.highest)]
+    assert found == [int(end) for end in ends.split("-")]
 
 
 @each(RIGHT)
