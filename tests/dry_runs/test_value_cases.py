@@ -92,9 +92,9 @@ x = big(1 + min(9e9, *u.tolist()) * 100)
 x = big(u.cpu().histc(4, 0, 1)[3] * 100)
 w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
 w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
-w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
 """  # noqa: E501
 RANGES = r"""
+0-8: w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
 1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(max(z)))
 1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(min(z)))
 1-8: x = big(1 + max(range(8), key=lambda k: u[k].item()))
