@@ -36,8 +36,8 @@ class Sides:
     """Side that each line takes in one trial: it decides true and keeps all, or the opposite."""
 
     def __init__(self, trial: int) -> None:
-        self._mixed = trial // MIXED
-        self._like = trial // CROSSED or trial
+        self._mixed, numbers = divmod(trial, MIXED)
+        self._like = numbers // CROSSED or numbers
         self._lines: dict[str, int] = {}
 
     def of(self, line: str) -> bool | None:

@@ -351,6 +351,7 @@ def test_mixed_runs_have_each_pair_of_two_decisions() -> None:
         (True, True), (False, False), (True, False), (False, True)
     }  # fmt: skip
     assert [one.kept("second", 9) for one in sides] == [9, 0, 0, 9]
+    assert Sides(206).kept("first", 9) == 1
 
 
 @pytest.mark.parametrize(
