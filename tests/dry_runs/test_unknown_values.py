@@ -236,6 +236,7 @@ TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
         # Two lines decide: in two more runs one of them is true and the other is false.
         ([(0, TWO), (1, MORE), (2, OK), (101, MOST), (202, OK)], "ok", "fits", (4000, 6000)),
         ([(0, TWO), (1, MORE), (2, OK), (101, INDEX), (202, LEAST)], "ok", "fits", (3000, 5000)),
+        ([(0, TWO), (1, ended("ok", 4004)), (2, OK)], "ok", "fits", (4000, 4004)),
         (
             [(0, TWO), (1, INDEX), (3, MORE), (2, OK), (103, OK), (202, MOST)],
             "ok",
