@@ -19,7 +19,6 @@ _METHODS = (
 _METHODS += " count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
-_NUMBERS = {"__float__": float, "__int__": int}
 _OF_CODE = "/torch/_inductor/", "/triton/"
 """Parts of the paths of code that reads again what it has compiled."""
 _made: Final[set[str]] = set()
@@ -49,9 +48,7 @@ def text_of(words: str, place: str) -> Text:
     return text
 
 
-def _use(name: str) -> Callable[..., Any]:
-    real = getattr(str, name)
-
+def _use(real: Callable[..., Any]) -> Callable[..., Any]:
     def method(self: Text, *others: Any) -> Any:
         used(self.place)
         return real(self, *others)
@@ -59,29 +56,16 @@ def _use(name: str) -> Callable[..., Any]:
     return method
 
 
-def _text(name: str) -> Callable[..., Text]:
-    real = getattr(str, name)
-
-    def method(self: Text, *others: Any) -> Text:
-        return text_of(real(self, *others), self.place)
-
-    return method
-
-
-def _number(number: type) -> Callable[[Text], Any]:
-    def convert(text: Text) -> Any:
-        used(text.place)
-        return number(str.__str__(text))
-
-    return convert
+def _text(real: Callable[..., str]) -> Callable[..., Text]:
+    return lambda self, *others: text_of(real(self, *others), self.place)
 
 
 for _name in (*(f"__{one}__" for one in _USES.split()), *_METHODS.split()):
-    setattr(Text, _name, _use(_name))
+    setattr(Text, _name, _use(getattr(str, _name)))
 for _name in _OTHER_TEXTS.split():
-    setattr(Text, _name, _text(_name))
-for _name, _type in _NUMBERS.items():
-    setattr(Text, _name, _number(_type))
+    setattr(Text, _name, _text(getattr(str, _name)))
+setattr(Text, "__float__", _use(lambda text: float(str.__str__(text))))  # noqa: B010
+setattr(Text, "__int__", _use(lambda text: int(str.__str__(text))))  # noqa: B010
 
 
 def follow_files() -> None:
