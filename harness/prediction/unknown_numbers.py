@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, SupportsIndex
 
-from harness.prediction.after_import import instead
+from harness.prediction.after_import import after_import, instead
 from harness.prediction.number_uses import LISTENERS, Uses, used
-from harness.prediction.unknown_texts import follow_files, text_of
+from harness.prediction.unknown_texts import Text, follow_files, text_of
 
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
@@ -188,8 +188,12 @@ setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
 
 
 def _known(value: Any) -> Any:
-    """Return a plain number of the same value, without a use."""
-    return float.__add__(value, 0.0) if type(value) is Unknown else value
+    """Return a plain object of the same value, without a use."""
+    if type(value) is Unknown:
+        return float.__add__(value, 0.0)
+    if type(value) is UnknownWhole:
+        return int.__add__(value, 0)
+    return str.__str__(value) if type(value) is Text else value
 
 
 def _wrap(value: Any, place: str) -> Any:
@@ -262,7 +266,10 @@ def _follow_in_functions(torch: Any) -> None:
     """Follow numbers through functions in C."""
     _follow_in_math()
     _follow_json()
+    after_import("yaml", _let_write)
     follow_files()
+    if hasattr(torch.serialization, "add_safe_globals"):  # a checkpoint that holds a loss
+        torch.serialization.add_safe_globals([float, int, str])
     warnings.filters.insert(0, ("ignore", _Returned(), DeprecationWarning, None, 0))  # type: ignore[attr-defined]
 
     @instead(statistics, "fmean")
@@ -290,6 +297,18 @@ def _follow_json() -> None:
             text = real(value, *rest, **named)
             followed = [text_of(text or "", place) for place in _places_inside(value)]
             return followed[0] if text and followed else text
+
+
+def _let_write(yaml: Any) -> None:
+    """Have YAML write such objects as plain ones."""
+
+    def represent(dumper: Any, value: Any) -> Any:
+        str(value)  # a file may have it now
+        return dumper.represent_data(_known(value))
+
+    for owner in (yaml.representer.SafeRepresenter, yaml.representer.Representer):
+        for kind in (Unknown, UnknownWhole, Text):
+            owner.add_representer(kind, represent)
 
 
 def _use_inside(value: Any) -> None:

@@ -4,11 +4,12 @@ Text that C code joins to other text is not followed. If a file is read that the
 written, the numbers whose texts were made before may be in it, so they count as used.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, SupportsIndex
 
 from harness.prediction.number_uses import used
 
@@ -38,6 +39,13 @@ class Text(str):
 
     def __hash__(self) -> int:
         return str.__hash__(self)
+
+    def __deepcopy__(self, _: object) -> "Text":
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        used(self.place)
+        return str, (str.__str__(self),)
 
 
 def text_of(words: str, place: str) -> Text:
@@ -75,13 +83,14 @@ def follow_files() -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event != "open" or not isinstance(arguments[0], str | bytes):
             return
-        name, flags = os.path.abspath(os.fsdecode(arguments[0])), arguments[2]  # noqa: PTH100
-        if flags & (os.O_WRONLY | os.O_RDWR):
-            written.add(name)
-        elif _made and name in written and not _reads_code(sys._getframe(1)):
-            for place in _made:
-                used(place)
-            _made.clear()
+        with contextlib.suppress(OSError):  # the working directory may be gone
+            name = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100
+            if arguments[2] & (os.O_WRONLY | os.O_RDWR):
+                written.add(name)
+            elif _made and name in written and not _reads_code(sys._getframe(1)):
+                for place in tuple(_made):
+                    used(place)
+                    _made.discard(place)
 
     sys.addaudithook(hook)
 

@@ -123,6 +123,7 @@ k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5
 k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 a, b = i[:2].tolist()\nprint(a + b)
+torch.save({"loss": u.mean().item(), "text": f"{u.mean().item():.2f}", "n": i.max().item()}, __file__ + ".pt"); assert torch.load(__file__ + ".pt")["text"][1] == "."
 print([z + 1 for z in i.tolist()])
 """  # noqa: E501
 TOLD = r"""
@@ -189,6 +190,13 @@ def test_what_changes_nothing_is_right(runs: ForkedRuns, tmp_path: Path, case: s
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
     assert report.unknown is None or not report.unknown.moves
+
+
+def test_yaml_writes_a_number_as_any_other(runs: ForkedRuns, tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    case = "import yaml; z = u.mean().item(); assert yaml.safe_dump([z, f'{z}'])[2:5] == '0.0'"
+    report = report_of(runs, tmp_path, case)
+    assert (report.outcome, report.unknown) == ("ok", None), report.evidence
 
 
 @each(TOLD)
