@@ -22,6 +22,8 @@ _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
     *("/unknown_decisions.py", "/value_reads.py", "/python_types.py"),
 )
+_SAYING = "/tqdm/std.py", "/torch/utils/tensorboard/_convert_np.py"
+"""Files that print or log a number, and decide nothing else by it."""
 
 
 class Decisions:
@@ -56,9 +58,7 @@ class Decisions:
         It is ``otherwise`` where the number itself is what is chosen, as by ``max``: a number that
         is small, and said to be larger than another one, would hide that it has no upper end.
         """
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
-            frame = frame.f_back
+        frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         self.use(place, line)
         count = self._counts[line] = self._counts.get(line, 0) + 1
@@ -93,6 +93,20 @@ class Decisions:
         files = {code.co_filename for code in (*raising[-1:], *deciding[:1])}
         of_library = len(files) == 1 and is_library(*files)
         return Decision(line=line, answer=answer) if near or of_library else None
+
+
+def is_said() -> bool:
+    """Return whether the code that uses a number only prints or logs it."""
+    frame = _asking()
+    return frame is not None and frame.f_code.co_filename.endswith(_SAYING)
+
+
+def _asking() -> FrameType | None:
+    """Return the innermost frame that is not one of those that follow numbers."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
+        frame = frame.f_back
+    return frame
 
 
 def _callers(frame: FrameType | None) -> list[CodeType]:

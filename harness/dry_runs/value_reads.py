@@ -24,7 +24,7 @@ from typing import Any, Final
 from harness.dry_runs.own_code import is_own, users_frame
 from harness.dry_runs.python_types import follow_in_python
 from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, Sides, TrialValues, encoded
-from harness.dry_runs.unknown_decisions import Decisions
+from harness.dry_runs.unknown_decisions import Decisions, is_said
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
 from harness.dry_runs.value_places import ValueRead
 from harness.prediction import unknown_numbers
@@ -152,7 +152,8 @@ class ValueReads:
 
     def used(self, place: str) -> None:
         """Note that something may be decided by an unknown number."""
-        self.decisions.use(place)
+        if not is_said():
+            self.decisions.use(place)
 
     def made(self, number: float) -> None:
         """Have a tensor of the host that is given a number count as a use."""

@@ -192,10 +192,22 @@ def test_what_changes_nothing_is_right(runs: ForkedRuns, tmp_path: Path, case: s
     assert report.unknown is None or not report.unknown.moves
 
 
-def test_yaml_writes_a_number_as_any_other(runs: ForkedRuns, tmp_path: Path) -> None:
-    pytest.importorskip("yaml")
-    case = "import yaml; z = u.mean().item(); assert yaml.safe_dump([z, f'{z}'])[2:5] == '0.0'"
-    report = report_of(runs, tmp_path, case)
+@pytest.mark.parametrize(
+    ("library", "use"),
+    [
+        ("yaml", "assert yaml.safe_dump([z, f'{z}'])[2:5] == '0.0'"),
+        ("tqdm", "tqdm.tqdm([]).set_postfix(loss=z, mean=f'{z:.2f}')"),
+        ("tensorboard", "SummaryWriter(__file__ + '.d').add_scalar('loss', z, 1)"),
+    ],
+)
+def test_a_number_that_a_library_writes_costs_no_second_run(
+    runs: ForkedRuns, tmp_path: Path, library: str, use: str
+) -> None:
+    pytest.importorskip(library)
+    imports = f"import {library}\n"
+    if library == "tensorboard":
+        imports = "from torch.utils.tensorboard import SummaryWriter\n"
+    report = report_of(runs, tmp_path, f"{imports}z = u.mean().item(); {use}")
     assert (report.outcome, report.unknown) == ("ok", None), report.evidence
 
 
