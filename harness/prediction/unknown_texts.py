@@ -14,10 +14,8 @@ from typing import Any, Final, SupportsIndex
 from harness.prediction.number_uses import used
 
 _USES = "len eq ne lt le gt ge contains iter"
-_METHODS = (
-    "split rsplit splitlines partition rpartition startswith endswith index rindex find rfind"
-)
-_METHODS += " count encode isdigit isdecimal isnumeric"
+_METHODS = "split rsplit splitlines partition rpartition startswith endswith index rindex"
+_METHODS += " find rfind count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
@@ -57,15 +55,15 @@ def text_of(words: str, place: str) -> Text:
 
 
 def _use(real: Callable[..., Any]) -> Callable[..., Any]:
-    def method(self: Text, *others: Any) -> Any:
+    def method(self: Text, *others: Any, **named: Any) -> Any:
         used(self.place)
-        return real(self, *others)
+        return real(self, *others, **named)
 
     return method
 
 
 def _text(real: Callable[..., str]) -> Callable[..., Text]:
-    return lambda self, *others: text_of(real(self, *others), self.place)
+    return lambda self, *others, **named: text_of(real(self, *others, **named), self.place)
 
 
 for _name in (*(f"__{one}__" for one in _USES.split()), *_METHODS.split()):
