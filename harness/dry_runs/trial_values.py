@@ -28,22 +28,24 @@ classes, two classes. Those of 3 and 4 differ at each place, or exchanging them 
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 MIXED: Final = 100
-"""Trials 101 and 201 have the numbers of 1. Every second line decides true, or keeps all, in the
-order in which lines decide; in the other trial the other lines do."""
+"""Trial 502 has the numbers of 2 and mixes decisions: 5 is a sum of 1, 2 and 4, which stand for the
+groups of lines that decide true and keep all. The lines are in three groups, in turn."""
+GROUPS: Final = 3
 
 
 class Sides:
     """Side that each line takes in one trial: it decides true and keeps all, or the opposite."""
 
     def __init__(self, trial: int) -> None:
-        self._mixed, numbers = divmod(trial, MIXED)
+        self._true, numbers = divmod(trial, MIXED)
         self._like = numbers // CROSSED or numbers
         self._lines: dict[str, int] = {}
 
     def of(self, line: str) -> bool | None:
         """Return whether a line decides true; None in the first run, in which it says itself."""
-        if self._mixed:
-            return bool((self._lines.setdefault(line, len(self._lines)) + self._mixed) % 2)
+        if self._true:
+            group = self._lines.setdefault(line, len(self._lines)) % GROUPS
+            return bool(self._true >> group & 1)
         return self._like not in _FEW if self._like else None
 
     def kept(self, line: str, most: int) -> int:

@@ -1,8 +1,8 @@
 """Decisions that a script makes by values nobody knows: answered, counted, and named.
 
 In the first run a value is zero and a truth is false. In the other two every decision is true, or
-none is, and in mixed runs those of every second line are. A line that decides very often gets both
-in turn, because a loop may wait for one.
+none is, and in mixed runs those of some lines are. A line that decides very often gets both in
+turn, because a loop may wait for one.
 """
 
 import sys

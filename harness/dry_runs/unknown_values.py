@@ -4,7 +4,7 @@ Every decision is true in one run and false in another; numbers are small in one
 another, and a mask keeps all or none. What holds in all runs is the answer. If the peaks move, and
 numbers are used, two more runs exchange the numbers and keep the decisions: a number that moves a
 peak has no upper end, so it is refused. If the peaks move by more than a thousandth, and several
-lines decide, two more runs mix the decisions.
+lines decide, more runs mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import CROSSED, MIXED, SMALLER
+from harness.dry_runs.trial_values import CROSSED, GROUPS, MIXED, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -113,10 +113,27 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
             )
         answers += again  # only decisions and masks move the peaks
     reads = [read for each in answers for read in each.report.value_reads]
-    if len(set(deciding_lines(reads)) - set(checks)) > 1 and _differ_much(reports):
-        mixed = more([MIXED + one, 2 * MIXED + other], checks)
-        answers += [each for each in mixed if each.report.outcome in ANSWERS]
+    lines = len(set(deciding_lines(reads)) - set(checks))
+    if lines > 1 and _differ_much(reports):
+        answers += _mixed(others[1], min(lines, GROUPS), lambda trials: more(trials, checks))
     return _with_range(main, answers)
+
+
+def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
+    """Return runs in which one group of lines decides true, then all that raise or lower the peak.
+
+    A run that ends with an error says nothing: the script may not survive that mixture.
+    """
+    single = [1 << group for group in range(groups)]
+    alone = more([MIXED * each + false.trial for each in single])
+    changes = [_bytes(one.report) - _bytes(false.report) for one in alone]
+    raising, lowering = (
+        sum(each for each, change in zip(single, changes, strict=True) if sign * change > 0)
+        for sign in (1, -1)
+    )
+    left = {raising, lowering} - {0, *single, sum(single)}
+    together = more([MIXED * each + false.trial for each in sorted(left)])
+    return [one for one in (*alone, *together) if one.report.outcome in ANSWERS]
 
 
 def _agreed(tests: Sequence[RanTest], others: Sequence[DryRunReport]) -> tuple[RanTest, ...]:
@@ -179,8 +196,12 @@ def _peaks(report: DryRunReport) -> list[object]:
 
 def _differ_much(reports: Sequence[DryRunReport]) -> bool:
     """Return whether the peaks differ by more than a thousandth; in Lightning 12 bytes do."""
-    peaks = [sum(each.peaks.requested_peak_bytes or 0 for each in one.devices) for one in reports]
+    peaks = [_bytes(one) for one in reports]
     return max(peaks) - min(peaks) > max(peaks) // 1000
+
+
+def _bytes(report: DryRunReport) -> int:
+    return sum(one.peaks.requested_peak_bytes or 0 for one in report.devices)
 
 
 def _deciding(report: DryRunReport) -> list[ValueRead]:

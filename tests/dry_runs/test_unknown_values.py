@@ -212,6 +212,7 @@ OK, INDEX, MORE, OOM = ended("ok"), ended("error", number=True), ended("ok", 500
 FAILED = ended("error", failed=False)
 NUMBER = ended("ok", 5000, number=True)
 TWO = ended("ok", lines=("/a/train.py:8", "/a/train.py:9"))
+THREE = ended("ok", lines=(*"abc",))
 LEAST, MOST = ended("ok", 3000), ended("ok", 6000)
 Runs = list[tuple[int, DryRunReport]]
 TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
@@ -234,11 +235,18 @@ TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
         # Numbers are used, but with the same decisions others move no peak.
         ([(0, OK), (1, NUMBER), (2, OK), (12, NUMBER), (21, OK)], "ok", "fits", (4000, 5000)),
         # Two lines decide: in two more runs one of them is true and the other is false.
-        ([(0, TWO), (1, MORE), (2, OK), (101, MOST), (202, OK)], "ok", "fits", (4000, 6000)),
-        ([(0, TWO), (1, MORE), (2, OK), (101, INDEX), (202, LEAST)], "ok", "fits", (3000, 5000)),
+        ([(0, TWO), (1, MORE), (2, OK), (102, MOST), (202, OK)], "ok", "fits", (4000, 6000)),
+        ([(0, TWO), (1, MORE), (2, OK), (102, INDEX), (202, LEAST)], "ok", "fits", (3000, 5000)),
         ([(0, TWO), (1, ended("ok", 4004)), (2, OK)], "ok", "fits", (4000, 4004)),
+        # Of three lines, the second one raises the peak if it is true, and the others lower it.
         (
-            [(0, TWO), (1, INDEX), (3, MORE), (2, OK), (103, OK), (202, MOST)],
+            [(0, THREE), (1, OK), (2, MORE), (102, OK), (202, MOST), (402, OK), (502, LEAST)],
+            "ok",
+            "fits",
+            (3000, 6000),
+        ),
+        (
+            [(0, TWO), (1, INDEX), (3, MORE), (2, OK), (102, OK), (202, MOST)],
             "ok",
             "fits",
             (4000, 6000),
@@ -347,7 +355,7 @@ def test_the_largest_fraction_is_the_last_of_some_runs_and_the_first_of_others(
 
 @pytest.mark.quick
 def test_mixed_runs_have_each_pair_of_two_decisions() -> None:
-    sides = [Sides(trial) for trial in (1, 2, 101, 202)]
+    sides = [Sides(trial) for trial in (1, 2, 102, 202)]
     assert {(one.of("first"), one.of("second")) for one in sides} == {
         (True, True), (False, False), (True, False), (False, True)
     }  # fmt: skip
