@@ -104,7 +104,7 @@ RANGES = r"""
 1-4: x = big(4 if i[0].item() in {5} else 1)
 1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
 2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
-1-17: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(6))
+1-18: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(7))
 11-23: z = torch.empty(10, 1 << 20, dtype=torch.uint8, device="cuda"); y = z[(i[:10] > 5).cpu().cuda()]\nx = big(1 if (i > 3).any() else 3)
 """  # noqa: E501
 RIGHT = r"""
