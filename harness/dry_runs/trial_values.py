@@ -24,7 +24,8 @@ _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
 where a decision is true."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """Values that are tried instead if a run ends with an error; the last three index an alphabet, ten
-classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing."""
+classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing. From
+5 on the first decision of each line is true: what never improves leaves no best weights to load."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 MIXED: Final = 100
@@ -40,6 +41,10 @@ class Sides:
         self._true, numbers = divmod(trial, MIXED)
         self._like = numbers // CROSSED or numbers
         self._lines: dict[str, int] = {}
+
+    def first(self) -> bool | None:
+        """Return whether the first decision of each line is true; None if it is like the others."""
+        return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:
         """Return whether a line decides true; None in the first run, in which it says itself."""

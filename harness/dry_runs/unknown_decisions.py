@@ -67,8 +67,8 @@ class Decisions:
         elif count > MANY:
             answer = bool(count % 2)
         else:
-            side = None if chooses else self._sides.of(line)
-            answer = otherwise if side is None else side != opposite
+            side = (self._sides.first() if count == 1 else None) or self._sides.of(line)
+            answer = otherwise if side is None or chooses else side != opposite
         self._last = line, answer, _callers(frame)
         return answer
 

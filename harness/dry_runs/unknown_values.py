@@ -14,7 +14,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import CROSSED, GROUPS, MIXED, SMALLER
+from harness.dry_runs.trial_values import CROSSED, GROUPS, MIXED, OTHERS, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -54,14 +54,14 @@ def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Tr
     while True:
         report = run(trial, checks)
         failed = report.failed_by
-        if report.outcome == Outcome.ERROR and failed is not None and failed.line not in checks:
-            if len(checks) < MOST_CHECKS:
-                checks = {**checks, failed.line: not failed.answer}
-                continue
-        elif report.outcome == Outcome.ERROR and trial in SMALLER and _numbers(report):
+        if report.outcome != Outcome.ERROR:
+            return Try(report, checks, trial)
+        if failed is not None and failed.line not in checks and len(checks) < MOST_CHECKS:
+            checks = {**checks, failed.line: not failed.answer}
+        elif trial in SMALLER and (_numbers(report) or trial == max(OTHERS)):
             trial = SMALLER[trial]
-            continue
-        return Try(report, checks, trial)
+        else:
+            return Try(report, checks, trial)
 
 
 def tries_others(first: DryRunReport) -> bool:

@@ -230,6 +230,7 @@ TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
         ([(0, OOM), (1, OOM), (2, OOM)], "oom", "does not fit", (4000, 4000)),
         ([(0, FAILED), (0, OK), (1, OK), (2, FAILED), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, OK), (1, INDEX), (3, INDEX), (4, OK), (2, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, OK), (1, OK), (2, ended("error")), (5, OK)], "ok", "fits", (4000, 4000)),
         ([(0, INDEX), (1, OK), (2, MORE)], "ok", "fits", (4000, 5000)),
         ([(0, OK), (1, OK), *TOO_LARGE, (9, OK)], "ok", "fits", (4000, 4000)),
         # Numbers are used, but with the same decisions others move no peak.

@@ -124,6 +124,7 @@ k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5
 k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 a, b = i[:2].tolist()\nprint(a + b)
+best = 0\nfor _ in range(3):\n    z = (u > 0.5).float().mean().item()\n    if z > best: best = z; torch.save(u, __file__ + ".best")\ntorch.load(__file__ + ".best")
 torch.save({"loss": u.mean().item(), "text": f"{u.mean().item():.2f}", "n": i.max().item()}, __file__ + ".pt"); assert torch.load(__file__ + ".pt")["text"][1] == "."
 print([z + 1 for z in i.tolist()])
 """  # noqa: E501
