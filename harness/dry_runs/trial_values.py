@@ -92,10 +92,8 @@ class TrialValues:
         self._rises = numbers not in _FEW
         of_trials, alike = (_RISING, 1) if self._rises else (_FALLING, 5)
         fractions = of_trials.get(numbers, of_trials[alike])
-        self._fractions = [
-            *fractions,
-            *(fractions[-1] * (1 + at / _MORE) for at in range(1, _MORE)),
-        ]
+        beyond = (fractions[-1] * (1 + at / _MORE) for at in range(1, _MORE))
+        self._fractions = [*fractions, *beyond]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
         """Return the bytes of the next values of a place; the first ones of all places differ."""

@@ -126,7 +126,8 @@ def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
-    changes = [_bytes(one.report) - _bytes(false.report) for one in alone]
+    ended = [one if one.report.outcome in ANSWERS else false for one in alone]
+    changes = [_bytes(one.report) - _bytes(false.report) for one in ended]
     raising, lowering = (
         sum(each for each, change in zip(single, changes, strict=True) if sign * change > 0)
         for sign in (1, -1)
