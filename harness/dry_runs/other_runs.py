@@ -78,7 +78,7 @@ class OtherRuns:
         return judged(
             first,
             self.results(first.report),
-            lambda trials: [settled(self.run, one) for one in trials],
+            lambda trials, checks: [settled(self.run, one, checks) for one in trials],
         )
 
     def first_run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:

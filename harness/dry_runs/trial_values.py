@@ -10,6 +10,7 @@ from typing import Final
 
 TYPES: Final = dict(zip((*range(8), 11, 15, 27, 28, 29), "Bbhiqefd?fHIQ", strict=True))
 """Formats of ``struct`` by PyTorch's numbers of types (``c10::ScalarType``)."""
+_FRACTIONS: Final = "efd"
 _BFLOAT16: Final = 15
 _INTEGERS: Final = {1: "b", 2: "h", 4: "i", 8: "q"}
 
@@ -18,19 +19,44 @@ LIBRARY_VARIABLE = "HARNESS_DRY_RUN_VALUES"
 OTHERS: Final = 1, 2
 """Runs with other values: small before large ones and every decision true; large ones before small
 ones and every decision false."""
-_KEPT: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
-"""Elements that a mask keeps in some runs; in the others it keeps all."""
+_FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
+"""Runs in which every decision is false, and the elements that a mask keeps there; it keeps all
+where a decision is true."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """Values that are tried instead if a run ends with an error; the last three index an alphabet, ten
-classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing."""
+classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing. From
+5 on the first decision of each line is true: what never improves leaves no best weights to load."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
+MIXED: Final = 100
+"""Trial 502 has the numbers of 2 and mixes decisions: 5 is a sum of 1, 2 and 4, which stand for the
+groups of lines that decide true and keep all. The lines are in three groups, in turn."""
+GROUPS: Final = 3
 
 
-def kept(trial: int, most: int) -> int:
-    """Return how many of some elements a mask keeps in a trial."""
-    few = _KEPT.get(trial // CROSSED or trial)
-    return most if few is None or (few > most >= 0) else few
+class Sides:
+    """Side that each line takes in one trial: it decides true and keeps all, or the opposite."""
+
+    def __init__(self, trial: int) -> None:
+        self._true, numbers = divmod(trial, MIXED)
+        self._like = numbers // CROSSED or numbers
+        self._lines: dict[str, int] = {}
+
+    def first(self) -> bool | None:
+        """Return whether the first decision of each line is true; None if it is like the others."""
+        return True if self._like > max(OTHERS) and self._like in _FEW else None
+
+    def of(self, line: str) -> bool | None:
+        """Return whether a line decides true; None in the first run, in which it says itself."""
+        if self._true:
+            group = self._lines.setdefault(line, len(self._lines)) % GROUPS
+            return bool(self._true >> group & 1)
+        return self._like not in _FEW if self._like else None
+
+    def kept(self, line: str, most: int) -> int:
+        """Return how many of some elements a mask keeps in a line; all in the first run."""
+        few = most if self.of(line) in (True, None) else _FEW.get(self._like, 0)
+        return most if few > most >= 0 else few
 
 
 _INTEGER: Final = {
@@ -43,8 +69,10 @@ _INTEGER: Final = {
     8: (9, 4, 7, 8, 6, 0, 1, 3, 2, 5),
     9: (0, 1, 0, 0),
 }
-_SMALL, _LARGE = (0.7, -3.1, 0.02, 12.5, 0.45, 980.0), (12_345.6, -777.7, 0.3, 5e-5, 60_000.0)
-_FRACTION: Final = {2: _LARGE, 4: _LARGE}
+_RISING: Final = {1: (0.02, 0.45, 0.7, 0.9, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
+_FALLING: Final = {2: (60_000.0, 12_345.6, 0.3, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
+"""Fractions of runs that decide true, and of the others. The largest of a list is the last one in
+some runs, and the first one in others, so that ``h.index(max(h))`` has both ends."""
 _MORE: Final = 509
 """Numbers before they repeat."""
 
@@ -52,28 +80,36 @@ _MORE: Final = 509
 class TrialValues:
     """The values of one trial, in the order in which each place reads them."""
 
-    def __init__(self, trial: int) -> None:
+    def __init__(self, trial: int, sides: Sides) -> None:
         self._numbers = numbers = trial % CROSSED
+        self._sides = sides
         self._read: dict[str, int] = {}
-        chosen = random.Random(trial)
-        few, fractions = _INTEGER.get(numbers, _INTEGER[5]), _FRACTION.get(numbers, _SMALL)
+        chosen = random.Random(numbers)
+        few = _INTEGER.get(numbers, _INTEGER[5])
         most = 1 if numbers in (4, 8, 9) else 4
         more = [chosen.choice(few) + chosen.randrange(most) for _ in range(_MORE)]
         self._integers = [*few, *more]
-        self._fractions = [*fractions, *(chosen.choice(fractions) for _ in range(_MORE))]
-        self._truths = [place < kept(trial, _MORE) for place in range(_MORE)]
+        self._rises = numbers not in _FEW
+        of_trials, alike = (_RISING, 1) if self._rises else (_FALLING, 5)
+        fractions = of_trials.get(numbers, of_trials[alike])
+        beyond = (fractions[-1] * (1 + at / _MORE) for at in range(1, _MORE))
+        self._fractions = [*fractions, *beyond]
 
     def take(self, place: str, size: int, type_: int) -> bytes:
         """Return the bytes of the next values of a place; the first ones of all places differ."""
         number = self._read.setdefault(place, 0)
         self._read[place] += 1
-        more = 2 * list(self._read).index(place) * (self._numbers in OTHERS)
-        kind = TYPES[type_]
-        of_kind = self._truths if kind == "?" else self._integers
-        values: Sequence[float] = self._fractions if kind in "efd" else of_kind
-        first = number % len(values) if kind != "?" else 0
-        first_ones = [one + more * (kind not in "?efd") for one in values[first:]]
-        return encoded([*first_ones, *values[:first]], size, type_)
+        kind, later = TYPES[type_], list(self._read).index(place)
+        if kind == "?":
+            kept = self._sides.kept(place, _MORE)
+            return encoded([at < kept for at in range(_MORE)], size, type_)
+        if kind in _FRACTIONS:
+            by = 1 + later / (later + 8)
+            values = [one * by if self._rises else one / by for one in self._fractions]
+        else:
+            values = [one + 2 * later * (self._numbers in OTHERS) for one in self._integers]
+        first = number % len(values)
+        return encoded([*values[first:], *values[:first]], size, type_)
 
 
 def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
@@ -81,7 +117,7 @@ def encoded(values: Sequence[float], size: int, type_: int) -> bytes:
     kind = TYPES.get(type_) or _INTEGERS.get(size, "B")
     width = 2 if type_ == _BFLOAT16 else struct.calcsize(f"<{kind}")
     few = values[: size // width]
-    if kind not in "efd?":
+    if kind not in f"{_FRACTIONS}?":
         most = (1 << 8 * width - 1) - 1
         few = [min(int(value), most) for value in few]
     one = b"".join(struct.pack(f"<{kind}", value)[-width:] for value in few)

@@ -1,7 +1,8 @@
 """Decisions that a script makes by values nobody knows: answered, counted, and named.
 
 In the first run a value is zero and a truth is false. In the other two every decision is true, or
-none is; a line that decides very often gets both in turn, because a loop may wait for one.
+none is, and in mixed runs those of some lines are. A line that decides very often gets both in
+turn, because a loop may wait for one.
 """
 
 import sys
@@ -10,31 +11,34 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FrameType, TracebackType
 from typing import Final
 
-from harness.dry_runs.trial_values import CROSSED
+from harness.dry_runs.trial_values import Sides
 from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
 """Decisions of one line before every second one is the other way."""
 _NEAR: Final = 3
-_FORCED: Final = {trial: trial in (1, 3, 4) for trial in range(1, 10)}
-"""Decisions in each run of other values (``trial_values.py``)."""
-_INSIDE = ("/unknown_numbers.py", "/unknown_decisions.py", "/value_reads.py", "/after_import.py")
+_INSIDE = (
+    *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
+    *("/unknown_decisions.py", "/value_reads.py", "/python_types.py"),
+)
+_SAYING = "/tqdm/std.py", "/torch/utils/tensorboard/_convert_np.py"
+"""Files that print or log a number, and decide nothing else by it."""
 
 
 class Decisions:
     """Answers the decisions of one run.
 
     Args:
-        trial: the run; 0 is the first one.
+        sides: the side that each line takes.
         decided: lines whose other answer ended in an error, and the answer that they get.
         on_use: called when anything is decided by an unknown value for the first time.
     """
 
     def __init__(
-        self, trial: int, decided: Mapping[str, bool], on_use: Callable[[], object]
+        self, sides: Sides, decided: Mapping[str, bool], on_use: Callable[[], object]
     ) -> None:
-        self._forced = _FORCED.get(trial // CROSSED or trial)
+        self._sides = sides
         self._decided = decided
         self._on_use = on_use
         self._counts: dict[str, int] = {}
@@ -54,18 +58,17 @@ class Decisions:
         It is ``otherwise`` where the number itself is what is chosen, as by ``max``: a number that
         is small, and said to be larger than another one, would hide that it has no upper end.
         """
-        frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
-            frame = frame.f_back
+        frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
         self.use(place, line)
         count = self._counts[line] = self._counts.get(line, 0) + 1
-        as_it_is = self._forced is None or chooses
-        answer = otherwise if as_it_is else self._forced != opposite
         if line in self._decided:
             answer = self._decided[line]
         elif count > MANY:
             answer = bool(count % 2)
+        else:
+            side = (self._sides.first() if count == 1 else None) or self._sides.of(line)
+            answer = otherwise if side is None or chooses else side != opposite
         self._last = line, answer, _callers(frame)
         return answer
 
@@ -90,6 +93,20 @@ class Decisions:
         files = {code.co_filename for code in (*raising[-1:], *deciding[:1])}
         of_library = len(files) == 1 and is_library(*files)
         return Decision(line=line, answer=answer) if near or of_library else None
+
+
+def is_said() -> bool:
+    """Return whether the code that uses a number only prints or logs it."""
+    frame = _asking()
+    return frame is not None and frame.f_code.co_filename.endswith(_SAYING)
+
+
+def _asking() -> FrameType | None:
+    """Return the innermost frame that is not one of those that follow numbers."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.endswith(_INSIDE):
+        frame = frame.f_back
+    return frame
 
 
 def _callers(frame: FrameType | None) -> list[CodeType]:

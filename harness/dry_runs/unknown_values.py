@@ -3,7 +3,8 @@
 Every decision is true in one run and false in another; numbers are small in one and large in
 another, and a mask keeps all or none. What holds in all runs is the answer. If the peaks move, and
 numbers are used, two more runs exchange the numbers and keep the decisions: a number that moves a
-peak has no upper end, so it is refused.
+peak has no upper end, so it is refused. If the peaks move by more than a thousandth, and several
+lines decide, more runs mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from msgspec.structs import asdict, replace
 
 from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport, UnknownValues
 from harness.dry_runs.ran_test import RanTest
-from harness.dry_runs.trial_values import CROSSED, SMALLER
+from harness.dry_runs.trial_values import CROSSED, GROUPS, MIXED, OTHERS, SMALLER
 from harness.dry_runs.value_places import (
     MOST_CHECKS,
     ValueRead,
@@ -43,20 +44,24 @@ class Try:
     trial: int = 0
 
 
-def settled(run: Run, trial: int) -> Try:
+More = Callable[[Sequence[int], Mapping[str, bool]], Sequence[Try]]
+"""Runs more trials, in which some checks are known to pass."""
+
+
+def settled(run: Run, trial: int, known: Mapping[str, bool] | None = None) -> Try:
     """Run until no check of an unknown value ends the script with an error."""
-    checks: dict[str, bool] = {}
+    checks: dict[str, bool] = dict(known or {})
     while True:
         report = run(trial, checks)
         failed = report.failed_by
-        if report.outcome == Outcome.ERROR and failed is not None and failed.line not in checks:
-            if len(checks) < MOST_CHECKS:
-                checks = {**checks, failed.line: not failed.answer}
-                continue
-        elif report.outcome == Outcome.ERROR and trial in SMALLER and _numbers(report):
+        if report.outcome != Outcome.ERROR:
+            return Try(report, checks, trial)
+        if failed is not None and failed.line not in checks and len(checks) < MOST_CHECKS:
+            checks = {**checks, failed.line: not failed.answer}
+        elif trial in SMALLER and (_numbers(report) or trial == max(OTHERS)):
             trial = SMALLER[trial]
-            continue
-        return Try(report, checks, trial)
+        else:
+            return Try(report, checks, trial)
 
 
 def tries_others(first: DryRunReport) -> bool:
@@ -68,9 +73,7 @@ def tries_others(first: DryRunReport) -> bool:
     )
 
 
-def judged(
-    first: Try, others: Sequence[Try], more: Callable[[Sequence[int]], Sequence[Try]]
-) -> DryRunReport:
+def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
     """Return the answer of runs with other values, and of ``more``: a range or a refusal."""
     main, reads = first.report, _deciding(first.report)
     if main.tests and all(one.report.tests for one in others):
@@ -94,19 +97,44 @@ def judged(
             f" with other values ends with {why}",
         )
     reports = [one.report for one in answers]
-    numbers = [read for one in reports for read in _numbers(one)]
-    if numbers and any(_peaks(one) != _peaks(main) for one in reports):
-        one, other = (each.trial for each in others)
-        again = more([CROSSED * one + other, CROSSED * other + one])
-        if [_peaks(each.report) for each in again] == [_peaks(each.report) for each in others]:
-            return _with_range(main, [*answers, *again])  # only decisions and masks do
-        peaks = sorted({one.cuda.requested_peak_bytes or 0 for one in reports})
-        return _refused(
-            main,
-            f"size depends on values at {_named(_numbers(main) or numbers)}, and no number bounds"
-            f" it: {' and '.join(f'{one:,}' for one in peaks)} B are requested with three of them",
-        )
+    if all(_peaks(one) == _peaks(main) for one in reports):
+        return _with_range(main, answers)
+    one, other = (each.trial for each in others)
+    checks = {line: passes for each in answers for line, passes in each.checks.items()}
+    if numbers := [read for each in reports for read in _numbers(each)]:
+        again = more([CROSSED * one + other, CROSSED * other + one], checks)
+        if [_peaks(each.report) for each in again] != [_peaks(each.report) for each in others]:
+            peaks = sorted({each.cuda.requested_peak_bytes or 0 for each in reports})
+            return _refused(
+                main,
+                f"size depends on values at {_named(_numbers(main) or numbers)}, and no number"
+                f" bounds it: {' and '.join(f'{each:,}' for each in peaks)} B are requested with"
+                " three of them",
+            )
+        answers += again  # only decisions and masks move the peaks
+    reads = [read for each in answers for read in each.report.value_reads]
+    lines = len(set(deciding_lines(reads)) - set(checks))
+    if lines > 1 and _differ_much(reports):
+        answers += _mixed(others[1], min(lines, GROUPS), lambda trials: more(trials, checks))
     return _with_range(main, answers)
+
+
+def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
+    """Return runs in which one group of lines decides true, then all that raise or lower the peak.
+
+    A run that ends with an error says nothing: the script may not survive that mixture.
+    """
+    single = [1 << group for group in range(groups)]
+    alone = more([MIXED * each + false.trial for each in single])
+    ended = [one if one.report.outcome in ANSWERS else false for one in alone]
+    changes = [_bytes(one.report) - _bytes(false.report) for one in ended]
+    raising, lowering = (
+        sum(each for each, change in zip(single, changes, strict=True) if sign * change > 0)
+        for sign in (1, -1)
+    )
+    left = {raising, lowering} - {0, *single, sum(single)}
+    together = more([MIXED * each + false.trial for each in sorted(left)])
+    return [one for one in (*alone, *together) if one.report.outcome in ANSWERS]
 
 
 def _agreed(tests: Sequence[RanTest], others: Sequence[DryRunReport]) -> tuple[RanTest, ...]:
@@ -165,6 +193,16 @@ def _peaks(report: DryRunReport) -> list[object]:
     processes = sorted(f"{one.name} {one.cuda}" for one in report.processes)
     held = [(one.index, one.held_bytes) for one in report.shared]
     return [report.outcome, *devices, *processes, *held]
+
+
+def _differ_much(reports: Sequence[DryRunReport]) -> bool:
+    """Return whether the peaks differ by more than a thousandth; in Lightning 12 bytes do."""
+    peaks = [_bytes(one) for one in reports]
+    return max(peaks) - min(peaks) > max(peaks) // 1000
+
+
+def _bytes(report: DryRunReport) -> int:
+    return sum(one.peaks.requested_peak_bytes or 0 for one in report.devices)
 
 
 def _deciding(report: DryRunReport) -> list[ValueRead]:

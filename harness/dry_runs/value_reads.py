@@ -22,8 +22,9 @@ from types import FrameType
 from typing import Any, Final
 
 from harness.dry_runs.own_code import is_own, users_frame
-from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, TrialValues, encoded, kept
-from harness.dry_runs.unknown_decisions import Decisions
+from harness.dry_runs.python_types import follow_in_python
+from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, Sides, TrialValues, encoded
+from harness.dry_runs.unknown_decisions import Decisions, is_said
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
 from harness.dry_runs.value_places import ValueRead
 from harness.prediction import unknown_numbers
@@ -126,11 +127,12 @@ class ValueReads:
     ) -> None:
         self._answers = answers
         self._trial = trial
-        self._values = TrialValues(trial) if trial else None
+        self._sides = Sides(trial)
+        self._values = TrialValues(trial, self._sides) if trial else None
         self._places: dict[tuple[str, int], _Place] = {}
         self._callbacks = _Callback(self._on_read), _Size(self._on_size)
         self._library: ctypes.CDLL | None = None
-        self.decisions = Decisions(trial, {} if decided is None else decided, on_use)
+        self.decisions = Decisions(self._sides, {} if decided is None else decided, on_use)
 
     def listen(self) -> None:
         """Have the stub call back; it is loaded in every process of a dry run."""
@@ -140,6 +142,7 @@ class ValueReads:
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
         unknown_numbers.install(sys.modules["torch"], self)
+        follow_in_python()
 
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
@@ -149,7 +152,8 @@ class ValueReads:
 
     def used(self, place: str) -> None:
         """Note that something may be decided by an unknown number."""
-        self.decisions.use(place)
+        if not is_said():
+            self.decisions.use(place)
 
     def made(self, number: float) -> None:
         """Have a tensor of the host that is given a number count as a use."""
@@ -268,7 +272,7 @@ class ValueReads:
         place.answered |= size is not None
         if size is None:
             self.decisions.use(place.name)
-        return 1 + (size if size is not None else kept(self._trial, most))
+        return 1 + (size if size is not None else self._sides.kept(place.name, most))
 
     def _place(self, operator: bytes | None) -> _Place:
         """Return the place that reads."""

@@ -2,56 +2,39 @@
 
 A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
 of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
-seen: text that is joined to other text, ``'%.2f' % x``, and arrays of the standard library.
+seen: ``'%.2f' % x``, and arrays of the standard library.
 """
 
 import dis
+import heapq
 import json
 import math
 import statistics
+import struct
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Protocol, SupportsIndex
+from typing import Any, SupportsIndex
 
-from harness.prediction.after_import import instead
+from harness.prediction.after_import import after_import, instead
+from harness.prediction.number_uses import LISTENERS, Uses, used
+from harness.prediction.unknown_texts import Text, follow_files, text_of
 
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
 _COMPARISONS = "lt le gt ge eq ne"
 _CONVERSIONS = "int float trunc ceil floor divmod rdivmod"
-_TEXT = "len eq ne lt le gt ge contains getitem iter"
-_TEXT_METHODS = "split strip startswith endswith index find count encode partition replace"
-_NUMBERS_OF_TEXT = {"__float__": float, "__int__": int}
 _OPPOSITE = "eq"
 """Two numbers are equal or one is less: a run in which all decisions are true has no equal
-ones, so that a search for the largest finds it, and a list is sorted."""
+ones. What sorts numbers, or looks for the largest, compares them as they are."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Integers up to here are smaller than the first one of one run, and larger than that of another
 (``trial_values.py``)."""
 _MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
 """Functions of ``math`` that make another number of a number."""
-
-
-class Uses(Protocol):
-    """A listener to the uses of unknown numbers."""
-
-    def compared(
-        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
-    ) -> bool:
-        """Return what a comparison is; ``otherwise`` with the number as it is.
-
-        With ``opposite``, it is false where all decisions are true. With ``chooses``, what is
-        larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
-        """
-
-    def used(self, place: str) -> None:
-        """Note that something may be decided by a number read at a place."""
-
-    def made(self, number: float) -> None:
-        """Note a number that code in C may be given."""
 
 
 class _Reading(threading.local):
@@ -62,7 +45,6 @@ class _Reading(threading.local):
 
 
 READING = _Reading()
-_uses: list[Uses] = []
 
 
 class Unknown(float):
@@ -72,19 +54,19 @@ class Unknown(float):
     place: str
 
     def __bool__(self) -> bool:
-        return _uses[0].compared(self.place, float.__bool__(self))
+        return LISTENERS[0].compared(self.place, float.__bool__(self))
 
     def __str__(self) -> str:
-        return _text(float.__repr__(self), self.place)
+        return text_of(float.__repr__(self), self.place)
 
     def __repr__(self) -> str:
-        return _text(float.__repr__(self), self.place)
+        return text_of(float.__repr__(self), self.place)
 
     def __format__(self, how: str, /) -> str:
-        return _text(float.__format__(self, how), self.place)
+        return text_of(float.__format__(self, how), self.place)
 
     def __hash__(self) -> int:
-        _uses[0].used(self.place)
+        used(self.place)
         return float.__hash__(self)
 
     def __copy__(self) -> "Unknown":
@@ -94,12 +76,12 @@ class Unknown(float):
         return self
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
-        _uses[0].used(self.place)
+        used(self.place)
         return float, (float.__add__(self, 0.0),)
 
     def __round__(self, digits: SupportsIndex | None = None, /) -> Any:
         if digits is None:
-            _uses[0].used(self.place)
+            used(self.place)
             return float.__round__(self)
         return unknown(float.__round__(self, digits), self.place)
 
@@ -110,7 +92,7 @@ class UnknownWhole(int):
     place: str
 
     def __bool__(self) -> bool:
-        return _uses[0].compared(self.place, int.__bool__(self))
+        return LISTENERS[0].compared(self.place, int.__bool__(self))
 
     def __hash__(self) -> int:
         return int.__hash__(self)
@@ -120,27 +102,6 @@ class UnknownWhole(int):
 
     def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
         return int, (int.__add__(self, 0),)
-
-
-class _Text(str):
-    """The text of an unknown number; to ask its length, or to compare it, uses the number."""
-
-    place: str
-
-    def __add__(self, other: str, /) -> str:
-        return _text(str.__add__(self, other), self.place)
-
-    def __radd__(self, other: str) -> str:
-        return _text(str.__add__(other, self), self.place)
-
-    def __hash__(self) -> int:
-        return str.__hash__(self)
-
-
-def _text(words: str, place: str) -> _Text:
-    text = _Text(words)
-    text.place = place
-    return text
 
 
 def unknown(value: Any, place: str) -> Any:
@@ -153,7 +114,7 @@ def unknown(value: Any, place: str) -> Any:
         return value
     number = float.__new__(Unknown, value)
     number.place = place
-    _uses[0].made(value)
+    LISTENERS[0].made(value)
     return number
 
 
@@ -162,7 +123,7 @@ def _with_ones(place: str, *numbers: Any) -> list[Any]:
 
     Whether it fails is decided like a comparison: a run in which it does not goes on with 1.
     """
-    if _uses[0].compared(place, True):
+    if LISTENERS[0].compared(place, True):
         raise
     return [1.0 if type(one) is Unknown else one for one in numbers]
 
@@ -182,9 +143,10 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
     return operation
 
 
-def _asked_by_builtin(frame: FrameType) -> bool:
-    """Return whether a frame is in a call of C code, such as ``max`` or ``sorted``."""
-    return dis.opname[frame.f_code.co_code[frame.f_lasti]].startswith("CALL")
+def _sorts(frame: FrameType) -> bool:
+    """Return whether a frame is in a call of C code, such as ``max``, or is one of ``heapq``."""
+    in_call = "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]
+    return in_call or frame.f_code.co_filename == heapq.__file__
 
 
 def _comparison(owner: type, name: str) -> Callable[..., Any]:
@@ -196,10 +158,11 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
-        chooses = name in _ORDER and (
-            (owner is int and abs(other) <= _MOST_TRIED) or _asked_by_builtin(sys._getframe(1))
+        orders, of_two = name in _ORDER, type(other) is type(self)
+        chooses = (orders and owner is int and abs(other) <= _MOST_TRIED) or (
+            (orders or of_two) and _sorts(sys._getframe(1))
         )
-        return _uses[0].compared(self.place, result, opposite=opposite, chooses=chooses)
+        return LISTENERS[0].compared(self.place, result, opposite=opposite, chooses=chooses)
 
     return compare
 
@@ -208,16 +171,8 @@ def _conversion(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
 
     def convert(self: Any, *others: Any) -> Any:
-        _uses[0].used(self.place)
+        used(self.place)
         return real(self, *others)
-
-    return convert
-
-
-def _number_of_text(number: type) -> Callable[[Any], Any]:
-    def convert(text: Any) -> Any:
-        _uses[0].used(text.place)
-        return number(str.__str__(text))
 
     return convert
 
@@ -230,15 +185,15 @@ for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
 for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio", "is_integer"):
     setattr(Unknown, _name, _conversion(float, _name))
 setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
-for _name in (*(f"__{one}__" for one in _TEXT.split()), *_TEXT_METHODS.split()):
-    setattr(_Text, _name, _conversion(str, _name))
-for _name, _number in _NUMBERS_OF_TEXT.items():
-    setattr(_Text, _name, _number_of_text(_number))
 
 
 def _known(value: Any) -> Any:
-    """Return a plain number of the same value, without a use."""
-    return float.__add__(value, 0.0) if type(value) is Unknown else value
+    """Return a plain object of the same value, without a use."""
+    if type(value) is Unknown:
+        return float.__add__(value, 0.0)
+    if type(value) is UnknownWhole:
+        return int.__add__(value, 0)
+    return str.__str__(value) if type(value) is Text else value
 
 
 def _wrap(value: Any, place: str) -> Any:
@@ -249,9 +204,9 @@ def _wrap(value: Any, place: str) -> Any:
 
 def install(torch: Any, uses: Uses) -> None:
     """Have numbers that are read from tensors, and not known, be such objects."""
-    _uses.append(uses)
-    if len(_uses) > 1:  # the methods are replaced already
-        del _uses[0]
+    LISTENERS.append(uses)
+    if len(LISTENERS) > 1:  # the methods are replaced already
+        del LISTENERS[0]
         return
     for name in ("item", "tolist"):
 
@@ -273,6 +228,17 @@ def _read_at() -> str | None:
     return READING.place
 
 
+class _Returned:
+    """Stands for the text of a warning: Python has one if ``__float__`` returns such an object."""
+
+    def match(self, text: str) -> bool:
+        """Return whether it is that warning, and count the number that was read last as used."""
+        is_one = f"(type {Unknown.__name__}" in text
+        if is_one and READING.place is not None:
+            used(READING.place)
+        return is_one
+
+
 def _follow_in_math() -> None:
     for name in _MATH.split():
         if hasattr(math, name):
@@ -292,7 +258,7 @@ def _follow_in_math() -> None:
         close = real(*numbers, **named)
         for one in numbers:
             if type(one) is Unknown:
-                return _uses[0].compared(one.place, close, opposite=True)
+                return LISTENERS[0].compared(one.place, close, opposite=True)
         return close
 
 
@@ -300,6 +266,11 @@ def _follow_in_functions(torch: Any) -> None:
     """Follow numbers through functions in C."""
     _follow_in_math()
     _follow_json()
+    after_import("yaml", _let_write)
+    follow_files()
+    if hasattr(torch.serialization, "add_safe_globals"):  # a checkpoint that holds a loss
+        torch.serialization.add_safe_globals([float, int, str])
+    warnings.filters.insert(0, ("ignore", _Returned(), DeprecationWarning, None, 0))  # type: ignore[attr-defined]
 
     @instead(statistics, "fmean")
     def fmean(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
@@ -308,7 +279,7 @@ def _follow_in_functions(torch: Any) -> None:
         mean = real(data, *rest, **named)
         return unknown(mean, places[0]) if places else mean
 
-    for owner, name in ((torch, "tensor"), (torch, "as_tensor")):
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (struct, "pack")):
 
         @instead(owner, name)
         def make(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -318,27 +289,31 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def _follow_json() -> None:
-    """Have numbers count as used when JSON is read after they were written as such."""
-    written: set[str] = set()
-
+    """Have JSON be the text of the numbers in it."""
     for name in ("dump", "dumps"):
 
         @instead(json, name)
         def write(real: Callable[..., Any], value: Any, *rest: Any, **named: Any) -> Any:
-            written.update(_places_inside(value))
-            return real(value, *rest, **named)
+            text = real(value, *rest, **named)
+            followed = [text_of(text or "", place) for place in _places_inside(value)]
+            return followed[0] if text and followed else text
 
-    @instead(json, "loads")
-    def load(real: Callable[..., Any], text: Any, **named: Any) -> Any:
-        for place in written:  # it may be what was written before
-            _uses[0].used(place)
-        written.clear()
-        return real(text, **named)
+
+def _let_write(yaml: Any) -> None:
+    """Have YAML write such objects as plain ones."""
+
+    def represent(dumper: Any, value: Any) -> Any:
+        str(value)  # a file may have it now
+        return dumper.represent_data(_known(value))
+
+    for owner in (yaml.representer.SafeRepresenter, yaml.representer.Representer):
+        for kind in (Unknown, UnknownWhole, Text):
+            owner.add_representer(kind, represent)
 
 
 def _use_inside(value: Any) -> None:
     for place in _places_inside(value):
-        _uses[0].used(place)
+        used(place)
 
 
 def _places_inside(value: Any) -> Iterator[str]:

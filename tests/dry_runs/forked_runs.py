@@ -81,10 +81,10 @@ class ForkedRuns(AbstractContextManager["ForkedRuns"]):
         if not tries_others(first.report):
             return first.report
 
-        def more(trials: Sequence[int]) -> list[Try]:
-            return [settled(run, trial) for trial in trials]
+        def more(trials: Sequence[int], checks: Mapping[str, bool]) -> list[Try]:
+            return [settled(run, trial, checks) for trial in trials]
 
-        return judged(first, more(OTHERS), more)
+        return judged(first, more(OTHERS, {}), more)
 
     def _once(self, request: Request) -> DryRunReport:
         job, result = self._folder / "job", self._folder / RESULT

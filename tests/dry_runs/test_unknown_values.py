@@ -1,6 +1,7 @@
 """Answers that depend on values nobody knows: a range, a refusal, or a number that is given."""
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from harness.dry_runs.dry_run_report import Device, DryRunReport
-from harness.dry_runs.trial_values import OTHERS, TrialValues
+from harness.dry_runs.trial_values import OTHERS, Sides, TrialValues
 from harness.dry_runs.unknown_values import Try, judged, settled, tries_others
 from harness.dry_runs.value_answers import DryRunError, as_size, check_answers, parse_answer
 from harness.dry_runs.value_places import Decision, ValueRead
@@ -151,7 +152,7 @@ def test_numbers_that_move_no_peak_leave_a_range_where_decisions_do(tmp_path: Pa
     sized = NUMBERS.format("torch.empty(len(numbers), 1 << 20, device='cuda')")
     report = succeeds(tmp_path, READS.format(sized), gpu="l4")
     unknown = known(report.unknown)
-    assert (unknown.moves, unknown.runs) == (True, 5)
+    assert (unknown.moves, unknown.runs) == (True, 7)
     low, high = (end.requested_peak_bytes for end in (unknown.lowest, unknown.highest))
     assert high is not None
     assert low is not None
@@ -184,11 +185,14 @@ CHECK = "/a/train.py:7"
 
 
 def ended(
-    outcome: Any, peak: int = 4000, *, failed: bool | None = None, number: bool = False
+    outcome: Any,
+    peak: int = 4000,
+    *,
+    failed: bool | None = None,
+    number: bool = False,
+    lines: tuple[str, ...] = ("/a/train.py:9",),
 ) -> DryRunReport:
-    read = ValueRead(
-        place="/a/train.py:9", text="", count=1, bytes=8, lines=("/a/train.py:9",), decides=number
-    )
+    read = ValueRead(place="/a/train.py:9", text="", count=1, bytes=8, lines=lines, decides=number)
     peaks = CudaPeaks(requested_peak_bytes=peak, reserved_peak_bytes=peak)
     return DryRunReport(
         outcome=outcome,
@@ -207,6 +211,9 @@ def ended(
 OK, INDEX, MORE, OOM = ended("ok"), ended("error", number=True), ended("ok", 5000), ended("oom")
 FAILED = ended("error", failed=False)
 NUMBER = ended("ok", 5000, number=True)
+TWO = ended("ok", lines=("/a/train.py:8", "/a/train.py:9"))
+THREE = ended("ok", lines=(*"abc",))
+LEAST, MOST = ended("ok", 3000), ended("ok", 6000)
 Runs = list[tuple[int, DryRunReport]]
 TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
 
@@ -223,10 +230,28 @@ TOO_LARGE = [(number, INDEX) for number in (2, 5, 6, 7, 8)]
         ([(0, OOM), (1, OOM), (2, OOM)], "oom", "does not fit", (4000, 4000)),
         ([(0, FAILED), (0, OK), (1, OK), (2, FAILED), (2, OK)], "ok", "fits", (4000, 4000)),
         ([(0, OK), (1, INDEX), (3, INDEX), (4, OK), (2, OK)], "ok", "fits", (4000, 4000)),
+        ([(0, OK), (1, OK), (2, ended("error")), (5, OK)], "ok", "fits", (4000, 4000)),
         ([(0, INDEX), (1, OK), (2, MORE)], "ok", "fits", (4000, 5000)),
         ([(0, OK), (1, OK), *TOO_LARGE, (9, OK)], "ok", "fits", (4000, 4000)),
         # Numbers are used, but with the same decisions others move no peak.
         ([(0, OK), (1, NUMBER), (2, OK), (12, NUMBER), (21, OK)], "ok", "fits", (4000, 5000)),
+        # Two lines decide: in two more runs one of them is true and the other is false.
+        ([(0, TWO), (1, MORE), (2, OK), (102, MOST), (202, OK)], "ok", "fits", (4000, 6000)),
+        ([(0, TWO), (1, MORE), (2, OK), (102, INDEX), (202, LEAST)], "ok", "fits", (3000, 5000)),
+        ([(0, TWO), (1, ended("ok", 4004)), (2, OK)], "ok", "fits", (4000, 4004)),
+        # Of three lines, the second one raises the peak if it is true, and the others lower it.
+        (
+            [(0, THREE), (1, OK), (2, MORE), (102, OK), (202, MOST), (402, OK), (502, LEAST)],
+            "ok",
+            "fits",
+            (3000, 6000),
+        ),
+        (
+            [(0, TWO), (1, INDEX), (3, MORE), (2, OK), (102, OK), (202, MOST)],
+            "ok",
+            "fits",
+            (4000, 6000),
+        ),
     ],
 )
 def test_what_holds_in_all_runs_is_the_answer(
@@ -289,28 +314,54 @@ def answer_of(runs: Runs) -> tuple[DryRunReport, list[dict[str, bool]]]:
     first = settled(run, 0)
     assert tries_others(first.report)
 
-    def more(trials: Sequence[int]) -> list[Try]:
-        return [settled(run, trial) for trial in trials]
+    def more(trials: Sequence[int], known: Mapping[str, bool]) -> list[Try]:
+        return [settled(run, trial, known) for trial in trials]
 
-    report = judged(first, more(OTHERS), more)
+    report = judged(first, more(OTHERS, {}), more)
     assert not left, "a run that is not made"
     return report, [one for one in checks if one]
 
 
+def values_of(trial: int) -> TrialValues:
+    return TrialValues(trial, Sides(trial))
+
+
 @pytest.mark.quick
 def test_each_read_of_a_trial_gets_a_number_of_its_own() -> None:
-    values = TrialValues(1)
+    values = values_of(1)
     first, second, third = (int.from_bytes(values.take(at, 8, 4), "little") for at in "aab")
     many = values.take("a", 8 * 64, 4)
     assert len({first, second, third}) == 3
     assert len({many[i : i + 8] for i in range(0, 512, 8)}) > 8
     assert len(values.take("a", 3, 15)) == 3
     assert set(values.take("a", 99, 11)) == {1}
-    assert set(TrialValues(2).take("a", 99, 11)) == {0}
+    assert set(values_of(2).take("a", 99, 11)) == {0}
     for _ in range(2):
-        assert TrialValues(6).take("a", 99, 11) == bytes([1] + [0] * 98)
-    assert TrialValues(21).take("a", 99, 11) == bytes(99)
-    assert TrialValues(21).take("a", 64, 4) == TrialValues(1).take("a", 64, 4)
+        assert values_of(6).take("a", 99, 11) == bytes([1] + [0] * 98)
+    assert values_of(21).take("a", 99, 11) == bytes(99)
+    assert values_of(21).take("a", 64, 4) == values_of(1).take("a", 64, 4)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("trials", "order"), [((1, 3, 4), 1), ((2, 5, 7, 9), -1)])
+def test_the_largest_fraction_is_the_last_of_some_runs_and_the_first_of_others(
+    trials: Sequence[int], order: int
+) -> None:
+    for values in map(values_of, trials):
+        whole = struct.unpack("<200d", values.take("a", 1600, 7))
+        single = [struct.unpack("<d", values.take("b", 8, 7))[0] for _ in range(200)]
+        for numbers in (whole, single):
+            assert list(numbers) == sorted(set(numbers))[::order]
+
+
+@pytest.mark.quick
+def test_mixed_runs_have_each_pair_of_two_decisions() -> None:
+    sides = [Sides(trial) for trial in (1, 2, 102, 202)]
+    assert {(one.of("first"), one.of("second")) for one in sides} == {
+        (True, True), (False, False), (True, False), (False, True)
+    }  # fmt: skip
+    assert [one.kept("second", 9) for one in sides] == [9, 0, 0, 9]
+    assert Sides(206).kept("first", 9) == 1
 
 
 @pytest.mark.parametrize(

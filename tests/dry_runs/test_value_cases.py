@@ -83,9 +83,29 @@ import math\nx = big(math.exp(u.mean().item()) * 1000)
 import math\nif math.log10(1 / u.mean().item()) > 0.1: x = big(4000)
 import math\nif -math.log(u.mean().item()) > 1: x = big(4000)
 try: 1 / u.sum().item()\nexcept ZeroDivisionError: x = big(4000)
+z = "%.2f" % u.sum().item()\nif z > "0.2": x = big(4000)
+class A:\n    def __float__(self): return u.sum().item()\nif float(A()) > 0.2: x = big(4000)
+n = __file__ + ".n"; open(n, "w").write(f"loss {u.sum().item()}\\n")\nif float(open(n).read()[5:]) > 0.2: x = big(4000)
+import json\nn = __file__ + ".n"; json.dump({"v": u.sum().item()}, open(n, "w"))\nif json.load(open(n))["v"] > 0.2: x = big(4000)
+import struct\nif struct.unpack("f", struct.pack("f", u.sum().item()))[0] > 0.2: x = big(4000)
+x = big(1 + min(9e9, *u.tolist()) * 100)
+x = big(u.cpu().histc(4, 0, 1)[3] * 100)
 w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
 w = torch.zeros(9).cuda(); same = w; w.add_(1.0, alpha=u.mean().item() + 0.5); x = big(same.sum())
-w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
+"""  # noqa: E501
+RANGES = r"""
+0-8: w = torch.rand(9, device="cuda", requires_grad=True); o = torch.optim.LBFGS([w])\ndef f(): y = w.square().sum(); y.backward(); return y\nfor _ in range(2): o.step(f)
+1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(max(z)))
+1-8: z = [v.item() for v in u[:8]]; x = big(1 + z.index(min(z)))
+1-8: x = big(1 + max(range(8), key=lambda k: u[k].item()))
+1-8: x = big(1 + max((u[k].item(), k) for k in range(8))[1])
+1-8: import heapq; x = big(1 + heapq.nlargest(3, [(u[k].item(), k) for k in range(8)])[0][1])
+1-8: import heapq; h = []\nfor k in range(8): heapq.heappush(h, (u[k].item(), k))\nx = big(1 + h[0][1])
+1-4: x = big(4 if i[0].item() in {5} else 1)
+1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
+2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
+1-18: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(7))
+11-23: z = torch.empty(10, 1 << 20, dtype=torch.uint8, device="cuda"); y = z[(i[:10] > 5).cpu().cuda()]\nx = big(1 if (i > 3).any() else 3)
 """  # noqa: E501
 RIGHT = r"""
 z = max(1.0, u.mean().item() / 3)\ny = 2 / z\nu.mul_(-y / max(u.mean().item(), 2))
@@ -104,6 +124,8 @@ k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5
 k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 a, b = i[:2].tolist()\nprint(a + b)
+best = 0\nfor _ in range(3):\n    z = (u > 0.5).float().mean().item()\n    if z > best: best = z; torch.save(u, __file__ + ".best")\ntorch.load(__file__ + ".best")
+torch.save({"loss": u.mean().item(), "text": f"{u.mean().item():.2f}", "n": i.max().item()}, __file__ + ".pt"); assert torch.load(__file__ + ".pt")["text"][1] == "."
 print([z + 1 for z in i.tolist()])
 """  # noqa: E501
 TOLD = r"""
@@ -116,6 +138,9 @@ def log(z, step): print(step, z)\nlog(u.mean().item(), 3)
 torch.save(i, __file__ + ".pt")
 torch.randn(8, 1000, requires_grad=True).cuda().square().sum().backward()
 z = u.mean().item()\nif z is not None: print(z)
+z = u.mean().item(); print("loss %.2f" % z, f"{z:.3f}".strip(), str(z)[:4].rjust(9))
+import json\nprint(json.dumps({"loss": u.mean().item()})); json.loads("{}")
+open(__file__ + ".n", "w").write("5"); print(f"{u.mean().item()}"); open(__file__).read()
 z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
 """  # noqa: E501
 GUARDS = r"""
@@ -152,11 +177,40 @@ def test_a_decision_has_a_range_or_is_refused_with_its_line(
         assert "script.py:" in unknown.lines[0]
 
 
+@each(RANGES)
+def test_a_range_has_both_ends(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
+    ends, code = case.split(": ", 1)
+    report = report_of(runs, tmp_path, code)
+    assert report.outcome == "ok", report.evidence
+    unknown = known(report.unknown)
+    found = [(one.requested_peak_bytes or 0) >> 20 for one in (unknown.lowest, unknown.highest)]
+    assert found == [int(end) for end in ends.split("-")]
+
+
 @each(RIGHT)
 def test_what_changes_nothing_is_right(runs: ForkedRuns, tmp_path: Path, case: str) -> None:
     report = report_of(runs, tmp_path, case)
     assert report.outcome == "ok", report.evidence
     assert report.unknown is None or not report.unknown.moves
+
+
+@pytest.mark.parametrize(
+    ("library", "use"),
+    [
+        ("yaml", "assert yaml.safe_dump([z, f'{z}'])[2:5] == '0.0'"),
+        ("tqdm", "tqdm.tqdm([]).set_postfix(loss=z, mean=f'{z:.2f}')"),
+        ("tensorboard", "SummaryWriter(__file__ + '.d').add_scalar('loss', z, 1)"),
+    ],
+)
+def test_a_number_that_a_library_writes_costs_no_second_run(
+    runs: ForkedRuns, tmp_path: Path, library: str, use: str
+) -> None:
+    pytest.importorskip(library)
+    imports = f"import {library}\n"
+    if library == "tensorboard":
+        imports = "from torch.utils.tensorboard import SummaryWriter\n"
+    report = report_of(runs, tmp_path, f"{imports}z = u.mean().item(); {use}")
+    assert (report.outcome, report.unknown) == ("ok", None), report.evidence
 
 
 @each(TOLD)

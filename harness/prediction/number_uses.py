@@ -1,0 +1,31 @@
+"""Listener to the uses of unknown numbers, which everything that follows them reports to."""
+
+from typing import Final, Protocol
+
+
+class Uses(Protocol):
+    """A listener to the uses of unknown numbers."""
+
+    def compared(
+        self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
+    ) -> bool:
+        """Return what a comparison is; ``otherwise`` with the number as it is.
+
+        With ``opposite``, it is false where all decisions are true. With ``chooses``, what is
+        larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
+        """
+
+    def used(self, place: str) -> None:
+        """Note that something may be decided by a number read at a place."""
+
+    def made(self, number: float) -> None:
+        """Note a number that code in C may be given."""
+
+
+LISTENERS: Final[list[Uses]] = []
+"""The last one that came, once there is any."""
+
+
+def used(place: str) -> None:
+    """Note that something may be decided by a number read at a place."""
+    LISTENERS[0].used(place)

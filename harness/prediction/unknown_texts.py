@@ -1,0 +1,101 @@
+"""Texts of unknown numbers: to ask their length, to compare them, or to read them again is a use.
+
+Text that C code joins to other text is not followed. If a file is read that the process has
+written, the numbers whose texts were made before may be in it, so they count as used.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, SupportsIndex
+
+from harness.prediction.number_uses import used
+
+_USES = "len eq ne lt le gt ge contains iter"
+_METHODS = "split rsplit splitlines partition rpartition startswith endswith index rindex"
+_METHODS += " find rfind count encode isdigit isdecimal isnumeric"
+_OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
+_OTHER_TEXTS += " ljust rjust center zfill"
+_OF_CODE = "/torch/_inductor/", "/triton/"
+"""Parts of the paths of code that reads again what it has compiled."""
+_made: Final[set[str]] = set()
+"""Places of numbers whose texts were made since a file was read again."""
+
+
+class Text(str):
+    """The text of an unknown number."""
+
+    place: str
+
+    def __add__(self, other: str, /) -> str:
+        return text_of(str.__add__(self, other), self.place)
+
+    def __radd__(self, other: str) -> str:
+        return text_of(str.__add__(other, self), self.place)
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+    def __deepcopy__(self, _: object) -> "Text":
+        return self
+
+    def __reduce_ex__(self, protocol: SupportsIndex, /) -> tuple[Any, ...]:
+        used(self.place)
+        return str, (str.__str__(self),)
+
+
+def text_of(words: str, place: str) -> Text:
+    """Return the text of a number that was read at a place."""
+    _made.add(place)
+    text = Text(words)
+    text.place = place
+    return text
+
+
+def _use(real: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Text, *others: Any, **named: Any) -> Any:
+        used(self.place)
+        return real(self, *others, **named)
+
+    return method
+
+
+def _text(real: Callable[..., str]) -> Callable[..., Text]:
+    return lambda self, *others, **named: text_of(real(self, *others, **named), self.place)
+
+
+for _name in (*(f"__{one}__" for one in _USES.split()), *_METHODS.split()):
+    setattr(Text, _name, _use(getattr(str, _name)))
+for _name in _OTHER_TEXTS.split():
+    setattr(Text, _name, _text(getattr(str, _name)))
+setattr(Text, "__float__", _use(lambda text: float(str.__str__(text))))  # noqa: B010
+setattr(Text, "__int__", _use(lambda text: int(str.__str__(text))))  # noqa: B010
+
+
+def follow_files() -> None:
+    """Have numbers count as used when a file is read that this process has written."""
+    written: set[str] = set()
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str | bytes):
+            return
+        with contextlib.suppress(OSError):  # the working directory may be gone
+            name = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100
+            if arguments[2] & (os.O_WRONLY | os.O_RDWR):
+                written.add(name)
+            elif _made and name in written and not _reads_code(sys._getframe(1)):
+                for place in tuple(_made):
+                    used(place)
+                    _made.discard(place)
+
+    sys.addaudithook(hook)
+
+
+def _reads_code(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in _OF_CODE):
+            return True
+        frame = frame.f_back
+    return False
