@@ -1,4 +1,4 @@
-"""Unknown numbers in ``text % number`` and ``number in set``, which Python computes in C.
+"""Unknown numbers in ``text % number``, and in sets and dictionaries, which Python computes in C.
 
 ``stub/values/python_types.c`` calls back: the text is one of an unknown number, and a set has the
 number or not as the run decides.
@@ -31,5 +31,5 @@ _CALLED: Final = _Format(_format), _Contains(_contains)
 def follow_in_python() -> None:
     """Have Python's types call back, except in a Python without a global lock."""
     if "t" not in sys.abiflags:
-        types = map(id, (str, set, tuple, Unknown, UnknownWhole))
+        types = map(id, (str, set, dict, tuple, Unknown, UnknownWhole))
         ctypes.CDLL(None).pretend_in_python(*map(ctypes.c_void_p, types), *_CALLED)

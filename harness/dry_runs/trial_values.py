@@ -69,10 +69,11 @@ _INTEGER: Final = {
     8: (9, 4, 7, 8, 6, 0, 1, 3, 2, 5),
     9: (0, 1, 0, 0),
 }
-_RISING: Final = {1: (0.02, 0.45, 0.7, 0.9, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
-_FALLING: Final = {2: (60_000.0, 12_345.6, 0.3, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
+_RISING: Final = {1: (0.02, 0.98, 3.5, 12.5, 980.0), 4: (0.02, 0.1, 0.2)}
+_FALLING: Final = {2: (60_000.0, 0.3, 0.01, 5e-5, -777.7), 5: (0.9, 0.3, 5e-5, -0.4)}
 """Fractions of runs that decide true, and of the others. The largest of a list is the last one in
-some runs, and the first one in others, so that ``h.index(max(h))`` has both ends."""
+some runs, and the first one in others, so that ``h.index(max(h))`` has both ends. Limits of losses
+and of shares lie between the numbers of two runs that are read at the same time."""
 _MORE: Final = 509
 """Numbers before they repeat."""
 

@@ -53,6 +53,10 @@ class Unknown(float):
     __slots__ = ("place",)
     place: str
 
+    def __new__(cls, *given: Any) -> Any:
+        """Return a known number to code that calls a number's type, as ``statistics`` does."""
+        return float(*given)
+
     def __bool__(self) -> bool:
         return LISTENERS[0].compared(self.place, float.__bool__(self))
 
@@ -90,6 +94,10 @@ class UnknownWhole(int):
     """An integer that nobody knows; it may be a size, so that reading it is a use already."""
 
     place: str
+
+    def __new__(cls, *given: Any, **named: Any) -> Any:
+        """Return a known integer for code that calls the type of a number."""
+        return int(*given, **named)
 
     def __bool__(self) -> bool:
         return LISTENERS[0].compared(self.place, int.__bool__(self))
