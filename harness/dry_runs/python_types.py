@@ -31,5 +31,6 @@ _CALLED: Final = _Format(_format), _Contains(_contains)
 def follow_in_python() -> None:
     """Have Python's types call back, except in a Python without a global lock."""
     if "t" not in sys.abiflags:
-        types = map(id, (str, set, dict, tuple, Unknown, UnknownWhole))
-        ctypes.CDLL(None).pretend_in_python(*map(ctypes.c_void_p, types), *_CALLED)
+        types: tuple[type, ...] = (str, set, dict, tuple, Unknown, UnknownWhole)
+        places = [ctypes.c_void_p(id(one)) for one in types]
+        ctypes.CDLL(None).pretend_in_python(*places, *_CALLED)
