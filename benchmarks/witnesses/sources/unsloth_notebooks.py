@@ -78,11 +78,11 @@ def _sizes(clone: Path, path: str, model: str, gpu: str) -> Sizes:
         script.write_bytes((FOLDER / script.name).read_bytes())
         options = [f"--answer={one}" for one in ANSWERS]
         said = output_of(script, gpu, options, ["notebook.ipynb"])
-    _same_parameters(said, published_output(notebook))
+    same_parameters(said, published_output(notebook))
     return {"reserved": reserved(said)}
 
 
-def _same_parameters(ours: str, theirs: str) -> None:
+def same_parameters(ours: str, theirs: str) -> None:
     """Refuse an answer whose model is not the one of the notebook."""
     here, there = _PARAMETERS.search(ours), _PARAMETERS.search(theirs)
     if here and there and here.groups() != there.groups():
