@@ -1,7 +1,9 @@
 """Notebooks of Unsloth, executed on Colab: memory that is reserved before training begins.
 
 Unsloth itself runs here, on a pretended GPU, with the notebook's own cells. No hub can be reached,
-so a model is made from its configuration, and its weights are holes in a file.
+so a model is made from its configuration, and its weights are holes in a file. The environment
+has unsloth and unsloth_zoo 2026.1, transformers 4.57, trl 0.22, peft 0.18, sentence-transformers 5.2,
+bitsandbytes, xformers and torchao of the same months.
 """
 
 import functools
@@ -53,7 +55,7 @@ def reserved(text: str) -> int:
     r"""Return the first reading that a notebook prints.
 
     >>> reserved("GPU = Tesla T4.\n0.832 GB of memory reserved.")
-    893353197
+    893353198
     """
     found = _RESERVED.search(text)
     if not found:
