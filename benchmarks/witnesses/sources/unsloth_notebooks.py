@@ -2,8 +2,8 @@
 
 Unsloth itself runs here, on a pretended GPU, with the notebook's own cells. No hub can be reached,
 so a model is made from its configuration, and its weights are holes in a file. The environment
-has unsloth and unsloth_zoo 2026.1, transformers 4.57, trl 0.22, peft 0.18, sentence-transformers 5.2,
-bitsandbytes, xformers and torchao of the same months.
+has unsloth and unsloth_zoo 2026.1, transformers 4.57, trl 0.22, peft 0.18, and of the same months
+sentence-transformers, bitsandbytes, xformers and torchao.
 """
 
 import functools
@@ -85,7 +85,7 @@ def _sizes(clone: Path, path: str, model: str, gpu: str) -> Sizes:
 
 
 def same_parameters(ours: str, theirs: str) -> None:
-    """Refuse an answer whose model is not the one of the notebook."""
+    """Refuse an answer for a model with other parameters than the notebook prints."""
     here, there = _PARAMETERS.search(ours), _PARAMETERS.search(theirs)
     if here and there and here.groups() != there.groups():
         raise RefusedError(f"{here[0]} here, and {there[0]} in the notebook")
