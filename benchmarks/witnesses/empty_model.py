@@ -89,7 +89,7 @@ def _sentence_modules(folder: Path, modules: list[Any], pooling: str, width: int
     for path, one in zip(paths[1:], modules, strict=True):
         (folder / path).mkdir()
         if not isinstance(one, str):
-            dense = torch.nn.Linear(*one, bias=False)
+            dense = torch.nn.Linear(one[0], one[1], bias=False)
             _weights(folder / path, torch.nn.ModuleDict({"linear": dense}), "float32")
             settings = {"in_features": one[0], "out_features": one[1], "bias": False,
                         "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
