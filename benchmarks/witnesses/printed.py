@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.witnesses.clones import bytes_of
@@ -17,14 +18,19 @@ def printed(clone: Path, commit: str, path: str, gpu: str, *arguments: str) -> s
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / Path(path).name
         file.write_bytes(bytes_of(clone, commit, path))
-        command = [sys.executable, "-m", "harness", "dry-run", "--gpu", gpu, "--"]
-        ended = subprocess.run(
-            [*command, file.name, *arguments], cwd=folder, capture_output=True, text=True,
-            check=False,
-        )  # fmt: skip
-        if ended.returncode not in (0, 3):  # 3: an allocation was refused, which it may look for
-            raise RefusedError(f"its script ends with an error: {ended.stderr[-200:]}")
-        return ended.stdout
+        return output_of(file, gpu, (), arguments)
+
+
+def output_of(file: Path, gpu: str, options: Sequence[str], arguments: Sequence[str]) -> str:
+    """Run a script or notebook in its folder, on a pretended GPU; return what it prints."""
+    command = [sys.executable, "-m", "harness", "dry-run", "--gpu", gpu, *options, "--"]
+    ended = subprocess.run(
+        [*command, file.name, *arguments], cwd=file.parent, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if ended.returncode not in (0, 3):  # 3: an allocation was refused, which it may look for
+        raise RefusedError(f"its script ends with an error: {ended.stderr[-200:]}")
+    return ended.stdout
 
 
 def published_output(notebook: bytes) -> str:

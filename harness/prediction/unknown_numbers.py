@@ -14,7 +14,7 @@ import struct
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, SupportsIndex
 
@@ -324,10 +324,10 @@ def _use_inside(value: Any) -> None:
         used(place)
 
 
-def _places_inside(value: Any) -> Iterator[str]:
-    """Yield where the unknown numbers of a value, in lists and dictionaries, were read."""
+def _places_inside(value: Any) -> list[str]:
+    """Return where the unknown numbers of a value were read; TorchDynamo refuses a generator."""
     if type(value) is Unknown:
-        yield value.place
-    elif isinstance(value, list | tuple | dict):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _places_inside(one)
+        return [value.place]
+    inside = value.values() if isinstance(value, dict) else value
+    is_nested = isinstance(value, list | tuple | dict)
+    return [place for one in inside for place in _places_inside(one)] if is_nested else []

@@ -17,7 +17,12 @@ from benchmarks.witnesses.rows import MIB, RefusedError, Row
 from benchmarks.witnesses.runner import drawn, record_of, records_in, run
 from benchmarks.witnesses.scores import CLOSE_BYTES, crashed_rows, score
 from benchmarks.witnesses.sizes import CrashedRunError
-from benchmarks.witnesses.sources import cs336_attention, gpumemnet_mlps, liger
+from benchmarks.witnesses.sources import (
+    cs336_attention,
+    gpumemnet_mlps,
+    liger,
+    unsloth_notebooks,
+)
 from benchmarks.witnesses.training import Training, train
 from tests.known import known
 
@@ -147,6 +152,14 @@ def test_a_printed_table_is_read_with_the_resolution_of_its_digits() -> None:
     out_of_memory = "16,16384,,,,Out of Memory\n16,256,0.1,0.2,19660800.0,"
     numbers = cs336_attention._numbers(read_by["MAGMA27"], out_of_memory)
     assert numbers == {(16, 256, "before backward"): (19_660_800, 1)}
+
+
+def test_an_answer_for_a_model_with_other_parameters_is_refused() -> None:
+    theirs = "Trainable parameters = 30,375,936 of 298,474,112 (10.18% trained)"
+    unsloth_notebooks.same_parameters("Trainable parameters = 30,375,936 of 298,474,112", theirs)
+    ours = "Trainable parameters = 30,375,936 of 298,474,111"
+    with pytest.raises(RefusedError, match="298,474,111 here"):
+        unsloth_notebooks.same_parameters(ours, theirs)
 
 
 def test_modules_of_two_commits_do_not_mix(tmp_path: Path) -> None:

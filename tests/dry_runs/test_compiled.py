@@ -216,6 +216,20 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return run(tmp_path_factory.mktemp("user"), USER)
 
 
+WHOLE = """
+@torch.compile(fullgraph=True, dynamic=True, backend="eager")
+def scaled(x, by):
+    return x * by
+# torch 2.9 makes tensors of the numbers while it compiles, and a frame of ours is not to be seen
+seen = [list(scaled(x[:rows], by).shape) for rows, by in ((4, 1.0), (5, 2.5), (6, 3.5))]
+json.dump(seen, open(sys.argv[1], "w"))
+"""
+
+
+def test_a_number_that_changes_goes_into_a_whole_graph(tmp_path: Path) -> None:
+    assert run(tmp_path, WHOLE)[1] == [[4, 256], [5, 256], [6, 256]]
+
+
 @pytest.mark.slow
 def test_what_compiled_code_writes_is_unknown(user: Done) -> None:
     check_lines(MODEL + USER, user[0])

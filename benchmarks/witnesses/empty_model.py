@@ -1,0 +1,102 @@
+"""Write a folder as a hub of models has it, from a configuration: the weights are holes in a file.
+
+python empty_model.py FOLDER < config.json
+"""
+
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+import torch
+import transformers
+
+SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+_WIDTHS = {"bfloat16": ("BF16", 2), "float16": ("F16", 2), "float32": ("F32", 4)}
+
+
+def write(folder: Path, config: dict[str, Any]) -> None:
+    """Write configuration, weights and tokenizer, and what a sentence transformer has more."""
+    folder.mkdir(parents=True)
+    parts = {name: config.pop(name, "") for name in ("modules", "pooling", "processor")}
+    (folder / "config.json").write_text(json.dumps(config))
+    with torch.device("meta"):
+        kind = getattr(transformers, config["architectures"][0])
+        model = kind(transformers.AutoConfig.from_pretrained(folder))
+    _weights(folder, model, config["torch_dtype"])
+    if parts["processor"]:
+        _processor(folder, parts["processor"], config)
+    else:
+        _tokenizer(folder, has_types="type_vocab_size" in config)
+    if parts["modules"]:
+        _sentence_modules(folder, parts["modules"], parts["pooling"], config["hidden_size"])
+
+
+def _tokenizer(folder: Path, *, has_types: bool) -> None:
+    vocabulary = {word: index for index, word in enumerate(SPECIAL.values())}
+    words = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel(vocabulary, unk_token=SPECIAL["unk_token"])
+    )
+    words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if has_types else [])]
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, model_max_length=32_768, chat_template=_TEMPLATE,
+        model_input_names=inputs, **SPECIAL,
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def _processor(folder: Path, name: str, config: dict[str, Any]) -> None:
+    extractor = getattr(transformers, f"{name}FeatureExtractor")
+    mel_bins = extractor(feature_size=config["num_mel_bins"], processor_class=f"{name}Processor")
+    mel_bins.save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps({"<|endoftext|>": 0}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": f"{name}Tokenizer", "processor_class": f"{name}Processor"})
+    )
+
+
+def _weights(folder: Path, model: torch.nn.Module, dtype: str) -> None:
+    names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    name, width = _WIDTHS[dtype]
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for key, value in model.state_dict().items():
+        if key in names:  # a tied weight has one name there, and two here
+            begin, end = end, end + value.numel() * width
+            header[key] = {
+                "dtype": name, "shape": list(value.shape), "data_offsets": [begin, end],
+            }  # fmt: skip
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+
+
+def _sentence_modules(folder: Path, modules: list[Any], pooling: str, width: int) -> None:
+    kinds = ["Transformer", *(one if isinstance(one, str) else "Dense" for one in modules)]
+    paths = ["", *(f"{index}_{kind}" for index, kind in enumerate(kinds) if index)]
+    described = [
+        {"idx": index, "name": str(index), "path": path,
+         "type": f"sentence_transformers.models.{kind}"}
+        for index, (kind, path) in enumerate(zip(kinds, paths, strict=True))
+    ]  # fmt: skip
+    (folder / "modules.json").write_text(json.dumps(described))
+    for path, one in zip(paths[1:], modules, strict=True):
+        (folder / path).mkdir()
+        if not isinstance(one, str):
+            dense = torch.nn.Linear(one[0], one[1], bias=False)
+            _weights(folder / path, torch.nn.ModuleDict({"linear": dense}), "float32")
+            settings = {"in_features": one[0], "out_features": one[1], "bias": False,
+                        "activation_function": "torch.nn.modules.linear.Identity"}  # fmt: skip
+        else:
+            settings = {"word_embedding_dimension": width, f"pooling_mode_{pooling}": True}
+        (folder / path / "config.json").write_text(json.dumps(settings))
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), json.load(sys.stdin))
