@@ -18,8 +18,10 @@ else:
     kept = [[torch.zeros(COUNT, pin_memory=True) for _ in range(4)] for _ in range(LAYERS)]
 for _ in range(3):
     for layer, (weight, gradient, first, second) in zip(layers, kept, strict=True):
-        gradient.copy_(layer)  # in place of a backward pass
+        gradient.copy_(layer.float())  # in place of a backward pass; the GPU converts
         first.lerp_(gradient, 0.1)
         second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        weight.addcdiv_(first, second.sqrt().add_(1e-8), value=-0.001)
-        layer.copy_(weight)
+        second.sqrt_().add_(1e-8)  # in place: the fused kernel has no copy, not even for a moment
+        weight.addcdiv_(first, second, value=-0.001)
+        second.square_()
+        layer.copy_(weight.to(layer.device))
