@@ -32,7 +32,7 @@ class Samples(msgspec.Struct):
     """Highest samples: of all processes together, of files, shared memory, and each process.
 
     The harness's modules in the script's process are counted. Nearly all that they import PyTorch
-    imports, too: a real process that imports it takes no less (290 MiB, and 286 in a dry run).
+    imports, too: a real process that imports it takes 1% more (290 MiB, and 287 in a dry run).
     """
 
     together_bytes: int = 0

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ import pytest
 from harness.dry_runs import assemble_report
 from harness.dry_runs.dry_run_text import growth_lines
 from harness.dry_runs.host_memory import HostSampler
+from harness.dry_runs.run import dry_run
 from harness.instruments import cuda_counters
 from harness.schema.host import Host
 from tests.child_process import child
+from tests.child_process import run as run_alone
 from tests.commands import Ask
 from tests.dry_runs.growing import HEAD
 from tests.dry_runs.scripts import run, script, succeeds
@@ -39,6 +42,25 @@ def test_bytes_that_a_script_takes_are_found_and_the_verdict_follows_them(tmp_pa
     assert (before.fit, after.fit) == ("fits", "does not fit")
     assert before.harness_bytes is not None
     assert before.harness_bytes < 40 * MIB
+
+
+ALONE = """
+import re, sys, time
+import torch
+time.sleep(1.0)
+with open("/proc/self/smaps_rollup") as file:
+    print(int(re.search(r"Pss_Anon:\\s+(\\d+)", file.read())[1]) << 10)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_a_script_takes_what_it_takes_without_the_harness(tmp_path: Path) -> None:
+    """An import of PyTorch took 1% more without the harness."""
+    file = script(tmp_path, ALONE)
+    alone = int(run_alone(sys.executable, str(file), cwd=tmp_path).stdout)
+    pretended = known(dry_run(file, gpu="l4", quiet=True).host).peak_bytes
+    assert pretended[0] == pretended[1] == pytest.approx(alone, rel=0.02)
 
 
 SAVED = """

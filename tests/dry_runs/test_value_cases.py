@@ -23,6 +23,7 @@ DECIDES = r"""
 done = torch.zeros(9, dtype=torch.bool, device="cuda")\nfor n in range(9):\n    x = big(n); done |= (i[:9] == n) | torch.tensor(n > 6).cuda()\n    if done.all(): break
 if u.mean().item() > 0.2: x = big(4000)
 if (u > 0.2).any(): x = big(4000)
+import statistics; t = statistics.mean([u[k].item() for k in range(3)])\nif t > 1: x = big(4000)
 x = [big(400) for _ in range(10) if u.mean().item() > 0.2]
 n = i.max().item(); x = big(n % 4 * 1000)
 k = torch.zeros_like(i); k.scatter_(0, torch.arange(5).cuda(), i[:5]); x = big(k.sum() * 100)
@@ -102,6 +103,8 @@ RANGES = r"""
 1-8: import heapq; x = big(1 + heapq.nlargest(3, [(u[k].item(), k) for k in range(8)])[0][1])
 1-8: import heapq; h = []\nfor k in range(8): heapq.heappush(h, (u[k].item(), k))\nx = big(1 + h[0][1])
 1-4: x = big(4 if i[0].item() in {5} else 1)
+1-4: x = big(4 if i[0].item() in {5: "five"} else 1)
+1-4: x = big(4 if u[0].item() in {0.5: "half"} else 1)
 1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
 2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
 1-18: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(7))

@@ -53,9 +53,10 @@ def test_a_rise_is_its_blocks_in_whole_pages(workload: Workload, launcher: Launc
             mapped = mapped_bytes(abs(event.size_bytes))
             rises.append(rises[-1] + (mapped if event.size_bytes > 0 else -mapped))
     repeats = measure(workload, repeats=3, launcher=launcher).repeats
-    # A step that moves to another processor has one batch there, too: one of three may be such.
-    seen = statistics.median(known(repeat.rss_rise_bytes) for repeat in repeats)
-    assert abs(seen - max(rises)) <= KERNEL_BATCH_BYTES
+    away = [abs(known(repeat.rss_rise_bytes) - max(rises)) for repeat in repeats]
+    # A step that moves to another processor may have a batch there, too.
+    assert statistics.median(away) <= KERNEL_BATCH_BYTES
+    assert max(away) <= 2 * KERNEL_BATCH_BYTES
 
 
 @pytest.mark.parametrize(
