@@ -29,8 +29,8 @@ classes, two classes. Those of 3 and 4 differ at each place, or exchanging them 
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 MIXED: Final = 100
-"""Trial 502 has the numbers of 2 and mixes decisions: 5 is a sum of 1, 2 and 4, which stand for the
-groups of lines that decide true and keep all. The lines are in three groups, in turn."""
+"""Trial 502 has the numbers of 2 and mixes decisions. Its 5 is 1 + 4: the first and the third group
+of lines decide true and keep all. Lines join the three groups in turn."""
 GROUPS: Final = 3
 
 
@@ -47,7 +47,7 @@ class Sides:
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:
-        """Return whether a line decides true; None in the first run, in which it says itself."""
+        """Return whether a line decides true; None in the first run, where the number decides."""
         if self._true:
             group = self._lines.setdefault(line, len(self._lines)) % GROUPS
             return bool(self._true >> group & 1)
