@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from harness.instruments.tensor_roles import parts_of_parameter
+from harness.instruments.parameter_parts import parts_of_parameter
 from harness.schema.block_categories import BlockCategory
 
 Owners = dict[int, BlockCategory]

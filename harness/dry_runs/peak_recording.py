@@ -116,7 +116,7 @@ class PeakRecording:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""
         if not self._began:
             return None
-        from harness.instruments.cuda_counters import pinned_bytes  # it needs PyTorch
+        from harness.instruments.pinned_memory import pinned_bytes  # it needs PyTorch
 
         return pinned_bytes()
 

@@ -11,6 +11,7 @@ from torch.optim.optimizer import (
 )
 
 from harness.instruments.allocation_trace import AllocationRecorder, storage_addresses
+from harness.instruments.parameter_parts import parts_of_parameter
 from harness.training.nested_tensors import tensors
 
 
@@ -18,16 +19,6 @@ def parameter_addresses(model: nn.Module) -> dict[int, str]:
     """Return the storages of ``model``'s parameters and buffers."""
     parameters = [part for one in model.parameters() for part in parts_of_parameter(one)]
     return storage_addresses([*parameters, *model.buffers()], "parameter")
-
-
-def parts_of_parameter(parameter: Tensor) -> Iterator[Tensor]:
-    """Yield a parameter, and what a quantized one of bitsandbytes needs next to its values."""
-    yield parameter
-    state = getattr(parameter, "quant_state", None)
-    while state is not None:
-        values = (getattr(state, name, None) for name in ("absmax", "code", "offset"))
-        yield from (value for value in values if isinstance(value, Tensor))
-        state = getattr(state, "state2", None)
 
 
 def gradient_addresses(model: nn.Module) -> dict[int, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from harness.measurement.environment import describe
-from harness.measurement.limits.machine_memory import refuse_workload
+from harness.measurement.limits.workload_memory import refuse_workload
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
 from harness.measurement.process.messages import Ended, Passes, RunPasses, TraceWorkload
 from harness.measurement.process.outcome import classify, is_under_limit

@@ -10,11 +10,11 @@ from harness.instruments.cuda_counters import (
     StepPeaks,
     cuda_peaks,
     gpu_bytes,
-    pinned_bytes,
     steps_until_steady,
 )
 from harness.instruments.forward_hooks import on_stack, wrapped_forwards
 from harness.instruments.host_pages import host_at_peak
+from harness.instruments.pinned_memory import pinned_bytes
 from harness.instruments.rss import arranged_rise, resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement import process_parts

@@ -21,11 +21,11 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import (
     StepPeaks,
     cuda_peaks,
-    pinned_bytes,
     steps_until_steady,
 )
 from harness.instruments.forward_hooks import LayerOutputs, own_tensors, wrapped_forwards
 from harness.instruments.host_pages import host_at_peak
+from harness.instruments.pinned_memory import pinned_bytes
 from harness.instruments.rss import Rise, resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement.step_recording import StepRecording

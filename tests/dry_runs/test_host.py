@@ -13,7 +13,7 @@ from harness.dry_runs import assemble_report
 from harness.dry_runs.dry_run_text import growth_lines
 from harness.dry_runs.host_memory import HostSampler
 from harness.dry_runs.run import dry_run
-from harness.instruments import cuda_counters
+from harness.instruments import pinned_memory
 from harness.schema.host import Host
 from tests.child_process import child
 from tests.child_process import run as run_alone
@@ -123,8 +123,8 @@ def test_pinned_memory_has_the_names_of_every_version(
     counts: dict[str, int], pinned: tuple[int, int] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cuda = SimpleNamespace(host_memory_stats=lambda: counts)
-    monkeypatch.setattr(cuda_counters, "torch", SimpleNamespace(cuda=cuda))
-    assert cuda_counters.pinned_bytes() == pinned
+    monkeypatch.setattr(pinned_memory, "torch", SimpleNamespace(cuda=cuda))
+    assert pinned_memory.pinned_bytes() == pinned
 
 
 def test_a_worker_copies_python_objects_that_it_reads(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.measurement.limits import cgroup, machine_memory
+from harness.measurement.limits import cgroup, machine_memory, workload_memory
 from harness.measurement.limits.machine_memory import MemoryUnavailableError
 from harness.measurement.measure import measure
 from harness.measurement.process.messages import Describe
@@ -33,9 +33,9 @@ NEEDED = predict_trace(HUGE).peak_live_bytes
 def test_the_need_of_a_workload_is_its_predicted_peak() -> None:
     workload = Workload(depth=4, width=64, batch=256)
     peak = predict_trace(workload).peak_live_bytes
-    assert machine_memory.needed_bytes(workload) == peak
+    assert workload_memory.needed_bytes(workload) == peak
     unmodelled = workload.replace(autocast="float16", checkpoint=2)
-    assert 0 < machine_memory.needed_bytes(unmodelled) < peak
+    assert 0 < workload_memory.needed_bytes(unmodelled) < peak
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,8 @@ from pathlib import Path
 import psutil
 
 from harness.measurement.limits import cgroup
-from harness.prediction.mlp import formula
-from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
 from harness.schema.errors import UnavailableError
 from harness.schema.units import format_bytes
-from harness.schema.workload import Workload
 
 _UNLIMITED = 1 << 60
 """A cgroup's limit from here on is none: version 1 writes the largest whole page."""
@@ -70,23 +67,6 @@ def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
         given, most = format_bytes(needed_bytes), format_bytes(there.bytes)
         rule = f"{most} ({there.bytes:,} B) are available by {there.source}"
         raise MemoryUnavailableError(f"{name} {given} ({needed_bytes:,} B): only {rule}; {hint}")
-
-
-def refuse_workload(workload: Workload) -> None:
-    """Refuse a workload on the CPU that is predicted to need more than is available."""
-    if workload.device != "cpu":
-        return
-    hint = "choose a smaller workload, or override with --force"
-    refuse_more_than_available("the workload is predicted to need", needed_bytes(workload), hint)
-
-
-def needed_bytes(workload: Workload) -> int:
-    """Return the predicted peak of live bytes; a lower bound where it cannot be predicted."""
-    least = formula.parameter_bytes(workload) + formula.batch_bytes(workload)
-    try:
-        return max(least, predict_trace(workload).peak_live_bytes)
-    except UnsupportedWorkloadError:
-        return least
 
 
 def _limited_groups() -> Iterator[tuple[Path, int, int]]:
