@@ -35,7 +35,7 @@ REPLICATES = 6
 
 
 class _Way(NamedTuple):
-    """How one sweep measures its cells."""
+    """The device, the repeats and the fork servers of the cells of one sweep."""
 
     device: str
     gpu: str | None
