@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, INTERRUPTED, NOT_OK, harness_command
+from harness.cli.gpu_options import GPU
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.launched_script import TORCHRUN, LaunchedScript, launched_script
 from harness.cli.module_words import RunsModules
-from harness.cli.parameter_types import GPU, SECONDS, SIZE, WholeNumber
+from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
 from harness.cli.shared_options import page_option, write_page
 from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable

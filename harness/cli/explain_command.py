@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, harness_command
+from harness.cli.gpu_options import GPU
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import GPU, SIZE, WholeNumber
+from harness.cli.parameter_types import SIZE, WholeNumber
 from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
 
 if TYPE_CHECKING:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.gpu_options import GPU, GpuFlags, gpu_description
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import GPU, WholeNumber
+from harness.cli.parameter_types import WholeNumber
 from harness.cli.shared_options import (
-    GpuFlags,
     deadline_option,
     file_option,
     force_option,
-    gpu_description,
     page_option,
     write_page,
 )

@@ -196,8 +196,6 @@ class Completed(ParamType):
         return items or [CompletionItem(incomplete, type="file")] * self._files
 
 
-GPU = Completed("harness.prediction.gpu.catalogue:names")
-GPU_OR_ALL = Completed("harness.prediction.gpu.catalogue:names", "all")
 WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()
 SHARE = Share()

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.gpu_options import GPU_OR_ALL, GpuFlags, gpu_description
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.parameter_types import GPU_OR_ALL, SIZE, Choices
-from harness.cli.shared_options import GpuFlags, gpu_description, page_option, write_page
+from harness.cli.parameter_types import SIZE, Choices
+from harness.cli.shared_options import page_option, write_page
 from harness.cli.shown_progress import shown_progress
 from harness.cli.standard_output import answer_alone
 from harness.cli.step_options import StepFlags, refuse_with_target, step_options

@@ -1,18 +1,15 @@
-"""Options that several commands share: a GPU, a page, deadlines, a recording, ``--force``."""
+"""Options that several commands share: a page, deadlines, a recording, ``--force``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from harness.cli.parameter_types import SECONDS, SIZE
+from harness.cli.parameter_types import SECONDS
 from harness.schema.plain_text import printable
-
-if TYPE_CHECKING:
-    from harness.prediction.gpu.catalogue import Gpu
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -43,53 +40,6 @@ def gathered(kind: type, name: str, *options: Decorator) -> Decorator:
     return add
 
 
-@dataclass(frozen=True, kw_only=True)
-class GpuFlags:
-    """The flags that describe a GPU and its allocator."""
-
-    gpu: str | None
-    capability: str | None
-    memory: int | None
-    alloc_conf: str
-
-    def are_given(self) -> bool:
-        """Return whether the flags name or describe a GPU."""
-        return any(value is not None for value in (self.gpu, self.capability, self.memory))
-
-    def mean_all(self) -> bool:
-        """Return whether every GPU of the built-in list is asked for."""
-        return self.gpu is not None and self.gpu.lower() == "all"
-
-    def has_memory(self) -> bool:
-        """Return whether they describe a GPU of known memory."""
-        gpu = self.described()
-        return gpu is not None and gpu.total_bytes is not None
-
-    def described(self) -> "Gpu | None":
-        """Return the GPU; None if no flag is given."""
-        from harness.prediction.gpu.catalogue import described
-
-        return described(self.gpu, self.capability, self.memory) if self.are_given() else None
-
-
-gpu_description = gathered(
-    GpuFlags,
-    "gpu_flags",
-    click.option(
-        "--capability",
-        metavar="M.N",
-        help="Compute capability of a GPU that is not in the built-in list, e.g. 9.0.",
-    ),
-    click.option("--memory", type=SIZE, help="Total memory of that GPU, e.g. 80GiB."),
-    click.option(
-        "--alloc-conf",
-        default="",
-        show_default=False,
-        metavar="SETTINGS",
-        help="Settings of the CUDA allocator, as in PYTORCH_ALLOC_CONF.",
-    ),
-)
-
 what_if_option = click.option(
     "--what-if",
     "settings",
@@ -102,13 +52,6 @@ replay_deadline = click.option(
     type=SECONDS,
     default=60.0,
     help="Refuse a recording that takes longer than this many seconds.",
-)
-
-pretend_option = click.option(
-    "--gpu",
-    metavar="NAME",
-    help="GPU to pretend in a dry run, for --device cuda; times are null then. Without this option"
-    " a GPU is pretended only if the machine has none.  [a100-40gb]",
 )
 
 deadline_option = click.option(

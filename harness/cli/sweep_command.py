@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.cli.command import DONE, NOT_OK, harness_command
+from harness.cli.gpu_options import pretend_option
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import Choices, Completed, WholeNumber
-from harness.cli.shared_options import all_of, deadline_option, pretend_option
+from harness.cli.shared_options import all_of, deadline_option
 from harness.cli.shown_progress import shown_progress
 from harness.schema.plain_text import printable
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from harness.reporting.claims import ReportFileError
 from harness.reporting.earlier_runs import EARLIER
-from harness.schema.record import RECORDS
+from harness.schema.record import EVENTS, RECORDS
 from harness.schema.threshold import THRESHOLDS
 from harness.schema.traced_run import STEP_RUNS
 from harness.schema.training_run import TRAINING_RUNS
-from harness.sweeps.store import EVENTS
 
 MANIFEST = "manifest.sha256"
 EVIDENCE = (RECORDS, THRESHOLDS, TRAINING_RUNS, STEP_RUNS, EARLIER)

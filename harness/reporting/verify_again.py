@@ -1,17 +1,20 @@
-"""Random cells of a run, measured again and compared with its records."""
+"""Random cells of a run, measured again by ``harness sweep`` and compared with its records."""
 
 import mmap
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from harness.analysis.compare import Comparison, compare
 from harness.analysis.frame import lines_if_there
-from harness.dry_runs.for_workers import gpu_or_dry_run
-from harness.measurement.measure import DEADLINE_SECONDS, measure
+from harness.measurement.process.start_child import own_interpreter
 from harness.plots.columns import typed_frame
 from harness.plots.frames import COLUMNS, record_row
 from harness.reporting.manifest import evidence_of
@@ -19,15 +22,25 @@ from harness.reporting.verify import Checked
 from harness.schema import record, traced_run
 from harness.schema.record import Outcome, Record
 from harness.schema.traced_run import StepRun
-from harness.sweeps.experiment_files import experiment_of
-from harness.sweeps.traced_runner import TracedRunner
+from harness.sweeps.experiment_files import experiment_of, placed_job
+from harness.sweeps.given_cells import GivenCells
 
+Line = Record | StepRun
 Problems = Iterator[str]
 TWO_KERNEL_BATCHES_BYTES = 2 * max(32, 2 * (os.cpu_count() or 1)) * mmap.PAGESIZE
 """Each of two readings may be one batch of Linux's page counts away from the truth
 (``percpu_counter_batch``)."""
 REPLICATES = 6
 """Fork servers of a cell."""
+
+
+class _Way(NamedTuple):
+    """The device, the repeats and the fork servers of the cells of one sweep."""
+
+    device: str
+    gpu: str | None
+    repeats: int
+    fresh_servers: bool
 
 
 def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Checked:
@@ -39,43 +52,89 @@ def again(folder: Path, count: int, seed: int, given: Sequence[Path] = ()) -> Ch
     of the run's lines of cells or of steps that ended well; thresholds and training runs are left
     out. ``given`` are files of experiments, as for ``harness report``.
     """
-    cells: dict[str, Callable[[], Problems]] = {}
-    for path in evidence_of(folder):
-        kind, name = Path(path).name, Path(path).parent.as_posix()
-        if kind == record.RECORDS:
-            for one in lines_if_there(folder / path, record.from_json):
-                if one.outcome is Outcome.OK:
-                    cells[f"{name}: {one.workload}"] = partial(_cell, one)
-        elif kind == traced_run.STEP_RUNS:
-            experiment = experiment_of((folder / path).parent, given)
-            steps_from = experiment.steps_from if experiment else Path()
-            for step in lines_if_there(folder / path, traced_run.from_json):
-                if step.outcome is Outcome.OK:
-                    cells[f"{name}: {step.job}"] = partial(_step, step, steps_from)
+    cells = dict(_lines(folder, given))
     chosen = random.Random(seed).sample(sorted(cells), min(count, len(cells)))
-    problems = [f"{name}: {problem}" for name in chosen for problem in cells[name]()]
+    ways = defaultdict[_Way, list[str]](list)
+    for name in chosen:
+        ways[_way(cells[name])].append(name)
+    problems = []
+    for way, names in ways.items():
+        measured, why = _measured(way, [cells[name] for name in names])
+        for name in names:
+            known, new = cells[name], measured.get(cells[name].cell_id)
+            differences = [why] if new is None else _differences(known, new)
+            problems += [f"{name}: {problem}" for problem in differences]
     if not chosen:
         problems = ["no cell of this run can be measured again"]
     seen = f"{len(chosen)} of {len(cells):,} cells measured again, seed {seed}"
     return Checked(name="again", seen=seen, problems=tuple(problems))
 
 
-def _cell(known: Record) -> Problems:
-    """Yield how a cell differs when it is measured again."""
+def _lines(folder: Path, given: Sequence[Path]) -> Iterator[tuple[str, Line]]:
+    """Yield the lines of a run that ended well, each with its name."""
+    for path in evidence_of(folder):
+        kind, name = Path(path).name, Path(path).parent.as_posix()
+        if kind == record.RECORDS:
+            for cell in lines_if_there(folder / path, record.from_json):
+                if cell.outcome is Outcome.OK:
+                    yield f"{name}: {cell.workload}", cell
+        elif kind == traced_run.STEP_RUNS:
+            experiment = experiment_of((folder / path).parent, given)
+            steps_from = experiment.steps_from if experiment else Path()
+            for step in lines_if_there(folder / path, traced_run.from_json):
+                if step.outcome is Outcome.OK:
+                    placed = replace(step, job=placed_job(step.job, steps_from))
+                    yield f"{name}: {step.job}", placed
+
+
+def _way(known: Line) -> _Way:
+    """Return how a line is measured again."""
+    if isinstance(known, StepRun):
+        return _Way("cpu", None, 1, fresh_servers=False)  # a step has a device of its own
     _, is_dry_run, gpu = str(known.environment.get("device", "")).rpartition("dry run, ")
     workload = known.workload
     varies = workload.malloc == "pinned" and workload.device == "cpu"  # from server to server
-    with gpu_or_dry_run(workload.device, gpu if is_dry_run else None):
-        repeats = REPLICATES if varies else max(1, len(known.repeats))
-        new = measure(workload, repeats=repeats, fresh_servers=varies)
+    repeats = REPLICATES if varies else max(1, len(known.repeats))
+    return _Way(workload.device, gpu if is_dry_run else None, repeats, varies)
+
+
+def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str]:
+    """Return the new lines by their names, and why there are no others."""
+    cells = GivenCells(
+        workloads=tuple(one.workload for one in lines if isinstance(one, Record)),
+        step_jobs=tuple(one.job for one in lines if isinstance(one, StepRun)),
+        repeats=way.repeats,
+        fresh_servers=way.fresh_servers,
+    )
+    with TemporaryDirectory(prefix="harness-again-") as out:
+        file = Path(out, "again.py")
+        cells.write(file)
+        gpu = () if way.gpu is None else ("--gpu", way.gpu)
+        sweep = ("sweep", str(file), "--out", out, "--device", way.device, *gpu)
+        command = own_interpreter("harness.__main__", *sweep)
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        folder = Path(out, file.stem)
+        new: list[Line] = list(lines_if_there(folder / record.RECORDS, record.from_json))
+        new += lines_if_there(folder / traced_run.STEP_RUNS, traced_run.from_json)
+    said = ended.stderr.decode(errors="replace").split("\n")
+    last = next((line for line in reversed(said) if line.strip()), "")
+    why = f"not measured: harness sweep ended with {ended.returncode}: {last}"
+    return {line.cell_id: line for line in new}, why
+
+
+def _differences(known: Line, new: Line) -> Problems:
+    """Yield how a line differs when it is measured again."""
     if new.outcome is not known.outcome:
         yield f"ended {new.outcome}: {new.evidence.get('message', '')}"
-        return
-    frames = [
-        typed_frame([{"experiment": "cell", **record_row(one)}], COLUMNS) for one in (known, new)
-    ]
-    yield from _differences(compare(*frames))
-    yield from _rises(known, new)
+    elif isinstance(known, Record) and isinstance(new, Record):
+        rows = ({"experiment": "cell", **record_row(one)} for one in (known, new))
+        yield from _metrics(compare(*(typed_frame([row], COLUMNS) for row in rows)))
+        yield from _rises(known, new)
+    elif isinstance(known, StepRun) and isinstance(new, StepRun):
+        if new.counted != known.counted:
+            yield f"counted {new.counted} here, {known.counted} in the run"
+        elif new.metrics != known.metrics:
+            yield f"metrics {new.metrics} here, {known.metrics} in the run"
 
 
 def _rises(known: Record, new: Record) -> Problems:
@@ -90,20 +149,8 @@ def _rises(known: Record, new: Record) -> Problems:
         yield f"the RSS rise is {seen} bytes (the run, here): further apart than both vary"
 
 
-def _differences(found: Comparison) -> Problems:
+def _metrics(found: Comparison) -> Problems:
     for row in found.different.itertuples(index=False):
         yield f"{row.metric} is {row.b_bytes:,} here, {row.a_bytes:,} in the run"
     for row in found.far_apart.itertuples(index=False):
         yield f"{row.metric} is {row.b:,.6g} here, {row.a:,.6g} in the run"
-
-
-def _step(known: StepRun, steps_from: str | Path) -> Problems:
-    """Yield how a step of any network, or what a function counted, differs."""
-    with closing(TracedRunner(DEADLINE_SECONDS, steps_from)) as runner:
-        new = runner.run(known.job, 1)
-    if new.outcome is not known.outcome:
-        yield f"ended {new.outcome}: {new.problem}"
-    elif new.counted != known.counted:
-        yield f"counted {new.counted} here, {known.counted} in the run"
-    elif new.metrics != known.metrics:
-        yield f"metrics {new.metrics} here, {known.metrics} in the run"

@@ -68,6 +68,8 @@ class Experiment:
     """Instrument-free passes per cell."""
     servers_by_seed: bool = False
     """True if the cells of each seed have a fork server of their own: a replicate each."""
+    fresh_servers: bool = False
+    """True if each pass of a cell has a fork server of its own."""
     traced: Callable[[Size], Iterable[Workload]] = field(default=lambda _: ())
     """Cells whose allocation events are kept for a timeline."""
     thresholds: Callable[[Size, str], Iterable[ThresholdQuestion]] = field(default=lambda *_: ())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 RECORDS = "records.jsonl"
+EVENTS = "events"
+"""Folder of the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
 """Growth from here on is none of noise: a block of the CUDA allocator; what an RSS rises by."""
 

@@ -17,9 +17,11 @@ from pathlib import Path
 from types import ModuleType
 
 import msgspec
+from msgspec.structs import replace
 
 from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.experiment import Experiment
+from harness.schema.traced_run import StepJob
 from harness.version import PACKAGE
 
 _INSTALLED = PACKAGE / "_experiments"
@@ -135,6 +137,19 @@ def place_of(name: str, start: str | Path) -> str | Path:
     parts = name.lstrip(".")
     up = len(name) - len(parts) - 1
     return (start.parents[up - 1] if up else start).joinpath(*parts.split("."))
+
+
+def placed_job(job: StepJob, start: str | Path) -> StepJob:
+    """Return a step whose callables have whole names; a leading dot begins at ``start``."""
+
+    def placed(name: str) -> str:
+        module, _, called = name.partition(":")
+        place = place_of(module, start)
+        return f"{place}.py:{called}" if isinstance(place, Path) else f"{place}:{called}"
+
+    names = {name: getattr(job, name) for name in ("network", "optimizer", "loss", "inputs_from")}
+    dotted = {name: one for name, one in names.items() if one and one.startswith(".")}
+    return replace(job, **{name: placed(one) for name, one in dotted.items()})
 
 
 def code_hash(path: Path) -> str:

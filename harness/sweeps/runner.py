@@ -90,6 +90,8 @@ class Cell:
     keep_events: bool = False
     servers_by_seed: bool = False
     """A fork server measures the cells of one seed and no others."""
+    fresh_servers: bool = False
+    """Each pass has a fork server of its own."""
     needed_bytes: int | None = None
     """Predicted peak of live bytes; None where it cannot be predicted."""
 

@@ -18,10 +18,17 @@ from filelock import FileLock, Timeout
 
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace
-from harness.schema.record import KeptLine, Outcome, RecordError, SchemaError, decode, to_json
+from harness.schema.record import (
+    EVENTS,
+    KeptLine,
+    Outcome,
+    RecordError,
+    SchemaError,
+    decode,
+    to_json,
+)
 
 REJECTED = "rejected.jsonl"
-EVENTS = "events"
 MAX_ATTEMPTS = 2
 """How often a cell is tried whose own processes were killed or crashed."""
 MAX_LOSSES = 5

@@ -176,6 +176,7 @@ def _cells(experiment: Experiment, size: Size, device: str, deadline_seconds: fl
             deadline_seconds=deadline_seconds,
             keep_events=name in traced,
             servers_by_seed=experiment.servers_by_seed,
+            fresh_servers=experiment.fresh_servers,
         )
         for name, workload in {cell.id: cell for cell in placed}.items()
     ]

@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,7 +20,7 @@ from harness.schema.step_request import StepRequest, own_places
 from harness.schema.traced_run import StepJob, StepRun
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
-from harness.sweeps.experiment_files import place_of
+from harness.sweeps.experiment_files import placed_job
 from harness.sweeps.local_runner import LocalRunner
 
 
@@ -79,21 +78,22 @@ def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
 
 def _request_of(job: StepJob, start: str | Path) -> StepRequest:
     """Return the step as a worker is asked for it."""
-    named = ("optimizer", "loss", "inputs_from")
-    same = ("batch", "inputs", "classes", "mode", "autocast", "accumulate", "compile")
+    job = placed_job(job, start)
+    same = (
+        "optimizer",
+        "loss",
+        "inputs_from",
+        "batch",
+        "inputs",
+        "classes",
+        "mode",
+        "autocast",
+        "accumulate",
+        "compile",
+    )
     return StepRequest(
-        target=_placed(job.network, start),
+        target=job.network,
         arguments=tuple(f"{name}={value!r}" for name, value in job.arguments.items()),
-        **{name: _placed(getattr(job, name), start) for name in named},
         **{name: getattr(job, name) for name in same},
         **own_places(),
     )
-
-
-def _placed(name: str | None, start: str | Path) -> Any:
-    """Return the whole name of a callable; one with a leading dot begins at ``start``."""
-    if not name or not name.startswith("."):
-        return name
-    module, _, called = name.partition(":")
-    place = place_of(module, start)
-    return f"{place}.py:{called}" if isinstance(place, Path) else f"{place}:{called}"

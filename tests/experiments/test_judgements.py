@@ -19,9 +19,15 @@ from harness.schema.metrics import Metrics
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome, to_json
 from harness.schema.traced_run import STEP_RUNS, StepJob, StepRun
-from harness.sweeps.experiment_files import find, literature_names, names_found, own_names
+from harness.sweeps.experiment_files import (
+    find,
+    literature_names,
+    names_found,
+    own_names,
+    placed_job,
+)
 from harness.sweeps.sweep import run
-from harness.sweeps.traced_runner import TracedRunner, _placed
+from harness.sweeps.traced_runner import TracedRunner
 
 TEXT = ClaimText(
     order=1, title="Two", headline="two", citation="A", quote="B", sentence="Two is enough.",
@@ -116,7 +122,7 @@ def test_a_leading_dot_stands_for_the_package_or_the_folder_of_the_experiment(
         ("..a.net:train", tmp_path / "b", f"{tmp_path}/a/net.py:train"),
         ("sgd", "experiments.width", "sgd"),
     ):
-        assert _placed(name, start) == whole
+        assert placed_job(msgspec.structs.replace(job(4), network=name), start).network == whole
 
 
 def test_no_command_without_the_flag_runs_them() -> None:

@@ -110,3 +110,22 @@ def test_cells_are_measured_again(tmp_path: Path) -> None:
     record.write_bytes(to_json(replace(spoilt, repeats=far)) + b"\n")
     (problem,) = again(folder, 2, 0).problems
     assert "further apart than both vary" in problem
+
+
+@pytest.mark.slow
+def test_a_cell_that_cannot_be_measured_again_is_a_problem(tmp_path: Path) -> None:
+    step = harness.Workload(width=8, in_features=8, batch=4)
+    folder = harness.sweep([step], out=tmp_path / "tiny", repeats=1)
+    (record,) = (tmp_path / "tiny").rglob("records.jsonl")
+    known = from_json(record.read_bytes())
+    on_gpu = step.replace(device="cuda")
+    elsewhere = replace(
+        known,
+        workload=on_gpu,
+        workload_id=on_gpu.id,
+        environment={**known.environment, "device": "dry run, NVIDIA Nothing"},
+    )
+    record.write_bytes(to_json(elsewhere) + b"\n")
+    (problem,) = again(folder, 1, 0).problems
+    assert "not measured: harness sweep ended with 2: " in problem
+    assert "NVIDIA Nothing" in problem

@@ -99,6 +99,7 @@ class Slot:
             repeats=cell.repeats,
             deadline_seconds=cell.deadline_seconds,
             launcher=launcher,
+            fresh_servers=cell.fresh_servers,
             keep_events=cell.keep_events,
             attempt=attempt,
         )
