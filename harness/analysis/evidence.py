@@ -173,7 +173,7 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
     """Return the last good line of each cell that was asked for; others have no numbers.
 
     Args:
-        experiment: says what was asked for: of the smallest size that has every cell of the run.
+        experiment: says what was asked for, at the smallest size that has every cell of the run.
         folder: the experiment's folder.
         believed: keep the numbers that contradict each other, for text and figures.
 
@@ -226,7 +226,7 @@ def _device(lines: Mapping[str, Sequence[Any]]) -> str:
 
 
 def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]]) -> Size:
-    """Return the smallest size that has every cell of the run that any size has."""
+    """Return the smallest size that asks for every cell of the run; other cells do not count."""
     asked = {
         size: {
             (kind.file, kind.key(job))

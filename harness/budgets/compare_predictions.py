@@ -72,7 +72,7 @@ class PredictionComparison:
 def compare_predictions(
     first: Path, second: Path, tolerance: Fraction = Fraction(0)
 ) -> PredictionComparison:
-    """Return what differs between two files; sizes may by a share of the first's."""
+    """Return what differs between two files; a size may differ by a share of the first one."""
     one, two = (dict(_values(_read(path), "")) for path in (first, second))
     differences = [
         Difference(name=name, first=one.get(name), second=two.get(name))

@@ -25,7 +25,7 @@ _TAKES_TRITON = os.environ.get(VARIABLE) == "triton"
 
 
 def _config(config: Any) -> None:
-    """Keep no choice on disk: the next run would not allocate what making it allocates."""
+    """Keep no choice on disk, because making a choice allocates, and each run must show it."""
     config.autotune_local_cache = False
 
 

@@ -120,7 +120,7 @@ def host_causes(then: Held, now: Held) -> Iterator[str]:
 
 
 def larger_on_host(then: Held, now: Held) -> list[str]:
-    """Return names whose things became larger; nothing if a name leads to more things."""
+    """Return names whose objects became larger; no name if one of them leads to more objects."""
     names = list(_more_on_host(then, now))
     return [] if any(now.things[name] > then.things[name] for name in names) else names
 

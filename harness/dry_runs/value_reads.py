@@ -5,10 +5,11 @@ true values where they are known, the user's answer where there is one, and zero
 operator whose result's size is not known asks before it runs. Numbers that a script reads one by
 one are followed until they decide something (``unknown_numbers.py``).
 
-Operators between known values are computed by their CPU kernels when PyTorch reports them as it
-does to its profiler, so no mode makes ``torch.compile`` run eagerly, and Autograd's threads and
-compiled code are observed alike. Large floating-point tensors, random numbers of the GPU, and what
-a replayed CUDA graph or a collective leaves behind are not followed.
+PyTorch reports each operator to a callback, as it does to its profiler. If all inputs are known,
+the operator's CPU kernel computes the result. A ``TorchDispatchMode`` would make ``torch.compile``
+run eagerly; a callback does not, and also sees Autograd's threads and compiled code. Large
+floating-point tensors, random numbers of the GPU, and what a replayed CUDA graph or a collective
+leaves behind are not followed.
 """
 
 import ctypes

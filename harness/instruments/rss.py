@@ -118,8 +118,8 @@ def _largest_file() -> Path:
 def resident_rise() -> Iterator[Rise]:
     """Measure the rise of the resident size over the block.
 
-    The first use of a process should not count: the kernel's mark needs one warm-up pass
-    of the same size, like any steady-state metric.
+    Leave out the first block of a process: the kernel's mark is steady after one block of the same
+    size.
     """
     if _has_kernel_mark():
         yield from _kernel_rise()

@@ -134,7 +134,7 @@ def _report(facts: dict[str, Any]) -> StepReport:
 
 @contextmanager
 def _seen_forwards(recorder: AllocationRecorder) -> Iterator[None]:
-    """Name in the trace the forward pass of every module that no other one calls."""
+    """Name in the trace the forward pass of each module that no other module calls."""
     running: list[AbstractContextManager[None]] = []
 
     def before(*_: object) -> None:

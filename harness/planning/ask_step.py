@@ -29,7 +29,8 @@ def answered(
 ) -> Answer:
     """Return the answer by a dry run; else the estimate, whose first note is the reason for it.
 
-    A step on the CPU is estimated without a reason. PyTorch is loaded in this process then.
+    A step on the CPU is always estimated, so its notes give no reason. An estimate loads PyTorch in
+    this process.
     """
     try:
         with with_advice(question.request):

@@ -297,7 +297,7 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def _follow_json() -> None:
-    """Have JSON be the text of the numbers in it."""
+    """Have a text of JSON remember the unknown numbers that are in it."""
     for name in ("dump", "dumps"):
 
         @instead(json, name)

@@ -173,7 +173,7 @@ class KeptByLine:
         return max(others[half:]) > max(others[first:half])
 
     def _older_bytes(self, ends_bytes: Sequence[int]) -> list[int]:
-        """Return what is alive at the end of each step, without what is younger than that."""
+        """Return the bytes alive at the end of each step that are older than ``_KEPT_STEPS``."""
         younger = _Changes()
         for line in self._lines.values():
             for step, size in line.at_ends.by_step.items():

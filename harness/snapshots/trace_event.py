@@ -36,8 +36,8 @@ _OF_A_DRY_RUN = re.compile(r"/harness/(dry_runs|prediction)/\w+\.py$")
 class Stack(NamedTuple):
     """Python frames as ``function (file:line)``, innermost first.
 
-    PyTorch puts the frames of C++ before them unless ``stacks="python"`` is asked for: dozens that
-    are the same for every request. A stack of C++ alone is one of an autograd thread.
+    Unless ``stacks="python"`` is asked for, dozens of C++ frames come first; they are the same for
+    every request. A stack of C++ alone is one of an autograd thread.
 
     ``place`` is the first Python frame, ``own`` the first one in the user's own files, ``modules``
     are those whose ``forward`` ran, outermost first.

@@ -1,8 +1,8 @@
 """PyTorch's compiler, loaded only where something of it is used: loading takes a second.
 
-An optimizer's step asks the compiler to leave it alone, and torchvision imports a function that is
-called under the compiler only. A stand-in serves both. Any other use of it loads the compiler, and
-then nothing of the stand-in is left.
+Two things name the compiler and do not need it: an optimizer's step asks not to be compiled, and
+torchvision imports a function for compiled code. A stand-in answers them. Any other use loads the
+compiler, which takes the place of the stand-in.
 """
 
 import importlib

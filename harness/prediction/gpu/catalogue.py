@@ -143,7 +143,7 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Gpu:
-    """Return the GPU of a name in any usual spelling, or that of a cloud's machine.
+    """Return the GPU that a name means, or the GPU of a machine that a cloud offers.
 
     >>> find("RTX 4090").name, find("NVIDIA A100-SXM4-80GB").name, find("A100").name
     ('rtx4090', 'a100-80gb', 'a100-40gb')

@@ -105,7 +105,7 @@ class LayerNorm(_Norm):
         self._pair(width * self._element, "aten::empty", "parameter", "")
 
     def forward(self, rows: int, width: int, module: str, categories: tuple[str, str]) -> Outputs:
-        """Write the forward pass, in inference too with both statistics."""
+        """Write the forward pass; it makes both statistics, in inference too."""
         of_output, of_statistics = categories
         size = rows * width * self._element
         output = self._writer.allocate(size, self._FORWARD, of_output, module)
