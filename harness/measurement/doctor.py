@@ -7,8 +7,9 @@ from pathlib import Path
 
 from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup, rlimit
+from harness.measurement.pass_jobs import RunPasses
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Describe, RunPasses
+from harness.measurement.process.messages import Describe
 from harness.measurement.process.outcome import classify
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes

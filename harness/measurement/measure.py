@@ -8,8 +8,9 @@ import msgspec
 
 from harness.measurement.environment import describe
 from harness.measurement.limits.workload_memory import refuse_workload
+from harness.measurement.pass_jobs import Passes, RunPasses, TraceWorkload
 from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Ended, Passes, RunPasses, TraceWorkload
+from harness.measurement.process.messages import Ended
 from harness.measurement.process.outcome import classify, is_under_limit
 from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError

@@ -20,7 +20,8 @@ from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.measurement import process_parts
 from harness.measurement.environment import pretended_device
 from harness.measurement.malloc_policy import apply_policy
-from harness.measurement.process.messages import RunPasses, Traced
+from harness.measurement.pass_jobs import RunPasses, Traced, TraceWorkload
+from harness.measurement.process.workload_job import doing
 from harness.measurement.step_recording import StepRecording
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.workload import Workload
@@ -39,6 +40,7 @@ STEPS_BESIDE = 4
 """The step that is run again, and the pass with saved-tensor hooks, take no longer than these."""
 
 
+@doing(RunPasses)
 def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
     """Build, step until all is as it stays, and run the passes."""
     deadline = time.monotonic() + job.deadline_seconds
@@ -74,10 +76,12 @@ def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
     return {"repeats": repeats, "metrics": metrics, **more}
 
 
-def traced(workload: Workload, announce: Phase, *, keep_events: bool) -> Traced:
+@doing(TraceWorkload)
+def traced(job: TraceWorkload, announce: Phase) -> Traced:
     """Return the metrics of the trace, and its events if they are wanted."""
-    trace = trace_pass(workload, data.source(workload), announce, operators=keep_events)
-    events = [list(event) for event in trace.events] if keep_events else None
+    fill = data.source(job.workload)
+    trace = trace_pass(job.workload, fill, announce, operators=job.keep_events)
+    events = [list(event) for event in trace.events] if job.keep_events else None
     return {"metrics": trace_metrics(trace), "events": events}
 
 

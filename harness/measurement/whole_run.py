@@ -26,8 +26,10 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import reserved_rise
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors
+from harness.measurement.process.workload_job import doing
+from harness.measurement.train_job import Train
 from harness.schema.events import CATEGORIES, Trace, totals
-from harness.schema.training_run import TrainingPlan, ZeroGrad
+from harness.schema.training_run import ZeroGrad
 from harness.schema.workload import Workload
 from harness.training.data import load_fashion_mnist
 from harness.training.module_step import Phase, Step, no_phase, run_step
@@ -70,8 +72,11 @@ class Training(NamedTuple):
         }
 
 
-def run(workload: Workload, plan: TrainingPlan) -> dict[str, Any]:
+@doing(Train)
+def run(job: Train, announce: Phase) -> dict[str, Any]:
     """Train as the plan says and return accuracies and the memory of every step."""
+    del announce
+    workload, plan = job.workload, job.plan
     train = _images(workload, plan.examples, train=True)
     validation = _images(workload, plan.validation, train=False)
     training = Training(workload, train, validation, plan.epochs, plan.zero_grad)

@@ -7,8 +7,8 @@ import msgspec
 
 from harness.measurement.environment import describe
 from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Train
 from harness.measurement.process.outcome import classify
+from harness.measurement.train_job import Train
 from harness.schema.record import Outcome
 from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.training_run import TrainingJob, TrainingPlan, TrainingResult, TrainingRun

@@ -10,9 +10,10 @@ import msgspec
 
 from harness.measurement.environment import describe
 from harness.measurement.limits import cgroup
+from harness.measurement.limits.probe_job import Needed, Probe
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Needed, Probe
+from harness.measurement.process.messages import Ended
 from harness.measurement.process.outcome import classify
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, axis_range, predict_trace
 from harness.prediction.mlp.cpu_trace import solve as solve_live

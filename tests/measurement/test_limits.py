@@ -8,8 +8,9 @@ import pytest
 from msgspec.structs import replace
 
 from harness.measurement.limits import cgroup
+from harness.measurement.limits.probe_job import Probe
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Ended, Probe
+from harness.measurement.process.messages import Ended
 from harness.measurement.process.outcome import classify
 from harness.prediction.mlp.data_segment import PAGE_BYTES, charged_bytes, data_peak, mapped_bytes
 from harness.schema.record import Outcome

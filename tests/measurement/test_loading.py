@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.measurement.limits.probe_job import Probe
 from harness.measurement.process import launcher
 from harness.measurement.process.launcher import ForkLauncher, LaunchError
 from harness.measurement.process.loading import VARIABLE, answers, stuck
-from harness.measurement.process.messages import Probe
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.workload import Workload
 from tests.commands import Ask

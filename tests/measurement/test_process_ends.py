@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from harness.measurement.limits import cgroup
+from harness.measurement.limits.probe_job import Probe
 from harness.measurement.measure import measure
 from harness.measurement.process.launcher import ForkLauncher, LaunchError
-from harness.measurement.process.messages import Probe
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from tests.faults.processes import forkserver_of
@@ -25,7 +25,8 @@ from tests.limits_here import needs_cgroup
 TINY = Workload(width=8, in_features=8, batch=4)
 
 _PARENT = """
-from harness.measurement.process.messages import Probe, RunPasses
+from harness.measurement.limits.probe_job import Probe
+from harness.measurement.pass_jobs import RunPasses
 from harness.measurement.process.launcher import ForkLauncher
 from harness.schema.workload import Workload
 launcher = ForkLauncher("pinned")

@@ -19,9 +19,10 @@ import pytest
 from harness.instruments.rss import Rise
 from harness.measurement import passes
 from harness.measurement.measure import measure
+from harness.measurement.pass_jobs import RunPasses
 from harness.measurement.process.launch import Report, environment_of_child
 from harness.measurement.process.launcher import ForkLauncher, Launcher
-from harness.measurement.process.messages import Ended, RunPasses, Work
+from harness.measurement.process.messages import Ended, Work
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
 from harness.schema.workload import Workload
@@ -94,7 +95,7 @@ def test_a_deadline_leaves_time_for_all_steps(monkeypatch: pytest.MonkeyPatch) -
         clock[0] = 0.0
         runs.clear()
         job = RunPasses(workload=SMALL, deadline_seconds=deadline)
-        done = passes.measured(job, no_phase)
+        done = passes.measured(msgspec.json.encode(job), no_phase)
         assert "rss_rise_bytes" not in done["repeats"][0]
         assert len(runs) == steps
 
@@ -125,17 +126,17 @@ FRESH = """
 import sys
 import msgspec
 from harness.measurement.malloc_policy import allow_huge_pages
-from harness.measurement.process.messages import AnyWork
+from harness.measurement.process.messages import Call
 from harness.measurement.process.worker import line_sender, prime, run_job
 allow_huge_pages(False)
 prime()
-raise SystemExit(run_job(msgspec.json.decode(sys.argv[1], type=AnyWork), line_sender(1)))
+raise SystemExit(run_job(msgspec.json.decode(sys.argv[1], type=Call), line_sender(1)))
 """
 
 
 def in_a_fresh_interpreter(job: Work[Any]) -> Ended[Any]:
     """Do a job in an interpreter that loads PyTorch itself."""
-    command = [sys.executable, "-c", FRESH, msgspec.json.encode(job).decode()]
+    command = [sys.executable, "-c", FRESH, msgspec.json.encode(job.as_call()).decode()]
     done = subprocess.run(
         command, env=environment_of_child("pinned"), stdout=subprocess.PIPE, check=False
     )

@@ -9,13 +9,15 @@ from torch.nn.modules.module import register_module_forward_hook
 from harness.instruments.cuda_counters import StepPeaks
 from harness.measurement import passes
 from harness.measurement.limits import cgroup, heap_headroom, own_pages, rlimit
+from harness.measurement.limits.probe_job import Needed, Probe
 from harness.measurement.malloc_policy import refuse_replacement
-from harness.measurement.process.messages import Needed, Probe
+from harness.measurement.process.workload_job import doing
 from harness.training import data
 from harness.training.module_step import Phase, run_step
 from harness.training.training_step import build
 
 
+@doing(Probe)
 def run(job: Probe, announce: Phase) -> Needed:
     """Build and run two whole steps (one in inference) within the job's budget.
 

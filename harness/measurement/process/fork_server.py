@@ -25,7 +25,7 @@ import msgspec
 from harness.measurement.limits.own_pages import gather
 from harness.measurement.malloc_policy import allow_huge_pages, replacement
 from harness.measurement.process.launcher import UNPRIMED
-from harness.measurement.process.messages import AnyWork, Call
+from harness.measurement.process.messages import Call
 from harness.measurement.process.start_child import die_first_for_memory, die_with_parent, readable
 from harness.measurement.process_parts import note_before_torch, note_with_torch
 from harness.prediction.interpreter_state import collection_paused
@@ -40,10 +40,10 @@ def main() -> int:
     control = socket.socket(fileno=int(sys.argv[1]))
     allow_huge_pages(False)
     note_before_torch()
-    primes = UNPRIMED not in sys.argv
+    primes = sys.argv[2] != UNPRIMED
     try:
         with collection_paused():  # a sixth of the time that PyTorch takes to load
-            primed = _load(primes=primes)
+            primed = _load_primed(sys.argv[2]) if primes else _load_unprimed()
     except BlockingIOError as error:  # not even the fork that looks for a GPU is allowed
         _reply(control, {"refused": str(error)})
         return 1
@@ -65,39 +65,47 @@ def main() -> int:
     return 0
 
 
-def _load(*, primes: bool) -> bool:
-    """Load torch, with ``primes`` run tiny steps; return False if a GPU leaves that to workers."""
-    beside_gpu = False
-    if primes:
-        import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
+def _load_primed(module: str) -> bool:
+    """Load torch and the module of the first job, and run tiny steps.
 
-        from harness.measurement import gpu
-        from harness.measurement.limits.heap_headroom import prime_matmuls
-        from harness.measurement.process.worker import prime
+    Returns:
+        False if there is a GPU, next to which workers run the tiny steps themselves.
 
-        beside_gpu = gpu.seen_in_a_fork()
-        prime(forward_only=beside_gpu)
-        prime_matmuls()
-        note_with_torch()
-        # Forks inherit the answer, for which all mappings are read.
-        replacement()
-        gc.collect()
-    else:  # its forks run steps of the user's own, each with all of its steps
-        from harness.measurement.process import compiler_on_demand
+    """
+    import torch._dynamo  # noqa: F401  # an optimizer's first step wants it: a second a cell
 
-        compiler_on_demand.postpone()
-        import harness.measurement.step_trace  # noqa: F401
+    from harness.measurement import gpu
+    from harness.measurement.limits.heap_headroom import prime_matmuls
+    from harness.measurement.process.worker import prime
+
+    importlib.import_module(module)
+    beside_gpu = gpu.seen_in_a_fork()
+    prime(forward_only=beside_gpu)
+    prime_matmuls()
+    note_with_torch()
+    # Forks inherit the answer, for which all mappings are read.
+    replacement()
+    gc.collect()
     gc.freeze()  # or every child would go through all of torch's objects, and copy their pages
     return not beside_gpu
+
+
+def _load_unprimed() -> bool:
+    """Load torch: the forks run steps of the user's own, each with all of its steps."""
+    from harness.measurement.process import compiler_on_demand
+
+    compiler_on_demand.postpone()
+    import harness.measurement.step_trace  # noqa: F401
+
+    gc.freeze()
+    return True
 
 
 def _load_called(request: bytes) -> None:
     """Import the module of a function that a job calls, or each fork would: half of its time."""
     from harness.measurement.process import compiler_on_demand
 
-    job = msgspec.json.decode(request, type=AnyWork)
-    if not isinstance(job, Call):
-        return
+    job = msgspec.json.decode(request, type=Call)
     loaded = len(sys.modules)
     if job.asks_host:  # an optimizer loads it where this is not a dry run
         compiler_on_demand.load()
@@ -178,7 +186,7 @@ def _work(request: bytes, results: int, errors: int, *, primed: bool) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.dup2(errors, 1)
         os.dup2(errors, 2)
-        job = msgspec.json.decode(request, type=AnyWork)
+        job = msgspec.json.decode(request, type=Call)
         code = run_job(job, line_sender(results), primed=primed)
     except BaseException:
         traceback.print_exc()

@@ -29,7 +29,7 @@ from harness.measurement.process.launch import (
     tail,
 )
 from harness.measurement.process.loading import answers, stuck
-from harness.measurement.process.messages import Answer, Ended, Work
+from harness.measurement.process.messages import Answer, Call, Ended, Work
 from harness.measurement.process.outcome import signal_name
 from harness.measurement.process.start_child import command, readable
 
@@ -67,14 +67,15 @@ class ForkLauncher:
         """Run ``job`` in a fork of the server; ``on_phase`` hears of each phase as it begins."""
         try:
             with contextlib.ExitStack() as stack:
+                call = job.as_call()
                 with as_launch_error():
-                    control = self._connect()
+                    control = self._connect(call)
                     errors = stack.enter_context(tempfile.TemporaryFile())
                     results, child_results = os.pipe()
                     stack.callback(os.close, results)
                 report = Report(on_phase)
                 started = time.monotonic()
-                body = msgspec.json.encode(job)
+                body = msgspec.json.encode(call)
                 try:
                     head = f"{len(body):<16}".encode()
                     socket.send_fds(control, [head], [child_results, errors.fileno()])
@@ -133,18 +134,18 @@ class ForkLauncher:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, call: Call) -> socket.socket:
         """Return the socket of a running fork server, started now if need be."""
         if self._control is not None and self._server is not None and _runs(self._server):
             return self._control
         self.close()
         self._name = secrets.token_hex(4)
         ours, theirs = socket.socketpair()
-        role = [] if self._primes else [UNPRIMED]
+        role = call.function.partition(":")[0] if self._primes else UNPRIMED
         with theirs, tempfile.TemporaryFile() as errors:
             self._control = ours
             self._server = server = subprocess.Popen(
-                command("harness.measurement.process.fork_server", str(theirs.fileno()), *role),
+                command("harness.measurement.process.fork_server", str(theirs.fileno()), role),
                 env=environment_of_child(self._malloc) | self._environment,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

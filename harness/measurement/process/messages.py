@@ -1,43 +1,14 @@
 """Messages between the parent and a worker: plain data, no torch."""
 
-from typing import Any, Generic, NotRequired, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
+import msgspec
 from msgspec import Struct
 
-from harness.schema.host import Host
 from harness.schema.provenance import Environment
-from harness.schema.threshold import Enforcement
-from harness.schema.training_run import TrainingPlan
 from harness.schema.workload import Workload
 
 Answer = TypeVar("Answer")
-
-
-class Passes(TypedDict):
-    """The repeats of the passes without an instrument, and the metrics of saved tensors."""
-
-    repeats: list[dict[str, Any]]
-    metrics: dict[str, Any]
-    environment: Environment
-    process: NotRequired[dict[str, int]]
-    """On the CPU: the parts of the process that are neither tensors nor heap."""
-    cuda: NotRequired[dict[str, Any]]
-    host: Host | None
-
-
-class Traced(TypedDict):
-    """The metrics of an allocation trace, and its events if they were wanted."""
-
-    metrics: dict[str, Any]
-    events: list[list[Any]] | None
-
-
-class Needed(TypedDict):
-    """The bytes that two steps needed; None where the kernel does not tell."""
-
-    needed_bytes: int | None
-    limit_bytes: NotRequired[int]
-    """The data segment that holds a whole process."""
 
 
 class Described(TypedDict):
@@ -49,64 +20,16 @@ class Described(TypedDict):
 class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
     """One process's worth of work; each kind says what its answer is."""
 
-
-class OfWorkload(Work[Answer], frozen=True, kw_only=True):
-    """The part of all work on a workload."""
-
-    workload: Workload
-    inject: str | None = None
-    """A failure to end with, for tests and ``harness measure --inject``."""
-
-    @property
-    def device(self) -> str:
-        """The workload's device."""
-        return self.workload.device
-
-    @property
-    def malloc(self) -> str:
-        """The workload's malloc policy."""
-        return self.workload.malloc
+    def as_call(self) -> "Call":
+        """Return the work as a worker gets it."""
+        raise NotImplementedError
 
 
-class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True, tag=True):
-    """Instrument-free passes, then the saved-tensor pass."""
+class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
+    """``function``, named ``module:function``, is called with ``request`` and a phase manager.
 
-    repeats: int = 1
-    first_repeat: int = 0
-    """Number of the first of them, if other processes make the others."""
-    deadline_seconds: float = 600.0
-    """A disturbed step is run again only if the job can still end before them."""
-
-
-class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True, tag=True):
-    """The allocation trace."""
-
-    keep_events: bool = False
-
-
-class Probe(OfWorkload[Needed], frozen=True, kw_only=True, tag=True):
-    """Build and two whole steps (one in inference), nothing else, within a budget if it has one."""
-
-    budget_bytes: int | None = None
-    kind: Enforcement = "rlimit"
-    cgroup: str | None = None
-    """Folder of the cgroup that the process joins, if the budget is a cgroup's."""
-    whole_process: bool = False
-    """The budget has to hold what a process adds of its own too: nothing is readied."""
-
-
-class Train(OfWorkload[dict[str, Any]], frozen=True, kw_only=True, tag=True):
-    """A whole training run; the answer has the fields of a ``TrainingResult``, and environment."""
-
-    plan: TrainingPlan
-
-
-class Describe(OfWorkload[Described], frozen=True, kw_only=True, tag=True):
-    """The environment of the workload's steps; none is run."""
-
-
-class Call(Work[dict[str, Any]], frozen=True, kw_only=True, tag=True):
-    """``function``, named ``module:function``, is called with ``request`` and a phase manager."""
+    Whoever asks names the function, and loads nothing of it.
+    """
 
     function: str
     request: bytes
@@ -114,9 +37,38 @@ class Call(Work[dict[str, Any]], frozen=True, kw_only=True, tag=True):
     malloc: str
     asks_host: bool = False
     """True if the answer says how much of the host's memory the process takes."""
+    inject: str | None = None
+    """A failure to end with, for tests and ``harness measure --inject``."""
+
+    def as_call(self) -> "Call":
+        """Return this call."""
+        return self
 
 
-AnyWork = RunPasses | TraceWorkload | Probe | Train | Describe | Call
+class OfWorkload(Work[Answer], frozen=True, kw_only=True):
+    """The part of all work on a workload."""
+
+    done_by: ClassVar[str]
+    """The function that does it in a worker; see ``doing``."""
+
+    workload: Workload
+    inject: str | None = None
+
+    def as_call(self) -> Call:
+        """Return the work as a worker gets it."""
+        return Call(
+            function=self.done_by,
+            request=msgspec.json.encode(self),
+            device=self.workload.device,
+            malloc=self.workload.malloc,
+            inject=self.inject,
+        )
+
+
+class Describe(OfWorkload[Described], frozen=True, kw_only=True):
+    """The environment of the workload's steps; none is run."""
+
+    done_by = "harness.measurement.process.workload_job:described"
 
 
 class Failure(Struct, frozen=True, kw_only=True):

@@ -6,28 +6,16 @@ The fork server calls ``run_job`` in a forked child.
 import os
 import pkgutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 import torch
 
-from harness.measurement import gpu, malloc_policy, passes, whole_run
-from harness.measurement.limits import probe
+from harness.measurement import gpu
 from harness.measurement.malloc_policy import apply_policy
-from harness.measurement.process.messages import (
-    AnyWork,
-    Call,
-    Describe,
-    Message,
-    Probe,
-    RunPasses,
-    TraceWorkload,
-    Train,
-)
+from harness.measurement.process.messages import Call, Message
 from harness.measurement.process.outcome import failure_of
-from harness.schema.provenance import Environment
 from harness.schema.workload import Workload
 from harness.training import data
 from harness.training.module_step import Phase, run_step
@@ -53,7 +41,7 @@ def prime(*, forward_only: bool = False) -> None:
         run_step(built)
 
 
-def run_job(job: AnyWork, send: Send, *, primed: bool = True) -> int:
+def run_job(job: Call, send: Send, *, primed: bool = True) -> int:
     """Do ``job``, send its result or failure, and return the exit code."""
     try:
         apply_policy(job.malloc)
@@ -61,7 +49,7 @@ def run_job(job: AnyWork, send: Send, *, primed: bool = True) -> int:
             gpu.hide()
             if not primed:
                 prime()
-        result = _done(job, _announcer(job, send))
+        result = pkgutil.resolve_name(job.function)(job.request, _announcer(job, send))
     except BaseException as error:
         failure = msgspec.structs.replace(failure_of(error), gpu_memory=gpu.memory_at_failure())
         send(Message(failure=failure))
@@ -70,9 +58,9 @@ def run_job(job: AnyWork, send: Send, *, primed: bool = True) -> int:
     return 0
 
 
-def _announcer(job: AnyWork, send: Send) -> Phase:
+def _announcer(job: Call, send: Send) -> Phase:
     """Return a phase manager that tells the parent each phase as it begins."""
-    pending = [] if isinstance(job, Call) or job.inject is None else [job.inject]
+    pending = [] if job.inject is None else [job.inject]
 
     @contextmanager
     def announce(name: str) -> Iterator[None]:
@@ -94,36 +82,6 @@ def _inject(fault: str) -> None:
     elif fault == "oom":
         torch.empty(1 << 60, dtype=torch.uint8)
     raise RuntimeError("an injected error")
-
-
-def _done(job: AnyWork, announce: Phase) -> Mapping[str, Any]:
-    """Return the answer of a job: one handler for each kind."""
-    if isinstance(job, Call):
-        called: Mapping[str, Any] = pkgutil.resolve_name(job.function)(job.request, announce)
-        return called
-    workload = job.workload
-    torch.set_num_threads(workload.threads)
-    environment = _environment(workload)
-    match job:
-        case Describe():
-            return {"environment": environment}
-        case Train():
-            return whole_run.run(workload, job.plan) | {"environment": environment}
-        case TraceWorkload():
-            return passes.traced(workload, announce, keep_events=job.keep_events)
-        case Probe():
-            return probe.run(job, announce)
-        case RunPasses():
-            return {**passes.measured(job, announce), "environment": environment}
-
-
-def _environment(workload: Workload) -> Environment:
-    """Return what only a process with torch in it knows."""
-    facts: Environment = {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
-    facts["cpu_capability"] = torch.backends.cpu.get_cpu_capability()
-    if (library := malloc_policy.replacement()) is not None:
-        facts["malloc"] = f"replaced by {library}"
-    return facts | (gpu.start() if workload.device == "cuda" else {})
 
 
 def line_sender(descriptor: int) -> Send:

@@ -4,14 +4,14 @@ import os
 import time
 from concurrent.futures import Future
 from io import BytesIO
-from typing import cast
 from unittest.mock import patch
 
 import msgspec
 
+from harness.measurement.limits.probe_job import Probe
 from harness.measurement.process.launch import OnPhase, Report
 from harness.measurement.process.launcher import Launcher, LaunchError
-from harness.measurement.process.messages import Answer, AnyWork, Ended, Probe, Work
+from harness.measurement.process.messages import Answer, Ended, Work
 from harness.sweeps.executors.local import Slot
 from harness.sweeps.runner import Cell, Executor, Measured, ended
 
@@ -59,6 +59,6 @@ class InProcessLauncher(Launcher):
         started = time.monotonic()
         with patch.dict(os.environ):  # undoes what a job sets for a process of its own
             code = worker.run_job(
-                cast(AnyWork, job), lambda said: report.feed(msgspec.json.encode(said) + b"\n")
+                job.as_call(), lambda said: report.feed(msgspec.json.encode(said) + b"\n")
             )
         return report.ended(BytesIO(), started, exit_code=code)

@@ -1,0 +1,46 @@
+"""What is asked of a worker to measure a workload, and its answers: plain data, no torch."""
+
+from typing import Any, NotRequired, TypedDict
+
+from harness.measurement.process.messages import OfWorkload
+from harness.schema.host import Host
+from harness.schema.provenance import Environment
+
+
+class Passes(TypedDict):
+    """The repeats of the passes without an instrument, and the metrics of saved tensors."""
+
+    repeats: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    environment: Environment
+    process: NotRequired[dict[str, int]]
+    """On the CPU: the parts of the process that are neither tensors nor heap."""
+    cuda: NotRequired[dict[str, Any]]
+    host: Host | None
+
+
+class Traced(TypedDict):
+    """The metrics of an allocation trace, and its events if they were wanted."""
+
+    metrics: dict[str, Any]
+    events: list[list[Any]] | None
+
+
+class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True):
+    """Instrument-free passes, then the saved-tensor pass."""
+
+    done_by = "harness.measurement.passes:measured"
+
+    repeats: int = 1
+    first_repeat: int = 0
+    """Number of the first of them, if other processes make the others."""
+    deadline_seconds: float = 600.0
+    """A disturbed step is run again only if the job can still end before them."""
+
+
+class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True):
+    """The allocation trace."""
+
+    done_by = "harness.measurement.passes:traced"
+
+    keep_events: bool = False

@@ -1,0 +1,14 @@
+"""What is asked of a worker for a whole training run."""
+
+from typing import Any
+
+from harness.measurement.process.messages import OfWorkload
+from harness.schema.training_run import TrainingPlan
+
+
+class Train(OfWorkload[dict[str, Any]], frozen=True, kw_only=True):
+    """A whole training run; the answer has the fields of a ``TrainingResult``, and environment."""
+
+    done_by = "harness.measurement.whole_run:run"
+
+    plan: TrainingPlan
