@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from typing import Any, Literal
 
@@ -11,7 +12,6 @@ from harness.dry_runs.for_workers import has_gpu
 from harness.measurement.environment import describe
 from harness.measurement.limits import machine_memory
 from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.outcome import classify
 from harness.planning.ask_worker import checked, ended_question, error_of
 from harness.planning.predict_step import predict_step
 from harness.planning.probe_question import LEAST_EXAMPLES, LargestByLiveBytes, ProbeStep
@@ -22,17 +22,17 @@ from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, gpu_of
 from harness.prediction.largest_value import HIGHEST, line_meets
 from harness.schema.argument_checks import ArgumentError, check_bytes
 from harness.schema.errors import StepError, UnsupportedError
-from harness.schema.provenance import Environment, FailureEvidence
+from harness.schema.provenance import Environment
 from harness.schema.record import Outcome
 from harness.schema.step import Step
 from harness.schema.step_request import StepRequest
 from harness.schema.step_threshold import StepThreshold
-from harness.schema.threshold import Enforcement, EnforcementChoice, Probed
+from harness.schema.threshold import Enforcement, EnforcementChoice
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import choose_kind, gpu_environment, size_of_budget
-from harness.thresholds.find_threshold import UndecidedError
-from harness.thresholds.search import CONFIRMATIONS, Answer, Reading, search
+from harness.thresholds.probes import NeededEnd, Probes, found
+from harness.thresholds.search import CONFIRMATIONS, Answer, search
 
 _START = 32
 """The batch where a search starts that no prediction guides."""
@@ -86,27 +86,27 @@ def threshold_of_step(
             environment = gpu_environment(like, launcher, deadline_seconds)
         budget = room or size_of_budget(budget_bytes, environment)
         predicted = None if used is None else _predicted(step, used, budget)
-        probes = _Probes(
+        steps = _StepSearch(
             request_of(step, with_values=not pretends), on, used, budget, limit, launcher,
             deadline_seconds,
         )  # fmt: skip
-        live = probes.by_live_bytes() if on == "cpu" else None
-        found = probes.search(predicted or live or _START, confirmations)
+        live = steps.by_live_bytes() if on == "cpu" else None
+        answer = steps.search(predicted or live or _START, confirmations)
     return StepThreshold(
-        target=probes.request.subject or name_of(step.target),
-        step=_step_text(step, probes.request, on, used),
+        target=steps.request.subject or name_of(step.target),
+        step=_step_text(step, steps.request, on, used),
         unit=step.accumulate,
-        notes=probes.request.notes,
+        notes=steps.request.notes,
         solve="batch",
         budget_bytes=budget,
         kind=limit,
         predicted=predicted,
         live_bytes_predict=live,
-        probes=tuple(probes.seen),
+        probes=tuple(steps.probes.seen),
         wall_seconds=time.monotonic() - started,
         environment=describe(like, "pretended GPU" if launcher is None else launcher.name)
         | environment,
-        **found,
+        **answer,
     )
 
 
@@ -145,8 +145,8 @@ def _step_text(step: Step, request: StepRequest, device: str, gpu: Gpu | None) -
 
 
 @dataclasses.dataclass
-class _Probes:
-    """The probes of one search, in order, each in a pristine process."""
+class _StepSearch:
+    """One search for the batch of a step."""
 
     request: StepRequest
     device: Literal["cpu", "cuda"]
@@ -155,7 +155,14 @@ class _Probes:
     kind: Enforcement
     launcher: Launcher | None
     deadline_seconds: float
-    seen: list[Probed] = dataclasses.field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.probes = Probes(
+            launch=self._launched,
+            estimate=self._estimate,
+            budget_bytes=self.budget_bytes,
+            device=self.device,
+        )
 
     def by_live_bytes(self) -> int | None:
         """Return the largest batch by the estimate; None if that ends badly, as probes may, too."""
@@ -163,63 +170,44 @@ class _Probes:
         result = ended_question(question, self.deadline_seconds, launcher=self.launcher).result
         return None if result is None else result["batch"]
 
-    def search(self, guess: int, confirmations: int) -> dict[str, Any]:
+    def search(self, guess: int, confirmations: int) -> Mapping[str, Any]:
         """Return what was found, as fields of a threshold; batches are whole micro-batches."""
         unit = self.request.accumulate
         try:
             return self._search(guess // unit, unit, 1, confirmations)
         except StepError as error:
-            if not any(one.outcome is Outcome.OOM for one in self.seen):
+            if not any(one.outcome is Outcome.OOM for one in self.probes.seen):
                 raise
             fewest = f"{LEAST_EXAMPLES} examples in a micro-batch are the fewest that were tried"
             note = f"{fewest}: {error}"
             self.request = msgspec.structs.replace(self.request, notes=(*self.request.notes, note))
             return self._search(guess // unit, unit, LEAST_EXAMPLES, confirmations)
-        except UndecidedError as error:
-            return {"outcome": error.outcome, "evidence": error.evidence}
 
-    def _search(self, guess: int, unit: int, least: int, confirmations: int) -> dict[str, Any]:
-        answer = search(
-            lambda count: self._probe(count * unit),
-            guess,
-            least=least,
-            most=HIGHEST // unit,
-            confirmations=confirmations,
+    def _search(self, guess: int, unit: int, least: int, confirmations: int) -> Mapping[str, Any]:
+        return found(
+            lambda: _in_examples(
+                search(
+                    lambda count: self.probes.probe(count * unit),
+                    guess,
+                    least=least,
+                    most=HIGHEST // unit,
+                    confirmations=confirmations,
+                ),
+                unit,
+            )
         )
-        return {"outcome": Outcome.OK, **_in_examples(answer, unit)}
 
-    def _probe(self, batch: int) -> Reading:
-        """Probe once; once more where it ended in an accident."""
-        for _ in range(2):
-            outcome, evidence = self._launched(batch, self.budget_bytes)
-            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
-            if by_signal and self.device == "cpu" and self._only_within(batch):
-                self.seen[-1] = msgspec.structs.replace(self.seen[-1], outcome=Outcome.OOM)
-                outcome = Outcome.OOM
-            if outcome in (Outcome.OK, Outcome.OOM):
-                return Reading(fits=outcome is Outcome.OK, estimate=self._estimate())
-        raise UndecidedError(outcome, evidence | {"value": batch})
-
-    def _estimate(self) -> int | None:
+    def _estimate(self, batch: int, needed: int | None) -> int | None:
         """Return where a line through the needs of the two largest batches meets the budget."""
-        needs = {one.value: one.needed_bytes for one in self.seen if one.needed_bytes}
+        del batch, needed
+        needs = {one.value: one.needed_bytes for one in self.probes.seen if one.needed_bytes}
         if len(needs) < 2:
             return None
         before, last = sorted(needs.items())[-2:]
         return line_meets(self.budget_bytes, before, last) // self.request.accumulate
 
-    def _only_within(self, batch: int) -> bool:
-        """Return whether a crash that says nothing of memory goes away with twice the budget.
-
-        A library that writes where it could not allocate dies by a signal, without a word.
-        """
-        crash = self.seen.pop()
-        outcome, _ = self._launched(batch, 2 * self.budget_bytes)
-        self.seen[-1] = crash
-        return outcome is Outcome.OK
-
-    def _launched(self, batch: int, budget_bytes: int) -> tuple[Outcome, FailureEvidence]:
-        """Return how a probe ended; an error of the user's code is raised."""
+    def _launched(self, batch: int, budget_bytes: int) -> NeededEnd:
+        """Return how a probe ended; raise an error of the user's code."""
         request = msgspec.structs.replace(self.request, batch=batch)
         question = ProbeStep(
             request=request,
@@ -229,7 +217,6 @@ class _Probes:
             kind=self.kind,
         )
         ended = ended_question(question, self.deadline_seconds, launcher=self.launcher)
-        outcome, evidence = classify(ended)
         if ended.failure is not None and not ended.failure.out_of_memory:
             error = error_of(ended.failure)
             other = with_labels(self.request, error) if isinstance(error, StepError) else None
@@ -238,29 +225,18 @@ class _Probes:
                     raise error
             self.request = other
             return self._launched(batch, budget_bytes)
-        self.seen.append(
-            Probed(
-                value=batch,
-                outcome=outcome,
-                phase=None if outcome is Outcome.OK else ended.phase,
-                type=evidence.get("type") or evidence.get("signal"),
-                needed_bytes=None if ended.result is None else ended.result["needed_bytes"],
-                seconds=ended.seconds,
-            )
-        )
-        return outcome, evidence
+        return ended
 
 
-def _in_examples(answer: Answer, unit: int) -> dict[str, Any]:
+def _in_examples(answer: Answer, unit: int) -> Answer:
     """Return an answer in micro-batches as one in examples."""
 
     def times(value: int | None) -> int | None:
         return None if value is None else value * unit
 
-    band = tuple(msgspec.structs.replace(one, value=one.value * unit) for one in answer.band)
-    return {
-        "largest_fit": times(answer.largest_fit),
-        "smallest_fail": times(answer.smallest_fail),
-        "band": band,
-        "confirmed": answer.confirmed,
-    }
+    return dataclasses.replace(
+        answer,
+        largest_fit=times(answer.largest_fit),
+        smallest_fail=times(answer.smallest_fail),
+        band=tuple(msgspec.structs.replace(one, value=one.value * unit) for one in answer.band),
+    )

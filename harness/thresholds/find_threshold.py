@@ -1,10 +1,9 @@
 """Finds a threshold for real: predicts it, probes there in pristine processes, and records it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 
@@ -14,7 +13,6 @@ from harness.measurement.limits.probe_job import Needed, Probe
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
 from harness.measurement.process.messages import Ended
-from harness.measurement.process.outcome import classify
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, axis_range, predict_trace
 from harness.prediction.mlp.cpu_trace import solve as solve_live
 from harness.prediction.mlp.data_segment import (
@@ -27,8 +25,7 @@ from harness.prediction.mlp.data_segment import (
 )
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.errors import HarnessError
-from harness.schema.provenance import Environment, FailureEvidence
-from harness.schema.record import Outcome
+from harness.schema.provenance import Environment
 from harness.schema.threshold import (
     Axis,
     BudgetOf,
@@ -47,6 +44,7 @@ from harness.thresholds.enforcement import (
     refuse_uncounted,
     size_of_budget,
 )
+from harness.thresholds.probes import Probes, found
 from harness.thresholds.search import CONFIRMATIONS, Reading, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
@@ -56,15 +54,6 @@ _CLOSE_IN_CGROUP = 8
 wide layers."""
 _MOST_UNSEEN_BYTES = 8 * 4096
 """The most of the kernel's memory that a cgroup was seen to be charged for beyond page tables."""
-
-
-class UndecidedError(Exception):
-    """A probe neither fitted nor ran out of memory, twice."""
-
-    def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
-        super().__init__(f"{outcome}: {evidence}")
-        self.outcome = outcome
-        self.evidence = evidence
 
 
 def threshold(
@@ -166,29 +155,30 @@ class _Run:
     launcher: Launcher
     deadline_seconds: float
     environment: Environment
-    probes: list[Probed] = field(default_factory=list)
 
     def threshold(self, confirmations: int, attempt: int) -> Threshold:
         started = time.monotonic()
         live, predicted = self._predictions()
         least, most = axis_range(self.workload, self.solve)
         guess = predicted or live or (least if live is None and self._predictable else 0)
-        fields: dict[str, Any] = {"outcome": Outcome.OK}
-        try:
-            answer = search(
-                self._probe,
+        probes = Probes(
+            launch=self._launch,
+            estimate=self._estimate,
+            budget_bytes=self.budget_bytes,
+            device=self.workload.device,
+        )
+        answer = found(
+            lambda: search(
+                lambda value: (
+                    probes.probe(value) if self._at(value) is not None else Reading(fits=False)
+                ),
                 guess or _START[self.solve],
                 least=least,
                 most=most,
                 confirmations=confirmations,
                 close=_CLOSE_IN_CGROUP if self.kind == "cgroup" and self._modelled else None,
             )
-        except UndecidedError as error:
-            fields = {"outcome": error.outcome, "evidence": error.evidence}
-        else:
-            fields |= vars(answer)
-            if answer.largest_fit is not None:
-                fields["headroom"] = self._headroom(answer.largest_fit)
+        )
         return Threshold(
             workload_id=self.workload.id,
             workload=self.workload,
@@ -199,56 +189,23 @@ class _Run:
             attempt=attempt,
             predicted=predicted if self.budget_of == "workload" else None,
             live_bytes_predict=live,
-            probes=tuple(self.probes),
+            probes=tuple(probes.seen),
             wall_seconds=time.monotonic() - started,
             environment=describe(self.workload, self.launcher.name) | self.environment,
-            **fields,
+            headroom=self._headroom(answer.get("largest_fit"), probes.seen),
+            **answer,
         )
 
     def _at(self, value: int) -> Workload | None:
-        """Return the workload with this value; None where it cannot be described."""
+        """Return the workload with this value; None if it is too large to be described."""
         try:
             return self.workload.replace(**{self.solve: value})
         except WorkloadError:
             return None
 
-    def _probe(self, value: int) -> Reading:
-        """Probe once; once more where it ended in an accident."""
-        workload = self._at(value)
-        if workload is None:  # larger than can be described: it fits into no budget
-            return Reading(fits=False)
-        for _ in range(2):
-            ended = self._launch(workload, self.budget_bytes)
-            outcome, evidence = classify(ended)
-            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
-            if by_signal and workload.device == "cpu" and self._only_within(workload):
-                outcome = Outcome.OOM
-            needed = None if ended.result is None else ended.result["needed_bytes"]
-            self.probes.append(
-                Probed(
-                    value=value,
-                    outcome=outcome,
-                    phase=None if outcome is Outcome.OK else ended.phase,
-                    type=evidence.get("type") or evidence.get("signal"),
-                    needed_bytes=needed,
-                    seconds=ended.seconds,
-                )
-            )
-            if outcome in (Outcome.OK, Outcome.OOM):
-                estimate = self._estimate(workload, needed)
-                return Reading(fits=outcome is Outcome.OK, estimate=estimate)
-        raise UndecidedError(outcome, evidence | {"value": value})
-
-    def _only_within(self, workload: Workload) -> bool:
-        """Return whether a crash that says nothing of memory goes away with twice the budget.
-
-        A library that writes where it could not allocate dies by a signal, without a word.
-        """
-        return classify(self._launch(workload, 2 * self.budget_bytes))[0] is Outcome.OK
-
-    def _launch(self, workload: Workload, budget_bytes: int) -> Ended[Needed]:
+    def _launch(self, value: int, budget_bytes: int) -> Ended[Needed]:
         job = Probe(
-            workload=workload,
+            workload=self.workload.replace(**{self.solve: value}),
             budget_bytes=budget_bytes,
             kind=self.kind,
             whole_process=self.budget_of == "process",
@@ -301,15 +258,16 @@ class _Run:
             counted=self._counted,
         )
 
-    def _estimate(self, workload: Workload, needed: int | None) -> int | None:
+    def _estimate(self, value: int, needed: int | None) -> int | None:
         """Return the largest value that fits, if the model is off by as much as here everywhere."""
-        if needed is None or not self._modelled or not self._predictable:
+        workload = self._at(value)
+        if needed is None or workload is None or not self._modelled or not self._predictable:
             return None
         return self._solve(needed - self._counted(data_peak(workload)))
 
-    def _headroom(self, largest_fit: int) -> Headroom | None:
-        workload = self._at(largest_fit)
-        needed = [p.needed_bytes for p in self.probes if p.value == largest_fit and p.needed_bytes]
+    def _headroom(self, largest_fit: int | None, probes: Sequence[Probed]) -> Headroom | None:
+        workload = None if largest_fit is None else self._at(largest_fit)
+        needed = [p.needed_bytes for p in probes if p.value == largest_fit and p.needed_bytes]
         if workload is None or not needed or not self._modelled or not self._predictable:
             return None
         peak = data_peak(workload)

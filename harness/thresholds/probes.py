@@ -1,0 +1,76 @@
+"""The probes of one search for a threshold, in order, each in a pristine process."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.measurement.process.messages import Ended
+from harness.measurement.process.outcome import classify
+from harness.schema.provenance import FailureEvidence
+from harness.schema.record import Outcome
+from harness.schema.threshold import Probed
+from harness.thresholds.search import Answer, Reading
+
+NeededEnd = Ended[Any]
+"""The end of a probe, whose result names its ``needed_bytes``."""
+
+
+class UndecidedError(Exception):
+    """A probe neither fitted nor ran out of memory, twice."""
+
+    def __init__(self, outcome: Outcome, evidence: FailureEvidence) -> None:
+        super().__init__(f"{outcome}: {evidence}")
+        self.outcome = outcome
+        self.evidence = evidence
+
+
+@dataclass(kw_only=True)
+class Probes:
+    """Probes values within a budget, and keeps what came of it."""
+
+    launch: Callable[[int, int], NeededEnd]
+    """Runs a value within so many bytes."""
+    estimate: Callable[[int, int | None], int | None]
+    """Where the answer lies, by the bytes that a value needed."""
+    budget_bytes: int
+    device: str
+    seen: list[Probed] = field(default_factory=list)
+
+    def probe(self, value: int) -> Reading:
+        """Probe once; once more where it ended in an accident."""
+        for _ in range(2):
+            ended = self.launch(value, self.budget_bytes)
+            outcome, evidence = classify(ended)
+            by_signal = outcome is Outcome.CRASHED and "signal" in evidence
+            if by_signal and self.device == "cpu" and self._only_within(value):
+                outcome = Outcome.OOM
+            needed = None if ended.result is None else ended.result["needed_bytes"]
+            self.seen.append(
+                Probed(
+                    value=value,
+                    outcome=outcome,
+                    phase=None if outcome is Outcome.OK else ended.phase,
+                    type=evidence.get("type") or evidence.get("signal"),
+                    needed_bytes=needed,
+                    seconds=ended.seconds,
+                )
+            )
+            if outcome in (Outcome.OK, Outcome.OOM):
+                fits = outcome is Outcome.OK
+                return Reading(fits=fits, estimate=self.estimate(value, needed))
+        raise UndecidedError(outcome, evidence | {"value": value})
+
+    def _only_within(self, value: int) -> bool:
+        """Return whether a crash that says nothing of memory goes away with twice the budget.
+
+        A library that writes where it could not allocate dies by a signal, without a word.
+        """
+        return classify(self.launch(value, 2 * self.budget_bytes))[0] is Outcome.OK
+
+
+def found(search: Callable[[], Answer]) -> Mapping[str, Any]:
+    """Return what a search found, or why it ended without an answer, as fields of a threshold."""
+    try:
+        return {"outcome": Outcome.OK, **vars(search())}
+    except UndecidedError as error:
+        return {"outcome": error.outcome, "evidence": error.evidence}
