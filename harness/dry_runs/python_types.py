@@ -20,11 +20,12 @@ from harness.prediction.unknown_numbers import (
     UnknownWhole,
     count_given,
     known,
+    unknown,
     use_inside,
 )
 from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
-_TYPES: Final = (str, set, dict, tuple, type, float, Unknown, UnknownWhole, Text)
+_TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
 _MADE: Final = (decimal.Decimal, array.array)
 """Types whose objects are made of numbers, and which may be changed afterwards."""
 _MOST_MADE: Final = 4
@@ -45,29 +46,40 @@ def _is_plain(_: Any) -> int:
     return not is_own(sys._getframe(1).f_code.co_filename)
 
 
-def _read(given: Any) -> int:
-    use_inside(given)
-    if type(given) is str:
-        used(TEXTS[given])
-    return 0
+def _number(given: Any, is_real: int) -> Any:
+    """Return a number that is made of a tensor, a text or an unknown number."""
+    try:
+        value = given.item() if hasattr(given, "item") else given
+        place = TEXTS[value] if type(value) is str else getattr(value, "place", None)
+        if type(value) is (Unknown if is_real else UnknownWhole):
+            return value
+        if place is not None:
+            used(place)
+        kind = float if is_real else int
+        result = kind.__new__(kind, known(value))
+        return result if place is None else unknown(result, place)
+    except Exception:
+        return given  # Python raises it
 
 
 _CALLED: Final = (
     ctypes.PYFUNCTYPE(_OBJECT, _OBJECT, _OBJECT)(_format),
     ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT, ctypes.c_int)(_contains),
     ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT)(_is_plain),
-    ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT)(_read),
+    ctypes.PYFUNCTYPE(None, _OBJECT)(use_inside),
+    ctypes.PYFUNCTYPE(_OBJECT, _OBJECT, ctypes.c_int)(_number),
 )
 
 
-def follow_in_python() -> None:
+def follow_in_python(torch: Any) -> None:
     """Have Python's types call back, except in a Python without a global lock."""
     if "t" in sys.abiflags:
         return
-    types = (ctypes.c_void_p * (len(_TYPES) + _MOST_MADE))(*map(id, (*_TYPES, *_MADE)))
+    types = (*_TYPES, torch.Tensor, *_MADE)
+    pointers = (ctypes.c_void_p * (len(types) + _MOST_MADE))(*map(id, types))
     places = [ctypes.cast(one, ctypes.c_void_p) for one in _CALLED]
     called = (ctypes.c_void_p * len(places))(*places)
-    ctypes.CDLL(None).pretend_in_python(types, called, _OBJECT(TEXTS))
+    ctypes.CDLL(None).pretend_in_python(pointers, called, _OBJECT(TEXTS))
     for owner, names in _READING.items():
         for name in names.split():
             count_given(owner, name)

@@ -1,9 +1,8 @@
 /* What Python computes in C, where an unknown number is one like any other: `text % number`, `number in` a set or a
-   dictionary, `type(number)`, `float(text)`, and objects that are made of numbers.
+   dictionary, `type(number)`, `float(text)`, `int(number)`, and objects that are made of numbers.
 
    Python calls these through pointers in its types. The places of the pointers, and the heads of objects, are the same
    in all of its versions that have a global lock. */
-#include <string.h>
 #include "pretend.h"
 
 struct object {
@@ -29,23 +28,27 @@ enum { IMMUTABLE = 1 << 8 };                               /* a flag */
 enum { MOST_MADE = 4 };
 
 static struct types { /* Python's, those of the two kinds of numbers and of a text of one, and those made of numbers */
-    void **str, **set, **dict, **tuple, **type, **real, **fraction, **whole, **text, **made[MOST_MADE];
+    void **str, **set, **dict, **tuple, **type, **real, **integer, **fraction, **whole, **text, **tensor, **made[MOST_MADE];
 } types;
 static struct callbacks {
     struct object *(*formatted)(struct object *text, struct object *number);
     int (*contained)(struct object *number, int is_in);
     int (*is_plain)(struct object *number); /* for the code that asks for its type */
-    int (*read)(struct object *given);
+    void (*read)(struct object *given);
+    struct object *(*number)(struct object *given, int is_real); /* returns what it was given if it is not followed */
 } on;
 static struct object *texts; /* a dictionary, by the texts of unknown numbers */
 static function_of_two *format;
 static contains *set_contains, *dictionary_contains;
-static calling *type_call, *real_call;
+static calling *type_call, *real_call, *integer_call;
 static making *made_by[MOST_MADE];
 
 extern void Py_IncRef(struct object *) __attribute__((weak)); /* this library is in other processes, too */
 extern void Py_DecRef(struct object *) __attribute__((weak));
 extern int PyDict_Contains(struct object *, struct object *) __attribute__((weak));
+extern void *PyThreadState_Get(void) __attribute__((weak));
+extern struct object *_PyObject_MakeTpCall(void *thread, void **called, struct object *const *given, size_t count,
+                                           struct object *names) __attribute__((weak));
 
 static int is_number(struct object *one)
 {
@@ -80,9 +83,14 @@ static int in_dictionary(struct object *dictionary, struct object *key)
     return decided(key, dictionary_contains(dictionary, key));
 }
 
-static int is_one(size_t count, struct object *names) /* the highest bit says how arguments are kept */
+static size_t number_of_given(size_t count)
 {
-    return count << 1 >> 1 == 1 && !names;
+    return count << 1 >> 1; /* the highest bit says how they are kept */
+}
+
+static int is_one(size_t count, struct object *names)
+{
+    return number_of_given(count) == 1 && !names;
 }
 
 static struct object *type_of(void **type, struct object *const *given, size_t count, struct object *names)
@@ -97,11 +105,24 @@ static struct object *type_of(void **type, struct object *const *given, size_t c
     return type_call(type, given, count, names);
 }
 
-static struct object *real_of(void **type, struct object *const *given, size_t count, struct object *names)
+static int has_number(struct object *one)
 {
-    if (is_one(count, names) && given[0]->type == types.str && PyDict_Contains(texts, *given) == 1)
-        on.read(*given);
-    return real_call(type, given, count, names);
+    return is_number(one) || one->type == types.text || one->type == types.tensor ||
+           (one->type == types.str && PyDict_Contains(texts, one) == 1);
+}
+
+static struct object *number_of(void **type, struct object *const *given, size_t count, struct object *names)
+{
+    if (is_one(count, names) && has_number(*given)) {
+        struct object *followed = on.number(*given, type == types.real);
+        if (followed && (followed != *given || is_number(followed)))
+            return followed;
+        if (followed)
+            Py_DecRef(followed);
+    }
+    if (type == types.integer && !integer_call) /* up to Python 3.11 */
+        return _PyObject_MakeTpCall(PyThreadState_Get(), type, given, number_of_given(count), names);
+    return (type == types.real ? real_call : integer_call)(type, given, count, names);
 }
 
 static struct object *made_of(void **type, struct object *given, struct object *named)
@@ -128,8 +149,8 @@ void pretend_in_python(const struct types *of, const struct callbacks *callbacks
     void **numbers = types.str[NUMBERS], **of_set = types.set[SEQUENCES], **of_dict = types.dict[SEQUENCES];
     format = numbers[REMAINDER], set_contains = of_set[CONTAINS], dictionary_contains = of_dict[CONTAINS];
     numbers[REMAINDER] = remainder_of_text, of_set[CONTAINS] = in_set, of_dict[CONTAINS] = in_dictionary;
-    type_call = types.type[CALLING], real_call = types.real[CALLING];
-    types.type[CALLING] = type_of, types.real[CALLING] = real_of;
+    type_call = types.type[CALLING], real_call = types.real[CALLING], integer_call = types.integer[CALLING];
+    types.type[CALLING] = type_of, types.real[CALLING] = types.integer[CALLING] = number_of;
     let_change(types.type); /* a line that asks an immutable one often does so without a call */
     for (int i = 0; i < MOST_MADE && types.made[i]; i++) {
         let_change(types.made[i]);
