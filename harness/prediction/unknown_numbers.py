@@ -25,7 +25,7 @@ from harness.prediction.unknown_texts import Text, follow_files, text_of
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
 _COMPARISONS = "lt le gt ge eq ne"
-_CONVERSIONS = "int float"
+_CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
 _ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
 """Two numbers are equal or one is less: a run in which all decisions are true has no equal
@@ -190,22 +190,14 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
     return compare
 
 
-def _conversion(owner: type, name: str) -> Callable[..., Any]:
-    real = getattr(owner, name)
-
-    def convert(self: Any, *others: Any) -> Any:
-        used(self.place)
-        return real(self, *others)
-
-    return convert
-
-
-def _rounding(name: str) -> Callable[..., Any]:
+def _conversion(name: str, *, follows: bool = False) -> Callable[..., Any]:
     real = getattr(float, name)
 
     def convert(self: Any, *others: Any) -> Any:
         used(self.place)
         result = real(self, *others)
+        if not follows:
+            return result
         if isinstance(result, tuple):
             return tuple(unknown(one, self.place) for one in result)
         return unknown(result, self.place)
@@ -218,11 +210,10 @@ for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
         setattr(_class, f"__{_name}__", _arithmetic(_owner, f"__{_name}__"))
     for _name in _COMPARISONS.split():
         setattr(_class, f"__{_name}__", _comparison(_owner, f"__{_name}__"))
-for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio", "is_integer"):
-    setattr(Unknown, _name, _conversion(float, _name))
+for _name in _CONVERSIONS.split():
+    setattr(Unknown, _name, _conversion(_name))
 for _name in _ROUNDINGS.split():
-    setattr(Unknown, f"__{_name}__", _rounding(f"__{_name}__"))
-setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
+    setattr(Unknown, f"__{_name}__", _conversion(f"__{_name}__", follows=True))
 
 
 def known(value: Any) -> Any:
