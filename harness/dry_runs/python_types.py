@@ -55,7 +55,7 @@ def _number(given: Any, is_real: int) -> Any:
             return value
         if place is not None:
             used(place)
-        kind = float if is_real else int
+        kind: Any = float if is_real else int
         result = kind.__new__(kind, known(value))
         return result if place is None else unknown(result, place)
     except Exception:
