@@ -168,19 +168,25 @@ def _is_numpys(other: Any = None, *_: object) -> bool:
 
 def _sorts(frame: FrameType) -> bool:
     """Return whether a frame is in a call of C code, such as ``max``, or is one of ``heapq``."""
-    in_call = "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]
-    return in_call or frame.f_code.co_filename == heapq.__file__
+    return "CALL" in _operation(frame) or frame.f_code.co_filename == heapq.__file__
+
+
+def _operation(frame: FrameType) -> str:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
 
 
 def _comparison(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
-    opposite = owner is float and name == f"__{_OPPOSITE}__"
+    equals = name == f"__{_OPPOSITE}__"
+    opposite = owner is float and equals
 
     def compare(self: Any, other: Any) -> Any:
         result = real(self, other.item() if _is_numpys(other) else other)
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
+        if equals and owner is int and _operation(sys._getframe(1)) == "BINARY_SUBSCR":
+            return result  # a word is looked up by its number
         orders, of_two = name in _ORDER, type(other) is type(self)
         chooses = (orders and owner is int and abs(other) <= _MOST_TRIED) or (
             (orders or of_two) and _sorts(sys._getframe(1))

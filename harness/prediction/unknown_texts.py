@@ -32,6 +32,7 @@ class Text(str):
     """The text of an unknown number."""
 
     place: str
+    __class__ = property(lambda _: str)
 
     def __add__(self, other: str, /) -> str:
         return text_of(str.__add__(self, other), self.place)
