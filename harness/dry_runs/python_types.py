@@ -7,6 +7,7 @@ number that is made of it, or a number that is read of its text, counts as a use
 
 import array
 import ctypes
+import datetime
 import decimal
 import sys
 from types import ModuleType
@@ -26,11 +27,11 @@ from harness.prediction.unknown_numbers import (
 from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
-_MADE: Final = (decimal.Decimal, array.array)
+_MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
 """Types whose objects are made of numbers, and which may be changed afterwards."""
 _MOST_MADE: Final = 4
 _READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
-_READING[decimal.Decimal] = "__eq__ __ne__ __lt__ __le__ __gt__ __ge__"
+_READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
 _OBJECT: Final = ctypes.py_object
 
 

@@ -54,9 +54,11 @@ class Text(str):
 def text_of(words: str, place: str) -> Text:
     """Return the text of a number that was read at a place."""
     _made.add(place)
-    if len(TEXTS) > _MOST_TEXTS:
-        TEXTS.clear()
-    TEXTS[str.strip(words)] = place
+    number = str.strip(words, " %")
+    if not number.isdigit():  # 0 is anybody's number
+        if len(TEXTS) > _MOST_TEXTS:
+            TEXTS.clear()
+        TEXTS[number] = place
     text = Text(words)
     text.place = place
     return text

@@ -92,6 +92,7 @@ import struct\nif struct.unpack("f", struct.pack("f", u.sum().item()))[0] > 0.2:
 import decimal; x = big(decimal.Decimal(u.sum().item()))
 import decimal; n = decimal.Decimal(f"{u.sum().item():.0f}"); x = big(n)
 import decimal; x = big(4000 if decimal.Decimal("0.2") < u.sum().item() else 1)
+n = f"acc {100 * u.mean().item():6.1f}% end"; x = big(float(n.split()[1][:-1]))
 import array; n = array.array("d", [u.sum().item()]); x = big(n[0])
 import array; n = array.array("d"); n.append(u.sum().item()); x = big(n[0])
 import sqlite3; n = sqlite3.connect(":memory:").execute("select ?", (u.sum().item(),)).fetchone(); x = big(n[0])
@@ -165,6 +166,8 @@ z = u.mean().item(); print("loss %.2f" % z, f"{z:.3f}".strip(), str(z)[:4].rjust
 import json\nprint(json.dumps({"loss": u.mean().item()})); json.loads("{}")
 open(__file__ + ".n", "w").write("5"); print(f"{u.mean().item()}"); open(__file__).read()
 z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
+print(f"{u.mean().item():.0f}"); int("0"); float("0.25")
+z = float(u.mean()); print(f"{float(z):.2f}")
 """  # noqa: E501
 GUARDS = r"""
 assert (i >= 0).all()
