@@ -1,20 +1,38 @@
-"""Unknown numbers in ``text % number``, and in sets and dictionaries, which Python computes in C.
+"""Unknown numbers in what Python computes in C, and in libraries that are written in C.
 
-``stub/values/python_types.c`` calls back: the text is one of an unknown number, and a set has the
-number or not as the run decides.
+``stub/values/python_types.c`` calls back: ``text % number`` is the text of an unknown number, a set
+has the number or not as the run decides, its type is Python's own for code that asks, and a decimal
+number that is made of it, or a number that is read of its text, counts as a use.
 """
 
+import array
 import ctypes
+import datetime
+import decimal
 import sys
+from types import ModuleType
 from typing import Any, Final
 
-from harness.prediction.number_uses import LISTENERS
-from harness.prediction.unknown_numbers import Unknown, UnknownWhole
-from harness.prediction.unknown_texts import text_of
+from harness.dry_runs.own_code import is_own
+from harness.prediction.after_import import after_import, instead
+from harness.prediction.number_uses import LISTENERS, used
+from harness.prediction.unknown_numbers import (
+    Unknown,
+    UnknownWhole,
+    count_given,
+    known,
+    unknown,
+    use_inside,
+)
+from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
+_TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)
+_MADE: Final = (decimal.Decimal, datetime.timedelta, array.array)
+"""Types whose objects are made of numbers, and which may be changed afterwards."""
+_MOST_MADE: Final = 4
+_READING: Final[dict[type, str]] = {array.array: "append extend fromlist insert __setitem__"}
+_READING[decimal.Decimal] = "from_float __eq__ __ne__ __lt__ __le__ __gt__ __ge__"
 _OBJECT: Final = ctypes.py_object
-_Format = ctypes.PYFUNCTYPE(_OBJECT, _OBJECT, _OBJECT)
-_Contains = ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT, ctypes.c_int)
 
 
 def _format(text: str, number: Any) -> Any:
@@ -25,12 +43,64 @@ def _contains(number: Any, is_in: int) -> int:
     return LISTENERS[0].compared(number.place, bool(is_in), opposite=type(number) is Unknown)
 
 
-_CALLED: Final = _Format(_format), _Contains(_contains)
+def _is_plain(_: Any) -> int:
+    return not is_own(sys._getframe(1).f_code.co_filename)
 
 
-def follow_in_python() -> None:
+def _number(given: Any, is_real: int) -> Any:
+    """Return a number that is made of a tensor, a text or an unknown number."""
+    try:
+        value = given.item() if hasattr(given, "item") else given
+        place = TEXTS[value] if type(value) is str else getattr(value, "place", None)
+        if type(value) is (Unknown if is_real else UnknownWhole):
+            return value
+        if place is not None:
+            used(place)
+        kind: Any = float if is_real else int
+        result = kind.__new__(kind, known(value))
+        return result if place is None else unknown(result, place)
+    except Exception:
+        return given  # Python raises it
+
+
+_CALLED: Final = (
+    ctypes.PYFUNCTYPE(_OBJECT, _OBJECT, _OBJECT)(_format),
+    ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT, ctypes.c_int)(_contains),
+    ctypes.PYFUNCTYPE(ctypes.c_int, _OBJECT)(_is_plain),
+    ctypes.PYFUNCTYPE(None, _OBJECT)(use_inside),
+    ctypes.PYFUNCTYPE(_OBJECT, _OBJECT, ctypes.c_int)(_number),
+)
+
+
+def follow_in_python(torch: Any) -> None:
     """Have Python's types call back, except in a Python without a global lock."""
-    if "t" not in sys.abiflags:
-        types: tuple[type, ...] = (str, set, dict, tuple, Unknown, UnknownWhole)
-        places = [ctypes.c_void_p(id(one)) for one in types]
-        ctypes.CDLL(None).pretend_in_python(*places, *_CALLED)
+    if "t" in sys.abiflags:
+        return
+    types = (*_TYPES, torch.Tensor, *_MADE)
+    pointers = (ctypes.c_void_p * (len(types) + _MOST_MADE))(*map(id, types))
+    places = [ctypes.cast(one, ctypes.c_void_p) for one in _CALLED]
+    called = (ctypes.c_void_p * len(places))(*places)
+    ctypes.CDLL(None).pretend_in_python(pointers, called, _OBJECT(TEXTS))
+    for owner, names in _READING.items():
+        for name in names.split():
+            count_given(owner, name)
+    after_import("sqlite3", _adapt)
+    after_import("pandas._libs.lib", _count_in_columns)
+
+
+def _count_in_columns(lib: ModuleType) -> None:
+    @instead(lib, "maybe_convert_objects")
+    def convert(real: Any, objects: Any, *rest: Any, **named: Any) -> Any:
+        use_inside(objects.tolist())
+        return real(objects, *rest, **named)
+
+
+def _adapt(sqlite: ModuleType) -> None:
+    """Have numbers count as used that a database is given."""
+
+    def plain(number: Any) -> Any:
+        use_inside(number)
+        return known(number)
+
+    for kind in (Unknown, Text):
+        sqlite.register_adapter(kind, plain)

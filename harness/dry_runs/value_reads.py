@@ -143,7 +143,7 @@ class ValueReads:
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
         unknown_numbers.install(sys.modules["torch"], self)
-        follow_in_python()
+        follow_in_python(sys.modules["torch"])
 
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False

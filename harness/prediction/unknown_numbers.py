@@ -2,7 +2,7 @@
 
 A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
 of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
-seen: arrays of the standard library, and in an estimate ``'%.2f' % x``.
+seen, as ``'%.2f' % x`` in an estimate.
 """
 
 import dis
@@ -25,7 +25,8 @@ from harness.prediction.unknown_texts import Text, follow_files, text_of
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
 _COMPARISONS = "lt le gt ge eq ne"
-_CONVERSIONS = "int float trunc ceil floor divmod rdivmod"
+_CONVERSIONS = "__int__ __float__ as_integer_ratio is_integer hex"
+_ROUNDINGS = "trunc ceil floor divmod rdivmod"
 _OPPOSITE = "eq"
 """Two numbers are equal or one is less: a run in which all decisions are true has no equal
 ones. What sorts numbers, or looks for the largest, compares them as they are."""
@@ -33,8 +34,13 @@ _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Integers up to here are smaller than the first one of one run, and larger than that of another
 (``trial_values.py``)."""
-_MATH = "exp exp2 expm1 log log2 log10 log1p sqrt pow sin cos tanh fabs cbrt"
+_MATH = "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow fabs fmod remainder hypot copysign erf"
+_MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc gamma lgamma ldexp"
 """Functions of ``math`` that make another number of a number."""
+
+
+_PRIORITY = -1.0
+"""NumPy's numbers have a lower one, and leave an operation to the other number; arrays do not."""
 
 
 class _Reading(threading.local):
@@ -52,6 +58,8 @@ class Unknown(float):
 
     __slots__ = ("place",)
     place: str
+    __array_priority__ = _PRIORITY
+    __class__ = property(lambda _: float)
 
     def __new__(cls, *given: Any) -> Any:
         """Return a known number to code that calls a number's type, as ``statistics`` does."""
@@ -86,7 +94,6 @@ class Unknown(float):
     def __round__(self, digits: SupportsIndex | None = None, /) -> Any:
         if digits is None:
             used(self.place)
-            return float.__round__(self)
         return unknown(float.__round__(self, digits), self.place)
 
 
@@ -94,6 +101,8 @@ class UnknownWhole(int):
     """An integer that nobody knows; it may be a size, so that reading it is a use already."""
 
     place: str
+    __array_priority__ = _PRIORITY
+    __class__ = property(lambda _: int)
 
     def __new__(cls, *given: Any, **named: Any) -> Any:
         """Return a known integer for code that calls the type of a number."""
@@ -144,6 +153,8 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
             result = real(self, *others)
         except ArithmeticError:
             result = real(*_with_ones(self.place, self, *others))
+        if result is NotImplemented and _is_numpys(*others):
+            result = real(self, others[0].item())
         if isinstance(result, complex):  # a root is taken to be of what is not negative
             result = abs(result)
         return unknown(result, self.place)
@@ -151,21 +162,31 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
     return operation
 
 
+def _is_numpys(other: Any = None, *_: object) -> bool:
+    return bool(getattr(other, "__array_priority__", 0) < _PRIORITY)
+
+
 def _sorts(frame: FrameType) -> bool:
     """Return whether a frame is in a call of C code, such as ``max``, or is one of ``heapq``."""
-    in_call = "CALL" in dis.opname[frame.f_code.co_code[frame.f_lasti]]
-    return in_call or frame.f_code.co_filename == heapq.__file__
+    return "CALL" in _operation(frame) or frame.f_code.co_filename == heapq.__file__
+
+
+def _operation(frame: FrameType) -> str:
+    return dis.opname[frame.f_code.co_code[frame.f_lasti]]
 
 
 def _comparison(owner: type, name: str) -> Callable[..., Any]:
     real = getattr(owner, name)
-    opposite = owner is float and name == f"__{_OPPOSITE}__"
+    equals = name == f"__{_OPPOSITE}__"
+    opposite = owner is float and equals
 
     def compare(self: Any, other: Any) -> Any:
-        result = real(self, other)
+        result = real(self, other.item() if _is_numpys(other) else other)
         is_infinite = isinstance(other, float) and math.isinf(other)
         if result is NotImplemented or is_infinite or other is self:
             return result  # numbers are taken to be finite
+        if equals and owner is int and _operation(sys._getframe(1)) == "BINARY_SUBSCR":
+            return result  # a word is looked up by its number
         orders, of_two = name in _ORDER, type(other) is type(self)
         chooses = (orders and owner is int and abs(other) <= _MOST_TRIED) or (
             (orders or of_two) and _sorts(sys._getframe(1))
@@ -175,12 +196,17 @@ def _comparison(owner: type, name: str) -> Callable[..., Any]:
     return compare
 
 
-def _conversion(owner: type, name: str) -> Callable[..., Any]:
-    real = getattr(owner, name)
+def _conversion(name: str, *, follows: bool = False) -> Callable[..., Any]:
+    real = getattr(float, name)
 
     def convert(self: Any, *others: Any) -> Any:
         used(self.place)
-        return real(self, *others)
+        result = real(self, *others)
+        if not follows:
+            return result
+        if isinstance(result, tuple):
+            return tuple(unknown(one, self.place) for one in result)
+        return unknown(result, self.place)
 
     return convert
 
@@ -190,12 +216,13 @@ for _class, _owner in ((Unknown, float), (UnknownWhole, int)):
         setattr(_class, f"__{_name}__", _arithmetic(_owner, f"__{_name}__"))
     for _name in _COMPARISONS.split():
         setattr(_class, f"__{_name}__", _comparison(_owner, f"__{_name}__"))
-for _name in (*(f"__{one}__" for one in _CONVERSIONS.split()), "as_integer_ratio", "is_integer"):
-    setattr(Unknown, _name, _conversion(float, _name))
-setattr(Unknown, "hex", _conversion(float, "hex"))  # noqa: B010
+for _name in _CONVERSIONS.split():
+    setattr(Unknown, _name, _conversion(_name))
+for _name in _ROUNDINGS.split():
+    setattr(Unknown, f"__{_name}__", _conversion(f"__{_name}__", follows=True))
 
 
-def _known(value: Any) -> Any:
+def known(value: Any) -> Any:
     """Return a plain object of the same value, without a use."""
     if type(value) is Unknown:
         return float.__add__(value, 0.0)
@@ -256,7 +283,7 @@ def _follow_in_math() -> None:
                 for one in numbers:
                     if type(one) is Unknown:
                         try:
-                            return unknown(real(*map(_known, numbers)), one.place)
+                            return unknown(real(*map(known, numbers)), one.place)
                         except (ArithmeticError, ValueError):
                             return unknown(real(*_with_ones(one.place, *numbers)), one.place)
                 return real(*numbers)
@@ -280,20 +307,28 @@ def _follow_in_functions(torch: Any) -> None:
         torch.serialization.add_safe_globals([float, int, str])
     warnings.filters.insert(0, ("ignore", _Returned(), DeprecationWarning, None, 0))  # type: ignore[attr-defined]
 
-    @instead(statistics, "fmean")
-    def fmean(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
-        data = list(data)
-        places = [one.place for one in data if type(one) is Unknown]
-        mean = real(data, *rest, **named)
-        return unknown(mean, places[0]) if places else mean
+    for module, name in ((statistics, "fmean"), (math, "fsum")):
+
+        @instead(module, name)
+        def add(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
+            data = list(data)
+            places = _places_inside(data)
+            result = real(data, *rest, **named)
+            return unknown(result, places[0]) if places else result
 
     for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (struct, "pack")):
+        count_given(owner, name)
+    for name in ("dist", "frexp", "modf"):
+        count_given(math, name)
 
-        @instead(owner, name)
-        def make(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
-            for one in given:
-                _use_inside(one)
-            return real(*given, **named)
+
+def count_given(owner: Any, name: str) -> None:
+    """Have numbers that a function is given count as used."""
+
+    @instead(owner, name)
+    def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
+        use_inside(given)
+        return real(*given, **named)
 
 
 def _follow_json() -> None:
@@ -312,21 +347,22 @@ def _let_write(yaml: Any) -> None:
 
     def represent(dumper: Any, value: Any) -> Any:
         str(value)  # a file may have it now
-        return dumper.represent_data(_known(value))
+        return dumper.represent_data(known(value))
 
     for owner in (yaml.representer.SafeRepresenter, yaml.representer.Representer):
         for kind in (Unknown, UnknownWhole, Text):
             owner.add_representer(kind, represent)
 
 
-def _use_inside(value: Any) -> None:
+def use_inside(value: Any) -> None:
+    """Count the numbers in a value, and in lists in it, as used."""
     for place in _places_inside(value):
         used(place)
 
 
 def _places_inside(value: Any) -> list[str]:
     """Return where the unknown numbers of a value were read; TorchDynamo refuses a generator."""
-    if type(value) is Unknown:
+    if type(value) in (Unknown, Text):
         return [value.place]
     inside = value.values() if isinstance(value, dict) else value
     is_nested = isinstance(value, list | tuple | dict)

@@ -1,7 +1,8 @@
 """Texts of unknown numbers: to ask their length, to compare them, or to read them again is a use.
 
-Text that C code joins to other text is not followed. If a file is read that the process has
-written, the numbers whose texts were made before may be in it, so they count as used.
+Text that C code joins to other text is not followed, but if ``float`` reads a text that an unknown
+number had, it is a use. If a file is read that the process has written, the numbers whose texts
+were made before may be in it, so they count as used.
 """
 
 import contextlib
@@ -20,6 +21,9 @@ _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replac
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
 """Parts of the paths of code that reads again what it has compiled."""
+_MOST_TEXTS, _MOST_CODE = 1000, 64
+TEXTS: Final[dict[str, str]] = {}
+"""Places of numbers by some of their texts: other text may be taken apart, and the number read."""
 _made: Final[set[str]] = set()
 """Places of numbers whose texts were made since a file was read again."""
 
@@ -28,6 +32,7 @@ class Text(str):
     """The text of an unknown number."""
 
     place: str
+    __class__ = property(lambda _: str)
 
     def __add__(self, other: str, /) -> str:
         return text_of(str.__add__(self, other), self.place)
@@ -49,6 +54,11 @@ class Text(str):
 def text_of(words: str, place: str) -> Text:
     """Return the text of a number that was read at a place."""
     _made.add(place)
+    number = str.strip(words, " %")
+    if not number.isdigit():  # 0 is anybody's number
+        if len(TEXTS) > _MOST_TEXTS:
+            TEXTS.clear()
+        TEXTS[number] = place
     text = Text(words)
     text.place = place
     return text
@@ -79,6 +89,10 @@ def follow_files() -> None:
     written: set[str] = set()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "compile" and isinstance(arguments[0], bytes):  # eval(text)
+            place = TEXTS.get(arguments[0][:_MOST_CODE].decode(errors="ignore"))
+            if place is not None:
+                used(place)
         if event != "open" or not isinstance(arguments[0], str | bytes):
             return
         with contextlib.suppress(OSError):  # the working directory may be gone

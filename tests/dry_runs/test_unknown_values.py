@@ -452,8 +452,13 @@ text = "".join(letters[int(one)] for one in words.flatten())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ways", [65, 10])
-def test_numbers_of_words_in_a_small_vocabulary_are_tried(tmp_path: Path, ways: int) -> None:
-    report = run(tmp_path, SPELLS.replace("WAYS", str(ways)), gpu="l4")
+@pytest.mark.parametrize(
+    ("ways", "number"), [(65, "int(one)"), (10, "int(one)"), (65, "one.item()")]
+)
+def test_numbers_of_words_in_a_small_vocabulary_are_tried(
+    tmp_path: Path, ways: int, number: str
+) -> None:
+    code = SPELLS.replace("WAYS", str(ways)).replace("int(one)", number)
+    report = run(tmp_path, code, gpu="l4")
     assert (report.outcome, report.fit) == ("ok", "fits")
     assert known(report.unknown).runs == 3

@@ -89,6 +89,19 @@ class A:\n    def __float__(self): return u.sum().item()\nif float(A()) > 0.2: x
 n = __file__ + ".n"; open(n, "w").write(f"loss {u.sum().item()}\\n")\nif float(open(n).read()[5:]) > 0.2: x = big(4000)
 import json\nn = __file__ + ".n"; json.dump({"v": u.sum().item()}, open(n, "w"))\nif json.load(open(n))["v"] > 0.2: x = big(4000)
 import struct\nif struct.unpack("f", struct.pack("f", u.sum().item()))[0] > 0.2: x = big(4000)
+import decimal; x = big(decimal.Decimal(u.sum().item()))
+import decimal; n = decimal.Decimal(f"{u.sum().item():.0f}"); x = big(n)
+import decimal; x = big(4000 if decimal.Decimal("0.2") < u.sum().item() else 1)
+n = f"acc {100 * u.mean().item():6.1f}% end"; x = big(float(n.split()[1][:-1]))
+import array; n = array.array("d", [u.sum().item()]); x = big(n[0])
+import array; n = array.array("d"); n.append(u.sum().item()); x = big(n[0])
+import sqlite3; n = sqlite3.connect(":memory:").execute("select ?", (u.sum().item(),)).fetchone(); x = big(n[0])
+import re; n = re.search(r"loss (\S+)", f"loss {u.sum().item():.2f} end"); x = big(float(n[1]))
+n = f"{u.sum().item()} s".split()[0]; x = big(eval(n))
+if np.float32(0.2) < u.mean().item(): x = big(4000)
+x = big(np.float32(100) * u.sum().item())
+import math; x = big(math.fsum(z.item() for z in u[:3]) * 100)
+import math; x = big(4000 if math.atan(u.sum().item()) > 0.2 else 1)
 x = big(1 + min(9e9, *u.tolist()) * 100)
 x = big(u.cpu().histc(4, 0, 1)[3] * 100)
 w = torch.zeros(9).cuda(); w.add_(int(i.max())); x = big(w.sum())
@@ -105,6 +118,12 @@ RANGES = r"""
 1-4: x = big(4 if i[0].item() in {5} else 1)
 1-4: x = big(4 if i[0].item() in {5: "five"} else 1)
 1-4: x = big(4 if u[0].item() in {0.5: "half"} else 1)
+1-4: x = big(4 if round(u[0].item()) == 1 else 1)
+1-4: x = big(4 if divmod(u[0].item(), 2)[0] == 1 else 1)
+1-4: x = big(4 if int(u[0]) == 1 else 1)
+1-4: x = big(4 if float(u[0]) > 0.5 else 1)
+1-4: x = big(4 if float(f"{u[0].item():.2f}") > 0.5 else 1)
+1-4: x = big(4 if int(i[0].item()) == 2 else 1)
 1-4: x = big(1 if i[0].item() not in frozenset([5, 6]) else 4)
 2-11: x = [big(1)]\nfor n in range(5):\n    x.append(big(1))\n    if (i == n).any(): break\nif torch.equal(i, i.flip(0)): x.append(big(5))
 1-18: x = [big(1)]\nfor n in range(8):\n    if (i == n).any(): break\n    x.append(big(1))\nif torch.equal(i, i.flip(0)): x.append(big(2))\nif u.mean().item() > 0.2: x.append(big(7))
@@ -127,6 +146,8 @@ k = torch.empty_like(i); k[:9].copy_(i[:9]); k[torch.arange(9, 1000).cuda()] = 5
 k = torch.cat([i, torch.full((5,), 7).cuda()]); n = (k.index_select(0, torch.arange(1000, 1005).cuda()).max() + k[-2] + k.gather(0, torch.tensor([1001]).cuda())).item(); assert n == 21; x = big(n)
 e = torch.randint(9, (2, 1_500_000)).cuda(); x = e[:, e[0] != e[1]]
 a, b = i[:2].tolist()\nprint(a + b)
+for z in u[:50]: assert type(z.item()) is float and z.item().__class__ is float and type(f"{z.item()}") is str
+for z in i[:50]: assert type(z.item()) is int and {int: 1}[type(z.item())]
 best = 0\nfor _ in range(3):\n    z = (u > 0.5).float().mean().item()\n    if z > best: best = z; torch.save(u, __file__ + ".best")\ntorch.load(__file__ + ".best")
 torch.save({"loss": u.mean().item(), "text": f"{u.mean().item():.2f}", "n": i.max().item()}, __file__ + ".pt"); assert torch.load(__file__ + ".pt")["text"][1] == "."
 print([z + 1 for z in i.tolist()])
@@ -145,6 +166,8 @@ z = u.mean().item(); print("loss %.2f" % z, f"{z:.3f}".strip(), str(z)[:4].rjust
 import json\nprint(json.dumps({"loss": u.mean().item()})); json.loads("{}")
 open(__file__ + ".n", "w").write("5"); print(f"{u.mean().item()}"); open(__file__).read()
 z = u.mean().item()\nu.add_(u, alpha=-z / 2); u.lerp_(u, z)
+print(f"{u.mean().item():.0f}"); int("0"); float("0.25")
+z = float(u.mean()); print(f"{float(z):.2f}")
 """  # noqa: E501
 GUARDS = r"""
 assert (i >= 0).all()
