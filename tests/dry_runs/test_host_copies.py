@@ -127,6 +127,24 @@ def test_copies_on_the_host_are_those_of_the_closed_form(folder: Path, title: st
     assert seen[1] - base[1] == pytest.approx(high * MIB, abs=4 * MIB)
 
 
+IN_8_BITS = """
+mapped = torch.load(sys.argv[1], mmap=True)["0.weight"].view(torch.uint8).flatten()
+weights = [mapped[: 16 << 20].cuda() for _ in range(32)]
+ids = torch.arange(1 << 16).cuda()  # 512 KiB, as a large batch
+if ids[-1] != (1 << 16) - 1:
+    sys.exit("not known")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cuda_build")
+def test_integer_weights_of_the_gpu_are_no_memory_of_the_host(folder: Path) -> None:
+    """512 MiB of weights took 1 GiB, as all integers were followed; at most 128 MiB are."""
+    base = peaks(folder, COPIES["[0, 0] nothing"])
+    seen = peaks(folder, IN_8_BITS)
+    assert seen[0] - base[0] < 300 * MIB
+
+
 JOB = """
 import sys, time, torch
 from torch import distributed as dist

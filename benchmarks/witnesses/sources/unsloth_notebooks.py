@@ -27,20 +27,25 @@ GPUS = {"Tesla T4": "t4", "NVIDIA L4": "l4"}
 ANSWERS = ("tokenizer_utils.py:233=none", "tokenizer_utils.py:250=0")
 """Unsloth looks for tokens that were never trained; the notebooks name none."""
 _RESERVED = re.compile(r"([\d.]+) GB of memory reserved")
-_PARAMETERS = re.compile(r"Trainable parameters = ([\d,]+) of ([\d,]+)")
+_PARAMETERS = re.compile(r"[Tt]rainable parameters = ([\d,]+)(?: of ([\d,]+))?")
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return a row for each notebook."""
-    readings = tomllib.loads((FOLDER / "unsloth_notebooks.toml").read_text())["readings"]
-    return [_row(clone, path, model) for path, model in readings.items()]
+    """Return a row for each notebook that needs no quantized weights."""
+    return rows_of(clone, "readings", SOURCE.name)
 
 
-def _row(clone: Path, path: str, model: str) -> Row:
+def rows_of(clone: Path, table: str, source: str) -> list[Row]:
+    """Return a row for each notebook of a table of the file."""
+    readings = tomllib.loads((FOLDER / "unsloth_notebooks.toml").read_text())[table]
+    return [_row(clone, path, model, source) for path, model in readings.items()]
+
+
+def _row(clone: Path, path: str, model: str, source: str) -> Row:
     text = published_output(bytes_of(clone, COMMIT, path))
     gpu = next(name for said, name in GPUS.items() if said in text)
     return Row(
-        source=SOURCE.name,
+        source=source,
         name=f"{Path(path).stem}, before training",
         metric="reserved",
         measured_bytes=reserved(text),
@@ -85,10 +90,14 @@ def _sizes(clone: Path, path: str, model: str, gpu: str) -> Sizes:
 
 
 def same_parameters(ours: str, theirs: str) -> None:
-    """Refuse an answer for a model with other parameters than the notebook prints."""
+    """Refuse an answer for a model with other parameters than the notebook prints.
+
+    >>> same_parameters("Trainable parameters = 8 of 9", "Number of trainable parameters = 8")
+    """
     here, there = _PARAMETERS.search(ours), _PARAMETERS.search(theirs)
-    if here and there and here.groups() != there.groups():
-        raise RefusedError(f"{here[0]} here, and {there[0]} in the notebook")
+    pairs = zip(here.groups(), there.groups(), strict=True) if here and there else ()
+    if any(one and other and one != other for one, other in pairs):
+        raise RefusedError(f"{here and here[0]} here, and {there and there[0]} in the notebook")
 
 
 SOURCE = Source(

@@ -9,6 +9,7 @@
 #include <string.h>
 
 static void *const CONTEXT = (void *)0x1000; /* the primary context, of all devices */
+enum { FABRIC = 8 };                         /* CU_MEM_HANDLE_TYPE_FABRIC, which headers before CUDA 12.3 lack */
 
 /* cuDNN compiles for a described device without one (cudnn_backend.c): the runtime inside it finds none. */
 static int is_cudnn(const void *caller)
@@ -99,7 +100,7 @@ CUresult cuMemAddressFree(CUdeviceptr address, size_t bytes)
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t bytes, const CUmemAllocationProp *properties,
                      unsigned long long flags)
 {
-    if (properties->requestedHandleTypes == CU_MEM_HANDLE_TYPE_FABRIC)
+    if (properties->requestedHandleTypes == FABRIC)
         return CUDA_ERROR_NOT_SUPPORTED; /* PyTorch asks this way whether the machine has such a fabric */
     int device = properties->location.id;
     if (!pretend_take(device, bytes))

@@ -17,11 +17,14 @@
 #include <unistd.h>
 
 #define GRANULE ((size_t)2 << 20) /* device memory becomes real in pieces of this size */
+#define MOST_HELD 64 /* of them; beyond, larger copies are not followed, as of a model whose weights are in 4 bits: */
+#define LARGER ((size_t)1 << 20)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned char *granules; /* of each: 0 address space alone, OPEN real, KNOWN holds known bytes */
-enum { OPEN = 1, KNOWN = 2 };
-static size_t *known_granules, known_count, known_room; /* those that are KNOWN or were */
+static unsigned char *granules; /* of each: 0 address space alone, OPEN real, KNOWN listed, HELD holds known bytes */
+enum { OPEN = 1, KNOWN = 2, HELD = 4 };
+static size_t *known_granules, known_count, known_room; /* those that are HELD or were */
+static size_t held_count;
 
 static size_t granule_of(const char *address) { return (size_t)(address - pretend_arena()) / GRANULE; }
 static char *granule_at(size_t index) { return pretend_arena() + index * GRANULE; }
@@ -54,6 +57,8 @@ static void count_known(const char *address, size_t bytes)
 {
     pthread_mutex_lock(&lock);
     for (size_t i = granule_of(address); i <= granule_of(address + bytes - 1); i++) {
+        held_count += !(granules[i] & HELD);
+        granules[i] |= HELD;
         if (granules[i] & KNOWN)
             continue;
         if (known_count == known_room) {
@@ -142,6 +147,8 @@ static void empty_granule(size_t index)
 {
     madvise(granule_at(index), GRANULE, MADV_DONTNEED); /* reads as zeros afterwards, the shadow too */
     madvise(shadow_of(granule_at(index)), GRANULE, MADV_DONTNEED);
+    held_count -= !!(granules[index] & HELD);
+    granules[index] &= ~HELD;
 }
 
 /* Says that a range is not known any more. */
@@ -154,9 +161,11 @@ void pretend_forget(const char *address, size_t bytes)
             continue;
         const char *from = address > granule_at(i) ? address : granule_at(i);
         const char *to = address + bytes < granule_at(i + 1) ? address + bytes : granule_at(i + 1);
-        if ((size_t)(to - from) == GRANULE)
+        if ((size_t)(to - from) == GRANULE) {
+            pthread_mutex_lock(&lock);
             empty_granule(i);
-        else
+            pthread_mutex_unlock(&lock);
+        } else
             memset(shadow_of(from), 0, (size_t)(to - from));
     }
 }
@@ -233,12 +242,15 @@ ALSO(cuTensorMapEncodeIm2col, cuTensorMapEncodeTiled)
 
 /* --- Copies and fills --- */
 
-static size_t most_bytes(void) { return current ? current->most_bytes : PRETEND_MOST_BYTES; }
+static int is_followed(size_t bytes)
+{
+    return bytes <= (current ? current->most_bytes : PRETEND_MOST_BYTES) && (bytes <= LARGER || held_count < MOST_HELD);
+}
 
 /* A write of the host, or of a fill, if the source is NULL. */
 void pretend_write(char *address, const void *source, int value, size_t bytes)
 {
-    if (bytes > most_bytes() || !pretend_open(address, bytes)) {
+    if (!is_followed(bytes) || !pretend_open(address, bytes)) {
         pretend_forget(address, bytes);
         return;
     }
@@ -251,7 +263,7 @@ void pretend_write(char *address, const void *source, int value, size_t bytes)
 
 void pretend_move(char *address, const char *source, size_t bytes)
 {
-    if (bytes > most_bytes() || !pretend_any_known(source, bytes) || !pretend_open((char *)source, bytes) ||
+    if (!is_followed(bytes) || !pretend_any_known(source, bytes) || !pretend_open((char *)source, bytes) ||
         !pretend_open(address, bytes)) {
         pretend_forget(address, bytes);
         return;
