@@ -1,4 +1,4 @@
-"""What is asked of a worker to measure a workload, and its answers: plain data, no torch."""
+"""A measurement of a workload, as workers are asked for it, and the answers: plain data, no torch."""
 
 from typing import Any, NotRequired, TypedDict
 

@@ -1,4 +1,4 @@
-"""What is asked of a worker for a whole training run."""
+"""A whole training run, as a worker is asked for it."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ class Probes:
     """Probes values within a budget, and keeps what came of it."""
 
     launch: Callable[[int, int], NeededEnd]
-    """Runs a value within so many bytes."""
+    """Runs a value within a number of bytes."""
     estimate: Callable[[int, int | None], int | None]
     """Where the answer lies, by the bytes that a value needed."""
     budget_bytes: int

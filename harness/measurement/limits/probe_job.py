@@ -1,4 +1,4 @@
-"""What is asked of a worker to try a workload within a budget, and its answer."""
+"""A try of a workload within a budget, as a worker is asked for it, and the answer."""
 
 from typing import NotRequired, TypedDict
 
