@@ -1,4 +1,4 @@
-"""A measurement of a workload, as workers are asked for it, and the answers: plain data, no torch."""
+"""A measurement of a workload, as workers are asked for it, and the answers; needs no torch."""
 
 from typing import Any, NotRequired, TypedDict
 
