@@ -84,7 +84,7 @@ def follow_in_python(torch: Any) -> None:
     for owner, names in _READING.items():
         for name in names.split():
             count_given(owner, name)
-    after_import("sqlite3", _adapt)
+    after_import("sqlite3", lambda sqlite: sqlite.register_adapter(Unknown, Unknown.__float__))
     after_import("pandas._libs.lib", _count_in_columns)
 
 
@@ -93,14 +93,3 @@ def _count_in_columns(lib: ModuleType) -> None:
     def convert(real: Any, objects: Any, *rest: Any, **named: Any) -> Any:
         use_inside(objects.tolist())
         return real(objects, *rest, **named)
-
-
-def _adapt(sqlite: ModuleType) -> None:
-    """Have numbers count as used that a database is given."""
-
-    def plain(number: Any) -> Any:
-        use_inside(number)
-        return known(number)
-
-    for kind in (Unknown, Text):
-        sqlite.register_adapter(kind, plain)

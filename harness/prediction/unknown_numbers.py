@@ -2,7 +2,7 @@
 
 A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
 of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
-seen, as ``'%.2f' % x`` in an estimate.
+seen; in an estimate, ``'%.2f' % x`` and ``Decimal(x)`` are not.
 """
 
 import dis

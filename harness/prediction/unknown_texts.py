@@ -58,7 +58,7 @@ def text_of(words: str, place: str) -> Text:
     if not number.isdigit():  # 0 is anybody's number
         if len(TEXTS) > _MOST_TEXTS:
             TEXTS.clear()
-        TEXTS[number] = place
+        TEXTS[number] = TEXTS[str.__add__(words, "")] = place
     text = Text(words)
     text.place = place
     return text

@@ -92,6 +92,7 @@ import struct\nif struct.unpack("f", struct.pack("f", u.sum().item()))[0] > 0.2:
 import decimal; x = big(decimal.Decimal(u.sum().item()))
 import decimal; n = decimal.Decimal(f"{u.sum().item():.0f}"); x = big(n)
 import decimal; x = big(4000 if decimal.Decimal("0.2") < u.sum().item() else 1)
+n = f"|{u.sum().item():10.4f}|"; x = big(float(n.split("|")[1]))
 n = f"acc {100 * u.mean().item():6.1f}% end"; x = big(float(n.split()[1][:-1]))
 import array; n = array.array("d", [u.sum().item()]); x = big(n[0])
 import array; n = array.array("d"); n.append(u.sum().item()); x = big(n[0])

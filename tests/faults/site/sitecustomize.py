@@ -33,14 +33,18 @@ def _misbehave(kind: str) -> None:
 
 
 def _install(kinds: list[str], folder: Path) -> None:
+    import msgspec
+
     from harness.measurement.process import worker
+    from harness.schema.workload import Workload
 
     run_job = worker.run_job
 
     def faulty(job: Any, send: Any, *, primed: bool = True) -> int:
-        hit = folder / job.workload.id
+        workload = msgspec.convert(msgspec.json.decode(job.request)["workload"], Workload)
+        hit = folder / workload.id
         if not hit.exists():
-            kind = kinds[job.workload.batch % len(kinds)]
+            kind = kinds[workload.batch % len(kinds)]
             hit.write_text(kind)
             _misbehave(kind)
         return run_job(job, send, primed=primed)
