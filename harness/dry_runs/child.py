@@ -147,6 +147,12 @@ class Ending:
         if self.write():
             os._exit(128 + number)
 
+    def in_fork(self) -> None:
+        """Let signals end a fork as they end one of Python: a pool that ends its workers waits."""
+        for number in FORWARDED:
+            if signal.getsignal(number) == self.on_terminate:
+                signal.signal(number, signal.SIG_DFL)
+
     def leave(self) -> None:
         """End a run of peaks alone before the interpreter takes every object apart."""
         if os.getpid() == self._pid:
@@ -163,6 +169,7 @@ class Ending:
         signal.signal(signal.SIGTERM, self.on_terminate)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self.on_terminate)
+        os.register_at_fork(after_in_child=self.in_fork)
         # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
