@@ -1,12 +1,11 @@
 """torch 2.4: what the recorder of allocations asks of torch 2.7, an older one has not."""
 
-from types import ModuleType
 from typing import Any
 
 from harness.prediction.after_import import after_import
 
 
-def _clears_history(memory: ModuleType) -> None:
+def _clears_history(memory: Any) -> None:
     """Have a history be cleared by its end, as torch 2.4 does."""
     real = memory._record_memory_history_impl
 
