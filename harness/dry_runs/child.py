@@ -140,18 +140,16 @@ class Ending:
         elif isinstance(error, KeyboardInterrupt):
             self._late = "interrupted", "interrupted"
 
-    def on_terminate(self, number: int, frame: FrameType | None) -> None:
+    def on_terminate(self, number: int, _: FrameType | None) -> None:
         """End at once, as Python does at this signal, but with a result."""
-        del frame
         self.ended = self.evidence = "interrupted"
         if self.write():
             os._exit(128 + number)
 
     def in_fork(self) -> None:
         """Let signals end a fork as they end one of Python: a pool that ends its workers waits."""
-        for number in FORWARDED:
-            if signal.getsignal(number) == self.on_terminate:
-                signal.signal(number, signal.SIG_DFL)
+        for number in (one for one in FORWARDED if signal.getsignal(one) == self.on_terminate):
+            signal.signal(number, signal.SIG_DFL)
 
     def leave(self) -> None:
         """End a run of peaks alone before the interpreter takes every object apart."""
