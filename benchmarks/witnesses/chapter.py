@@ -46,7 +46,7 @@ ORDER = (
     MLPS, "gpumemnet-cnns", "gpumemnet-timm", LADDER, "torch-preflight-t4",
     "cs336-out-of-memory", "cs336-snapshots", "cs336-attention",
     "cs336-attention-h100", "liger", "ackaudit", "optimizers-notebooks",
-    "unsloth-notebooks",
+    "unsloth-notebooks", "unsloth-quantized", "memsave-torch",
 )  # fmt: skip
 Published = tuple[list[Row], dict[str, dict[str, Record]], frozenset[str]]
 

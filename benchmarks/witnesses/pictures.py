@@ -18,7 +18,9 @@ from harness.plots.theme import INK, QUIET
 from harness.reporting.figures import picture
 from harness.schema.findings import Figure
 
-OURS = {"dry-run": BLUE, "estimate": INK, "formula": "#e08214"}
+OURS = {
+    "dry-run": BLUE, "dry-run-on-torch-2-4": "#9ecae1", "estimate": INK, "formula": "#e08214",
+}  # fmt: skip
 """Predictors of this project, which come first, and their colours."""
 OTHERS = ("#009E73", "#CC79A7", "#8c510a", "#56B4E9", "#6e5f9e", "#999999")
 """Colours of the others."""

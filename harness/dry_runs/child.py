@@ -140,12 +140,16 @@ class Ending:
         elif isinstance(error, KeyboardInterrupt):
             self._late = "interrupted", "interrupted"
 
-    def on_terminate(self, number: int, frame: FrameType | None) -> None:
+    def on_terminate(self, number: int, _: FrameType | None) -> None:
         """End at once, as Python does at this signal, but with a result."""
-        del frame
         self.ended = self.evidence = "interrupted"
         if self.write():
             os._exit(128 + number)
+
+    def in_fork(self) -> None:
+        """Let signals end a fork as they end one of Python: a pool that ends its workers waits."""
+        for number in (one for one in FORWARDED if signal.getsignal(one) == self.on_terminate):
+            signal.signal(number, signal.SIG_DFL)
 
     def leave(self) -> None:
         """End a run of peaks alone before the interpreter takes every object apart."""
@@ -163,6 +167,7 @@ class Ending:
         signal.signal(signal.SIGTERM, self.on_terminate)
         if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self.on_terminate)
+        os.register_at_fork(after_in_child=self.in_fork)
         # A shell lets a job in the background ignore Ctrl-C; the parent hands it on all the same.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

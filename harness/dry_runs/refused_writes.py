@@ -38,12 +38,9 @@ def tell_writes(tell: Callable[[str], None], allowed: tuple[Path, ...]) -> None:
 
 def _written(event: str, arguments: tuple[Any, ...]) -> str | bytes | None:
     """Return the path that an audit event is about to write to."""
-    path = None
-    if event == "open" and isinstance(arguments[2], int):
-        flags = arguments[2]
-        path = arguments[0] if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else None
-    elif event in _WRITES:
-        path = arguments[_WRITES[event]]
+    flags = arguments[2] if event == "open" and isinstance(arguments[2], int) else 0
+    index = 0 if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) else _WRITES.get(event)
+    path = None if index is None else arguments[index]
     return path if isinstance(path, str | bytes) else None
 
 

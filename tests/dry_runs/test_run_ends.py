@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.dry_runs.run import dry_run
 from harness.dry_runs.run_folders import run_folder
 from tests.child_process import harness
 from tests.dry_runs.scripts import script
@@ -136,3 +137,18 @@ def test_a_lost_signal_does_not_make_a_dry_run_wait_for_ever() -> None:
     """The supervisor sees the end of the script even if the signal that tells of it is lost."""
     ended = subprocess.run([sys.executable, "-c", LOST_SIGNAL], timeout=60, check=False)
     assert ended.returncode == 7
+
+
+FORKS = """
+import os, signal, time
+fork = os.fork() or time.sleep(600)
+time.sleep(0.2)
+os.kill(fork, signal.SIGTERM)
+raise SystemExit(-os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]))
+"""
+
+
+def test_a_signal_ends_a_fork_at_once(tmp_path: Path) -> None:
+    """A handler of ours waited for the interpreter, so pools that end their workers hung."""
+    report = dry_run(script(tmp_path, FORKS), gpu="l4", quiet=True)
+    assert report.evidence == f"the script exited with code {int(signal.SIGTERM)}"

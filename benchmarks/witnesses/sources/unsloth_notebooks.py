@@ -23,6 +23,7 @@ from benchmarks.witnesses.rows import RefusedError, Row, Sizes, Source
 COMMIT = "bdda2efc"
 GIB = 1 << 30
 FOLDER = Path(__file__).parent.parent
+FILES = "unsloth_notebooks.toml", "unsloth_quantized.toml"
 GPUS = {"Tesla T4": "t4", "NVIDIA L4": "l4"}
 ANSWERS = ("tokenizer_utils.py:233=none", "tokenizer_utils.py:250=0")
 """Unsloth looks for tokens that were never trained; the notebooks name none."""
@@ -32,12 +33,12 @@ _PARAMETERS = re.compile(r"[Tt]rainable parameters = ([\d,]+)(?: of ([\d,]+))?")
 
 def rows(clone: Path) -> list[Row]:
     """Return a row for each notebook that needs no quantized weights."""
-    return rows_of(clone, "readings", SOURCE.name)
+    return rows_of(clone, FILES[0], SOURCE.name)
 
 
-def rows_of(clone: Path, table: str, source: str) -> list[Row]:
-    """Return a row for each notebook of a table of the file."""
-    readings = tomllib.loads((FOLDER / "unsloth_notebooks.toml").read_text())[table]
+def rows_of(clone: Path, file: str, source: str) -> list[Row]:
+    """Return a row for each notebook of a file."""
+    readings = tomllib.loads((FOLDER / file).read_text())["readings"]
     return [_row(clone, path, model, source) for path, model in readings.items()]
 
 
@@ -70,7 +71,8 @@ def reserved(text: str) -> int:
 
 def config_of(model: str) -> dict[str, Any]:
     """Return what a model's ``config.json`` says, as far as shapes depend on it."""
-    models = tomllib.loads((FOLDER / "unsloth_notebooks.toml").read_text())["models"]
+    files = (tomllib.loads((FOLDER / file).read_text()) for file in FILES)
+    models = {name: each for file in files for name, each in file["models"].items()}
     one: dict[str, Any] = models[model]
     return models[one["same_as"]] if "same_as" in one else one
 

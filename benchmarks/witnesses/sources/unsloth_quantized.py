@@ -8,12 +8,12 @@ unsloth 2024.9.post4, transformers 4.44.2, bitsandbytes 0.44.1, peft 0.12.0, trl
 from pathlib import Path
 
 from benchmarks.witnesses.rows import Row, Source
-from benchmarks.witnesses.sources.unsloth_notebooks import COMMIT, rows_of
+from benchmarks.witnesses.sources.unsloth_notebooks import COMMIT, FILES, rows_of
 
 
 def rows(clone: Path) -> list[Row]:
     """Return a row for each notebook that the file's rule names."""
-    return rows_of(clone, "quantized_readings", SOURCE.name)
+    return rows_of(clone, FILES[1], SOURCE.name)
 
 
 SOURCE = Source(
