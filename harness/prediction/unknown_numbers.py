@@ -345,13 +345,12 @@ def _follow_json() -> None:
 def _let_write(yaml: Any) -> None:
     """Have YAML write such objects as plain ones."""
 
-    def represent(dumper: Any, value: Any) -> Any:
-        str(value)  # a file may have it now
-        return dumper.represent_data(known(value))
-
-    for owner in (yaml.representer.SafeRepresenter, yaml.representer.Representer):
-        for kind in (Unknown, UnknownWhole, Text):
-            owner.add_representer(kind, represent)
+    @instead(yaml.representer.BaseRepresenter, "represent_data")
+    def represent(real: Callable[..., Any], dumper: Any, value: Any) -> Any:
+        plain = known(value)
+        if plain is not value:
+            str(value)  # a file may have it now
+        return real(dumper, plain)
 
 
 def use_inside(value: Any) -> None:
