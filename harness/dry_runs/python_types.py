@@ -15,15 +15,9 @@ from typing import Any, Final
 
 from harness.dry_runs.own_code import is_own
 from harness.prediction.after_import import after_import, instead
+from harness.prediction.followed_functions import count_given, use_inside
 from harness.prediction.number_uses import LISTENERS, used
-from harness.prediction.unknown_numbers import (
-    Unknown,
-    UnknownWhole,
-    count_given,
-    known,
-    unknown,
-    use_inside,
-)
+from harness.prediction.unknown_numbers import Unknown, UnknownWhole, known, unknown
 from harness.prediction.unknown_texts import TEXTS, Text, text_of
 
 _TYPES: Final = (str, set, dict, tuple, type, float, int, Unknown, UnknownWhole, Text)

@@ -20,7 +20,7 @@ MANY: Final = 500
 _NEAR: Final = 3
 _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
-    *("/unknown_decisions.py", "/value_reads.py", "/python_types.py"),
+    *("/unknown_decisions.py", "/value_reads.py", "/python_types.py", "/followed_functions.py"),
 )
 _SAYING = "/tqdm/std.py", "/torch/utils/tensorboard/_convert_np.py"
 """Files that print or log a number, and decide nothing else by it."""

@@ -28,7 +28,7 @@ from harness.dry_runs.trial_values import LIBRARY_VARIABLE, TYPES, Sides, TrialV
 from harness.dry_runs.unknown_decisions import Decisions, is_said
 from harness.dry_runs.value_answers import EVERYWHERE, Answer, answer_at, as_size, as_value
 from harness.dry_runs.value_places import ValueRead
-from harness.prediction import unknown_numbers
+from harness.prediction import followed_functions
 from harness.prediction.after_import import instead
 
 _Callback = ctypes.CFUNCTYPE(
@@ -142,7 +142,7 @@ class ValueReads:
         ctypes.CDLL(None).pretend_on_read(on_read)
         self._library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
         self._library.harness_follow_values(on_size)
-        unknown_numbers.install(sys.modules["torch"], self)
+        followed_functions.install(sys.modules["torch"], self)
         follow_in_python(sys.modules["torch"])
 
     def compared(
@@ -235,8 +235,8 @@ class ValueReads:
                 return None
         elif self._is_gradient(files, size, type_):
             return None
-        elif is_fraction and unknown_numbers.READING.active:
-            unknown_numbers.READING.place = place.name
+        elif is_fraction and followed_functions.READING.active:
+            followed_functions.READING.place = place.name
         elif type_ == _BOOL and size == 1:
             place.counts["integers"] += 1
             return bytes([self.decisions.truth(place.name, False)])
@@ -244,8 +244,8 @@ class ValueReads:
             is_number = size > 1  # a byte is a flag, and no size
             line = _sender(frame) if is_number else place.name
             self._use(place, line=line, is_number=is_number)
-            if unknown_numbers.READING.active:
-                unknown_numbers.READING.place = place.name
+            if followed_functions.READING.active:
+                followed_functions.READING.place = place.name
         if self._values is None:
             return None
         return self._values.take(place.name, min(size, _MOST_VARIED), type_)

@@ -7,20 +7,14 @@ seen; in an estimate, ``'%.2f' % x`` and ``Decimal(x)`` are not.
 
 import dis
 import heapq
-import json
 import math
-import statistics
-import struct
 import sys
-import threading
-import warnings
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, SupportsIndex
 
-from harness.prediction.after_import import after_import, instead
-from harness.prediction.number_uses import LISTENERS, Uses, used
-from harness.prediction.unknown_texts import Text, follow_files, text_of
+from harness.prediction.number_uses import LISTENERS, used
+from harness.prediction.unknown_texts import Text, text_of
 
 _ARITHMETIC = "add radd sub rsub mul rmul truediv rtruediv pow rpow mod rmod floordiv rfloordiv"
 _ARITHMETIC += " neg pos abs"
@@ -34,23 +28,8 @@ _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
 """Integers up to here are smaller than the first one of one run, and larger than that of another
 (``trial_values.py``)."""
-_MATH = "exp exp2 expm1 log log2 log10 log1p sqrt cbrt pow fabs fmod remainder hypot copysign erf"
-_MATH += " sin cos tan sinh cosh tanh asin acos atan atan2 degrees radians erfc gamma lgamma ldexp"
-"""Functions of ``math`` that make another number of a number."""
-
-
 _PRIORITY = -1.0
 """NumPy's numbers have a lower one, and leave an operation to the other number; arrays do not."""
-
-
-class _Reading(threading.local):
-    """The read that a wrapped method of this thread makes."""
-
-    active = False
-    place: str | None = None
-
-
-READING = _Reading()
 
 
 class Unknown(float):
@@ -135,7 +114,7 @@ def unknown(value: Any, place: str) -> Any:
     return number
 
 
-def _with_ones(place: str, *numbers: Any) -> list[Any]:
+def with_ones(place: str, *numbers: Any) -> list[Any]:
     """Return numbers with 1 for unknown ones, called where an operation fails with their values.
 
     Whether it fails is decided like a comparison: a run in which it does not goes on with 1.
@@ -152,7 +131,7 @@ def _arithmetic(owner: type, name: str) -> Callable[..., Any]:
         try:
             result = real(self, *others)
         except ArithmeticError:
-            result = real(*_with_ones(self.place, self, *others))
+            result = real(*with_ones(self.place, self, *others))
         if result is NotImplemented and _is_numpys(*others):
             result = real(self, others[0].item())
         if isinstance(result, complex):  # a root is taken to be of what is not negative
@@ -229,139 +208,3 @@ def known(value: Any) -> Any:
     if type(value) is UnknownWhole:
         return int.__add__(value, 0)
     return str.__str__(value) if type(value) is Text else value
-
-
-def _wrap(value: Any, place: str) -> Any:
-    if isinstance(value, list):
-        return [_wrap(one, place) for one in value]
-    return unknown(value, place)
-
-
-def install(torch: Any, uses: Uses) -> None:
-    """Have numbers that are read from tensors, and not known, be such objects."""
-    LISTENERS.append(uses)
-    if len(LISTENERS) > 1:  # the methods are replaced already
-        del LISTENERS[0]
-        return
-    for name in ("item", "tolist"):
-
-        @instead(torch.Tensor, name)
-        def read(real: Callable[..., Any], tensor: Any, *rest: Any) -> Any:
-            if not tensor.is_cuda or READING.active:
-                return real(tensor, *rest)
-            READING.active, READING.place = True, None
-            try:
-                value, place = real(tensor, *rest), _read_at()
-            finally:
-                READING.active = False
-            return value if place is None else _wrap(value, place)
-
-    _follow_in_functions(torch)
-
-
-def _read_at() -> str | None:
-    return READING.place
-
-
-class _Returned:
-    """Stands for the text of a warning: Python has one if ``__float__`` returns such an object."""
-
-    def match(self, text: str) -> bool:
-        """Return whether it is that warning, and count the number that was read last as used."""
-        is_one = f"(type {Unknown.__name__}" in text
-        if is_one and READING.place is not None:
-            used(READING.place)
-        return is_one
-
-
-def _follow_in_math() -> None:
-    for name in _MATH.split():
-        if hasattr(math, name):
-
-            @instead(math, name)
-            def compute(real: Callable[..., Any], *numbers: Any) -> Any:
-                for one in numbers:
-                    if type(one) is Unknown:
-                        try:
-                            return unknown(real(*map(known, numbers)), one.place)
-                        except (ArithmeticError, ValueError):
-                            return unknown(real(*_with_ones(one.place, *numbers)), one.place)
-                return real(*numbers)
-
-    @instead(math, "isclose")
-    def is_close(real: Callable[..., bool], *numbers: Any, **named: Any) -> bool:
-        close = real(*numbers, **named)
-        for one in numbers:
-            if type(one) is Unknown:
-                return LISTENERS[0].compared(one.place, close, opposite=True)
-        return close
-
-
-def _follow_in_functions(torch: Any) -> None:
-    """Follow numbers through functions in C."""
-    _follow_in_math()
-    _follow_json()
-    after_import("yaml", _let_write)
-    follow_files()
-    if hasattr(torch.serialization, "add_safe_globals"):  # a checkpoint that holds a loss
-        torch.serialization.add_safe_globals([float, int, str])
-    warnings.filters.insert(0, ("ignore", _Returned(), DeprecationWarning, None, 0))  # type: ignore[attr-defined]
-
-    for module, name in ((statistics, "fmean"), (math, "fsum")):
-
-        @instead(module, name)
-        def add(real: Callable[..., Any], data: Any, *rest: Any, **named: Any) -> Any:
-            data = list(data)
-            places = _places_inside(data)
-            result = real(data, *rest, **named)
-            return unknown(result, places[0]) if places else result
-
-    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (struct, "pack")):
-        count_given(owner, name)
-    for name in ("dist", "frexp", "modf"):
-        count_given(math, name)
-
-
-def count_given(owner: Any, name: str) -> None:
-    """Have numbers that a function is given count as used."""
-
-    @instead(owner, name)
-    def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        use_inside(given)
-        return real(*given, **named)
-
-
-def _follow_json() -> None:
-    """Have a text of JSON remember the unknown numbers that are in it."""
-    for name in ("dump", "dumps"):
-
-        @instead(json, name)
-        def write(real: Callable[..., Any], value: Any, *rest: Any, **named: Any) -> Any:
-            text = real(value, *rest, **named)
-            followed = [text_of(text or "", place) for place in _places_inside(value)]
-            return followed[0] if text and followed else text
-
-
-def _let_write(yaml: Any) -> None:
-    """Have YAML write such objects as plain ones."""
-
-    @instead(yaml.representer.BaseRepresenter, "represent_data")
-    def represent(real: Callable[..., Any], dumper: Any, value: Any) -> Any:
-        if type(value) in (Unknown, UnknownWhole, Text):
-            str(value)  # a file may have it now
-        return real(dumper, known(value))
-
-
-def use_inside(value: Any) -> None:
-    """Count the numbers in a value, and in lists in it, as used."""
-    for place in _places_inside(value):
-        used(place)
-
-
-def _places_inside(value: Any) -> list[str]:
-    """Return where the unknown numbers of a value were read; TorchDynamo refuses a generator."""
-    if type(value) in (Unknown, Text):
-        return [value.place]
-    inside = value.values() if isinstance(value, dict) else value
-    is_nested = isinstance(value, list | tuple | dict)
-    return [place for one in inside for place in _places_inside(one)] if is_nested else []

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from harness.prediction import unknown_numbers
+from harness.prediction import followed_functions
 from harness.prediction.estimate.block_recorder import BlockRecorder, check_types
 from harness.prediction.estimate.cuda_functions import KERNELS
 from harness.prediction.estimate.kernel_rules import KernelRules
@@ -73,7 +73,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self._sole_owner = _counts_of_a_sole_owner()
         self._threads: set[bool] = set()
         """Whether the training loop's thread and autograd's (True) have a kept workspace."""
-        unknown_numbers.install(torch, self)
+        followed_functions.install(torch, self)
 
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
@@ -133,8 +133,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         caller = sys._getframe(1)
         while caller.f_back is not None and caller.f_code.co_filename.startswith(_OWN):
             caller = caller.f_back
-        if tensor.is_floating_point() and unknown_numbers.READING.active:
-            unknown_numbers.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
+        if tensor.is_floating_point() and followed_functions.READING.active:
+            followed_functions.READING.place = f"{caller.f_code.co_filename}:{caller.f_lineno}"
         elif not _keeps(caller):
             self.takes_values = True
         return 0.0 if tensor.is_floating_point() else 0
