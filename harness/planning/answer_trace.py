@@ -1,7 +1,6 @@
 """A step traced on this CPU or GPU or on a pretended one, and a function that counts."""
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,15 +13,15 @@ from harness.dry_runs.left_out_values import most_left_out
 from harness.dry_runs.library_notes import library_notes, refusing_old_cudnn
 from harness.dry_runs.value_places import Decision, listed
 from harness.measurement.environment import pretended_device
-from harness.measurement.process.forked_call import in_fork
 from harness.measurement.step_trace import trace_step
 from harness.planning.step_answer import answering
 from harness.planning.step_needs import TooLargeError
 from harness.planning.step_question import Count, Question, TraceStep
 from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
-from harness.planning.tried_values import TriedStep, with_values_tried
+from harness.planning.tried_values import Tried, with_values_tried
 from harness.schema.errors import UnsupportedError
 from harness.schema.step_report import StepReport
+from harness.schema.units import format_bytes
 from harness.training.module_step import Phase, no_phase
 from harness.training.own_step import OwnStep
 from harness.training.requested_step import find_modules, load_target, requested_step
@@ -65,7 +64,7 @@ def step_of(question: Question[Any]) -> OwnStep:
 def traced_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> StepReport:
     """Return what ``trace`` returns on the first GPU, in forks that have not used CUDA."""
 
-    def traced(trial: int, decided: Mapping[str, bool]) -> TriedStep | Decision:
+    def traced(trial: int, decided: Mapping[str, bool]) -> Tried[StepReport] | Decision:
         values = use_gpu(question, question.gpus[0], trial, decided)
         try:
             with refusing_old_cudnn():
@@ -87,9 +86,19 @@ def traced_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> 
         values.refuse_unknown_sizes()
         notes = (*library_notes(), *values.notes(), *report.notes)
         host = None if report.host is None else report.host.with_left_out(most_left_out())
-        return TriedStep(replace(report, host=host, notes=notes), values.deciding_lines())
+        return Tried(replace(report, host=host, notes=notes), values.deciding_lines())
 
-    return with_values_tried(traced)
+    report, notes = with_values_tried(traced, _other_peaks)
+    return replace(report, notes=(*report.notes, *notes))
+
+
+def _other_peaks(one: StepReport, other: StepReport) -> str | None:
+    """Return how the peaks of two runs differ."""
+    if one.cuda == other.cuda:
+        return None
+    known = [each.cuda for each in (one, other) if each.cuda is not None]
+    reserved = sorted(each.reserved_peak_bytes or 0 for each in known)
+    return f"{' and '.join(map(format_bytes, reserved))} are reserved"
 
 
 def by_dry_run(
@@ -128,25 +137,26 @@ def counted(question: Count, announce: Phase) -> dict[str, int]:
     """Return what the target, a function, counts."""
     find_modules(question.request)
 
-    def call() -> dict[str, int]:
-        values = use_gpu(question, question.gpus[0]) if pretends else None
-        if values is not None:
-            watch(partial(tell, announce), pretended=True)
+    def count() -> dict[str, int]:
         target = load_target(str(question.request.target))
-        with refusing_old_cudnn() if pretends else nullcontext():
-            counts = target(**question.request.named_arguments())
-        numbers = msgspec.convert(counts, dict[str, int])
-        if values is not None:
-            values.refuse_unknown_sizes()
-            if lines := values.deciding_lines():
-                raise UnsupportedError(
-                    f"it depends on values that nobody knows, at {listed(lines)}"
-                )
-        return numbers
+        return msgspec.convert(target(**question.request.named_arguments()), dict[str, int])
 
-    pretends = question.device == "cuda" and pretended_device() is not None
+    def counted(trial: int, decided: Mapping[str, bool]) -> Tried[dict[str, int]]:
+        values = use_gpu(question, question.gpus[0], trial, decided)
+        watch(partial(tell, announce), pretended=True)
+        with refusing_old_cudnn():
+            counts = count()
+        values.refuse_unknown_sizes()
+        return Tried(counts, values.deciding_lines())
+
     with announce("forward"):
-        return in_fork(call) if pretends else call()
+        if question.device != "cuda" or not pretended_device():
+            return count()
+        return with_values_tried(counted, _other_counts)[0]
+
+
+def _other_counts(one: dict[str, int], other: dict[str, int]) -> str | None:
+    return None if one == other else f"it counts {one} and {other}"
 
 
 def tell(announce: Phase, words: str) -> None:

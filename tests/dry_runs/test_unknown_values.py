@@ -396,16 +396,24 @@ def test_a_function_that_counts_by_unknown_values_has_no_number(tmp_path: Path) 
         "    values = torch.arange(1000.0) if known else torch.randn(1000, device='cuda')\n"
         "    values = values.cuda()\n"
         "    return {'kept': values[values > 499.5].numel()}\n"
+        "def compared(least):\n"
+        "    large = torch.randn(8, device='cuda').norm().item() > 1\n"
+        "    return {'kept': max(least, 1000 if large else 500)}\n"
     )
-    network = f"{tmp_path / 'counting.py'}:chosen"
     seen: list[Any] = []
-    for is_known in (True, False):
-        job = StepJob(
-            network=network, arguments={"known": is_known}, device="cuda", gpu="l4", counts=True
-        )
+    jobs: tuple[tuple[str, dict[str, bool | int | float | str | None]], ...] = (
+        ("chosen", {"known": True}),
+        ("chosen", {"known": False}),
+        ("compared", {"least": 1000}),
+        ("compared", {"least": 0}),
+    )
+    for function, given in jobs:
+        network = f"{tmp_path / 'counting.py'}:{function}"
+        job = StepJob(network=network, arguments=given, device="cuda", gpu="l4", counts=True)
         seen += TracedRunner(120.0).submit(job, 1).result()[:1]
-    assert [one.counted for one in seen] == [{"kept": 500}, None]
+    assert [one.counted for one in seen] == [{"kept": 500}, None, {"kept": 1000}, None]
     assert "it depends on values that nobody knows" in seen[1].problem
+    assert "it counts {'kept': 500} and {'kept': 1000}" in seen[3].problem
 
 
 @pytest.mark.slow
