@@ -13,8 +13,8 @@ SAME = "values that nobody knows decide something at {}: other ones change no pe
 Result = TypeVar("Result")
 
 
+class Tried(NamedTuple, Generic[Result]):
     """The result of one run, and the lines that decide by unknown values in it."""
-    """What one run gave, and the lines that decide by unknown values in it."""
 
     result: Result
     lines: tuple[str, ...]
