@@ -31,7 +31,7 @@ class Probes:
     launch: Callable[[int, int], NeededEnd]
     """Runs a value within a number of bytes."""
     estimate: Callable[[int, int | None], int | None]
-    """Where the answer lies, by the bytes that a value needed."""
+    """Estimates the answer from the bytes that a value needed."""
     budget_bytes: int
     device: str
     seen: list[Probed] = field(default_factory=list)
