@@ -9,14 +9,17 @@ import pytest
 from msgspec.structs import replace
 
 import harness
-from harness.reporting.claims import ReportFileError
+from harness.reporting.claims import LITERATURE_REFERENCE, ReportFileError
 from harness.reporting.manifest import MANIFEST, read_manifest
 from harness.reporting.report import write_report
 from harness.reporting.verify import verify
 from harness.reporting.verify_again import again
 from harness.schema.record import from_json, to_json
+from harness.schema.traced_run import STEP_RUNS
+from harness.schema.traced_run import from_json as steps_from_json
 from tests.child_process import run
 from tests.commands import Ask
+from tests.known import known
 
 RECORDS = "depth_batch/records.jsonl"
 
@@ -129,3 +132,17 @@ def test_a_cell_that_cannot_be_measured_again_is_a_problem(tmp_path: Path) -> No
     (problem,) = again(folder, 1, 0).problems
     assert "not measured: harness sweep ended with 2: " in problem
     assert "NVIDIA Nothing" in problem
+
+
+@pytest.mark.slow
+def test_a_step_is_measured_again_and_a_planted_byte_is_found(tmp_path: Path) -> None:
+    run_of = LITERATURE_REFERENCE / "smaller_states" / STEP_RUNS
+    lines = [steps_from_json(line) for line in run_of.read_bytes().splitlines()]
+    step = next(one for one in lines if one.metrics is not None and one.job.device == "cpu")
+    metrics = known(step.metrics)
+    (tmp_path / "smaller_states").mkdir()
+    for more, found in ((0, 0), (1, 1)):
+        peak = known(metrics.peak_live_bytes) + more
+        planted = replace(step, metrics=replace(metrics, peak_live_bytes=peak))
+        (tmp_path / "smaller_states" / STEP_RUNS).write_bytes(to_json(planted) + b"\n")
+        assert len(again(tmp_path, 1, 0).problems) == found
