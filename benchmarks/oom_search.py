@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.measurement.limits import cgroup, rlimit
-from harness.measurement.malloc_policy import ENVIRONMENT
+from harness.processes.limits import cgroup, rlimit
+from harness.processes.malloc_policy import ENVIRONMENT
 from harness.schema.units import format_bytes, parse_bytes
 from harness.schema.workload import Workload
 from harness.training.module_step import run_step
@@ -126,7 +126,7 @@ def search_as(peer: str, budget_bytes: int, group: str | None) -> None:
     """Be the peer's process: prime, set the limit, search, print what came of it."""
     import torch
 
-    from harness.measurement.process.worker import prime
+    from harness.processes.worker import prime
 
     warnings.simplefilter("ignore")
     prime()

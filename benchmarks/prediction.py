@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.schema.events import trace_metrics
 from harness.schema.workload import Workload
 from harness.training.module_step import run_step
@@ -24,7 +24,8 @@ DEPTHS = (64, 256, 1024)
 FAKE_DEPTHS = (16, 32, 64)
 PROCESS = (
     "import sys; from harness.schema.workload import Workload; "
-    "from harness.prediction.predict_workload import predict; predict(Workload(depth={depth})); "
+    "from harness.prediction.mlp.predict_workload import predict; "
+    "predict(Workload(depth={depth})); "
     "assert 'torch' not in sys.modules"
 )
 

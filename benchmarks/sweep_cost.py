@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import psutil
 
 from experiments.depth_batch import EXPERIMENT
-from harness.measurement.malloc_policy import ENVIRONMENT
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import ForkLauncher
+from harness.processes.launcher import ForkLauncher
+from harness.processes.malloc_policy import ENVIRONMENT
 from harness.schema.experiment import Size
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
@@ -29,7 +29,7 @@ import json, sys, time
 import msgspec, torch
 from harness.training import data
 from harness.training import training_step as training
-from harness.measurement.process.worker import prime
+from harness.processes.worker import prime
 from harness.schema.workload import Workload
 prime()
 for line in sys.stdin:

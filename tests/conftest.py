@@ -16,7 +16,7 @@ import pytest
 
 import harness
 from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
-from harness.measurement.process.launcher import Launcher
+from harness.processes.launcher import ForkLauncher, Launcher
 from tests.commands import Ask
 from tests.lent_launchers import LentLaunchers
 
@@ -40,6 +40,14 @@ def lent_launchers() -> Iterator[LentLaunchers]:
             patch.setattr(module, "default_launcher", shared.lend)
         yield shared
     shared.end()
+
+
+@pytest.fixture
+def own() -> Iterator[ForkLauncher]:
+    """A launcher that no other test has used, and that a test may break."""
+    launcher = ForkLauncher("pinned")
+    yield launcher
+    launcher.close()
 
 
 @pytest.fixture(scope="session")

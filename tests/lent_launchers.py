@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from harness.measurement.process.launch import OnPhase, environment_of_child
-from harness.measurement.process.launcher import ForkLauncher, Launcher
-from harness.measurement.process.messages import Answer, Ended, Failure, Work
+from harness.processes.launch import OnPhase, environment_of_child
+from harness.processes.launcher import ForkLauncher, Launcher
+from harness.processes.messages import Answer, Ended, Failure, Work
 
 Environment = tuple[str, frozenset[tuple[str, str]]]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.measurement.limits import cgroup, rlimit
+from harness.processes.limits import cgroup, rlimit
 
 
 def needs_cgroup() -> None:

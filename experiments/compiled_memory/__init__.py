@@ -15,7 +15,7 @@ import pandas as pd
 from harness.analysis.claim_data import text
 from harness.analysis.claim_judge import judged
 from harness.analysis.step_runs import no_answer, seen_on, well
-from harness.measurement.environment import PRETENDED
+from harness.processes.environment import PRETENDED
 from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Figure, Section, Table, present

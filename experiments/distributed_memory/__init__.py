@@ -16,8 +16,8 @@ from harness.analysis.claim_data import text
 from harness.analysis.claim_judge import judged
 from harness.analysis.claim_numbers import Amount
 from harness.analysis.step_runs import no_answer, seen_on, well
-from harness.measurement.environment import PRETENDED
 from harness.prediction.mlp.formula import parameter_bytes
+from harness.processes.environment import PRETENDED
 from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Claim, Figure, Section, Table, present

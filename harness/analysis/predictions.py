@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis.frame import ok_cells
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.prediction.versions import nearest_known
 from harness.schema.findings import Table
 from harness.schema.step_report import StepReport

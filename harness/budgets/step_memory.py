@@ -94,8 +94,8 @@ def measured(
     build: Callable[[], Any], batch: int = 1, *, gpu: str | None, **step: Any
 ) -> MemoryUse:
     """Return the memory of the traced step on this CPU or GPU."""
-    from harness.dry_runs.for_workers import has_gpu
     from harness.planning.measure_step import measure
+    from harness.processes.environment import has_gpu
 
     if gpu is not None and not has_gpu():
         raise MeasureError("measuring a step on a GPU needs a CUDA device; predict it instead")

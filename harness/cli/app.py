@@ -140,7 +140,7 @@ def _run(arguments: list[str]) -> int:
 
 def _is_of_the_machine(error: HarnessError) -> bool:
     """Return whether no worker could be started: nothing is wrong with the question."""
-    from harness.measurement.process.launch import LaunchError
+    from harness.processes.launch import LaunchError
 
     return isinstance(error, LaunchError)
 

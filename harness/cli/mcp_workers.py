@@ -12,7 +12,7 @@ import anyio
 from anyio.abc import ByteReceiveStream, Process
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from harness.measurement.process.start_child import command
+from harness.processes.start_child import command
 
 Tell = Callable[[float, str], Awaitable[None]]
 _TELL_SECONDS = 5.0

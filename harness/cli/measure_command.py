@@ -86,8 +86,8 @@ def measure(
 def _measure_mlp(
     workload: "Workload", gpu: str | None, deadline: float, how: dict[str, Any], *, as_json: bool
 ) -> int:
-    from harness.dry_runs.for_workers import gpu_or_dry_run
     from harness.measurement.measure import measure as run
+    from harness.planning.pretended_workers import gpu_or_dry_run
     from harness.schema.record import Outcome, to_json
 
     with gpu_or_dry_run(workload.device, gpu), shown_progress("", "workers measure the step"):

@@ -118,7 +118,7 @@ def run_experiments(
     deadline: float = 600.0,
 ) -> tuple[Path, Counter[str]]:
     """Run the named experiments, or all; return the folder of records, and how the jobs ended."""
-    from harness.dry_runs.for_workers import gpu_or_dry_run
+    from harness.planning.pretended_workers import gpu_or_dry_run
     from harness.reporting.progress import shown
     from harness.schema.experiment import Size
     from harness.sweeps.executors import make_executor

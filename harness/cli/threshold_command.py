@@ -85,7 +85,7 @@ def threshold(
     if workload is None:
         result = _of_network(asked, gpu, solve, budget_of, limits)
     else:
-        from harness.dry_runs.for_workers import gpu_or_dry_run
+        from harness.planning.pretended_workers import gpu_or_dry_run
         from harness.thresholds.find_threshold import threshold as run
 
         doing = f"workers run the step at the {solve} that is predicted, and above it"

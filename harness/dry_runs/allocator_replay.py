@@ -22,7 +22,7 @@ from harness.dry_runs.allocator_runs import (
     decoded,
 )
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
-from harness.measurement.process.forked_call import ForkedCall
+from harness.processes.forked_call import ForkedCall
 from harness.training.module_step import Phase
 
 _ORDERS = ("ascending", "descending")

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.dry_runs.for_workers import LAUNCHER
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
-from harness.measurement.process.launch import LaunchError
-from harness.measurement.process.messages import Call
-from harness.measurement.process.outcome import classify
+from harness.dry_runs.step_launcher import LAUNCHER
+from harness.processes.launch import LaunchError
+from harness.processes.messages import Call
+from harness.processes.outcome import classify
 from harness.schema.errors import UnavailableError
 from harness.schema.run_outcome import Outcome
 

@@ -5,19 +5,22 @@ configuration, and what the autotuner allocates meanwhile is allocated all the s
 ``HARNESS_DRY_RUN_AUTOTUNE=triton`` to take the first Triton template: the peak's other end.
 """
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from harness.dry_runs.compiled import Compilations, watch
 from harness.dry_runs.library_notes import remember_autotuned
-from harness.prediction.after_import import instead
+from harness.dry_runs.own_code import INDUCTOR_CACHE
+from harness.prediction.after_import import after_import, instead
 
 UNMEASURED: Counter[str] = Counter()
 """Choices that were made in this process, by what was chosen."""
 
-INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
 
 VARIABLE = "HARNESS_DRY_RUN_AUTOTUNE"
@@ -168,3 +171,20 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "triton.runtime.autotuner": _triton_autotuner,
 }
 """What to change in each module once it is imported."""
+
+
+def watch_unmeasured(tell: Callable[[str], None]) -> Compilations:
+    """Watch what ``torch.compile`` does from now on, and choose without measuring."""
+    for name, function in AFTER_IMPORT.items():
+        after_import(name, functools.partial(_change, function, tell))
+    return watch(tell, UNMEASURED)
+
+
+def _change(
+    function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
+) -> None:
+    """Change a module of PyTorch, or say that this version is not known."""
+    try:
+        function(module)
+    except AttributeError as error:
+        tell(f"choices of {module.__name__} are made by times that mean nothing here: {error}")

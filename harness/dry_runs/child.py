@@ -25,9 +25,8 @@ from typing import Any
 import msgspec
 
 from harness.dry_runs import light_start, real_ranks
-from harness.dry_runs.autotuning import INDUCTOR_CACHE
+from harness.dry_runs.autotuning import watch_unmeasured
 from harness.dry_runs.child_result import recorded, write_result
-from harness.dry_runs.compiled import watch
 from harness.dry_runs.dry_run_request import (
     MODE,
     PROCESSES,
@@ -45,7 +44,7 @@ from harness.dry_runs.library_notes import library_notes
 from harness.dry_runs.light_start import RECORDER, SEED, watch_groups
 from harness.dry_runs.notebook import Notebook
 from harness.dry_runs.opened_files import note_reads
-from harness.dry_runs.own_code import is_own
+from harness.dry_runs.own_code import INDUCTOR_CACHE, is_own
 from harness.dry_runs.peak_recording import EnoughStepsError, PeakRecording
 from harness.dry_runs.ranks import end_ranks, host_collectives, pretend_ranks
 from harness.dry_runs.recording import recording_for
@@ -76,7 +75,7 @@ class Ending:
         self._recording = recording
         self._table = RunnerTable(reads, recording)
         self.notebook = Notebook(recording)
-        self._compilations = watch(_tell, pretended=True)
+        self._compilations = watch_unmeasured(_tell)
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self.ended = "error"

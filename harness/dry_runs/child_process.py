@@ -17,7 +17,6 @@ from types import FrameType
 import msgspec
 
 from harness.dry_runs.assemble_report import assemble_report
-from harness.dry_runs.autotuning import INDUCTOR_CACHE
 from harness.dry_runs.build import build, preloaded
 from harness.dry_runs.child_result import ChildResult
 from harness.dry_runs.dry_run_report import DryRunReport, Files
@@ -35,6 +34,7 @@ from harness.dry_runs.file_layer import WAYS_OUT, Layers
 from harness.dry_runs.host_memory import UNSEEN
 from harness.dry_runs.layer_size import TOO_LARGE, keep_room
 from harness.dry_runs.nvidia_smi import folder_of_program
+from harness.dry_runs.own_code import INDUCTOR_CACHE
 from harness.dry_runs.pretended_environment import VISIBLE, joined, pretending
 from harness.dry_runs.pretended_gpu import refuse_unfollowed
 from harness.dry_runs.ranks import variables
@@ -42,7 +42,7 @@ from harness.dry_runs.run_folders import end_processes_of, layer_folders, room_f
 from harness.dry_runs.status_page import StatusPage
 from harness.dry_runs.toolchain import DryRunUnavailableError, TorchBuild, torch_build
 from harness.dry_runs.written_files import keep, written_files
-from harness.measurement.process.start_child import own_interpreter
+from harness.processes.start_child import own_interpreter
 from harness.schema.run_outcome import Outcome
 
 _LOOK_SECONDS = 0.05

@@ -4,74 +4,37 @@ Compilation is real: Inductor writes the code, Triton and ``ptxas`` compile it. 
 not run, so no choice between kernels is made by measuring (``autotuning.py``).
 """
 
-import functools
-import hashlib
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from harness.dry_runs.autotuning import AFTER_IMPORT, INDUCTOR_CACHE, UNMEASURED
 from harness.dry_runs.own_code import is_own, users_frame
-from harness.dry_runs.stub_cache import writable_folder
 from harness.prediction.after_import import after_import, instead
-from harness.prediction.versions import installed_version
 from harness.schema.compilation import Compiled
 
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
-_THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
-"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
-
-TESTED_TRITON = ("3.8", "3.9")
-"""Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
 
 
-def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that keep compiled code below the dry run's cache.
+def watch(
+    tell: Callable[[str], None], unmeasured: Mapping[str, int] | None = None
+) -> "Compilations":
+    """Watch what ``torch.compile`` does in this process from now on.
 
-    Triton's code is found again, graphs are not: a second run would not allocate what compiling
-    allocates.
+    ``unmeasured`` counts the choices between kernels that are made without measuring.
     """
-    triton = installed_version("triton") or "none"
-    described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
-    folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
-    few = (os.cpu_count() or 1) <= _FEW and _THREADS not in os.environ
-    return {
-        **({_THREADS: "1"} if few else {}),
-        INDUCTOR_CACHE: str(folder / "inductor"),
-        "TRITON_CACHE_DIR": str(folder / "triton"),
-        "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
-        "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
-    }
-
-
-def watch(tell: Callable[[str], None], *, pretended: bool) -> "Compilations":
-    """Watch what ``torch.compile`` does in this process from now on."""
-    compilations = Compilations(tell)
+    compilations = Compilations(tell, unmeasured or {})
     after_import("torch._dynamo", compilations.watch)
-    for name, function in AFTER_IMPORT.items() if pretended else ():
-        after_import(name, functools.partial(_change, function, tell))
     return compilations
-
-
-def _change(
-    function: Callable[[Any], None], tell: Callable[[str], None], module: ModuleType
-) -> None:
-    """Change a module of PyTorch, or say that this version is not known."""
-    try:
-        function(module)
-    except AttributeError as error:
-        tell(f"choices of {module.__name__} are made by times that mean nothing here: {error}")
 
 
 class Compilations:
     """Watches compilation in this process, from the import of TorchDynamo on."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[str], None], unmeasured: Mapping[str, int]) -> None:
         self._tell = tell
+        self._unmeasured = unmeasured
         self._seconds = 0.0
         self._begin: float | None = None
         self._is_loaded = False
@@ -135,7 +98,7 @@ class Compilations:
         graphs = utils.counters["stats"]["unique_graphs"]
         if self._begin is not None:  # ended while it compiled
             self._on_end(None)
-        if not graphs and not UNMEASURED and not self._fallbacks and not self._seconds:
+        if not graphs and not self._unmeasured and not self._fallbacks and not self._seconds:
             return None
         breaks = self._all_breaks()
         return Compiled(
@@ -145,7 +108,7 @@ class Compilations:
             recompilations=self._recompilations,
             seconds=self._seconds,
             fallbacks=tuple(dict.fromkeys(self._fallbacks)),
-            unmeasured=dict(UNMEASURED),
+            unmeasured=dict(self._unmeasured),
         )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.dry_runs.call_sites import capacity
-from harness.measurement.malloc_policy import glibc
+from harness.processes.malloc_policy import glibc
 from harness.schema.growth import Growth, series_growth
 
 _OBJECT_BYTES = 64

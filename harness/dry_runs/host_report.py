@@ -9,7 +9,7 @@ from harness.dry_runs.child_result import ChildResult
 from harness.dry_runs.host_memory import SAMPLES, Samples
 from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.instruments.host_pages import MAIN, shared_memory
-from harness.measurement.limits.machine_memory import limit_bytes
+from harness.processes.limits.machine_memory import limit_bytes
 from harness.schema.host import ONE_POOL, Host, HostProcess
 from harness.schema.memory_fit import fit_of
 

@@ -7,8 +7,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from harness.dry_runs.autotuning import INDUCTOR_CACHE
-
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _HARNESS = Path(__file__).parent.parent
 _STANDARD = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
 

@@ -1,17 +1,24 @@
 """The environment of a process that sees a pretended GPU."""
 
+import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.dry_runs.build import VALUES, preloaded
-from harness.dry_runs.compiled import cache_variables
+from harness.dry_runs.own_code import INDUCTOR_CACHE
 from harness.dry_runs.pretended_gpu import PretendedGpu
+from harness.dry_runs.stub_cache import writable_folder
 from harness.dry_runs.toolchain import TorchBuild
 from harness.dry_runs.trial_values import LIBRARY_VARIABLE
+from harness.prediction.versions import installed_version
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
 """A worker sees its GPU, which the environment may hide from programs for real ones."""
+
+_THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
+"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
 
 
 def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:
@@ -29,3 +36,22 @@ def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, st
 def joined(first: str, variable: str) -> str:
     """Return a list of paths: the first, then what the environment has."""
     return ":".join(part for part in (first, os.environ.get(variable, "")) if part)
+
+
+def cache_variables(torch_version: str, gpu: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment variables that keep compiled code below the dry run's cache.
+
+    Triton's code is found again, graphs are not: a second run would not allocate what compiling
+    allocates.
+    """
+    triton = installed_version("triton") or "none"
+    described = hashlib.sha256(repr(sorted(gpu.items())).encode()).hexdigest()[:12]
+    folder = writable_folder("compiled") / f"{torch_version}-triton-{triton}-{described}"
+    few = (os.cpu_count() or 1) <= _FEW and _THREADS not in os.environ
+    return {
+        **({_THREADS: "1"} if few else {}),
+        INDUCTOR_CACHE: str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+        "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    }

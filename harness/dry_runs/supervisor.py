@@ -17,7 +17,7 @@ from types import FrameType
 from harness.dry_runs.file_layer import LAYERS, remove
 from harness.dry_runs.host_memory import HostSampler
 from harness.dry_runs.layer_size import TOO_LARGE, LayerSize, give_room
-from harness.measurement.process.start_child import die_with_parent, readable
+from harness.processes.start_child import die_with_parent, readable
 
 GRACE_SECONDS = 30.0
 """Seconds that a script that is to end has to clean up and to report."""

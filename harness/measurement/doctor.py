@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.measurement.environment import describe
-from harness.measurement.limits import cgroup, rlimit
 from harness.measurement.pass_jobs import RunPasses
-from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Describe
-from harness.measurement.process.outcome import classify
+from harness.processes.environment import describe
+from harness.processes.launcher import Launcher, LaunchError, default_launcher
+from harness.processes.limits import cgroup, rlimit
+from harness.processes.messages import Describe
+from harness.processes.outcome import classify
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload

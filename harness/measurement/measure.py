@@ -6,12 +6,12 @@ from typing import Any
 
 import msgspec
 
-from harness.measurement.environment import describe
-from harness.measurement.limits.workload_memory import refuse_workload
 from harness.measurement.pass_jobs import Passes, RunPasses, TraceWorkload
-from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
-from harness.measurement.process.messages import Ended
-from harness.measurement.process.outcome import classify, is_under_limit
+from harness.measurement.workload_memory import refuse_workload
+from harness.processes.environment import describe
+from harness.processes.launcher import Launcher, LaunchError, default_launcher
+from harness.processes.messages import Ended
+from harness.processes.outcome import classify, is_under_limit
 from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace

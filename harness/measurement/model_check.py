@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from harness.measurement.passes import saved_pass, trace_pass
-from harness.measurement.process.worker import prime
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.prediction.versions import described_version, torch_version
+from harness.processes.worker import prime
 from harness.schema.events import Event
 from harness.schema.workload import ACTIVATIONS, Workload
 from harness.training.module_step import no_phase, run_step

@@ -6,6 +6,7 @@ categories follow from facts: the engine's and the optimizers' own operators, th
 of the network, what autograd saves.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ from harness.instruments.saved_tensors import SavedTensors, saved_metrics
 from harness.instruments.tensor_roles import gradients, updated_by
 from harness.schema.errors import HarnessError
 from harness.schema.events import Trace, trace_metrics
+from harness.schema.growth import LEAST_STEPS, Growth
+from harness.schema.kept_by_line import find_growth
+from harness.schema.lifetimes import find_lifetimes
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
@@ -97,6 +101,7 @@ class ModuleTrace:
             torch=str(torch.__version__),
             notes=tuple(self.notes),
             trace=self.trace,
+            growth=_growth(self.trace),
         )
 
     @property
@@ -274,3 +279,22 @@ def _device_of(model: nn.Module) -> str:
         found = " and ".join(kinds)
         raise TracedDeviceError(f"device must be cpu or cuda; the parameters are on {found}")
     return kinds[0] if kinds else "cpu"
+
+
+def _growth(trace: Trace) -> Growth | None:
+    """Return the growth of what stays alive over the steps, by module and operator."""
+    if trace.measured_step < LEAST_STEPS:
+        return None
+    events, last = trace.events, trace.measured_step
+    lifetimes = find_lifetimes(
+        ("alloc" if event.size_bytes > 0 else "free_requested", event.address) for event in events
+    )
+
+    def place_of(order: int) -> str:
+        event = events[order]
+        operator = event.operator.rpartition("/")[2] or event.phase
+        return f"{event.module or 'outside of the modules'}: {operator}"
+
+    steps = [event.step for event in events]
+    ends = [bisect_right(steps, step) for step in range(1, last + 1)]
+    return find_growth(lifetimes, [event.size_bytes for event in events], ends, place_of)

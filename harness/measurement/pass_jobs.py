@@ -2,7 +2,7 @@
 
 from typing import Any, NotRequired, TypedDict
 
-from harness.measurement.process.messages import OfWorkload
+from harness.processes.messages import OfWorkload
 from harness.schema.host import Host
 from harness.schema.provenance import Environment
 

@@ -17,12 +17,12 @@ from harness.instruments.host_pages import host_at_peak
 from harness.instruments.pinned_memory import pinned_bytes
 from harness.instruments.rss import arranged_rise, resident_rise
 from harness.instruments.saved_tensors import SavedTensors, saved_metrics
-from harness.measurement import process_parts
-from harness.measurement.environment import pretended_device
-from harness.measurement.malloc_policy import apply_policy
 from harness.measurement.pass_jobs import RunPasses, Traced, TraceWorkload
-from harness.measurement.process.workload_job import doing
 from harness.measurement.step_recording import StepRecording
+from harness.processes import process_parts
+from harness.processes.environment import pretended_device
+from harness.processes.malloc_policy import apply_policy
+from harness.processes.workload_job import doing
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.workload import Workload
 from harness.training import data

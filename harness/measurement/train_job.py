@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.measurement.process.messages import OfWorkload
+from harness.processes.messages import OfWorkload
 from harness.schema.training_run import TrainingPlan
 
 

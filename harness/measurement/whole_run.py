@@ -26,8 +26,8 @@ from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.cuda_counters import reserved_rise
 from harness.instruments.rss import resident_rise
 from harness.instruments.saved_tensors import SavedTensors
-from harness.measurement.process.workload_job import doing
 from harness.measurement.train_job import Train
+from harness.processes.workload_job import doing
 from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.training_run import ZeroGrad
 from harness.schema.workload import Workload

@@ -12,12 +12,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from harness.dry_runs.compiled import watch
+from harness.dry_runs.autotuning import watch_unmeasured
+from harness.dry_runs.left_out_values import leave_values_out
 from harness.dry_runs.library_notes import ask_cudnn_once
-from harness.measurement.limits.own_pages import gather
-from harness.measurement.malloc_policy import allow_huge_pages
-from harness.measurement.process.forked_call import ForkedCall
-from harness.planning.answer_trace import by_dry_run, step_of, tell, traced_in_fork, traced_step
+from harness.planning.answer_pretended import by_dry_run, trace_in_fork
+from harness.planning.answer_trace import step_of, tell
 from harness.planning.predict_questions import (
     CheckGpus,
     Estimable,
@@ -30,6 +29,9 @@ from harness.planning.step_bench import step_bench
 from harness.planning.step_search import SEARCH_SECONDS, StepSearch
 from harness.planning.step_values import use_gpu
 from harness.prediction.gpu.catalogue import Gpu
+from harness.processes.forked_call import ForkedCall
+from harness.processes.limits.own_pages import gather
+from harness.processes.malloc_policy import allow_huge_pages
 from harness.schema.step_report import StepReport
 from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
@@ -40,29 +42,26 @@ ALL_SECONDS = 400.0
 """Searches on all kinds of GPU end in so long; the question's own deadline is 600 s."""
 
 
-@answering(PredictStep)
+@answering(PredictStep, leave_values_out)
 def fitted(question: PredictStep, announce: Phase) -> StepReport:
     """Return the traced step, and the verdict on its GPU if that is a question."""
     own, (gpu, *_) = step_of(question), question.gpus
     searched = ", its largest batch is searched" if question.largest else ""
     tell(announce, f"it is traced on {gpu.name}{searched}")
-    tracing = ForkedCall(
-        partial(traced_in_fork, question, partial(traced_step, own, "cuda", announce))
-    )
+    tracing = ForkedCall(partial(trace_in_fork, question, own, announce))
     known = [gpu] if question.fits and gpu.total_bytes else []
     fits = _fits_while(tracing, question, own, known, find_largest=question.largest)
     return with_fit(question, tracing.result(), fits)
 
 
-@answering(CheckGpus)
+@answering(CheckGpus, leave_values_out)
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
     """Return the verdict on each GPU; a step that is compiled is traced too, to see if it was."""
     own = step_of(question)
     tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None
     if own.compile is not None:
-        trace = partial(traced_step, own, "cuda", announce)
-        tracing = ForkedCall(partial(traced_in_fork, question, trace))
+        tracing = ForkedCall(partial(trace_in_fork, question, own, announce))
     known = [gpu for gpu in question.gpus if gpu.total_bytes]
     fits = _fits_while(tracing, question, own, known, find_largest=True)
     if tracing is not None:
@@ -141,7 +140,7 @@ def fits_of_kind(
 ) -> FitsOnGpus:
     """Return the verdicts on GPUs that differ in memory alone, in a fork."""
     values = use_gpu(question, gpus[0])
-    compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
+    compilations = watch_unmeasured(lambda _: None)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))
     search = StepSearch(
         bench, own.batch, own.accumulate, question.settings, seconds, least=own.least_batch

@@ -5,8 +5,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from harness.measurement.process.forked_call import in_fork
-from harness.measurement.process.outcome import ForkFailedError
+from harness.dry_runs.left_out_values import leave_values_out
 from harness.planning.answer_gpus import fits_of_kind
 from harness.planning.answer_trace import step_of, tell
 from harness.planning.changed_step import changed_step, subject_of
@@ -15,11 +14,13 @@ from harness.planning.plan_result import Plan
 from harness.planning.plan_search import PlanSearch
 from harness.planning.step_answer import answering
 from harness.planning.step_changes import StepChange, Subject
+from harness.processes.forked_call import in_fork
+from harness.processes.outcome import ForkFailedError
 from harness.schema.memory_fit import GpuFit
 from harness.training.module_step import Phase
 
 
-@answering(PlanStep)
+@answering(PlanStep, leave_values_out)
 def planned(question: PlanStep, announce: Phase) -> Plan:
     """Return what to change so that the step fits on the first GPU."""
     own, gpu = step_of(question), question.gpus[0]

@@ -7,16 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from msgspec.structs import replace
 
+from harness.dry_runs.left_out_values import leave_values_out
 from harness.dry_runs.library_notes import ENGINE_MISSING, refusing_old_cudnn
 from harness.dry_runs.memory_limit import limit_memory
 from harness.dry_runs.value_places import listed
 from harness.instruments.cuda_counters import steps_until_steady
-from harness.measurement.limits import heap_headroom, rlimit
 from harness.planning.probe_question import LEAST_EXAMPLES, LargestByLiveBytes, ProbeStep
 from harness.planning.step_answer import answering
 from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
 from harness.prediction.estimate.estimate_step import estimate_step
 from harness.prediction.largest_value import HIGHEST, largest_within
+from harness.processes.limits import heap_headroom, rlimit
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.units import format_bytes
 from harness.training.module_step import Phase, run_step
@@ -27,6 +28,8 @@ from harness.training.requested_step import requested_step
 @answering(ProbeStep)
 def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
     """Run the step within the budget; return what it needed, None where the kernel does not say."""
+    if question.gpus:
+        leave_values_out()
     own = requested_step(question.request)
     if question.device == "cpu":
         return _on_cpu(own.with_values(), question.budget_bytes, announce)

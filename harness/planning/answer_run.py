@@ -3,22 +3,23 @@
 import pickle
 from functools import partial
 
-from harness.measurement.process.forked_call import in_fork
+from harness.dry_runs.left_out_values import leave_values_out
 from harness.measurement.step_trace import trace_run
 from harness.planning.answer_gpus import with_fit
-from harness.planning.answer_trace import traced_in_fork
+from harness.planning.answer_pretended import tried_in_fork
 from harness.planning.predict_questions import FitsOnGpus, TraceRun
 from harness.planning.step_answer import answering
 from harness.planning.step_bench import loop_bench
 from harness.planning.step_needs import Need
 from harness.planning.step_search import StepSearch
 from harness.planning.step_values import use_gpu
+from harness.processes.forked_call import in_fork
 from harness.schema.step_report import StepReport
 from harness.training.module_step import Phase
 from harness.training.requested_step import find_modules
 
 
-@answering(TraceRun)
+@answering(TraceRun, leave_values_out)
 def traced_run(question: TraceRun, announce: Phase) -> StepReport:
     """Return the report of the user's training loop, and whether it fits if that is a question."""
     del announce
@@ -27,7 +28,7 @@ def traced_run(question: TraceRun, announce: Phase) -> StepReport:
     sent = pickle.loads(question.request.sent)
     call = sent["run"] if sent["shapes"] is None else partial(sent["run"], sent["shapes"])
 
-    report = traced_in_fork(question, lambda: trace_run(call))
+    report = tried_in_fork(question, lambda: trace_run(call))
     if not question.fits or not gpu.total_bytes:
         return with_fit(question, report, FitsOnGpus(fits=()))
     assert report.cuda is not None, "the run used the GPU"

@@ -8,14 +8,15 @@ from typing import Any, cast
 import msgspec
 
 from harness.dry_runs.toolchain import DryRunUnavailableError
-from harness.measurement.process.launch import OnPhase
-from harness.measurement.process.outcome import classify
-from harness.planning.ask_worker import checked, ended_question, error_of, failed_report
+from harness.planning.ask_worker import ended_question, error_of, failed_report
 from harness.planning.predict_questions import CheckGpus, Estimable, TraceRun
+from harness.planning.pretended_workers import checked
 from harness.planning.step_advice import with_advice
 from harness.planning.step_question import Answer, Question
 from harness.planning.token_labels import with_labels
 from harness.prediction.interpreter_state import import_whole
+from harness.processes.launch import OnPhase
+from harness.processes.outcome import classify
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.record import Outcome
 

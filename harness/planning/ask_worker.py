@@ -1,19 +1,14 @@
 """Sends a question about a step to a worker, and reads its end; needs no torch."""
 
-import os
 from contextlib import closing
 from typing import Any
 
 import msgspec
 
-from harness.dry_runs.for_workers import LAUNCHER
-from harness.dry_runs.pretended_gpu import of_any_size, refuse_unfollowed
-from harness.dry_runs.toolchain import torch_build
-from harness.measurement.process.launch import OnPhase
-from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Call, Ended, Failure
 from harness.planning.step_question import Question
-from harness.prediction.gpu.catalogue import Gpu
+from harness.processes.launch import OnPhase
+from harness.processes.launcher import Launcher, default_launcher
+from harness.processes.messages import Call, Ended, Failure
 from harness.schema.errors import HarnessError, StepError, UnsupportedError
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
@@ -29,18 +24,18 @@ def ended_question(
     asks_host: bool = True,
     launcher: Launcher | None = None,
 ) -> Ended[dict[str, Any]]:
-    """Return how the worker of a question ended; ``launcher`` is for a step without such a GPU."""
-    pretends = bool(question.gpus)
+    """Return how the worker of a question ended; ``launcher`` is not for pretended GPUs."""
     job = Call(
         function=question.answered_by,
         request=msgspec.json.encode(question),
         device=question.device,
-        malloc="system" if pretends else "pinned",
+        malloc="pinned",
         asks_host=asks_host,
     )
-    if pretends:
-        refuse_unfollowed(os.environ, question.settings)
-        return LAUNCHER.launch(job, deadline_seconds, progress)
+    if question.gpus:
+        from harness.planning.pretended_workers import ended_on_gpu
+
+        return ended_on_gpu(job, question.settings, deadline_seconds, progress)
     if launcher is not None:
         return launcher.launch(job, deadline_seconds, progress)
     with closing(default_launcher("pinned")) as own:
@@ -73,14 +68,3 @@ def error_of(failure: Failure) -> HarnessError:
     text = " ".join(failure.message.split())[:400]
     said = f"{failure.type}: {text}" if text else failure.type
     return StepError(f"the step fails: {said}{place}")
-
-
-def checked(gpu: Gpu) -> Gpu:
-    """Return a GPU that a worker can pretend, with this process's CUBLAS_WORKSPACE_CONFIG."""
-    torch = torch_build()
-    oldest, capability = min(torch.architectures(), default=0), gpu.capability
-    if capability[0] * 10 + capability[1] < oldest:
-        has = f"torch {torch.version} has kernels for capability {oldest / 10:.1f} and newer"
-        raise UnsupportedError(f"{gpu.name} has capability {capability[0]}.{capability[1]}; {has}")
-    of_any_size(gpu)
-    return gpu.in_environment()

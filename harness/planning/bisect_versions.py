@@ -10,8 +10,8 @@ from pathlib import Path
 
 from msgspec import Struct, convert
 
-from harness.measurement.process.start_child import own_interpreter
 from harness.prediction.torch_environments import python_of
+from harness.processes.start_child import own_interpreter
 from harness.schema.compilation import Compiled
 from harness.schema.units import format_bytes
 from harness.snapshots.file_bytes import DEFAULT_SECONDS, Deadline

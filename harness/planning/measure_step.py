@@ -5,17 +5,18 @@ from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 import msgspec
 
-from harness.dry_runs.for_workers import gpu_or_dry_run, has_gpu
 from harness.measurement.measure import DEADLINE_SECONDS
 from harness.measurement.measure import measure as measure_workload
-from harness.measurement.process.launch import OnPhase
-from harness.measurement.process.outcome import classify
-from harness.planning.ask_worker import checked, ended_question, error_of, failed_report
+from harness.planning.ask_worker import ended_question, error_of, failed_report
+from harness.planning.pretended_workers import checked, gpu_or_dry_run
 from harness.planning.sent_step import device_of, name_of, request_of
 from harness.planning.step_advice import with_advice
 from harness.planning.step_question import TraceStep
 from harness.planning.token_labels import with_labels
 from harness.prediction.gpu.catalogue import Gpu, gpu_of
+from harness.processes.environment import has_gpu
+from harness.processes.launch import OnPhase
+from harness.processes.outcome import classify
 from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import StepError
 from harness.schema.record import Outcome, Record

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
 
-from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered
 from harness.planning.plan_question import PlanStep
 from harness.planning.plan_result import Plan
 from harness.planning.sent_step import request_of
 from harness.planning.workload_step import step_of
 from harness.prediction.gpu.catalogue import Gpu, GpuError, gpu_of
+from harness.processes.launch import OnPhase
 from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.workload import Workload
 

@@ -131,7 +131,7 @@ def predict_workload(
     if gpu is not None or allocator_settings:
         given = "allocator settings need" if gpu is None else "gpu needs"
         raise GpuError(f"{given} a workload with device cuda, got device cpu")
-    from harness.prediction.predict_workload import predict as by_formula
+    from harness.prediction.mlp.predict_workload import predict as by_formula
 
     return by_formula(workload, budget_bytes=budget_bytes, torch=torch)
 

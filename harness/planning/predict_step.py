@@ -6,11 +6,11 @@ from typing import Literal, get_args
 from msgspec.structs import replace
 
 from harness.dry_runs.sent_objects import sent
-from harness.measurement.process.launch import OnPhase
 from harness.planning.ask_step import answered, ask
 from harness.planning.predict_questions import CheckGpus, PredictStep, TraceRun
 from harness.planning.sent_step import device_of, name_of, request_of
 from harness.prediction.gpu.catalogue import USUAL, Gpu, gpu_of
+from harness.processes.launch import OnPhase
 from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.step import Step
 from harness.schema.step_report import StepReport

@@ -8,18 +8,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.dry_runs.for_workers import has_gpu
-from harness.measurement.environment import describe
-from harness.measurement.limits import machine_memory
-from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.planning.ask_worker import checked, ended_question, error_of
+from harness.planning.ask_worker import ended_question, error_of
 from harness.planning.predict_step import predict_step
+from harness.planning.pretended_workers import checked
 from harness.planning.probe_question import LEAST_EXAMPLES, LargestByLiveBytes, ProbeStep
 from harness.planning.sent_step import device_of, name_of, request_of
 from harness.planning.step_advice import with_advice
 from harness.planning.token_labels import with_labels
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu, gpu_of
 from harness.prediction.largest_value import HIGHEST, line_meets
+from harness.processes.environment import describe, has_gpu
+from harness.processes.launcher import Launcher, default_launcher
+from harness.processes.limits import machine_memory
 from harness.schema.argument_checks import ArgumentError, check_bytes
 from harness.schema.errors import StepError, UnsupportedError
 from harness.schema.provenance import Environment

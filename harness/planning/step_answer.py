@@ -6,8 +6,6 @@ from typing import Any, TypeVar
 import msgspec
 import torch
 
-from harness.dry_runs.left_out_values import leave_values_out
-from harness.measurement.environment import pretended_device
 from harness.planning.step_question import SEED, Question
 from harness.training.module_step import Phase
 
@@ -15,17 +13,20 @@ Asked = TypeVar("Asked", bound=Question[Any])
 
 
 def answering(
-    kind: type[Asked],
+    kind: type[Asked], begin: Callable[[], None] | None = None
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Make of a function that answers a kind of question one that a worker calls."""
+    """Make of a function that answers a kind of question one that a worker calls.
+
+    ``begin`` is called first, before anything of the user's is loaded.
+    """
 
     def as_called(function: Callable[[Asked, Phase], object]) -> Any:
         def answer(request: bytes, announce: Phase) -> dict[str, Any]:
             question = msgspec.json.decode(request, type=kind)
             torch.set_num_threads(question.request.threads)
             torch.manual_seed(SEED)
-            if question.device == "cuda" and pretended_device():
-                leave_values_out()
+            if begin is not None:
+                begin()
             return dict(msgspec.to_builtins(function(question, announce)))
 
         return answer

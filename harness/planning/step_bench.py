@@ -21,10 +21,10 @@ from harness.dry_runs.library_notes import (
 from harness.dry_runs.memory_limit import ENDLESS_BYTES, limit_memory
 from harness.dry_runs.value_places import Decision, listed
 from harness.instruments.cuda_counters import steps_until_steady
-from harness.measurement.process.forked_call import in_fork
-from harness.measurement.process.outcome import ForkFailedError, is_out_of_memory
 from harness.planning.step_needs import Need, TooLargeError
 from harness.planning.step_values import StepValues, refuse_what_is_not_pretended
+from harness.processes.forked_call import in_fork
+from harness.processes.outcome import ForkFailedError, is_out_of_memory
 from harness.schema.errors import UnsupportedError
 from harness.training.module_step import Step, run_step
 from harness.training.own_step import OwnStep

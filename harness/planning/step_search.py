@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 
 from harness.dry_runs.memory_limit import ENDLESS_BYTES
-from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_needs import Need, TooLargeError, Tries
 from harness.prediction.gpu.catalogue import OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_batch import NOT_SEARCHED, Largest, largest_batch
+from harness.processes.outcome import ForkFailedError
 from harness.schema.memory_fit import Fit, GpuFit, fit_of
 
 WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"

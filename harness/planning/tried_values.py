@@ -5,8 +5,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 from harness.dry_runs.trial_values import OTHERS
 from harness.dry_runs.value_places import MOST_CHECKS, Decision, checks_in_words, listed
-from harness.measurement.process.forked_call import in_fork
-from harness.measurement.process.outcome import ForkFailedError
+from harness.processes.forked_call import in_fork
+from harness.processes.outcome import ForkFailedError
 from harness.schema.errors import UnsupportedError
 
 SAME = "values that nobody knows decide something at {}: other ones change no peak"

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from harness.analysis.frame import lines_if_there
-from harness.measurement.measuring_code import measuring_code
+from harness.processes.measuring_code import measuring_code
 from harness.reporting.claims import CLAIMS
 from harness.reporting.manifest import MANIFEST, checksum, evidence_of, read_manifest
 from harness.reporting.pages import MARKDOWN

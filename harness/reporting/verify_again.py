@@ -14,9 +14,9 @@ from msgspec.structs import replace
 
 from harness.analysis.compare import Comparison, compare
 from harness.analysis.frame import lines_if_there
-from harness.measurement.process.start_child import own_interpreter
 from harness.plots.columns import typed_frame
 from harness.plots.frames import COLUMNS, record_row
+from harness.processes.start_child import own_interpreter
 from harness.reporting.manifest import evidence_of
 from harness.reporting.verify import Checked
 from harness.schema import record, traced_run

@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.schema.growth import Growth
-from harness.schema.kept_by_line import find_growth
-from harness.schema.lifetimes import find_lifetimes
 from harness.schema.plain_text import csv_cell
 from harness.schema.shown import html_of, picture
 from harness.schema.units import format_bytes
@@ -118,21 +115,6 @@ class Trace:
         """
         start, stop = self._first(step), self._first(step + 1)
         return max([self.live_before(start), *self.live_bytes[start:stop]])
-
-    def growth(self) -> Growth:
-        """Return the growth of what stays alive over the steps, by module and operator."""
-        lifetimes = find_lifetimes(
-            ("alloc" if event.size_bytes > 0 else "free_requested", event.address)
-            for event in self.events
-        )
-
-        def place_of(order: int) -> str:
-            event = self.events[order]
-            operator = event.operator.rpartition("/")[2] or event.phase
-            return f"{event.module or 'outside of the modules'}: {operator}"
-
-        ends = [self._first(step + 1) for step in range(1, self.measured_step + 1)]
-        return find_growth(lifetimes, [event.size_bytes for event in self.events], ends, place_of)
 
     @cached_property
     def peak_order(self) -> int:

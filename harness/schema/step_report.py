@@ -1,6 +1,5 @@
 """One report for every question about a step: measured, by a dry run, by formula or estimated."""
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -8,7 +7,7 @@ from msgspec import Meta
 
 from harness.schema.compilation import Compiled
 from harness.schema.events import Trace, totals
-from harness.schema.growth import LEAST_STEPS
+from harness.schema.growth import Growth
 from harness.schema.host import Host
 from harness.schema.memory_fit import BudgetFit, GpuFit
 from harness.schema.metrics import Layer, Metrics
@@ -26,7 +25,9 @@ Method = Literal["measured", "dry run", "formula", "estimate"]
 """Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
 closed forms and events, or meta tensors where nothing can be run."""
 
-_OF_OWN_STEPS = ("target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled")
+_OF_OWN_STEPS = (
+    "target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled", "growth",
+)  # fmt: skip
 """Fields that say nothing of a workload's prediction, and are left out of its JSON."""
 
 
@@ -53,6 +54,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         evidence: facts about a failure.
         torch: the PyTorch version that is described.
         environment: versions and machine.
+        growth: what stays alive over the steps of a block that ``harness.trace`` watches.
 
     All sizes are bytes; a metric that is not known is None.
 
@@ -86,6 +88,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     host: Host | None = None
     compiled: Compiled | None = None
     trace: Trace | None = None
+    growth: Growth | None = None
 
     @property
     def fits(self) -> bool | None:
@@ -148,11 +151,8 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def summary(self) -> str:
         """Return the report in a few lines: the answers, the main metrics, the notes."""
         notes = (f"note: {note}" for note in self.notes)
-        return "\n".join([*self.answers, self.line, *self._growth(), *notes])
-
-    def _growth(self) -> Iterator[str]:
-        if self.trace is not None and self.trace.measured_step >= LEAST_STEPS:
-            yield from self.trace.growth().lines()
+        growth = () if self.growth is None else self.growth.lines()
+        return "\n".join([*self.answers, self.line, *growth, *notes])
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the report as a data frame of one row.

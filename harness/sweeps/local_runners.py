@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import msgspec
 
-from harness.measurement.environment import describe
-from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.outcome import classify
 from harness.measurement.train_job import Train
+from harness.processes.environment import describe
+from harness.processes.launcher import Launcher
+from harness.processes.outcome import classify
 from harness.schema.record import Outcome
 from harness.schema.threshold import Threshold, ThresholdQuestion
 from harness.schema.training_run import TrainingJob, TrainingPlan, TrainingResult, TrainingRun

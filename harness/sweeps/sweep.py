@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 from harness.measurement.measure import DEADLINE_SECONDS
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.schema.argument_checks import ArgumentError, check_choice, check_workload
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import msgspec
 
-from harness.dry_runs.toolchain import torch_version
-from harness.measurement.environment import describe, versions
-from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.outcome import classify
-from harness.planning.ask_worker import checked, ended_question
+from harness.planning.ask_worker import ended_question
+from harness.planning.pretended_workers import checked
 from harness.planning.step_question import SEED, Count, TraceStep
 from harness.prediction.gpu.catalogue import gpu_of
+from harness.processes.environment import describe, versions
+from harness.processes.launcher import Launcher
+from harness.processes.outcome import classify
 from harness.schema.errors import HarnessError
 from harness.schema.metrics import Metrics
 from harness.schema.provenance import Environment
@@ -68,7 +68,6 @@ def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
     malloc = "system" if launcher is None else "pinned"
     named = "dry run" if launcher is None else launcher.name
     own: Environment = {
-        "torch": torch_version() or "none",
         "device": f"pretended {job.gpu}" if launcher is None else job.device,
         "threads": StepRequest().threads,
         "seed": SEED,

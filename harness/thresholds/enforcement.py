@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from harness.measurement.limits import cgroup, heap_headroom, machine_memory, rlimit
-from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Describe
-from harness.measurement.process.outcome import classify
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import data_peak
+from harness.processes.launcher import Launcher
+from harness.processes.limits import cgroup, heap_headroom, machine_memory, rlimit
+from harness.processes.messages import Describe
+from harness.processes.outcome import classify
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment
 from harness.schema.threshold import Enforcement, EnforcementChoice

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from harness.measurement.environment import describe
-from harness.measurement.limits import cgroup
-from harness.measurement.limits.probe_job import Needed, Probe
 from harness.measurement.measure import DEADLINE_SECONDS
-from harness.measurement.process.launcher import ForkLauncher, Launcher, default_launcher
-from harness.measurement.process.messages import Ended
+from harness.measurement.probe_job import Needed, Probe
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, axis_range, predict_trace
 from harness.prediction.mlp.cpu_trace import solve as solve_live
 from harness.prediction.mlp.data_segment import (
@@ -23,6 +19,10 @@ from harness.prediction.mlp.data_segment import (
     solve_data_segment,
     with_page_tables,
 )
+from harness.processes.environment import describe
+from harness.processes.launcher import ForkLauncher, Launcher, default_launcher
+from harness.processes.limits import cgroup
+from harness.processes.messages import Ended
 from harness.schema.argument_checks import check_bytes, check_choice, check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment

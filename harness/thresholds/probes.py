@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.measurement.process.messages import Ended
-from harness.measurement.process.outcome import classify
+from harness.processes.messages import Ended
+from harness.processes.outcome import classify
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
 from harness.schema.threshold import Probed

@@ -178,7 +178,7 @@ def test_debug_is_taken_after_the_command_too(monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("harness.prediction.predict_workload.predict", broken)
+    monkeypatch.setattr("harness.prediction.mlp.predict_workload.predict", broken)
     assert main(["predict"]) == 1
     for arguments in (["--debug", "predict"], ["predict", "--debug"]):
         with pytest.raises(ZeroDivisionError):

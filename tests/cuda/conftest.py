@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.measurement.environment import pretended_device
-from harness.measurement.process.launcher import Launcher, default_launcher
-from harness.measurement.process.messages import Describe
 from harness.prediction.versions import TorchVersion, described_version
+from harness.processes.environment import pretended_device
+from harness.processes.launcher import Launcher, default_launcher
+from harness.processes.messages import Describe
 from harness.schema.workload import Workload
 from tests.known import known
 

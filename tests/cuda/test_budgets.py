@@ -3,7 +3,7 @@
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import Launcher
+from harness.processes.launcher import Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.thresholds.enforcement import BudgetError
@@ -36,7 +36,7 @@ def test_the_limit_is_the_budget_to_the_byte() -> None:
     """A segment that just fills it is granted; under one byte less it is refused."""
     code = """
         import torch
-        from harness.measurement.limits.rlimit import caching_allocator
+        from harness.processes.limits.rlimit import caching_allocator
         def fits(budget):
             torch.cuda.empty_cache()
             try:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.frame import load
-from harness.measurement.environment import pretended_device
+from harness.processes.environment import pretended_device
 from tests.child_process import harness
 
 pytestmark = [pytest.mark.cuda, pytest.mark.timeout(300)]

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from harness.measurement.environment import pretended_device
 from harness.measurement.measure import measure
-from harness.measurement.process.launcher import Launcher
 from harness.prediction.mlp import formula
+from harness.processes.environment import pretended_device
+from harness.processes.launcher import Launcher
 from harness.schema.metrics import CudaMetrics, CudaPeaks
 from harness.schema.record import Outcome, Record
 from harness.schema.workload import Workload

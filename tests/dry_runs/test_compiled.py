@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from harness.dry_runs.build import build
-from harness.dry_runs.compiled import cache_variables
 from harness.dry_runs.dry_run_report import DryRunReport
 from harness.dry_runs.dry_run_text import dry_run_text
 from harness.dry_runs.own_code import is_own
+from harness.dry_runs.pretended_environment import cache_variables
 from harness.dry_runs.toolchain import torch_build
 from harness.schema.units import format_bytes
 from tests.dry_runs.scripts import succeeds

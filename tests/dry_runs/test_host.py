@@ -190,7 +190,7 @@ def test_a_container_limits_the_host(gib: int, fit: str, tmp_path: Path) -> None
         """
         import os, sys
         from harness.dry_runs.run import dry_run
-        from harness.measurement.limits import cgroup
+        from harness.processes.limits import cgroup
         with cgroup.group() as made:
             with cgroup.joined(str(made.folder), int(sys.argv[2]) << 30):
                 host = dry_run(sys.argv[1], quiet=True).host

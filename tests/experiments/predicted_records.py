@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.analysis.evidence import section_of
 from harness.analysis.frame import RECORDS
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.schema.findings import Claim, Section
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome, Record, Repeat, to_json

@@ -12,7 +12,7 @@ import psutil
 
 from tests.faults.grid import Tally, records_path
 
-FORK_SERVER = "harness.measurement.process.fork_server"
+FORK_SERVER = "harness.processes.fork_server"
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from harness.measurement.process import launcher
+from harness.processes import launcher
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
 from harness.sweeps import sweep

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.measurement.limits import cgroup
+from harness.processes.limits import cgroup
 from tests.child_process import harness, wait_for_handlers
 from tests.faults.conftest import full_only
 from tests.faults.grid import FULL, Tally

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.measurement import environment
+from harness.processes import environment
 from harness.schema.record import Record
 from harness.sweeps.executors import Cell, Measured
 from harness.sweeps.executors.in_process import InProcessExecutor

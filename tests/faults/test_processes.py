@@ -92,7 +92,7 @@ def test_measured_again_and_again_in_one_process(tally: Tally) -> None:
     done = child(f"""
         import gc, psutil
         from harness.measurement.measure import measure
-        from harness.measurement.process.launcher import default_launcher
+        from harness.processes.launcher import default_launcher
         from harness.schema.workload import Workload
         own, launcher = psutil.Process(), default_launcher("pinned")
         workload = Workload(width=8, in_features=8, batch=4)

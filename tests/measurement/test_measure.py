@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.measurement.measure import measure
-from harness.measurement.process.fork_server import FORKS_BEFORE_GATHERING
-from harness.measurement.process.launcher import ForkLauncher, Launcher
+from harness.processes.fork_server import FORKS_BEFORE_GATHERING
+from harness.processes.launcher import ForkLauncher, Launcher
 from harness.schema.record import Outcome
 from harness.schema.workload import Workload
 from harness.training import image_files
@@ -38,8 +38,8 @@ def test_real_images_and_synthetic_ones_give_the_same_metrics(
 _GATHER = """
     import mmap
     from pathlib import Path
-    from harness.measurement.malloc_policy import allow_huge_pages
-    from harness.measurement.limits.own_pages import HUGE_BYTES, gather
+    from harness.processes.malloc_policy import allow_huge_pages
+    from harness.processes.limits.own_pages import HUGE_BYTES, gather
 
     def resident():
         lines = Path("/proc/self/smaps_rollup").read_text().splitlines()

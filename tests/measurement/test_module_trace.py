@@ -225,7 +225,8 @@ def test_what_is_kept_after_each_step_is_growth_with_its_module(keeps: bool) -> 
             out.square().mean().backward()
             optimizer.step()
             kept += [out.detach()] * keeps
-    growth = result.trace.growth()
+    growth = result.report.growth
+    assert growth is not None
     assert (growth.kind, growth.per_step_bytes) == (("leak", 512) if keeps else ("plateau", 0))
     assert [place for place, _ in growth.places] == ["2: aten::addmm"] * keeps
     assert ("\nGrowth: 512 B more a step" if keeps else "\nNo growth:") in result.report.summary()

@@ -20,11 +20,11 @@ from harness.instruments.rss import Rise
 from harness.measurement import passes
 from harness.measurement.measure import measure
 from harness.measurement.pass_jobs import RunPasses
-from harness.measurement.process.launch import Report, environment_of_child
-from harness.measurement.process.launcher import ForkLauncher, Launcher
-from harness.measurement.process.messages import Ended, Work
 from harness.prediction.mlp.cpu_trace import predict_trace
 from harness.prediction.mlp.data_segment import mapped_bytes
+from harness.processes.launch import Report, environment_of_child
+from harness.processes.launcher import ForkLauncher, Launcher
+from harness.processes.messages import Ended, Work
 from harness.schema.workload import Workload
 from harness.training import training_step
 from harness.training.data import source
@@ -125,9 +125,9 @@ def test_of_the_host_a_larger_step_takes_its_tensors_more(launcher: Launcher) ->
 FRESH = """
 import sys
 import msgspec
-from harness.measurement.malloc_policy import allow_huge_pages
-from harness.measurement.process.messages import Call
-from harness.measurement.process.worker import line_sender, prime, run_job
+from harness.processes.malloc_policy import allow_huge_pages
+from harness.processes.messages import Call
+from harness.processes.worker import line_sender, prime, run_job
 allow_huge_pages(False)
 prime()
 raise SystemExit(run_job(msgspec.json.decode(sys.argv[1], type=Call), line_sender(1)))

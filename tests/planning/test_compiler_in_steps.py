@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import harness
-from harness.dry_runs.for_workers import LAUNCHER
+from harness.dry_runs.step_launcher import LAUNCHER
 from tests.known import known
 
 pytestmark = pytest.mark.usefixtures("dry_run_here")

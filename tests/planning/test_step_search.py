@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from harness.dry_runs.memory_limit import ENDLESS_BYTES
-from harness.measurement.process.messages import Failure
-from harness.measurement.process.outcome import ForkFailedError
 from harness.planning.step_needs import Need, TooLargeError
 from harness.planning.step_search import StepSearch
 from harness.prediction.gpu.catalogue import GPUS, OUTSIDE_BYTES, Gpu
 from harness.prediction.largest_value import HIGHEST
+from harness.processes.messages import Failure
+from harness.processes.outcome import ForkFailedError
 
 GIB = 1 << 30
 ROOM = 20 * GIB

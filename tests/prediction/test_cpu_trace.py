@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from harness.measurement.passes import saved_pass, trace_pass
-from harness.measurement.process.worker import prime
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
+from harness.processes.worker import prime
 from harness.schema.events import Event, Trace, trace_metrics
 from harness.schema.workload import ACTIVATIONS, MODELS, NORMS, Workload
 from harness.training import training_step

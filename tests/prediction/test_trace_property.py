@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.measurement.passes import saved_pass, trace_pass
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.schema.events import trace_metrics
 from harness.schema.workload import (
     ACTIVATIONS,

@@ -6,7 +6,7 @@ import pytest
 
 from harness.prediction import versions
 from harness.prediction.mlp.cpu_trace import predict_trace
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
 from harness.prediction.versions import (
     KNOWN,
     NEWEST,

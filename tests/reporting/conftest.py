@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from harness.measurement.measuring_code import measuring_code
+from harness.processes.measuring_code import measuring_code
 from harness.reporting.report import write_report
 from harness.schema.workload import Workload
 from tests.analysis import planted

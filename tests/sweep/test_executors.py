@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.frame import read_lines
-from harness.measurement.limits.machine_memory import limit_bytes
-from harness.prediction.predict_workload import predict
+from harness.prediction.mlp.predict_workload import predict
+from harness.processes.limits.machine_memory import limit_bytes
 from harness.reporting.progress import Lines
 from harness.schema.experiment import Size
 from harness.schema.record import Outcome, Record, from_json

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from harness.measurement.limits.probe_job import Probe
-from harness.measurement.process.launcher import Launcher
-from harness.measurement.process.messages import Ended
+from harness.measurement.probe_job import Probe
 from harness.prediction.mlp.data_segment import data_peak, solve_data_segment
+from harness.processes.launcher import Launcher
+from harness.processes.messages import Ended
 from harness.schema.record import Outcome, to_json
 from harness.schema.threshold import Axis, Threshold, from_json
 from harness.schema.workload import Workload

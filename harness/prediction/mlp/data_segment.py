@@ -1,7 +1,7 @@
 """From live bytes to what the kernel counts against a limit, under the pinned malloc policy.
 
 The process that a threshold is probed in gives each block of a page or more a mapping of its
-own (``harness.measurement.limits.heap_headroom``): its bytes, the alignment that PyTorch
+own (``harness.processes.limits.heap_headroom``): its bytes, the alignment that PyTorch
 asks for, glibc's header, rounded up to whole pages. Smaller blocks are in the heap headroom
 that the process keeps for small objects and allocate nothing. MKL's buffers exist beforehand.
 oneDNN compiles GELU and its derivative for each shape that it meets; that code is counted

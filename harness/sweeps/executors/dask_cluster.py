@@ -24,7 +24,7 @@ import dask
 import msgspec
 from distributed import Client, KilledWorker, LocalCluster
 
-from harness.measurement.process.launcher import GRACE_SECONDS, LaunchError
+from harness.processes.launcher import GRACE_SECONDS, LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
 from harness.schema.provenance import Environment

@@ -12,7 +12,7 @@ from distributed import get_worker
 from msgspec import Struct
 from msgspec.structs import replace
 
-from harness.measurement.process.launcher import LaunchError
+from harness.processes.launcher import LaunchError
 from harness.schema.errors import HarnessError
 from harness.schema.record import Record
 from harness.sweeps.executors.local import Slot

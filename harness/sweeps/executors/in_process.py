@@ -8,10 +8,10 @@ from unittest.mock import patch
 
 import msgspec
 
-from harness.measurement.limits.probe_job import Probe
-from harness.measurement.process.launch import OnPhase, Report
-from harness.measurement.process.launcher import Launcher, LaunchError
-from harness.measurement.process.messages import Answer, Ended, Work
+from harness.measurement.probe_job import Probe
+from harness.processes.launch import OnPhase, Report
+from harness.processes.launcher import Launcher, LaunchError
+from harness.processes.messages import Answer, Ended, Work
 from harness.sweeps.executors.local import Slot
 from harness.sweeps.runner import Cell, Executor, Measured, ended
 
@@ -50,7 +50,7 @@ class InProcessLauncher(Launcher):
         del deadline_seconds
         if isinstance(job, Probe) and job.budget_bytes is not None:
             raise LaunchError("a budget needs a process of its own")
-        from harness.measurement.process import worker
+        from harness.processes import worker
 
         if not self._primed:
             worker.prime()

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from harness.measurement.environment import pretended_device
-from harness.measurement.limits.machine_memory import limit_bytes
 from harness.measurement.measure import measure_traced
-from harness.measurement.measuring_code import measuring_code
-from harness.measurement.process.launcher import Launcher, LaunchError, default_launcher
+from harness.processes.environment import pretended_device
+from harness.processes.launcher import Launcher, LaunchError, default_launcher
+from harness.processes.limits.machine_memory import limit_bytes
+from harness.processes.measuring_code import measuring_code
 from harness.schema.workload import Workload
 from harness.sweeps.runner import Cell, Executor, Measured
 

@@ -35,7 +35,7 @@ def _misbehave(kind: str) -> None:
 def _install(kinds: list[str], folder: Path) -> None:
     import msgspec
 
-    from harness.measurement.process import worker
+    from harness.processes import worker
     from harness.schema.workload import Workload
 
     run_job = worker.run_job
@@ -52,5 +52,5 @@ def _install(kinds: list[str], folder: Path) -> None:
     worker.run_job = faulty
 
 
-if "FAULT_FOLDER" in os.environ and "harness.measurement.process.fork_server" in sys.orig_argv:
+if "FAULT_FOLDER" in os.environ and "harness.processes.fork_server" in sys.orig_argv:
     _install(os.environ["FAULT_KINDS"].split(","), Path(os.environ["FAULT_FOLDER"]))

@@ -1,0 +1,23 @@
+"""The memory that a workload is predicted to need, and its refusal where so much is missing."""
+
+from harness.prediction.mlp import formula
+from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
+from harness.processes.limits.machine_memory import refuse_more_than_available
+from harness.schema.workload import Workload
+
+
+def refuse_workload(workload: Workload) -> None:
+    """Refuse a workload on the CPU that is predicted to need more than is available."""
+    if workload.device != "cpu":
+        return
+    hint = "choose a smaller workload, or override with --force"
+    refuse_more_than_available("the workload is predicted to need", needed_bytes(workload), hint)
+
+
+def needed_bytes(workload: Workload) -> int:
+    """Return the predicted peak of live bytes; a lower bound where it cannot be predicted."""
+    least = formula.parameter_bytes(workload) + formula.batch_bytes(workload)
+    try:
+        return max(least, predict_trace(workload).peak_live_bytes)
+    except UnsupportedWorkloadError:
+        return least

@@ -1,0 +1,116 @@
+"""A step or a count on a pretended GPU, in the worker: values that nobody knows are tried."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from msgspec.structs import replace
+
+from harness.dry_runs.autotuning import watch_unmeasured
+from harness.dry_runs.left_out_values import leave_values_out, most_left_out
+from harness.dry_runs.library_notes import library_notes, refusing_old_cudnn
+from harness.dry_runs.value_places import Decision, listed
+from harness.planning.answer_trace import count, step_of, tell, traced_step
+from harness.planning.step_answer import answering
+from harness.planning.step_needs import TooLargeError
+from harness.planning.step_question import Count, Question, TraceStep
+from harness.planning.step_values import refuse_what_is_not_pretended, use_gpu
+from harness.planning.tried_values import Tried, with_values_tried
+from harness.schema.errors import UnsupportedError
+from harness.schema.step_report import StepReport
+from harness.schema.units import format_bytes
+from harness.training.module_step import Phase, no_phase
+from harness.training.own_step import OwnStep
+
+KERNELS = "PyTorch's own kernels decided what is allocated"
+
+
+@answering(TraceStep, leave_values_out)
+def traced(question: TraceStep, announce: Phase) -> StepReport:
+    """Return the step as it runs on the question's first GPU."""
+    own = step_of(question)
+    tell(announce, f"it is traced on {question.gpus[0].name}")
+    return by_dry_run(question, trace_in_fork(question, own, announce))
+
+
+def trace_in_fork(question: Question[Any], own: OwnStep, announce: Phase) -> StepReport:
+    """Return the traced step, in forks that have not used CUDA."""
+
+    def trace() -> StepReport:
+        compilations = watch_unmeasured(partial(tell, announce))
+        return traced_step(own, "cuda", no_phase, compilations)
+
+    return tried_in_fork(question, trace)
+
+
+def tried_in_fork(question: Question[Any], trace: Callable[[], StepReport]) -> StepReport:
+    """Return what ``trace`` returns on the first GPU, in forks that have not used CUDA."""
+
+    def traced(trial: int, decided: Mapping[str, bool]) -> Tried[StepReport] | Decision:
+        values = use_gpu(question, question.gpus[0], trial, decided)
+        try:
+            with refusing_old_cudnn():
+                report = trace()
+        except torch.OutOfMemoryError as error:
+            refuse_what_is_not_pretended()
+            values.refuse_unknown_sizes()
+            raise TooLargeError from error
+        except Exception as error:
+            values.refuse_unknown_sizes()  # zeros in the place of values may have led there
+            if (failed := values.failed_check(error.__cause__ or error)) is not None:
+                return failed
+            if (lines := values.deciding_lines()) and trial == 0:
+                raise UnsupportedError(
+                    f"it depends on values that nobody knows, at {listed(lines)}: with zeros in"
+                    f" their place the step fails: {error}"
+                ) from error
+            raise
+        values.refuse_unknown_sizes()
+        notes = (*library_notes(), *values.notes(), *report.notes)
+        host = None if report.host is None else report.host.with_left_out(most_left_out())
+        return Tried(replace(report, host=host, notes=notes), values.deciding_lines())
+
+    report, notes = with_values_tried(traced, _other_peaks)
+    return replace(report, notes=(*report.notes, *notes))
+
+
+def _other_peaks(one: StepReport, other: StepReport) -> str | None:
+    """Return how the peaks of two runs differ."""
+    if one.cuda == other.cuda:
+        return None
+    known = [each.cuda for each in (one, other) if each.cuda is not None]
+    reserved = sorted(each.reserved_peak_bytes or 0 for each in known)
+    return f"{' and '.join(map(format_bytes, reserved))} are reserved"
+
+
+def by_dry_run(
+    question: Question[Any], report: StepReport, notes: Iterable[str] = ()
+) -> StepReport:
+    """Return the report with the notes of a dry run, after those of its bench."""
+    return replace(
+        report,
+        method="dry run",
+        target=question.request.subject,
+        notes=(KERNELS, *dict.fromkeys((*notes, *report.notes)), *question.left_out),
+    )
+
+
+@answering(Count, leave_values_out)
+def counted(question: Count, announce: Phase) -> dict[str, int]:
+    """Return what the target, a function, counts on the question's first GPU."""
+
+    def tried(trial: int, decided: Mapping[str, bool]) -> Tried[dict[str, int]]:
+        values = use_gpu(question, question.gpus[0], trial, decided)
+        watch_unmeasured(partial(tell, announce))
+        with refusing_old_cudnn():
+            counts = count(question)
+        values.refuse_unknown_sizes()
+        return Tried(counts, values.deciding_lines())
+
+    with announce("forward"):
+        return with_values_tried(tried, _other_counts)[0]
+
+
+def _other_counts(one: dict[str, int], other: dict[str, int]) -> str | None:
+    return None if one == other else f"it counts {one} and {other}"

@@ -1,0 +1,94 @@
+"""The environment of a record: versions, machine, policy. Asks no torch."""
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import psutil
+
+from harness.processes.measuring_code import measuring_code
+from harness.schema.provenance import Environment
+from harness.schema.workload import Workload
+from harness.version import PACKAGE, __version__
+
+PRETENDED = "HARNESS_DRY_RUN_NAME"
+"""A variable, set by ``harness.dry_run``: this process, and its workers, see a pretended GPU.
+
+Kernels are not run, and values are zero: a record leaves out what depends on values or time."""
+
+
+def describe(workload: Workload, launcher: str) -> Environment:
+    """Return what a reader needs to judge or repeat a measurement of ``workload``."""
+    return _machine() | {
+        "code": measuring_code(pretended=pretended_device() is not None),
+        "launcher": launcher,
+        "malloc": workload.malloc,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def _machine() -> Environment:
+    """Return the part that cannot change while a process runs."""
+    memory_bytes = None
+    with contextlib.suppress(OSError):  # no /proc is mounted
+        memory_bytes = int(psutil.virtual_memory().total)
+    return {
+        "harness": __version__,
+        "python": platform.python_version(),
+        "torch": importlib.metadata.version("torch"),
+        "system": platform.system(),
+        "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": memory_bytes,
+        "git_commit": git_commit(),
+    }
+
+
+@functools.cache
+def versions(*packages: str) -> Environment:
+    """Return the versions of those packages that are installed."""
+    found: dict[str, str] = {}
+    for name in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return cast("Environment", found)
+
+
+def _cpu_name() -> str:
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """Return the commit of the checkout that this package lies in, ``+`` where changed."""
+    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def pretended_device() -> str | None:
+    """Return what a record says of a pretended GPU, e.g. ``dry run, a100-40gb``; None without."""
+    name = os.environ.get(PRETENDED)
+    return None if name is None else f"dry run, {name}"
+
+
+def has_gpu() -> bool:
+    """Return whether this machine has NVIDIA's driver; CUDA is not initialised to find out."""
+    under_windows = Path("/dev/dxg")  # Windows' subsystem for Linux
+    return any(Path("/dev").glob("nvidia[0-9]*")) or under_windows.exists()

@@ -1,0 +1,76 @@
+"""A function called in a fork of this process, so that nothing of the call is left here."""
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+from harness.processes.messages import Failure
+from harness.processes.outcome import ForkFailedError, failure_of, signal_name
+from harness.processes.start_child import die_with_parent, readable
+
+Result = TypeVar("Result")
+
+
+class ForkedCall(Generic[Result]):
+    """One call that runs in a child process; ``result`` waits for it."""
+
+    def __init__(self, function: Callable[[], Result]) -> None:
+        reader, writer = os.pipe()
+        parent = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            os.close(reader)
+            die_with_parent(parent)
+            _work(function, writer)
+        os.close(writer)
+        self._reader = reader
+
+    def result(self, deadline: float | None = None) -> Result:
+        """Return what the function returned; end it at ``deadline``, of ``time.monotonic``."""
+        seconds = None if deadline is None else deadline - time.monotonic()
+        late = not readable([self._reader], seconds)
+        if late:
+            os.kill(self._pid, signal.SIGKILL)
+        with os.fdopen(self._reader, "rb") as pipe:
+            data = pipe.read()
+        _, status = os.waitpid(self._pid, 0)
+        if late:
+            raise TimeoutError
+        if not data:
+            raise ForkFailedError(_ended(os.waitstatus_to_exitcode(status)))
+        answer: Any = pickle.loads(data)
+        if isinstance(answer, Failure):
+            raise ForkFailedError(answer)
+        result: Result = answer
+        return result
+
+
+def in_fork(function: Callable[[], Result], deadline: float | None = None) -> Result:
+    """Call ``function`` in a fork and return its result; raise TimeoutError at ``deadline``."""
+    return ForkedCall(function).result(deadline)
+
+
+def _work(function: Callable[[], object], writer: int) -> None:
+    """Be the child; never return."""
+    code = 1
+    try:
+        try:
+            answer = pickle.dumps(function())
+        except BaseException as error:
+            answer = pickle.dumps(failure_of(error))
+        with os.fdopen(writer, "wb") as pipe:
+            pipe.write(answer)
+        code = 0
+    finally:
+        with suppress(BaseException):
+            os._exit(code)
+
+
+def _ended(code: int) -> Failure:
+    killed = f"the process was killed by {signal_name(-code)}"
+    message = killed if code < 0 else f"the process ended itself with exit code {code}"
+    return Failure(type="ProcessEnded", message=message, out_of_memory=False)

@@ -1,0 +1,88 @@
+"""The GPU that a worker uses: whether there is one, what it is, and who holds its memory."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import torch
+
+from harness.instruments.cuda_counters import free_workspaces, gpu_bytes
+from harness.processes.environment import pretended_device
+from harness.processes.forked_call import in_fork
+from harness.processes.outcome import ForkFailedError
+from harness.schema.errors import HarnessError
+from harness.schema.provenance import Environment
+
+_DRIVER = Path("/proc/driver/nvidia/version")
+_SETTINGS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+
+
+class NoGpuError(HarnessError):
+    """torch cannot use a GPU here; the message says why."""
+
+
+def seen_in_a_fork() -> bool:
+    """Return whether torch sees a GPU, asked in a fork: asking may initialise CUDA.
+
+    After that no child could use it. (NVIDIA's library answers without, where it is there.)
+    """
+    with contextlib.suppress(ForkFailedError):
+        return _built_with_cuda() and in_fork(torch.cuda.is_available)
+    return False
+
+
+def _built_with_cuda() -> bool:
+    return torch.version.cuda is not None or torch.version.hip is not None
+
+
+def hide() -> None:
+    """Let this process see no GPU, so that a step on the CPU makes no context on one.
+
+    To be called before CUDA is initialised; an optimizer's step would do that.
+    """
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def start() -> Environment:
+    """Initialise CUDA on the current device; return the facts of it for a record."""
+    if not _built_with_cuda():
+        raise NoGpuError("device: 'cuda': the installed torch is a build without CUDA")
+    if not torch.cuda.is_available():
+        built = f"torch {torch.__version__} is a CUDA build"
+        raise NoGpuError(f"device: 'cuda': {built} but sees no GPU; see nvidia-smi")
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    free_workspaces()  # of earlier jobs, where a debugger runs several in one process
+    torch.cuda.empty_cache()
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    sizes = gpu_bytes()
+    return {
+        **({"device": device} if (device := pretended_device()) else {}),
+        "gpu": properties.name,
+        "gpu_memory_bytes": properties.total_memory,
+        "gpu_capability": f"{properties.major}.{properties.minor}",
+        "gpu_multiprocessors": properties.multi_processor_count,
+        "gpu_threads_per_multiprocessor": properties.max_threads_per_multi_processor,
+        "gpu_used_before_bytes": sizes["outside_bytes"],
+        "cuda": torch.version.cuda,
+        "driver": driver_version(),
+        "allocator": torch.cuda.get_allocator_backend(),
+        "allocator_settings": next((os.environ[n] for n in _SETTINGS if n in os.environ), ""),
+        "cublas_workspace_config": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+    }
+
+
+def driver_version() -> str | None:
+    """Return the NVIDIA kernel driver's version; None where the kernel has none loaded."""
+    with contextlib.suppress(OSError):
+        words = _DRIVER.read_text().split()
+        return next((word for word in words if word[0].isdigit() and "." in word), None)
+    return None
+
+
+def memory_at_failure() -> dict[str, int] | None:
+    """Return who holds the GPU's memory, for the evidence of a failure; None without a GPU."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return None
+    with contextlib.suppress(RuntimeError):
+        return gpu_bytes()
+    return None

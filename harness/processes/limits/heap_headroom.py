@@ -1,0 +1,103 @@
+"""Makes a threshold depend on the workload alone: a heap without holes, and room next to it.
+
+Under a limit three things move a threshold from run to run or hide bytes from it: holes in the
+heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
+(glibc's by 132 KiB, Python's by 1 MiB), and the buffers that MKL allocates at a first matmul
+of a size. So before a limit is set the holes are filled, libraries get room for their own
+small objects, and one matmul of every layout has made MKL's buffers. Every fork server then needs
+the same number of pages for a step (20 of 20).
+
+Source: glibc malloc/malloc.c (``sysmalloc``, ``_int_malloc``); CPython Objects/obmalloc.c.
+"""
+
+import ctypes
+import gc
+import mmap
+
+from harness.processes.malloc_policy import fill_holes, glibc
+
+PAGE_BYTES = mmap.PAGESIZE
+"""From this size on every block is a mapping of its own, in whole pages."""
+
+_M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4
+_ROOM_BYTES, _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES = 4 << 20, 16 << 10, 256 << 20
+_HOLE_BYTES = PAGE_BYTES - 16
+"""With its header: malloc's largest chunk that is not a mapping of its own."""
+_HEADER_BYTES = 8
+_ARENA_BITS = 20
+_OBJECT_BYTES = 400
+"""Below Python's limit for its own allocator (512 with the header of ``bytes``)."""
+
+_MATMULS = ((1024, 1024, 1024),)
+_MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
+"""Shapes (m, k) x (k, n) of matmuls."""
+
+
+def room_bytes(layers: int) -> int:
+    """Return the room for small blocks that a limit does not count: the least budget there is.
+
+    Within a smaller budget everything could lie in that room, and no limit would see it.
+    """
+    return min(_ROOM_BYTES + layers * _ROOM_PER_LAYER_BYTES, _MOST_ROOM_BYTES)
+
+
+def settle(malloc: str, layers: int) -> None:
+    """Ready this process for a limit: no holes for large blocks, room for small ones.
+
+    Room for about 16 KiB a layer (its autograd nodes and Python objects need a third of it).
+    Under the ``system`` policy the C heap is left as it is: what it does is what is measured.
+    """
+    gc.collect()  # so that nothing older is freed inside, which would make room
+    gc.freeze()
+    room = room_bytes(layers)
+    _reserve_python_heap(room)
+    libc = glibc()
+    if malloc == "pinned" and libc is not None:
+        _settle_heap(libc, room)
+
+
+def _reserve_python_heap(size: int) -> None:
+    """Make Python's allocator hold arenas of ``size`` bytes in all, free but for an object each."""
+    objects = [bytes(_OBJECT_BYTES) for _ in range(size // _OBJECT_BYTES)]
+    kept = {id(item) >> _ARENA_BITS: item for item in objects}
+    _HELD.append(list(kept.values()))
+
+
+_HELD: list[object] = []
+"""Objects that live as long as the process, one in each of Python's arenas."""
+
+
+def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
+    libc.mallopt(_M_MMAP_THRESHOLD, PAGE_BYTES)
+    libc.mallopt(_M_MMAP_MAX, 2**31 - 1)
+    fill_holes(libc, PAGE_BYTES)
+    # An array: a list would grow by realloc, in place where it can, and leave a hole of its size.
+    blocks = (ctypes.c_size_t * (2 * room // _HOLE_BYTES))()
+    for index in range(len(blocks)):
+        blocks[index] = libc.malloc(_HOLE_BYTES - _HEADER_BYTES) or 0
+    fill_holes(libc, PAGE_BYTES)
+    for index in range(1, len(blocks) - 1, 2):
+        before, block, after = blocks[index - 1 : index + 2]
+        if block - before == after - block == _HOLE_BYTES:  # no other hole next to to grow with
+            libc.free(block)
+
+
+def prime_matmuls(dtype: str = "float32") -> None:
+    """Multiply once in every layout, at sizes from which the libraries' buffers hardly grow.
+
+    The factors are mappings of their own, so the heap is left as it was. With one thread and
+    float32 the buffers grow no further; with several, how a matmul is shared out decides.
+    """
+    import torch
+
+    kind: torch.dtype = getattr(torch, dtype)
+
+    def mapped(rows: int, columns: int) -> torch.Tensor:
+        buffer = mmap.mmap(-1, rows * columns * kind.itemsize)
+        return torch.frombuffer(buffer, dtype=kind).view(rows, columns)
+
+    for m, k, n in _MATMULS if dtype == "float32" and torch.get_num_threads() == 1 else _MORE:
+        out = mapped(m, n)
+        torch.mm(mapped(m, k), mapped(k, n), out=out)
+        torch.mm(mapped(m, k), mapped(n, k).T, out=out)
+        torch.mm(mapped(k, m).T, mapped(k, n), out=out)

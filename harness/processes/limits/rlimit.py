@@ -1,0 +1,92 @@
+"""Budgets that the system itself enforces on one process.
+
+``data_segment``: the kernel refuses the mapping that would take the process's private
+writable memory past the limit (``RLIMIT_DATA``), and the allocation fails with an error.
+``caching_allocator``: PyTorch's CUDA allocator refuses what would exceed its share of a GPU.
+The third kind, a memory cgroup, kills instead of refusing: ``harness.processes.limits.cgroup``.
+
+Source: setrlimit(2); proc(5), VmData; mm/mmap.c of the Linux kernel (``may_expand_vm``).
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_STATUS = Path("/proc/self/status")
+_PART_BYTES = 512
+
+
+def status_bytes(name: str) -> int:
+    """Return a size that the kernel tells of this process, such as ``VmData`` (Linux).
+
+    Read in small parts: a buffer of a page or more would be a mapping of its own, counted in
+    what is read and gone afterwards.
+    """
+    text = b""
+    with _STATUS.open("rb", buffering=0) as status:
+        while part := status.read(_PART_BYTES):
+            text += part
+            _, separator, rest = text.partition(f"\n{name}:".encode())
+            if separator and b"\n" in rest:
+                return int(rest.split()[0]) * 1024
+    raise OSError(f"{_STATUS} has no {name}")
+
+
+@contextmanager
+def data_segment(budget_bytes: int) -> Iterator[None]:
+    """Let this process take ``budget_bytes`` more than it holds now, and no byte more.
+
+    What it holds and frees inside may be taken again. The limit is lifted on leaving,
+    so that a failure can be reported.
+    """
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (status_bytes("VmData") + budget_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+@contextmanager
+def caching_allocator(budget_bytes: int) -> Iterator[None]:
+    """Let PyTorch's CUDA allocator reserve ``budget_bytes`` of the current GPU in all.
+
+    The limit that it computes from a share of the GPU is exactly these bytes, whether it
+    rounds down or to the nearest.
+    """
+    import torch
+
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, (budget_bytes + 0.25) / total))
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+_REFUSED = """
+import mmap
+from harness.processes.limits.rlimit import data_segment
+FLAGS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+with data_segment(1 << 20):
+    held = mmap.mmap(-1, 1 << 19, flags=FLAGS)
+    try:
+        mmap.mmap(-1, 1 << 20, flags=FLAGS)
+    except OSError:
+        print("refused")
+"""
+
+
+def data_segment_available() -> tuple[bool, str]:
+    """Return whether the kernel enforces ``RLIMIT_DATA``, tried in a process, and why (not)."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _REFUSED], capture_output=True, text=True, check=False
+    )
+    if done.stdout.strip() == "refused":
+        return True, "RLIMIT_DATA: the kernel refuses the mapping that exceeds the budget"
+    reason = (done.stderr.strip().splitlines() or ["a mapping beyond the limit was allowed"])[-1]
+    return False, f"RLIMIT_DATA is not enforced: {reason}"

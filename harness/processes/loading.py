@@ -1,0 +1,62 @@
+"""Waits for a process that loads PyTorch: not for a time, but as long as it works.
+
+A cold disk or a busy machine makes loading take minutes. A process that neither uses its processor
+nor reads is stuck.
+"""
+
+import os
+import socket
+import time
+
+import psutil
+
+from harness.processes.start_child import readable
+from harness.schema.argument_checks import ArgumentError
+
+STILL_SECONDS = 120.0
+"""Seconds for which a process may do nothing while it loads."""
+VARIABLE = "HARNESS_START_SECONDS"
+_LOOK_SECONDS = 2.0
+
+
+def answers(connection: socket.socket, process: int) -> bool:
+    """Return whether something comes over ``connection``; False if ``process`` stands still."""
+    patience = _patience()
+    seen, until = _progress(process), time.monotonic() + patience
+    while time.monotonic() < until:
+        if readable([connection], min(_LOOK_SECONDS, patience)):
+            return True
+        now = _progress(process)
+        if now != seen:
+            seen, until = now, time.monotonic() + patience
+    return False
+
+
+def stuck(process: str) -> str:
+    """Return what to say of a process that stands still, and what to do."""
+    return (
+        f"{process} has done nothing for {_patience():g} s while it loads PyTorch; end other "
+        f"processes, or set {VARIABLE} to more seconds, then run the command again"
+    )
+
+
+def _patience() -> float:
+    given = os.environ.get(VARIABLE, "")
+    try:
+        seconds = float(given or STILL_SECONDS)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 1e6:
+        raise ArgumentError(f"{VARIABLE} must be a number of seconds, got {given!r}")
+    return seconds
+
+
+def _progress(process: int) -> object:
+    """Return what changes while a process works; a wait for the disk is work, too."""
+    try:
+        one = psutil.Process(process)
+        waits = one.status() == psutil.STATUS_DISK_SLEEP
+        used = one.cpu_times()
+        return time.monotonic() if waits else (used.user, used.system, one.memory_info().rss)
+    except psutil.Error:
+        return None

@@ -1,0 +1,115 @@
+"""Messages between the parent and a worker: plain data, no torch."""
+
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from harness.schema.provenance import Environment
+from harness.schema.workload import Workload
+
+Answer = TypeVar("Answer")
+
+
+class Described(TypedDict):
+    """The environment that only a worker knows."""
+
+    environment: Environment
+
+
+class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
+    """One process's worth of work; each kind says what its answer is."""
+
+    def as_call(self) -> "Call":
+        """Return the work as a worker gets it."""
+        raise NotImplementedError
+
+
+class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
+    """``function``, named ``module:function``, is called with ``request`` and a phase manager.
+
+    Whoever asks names the function, and loads nothing of it.
+    """
+
+    function: str
+    request: bytes
+    device: str
+    malloc: str
+    asks_host: bool = False
+    """True if the answer says how much of the host's memory the process takes."""
+    inject: str | None = None
+    """A failure to end with, for tests and ``harness measure --inject``."""
+
+    def as_call(self) -> "Call":
+        """Return this call."""
+        return self
+
+
+class OfWorkload(Work[Answer], frozen=True, kw_only=True):
+    """The part of all work on a workload."""
+
+    done_by: ClassVar[str]
+    """The function that does it in a worker; see ``doing``."""
+
+    workload: Workload
+    inject: str | None = None
+
+    def as_call(self) -> Call:
+        """Return the work as a worker gets it."""
+        return Call(
+            function=self.done_by,
+            request=msgspec.json.encode(self),
+            device=self.workload.device,
+            malloc=self.workload.malloc,
+            inject=self.inject,
+        )
+
+
+class Describe(OfWorkload[Described], frozen=True, kw_only=True):
+    """The environment of the workload's steps; none is run."""
+
+    done_by = "harness.processes.workload_job:described"
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """An exception that ended a job, as the worker saw it."""
+
+    type: str
+    message: str
+    out_of_memory: bool
+    users_mistake: bool = False
+    is_unsupported: bool = False
+    """True if the harness cannot answer, which is nobody's mistake."""
+    place: str | None = None
+    """The line of the user's that led to it, where there is one."""
+    gpu_memory: dict[str, int] | None = None
+    """Who held the GPU's memory then, where one was in use."""
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line from worker to parent: a phase that begins, a result, or a failure."""
+
+    phase: str | None = None
+    result: dict[str, Any] | None = None
+    failure: Failure | None = None
+
+
+class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
+    """The end of a worker's process, as the parent saw it.
+
+    ``exit_code`` is negative for a signal and None where the process was lost from sight.
+    """
+
+    exit_code: int | None
+    timed_out: bool = False
+    result: Answer | None = None
+    failure: Failure | None = None
+    phase: str | None = None
+    stderr_tail: str = ""
+    seconds: float = 0.0
+    lost: str | None = None
+    """Why nothing is known of the process, such as the forkserver's own end."""
+    fork_server: str | None = None
+    """Name of the fork server that forked it, another one after each start; None without."""
+    oom_kills: int = 0
+    """Processes of the worker's own cgroup that the kernel killed for memory."""

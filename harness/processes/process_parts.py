@@ -1,0 +1,77 @@
+"""Parts of a process's resident memory: what was there before PyTorch, and PyTorch's libraries.
+
+A forked worker shares its pages with the fork server. They are resident in both, and RSS counts
+them in each, as it counts them in a process that has loaded PyTorch itself. Pages of files are the
+exception: a fork gets its entries for them one by one, when it reads them. ``of_worker`` maps those
+that the fork server had in memory, so that the worker's RSS is that of a process on its own.
+
+Source: proc_pid_smaps(5).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.instruments.rss import status_bytes
+from harness.processes.limits.own_pages import Range, map_pages, pages_of_files
+
+_SMAPS = Path("/proc/self/smaps")
+
+
+class _Resident(NamedTuple):
+    total_bytes: int
+    of_files_bytes: int
+
+
+@dataclass
+class _Server:
+    """Notes of a fork server, which its forks inherit."""
+
+    before: _Resident | None = None
+    """Before it loaded PyTorch."""
+    libraries_bytes: int = 0
+    file_pages_bytes: int = 0
+    pages: tuple[Range, ...] = ()
+
+
+_server = _Server()
+
+
+def note_before_torch() -> None:
+    """Note what is resident before PyTorch: the interpreter and this package."""
+    if _SMAPS.exists():
+        _server.before = _resident()
+
+
+def note_with_torch() -> None:
+    """Note the pages of PyTorch's libraries; what that costs, no fork pays again."""
+    if _server.before is not None:
+        _server.libraries_bytes = _resident().of_files_bytes - _server.before.of_files_bytes
+        _server.file_pages_bytes = status_bytes("RssFile")
+        _server.pages = pages_of_files()
+
+
+def of_worker() -> dict[str, int] | None:
+    """Return the parts that do not depend on the step; None in a process that no server forked."""
+    if _server.before is None or not _server.pages or not map_pages(_server.pages):
+        return None
+    more = status_bytes("RssFile") - _server.file_pages_bytes
+    return {
+        "interpreter_bytes": _server.before.total_bytes,
+        "libraries_bytes": _server.libraries_bytes + more,
+    }
+
+
+def _resident() -> _Resident:
+    """Return the resident size of all mappings, and of those of files."""
+    total = of_files = 0
+    in_file = False
+    for line in _SMAPS.read_text(errors="replace").splitlines():
+        name, *rest = line.split(maxsplit=5)
+        if not name.endswith(":"):
+            in_file = len(rest) == 5 and rest[4].startswith("/")
+        elif name == "Rss:":
+            size = int(rest[0]) << 10
+            total += size
+            of_files += size if in_file else 0
+    return _Resident(total, of_files)
