@@ -16,8 +16,9 @@ from harness.schema.errors import HarnessError, UnsupportedError
 from harness.schema.library_files import is_library
 from harness.schema.provenance import FailureEvidence
 from harness.schema.record import Outcome
+from harness.version import PACKAGE
 
-_HARNESS = f"{Path(__file__).resolve().parents[2]}{os.sep}"
+_HARNESS = f"{PACKAGE.resolve()}{os.sep}"
 _PACKAGES = re.compile(r"(?:site|dist)-packages.(?!torch\W)")
 """Files of packages other than PyTorch."""
 _MOST_CHARACTERS = 2000

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.version import PACKAGE
+
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORE = Path("/proc/self/oom_score_adj")
 _FIRST_TO_DIE = "1000"
@@ -52,7 +54,7 @@ def die_first_for_memory() -> None:
 
 def own_interpreter(module: str, *arguments: str) -> list[str]:
     """Return the command line that runs the function ``main`` of a module of the harness."""
-    package = Path(__file__).parents[2] / "__init__.py"
+    package = PACKAGE / "__init__.py"
     return [sys.executable, "-P", "-c", _CODE, str(package), module, *arguments]
 
 
