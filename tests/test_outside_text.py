@@ -14,8 +14,9 @@ from rich.text import Text
 
 import harness
 from harness.cli.app import main
+from harness.plots.memory_page import sheet_page
 from harness.plots.self_contained_page import html_table
-from harness.reporting.step_page import step_page
+from harness.plots.step_sheets import prediction_sheet
 from harness.reporting.tables import csv_text
 from harness.reporting.terminal_console import PlainConsole
 from harness.schema.events import Event, Trace
@@ -150,7 +151,7 @@ def test_pages_and_notebooks_hold_no_active_character() -> None:
     sizes = {"parameter_bytes": 8, "output_bytes": 8, "saved_bytes": 8, "peak_bytes": 8}
     layers = (Layer(name=name, kind=name, **sizes),)
     report = StepReport(method="formula", target=name, notes=(name,), layers=layers, trace=trace)
-    for text in (step_page(report, name), html_table(name, [name], [])):
+    for text in (sheet_page(prediction_sheet(report)), html_table(name, [name], [])):
         assert "\\x1b[2J" in text
         assert not acts(text)
     assert not acts(report._repr_html_())

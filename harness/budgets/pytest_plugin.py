@@ -173,7 +173,7 @@ def _growth_problem(
     options: dict[str, Any],
 ) -> "tuple[DryRunReport, str]":
     """Dry-run a target; return the report, and why the test fails, empty where it does not."""
-    from harness.dry_runs.dry_run_text import growth_lines
+    from harness.dry_runs.dry_run_sheet import growth_lines
     from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes
 

@@ -4,9 +4,9 @@ import importlib.util
 import shlex
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.launched_script import TORCHRUN, LaunchedScript, launched_script
 from harness.cli.module_words import RunsModules
 from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
-from harness.cli.shared_options import page_option, write_page
+from harness.cli.shared_options import page_option, print_sheet, write_page
 from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable
 from harness.schema.target_name import NEEDS_IPYTHON
@@ -26,6 +26,7 @@ from harness.schema.target_name import NEEDS_IPYTHON
 if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import DryRunReport
     from harness.dry_runs.value_answers import Answer
+    from harness.plots.timeline import Timeline
 
 _TEST_RUNNERS = ("pytest", "unittest")
 """Modules whose own exit code is the answer."""
@@ -208,7 +209,7 @@ def dry_run(
     version has an environment below your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
-    from harness.dry_runs.dry_run_text import dry_run_text
+    from harness.dry_runs.dry_run_sheet import dry_run_sheet
     from harness.dry_runs.run import dry_run as run
 
     if module is None:
@@ -236,13 +237,15 @@ def dry_run(
         if html is not None and request["snapshot"] is None:
             request["snapshot"] = Path(folder) / "snapshot.pickle"
         report = run(str(target), *arguments, **request)
+        sheet = dry_run_sheet(report, str(target), commands=following)
         if html is not None:
-            write_page(html, _page(report, str(target), request["snapshot"], following))
+            write_page(html, replace(sheet, timeline=_timeline(report, request["snapshot"])))
     if as_json:
         click.echo()  # the script's own last line may have no end
         print_json(report.to_json(), report.outcome)
     else:
-        click.echo(printable(dry_run_text(report, target=str(target))))
+        click.echo()  # the script's own last line may have no end
+        print_sheet(sheet)
         if report.outcome == "oom":
             click.echo("Next steps:")
             click.echo(printable("\n".join(f"  {one}" for one in following)))
@@ -293,18 +296,19 @@ def _check_script(command: Sequence[str]) -> None:
         raise click.UsageError(f"{command[0]}: {NEEDS_IPYTHON}")
 
 
-def _page(report: "DryRunReport", target: str, snapshot: Path, commands: Sequence[str]) -> str:
-    from harness.snapshots.dry_run_page import dry_run_page
+def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline] | None":
+    """Return what draws the recording; of two starts the second one is recorded."""
     from harness.snapshots.file_bytes import SnapshotError
+    from harness.snapshots.recorded_timeline import dry_run_timeline
 
-    page = partial(dry_run_page, report, target=target, commands=commands)
+    if report.worse_start == "worse at the first start" or not snapshot.is_file():
+        return None
     try:
-        # Of two starts the second one is recorded.
-        is_of_it = report.worse_start != "worse at the first start"
-        return page(snapshot=snapshot if is_of_it and snapshot.is_file() else None)
+        drawn = dry_run_timeline(report, snapshot)
     except SnapshotError as error:  # the run is done, and most of its page needs no recording
         click.echo(printable(f"harness: the page has no timeline: {error}"), err=True)
-        return page()
+        return None
+    return lambda: drawn
 
 
 def _print_largest(

@@ -10,7 +10,13 @@ from harness.cli.command import DONE, harness_command
 from harness.cli.gpu_options import GPU
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, WholeNumber
-from harness.cli.shared_options import page_option, replay_deadline, what_if_option, write_page
+from harness.cli.shared_options import (
+    page_option,
+    print_sheet,
+    replay_deadline,
+    what_if_option,
+    write_page,
+)
 
 if TYPE_CHECKING:
     from harness.snapshots.log_text import Log
@@ -88,12 +94,12 @@ def explain(
         )
         report = explain_snapshot(explanations)
     if html is not None:
-        write_page(html, report.page)
+        write_page(html, report.sheet)
     if as_json:
         cause = report.facts.get("cause")
         print_json(report.facts, None if cause is None else str(cause))
     else:
-        click.echo(report.text, nl=False)
+        print_sheet(report.sheet)
     return DONE
 
 

@@ -8,12 +8,14 @@ import click
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU, GpuFlags, gpu_description
 from harness.cli.json_answer import json_option, print_json
+from harness.cli.next_commands import after_measurement, typed
 from harness.cli.parameter_types import WholeNumber
 from harness.cli.shared_options import (
     deadline_option,
     file_option,
     force_option,
     page_option,
+    print_sheet,
     write_page,
 )
 from harness.cli.shown_progress import shown_progress
@@ -95,9 +97,9 @@ def _measure_mlp(
     if as_json:
         print_json(to_json(record), record.outcome)
     else:
-        from harness.reporting.step_text import print_record
+        from harness.plots.step_sheets import record_sheet
 
-        print_record(record)
+        print_sheet(record_sheet(record))
     return DONE if record.outcome is Outcome.OK else NOT_OK
 
 
@@ -112,7 +114,7 @@ def _trace(
 ) -> int:
     from harness.planning.measure_step import measure_step
     from harness.planning.sent_step import request_of
-    from harness.reporting.step_text import print_profile
+    from harness.plots.step_sheets import profile_sheet
 
     request = request_of(asked.step())
     gpu = gpu_flags.described()
@@ -124,26 +126,23 @@ def _trace(
             deadline_seconds=deadline,
             progress=progress,
         )
+    sheet = profile_sheet(report, request, after_measurement(typed()))
     if report.trace is not None:  # before anything is printed: the reader of a pipe may go away
         if events is not None:
             events.write_text(report.trace.as_csv())
         if html is not None:
-            from harness.cli.next_commands import after_measurement, typed
-            from harness.reporting.step_page import step_page
-
-            title = f"{report.subject}, {request.mode}, {request.optimizer}"
-            write_page(html, step_page(report, title, after_measurement(typed())))
+            write_page(html, sheet)
     if as_json:
         print_json(_as_json(report, request), report.outcome)
     else:
-        print_profile(report, request)
+        print_sheet(sheet)
     return NOT_OK if report.trace is None else DONE
 
 
 def _as_json(report: "StepReport", request: "StepRequest") -> dict[str, Any]:
     import msgspec
 
-    from harness.reporting.step_text import temporary_share
+    from harness.plots.step_sheets import temporary_share
 
     step: dict[str, Any] = msgspec.to_builtins(request)
     modules = report.bytes_at_peak("module")

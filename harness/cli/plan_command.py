@@ -8,7 +8,7 @@ import click
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU, GpuFlags, gpu_description
 from harness.cli.json_answer import json_option, print_json
-from harness.cli.shared_options import page_option, write_page
+from harness.cli.shared_options import page_option, print_sheet, write_page
 from harness.cli.shown_progress import shown_progress
 from harness.cli.standard_output import answer_alone
 from harness.cli.step_options import StepFlags, step_options
@@ -50,6 +50,7 @@ def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool
     target = asked.target or "mlp"
     with answer_alone(as_json), shown_progress("trying ") as progress:
         from harness.planning.plan import plan_step
+        from harness.planning.plan_sheet import plan_sheet
 
         result = plan_step(
             asked.step(),
@@ -58,13 +59,11 @@ def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool
             progress=progress,
         )
     if html is not None:
-        write_page(html, result.page(target))
+        write_page(html, plan_sheet(result, target))
     if as_json:
         print_json(_as_json(target, result), _verdict(result))
     else:
-        from harness.reporting.plan_text import print_plan
-
-        print_plan(target, result)
+        print_sheet(plan_sheet(result, target))
     return DONE if result.candidates else NOT_OK
 
 

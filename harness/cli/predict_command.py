@@ -8,8 +8,9 @@ import click
 from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import GPU_OR_ALL, GpuFlags, gpu_description
 from harness.cli.json_answer import json_option, print_json
+from harness.cli.next_commands import after_prediction, typed
 from harness.cli.parameter_types import SIZE, Choices
-from harness.cli.shared_options import page_option, write_page
+from harness.cli.shared_options import page_option, print_sheet, write_page
 from harness.cli.shown_progress import shown_progress
 from harness.cli.standard_output import answer_alone
 from harness.cli.step_options import StepFlags, refuse_with_target, step_options
@@ -150,19 +151,16 @@ def _of_mlp(
 def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
     import msgspec
 
+    from harness.plots.step_sheets import prediction_sheet
     from harness.schema.record import to_json
 
     is_target = report.workload is None
+    commands = after_prediction(typed(), report.fit) if is_target else []
+    sheet = prediction_sheet(report, commands)
     if html is not None:
-        from harness.cli.next_commands import after_prediction, typed
-        from harness.reporting.step_page import step_page
-
-        commands = after_prediction(typed(), report.fit) if is_target else []
-        write_page(html, step_page(report, report.subject, commands))
+        write_page(html, sheet)
     if not as_json:
-        from harness.reporting.step_text import print_prediction
-
-        print_prediction(report)
+        print_sheet(sheet)
     elif is_target:
         fit = report.fit
         largest = None if fit is None else fit.largest_batch
@@ -177,11 +175,11 @@ def _print(report: "StepReport", html: Path | None, as_json: bool) -> None:
 def _print_table(report: "StepReport", html: Path | None, as_json: bool) -> None:
     import msgspec
 
-    from harness.reporting.gpu_table import gpu_table, gpu_table_page
+    from harness.plots.step_sheets import gpus_sheet
 
-    table = gpu_table(report)
+    sheet = gpus_sheet(report)
     if html is not None:
-        write_page(html, gpu_table_page(table))
+        write_page(html, sheet)
     if as_json:
         rows = [
             {
@@ -196,9 +194,4 @@ def _print_table(report: "StepReport", html: Path | None, as_json: bool) -> None
         fitting = sum(fit.verdict == "fits" for fit in report.gpus)
         print_json(facts, f"fits on {fitting} of {len(rows)} GPUs")
     else:
-        from harness.reporting.terminal import AnswerConsole
-
-        console = AnswerConsole()
-        console.say(table.answer, "bold")
-        console.table(table.heads, table.rows)
-        console.say_all(table.notes)
+        print_sheet(sheet)

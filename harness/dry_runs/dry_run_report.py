@@ -1,6 +1,5 @@
 """The report of a dry run as data."""
 
-import html
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -12,7 +11,6 @@ from harness.dry_runs.ran_test import RanTest
 from harness.dry_runs.value_answers import Answer as Answer
 from harness.dry_runs.value_places import Decision
 from harness.dry_runs.value_places import ValueRead as ValueRead
-from harness.plots.shown_tables import sizes_table
 from harness.schema.block_categories import BlockCategory
 from harness.schema.compilation import Compiled
 from harness.schema.growth import Growth
@@ -316,9 +314,10 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         return typed_frame([plain | peaks], kinds)
 
     def _repr_html_(self) -> str:
-        rest = "<br>".join(html.escape(line) for line in self.summary().splitlines()[2:])
-        table = sizes_table("peaks of the allocator", self._peaks()).html
-        return f"<p><b>{html.escape(self.answer)}</b></p>{table}<p>{rest}</p>"
+        from harness.dry_runs.dry_run_sheet import dry_run_sheet
+        from harness.plots.memory_page import sheet_html
+
+        return sheet_html(dry_run_sheet(self, "your script"))
 
     def to_json(self) -> str:
         """Return the report as one line of JSON."""

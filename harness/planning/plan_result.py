@@ -1,12 +1,10 @@
 """The answer of ``harness.plan``: the candidates, ranked, each with its proof."""
 
-import html
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
-from harness.plots.self_contained_page import bars, html_table, self_contained_page
+from harness.plots.memory_page import sheet_html
 from harness.schema.memory_fit import GpuFit
 from harness.schema.shown import picture
 from harness.schema.units import format_bytes
@@ -136,9 +134,6 @@ class Saving:
         )
 
 
-LEVER_HEADS = (">time, about", ">saves", ">reserved peak", "fits", "one change to the whole batch")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Candidates that fit, the fastest first; those with another optimizer come last.
@@ -242,32 +237,6 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        answer, *rest = map(html.escape, self.summary().splitlines())
-        line = f"Reserved peak before and after; the line: {format_bytes(self.usable_bytes)} free"
-        sizes = [(words, fit.reserved_peak_bytes[1]) for words, fit in self.steps()]
-        parts = [
-            f"<p>{'<br>'.join([f'<b>{answer}</b>', *rest])}</p>",
-            bars(line, sizes, self.usable_bytes),
-        ]
-        for one in self.candidates:
-            code = f'<pre style="font-family:monospace">{html.escape(one.code)}</pre>'
-            words = f"<summary>Code: {html.escape(one.described())}</summary>"
-            parts += [f"<details{' open' * (len(parts) == 2)}>{words}{code}</details>"] * bool(
-                one.code
-            )
-        run = [LEVER_HEADS, *(one.cells() for one in self.levers if one.fit is not None)]
-        order = (1, 4, 0, 2, 3)  # on a phone what it saves and its name stay in view
-        heads, *rows = ([row[at] for at in order] for row in run)
-        parts.append(html_table("Each change by itself", heads, rows))
-        others = (f"not run: {one.name}: {one.why}" for one in self.levers if one.fit is None)
-        said = (*others, *self.edge_lines())
-        return "\n".join([*parts, *(f"<p>{html.escape(words)}</p>" for words in said)])
+        from harness.planning.plan_sheet import plan_sheet
 
-    def edge_lines(self) -> Iterator[str]:
-        """Yield what loading and saving need, a line each."""
-        said = (*self.edges, *(() if self.saving is None else (self.saving,)))
-        yield from (f"loading and saving: {each}" for each in said)
-
-    def page(self, target: str) -> str:
-        """Return the plan as a self-contained HTML page."""
-        return self_contained_page(f"Plan for {target}, batch {self.batch:,}", self._repr_html_())
+        return sheet_html(plan_sheet(self))

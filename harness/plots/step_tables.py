@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from harness.plots.shown_tables import ShownTable, sizes_table
+from harness.plots.sheet import ShownTable, sizes_table
 from harness.schema.layer_names import folded, summed
 from harness.schema.step_report import StepReport
 from harness.schema.units import format_bytes
@@ -29,7 +29,8 @@ def layers_table(report: StepReport) -> ShownTable:
     if len(shown) > MOST_LAYERS:
         more = f"... {len(shown) - MOST_LAYERS} more rows; --json has all"
         rows.insert(-1, (more, "", "", "", ""))
-    return ShownTable("Layers, in forward order", heads, rows if layers else [], ">output")
+    rows = rows if layers else []
+    return ShownTable(title="Layers, in forward order", heads=heads, rows=rows, spare=">output")
 
 
 def operators_table(report: StepReport) -> ShownTable:

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from harness.plots.category_colours import CATEGORY_COLOURS
-from harness.plots.memory_page import ShownBlock, Timeline
+from harness.plots.timeline import ShownBlock, Timeline
 from harness.schema.events import BEFORE_TRACE, Event, Trace
 
 

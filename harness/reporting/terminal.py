@@ -6,7 +6,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from harness.plots.shown_tables import ShownTable
 from harness.reporting.terminal_console import PlainConsole
 
 _WIDEST = 10_000
@@ -51,13 +50,3 @@ class AnswerConsole(PlainConsole):
             self.say_all((line.rstrip() for line in lines), before="")
             return
         self.print(table)
-
-    def show(self, table: ShownTable) -> None:
-        """Print a table, on a narrow terminal without its spare column; nothing without rows."""
-        rows = [table.heads, *table.rows]
-        width = sum(1 + max(map(len, column)) for column in zip(*rows, strict=True))
-        if self.is_terminal and width > self.width and table.spare in table.heads:
-            at = table.heads.index(table.spare)
-            rows = [(*row[:at], *row[at + 1 :]) for row in rows]
-        if table.rows:
-            self.table(rows[0], rows[1:])

@@ -7,7 +7,7 @@ from heapq import merge
 from pathlib import Path
 
 from harness.dry_runs.allocator_runs import EMPTY_CACHE, Operation
-from harness.plots.memory_page import Timeline
+from harness.plots.timeline import Timeline
 from harness.schema.errors import UnavailableError
 from harness.schema.growth import Growth
 from harness.snapshots.categories import categories

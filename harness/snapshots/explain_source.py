@@ -2,22 +2,22 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.plots.memory_page import sheet_html, sheet_page
+from harness.plots.sheet import Sheet, sheet_text
 from harness.schema.argument_checks import ArgumentError
-from harness.schema.plain_text import printable
 from harness.schema.shown import picture
 from harness.snapshots.explain import Explanation, explain_file
-from harness.snapshots.explain_page import explanation_page, failures_page
-from harness.snapshots.explain_text import explanation_text
+from harness.snapshots.explain_sheet import explanation_sheet, failures_sheet
 from harness.snapshots.file_bytes import is_snapshot
 from harness.snapshots.log_failures import explained, find_failures
 from harness.snapshots.log_text import Log, read_log_file
-from harness.snapshots.oom_text import failures_text, notes_on, parts
+from harness.snapshots.oom_text import notes_on, parts
 from harness.snapshots.other_messages import other_message
 
 _LIKE_A_PATH = re.compile(r"/|\.\w{1,7}$")
@@ -32,23 +32,26 @@ class OutOfMemoryReport:
     """An explained failure.
 
     Attributes:
-        text: the explanation as ``harness explain`` prints it.
+        sheet: the explanation.
         facts: the same facts by the keys of its JSON.
-        make_page: returns the page.
         held: what held the GPU's memory, and how many bytes; empty if the text has no numbers.
         limit: the line in the picture: its bytes and its name.
     """
 
-    text: str
+    sheet: Sheet = field(repr=False, compare=False)
     facts: dict[str, object]
-    make_page: Callable[[], str] = field(repr=False, compare=False)
     held: tuple[tuple[str, int], ...] = ()
     limit: tuple[int, str] = (0, "")
 
     @cached_property
+    def text(self) -> str:
+        """The explanation as ``harness explain`` prints it."""
+        return sheet_text(self.sheet)
+
+    @cached_property
     def page(self) -> str:
         """A self-contained HTML page."""
-        return self.make_page()
+        return sheet_page(self.sheet)
 
     def summary(self) -> str:
         """Return the explanation."""
@@ -75,13 +78,10 @@ class OutOfMemoryReport:
         return pd.DataFrame([plain])
 
     def __repr__(self) -> str:
-        return f"<OutOfMemoryReport: {self.text.strip().splitlines()[0]}>"
+        return f"<OutOfMemoryReport: {self.sheet.verdict[0]}>"
 
     def _repr_html_(self) -> str:
-        import html
-
-        style = "white-space:pre-wrap;font-family:monospace"
-        return f"<pre style='{style}'>{html.escape(self.text)}</pre>"
+        return sheet_html(self.sheet)
 
 
 def explain(source: str | Path) -> OutOfMemoryReport:
@@ -130,7 +130,6 @@ def is_message(text: str) -> bool:
 def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     """Return the report of a snapshot's devices, of which the first is explained in its facts."""
     first, *others = (asdict(replace(one, blocks=None)) for one in explanations)
-    text = printable("\n".join(map(explanation_text, explanations)))
     for each in (first, *others):
         del each["blocks"]
     facts = {**first, "other_devices": others}
@@ -138,9 +137,8 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
     unused = ("reserved, unused", moment.reserved_bytes - moment.alive_bytes)
     usable = None if failure is None else failure.usable_bytes
     return OutOfMemoryReport(
-        text=text,
+        sheet=explanation_sheet(explanations),
         facts=facts,
-        make_page=partial(explanation_page, explanations),
         held=(*moment.categories, unused),
         limit=(usable or moment.reserved_bytes, "reserved" if usable is None else "usable memory"),
     )
@@ -149,15 +147,13 @@ def explain_snapshot(explanations: Sequence[Explanation]) -> OutOfMemoryReport:
 def explain_log(log: Log) -> OutOfMemoryReport:
     """Return the report of a log; its facts are those of the failure that its text begins with."""
     failures = find_failures(log)
-    text = printable(failures_text(failures, notes_on(log)))
     last = explained(failures)[0]
     message = next((one.message for one in explained(failures) if one.message is not None), None)
     numbers = {} if last.message is None else last.message.as_dict()
     facts = {**last.as_dict(), **numbers, "failures": [each.as_dict() for each in failures]}
     return OutOfMemoryReport(
-        text=text,
+        sheet=failures_sheet(failures, [*notes_on(log)]),
         facts=facts,
-        make_page=partial(failures_page, failures, text),
         held=() if message is None else tuple((name, size) for _, name, size in parts(message)),
         limit=(0 if message is None else message.total_bytes, "memory of the GPU"),
     )

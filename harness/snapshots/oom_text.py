@@ -1,6 +1,6 @@
 """An out-of-memory message explained: sentences and a picture of the GPU's memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.schema.units import format_bytes
 from harness.snapshots.log_failures import MOST_FAILURES, LogFailure, explained, marked
@@ -36,11 +36,6 @@ def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     return [part for part in held if part[2] > (least if part[0] in "c?" else 0)]
 
 
-def failures_text(failures: Sequence[LogFailure], notes: Iterable[str] = ()) -> str:
-    """Return every failure of a log in a line, then those that ended the run in full."""
-    return "\n".join([*_lines(failures), *notes]) + "\n"
-
-
 def notes_on(log: Log) -> Iterator[str]:
     """Yield what was not read, or not parsed."""
     if (count := len(marked(log))) > MOST_FAILURES:
@@ -51,7 +46,8 @@ def notes_on(log: Log) -> Iterator[str]:
         yield f"Reading stopped after {format_bytes(MOST_PIPED_BYTES)}; the log goes on."
 
 
-def _lines(failures: Sequence[LogFailure]) -> Iterator[str]:
+def failures_lines(failures: Sequence[LogFailure]) -> Iterator[str]:
+    """Yield every failure of a log in a line, then those that ended the run in full."""
     chosen = explained(failures)
     if len(failures) > 1:
         which = "the last is explained"

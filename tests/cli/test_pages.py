@@ -7,11 +7,12 @@ import pytest
 
 from harness.cli.app import main
 from harness.dry_runs.dry_run_report import Device, DryRunReport, Group, Moment
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.plots.category_colours import CATEGORY_COLOURS
+from harness.plots.memory_page import sheet_page
 from harness.prediction.gpu.catalogue import GPUS
 from harness.schema.metrics import CudaPeaks
 from harness.schema.record import Outcome
-from harness.snapshots.dry_run_page import dry_run_page
 from tests.commands import Ask
 
 NET = """
@@ -78,9 +79,9 @@ def test_a_dry_run_has_a_page_whose_categories_add_up() -> None:
         outcome=Outcome.OK, gpu="l4", gpu_total_bytes=100 << 20, cuda=peaks,
         outside_bytes=(10 << 20, 30 << 20), devices=(Device(index=0, peaks=peaks, peak=moment),),
     )  # fmt: skip
-    page = dry_run_page(report, target="train.py")
+    page = sheet_page(dry_run_sheet(report, "train.py"))
     assert "&lt;train&gt;" in page
     assert "<train>" not in page
-    assert "Alive at the peak: 4 MiB" in page
+    assert "Most bytes requested: 4 MiB" in page
     sizes = re.findall(r">(\d) MiB</td>", page)
     assert sizes == ["3", "1", "3"], "the categories, and the one place"

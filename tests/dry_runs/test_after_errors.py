@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.dry_runs.run import dry_run
+from harness.plots.sheet import sheet_text
 from tests.dry_runs.forked_runs import ForkedRuns
 from tests.dry_runs.scripts import script
 
@@ -44,7 +45,7 @@ def test_a_notebook_names_what_keeps_memory_after_its_error(tmp_path: Path) -> N
     assert freed["results of cells (Out, _)"] == 2 * 4 * 1024 * WIDTH
     assert freed["del model"] == weights == report.cells[1].alive_bytes
     assert report.cells[-1].requested_peak_bytes == report.cuda.requested_peak_bytes
-    text = dry_run_text(report, target="train.ipynb")
+    text = sheet_text(dry_run_sheet(report, "train.ipynb"))
     assert f"error: step({ROWS})" in text
 
 

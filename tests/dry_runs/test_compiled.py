@@ -9,10 +9,11 @@ import pytest
 
 from harness.dry_runs.build import build
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.dry_runs.own_code import is_own
 from harness.dry_runs.pretended_environment import cache_variables
 from harness.dry_runs.toolchain import torch_build
+from harness.plots.sheet import sheet_text
 from harness.schema.units import format_bytes
 from tests.dry_runs.scripts import succeeds
 from tests.dry_runs.test_known_values import check_lines
@@ -93,7 +94,7 @@ def test_graphs_breaks_and_what_runs_uncompiled_are_counted(quick: Done) -> None
     (fallback,) = done.fallbacks
     assert "recompile_limit (8), function: 'limited'" in fallback
     assert f"Compiled: 13 graphs, 9 of them again, 2 breaks, {done.seconds:.1f} s compiling" in (
-        dry_run_text(quick[0], target="train.py")
+        sheet_text(dry_run_sheet(quick[0], "train.py"))
     )
 
 
@@ -130,7 +131,7 @@ def test_inductor_saves_what_fusion_saves_and_names_the_user_s_lines(tmp_path: P
     assert (done.graphs, done.breaks) == (1, 0)
     assert known(report.eager).allocated_peak_bytes == eager
     assert f"Without torch.compile: allocated {format_bytes(eager)} ({eager:,} B)" in (
-        dry_run_text(report, target="train.py")
+        sheet_text(dry_run_sheet(report, "train.py"))
     )
     groups = known(report.devices[0].peak).groups
     places = [group.place.removeprefix("autotuner, for ") for group in groups]
@@ -158,7 +159,7 @@ def test_a_mode_s_pool_and_choices_are_named(
     assert report.devices[0].graph_pools == 1
     assert report.devices[0].graph_pool_bytes > 2 * 4 * 4096 * 512
     assert "ATen of" in " ".join(known(report.compiled).unmeasured)
-    assert "CUDA graphs: 1 private pool keeps" in dry_run_text(report, target="train.py")
+    assert "CUDA graphs: 1 private pool keeps" in sheet_text(dry_run_sheet(report, "train.py"))
     again, _ = run(tmp_path, MODE)
     assert again.cuda == report.cuda, "with a cache as without"
 

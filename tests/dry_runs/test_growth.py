@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_text import growth_lines
+from harness.dry_runs.dry_run_sheet import growth_lines
 from harness.schema.growth import Growth
 from tests.dry_runs.forked_runs import ForkedRuns
 from tests.dry_runs.growing import (

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.dry_runs import assemble_report
-from harness.dry_runs.dry_run_text import growth_lines
+from harness.dry_runs.dry_run_sheet import growth_lines
 from harness.dry_runs.host_memory import HostSampler
 from harness.dry_runs.run import dry_run
 from harness.instruments import pinned_memory

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.dry_runs.file_layer import Layers, remove
 from harness.dry_runs.run import dry_run
 from harness.dry_runs.value_answers import DryRunError
+from harness.plots.sheet import sheet_text
 from tests.dry_runs.scripts import script
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -66,7 +67,7 @@ def test_the_copy_that_a_resumed_script_keeps_is_found_to_the_byte(tmp_path: Pat
     alive = dict(second.devices[0].peak.categories) if second.devices[0].peak else {}
     assert requested(second) - requested(first) == pytest.approx(WEIGHTS, abs=4096)
     assert alive["optimizer_state"] == pytest.approx(2 * WEIGHTS, abs=4096)  # the loaded one
-    text = dry_run_text(report, target="train.py")
+    text = sheet_text(dry_run_sheet(report, "train.py"))
     assert text.splitlines()[1].endswith("ok, fits, worse when resumed")
     assert f"other           {tmp_path / 'script.py'}:{LINE} <module>" in text
     assert second.devices[0].phases["loading"] >= 4 * WEIGHTS  # the model and the whole file

@@ -16,9 +16,10 @@ import pytest
 
 from harness.dry_runs import child
 from harness.dry_runs.child import Ending
-from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.dry_runs.run import dry_run
 from harness.dry_runs.value_answers import DryRunError
+from harness.plots.sheet import sheet_text
 from tests.dry_runs.scripts import refused, run, script, succeeds
 from tests.known import known
 
@@ -108,7 +109,7 @@ def test_a_folder_and_an_archive_are_run_as_python_does(tmp_path: Path) -> None:
     for target in (folder, archive):
         report = dry_run(target, quiet=True)
         assert (report.outcome, report.evidence) == ("error", "part.Seen")
-        assert "folder\nand" not in dry_run_text(report, target=str(target))
+        assert "folder\nand" not in sheet_text(dry_run_sheet(report, str(target)))
     with pytest.raises(DryRunError, match="there is no script"):
         dry_run(tmp_path, quiet=True)
 

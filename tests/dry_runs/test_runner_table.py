@@ -7,8 +7,9 @@ from click.testing import CliRunner
 
 from harness.cli.dry_run_command import dry_run as command
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.dry_runs.run import dry_run
+from harness.plots.sheet import sheet_text
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
 
@@ -62,7 +63,8 @@ def test_each_test_of_unittest_has_a_row(tmp_path: Path) -> None:
         "test_skipped": ("skipped", "why not"),
     }
     assert report.exit_code == 1
-    assert "Tests (4): 2 failed, 1 passed, 1 skipped" in dry_run_text(report, target="unittest")
+    text = sheet_text(dry_run_sheet(report, "unittest"))
+    assert "Tests (4), 2 failed, 1 passed, 1 skipped:" in text
 
 
 @pytest.mark.quick

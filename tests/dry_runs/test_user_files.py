@@ -19,8 +19,9 @@ import msgspec
 import pytest
 
 from harness.dry_runs.dry_run_report import DryRunReport
-from harness.dry_runs.dry_run_text import dry_run_text
+from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.dry_runs.file_layer import Layers
+from harness.plots.sheet import sheet_text
 from tests.dry_runs.scripts import succeeds
 
 pytestmark = pytest.mark.usefixtures("cuda_build")
@@ -402,7 +403,7 @@ def test_the_report_lists_what_was_written_and_copies_it_if_asked(
         "model.pt": "good model.ptmore",
         "fresh": "3",
     }
-    text = dry_run_text(report, target="script.py")
+    text = sheet_text(dry_run_sheet(report, "script.py"))
     assert f"copied to {kept}" in text
     assert f"changed        17 B  {work}/model.pt" in text
 

@@ -2,14 +2,17 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.plots.memory_page import Timeline, memory_page
+from harness.plots.memory_page import sheet_page
+from harness.plots.sheet import Sheet
+from harness.plots.step_sheets import prediction_sheet
+from harness.plots.timeline import Timeline
 from harness.plots.traced_timeline import traced_timeline
-from harness.reporting.step_page import step_page
 from harness.schema.events import Event, Trace
 from harness.schema.memory_fit import GpuFit
 from harness.schema.metrics import Layer
@@ -18,6 +21,10 @@ from tests.reporting.conftest import NO_AXE, serious, visited
 
 MIB = 1 << 20
 HOSTILE = "</script><script>document.title='owned'</script>"
+
+
+def step_page(report: StepReport, commands: Sequence[str] = ()) -> str:
+    return sheet_page(prediction_sheet(report, commands))
 
 
 def planted(blocks: int) -> Trace:
@@ -45,7 +52,7 @@ def test_a_timeline_keeps_its_peak_and_its_sums_and_stays_below_a_megabyte(
     blocks: int, moments: int, backward: int
 ) -> None:
     trace = planted(blocks)
-    assert len(step_page(StepReport(method="dry run", trace=trace), "any")) < 1_000_000
+    assert len(step_page(StepReport(method="dry run", trace=trace))) < 1_000_000
     line = traced_timeline(trace)
     totals = line.total_bytes()
     assert len(line.blocks) <= 10_000
@@ -61,9 +68,10 @@ def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None
     sizes = {"parameter_bytes": 8, "output_bytes": 8, "saved_bytes": 8, "peak_bytes": 8}
     layers = tuple(Layer(name=name, kind="Linear", **sizes) for name in ("up", "", "down"))
     report = StepReport(
-        method="dry run", trace=trace, layers=layers, peak_live_bytes=trace.peak_live_bytes
-    )
-    text = step_page(report, "Mine <Net>")
+        method="dry run", target="Mine <Net>", trace=trace, layers=layers,
+        peak_live_bytes=trace.peak_live_bytes,
+    )  # fmt: skip
+    text = step_page(report)
     assert "<title>Mine &lt;Net&gt;</title>" in text
     assert "peak 21 MiB" in text
     listed, _, blocks = text[text.index("Layers, in forward order") :].partition("Largest blocks")
@@ -74,7 +82,7 @@ def test_the_page_lists_layers_in_forward_order_and_the_largest_blocks() -> None
 
 def test_only_the_script_of_the_page_may_run(tmp_path: Path) -> None:
     trace = Trace([Event(1, "forward", HOSTILE, HOSTILE, "activation", MIB, 1)])
-    page = step_page(StepReport(method="dry run", trace=trace, notes=(HOSTILE,)), HOSTILE)
+    page = step_page(StepReport(method="dry run", target=HOSTILE, trace=trace, notes=(HOSTILE,)))
     assert page.count("<script") == 2
     assert "script-src 'sha256-" in page
     (data,) = re.findall(r'id="data">(.*?)</script>', page, re.S)
@@ -93,7 +101,7 @@ FIT = GpuFit(
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = StepReport(method="dry run", trace=planted(48), fit=FIT, batch=8)
     path = tmp_path_factory.mktemp("page") / "page.html"
-    path.write_text(step_page(report, "planted", ["harness plan net.py:Net"]), encoding="utf-8")
+    path.write_text(step_page(report, ["harness plan net.py:Net"]), encoding="utf-8")
     return path
 
 
@@ -180,7 +188,7 @@ def test_sums_of_layers_have_a_treemap_without_a_timeline(browser: Any, tmp_path
         blocks=[(b._replace(end=1), 1) for b, _ in alive], events=range(1), colours=line.colours
     )
     path = tmp_path / "page.html"
-    path.write_text(memory_page("sums", verdict=["fits"], timeline=still, body=""))
+    path.write_text(sheet_page(Sheet(title="sums", verdict=["fits"], timeline=lambda: still)))
     with visited(browser, path) as tab:
         assert tab.locator("#timeline").count() == 0
         assert tab.locator(".cell").count() >= 2

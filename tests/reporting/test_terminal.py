@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.plots.shown_tables import ShownTable
+from harness.plots.sheet import Sheet, ShownTable, sheet_text
 from harness.reporting.terminal import AnswerConsole
 
 LONG = "model.layers.0-23.post_attention_layernorm (LlamaRMSNorm x24) " * 3
@@ -18,16 +18,12 @@ def test_a_name_is_whole_in_a_pipe(
     assert second.split() == ["head", "64", "KiB"]
 
 
-def test_a_narrow_terminal_leaves_out_the_column_that_is_spared_before_it_breaks_a_name(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_narrow_terminal_leaves_out_the_column_that_is_spared_before_it_breaks_a_name() -> None:
     name = "model.layers.0–23.self_attn.q_proj (Linear x24)"
     heads = ("layer", ">parameters", ">output", ">of the peak")
-    table = ShownTable("", heads, [(name, "8 KiB", "64 KiB", "1.0%")], ">output")
-    for columns, has_output in (("80", False), ("120", True)):
-        monkeypatch.setenv("COLUMNS", columns)
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        AnswerConsole().show(table)
-        out = capsys.readouterr().out
+    table = ShownTable(heads=heads, rows=[(name, "8 KiB", "64 KiB", "1.0%")], spare=">output")
+    sheet = Sheet(title="", verdict=[], parts=[table])
+    for width, has_output in ((80, False), (120, True), (None, True)):
+        out = sheet_text(sheet, width=width)
         assert name in out
         assert ("64 KiB" in out) == has_output

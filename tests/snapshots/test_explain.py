@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import harness
+from harness.plots.memory_page import sheet_page
+from harness.plots.sheet import sheet_text
 from harness.snapshots.explain import Explanation, explain_file
-from harness.snapshots.explain_page import explanation_page, failures_page
-from harness.snapshots.explain_text import explanation_text
+from harness.snapshots.explain_sheet import explanation_sheet, failures_sheet
 from harness.snapshots.log_failures import find_failures
 from harness.snapshots.log_text import Log
 from harness.snapshots.what_if import WhatIf
@@ -24,6 +25,10 @@ from tests.snapshots.test_oom_message import EVERYTHING
 from tests.snapshots.test_replay import MIB, by_hand, entry, segment, written
 
 FAILURES = Path(__file__).parent / "failures"
+
+
+def said(explanation: Explanation) -> str:
+    return sheet_text(explanation_sheet((explanation,)))
 
 
 def explained(name: str, **more: object) -> Explanation:
@@ -49,7 +54,7 @@ def test_each_failure_is_diagnosed_and_its_groups_add_up_to_what_was_alive(
 ) -> None:
     explanation = explained(name)
     assert (explanation.diagnosis, explanation.growth.kind) == (diagnosis, growth)
-    text = explanation_text(explanation)
+    text = said(explanation)
     assert text.startswith(f"device 0: {diagnosis}\n")
     assert len(text.splitlines()) <= 32, "more than a screen"
     for moment in explanation.moments:
@@ -61,7 +66,7 @@ def test_each_failure_is_diagnosed_and_its_groups_add_up_to_what_was_alive(
 
 @pytest.mark.usefixtures("cuda_build")
 def test_equal_blocks_of_one_line_are_one_row_with_the_users_line() -> None:
-    text = explanation_text(explained("batch-8192"))
+    text = said(explained("batch-8192"))
     forward = "forward pass (activations and its temporaries)"
     row = f"128 MiB  4 x 32 MiB, {forward}: relu (functional.py:1777) < train (rec"
     assert text.count(row) == 1
@@ -97,7 +102,7 @@ def test_a_limit_of_the_process_is_the_memory_of_the_what_ifs() -> None:
     assert failure.device_free_bytes > failure.segment_bytes
     assert (failure.is_limited, failure.usable_bytes) == (True, 3 << 29)
     assert case(explanation, "as recorded").verdict == "does not fit"
-    assert "the GPU had room, so a limit of the process refused" in explanation_text(explanation)
+    assert "the GPU had room, so a limit of the process refused" in said(explanation)
 
 
 def test_a_leak_is_what_one_step_keeps() -> None:
@@ -179,7 +184,7 @@ def test_as_recorded_has_the_recordings_own_peak_or_says_why_not(path: Path) -> 
 
 @pytest.mark.usefixtures("cuda_build")
 def test_the_page_is_self_contained_and_labelled() -> None:
-    page = explanation_page((explained("leak"),))
+    page = sheet_page(explanation_sheet((explained("leak"),)))
     body, _, scripts = page.partition("</main>")
     assert re.findall(r"<(?:script|img|iframe)|https?:|onload", body) == []
     assert scripts.count("<script") == 2, "the data, and the script whose hash the policy has"
@@ -187,7 +192,7 @@ def test_the_page_is_self_contained_and_labelled() -> None:
     assert "prefers-color-scheme: dark" in page
     forward = "forward pass (activations and its temporaries)"
     words = ("all that PyTorch may reserve", forward, "out of memory")
-    for text in (*words, "What if", "By category", "By line", "Everything as text"):
+    for text in (*words, "what if", "by category", "by line", "by module"):
         assert text in page
 
 
@@ -195,14 +200,14 @@ def test_text_from_a_recording_is_escaped_in_the_page(tmp_path: Path) -> None:
     raw = by_hand()
     for event in raw["device_traces"][0]:
         event["frames"] = [{"filename": "<b>.py", "name": "<script>alert(1)</script>", "line": 1}]
-    page = explanation_page(explain_file(written(tmp_path, raw)))
+    page = sheet_page(explanation_sheet(explain_file(written(tmp_path, raw))))
     assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
     assert r"\u003cscript>alert" in page
 
 
 def test_the_page_of_a_message_names_every_part() -> None:
-    page = failures_page(find_failures(Log(text=EVERYTHING)), "")
+    page = sheet_page(failures_sheet(find_failures(Log(text=EVERYTHING))))
     assert "process 11: 1 GiB" in page
     assert "allocated by tensors: 3.5 GiB" in page
     assert "free in private pools (CUDA graphs, MemPool): 512 MiB" in page
@@ -274,7 +279,7 @@ def test_a_field_that_no_number_needs_refuses_nothing(
     for each in raw["segments"]:
         each["stream"] = change.get("stream", 0)
         each["frames"] = change.get("frames", [])
-    assert explanation_text(explain_file(written(tmp_path, raw))[0])
+    assert said(explain_file(written(tmp_path, raw))[0])
     raw |= {"host_segments": [{"total_size": 3 * MIB}], "external_annotations": [{"stage": 1}]}
     assert explain_file(written(tmp_path, raw))[0].peak_reserved_bytes == 36 * MIB
 
@@ -282,7 +287,7 @@ def test_a_field_that_no_number_needs_refuses_nothing(
 def test_an_empty_recording_is_explained_as_one_without_failure(tmp_path: Path) -> None:
     (explanation,) = explain_file(written(tmp_path, {"segments": [], "device_traces": [[]]}))
     assert explanation.diagnosis == "no failure"
-    assert "Nothing was allocated" in explanation_page((explanation,))
+    assert "Nothing was allocated" in sheet_page(explanation_sheet((explanation,)))
 
 
 AT = by_hand()["device_traces"][0][1]["addr"]

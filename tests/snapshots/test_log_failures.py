@@ -10,7 +10,7 @@ import pytest
 from harness.snapshots import log_text
 from harness.snapshots.log_failures import LogFailure, explained, find_failures
 from harness.snapshots.log_text import Log, read_log
-from harness.snapshots.oom_text import failures_text
+from harness.snapshots.oom_text import failures_lines
 from tests.commands import Ask
 from tests.known import known
 
@@ -58,7 +58,7 @@ def test_two_ranks_with_two_causes_are_two_answers() -> None:
         (1, 1, "real need"),
     ]
     assert [each.cause for each in explained(failures)] == ["real need", "fragmentation"]
-    text = failures_text(failures)
+    text = "\n".join(failures_lines(failures))
     assert text.startswith("2 out-of-memory failures in the log; 2 different ones")
     assert text.count("\ncause: ") == 2
     assert text.count("failed at model.py:51 in forward: return self.fc(x)\n") == 2
@@ -79,12 +79,12 @@ def test_a_failure_that_was_tried_again_is_not_the_one_that_ended_the_run() -> N
     assert (first.went_on, first.time, first.line) == (True, "09:00:43", 1)
     assert (last.went_on, last.cause) == (False, "fragmentation")
     assert explained(failures) == (last,)
-    text = failures_text(failures)
+    text = "\n".join(failures_lines(failures))
     assert "line 1, GPU 1, 09:00:43, the log goes on after it: real need" in text
     assert text.count("\ncause: ") == 1
     (only,) = explained(found(caught))
     assert only.went_on
-    assert "the log goes on after it" in failures_text((only,))
+    assert "the log goes on after it" in "\n".join(failures_lines((only,)))
 
 
 def test_another_ranks_progress_is_not_the_failed_ones() -> None:
@@ -156,7 +156,7 @@ def test_a_long_log_is_read_whole_with_true_counts_and_the_files_own_lines(
     failures = find_failures(log)
     numbers = [n for n, line in enumerate(text.split("\n"), 1) if "out of memory" in line]
     assert [each.line for each in failures] == numbers
-    said = failures_text(failures)
+    said = "\n".join(failures_lines(failures))
     assert said.startswith("2 out-of-memory failures in the log; ")
     assert "  fragmentation: 1" in said
     assert "first in line 2" in said
@@ -178,7 +178,7 @@ def test_a_pipe_without_an_end_is_explained_and_bounded(
 
 def test_many_failures_are_counted_and_some_are_listed() -> None:
     log = "".join(traceback(cuda(1, asked=f"{number}.00 GiB")) for number in range(20, 60))
-    text = failures_text(found(log))
+    text = "\n".join(failures_lines(found(log)))
     assert text.startswith("40 out-of-memory failures in the log; the last is explained\n")
     assert "  ... 28 more\n" in text
     assert text.count("requested\n") == 12

@@ -1,7 +1,6 @@
-"""A threshold as text on a terminal."""
+"""A threshold: the answer, the prediction, where the budget goes, every probe."""
 
-from harness.plots.shown_tables import sizes_table
-from harness.reporting.terminal import AnswerConsole
+from harness.plots.sheet import Part, Sheet, ShownTable, sizes_table
 from harness.schema.step_threshold import StepThreshold
 from harness.schema.threshold import FoundThreshold, Threshold
 from harness.schema.units import format_bytes
@@ -15,23 +14,18 @@ _HEADROOM = {
 }
 
 
-def print_threshold(threshold: FoundThreshold) -> None:
-    """Print a threshold: the answer, the prediction, where the budget goes, every probe."""
-    console = AnswerConsole()
-    solve = threshold.solve
-    console.say(threshold.answer, "bold")
-    console.say(threshold.question)
+def threshold_sheet(threshold: FoundThreshold) -> Sheet:
+    """Return the sheet of a threshold."""
+    solve, parts = threshold.solve, list[Part]([threshold.question])
     for text, value in (
         ("predicted", threshold.predicted),
         ("predicted from live bytes alone", threshold.live_bytes_predict),
     ):
         if value is not None or isinstance(threshold, Threshold):
-            console.say(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
-    if isinstance(threshold, StepThreshold):
-        console.say_all(threshold.notes)
+            parts.append(f"{text}: {'no prediction' if value is None else f'{solve} {value:,}'}")
     if isinstance(threshold, Threshold) and threshold.outside:
-        console.say(threshold.outside)
-    console.say_all((f"{key}: {fact}" for key, fact in threshold.evidence.items()), before="")
+        parts.append(threshold.outside)
+    parts += [f"{key}: {fact}" for key, fact in threshold.evidence.items()]
     rows = [
         (
             f"{probe.value:,}",
@@ -42,8 +36,14 @@ def print_threshold(threshold: FoundThreshold) -> None:
         )
         for probe in threshold.probes
     ]
-    console.table((f"probed {solve}", "outcome", "phase", "needed", "seconds"), rows)
+    heads = (f">probed {solve}", "outcome", "phase", ">needed", ">seconds")
+    parts.append(ShownTable(heads=heads, rows=rows))
     if isinstance(threshold, Threshold) and threshold.headroom is not None:
-        parts = [(label, getattr(threshold.headroom, name)) for name, label in _HEADROOM.items()]
-        head = f"the budget at {solve} {threshold.largest_fit:,}"
-        console.show(sizes_table("", parts, head))
+        sizes = [(label, getattr(threshold.headroom, name)) for name, label in _HEADROOM.items()]
+        parts.append(sizes_table("", sizes, f"the budget at {solve} {threshold.largest_fit:,}"))
+    return Sheet(
+        title=threshold.answer,
+        verdict=[threshold.answer],
+        parts=parts,
+        notes=threshold.notes if isinstance(threshold, StepThreshold) else (),
+    )
