@@ -85,10 +85,12 @@ if not TYPE_CHECKING:  # so that type checkers report unknown names
 
 
 _VIEWS = {
-    **dict.fromkeys(("record_frame", "report_frame", "threshold_frame"), "frames"),
+    **dict.fromkeys(("record_frame", "report_frame", "threshold_frame"), "plots.frames"),
     **dict.fromkeys(
-        ("record_html", "report_html", "threshold_html", "trace_html"), "notebook_html"
+        ("record_html", "report_html", "threshold_html", "trace_html"), "plots.notebook_html"
     ),
+    "plan_html": "planning.plan_sheet",
+    "dry_run_html": "dry_runs.dry_run_sheet",
 }
 """The module of each view of a public object; the others are pictures."""
 
@@ -96,7 +98,7 @@ _VIEWS = {
 def _view(name: str) -> "Callable[..., object]":
     import importlib
 
-    module = importlib.import_module(f"harness.plots.{_VIEWS.get(name, 'public_objects')}")
+    module = importlib.import_module(f"harness.{_VIEWS.get(name, 'plots.public_objects')}")
     view: Callable[..., object] = getattr(module, name)
     return view
 

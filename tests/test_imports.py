@@ -101,13 +101,20 @@ def module_graph() -> dict[str, set[str]]:
 
 ENTRANCES = {"harness", "harness.cli.app", "harness.cli.entry", "harness.__main__"}
 """Modules that know every command; what they import is not followed."""
+BENCH = ("prediction.mlp", "measurement", "thresholds", "sweeps", "analysis", "reporting")
+"""The wing of a step that really runs."""
+PRETENDED = ("prediction.estimate", "dry_runs", "snapshots", "budgets")
+"""The wing of the pretended GPU. ``planning``, the command line and experiments use both; the
+other packages are their base."""
 TO_PRETENDED_GPU = {"harness.planning.pretended_workers"}
 DOORS = {
     "measure": TO_PRETENDED_GPU,
     "sweep": TO_PRETENDED_GPU,
     "explain": {"harness.dry_runs.allocator_runs"},
+    "predict": {"harness.prediction.mlp.predict_workload"},
 }
-"""The door of a command to the pretended GPU, which is not followed."""
+"""The door of a command to the other wing, which is not followed: to the pretended GPU, or, from
+there, to an MLP's closed forms."""
 REACHED = {
     "dry_run": (16_890, 13_000), "explain": (6_440, 6_500), "predict": (19_470, 15_000),
     "measure": (16_570, 9_500), "sweep": (18_900, 15_000), "report": (8_630, 6_000),
@@ -116,13 +123,18 @@ REACHED = {
 is lowered when a command reaches less, and the target."""
 
 
-def reached_by(command: str) -> int:
-    """Return the lines of all modules that the file of a command reaches."""
-    lines = {
+def all_modules() -> dict[str, tuple[Path, int]]:
+    """Return the file of each module, and its lines."""
+    return {
         ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"):
             (path, len(path.read_text().splitlines()))
         for path in ROOT.rglob("*.py")
     }  # fmt: skip
+
+
+def reached_by(command: str) -> int:
+    """Return the lines of all modules that the file of a command reaches."""
+    lines = all_modules()
     closed = ENTRANCES | DOORS.get(command, set())
     seen, left = set[str](), [f"harness.cli.{command}_command"]
     while left:
@@ -166,6 +178,18 @@ def test_every_package_has_its_place_in_the_order_and_every_file_a_name_of_its_o
     assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "version.py"}
     names = Counter(path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py")
     assert [name for name, count in names.items() if count > 1] == []
+
+
+@pytest.mark.parametrize(("wing", "other"), [(BENCH, PRETENDED), (PRETENDED, BENCH)])
+def test_no_wing_imports_the_other(wing: tuple[str, ...], other: tuple[str, ...]) -> None:
+    arrows = [
+        f"{name} imports {used}"
+        for name, (path, _) in all_modules().items()
+        for used in named_in(path)
+        if any(is_under(name, f"harness.{package}") for package in wing)
+        and any(is_under(used, f"harness.{package}") for package in other)
+    ]
+    assert arrows == []
 
 
 @pytest.mark.parametrize("package", ORDER)

@@ -206,7 +206,7 @@ def test_every_result_is_one_line_in_a_prompt_and_a_table_in_a_notebook() -> Non
         assert "<table>" in result._repr_html_()
         assert not result.to_frame().empty
     assert network.summary().startswith("fits on l4: reserves ")
-    assert network._repr_html_().startswith("<p><b>fits on l4: reserves ")
+    assert network._repr_html_().startswith("<p><strong>fits on l4: reserves ")
     assert "peak " in network.summary()
     assert len(network.plot().axes) > 0
     assert planned.summary().startswith("batch 1,048,576 on l4: 2 micro-batches of 524,288")

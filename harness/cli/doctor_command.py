@@ -11,8 +11,8 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.shown_progress import shown_progress
 
 if TYPE_CHECKING:
-    from harness.measurement.doctor import Finding
     from harness.reporting.terminal import AnswerConsole
+    from harness.schema.ability import Ability
 
 
 @harness_command("harness doctor", "harness doctor --check-model")
@@ -42,7 +42,7 @@ def doctor(check_model: bool, as_json: bool) -> int:
     return NOT_OK if check_model and not known[0].available else DONE
 
 
-def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
+def _machine(tell: Callable[[str], object]) -> Iterator["Ability"]:
     from harness.measurement.doctor import examine
 
     yield from examine(tell)
@@ -52,14 +52,14 @@ def _machine(tell: Callable[[str], object]) -> Iterator["Finding"]:
     yield from examine_dry_run()
 
 
-def _model(tell: Callable[[str], object]) -> Iterator["Finding"]:
+def _model(tell: Callable[[str], object]) -> Iterator["Ability"]:
     tell("comparing tiny workloads with the memory model")
     from harness.measurement.doctor import examine_model
 
     yield from examine_model()
 
 
-def _show(console: "AnswerConsole", finding: "Finding") -> None:
+def _show(console: "AnswerConsole", finding: "Ability") -> None:
     """Print one finding; on a terminal its detail is broken into lines below each other."""
     head = f"{finding.what:24} {'yes' if finding.available else 'no':4} "
     width = max(20, console.width - len(head)) if console.is_terminal else len(finding.detail) + 1

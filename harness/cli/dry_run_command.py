@@ -18,7 +18,7 @@ from harness.cli.json_answer import json_option, print_json
 from harness.cli.launched_script import TORCHRUN, LaunchedScript, launched_script
 from harness.cli.module_words import RunsModules
 from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
-from harness.cli.shared_options import page_option, print_sheet, write_page
+from harness.cli.sheet_output import page_option, print_sheet, write_page
 from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable
 from harness.schema.target_name import NEEDS_IPYTHON
@@ -298,8 +298,8 @@ def _check_script(command: Sequence[str]) -> None:
 
 def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline] | None":
     """Return what draws the recording; of two starts the second one is recorded."""
+    from harness.snapshots.dry_run_timeline import dry_run_timeline
     from harness.snapshots.file_bytes import SnapshotError
-    from harness.snapshots.recorded_timeline import dry_run_timeline
 
     if report.worse_start == "worse at the first start" or not snapshot.is_file():
         return None

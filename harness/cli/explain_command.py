@@ -10,13 +10,8 @@ from harness.cli.command import DONE, harness_command
 from harness.cli.gpu_options import GPU
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, WholeNumber
-from harness.cli.shared_options import (
-    page_option,
-    print_sheet,
-    replay_deadline,
-    what_if_option,
-    write_page,
-)
+from harness.cli.shared_options import replay_deadline, what_if_option
+from harness.cli.sheet_output import page_option, print_sheet, write_page
 
 if TYPE_CHECKING:
     from harness.snapshots.log_text import Log

@@ -10,14 +10,8 @@ from harness.cli.gpu_options import GPU, GpuFlags, gpu_description
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.next_commands import after_measurement, typed
 from harness.cli.parameter_types import WholeNumber
-from harness.cli.shared_options import (
-    deadline_option,
-    file_option,
-    force_option,
-    page_option,
-    print_sheet,
-    write_page,
-)
+from harness.cli.shared_options import deadline_option, file_option, force_option
+from harness.cli.sheet_output import page_option, print_sheet, write_page
 from harness.cli.shown_progress import shown_progress
 from harness.cli.step_options import StepFlags, refuse_with_target, step_options
 

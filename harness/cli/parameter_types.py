@@ -60,18 +60,6 @@ _OTHER_NAMES = {
 """Names of a choice in other programs."""
 
 
-class ChoicesOrTarget(Choices):
-    """One of several names, or ``MODULE:CALLABLE``; ``of`` says what it is called with."""
-
-    def __init__(self, choices: Sequence[str], of: str) -> None:
-        super().__init__(choices)
-        self.more = f"; any other one is a function {of}, named as FILE.py:FUNCTION"
-
-    def convert(self, value: Any, param: Parameter, ctx: Context) -> Any:
-        """Return the choice, or the target as it is."""
-        return value if ":" in str(value) else super().convert(value, param, ctx)
-
-
 class Number(ParamType):
     """A number within limits; NaN is outside all limits."""
 
@@ -128,27 +116,6 @@ class Size(ParamType):
         return size
 
 
-class Numbers(ParamType):
-    """Whole numbers of at least 1 with commas between them."""
-
-    def __init__(self, example: str, name: str) -> None:
-        self.name = name
-        self._example = example
-
-    def convert(self, value: Any, param: Parameter, ctx: Context) -> tuple[int, ...]:
-        """Return the numbers."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple(int(part) for part in value.split(","))
-        except ValueError:
-            numbers = (0,)
-        if min(numbers) < 1:
-            rule = f"whole numbers from 1 with commas between them, such as {self._example}"
-            refuse(rule, value, param, ctx)
-        return numbers
-
-
 class Share(ParamType):
     """A share such as ``1%``."""
 
@@ -162,20 +129,6 @@ class Share(ParamType):
             return parse_share(value)
         except HarnessError:
             refuse("between 0% and 100%", value, param, ctx)
-
-
-class Input(ParamType):
-    """An input of a network, ``[NAME=][TYPE:]SHAPE``."""
-
-    name = "input"
-
-    def convert(self, value: Any, param: Parameter, ctx: Context) -> str:
-        """Return the text, once it is known to describe an input."""
-        from harness.schema.input_spec import parse_input
-
-        del param, ctx
-        parse_input(value)
-        return str(value)
 
 
 class Completed(ParamType):
@@ -196,8 +149,6 @@ class Completed(ParamType):
         return items or [CompletionItem(incomplete, type="file")] * self._files
 
 
-WIDTHS = Numbers("512,256", "widths")
 SIZE = Size()
 SHARE = Share()
-INPUT = Input()
 SECONDS = Number(0.1, 1e6)

@@ -173,7 +173,7 @@ def _compare(first: Path, second: Path, tolerance: Fraction, as_json: bool) -> i
 def _compare_predictions(first: Path, second: Path, tolerance: Fraction, as_json: bool) -> int:
     from msgspec import to_builtins
 
-    from harness.budgets.compare_predictions import compare_predictions
+    from harness.analysis.compare_predictions import compare_predictions
     from harness.reporting.comparison import predictions_text
 
     found = compare_predictions(first, second, tolerance)

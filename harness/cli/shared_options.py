@@ -1,19 +1,14 @@
 """Options that several commands share: a page, deadlines, a recording, ``--force``."""
 
-import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness.cli.parameter_types import SECONDS
-
-if TYPE_CHECKING:
-    from harness.plots.sheet import Sheet
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -91,24 +86,3 @@ def file_option(*names: str, help_text: str) -> Decorator:
     """Return an option whose value is a file to write."""
     path = _NewFile(dir_okay=False, writable=True, path_type=Path)
     return click.option(*names, type=path, metavar="FILE", help=help_text)
-
-
-page_option = file_option("--html", help_text="Write a self-contained page to FILE.")
-
-
-def print_sheet(sheet: "Sheet") -> None:
-    """Print an answer: in bold and as wide as the terminal, where there is one."""
-    from harness.plots.sheet import sheet_text
-
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    click.echo(sheet_text(sheet, bold=True, width=width))  # without a terminal nothing is bold
-
-
-def write_page(path: Path, sheet: "Sheet") -> None:
-    """Write the page; a path that cannot be written is the user's mistake."""
-    from harness.plots.memory_page import sheet_page
-
-    try:
-        path.write_text(sheet_page(sheet), encoding="utf-8")
-    except OSError as error:
-        raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None

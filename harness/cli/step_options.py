@@ -12,14 +12,9 @@ import click
 
 from harness.cli.command import NOT_OK
 from harness.cli.json_answer import print_json
-from harness.cli.parameter_types import (
-    INPUT,
-    WIDTHS,
-    Choices,
-    ChoicesOrTarget,
-    WholeNumber,
-)
+from harness.cli.parameter_types import Choices, WholeNumber
 from harness.cli.shared_options import Command, all_of
+from harness.cli.step_types import INPUT, WIDTHS, ChoicesOrTarget
 from harness.schema.errors import UnsupportedError, did_you_mean
 from harness.schema.plain_text import printable
 from harness.schema.step_choices import COMPILE_MODES, LOSSES, MODES, OPTIMIZERS

@@ -8,7 +8,8 @@ from harness.cli.command import DONE, NOT_OK, harness_command
 from harness.cli.gpu_options import pretend_option
 from harness.cli.json_answer import json_option, print_json
 from harness.cli.parameter_types import SIZE, Choices
-from harness.cli.shared_options import deadline_option, force_option, print_sheet
+from harness.cli.shared_options import deadline_option, force_option
+from harness.cli.sheet_output import print_sheet
 from harness.cli.shown_progress import shown_progress
 from harness.cli.step_options import StepFlags, step_options
 from harness.schema.target_name import mlp_of

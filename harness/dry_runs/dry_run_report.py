@@ -18,6 +18,7 @@ from harness.schema.host import ONE_POOL, Host
 from harness.schema.memory_fit import Fit
 from harness.schema.metrics import CudaPeaks
 from harness.schema.run_outcome import Outcome
+from harness.schema.shown import html_of
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -314,10 +315,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         return typed_frame([plain | peaks], kinds)
 
     def _repr_html_(self) -> str:
-        from harness.dry_runs.dry_run_sheet import dry_run_sheet
-        from harness.plots.memory_page import sheet_html
-
-        return sheet_html(dry_run_sheet(self, "your script"))
+        return html_of("dry_run_html", self)
 
     def to_json(self) -> str:
         """Return the report as one line of JSON."""

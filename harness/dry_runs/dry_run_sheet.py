@@ -13,6 +13,7 @@ from harness.dry_runs.several_runs import (
     tests_parts,
 )
 from harness.dry_runs.value_places import ValueRead, checks_in_words, listed, reads_in_words
+from harness.plots.memory_page import sheet_html
 from harness.plots.sheet import Fold, Part, Sheet, ShownTable
 from harness.plots.timeline import Timeline
 from harness.schema.block_categories import CATEGORY_WORDS
@@ -43,6 +44,11 @@ def dry_run_sheet(
         timeline=timeline,
         commands=commands,
     )
+
+
+def dry_run_html(report: DryRunReport) -> str:
+    """Return the sheet as a notebook shows it."""
+    return sheet_html(dry_run_sheet(report, "your script"))
 
 
 def _parts(report: DryRunReport) -> Iterator[Part]:

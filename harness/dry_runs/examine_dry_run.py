@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from harness.dry_runs.file_layer import WAYS_OUT
 from harness.dry_runs.run import dry_run
 from harness.dry_runs.toolchain import DryRunUnavailableError, compiler, torch_build
-from harness.measurement.doctor import Finding
 from harness.prediction.versions import installed_version
+from harness.schema.ability import Ability
 
 TESTED_TRITON = ("3.8", "3.9")
 """Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""
 
 
-def examine_dry_run() -> Iterator[Finding]:
+def examine_dry_run() -> Iterator[Ability]:
     """Allocate one tensor on a pretended GPU; say what is missing if that cannot be done."""
     what = "CUDA dry run"
     try:
@@ -24,18 +24,18 @@ def examine_dry_run() -> Iterator[Finding]:
         )
         report = dry_run(allocate, 1 << 20, quiet=True)
     except DryRunUnavailableError as error:
-        yield Finding(what, False, str(error))
+        yield Ability(what, False, str(error))
         return
     if report.cuda.reserved_peak_bytes != 2 << 20:
-        yield Finding(what, False, f"{detail}; {report.outcome}: {report.evidence}")
+        yield Ability(what, False, f"{detail}; {report.outcome}: {report.evidence}")
         return
-    yield Finding(what, True, detail)
+    yield Ability(what, True, detail)
     files = report.files
     if files is not None and files.mode == "layer":
-        yield Finding("files of a dry run", True, "a layer of the kernel's overlay for each run")
+        yield Ability("files of a dry run", True, "a layer of the kernel's overlay for each run")
     elif files is not None:
         why = f"read-only, because the kernel refuses a layer ({files.refused}): {WAYS_OUT}"
-        yield Finding("files of a dry run", False, why)
+        yield Ability("files of a dry run", False, why)
 
 
 def allocate(size_bytes: int) -> None:

@@ -23,7 +23,8 @@ from harness.dry_runs.own_code import is_own
 from harness.dry_runs.peak_recording import PeakRecording
 from harness.dry_runs.value_reads import ValueReads
 from harness.prediction.after_import import instead
-from harness.prediction.gpu.workspaces import VARIABLE, workspace_bytes
+from harness.prediction.gpu.catalogue import VARIABLE
+from harness.prediction.gpu.workspaces import workspace_bytes
 from harness.schema.block_categories import BlockCategory
 from harness.schema.growth import Growth
 from harness.schema.metrics import CudaPeaks

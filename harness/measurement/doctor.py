@@ -2,7 +2,6 @@
 
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.measurement.pass_jobs import RunPasses
@@ -11,26 +10,14 @@ from harness.processes.launcher import Launcher, LaunchError, default_launcher
 from harness.processes.limits import cgroup, rlimit
 from harness.processes.messages import Describe
 from harness.processes.outcome import classify
+from harness.schema.ability import Ability
 from harness.schema.record import Outcome
 from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 from harness.training.image_files import images_here, missing_images
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One ability: there or not, and how or why not."""
-
-    what: str
-    available: bool
-    detail: str
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the finding as plain data."""
-        return asdict(self)
-
-
-def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Finding]:
+def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Ability]:
     """Look at everything a measurement may use; a tiny measurement is made to be sure.
 
     Args:
@@ -47,7 +34,7 @@ def examine(tell: Callable[[str], object] = lambda _doing: None) -> Iterator[Fin
     yield _images()
 
 
-def _memory_abilities() -> Iterator[Finding]:
+def _memory_abilities() -> Iterator[Ability]:
     marks = Path("/proc/self/clear_refs").exists()
     mark = "the kernel's own (VmHWM), reset per pass"
     if not marks:
@@ -56,36 +43,36 @@ def _memory_abilities() -> Iterator[Finding]:
     malloc = f"glibc {platform.libc_ver()[1]}: mmap threshold 64 KiB, trim threshold 0"
     if not pins:
         malloc = "the C library is not glibc: resident sizes are further from the live bytes"
-    yield Finding("resident high-water mark", marks, mark)
-    yield Finding("pinned malloc policy", pins, malloc)
-    yield Finding("budgets that refuse", *rlimit.data_segment_available())
-    yield Finding("budgets that kill", *cgroup.available())
+    yield Ability("resident high-water mark", marks, mark)
+    yield Ability("pinned malloc policy", pins, malloc)
+    yield Ability("budgets that refuse", *rlimit.data_segment_available())
+    yield Ability("budgets that kill", *cgroup.available())
 
 
-def examine_model() -> list[Finding]:
+def examine_model() -> list[Ability]:
     """Compare the memory model with the installed PyTorch: in all, then what differs."""
     from harness.measurement.model_check import check_model
 
     check = check_model()
     differing = check.differences.items()
     return [
-        Finding("memory model", not differing, str(check)),
-        *(Finding(str(workload), False, why) for workload, why in differing),
+        Ability("memory model", not differing, str(check)),
+        *(Ability(str(workload), False, why) for workload, why in differing),
     ]
 
 
-def _machine() -> Finding:
+def _machine() -> Ability:
     facts = describe(Workload(), "")
     if not Path("/proc/self").exists():
         detail = "no /proc is mounted: no memory can be measured here (mount -t proc proc /proc)"
-        return Finding("machine", False, detail)
+        return Ability("machine", False, detail)
     size = facts["memory_bytes"]
     memory = "memory of unknown size" if size is None else format_bytes(size)
     detail = f"{facts['cpu']}, {facts['cpu_count']} cores, {memory}, {platform.platform()}"
-    return Finding("machine", True, detail)
+    return Ability("machine", True, detail)
 
 
-def _worker() -> Iterator[Finding]:
+def _worker() -> Iterator[Ability]:
     """Start a worker for real and ask it what it sees."""
     launcher = default_launcher("pinned")
     what = f"isolated workers ({launcher.name})"
@@ -93,15 +80,15 @@ def _worker() -> Iterator[Finding]:
         ended = launcher.launch(RunPasses(workload=Workload(depth=1, batch=8)), 120.0)
         outcome, evidence = classify(ended)
         if outcome is not Outcome.OK or ended.result is None:
-            yield Finding(what, False, str(evidence))
+            yield Ability(what, False, str(evidence))
             return
         facts = ended.result["environment"]
         detail = f"torch {facts['torch']}, CPU capability {facts['cpu_capability']}"
-        yield Finding(what, True, detail)
+        yield Ability(what, True, detail)
         what = "CUDA"
-        yield Finding(what, *_gpu(launcher))
+        yield Ability(what, *_gpu(launcher))
     except LaunchError as error:
-        yield Finding(what, False, str(error))
+        yield Ability(what, False, str(error))
     finally:
         launcher.close()
 
@@ -122,7 +109,7 @@ def _gpu(launcher: Launcher) -> tuple[bool, str]:
     )
 
 
-def _images() -> Finding:
+def _images() -> Ability:
     found = images_here(train=True)
     detail = str(missing_images()) if found is None else f"{found[0].shape[0]:,} training images"
-    return Finding("Fashion-MNIST images", found is not None, detail)
+    return Ability("Fashion-MNIST images", found is not None, detail)

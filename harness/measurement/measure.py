@@ -12,12 +12,11 @@ from harness.processes.environment import describe
 from harness.processes.launcher import Launcher, LaunchError, default_launcher
 from harness.processes.messages import Ended
 from harness.processes.outcome import classify, is_under_limit
-from harness.schema.argument_checks import check_workload
 from harness.schema.errors import HarnessError
 from harness.schema.events import Event, Trace
 from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
-from harness.schema.workload import Workload
+from harness.schema.workload import Workload, check_workload
 
 DEADLINE_SECONDS = 600.0
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.planning.step_changes import StepChange
-from harness.plots.memory_page import sheet_html
 from harness.schema.memory_fit import GpuFit
-from harness.schema.shown import picture
+from harness.schema.shown import html_of, picture
 from harness.schema.units import format_bytes
 
 if TYPE_CHECKING:
@@ -237,6 +236,4 @@ class Plan:
         )
 
     def _repr_html_(self) -> str:
-        from harness.planning.plan_sheet import plan_sheet
-
-        return sheet_html(plan_sheet(self))
+        return html_of("plan_html", self)

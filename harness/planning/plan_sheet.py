@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from harness.planning.plan_result import Candidate, Plan
+from harness.plots.memory_page import sheet_html
 from harness.plots.sheet import Bars, Code, Fold, Part, Sheet, ShownTable
 from harness.schema.units import format_bytes
 
@@ -28,6 +29,11 @@ def plan_sheet(plan: Plan, target: str = "your network") -> Sheet:
         parts=[*_parts(plan)],
         notes=[*[COST_MODEL] * several, *plan.notes],
     )
+
+
+def plan_html(plan: Plan) -> str:
+    """Return the sheet as a notebook shows it."""
+    return sheet_html(plan_sheet(plan))
 
 
 def _parts(plan: Plan) -> Iterator[Part]:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack
 
 from harness.prediction.gpu.catalogue import Gpu, GpuError
-from harness.schema.argument_checks import ArgumentError, check_names, check_workload
+from harness.schema.argument_checks import ArgumentError, check_names
 from harness.schema.step import Step, StepOptions, as_step, takes_a_step
 from harness.schema.step_report import StepReport
-from harness.schema.workload import Workload
+from harness.schema.workload import Workload, check_workload
 
 if TYPE_CHECKING:
     import torch as pytorch

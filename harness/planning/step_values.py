@@ -22,8 +22,7 @@ from harness.dry_runs.value_places import (
 )
 from harness.dry_runs.value_reads import ValueReads
 from harness.planning.step_question import Question
-from harness.prediction.gpu.catalogue import Gpu
-from harness.prediction.gpu.workspaces import VARIABLE
+from harness.prediction.gpu.catalogue import VARIABLE, Gpu
 from harness.schema.errors import UnsupportedError
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from harness.plots.self_contained_page import bars, html_table, page_part, self_contained_page
 from harness.plots.sheet import Bars, Code, Fold, Part, Sheet, ShownTable
 from harness.plots.timeline import Timeline
-from harness.schema.memory_fit import GpuFit
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
@@ -21,17 +20,16 @@ from harness.schema.units import format_bytes
 def sheet_page(sheet: Sheet) -> str:
     """Return the page: the answer, the pictures, the next commands, then the other parts."""
     parts, data = [_answer(sheet)], dict[str, Any]()
-    timeline, fit = None if sheet.timeline is None else sheet.timeline(), sheet.fit
+    timeline = None if sheet.timeline is None else sheet.timeline()
     if timeline is not None and timeline.blocks:
         data["timeline"] = timeline.as_data()
         parts += [_timeline_html(timeline)] * (len(timeline.events) > 1)
         parts.append(_treemap_html(timeline))
     elif timeline is not None:
         parts.append("<p>Nothing was allocated.</p>")
-    if fit is not None and len(fit.tried) > 1:
-        data["curve"] = _curve(fit, sheet.batch)
-        words = "; ".join(filter(None, [fit.largest_batch_text, "each point is a batch tried"]))
-        parts.append(page_part("curve", words=escape(words)))
+    if sheet.curve is not None:
+        data["curve"] = sheet.curve._asdict()
+        parts.append(page_part("curve", words=escape(sheet.curve.words)))
     if sheet.commands:
         lines = "".join(f"<p><code>{escape(line)}</code></p>" for line in sheet.commands)
         parts.append(f'<section class="next"><h2>Next</h2>{lines}</section>')
@@ -90,13 +88,6 @@ def _table(table: ShownTable) -> str:
     order = [*front, *(at for at in range(len(table.heads)) if at not in front)]
     heads, *rows = ([row[at] for at in order] for row in (table.heads, *table.rows))
     return html_table(table.title, heads, rows)
-
-
-def _curve(fit: GpuFit, batch: int | None) -> dict[str, Any]:
-    """Return the reserved bytes over the batches that were tried."""
-    room = fit.total_bytes - fit.outside_bytes[1]
-    curve = {"name": fit.gpu, "room": room, "points": fit.tried, "batch": batch}
-    return {**curve, "largest": fit.largest_batch}
 
 
 def _timeline_html(timeline: Timeline) -> str:

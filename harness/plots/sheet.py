@@ -5,9 +5,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from harness.plots.timeline import Timeline
-from harness.schema.memory_fit import GpuFit
 from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
@@ -57,6 +57,20 @@ class Fold:
     parts: "Sequence[Part]"
 
 
+class Curve(NamedTuple):
+    """Reserved bytes over the batches that were tried on a GPU, and the room on it.
+
+    ``batch`` is the one that was asked, ``largest`` the largest that fits, ``words`` says so.
+    """
+
+    name: str
+    room: int
+    points: Sequence[tuple[int, int]]
+    batch: int | None
+    largest: int | None
+    words: str
+
+
 Part = str | ShownTable | Bars | Code | Fold
 """A string is a line; one that begins with "# " is a heading."""
 
@@ -71,7 +85,7 @@ class Sheet:
         parts: lines and tables below it.
         notes: facts that you must know to use the numbers.
         timeline: returns the blocks of a step or a recording, which a page draws.
-        fit: verdict whose tries a page draws as a curve, for the batch ``batch``.
+        curve: reserved bytes over the batch, which a page draws.
         commands: what to type next; on a page only.
     """
 
@@ -80,8 +94,7 @@ class Sheet:
     parts: Sequence[Part] = ()
     notes: Sequence[str] = ()
     timeline: Callable[[], Timeline] | None = None
-    fit: GpuFit | None = None
-    batch: int | None = None
+    curve: Curve | None = None
     commands: Sequence[str] = ()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from harness.plots.category_colours import CATEGORY_COLOURS
-from harness.plots.sheet import Fold, Part, Sheet, ShownTable, sizes_table
+from harness.plots.sheet import Curve, Fold, Part, Sheet, ShownTable, sizes_table
 from harness.plots.step_tables import blocks_table, layers_table, operators_table
 from harness.plots.timeline import ShownBlock, Timeline
 from harness.plots.traced_timeline import traced_timeline
@@ -55,8 +55,7 @@ def prediction_sheet(report: StepReport, commands: Sequence[str] = ()) -> Sheet:
         parts=[*lines[first:], *tables],
         notes=report.notes,
         timeline=partial(_timeline, report),
-        fit=report.fit,
-        batch=report.batch if report.workload is None else report.workload.batch,
+        curve=_curve(report),
         commands=commands,
     )
 
@@ -141,6 +140,20 @@ def _peak_text(report: StepReport) -> str:
     if report.saved_bytes is not None:
         text += f", saved for backward {format_bytes(report.saved_bytes)}"
     return text
+
+
+def _curve(report: StepReport) -> Curve | None:
+    fit = report.fit
+    if fit is None or len(fit.tried) < 2:
+        return None
+    return Curve(
+        name=fit.gpu,
+        room=fit.total_bytes - fit.outside_bytes[1],
+        points=fit.tried,
+        batch=report.batch if report.workload is None else report.workload.batch,
+        largest=fit.largest_batch,
+        words="; ".join(filter(None, [fit.largest_batch_text, "each point is a batch tried"])),
+    )
 
 
 def _timeline(report: StepReport) -> Timeline:

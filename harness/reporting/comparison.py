@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from harness.analysis.compare import Comparison
-from harness.budgets.compare_predictions import Difference, PredictionComparison, Value
+from harness.analysis.compare_predictions import Difference, PredictionComparison, Value
 from harness.reporting.tables import shown
 from harness.schema.findings import Table
 from harness.schema.layer_names import common_name, pattern

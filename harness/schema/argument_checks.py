@@ -5,7 +5,6 @@ from typing import TypeVar
 
 from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.units import parse_bytes
-from harness.schema.workload import Workload
 
 Value = TypeVar("Value")
 
@@ -19,15 +18,6 @@ class ArgumentError(HarnessError, TypeError):
         ...
     harness...ArgumentError: budget_bytes must be ..., got '24GiB'; write budget_bytes=25769803776
     """
-
-
-def check_workload(value: object) -> Workload:
-    """Return ``value`` if it is a workload."""
-    if isinstance(value, Workload):
-        return value
-    hint = "; write Workload(**...)" if isinstance(value, dict) else ""
-    name = type(value).__name__
-    raise ArgumentError(f"workload must be a harness.Workload, got a {name}{hint}")
 
 
 def check_bytes(name: str, value: object) -> int | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+from harness.schema.units import Bytes
 
 
 class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,12 +13,13 @@ from msgspec import Meta, Struct
 from harness.schema.errors import HarnessError
 from harness.schema.growth import Growth, series_growth
 from harness.schema.host import Host
-from harness.schema.metrics import Bytes, CudaMetrics, Metrics
+from harness.schema.metrics import CudaMetrics, Metrics
 from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.run_outcome import Outcome as Outcome
 from harness.schema.shown import frame, html_of, picture
 from harness.schema.unique_keys import read_json
+from harness.schema.units import Bytes
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:

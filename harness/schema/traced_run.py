@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import msgspec
 from msgspec import Struct
 
-from harness.schema.metrics import Bytes, Metrics
+from harness.schema.metrics import Metrics
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
+from harness.schema.units import Bytes
 
 STEP_RUNS = "step_runs.jsonl"
 """Name of the file of a folder's traced steps."""

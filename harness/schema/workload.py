@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from harness.schema.argument_checks import ArgumentError
 from harness.schema.errors import HarnessError, did_you_mean
 from harness.schema.step_choices import MODES as MODES
 from harness.schema.step_choices import OPTIMIZERS as OPTIMIZERS
@@ -314,3 +315,12 @@ class Grid:
         for values in self.axes.values():
             count *= len(values)
         return count
+
+
+def check_workload(value: object) -> Workload:
+    """Return ``value`` if it is a workload."""
+    if isinstance(value, Workload):
+        return value
+    hint = "; write Workload(**...)" if isinstance(value, dict) else ""
+    name = type(value).__name__
+    raise ArgumentError(f"workload must be a harness.Workload, got a {name}{hint}")

@@ -41,7 +41,7 @@ def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) ->
     return Sheet(
         title="Out of memory explained",
         verdict=[answer],
-        parts=[*lines, *notes],
+        parts=[*(f"# {one}" if one.startswith("cause: ") else one for one in lines), *notes],
         timeline=None if last is None else partial(_held, last),
     )
 

@@ -2,10 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
-from harness.dry_runs.dry_run_report import DryRunReport
 from harness.plots.category_colours import BLOCK_COLOURS
 from harness.plots.timeline import ShownBlock, Timeline
 from harness.schema.block_categories import CATEGORY_WORDS
@@ -15,9 +12,8 @@ from harness.snapshots.categories import (
     categories,
     module_of,
 )
-from harness.snapshots.device_history import DeviceHistory, device_histories
+from harness.snapshots.device_history import DeviceHistory
 from harness.snapshots.failed_request import find_failure, step_ends
-from harness.snapshots.snapshot import read_recording
 from harness.snapshots.trace_event import TraceEvent, own_line
 
 _MOST_PARTED = 4
@@ -97,13 +93,3 @@ def _phases(
         if phase and (phase != before or not first):
             yield phase, position - start + 1 if first else 0
             first = 1
-
-
-def dry_run_timeline(report: DryRunReport, snapshot: Path) -> Timeline:
-    """Return the last step on the GPU that reserved most, with the room that PyTorch has."""
-    busiest = max(report.devices, key=lambda one: one.peaks.reserved_peak_bytes or 0, default=None)
-    device = None if busiest is None else busiest.index
-    history = next(iter(device_histories(read_recording(snapshot), device)))
-    room = report.gpu_total_bytes - report.outside_bytes[1]
-    limits = [(f"room for PyTorch on {report.gpu}", room)]
-    return replace(recorded_timeline(history, last_step=True), limits=limits)

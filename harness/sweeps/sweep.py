@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, cast
 
 from harness.measurement.measure import DEADLINE_SECONDS
-from harness.prediction.mlp.predict_workload import predict
-from harness.schema.argument_checks import ArgumentError, check_choice, check_workload
+from harness.measurement.workload_memory import needed_bytes
+from harness.schema.argument_checks import ArgumentError, check_choice
 from harness.schema.events import Trace
 from harness.schema.experiment import Experiment, Size
 from harness.schema.provenance import Environment
 from harness.schema.record import Outcome, Record
 from harness.schema.training_run import TrainingJob
 from harness.schema.units import format_bytes
-from harness.schema.workload import Workload
+from harness.schema.workload import Workload, check_workload
 from harness.sweeps.executors import Cell, Executor, Measured, make_executor
 from harness.sweeps.experiment_files import keep_origin
 from harness.sweeps.local_runners import ThresholdRunner, TrainingRunner
@@ -211,9 +211,9 @@ class StepRunner(Runner[Cell, Record]):
     def submit(self, job: Cell, attempt: int) -> "Future[Measured]":
         """Begin to measure ``job``, or refuse it at once."""
         room_bytes = self._executor.room_bytes(job.workload)
-        if room_bytes is not None:
-            needed_bytes = predict(job.workload).peak_live_bytes
-            if needed_bytes is not None and needed_bytes > room_bytes:
+        if room_bytes is not None and job.workload.device == "cpu":
+            needed = needed_bytes(job.workload)
+            if needed > room_bytes:
                 # Attempt 0 and an outcome of its own: it must never pass for a measured failure.
                 record = Record(
                     workload_id=job.workload.id,
@@ -221,14 +221,14 @@ class StepRunner(Runner[Cell, Record]):
                     outcome=Outcome.REFUSED,
                     evidence={
                         "message": "predicted to fit into no place there is; nothing was run",
-                        "needed_bytes": needed_bytes,
+                        "needed_bytes": needed,
                         "room_bytes": room_bytes,
                     },
                     attempt=0,
                     environment=cast("Environment", origin_of_line()),
                 )
                 return ended(record)
-            job = dataclasses.replace(job, needed_bytes=needed_bytes)
+            job = dataclasses.replace(job, needed_bytes=needed)
         return self._executor.submit(job, attempt)
 
     def check(self) -> None:

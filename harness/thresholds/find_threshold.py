@@ -23,7 +23,7 @@ from harness.processes.environment import describe
 from harness.processes.launcher import ForkLauncher, Launcher, default_launcher
 from harness.processes.limits import cgroup
 from harness.processes.messages import Ended
-from harness.schema.argument_checks import check_bytes, check_choice, check_workload
+from harness.schema.argument_checks import check_bytes, check_choice
 from harness.schema.errors import HarnessError
 from harness.schema.provenance import Environment
 from harness.schema.threshold import (
@@ -35,7 +35,7 @@ from harness.schema.threshold import (
     Probed,
     Threshold,
 )
-from harness.schema.workload import Workload, WorkloadError
+from harness.schema.workload import Workload, WorkloadError, check_workload
 from harness.thresholds.enforcement import (
     BudgetError,
     choose_kind,

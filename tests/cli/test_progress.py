@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.cli.shown_progress import shown_progress
-from harness.measurement.doctor import Finding
+from harness.schema.ability import Ability
 from harness.schema.errors import install_compiler
 from tests.commands import Ask, facts_of
 
@@ -38,9 +38,9 @@ def test_doctor_prints_each_finding_as_soon_as_it_is_known(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ask: Ask
 ) -> None:
     terminal, before = Terminal(), list[str]()
-    machine, gpu = Finding("machine", True, "two cores"), Finding("CUDA", False, "no GPU")
+    machine, gpu = Ability("machine", True, "two cores"), Ability("CUDA", False, "no GPU")
 
-    def examine(tell: Callable[[str], None]) -> Iterator[Finding]:
+    def examine(tell: Callable[[str], None]) -> Iterator[Ability]:
         yield machine
         before.append(capsys.readouterr().out)
         tell("starting a worker")

@@ -134,7 +134,8 @@ def test_the_script_is_silent_and_values_that_move_no_peak_are_tried_once(
 def test_a_notebook_sees_the_verdict_and_the_peaks_first() -> None:
     report = planted(lambda n: n * GIB)(3)
     assert report.summary().startswith("ok, fits on a pretended planted (10 GiB)\nallocated peak 3")
-    assert report._repr_html_().startswith("<p><b>ok, fits on a pretended planted (10 GiB)</b>")
+    words = "Dry run of your script on a pretended planted (10 GiB): ok, fits"
+    assert report._repr_html_().startswith(f"<p><strong>{words}</strong>")
     row = report.to_frame().iloc[0]
     assert (row["fit"], int(row["cuda.allocated_peak_bytes"])) == ("fits", 3 * GIB)
 

@@ -30,7 +30,7 @@ SYSTEM_PYTHONS = sorted(Path("/usr/bin").glob("python3.1[1-9]"))
 @pytest.mark.parametrize("python", [Path(sys.executable), *SYSTEM_PYTHONS], ids=str)
 @pytest.mark.parametrize("preloaded", [None, *REPLACEMENTS], ids=str)
 def test_malloc_is_found_from_every_interpreter(python: Path, preloaded: Path | None) -> None:
-    code = "from harness.measurement import malloc_policy as m; print(m.replacement())"
+    code = "from harness.processes import malloc_policy as m; print(m.replacement())"
     done = subprocess.run(
         [python, "-c", code], cwd=Path(__file__).parents[2],
         env=os.environ | {"LD_PRELOAD": str(preloaded or "")}, capture_output=True, text=True,

@@ -191,8 +191,8 @@ def test_a_message_may_be_the_argument(ask: Ask, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     ask(["explain", f"<script>\n{traceback(FRAGMENTED)}{traceback(NEED)}", "--html", str(page)])
     text = page.read_text()
-    assert text.count("<h2>Cause: ") == 2
-    assert "Failed at <code>model.py:51 in forward: return self.fc(x)</code>" in text
+    assert text.count("<h2>cause: ") == 2
+    assert "failed at model.py:51 in forward: return self.fc(x)" in text
     assert "<script" not in text.partition("</main>")[0]
 
 

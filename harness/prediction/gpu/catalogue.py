@@ -15,9 +15,10 @@ from typing import Any
 
 from msgspec import Struct, convert
 
-from harness.prediction.gpu.workspaces import VARIABLE
 from harness.schema.errors import HarnessError
 
+VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
+"""Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)

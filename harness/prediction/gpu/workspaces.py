@@ -14,11 +14,9 @@ capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 1
 import os
 import re
 
+from harness.prediction.gpu.catalogue import VARIABLE
 from harness.prediction.versions import WORKSPACES_FREED
 from harness.schema.errors import HarnessError
-
-VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
 
 KIB = 1 << 10
 

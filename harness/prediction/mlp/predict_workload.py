@@ -20,13 +20,13 @@ from harness.prediction.versions import (
     known_version,
     version_notes,
 )
-from harness.schema.argument_checks import check_bytes, check_workload
+from harness.schema.argument_checks import check_bytes
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.memory_fit import BudgetFit
 from harness.schema.metrics import Metrics
 from harness.schema.record import Outcome
 from harness.schema.step_report import StepReport
-from harness.schema.workload import Workload
+from harness.schema.workload import Workload, check_workload
 
 CHECKED_MACHINES = ("x86_64", "AMD64")
 

@@ -1,0 +1,34 @@
+"""An answer's sheet: printed, and written as a page with ``--html``."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.shared_options import file_option
+
+if TYPE_CHECKING:
+    from harness.plots.sheet import Sheet
+
+page_option = file_option("--html", help_text="Write a self-contained page to FILE.")
+
+
+def print_sheet(sheet: "Sheet") -> None:
+    """Print an answer: in bold and as wide as the terminal, where there is one."""
+    from harness.plots.sheet import sheet_text
+
+    on_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else None
+    print(sheet_text(sheet, bold=on_terminal, width=width))
+
+
+def write_page(path: Path, sheet: "Sheet") -> None:
+    """Write the page; a path that cannot be written is the user's mistake."""
+    from harness.plots.memory_page import sheet_page
+
+    try:
+        path.write_text(sheet_page(sheet), encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {error.strerror or error}") from None
