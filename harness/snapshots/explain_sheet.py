@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import groupby
 
 from harness.plots.category_colours import LEVELS
-from harness.plots.sheet import Fold, Part, Sheet, ShownTable
+from harness.plots.sheet import Code, Fold, Part, Sheet, ShownTable
 from harness.plots.timeline import ShownBlock, Timeline
 from harness.schema.units import format_bytes
 from harness.snapshots.explain import Explanation
@@ -14,6 +15,7 @@ from harness.snapshots.oom_message import OutOfMemoryMessage
 from harness.snapshots.oom_text import failures_lines, parts
 from harness.snapshots.what_if import WhatIf
 
+_CAUSE = "cause: "
 _SHOWN = 6
 _LEAST_SHARE = 1000
 """Groups of blocks below this part of what was alive are folded."""
@@ -24,11 +26,8 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
     first, *others = explanations
     return Sheet(
         title="Memory snapshot explained",
-        verdict=[_head(first)],
-        parts=[
-            *_device(first),
-            *(part for each in others for part in ("", f"# {_head(each)}", *_device(each))),
-        ],
+        verdict=[_head(first), *first.sentences],
+        parts=[*_device(first), *(part for each in others for part in _other(each))],
         timeline=None if first.blocks is None else first.blocks,
         commands=_commands(first),
     )
@@ -37,13 +36,23 @@ def explanation_sheet(explanations: Sequence[Explanation]) -> Sheet:
 def failures_sheet(failures: Sequence[LogFailure], notes: Sequence[str] = ()) -> Sheet:
     """Return the sheet of a log: its failures, and the GPU's memory at the last one."""
     last = next((one.message for one in explained(failures) if one.message is not None), None)
-    answer, *lines = failures_lines(failures)
+    lines = [*failures_lines(failures)]
+    first = 2 if lines[0].startswith(_CAUSE) else 1
     return Sheet(
         title="Out of memory explained",
-        verdict=[answer],
-        parts=[*(f"# {one}" if one.startswith("cause: ") else one for one in lines), *notes],
+        verdict=lines[:first],
+        parts=[*_log_parts(lines[first:]), *notes],
         timeline=None if last is None else partial(_held, last),
     )
+
+
+def _log_parts(lines: Sequence[str]) -> Iterator[Part]:
+    """Yield causes as headings, and indented lines as they stand."""
+    for is_indented, run in groupby(lines, lambda line: line.startswith("  ")):
+        if is_indented:
+            yield Code("\n".join(line[2:] for line in run))
+        else:
+            yield from (f"# {line}" if line.startswith(_CAUSE) else line for line in run)
 
 
 def _head(explanation: Explanation) -> str:
@@ -74,8 +83,14 @@ def _held(message: OutOfMemoryMessage) -> Timeline:
     )
 
 
-def _device(explanation: Explanation) -> Iterator[Part]:
+def _other(explanation: Explanation) -> Iterator[Part]:
+    yield ""
+    yield f"# {_head(explanation)}"
     yield from explanation.sentences
+    yield from _device(explanation)
+
+
+def _device(explanation: Explanation) -> Iterator[Part]:
     yield from (f"note: {note}" for note in explanation.notes)
     yield ""
     moment = explanation.moments[0]
@@ -93,8 +108,10 @@ def _device(explanation: Explanation) -> Iterator[Part]:
     )
     after = " (the request that failed; what comes after is not recorded)"
     after = "" if explanation.failure is None else after
-    rows = [(f"{', '.join(names)}:", words) for words, names in _outcomes(explanation).items()]
-    yield ShownTable(title=f"what if{after}", heads=("", ""), rows=rows, indent=2)
+    if explanation.what_ifs:
+        yield f"# what if{after}"
+    for words, names in _outcomes(explanation).items():
+        yield f"  {', '.join(names)}: {words}"
 
 
 def _outcomes(explanation: Explanation) -> dict[str, list[str]]:
