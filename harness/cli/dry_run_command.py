@@ -107,13 +107,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     "--outside-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="LOG",
-    help="Take it from the last out-of-memory message in a log of that GPU.",
+    help="Take this memory from the last out-of-memory message in LOG, a log of that GPU.",
 )
 @click.option(
     "--host-memory",
     "host_memory_bytes",
     type=SIZE,
-    help="Memory of the host to give a verdict on, e.g. 32GiB; a container's limit is found.",
+    help="Memory of the host to check against, e.g. 32GiB; default: the container's limit.",
 )
 @click.option(
     "--one-pool", is_flag=True, default=None, help="The GPU shares the host's memory, as GB10 does."
@@ -137,7 +137,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--ranks",
     metavar="all|0,3,7",
-    help="Ranks to run, with --world-size: each in a run of its own, side by side.",
+    help="Ranks to run with --world-size, side by side, each in a run of its own.",
 )
 @click.option(
     "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
@@ -156,13 +156,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest value that fits, in place of {} in the arguments; NAME is what it is.",
+    help="Find the largest value of {} in the arguments that fits; NAME is its name in the answer.",
 )
 @click.option(
     "--write-files",
     is_flag=True,
     help="Let the script write files for real; values of the GPU in them are zeros. By default they"
-    " go into a layer of this run, which is gone in the end.",
+    " go into a layer of this run, which is deleted at the end.",
 )
 @click.option(
     "--keep-files",
@@ -174,13 +174,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--resume-with",
     metavar="ARGUMENTS",
-    help="The script's arguments in that second start, in one word; else those of the first.",
+    help="Arguments of the script at its second start, quoted as one word; default: the same.",
 )
 @click.option(
     "--versions",
     metavar="LIST",
     help="Run under several versions of PyTorch and compare, e.g. 2.10,2.15 or 2.8-2.15. pip "
-    "downloads about 3 GB for each that is not installed.",
+    "downloads about 3 GB for each version that is not installed.",
 )
 @click.option("--offline", is_flag=True, help="With --versions: install nothing.")
 @json_option
@@ -198,14 +198,15 @@ def dry_run(
 ) -> int:
     """Run a PyTorch script on a pretended GPU and report its memory.
 
-    The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd
-    and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
-    it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
+    The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd and
+    optimizers are the real ones. Kernels are not run, so times mean nothing. A value that the
+    script reads from the GPU is real if it comes from the host, and zero otherwise. No GPU is
+    needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory, needs more memory of the
-    host than it has, failed, used no GPU or depends on values that nobody knows, 130 or 143 if it
-    was ended by Ctrl-C or SIGTERM. With --versions it is 3 if a peak or an outcome differs; each
-    version has an environment below your cache folder, with your other packages.
+    The exit code is 0 if the script ended well. It is 3 if the script ran out of memory, needs more
+    memory than the host has, failed, used no GPU or depends on values that nobody knows. It is 130
+    or 143 if Ctrl-C or SIGTERM ended the script. With --versions it is 3 if a peak or an outcome
+    differs; each version has an environment below your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_text import dry_run_text

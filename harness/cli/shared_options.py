@@ -69,7 +69,7 @@ experiment_files = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
+    help="File of an experiment in FOLDER, if it is not found automatically; may be repeated.",
 )
 
 
