@@ -137,7 +137,7 @@ def predict_workload(
 
 
 def _refuse(kind: str, options: dict[str, Any]) -> None:
-    """Refuse options that say nothing of what is predicted."""
+    """Refuse options that do not apply to what is predicted."""
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ArgumentError(f"predict of {kind} takes no {given[0]}")

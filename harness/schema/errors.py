@@ -19,7 +19,7 @@ class HarnessError(Exception):
 
 
 class UnsupportedError(HarnessError):
-    """The harness cannot answer, and says why; the outcome ``unsupported``, not a mistake.
+    """The harness cannot answer, and says why; the user made no mistake (``unsupported``).
 
     >>> import harness
     >>> issubclass(harness.UnsupportedError, harness.HarnessError)

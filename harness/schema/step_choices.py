@@ -15,4 +15,4 @@ COMPILE_MODES = (
 LEARNING_RATE = 0.01
 """Rate of an optimizer that is named, where it has no value of its own."""
 MOST_STEPS = 8
-"""On a GPU: steps after which the next one is measured, whatever they reserved."""
+"""Steps on a GPU after which the next step is measured, even if reserved memory still rises."""

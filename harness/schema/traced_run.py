@@ -48,7 +48,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def cell_id(self) -> str:
-        """Sixteen hexadecimal digits, equal for equal jobs."""
+        """Stable 16-digit hash of the job."""
         text = msgspec.json.encode(self, order="deterministic")
         return hashlib.sha256(text).hexdigest()[:16]
 

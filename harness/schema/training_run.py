@@ -63,7 +63,7 @@ class Steps(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resident_bytes: tuple[int, ...] = ()
     """RSS after the step; on a GPU, what is reserved."""
     rise_bytes: tuple[int, ...] = ()
-    """The highest of it during the step, less what it was before."""
+    """Its highest value during the step minus the value before the step."""
     seconds: tuple[float, ...] = ()
     start_bytes: tuple[int, ...] = ()
     """Live bytes before the step."""

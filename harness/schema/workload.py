@@ -210,7 +210,7 @@ class Workload:
 
     @property
     def id(self) -> str:
-        """Sixteen hexadecimal digits, equal for equal workloads, ever after.
+        """Stable 16-digit hash of the workload.
 
         Fields at their default are left out of the hash: a field that a later version adds
         changes no id of today's.
