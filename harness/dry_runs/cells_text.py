@@ -1,4 +1,4 @@
-"""The cells of a notebook, and what would free what is alive after them, as text."""
+"""The cells of a notebook as text, and what would free the memory that is alive after them."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The harness's own workers on a pretended GPU, where there is no other one."""
+"""The harness's own workers on a pretended GPU, if the machine has none."""
 
 import atexit
 import os
@@ -56,7 +56,7 @@ def pretended(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> Iterator[None
 
 
 class StepLauncher:
-    """Runs jobs in forks of a server that stays: a thread that stays starts it, or it would end."""
+    """Runs jobs in forks of a server; the thread that starts it stays, or the server would end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")
@@ -100,7 +100,7 @@ class StepLauncher:
 
 
 LAUNCHER = StepLauncher()
-"""The one of this process; a fork has neither its thread nor its server."""
+"""The instance of this process; a fork has neither its thread nor its server."""
 
 atexit.register(LAUNCHER.close)
 if hasattr(os, "register_at_fork"):

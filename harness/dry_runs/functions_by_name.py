@@ -58,7 +58,7 @@ _RULES = [
 """Behaviour of functions by the beginning of their names; the first rule that matches counts."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
-"""What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
+"""The error that each library returns for what it cannot do; CUDA's own is 801."""
 
 
 def functions_by_name(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from harness.dry_runs.trial_values import LIBRARY_VARIABLE
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
-"""A worker sees its GPU, which the environment may hide from programs for real ones."""
+"""A worker sees its pretended GPU even if the environment hides real GPUs."""
 
 
 def pretending(gpu: PretendedGpu, torch: TorchBuild, stub: Path) -> dict[str, str]:

@@ -52,7 +52,8 @@ def _more_when_resumed(
 ) -> Iterator[tuple[int, BlockCategory, str]]:
     """Yield bytes, category and line of what the second start's worst moment has in addition.
 
-    Another line that holds the same, as an optimizer's state that was loaded, is not more.
+    If
+    another line holds the same bytes, such as a loaded optimizer state, this is not more.
     """
     moments = [_worst_moment(start) for start in starts]
     totals = [Counter({} if one is None else one.categories) for one in moments]
