@@ -19,7 +19,7 @@ SLACK = 1e-12
 
 
 Equal = tuple[int, int]
-"""Numbers that equal their second derivation, and all of them."""
+"""The number of values that equal their second derivation, and the number of all values."""
 
 
 def judged(
@@ -38,7 +38,7 @@ def judged(
         claim: the claim's name there.
         table: a row a cell; where a column ``sure`` is false, nothing is known.
         missing: cells of which the claim speaks, and that are not in the table.
-        derived: numbers that equal their second derivation, and all of them.
+        derived: count of numbers that equal their second derivation, and of all numbers.
         facts: other names in braces of its sentences.
 
     Returns:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 MOST_FORMS = 4
-"""Formulas whose largest gives a quantity, at most."""
+"""Largest number of formulas whose maximum gives a quantity."""
 
 Column = Sequence[int] | Any
 """Whole numbers, one a row; also an array of numpy's."""
@@ -109,9 +109,9 @@ def exact_maximum(
 ) -> ExactMaximum | None:
     """Look for at most MOST_FORMS formulas in ``columns`` whose largest gives ``values``.
 
-    Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. It
-    counts where it never exceeds a value and gives at least two rows more than it has
-    coefficients. None where no formula counts.
+    Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. A
+    formula counts if it never exceeds a value, and gives at least two rows more than it has
+    coefficients. Return None if no formula counts.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)

@@ -20,7 +20,7 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""A cell whose leverage is this close to 1 fixes a coefficient alone: nothing checks it."""
+"""A cell with a leverage this close to 1 decides a coefficient, so nothing checks it."""
 
 
 @dataclass(frozen=True, kw_only=True)

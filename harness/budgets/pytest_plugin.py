@@ -35,7 +35,7 @@ MARKER = (
 _CALLS = pytest.StashKey[int]()
 """Steps that a test has checked."""
 _PROBLEM = pytest.StashKey[str]()
-"""Why a check failed; a thread does not tell the test, and a test may swallow it."""
+"""Reasons of failed checks; the test may not see them, in a thread or because it catches them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -223,7 +223,7 @@ def _above(use: "MemoryUse", limit: int, what: str) -> str:
 
 
 def _other_torch(use: "MemoryUse", baseline: "MemoryUse | None") -> list[str]:
-    """Say that the baseline is of another version of PyTorch, where it is."""
+    """Say if the baseline is of another version of PyTorch."""
     if baseline is None or baseline.torch in (None, use.torch):
         return []
     return [f"PyTorch has changed too: {baseline.torch} in the baseline, {use.torch} here"]

@@ -49,7 +49,7 @@ def _answers(
 
 
 def _outside(log: Path, given_bytes: int | None) -> int:
-    """Return the bytes that the last message in a log gives to nobody or to other processes."""
+    """Return the bytes of other processes and of unnamed owners in the last message of a log."""
     if given_bytes is not None:
         raise click.UsageError("give --outside or --outside-from, not both")
     from harness.snapshots.file_bytes import SnapshotError
@@ -251,7 +251,7 @@ def dry_run(
 
 
 def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
-    """Return what is run, and have the request pretend the GPUs and the ranks that it names."""
+    """Return what is run, and set the GPUs and the ranks that it names in the request."""
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
     if (ranks := started.ranks_of_node) is None:
@@ -323,7 +323,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True as long as unknown values may move a peak; otherwise other ones need no more runs."""
+    """True as long as unknown values may move a peak, so that more runs are needed."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

@@ -1,4 +1,4 @@
-"""``harness gpus``: the GPUs and the machines of clouds that ``--gpu`` knows by a name."""
+"""``harness gpus``: the GPUs and the cloud machines that ``--gpu`` knows by a name."""
 
 import click
 

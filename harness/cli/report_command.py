@@ -67,8 +67,7 @@ def report(
 
     Writes report.html (the answer), evidence.html, report.md, claims.json, tables/, figures/ and
     manifest.sha256 into FOLDER. Nothing is measured again. An experiment of your own is analysed by
-    the file that the sweep ran. The exit code is 3 if a section failed, or if no claim could be
-    judged.
+    the file that the sweep ran. The exit code is 3 if a section failed or no claim can be judged.
 
     With --against it is 3 if two verdicts contradict each other, if an exact metric differs, if a
     cell is missing in one run, or if a noisy metric is more than ten times off. Two files of
@@ -111,7 +110,7 @@ def report(
 
 
 def _failed_cells(folder: Path) -> int:
-    """Return the number of records if none of them ended well; what analyses them loads slowly."""
+    """Return the number of records if none of them ended well, without loading the analysis."""
     files = [*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]
     lines = [line for path in files for line in path.read_bytes().splitlines() if line.strip()]
     are_records = all(path.name == "records.jsonl" for path in files)

@@ -1,4 +1,4 @@
-"""The one set of options that describe a step: of a network of your own, of a hub, or of an MLP."""
+"""The options that describe a step of your own network, a hub's network, or an MLP."""
 
 import dataclasses
 import tomllib
@@ -146,7 +146,7 @@ class StepFlags:
 
 
 def refuse_with_target(names: set[str], hints: Mapping[str, str] = _HINTS) -> None:
-    """Refuse options that say nothing of a network, and say what to do instead."""
+    """Refuse options that do not apply to a network, and say what to do instead."""
     for name in sorted(names):
         flag = "--" + name.replace("_", "-")
         hint = hints.get(name, hints["else"]).format(name=name, flag=flag)

@@ -92,9 +92,8 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator, with the blocks of a recording by their numbers.
 
-    A block that another stream still used is released when the recording says that its release was
-    complete, so it counts as allocated until then. If memory is short before, ``do`` waits for
-    these releases, as PyTorch does.
+    A block that another stream still used is released when its release was complete, so it counts
+    as allocated until then. If memory is short before, ``do`` waits for it, as PyTorch does.
     """
 
     def __init__(self) -> None:

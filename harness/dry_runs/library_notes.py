@@ -98,8 +98,7 @@ def library_notes() -> tuple[str, ...]:
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
     """Let cuDNN plan a convolution, if ``notes`` say that a fork of this process asks for plans.
 
-    Later forks inherit what cuDNN creates for its first answer, which is a third of the time of a
-    try.
+    Later forks inherit what cuDNN creates for its first answer, a third of the time of a try.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())

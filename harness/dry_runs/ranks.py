@@ -1,8 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
 ``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. This module
-answers what ranks ask each other without NCCL: in their store, about Python objects, and on the
-host.
+answers what ranks ask each other without NCCL: in their store, in Python objects, on the host.
 """
 
 import contextlib
@@ -232,8 +231,7 @@ def release_works() -> None:
     """Let the watchdog look, after an optimizer step and nowhere else, if there were collectives.
 
     The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. In a dry run a step takes more or less time than
-    on a GPU.
+    until the first collective after such a look. In a dry run a step takes another time.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

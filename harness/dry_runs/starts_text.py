@@ -52,8 +52,7 @@ def _more_when_resumed(
 ) -> Iterator[tuple[int, BlockCategory, str]]:
     """Yield bytes, category and line of what the second start's worst moment has in addition.
 
-    If
-    another line holds the same bytes, such as a loaded optimizer state, this is not more.
+    If another line holds the same bytes, such as a loaded optimizer state, this is not more.
     """
     moments = [_worst_moment(start) for start in starts]
     totals = [Counter({} if one is None else one.categories) for one in moments]

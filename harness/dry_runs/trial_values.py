@@ -25,8 +25,7 @@ where a decision is true."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """Values that are tried instead if a run ends with an error; the last three index an alphabet, ten
 classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing. From
-5 on the first decision of each line is true, because a script that never sees an improvement saves
-no best weights to load."""
+5 on the first decision of each line is true, or no improvement makes the script save weights."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 MIXED: Final = 100

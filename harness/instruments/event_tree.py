@@ -86,14 +86,14 @@ class _StepAndPhase:
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""When step or phase change, and how: a method of ``_StepAndPhase`` and its arguments."""
+"""A time at which step or phase change: a method of ``_StepAndPhase`` and its arguments."""
 
 
 class Reader:
     """Walks one event tree; it keeps the current step and phase.
 
-    On a GPU the backward pass runs in a thread of autograd's, whose events the tree holds
-    apart, after those of the thread that called it: there the time decides.
+    On a GPU the backward pass runs in a thread of autograd. The tree has the events of this thread
+    after those of the calling thread, so they are sorted by time.
     """
 
     def __init__(

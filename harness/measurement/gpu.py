@@ -22,9 +22,9 @@ class NoGpuError(HarnessError):
 
 
 def seen_in_a_fork() -> bool:
-    """Return whether torch sees a GPU, asked in a fork: asking may initialise CUDA.
+    """Return whether torch sees a GPU; a fork asks, because asking may initialise CUDA.
 
-    After that no child could use it. (NVIDIA's library answers without, where it is there.)
+    After that no child could use it. NVIDIA's library, if it is there, answers without CUDA.
     """
     with contextlib.suppress(ForkFailedError):
         return _built_with_cuda() and in_fork(torch.cuda.is_available)

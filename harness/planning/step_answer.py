@@ -1,4 +1,4 @@
-"""The way of a question through a worker: decoded, answered, and its answer as plain data."""
+"""Decodes a question in a worker, answers it, and returns the answer as plain data."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ Asked = TypeVar("Asked", bound=Question[Any])
 def answering(
     kind: type[Asked],
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Make of a function that answers a kind of question one that a worker calls."""
+    """Turn a function that answers a kind of question into a function that a worker calls."""
 
     def as_called(function: Callable[[Asked, Phase], object]) -> Any:
         def answer(request: bytes, announce: Phase) -> dict[str, Any]:

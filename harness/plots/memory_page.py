@@ -1,4 +1,4 @@
-"""The one page of predict, profile, dry-run and explain: timeline, treemap and curve.
+"""The page of predict, measure, dry-run and explain: timeline, treemap and curve.
 
 ``page/memory.js`` draws them from plain data. Everything is in the file; nothing is loaded.
 """
@@ -18,11 +18,11 @@ from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 MOST_BLOCKS = 10_000
-"""Blocks of a page; where there are more, moments are left out and equal blocks are one."""
+"""Most blocks of a page; if there are more, moments are left out and equal blocks merged."""
 
 
 class ShownBlock(NamedTuple):
-    """A block, alive from moment ``begin`` up to, but without, ``end``.
+    """A block, alive from moment ``begin`` until just before ``end``.
 
     Moment 0 is the state before the first event; moment n follows event n.
     """
@@ -72,7 +72,7 @@ class Timeline:
         return list(accumulate(changes))[:-1]
 
     def thinned(self, most: int = MOST_BLOCKS) -> "Timeline":
-        """Return at most ``most`` blocks: of each run of events, the highest moment.
+        """Return at most ``most`` blocks: those of the highest moment of each run of events.
 
         What is alive at a moment that is left adds up to the same bytes.
         """
@@ -89,7 +89,7 @@ class Timeline:
         return shown
 
     def _with_few_names(self, most: int) -> list[tuple[ShownBlock, int]]:
-        """Return the blocks; those that have none of the ``most`` largest names become "others"."""
+        """Return the blocks; all but the ``most`` largest names become "others"."""
         sums = Counter[tuple[str, str]]()
         for block, _ in self.blocks:
             sums[block[4:]] += block.size_bytes

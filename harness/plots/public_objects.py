@@ -55,8 +55,8 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
 class Picture(Canvas):
     """A matplotlib figure that a notebook shows once, also behind a semicolon or in a loop.
 
-    It is shown when it is made. As the value of the same cell it is not shown again, of a later
-    cell it is.
+    It is shown when it is made. If it is the value of the same cell, it is not shown again; as the
+    value of a later cell it is.
     """
 
     _shown_in: int | None = None

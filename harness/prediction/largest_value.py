@@ -1,4 +1,4 @@
-"""Search for the largest value that fits, if the need is computed and so free of noise.
+"""Search for the largest value that fits, if the need is computed and therefore has no noise.
 
 ``harness.thresholds.search`` answers the same question for real runs, which may be noisy and
 have to be confirmed on both sides.
@@ -10,7 +10,7 @@ from functools import cache
 HIGHEST = 1 << 24
 """The largest batch of a user's own step that is tried."""
 _MOST_GUESSES = 12
-"""Straight lines that are drawn before the bracket is closed by doubling and halving alone."""
+"""Number of straight lines that are tried before the search only doubles and halves."""
 
 
 def largest_value(

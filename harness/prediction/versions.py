@@ -1,7 +1,7 @@
 """Which version of PyTorch a prediction describes.
 
-The installed one where its rules are known, otherwise the nearest known one, or the caller's
-choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
+It is the installed version if its rules are known, otherwise the nearest known version, or the
+caller's choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
 ``harness doctor --check-model`` compares the model with the installed version, and
 ``results/torch-versions.md`` with all known ones.
 """
@@ -90,10 +90,10 @@ def is_newer_than_known(version: str | None) -> bool:
 
 @contextmanager
 def describing(version: TorchVersion | None) -> Iterator[None]:
-    """Let predictions inside follow the rules of ``version``; of None, those of the installed one.
+    """Let predictions inside follow the rules of ``version``, or of the installed one if None.
 
-    A context rather than an argument: one prediction asks for hundreds of traces, through
-    searches that have no other reason to know of versions.
+    This is a context and not an argument, because a prediction asks for hundreds of traces, through
+    searches that need not know of versions otherwise.
     """
     before = _chosen.set(version)
     try:

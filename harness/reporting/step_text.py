@@ -89,7 +89,7 @@ def print_profile(profile: StepReport, request: StepRequest) -> None:
 
 
 def temporary_share(report: StepReport) -> float | None:
-    """Return the share of the peak's bytes that no fact assigns to another category."""
+    """Return the share of the peak's bytes that are temporary, i.e. in no other category."""
     if report.categories_at_peak is None or not report.peak_live_bytes:
         return None
     return report.categories_at_peak.temporary / report.peak_live_bytes

@@ -126,8 +126,7 @@ class Figure:
     size: tuple[float, float] = (7.0, 4.2)
     """Inches, width by height."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """Ranges of the first axes' x, taken from ``data``, with the words that hovering shows
-    there."""
+    """Ranges of the first axes' x, from ``data``, with the words that hovering shows there."""
     alt: str = ""
     """What a reader who cannot see the picture should know; the caption by default."""
     story: bool = False

@@ -3,8 +3,7 @@
 Activations come and go within a step. A block that is never freed, and is older than all blocks
 that its line frees, is kept by something. A program allocates the optimizer's state once, and fills
 a bounded cache until it is full. So a line grows only if it keeps more again and again, up to the
-end. A line that replaces its block by a larger block grows if the rest of the step allocates no
-more than before.
+end, or replaces its block by larger ones while the steps allocate no more otherwise.
 
 The process of a dry run loads this module too, so it imports little.
 """

@@ -28,7 +28,7 @@ def explanation_page(explanations: Sequence[Explanation]) -> str:
 
 
 def _commands(explanation: Explanation) -> list[str]:
-    """Return settings with which the recorded work fits, or what finds other changes."""
+    """Return settings with which the recorded work fits, or a command that finds other changes."""
     if explanation.failure is None:
         return []
     total = explanation.failure.usable_bytes

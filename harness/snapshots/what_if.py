@@ -90,7 +90,7 @@ _ACTIONS = {
 
 
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
-    """Return what the first ``until`` events did, and of a request that failed there the request.
+    """Return the operations of the first ``until`` events, and the request that failed there.
 
     Other requests that failed are left out.
     """

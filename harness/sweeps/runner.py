@@ -52,7 +52,7 @@ class Runner(ABC, Generic[Job, Line]):
         """Return a result in one line."""
 
     def check(self) -> None:  # most have nothing to do
-        """Settle what fell silent, if anything can; called about once a second while jobs run."""
+        """Handle jobs that fell silent; called about once a second while jobs run."""
 
     def close(self) -> None:
         """End the processes that this runner started itself."""
@@ -105,13 +105,13 @@ class Executor(Protocol):
     """Measures cells, up to ``capacity()`` of them at once.
 
     It writes nothing: only the sweep, the coordinator, writes records. Every attempt ends as a
-    record, whatever became of it; an executor never repeats one by itself.
+    record, even a failed one. An executor never repeats an attempt by itself.
     """
 
     name: str
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Begin to measure ``cell``; the future ends with what became of it."""
+        """Begin to measure ``cell``; the future ends with its attempt."""
 
     def capacity(self) -> int:
         """Return how many cells may be submitted and not ended, just now."""
@@ -123,7 +123,7 @@ class Executor(Protocol):
         return None
 
     def check(self) -> None:
-        """Settle what fell silent; called about once a second while cells run."""
+        """Handle cells that fell silent; called about once a second while cells run."""
         return
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from harness.training.module_step import Step, named_optimizer
 from harness.training.own_step import OwnStep
 
 _NOTES_LEARNING_RATE = 0.1
-"""The note's, with which its accuracy is compared; a step needs the same memory at each."""
+"""The note's value, for a comparison of accuracies; memory does not depend on it."""
 
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 

@@ -1,4 +1,4 @@
-"""A memory cgroup of our own around one worker: the kernel kills instead of refusing.
+"""A memory cgroup of our own around one worker, in which the kernel kills a process.
 
 Version 1 counts per controller, version 2 in one tree. In both the parent makes a group. The worker
 limits the empty group to the budget, and joins it after it has warmed up: memory that it holds by
@@ -20,7 +20,7 @@ from typing import NamedTuple
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _STALE_SECONDS = 3600.0
-"""The age of a group that no probe, which has a deadline, can still be about to join."""
+"""The age above which no probe can still join a group, because probes have a deadline."""
 _ROOTS = (
     (1, Path("/sys/fs/cgroup/memory")),
     (2, Path("/sys/fs/cgroup")),

@@ -55,7 +55,7 @@ class Range(NamedTuple):
             begin = end
 
     def present(self, pagemap: IO[bytes]) -> list[bool]:
-        """Return of each page whether it is in memory."""
+        """Return for each page if it is in memory."""
         pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))

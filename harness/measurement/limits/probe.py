@@ -74,7 +74,7 @@ def _mappings() -> dict[str, int]:
 
 @contextmanager
 def _within(job: Probe, announce: Phase) -> Iterator[Phase]:
-    """Ready the process and enforce the job's budget over the block, which announces its phases."""
+    """Prepare the process and enforce the job's budget over the block, which names its phases."""
     if job.budget_bytes is None:
         yield announce
         return

@@ -1,4 +1,4 @@
-"""The memory that a workload is predicted to need, and its refusal where so much is missing."""
+"""The predicted memory of a workload, and the refusal if the machine has less."""
 
 from harness.measurement.limits.machine_memory import refuse_more_than_available
 from harness.prediction.mlp import formula

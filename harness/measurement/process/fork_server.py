@@ -91,7 +91,7 @@ def _load_primed(module: str) -> bool:
 
 
 def _load_unprimed() -> bool:
-    """Load torch: the forks run steps of the user's own, each with all of its steps."""
+    """Load torch only, because the forks run the user's own steps, each all of them."""
     from harness.measurement.process import compiler_on_demand
 
     compiler_on_demand.postpone()
@@ -102,7 +102,7 @@ def _load_unprimed() -> bool:
 
 
 def _load_called(request: bytes) -> None:
-    """Import the module of a function that a job calls, or each fork would: half of its time."""
+    """Import the module of a job's function, which would take each fork half of its time."""
     from harness.measurement.process import compiler_on_demand
 
     job = msgspec.json.decode(request, type=Call)
@@ -165,7 +165,7 @@ def _serve(
 
 
 def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
-    """Return the worker's wait status; None where the requester went away first."""
+    """Return the worker's wait status; None if the requester ended first."""
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:

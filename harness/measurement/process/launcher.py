@@ -242,5 +242,5 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
 
 
 def default_launcher(malloc: str) -> Launcher:
-    """Return the launcher of whoever brings none, for a malloc policy."""
+    """Return the default launcher for a malloc policy."""
     return ForkLauncher(malloc)

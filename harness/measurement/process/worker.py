@@ -59,7 +59,7 @@ def run_job(job: Call, send: Send, *, primed: bool = True) -> int:
 
 
 def _announcer(job: Call, send: Send) -> Phase:
-    """Return a phase manager that tells the parent each phase as it begins."""
+    """Return a phase manager that sends each phase to the parent as it begins."""
     pending = [] if job.inject is None else [job.inject]
 
     @contextmanager

@@ -26,7 +26,7 @@ class Activation(NamedTuple):
 
 
 NODE = "autograd::engine::evaluate_function: "
-"""What the engine calls the work of one node of the backward pass."""
+"""The engine's name for the work of one node of the backward pass."""
 
 
 def _node(name: str, operator: str) -> str:

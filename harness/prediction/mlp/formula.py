@@ -84,7 +84,7 @@ def saved_input_bytes(workload: Workload) -> int:
 
 
 def saved_activation_bytes(workload: Workload) -> int:
-    """Return the rest of the saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
+    """Return the other saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
     ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
     input next to the output that the next layer keeps, 3 for the from-scratch maximum. A

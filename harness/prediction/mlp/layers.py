@@ -50,7 +50,7 @@ class Layer(NamedTuple):
     module: str
     activation_module: str
     place: int
-    """Place of its weight among the parameters of ``MLP``; its bias follows."""
+    """Position of its weight among the parameters of ``MLP``; its bias follows."""
     norm_module: str = ""
     dropout_module: str = ""
 
