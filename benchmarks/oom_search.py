@@ -1,4 +1,4 @@
-"""Ours next to other searches for the largest batch: Lightning's and accelerate's.
+"""Compares our search for the largest batch with Lightning's and accelerate's.
 
 The same network, the same two training steps a trial, the same budget, each search in a
 process of its own. Twice: under ``RLIMIT_DATA``, where an allocation that exceeds the budget

@@ -14,11 +14,11 @@ from .claims import SECOND_FORWARD, slowdown
 from .curve import Curve
 
 FITS = 0.99
-"""R² above which the law is drawn; a line that misses the points says nothing of them."""
+"""R² above which the law is drawn, because a line that misses the points is useless."""
 
 
 def peaks(result: list[Curve]) -> Figure | None:
-    """Return memory against segments, where segments change it at all."""
+    """Return memory against segments, without networks whose memory segments do not change."""
     data = [_with_law(one) for one in result if _changes(one)]
     return picture(__file__, "segments", pd.concat(data), fits=FITS) if data else None
 

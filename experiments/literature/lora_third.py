@@ -71,7 +71,7 @@ def parameters(way: str) -> tuple[int, int]:
 
 
 def held_law(way: str) -> int:
-    """Return what is held between two steps, the batch left out."""
+    """Return the bytes held between two steps, without the batch."""
     every, trained = parameters(way)
     return 4 * every + 12 * trained
 

@@ -34,7 +34,7 @@ def orders_table(result: Iterable[Run]) -> pd.DataFrame:
 
 
 def _phase(steps: pd.DataFrame) -> str | None:
-    """Return the phase of the peak; None for runs of a harness that did not keep it."""
+    """Return the phase of the peak; None for runs of an older harness that did not keep it."""
     if "peak_phase" not in steps:
         return None
     return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])
