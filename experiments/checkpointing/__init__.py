@@ -47,8 +47,9 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
-    """Yield blocks: an uncheckpointed step, then some numbers of segments. The copies of this step
-    differ only in their seed, and each is measured in a process of its own.
+    """Yield blocks: an uncheckpointed step, then some numbers of segments.
+
+    The copies of this step differ only in their seed; each is measured in a process of its own.
     """
     counts = list(range(1, base.depth + 1)) if every else _spread(base.depth)
     for seed, own in enumerate(law.blocks(counts, min(COPIES, len(counts)))):
