@@ -188,7 +188,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def group_of(kind: str) -> Iterator[cgroup.Group | None]:
-    """Yield a cgroup of our own where ``kind`` asks for one."""
+    """Yield a cgroup of our own if ``kind`` asks for one."""
     if kind == "rlimit":
         yield None
         return

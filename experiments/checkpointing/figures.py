@@ -24,7 +24,7 @@ def peaks(result: list[Curve]) -> Figure | None:
 
 
 def _with_law(curve: Curve) -> pd.DataFrame:
-    """Return the points of a curve, and the law at every number of segments where it fits."""
+    """Return the points of a curve, and the law at every number of segments if it fits."""
     points = curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]]
     every = pd.DataFrame({"segments": range(1, curve.depth + 1)}).merge(points, "left")
     k = every["segments"]

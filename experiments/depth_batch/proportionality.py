@@ -166,7 +166,7 @@ def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
     A square has each of a depth and a batch once and doubled. Columns: its smaller ``depth`` and
     ``batch``; ``by_depth`` and ``by_batch``, the factor of its first doubling; ``doubles``;
     ``rate``, how far the bytes for a layer and an example are from their median over the squares
-    that double; ``holds``: it doubles and that is near. 1, 0, or missing where noise cannot tell.
+    that double; ``holds``: it doubles and that is near. 1, 0, or missing if noise cannot tell.
     """
     rows = []
     for depth, batch in sorted(known):
@@ -217,7 +217,7 @@ def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return the factor between two spans; 0 where there is nothing to multiply."""
+    """Return the factor between two spans; 0 if there is nothing to multiply."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]

@@ -1,7 +1,7 @@
 """LoRA 2021: fine-tuning with low-rank adapters needs a third of the memory.
 
 The adapters take away gradients and states, which do not depend on the batch; what autograd keeps
-for the backward pass stays, or grows where the adapters have dropout.
+for the backward pass stays, or grows if the adapters have dropout.
 """
 
 from collections.abc import Iterable

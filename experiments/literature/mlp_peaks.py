@@ -1,6 +1,6 @@
 """Closed forms of an MLP's backward pass: the gradients alive at each moment of it.
 
-Left out: on CUDA the sum that gives a bias gradient takes a buffer of its own where the batch is
+Left out: on CUDA the sum that gives a bias gradient takes a buffer of its own if the batch is
 many times the width (16 MiB for 4,096 x 512).
 """
 

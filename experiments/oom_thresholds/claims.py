@@ -67,7 +67,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return each step to the next depth: ``cost``, the share of the batch that it costs.
 
     It is 0 in a series that loses too little from its shallowest to its deepest network (``drop``),
-    and not ``sure`` where one of the two thresholds was not found or not confirmed.
+    and not ``sure`` if one of the two thresholds was not found or not confirmed.
     """
     rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
     rows = rows.assign(sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20})
@@ -83,7 +83,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictable(pinned: pd.DataFrame) -> Claim | None:
-    """Return the verdict on whether a threshold can be predicted, where any was."""
+    """Return the verdict on whether a threshold can be predicted, if any was."""
     if pinned["error_percent"].isna().all():
         return None
     cells = pinned.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)

@@ -14,7 +14,7 @@ ORDERS = {
 
 
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return the peak of a full step by model and order of ``zero_grad``, where both were traced.
+    """Return the peak of a full step by model and order of ``zero_grad``, if both were traced.
 
     Columns: ``model, gradients_freed, peak_bytes, peak_phase``; the note's order first.
     """

@@ -108,7 +108,7 @@ class Comparison:
 
         Returns:
             A matplotlib figure: the range over the cells, and the median, of each noisy metric and
-            of each exact metric that differs, where neither run has 0 or nothing.
+            of each exact metric that differs, if neither run has 0 or nothing.
 
         Raises:
             ArgumentError: there is neither.

@@ -1,4 +1,4 @@
-"""Finds the exact formula behind whole numbers, where there is one.
+"""Finds the exact formula behind whole numbers, if there is one.
 
 Bytes of an allocator carry no noise, so a formula either gives every one of
 them or it is wrong. Here equality is checked as equality, in rational arithmetic.
@@ -41,7 +41,7 @@ def _amount(value: Fraction) -> str:
 def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
     """Return the formula in ``columns`` that equals all of ``values``, or None.
 
-    ``columns`` maps each term to its whole numbers, one per row. None also where the rows do
+    ``columns`` maps each term to its whole numbers, one per row. None also if the rows do
     not determine the coefficients, or leave no row over to check them with.
     """
     rows, targets = _exactly(columns, values)
@@ -65,7 +65,7 @@ def _sums(rows: Sequence[Sequence[int]], solution: Sequence[Fraction]) -> list[F
 
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
-    """Solve the first rows that are independent of each other; None where too few are."""
+    """Solve the first rows that are independent of each other; None if too few are."""
     width = len(rows[0]) if rows else 0
     reduced: dict[int, list[Fraction]] = {}
     for row, value in zip(rows, values, strict=True):

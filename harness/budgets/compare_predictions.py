@@ -30,7 +30,7 @@ class PredictionFileError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs; None where a prediction does not have it or does not know it."""
+    """A value that differs; None if a prediction does not have it or does not know it."""
 
     name: str
     first: Value

@@ -65,7 +65,7 @@ class Streams:
 
 @contextlib.contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """Send what the user's code prints in the block to standard error, where that is wanted.
+    """Send what the user's code prints in the block to standard error, if that is wanted.
 
     The code of an estimate runs in this process, and what it prints would stand before the JSON, or
     in one line with it.

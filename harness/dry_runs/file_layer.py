@@ -2,7 +2,7 @@
 
 The kernel's own overlay covers each folder of the root, in a mount namespace of the script's
 process. Nothing is intercepted: a read finds the files that the run has written, and all other
-files as they are. ``/proc``, ``/sys`` and ``/dev`` are not covered. Where the kernel refuses,
+files as they are. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses,
 Landlock makes everything read-only but the run's own folders.
 """
 

@@ -62,7 +62,7 @@ _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nc
 
 
 def functions_by_name(names: Iterable[str]) -> str:
-    """Return C code for functions, which counts where no other source file defines them."""
+    """Return C code for functions, which counts if no other source file defines them."""
     lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
     lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
     for name in sorted({*names, *LOOKED_UP.split()}):

@@ -64,7 +64,7 @@ class History:
     """Moments, growth and phases of one device, by its events, and by owners and steps.
 
     Args:
-        workspace_bytes: bytes of cuBLAS's workspace; None where they are not known.
+        workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
         own: returns whether a file is none of the user's.
     """
 

@@ -33,7 +33,7 @@ _cut_off: list[bool] = []
 
 
 def leave_values_out() -> None:
-    """Leave values out from now on, where values are followed."""
+    """Leave values out from now on, if values are followed."""
     if LIBRARY_VARIABLE not in os.environ or _begun:
         return
     library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])

@@ -55,7 +55,7 @@ _C_TYPES = {
 }
 """Types of values by their number in ``cudnnBackendAttributeType_t``."""
 ENGINE_MISSING = "unable to find an engine"
-"""PyTorch says so where no engine of cuDNN finds memory for its workspace."""
+"""PyTorch says so if no engine of cuDNN finds memory for its workspace."""
 
 
 class _Answers(ctypes.Structure):
@@ -143,7 +143,7 @@ def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
 
 @contextmanager
 def refusing_old_cudnn() -> Iterator[None]:
-    """Raise UnsupportedError in place of what PyTorch raises where cuDNN cannot be asked."""
+    """Raise UnsupportedError in place of what PyTorch raises if cuDNN cannot be asked."""
     try:
         yield
     except RuntimeError as error:

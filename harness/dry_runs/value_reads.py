@@ -1,7 +1,7 @@
 """Reads of GPU values: each is counted with the place that made it, known and unknown apart.
 
 The stub (``stub/values``) calls back for each copy from the GPU to the host. The copy holds the
-true values where they are known, the user's answer where there is one, and zeros otherwise. An
+true values if they are known, the user's answer if there is one, and zeros otherwise. An
 operator whose result's size is not known asks before it runs. Numbers that a script reads one by
 one are followed until they decide something (``unknown_numbers.py``).
 
@@ -82,7 +82,7 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """Return the line, or the operator where no Python called it."""
+        """Return the line, or the operator if no Python called it."""
         if self.file:
             return f"{self.file}:{self.line}"
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
@@ -175,7 +175,7 @@ class ValueReads:
             )  # any 0 was taken for one at first
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process where it reads one."""
+        """Follow no values from now on; end this process if it reads one."""
         ctypes.CDLL(None).pretend_on_read(_END)
         if self._library is not None:
             self._library.harness_follow_values(None)

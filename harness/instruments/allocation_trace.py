@@ -76,7 +76,7 @@ class AllocationRecorder:
     Use as a context manager; ``trace`` exists once it has ended. Not reentrant: the
     profiler is one per process. With ``operators=False`` the events name the nodes of the
     backward pass, modules and phases, but not the operators inside: a third of the cost.
-    With ``infer`` steps and phases follow from what is seen, where none is announced.
+    With ``infer`` steps and phases follow from what is seen, if none is announced.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:

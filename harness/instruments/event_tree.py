@@ -107,8 +107,8 @@ class Reader:
         """Prepare to read.
 
         ``passages``: autograd's sequence number at each entry to a module and each exit, and
-        the module that runs from there on. ``infer``: find steps and phases where none is
-        announced; a forward pass after a backward pass begins a step, or where the step
+        the module that runs from there on. ``infer``: find steps and phases if none is
+        announced; a forward pass after a backward pass begins a step, or if the step
         ``accumulates``, only after an optimizer has stepped.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.

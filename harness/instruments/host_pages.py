@@ -29,7 +29,7 @@ def shared_memory() -> tuple[int, int]:
 
 
 def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -> Host | None:
-    """Return what this process takes of the host; None where the kernel does not tell.
+    """Return what this process takes of the host; None if the kernel does not tell.
 
     Args:
         peak_bytes: the mark of its resident size in a step that has ended.

@@ -72,7 +72,7 @@ def start() -> Environment:
 
 
 def driver_version() -> str | None:
-    """Return the NVIDIA kernel driver's version; None where the kernel has none loaded."""
+    """Return the NVIDIA kernel driver's version; None if the kernel has none loaded."""
     with contextlib.suppress(OSError):
         words = _DRIVER.read_text().split()
         return next((word for word in words if word[0].isdigit() and "." in word), None)

@@ -1,4 +1,4 @@
-"""The C allocator: its policy, and a refusal where another library replaces it.
+"""The C allocator: its policy, and a refusal if another library replaces it.
 
 glibc's defaults adapt: freed blocks stay in the heap and the mmap threshold grows, so the
 resident size says little about what is alive. Pinned, every block of 64 KiB and more is a

@@ -26,7 +26,7 @@ from harness.training.requested_step import requested_step
 
 @answering(ProbeStep)
 def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
-    """Run the step within the budget; return what it needed, None where the kernel does not say."""
+    """Run the step within the budget; return what it needed, None if the kernel does not say."""
     own = requested_step(question.request)
     if question.device == "cpu":
         return _on_cpu(own.with_values(), question.budget_bytes, announce)

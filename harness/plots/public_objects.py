@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
-    """Paint column ``value`` of each probe, a dot where it fitted and a cross where it did not."""
+    """Paint column ``value`` of each probe, a dot if it fitted and a cross if it did not."""
     axes = canvas.add_subplot()
     number = np.arange(1, len(data) + 1)
     values = data["value"].to_numpy(dtype=np.float64)

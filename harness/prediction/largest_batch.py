@@ -44,7 +44,7 @@ def largest_batch(
 ) -> Largest:
     """Return the largest multiple of ``unit`` that fits, up to ``highest``; ``batch`` runs.
 
-    Where ``least``, the smallest that runs, is not known, it is tried. The search begins at
+    If ``least``, the smallest that runs, is not known, it is tried. The search begins at
     ``guess``, by default where a line through two peaks meets the room.
     """
 
@@ -68,7 +68,7 @@ def largest_batch(
 
 
 def _smallest(needs: Needs, unit: int) -> int:
-    """Return one example in each micro-batch, or two where batch normalization refuses one."""
+    """Return one example in each micro-batch, or two if batch normalization refuses one."""
     return 2 * unit if needs.peak(unit) is None else unit
 
 

@@ -19,7 +19,7 @@ def largest_value(
     """Return a value from ``low`` to ``high`` that fits and whose successor does not.
 
     Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket
-    is halved. None where not even ``low`` fits; ``high`` where it fits too.
+    is halved. None if not even ``low`` fits; ``high`` if it fits too.
     """
     if not fits(low):
         return None
@@ -68,7 +68,7 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
 def line_meets(budget: int, before: tuple[int, int], point: tuple[int, int]) -> int:
     """Return the value at which a line through two values and their needs meets ``budget``.
 
-    Twice the last value where the line does not rise.
+    Twice the last value if the line does not rise.
     """
     run, rise = point[0] - before[0], point[1] - before[1]
     if run * rise <= 0:

@@ -11,7 +11,7 @@ class Uses(Protocol):
     ) -> bool:
         """Return the result of a comparison; ``otherwise`` is the result for the number as it is.
 
-        With ``opposite``, it is false where all decisions are true. With ``chooses``, what is
+        With ``opposite``, it is false if all decisions are true. With ``chooses``, what is
         larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
         """
 

@@ -51,7 +51,7 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 
 @functools.cache
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, without importing it; None where absent."""
+    """Return the version of an installed package, without importing it; None if absent."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -59,7 +59,7 @@ def installed_version(package: str) -> str | None:
 
 
 def torch_version() -> str | None:
-    """Return the version of the installed torch; None where absent."""
+    """Return the version of the installed torch; None if absent."""
     return installed_version("torch")
 
 
@@ -69,7 +69,7 @@ def described_version() -> TorchVersion:
 
 
 def nearest_known(version: str | None) -> TorchVersion:
-    """Return the known version nearest to ``version``; the newest where there is none."""
+    """Return the known version nearest to ``version``; the newest if there is none."""
     if version is None:
         return NEWEST
     return min(max(TorchVersion.parse(version), OLDEST), NEWEST)

@@ -202,7 +202,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
 
 
 def decisive(claim: Claim) -> str:
-    """Return the number that decides, and what would decide where the claim is open."""
+    """Return the number that decides, and what would decide if the claim is open."""
     return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 

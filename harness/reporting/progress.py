@@ -95,7 +95,7 @@ class Lines:
             self.end()
 
     def end(self) -> None:
-        """Print the last line, also where an experiment was interrupted."""
+        """Print the last line, also if an experiment was interrupted."""
         if self._started is not None:
             seconds = format_seconds(time.monotonic() - self._started)
             print(f"{self._name}: {seconds}", file=sys.stderr, flush=True)

@@ -27,7 +27,7 @@ def step_page(report: StepReport, title: str, commands: Sequence[str] = ()) -> s
 
 
 def _timeline(report: StepReport) -> Timeline:
-    """Return the blocks of the step; the sums of its layers where its events are not known."""
+    """Return the blocks of the step; the sums of its layers if its events are not known."""
     fit, limits = report.fit, []
     if fit is not None:
         room = fit.total_bytes - fit.outside_bytes[1]

@@ -36,7 +36,7 @@ class UnavailableError(HarnessError):
     """
 
     def __str__(self) -> str:
-        """Return the message, with the command of this system where a compiler is missing."""
+        """Return the message, with the command of this system if a compiler is missing."""
         return super().__str__().replace(_APT, install_compiler())
 
 

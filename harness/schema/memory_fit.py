@@ -102,7 +102,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def largest_batch_text(self) -> str:
-        """The largest batch in a few words; empty where none was searched."""
+        """The largest batch in a few words; empty if none was searched."""
         if not self.is_searched:
             return ""
         safe = self.largest_batch

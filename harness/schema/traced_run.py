@@ -78,7 +78,7 @@ class StepRun(Struct, frozen=True, kw_only=True):
 
     @property
     def problem(self) -> str:
-        """Why there are no numbers; empty where there are."""
+        """Why there are no numbers; empty if there are."""
         if self.outcome is Outcome.OK:
             return ""
         return str(self.evidence.get("message", self.outcome))

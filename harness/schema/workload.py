@@ -262,7 +262,7 @@ class Workload:
 
 
 def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
-    """Raise WorkloadError where ``value`` breaks the rule in the field's metadata."""
+    """Raise WorkloadError if ``value`` breaks the rule in the field's metadata."""
     if value is None and (item.default is None or item.name == "width"):
         return
     choices = item.metadata.get("choices")

@@ -1,4 +1,4 @@
-"""The bytes of a recording, unpacked where it is compressed, within stated limits."""
+"""The bytes of a recording, unpacked if it is compressed, within stated limits."""
 
 import gzip
 import time

@@ -114,7 +114,7 @@ class LogFailure:
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
     """Return every failure in a log, in its order.
 
-    Messages of other programs count only where PyTorch and the kernel say nothing.
+    Messages of other programs count only if PyTorch and the kernel say nothing.
     """
     lines = log.text.split("\n")
     reasons: list[str] = []

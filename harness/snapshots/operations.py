@@ -38,8 +38,8 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
     """Yield the program's operations, without those of the allocator.
 
-    These are requests, releases, ``empty_cache`` where segments went back without a request that
-    needed room, and ``release_pool`` where segments of a private pool went back: the program must
+    These are requests, releases, ``empty_cache`` if segments went back without a request that
+    needed room, and ``release_pool`` if segments of a private pool went back: the program must
     have dropped it. Each comes with its position among ``events``.
     """
     given: TraceEvent | None = None

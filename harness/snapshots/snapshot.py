@@ -31,7 +31,7 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 MOST_OWNERS = 4 << 20
-"""Owners that are read; where a file has more, categories are guessed."""
+"""Owners that are read; if a file has more, categories are guessed."""
 
 
 class OwnersAt(msgspec.Struct):

@@ -71,7 +71,7 @@ def ended(line: Line, trace: Trace | None = None) -> "Future[tuple[Line, Trace |
 
 
 Measured = tuple[Record, Trace | None]
-"""One attempt: its record and, where asked for and taken, the allocation trace."""
+"""One attempt: its record and, if asked for and taken, the allocation trace."""
 
 
 class ExecutorError(HarnessError):
@@ -93,7 +93,7 @@ class Cell:
     fresh_servers: bool = False
     """Each pass has a fork server of its own."""
     needed_bytes: int | None = None
-    """Predicted peak of live bytes; None where it cannot be predicted."""
+    """Predicted peak of live bytes; None if it cannot be predicted."""
 
     @property
     def cell_id(self) -> str:
@@ -118,7 +118,7 @@ class Executor(Protocol):
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the memory of the largest place for ``workload``; None where unknown."""
+        """Return the memory of the largest place for ``workload``; None if unknown."""
         del workload
         return None
 

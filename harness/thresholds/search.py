@@ -41,9 +41,9 @@ class Answer:
     """The largest value that fits, and the smallest that does not."""
 
     largest_fit: int | None
-    """Largest value that fitted every time; None where not even the least did."""
+    """Largest value that fitted every time; None if not even the least did."""
     smallest_fail: int | None
-    """Smallest value above it that failed every time; None where the most still fitted."""
+    """Smallest value above it that failed every time; None if the most still fitted."""
     band: tuple[BandValue, ...] = ()
     """Values between the two that were probed, in order."""
     confirmed: bool = True

@@ -98,7 +98,7 @@ def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> ML
 def optimizer_of(
     workload: Workload, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer | None:
-    """Return the workload's optimizer of ``parameters``; None where it has none."""
+    """Return the workload's optimizer of ``parameters``; None if it has none."""
     foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
     return named_optimizer(workload.optimizer, parameters, _NOTES_LEARNING_RATE, foreach=foreach)
 

@@ -75,7 +75,7 @@ class Group:
         return 0
 
     def charged_bytes(self) -> int | None:
-        """Return how much was charged at most; None where the kernel is silent.
+        """Return how much was charged at most; None if the kernel is silent.
 
         It includes what was charged ahead: up to 64 pages a processor (``MEMCG_CHARGE_BATCH``).
         """
@@ -116,7 +116,7 @@ def stay_on_one_processor() -> None:
     """Keep this thread on one of its processors, the same one in each child of a fork server.
 
     The kernel charges a group in batches, and each processor keeps what is left of its batch. It
-    also keeps the last 31 pages that it mapped, even where they are freed. A process that moves to
+    also keeps the last 31 pages that it mapped, even if they are freed. A process that moves to
     another processor leaves both behind, charged, where they are of no use to it.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.

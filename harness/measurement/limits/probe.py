@@ -22,7 +22,7 @@ def run(job: Probe, announce: Phase) -> Needed:
     """Build and run two whole steps (one in inference) within the job's budget.
 
     On a GPU it runs all steps that ``harness measure`` runs up to its first measured step,
-    because each of them may reserve more. Return ``needed_bytes``, None where the kernel does not
+    because each of them may reserve more. Return ``needed_bytes``, None if the kernel does not
     say:
 
     - under RLIMIT_DATA the most by which the address space grew;

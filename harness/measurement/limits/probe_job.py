@@ -7,7 +7,7 @@ from harness.schema.threshold import Enforcement
 
 
 class Needed(TypedDict):
-    """The bytes that two steps needed; None where the kernel does not tell."""
+    """The bytes that two steps needed; None if the kernel does not tell."""
 
     needed_bytes: int | None
     limit_bytes: NotRequired[int]

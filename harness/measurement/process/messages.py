@@ -83,7 +83,7 @@ class Failure(Struct, frozen=True, kw_only=True):
     place: str | None = None
     """The line of the user's code that led to it, if there is one."""
     gpu_memory: dict[str, int] | None = None
-    """Who held the GPU's memory then, where one was in use."""
+    """Who held the GPU's memory then, if one was in use."""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,7 +97,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
     """The end of a worker's process, as the parent saw it.
 
-    ``exit_code`` is negative for a signal and None where the process was lost from sight.
+    ``exit_code`` is negative for a signal and None if the process was lost from sight.
     """
 
     exit_code: int | None

@@ -52,7 +52,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal, or its number where it has none."""
+    """Return the name of a signal, or its number if it has none."""
     known = number in set(signal.Signals)
     return signal.Signals(number).name if known else f"signal {number}"
 

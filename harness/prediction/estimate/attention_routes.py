@@ -102,7 +102,7 @@ def _is_regular(call: _Call) -> bool:
 
 
 def _cudnn_runs(call: _Call) -> bool:
-    """PyTorch prefers cuDNN's kernel on these GPUs, where cuDNN is new enough."""
+    """PyTorch prefers cuDNN's kernel on these GPUs, if cuDNN is new enough."""
     narrow = call.width <= 128 or (call.width == 256 and call.capability[0] == 9)
     is_half = call.capability[0] in (9, 10) and call.query.dtype in _HALVES
     return is_half and narrow and call.width % _MULTIPLE == 0 and not call.dropout

@@ -1,7 +1,7 @@
 """Workspaces of cuDNN's convolutions, by rules for a machine that has no cuDNN to ask.
 
 Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies what a
-kernel reads, and where it cannot write in place also what it writes, into a workspace, channels
+kernel reads, and if it cannot write in place also what it writes, into a workspace, channels
 padded to 16 bytes. Multiprocessors that share the positions of a weight's gradient have a weight
 each. The heuristics that choose a kernel are not published; the thresholds below stand for them.
 

@@ -182,7 +182,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return same and is_alone and bool(_aten.is_non_overlapping_and_dense.default(first))
 
     def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, where they are new or of a new size.
+        """Record the tensor's storages, if they are new or of a new size.
 
         Storages made while a network is built do not count; those left when it moves to the GPU do.
         """

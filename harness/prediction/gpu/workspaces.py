@@ -28,7 +28,7 @@ LARGE_BYTES = 33_554_432
 """From 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
-"""Workspace of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
+"""Workspace of cuBLASLt, if it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
 _NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
 _MOST_BYTES = 2**63 - 1

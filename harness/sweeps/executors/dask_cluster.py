@@ -192,7 +192,7 @@ class DaskExecutor(Executor):
                 self._send(sent)
 
     def close(self) -> None:
-        """Leave the cluster; end it where it was started here."""
+        """Leave the cluster; end it if it was started here."""
         with contextlib.suppress(TimeoutError):
             self._client.close(timeout=GRACE_SECONDS)
         self._own.close()

@@ -21,7 +21,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class LocalExecutor(Executor):
     """Runs up to ``jobs`` cells at once, each slot with a launcher per malloc policy.
 
-    Cells wait for one another where their predicted needs exceed this machine's memory, and
+    Cells wait for one another if their predicted needs exceed this machine's memory, and
     cells on a GPU run one at a time.
     """
 
