@@ -1,4 +1,4 @@
-"""Judges earlier records of a run by the rules of today, and keeps the verdicts next to it.
+"""Judges earlier records of a run by the rules of today, and saves the verdicts next to it.
 
     python -m benchmarks.earlier_runs results/reference-cpu --commits 6a74dbd9 4b9ef207
 

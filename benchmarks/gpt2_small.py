@@ -28,7 +28,7 @@ class Gpt2Small(nn.Module):
 
 
 class Block(nn.Module):
-    """Causal attention and a two-layer perceptron, each with dropout."""
+    """A block of causal attention and a two-layer perceptron, each with dropout."""
 
     def __init__(self) -> None:
         super().__init__()

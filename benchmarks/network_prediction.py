@@ -3,7 +3,7 @@
 Run by ``benchmarks/prediction.py --networks``. The truth is PyTorch's own allocator under the dry
 run, so it needs a CUDA build of PyTorch, but no GPU. The other estimators are MemTracker on fake
 tensors (of the CPU: fake CUDA tensors need a driver), torch-kitsune and torch-preflight; each is
-left out, with a line, where it is not installed.
+left out, with a line, if it is not installed.
 """
 
 import json

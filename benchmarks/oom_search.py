@@ -1,4 +1,4 @@
-"""Ours next to other searches for the largest batch: Lightning's and accelerate's.
+"""Compares our search for the largest batch with Lightning's and accelerate's.
 
 The same network, the same two training steps a trial, the same budget, each search in a
 process of its own. Twice: under ``RLIMIT_DATA``, where an allocation that exceeds the budget
@@ -188,7 +188,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @contextlib.contextmanager
 def group_of(kind: str) -> Iterator[cgroup.Group | None]:
-    """Yield a cgroup of our own where ``kind`` asks for one."""
+    """Yield a cgroup of our own if ``kind`` asks for one."""
     if kind == "rlimit":
         yield None
         return

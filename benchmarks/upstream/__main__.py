@@ -3,7 +3,7 @@
     python -m benchmarks.upstream --torchtitan DIR --pytorch DIR
 
 writes ``results/upstream``: each test's result, its peak and its seconds. ``suites.toml`` names the
-files of tests, and the causes of failures that are none of the dry run's. Exit code 1: a test
+test files, and the causes of failures that are not defects of the dry run. Exit code 1: a test
 failed without a cause.
 """
 

@@ -145,7 +145,7 @@ def _peaks(cuda: CudaMetrics, counters: tuple[str, ...]) -> dict[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """The peaks of one step; the estimated ones are None where there is no estimate."""
+    """The peaks of one step; the estimated ones are None if there is no estimate."""
 
     name: str
     truth: dict[str, int]

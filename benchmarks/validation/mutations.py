@@ -53,7 +53,7 @@ def copy() -> Iterator[Path]:
 
 
 def noticing_test(mutation: Mutation, place: Path) -> str | None:
-    """Return a quick test that fails because of the mistake alone, None where there is none."""
+    """Return a quick test that fails only because of the mistake; None if there is none."""
     file = place / mutation.file
     right = file.read_text()
     if right.count(mutation.old) != 1:

@@ -4,5 +4,5 @@
 
 A source (``sources/``) says where numbers come from and how the published program ran; a predictor
 (``predictors/``) is one file with one function, ``predict(row) -> bytes``, which raises
-``RefusedError`` where it has no answer. Nothing of others is in this folder but their numbers.
+``RefusedError`` if it has no answer. Nothing of others is in this folder but their numbers.
 """

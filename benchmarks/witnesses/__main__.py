@@ -3,7 +3,7 @@
     python -m benchmarks.witnesses gpumemnet-mlps --fetch --rows 100
 
 runs each predictor on the same random rows and prints how far it was off. Records are kept under
-results/local/witnesses, so the same command with more rows runs the new ones alone.
+results/local/witnesses, so the same command with more rows runs only the new rows.
 """
 
 import argparse

@@ -99,8 +99,8 @@ def ladder_text(rows: list[Row], said: dict[str, Record]) -> str:
     answers = [(batch, largest) for batch, largest in known if largest is not None]
     fits = sum(largest >= batch for batch, largest in answers)
     above = sum(largest <= batch for batch, largest in answers)
-    ran = f"it says of {fits} of {len(answers)} batches that ran that they fit"
-    return f"{ran}, and of {above} of {len(answers)} batches above them that they do not"
+    ran = f"{fits} of {len(answers)} batches that ran are predicted to fit"
+    return f"{ran}, and {above} of {len(answers)} next larger batches are predicted not to fit"
 
 
 def growth_text(frame: pd.DataFrame) -> str:

@@ -27,7 +27,7 @@ _WIDTHS = {"bfloat16": ("BF16", 2), "float16": ("F16", 2), "float32": ("F32", 4)
 
 
 def write(folder: Path, config: dict[str, Any]) -> None:
-    """Write configuration, weights and tokenizer, and what a sentence transformer has more."""
+    """Write configuration, weights and tokenizer, and further files for a sentence transformer."""
     folder.mkdir(parents=True)
     parts = {n: config.pop(n, "") for n in ("modules", "pooling", "processor", "quantized")}
     if parts["quantized"]:

@@ -24,7 +24,7 @@ NAME = (
     r"_batch:(?P<batch>\d+)(?P<second>_act)?"
 )
 FEWEST_INPUTS = 1_024
-"""Smaller networks take little beyond the allocator's first segments, whatever they are."""
+"""Smaller networks take little memory beyond the allocator's first segments."""
 AXES = ("depth", "batch", "inputs")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the chapter: measured against predicted, what is left, errors by predictor."""
+"""Pictures of the chapter: measured against predicted, residuals, errors by predictor."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Micro-batches: one effective batch in parts, whose activations never meet.
+"""Micro-batches: one batch in parts, whose activations are not alive at the same time.
 
 A step runs its batch in ``m`` parts, forward and backward each, and adds the gradients up
 before one update. Activations shrink to a part's; parameters, gradients and the batch do not.
@@ -22,7 +22,7 @@ from . import splits
 
 
 def cells(size: Size) -> Iterable[Workload]:
-    """Return the grid: an effective batch in ever more parts of equal size."""
+    """Return the grid: one batch in 1 to many parts of equal size."""
     depths, batch, parts = {
         Size.QUICK: ((2,), 64, (1, 2, 4, 8)),
         Size.DEFAULT: ((2, 8), 512, (1, 2, 4, 8, 16, 32, 64)),
@@ -33,7 +33,7 @@ def cells(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Set what each number of parts takes next to the whole batch and the floor."""
+    """Compare each number of parts with the whole batch and with the lower bound."""
     table = splits.beside_whole(evidence.frame)
     frame = predictions.with_predictions(evidence.frame, ["peak_live_bytes"])
     asked, split = evidence.frame["accumulate"] > 1, table["parts"] > 1

@@ -1,4 +1,4 @@
-"""Tensors that one more hidden layer keeps: pairs of cells that differ by one layer alone."""
+"""Tensors that one more hidden layer keeps: pairs of cells that differ only by one layer."""
 
 import pandas as pd
 
@@ -10,7 +10,7 @@ IN_OUTPUT = ("relu", "sigmoid", "tanh", "identity")
 
 
 def layer_steps(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return each pair of cells that differ by one hidden layer alone.
+    """Return each pair of cells that differ only by one hidden layer.
 
     Columns: ``model, activation, batch, width, mode, depth`` (of the shallower), ``tensors`` (added
     over a tensor of batch x width elements) and ``named`` (the note names the function).

@@ -49,7 +49,7 @@ def cells(size: Size) -> Iterable[Workload]:
 def _curve(base: Workload, *, every: bool) -> Iterable[Workload]:
     """Yield blocks: an uncheckpointed step, then some numbers of segments.
 
-    Its copies differ in their seed alone: each is measured in a process of its own.
+    The copies of this step differ only in their seed; each is measured in a process of its own.
     """
     counts = list(range(1, base.depth + 1)) if every else _spread(base.depth)
     for seed, own in enumerate(law.blocks(counts, min(COPIES, len(counts)))):

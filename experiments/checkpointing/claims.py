@@ -36,7 +36,7 @@ _KINDS = {
 
 
 def memory(result: Sequence[Curve], missing: int, derived: Equal) -> list[Claim]:
-    """Judge √depth apart where activations outweigh parameters and where not; judge the saving."""
+    """Judge √depth separately for both kinds of networks, and judge the saving."""
     rows = [
         {
             "network": one.name,
@@ -87,7 +87,7 @@ def _root(chosen: list[Curve], table: pd.DataFrame, regime: str, **every: object
 
 
 def _is_best(curve: Curve) -> bool:
-    """Return whether the square root is about the best, and other numbers are not."""
+    """Return whether the square root is about the best number, and both ends are worse."""
     ends = min(curve.at(1), curve.at(curve.most)) / curve.lowest - 1
     return curve.excess_at_root <= ROUGHLY < ends
 

@@ -55,7 +55,7 @@ class Curve:
 
     @property
     def optimum(self) -> float:
-        """The number of segments that the fitted law makes smallest; NaN where it has none."""
+        """The number of segments that the fitted law makes smallest; NaN if it has none."""
         valid = min(self.a, self.b) >= 1
         return math.sqrt(self.b * self.depth / self.a) if valid else math.nan
 

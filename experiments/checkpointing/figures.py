@@ -14,17 +14,17 @@ from .claims import SECOND_FORWARD, slowdown
 from .curve import Curve
 
 FITS = 0.99
-"""R² above which the law is drawn; a line that misses the points says nothing of them."""
+"""R² above which the law is drawn, because a line that misses the points is useless."""
 
 
 def peaks(result: list[Curve]) -> Figure | None:
-    """Return memory against segments, where segments change it at all."""
+    """Return memory against segments, without networks whose memory segments do not change."""
     data = [_with_law(one) for one in result if _changes(one)]
     return picture(__file__, "segments", pd.concat(data), fits=FITS) if data else None
 
 
 def _with_law(curve: Curve) -> pd.DataFrame:
-    """Return the points of a curve, and the law at every number of segments where it fits."""
+    """Return the points of a curve, and the law at every number of segments if it fits."""
     points = curve.table.loc[curve.table["segments"] > 0, ["segments", "rise_bytes"]]
     every = pd.DataFrame({"segments": range(1, curve.depth + 1)}).merge(points, "left")
     k = every["segments"]

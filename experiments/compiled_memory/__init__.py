@@ -1,4 +1,4 @@
-"""Compiled code: what ``torch.compile`` saves of what is kept, and of the peak.
+"""Compiled code: how much ``torch.compile`` saves of the kept bytes and of the peak.
 
 The same network is trained as it is written and through ``torch.compile`` (Inductor), on a
 pretended GPU with PyTorch's own allocator: the note's MLP; one with what stands between the matmuls
@@ -25,7 +25,7 @@ Grid = tuple[tuple[int, ...], tuple[int, ...]]
 """Depths and batches."""
 
 GPU = "a100-40gb"
-"""The GPU where the sweep pretends no other one."""
+"""The GPU if the sweep names no other GPU."""
 
 WIDTH = 512
 TOKENS = 128

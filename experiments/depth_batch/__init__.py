@@ -24,8 +24,8 @@ from .verdicts import QUANTITIES, proportionality
 
 BASE = Workload(width=256)
 _DEFAULT_LARGEST = 2**14
-"""Layers times batch of the largest cells that are measured by default: the ten cells above take
-four fifths of the grid's arithmetic, and their bytes follow from the rest."""
+"""Layers times batch of the largest cells that are measured by default. The ten larger cells take
+four fifths of the grid's arithmetic, and their bytes follow from the other cells."""
 
 
 CONTROL = Workload(width=1)
@@ -57,7 +57,7 @@ def traced(size: Size) -> Iterable[Workload]:
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Try every quantity that the records have; see the module's docstring."""
+    """Test every quantity that the records have; see the module's docstring."""
     frame = evidence.frame
     is_base = (frame["width"] == BASE.width) & (frame["threads"] == BASE.threads)
     base, is_control = frame[is_base], frame["width"] == CONTROL.width

@@ -1,4 +1,4 @@
-"""Which formula the bytes follow, where the claim breaks and on what, and the process around."""
+"""The formula of the bytes, the parts that break the claim, and the size of the process."""
 
 from collections.abc import Iterator
 
@@ -40,7 +40,7 @@ def others_text(others: pd.DataFrame) -> Iterator[str]:
 
 
 def why_text(training: pd.DataFrame, peak: Growth | None) -> Iterator[str]:
-    """Say where the claim breaks, and on what."""
+    """Say which parts of the memory break the claim."""
     known = ok_cells(training, *AT_PEAK).sort_values(["depth", "batch"])
     if known.empty or peak is None:
         return
@@ -72,7 +72,7 @@ def _moment(cells: pd.DataFrame, form: object) -> str:
 
 
 def process_text(training: pd.DataFrame) -> Iterator[str]:
-    """Say on what the RSS rise is tested, and how large the process is."""
+    """Say on which cells the RSS rise is tested, and how large the process is."""
     measured, kept = ok_cells(training, "rss_rise_bytes"), rss_agreement.resolved(training)
     if len(measured):
         least = format_bytes(rss_agreement.RESOLVED_BYTES)

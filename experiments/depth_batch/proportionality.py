@@ -43,17 +43,17 @@ class Growth:
     """Bytes."""
     spans: Mapping[Cell, Span]
     """Bytes at each depth and batch: measured, or predicted beforehand by a law that equals every
-    cell that was measured. Of a noisy quantity, what the repeats reach to."""
+    cell that was measured. For a noisy quantity these are the ends of the repeats."""
     exact: ExactForm | None
     """The formula in PRODUCT's terms that gives every cell to the byte, if there is one."""
     pieces: ExactMaximum | None
-    """Exact formulas the largest of which gives many or all of the cells; as for peaks."""
+    """Exact formulas whose maximum gives many or all of the cells, as for peaks."""
     derived: tuple[int, int]
     """Measured cells that equal their prediction, and those that have one."""
 
     @property
     def noisy(self) -> bool:
-        """A repetition may give other values."""
+        """True if a repetition may give other values."""
         return self.quantity in NOISY
 
     @property
@@ -132,7 +132,7 @@ def growth_of(frame: pd.DataFrame, quantity: str) -> Growth:
 
 
 def spans(known: pd.DataFrame, quantity: str) -> dict[Cell, Span]:
-    """Return the bytes of each cell, of a noisy quantity as far as its repeats differ."""
+    """Return the bytes of each cell; for a noisy quantity the range of its repeats."""
     reach = (
         REACH * known[SPREAD].fillna(0)
         if quantity in NOISY and SPREAD in known
@@ -161,12 +161,12 @@ def _neighbours(depth: NDArray[np.int64], batch: NDArray[np.int64]) -> list[list
 
 
 def squares(known: Mapping[Cell, Span]) -> pd.DataFrame:
-    """Return the squares all four cells of which are known, each with what the claim asks.
+    """Return the squares of four known cells, with the values that the claim asks for.
 
     A square has each of a depth and a batch once and doubled. Columns: its smaller ``depth`` and
     ``batch``; ``by_depth`` and ``by_batch``, the factor of its first doubling; ``doubles``;
     ``rate``, how far the bytes for a layer and an example are from their median over the squares
-    that double; ``holds``: it doubles and that is near. 1, 0, or missing where noise cannot tell.
+    that double; ``holds``: it doubles and that is near. 1, 0, or missing if noise cannot tell.
     """
     rows = []
     for depth, batch in sorted(known):
@@ -217,7 +217,7 @@ def _rate(known: Mapping[Cell, Span], cell: Cell) -> float:
 
 
 def _factor(before: Span, after: Span) -> Span:
-    """Return the factor between two spans; 0 where there is nothing to multiply."""
+    """Return the factor between two spans; 0 if there is nothing to multiply."""
     if before[0] <= 0 or after[0] <= 0:
         return (0.0, 0.0) if before[1] <= 0 or after[1] <= 0 else (0.0, np.inf)
     return after[0] / before[1], after[1] / before[0]

@@ -148,7 +148,7 @@ def growth_answer(claims: Mapping[str, Claim], training: pd.DataFrame) -> tuple[
 
 
 def _alive(known: pd.DataFrame) -> str:
-    """Say in how many cells activations are the largest part of the peak, and what is else."""
+    """Say in how many cells activations are the largest part of the peak, and which parts else."""
     largest = (
         known[AT_PEAK].astype("int64").idxmax(axis=1).map(lambda name: str(name).split(".")[1])
     )

@@ -96,7 +96,7 @@ def _claim(name: str, strategy: str, table: pd.DataFrame, asked: int) -> Claim:
 
 
 def _as_claimed(table: pd.DataFrame) -> pd.DataFrame:
-    """Return what a rank holds, divided by what each claim says."""
+    """Return the bytes that a rank holds, divided by the bytes of each claim."""
     whole, ranks, held = parameter_bytes(NETWORK), table["world_size"], table["held_bytes"]
     peaks = table.sort_values("world_size").groupby("strategy")["allocated_peak_bytes"]
     alone = peaks.first().where(table.groupby("strategy")["world_size"].min() == 1)

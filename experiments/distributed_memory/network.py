@@ -8,7 +8,7 @@ NETWORK = Workload(depth=8, width=2048, batch=512, optimizer="adamw", device="cu
 """``batch`` is each rank's own."""
 
 GPU = "a100-40gb"
-"""The GPU of a rank where the sweep pretends no other one."""
+"""The GPU of a rank if the sweep names no other GPU."""
 
 Strategy = Literal["ddp", "zero", "fsdp2"]
 """DistributedDataParallel; the same with ZeroRedundancyOptimizer; ``fully_shard`` of every linear

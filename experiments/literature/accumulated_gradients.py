@@ -1,7 +1,7 @@
 """Folklore: gradient accumulation costs no memory; a step needs what one micro-batch needs.
 
-True of the activations. The gradients of the micro-batches before stay while the next ones run:
-a whole copy of the parameters at the very moment that the activations are there.
+This is true of the activations. But the gradients of earlier micro-batches stay while the next ones
+run. They take as much as all parameters at the very moment when the activations exist.
 """
 
 import itertools
@@ -31,7 +31,7 @@ def _step(batch: int) -> Mlp:
 
 
 def jobs(size: Size) -> Iterable[StepJob]:
-    """Return each micro-batch alone, and two and more of it in one step."""
+    """Return a step of one micro-batch, and steps of two and more micro-batches."""
     devices, optimizers, batches, counts = at(GRIDS, size)
     for device, optimizer, batch, count in itertools.product(devices, optimizers, batches, counts):
         yield _step(batch).job(optimizer, device, count)

@@ -47,12 +47,12 @@ def counting(
 
 
 def at(sizes: Mapping[Size, Value], size: Size) -> Value:
-    """Return what a size has; a full run has what the default has."""
+    """Return the steps of a size; a full run has those of the default."""
     return sizes.get(size, sizes[Size.DEFAULT])
 
 
 def over(above: float, below: float) -> float:
-    """Return a quotient of measured numbers; without a positive divisor nothing is decided."""
+    """Return a quotient of measured numbers; raise if the divisor is not positive."""
     if below <= 0:
         raise AnalysisError(f"a number that others are compared with is {below:,}")
     return above / below

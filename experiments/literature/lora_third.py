@@ -1,7 +1,7 @@
 """LoRA 2021: fine-tuning with low-rank adapters needs a third of the memory.
 
 The adapters take away gradients and states, which do not depend on the batch; what autograd keeps
-for the backward pass stays, or grows where the adapters have dropout.
+for the backward pass stays, or grows if the adapters have dropout.
 """
 
 from collections.abc import Iterable
@@ -71,7 +71,7 @@ def parameters(way: str) -> tuple[int, int]:
 
 
 def held_law(way: str) -> int:
-    """Return what is held between two steps, the batch left out."""
+    """Return the bytes held between two steps, without the batch."""
     every, trained = parameters(way)
     return 4 * every + 12 * trained
 

@@ -1,8 +1,9 @@
 """Micikevicius et al. 2018: mixed precision nearly halves the memory of training.
 
-The claim is of numbers that are all narrow. PyTorch's autocast keeps parameters, gradients and
-optimizer state in float32, casts each weight once a forward pass and keeps the copy, and on CUDA
-computes norms in float32. ``precision`` has the MLP; here is a transformer.
+The claim is about training in which all numbers are narrow. PyTorch's autocast keeps parameters,
+gradients and optimizer state in float32, casts each weight once a forward pass and keeps the copy,
+and on CUDA computes norms in float32. The experiment ``precision`` tests an MLP, and this one a
+transformer.
 """
 
 from collections.abc import Iterable, Iterator

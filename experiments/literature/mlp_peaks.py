@@ -1,6 +1,6 @@
-"""Closed forms of an MLP's backward pass: which gradients are alive when, above what is always.
+"""Closed forms of an MLP's backward pass: the gradients alive at each moment of it.
 
-Left out: on CUDA the sum that gives a bias gradient takes a buffer of its own where the batch is
+Left out: on CUDA the sum that gives a bias gradient takes a buffer of its own if the batch is
 many times the width (16 MiB for 4,096 x 512).
 """
 
@@ -16,7 +16,7 @@ WORKSPACE_BYTES = 8_519_680
 """cuBLAS's, on a GPU of capability 8.x; since PyTorch 2.15 only while it multiplies."""
 
 COUNTER_BYTES = 64
-"""At most, for scalars of Adam's update; the closed forms leave them out."""
+"""Most bytes of the scalars of Adam's update, which the closed forms leave out."""
 
 Gradients = Literal["dropped", "kept", "updated"]
 """Dropped before the step; kept from an earlier micro-batch; updated and dropped one by one."""

@@ -122,7 +122,7 @@ def table_of(steps: Steps, width: int) -> pd.DataFrame:
 
 
 def step_bytes(recipe: Recipe) -> int:
-    """Return Adam's step counters: a float for each tensor, on the GPU where AdamW is fused."""
+    """Return Adam's step counters: a float for each tensor, on the GPU if AdamW is fused."""
     return 4 * 2 * LAYERS if "fused" in recipe.optimizer else 0
 
 

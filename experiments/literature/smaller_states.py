@@ -28,7 +28,7 @@ GRIDS = {
 DEPTH, WIDTH, BLOCK = 4, 256, 2048
 
 SMALL_BYTES = 16_384
-"""At most, for vectors and blocks of an update; the closed form leaves them out."""
+"""Most bytes of vectors and blocks of an update, which the closed form leaves out."""
 
 BERT = {".small_states:Adam8bit": 13_085, ".small_states:adafactor": 12_295}
 """Published MiB on a V100 of BERT-large, batch 4; with Adam 14,949."""

@@ -183,7 +183,7 @@ def _checks(steps: Steps, table: pd.DataFrame, course: dict[int, int]) -> tuple[
 
 
 def with_workspaces(counted: dict[str, int]) -> int:
-    """Return the peak as it is where cuBLAS keeps two workspaces."""
+    """Return the peak of a version of PyTorch that keeps two cuBLAS workspaces."""
     return counted["allocated_peak"] - counted["workspaces"] + WORKSPACES_BYTES
 
 

@@ -18,7 +18,7 @@ from .hyperbola import as_frame
 
 MIB = 2**20
 WIDTH = 64
-"""Narrow layers: the same bytes cost a quarter of the arithmetic of width 256."""
+"""A narrow width: the same bytes cost a quarter of the arithmetic of width 256."""
 DEPTHS = (1, 2, 4, 8, 16, 32, 64)
 SGD = Workload(width=WIDTH)
 ADAM = Workload(width=WIDTH, optimizer="adam")
@@ -57,7 +57,7 @@ _GPU_TIMES = 8
 
 
 def analyse(evidence: Evidence) -> Section:
-    """Fit the frontier, compare with both predictions, and rule; see the module's docstring."""
+    """Fit the frontier, compare it with both predictions, and judge; see the module's docstring."""
     thresholds = evidence.thresholds
     pinned = as_frame([one for one in thresholds if one.workload.malloc == "pinned"])
     found = pinned[pinned["largest_fit"].notna()].reset_index(drop=True)

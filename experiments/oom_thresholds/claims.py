@@ -20,7 +20,7 @@ Fits = dict[tuple[str, int], Frontier]
 
 
 def frontiers(pinned: pd.DataFrame) -> Fits:
-    """Return the hyperbola of each series of training and budget that has depths enough."""
+    """Return the hyperbola of each series of training and budget that has enough depths."""
     result = {}
     training = pinned[(pinned["series"] != "inference") & pinned["largest_fit"].notna()]
     for (name, _), part in training.groupby(["series", "budget_bytes"], sort=False):
@@ -67,7 +67,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
     """Return each step to the next depth: ``cost``, the share of the batch that it costs.
 
     It is 0 in a series that loses too little from its shallowest to its deepest network (``drop``),
-    and not ``sure`` where one of the two thresholds was not found or not confirmed.
+    and not ``sure`` if one of the two thresholds was not found or not confirmed.
     """
     rows = rows.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
     rows = rows.assign(sure=_confirmed(rows), **{_BUDGET: rows["budget_bytes"] // 2**20})
@@ -83,7 +83,7 @@ def _steps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def predictable(pinned: pd.DataFrame) -> Claim | None:
-    """Return the verdict on whether a threshold can be predicted, where any was."""
+    """Return the verdict on whether a threshold can be predicted, if any was."""
     if pinned["error_percent"].isna().all():
         return None
     cells = pinned.sort_values(["series", "budget_bytes", "depth"], ignore_index=True)
@@ -97,13 +97,13 @@ def predictable(pinned: pd.DataFrame) -> Claim | None:
 
 
 def _under(pinned: pd.DataFrame) -> str:
-    """Return under what the thresholds hold."""
+    """Return the conditions under which the thresholds hold."""
     on_gpu = bool(pinned["kind"].isin(["allocator", "card"]).any())
     return "Under the caching allocator's limit" if on_gpu else "With the pinned policy"
 
 
 def texts(table: pd.DataFrame, pinned: pd.DataFrame, fits: Fits) -> Iterator[str]:
-    """Yield the section's paragraphs: sharpness, what is off and why."""
+    """Yield the section's paragraphs: sharpness, and the reasons for deviations."""
     probes = pinned["probes"].astype("float64")
     sharp = int(((pinned["band"] == 0) & pinned["confirmed"]).sum())
     facts = {"sharp": sharp, "total": len(pinned), "mean": probes.mean(), "most": probes.max()}

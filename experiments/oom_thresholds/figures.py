@@ -74,7 +74,7 @@ def agreement_figure(pinned: pd.DataFrame) -> Figure | None:
 
 
 def _here(thresholds: Sequence[Threshold]) -> list[tuple[object, ...]]:
-    """Return the predictions at the depths seen: on a GPU a point more costs seconds."""
+    """Return the predictions at the measured depths; on a GPU each further point costs seconds."""
     return [
         (series(one), one.budget_bytes, one.workload.depth, one.predicted) for one in thresholds
     ]

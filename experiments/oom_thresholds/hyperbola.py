@@ -75,7 +75,7 @@ def _hyperbola(d: Vector, n: Vector) -> tuple[float, float, float]:
 def as_frame(thresholds: Sequence[Threshold]) -> pd.DataFrame:
     """Return one row a threshold: workload, budget, predictions, answer, errors.
 
-    Errors are (predicted - largest fit) / largest fit in percent; missing where unknown.
+    Errors are (predicted - largest fit) / largest fit in percent; missing if unknown.
     """
     rows = [_row(threshold) for threshold in thresholds]
     return pd.DataFrame(rows).convert_dtypes()

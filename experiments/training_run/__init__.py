@@ -29,9 +29,9 @@ KINDS: tuple[tuple[Instrument, ZeroGrad], ...] = (
     ("trace", "after_forward"),
     ("trace", "before_forward"),
 )
-"""What is watched, and when gradients are freed: the note's order, and the usual one next to it."""
+"""Instruments, and orders in which gradients are freed: the note's order and the usual order."""
 EPOCHS = {Size.QUICK: (2, 2, 2), Size.DEFAULT: (10, 1, 1), Size.FULL: (20, 10, 2)}
-"""For each of KINDS. Exact metrics need few repeats to be believed; a process's size needs many."""
+"""Epochs for each of KINDS; exact metrics need few repeats, and a process's size needs many."""
 ALL_IMAGES = (60_000, 10_000)
 FEW_IMAGES = (5 * 256 + 96, 2 * 256 + 16)
 """Training and validation images; an epoch of either ends in a partial batch."""

@@ -16,7 +16,7 @@ MIN_EPOCHS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Flatness:
-    """Flatness of a run: the exact metrics of its full training steps are one number, or not."""
+    """Flatness of a run: whether each exact metric is the same in all full training steps."""
 
     steps: int
     """Full steps from the second on."""
@@ -25,11 +25,11 @@ class Flatness:
     ends: tuple[int, ...]
     """Every value of what is alive after a training step, partial ones included."""
     growth_bytes: int
-    """What is alive after the last step, less what was after the first."""
+    """Bytes alive after the last step minus bytes alive after the first step."""
 
     @property
     def flat(self) -> bool:
-        """One peak, one end: the slope against the step is exactly 0."""
+        """True if all peaks and all ends are equal, so that growth is exactly 0."""
         return len(self.peaks) == len(self.ends) == 1
 
 
@@ -67,7 +67,7 @@ class Slope:
 
     @property
     def words(self) -> str:
-        """Growth and its interval, and over what it was seen."""
+        """Growth, its interval, and the steps over which it was seen."""
         seen = f"over {self.epochs} epochs of {self.steps_per_epoch} steps"
         reach = max((self.high - self.low) / 2, PAGE_BYTES / self.steps)
         return f"{self} (99% interval, {seen}, which could have seen {reach:.2g} bytes a step)"
@@ -91,9 +91,9 @@ def growth_interval(levels: Vector) -> tuple[float, float, float]:
     """Return the mean step from one level to the next, with its interval.
 
     What a process holds at one moment depends on what it held before, so levels are not a sample,
-    and a line through them gets an interval that is too narrow. Their differences are one, if the
-    noise adds up (a random walk). If it does not, neighbouring differences cancel in part, and the
-    interval is too wide.
+    and a line through them gets an interval that is too narrow. Their differences are a sample if
+    the noise adds up (a random walk). If it does not, neighbouring differences cancel in part, and
+    the interval is too wide.
     """
     steps = np.diff(levels)
     error = float(steps.std(ddof=1)) / len(steps) ** 0.5

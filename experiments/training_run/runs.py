@@ -84,5 +84,5 @@ def _run(one: TrainingRun, result: TrainingResult) -> Run:
 
 
 def in_main_order(answer: Sequence[Run]) -> list[Run]:
-    """Return the runs in the note's order of ``zero_grad``, or all where there is none."""
+    """Return the runs in the note's order of ``zero_grad``, or all runs if there are none."""
     return [run for run in answer if run.zero_grad == "after_forward"] or list(answer)

@@ -14,7 +14,7 @@ ORDERS = {
 
 
 def orders_table(result: Iterable[Run]) -> pd.DataFrame:
-    """Return the peak of a full step by model and order of ``zero_grad``, where both were traced.
+    """Return the peak of a full step by model and order of ``zero_grad``, if both were traced.
 
     Columns: ``model, gradients_freed, peak_bytes, peak_phase``; the note's order first.
     """
@@ -34,7 +34,7 @@ def orders_table(result: Iterable[Run]) -> pd.DataFrame:
 
 
 def _phase(steps: pd.DataFrame) -> str | None:
-    """Return the phase of the peak; None for runs of a harness that did not keep it."""
+    """Return the phase of the peak; None for runs of an older harness that did not keep it."""
     if "peak_phase" not in steps:
         return None
     return str(steps["peak_phase"].iloc[int(steps["peak_bytes"].to_numpy().argmax())])

@@ -28,7 +28,7 @@ PLAN: dict[Size, tuple[tuple[int, ...], int]] = {
 }
 """Powers of two, and blocks."""
 OFFSETS = (-8, -1, 0, 1, 8)
-"""Distances of the widths that are timed from a power of two."""
+"""Distances from a power of two of the widths that are timed."""
 
 
 METRICS = {"saved_bytes": "the saved bytes", "peak_live_bytes": "the peak"}

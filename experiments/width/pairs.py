@@ -14,7 +14,7 @@ def odd_ratios(times: pd.DataFrame) -> pd.DataFrame:
     ``times`` has a row a cell: ``block, width, seconds``. For each block and each power of two p
     whose five widths were measured: ``block, power, ratio``, the mean of the seconds at p - 1 and
     p + 1 over that at p - 8, p and p + 8; and ``power_ratio``, the mean at p - 8 and p + 8 over
-    the seconds at p. Where only the size of a width counts, a mean of widths on both sides of p
+    the seconds at p. If only the size of a width counts, a mean of widths on both sides of p
     takes as long as p (a little longer, as far as the time grows with the square).
     """
     rows = []

@@ -25,7 +25,7 @@ def times(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrasts(ratios: pd.DataFrame, column: str = "ratio") -> dict[str, Ratio]:
-    """Return the interval at each power and, where there are several, at all of them together."""
+    """Return the interval at each power and, if there are several, at all of them together."""
     groups = {f"near {power}": own[column] for power, own in ratios.groupby("power")}
     if len(groups) > 1:
         groups[TOGETHER] = pooled(ratios, column)["ratio"]

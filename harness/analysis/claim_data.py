@@ -42,7 +42,7 @@ class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The commits in which a rule got its limit, and the first data that it could have seen."""
+    """The commits in which a rule got its limit, and the first data after it."""
 
     source: str
     """Source of the limit."""
@@ -87,10 +87,10 @@ class ClaimData(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     axes: tuple[str, ...] = ()
     """Columns by which the cells are named."""
     steps: bool = False
-    """A cell is a step up from its numbers."""
+    """True if a cell is the step up from its numbers."""
     control: Control | None = None
     sensitivity: tuple[float, ...] = ()
-    """Other limits at which the cells that hold are counted."""
+    """Other limits at which cells that hold are counted, too."""
 
     def rule(self, **given: object) -> Rule:
         """Return the results that decide the claim."""

@@ -19,7 +19,7 @@ SLACK = 1e-12
 
 
 Equal = tuple[int, int]
-"""Numbers that equal their second derivation, and all of them."""
+"""The number of values that equal their second derivation, and the number of all values."""
 
 
 def judged(
@@ -36,9 +36,9 @@ def judged(
     Args:
         file: a file next to ``claims.toml``.
         claim: the claim's name there.
-        table: a row a cell; where a column ``sure`` is false, nothing is known.
+        table: a row a cell; if a column ``sure`` is false, nothing is known.
         missing: cells of which the claim speaks, and that are not in the table.
-        derived: numbers that equal their second derivation, and all of them.
+        derived: count of numbers that equal their second derivation, and of all numbers.
         facts: other names in braces of its sentences.
 
     Returns:
@@ -111,7 +111,7 @@ _UNKNOWN = "none, because no closed form is known for it here"
 
 
 def held_by(cells: pd.DataFrame, data: ClaimData, value: str = "") -> "pd.Series[bool]":
-    """Return in which cells the values are in relation to the limit; missing where unknown."""
+    """Return in which cells the values are in relation to the limit; missing if unknown."""
     parts = [
         _in_relation(one, data.relation, data.limit) for one in _values(cells, value or data.value)
     ]

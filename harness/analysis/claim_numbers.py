@@ -58,7 +58,7 @@ class Numbers:
 
     @property
     def last(self) -> Amount:
-        """That of the last row."""
+        """The number of the last row."""
         return Amount(self._values.iloc[-1] if len(self._values) else math.nan)
 
     @property

@@ -31,7 +31,7 @@ METRICS = tuple(
 EXACT = tuple(name for name in METRICS if name not in NOISY)
 COMPARED_NOISY = ("rss_rise_bytes", "wall_seconds", "cuda.outside_bytes")
 FAR_APART = 10
-"""A noisy metric that differs by more than this factor does not vary by chance."""
+"""If a noisy metric differs by more than this factor, the cause is not chance."""
 SMALLEST_BYTES = 256 * 1024
 """Sizes that differ by less are never far apart: pages and heap come in pieces of this size."""
 
@@ -108,7 +108,7 @@ class Comparison:
 
         Returns:
             A matplotlib figure: the range over the cells, and the median, of each noisy metric and
-            of each exact metric that differs, where neither run has 0 or nothing.
+            of each exact metric that differs, if neither run has 0 or nothing.
 
         Raises:
             ArgumentError: there is neither.

@@ -30,7 +30,7 @@ class PredictionFileError(HarnessError, ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A value that differs; None where a prediction does not have it or does not know it."""
+    """A value that differs; None if a prediction does not have it or does not know it."""
 
     name: str
     first: Value
@@ -61,7 +61,7 @@ class PredictionComparison:
 
     differences: tuple[Difference, ...]
     answered: bool
-    """Whether both have an answer; two that lack it are not equal in anything."""
+    """Whether both predictions have an answer; without answers they are not equal."""
 
     @property
     def equal(self) -> bool:
@@ -119,7 +119,7 @@ def _values(value: object, name: str) -> Iterator[tuple[str, Value]]:
 
 
 def _name_of(entry: object) -> str | None:
-    """Return what an entry of a list is called: a layer's name, a GPU's."""
+    """Return the name of an entry of a list, such as a layer or a GPU."""
     name = entry.get("name", entry.get("gpu")) if isinstance(entry, dict) else None
     return name if isinstance(name, str) else None
 

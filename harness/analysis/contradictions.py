@@ -93,7 +93,7 @@ def _of_inputs(line: StepRun) -> Iterator[str]:
 
 
 def given_bytes(job: StepJob) -> int:
-    """Return the bytes of a batch and its labels, of a micro-batch where a step has several.
+    """Return the bytes of a batch and its labels, of a micro-batch if a step has several.
 
     >>> given_bytes(StepJob(network=".n:n", batch=4, inputs=("bfloat16:8x2",)))
     160

@@ -1,4 +1,4 @@
-"""Decides claims about noisy numbers, and leaves them open where noise could flip the answer.
+"""Decides claims about noisy numbers, and leaves them open if noise could flip the answer.
 
 A claim has one limit. It is supported or refuted only if the whole 99% interval is on one side of
 the limit. Otherwise it stays open, with the approximate number of repeats that would decide it.
@@ -23,12 +23,12 @@ MOST_REPEATS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(Judged):
-    """A verdict and, where it is open, how many repeats would about decide it."""
+    """A verdict and, if it is open, how many repeats would about decide it."""
 
     repeats: int | None = None
 
     def remark(self, unit: str) -> str:
-        """Return why the claim is open, as a sentence to append; nothing where it is decided.
+        """Return why the claim is open, as a sentence to append; nothing if it is decided.
 
         >>> Decision(verdict=Verdict.OPEN, repeats=40).remark("blocks")
         ' The 99% interval contains the limit; about 40 blocks would decide.'
@@ -40,7 +40,7 @@ class Decision(Judged):
         return f" The 99% interval contains the limit; {self.reason(unit)}."
 
     def reason(self, unit: str) -> str:
-        """Return what would decide the claim, in a few words; nothing where it is decided.
+        """Return what would decide the claim, in a few words; nothing if it is decided.
 
         >>> Decision(verdict=Verdict.OPEN, repeats=40).reason("blocks")
         'about 40 blocks would decide'

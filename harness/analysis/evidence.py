@@ -1,4 +1,4 @@
-"""The one loader of evidence: what an experiment asked for, what there is, what can be believed.
+"""Loads all evidence: the cells that an experiment asked for, and the lines to believe.
 
 A cell without a line, a failed one and one that contradicts itself have no numbers. Attempts that
 differ, and lines of two versions, commits or machines contradict each other. A contradiction
@@ -216,7 +216,7 @@ def gather(experiment: Experiment, folder: Path, *, believed: bool = False) -> E
 
 
 def _fastest(line: Record) -> float | None:
-    """Return the fastest repeat: other work on the machine only ever adds time."""
+    """Return the fastest repeat, because other work on the machine can only add time."""
     return min((one.wall_seconds for one in line.repeats if one.wall_seconds), default=None)
 
 
@@ -277,7 +277,7 @@ def distrusted(kind: _Kind, line: Any, why: str) -> Any:
 
 
 def _mixed(environments: Iterable[Environment]) -> list[str]:
-    """Return of which versions, commits and machines the lines are, if of several."""
+    """Return the versions, commits and machines of the lines, if there are several."""
     seen: dict[str, set[str]] = {name: set() for name in _ONE}
     for one in environments:
         facts: Mapping[str, Any] = one

@@ -1,4 +1,4 @@
-"""Finds the exact formula behind whole numbers, where there is one.
+"""Finds the exact formula behind whole numbers, if there is one.
 
 Bytes of an allocator carry no noise, so a formula either gives every one of
 them or it is wrong. Here equality is checked as equality, in rational arithmetic.
@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 MOST_FORMS = 4
-"""Formulas whose largest gives a quantity, at most."""
+"""Largest number of formulas whose maximum gives a quantity."""
 
 Column = Sequence[int] | Any
 """Whole numbers, one a row; also an array of numpy's."""
@@ -41,7 +41,7 @@ def _amount(value: Fraction) -> str:
 def exact_form(columns: Mapping[str, Column], values: Column) -> ExactForm | None:
     """Return the formula in ``columns`` that equals all of ``values``, or None.
 
-    ``columns`` maps each term to its whole numbers, one per row. None also where the rows do
+    ``columns`` maps each term to its whole numbers, one per row. None also if the rows do
     not determine the coefficients, or leave no row over to check them with.
     """
     rows, targets = _exactly(columns, values)
@@ -65,7 +65,7 @@ def _sums(rows: Sequence[Sequence[int]], solution: Sequence[Fraction]) -> list[F
 
 
 def _solve(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
-    """Solve the first rows that are independent of each other; None where too few are."""
+    """Solve the first rows that are independent of each other; None if too few are."""
     width = len(rows[0]) if rows else 0
     reduced: dict[int, list[Fraction]] = {}
     for row, value in zip(rows, values, strict=True):
@@ -109,9 +109,9 @@ def exact_maximum(
 ) -> ExactMaximum | None:
     """Look for at most MOST_FORMS formulas in ``columns`` whose largest gives ``values``.
 
-    Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. It
-    counts where it never exceeds a value and gives at least two rows more than it has
-    coefficients. None where no formula counts.
+    Each of ``neighbours``, the numbers of some rows that may share a regime, proposes one. A
+    formula counts if it never exceeds a value, and gives at least two rows more than it has
+    coefficients. Return None if no formula counts.
     """
     rows, targets = _exactly(columns, values)
     proposed = _proposals(rows, targets, neighbours)

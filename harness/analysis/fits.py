@@ -20,12 +20,12 @@ Values = Sequence[float] | NDArray[np.float64] | NDArray[np.int64]
 
 CONFIDENCE = 0.95
 DECISIVE = 1e-9
-"""A cell whose leverage is this close to 1 fixes a coefficient alone: nothing checks it."""
+"""A cell with a leverage this close to 1 decides a coefficient, so nothing checks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coefficient:
-    """One term's coefficient with its HC3 interval (None where no cell is left to judge it)."""
+    """One term's coefficient with its HC3 interval (None if no cell is left to judge it)."""
 
     term: str
     estimate: float
@@ -43,7 +43,7 @@ class FittedModel:
     coefficients: tuple[Coefficient, ...]
     fitted: Vector
     r2: float | None
-    """1 - the fit's loss / that of the best constant; None where the values are all equal."""
+    """1 - the fit's loss / that of the best constant; None if the values are all equal."""
 
     def coefficient(self, term: str) -> Coefficient:
         """Return the coefficient of ``term``."""

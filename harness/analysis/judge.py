@@ -96,7 +96,7 @@ def judge_cells(
 
     Args:
         cells: a row a cell, with the columns ``axes``: numbers, or names.
-        held: True where the claim holds, False where it fails, missing where nothing is known.
+        held: True if the claim holds, False if it fails, missing if nothing is known.
         axes: columns by which regions are named.
         missing: cells of which the claim speaks, and that are not in ``cells``.
         steps: a cell is a step up from its numbers, so the last ones are named with "≥" too.

@@ -32,7 +32,7 @@ def workload_of(row: Mapping[Any, Any]) -> Workload:
 def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     """Return the cells of ``frame`` that ended well, with a column ``predicted.<metric>`` each.
 
-    ``metrics`` are columns of whole bytes; missing where nothing is predicted.
+    ``metrics`` are columns of whole bytes; missing if nothing is predicted.
     """
     known = ok_cells(frame)
     predictions = [_prediction(row) for row in known.to_dict("records")]
@@ -46,7 +46,7 @@ def with_predictions(frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFram
 def _prediction(row: Mapping[Any, Any]) -> StepReport:
     """Return the prediction for a row, for the PyTorch that it names.
 
-    So a report says the same whichever PyTorch is installed where it is made.
+    So a report does not depend on the PyTorch that is installed.
     """
     measured_with = row.get("environment.torch")
     version = str(nearest_known(measured_with)) if isinstance(measured_with, str) else None

@@ -7,7 +7,7 @@ from harness.analysis.frame import ok_cells
 BIG_RISE_BYTES = 16 * 10**6
 """Steps whose trace rises by less are left out: pages and heap are too coarse for them."""
 RESOLVED_BYTES = 2**20
-"""Smaller rises are not tried as a law: pages, counters and heap hide them."""
+"""Smaller rises are not tested, because pages, counters and heap hide them."""
 MMAP_THRESHOLD_BYTES = 64 * 2**10
 """Threshold of the pinned malloc policy: smaller blocks come from a heap that is freed in part."""
 _NEEDED = ("rss_rise_bytes", "peak_live_bytes", "live_at_start_bytes")

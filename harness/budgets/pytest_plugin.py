@@ -13,7 +13,7 @@ The fixture predicts a training step; bytes do not vary from run to run. ``measu
 marker's ``peak`` or above the baseline file, which ``--memory-update`` writes; the failure names
 the layers that grew. With ``growth`` it dry-runs a script or a function, and fails if an optimizer
 step leaves more bytes than that, naming the lines. A test with the marker that checks no step fails
-too. The plugin is loaded by every pytest run where the harness is installed: it imports nothing
+too. The plugin is loaded by every pytest run if the harness is installed: it imports nothing
 heavy, and PyTorch only when the fixture is called.
 """
 
@@ -35,7 +35,7 @@ MARKER = (
 _CALLS = pytest.StashKey[int]()
 """Steps that a test has checked."""
 _PROBLEM = pytest.StashKey[str]()
-"""Why a check failed; a thread does not tell the test, and a test may swallow it."""
+"""Reasons of failed checks; the test may not see them, in a thread or because it catches them."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -136,7 +136,7 @@ class MemoryBudget:
         return use
 
     def _problem(self, name: str, use: "MemoryUse", limit: int | None, tolerance: Fraction) -> str:
-        """Return why the test fails, empty where it does not."""
+        """Return why the test fails, empty if it does not."""
         from harness.budgets.step_memory import growth, largest
 
         baseline = self._baseline.get(name)
@@ -172,7 +172,7 @@ def _growth_problem(
     limit: int | None,
     options: dict[str, Any],
 ) -> "tuple[DryRunReport, str]":
-    """Dry-run a target; return the report, and why the test fails, empty where it does not."""
+    """Dry-run a target; return the report, and why the test fails, empty if it does not."""
     from harness.dry_runs.dry_run_sheet import growth_lines
     from harness.dry_runs.run import dry_run
     from harness.schema.units import format_bytes
@@ -223,7 +223,7 @@ def _above(use: "MemoryUse", limit: int, what: str) -> str:
 
 
 def _other_torch(use: "MemoryUse", baseline: "MemoryUse | None") -> list[str]:
-    """Say that the baseline is of another version of PyTorch, where it is."""
+    """Say if the baseline is of another version of PyTorch."""
     if baseline is None or baseline.torch in (None, use.torch):
         return []
     return [f"PyTorch has changed too: {baseline.torch} in the baseline, {use.torch} here"]

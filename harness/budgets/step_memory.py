@@ -128,7 +128,7 @@ class Baseline:
         self.path = path
 
     def get(self, name: str) -> MemoryUse | None:
-        """Return a test's entry, None where it has none."""
+        """Return a test's entry, None if it has none."""
         return self._read().get(name)
 
     def put(self, name: str, use: MemoryUse) -> None:

@@ -47,10 +47,10 @@ _USER_ERRNOS = (
     errno.ENOSPC,
     errno.EDQUOT,
 )
-"""What a path that the user gave can be refused for."""
+"""Errors for which a path that the user gave can be refused."""
 _LONGEST_PATH = 200
 _NO_FOLDER = ("No usable temporary directory", "requires access to a writable cache directory")
-"""Messages of ``tempfile`` and matplotlib, where nothing can be written."""
+"""Messages of ``tempfile`` and matplotlib if nothing can be written."""
 
 
 class Commands(click.Group):
@@ -67,7 +67,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command of a name; say what took the place of one that is gone."""
+        """Return the command of a name; for a removed command, say what replaces it."""
         if args and args[0] in GONE:
             raise click.UsageError(f"harness {args[0]} is now {GONE[args[0]]}")
         if args and args[0] not in self.commands:
@@ -157,7 +157,7 @@ def _problem_of_files(error: Exception) -> str | None:
 
 
 def _answer_error(arguments: list[str], problem: str) -> None:
-    """Print an error in the place of the JSON that was wanted; a script's --json is its own."""
+    """Print an error in place of the JSON that was wanted; a script's own --json does not count."""
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if "--json" in own:
         from harness.cli.json_answer import print_error

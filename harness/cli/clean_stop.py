@@ -18,7 +18,7 @@ exit_now = os._exit  # ``entry`` puts another one in its place, for the user's c
 _FORCED = 3
 """The signal that ends the process at once; the kernel then ends its children."""
 _PATIENCE_SECONDS = 10.0
-"""After so long another signal interrupts once more: the first may have been swallowed."""
+"""Seconds after which another signal interrupts again; the first may have been swallowed."""
 
 
 class StoppedError(KeyboardInterrupt):
@@ -55,11 +55,11 @@ class Stop:
 
 @contextmanager
 def clean_stop() -> Iterator[Stop]:
-    """Interrupt the block by ``StoppedError`` where a signal asks this process to end.
+    """Interrupt the block by ``StoppedError`` if a signal asks this process to end.
 
-    A signal that was ignored stays ignored, as SIGHUP below nohup. Once one has come, all
-    are ignored from the end of the block on: what is left to do is to end. Another thread than
-    the main one gets none.
+    A signal that was ignored stays ignored, as SIGHUP below nohup. After a signal all signals are
+    ignored from the end of the block on, because the process only has to end. Only the main thread
+    gets signals.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def doctor(check_model: bool, as_json: bool) -> int:
     """Report what can be measured on this machine.
 
-    Where a measurement is unavailable, the reason is given. With --check-model the exit code is
-    3 if a workload differs.
+    If a measurement is unavailable, the reason is given. With --check-model the exit code is 3 if
+    the events of a workload differ.
     """
     from harness.reporting.terminal import AnswerConsole
 

@@ -50,7 +50,7 @@ def _answers(
 
 
 def _outside(log: Path, given_bytes: int | None) -> int:
-    """Return the bytes that the last message in a log gives to nobody or to other processes."""
+    """Return the bytes of other processes and of unnamed owners in the last message of a log."""
     if given_bytes is not None:
         raise click.UsageError("give --outside or --outside-from, not both")
     from harness.snapshots.file_bytes import SnapshotError
@@ -108,13 +108,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
     "--outside-from",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="LOG",
-    help="Take it from the last out-of-memory message in a log of that GPU.",
+    help="Take this memory from the last out-of-memory message in LOG, a log of that GPU.",
 )
 @click.option(
     "--host-memory",
     "host_memory_bytes",
     type=SIZE,
-    help="Memory of the host to give a verdict on, e.g. 32GiB; a container's limit is found.",
+    help="Memory of the host to check against, e.g. 32GiB; default: the container's limit.",
 )
 @click.option(
     "--one-pool", is_flag=True, default=None, help="The GPU shares the host's memory, as GB10 does."
@@ -138,7 +138,7 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--ranks",
     metavar="all|0,3,7",
-    help="Ranks to run, with --world-size: each in a run of its own, side by side.",
+    help="Ranks to run with --world-size, side by side, each in a run of its own.",
 )
 @click.option(
     "--deadline", "deadline_seconds", type=SECONDS, help="End the script after this many seconds."
@@ -157,13 +157,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--largest",
     metavar="NAME",
-    help="Find the largest value that fits, in place of {} in the arguments; NAME is what it is.",
+    help="Find the largest value of {} in the arguments that fits; NAME is its name in the answer.",
 )
 @click.option(
     "--write-files",
     is_flag=True,
     help="Let the script write files for real; values of the GPU in them are zeros. By default they"
-    " go into a layer of this run, which is gone in the end.",
+    " go into a layer of this run, which is deleted at the end.",
 )
 @click.option(
     "--keep-files",
@@ -175,13 +175,13 @@ def _outside(log: Path, given_bytes: int | None) -> int:
 @click.option(
     "--resume-with",
     metavar="ARGUMENTS",
-    help="The script's arguments in that second start, in one word; else those of the first.",
+    help="Arguments of the script at its second start, quoted as one word; default: the same.",
 )
 @click.option(
     "--versions",
     metavar="LIST",
     help="Run under several versions of PyTorch and compare, e.g. 2.10,2.15 or 2.8-2.15. pip "
-    "downloads about 3 GB for each that is not installed.",
+    "downloads about 3 GB for each version that is not installed.",
 )
 @click.option("--offline", is_flag=True, help="With --versions: install nothing.")
 @json_option
@@ -199,14 +199,15 @@ def dry_run(
 ) -> int:
     """Run a PyTorch script on a pretended GPU and report its memory.
 
-    The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd
-    and optimizers are the real ones. Kernels are not run: a value read from the GPU is real where
-    it comes from the host, and zero otherwise, and times mean nothing. No GPU is needed.
+    The script is run unmodified by a CUDA build of PyTorch: its allocator, dispatcher, autograd and
+    optimizers are the real ones. Kernels are not run, so times mean nothing. A value that the
+    script reads from the GPU is real if it comes from the host, and zero otherwise. No GPU is
+    needed.
 
-    The exit code is 0 if the script ended well, 3 if it ran out of memory, needs more memory of the
-    host than it has, failed, used no GPU or depends on values that nobody knows, 130 or 143 if it
-    was ended by Ctrl-C or SIGTERM. With --versions it is 3 if a peak or an outcome differs; each
-    version has an environment below your cache folder, with your other packages.
+    The exit code is 0 if the script ended well. It is 3 if the script ran out of memory, needs more
+    memory than the host has, failed, used no GPU or depends on values that nobody knows. It is 130
+    or 143 if Ctrl-C or SIGTERM ended the script. With --versions it is 3 if a peak or an outcome
+    differs; each version has an environment below your cache folder, with your other packages.
     """
     from harness.cli.next_commands import after_dry_run
     from harness.dry_runs.dry_run_sheet import dry_run_sheet
@@ -253,7 +254,7 @@ def dry_run(
 
 
 def _started(module: str | None, command: Sequence[str], request: dict[str, Any]) -> LaunchedScript:
-    """Return what is run, and have the request pretend the GPUs and the ranks that it names."""
+    """Return what is run, and set the GPUs and the ranks that it names in the request."""
     words = (module, *command) if module is not None else tuple(command)
     started = launched_script(words, request["gpus"], is_module=module is not None)
     if (ranks := started.ranks_of_node) is None:
@@ -326,7 +327,7 @@ def _print_largest(
         request["outside_bytes"] = OUTSIDE_BYTES[1]
 
     moved = [True]
-    """True as long as unknown values may move a peak; otherwise other ones need no more runs."""
+    """True as long as unknown values may move a peak, so that more runs are needed."""
 
     def tried(value: int) -> "DryRunReport":
         given = [text.replace("{}", str(value)) for text in arguments]

@@ -1,8 +1,8 @@
 """The first code of the command ``harness``, and the last.
 
-A signal while it loads prints no traceback: next to nothing is imported before the handler is
-set, because until then Python's own prints one. Even ``signal`` waits: it loads ``enum``, and its
-built-in part does what is needed here.
+A signal while the command loads prints no traceback. Until the handler is set, Python's own handler
+would print one, so almost nothing is imported before. Not even ``signal`` is imported, because it
+loads ``enum``; its built-in part is enough here.
 """
 
 import _signal  # type: ignore[import-not-found]  # typeshed has no stub of it
@@ -54,7 +54,8 @@ def _leave(number: int, frame: object) -> None:
 def _keep_the_exit() -> None:
     """Let the user's ``os._exit`` raise SystemExit, as ``sys.exit`` does.
 
-    Else the command would end with its code and without an answer. A fork of this process ends.
+    Otherwise the command would end with that exit code and without an answer. A fork of this
+    process does end.
     """
     own = os.getpid()
 
@@ -69,8 +70,8 @@ def _keep_the_exit() -> None:
 def _end(codes: list[int], streams: "Streams") -> None:
     """End without freeing a million objects one by one, which takes PyTorch's half a second.
 
-    Threads have ended, and whatever else was to be done at the exit is done. An exception that
-    nobody caught has left no code, and is Python's to report.
+    Threads have ended, and all functions for the exit have run. An uncaught exception has left no
+    exit code, and Python reports it.
     """
     problem = streams.problem()
     if not codes:

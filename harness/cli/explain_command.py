@@ -67,10 +67,10 @@ def explain(
 ) -> int:
     """Explain why a CUDA program ran out of memory.
 
-    Also answers what would help: other settings, another GPU. FILE is a memory
-    snapshot, a log of any size, the message itself in quotes, or - to read a log from standard
-    input. Every failure in a log is listed; the last is explained, and others that ended the run
-    for another cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
+    It also says what would help: other settings or another GPU. FILE is a memory snapshot, a log of
+    any size, the message itself in quotes, or - to read a log from standard input. Every failure in
+    a log is listed. The last failure is explained, and so are other failures that ended the run for
+    a different cause. A snapshot is parsed by a restricted unpickler; no code from it is executed.
     """
     from harness.snapshots.explain import explain_file
     from harness.snapshots.explain_source import explain_log, explain_snapshot, is_message

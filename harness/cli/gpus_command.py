@@ -1,4 +1,4 @@
-"""``harness gpus``: the GPUs and the machines of clouds that ``--gpu`` knows by a name."""
+"""``harness gpus``: the GPUs and the cloud machines that ``--gpu`` knows by a name."""
 
 import click
 
@@ -12,10 +12,10 @@ from harness.schema.errors import did_you_mean
 @click.option("--sources", is_flag=True, help="Show which report or page states each number.")
 @json_option
 def gpus(name: str | None, sources: bool, as_json: bool) -> int:
-    """List the GPUs and the machines of clouds that --gpu takes.
+    """List the GPUs and the cloud machines that --gpu takes.
 
-    With NAME only those whose name has it in it. The memory is what PyTorch sees, which is less
-    than the number on the box. A machine's name means one of its GPUs.
+    With NAME, only names that contain NAME are listed. The memory is what PyTorch sees, which is
+    less than the advertised size. The name of a machine means one of its GPUs.
     """
     from msgspec import to_builtins
 

@@ -24,7 +24,7 @@ class JsonAnswer:
         command: name of the command.
         question: the arguments that were given, by their name.
         verdict: the answer in a few words, e.g. ``fits``; null if there is none.
-        method: source of the answer: measured, dry run, formula or estimate; null where that
+        method: source of the answer: measured, dry run, formula or estimate; null if that
             does not apply.
         notes: facts that limit the answer, or explain it.
         error: what is wrong with the question, or inside the harness; null if there is an answer.

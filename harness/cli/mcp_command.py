@@ -13,9 +13,9 @@ from harness.cli.command import DONE, harness_command
 def mcp() -> int:
     """Serve predict, plan, dry-run, explain and gpus by MCP.
 
-    A program such as a coding agent starts this command and asks on its standard input. Each
-    question is answered by a process that stays for the next one, so PyTorch is loaded once. It
-    needs the extra mcp: pip install mlp-memory-harness[mcp].
+    A program such as a coding agent starts this command and sends questions to its standard input.
+    The process that answers a question also answers the next question, so PyTorch is loaded once.
+    This command needs the extra mcp: pip install mlp-memory-harness[mcp].
     """
     try:
         from harness.cli.mcp_tools import serve

@@ -86,7 +86,7 @@ async def explain(
 
 
 async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
-    """List the GPUs and the machines of clouds that have a name; with name those that have it."""
+    """List the GPUs and cloud machines that have a name; with name, those that contain it."""
     found = await _answer(ctx, ["gpus", "--json", *([name] if name else [])], full=True)
     if found["error"] is None:
         kept = ("total_bytes", "capability")
@@ -102,7 +102,7 @@ async def gpus(ctx: Context[Any, Any], name: str = "") -> dict[str, Any]:
 
 
 async def _answer(ctx: Context[Any, Any], arguments: list[str], full: bool) -> dict[str, Any]:
-    """Return the JSON of a command; tell the client each few seconds that it runs."""
+    """Return the JSON of a command; notify the client every few seconds that it runs."""
 
     async def tell(seconds: float, words: str) -> None:
         await ctx.report_progress(seconds, message=words)
@@ -132,7 +132,7 @@ async def _serve(server: MCPServer[Any]) -> None:
 
 
 class _Lines:
-    """Standard input by lines, without what no JSON may have; the process ends with it."""
+    """Standard input by lines, without characters that JSON forbids; the process ends with it."""
 
     async def __aiter__(self) -> AsyncIterator[str]:
         import sys

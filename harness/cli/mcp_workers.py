@@ -1,4 +1,4 @@
-"""Processes that answer questions of ``harness mcp``: kept for the next one, ended by a cancel."""
+"""Processes that answer questions of ``harness mcp``, kept for the next question."""
 
 import json
 import re
@@ -29,7 +29,7 @@ class Workers:
         """Number of questions that are being answered now."""
 
     async def ask(self, arguments: list[str], tell: Tell) -> dict[str, Any]:
-        """Return what a command answers; a cancelled question ends its process.
+        """Return the answer of a command; a cancelled question ends its process.
 
         Args:
             arguments: those of the command line.

@@ -42,7 +42,7 @@ REPEATS = 3
 @click.option(
     "--fresh-servers",
     is_flag=True,
-    help="Start a fork server for each repeat, so that repeats are independent; seconds each.",
+    help="Start a fork server for each repeat, so that repeats are independent (takes seconds).",
 )
 @deadline_option
 @force_option
@@ -64,8 +64,8 @@ def measure(
 ) -> int:
     """Measure one training step in processes of its own, on the CPU or on a GPU.
 
-    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. An MLP is timed and
-    its RSS is read, too; a network, or an MLP with --html or --events, is traced.
+    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. For an MLP the time
+    and the RSS are measured, too. A network, or an MLP with --html or --events, is traced.
     """
     own: dict[str, Any] = {"repeats": repeats, "fresh_servers": fresh_servers, "force": force}
     workload = asked.workload(on_cuda=gpu_flags.are_given())

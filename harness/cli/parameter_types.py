@@ -88,7 +88,7 @@ class Number(ParamType):
 
 
 class WholeNumber(Number):
-    """A whole number, within limits where they are given."""
+    """A whole number, within limits if they are given."""
 
     name = "integer"
     kind = int

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def plan(asked: StepFlags, gpu_flags: GpuFlags, html: Path | None, as_json: bool) -> int:
     """List the changes with which a training step fits on a GPU.
 
-    The change that slows the step least comes first. TARGET is that of harness predict.
+    The change that slows the step least comes first. TARGET is as for harness predict.
 
     Micro-batches, checkpointing of blocks, bfloat16 autocast, variants of the optimizer, 8-bit
     states, LoRA and settings of the allocator are each tried on a pretended GPU. Times are

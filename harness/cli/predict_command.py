@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--gpu",
     type=GPU_OR_ALL,
     metavar="NAME",
-    help="GPU to check against, e.g. l4, or all for the usual ones; implies --device cuda.",
+    help="GPU to check against, e.g. l4, or all for the usual GPUs; implies --device cuda.",
 )
 @gpu_description
 @click.option(
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--torch",
     metavar="VERSION",
-    help="Version of PyTorch to predict an MLP for, e.g. 2.13; default: the installed one.",
+    help="Version of PyTorch to predict an MLP for, e.g. 2.13; default: the installed version.",
 )
 @click.option(
     "--check",
@@ -67,14 +67,14 @@ def predict(
 ) -> int:
     """Predict the memory of a step without running it.
 
-    TARGET is your own network, as package.module:callable or my_model.py:Net; a known one, as
-    hf:NAME_OR_FOLDER (its config.json, never its weights), timm:NAME or torchvision:NAME; or an
-    MLP, as mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. Each field of a Workload is also a flag of
+    TARGET is your own network, as package.module:callable or my_model.py:Net; a network of a hub,
+    as hf:NAME_OR_FOLDER (its config.json, never its weights), timm:NAME or torchvision:NAME; or an
+    MLP, as mlp:DEPTHxWIDTH or mlp-scratch:DEPTHxWIDTH. Each field of a Workload is also a flag for
     an MLP, such as --depth, --activation, --dtype.
 
     CUDA is predicted without a GPU. The size of cuBLAS workspaces follows CUBLAS_WORKSPACE_CONFIG
     if the environment sets it. The exit code is 3 if there is no answer; with --check also if the
-    step does not fit.
+    step may not fit.
     """
     workload = asked.workload(on_cuda=gpu_flags.are_given())
     if workload is None:

@@ -32,15 +32,18 @@ if TYPE_CHECKING:
     "--against",
     type=click.Path(exists=True, path_type=Path),
     metavar="FOLDER",
-    help="Compare with another run instead: verdicts, and metric by metric. Nothing is written.",
+    help="Compare the verdicts and each metric with another run instead. Nothing is written.",
 )
 @click.option(
-    "--tolerance", type=SHARE, metavar="SHARE", help="With --against: difference that passes. [0%]"
+    "--tolerance",
+    type=SHARE,
+    metavar="SHARE",
+    help="With --against: largest difference that passes. [0%]",
 )
 @click.option(
     "--check",
     is_flag=True,
-    help="Check instead that the run is whole and gives its report. Nothing is written.",
+    help="Check instead that the run is complete and gives its report. Nothing is written.",
 )
 @click.option(
     "--again",
@@ -64,12 +67,11 @@ def report(
 
     Writes report.html (the answer), evidence.html, report.md, claims.json, tables/, figures/ and
     manifest.sha256 into FOLDER. Nothing is measured again. An experiment of your own is analysed by
-    the file that the sweep ran. The exit code is 3 if a section failed, or if nothing could be
-    settled.
+    the file that the sweep ran. The exit code is 3 if a section failed or no claim can be judged.
 
     With --against it is 3 if two verdicts contradict each other, if an exact metric differs, if a
     cell is missing in one run, or if a noisy metric is more than ten times off. Two files of
-    harness predict --json are compared, too: it is 3 if any value differs by more than the
+    harness predict --json can be compared, too; then it is 3 if a value differs by more than the
     tolerance. With --check it is 3 if a check fails.
     """
     needs = {
@@ -108,7 +110,7 @@ def report(
 
 
 def _failed_cells(folder: Path) -> int:
-    """Return the number of records if none of them ended well; what analyses them loads slowly."""
+    """Return the number of records if none of them ended well, without loading the analysis."""
     files = [*folder.glob("*.jsonl"), *folder.glob("*/*.jsonl")]
     lines = [line for path in files for line in path.read_bytes().splitlines() if line.strip()]
     are_records = all(path.name == "records.jsonl" for path in files)

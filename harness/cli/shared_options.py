@@ -68,7 +68,7 @@ experiment_files = click.option(
     multiple=True,
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="File of an experiment in FOLDER, where it is not found by itself; may be repeated.",
+    help="File of an experiment in FOLDER, if it is not found automatically; may be repeated.",
 )
 
 
@@ -76,7 +76,7 @@ class _NewFile(click.Path):
     """A file to write, whose folder is there."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path; what takes long comes after this check."""
+        """Return the path, checked before the work that takes long."""
         if not Path(value).parent.is_dir():
             raise click.UsageError(f"cannot write {value}: there is no folder {Path(value).parent}")
         return super().convert(value, param, ctx)

@@ -13,11 +13,12 @@ def shown_progress(
 ) -> Iterator[Callable[[str], None]]:
     """Show what is done now and for how long.
 
-    On a terminal it is a line that goes away, in a pipe or a log a line every five seconds.
+    On a terminal this is a line that is erased at the end, in a pipe or a log a line every five
+    seconds.
 
     Args:
-        doing: words before those that the yielded function is called with; called with none, it
-            takes the line away until the next call.
+        doing: words before the words that the yielded function is called with. Called without
+            words, the function erases the line until the next call.
         first: words of the line until then.
         forks: True if this process forks others, which one with a thread should not: it is called
             before they are forked, and then while they work.

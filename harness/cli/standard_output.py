@@ -1,7 +1,7 @@
-"""Standard output that may be full, closed or read by nobody, and a command that ends in order.
+"""Standard output that may be full, closed or without a reader; the command ends in order.
 
-A reader that has gone changes nothing: the command ends with its own exit code. If there is no room
-for the answer, or no place, that is known once the command has ended (``Streams.problem``).
+If the reader has gone, the command still ends with its own exit code. If the answer cannot be
+written, ``Streams.problem`` says why when the command has ended.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ class Streams:
     """Standard output and error of this process."""
 
     def __init__(self) -> None:
-        """Put streams that never fail in the place of Python's.
+        """Replace Python's streams by streams that never fail.
 
         A descriptor that is closed is opened on /dev/null: the next file would get its number, and
         what a child process prints.
@@ -65,7 +65,7 @@ class Streams:
 
 @contextlib.contextmanager
 def answer_alone(wanted: bool) -> Iterator[None]:
-    """Send what the user's code prints in the block to standard error, where that is wanted.
+    """Send what the user's code prints in the block to standard error, if that is wanted.
 
     The code of an estimate runs in this process, and what it prints would stand before the JSON, or
     in one line with it.

@@ -1,4 +1,4 @@
-"""The one set of options that describe a step: of a network of your own, of a hub, or of an MLP."""
+"""The options that describe a step of your own network, a hub's network, or an MLP."""
 
 import dataclasses
 import tomllib
@@ -141,7 +141,7 @@ class StepFlags:
 
 
 def refuse_with_target(names: set[str], hints: Mapping[str, str] = _HINTS) -> None:
-    """Refuse options that say nothing of a network, and say what to do instead."""
+    """Refuse options that do not apply to a network, and say what to do instead."""
     for name in sorted(names):
         flag = "--" + name.replace("_", "-")
         hint = hints.get(name, hints["else"]).format(name=name, flag=flag)
@@ -174,7 +174,7 @@ def _mlp_flag(item: "dataclasses.Field[Any]") -> Any:
 
 _options = all_of(
     click.argument("target", required=False, metavar="[TARGET]"),
-    click.option("--batch", type=WholeNumber(), help=f"Batch size.  [{BATCH}; of an MLP 256]"),
+    click.option("--batch", type=WholeNumber(), help=f"Batch size.  [{BATCH}; 256 for an MLP]"),
     click.option(
         "--input",
         "inputs",
@@ -188,7 +188,7 @@ _options = all_of(
         "--inputs",
         "inputs_from",
         metavar="MODULE:CALLABLE",
-        help="Function of the batch that returns TARGET's input and labels.",
+        help="Function that takes the batch size and returns TARGET's input and labels.",
     ),
     click.option(
         "--arg",
@@ -203,18 +203,18 @@ _options = all_of(
         "answers",
         multiple=True,
         metavar="[FILE:LINE=]ANSWER",
-        help="Value that TARGET reads from the GPU, if it cannot be known: a number; for a mask "
-        "all, none or a fraction.",
+        help="Value that TARGET reads from the GPU and that is not known: a number, or for a "
+        "mask all, none or a fraction.",
     ),
     click.option(
         "--loss",
         type=ChoicesOrTarget(LOSSES, "of output and labels"),
-        help="Loss of TARGET; also MODULE:CALLABLE of output and labels.  [cross-entropy]",
+        help="Loss of TARGET; also MODULE:CALLABLE that takes output and labels.  [cross-entropy]",
     ),
     click.option(
         "--optimizer",
         type=ChoicesOrTarget(OPTIMIZERS, "of the parameters"),
-        help="Optimizer; of a TARGET also MODULE:CALLABLE of the parameters.  [sgd]",
+        help="Optimizer; for a TARGET also MODULE:CALLABLE that takes the parameters.  [sgd]",
     ),
     click.option("--classes", type=WholeNumber(1, MAX_SIZE), help="Number of label classes."),
     click.option(
@@ -242,8 +242,8 @@ _options = all_of(
     click.option(
         "--device",
         type=Choices(("cpu", "cuda")),
-        help="Device of the step; cuda is a pretended GPU where there is none.  [cpu; cuda with "
-        "--gpu]",
+        help="Device of the step; cuda is a pretended GPU if the machine has none.  [cpu; cuda "
+        "with --gpu]",
     ),
     *map(_mlp_flag, _OF_MLP),
 )

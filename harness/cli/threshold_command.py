@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     "--budget-of",
     type=Choices(("workload", "process")),
     default="workload",
-    help="What the budget has to hold: what the workload allocates, or the process's own heap and"
-    " library buffers too, as under ulimit -d.",
+    help="What the budget limits: only what the workload allocates, or also the process's own heap"
+    " and library buffers, as ulimit -d does.",
 )
 @deadline_option
 @pretend_option
@@ -68,10 +68,10 @@ def threshold(
 ) -> int:
     """Find the largest batch that fits into a memory budget.
 
-    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. With --solve depth
-    or --solve width that value of an MLP is searched instead; leave out its own flag.
-    The threshold is predicted first, then confirmed: separate processes run the step just below
-    and just above it.
+    TARGET is an MLP, as mlp:DEPTHxWIDTH, or a network, as for harness predict. --solve depth and
+    --solve width search the largest depth or width of an MLP instead; then leave out --depth or
+    --width. The threshold is predicted first, then confirmed: separate processes run the step just
+    below and just above it.
     """
     from harness.schema.record import Outcome, to_json
 

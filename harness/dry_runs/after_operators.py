@@ -1,4 +1,4 @@
-"""Calls a function of Python after each thousand operators of the script, about."""
+"""Calls a function of Python after about every thousand operators of the script."""
 
 import ctypes
 import signal
@@ -14,8 +14,8 @@ _interrupt: Any = ctypes.pythonapi.PyErr_SetInterruptEx
 def call_after_operators(function: Callable[[], object]) -> object:
     """Have the main thread call a function between two instructions; return what must stay alive.
 
-    The script's own functions may be running under ``torch.compile``. It leaves a frame alone that
-    has no tensor and no name of PyTorch's, as ``look``, and that ends it for what is called.
+    The script's own functions may be running under ``torch.compile``, which does not compile a
+    frame that has no tensor and no name of PyTorch's, such as ``look``, nor what this frame calls.
     """
     eval_frame: Any = sys.modules["torch"]._C._dynamo.eval_frame
 

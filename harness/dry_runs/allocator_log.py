@@ -62,7 +62,7 @@ class AllocatorLog:
         self._on_own_call()
 
     def take_if_due(self, now: Counts, *, at_once: bool) -> Any:
-        """Return a snapshot, and drop its events; None if few came, or some while it was made."""
+        """Return a snapshot, and drop its events; None if few came, or if some came meanwhile."""
         if sum(map(sum, now)) < self._next and not at_once:
             return None
         held = snapshot() | {"counts": now}
@@ -91,7 +91,7 @@ class AllocatorLog:
 
 
 def snapshot() -> Any:
-    """Return the allocator's snapshot; PyTorch would import Inductor for it, for seconds."""
+    """Return the allocator's snapshot; PyTorch's own function imports Inductor, for seconds."""
     absent = "torch._inductor" not in sys.modules
     if absent:
         vars(torch)["_inductor"] = None

@@ -82,7 +82,7 @@ def _run(run: AllocatorRun, work: list[Operation], order: str) -> AllocatorPeaks
 
 
 def _endless(work: list[Operation]) -> int:
-    """Return memory in which nothing fails.
+    """Return a size of memory in which no request fails.
 
     In expandable segments each stream of each pool reserves addresses for all of it, twice.
     """
@@ -92,8 +92,8 @@ def _endless(work: list[Operation]) -> int:
 class _Allocator:
     """PyTorch's allocator, with the blocks of a recording by their numbers.
 
-    A block that another stream still used is released where its release was complete, so it counts
-    as allocated until then. If memory is short before, ``do`` waits for them, as PyTorch does.
+    A block that another stream still used is released when its release was complete, so it counts
+    as allocated until then. If memory is short before, ``do`` waits for it, as PyTorch does.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ _FUNCTION = "harness.dry_runs.allocator_replay:answer"
 
 
 class Operation(NamedTuple):
-    """One step of the work: its block is any number, and pool 0 is that of all others."""
+    """One step of the work: its block is any number, and pool 0 is the default pool."""
 
     action: int
     block: int

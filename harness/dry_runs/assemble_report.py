@@ -144,7 +144,7 @@ def _signal(number: int) -> str:
 
 
 def _asked_nothing(request: Request, inside: ChildResult, page: StatusPage) -> bool:
-    """Return whether a script of PyTorch's left the GPU alone, and the host is not the question."""
+    """Return whether a PyTorch script did not use the GPU, and the host was not asked about."""
     is_script = request.kind != "function" and "torch" in inside.environment
     return is_script and not page.allocated and request.host_memory_bytes is None
 

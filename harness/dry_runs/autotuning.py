@@ -1,4 +1,4 @@
-"""Inductor's and Triton's choices between kernels, where nothing can be measured.
+"""Inductor's and Triton's choices between kernels if nothing can be measured.
 
 On a GPU the autotuner takes the fastest. Here the library's kernel (ATen) is taken, or the first
 configuration, and what the autotuner allocates meanwhile is allocated all the same. Set
@@ -28,7 +28,7 @@ _TAKES_TRITON = os.environ.get(VARIABLE) == "triton"
 
 
 def _config(config: Any) -> None:
-    """Keep no choice on disk, because making a choice allocates, and each run must show it."""
+    """Keep no choice on disk, because a choice makes allocations that each run must show."""
     config.autotune_local_cache = False
 
 
@@ -95,7 +95,7 @@ def _pad_mm(module: Any) -> None:
 
 
 def _triton_codegen(module: Any) -> None:
-    """Have a kernel be written with one configuration, and be timed once in every run."""
+    """Make Triton write a kernel with one configuration, and time it once in every run."""
     common = module.TritonKernel.inductor_meta_common.__func__
 
     def inductor_meta_common(cls: Any) -> dict[str, object]:

@@ -1,8 +1,8 @@
 """Build the stub for the installed PyTorch, once, into the user's cache folder.
 
-The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them. Those
-in ``stub/*/*.c`` are pretended; the others do nothing, or refuse, by ``functions_by_name.py``, as
-weak symbols that the former replace.
+The stub defines every function of CUDA and NVIDIA's libraries that PyTorch takes from them.
+Functions in ``stub/*/*.c`` are pretended. All others are weak symbols that do nothing, or refuse
+(``functions_by_name.py``).
 """
 
 import contextlib

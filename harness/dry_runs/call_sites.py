@@ -1,4 +1,4 @@
-"""Who requested or freed a block: what the stack of an event of the allocator's history says."""
+"""The code that requested or freed a block, by the stack of an event of the allocator's history."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -64,7 +64,7 @@ _LEFT_OUT = "harness.dry_runs.left_out_values"
 
 
 class Ending:
-    """Writes the result, once, whichever comes first: the interpreter's end or a signal."""
+    """Writes the result once: at the interpreter's end or at a signal, whichever comes first."""
 
     def __init__(
         self, job: Request, place: Path, reads: ValueReads, recording: PeakRecording
@@ -86,7 +86,7 @@ class Ending:
         self._late: tuple[str, str] | None = None
 
     def write(self) -> bool:
-        """Write the result, and return True; False where another thread does: wait for that one."""
+        """Write the result and return True; False if another thread writes it, to be waited for."""
         if os.getpid() != self._pid:  # a process that the script forked
             return True
         if not self._lock.acquire(blocking=False):
@@ -151,12 +151,12 @@ class Ending:
             signal.signal(number, signal.SIG_DFL)
 
     def leave(self) -> None:
-        """End a run of peaks alone before the interpreter takes every object apart."""
+        """End a run that records only peaks before the interpreter destroys every object."""
         if os.getpid() == self._pid:
             os._exit(0 if self.ended in ("ok", "stopped") else 1)
 
     def listen(self) -> None:
-        """Have this called at the exit, last of all, at signals, and for errors of threads."""
+        """Register this for the exit (as last function), for signals and for threads' errors."""
         if self._job.kind == "module":  # which may be a test runner
             self._table.watch()
         if not self._job.explains:

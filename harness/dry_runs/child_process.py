@@ -1,4 +1,4 @@
-"""The process of a dry run from outside: started, waited for, and ended with all it started."""
+"""Starts the process of a dry run, waits for it, and ends it with all that it started."""
 
 import contextlib
 import dataclasses
@@ -191,7 +191,7 @@ def _snapshot_moved(report: DryRunReport, made: Path, wanted: Path) -> DryRunRep
 
 
 def _resumed_from(sign: Path) -> str:
-    """Return in words what a second start has read."""
+    """Return in words which files a second start has read."""
     first, *more = sign.read_text().splitlines()
     read = f"{first} and {len(more)} more" if more else first
     return f"{RESUMED_FROM}{read}, which the first one had written"
@@ -233,7 +233,7 @@ def _hides_all(count: int) -> bool:
 
 
 def _pipe() -> tuple[int, int]:
-    """Return a pipe that takes no number of a standard stream, should one be closed."""
+    """Return a pipe whose descriptors are not those of a standard stream that is closed."""
     ends = os.pipe()
     reads, writes = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:

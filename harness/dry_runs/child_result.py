@@ -90,7 +90,7 @@ def recorded(recording: "PeakRecording", reads: "ValueReads") -> ChildResult:
 
 
 def _unwritten_pinned_bytes(stub: ctypes.CDLL) -> int:
-    """Return most pinned bytes whose pages nothing wrote to: on a GPU's host they are there."""
+    """Return most pinned bytes whose pages nothing wrote to; on a real host they are resident."""
     stub.harness_unwritten_pinned.restype = ctypes.c_size_t
     return int(stub.harness_unwritten_pinned())
 

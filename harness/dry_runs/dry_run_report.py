@@ -119,8 +119,8 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
         lines: lines that decide by such values.
         checks: those of them that were taken to pass, because the other answer is an error.
         moves: whether any peak differs between the runs.
-        lowest: the least of each peak in all runs, of the GPU that reserved most.
-        highest: the most of each.
+        lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
+        highest: the highest value of each peak.
     """
 
     runs: int
@@ -132,7 +132,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
 
 
 class WrittenFile(Struct, frozen=True, kw_only=True):
-    """A file or folder that the script has changed in its layer; the user's own is as before.
+    """A file or folder that the script has changed in its layer; the user's file did not change.
 
     Attributes:
         path: its path.
@@ -251,7 +251,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
 
     @property
     def highest(self) -> CudaPeaks:
-        """The most of each peak that values which nobody knows can make of it."""
+        """The highest value of each peak in all runs with other values."""
         return self.cuda if self.unknown is None else self.unknown.highest
 
     @property

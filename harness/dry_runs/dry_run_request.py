@@ -11,8 +11,8 @@ from harness.dry_runs.pretended_gpu import PretendedGpu
 from harness.dry_runs.value_answers import Answer, DryRunError
 
 MODE, RESULT, SNAPSHOT, UNSAFE = "mode", "result.json", "snapshot.pickle", "unsafe"
-"""Files of a run's folder: where the script's files went; what was seen; PyTorch's snapshot; and
-why the script was not run."""
+"""Files of a run's folder: the place of the script's files, what was seen, PyTorch's snapshot, and
+the reason if the script was not run."""
 JOB, PROCESSES = "job.pickle", "processes"
 """The request, and the folder of what was seen in the processes that the script started."""
 RESUMED = "resumed"
@@ -38,7 +38,7 @@ class Request:
     trial: int = 0
     """Number of the sequence that unknown values get (``trial_values.py``); 0: zeros."""
     explains: bool = True
-    """False if peaks are enough: nothing says what held them, and the run takes half the time."""
+    """False if only peaks are needed, not what held them; the run then takes half the time."""
     decided: Mapping[str, bool] = field(default_factory=dict)
     """Decisions by unknown values that are settled, by their lines."""
     try_values: bool = True

@@ -197,7 +197,7 @@ def _phases(report: DryRunReport) -> Iterator[Part]:
 
 
 def growth_lines(report: DryRunReport) -> Iterator[str]:
-    """Yield if more stays alive after each step, how much, by which lines, and what keeps it."""
+    """Yield if memory grows from step to step: how much, by which lines, and what keeps it."""
     host = report.host
     taken = 0 if host is None else host.peak_bytes[1]
     shared = host is not None and host.limit_source == ONE_POOL
@@ -278,7 +278,7 @@ def _files(report: DryRunReport) -> Iterator[Part]:
 
 
 def _how(read: ValueRead) -> str:
-    """Return what the reads of a place got, where that is not zero."""
+    """Return what the reads of a place got, if that is not zero."""
     if read.answer is not None:
         answer = read.answer if isinstance(read.answer, str) else f"{read.answer:g}"
         return f"  (answered {answer})"

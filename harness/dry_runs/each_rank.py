@@ -28,7 +28,7 @@ class RankRuns:
     Args:
         request: what to run, of any rank.
         ranks: which ranks.
-        keeps: whether what they have written is kept, as long as this object is in use.
+        keeps: whether their files are kept as long as this object is in use.
     """
 
     def __init__(self, request: Request, ranks: Sequence[int], *, keeps: bool = False) -> None:

@@ -1,9 +1,9 @@
 """A layer of files for one run: the script writes what it wants, and the user's files stay.
 
 The kernel's own overlay covers each folder of the root, in a mount namespace of the script's
-process. Nothing is intercepted: a read finds what the run has written before, and the rest as it
-is. ``/proc``, ``/sys`` and ``/dev`` are not covered. Where the kernel refuses, Landlock makes
-everything read-only but the run's own folders.
+process. Nothing is intercepted: a read finds the files that the run has written, and all other
+files as they are. ``/proc``, ``/sys`` and ``/dev`` are not covered. If the kernel refuses,
+Landlock makes everything read-only but the run's own folders.
 """
 
 import contextlib
@@ -45,8 +45,8 @@ class Layers:
     """Places of one run's layers.
 
     Attributes:
-        folders: folders on disks for what is written; a folder covers none that holds it, so
-            there are two or more.
+        folders: folders on disks for what is written; a layer cannot cover the folder that it is
+            in, so there are two or more.
         through: folders that are not covered: caches of compiled code.
         stub: the folder of the built stub.
         preloaded: names of the libraries in there that every program of the run loads.
@@ -182,7 +182,7 @@ class _Covering:
             self._bind_locked(top, self._root / top.name)
 
     def _cover_mounted(self, top: Path) -> None:
-        """Cover what is mounted below a folder that is covered: it is not in that layer."""
+        """Cover what is mounted below a covered folder, because that folder's layer lacks it."""
         place = self._root / top.relative_to("/")
         with contextlib.suppress(OSError):  # another user's, or below what another mount hides
             if top.is_dir():
@@ -205,7 +205,7 @@ class _Covering:
             self._cover_inside(top, place)
 
     def _cover_inside(self, top: Path, place: Path) -> None:
-        """Cover the folders in one that holds mounts: a plain user cannot cover it as a whole."""
+        """Cover each folder in one with mounts, which a plain user cannot cover as a whole."""
         for inner in top.iterdir():
             is_plain = inner.is_dir() and not inner.is_symlink() and str(inner) not in self._mounts
             if is_plain:
@@ -255,7 +255,7 @@ class _Covering:
                     yield covers.with_name(UPPER)
 
     def _make_foreign(self, top: Path, upper: Path) -> None:
-        """Make folders of another owner or group in a plain user's layer: the kernel copies none.
+        """Make folders of other owners or groups in a plain user's layer; the kernel copies none.
 
         They are those above the working and the home folder, and the first ones below the former.
         """
@@ -267,7 +267,7 @@ class _Covering:
                     self._stand_for(path, made)
 
     def _stand_for(self, top: Path, upper: Path) -> None:
-        """Give a layer's folder what the covered one has; who may not write there, may not here."""
+        """Give a layer's folder the owner and mode of the covered one, so that permissions stay."""
         facts = top.stat()
         if self._is_root:
             os.chown(upper, facts.st_uid, facts.st_gid)
@@ -329,7 +329,7 @@ def disks() -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of layers, with what the kernel or the script has closed to this user."""
+    """Remove a folder of layers, also the parts that this user is not allowed to read."""
     for place, folders, _ in os.walk(folder) if os.geteuid() else ():
         for inner in (Path(place, name) for name in folders):
             with contextlib.suppress(OSError):

@@ -58,11 +58,11 @@ _RULES = [
 """Behaviour of functions by the beginning of their names; the first rule that matches counts."""
 
 _NOT_SUPPORTED = {"cudnn": 3000, "cusolver": 9, "cusparse": 10, "cufft": 16, "nccl": 5}
-"""What a function of each library returns when it cannot do what is asked; CUDA itself: 801."""
+"""The error that each library returns for what it cannot do; CUDA's own is 801."""
 
 
 def functions_by_name(names: Iterable[str]) -> str:
-    """Return C code for functions, which counts where no other source file defines them."""
+    """Return C code for functions, which counts if no other source file defines them."""
     lines = ["void *pretend_handle(void);", "void pretend_wrote(void);"]
     lines += ["int pretend_exchange(void);", "void pretend_unsupported(const char *function);"]
     for name in sorted({*names, *LOOKED_UP.split()}):

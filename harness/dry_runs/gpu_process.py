@@ -10,14 +10,14 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
     """One of several processes that held memory of the GPUs.
 
     Attributes:
-        name: its rank, or how ``multiprocessing`` or its command line calls it.
+        name: its rank, its name in ``multiprocessing``, or its command line.
         pid: its identifier.
         gpus: the GPUs that it held memory of.
         cuda: its peaks, of the GPU that it reserved most of.
         fit: whether it would fit alone.
         optimizer_steps: number of optimizer steps that it completed.
-        lost: whether it ended without a report of its own (it was killed, say): what it reserved is
-            what the driver gave it.
+        lost: whether it ended without a report of its own, for example because it was killed. Then
+            only the bytes are known that the driver gave it.
     """
 
     name: str
@@ -30,7 +30,7 @@ class GpuProcess(Struct, frozen=True, kw_only=True):
 
 
 class SharedGpu(Struct, frozen=True, kw_only=True):
-    """Most bytes that processes held of one GPU at the same time, and how many they were.
+    """Most bytes that processes held of one GPU at the same time, and their number.
 
     Attributes:
         index: the GPU.

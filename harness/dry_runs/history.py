@@ -1,8 +1,7 @@
 """The moment of a peak and what was alive then, from the allocator's own history.
 
-The events of ``torch.cuda.memory._snapshot()`` are folded in parts, as many as there are, and none
-is kept. Only the bytes that were requested are in them, so the moment is that of most requested
-bytes.
+All events of ``torch.cuda.memory._snapshot()`` are reduced in parts, and no event is kept. The
+events have only requested bytes, so the moment is that of most requested bytes.
 """
 
 from array import array
@@ -65,7 +64,7 @@ class History:
     """Moments, growth and phases of one device, by its events, and by owners and steps.
 
     Args:
-        workspace_bytes: bytes of cuBLAS's workspace; None where they are not known.
+        workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
         own: returns whether a file is none of the user's.
     """
 
@@ -194,7 +193,7 @@ class History:
         return _Instant(event, sites.of(event), self.counted, self._allocations, alive)
 
     def _look_at(self, marks: Sequence[Mark], new: Sequence[_Instant], *, is_best: bool) -> None:
-        """Give each moment the marks around it, and keep those that a later one may need."""
+        """Give each moment the marks around it, and keep the marks that a later moment may need."""
         known = [*self._marks, *marks]
         for instant in self._instants():
             is_new = instant in new or (is_best and instant is self._best)
@@ -242,7 +241,7 @@ class History:
     def phases(self) -> dict[str, int]:
         """Return most bytes requested in training, evaluation, saving, loading, and the step after.
 
-        Nothing without all events, because the number of each allocation is not known then.
+        Return nothing if events are missing, because the numbers of allocations are not known then.
         """
         if self.lost or not self._phases.begins:
             return {}

@@ -1,7 +1,7 @@
 """Growth of the host in a dry run: what the script's process keeps after each optimizer step.
 
-What is allocated is counted, not what is resident: an allocator that warms up or is fragmented
-takes pages with nothing more in them. The recording itself grows, and is left out.
+Allocated bytes are counted, not resident bytes, because an allocator that warms up or is fragmented
+takes pages without more objects in them. The recording also grows, so it is left out.
 """
 
 import itertools
@@ -20,7 +20,7 @@ _OBJECT_BYTES = 64
 _LEAST_BYTES = 128 << 10
 """Clean programs drift by up to 60 KiB a step until garbage in cycles is collected (torch 2.11)."""
 _SHARE = 8
-"""The recording is known to a few percent: growth is more than an eighth of what it takes."""
+"""The recording's size is known to a few percent, so growth must exceed an eighth of it."""
 _LEAST_HEAP = 16 << 20
 """PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
@@ -30,8 +30,8 @@ _ALL_STEPS, _HOST_SHARE = 50, 100
 class HostSteps:
     """Bytes that the host had allocated at the ends of steps, without the recording's own.
 
-    Until the history is folded for the first time it is left out by what its stacks take. Later
-    the host is looked at just after it was folded, when it is empty.
+    Before the history is reduced for the first time, its size is estimated from its stacks and left
+    out. Later the host is looked at just after the history was reduced, when it is empty.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class HostSteps:
         self._offset: int | None = None
 
     def look(self, step: int, own: int) -> None:
-        """Note what the host has after a step; on a long run not each time, because that costs."""
+        """Note what the host has after a step; in a long run not after each one, to save time."""
         begin = time.thread_time()
         if begin < self._due or self._folded:
             return

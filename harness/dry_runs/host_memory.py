@@ -23,7 +23,7 @@ _EVERY_SECONDS = 0.05
 _SHARE = 20
 """A sample takes at most this part of the processor time that the script and its workers take."""
 _AT_LATEST_SECONDS = 0.3
-"""A script that waits is sampled after so long, or as long as makes a sample that part of it."""
+"""Seconds between samples of a script that waits, or longer if a sample then costs too much."""
 _WORKER = "pt_data_worker"
 _DEVICE, _STUB = "/dev/nvidia", "libharness_dry_run"
 
@@ -99,7 +99,7 @@ class HostSampler:
         return done >= self._due_of_script or (now >= self._due_at_latest and self._waits())
 
     def _waits(self) -> bool:
-        """Return whether the script sleeps; one that a busy machine keeps waiting would run."""
+        """Return whether the script sleeps; a script that waits for a busy processor does not."""
         with contextlib.suppress(OSError):
             stat = Path(f"/proc/{self._script}/stat").read_text()
             return not stat.rpartition(")")[2].lstrip().startswith("R")

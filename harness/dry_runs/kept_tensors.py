@@ -1,7 +1,7 @@
 """Tensors of the GPU, and bytes of the host, to which names of the script lead, now and then.
 
-A name that leads to more than some steps before keeps what grows. Only plain containers,
-modules and the script's own objects are looked into, and no code of theirs is called.
+If a name leads to more than some steps before, it keeps the memory that grows. Only plain
+containers, modules and the script's own objects are looked into, without calling their code.
 """
 
 import contextlib
@@ -74,7 +74,7 @@ def held_by_names(step: int) -> Held:
 
 
 def _without_plain(things: Iterable[tuple[str, Any]], held: Held) -> Iterator[tuple[str, Any]]:
-    """Yield what may hold more; text and numbers are counted, and would take memory in a queue."""
+    """Yield what may hold more; text and numbers are counted at once, which saves memory."""
     for name, thing in things:
         if issubclass(type(thing), (str, bytes, int, float)):
             held.count_on_host(name, sys.getsizeof(thing))

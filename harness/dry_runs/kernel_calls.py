@@ -54,14 +54,14 @@ def enter_root(folder: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up what a new user namespace brought; stay as readable to the parent as before."""
+    """Give up the capabilities of a new user namespace, and stay readable to the parent."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
     _checked(_C.syscall(_CAPABILITIES, header, (ctypes.c_uint32 * 6)()), "capset")
     _checked(_C.prctl(_SET_DUMPABLE, 1, 0, 0, 0), "prctl")
 
 
 def allow_writes_only(paths: Sequence[Path]) -> None:
-    """Have the kernel refuse every write but below these paths, in this process and its children.
+    """Make the kernel refuse all writes outside these paths, in this process and its children.
 
     Raises:
         OSError: the kernel has no Landlock.

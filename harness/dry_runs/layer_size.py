@@ -14,7 +14,7 @@ TOO_LARGE = "too-large"
 """A file of the run's folder that says why the run was ended."""
 
 _ROOM, _ROOM_BYTES = "room", 8 << 20
-"""A file that keeps room on the disk for what is written when the script has filled it."""
+"""A file that reserves room for the results, in case that the script fills the disk."""
 _EVERY_SECONDS = 0.5
 _SHARE = 20
 """A look takes at most this part of the time."""
@@ -28,7 +28,7 @@ class LayerSize:
         self._due = 0.0
 
     def excess(self, *, at_once: bool = False) -> str | None:
-        """Return in a sentence that too much was written; None as long as it was not.
+        """Return a sentence if too much was written, else None.
 
         The folder is only walked if the disk has lost the room of half of the limit.
         """

@@ -29,11 +29,11 @@ _UNSENT = (
 )
 _begun: list[ctypes.CDLL] = []
 _cut_off: list[bool] = []
-"""If a seed was set, for each time that another distribution was taken."""
+"""Whether a seed was set, for each use of another distribution."""
 
 
 def leave_values_out() -> None:
-    """Leave values out from now on, where values are followed."""
+    """Leave values out from now on, if values are followed."""
     if LIBRARY_VARIABLE not in os.environ or _begun:
         return
     library = ctypes.CDLL(os.environ[LIBRARY_VARIABLE])
@@ -57,7 +57,7 @@ def leave_values_out() -> None:
         b: float = 2.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Take no minutes: numbers outside of the bounds are moved to these, if any is read."""
+        """Save minutes: numbers outside the bounds are moved to the bounds, if any is read."""
         if generator is None:
             with torch.no_grad():
                 tensor.normal_(mean, std)
@@ -74,7 +74,7 @@ def is_left_out(tensor: Tensor) -> bool:
 
 
 def take(storage: torch.UntypedStorage) -> None:
-    """Leave out the values of memory that came without them."""
+    """Leave out the values of memory that another process sent without them."""
     for library in _begun:
         library.harness_without_values(_storage(storage))
 

@@ -55,7 +55,7 @@ _C_TYPES = {
 }
 """Types of values by their number in ``cudnnBackendAttributeType_t``."""
 ENGINE_MISSING = "unable to find an engine"
-"""PyTorch says so where no engine of cuDNN finds memory for its workspace."""
+"""PyTorch says so if no engine of cuDNN finds memory for its workspace."""
 
 
 class _Answers(ctypes.Structure):
@@ -75,7 +75,7 @@ def _version() -> str:
 
 
 def remember_autotuned() -> None:
-    """Keep the workspace of cuDNN's engine that ran last: it competes with Triton's kernels."""
+    """Keep the workspace of cuDNN's last engine, which competes with Triton's kernels."""
     _autotuned.append(int(_answers().executed))
 
 
@@ -96,9 +96,9 @@ def library_notes() -> tuple[str, ...]:
 
 
 def ask_cudnn_once(notes: tuple[str, ...]) -> None:
-    """Have cuDNN plan a convolution, if ``notes`` say that a fork of this process asks for such.
+    """Let cuDNN plan a convolution, if ``notes`` say that a fork of this process asks for plans.
 
-    The forks that follow inherit what it makes at its first answer, a third of what a try takes.
+    Later forks inherit what cuDNN creates for its first answer, a third of the time of a try.
     """
     if _KINDS[_ANSWERS].format(_version()) in notes:
         _plan_a_convolution(os.getpid())
@@ -106,7 +106,7 @@ def ask_cudnn_once(notes: tuple[str, ...]) -> None:
 
 @cache
 def _plan_a_convolution(process: int) -> None:
-    """Plan once in each process: what is made at first differs with the GPU."""
+    """Plan once in each process, because what cuDNN creates depends on the GPU."""
     del process
     answers, count, engines = _answers(), ctypes.c_int64(), (ctypes.c_void_p * 10)()
     asked_before = answers.kinds
@@ -143,7 +143,7 @@ def _described(kind: int, *attributes: tuple[Any, ...]) -> ctypes.c_void_p:
 
 @contextmanager
 def refusing_old_cudnn() -> Iterator[None]:
-    """Raise UnsupportedError in place of what PyTorch raises where cuDNN cannot be asked."""
+    """Raise UnsupportedError in place of what PyTorch raises if cuDNN cannot be asked."""
     try:
         yield
     except RuntimeError as error:

@@ -1,7 +1,7 @@
 """The first code of the harness in a process that the script starts: when it imports PyTorch.
 
 ``stub/processes/bring_recorder.c`` executes this file in such a process. It loads nothing of the
-harness before PyTorch initialises CUDA or a group of ranks: a process without them costs nothing.
+harness before PyTorch initialises CUDA or a group of ranks, so other processes cost nothing.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def _harness(module: str) -> Any:
 
 
 def _record() -> None:
-    """Record this process, which initialises CUDA; one that cannot be recorded is named so."""
+    """Record this process, which initialises CUDA; note its name if it cannot be recorded."""
     try:
         _harness("harness.dry_runs.started_process").record()
     except Exception as error:

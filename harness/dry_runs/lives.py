@@ -91,6 +91,6 @@ def _check(request: Request) -> None:
 
 
 def _badness(report: DryRunReport) -> tuple[bool, int, int]:
-    """Return a key that is least for the worst start."""
+    """Return a sorting key that is smallest for the worst start."""
     fit = _WORST_FIRST.index(report.fit) if report.fit is not None else -1
     return report.outcome == Outcome.OK, fit, -(report.cuda.reserved_peak_bytes or 0)

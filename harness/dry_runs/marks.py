@@ -15,7 +15,7 @@ _BEFORE, _AFTER = 2, 3
 class Mark:
     """Known contents of some addresses after a number of allocations.
 
-    ``is_whole`` marks the few that name what every module of the process owns, not one optimizer.
+    ``is_whole`` is True for the few marks of all modules of the process, not of one optimizer.
     """
 
     allocations: int

@@ -8,6 +8,6 @@ ENDLESS_BYTES = 1 << 41
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Let PyTorch's allocator reserve so much and no more."""
+    """Limit the bytes that PyTorch's allocator can reserve."""
     os.environ |= {"HARNESS_DRY_RUN_MEMORY": str(memory_bytes), "HARNESS_DRY_RUN_OUTSIDE": "0"}
     ctypes.CDLL(None).harness_dry_run_describe()

@@ -1,4 +1,4 @@
-"""The host of a node of a job, from its ranks that each ran by itself."""
+"""Memory of a node's host, from ranks of a job that each ran by itself."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,8 +32,8 @@ def host_of_node(ranks: Mapping[int, Host], count: int) -> Host:
 
     Args:
         ranks: what each rank that ran needed of it.
-        count: how many ranks the node has; one that did not run is taken to need as much as those
-            that did.
+        count: how many ranks the node has; a rank that did not run is assumed to need as much as
+            the ranks that did.
     """
     hosts = list(ranks.values())
     first, missing = hosts[0], count - len(hosts)

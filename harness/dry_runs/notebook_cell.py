@@ -26,9 +26,9 @@ class NotebookCell(Struct, frozen=True, kw_only=True):
 
 
 class Freed(Struct, frozen=True):
-    """A thing that a notebook still holds at its end, and the bytes that letting go of it frees.
+    """A reference that a notebook still holds at its end, and the bytes that dropping it frees.
 
-    What stands before it in a list is let go of first.
+    The references before it in a list are dropped first.
     """
 
     what: str

@@ -1,4 +1,4 @@
-"""Files of an earlier run that a script reads: then it is resumed."""
+"""Files of an earlier run that a script reads, which shows that the script is resumed."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 from harness.prediction.after_import import after_import, instead
 
 _CACHED = "/__pycache__/", "/.cache/"
-"""Parts of the paths of files that a second start finds, and does not resume from."""
+"""Parts of paths: a second start finds these files, but does not resume from them."""
 
 
 def may_be_resumed_from(file: str) -> bool:

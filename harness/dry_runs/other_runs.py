@@ -1,8 +1,8 @@
-"""Runs of one script: the first one, and side by side those in which unknown values are others.
+"""Runs of one script: the first run, and next to it runs with other unknown values.
 
 Each run has a layer of files of its own; that of the first one is kept for a second start. The
-others start as soon as the first one may decide anything by a value that nobody knows; one after
-another if the script starts processes of its own.
+other runs start as soon as the first run may decide anything by a value that nobody knows. They run
+one after another if the script starts processes of its own.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _STARTS = "the script may decide by values that nobody knows: it runs twice more
 _LOOK_SECONDS = 0.05
 _PLANS_BYTES = 1 << 20
 _PATIENCE_SECONDS, _PATIENCE = 60.0, 4
-"""Other runs may take so long in addition to some times the first one."""
+"""Seconds that other runs may take in addition to a multiple of the first run's time."""
 
 
 class OtherRuns:
@@ -69,7 +69,7 @@ class OtherRuns:
         self._files.close()
 
     def answer(self) -> DryRunReport:
-        """Return what holds in the first run, and in the others if unknown values are used."""
+        """Return the answer of the first run, or of all runs if unknown values are used."""
         first = settled(self.first_run, 0)
         if not (self._request.try_values and tries_others(first.report)):
             return first.report
@@ -108,11 +108,11 @@ class OtherRuns:
             ended.set()
 
     def run(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values, unseen, for their peaks alone."""
+        """Run with other values and without output, only for the peaks."""
         return self._run(trial, decided, explains=False)
 
     def explained(self, trial: int, decided: Mapping[str, bool]) -> DryRunReport:
-        """Run with other values, unseen, and say what held their memory."""
+        """Run with other values and without output, and say what held the memory."""
         return self._run(trial, decided, explains=True)
 
     def _run(self, trial: int, decided: Mapping[str, bool], *, explains: bool) -> DryRunReport:
@@ -148,7 +148,7 @@ class OtherRuns:
         return [self._alone(trial, one) for trial, one in zip(OTHERS, results, strict=True)]
 
     def _alone(self, trial: int, one: Try) -> Try:
-        """Run again what failed next to others: they share the ports of the network."""
+        """Run again what failed next to other runs, because all runs share the network's ports."""
         return settled(self.run, trial) if one.report.outcome == Outcome.ERROR else one
 
 

@@ -1,4 +1,4 @@
-"""Files of PyTorch, Python and the harness, told from the user's, whose lines reports name."""
+"""Distinguishes files of PyTorch, Python and the harness from the user's files."""
 
 import os
 import sys
@@ -23,7 +23,7 @@ def is_own(file: str) -> bool:
 
 
 def users_frame() -> FrameType | None:
-    """Return the innermost frame of the user's code, of the main thread if this one has none.
+    """Return the innermost frame of the user's code; if this thread has none, the main thread's.
 
     No variable holds a frame that holds the variable: tensors would live until a collection.
     """

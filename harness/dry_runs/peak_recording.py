@@ -79,7 +79,7 @@ class PeakRecording:
         self._begin_history()
 
     def _begin_history(self) -> None:
-        """Begin to record more than peaks, where it is wanted."""
+        """Begin to record more than peaks, if it is wanted."""
 
     def _after_step(self, optimizer: "torch.optim.Optimizer", *_: object) -> None:
         if torch.compiler.is_compiling():  # or it would break the graph of a compiled step
@@ -96,7 +96,7 @@ class PeakRecording:
         return self.optimizer_steps == self._most_steps
 
     def _look(self, optimizer: "torch.optim.Optimizer") -> None:
-        """Look at the memory after a step, where more than peaks is recorded."""
+        """Look at the memory after a step, if more than peaks is recorded."""
 
     def _on_refusal(self, device: int, size: int, total: int, free: int) -> None:
         """Note an allocation that was refused, before the error unwinds the stack."""
@@ -106,11 +106,11 @@ class PeakRecording:
         self._refused.append(refused_request(device, size, free))
 
     def border(self) -> list[int]:
-        """Return the number of each device's allocations, where a history counts them."""
+        """Return the number of each device's allocations, if a history counts them."""
         return []
 
     def mark_owners(self) -> None:
-        """Note now what holds memory, where a history is kept."""
+        """Note now what holds memory, if a history is kept."""
 
     def pinned_bytes(self) -> tuple[int, int] | None:
         """Return most pinned bytes in use, and most that PyTorch's host allocator took."""

@@ -15,7 +15,7 @@ from harness.prediction.versions import installed_version
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SEEN = {VISIBLE: "0"}
-"""A worker sees its GPU, which the environment may hide from programs for real ones."""
+"""A worker sees its pretended GPU even if the environment hides real GPUs."""
 
 _THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
 """Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""

@@ -95,7 +95,7 @@ def pretended_gpu(
 
 
 def of_any_size(gpu: Gpu) -> PretendedGpu:
-    """Return a GPU of the catalogue; one of unknown memory has more than any other."""
+    """Return a GPU of the catalogue; a GPU of unknown memory gets more than any other GPU."""
     return pretended_gpu(gpu, memory_bytes=gpu.total_bytes or 1 << 46)
 
 
@@ -111,8 +111,8 @@ def refuse_unfollowed(
     Args:
         environment: the environment of the process that uses the GPU.
         given: settings that the question names.
-        memory_ends: whether the process has a GPU of the size that the answer is about; a
-            worker's GPU has more, so a part of its memory means nothing.
+        memory_ends: whether the process's GPU has the size that the answer is about. A worker's GPU
+            has more, so a fraction of its memory means nothing.
         option: the option that the settings come from.
     """
     for name in _UNCACHED:

@@ -1,8 +1,8 @@
 """Unknown numbers in what Python computes in C, and in libraries that are written in C.
 
-``stub/values/python_types.c`` calls back: ``text % number`` is the text of an unknown number, a set
-has the number or not as the run decides, its type is Python's own for code that asks, and a decimal
-number that is made of it, or a number that is read of its text, counts as a use.
+``stub/values/python_types.c`` calls this module. ``text % number`` is the text of an unknown
+number. The run decides if a set contains the number. Code that asks for its type gets Python's own
+type. A decimal number made from it, or a number read from its text, counts as a use.
 """
 
 import array
@@ -67,7 +67,7 @@ _CALLED: Final = (
 
 
 def follow_in_python(torch: Any) -> None:
-    """Have Python's types call back, except in a Python without a global lock."""
+    """Make Python's types call this module, except in a Python without a global lock."""
     if "t" in sys.abiflags:
         return
     types = (*_TYPES, torch.Tensor, *_MADE)

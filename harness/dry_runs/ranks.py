@@ -1,7 +1,7 @@
 """One rank of many in one process: PyTorch's own process groups over an NCCL that moves nothing.
 
-``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. Answered
-here is what ranks ask each other without NCCL: in their store, about Python objects, on the host.
+``stub/cuda/nccl.c`` is that NCCL, so a group allocates and keeps what it does on a GPU. This module
+answers what ranks ask each other without NCCL: in their store, in Python objects, on the host.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def exchanges_of_objects(c10d: Any, note: Callable[[str], None]) -> dict[str, Ca
 
 
 def agree(c10d: Any, data_parallel: Any) -> None:
-    """Have the ranks of NCCL agree where PyTorch compares them, and know how many a split has."""
+    """Make NCCL's ranks agree when PyTorch compares them, and give the size of a split."""
     verify = "_verify_param_shape_across_processes"
     setattr(data_parallel, verify, _agreeing(getattr(data_parallel, verify)))
     after_import("torch.distributed.pipelining.schedules", _stages_agree)
@@ -165,7 +165,7 @@ class _HostGroup(metaclass=_AnyGroup):
 def _agreeing(
     real: Callable[..., Any], note: Callable[[str], None] | None = None
 ) -> Callable[..., Any]:
-    """Have every rank send, for the time of a call, what this one sends (``values.cpp``)."""
+    """During a call, let every rank send what this rank sends (``values.cpp``)."""
 
     @functools.wraps(real)
     def agreeing(*arguments: Any, **named: Any) -> Any:
@@ -181,7 +181,7 @@ def _agreeing(
 
 
 def _stages_agree(schedules: ModuleType) -> None:
-    """Have every stage of a pipeline know its shapes if this one does: torch 2.15 has a vote."""
+    """Let every stage of a pipeline know its shapes if this one does; torch 2.15 asks all."""
     vote = "_initialize_pipeline_distributed_state"
     for kind in vars(schedules).values():
         if isinstance(kind, type) and vote in vars(kind):
@@ -189,7 +189,7 @@ def _stages_agree(schedules: ModuleType) -> None:
 
 
 def _receiving(real: Callable[..., Any], c10d: Any, note: Callable[[str], None]) -> Any:
-    """Leave its objects to a rank that would receive others: nobody knows them."""
+    """Let a rank keep its own objects instead of receiving others, which nobody knows."""
     bind = inspect.signature(real).bind
 
     @functools.wraps(real)
@@ -215,7 +215,7 @@ def destroy(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
 
 
 def _split(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Tell NCCL how many ranks a split has, which it would learn from them."""
+    """Give NCCL the number of ranks of a split, which it would learn from the other ranks."""
     ranks = next(one for one in (*arguments, *named.values()) if isinstance(one, list))
     ctypes.CDLL(None).pretend_split(len(ranks))
     return real(*arguments, **named)
@@ -231,7 +231,7 @@ def release_works() -> None:
     """Let the watchdog look, after an optimizer step and nowhere else, if there were collectives.
 
     The watchdog looks ten times a second, and a work of ``ProcessGroupNCCL`` keeps its tensors
-    until the first collective after such a look. Here a step takes another time than on a GPU.
+    until the first collective after such a look. In a dry run a step takes another time.
     """
     stub = ctypes.CDLL(None)
     if not stub.pretend_exchanged() or not _is_watched():

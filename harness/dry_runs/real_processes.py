@@ -1,4 +1,4 @@
-"""All processes of a run that used the GPUs, seen as one: the largest first, and what they held."""
+"""All processes of a run that used the GPUs, the largest first, and the bytes that they held."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

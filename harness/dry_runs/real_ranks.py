@@ -1,8 +1,8 @@
 """Ranks that are real processes: PyTorch's own store, Gloo and NCCL's groups, over a stub of NCCL.
 
-The stub moves nothing, so values that a rank would receive stay what they are here, or are not
-known, as for pretended ranks (``ranks.py``). What ranks say to each other as Python objects, and
-that they wait for each other, goes over Gloo in addition: PyTorch's own, and real.
+The stub moves no data, so a tensor that would receive values keeps its own, or its values are not
+known, as for pretended ranks (``ranks.py``). Python objects and barriers also go over PyTorch's own
+Gloo, so they are real.
 """
 
 import ctypes
@@ -58,7 +58,7 @@ def begin() -> None:
 def _also_over_gloo(
     c10d: Any, real: Callable[..., Any], pretended: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return a function that does over Gloo, too, what NCCL does not; its allocations are made."""
+    """Return a function that makes NCCL's allocations, and does over Gloo what the stub cannot."""
     bind = inspect.signature(real).bind
 
     @functools.wraps(real)

@@ -40,7 +40,7 @@ _SNAPSHOT_EVENTS = 1_000_000
 """The same if the user wants a snapshot, which has the events since the last fold."""
 
 _FOLD_SECONDS = 2.0
-"""Seconds that a fold in another thread has to end when the script has ended."""
+"""Seconds to wait for a fold in another thread when the script has ended."""
 
 Label = TypeVar("Label")
 
@@ -160,7 +160,7 @@ class Recording(PeakRecording):
         self._label(lambda: self._causes.look(self.optimizer_steps, is_last=is_last))
 
     def fold_if_due(self, *, at_once: bool = False) -> bool:
-        """Take the events in that the allocator keeps, if there are many; return whether it did."""
+        """Reduce the events that the allocator keeps, if there are many; return whether it did."""
         if self._log is None or self._failed or not self._folding.acquire(blocking=False):
             return False
         collects = gc.isenabled()
@@ -182,7 +182,7 @@ class Recording(PeakRecording):
             self._folding.release()
 
     def _fold(self, held: Any) -> None:
-        """Take the events of a snapshot in."""
+        """Reduce the events of a snapshot."""
         if not self._histories:
             config = os.environ.get(VARIABLE)
             size = workspace_bytes(torch.cuda.get_device_capability(0), config)
@@ -291,7 +291,7 @@ class Recording(PeakRecording):
         return self._label(lambda: self._causes.named(history.growth(self._begins)))
 
     def _label(self, label: Callable[[], Label]) -> Label | None:
-        """Return what held memory; None if an object of the script's refuses to be looked at."""
+        """Return what held memory; None if inspecting an object of the script raises an error."""
         try:
             return label()
         except Exception as error:

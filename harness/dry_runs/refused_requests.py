@@ -9,7 +9,7 @@ from harness.schema.library_files import is_library
 
 
 def ran_while_handled() -> str | None:
-    """Return in words that a step ran while the error of an earlier one was handled, if it did."""
+    """Return a sentence if a step ran while the error of an earlier step was being handled."""
     error = sys.exc_info()[1]
     if error is None or not isinstance(error, sys.modules["torch"].OutOfMemoryError):
         return None

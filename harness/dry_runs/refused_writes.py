@@ -1,4 +1,4 @@
-"""Writes that are refused where there is no layer, and moves that layers themselves refuse."""
+"""Writes that are refused without a layer, and moves that layers themselves refuse."""
 
 import errno
 import os
@@ -57,10 +57,10 @@ def why_refused(error: BaseException | None, mode: Mode) -> str | None:
 
 
 def move_between_layers(devices: Mapping[str, int]) -> None:
-    """Let ``os.rename`` move what the kernel's layers cannot, where a normal run could.
+    """Let ``os.rename`` move what the kernel's layers cannot, if a normal run could.
 
-    The kernel moves no file between two layers, and in a layer of a plain user no folder that is
-    the user's.
+    The kernel moves no file between two layers. In a plain user's layer it also moves no folder
+    that existed before.
 
     Args:
         devices: the device of each folder of the root, before it was covered.

@@ -51,8 +51,8 @@ def dry_run(
 ) -> DryRunReport:
     """Run code on a pretended GPU and report what PyTorch's CUDA allocator did.
 
-    Code that may decide something by unknown values of the GPU runs side by side with other ones,
-    and the report states the range of the peaks; ``answers`` saves these runs.
+    Code that may decide something by unknown values of the GPU runs again with other values, and
+    the report states the range of the peaks; ``answers`` saves these runs.
 
     Args:
         target: path of a script, name of a module (with ``module=True``), or a function that can
@@ -63,24 +63,24 @@ def dry_run(
         memory_bytes: its memory.
         multiprocessors: its number of streaming multiprocessors.
         gpus: equal GPUs in the machine.
-        outside_bytes: bytes outside PyTorch's allocator; a stated range where it is left out.
-        host_memory_bytes: memory of the host to give a verdict on; a container's limit is found.
-        one_pool: whether the GPU shares the host's memory; left out, as the catalogue says.
+        outside_bytes: bytes outside PyTorch's allocator; by default a range is assumed.
+        host_memory_bytes: memory of the host to check against; by default a container's limit.
+        one_pool: whether the GPU shares the host's memory; by default the catalogue decides.
         steps: end the script after this many optimizer steps.
         snapshot: file to write PyTorch's memory snapshot to.
-        answers: what reads of GPU values that are not known get: ``FILE:LINE`` to a number, or to
-            ``all``, ``none`` or a fraction of the elements that a mask keeps; ``*`` for all others.
+        answers: values for reads of unknown GPU values: ``FILE:LINE`` to a number, or to ``all``,
+            ``none`` or a fraction of the elements that a mask keeps; ``*`` for all other lines.
         world_size: pretend this many ranks, of which ``rank`` runs here, with PyTorch's fake
             process group.
         rank: this rank.
         ranks: several ranks instead, each in a run of its own, side by side; one report of all.
-        deadline_seconds: end the script after so long.
+        deadline_seconds: end the script after this many seconds.
         environment: environment variables in addition to this process's.
         module: whether ``target`` is a module's name, as for ``python -m``.
         compare_eager: whether to run a second time without ``torch.compile``, to compare peaks.
         quiet: whether to hide what the script prints.
         write_files: whether files that the script writes are the user's; values of the GPU in them
-            are zeros. Otherwise they go into a layer of the run, which is gone in the end.
+            are zeros. Otherwise they go into a layer of the run, which is deleted at the end.
         try_values: whether code that may decide by unknown values runs twice more, with other ones.
         keep_files: a new or empty folder to copy what is in that layer to.
         resume: whether the script starts twice, the second time with what it wrote; the arguments

@@ -18,7 +18,7 @@ _OWNER = "owner"
 
 @contextlib.contextmanager
 def room_for_files() -> Iterator[None]:
-    """Say in one line that the folder for temporary files is full, or that there is none."""
+    """Raise a one-line error if the folder for temporary files is full, or if there is none."""
     try:
         yield
     except OSError as error:

@@ -134,7 +134,7 @@ class RunnerTable:
 def _refused(outcome: Any, why: str | None, lines: Iterable[str]) -> tuple[Any, str | None]:
     """Return how a test ended, given the lines that used unknown values.
 
-    PyTorch's own checks of values are none of the test's, unless it failed.
+    PyTorch's own checks of values do not count as the test's uses, unless the test failed.
     """
     if outcome == "failed" and _NOT_PRETENDED in (why or ""):
         return "refused", why

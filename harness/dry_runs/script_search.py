@@ -17,7 +17,7 @@ Progress = Callable[[int, DryRunReport], object]
 
 @dataclass(frozen=True, kw_only=True)
 class LargestValue:
-    """A value that fits where the next one does not; both were run."""
+    """A value that fits while the next one does not; both were run."""
 
     name: str
     value: int | None

@@ -41,7 +41,7 @@ def _pickled(value: object, with_values: bool) -> bytes:
 
 
 def _code(code: CodeType) -> Any:
-    """Return how code is made again, with its file's name, which cloudpickle leaves out."""
+    """Return how to rebuild code with its file's name, which cloudpickle leaves out."""
     make, given = cloudpickle.Pickler.dispatch_table[CodeType](code)
     return make, tuple(code.co_filename if one == "<dynamic-code>" else one for one in given)
 
@@ -69,7 +69,7 @@ class _Named(cloudpickle.Pickler):  # type: ignore[misc]
 
 
 class _Pickler(_Named):
-    """Sends the memory of a large parameter as its size; those that share it share it again."""
+    """Sends the memory of a large parameter as its size; tensors that share it still share it."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)

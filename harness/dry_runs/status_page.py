@@ -8,7 +8,7 @@ _NAMES, _NAME_BYTES, _DEVICES, _PROCESSES = 16, 96, 64, 512
 NO_ROOM = "an address space"
 """Begins the name of what ``stub/cuda/state.c`` cannot reserve."""
 _ENDED = 1 << 62
-"""Added to the identifier of a process that is another program now."""
+"""Added to the identifier of a process that now runs another program."""
 
 
 class _Process(Structure):

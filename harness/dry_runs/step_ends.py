@@ -9,7 +9,7 @@ from harness.schema.growth import Growth, series_growth
 from harness.schema.kept_by_line import KeptByLine
 
 _BLOCK_BYTES = 512
-"""The allocator rounds each request up to a multiple."""
+"""The allocator rounds each request up to a multiple of this."""
 
 
 @dataclass(slots=True, eq=False)

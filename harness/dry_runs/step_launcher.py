@@ -14,7 +14,7 @@ from harness.processes.messages import Answer, Ended, Work
 
 
 class StepLauncher:
-    """Runs jobs in forks of a server that stays: a thread that stays starts it, or it would end."""
+    """Runs jobs in forks of a server; the thread that starts it stays, or the server would end."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="harness-step")
@@ -58,7 +58,7 @@ class StepLauncher:
 
 
 LAUNCHER = StepLauncher()
-"""The one of this process; a fork has neither its thread nor its server."""
+"""The instance of this process; a fork has neither its thread nor its server."""
 
 atexit.register(LAUNCHER.close)
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""The folder that the built stub is kept in: nobody else can write there, and damage is noticed.
+"""The folder of the built stub: no other user can write there, and damage is noticed.
 
 The stub is loaded into every process of a dry run, so who can change it can run code as this user.
 """
@@ -48,7 +48,7 @@ def writable_folder(name: str) -> Path:
 
 
 def _first(use: Callable[[Path], Path], what: str) -> Path:
-    """Return what ``use`` makes of the first folder of the cache that can be used."""
+    """Return the result of ``use`` for the first folder of the cache that works."""
     tried: list[str] = []
     try:
         for cache in cache_folders():
@@ -136,7 +136,7 @@ def _digest(file: Path) -> str:
 
 
 def _fill(folder: Path, make: Callable[[Path], None]) -> None:
-    """Build next to the folder, then put what was made in its place."""
+    """Build next to the folder, then replace the folder with the result."""
     mine = f"{_BUILDING}{folder.name}-"
     for left in folder.parent.glob(f"{_BUILDING}*"):  # of builds that were killed
         if left.name.startswith(mine) or time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:

@@ -123,7 +123,7 @@ class _Supervisor:
             self._signal(signal.SIGTERM, SHORT_GRACE_SECONDS if self._signals == 2 else 0.0)
 
     def _signal(self, number: int, seconds: float) -> None:
-        """Signal the script's process, and have it killed after so long unless it is earlier."""
+        """Signal the script's process, and kill it after some seconds if it has not ended."""
         self._kill_at = min(self._kill_at, time.monotonic() + seconds)
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._script, number)

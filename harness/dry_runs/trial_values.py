@@ -21,11 +21,11 @@ OTHERS: Final = 1, 2
 ones and every decision false."""
 _FEW: Final = {2: 0, 5: 0, 6: 1, 7: 1, 8: 1, 9: 1}
 """Runs in which every decision is false, and the elements that a mask keeps there; it keeps all
-where a decision is true."""
+if a decision is true."""
 SMALLER: Final = {1: 3, 3: 4, 2: 5, 5: 6, 6: 7, 7: 8, 8: 9}
 """Values that are tried instead if a run ends with an error; the last three index an alphabet, ten
 classes, two classes. Those of 3 and 4 differ at each place, or exchanging them shows nothing. From
-5 on the first decision of each line is true: what never improves leaves no best weights to load."""
+5 on the first decision of each line is true, or no improvement makes the script save weights."""
 CROSSED: Final = 10
 """Trial 12 has the decisions and masks of 1, and the numbers of 2."""
 MIXED: Final = 100
@@ -47,7 +47,7 @@ class Sides:
         return True if self._like > max(OTHERS) and self._like in _FEW else None
 
     def of(self, line: str) -> bool | None:
-        """Return whether a line decides true; None in the first run, where the number decides."""
+        """Return whether a line decides true; None in the first run, if the number decides."""
         if self._true:
             group = self._lines.setdefault(line, len(self._lines)) % GROUPS
             return bool(self._true >> group & 1)

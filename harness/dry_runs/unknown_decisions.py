@@ -1,8 +1,8 @@
 """Decisions that a script makes by values nobody knows: answered, counted, and named.
 
-In the first run a value is zero and a truth is false. In the other two every decision is true, or
-none is, and in mixed runs those of some lines are. A line that decides very often gets both in
-turn, because a loop may wait for one.
+In the first run a value is zero and a truth is false. In the second run every decision is true, and
+in the third every decision is false. In mixed runs the decisions of some lines are true. A line
+that decides very often gets true and false in turn, because a loop may wait for one of them.
 """
 
 import sys
@@ -16,7 +16,7 @@ from harness.dry_runs.value_places import Decision
 from harness.schema.library_files import is_library
 
 MANY: Final = 500
-"""Decisions of one line before every second one is the other way."""
+"""Decisions of a line after which true and false alternate."""
 _NEAR: Final = 3
 _INSIDE = (
     *("/unknown_numbers.py", "/unknown_texts.py", "/number_uses.py", "/after_import.py"),
@@ -55,8 +55,8 @@ class Decisions:
     ) -> bool:
         """Return the answer to a question in the innermost frame that is not the harness's.
 
-        It is ``otherwise`` where the number itself is what is chosen, as by ``max``: a number that
-        is small, and said to be larger than another one, would hide that it has no upper end.
+        If the number itself is chosen, as by ``max``, the answer is ``otherwise``. A small number
+        that is said to be larger than another one would hide that it has no upper bound.
         """
         frame = _asking()
         line = "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"

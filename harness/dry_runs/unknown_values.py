@@ -1,10 +1,10 @@
-"""Answers that values nobody knows may move: the script runs with other ones, and a range is said.
+"""Answers that depend on unknown values: the script runs with other values to give a range.
 
 Every decision is true in one run and false in another; numbers are small in one and large in
-another, and a mask keeps all or none. What holds in all runs is the answer. If the peaks move, and
-numbers are used, two more runs exchange the numbers and keep the decisions: a number that moves a
-peak has no upper end, so it is refused. If the peaks move by more than a thousandth, and several
-lines decide, more runs mix the decisions.
+another, and a mask keeps all or none. The answer is what holds in all runs. If the peaks move, and
+numbers are used, two more runs exchange the numbers and keep the decisions. If a number moves a
+peak, the answer is refused, because the number has no upper bound. If the peaks move by more than a
+thousandth, and several lines decide, more runs mix the decisions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ ANSWERS = (Outcome.OK, Outcome.OOM)
 
 @dataclass(frozen=True)
 class Try:
-    """A run, after checks of unknown values that did not pass were taken to pass."""
+    """A run in which failed checks of unknown values were assumed to pass."""
 
     report: DryRunReport
     checks: Mapping[str, bool]
@@ -122,7 +122,7 @@ def judged(first: Try, others: Sequence[Try], more: More) -> DryRunReport:
 def _mixed(false: Try, groups: int, more: Callable[[Sequence[int]], Sequence[Try]]) -> list[Try]:
     """Return runs in which one group of lines decides true, then all that raise or lower the peak.
 
-    A run that ends with an error says nothing: the script may not survive that mixture.
+    A run that ends with an error is ignored, because the mixture may make the script fail.
     """
     single = [1 << group for group in range(groups)]
     alone = more([MIXED * each + false.trial for each in single])
@@ -196,7 +196,7 @@ def _peaks(report: DryRunReport) -> list[object]:
 
 
 def _differ_much(reports: Sequence[DryRunReport]) -> bool:
-    """Return whether the peaks differ by more than a thousandth; in Lightning 12 bytes do."""
+    """Return whether the peaks differ by more than a thousandth; Lightning's differ by 12 B."""
     peaks = [_bytes(one) for one in reports]
     return max(peaks) - min(peaks) > max(peaks) // 1000
 

@@ -47,7 +47,7 @@ def check_answers(answers: Mapping[str, Answer]) -> None:
 
 
 def answer_at(answers: Mapping[str, Answer], file: str, line: int) -> Answer | None:
-    """Return the user's answer for a line; None where there is none."""
+    """Return the user's answer for a line; None if there is none."""
     for given, answer in answers.items():
         name, _, number = given.rpartition(":")
         if number == str(line) and (file == name or file.endswith("/" + name)):
@@ -61,9 +61,9 @@ def as_value(answer: Answer) -> float:
 
 
 def as_size(answer: Answer, most: int) -> int | None:
-    """Return the answer to a question for a size, at most ``most``; None where it says nothing.
+    """Return the answer to a question for a size, at most ``most``; None if it has no size.
 
-    A number below 1 is a fraction of ``most``, which is -1 where no upper bound is known.
+    A number below 1 is a fraction of ``most``, which is -1 if no upper bound is known.
 
     >>> as_size("all", 10), as_size(0.25, 10), as_size(3.0, 10), as_size("all", -1)
     (10, 3, 3, None)

@@ -45,7 +45,7 @@ class Decision(Struct, frozen=True):
 
 
 def unknown_sizes(reads: Sequence[ValueRead]) -> str | None:
-    """Return why a run gives no answer: a size has no upper end; None if none is so."""
+    """Return why a run gives no answer, because a size has no upper bound; else None."""
     open_sizes = [read for read in reads if read.open_sizes]
     if not open_sizes:
         return None
@@ -60,7 +60,7 @@ def deciding_lines(reads: Sequence[ValueRead]) -> tuple[str, ...]:
 
 
 def checks_in_words(lines: Sequence[str]) -> str:
-    """Return a sentence on checks of unknown values that are taken to pass."""
+    """Return a sentence on checks of unknown values that are assumed to pass."""
     return f"checks of values that nobody knows are taken to pass: {listed(lines)}"
 
 

@@ -1,7 +1,7 @@
 """Reads of GPU values: each is counted with the place that made it, known and unknown apart.
 
 The stub (``stub/values``) calls back for each copy from the GPU to the host. The copy holds the
-true values where they are known, the user's answer where there is one, and zeros otherwise. An
+true values if they are known, the user's answer if there is one, and zeros otherwise. An
 operator whose result's size is not known asks before it runs. Numbers that a script reads one by
 one are followed until they decide something (``unknown_numbers.py``).
 
@@ -39,7 +39,7 @@ _END: Final = _Callback(lambda *_: os._exit(1))
 _BOOL: Final = 11
 EQUAL: Final = b"aten::equal"
 HARMLESS: Final = b"harmless"
-"""In place of an operator: it decides nothing by what it reads (``stub/cuda/memory.c``)."""
+"""Name in place of an operator for a read that decides nothing (``stub/cuda/memory.c``)."""
 _COUNTED: Final = ("count", "bytes", "known", "open_sizes", "integers")
 _LISTENING: Final[list[object]] = []
 """PyTorch calls back as long as the process lives."""
@@ -47,7 +47,7 @@ NO_PYTHON = "a thread without Python"
 _FRACTIONS: Final = "efd"
 """Types of ``TYPES``."""
 _ONE_BYTES: Final = 8
-"""The most that one value takes."""
+"""Largest size of one value in bytes."""
 _PRINTING, _OFFLOADING = (f"/torch/{name}" for name in ("_tensor_str.py", "autograd/graph.py"))
 """Files of PyTorch that read values to print them, and to bring them back."""
 _SAVING = "/torch/serialization.py", "/safetensors/torch.py"
@@ -59,8 +59,8 @@ _SHARDED = tuple(
 """Files that send parameters and gradients to an optimizer on the host."""
 _MOST_FRAMES: Final = 12
 _MOST_SAVED, _MOST_VARIED = 1 << 16, 1 << 24
-"""Bytes of a tensor that is saved, whose values are others in other runs: a number, and no weights.
-The same of a copy to the host: the rest of a larger one is zeros."""
+"""Largest saved tensor in bytes whose values differ between runs: a number, not weights. The same
+of a copy to the host: the rest of a larger one is zeros."""
 
 
 @dataclass(kw_only=True)
@@ -82,7 +82,7 @@ class _Place:
 
     @property
     def name(self) -> str:
-        """Return the line, or the operator where no Python called it."""
+        """Return the line, or the operator if no Python called it."""
         if self.file:
             return f"{self.file}:{self.line}"
         return f"{self.operator} in {NO_PYTHON}" if self.operator else NO_PYTHON
@@ -136,7 +136,7 @@ class ValueReads:
         self.decisions = Decisions(self._sides, {} if decided is None else decided, on_use)
 
     def listen(self) -> None:
-        """Have the stub call back; it is loaded in every process of a dry run."""
+        """Make the stub call this object; the stub is loaded in every process of a dry run."""
         _LISTENING.append(self)
         on_read, on_size = self._callbacks
         ctypes.CDLL(None).pretend_on_read(on_read)
@@ -157,7 +157,7 @@ class ValueReads:
             self.decisions.use(place)
 
     def made(self, number: float) -> None:
-        """Have a tensor of the host that is given a number count as a use."""
+        """Count it as a use if a number is written into a tensor of the host."""
         if self._library is not None and (number or not self._trial):
             self._library.harness_unknown_number(ctypes.c_double(number))
 
@@ -175,13 +175,13 @@ class ValueReads:
             )  # any 0 was taken for one at first
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process where it reads one."""
+        """Follow no values from now on; end this process if it reads one."""
         ctypes.CDLL(None).pretend_on_read(_END)
         if self._library is not None:
             self._library.harness_follow_values(None)
 
     def count_loads(self, owner: Any, name: str) -> None:
-        """Have what was saved before count as read when a function loads a file."""
+        """Count everything that was saved before as read when a function loads a file."""
 
         @instead(owner, name)
         def load(real: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -1,7 +1,7 @@
 """Files that a run has written, as the layers hold them after its end.
 
-In a layer (``file_layer.py``) a device of number 0 stands for what was deleted, an attribute for a
-folder that was moved or made anew (Linux' Documentation/filesystems/overlayfs.rst).
+In a layer (``file_layer.py``) a device with number 0 marks a deleted file, and an attribute marks a
+folder that was moved or made again (Linux' Documentation/filesystems/overlayfs.rst).
 """
 
 import contextlib
@@ -67,7 +67,7 @@ def _changes(top: Path, upper: Path) -> Iterator[WrittenFile]:
 
 
 def _is_own(path: Path, upper: Path) -> bool:
-    """Return whether the layer itself has a path: other layers stand in its root folder."""
+    """Return whether the layer itself has a path; its root folder also contains other layers."""
     return str(path) in _OWN or (upper.name == ROOT and path.parent == Path("/") and path.exists())
 
 

@@ -1,1 +1,1 @@
-"""One file an instrument; none knows models or workloads."""
+"""One file for each instrument; instruments do not depend on models or workloads."""

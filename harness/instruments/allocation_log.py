@@ -1,4 +1,4 @@
-"""The CUDA allocator's own log, which knows requested bytes where the profiler knows blocks.
+"""The CUDA allocator's own log, which has requested bytes; the profiler has only blocks.
 
 PyTorch's profiler reports a CUDA block with its size in the pool, rounded up, and with the
 operators around it; the log of ``torch.cuda.memory._record_memory_history`` reports the bytes

@@ -1,11 +1,10 @@
 """The allocation trace of PyTorch's allocators, recorded with the profiler.
 
-Kineto reports every block that the CPU or CUDA allocator allocates and frees, below the
-dispatcher too, with the operators around it, for a few percent of a step's time. On CUDA it reports
-blocks as the pool cuts them; what was requested comes from the allocator's own log. Categories come
-from facts: the caller says at marked moments which addresses hold what
+Kineto reports every block that the CPU or CUDA allocator allocates and frees, below the dispatcher
+too, with the operators around it, for a few percent of a step's time. On CUDA it reports blocks as
+the pool cuts them; what was requested comes from the allocator's own log. Categories come from
+facts, never from names: the caller says at marked moments which addresses hold what
 (``AllocationRecorder.mark``), and each block alive there with that address gets the category.
-Never from names.
 
 The profiler does not report that a block is freed which was allocated before it started. Start it
 before the workload is built, or tell the recorder of what exists (``adopt``).
@@ -77,7 +76,7 @@ class AllocationRecorder:
     Use as a context manager; ``trace`` exists once it has ended. Not reentrant: the
     profiler is one per process. With ``operators=False`` the events name the nodes of the
     backward pass, modules and phases, but not the operators inside: a third of the cost.
-    With ``infer`` steps and phases follow from what is seen, where none is announced.
+    With ``infer`` steps and phases follow from what is seen, if none is announced.
     """
 
     def __init__(self, device: str = "cpu", *, operators: bool = True, infer: bool = False) -> None:
@@ -154,8 +153,8 @@ class AllocationRecorder:
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
 
-        Those from before open the trace, and their end is recorded. Those of another device, such
-        as an optimizer's step counters next to parameters on a GPU, are none of the trace's.
+        Those from before open the trace, and their end is recorded. Storages of another device are
+        left out, such as an optimizer's step counters next to parameters on a GPU.
         """
         claims = []
         for storage in itertools.chain.from_iterable(map(storages_of, tensors)):

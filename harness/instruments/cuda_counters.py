@@ -21,9 +21,9 @@ _COUNTERS = ("requested", "allocated", "active", "reserved")
 
 @contextmanager
 def cuda_peaks() -> Iterator[dict[str, int]]:
-    """Measure the allocator's peaks over the block; what is there when it begins counts.
+    """Measure the allocator's peaks over the block; bytes alive at its beginning count.
 
-    They are in the dict, in bytes by the record's names, when the block has ended.
+    When the block has ended, the dict has the peaks in bytes, by the record's names.
     """
     peaks: dict[str, int] = {}
     torch.cuda.synchronize()

@@ -86,14 +86,14 @@ class _StepAndPhase:
 
 
 Change = tuple[int, Callable[..., None], tuple[Any, ...]]
-"""When step or phase change, and how: a method of ``_StepAndPhase`` and its arguments."""
+"""A time at which step or phase change: a method of ``_StepAndPhase`` and its arguments."""
 
 
 class Reader:
     """Walks one event tree; it keeps the current step and phase.
 
-    On a GPU the backward pass runs in a thread of autograd's, whose events the tree holds
-    apart, after those of the thread that called it: there the time decides.
+    On a GPU the backward pass runs in a thread of autograd. The tree has the events of this thread
+    after those of the calling thread, so they are sorted by time.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Reader:
         """Prepare to read.
 
         ``passages``: autograd's sequence number at each entry to a module and each exit, and
-        the module that runs from there on. ``infer``: find steps and phases where none is
-        announced; a forward pass after a backward pass begins a step, or where the step
+        the module that runs from there on. ``infer``: find steps and phases if none is
+        announced; a forward pass after a backward pass begins a step, or if the step
         ``accumulates``, only after an optimizer has stepped.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.

@@ -1,8 +1,7 @@
 """Watches the forward of every module, by standing in for it while a context lasts.
 
-``nn.Module`` calls ``self.forward``; a stand-in on the instance costs a third of what a pair
-of hooks costs, and unlike hooks it does not send ``nn.TransformerEncoderLayer`` down another
-path than it takes unwatched.
+``nn.Module`` calls ``self.forward``. A stand-in on the instance costs a third of a pair of hooks.
+Unlike hooks, it does not make ``nn.TransformerEncoderLayer`` run another path.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,8 +1,8 @@
-"""Memory of the host by what the kernel says of each page (proc_pid_smaps(5), ``smaps_rollup``).
+"""Memory of the host, as the kernel counts each page (proc_pid_smaps(5), ``smaps_rollup``).
 
-A page that several processes share counts as a part in each. Pages of files can be dropped, so
-they stand apart. The kernel keeps a peak of the resident size, and no peak of this number. A step
-shares its pages with no other process, so the peak of the resident size gives the step's rise.
+A page that several processes share counts as a part in each. Pages of files can be dropped, so they
+are counted separately. The kernel keeps a peak of the resident size, and no peak of this number. A
+step shares its pages with no other process, so the peak of the resident size gives the step's rise.
 """
 
 import shutil
@@ -29,7 +29,7 @@ def shared_memory() -> tuple[int, int]:
 
 
 def host_at_peak(peak_bytes: int, pinned_bytes: tuple[int, int] | None = None) -> Host | None:
-    """Return what this process takes of the host; None where the kernel does not tell.
+    """Return what this process takes of the host; None if the kernel does not tell.
 
     Args:
         peak_bytes: the mark of its resident size in a step that has ended.

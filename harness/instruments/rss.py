@@ -1,9 +1,8 @@
 """A process's resident memory: the most that it held during a step, by the kernel.
 
-Linux keeps the high-water mark itself (VmHWM) and resets it on request, so no sampling
-thread is needed and no peak is missed. ``ru_maxrss`` will not do: in a forked child it
-includes what the parent held. Under a kernel without
-the mark psutil's resident size is sampled.
+Linux keeps the high-water mark itself (VmHWM) and resets it on request, so no sampling thread is
+needed and no peak is missed. ``ru_maxrss`` cannot be used, because in a forked child it includes
+the parent's memory. Under a kernel without the mark psutil's resident size is sampled.
 
 Two things make the mark miss a small step, and ``arranged_rise`` removes them. A free page of
 the heap that is still resident holds a new block without a rise: free pages are released first.
@@ -43,12 +42,12 @@ class Rise:
     peak_bytes: int = 0
     """The most that it held, absolute."""
     lost_bytes: int = 0
-    """Bytes that were resident before the block and are not after it, so the peak may lack as many.
-    The kernel takes pages of libraries from a process if another one wants memory."""
+    """Bytes that were resident before the block and are not after it; the peak may be too low by
+    them. The kernel takes pages of libraries from a process if another one wants memory."""
 
 
 _GOLDEN = 0.618
-"""Multiples of it, without their whole part, are spread evenly, however many there are."""
+"""The fractional parts of its multiples are spread evenly, for any number of them."""
 
 
 @contextmanager
@@ -72,9 +71,9 @@ def arranged_rise(number: int) -> Iterator[Rise]:
 
 @contextmanager
 def _settled_counts(size: int) -> Iterator[None]:
-    """Add each processor's counts of pages to the totals; stay on one processor over the block.
+    """Add the processors' counts of pages to the totals; stay on one processor in the block.
 
-    Pages that go at once, ``size`` bytes of each kind, take with them what was left of a batch.
+    Freeing ``size`` bytes of pages of each kind at once also settles the rest of a batch.
     """
     allowed = os.sched_getaffinity(0)
     try:

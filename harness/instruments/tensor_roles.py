@@ -1,4 +1,4 @@
-"""The facts that turn allocator events into categories: which tensors are what, and when."""
+"""The facts that give allocator events their categories: the role of each tensor over time."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -107,7 +107,7 @@ def _in_fresh_servers(launcher: Launcher, job: RunPasses, deadline_seconds: floa
 def _record(
     workload: Workload, launcher: str, attempt: int, ended: Mapping[str, Ended[Any]]
 ) -> Record:
-    """Merge what the jobs said; the first that did not end well gives the outcome."""
+    """Merge the jobs' answers; the first job that did not end well gives the outcome."""
     fields: dict[str, Any] = {"outcome": Outcome.OK}
     metrics: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -155,7 +155,7 @@ def _record(
 
 
 def _parts(known: dict[str, int], peak_bytes: int, metrics: dict[str, Any]) -> dict[str, int]:
-    """Return the parts of the process at its peak; the heap is what the others leave."""
+    """Return the parts of the process at its peak; the heap is the remainder."""
     parts = known | {"tensors_bytes": metrics["peak_live_bytes"]}
     return parts | {"heap_bytes": peak_bytes - sum(parts.values())}
 

@@ -53,7 +53,7 @@ PROBES = tuple(_probes())
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCheck:
-    """The comparison: how many workloads there are, and the first difference where one differs."""
+    """The comparison: the number of workloads, and the first difference of each that differs."""
 
     workloads: int
     differences: dict[Workload, str]

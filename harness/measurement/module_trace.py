@@ -47,7 +47,7 @@ STEPS = (
 
 
 class TracedDeviceError(HarnessError, ValueError):
-    """The device whose allocator is to be traced has to be named."""
+    """The caller has to name the device whose allocator is traced."""
 
 
 class NestedTraceError(HarnessError):
@@ -137,7 +137,7 @@ class ModuleTrace:
         return self.report._repr_html_()
 
     def phase(self, name: str) -> AbstractContextManager[None]:
-        """Name the phase of a part of the step; from the first one on, none is inferred.
+        """Set the phase of a part of the step explicitly; then phases are no longer inferred.
 
         Args:
             name: forward, backward or optimizer.

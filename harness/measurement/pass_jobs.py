@@ -35,7 +35,7 @@ class RunPasses(OfWorkload[Passes], frozen=True, kw_only=True):
     first_repeat: int = 0
     """Number of the first of them, if other processes make the others."""
     deadline_seconds: float = 600.0
-    """A disturbed step is run again only if the job can still end before them."""
+    """A disturbed step runs again only if the job can still end within these seconds."""
 
 
 class TraceWorkload(OfWorkload[Traced], frozen=True, kw_only=True):

@@ -31,10 +31,10 @@ from harness.training.module_step import Phase, Step, announced_to, free_gradien
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
-"""In a step as long as this, the pages of the heap that come again take less than a hundredth."""
+"""Seconds from which on the heap's returning pages take less than a hundredth of a step."""
 
 UNDISTURBED_TRIES = 5
-"""After as many steps that the kernel took pages from, the RSS is not known."""
+"""If the kernel took pages in this many steps, the RSS is not known."""
 
 STEPS_BESIDE = 4
 """The step that is run again, and the pass with saved-tensor hooks, take no longer than these."""
@@ -42,7 +42,7 @@ STEPS_BESIDE = 4
 
 @doing(RunPasses)
 def measured(job: RunPasses, announce: Phase) -> dict[str, Any]:
-    """Build, step until all is as it stays, and run the passes."""
+    """Build, run steps until memory is steady, and run the passes."""
     deadline = time.monotonic() + job.deadline_seconds
     workload, on_gpu = job.workload, job.workload.device == "cuda"
     fill, peaks = data.source(workload), StepPeaks()
@@ -86,7 +86,7 @@ def traced(job: TraceWorkload, announce: Phase) -> Traced:
 
 
 def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bool = True) -> Trace:
-    """Trace the build and two steps, from nothing to the measured step.
+    """Trace the build and two steps, of which the last is the measured step.
 
     One step in inference on the CPU; on a GPU the first one makes cuBLAS's workspace. Metrics
     need no ``operators``, whose names are most of a trace's cost; a timeline shows them.
@@ -106,7 +106,7 @@ def plain_pass(
 ) -> dict[str, Any]:
     """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks.
 
-    On the CPU one step gives the seconds and another one the RSS; one that ``is_long`` gives both.
+    On the CPU one step gives the seconds and another the RSS; a step that ``is_long`` gives both.
     """
     if step.device_type != "cuda":
         seconds = None if is_long else _seconds(step, announce)

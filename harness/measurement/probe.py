@@ -22,7 +22,7 @@ def run(job: Probe, announce: Phase) -> Needed:
     """Build and run two whole steps (one in inference) within the job's budget.
 
     On a GPU it runs all steps that ``harness measure`` runs up to its first measured step,
-    because each of them may reserve more. Return ``needed_bytes``, None where the kernel does not
+    because each of them may reserve more. Return ``needed_bytes``, None if the kernel does not
     say:
 
     - under RLIMIT_DATA the most by which the address space grew;
@@ -74,7 +74,7 @@ def _mappings() -> dict[str, int]:
 
 @contextmanager
 def _within(job: Probe, announce: Phase) -> Iterator[Phase]:
-    """Ready the process and enforce the job's budget over the block, which announces its phases."""
+    """Prepare the process and enforce the job's budget over the block, which names its phases."""
     if job.budget_bytes is None:
         yield announce
         return

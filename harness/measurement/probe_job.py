@@ -7,7 +7,7 @@ from harness.schema.threshold import Enforcement
 
 
 class Needed(TypedDict):
-    """The bytes that two steps needed; None where the kernel does not tell."""
+    """The bytes that two steps needed; None if the kernel does not tell."""
 
     needed_bytes: int | None
     limit_bytes: NotRequired[int]
@@ -24,4 +24,4 @@ class Probe(OfWorkload[Needed], frozen=True, kw_only=True):
     cgroup: str | None = None
     """Folder of the cgroup that the process joins, if the budget is a cgroup's."""
     whole_process: bool = False
-    """The budget has to hold what a process adds of its own too: nothing is readied."""
+    """True if the budget includes what a process adds of its own; then nothing is prepared."""

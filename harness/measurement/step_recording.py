@@ -1,4 +1,4 @@
-"""The recording of a step: of a workload's for a record, of any network's for a report."""
+"""The recording of a step: a workload's step for a record, any network's for a report."""
 
 from collections.abc import Callable, Iterable
 

@@ -88,7 +88,7 @@ class _Tracing(StepRecording):
             self.run(step)
 
     def run(self, step: Step) -> None:
-        """Run and record the step once; the mark of the resident size holds what records it too."""
+        """Run and record the step once; the highest resident size includes the recorder."""
         with resident_rise() as self._resident:
             super().run(step)
 

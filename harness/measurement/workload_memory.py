@@ -1,4 +1,4 @@
-"""The memory that a workload is predicted to need, and its refusal where so much is missing."""
+"""The predicted memory of a workload, and the refusal if the machine has less."""
 
 from harness.prediction.mlp import formula
 from harness.prediction.mlp.cpu_trace import UnsupportedWorkloadError, predict_trace
@@ -15,7 +15,7 @@ def refuse_workload(workload: Workload) -> None:
 
 
 def needed_bytes(workload: Workload) -> int:
-    """Return the predicted peak of live bytes; a lower bound where it cannot be predicted."""
+    """Return the predicted peak of live bytes; a lower bound if it cannot be predicted."""
     least = formula.parameter_bytes(workload) + formula.batch_bytes(workload)
     try:
         return max(least, predict_trace(workload).peak_live_bytes)

@@ -37,9 +37,9 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""With this many kinds of GPU there are some 60 forks; each copies fewer page tables then."""
+"""From this many kinds of GPU on there are some 60 forks, so each has to copy fewer page tables."""
 ALL_SECONDS = 400.0
-"""Searches on all kinds of GPU end in so long; the question's own deadline is 600 s."""
+"""Seconds after which searches on all kinds of GPU end; the question's own deadline is 600 s."""
 
 
 @answering(PredictStep, leave_values_out)
@@ -56,7 +56,7 @@ def fitted(question: PredictStep, announce: Phase) -> StepReport:
 
 @answering(CheckGpus, leave_values_out)
 def fits_on_gpus(question: CheckGpus, announce: Phase) -> FitsOnGpus:
-    """Return the verdict on each GPU; a step that is compiled is traced too, to see if it was."""
+    """Return the verdict on each GPU; a step to be compiled is traced, too, to see if it was."""
     own = step_of(question)
     tell(announce, f"its largest batch is searched on {len(question.gpus)} GPUs")
     report, tracing = StepReport(method="dry run"), None

@@ -27,7 +27,7 @@ from harness.training.requested_step import requested_step
 
 @answering(ProbeStep)
 def probed(question: ProbeStep, announce: Phase) -> dict[str, int | None]:
-    """Run the step within the budget; return what it needed, None where the kernel does not say."""
+    """Run the step within the budget; return what it needed, None if the kernel does not say."""
     if question.gpus:
         leave_values_out()
     own = requested_step(question.request)
@@ -69,7 +69,7 @@ def largest_by_live_bytes(question: LargestByLiveBytes, announce: Phase) -> dict
 
 
 def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int | None]:
-    """Run two whole steps (one in inference) within so much of the data segment.
+    """Run two whole steps (one in inference) within a limit of the data segment.
 
     The network is built once before, so that its layers are counted and its code is loaded.
     """
@@ -93,7 +93,7 @@ def _on_cpu(own: OwnStep, budget_bytes: int, announce: Phase) -> dict[str, int |
 def _on_gpu(
     own: OwnStep, limit: AbstractContextManager[None], announce: Phase
 ) -> dict[str, int | None]:
-    """Run steps until one reserves no more than its predecessor, and one more."""
+    """Run steps until one reserves no more than its predecessor, and then one more step."""
     with limit:
         try:
             run = _built(own, "cuda", announce)

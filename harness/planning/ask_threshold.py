@@ -66,7 +66,7 @@ def threshold(
         target: a ``Workload`` or a ``Step``, whose own value of ``solve`` is not used; or a
             network, a function that returns one, or its name, of which ``step`` makes a ``Step``.
         gpu: the GPU to pretend, for a step; it implies CUDA.
-        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one where there
+        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one if there
             is none.
         budget_bytes: the budget in bytes. On CUDA None means all free memory of the GPU.
         solve: the value to make as large as possible: ``depth`` and ``width`` are a workload's.

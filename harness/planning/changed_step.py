@@ -27,7 +27,7 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 def changed_step(own: OwnStep, change: StepChange, micro_batches: int) -> OwnStep:
     """Return the step with a change made, in at most two micro-batches.
 
-    Those after the second need what the second needs.
+    Later micro-batches need what the second needs.
     """
     run, prepare = min(micro_batches, 2), own.prepare
 

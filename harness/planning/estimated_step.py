@@ -1,4 +1,4 @@
-"""Answers a question about a step by the estimate on meta tensors, where nothing can be run."""
+"""Answers a question about a step by the estimate on meta tensors, if nothing can be run."""
 
 from collections.abc import Callable
 from functools import cache

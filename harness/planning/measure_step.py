@@ -71,7 +71,7 @@ def measure(
         repeats: number of passes of a workload without instruments, which time the step and read
             its RSS; 3 if it is None.
         gpu: the GPU to pretend; it implies CUDA.
-        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one where there
+        device: ``cpu`` or ``cuda``, for a step: this machine's GPU, or a pretended one if there
             is none.
         deadline_seconds: seconds after which a worker process is stopped.
         force: True to try a workload that is predicted to need more memory than is available.

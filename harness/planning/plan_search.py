@@ -82,7 +82,7 @@ class PlanSearch:
         )
 
     def _levers(self, as_asked: GpuFit, settings: str) -> Iterator[Lever]:
-        """Yield what each change does to the whole batch, those too that the search left out."""
+        """Yield what each change does to the whole batch, also if the search left it out."""
         micro = [(StepChange(), 2, settings)] if self._subject.batch % 2 == 0 else []
         changes = [(change, 1, settings) for change in levers_of(self._subject)]
         more = [] if "expandable_segments" in settings else [_joined(settings, EXPANDABLE)]
@@ -143,7 +143,7 @@ class PlanSearch:
     def _smallest_change(
         self, change: StepChange, settings: str, counts: list[int]
     ) -> Iterator[Candidate]:
-        """Yield the candidate with the fewest micro-batches, and one with fewer by settings."""
+        """Yield the candidate with the fewest micro-batches; with settings, one with fewer."""
         plain = self._candidate(change, settings, counts)
         if plain is not None:
             yield plain

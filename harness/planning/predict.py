@@ -1,7 +1,7 @@
 """``harness.predict``: one name for a workload, a network's step and a whole training loop.
 
 A workload on the CPU needs no torch. A step on CUDA is run by PyTorch itself on a pretended GPU;
-where that is not possible, and for the CPU, it is estimated on meta tensors.
+if that is not possible, and for the CPU, it is estimated on meta tensors.
 """
 
 from collections.abc import Callable, Iterable
@@ -46,7 +46,7 @@ def predict(
             ``all`` gives the verdict on every GPU of the list instead of a trace.
         device: ``cpu`` or ``cuda``, for a step.
         largest: True to search the largest batch for ``gpu``, for a step.
-        method: ``dry-run``, ``estimate``, or ``auto`` for the dry run where a CUDA build of
+        method: ``dry-run``, ``estimate``, or ``auto`` for the dry run if a CUDA build of
             PyTorch is installed; on CUDA.
         allocator_settings: as in PYTORCH_ALLOC_CONF.
         budget_bytes: budget to check a workload against.
@@ -62,7 +62,7 @@ def predict(
         ArgumentError: nothing to predict is given, or an argument has the wrong type.
         StepError: an argument makes no sense, or your code fails; the message has its line.
         UnsupportedError: there is no answer; the message says why.
-        UnavailableError: ``method="dry-run"`` or ``run`` where no GPU can be pretended.
+        UnavailableError: ``method="dry-run"`` or ``run`` if no GPU can be pretended.
         GpuError: no such GPU, or a GPU for a step on the CPU.
         AllocatorSettingsError: the settings have no answer.
 
@@ -137,7 +137,7 @@ def predict_workload(
 
 
 def _refuse(kind: str, options: dict[str, Any]) -> None:
-    """Refuse options that say nothing of what is predicted."""
+    """Refuse options that do not apply to what is predicted."""
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise ArgumentError(f"predict of {kind} takes no {given[0]}")

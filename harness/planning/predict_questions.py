@@ -18,7 +18,7 @@ class FitsOnGpus(Struct, frozen=True, kw_only=True):
 
 
 class Estimable(Question[Answer], frozen=True, kw_only=True):
-    """A question that an estimate answers where no GPU can be pretended."""
+    """A question that an estimate answers if no GPU can be pretended."""
 
     estimated_by: ClassVar[str]
     """The function that estimates the answer, as ``module:function``."""

@@ -16,7 +16,7 @@ _ADVICE: Mapping[str, str] = tomllib.loads(
 
 @contextmanager
 def with_advice(request: StepRequest) -> Iterator[None]:
-    """Add to an error in the block what to do about it, where that is known."""
+    """Add to an error in the block what to do about it, if that is known."""
     try:
         yield
     except UnsupportedError:
@@ -29,7 +29,7 @@ def with_advice(request: StepRequest) -> Iterator[None]:
 
 
 def advised(message: str, request: StepRequest) -> str:
-    """Return the message of an error, with what to do about it where that is known."""
+    """Return the message of an error, with what to do about it if that is known."""
     wrong = re.search(r"Unrecognized key '([^']+)' in Accelerator allocator config", message)
     if wrong is not None:
         return f"--alloc-conf: there is no {wrong[1]!r}; write NAME:VALUE, as in PYTORCH_ALLOC_CONF"

@@ -1,4 +1,4 @@
-"""The way of a question through a worker: decoded, answered, and its answer as plain data."""
+"""Decodes a question in a worker, answers it, and returns the answer as plain data."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,9 +15,9 @@ Asked = TypeVar("Asked", bound=Question[Any])
 def answering(
     kind: type[Asked], begin: Callable[[], None] | None = None
 ) -> Callable[[Callable[[Asked, Phase], object]], Callable[[bytes, Phase], dict[str, Any]]]:
-    """Make of a function that answers a kind of question one that a worker calls.
+    """Turn a function that answers a kind of question into a function that a worker calls.
 
-    ``begin`` is called first, before anything of the user's is loaded.
+    The worker calls ``begin`` first, before it loads the user's code.
     """
 
     def as_called(function: Callable[[Asked, Phase], object]) -> Any:

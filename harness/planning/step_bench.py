@@ -55,7 +55,7 @@ class Bench:
         torch.cuda._is_in_bad_fork = lambda: False
 
     def need(self, batch: int) -> Need:
-        """Return the peaks with that many examples, where memory never ends."""
+        """Return the peaks with that many examples and unlimited memory."""
         need = self.tried(batch, ENDLESS_BYTES)
         if need is None:
             raise TooLargeError
@@ -63,7 +63,7 @@ class Bench:
         return need
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the build and the steps complete within so much memory."""
+        """Return whether the build and the steps complete within the given memory."""
         return self._built_bytes <= memory_bytes and self.tried(batch, memory_bytes) is not None
 
     def end_at(self, deadline: float | None) -> None:

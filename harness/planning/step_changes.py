@@ -5,7 +5,7 @@ thirds. Checkpointing repeats the forward pass of the blocks that it wraps. Each
 adds 2% for its kernel launches and its smaller kernels. Tensor cores make a step under bfloat16
 autocast take 0.6 of its time. A fused optimizer takes nothing more; one without foreach launches a
 kernel for each parameter, which adds 5%. LoRA leaves out the gradients of the weights, half of the
-backward pass. Where the allocator has to free cached segments and allocate them again, each step
+backward pass. If the allocator has to free cached segments and allocate them again, each step
 takes 10% more. So the numbers rank changes; they do not predict seconds.
 """
 

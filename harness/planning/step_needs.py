@@ -33,10 +33,10 @@ class Tries(Protocol):
     """A step that is tried at any batch and within any memory."""
 
     def need(self, batch: int) -> Need:
-        """Return the peaks where memory never ends; raise TooLargeError past the largest GPU."""
+        """Return the peaks with unlimited memory; raise TooLargeError above the largest GPU."""
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the build and the steps complete within so much memory."""
+        """Return whether the build and the steps complete within the given memory."""
 
     def end_at(self, deadline: float | None) -> None:
         """From now on raise TimeoutError at ``deadline``, of ``time.monotonic``."""

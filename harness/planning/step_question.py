@@ -1,7 +1,7 @@
 """Questions about a step as a worker gets them, each with the type of its answer: plain data.
 
-A question names the function that answers it in a worker, so whoever asks it loads nothing of the
-others.
+A question names the function that answers it in a worker, so the caller does not load the code of
+other questions.
 """
 
 from typing import ClassVar, Generic, Literal, TypeVar, get_args

@@ -13,7 +13,7 @@ from harness.schema.memory_fit import Fit, GpuFit, fit_of
 WOULD_COMPILE = "the largest batch is not searched: each batch would be compiled anew; give --batch"
 
 SEARCH_SECONDS = 120.0
-"""A search for the largest batch ends after so long, with what it knows."""
+"""Seconds after which a search for the largest batch ends with what it knows."""
 
 
 class StepSearch:
@@ -98,7 +98,7 @@ class StepSearch:
         return largest
 
     def need(self, batch: int) -> Need:
-        """Return the peaks at a batch, where memory never ends."""
+        """Return the peaks at a batch with unlimited memory."""
         if batch not in self.needs:
             self.needs[batch] = self._bench.need(batch)
         return self.needs[batch]
@@ -120,7 +120,7 @@ class StepSearch:
             return None
 
     def completes(self, batch: int, memory_bytes: int) -> bool:
-        """Return whether the step completes within so much memory."""
+        """Return whether the step completes within the given memory."""
         known = self.needs.get(batch)
         if known is not None:
             if known.most_allocated_bytes > memory_bytes and not known.notes:

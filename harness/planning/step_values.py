@@ -39,7 +39,7 @@ class StepValues:
         self._reads.listen()
 
     def refuse_unknown_sizes(self) -> None:
-        """Raise UnsupportedError where the size of a tensor has no upper end that is known."""
+        """Raise UnsupportedError if the size of a tensor has no upper end that is known."""
         reason = unsent() or unknown_sizes(self._reads.places())
         if reason is not None:
             raise UnsupportedError(reason)
@@ -59,7 +59,7 @@ class StepValues:
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:
-        """Follow no values from now on; end this process where it reads one."""
+        """Follow no values from now on; end this process if it reads one."""
         self._reads.end_at_a_read()
 
     def notes(self) -> tuple[str, ...]:

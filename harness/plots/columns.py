@@ -1,4 +1,4 @@
-"""Rows as a data frame whose columns have their types; pandas is loaded when one is made."""
+"""Rows as a data frame with typed columns; pandas is loaded when a frame is made."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int | None) -> None:
-    """Paint column ``value`` of each probe, a dot where it fitted and a cross where it did not."""
+    """Paint column ``value`` of each probe, a dot if it fitted and a cross if it did not."""
     axes = canvas.add_subplot()
     number = np.arange(1, len(data) + 1)
     values = data["value"].to_numpy(dtype=np.float64)
@@ -55,8 +55,8 @@ def probes(canvas: Canvas, data: pd.DataFrame, *, solve: str, largest_fit: int |
 class Picture(Canvas):
     """A matplotlib figure that a notebook shows once, also behind a semicolon or in a loop.
 
-    It is shown when it is made. As the value of the same cell it is not shown again, of a later
-    cell it is.
+    It is shown when it is made. If it is the value of the same cell, it is not shown again; as the
+    value of a later cell it is.
     """
 
     _shown_in: int | None = None

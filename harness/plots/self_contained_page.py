@@ -13,14 +13,14 @@ from harness.schema.plain_text import printable
 from harness.schema.units import format_bytes
 
 _BAR = ";background:linear-gradient(to right,var(--edge,#8885) {0},transparent {0})"
-"""Behind a share in a table."""
+"""CSS of the bar behind a share in a table."""
 _FOLDER = files("harness.plots") / "page"
 
 
 def self_contained_page(title: str, body: str, *, data: str | None = None) -> str:
     """Return the page; ``body`` is HTML, ``data`` the JSON that its script draws.
 
-    The policy of the page lets no other script run, wherever a text in it may come from.
+    The page's policy lets no other script run, even if a text of the page contains one.
     """
     scripts, sources = "", "'none'"
     if data is not None:

@@ -237,7 +237,7 @@ def _band(axes: Axes, values: "pd.Series[float]", band: float) -> None:
 
 
 def _free_corner(axes: Axes, marked: float, name: str) -> tuple[bool, bool]:
-    """Return where fewest data are in the name's way: at the right or not, below or above."""
+    """Return the place for a name with the fewest data: at the right or not, below or above."""
     canvas = axes.figure
     assert canvas is not None
     place = axes.get_position()

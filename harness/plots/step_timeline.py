@@ -90,7 +90,7 @@ def _runs(data: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
 
 
 def _phases(axes: Axes, data: pd.DataFrame, *, inches: float) -> None:
-    """Mark where each phase begins; name it where ``inches``, the axes' width, have room."""
+    """Mark where each phase begins; name it if ``inches``, the axes' width, have room."""
     first, last = float(data["event"].iloc[0]), float(data["event"].iloc[-1])
     for name, start, stop in _runs(data):
         if start > first:

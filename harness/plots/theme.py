@@ -20,10 +20,10 @@ from harness.schema.units import format_bytes
 
 INK, QUIET, RULE = "#1f2328", "#57606a", "#d8dee4"
 PAPER = "#fefefe"
-"""What lies behind a figure; not quite white, which stays white in the dark."""
+"""Background of a figure; not quite white, because white stays white on a dark page."""
 
 DARK = {INK: "#e6e9ed", QUIET: "#a5aeb8", RULE: "#343b44", PAPER: "#14181d"}
-"""What a page shows in the dark instead; other colours hold on both grounds."""
+"""Colours that a dark page shows instead; all other colours work on both backgrounds."""
 
 WIDE = (8.6, 4.4)
 """Inches of a figure that is as wide as a page."""
@@ -38,7 +38,7 @@ RC: Any = {name: _COLOURS.get(value, value) for name, value in _SETTINGS.items()
 
 
 _STEPS = 64
-"""That many shades between the ends of an ordered scale; a page knows the dark form of each."""
+"""Number of shades of an ordered scale; a page has the dark form of each shade."""
 
 
 def ordered_colours(count: int) -> list[str]:
@@ -172,7 +172,7 @@ LABEL_INCHES = 0.15
 """Height of a line of label text."""
 
 _NEAR_THE_NAMES, _LEADER_STOP, _TEXT_START = 0.85, 1.055, 1.07
-"""Least x of an end with a leader, end of the leader, beginning of the name, in widths."""
+"""Least x of a line's end with a leader, end of the leader, and begin of the name, in widths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +186,7 @@ class End:
 
 
 def label_ends(axes: Axes, ends: Sequence[End], title: str = "") -> None:
-    """Name each line next to the axes, with leaders where names would collide, below ``title``.
+    """Name each line next to the axes, with leaders if names would collide, below ``title``.
 
     A line that ends far from there is named at its end: a long leader would look like data.
     """

@@ -14,7 +14,7 @@ MOST_BLOCKS = 10_000
 
 
 class ShownBlock(NamedTuple):
-    """A block, alive from moment ``begin`` up to, but without, ``end``.
+    """A block, alive from moment ``begin`` until just before ``end``.
 
     Moment 0 is the state before the first event; moment n follows event n.
     """

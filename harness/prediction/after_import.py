@@ -13,7 +13,7 @@ import harness.training  # noqa: F401  a script may have a package called harnes
 
 
 def instead(owner: Any, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Have a function be called in place of another one, which it is given before the arguments."""
+    """Replace a function by another, whose first argument is the replaced function."""
     real = getattr(owner, name)
 
     def put(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,7 @@
 """Functions of PyTorch, Python and YAML that read, take or write numbers which nobody knows.
 
-``install`` changes them. What is read is an object (``unknown_numbers.py``). A function makes
-another one of it, or counts it as used.
+``install`` changes them. A number that is read is an object (``unknown_numbers.py``). A function
+makes another such object from it, or counts it as used.
 """
 
 import json
@@ -40,7 +40,7 @@ def _wrap(value: Any, place: str) -> Any:
 
 
 def install(torch: Any, uses: Uses) -> None:
-    """Have numbers that are read from tensors, and not known, be such objects."""
+    """Make unknown numbers that are read from tensors such objects."""
     LISTENERS.append(uses)
     if len(LISTENERS) > 1:  # the methods are replaced already
         del LISTENERS[0]
@@ -125,7 +125,7 @@ def _follow_in_functions(torch: Any) -> None:
 
 
 def count_given(owner: Any, name: str) -> None:
-    """Have numbers that a function is given count as used."""
+    """Count numbers that are arguments of a function as used."""
 
     @instead(owner, name)
     def call(real: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -134,7 +134,7 @@ def count_given(owner: Any, name: str) -> None:
 
 
 def _follow_json() -> None:
-    """Have a text of JSON remember the unknown numbers that are in it."""
+    """Make a JSON text remember its unknown numbers."""
     for name in ("dump", "dumps"):
 
         @instead(json, name)

@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking the growing list of events: half of the time."""
+    """Keep the garbage collector from walking the list of events, which halves the time."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -33,7 +33,7 @@ def import_whole(name: str) -> None:
 
 @contextmanager
 def patched_here(place: object, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """Let the calling thread find ``function`` in the place of one of a module or a class.
+    """Let the calling thread find ``function`` in place of a function of a module or a class.
 
     Another thread would otherwise see a GPU that is not there, or build a network of meta tensors.
     """

@@ -10,17 +10,17 @@ class Needs(Protocol):
     """A step that can be tried at any batch."""
 
     def peak(self, batch: int) -> int | None:
-        """Return the peak of the allocated bytes; None if it is unknown, as so few do not run."""
+        """Return the peak of the allocated bytes; None if the batch is too small to run."""
 
     def completes(self, batch: int, room_bytes: int) -> bool:
-        """Return whether the step completes within so much memory."""
+        """Return whether the step completes within the given memory."""
 
 
 class Largest(NamedTuple):
     """The end of a search."""
 
     batch: int | None
-    """A batch that fits where the next one does not; None if none does, or none was too large."""
+    """A batch that fits while the next one does not; None if none fits, or none was too large."""
     is_found: bool
     """False if each batch up to the last one that is tried fits."""
 
@@ -44,7 +44,7 @@ def largest_batch(
 ) -> Largest:
     """Return the largest multiple of ``unit`` that fits, up to ``highest``; ``batch`` runs.
 
-    Where ``least``, the smallest that runs, is not known, it is tried. The search begins at
+    If ``least``, the smallest that runs, is not known, it is tried. The search begins at
     ``guess``, by default where a line through two peaks meets the room.
     """
 
@@ -68,7 +68,7 @@ def largest_batch(
 
 
 def _smallest(needs: Needs, unit: int) -> int:
-    """Return one example in each micro-batch, or two where batch normalization refuses one."""
+    """Return one example in each micro-batch, or two if batch normalization refuses one."""
     return 2 * unit if needs.peak(unit) is None else unit
 
 

@@ -1,4 +1,4 @@
-"""Search for the largest value that fits, if the need is computed and so free of noise.
+"""Search for the largest value that fits, if the need is computed and therefore has no noise.
 
 ``harness.thresholds.search`` answers the same question for real runs, which may be noisy and
 have to be confirmed on both sides.
@@ -10,7 +10,7 @@ from functools import cache
 HIGHEST = 1 << 24
 """The largest batch of a user's own step that is tried."""
 _MOST_GUESSES = 12
-"""Straight lines that are drawn before the bracket is closed by doubling and halving alone."""
+"""Number of straight lines that are tried before the search only doubles and halves."""
 
 
 def largest_value(
@@ -19,7 +19,7 @@ def largest_value(
     """Return a value from ``low`` to ``high`` that fits and whose successor does not.
 
     Steps that double lead away from ``guess`` until the answer is bracketed; then the bracket
-    is halved. None where not even ``low`` fits; ``high`` where it fits too.
+    is halved. None if not even ``low`` fits; ``high`` if it fits too.
     """
     if not fits(low):
         return None
@@ -68,7 +68,7 @@ def largest_within(need: Callable[[int], int], budget: int, *, low: int, high: i
 def line_meets(budget: int, before: tuple[int, int], point: tuple[int, int]) -> int:
     """Return the value at which a line through two values and their needs meets ``budget``.
 
-    Twice the last value where the line does not rise.
+    Twice the last value if the line does not rise.
     """
     run, rise = point[0] - before[0], point[1] - before[1]
     if run * rise <= 0:

@@ -9,9 +9,9 @@ class Uses(Protocol):
     def compared(
         self, place: str, otherwise: bool, *, opposite: bool = False, chooses: bool = False
     ) -> bool:
-        """Return what a comparison is; ``otherwise`` with the number as it is.
+        """Return the result of a comparison; ``otherwise`` is the result for the number as it is.
 
-        With ``opposite``, it is false where all decisions are true. With ``chooses``, what is
+        With ``opposite``, it is false if all decisions are true. With ``chooses``, what is
         larger may become a size, as in ``max(8, length)``: the comparison and the number agree.
         """
 

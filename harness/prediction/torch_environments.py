@@ -67,7 +67,7 @@ def _install(folder: Path, version: str) -> None:
 
 
 def make_environment(folder: Path, version: str, more: Sequence[str], *, seconds: float) -> Path:
-    """Return the Python of an environment with that version of torch; made where it is not."""
+    """Return the Python of an environment with that version of torch; made if it is not."""
     python = folder / "bin" / "python"
     done = folder / ".installed"
     if not done.exists():

@@ -1,8 +1,8 @@
 """A number that nobody knows, as an object: it remembers where it was read, and sees its uses.
 
-A comparison decides by it, and so does whatever makes an integer, a truth, an array or the length
-of a text of it. Sums, means and printing do not. What C code makes of it without a call is not
-seen; in an estimate, ``'%.2f' % x`` and ``Decimal(x)`` are not.
+A comparison is a use that decides, and so is making an integer, a truth, an array or the length of
+a text from it. Sums, means and printing are not. The object does not see what C code makes of it
+without a call; in an estimate it does not see ``'%.2f' % x`` and ``Decimal(x)`` either.
 """
 
 import dis
@@ -26,8 +26,8 @@ _OPPOSITE = "eq"
 ones. What sorts numbers, or looks for the largest, compares them as they are."""
 _ORDER = frozenset({"__lt__", "__le__", "__gt__", "__ge__"})
 _MOST_TRIED = 10_000
-"""Integers up to here are smaller than the first one of one run, and larger than that of another
-(``trial_values.py``)."""
+"""Integers up to this are smaller than the first integer of one run, and larger than that of
+another (``trial_values.py``)."""
 _PRIORITY = -1.0
 """NumPy's numbers have a lower one, and leave an operation to the other number; arrays do not."""
 
@@ -115,7 +115,7 @@ def unknown(value: Any, place: str) -> Any:
 
 
 def with_ones(place: str, *numbers: Any) -> list[Any]:
-    """Return numbers with 1 for unknown ones, called where an operation fails with their values.
+    """Return numbers with 1 for unknown ones; called if an operation fails with their values.
 
     Whether it fails is decided like a comparison: a run in which it does not goes on with 1.
     """

@@ -1,4 +1,4 @@
-"""Texts of unknown numbers: to ask their length, to compare them, or to read them again is a use.
+"""Texts of unknown numbers; asking their length, comparing or reading them again is a use.
 
 Text that C code joins to other text is not followed, but if ``float`` reads a text that an unknown
 number had, it is a use. If a file is read that the process has written, the numbers whose texts
@@ -20,7 +20,7 @@ _METHODS += " find rfind count encode isdigit isdecimal isnumeric"
 _OTHER_TEXTS = "__getitem__ strip lstrip rstrip removeprefix removesuffix replace upper lower"
 _OTHER_TEXTS += " ljust rjust center zfill"
 _OF_CODE = "/torch/_inductor/", "/triton/"
-"""Parts of the paths of code that reads again what it has compiled."""
+"""Parts of the paths of code that reads back what it has compiled."""
 _MOST_TEXTS, _MOST_CODE = 1000, 64
 TEXTS: Final[dict[str, str]] = {}
 """Places of numbers by some of their texts: other text may be taken apart, and the number read."""
@@ -85,7 +85,7 @@ setattr(Text, "__int__", _use(lambda text: int(str.__str__(text))))  # noqa: B01
 
 
 def follow_files() -> None:
-    """Have numbers count as used when a file is read that this process has written."""
+    """Count numbers as used when a file is read that this process has written."""
     written: set[str] = set()
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:

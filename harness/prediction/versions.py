@@ -1,7 +1,7 @@
 """Which version of PyTorch a prediction describes.
 
-The installed one where its rules are known, otherwise the nearest known one, or the caller's
-choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
+It is the installed version if its rules are known, otherwise the nearest known version, or the
+caller's choice (``describing``). ``CHANGES`` are the only rules that differ between versions:
 ``harness doctor --check-model`` compares the model with the installed version, and
 ``results/torch-versions.md`` with all known ones.
 """
@@ -51,7 +51,7 @@ _chosen: ContextVar[TorchVersion | None] = ContextVar("chosen torch version", de
 
 @functools.cache
 def installed_version(package: str) -> str | None:
-    """Return the version of an installed package, without importing it; None where absent."""
+    """Return the version of an installed package, without importing it; None if absent."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -59,7 +59,7 @@ def installed_version(package: str) -> str | None:
 
 
 def torch_version() -> str | None:
-    """Return the version of the installed torch; None where absent."""
+    """Return the version of the installed torch; None if absent."""
     return installed_version("torch")
 
 
@@ -69,7 +69,7 @@ def described_version() -> TorchVersion:
 
 
 def nearest_known(version: str | None) -> TorchVersion:
-    """Return the known version nearest to ``version``; the newest where there is none."""
+    """Return the known version nearest to ``version``; the newest if there is none."""
     if version is None:
         return NEWEST
     return min(max(TorchVersion.parse(version), OLDEST), NEWEST)
@@ -90,10 +90,10 @@ def is_newer_than_known(version: str | None) -> bool:
 
 @contextmanager
 def describing(version: TorchVersion | None) -> Iterator[None]:
-    """Let predictions inside follow the rules of ``version``; of None, those of the installed one.
+    """Let predictions inside follow the rules of ``version``, or of the installed one if None.
 
-    A context rather than an argument: one prediction asks for hundreds of traces, through
-    searches that have no other reason to know of versions.
+    This is a context and not an argument, because a prediction asks for hundreds of traces, through
+    searches that need not know of versions otherwise.
     """
     before = _chosen.set(version)
     try:

@@ -1,4 +1,4 @@
-"""PyTorch's compiler, loaded only where something of it is used: loading takes a second.
+"""Loads PyTorch's compiler only if something uses it, because loading takes a second.
 
 Two things name the compiler and do not need it: an optimizer's step asks not to be compiled, and
 torchvision imports a function for compiled code. A stand-in answers them. Any other use loads the
@@ -23,7 +23,7 @@ COMPILER = "torch._dynamo"
 PART = f"{COMPILER}.utils"
 
 _untouched: list[Any] = []
-"""Functions of PyTorch that asked not to be compiled, which the compiler is not told yet."""
+"""Functions of PyTorch that asked not to be compiled before the compiler was loaded."""
 
 _wanted = mmap.mmap(-1, 1)
 """Not 0 once this process or a fork of it has loaded the compiler: memory that forks share."""
@@ -73,7 +73,7 @@ def load() -> None:
 
 
 def _load_if_wanted() -> None:
-    """Load the compiler if a fork had to, or the next one would have to again."""
+    """Load the compiler if a fork had to, so that the next fork need not."""
     if _wanted[0]:
         load()
 

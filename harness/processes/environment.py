@@ -18,7 +18,7 @@ from harness.schema.workload import Workload
 from harness.version import PACKAGE, __version__
 
 PRETENDED = "HARNESS_DRY_RUN_NAME"
-"""A variable, set by ``harness.dry_run``: this process, and its workers, see a pretended GPU.
+"""Variable that ``harness.dry_run`` sets: this process and its workers see a pretended GPU.
 
 Kernels are not run, and values are zero: a record leaves out what depends on values or time."""
 
@@ -73,7 +73,7 @@ def _cpu_name() -> str:
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout that this package lies in, ``+`` where changed."""
+    """Return the commit of the checkout of this package, with ``+`` if files are changed."""
     command = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=12", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)

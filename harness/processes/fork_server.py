@@ -99,7 +99,7 @@ def _load_unprimed() -> bool:
 
 
 def _load_called(request: bytes) -> None:
-    """Import the module of a function that a job calls, or each fork would: half of its time."""
+    """Import the module of a job's function, which would take each fork half of its time."""
     from harness.processes import compiler_on_demand
 
     job = msgspec.json.decode(request, type=Call)
@@ -162,7 +162,7 @@ def _serve(
 
 
 def _wait(pid: int, control: socket.socket, wake: int) -> int | None:
-    """Return the worker's wait status; None where the requester went away first."""
+    """Return the worker's wait status; None if the requester ended first."""
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:

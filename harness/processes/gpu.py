@@ -22,9 +22,9 @@ class NoGpuError(HarnessError):
 
 
 def seen_in_a_fork() -> bool:
-    """Return whether torch sees a GPU, asked in a fork: asking may initialise CUDA.
+    """Return whether torch sees a GPU; a fork asks, because asking may initialise CUDA.
 
-    After that no child could use it. (NVIDIA's library answers without, where it is there.)
+    After that no child could use it. NVIDIA's library, if it is there, answers without CUDA.
     """
     with contextlib.suppress(ForkFailedError):
         return _built_with_cuda() and in_fork(torch.cuda.is_available)
@@ -72,7 +72,7 @@ def start() -> Environment:
 
 
 def driver_version() -> str | None:
-    """Return the NVIDIA kernel driver's version; None where the kernel has none loaded."""
+    """Return the NVIDIA kernel driver's version; None if the kernel has none loaded."""
     with contextlib.suppress(OSError):
         words = _DRIVER.read_text().split()
         return next((word for word in words if word[0].isdigit() and "." in word), None)

@@ -50,7 +50,7 @@ class Launcher(Protocol):
 
 
 def environment_of_child(malloc: str) -> dict[str, str]:
-    """Return the environment of a worker: ours, with the malloc policy's variables alone."""
+    """Return a worker's environment: ours, with only the malloc policy's variables for malloc."""
     sets_malloc = ("MALLOC_", "GLIBC_TUNABLES")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(sets_malloc)}
     extra = {
@@ -62,7 +62,7 @@ def environment_of_child(malloc: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def as_launch_error() -> Iterator[None]:
-    """Name the cause where the system has no process, file or memory left to begin with."""
+    """Name the cause if the system has no process, file or memory left for a worker."""
     try:
         yield
     except OSError as error:
@@ -97,7 +97,7 @@ class Report:
                 self.failure = message.failure or self.failure
 
     def ended(self, errors: IO[bytes], started: float, **how: Any) -> Ended[Any]:
-        """Return the whole story of the process."""
+        """Return the end of the process with its messages and output."""
         return Ended(
             phase=self.phase,
             result=self.result,

@@ -172,7 +172,7 @@ class ForkLauncher:
         raise LaunchError(f"no worker process can be started: {why}")
 
     def _read_replies(self, control: socket.socket) -> list[dict[str, Any]] | None:
-        """Return the complete replies that have come; None where the server is gone."""
+        """Return the complete replies that have come; None if the server is gone."""
         try:
             data = control.recv(1 << 16)
         except OSError:
@@ -242,5 +242,5 @@ def _kill_group(server: "subprocess.Popen[bytes]") -> None:
 
 
 def default_launcher(malloc: str) -> Launcher:
-    """Return the launcher of whoever brings none, for a malloc policy."""
+    """Return the default launcher for a malloc policy."""
     return ForkLauncher(malloc)

@@ -1,4 +1,4 @@
-"""The C allocator: its policy, and a refusal where another library replaces it.
+"""The C allocator: its policy, and a refusal if another library replaces it.
 
 glibc's defaults adapt: freed blocks stay in the heap and the mmap threshold grows, so the
 resident size says little about what is alive. Pinned, every block of 64 KiB and more is a
@@ -54,9 +54,9 @@ def glibc() -> ctypes.CDLL | None:
 
 
 def apply_policy(policy: str) -> None:
-    """Pin this process's policy where asked; of another malloc than glibc's nothing is pinned.
+    """Pin this process's policy if ``policy`` says so and malloc is glibc's.
 
-    Holes of another malloc could not be filled: glibc's counts would not change, without end.
+    Holes of another malloc could not be filled: glibc's counts would never change.
     """
     libc = glibc()
     if policy == "pinned" and libc is not None and replacement() is None:
@@ -91,12 +91,12 @@ class MallocReplacedError(HarnessError):
 
 
 _ALLOCATING = ("malloc", "calloc", "realloc", "free")
-"""A replacement defines all of them: what one allocates another frees."""
+"""A replacement defines all of these functions, because one allocates what another frees."""
 
 
 @functools.cache
 def replacement() -> str | None:
-    """Return the file name of the library that replaces malloc; None where nothing does."""
+    """Return the file name of the library that replaces malloc; None without one."""
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return None

@@ -28,7 +28,7 @@ class Work(Struct, Generic[Answer], frozen=True, kw_only=True):
 class Call(Work[dict[str, Any]], frozen=True, kw_only=True):
     """``function``, named ``module:function``, is called with ``request`` and a phase manager.
 
-    Whoever asks names the function, and loads nothing of it.
+    The caller only names the function and does not load it.
     """
 
     function: str
@@ -81,9 +81,9 @@ class Failure(Struct, frozen=True, kw_only=True):
     is_unsupported: bool = False
     """True if the harness cannot answer, which is nobody's mistake."""
     place: str | None = None
-    """The line of the user's that led to it, where there is one."""
+    """The line of the user's code that led to it, if there is one."""
     gpu_memory: dict[str, int] | None = None
-    """Who held the GPU's memory then, where one was in use."""
+    """Who held the GPU's memory then, if one was in use."""
 
 
 class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,7 +97,7 @@ class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
     """The end of a worker's process, as the parent saw it.
 
-    ``exit_code`` is negative for a signal and None where the process was lost from sight.
+    ``exit_code`` is negative for a signal and None if the process was lost from sight.
     """
 
     exit_code: int | None
@@ -110,6 +110,6 @@ class Ended(Struct, Generic[Answer], frozen=True, kw_only=True):
     lost: str | None = None
     """Why nothing is known of the process, such as the forkserver's own end."""
     fork_server: str | None = None
-    """Name of the fork server that forked it, another one after each start; None without."""
+    """Name of the fork server that forked it, which differs after each start; None without one."""
     oom_kills: int = 0
     """Processes of the worker's own cgroup that the kernel killed for memory."""

@@ -1,6 +1,6 @@
-"""Which outcome an ended process stands for, and which failure an exception is.
+"""The outcome of an ended process, and the failure that an exception means.
 
-The one place that recognises out of memory, on the host as on a GPU.
+Only this file recognises out of memory, on the host and on a GPU.
 """
 
 import os
@@ -53,7 +53,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def signal_name(number: int) -> str:
-    """Return the name of a signal, or its number where it has none."""
+    """Return the name of a signal, or its number if it has none."""
     known = number in set(signal.Signals)
     return signal.Signals(number).name if known else f"signal {number}"
 
@@ -69,7 +69,7 @@ def _has_any(phrases: Iterable[str], text: str) -> bool:
 
 
 def classify(ended: Ended[Any]) -> tuple[Outcome, FailureEvidence]:
-    """Return the outcome of ``ended`` and the evidence for it, empty where all went well."""
+    """Return the outcome of ``ended`` and the evidence for it, which is empty if all went well."""
     outcome, evidence = _classify(ended)
     if outcome is not Outcome.OK:
         evidence["phase"] = ended.phase

@@ -44,7 +44,7 @@ def note_before_torch() -> None:
 
 
 def note_with_torch() -> None:
-    """Note the pages of PyTorch's libraries; what that costs, no fork pays again."""
+    """Note the pages of PyTorch's libraries once, so that no fork has to."""
     if _server.before is not None:
         _server.libraries_bytes = _resident().of_files_bytes - _server.before.of_files_bytes
         _server.file_pages_bytes = status_bytes("RssFile")

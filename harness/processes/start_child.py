@@ -36,7 +36,7 @@ its file: another one of its name, or an older version, may be installed."""
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when ``parent``, its parent, ends; at once if it has.
+    """Make the kernel kill this process when ``parent``, its parent, ends, or has ended.
 
     A parent is the thread that started the process: a launcher's server ends with the thread
     that used the launcher first, and is started again when it is needed again.
@@ -47,7 +47,7 @@ def die_with_parent(parent: int) -> None:
 
 
 def die_first_for_memory() -> None:
-    """Have the kernel choose this process where the machine runs out of memory."""
+    """Make the kernel choose this process if the machine runs out of memory."""
     with contextlib.suppress(OSError):  # no /proc
         _OOM_SCORE.write_text(_FIRST_TO_DIE)
 

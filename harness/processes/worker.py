@@ -28,7 +28,7 @@ def prime(*, forward_only: bool = False) -> None:
     """Run tiny steps so that libraries do their one-time work before anything is measured.
 
     On the CPU alone: a step on a GPU would leave blocks and workspaces in the allocator, and
-    what is measured there begins with a fresh one. ``forward_only`` where the process will
+    what is measured there begins with a fresh one. ``forward_only`` if the process will
     fork next to a GPU: a backward pass starts a thread per device, and an optimizer's step
     initialises CUDA.
     """
@@ -59,7 +59,7 @@ def run_job(job: Call, send: Send, *, primed: bool = True) -> int:
 
 
 def _announcer(job: Call, send: Send) -> Phase:
-    """Return a phase manager that tells the parent each phase as it begins."""
+    """Return a phase manager that sends each phase to the parent as it begins."""
     pending = [] if job.inject is None else [job.inject]
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""The way of work on a workload through a worker: decoded, done, with the environment of it."""
+"""Decodes the work on a workload in a worker, does it, and adds the worker's environment."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ def doing(
 ) -> Callable[
     [Callable[[Job, Phase], Mapping[str, Any]]], Callable[[bytes, Phase], dict[str, Any]]
 ]:
-    """Make of a function that does a kind of work one that a worker calls."""
+    """Turn a function that does a kind of work into a function that a worker calls."""
 
     def as_called(function: Callable[[Job, Phase], Mapping[str, Any]]) -> Any:
         def do(request: bytes, announce: Phase) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def doing(
 
 @doing(Describe)
 def described(job: Describe, announce: Phase) -> Mapping[str, Any]:
-    """Return nothing but the environment."""
+    """Return only the environment."""
     del job, announce
     return {}
 

@@ -38,7 +38,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Why it is open, in a few words; older files have none."""
     holds_for: str = ""
     fails_for: str = ""
-    """The parts on which it holds and fails, where the verdict names them."""
+    """The parts on which it holds and fails, if the verdict names them."""
     rule: Rule | None = None
     second: str = ""
     """Second derivation of the number that decides, or why it has none."""

@@ -23,12 +23,12 @@ MOST_ANSWERS = 3
 """Sentences that answer the question, at most."""
 
 MOST_STORY = 5
-"""Figures of the first page, at most, where no experiment chooses them."""
+"""Most figures of the first page, if no experiment chooses them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """One experiment's part, drawn; ``problem`` says why there is nothing, where there is."""
+    """One experiment's part, drawn; without one, ``problem`` says why."""
 
     name: str
     """The experiment's; also the anchor."""
@@ -36,7 +36,7 @@ class Chapter:
     question: str = ""
     problem: str | None = None
     is_failed: bool = False
-    """The problem is an error in the analysis or a drawing, not a want of records."""
+    """True if the problem is an error in the analysis or a drawing, not a lack of records."""
     section: Section = field(default_factory=Section)
     pictures: tuple[Picture, ...] = ()
     """The figures of the section."""
@@ -94,7 +94,7 @@ class Document:
 
     @property
     def device_note(self) -> str:
-        """Say that the records are of a pretended GPU, where they are."""
+        """Say if the records are of a pretended GPU."""
         facts = dict(self.environment.frame.itertuples(index=False, name=None))
         _, is_dry_run, gpu = str(facts.get("device", "")).rpartition("dry run, ")
         if not is_dry_run:
@@ -106,7 +106,7 @@ class Document:
 
     @property
     def answer(self) -> tuple[tuple[str, str], ...]:
-        """The answer, a lead and the rest of each sentence; verdicts where none is written."""
+        """The answer as the lead and the rest of each sentence; without one, the verdicts."""
         doubtful = [text for part in self.chapters if part.doubts for text in part.section.answer]
         if self.of_literature:
             return (*map(_split, doubtful[:1]), ("Verdicts: ", self.tally))
@@ -202,7 +202,7 @@ def data_words(frame: pd.DataFrame | None) -> str:
 
 
 def decisive(claim: Claim) -> str:
-    """Return the number that decides, and what would decide where the claim is open."""
+    """Return the number that decides, and what would decide if the claim is open."""
     return "; ".join(filter(None, (claim.number, claim.open_reason)))
 
 

@@ -1,6 +1,6 @@
 """Earlier runs of the same rules as evidence: does a verdict repeat, and how often does it flip?
 
-``earlier.json`` next to a run's experiments has what the rules of today say of earlier records;
+``earlier.json`` next to a run's experiments has today's verdicts on earlier records;
 ``python -m benchmarks.earlier_runs`` writes it.
 """
 
@@ -49,7 +49,7 @@ def read_earlier(folder: Path) -> tuple[EarlierClaim, ...]:
 
 
 def with_repeats(claim: Claim, experiment: str, known: Sequence[EarlierClaim]) -> Claim:
-    """Return a claim with the verdicts of earlier runs; one that turned is open.
+    """Return a claim with the verdicts of earlier runs; it is open if a verdict turned.
 
     >>> from harness.schema.findings import Rule
     >>> rule = Rule(holds="a", fails="b", open="c")

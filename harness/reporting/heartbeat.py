@@ -1,4 +1,4 @@
-"""A line every five seconds on standard error, so that whoever reads a pipe or a log sees work."""
+"""A line every five seconds on standard error, which shows readers of a log that work goes on."""
 
 import sys
 import threading

@@ -57,9 +57,9 @@ def format_seconds(seconds: float) -> str:
 
 
 class Lines:
-    """Plain lines on standard error, for logs and pipes: the begin of each experiment, its end.
+    """Plain lines on standard error, for logs and pipes.
 
-    Between them is a line every five seconds.
+    A line shows the begin and the end of each experiment, and every five seconds its progress.
     """
 
     def __init__(self, experiments: int = 1, beat: Heartbeat | None = None) -> None:
@@ -95,7 +95,7 @@ class Lines:
             self.end()
 
     def end(self) -> None:
-        """Print the last line, also where an experiment was interrupted."""
+        """Print the last line, also if an experiment was interrupted."""
         if self._started is not None:
             seconds = format_seconds(time.monotonic() - self._started)
             print(f"{self._name}: {seconds}", file=sys.stderr, flush=True)

@@ -43,7 +43,7 @@ _LINK = re.compile(r"\]\((figures|tables)/([^/()\n]+)\.(?:png|csv)\)")
 
 
 class ReportError(HarnessError):
-    """The report cannot be written into its folder; the earlier one stands."""
+    """The report cannot be written into its folder; the earlier report stays."""
 
 
 def write_report(
@@ -56,7 +56,7 @@ def write_report(
 ) -> Path:
     """Write the report's pages, tables/, figures/ and manifest; return the first page.
 
-    Every experiment found gets its chapter, also where it has too few records to analyse. The same
+    Every experiment found gets its chapter, even if it has too few records to analyse. The same
     records give the same bytes. An earlier report is replaced as a whole or, after an error, not at
     all; files of the user's are left alone. ``missing`` is called with one line for each section
     that failed, or if nothing could be settled; ``progress`` after each section.
@@ -236,7 +236,7 @@ def report_files(report: Document) -> dict[str, bytes]:
 def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -> None:
     """Write ``files`` by their names in ``folder``; remove those of ``earlier`` not among them.
 
-    All are written next to their places first. If one cannot be written, the earlier report stands.
+    All are written next to their places first. If one cannot be written, the earlier report stays.
     A folder of records may be a stranger's, and git carries links: only real files in it are
     written or removed, never one that a link leads to.
     """
@@ -281,7 +281,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes], earlier: set[str]) -
 def files_of_report(folder: Path) -> set[str]:
     """Return the figures' and tables' files that the report in ``folder`` wrote.
 
-    Its ``report.md`` links to each. A link of which not all files are there is not the report's.
+    Its ``report.md`` links to each. If files of a link are missing, the link is not the report's.
     """
     try:
         text = (folder / "report.md").read_text(encoding="utf-8")

@@ -85,7 +85,7 @@ def _print_names(console: AnswerConsole, head: str, names: Sequence[str]) -> Non
 
 
 def _print_comparison(console: AnswerConsole, claims: Claims, reference: Path) -> None:
-    """Say how the verdicts differ from the reference run's, where it is there to compare with."""
+    """Say how the verdicts differ from the reference run's, if it is there to compare with."""
     try:
         known = {one.key: one.verdict for one in read_claims(reference).claims}
     except ReportFileError:

@@ -38,7 +38,7 @@ _WORDS = {
 }  # fmt: skip
 
 _HEADINGS = {"prediction_bytes": "inference"}
-"""Headings of columns that keep an older word in their name."""
+"""Headings of columns whose names keep an older word."""
 
 _BREAK = re.compile(r"_|\.(?=[a-z])")
 

@@ -31,7 +31,7 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """One check with what it looked at; it holds without problems."""
+    """One check and what it looked at; it holds if it found no problems."""
 
     name: str
     seen: str

@@ -99,7 +99,7 @@ def _way(known: Line) -> _Way:
 
 
 def _measured(way: _Way, lines: Sequence[Line]) -> tuple[Mapping[str, Line], str]:
-    """Return the new lines by their names, and why there are no others."""
+    """Return the new lines by their names, and the reason if some are missing."""
     cells = GivenCells(
         workloads=tuple(one.workload for one in lines if isinstance(one, Record)),
         step_jobs=tuple(one.job for one in lines if isinstance(one, StepRun)),
@@ -138,7 +138,7 @@ def _differences(known: Line, new: Line) -> Problems:
 
 
 def _rises(known: Record, new: Record) -> Problems:
-    """Yield the RSS rises if they lie further apart than the two records say that they vary."""
+    """Yield the RSS rises if they differ by more than the spreads of both records."""
     rises = [[one.rss_rise_bytes for one in each.repeats] for each in (known, new)]
     numbers = [[one for one in each if one is not None] for each in rises]
     if known.workload.malloc != "pinned" or not all(numbers):

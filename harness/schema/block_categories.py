@@ -30,7 +30,7 @@ CATEGORY_WORDS: Mapping[BlockCategory, str] = {
 }
 """In the order in which they are stacked."""
 OWNERS = "harness"
-"""Key of a dry run's recording: what is known of the owners of blocks, for each device."""
+"""Key in a dry run's recording of the known owners of blocks, for each device."""
 
 
 class Caller(NamedTuple):

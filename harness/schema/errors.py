@@ -19,7 +19,7 @@ class HarnessError(Exception):
 
 
 class UnsupportedError(HarnessError):
-    """The harness cannot answer, and says why; the outcome ``unsupported``, not a mistake.
+    """The harness cannot answer, and says why; the user made no mistake (``unsupported``).
 
     >>> import harness
     >>> issubclass(harness.UnsupportedError, harness.HarnessError)
@@ -36,7 +36,7 @@ class UnavailableError(HarnessError):
     """
 
     def __str__(self) -> str:
-        """Return the message, with the command of this system where a compiler is missing."""
+        """Return the message, with the command of this system if a compiler is missing."""
         return super().__str__().replace(_APT, install_compiler())
 
 

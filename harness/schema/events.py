@@ -120,7 +120,7 @@ class Trace:
     def peak_order(self) -> int:
         """Number of the event that first reaches the measured step's peak.
 
-        One less than its first event where the peak is what was alive at its beginning.
+        If the step has its peak at its beginning, this is the event before its first one.
         """
         start = self._first(self.measured_step)
         peak = self.step_peak_bytes(self.measured_step)

@@ -37,7 +37,7 @@ class Size(enum.StrEnum):
 class Evidence:
     """Lines and events of a run, for one experiment's analysis; each cell has one line.
 
-    A cell that was asked for and has no line, or one that contradicts itself, has no numbers.
+    A cell without a line, or with a line that contradicts itself, has no numbers.
     """
 
     frame: "pd.DataFrame"
@@ -79,8 +79,8 @@ class Experiment:
     step_jobs: Callable[[Size], Iterable[StepJob]] = field(default=lambda _: ())
     """Steps of any network, or functions of your own, on the CPU or under the dry run."""
     steps_from: str | Path = "."
-    """Package that a leading dot in a step's names stands for, itself relative to the experiment's
-    own; ``find`` makes it whole. For a user's experiment it is a folder of Python files."""
+    """Package that a leading dot in a step's names stands for, relative to the experiment's
+    package; ``find`` makes it whole. For a user's experiment it is a folder of Python files."""
     source: Source | None = None
     """The claim of the literature that it tests."""
     cpu_alone: str | None = None

@@ -43,7 +43,7 @@ def verdict_words(verdict: Verdict, holds_for: str = "", fails_for: str = "") ->
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Results that decide a claim; its history says how much older than the data they are."""
+    """The rule that decides a claim; its history shows how much older than the data it is."""
 
     holds: str
     """The claim holds if this is so."""
@@ -59,7 +59,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A verdict, and the parts of what its sentence speaks of on which it holds and fails."""
+    """A verdict, and the parts of the data on which its sentence holds and fails."""
 
     verdict: Verdict
     holds_for: str = ""
@@ -126,7 +126,7 @@ class Figure:
     size: tuple[float, float] = (7.0, 4.2)
     """Inches, width by height."""
     tips: "Callable[[pd.DataFrame], Iterable[tuple[float, float, str]]] | None" = None
-    """From ``data``: stretches of the first axes' x with the words that show there on hovering."""
+    """Ranges of the first axes' x, from ``data``, with the words that hovering shows there."""
     alt: str = ""
     """What a reader who cannot see the picture should know; the caption by default."""
     story: bool = False
@@ -165,7 +165,7 @@ class Check:
     allowed: int | float = 0
     """Largest difference at which the two agree."""
     gates: bool = False
-    """True if both are measurements of one quantity: if they disagree, the claim is open. A law
+    """True if both numbers measure one quantity; if they then disagree, the claim is open. A law
     that the data do not follow leaves the verdict to the data, and is shown as a failed check."""
 
     @property
@@ -215,7 +215,7 @@ class Judgement(Judged):
     limits: str = ""
     """Limits beyond which the verdict is not true."""
     checks: tuple[Check, ...]
-    """At least one: no number decides that was not derived a second way."""
+    """At least one, because each number that decides is derived a second way."""
     witnesses: tuple[Witness, ...] = ()
     figures: tuple[Figure, ...] = ()
     tables: tuple[Table, ...] = ()

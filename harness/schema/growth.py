@@ -1,4 +1,4 @@
-"""Growth of what stays alive over training steps: the answer, and that of a series with noise.
+"""Growth of the memory that stays alive over training steps, also in a series with noise.
 
 The process of a dry run loads this module too, so it imports little.
 """
@@ -25,7 +25,7 @@ class Growth:
         per_step_bytes: what a step adds, on average from the first that adds to the last.
         is_least: a step adds at least that, because other lines keep more too, and are not proved.
         first_step_bytes: what the first step left.
-        since_step: the step that added first, of those after the first step, which is 1.
+        since_step: the first step after step 1 that added memory.
         places: lines, with the bytes that each added from the first such step to the last.
         causes: what keeps the memory, as far as it was seen.
     """
@@ -67,9 +67,9 @@ class Growth:
 def series_growth(ends_bytes: Sequence[int], least_bytes: int) -> Growth:
     """Return the growth of a series that has noise: bytes alive at the end of each step.
 
-    A leak adds in each quarter of the steps, to the least and to the most that is alive in it, and
-    not ever less, as a cache does that fills. Memory is level if neither the least nor the most of
-    the second half is more than that of the first one, by half of what noise may reach.
+    With a leak, the least and the most alive rise from each quarter of the steps to the next, and
+    the rises do not shrink, as those of a filling cache do. Memory is level if neither the least
+    nor the most of the second half exceeds that of the first half by half of what noise may reach.
 
     Args:
         ends_bytes: bytes alive at the end of each step.

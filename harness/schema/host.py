@@ -34,9 +34,9 @@ class Host(Struct, frozen=True, kw_only=True):
     """Memory of the host that the processes of a script, or of a step, took.
 
     Attributes:
-        peak_bytes: of all processes together. The lower number is what was there; the higher one
-            adds parameters and pinned memory that were not written, and what a worker of
-            ``measure`` has in common with the process that forked it, which counts in part.
+        peak_bytes: peak of all processes together. The lower number is what was there. The higher
+            number adds parameters and pinned memory that were not written, and the part of the
+            pages that a worker of ``measure`` shares with the process that forked it.
         processes: the processes that took most.
         file_bytes: most pages of mapped files, which the kernel can drop; not in the peak.
         shared_bytes: most of the shared memory, which is in the peak.

@@ -1,9 +1,9 @@
 """Lines that keep memory over training steps, and whether that grows.
 
-Activations come and go within a step. What is never freed, and is older than anything that its
-line frees, is kept by something. A program keeps the optimizer's state once, and a bounded cache
-until it is full: only a line that keeps more again and again, and has not ended, is growth. A line
-can also replace its block by a larger one: that is growth if the steps allocate no more otherwise.
+Activations come and go within a step. A block that is never freed, and is older than all blocks
+that its line frees, is kept by something. A program allocates the optimizer's state once, and fills
+a bounded cache until it is full. So a line grows only if it keeps more again and again, up to the
+end, or replaces its block by larger ones while the steps allocate no more otherwise.
 
 The process of a dry run loads this module too, so it imports little.
 """
@@ -26,8 +26,8 @@ _KEPT_STEPS = 2
 """A loop's variables, and batches that are fetched ahead, live for up to that many steps."""
 _LEAST_SINCE = 2
 _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
-"""Memory rises by at least this part of what lines add; otherwise as much is freed elsewhere. Of
-lines that also free, some blocks are old by chance."""
+"""Memory has to rise by at least this part of what lines add; otherwise other lines free as much.
+If a line also frees blocks, some of its blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
 """Memory that rises so often, and so much higher than before it is freed, may rise higher still."""
 _MOST_PLACES = 5
@@ -186,7 +186,7 @@ class KeptByLine:
 
 @dataclass
 class _Changes:
-    """Changes of bytes from step to step; what comes as another goes takes nothing."""
+    """Changes of bytes from step to step; a block that replaces an equal block changes nothing."""
 
     by_step: dict[int, int] = field(default_factory=dict)
 
@@ -329,7 +329,7 @@ def _has_ended(rises: Sequence[int], count: int) -> bool:
 
 
 def _goes_on(rises: Sequence[int], count: int) -> bool:
-    """Return whether it does not rise ever more rarely, as a cache does that fills."""
+    """Return whether its rises do not become rarer, as those of a filling cache do."""
     later = sum(step >= (rises[0] + count) // 2 for step in rises)
     return later * 3 >= len(rises)
 

@@ -15,7 +15,7 @@ _LIBRARY = re.compile(
 
 
 def is_library(file: str) -> bool:
-    """Return whether a file is none of the user's.
+    """Return whether a file is not the user's own.
 
     >>> [is_library(name) for name in ("/opt/pytorch/torch/nn/functional.py", "/me/torch/train.py")]
     [True, False]

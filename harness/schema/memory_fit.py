@@ -28,7 +28,7 @@ class BudgetFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         fits: whether that is within the budget.
         largest_batch: the largest batch that fits, all else equal; None if not even the
             smallest does.
-        is_searched: whether the search of it had an end.
+        is_searched: whether the search for it ended.
     """
 
     budget_bytes: Bytes
@@ -58,7 +58,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         allocated_peak_bytes: peak of the allocated bytes.
         reserved_peak_bytes: peak of the bytes that the allocator reserves.
         verdict: whether the step fits.
-        is_searched: whether the largest batch was searched and the search had an end.
+        is_searched: whether the largest batch was searched and the search ended.
         largest_batch: the largest batch that fits in every case; None if none does.
         tried: batches whose peaks the search knows, each with the bytes that it reserves.
     """
@@ -101,7 +101,7 @@ class GpuFit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def largest_batch_text(self) -> str:
-        """The largest batch in a few words; empty where none was searched."""
+        """The largest batch in a few words; empty if none was searched."""
         if not self.is_searched:
             return ""
         safe = self.largest_batch

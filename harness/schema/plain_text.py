@@ -1,4 +1,4 @@
-"""Text from outside as data: what a terminal, a page or a spreadsheet would obey is made visible.
+"""Text from outside: characters that a terminal, a page or a spreadsheet would obey are shown.
 
 Names of modules, messages of exceptions and records that somebody else wrote may hold escape
 sequences, characters that turn the direction of a line, or a formula.
@@ -12,7 +12,7 @@ _ACTIVE = re.compile(
     "\u2028\u2029\ufeff\ud800-\udfff]"  # separators of lines, a byte-order mark, surrogates
 )
 _FORMULA = re.compile(r"[=@\t\r]|[+-](?![\d.,]+ ?%?$)")
-"""How a cell begins that a spreadsheet takes for a formula (OWASP, CSV injection)."""
+"""First characters of a cell that a spreadsheet takes for a formula (OWASP, CSV injection)."""
 
 
 def printable(text: str) -> str:

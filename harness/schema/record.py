@@ -31,7 +31,7 @@ RECORDS = "records.jsonl"
 EVENTS = "events"
 """Folder of the allocation events of traced cells, next to the records."""
 BLOCK_BYTES, RESIDENT_NOISE_BYTES = 512, 64 << 10
-"""Growth from here on is none of noise: a block of the CUDA allocator; what an RSS rises by."""
+"""Smallest growth that is not noise: a block of the CUDA allocator; a rise of RSS."""
 
 
 class RecordError(HarnessError, ValueError):

@@ -34,14 +34,14 @@ class Step:
         inputs: shape of one example without the batch, e.g. ``(3, 224, 224)``, ``"3x224x224"`` or
             ``{"tokens": "int64:256"}``; or a function of the batch, or its name, that returns
             inputs and labels. A network of a hub needs none.
-        arguments: what a ``target`` that is named is called with.
+        arguments: arguments of a ``target`` that is given by its name.
         optimizer: a name, or a function of the parameters, or its name.
         loss: a name, or a function of output and labels, or its name.
         classes: labels are 0 to ``classes`` - 1; None: they have no values.
         mode: ``train``, or ``inference`` for a forward pass without gradients.
         autocast: a type, ``float16`` or ``bfloat16``.
-        accumulate: number of micro-batches; it divides the batch. One micro-batch is on the GPU at
-            a time: a loop that holds the whole batch there and cuts it up needs the rest on top.
+        accumulate: number of micro-batches; it divides the batch. Only one micro-batch is on the
+            GPU at a time. A loop that holds the whole batch there needs the rest in addition.
         compile: True, or a mode of ``torch.compile``.
         prepare: called with the network before it is compiled and before the steps.
         threads: CPU threads of an operation.
@@ -152,7 +152,7 @@ def _check_whole(name: str, value: object) -> None:
 
 
 class StepOptions(TypedDict, total=False):
-    """The fields of a ``Step`` but its target and batch, as ``harness.predict`` takes them too."""
+    """The fields of a ``Step`` except its target and batch, as ``harness.predict`` takes them."""
 
     inputs: "InputShapes | Callable[[int], tuple[object, object]]"
     arguments: Mapping[str, object]

@@ -13,6 +13,6 @@ COMPILE_MODES = (
 )
 """Modes of ``torch.compile``; the last two are backends that generate no code."""
 LEARNING_RATE = 0.01
-"""Rate of an optimizer that is named, where it has no value of its own."""
+"""Rate of an optimizer that is named, if it has no value of its own."""
 MOST_STEPS = 8
-"""On a GPU: steps after which the next one is measured, whatever they reserved."""
+"""Steps on a GPU after which the next step is measured, even if reserved memory still rises."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Method = Literal["measured", "dry run", "formula", "estimate"]
 """Source of every number of a report: a real run, PyTorch itself on a pretended GPU, an MLP's
-closed forms and events, or meta tensors where nothing can be run."""
+closed forms and events, or meta tensors if nothing can be run."""
 
 _OF_OWN_STEPS = (
     "target", "gpus", "batch", "layers", "evidence", "steps", "trace", "compiled", "growth",
@@ -43,7 +43,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
         target: name of your own network or loop.
         batch: examples in its step.
         host: memory of the host that the process took in a measured step.
-        trace: every block allocated and freed; None where only sums are known.
+        trace: every block allocated and freed; None if only sums are known.
         layers: a row for each module, in the order of the forward pass.
         fit: whether the step fits on the GPU that was named.
         budget: whether it fits in the budget that was given.
@@ -136,7 +136,7 @@ class StepReport(Metrics, frozen=True, kw_only=True, forbid_unknown_fields=True)
             attribute: module, operator or category.
 
         Returns:
-            Bytes by name, largest first; empty where the events are not known.
+            Bytes by name, largest first; empty if the events are not known.
         """
         return {} if self.trace is None else totals(self.trace.alive_at_peak(), attribute)
 

@@ -12,7 +12,7 @@ from harness.schema.errors import StepError, did_you_mean
 _MAKES_NAMES = re.compile(
     r"import\s*\(?\s*\*|\b(?:__getattr__|__dict__|globals|locals|vars|exec|setattr)\b"
 )
-"""Words of a module that may have names that stand nowhere in it."""
+"""Words in a module's source that may define names which do not stand in the source."""
 
 
 HUBS = {
@@ -61,9 +61,9 @@ def hub_of(target: object) -> str | None:
 
 
 def check_target_name(target: str) -> None:
-    """Refuse a name such as ``my_model.py:Net`` or ``package.module:Net`` that nothing has.
+    """Refuse a name such as ``my_model.py:Net`` or ``package.module:Net`` that does not exist.
 
-    No code of the user's runs, so a name that its module may make at run time passes.
+    The user's code does not run, so a name that its module may make at run time passes.
     """
     place, path = parts_of_name(target)
     kind = Path(place).suffix

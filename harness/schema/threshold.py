@@ -57,16 +57,15 @@ class Probed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     type: str | None = None
     """How it ended: the exception's type, or the signal."""
     needed_bytes: Bytes | None = None
-    """By how much its address space grew at most, where it fitted and the kernel tells.
-
-    In a cgroup: what was charged at most, less what was charged ahead, to a few pages. On a GPU:
-    what the caching allocator reserved at most.
+    """The most that its address space grew, if it fitted and the kernel says so. In a cgroup it is
+    the most that was charged minus what was charged ahead, to a few pages. On a GPU it is the most
+    that the caching allocator reserved.
     """
     seconds: float
 
 
 class BandValue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A value that fitted only sometimes, or lies among such."""
+    """A value that fitted only sometimes, or lies between such values."""
 
     value: int
     fits: int
@@ -90,13 +89,13 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The largest size of a step that fits into a budget: what every search for one finds.
+    """The largest size of a step that fits into a budget, as a search found it.
 
     Attributes:
         solve: the value that was searched.
         budget_bytes: the budget in bytes.
         kind: how the budget was enforced.
-        outcome: ok if the search found an answer; else how the probe ended that ended it.
+        outcome: ok if the search found an answer; else the outcome of its last probe.
         evidence: what was seen, if there is no answer.
         largest_fit: the largest value that fits; None if not even the smallest does.
         smallest_fail: the smallest value that does not fit; None if every value fits.

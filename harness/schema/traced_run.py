@@ -49,7 +49,7 @@ class StepJob(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def cell_id(self) -> str:
-        """Sixteen hexadecimal digits, equal for equal jobs."""
+        """Stable 16-digit hash of the job."""
         text = msgspec.json.encode(self, order="deterministic")
         return hashlib.sha256(text).hexdigest()[:16]
 
@@ -79,7 +79,7 @@ class StepRun(Struct, frozen=True, kw_only=True):
 
     @property
     def problem(self) -> str:
-        """Why there are no numbers; empty where there are."""
+        """Why there are no numbers; empty if there are."""
         if self.outcome is Outcome.OK:
             return ""
         return str(self.evidence.get("message", self.outcome))

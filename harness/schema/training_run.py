@@ -34,7 +34,7 @@ class TrainingJob:
     """One network to train by one plan."""
 
     workload: Workload
-    """With ``data="fashion-mnist"`` the run uses synthetic images where the real are missing."""
+    """With ``data="fashion-mnist"`` the run uses synthetic images if the real are missing."""
     plan: TrainingPlan
 
     @property
@@ -63,7 +63,7 @@ class Steps(Struct, frozen=True, kw_only=True, omit_defaults=True):
     resident_bytes: tuple[int, ...] = ()
     """RSS after the step; on a GPU, what is reserved."""
     rise_bytes: tuple[int, ...] = ()
-    """The highest of it during the step, less what it was before."""
+    """Its highest value during the step minus the value before the step."""
     seconds: tuple[float, ...] = ()
     start_bytes: tuple[int, ...] = ()
     """Live bytes before the step."""
@@ -97,7 +97,7 @@ class TrainingRun(Struct, frozen=True, kw_only=True):
     outcome: Outcome
     evidence: FailureEvidence = {}
     images_missing: str | None = None
-    """Why the run used synthetic images where it should have used the real ones."""
+    """Why the run used synthetic images if it should have used the real ones."""
     attempt: int = 1
     environment: Environment = {}
     seconds: float | None = None

@@ -211,7 +211,7 @@ class Workload:
 
     @property
     def id(self) -> str:
-        """Sixteen hexadecimal digits, equal for equal workloads, ever after.
+        """Stable 16-digit hash of the workload.
 
         Fields at their default are left out of the hash: a field that a later version adds
         changes no id of today's.
@@ -263,7 +263,7 @@ class Workload:
 
 
 def _check_field(item: "dataclasses.Field[Any]", value: Any) -> None:
-    """Raise WorkloadError where ``value`` breaks the rule in the field's metadata."""
+    """Raise WorkloadError if ``value`` breaks the rule in the field's metadata."""
     if value is None and (item.default is None or item.name == "width"):
         return
     choices = item.metadata.get("choices")

@@ -1,4 +1,4 @@
-"""One device of a recording from its derived beginning on: what was there at each moment."""
+"""One device of a recording, from its derived beginning on, with its blocks at each moment."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def device_histories(recording: Recording, device: int | None = None) -> Iterato
 
 
 def _notes_on_file(recording: Recording) -> Iterator[str]:
-    """Yield the devices of a recording of several, and how much host memory is pinned in it."""
+    """Yield a sentence on the devices of a recording, and on its pinned memory of the host."""
     if len(recording.snapshots) > 1:
         devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)
         yield f"devices in the recording: {', '.join(devices)}"

@@ -141,10 +141,10 @@ def _cases(
     gpus: Mapping[str, int],
     settings: str | None,
 ) -> Iterator[Case]:
-    """Yield what to ask: settings, one pool, a cache emptied in each step, other GPUs.
+    """Yield the what-ifs: settings, one pool, a cache emptied in each step, other GPUs.
 
-    The work ends with the request that failed. What the allocator freed in vain for that request
-    is not part of the program.
+    The work ends with the request that failed. Segments that the allocator freed in vain for that
+    request are not part of the program.
     """
     until = None if failure is None else failure.position + 1
     usable = None if failure is None else failure.usable_bytes

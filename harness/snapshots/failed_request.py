@@ -28,7 +28,7 @@ class FailedRequest:
 
 
 def find_failure(history: DeviceHistory) -> FailedRequest | None:
-    """Return the last request that failed, None where none did."""
+    """Return the last request that failed, None if none did."""
     failed = [position for position, event in enumerate(history.events) if event.action == "oom"]
     if not failed:
         return None

@@ -1,4 +1,4 @@
-"""The bytes of a recording, unpacked where it is compressed, within stated limits."""
+"""The bytes of a recording, unpacked if it is compressed, within stated limits."""
 
 import gzip
 import time
@@ -27,7 +27,8 @@ class SnapshotError(HarnessError, ValueError):
 def is_snapshot(path: Path) -> bool:
     """Return whether a file begins as a pickle or a gzip file does, and not as text.
 
-    A pickle's second byte is its protocol; text in an old encoding may begin with the first one.
+    A pickle's second byte is its protocol. Text in an old encoding may begin with a pickle's first
+    byte.
     """
     try:
         with path.open("rb") as file:

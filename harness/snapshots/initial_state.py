@@ -20,7 +20,7 @@ class Origin:
 
 
 def find_origin(snapshot: Snapshot, events: Sequence[TraceEvent]) -> Origin:
-    """Return how things stood before ``events``, which end where the segments were recorded."""
+    """Return the state before ``events``, which end where the segments were recorded."""
     reserved = sum(segment.size_bytes for segment in snapshot.segments)
     reserved -= sum(map(reserved_change, events))
     return Origin(live=_live_at_start(snapshot.segments, events), reserved_bytes=reserved)
@@ -59,7 +59,7 @@ def notes_on_origin(origin: Origin) -> Iterator[str]:
 
 _MIB = 1 << 20
 _OF_THE_MACHINE = ("backend", "per_process_memory_fraction")
-"""Settings that say nothing here: how large the GPU was is in no recording."""
+"""Settings that are ignored here, because a recording does not state the GPU's size."""
 
 
 def recorded_settings(snapshot: Snapshot) -> tuple[str, list[str]]:

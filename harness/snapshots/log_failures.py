@@ -1,4 +1,4 @@
-"""Every out-of-memory failure in a log: whose, when, why, and whether the run went on after it."""
+"""Every out-of-memory failure in a log: its rank, time and cause, and if the run went on."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,7 +52,7 @@ _LIMITS = re.compile(r"\bLimits:\s(?:[^\n]*\n){0,4}?\W*memory:\s*(\d{1,12})([KMG
 _MESSAGE_LINES = 12
 _WENT_ON_LINES = 3
 MOST_FAILURES = 4_000
-"""Messages that are parsed; of more, the first and the last ones."""
+"""Largest number of messages that are parsed; of more messages, the first and the last."""
 _Place = TypeVar("_Place")
 
 _BINARY = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
@@ -114,7 +114,7 @@ class LogFailure:
 def find_failures(log: Log) -> tuple[LogFailure, ...]:
     """Return every failure in a log, in its order.
 
-    Messages of other programs count only where PyTorch and the kernel say nothing.
+    Messages of other programs count only if PyTorch and the kernel say nothing.
     """
     lines = log.text.split("\n")
     reasons: list[str] = []
@@ -142,9 +142,9 @@ def find_failures(log: Log) -> tuple[LogFailure, ...]:
 
 
 def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
-    """Return the failures; what one program says in neighbouring lines is of one request.
+    """Return the failures; neighbouring lines of one program are about one request.
 
-    The first of those lines stays, with the size that any of them names.
+    The first of these lines stays, with the size that any of them names.
     """
     kept: list[LogFailure] = []
     last = 0
@@ -163,12 +163,12 @@ def _of_one_request(found: Sequence[LogFailure]) -> list[LogFailure]:
 
 
 def marked(log: Log) -> list[int]:
-    """Return where the lines stand that name a failure."""
+    """Return the positions of the lines that name a failure."""
     return [at for at, line in enumerate(log.text.split("\n")) if _MARK.search(line)]
 
 
 def _chosen(places: list[_Place]) -> list[_Place]:
-    """Return all places; of too many the first and the last ones."""
+    """Return all positions; if they are too many, the first and the last ones."""
     first = MOST_FAILURES // 4
     return (
         places if len(places) <= MOST_FAILURES else places[:first] + places[first - MOST_FAILURES :]
@@ -276,7 +276,7 @@ def _owner(failure: LogFailure) -> object:
 
 
 def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
-    """Return the failures; what an owner repeats with the same numbers is one, written often."""
+    """Return the failures; messages of one owner with the same numbers are one failure."""
     kept: dict[int, LogFailure] = {}
     last: dict[object, int] = {}
     numbers = attrgetter("message", "requested_bytes", "advice", "went_on")
@@ -292,7 +292,7 @@ def _counted(found: Sequence[LogFailure]) -> Iterable[LogFailure]:
 
 
 def _host_message(text: str) -> _Said | None:
-    """Return what the first message says that is not CUDA's; None where there is none."""
+    """Return the content of the first message that is not CUDA's; None without one."""
     matches = [match for form in (_CPU, _MPS, _KERNEL, _SCHEDULER) if (match := form.search(text))]
     if not matches:
         return None
@@ -328,7 +328,7 @@ def _host_message(text: str) -> _Said | None:
 
 
 def _with_limit(said: _Said, near: str) -> _Said:
-    """Return what a message says, with the limit of its container where Kubernetes lists it."""
+    """Return what a message says, with the limit of its container if Kubernetes lists it."""
     limit = _LIMITS.search(near) if said.cause == "killed by the kernel" else None
     if limit is None:
         return said

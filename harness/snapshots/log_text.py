@@ -1,4 +1,4 @@
-"""A log of any size as plain text, read once: what stands around its messages of memory."""
+"""A log of any size as plain text, read once: the lines around its messages about memory."""
 
 import codecs
 import errno
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import IO
 
 LONGEST_BYTES = 64 << 20
-"""The most that is kept: a quarter of it the first messages, the rest the last ones."""
+"""Largest size that is kept: a quarter for the first messages, the rest for the last."""
 MOST_PIPED_BYTES = 4 << 30
-"""The most that is read where nobody knows an end."""
+"""Largest size that is read if the end is not known."""
 AROUND = 400
 """Lines that are kept before and after each message."""
 
@@ -32,7 +32,7 @@ _HINTS = (
     "low on resource", "unable to allocate", "running low on memory", "exited unexpectedly",
     "cudnn algorithm", "an engine to execute", "failed to cuda", "resource exhausted",
 )  # fmt: skip
-"""One of these stands in every message that is understood; most logs have few such lines."""
+"""Every message that is understood contains one of these; most logs have few such lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class _Kept:
             self.sizes[2] += dropped
 
     def log(self, *, has_more: bool) -> Log:
-        """Return the lines; a carriage return ends one, but the file counts it as none."""
+        """Return the lines; a carriage return ends a line, which the file does not count as one."""
         parts = [
             (number, part)
             for number, line in (*self.first, *self.last)
@@ -149,7 +149,7 @@ def _encoding(data: bytes) -> str:
 
 
 def record_text(line: str) -> str:
-    """Return the text in a line: where it is a record of JSON, all of its texts, a line each."""
+    """Return the text in a line; of a JSON record all texts, a line each."""
     start = line.find("{")
     if start >= 0 and line.rstrip().endswith("}"):
         try:

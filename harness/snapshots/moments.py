@@ -1,4 +1,4 @@
-"""Blocks alive at one moment of a recording, grouped; and over all of it, as a timeline."""
+"""Blocks alive at one moment of a recording, in groups, and the timeline of all moments."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

@@ -3,7 +3,7 @@
 Formats: ``CUDACachingAllocator.cpp`` of PyTorch 1.0 to 2.15. Sizes in a message have two
 decimals, so sums are exact to about 0.01 of their unit only.
 
-Two numbers are not what they are called. "Allocated in private pools" are the free blocks of those
+The names of two numbers are misleading. "Allocated in private pools" are the free blocks of those
 pools, and "allocated by PyTorch" contains them (seen under the dry run of 2.15). A process that
 "has 17179869184.00 GiB memory in use" is one that NVML knows nothing about (2^64 - 1 bytes).
 """
@@ -56,7 +56,7 @@ NO_MESSAGE = (
 _NOT_AVAILABLE_BYTES = 1 << 60
 _LARGEST_BYTES = 1 << 66
 _ROUNDED_TO = 0.02
-"""Share of the total that the roundings of a dozen sizes cannot add up to."""
+"""Share of the total that is more than the rounding errors of a dozen sizes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class OutOfMemoryMessage:
         return sum(size for _, size in self.others)
 
     def outside_bytes(self) -> int:
-        """Return what is held on the GPU by nobody that was named: context and libraries.
+        """Return the memory of the GPU that no named owner holds: context and libraries.
 
         With ``process_bytes`` it is this process's own; else all that the total leaves over.
         """
@@ -123,7 +123,7 @@ class OutOfMemoryMessage:
         return self.others_bytes() + self.unknown_bytes()
 
     def cause(self) -> str:
-        """Return the part without which the request would have fitted; real need if none is."""
+        """Return the part without which the request would have fitted, or else real need."""
         requested, free = self.requested_bytes, self.free_bytes
         if self.allocated_bytes > self.total_bytes:
             return "shared memory"

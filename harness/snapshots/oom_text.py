@@ -10,14 +10,14 @@ from harness.snapshots.oom_message import OutOfMemoryMessage
 _WIDTH = 60
 _MOST_LISTED = 12
 _ROUNDING = 10_000
-"""A remainder below this part of the total is left over by the roundings of the other sizes."""
+"""A remainder below this part of the total comes from the rounding of the other sizes."""
 
 
 def parts(message: OutOfMemoryMessage) -> list[tuple[str, str, int]]:
     """Return (letter, name, bytes) of everything on the GPU; up to rounding, the sum is its total.
 
-    Where the message does not say what the process holds, nothing separates its context from what
-    other processes hold.
+    If the message does not say what the process holds, its context cannot be separated from other
+    processes.
     """
     known = message.process_bytes is not None
     outside = f"{message.backend} context and libraries"
@@ -97,7 +97,7 @@ def _by_cause(failures: Sequence[LogFailure]) -> Iterator[str]:
 
 
 def facts(failure: LogFailure) -> str:
-    """Return where a failure stands, whose it is, and if the run went on."""
+    """Return the place of a failure, its rank, and if the run went on."""
     words = (
         (True, f"line {failure.line:,}"),
         (failure.rank is not None, f"rank {failure.rank}"),

@@ -1,4 +1,4 @@
-"""A trace's events as operations: which releases are complete at once, and who asked.
+"""A trace's events as operations: releases that are complete at once, and their requester.
 
 The allocator logs a release twice, when it is requested and when it is complete. Both come
 together unless another stream still used the block. And it logs segments freed, but
@@ -36,10 +36,10 @@ def operations(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]
 
 
 def workload(events: Sequence[TraceEvent]) -> Iterator[tuple[int, TraceEvent]]:
-    """Yield what the program did, without what the allocator did about it.
+    """Yield the program's operations, without those of the allocator.
 
-    That is: requests, releases, ``empty_cache`` where segments went back without a request that
-    needed room, and ``release_pool`` where segments of a private pool went back: the program must
+    These are requests, releases, ``empty_cache`` if segments went back without a request that
+    needed room, and ``release_pool`` if segments of a private pool went back: the program must
     have dropped it. Each comes with its position among ``events``.
     """
     given: TraceEvent | None = None

@@ -16,7 +16,7 @@ class OtherMessage(NamedTuple):
 
 
 def other_message(line: str) -> OtherMessage | None:
-    """Return what is known of the message in a line; None where there is none.
+    """Return what is known of the message in a line; None if there is none.
 
     >>> other_message("CUDA error: out of memory").cause
     'CUDA itself'

@@ -42,11 +42,11 @@ def number_pools(
 def _pools_of_events(
     events: Sequence[TraceEvent], segments: Sequence[RecordedSegment]
 ) -> Sequence[PoolId]:
-    """Return each event's pool; older recordings do not name it, so there it is the segment's.
+    """Return each event's pool; in older recordings, which do not name it, the segment's pool.
 
-    Those name the pools of the segments at the end only. Going back from there, a segment's
-    addresses belong to its pool until it was allocated; what lay there before, and whatever was
-    freed on the way, counts as of the default pool.
+    Older recordings name only the pools of the segments at the end. Going back from there, a
+    segment's addresses belong to its pool back to the segment's allocation. Earlier blocks at these
+    addresses, and segments freed on the way, count as of the default pool.
     """
     ends = {each.address: each for each in segments if each.pool != DEFAULT_POOL}
     starts = sorted(ends)

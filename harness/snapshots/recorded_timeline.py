@@ -17,14 +17,14 @@ from harness.snapshots.failed_request import find_failure, step_ends
 from harness.snapshots.trace_event import TraceEvent, own_line
 
 _MOST_PARTED = 4
-"""Steps up to which each is parted into forward, backward and update."""
+"""Largest number of steps that are each divided into forward, backward and update."""
 COLOURS = {words: BLOCK_COLOURS[name] for name, words in CATEGORY_WORDS.items()}
 
 
 def recorded_timeline(history: DeviceHistory, *, last_step: bool = False) -> Timeline:
-    """Return the blocks up to the failure; of a run that is pretended only its last step.
+    """Return the blocks up to the failure; of a dry run only its last step.
 
-    Its times mean nothing, so they are left out then.
+    The times of a dry run mean nothing, so they are left out.
     """
     events, category_at = history.events, categories(history)
     failure = find_failure(history)

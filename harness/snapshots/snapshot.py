@@ -1,8 +1,8 @@
 """A memory snapshot as ``torch.cuda.memory._dump_snapshot`` writes it, checked and typed.
 
-The format: ``torch/cuda/_memory_viz.py`` and ``torch/csrc/cuda/memory_snapshot.cpp``,
-PyTorch 2.1 to 2.13. Later versions add keys (``pool_id``, ``compile_context``); those that
-are missing have the value they had before they existed.
+The format: ``torch/cuda/_memory_viz.py`` and ``torch/csrc/cuda/memory_snapshot.cpp``, PyTorch 2.1
+to 2.13. Later versions add keys (``pool_id``, ``compile_context``); a missing key gets the value
+that was implied before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ from harness.snapshots.unpickler import load_builtins
 
 _ALL_TOGETHER = 1 << 56
 MOST_OWNERS = 4 << 20
-"""Owners that are read; where a file has more, categories are guessed."""
+"""Owners that are read; if a file has more, categories are guessed."""
 
 
 class OwnersAt(msgspec.Struct):
@@ -161,7 +161,7 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
 
 
 def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
-    """Return a trace as events; its list is emptied on the way, for the memory's sake."""
+    """Return a trace as events; its list is emptied meanwhile, to save memory."""
     stacks: dict[tuple[int, ...], tuple[Any, Stack]] = {}
     events: list[TraceEvent] = []
     total = 0
@@ -178,7 +178,7 @@ def _events(trace: list[Any], deadline: Deadline) -> tuple[TraceEvent, ...]:
 
 
 class _Event(msgspec.Struct):
-    """An entry of a trace as recorded; what no number needs may be anything."""
+    """An entry of a trace as recorded; keys that no number needs may have any value."""
 
     action: Action
     addr: Address = 0
@@ -214,7 +214,7 @@ def _read(entry: Any, kind: type[_Kind]) -> _Kind:
 
 
 def _valid(entries: Any, kind: type[_Kind]) -> Iterator[_Kind]:
-    """Yield the entries that make sense; no number needs the others."""
+    """Yield the entries that can be read; no number needs the others."""
     for entry in entries if isinstance(entries, list) else ():
         try:
             yield msgspec.convert(entry, kind)

@@ -57,7 +57,7 @@ BEFORE = Stack("before the recording", (), "before the recording")
 class TraceEvent(NamedTuple):
     """One entry of a device's trace; the address of ``oom`` is what the driver had left.
 
-    ``pool`` is None where the recording does not name it; ``stream`` holds the number of a private
+    ``pool`` is None if the recording does not name it; ``stream`` holds the number of a private
     pool above its 64 bits: see ``snapshots.pools``.
     """
 

@@ -1,10 +1,11 @@
 """Reads a pickle that is nothing but dicts, lists, strings, numbers and pairs of numbers.
 
-A pickle is a program for a small machine that can also import and call. Two passes keep it from
-that. The first looks at every opcode, and refuses those that do more than hold data and what would
-take memory out of proportion to the file (a "new list" of one byte grows sixtyfold). Python's own
-machine runs what is left, which names, calls and imports nothing; it reads from memory, where a
-frame moves no byte to another place. The opcodes: ``Lib/pickletools.py`` of CPython.
+A pickle is a program for a small machine that can also import and call. Two passes prevent that.
+The first pass looks at every opcode. It refuses opcodes that do more than hold data, and opcodes
+that would take memory out of proportion to the file (a "new list" of one byte grows sixtyfold). In
+the second pass Python's own machine runs the file, which then names, calls and imports nothing. It
+reads from memory, where a frame moves no byte to another place. The opcodes: ``Lib/pickletools.py``
+of CPython.
 """
 
 import gc
@@ -45,7 +46,7 @@ _PLAIN = re.compile(
     % (_FRAME, _SHORT_TEXT, _INTEGER, _FRAME, _INTEGER),
     re.DOTALL,
 )
-"""Opcodes that hold data, as far as their length is known and what they build is small."""
+"""Opcodes that hold data, of known length, and that build small objects."""
 _CUT_OFF = b"\x80hqjG\x95KMJ"
 _TEXT_WIDTHS = {pickle.SHORT_BINUNICODE: 1, pickle.BINUNICODE: 4, pickle.BINUNICODE8: 8}
 _LOGIC = (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError)

@@ -90,7 +90,7 @@ _ACTIONS = {
 
 
 def find_work(history: DeviceHistory, until: int | None = None) -> RecordedWork:
-    """Return what the first ``until`` events did, and of a request that failed there the request.
+    """Return the operations of the first ``until`` events, and the request that failed there.
 
     Other requests that failed are left out.
     """
@@ -124,7 +124,7 @@ def _numbers(streams: set[int]) -> dict[int, int]:
 
 
 def in_one_pool(work: RecordedWork) -> RecordedWork | None:
-    """Return the work without its private pools; None where it has none."""
+    """Return the work without its private pools; None if it has none."""
     if not any(step.pool for step in work.steps):
         return None
     kept = (step for step in work.steps if step.action != RELEASE_POOL)

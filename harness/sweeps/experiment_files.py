@@ -1,4 +1,4 @@
-"""Finds experiments: the harness's own, those in ./experiments, files by path, and of records.
+"""Finds experiments: the harness's own, in ./experiments, files by path, and of records.
 
 An experiment is a Python file, or a folder with ``__init__.py``, that defines ``EXPERIMENT``.
 The file's name is the experiment's. A file is imported only if its text defines that name: other
@@ -249,8 +249,8 @@ def read_origin(folder: Path) -> Origin | None:
 def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None:
     """Return the experiment that the records in ``folder`` are of, if any; ``given`` come first.
 
-    A report runs its analysis. It never runs another file of the same name, nor anything that came
-    with the records: those may be a stranger's.
+    A report runs its analysis. It never runs another file of the same name, nor a file that came
+    with the records, because the records may be a stranger's.
     """
     name = folder.resolve().name
     for path in given:

@@ -48,7 +48,7 @@ class ThresholdRunner(LocalRunner[ThresholdQuestion, Threshold]):
 
 
 class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
-    """Trains each network as its plan says, on the real images where they can be had."""
+    """Trains each network as its plan says, on the real images if they can be had."""
 
     line = TrainingRun
     _replaced: frozenset[TrainingPlan] = frozenset()
@@ -63,7 +63,7 @@ class TrainingRunner(LocalRunner[TrainingJob, TrainingRun]):
     def prepared(
         self, jobs: list[TrainingJob], is_finished: Callable[[str], bool]
     ) -> list[TrainingJob]:
-        """Return ``jobs``, on synthetic images where the real ones are wanted but missing."""
+        """Return ``jobs``, on synthetic images if the real ones are wanted but missing."""
         on_real = [
             job for job in jobs if job.workload.data != "synthetic" and not is_finished(job.cell_id)
         ]

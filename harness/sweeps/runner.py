@@ -52,7 +52,7 @@ class Runner(ABC, Generic[Job, Line]):
         """Return a result in one line."""
 
     def check(self) -> None:  # most have nothing to do
-        """Settle what fell silent, if anything can; called about once a second while jobs run."""
+        """Handle jobs that fell silent; called about once a second while jobs run."""
 
     def close(self) -> None:
         """End the processes that this runner started itself."""
@@ -71,7 +71,7 @@ def ended(line: Line, trace: Trace | None = None) -> "Future[tuple[Line, Trace |
 
 
 Measured = tuple[Record, Trace | None]
-"""One attempt: its record and, where asked for and taken, the allocation trace."""
+"""One attempt: its record and, if asked for and taken, the allocation trace."""
 
 
 class ExecutorError(HarnessError):
@@ -93,7 +93,7 @@ class Cell:
     fresh_servers: bool = False
     """Each pass has a fork server of its own."""
     needed_bytes: int | None = None
-    """Predicted peak of live bytes; None where it cannot be predicted."""
+    """Predicted peak of live bytes; None if it cannot be predicted."""
 
     @property
     def cell_id(self) -> str:
@@ -105,25 +105,25 @@ class Executor(Protocol):
     """Measures cells, up to ``capacity()`` of them at once.
 
     It writes nothing: only the sweep, the coordinator, writes records. Every attempt ends as a
-    record, whatever became of it; an executor never repeats one by itself.
+    record, even a failed one. An executor never repeats an attempt by itself.
     """
 
     name: str
 
     def submit(self, cell: Cell, attempt: int) -> "Future[Measured]":
-        """Begin to measure ``cell``; the future ends with what became of it."""
+        """Begin to measure ``cell``; the future ends with its attempt."""
 
     def capacity(self) -> int:
         """Return how many cells may be submitted and not ended, just now."""
         return 1
 
     def room_bytes(self, workload: Workload) -> int | None:
-        """Return the memory of the largest place for ``workload``; None where unknown."""
+        """Return the memory of the largest place for ``workload``; None if unknown."""
         del workload
         return None
 
     def check(self) -> None:
-        """Settle what fell silent; called about once a second while cells run."""
+        """Handle cells that fell silent; called about once a second while cells run."""
         return
 
     def close(self) -> None:

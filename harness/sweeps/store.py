@@ -1,8 +1,8 @@
 """The records of one experiment's run: JSON Lines that survive whatever ends the writer.
 
-One append is one write and one fsync. What a crash tore is repaired on opening and reported:
-a torn last line is cut off, lines that are not records are set aside in ``rejected.jsonl``.
-One writer at a time holds the lock of a file, which the kernel releases when it dies.
+One append is one write and one fsync. Damage by a crash is repaired on opening and reported: a torn
+last line is cut off, and lines that are not records are moved to ``rejected.jsonl``. One writer at
+a time holds the lock of a file, which the kernel releases when it dies.
 """
 
 import contextlib
@@ -30,12 +30,12 @@ from harness.schema.record import (
 
 REJECTED = "rejected.jsonl"
 MAX_ATTEMPTS = 2
-"""How often a cell is tried whose own processes were killed or crashed."""
+"""Number of tries of a cell whose own processes were killed or crashed."""
 MAX_LOSSES = 5
-"""How often an executor may lose a cell; these attempts are not counted above."""
+"""Number of times that an executor may lose a cell; these attempts are not counted above."""
 
 _RETRIED = (Outcome.KILLED, Outcome.CRASHED)
-"""Ends that may be an accident of the machine and not the workload's own."""
+"""Outcomes that may be an accident of the machine and not the workload's fault."""
 
 
 class StoreError(HarnessError):
@@ -56,7 +56,7 @@ class LineStore(Generic[Line]):
         self._descriptor = -1
         self._identity = (-1, -1)
         self.repairs: list[str] = []
-        """What was mended on opening, one sentence each."""
+        """Repairs that were made on opening, one sentence each."""
         self._outcomes: defaultdict[str, list[Outcome]] = defaultdict(list)
         """The outcome of every attempt at each cell."""
 

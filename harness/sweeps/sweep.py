@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from harness.schema.findings import Section
 
 CHECK_SECONDS = 1.0
-"""How often an executor is asked whether anything fell silent."""
+"""Seconds after which an executor is asked again if anything fell silent."""
 
 
 class Progress(Protocol):
-    """Shows a sweep while it runs; shows nothing of what is not overridden."""
+    """Shows a sweep while it runs; a method that is not overridden shows nothing."""
 
     def begin(self, experiment: str, *, cells: int, done: int, notes: Sequence[str]) -> None:
         """Say that a sweep of ``cells`` begins, of which ``done`` are saved already."""
@@ -187,7 +187,7 @@ def _placed(jobs: Iterable[TrainingJob], device: str) -> list[TrainingJob]:
 
 
 def _refuse_other_device(folder: Path, device: str) -> None:
-    """Keep the records of two devices apart: no analysis could distinguish them."""
+    """Refuse records of another device in one folder, because no analysis could separate them."""
     for path in folder.glob("*.jsonl"):
         with path.open("rb") as lines, suppress(ValueError, KeyError, TypeError):
             kept = json.loads(lines.readline())["workload"].get("device", "cpu")
@@ -243,7 +243,7 @@ class StepRunner(Runner[Cell, Record]):
 
 
 class _Part(Generic[Job, Line]):
-    """The jobs of one kind: hands them out, keeps what comes back, tries accidents again."""
+    """The jobs of one kind: submits them, keeps their results, and repeats accidents."""
 
     def __init__(
         self, runner: Runner[Job, Line], store: LineStore[Line], jobs: Sequence[Job]
@@ -289,7 +289,7 @@ class _Part(Generic[Job, Line]):
 
 
 class _Meter:
-    """Shows how far a sweep is, and how long the rest takes if its jobs take as long."""
+    """Shows the progress of a sweep, and the time left if all jobs take as long as those before."""
 
     def __init__(self, progress: Progress, jobs: int) -> None:
         self._progress = progress

@@ -17,7 +17,7 @@ from harness.schema.workload import Workload
 _MOST_UNCOUNTED = 10
 """Blocks that no limit counts may make a tenth of a layer at most."""
 _TWO_DEPTHS = (16, 32)
-"""The difference between them is the need of another layer."""
+"""Two depths whose difference is the need of another layer."""
 
 
 class BudgetError(HarnessError):
@@ -78,7 +78,7 @@ def size_of_budget(budget_bytes: int | None, environment: Environment) -> int:
 def choose_kind(
     workload: Workload, kind: EnforcementChoice, *, whole_gpu: bool = False
 ) -> Enforcement:
-    """Return the kind of limit for a budget of ``workload``, which was tried to work here."""
+    """Return the kind of limit for a budget of ``workload``, after a test that it works here."""
     if workload.device == "cuda":
         if kind not in ("auto", "allocator"):
             raise BudgetError(f"kind must be auto or allocator for device cuda, got {kind!r}")

@@ -48,10 +48,10 @@ from harness.thresholds.probes import Probes, found
 from harness.thresholds.search import CONFIRMATIONS, Reading, search
 
 _START = {"batch": 64, "depth": 4, "width": 64}
-"""Where a search starts that no prediction guides."""
+"""Start of a search without a prediction."""
 _CLOSE_IN_CGROUP = 8
-"""By how many values a wrong guess is mostly off in a cgroup, as seen; by more with two threads or
-wide layers."""
+"""Usual error of a wrong guess in a cgroup, in values; it is larger with two threads or wide
+layers."""
 _MOST_UNSEEN_BYTES = 8 * 4096
 """The most of the kernel's memory that a cgroup was seen to be charged for beyond page tables."""
 
@@ -223,7 +223,7 @@ class _Run:
 
     @property
     def _modelled(self) -> bool:
-        """Return whether the model covers the limit: the pinned policy's data segment alone."""
+        """Return whether the model covers the limit: the data segment with the pinned policy."""
         return self.kind in ("rlimit", "cgroup") and self.workload.malloc == "pinned"
 
     @property
@@ -259,7 +259,7 @@ class _Run:
         )
 
     def _estimate(self, value: int, needed: int | None) -> int | None:
-        """Return the largest value that fits, if the model is off by as much as here everywhere."""
+        """Return the largest value that fits, if the model's error is the same everywhere."""
         workload = self._at(value)
         if needed is None or workload is None or not self._modelled or not self._predictable:
             return None

@@ -26,7 +26,7 @@ class UndecidedError(Exception):
 
 @dataclass(kw_only=True)
 class Probes:
-    """Probes values within a budget, and keeps what came of it."""
+    """Probes values within a budget, and keeps the results."""
 
     launch: Callable[[int, int], NeededEnd]
     """Runs a value within a number of bytes."""
@@ -37,7 +37,7 @@ class Probes:
     seen: list[Probed] = field(default_factory=list)
 
     def probe(self, value: int) -> Reading:
-        """Probe once; once more where it ended in an accident."""
+        """Probe once, and once more if the probe ended by an accident."""
         for _ in range(2):
             ended = self.launch(value, self.budget_bytes)
             outcome, evidence = classify(ended)
@@ -61,7 +61,7 @@ class Probes:
         raise UndecidedError(outcome, evidence | {"value": value})
 
     def _only_within(self, value: int) -> bool:
-        """Return whether a crash that says nothing of memory goes away with twice the budget.
+        """Return whether a crash without a word on memory does not happen with twice the budget.
 
         A library that writes where it could not allocate dies by a signal, without a word.
         """

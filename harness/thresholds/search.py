@@ -15,13 +15,13 @@ from harness.schema.threshold import BandValue
 CONFIRMATIONS = 3
 """How often each side of the answer is seen before it is believed."""
 MOST_PROBES = 80
-"""Where noise keeps a search from ending, it ends here."""
+"""Number of probes after which a noisy search ends."""
 _CLOSE = 0.0051
 """How far off a good guess may be, as a share: the second step of the widening."""
 _AROUND = (0, 1, -1, 3, -3)
-"""Where the answer is looked for around an estimate."""
+"""Distances from an estimate at which the answer is looked for."""
 _TRUSTED = 3
-"""How many different estimates are followed: they may lie, and the middle never does."""
+"""Number of different estimates that are followed; they may be wrong, bisection is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Reading:
 
     fits: bool
     estimate: int | None = None
-    """Where the answer lies, judged by what this probe needed; None where it cannot tell."""
+    """The answer, estimated from what this probe needed; None if that is not known."""
 
 
 Probe = Callable[[int], Reading]
@@ -41,9 +41,9 @@ class Answer:
     """The largest value that fits, and the smallest that does not."""
 
     largest_fit: int | None
-    """Largest value that fitted every time; None where not even the least did."""
+    """Largest value that fitted every time; None if not even the least did."""
     smallest_fail: int | None
-    """Smallest value above it that failed every time; None where the most still fitted."""
+    """Smallest value above it that failed every time; None if the most still fitted."""
     band: tuple[BandValue, ...] = ()
     """Values between the two that were probed, in order."""
     confirmed: bool = True
@@ -62,8 +62,8 @@ def search(
 ) -> Answer:
     """Return where ``probe`` stops fitting between ``least`` and ``most``, starting at ``guess``.
 
-    The probe is taken to fit below the answer and to fail above it, give or take noise.
-    A guess that is wrong may be off by ``close`` values, one if not given, then by half a per cent.
+    The probe is assumed to fit below the answer and to fail above it, apart from noise. A guess
+    that is wrong may be off by ``close`` values, one if not given, then by half a per cent.
     """
     tally = _Tally(probe, confirmations)
     start = min(max(guess, least), most)
@@ -97,7 +97,7 @@ def search(
 
 
 class _Tally:
-    """Probes and remembers what came of it."""
+    """Probes and remembers the results."""
 
     def __init__(self, probe: Probe, confirmations: int) -> None:
         self._probe = probe
@@ -127,7 +127,7 @@ class _Tally:
         return next((value for value in self._hints if low < value < high), None)
 
     def confirmed_from(self, value: int, end: int, *, fits: bool) -> int:
-        """Return ``value``, moved away from the other side until it is seen often enough."""
+        """Return ``value``, moved away from the other side until it was seen often enough."""
         away, step = (-1 if fits else 1), 1
         while value != end + away and not self._is_confirmed(value, fits) and not self.spent:
             value += away * (min(step, abs(end - value)) or 1)

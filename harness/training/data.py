@@ -23,7 +23,7 @@ from harness.training.image_files import (
 )
 
 Fill = Callable[[Tensor, Tensor | None], None]
-"""Fills examples (batch, in_features) and, where given, int64 labels (batch,) in place."""
+"""Fills examples (batch, in_features) and, if given, int64 labels (batch,) in place."""
 
 
 def source(workload: Workload) -> Fill:

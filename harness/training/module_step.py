@@ -47,7 +47,7 @@ class Step:
 
     model: nn.Module
     x: Any
-    """What the model is called with: a tensor, or a tuple or dict of its arguments."""
+    """The model's input: a tensor, or a tuple or dict of its arguments."""
     y: Any
     optimizer: torch.optim.Optimizer | None
     loss: str | Loss = "cross-entropy"
@@ -73,7 +73,7 @@ class Step:
 def make_optimizer(
     named: str | OptimizerMaker, parameters: Sequence[Tensor]
 ) -> torch.optim.Optimizer | None:
-    """Return the optimizer of a name, or what a function makes of the parameters."""
+    """Return the optimizer of a name, or the result of a function of the parameters."""
     if callable(named):
         return named(parameters)
     if named not in OPTIMIZERS:

@@ -29,7 +29,7 @@ class ExampleInputs:
     specs: tuple[InputSpec, ...]
     with_labels: bool
     with_values: bool = False
-    """True if all are zero; else they have no values, and take none of this machine's memory."""
+    """True if all values are zero; else tensors have no values, and take no memory here."""
     classes: int | None = None
     """Labels take every value from 0 to ``classes`` - 1; None: they are 0, or have no values."""
 
@@ -117,7 +117,7 @@ class OwnStep:
         )
 
     def with_values(self) -> Self:
-        """Return the step with inputs and labels of zeros where a shape alone describes them."""
+        """Return the step with inputs and labels of zeros if a shape alone describes them."""
         if not isinstance(self.inputs, ExampleInputs):
             return self
         return replace(self, inputs=replace(self.inputs, with_values=True))

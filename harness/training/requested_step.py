@@ -123,7 +123,7 @@ def load_target(target: str) -> Any:
 
 
 def _import_problem(error: Exception) -> str:
-    """Return what stops an import, where in the user's files, and what to do about it."""
+    """Return the error that stops an import, its line in the user's files, and what to do."""
     frames = traceback.extract_tb(error.__traceback__)
     library = ("site-packages", "<frozen", __file__)
     own = [one for one in frames if not any(part in one.filename for part in library)]

@@ -17,7 +17,7 @@ from harness.training.module_step import Step, named_optimizer
 from harness.training.own_step import OwnStep
 
 _NOTES_LEARNING_RATE = 0.1
-"""The note's, with which its accuracy is compared; a step needs the same memory at each."""
+"""The note's value, for a comparison of accuracies; memory does not depend on it."""
 
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 
@@ -98,7 +98,7 @@ def _network(workload: Workload, dtype: torch.dtype, device: torch.device) -> ML
 def optimizer_of(
     workload: Workload, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer | None:
-    """Return the workload's optimizer of ``parameters``; None where it has none."""
+    """Return the workload's optimizer of ``parameters``; None if it has none."""
     foreach = {"auto": None, "on": True, "off": False}[workload.foreach]
     return named_optimizer(workload.optimizer, parameters, _NOTES_LEARNING_RATE, foreach=foreach)
 

@@ -228,6 +228,6 @@ def test_the_ladder_counts_each_side_of_a_batch_and_no_refusal() -> None:
 
     said = {row.name: record_of(row, answer) for row in rows}
     assert ladder_text(rows, said).split(", and ") == [
-        "it says of 2 of 3 batches that ran that they fit",
-        "of 2 of 3 batches above them that they do not",
+        "2 of 3 batches that ran are predicted to fit",
+        "2 of 3 next larger batches are predicted not to fit",
     ]

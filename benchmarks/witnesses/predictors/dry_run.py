@@ -6,7 +6,7 @@ NEEDS_GPU = True
 
 
 def predict(row: Row) -> int:
-    """Return what the allocator reserves, or has allocated where that was published."""
+    """Return what the allocator reserves, or has allocated if that was published."""
     from benchmarks.witnesses.training import peaks_on_cuda
 
     if row.run is not None:

@@ -4,7 +4,7 @@ from benchmarks.witnesses.rows import RefusedError, Row
 
 
 def predict(row: Row) -> int:
-    """Return the reserved peak, or the allocated one where that was published."""
+    """Return the reserved peak, or the allocated one if that was published."""
     import torch
 
     import harness

@@ -1,4 +1,4 @@
-"""An estimate of any module's step where nothing can be run: meta tensors stand for a GPU's.
+"""An estimate of any module's step if nothing can be run: meta tensors stand for a GPU's.
 
 PyTorch's dispatcher, autograd engine and optimizers run on tensors without memory, and a dispatch
 mode records each result. A table says what CUDA's kernels allocate in addition, as far as that

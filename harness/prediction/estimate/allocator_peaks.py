@@ -1,8 +1,8 @@
 """Peaks of an estimated step in the CUDA allocator's words: requested, allocated, a reserved range.
 
-``allocated`` is what is requested, each block rounded up. What the allocator reserves depends on
-where it finds room, which is not imitated: the range is that of networks for which it is known
-(``accuracy.toml``).
+``allocated`` is what is requested, each block rounded up. Reserved bytes depend on where the
+allocator finds room, which is not imitated. So their range is that of networks for which it is
+known (``accuracy.toml``).
 """
 
 import tomllib
@@ -75,7 +75,7 @@ def size_class(allocated_bytes: int) -> SizeClass:
 
 
 def reserved_range(allocated_bytes: int) -> tuple[int, int]:
-    """Return the least and the most that is reserved by what is known; never below allocated."""
+    """Return the known range of reserved bytes, never below the allocated bytes."""
     known = size_class(allocated_bytes)
     least = max(allocated_bytes, int(allocated_bytes * known.reserved_least))
     return least, max(least, int(allocated_bytes * known.reserved_most))

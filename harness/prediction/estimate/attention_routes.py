@@ -17,11 +17,11 @@ from harness.prediction.versions import TorchVersion, described_version
 
 _HALVES = (torch.float16, torch.bfloat16)
 _MULTIPLE = 8
-"""Flash pads heads to it, and the memory-efficient kernel rows of a mask."""
+"""Flash pads heads to a multiple of it, and the memory-efficient kernel pads rows of a mask."""
 _LITTLE_SHARED_MEMORY = {(8, 6), (8, 7), (8, 9), (12, 0), (12, 1)}
 """Capabilities with 100 KiB of shared memory."""
 _FUSES_MORE = TorchVersion(2, 14)
-"""From it on fused kernels take three dimensions, and heads that share keys without flash."""
+"""From this version on fused kernels take three dimensions, and shared keys without flash."""
 
 _aten = torch.ops.aten
 
@@ -102,7 +102,7 @@ def _is_regular(call: _Call) -> bool:
 
 
 def _cudnn_runs(call: _Call) -> bool:
-    """PyTorch prefers cuDNN's kernel on these GPUs, where cuDNN is new enough."""
+    """PyTorch prefers cuDNN's kernel on these GPUs, if cuDNN is new enough."""
     narrow = call.width <= 128 or (call.width == 256 and call.capability[0] == 9)
     is_half = call.capability[0] in (9, 10) and call.query.dtype in _HALVES
     return is_half and narrow and call.width % _MULTIPLE == 0 and not call.dropout

@@ -77,7 +77,7 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._is_open = True
 
     def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, where they are new or of a new size."""
+        """Record the tensor's storages, if they are new or of a new size."""
         for storage in storages_of(tensor):
             key, size = storage._cdata, storage.nbytes()
             known = self._alive.get(key)

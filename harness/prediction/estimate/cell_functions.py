@@ -16,7 +16,7 @@ from torch.nn import functional
 
 _aten = torch.ops.aten
 _FEW_POINTS = 25
-"""Up to that many points on both sides their distances are not computed by a product."""
+"""Up to this many points on both sides, distances are not computed by a matmul."""
 
 
 def cell_functions() -> dict[Any, Callable[..., Any]]:

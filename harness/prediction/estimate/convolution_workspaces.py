@@ -1,7 +1,7 @@
 """Workspaces of cuDNN's convolutions, by rules for a machine that has no cuDNN to ask.
 
 Tensor cores multiply rows of channels, which PyTorch's tensors do not have. So cuDNN copies what a
-kernel reads, and where it cannot write in place also what it writes, into a workspace, channels
+kernel reads, and if it cannot write in place also what it writes, into a workspace, channels
 padded to 16 bytes. Multiprocessors that share the positions of a weight's gradient have a weight
 each. The heuristics that choose a kernel are not published; the thresholds below stand for them.
 
@@ -23,9 +23,9 @@ from torch import Tensor
 from harness.prediction.gpu.catalogue import Gpu
 
 _ROW_BYTES = 16
-"""A copied row is a multiple of it, and so is the address of the first: one row is spare."""
+"""A copied row is a multiple of it, and so is the address of the first row; one row is spare."""
 _SHORT_SUM = {4: 123, 2: 63}
-"""By bytes of an element: up to that many products of an output nothing is copied."""
+"""Products of an output up to which nothing is copied, by the bytes of an element."""
 _FEW_PRODUCTS = 5_000_000
 """Below it nothing is copied for a gradient."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
@@ -69,7 +69,7 @@ def convolution_workspaces(gpu: Gpu, name: str, args: Sequence[Any], result: Any
 
 
 def _copies(gpu: Gpu, given: Tensor, groups: int) -> bool:
-    """Return whether tensor cores run the convolution, on tensors that lie otherwise."""
+    """Return whether tensor cores run the convolution, on tensors with another layout."""
     flags: Any = torch.backends.cudnn
     if not flags.enabled or not given.numel() or groups == given.shape[1] > 1:
         return False

@@ -78,7 +78,7 @@ def fake_cpu(recorder: CpuRecorder) -> Iterator[None]:
 def _convert_in_place(tensor: Tensor, converted: Tensor) -> None:
     """Give a parameter its converted data, as ``Module.to`` does with real tensors.
 
-    With fake ones it swaps the two, which fails where anything holds a weak reference to either.
+    With fake ones it swaps the two, which fails if anything holds a weak reference to either.
     """
     if converted.device.type != "cpu":
         raise StepError(f"build: {ON_CUDA}")
@@ -89,7 +89,7 @@ def _lstm_workspace(args: Sequence[Any]) -> Tensor:
     """Return what oneDNN keeps of one layer of an LSTM, in one direction, for its backward pass.
 
     The gates, the hidden states, three of states and two of cell states, each on pages of its own.
-    Rows are padded to 64 bytes, and by 64 more where they would be multiples of 1 KiB (oneDNN,
+    Rows are padded to 64 bytes, and by 64 more if they would be multiples of 1 KiB (oneDNN,
     src/cpu/rnn/rnn_utils.cpp); which part has which rows follows from 26 sizes measured with
     torch 2.13, in float32.
     """

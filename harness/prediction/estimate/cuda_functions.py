@@ -188,7 +188,7 @@ def _batch_norm(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _efficient_attention(*args: Any, **kwargs: Any) -> Any:
-    """Return a random state in the CPU's memory where there is dropout."""
+    """Return a random state in the CPU's memory if there is dropout."""
     output, sums, *state = _EFFICIENT(*args, **kwargs)
     has_dropout = any(args[5:6])
     return output, sums, *(torch.zeros_like(s, device="cpu") if has_dropout else s for s in state)

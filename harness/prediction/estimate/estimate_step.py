@@ -41,7 +41,7 @@ DECIDES = (
 )
 TRIED = "values of the GPU decide something in the step: other ones change no peak"
 STEPS = 3
-"""The first step, a later one, and one more to see that it is steady."""
+"""The first step, a later step, and one more step to see that memory is steady."""
 
 
 def estimate_step(
@@ -85,7 +85,7 @@ def _on_gpu(step: OwnStep, named: Gpu | None, settings: str) -> StepReport:
 
 
 def _settled(step: OwnStep, gpu: Gpu) -> tuple[GpuRecorder, nn.Module]:
-    """Return a recorded step; refuse one whose peaks other values of the GPU would move."""
+    """Return a recorded step; refuse it if other values of the GPU would move its peaks."""
     first = GpuRecorder(KernelRules(gpu))
     try:
         model = _recorded(step, first, gpu)

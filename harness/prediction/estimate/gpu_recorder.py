@@ -57,7 +57,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
     Args:
         rules: what CUDA's kernels allocate.
-        truth: the answer to each decision by a value but a check of 'all', which is true; by
+        truth: the answer to each decision by a value, except a check of 'all', which is true; by
             default decisions are as with 0.
     """
 
@@ -67,7 +67,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.decides = False
         """True once the step has decided anything by a value of the GPU."""
         self.takes_values = False
-        """True once a value became more than the truth of a decision: no other ones are tried."""
+        """True once a value became more than a decision; then no other values are tried."""
         self._truth_of_all = truth
         self.workspace_bytes = 0
         self._sole_owner = _counts_of_a_sole_owner()
@@ -89,7 +89,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         self.takes_values = True
 
     def made(self, number: float) -> None:
-        """Need nothing to follow a number: tensors of the step hold none."""
+        """Do nothing, because tensors of the step hold no unknown numbers."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():  # here a meta tensor is a meta tensor
@@ -107,7 +107,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return self._on_gpu(func, args, kwargs)
 
     def _answer(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Return what needs the values of a meta tensor: numbers are 0, copies are zeros."""
+        """Answer operators that read values of a meta tensor: numbers are 0, copies zeros."""
         if func is _aten._local_scalar_dense.default:
             return self._truth(args[0]) if args[0].dtype == torch.bool else self._number(args[0])
         to = kwargs.get("device")
@@ -172,8 +172,8 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
     def _sums_in_place(self, first: Tensor, second: object, *others: object) -> bool:
         """Return whether the engine would add the second gradient to the first in place.
 
-        It does where nothing else holds the first, but only while no dispatch mode is active; here
-        the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
+        The engine does so if nothing else holds the first gradient, but only while no dispatch mode
+        is active. Here the recorder does it (torch/csrc/autograd/input_buffer.cpp, ``accumulate``).
         """
         if others or not isinstance(second, Tensor) or torch.is_grad_enabled():
             return False
@@ -182,9 +182,9 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
         return same and is_alone and bool(_aten.is_non_overlapping_and_dense.default(first))
 
     def see(self, tensor: Tensor, operator: str) -> None:
-        """Record the tensor's storages, where they are new or of a new size.
+        """Record the tensor's storages, if they are new or of a new size.
 
-        What the building makes is not: of a network, what is left when it is moved to the GPU.
+        Storages made while a network is built do not count; those left when it moves to the GPU do.
         """
         if tensor.is_meta and self.is_built:
             super().see(tensor, operator)

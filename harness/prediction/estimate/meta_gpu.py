@@ -143,10 +143,11 @@ _SILENT = (
 _MEMORY = ("memory_allocated", "max_memory_allocated", "memory_reserved", "max_memory_reserved")
 
 _OVERRIDES = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
-"""Questions of PyTorch's Python functions whether a mode is active: no.
+"""PyTorch's Python functions that ask if a mode is active, which is denied.
 
-A mode is off while it handles a call. So it stays on in them, and in all that autograd's engine
-calls: custom functions, hooks, and the forward passes that checkpointing repeats.
+A mode is off while it handles a call. With this answer it stays on in these functions, and in all
+that autograd's engine calls: custom functions, hooks, and the forward passes that checkpointing
+repeats.
 """
 
 
@@ -211,7 +212,7 @@ _new_parameter = nn.Parameter.__new__
 
 
 def _parameter(cls: type, data: Tensor | None = None, requires_grad: bool = True) -> Any:
-    """Make a parameter that is a meta tensor, whatever it is made of.
+    """Make a parameter that is a meta tensor, from any tensor.
 
     A parameter that is moved to the GPU keeps its identity only among tensors of one kind.
     """

@@ -74,7 +74,7 @@ def _as_moved(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _network(own: OwnStep, device: str) -> nn.Module:
-    """Return the network of ``own``, without memory even where one existed before."""
+    """Return the network of ``own``, without memory even if one existed before."""
 
     def built() -> Any:
         model: Any = own.build()
@@ -149,7 +149,7 @@ def _place(error: Exception) -> str:
 
 
 def _without_values(text: str) -> str:
-    """Name the operator in PyTorch's message, where it can be found, and what it needs."""
+    """Name the operator in PyTorch's message, if it can be found, and what it needs."""
     match = re.search(r"aten(?:::|\.)[\w.]+", text) or re.search(r"torch\.(\w+)\(\)", text)
     if match is None:
         return text.split(". ")[0][:300]

@@ -22,13 +22,13 @@ VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
 _MIB = 1 << 20
 
 OUTSIDE_BYTES = (274 * _MIB, 768 * _MIB)
-"""The least and the most of a GPU that is outside the allocator: the driver's context, libraries.
+"""The least and the most memory outside the allocator: the driver's context and libraries.
 
 No counter of PyTorch's shows it and no model predicts it; it differs with the driver, the GPU and
-the kernels that were loaded. Reports of single processes, without NCCL: 274 MiB with lazy
-loading and 636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13
+the kernels that were loaded. Reports of single processes, without NCCL: 274 MiB with lazy loading
+and 636 MiB without (pytorch/pytorch #86509), 426 MiB on torch 2.10 and CUDA 13
 (unslothai/unsloth-zoo #1053), 300 to 400 MiB since CUDA 11.7 (pytorch/pytorch #107667, #109888).
-The most is the highest report and a fifth, since no GPU of the table has a report of its own.
+The most is 1.2 times the highest report, since no GPU of the table has a report of its own.
 """
 
 
@@ -198,7 +198,7 @@ def _short(name: str) -> str:
 
 
 def _short_names(name: str) -> set[str]:
-    """Return the short forms of a GPU's names: whole, without its size, its product's, others."""
+    """Return short forms of a GPU's name, such as without its size or its product line."""
     listed = LISTED[name]
     return set(map(_short, (name, name.partition("-")[0], listed.product, *listed.also)))
 

@@ -1,11 +1,11 @@
 """cuBLAS's workspaces: blocks of the caching allocator that PyTorch hands to the library.
 
-Up to PyTorch 2.14 there is one for each thread that multiplies, since each has a handle of its
-own: the thread of the training loop gets its in the first forward pass, autograd's in the first
-backward pass. They stay. cuBLASLt, which runs ``addmm`` with a bias, shares them.
+Up to PyTorch 2.14 each thread that runs a matmul has a handle with a workspace, which stays. The
+thread of the training loop gets it in the first forward pass, autograd's thread in the first
+backward pass. cuBLASLt, which runs ``addmm`` with a bias, shares them.
 
-PyTorch 2.15 allocates one for each matmul and frees it afterwards. cuBLASLt has one of its own
-there, of 1 MiB on every capability. ``WORKSPACES_FREED`` says which holds.
+PyTorch 2.15 allocates one for each matmul and frees it afterwards. There cuBLASLt has a workspace
+of its own, of 1 MiB on every capability. ``WORKSPACES_FREED`` says which rule holds.
 
 Source: aten/src/ATen/cuda/CublasHandlePool.cpp (``parseChosenWorkspaceSize``). Seen on
 capabilities 8.0, 8.9 and 9.0 under the dry run; of 2.15 also on 7.5, 10.0 and 12.0.
@@ -26,7 +26,7 @@ LARGE_BYTES = 33_554_432
 """From 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
-"""Workspace of cuBLASLt, where it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
+"""Workspace of cuBLASLt, if it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
 _NOT_FOLLOWED = ("CUBLASLT_WORKSPACE_SIZE", "TORCH_CUBLAS_WORKSPACE_CACHE")
 
 _MOST_BYTES = 2**63 - 1
@@ -39,8 +39,8 @@ class WorkspaceConfigError(HarnessError, ValueError):
 def workspace_bytes(capability: tuple[int, int], config: str | None = None) -> int:
     """Return the bytes of one workspace under ``config``, the variable's text if it is set.
 
-    Like PyTorch it sums every pair found anywhere in the text, and where there is none takes the
-    capability's default. ``:0:0`` means no workspace.
+    Like PyTorch it sums all pairs found anywhere in the text; without a pair the default of the
+    capability counts. ``:0:0`` means no workspace.
     """
     pairs = re.findall(":([0-9]+):([0-9]+)", config or "")
     if not pairs:

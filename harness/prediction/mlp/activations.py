@@ -26,7 +26,7 @@ class Activation(NamedTuple):
 
 
 NODE = "autograd::engine::evaluate_function: "
-"""What the engine calls the work of one node of the backward pass."""
+"""The engine's name for the work of one node of the backward pass."""
 
 
 def _node(name: str, operator: str) -> str:
@@ -73,7 +73,7 @@ def maximum_backward(
 ) -> Event:
     """Write MaximumBackward0 for its first operand; the other, zeros, needs no gradient.
 
-    ``at::where(self == other, grad / 2, grad)``, then zeros where ``self < other``, in place.
+    ``at::where(self == other, grad / 2, grad)``, then zeros if ``self < other``, in place.
     The 2 is an int64 of 8 bytes that is cast to the gradient's type; a comparison takes a byte
     an element. When the second comparison is made depends on the version.
     """

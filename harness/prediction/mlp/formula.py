@@ -84,12 +84,12 @@ def saved_input_bytes(workload: Workload) -> int:
 
 
 def saved_activation_bytes(workload: Workload) -> int:
-    """Return the rest of the saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
+    """Return the other saved bytes: ``B * e * (copies * sum(h) + classes) + e``.
 
-    ``copies`` is 1 where a hidden layer keeps one tensor, 2 where its activation keeps its
+    ``copies`` is 1 if a hidden layer keeps one tensor, 2 if its activation keeps its
     input next to the output that the next layer keeps, 3 for the from-scratch maximum. A
     normalization adds one, its input, and its statistics; dropout its mask, and its output
-    where the activation keeps its own. With checkpointed segments only the last layer of each
+    if the activation keeps its own. With checkpointed segments only the last layer of each
     counts, once.
     """
     return sum(saved_by_module(workload).values()) - saved_input_bytes(workload)

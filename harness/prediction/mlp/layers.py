@@ -50,7 +50,7 @@ class Layer(NamedTuple):
     module: str
     activation_module: str
     place: int
-    """Place of its weight among the parameters of ``MLP``; its bias follows."""
+    """Position of its weight among the parameters of ``MLP``; its bias follows."""
     norm_module: str = ""
     dropout_module: str = ""
 
@@ -146,7 +146,7 @@ class Layers:
         """Write an activation's forward events on ``given``, an in-place one's output.
 
         Return its output, of ``category``, and the blocks alive next to it, in the order in which
-        they are freed; what it allocates in addition is of ``others`` (the same where not given).
+        they are freed; what it allocates in addition is of ``others`` (the same if not given).
         """
         if not self.activation.allocates:
             return given, ()
@@ -265,7 +265,7 @@ class Layers:
         return self.writer.allocate(size, operator, "temporary", layer.module)
 
     def _weight_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
-        """Write a weight's gradient; return it where it is only added to the held gradient."""
+        """Write a weight's gradient; return it if it is only added to the held gradient."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         return self.gradient(size, place, operator, layer.module)
 

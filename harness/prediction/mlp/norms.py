@@ -5,7 +5,7 @@ each unit, layer normalization for each row. The rest is scratch of the kernels,
 thread has its part.
 
 Source: aten/src/ATen/native/Normalization.cpp (``_batch_norm_impl_index``),
-cpu/batch_norm_kernel.cpp (where an input of rows and units counts as channels-last) and
+cpu/batch_norm_kernel.cpp (if an input of rows and units counts as channels-last) and
 cpu/layer_norm_kernel.cpp.
 """
 

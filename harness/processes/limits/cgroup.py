@@ -1,4 +1,4 @@
-"""A memory cgroup of our own around one worker: the kernel kills instead of refusing.
+"""A memory cgroup of our own around one worker, in which the kernel kills a process.
 
 Version 1 counts per controller, version 2 in one tree. In both the parent makes a group. The worker
 limits the empty group to the budget, and joins it after it has warmed up: memory that it holds by
@@ -20,7 +20,7 @@ from typing import NamedTuple
 _ATTEMPTS, _PAUSE_SECONDS = 50, 0.02
 _PREFIX = "harness-"
 _STALE_SECONDS = 3600.0
-"""The age of a group that no probe, which has a deadline, can still be about to join."""
+"""The age above which no probe can still join a group, because probes have a deadline."""
 _ROOTS = (
     (1, Path("/sys/fs/cgroup/memory")),
     (2, Path("/sys/fs/cgroup")),
@@ -75,7 +75,7 @@ class Group:
         return 0
 
     def charged_bytes(self) -> int | None:
-        """Return how much was charged at most; None where the kernel is silent.
+        """Return how much was charged at most; None if the kernel is silent.
 
         It includes what was charged ahead: up to 64 pages a processor (``MEMCG_CHARGE_BATCH``).
         """
@@ -116,7 +116,7 @@ def stay_on_one_processor() -> None:
     """Keep this thread on one of its processors, the same one in each child of a fork server.
 
     The kernel charges a group in batches, and each processor keeps what is left of its batch. It
-    also keeps the last 31 pages that it mapped, even where they are freed. A process that moves to
+    also keeps the last 31 pages that it mapped, even if they are freed. A process that moves to
     another processor leaves both behind, charged, where they are of no use to it.
 
     Source: mm/memcontrol.c (``refill_stock``) and mm/swap.c (``lru_add_drain``) of Linux.

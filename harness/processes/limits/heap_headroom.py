@@ -1,4 +1,4 @@
-"""Makes a threshold depend on the workload alone: a heap without holes, and room next to it.
+"""Makes a threshold depend only on the workload: fills the heap's holes, and leaves room.
 
 Under a limit three things move a threshold from run to run or hide bytes from it: holes in the
 heap that a process inherits (a block that lands in one costs nothing), heaps that grow in jumps
@@ -34,7 +34,7 @@ _MORE = (*_MATMULS, (4096, 1024, 256), (1024, 4096, 256))
 
 
 def room_bytes(layers: int) -> int:
-    """Return the room for small blocks that a limit does not count: the least budget there is.
+    """Return the room for small blocks that a limit does not count, which is the least budget.
 
     Within a smaller budget everything could lie in that room, and no limit would see it.
     """
@@ -42,7 +42,7 @@ def room_bytes(layers: int) -> int:
 
 
 def settle(malloc: str, layers: int) -> None:
-    """Ready this process for a limit: no holes for large blocks, room for small ones.
+    """Prepare this process for a limit: no holes for large blocks, and room for small blocks.
 
     Room for about 16 KiB a layer (its autograd nodes and Python objects need a third of it).
     Under the ``system`` policy the C heap is left as it is: what it does is what is measured.
@@ -83,7 +83,7 @@ def _settle_heap(libc: ctypes.CDLL, room: int) -> None:
 
 
 def prime_matmuls(dtype: str = "float32") -> None:
-    """Multiply once in every layout, at sizes from which the libraries' buffers hardly grow.
+    """Run a matmul in every layout, at sizes above which the libraries' buffers hardly grow.
 
     The factors are mappings of their own, so the heap is left as it was. With one thread and
     float32 the buffers grow no further; with several, how a matmul is shared out decides.

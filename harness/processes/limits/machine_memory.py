@@ -18,7 +18,7 @@ from harness.schema.errors import UnavailableError
 from harness.schema.units import format_bytes
 
 _UNLIMITED = 1 << 60
-"""A cgroup's limit from here on is none: version 1 writes the largest whole page."""
+"""From this size on a cgroup's limit means no limit; version 1 writes the largest whole page."""
 
 
 class MemoryUnavailableError(UnavailableError):
@@ -41,7 +41,7 @@ class Available:
 
 
 def available() -> Available:
-    """Return the least of what the machine and each cgroup around this process has left."""
+    """Return the least memory that the machine, or a cgroup around this process, has left."""
     try:
         machine_bytes = psutil.virtual_memory().available
     except OSError as error:
@@ -61,7 +61,7 @@ def limit_bytes() -> int:
 
 
 def refuse_more_than_available(name: str, needed_bytes: int, hint: str) -> None:
-    """Refuse ``needed_bytes`` of what is called ``name`` where so much is not available."""
+    """Refuse what is called ``name`` if its ``needed_bytes`` are not available."""
     there = available()
     if needed_bytes > there.bytes:
         given, most = format_bytes(needed_bytes), format_bytes(there.bytes)

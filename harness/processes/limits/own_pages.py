@@ -55,7 +55,7 @@ class Range(NamedTuple):
             begin = end
 
     def present(self, pagemap: IO[bytes]) -> list[bool]:
-        """Return of each page whether it is in memory."""
+        """Return for each page if it is in memory."""
         pagemap.seek(self.begin // mmap.PAGESIZE * _ENTRY_BYTES)
         pages = (self.end - self.begin) // mmap.PAGESIZE
         entries = array("Q", pagemap.read(pages * _ENTRY_BYTES))
@@ -97,7 +97,7 @@ def make_own() -> None:
     """Copy the pages that this process may write to, and make the tables of those that it reads.
 
     Of a file, only the parts that are in memory: nothing is read from a disk. Before Linux 5.14,
-    and where the kernel does not show which pages are in memory, nothing is done.
+    and if the kernel does not show which pages are in memory, nothing is done.
     """
     with suppress(OSError), _PAGEMAP.open("rb", buffering=0) as pagemap:
         for place, rights, name in _private_mappings():
@@ -123,7 +123,7 @@ def pages_of_files() -> "tuple[Range, ...]":
 def map_pages(places: "Iterable[Range]") -> bool:
     """Map the pages of ``places`` into this process.
 
-    Return False where the kernel maps nothing ahead (before Linux 5.14).
+    Return False if the kernel maps nothing ahead (before Linux 5.14).
     """
     return all(_advise(place, _READ) for place in places)
 
@@ -138,7 +138,7 @@ def _cached_page(part: Range) -> Range | None:
 
 
 def gather() -> int:
-    """Gather this process's memory in huge pages where the kernel does; return the bytes.
+    """Gather this process's memory in huge pages if the kernel does; return the bytes.
 
     Huge pages must be allowed to the process meanwhile.
     """

@@ -36,7 +36,7 @@ def status_bytes(name: str) -> int:
 
 @contextmanager
 def data_segment(budget_bytes: int) -> Iterator[None]:
-    """Let this process take ``budget_bytes`` more than it holds now, and no byte more.
+    """Let this process take at most ``budget_bytes`` more than it holds now.
 
     What it holds and frees inside may be taken again. The limit is lifted on leaving,
     so that a failure can be reported.

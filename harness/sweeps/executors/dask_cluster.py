@@ -35,11 +35,11 @@ from harness.sweeps.runner import Cell, Executor, ExecutorError, Measured, origi
 from harness.version import __version__
 
 CONNECT_SECONDS = 30.0
-"""How long a scheduler may take to answer."""
+"""Seconds that a scheduler may take to answer."""
 WORKER_SECONDS = 300.0
-"""How long a sweep waits while the cluster has no worker at all."""
+"""Seconds that a sweep waits while the cluster has no worker."""
 SILENT_SECONDS = 30
-"""How long a worker of our own cluster may be silent before its cell counts as lost."""
+"""Seconds that a worker of our own cluster may be silent before its cell counts as lost."""
 _VIEW_SECONDS = 0.5
 _SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,
@@ -72,7 +72,7 @@ class _Sent:
     future: "Future[Measured]" = field(default_factory=Future)
     key: str = ""
     only_at: frozenset[str] = frozenset()
-    """Addresses of the workers that may take it; empty where all may."""
+    """Addresses of the workers that may take it; empty if all may."""
     task: Any = None
     started: float = 0.0
 
@@ -192,13 +192,13 @@ class DaskExecutor(Executor):
                 self._send(sent)
 
     def close(self) -> None:
-        """Leave the cluster; end it where it was started here."""
+        """Leave the cluster; end it if it was started here."""
         with contextlib.suppress(TimeoutError):
             self._client.close(timeout=GRACE_SECONDS)
         self._own.close()
 
     def _look(self) -> None:
-        """See which workers there are, no more than twice a second."""
+        """Update the list of workers, no more than twice a second."""
         if time.monotonic() - self._seen < _VIEW_SECONDS:
             return
         seen = self._ask(lambda dask_scheduler: dask_scheduler.identity()["workers"])
@@ -242,7 +242,7 @@ class DaskExecutor(Executor):
                 sent.future.set_result((answer.record, trace))
 
     def _not_begun(self, sent: _Sent, message: str, worker: str) -> None:
-        """Let others try where a host could start no process; stop where there is no other."""
+        """Let other hosts try if a host could start no process; stop if there is no other host."""
         tried = self._lost_at[sent.cell.workload.id] | {worker}
         if all(str(other.name) in tried for other in self._workers.values()):
             sent.future.set_exception(LaunchError(f"Dask worker {worker}: {message}"))
@@ -250,7 +250,7 @@ class DaskExecutor(Executor):
             self._lose(sent, message, worker)
 
     def _lose(self, sent: _Sent, message: str, worker: str) -> None:
-        """Record an attempt of which nothing came back."""
+        """Record an attempt that returned nothing."""
         workload = sent.cell.workload
         self._lost_at[workload.id].add(worker)
         seconds = time.monotonic() - sent.started
@@ -266,7 +266,7 @@ class DaskExecutor(Executor):
 
 
 def _end(cluster: LocalCluster) -> None:
-    """End a cluster of our own, its workers by force where it is slow, as while one starts."""
+    """End our own cluster; kill its workers if it is slow, for example while one starts."""
     nannies = list(cluster.workers.values())
     try:
         cluster.close(timeout=GRACE_SECONDS)

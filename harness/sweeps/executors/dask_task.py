@@ -26,7 +26,7 @@ class CellAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: Record | None = None
     events: list[list[Any]] | None = None
     mistake: str | None = None
-    """What the user has to mend, such as images that this host lacks."""
+    """A problem that the user has to fix, such as images that this host lacks."""
     launch_error: str | None = None
     """Why this host can start no process."""
     worker: str | None = None

@@ -21,7 +21,7 @@ _ONE_AT_A_TIME = threading.Lock()
 class LocalExecutor(Executor):
     """Runs up to ``jobs`` cells at once, each slot with a launcher per malloc policy.
 
-    Cells wait for one another where their predicted needs exceed this machine's memory, and
+    Cells wait for one another if their predicted needs exceed this machine's memory, and
     cells on a GPU run one at a time.
     """
 
@@ -85,9 +85,9 @@ class Slot:
     ) -> Measured:
         """Measure ``cell`` in processes of its own; used by one thread at a time.
 
-        Byte metrics of the allocators are exact whatever else runs. Resident size and seconds are
-        not, nor is what a GPU holds outside the allocator: next to other cells they become null
-        rather than wrong, and the single passes are left out with them.
+        Byte metrics of the allocators are exact next to other cells. RSS, seconds and the GPU's
+        memory outside the allocator are not, so they are null then, and the single passes are left
+        out, too.
         """
         workload = cell.workload
         launcher = self.launcher(workload.malloc)
