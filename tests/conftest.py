@@ -72,7 +72,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 SLOWEST = (
-    "packaging/test_wheel.py", "docs/test_examples.py", "measurement/test_launcher.py",
+    "packaging/test_wheel.py", "docs/test_examples.py", "processes/test_launcher.py",
     "prediction/test_trace_property.py",
 )  # fmt: skip
 """Files that take a minute; they go first, because no process should be left alone with one."""

@@ -15,9 +15,10 @@ from msgspec import Struct
 from harness.prediction.versions import torch_version
 from harness.schema.errors import HarnessError
 from harness.schema.layer_names import common_name, pattern
+from harness.schema.sizes import Bytes
 from harness.schema.step_report import Method, StepReport
 from harness.schema.unique_keys import read_json
-from harness.schema.units import Bytes, format_bytes
+from harness.schema.units import format_bytes
 
 _LAYERS_NAMED = 3
 SCHEMA = 1

@@ -119,12 +119,16 @@ def sheet_text(sheet: Sheet, *, bold: bool = False, width: int | None = None) ->
     10     512 B
     note: why
     """
-    answer = [printable(line) for line in sheet.verdict]
+    answer = [*map(_one_line, sheet.verdict)]
     if bold:
         answer = [f"{_BOLD}{line}{_PLAIN}" for line in answer]
     rest = [line for part in sheet.parts for line in _lines(part, width)]
     rest += [f"note: {note}" for note in sheet.notes]
-    return "\n".join([*answer, *(printable(line.replace("\n", "\\n")) for line in rest)])
+    return "\n".join([*answer, *map(_one_line, rest)])
+
+
+def _one_line(text: str) -> str:
+    return printable(text.replace("\n", "\\n"))
 
 
 def _lines(part: Part, width: int | None) -> Iterator[str]:

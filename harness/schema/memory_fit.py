@@ -4,7 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from harness.schema.units import Bytes, format_bytes
+from harness.schema.sizes import Bytes
+from harness.schema.units import format_bytes
 
 Fit = Literal["fits", "does not fit", "close call"]
 """A close call fits in some cases: it depends on where the driver places segments and on how

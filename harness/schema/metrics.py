@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from harness.schema.units import Bytes
+from harness.schema.sizes import Bytes
 
 
 class PhaseMetrics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,8 +18,8 @@ from harness.schema.metrics_text import metrics_line
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.run_outcome import Outcome as Outcome
 from harness.schema.shown import frame, html_of, picture
+from harness.schema.sizes import Bytes
 from harness.schema.unique_keys import read_json
-from harness.schema.units import Bytes
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
 from harness.schema.shown import frame, html_of, picture
-from harness.schema.units import Bytes, format_bytes
+from harness.schema.sizes import Bytes
+from harness.schema.units import format_bytes
 from harness.schema.workload import Workload
 
 if TYPE_CHECKING:

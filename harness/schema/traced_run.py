@@ -10,7 +10,7 @@ from msgspec import Struct
 from harness.schema.metrics import Metrics
 from harness.schema.provenance import Environment, FailureEvidence
 from harness.schema.record import Outcome, decode
-from harness.schema.units import Bytes
+from harness.schema.sizes import Bytes
 
 STEP_RUNS = "step_runs.jsonl"
 """Name of the file of a folder's traced steps."""

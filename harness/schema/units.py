@@ -5,13 +5,8 @@ The harness computes in whole bytes; only what people type or read has a unit.
 
 import re
 from fractions import Fraction
-from typing import Annotated
-
-from msgspec import Meta
 
 from harness.schema.errors import HarnessError
-
-Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 _POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
 _FACTORS: dict[str, int] = {

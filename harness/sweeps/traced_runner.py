@@ -78,21 +78,10 @@ def _surroundings(job: StepJob, launcher: Launcher | None) -> Environment:
 def _request_of(job: StepJob, start: str | Path) -> StepRequest:
     """Return the step as a worker is asked for it."""
     job = placed_job(job, start)
-    same = (
-        "optimizer",
-        "loss",
-        "inputs_from",
-        "batch",
-        "inputs",
-        "classes",
-        "mode",
-        "autocast",
-        "accumulate",
-        "compile",
-    )
+    same = "optimizer loss inputs_from batch inputs classes mode autocast accumulate compile"
     return StepRequest(
         target=job.network,
         arguments=tuple(f"{name}={value!r}" for name, value in job.arguments.items()),
-        **{name: getattr(job, name) for name in same},
+        **{name: getattr(job, name) for name in same.split()},
         **own_places(),
     )

@@ -1,0 +1,7 @@
+"""The type of a size in a record: whole bytes."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
