@@ -107,7 +107,10 @@ def _write_model(folder: Path, configuration: Mapping[str, Any]) -> None:
 
 
 _START = """
-import runpy, sys
+import runpy, sys, torch
+torch.nn.Parameter.__deepcopy__ = lambda one, memo: memo.setdefault(
+    id(one), torch.nn.Parameter(torch.empty_like(one), one.requires_grad)
+)  # the package copies a model on the host: Mistral's values would take 29 GB there
 sys.path.insert(0, "")
 import experiments
 experiments.__path__ = ["experiments"]  # another package has this name, too
