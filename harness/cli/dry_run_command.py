@@ -21,7 +21,6 @@ from harness.cli.parameter_types import SECONDS, SIZE, WholeNumber
 from harness.cli.sheet_output import page_option, print_sheet, write_page
 from harness.cli.versions_option import ask_each_version
 from harness.schema.plain_text import printable
-from harness.schema.target_name import NEEDS_IPYTHON
 
 if TYPE_CHECKING:
     from harness.dry_runs.dry_run_report import DryRunReport
@@ -294,7 +293,7 @@ def _check_script(command: Sequence[str]) -> None:
     if not command:
         raise click.UsageError("give a script to run: harness dry-run [OPTIONS] -- train.py")
     if command[0].endswith(".ipynb") and importlib.util.find_spec("IPython") is None:
-        raise click.UsageError(f"{command[0]}: {NEEDS_IPYTHON}")
+        raise click.UsageError(f"{command[0]}: a notebook needs IPython: pip install ipython")
 
 
 def _timeline(report: "DryRunReport", snapshot: Path) -> "Callable[[], Timeline] | None":

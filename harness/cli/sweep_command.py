@@ -84,7 +84,6 @@ def sweep(experiments: tuple[str, ...], list_only: bool, as_json: bool, **option
 
 def _list(names: tuple[str, ...], as_json: bool) -> None:
     """Print the experiments; without names all of them, and what stands next to them."""
-    from harness.reporting.terminal import AnswerConsole
     from harness.sweeps.experiment_files import ExperimentError, find, names_found, other_scripts
 
     listed = []
@@ -100,7 +99,9 @@ def _list(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json({"experiments": dict(rows), "skipped": skipped})
         return
-    AnswerConsole().table(("experiment", "question"), rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, question in [("experiment", "question"), *rows]:
+        click.echo(printable(f"{name:<{width}}  {question}"))
     for why in skipped:
         click.echo(printable(f"skipped: {why}"), err=True)
 

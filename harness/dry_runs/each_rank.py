@@ -1,10 +1,15 @@
-"""Several ranks of a job, each in a run of its own, side by side: one report of all."""
+"""Several ranks of a job, each in a run of its own, side by side: one report of all.
+
+While more than one rank runs, the host's memory is watched. If little is left, the rank that
+started last is ended, and runs again later, next to fewer others.
+"""
 
 import dataclasses
 import itertools
 import os
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,9 +19,15 @@ from harness.dry_runs.dry_run_report import DryRunFit, DryRunReport
 from harness.dry_runs.dry_run_request import Request
 from harness.dry_runs.other_runs import OtherRuns
 from harness.dry_runs.value_answers import DryRunError
+from harness.processes.limits import machine_memory
 from harness.schema.run_outcome import Outcome
+from harness.schema.units import format_bytes
 
 _MOST_AT_ONCE = 8
+_LOOK_SECONDS = 0.05
+_RESERVE = 10
+"""A rank is ended if less than this part of the host's memory is left; below half of it, all are
+but one."""
 _WORST_FIRST: Final[tuple[DryRunFit | None, ...]] = (
     "does not fit", None, "depends", "unknown", "close call", "fits",
 )  # fmt: skip
@@ -42,10 +53,12 @@ class RankRuns:
             raise DryRunError(
                 "ranks that run side by side cannot write one folder's files for real"
             )
-        self._runs = [
-            OtherRuns(dataclasses.replace(request, rank=rank, quiet=request.quiet or number > 0))
+        self._requests = [
+            dataclasses.replace(request, rank=rank, quiet=request.quiet or number > 0)
             for number, rank in enumerate(dict.fromkeys(ranks))
         ]
+        self._runs = list(map(OtherRuns, self._requests))
+        self._again = set[int]()
         self._keeps = keeps
         self.layers: tuple[Path, ...] = ()
         """Folders of the layers of the ranks that wrote files, if they are kept."""
@@ -65,7 +78,7 @@ class RankRuns:
         at_once = min(len(self._runs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
         with ThreadPoolExecutor(at_once, thread_name_prefix="harness-rank") as pool:
             try:
-                reports = list(pool.map(self._answer, self._runs))
+                reports = self._reports(pool, at_once)
             except BaseException:  # also an interrupt
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._end()
@@ -73,13 +86,55 @@ class RankRuns:
         written = [one.files is not None and one.files.written for one in reports]
         runs = itertools.compress(self._runs, written)
         self.layers = tuple(folder for one in runs for folder in one.layers)
-        return _joined(reports)
+        report = _joined(reports)
+        if not self._again:
+            return report
+        number, least = len(self._again), format_bytes(_reserve_bytes())
+        which = f"{number} ranks were" if number > 1 else "1 rank was"
+        return report.with_note(
+            f"{which} ended and run again, because less than {least} of the host's memory was left"
+            " while ranks ran side by side"
+        )
+
+    def _reports(self, pool: ThreadPoolExecutor, at_once: int) -> list[DryRunReport]:
+        """Return the report of each rank; as many run side by side as the host has memory for."""
+        waiting, reports = deque(range(len(self._runs))), dict[int, DryRunReport]()
+        running, ended = dict[Future[DryRunReport], int](), set[int]()
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                number = waiting.popleft()
+                running[pool.submit(self._answer, self._runs[number])] = number
+            for future in wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done:
+                number = running.pop(future)
+                if number not in ended:
+                    reports[number] = future.result()
+                    continue
+                ended.remove(number)
+                self._runs[number].end()
+                self._runs[number] = OtherRuns(self._requests[number])
+                waiting.append(number)
+            if len(running) > 1 and not ended and (ended := _without_room([*running.values()])):
+                at_once = len(running) - len(ended)
+                self._again |= ended
+                for number in ended:
+                    self._runs[number].stop()
+        return [reports[number] for number in range(len(self._runs))]
 
     def _answer(self, runs: OtherRuns) -> DryRunReport:
         report = runs.answer()
         if not self._keeps:
             runs.end()
         return report
+
+
+def _without_room(running: Sequence[int]) -> set[int]:
+    """Return which runs to end for lack of memory; the first, which is the oldest, goes on."""
+    left, reserve, younger = machine_memory.available().bytes, _reserve_bytes(), running[1:]
+    return set(() if left >= reserve else younger[-1:] if left >= reserve // 2 else younger)
+
+
+def _reserve_bytes() -> int:
+    return machine_memory.limit_bytes() // _RESERVE
 
 
 def _joined(reports: Sequence[DryRunReport]) -> DryRunReport:

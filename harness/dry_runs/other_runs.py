@@ -38,7 +38,7 @@ class OtherRuns:
         self._pools: list[ThreadPoolExecutor] = []
         self._started: list[Future[Try]] = []
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop, self._is_over = threading.Event(), False
         self._tries = request.try_values and not request.write_files
         self._first_folder, self._files = ExitStack(), ExitStack()
         self.layers: tuple[Path, ...] = ()
@@ -60,9 +60,14 @@ class OtherRuns:
     def __exit__(self, *_: object) -> None:
         self.end()
 
+    def stop(self) -> None:
+        """End the processes of the runs that are left, and wait for none of them."""
+        self._is_over = True
+        self._stop.set()
+
     def end(self) -> None:
         """End the runs that are left, and remove the files of the first one."""
-        self._stop.set()
+        self.stop()
         for pool in self._pools:
             pool.shutdown(cancel_futures=True)
         self._first_folder.close()
@@ -141,6 +146,8 @@ class OtherRuns:
             self._stop.set()
         results = [one.result() for one in self._started]
         self._stop.clear()
+        if self._is_over:
+            self._stop.set()
         if first.outcome == Outcome.ERROR:  # the answer is another run's, if they all have one
             if all(one.report.outcome in ANSWERS for one in results):
                 results[0] = settled(self.explained, OTHERS[0])

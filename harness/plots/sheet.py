@@ -60,7 +60,7 @@ class Fold:
 class Curve(NamedTuple):
     """Reserved bytes over the batches that were tried on a GPU, and the room on it.
 
-    ``batch`` is the one that was asked, ``largest`` the largest that fits, ``words`` says so.
+    ``batch`` was asked; ``largest`` is the largest batch that fits, and ``words`` say so.
     """
 
     name: str

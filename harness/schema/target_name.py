@@ -49,7 +49,6 @@ def mlp_of(target: object) -> dict[str, object] | None:
     return {"model": model, "depth": int(match["depth"]), "width": int(match["width"])}
 
 
-NEEDS_IPYTHON = "a notebook needs IPython: pip install ipython"
 EXPORT = "export it first: jupyter nbconvert --to script NOTEBOOK.ipynb"
 
 

@@ -1,13 +1,22 @@
-"""memsave_torch: memory after a forward pass of CNNs of which some parameters are trained.
+"""memsave_torch: memory after a forward pass of networks of which some parameters are trained.
 
 Its own script runs here. The GPU is not named; one of capability 8.6 with 48 GiB is pretended.
+T5 and Mistral are made from configurations, with weights that are holes in a file. What was
+inferred was chosen before a row of them was run:
+
+- the package at the commit that added the table, because later ones lack its layers for ``Linear``
+  and for norms;
+- batches and the length of 256 from ``experiments/paper_demo.py`` of that commit;
+- Transformers 4.43.3, the last version before that commit (31 July 2024).
 """
 
 import functools
 import io
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +26,26 @@ from benchmarks.witnesses.rows import RefusedError, Row, Sizes, Source
 
 TABLE = "results/paper/poster.csv"
 CNNS = ("efficientnet_v2_l", "resnet101", "resnext101_64x4d")
-"""Models of torchvision. The two others of the table have their configurations on a hub."""
+"""Models of torchvision."""
+WITH_TABLE = "7854aac"
+"""The commit that added the table."""
+CONFIGURATIONS: dict[str, tuple[str, int, dict[str, Any]]] = {
+    "t5": ("google-t5/t5-base", 64, {
+        "architectures": ["T5ForConditionalGeneration"], "model_type": "t5",
+        "torch_dtype": "float32", "d_model": 768, "d_ff": 3072, "d_kv": 64, "num_heads": 12,
+        "num_layers": 12, "vocab_size": 32128, "n_positions": 512,
+        "relative_attention_num_buckets": 32, "dropout_rate": 0.1, "is_encoder_decoder": True,
+        "decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0,
+    }),
+    "mistral-7b": ("mistralai/Mistral-7B-v0.1", 16, {
+        "architectures": ["MistralForCausalLM"], "model_type": "mistral",
+        "torch_dtype": "bfloat16", "hidden_size": 4096, "intermediate_size": 14336,
+        "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+        "vocab_size": 32000, "max_position_embeddings": 32768, "sliding_window": 4096,
+        "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "tie_word_embeddings": False,
+    }),
+}  # fmt: skip
+"""Name on the hub, batch and configuration of models that the script takes from there."""
 _FROZEN = [f"no_grad_{kind}_{part}" for kind in ("conv", "linear") for part in ("weights", "bias")]
 CASES = {
     "All": [],
@@ -28,7 +56,7 @@ CASES = {
 
 
 def rows(clone: Path) -> list[Row]:
-    """Return a row for each CNN, with PyTorch's layers and with those of the package."""
+    """Return a row for each model, with PyTorch's layers and with those of the package."""
     table = pd.read_csv(io.StringIO(text_of(clone, SOURCE.commit, TABLE)))
     return [
         Row(
@@ -40,26 +68,27 @@ def rows(clone: Path) -> list[Row]:
             run=functools.partial(_sizes, clone, model, case),
             traits={"model": model, "case": case},
         )
-        for clean, model, case, gib in zip(
-            table["model_clean"],
-            table["model"],
-            table["case"],
-            table["Memory Usage (GB)"],
-            strict=True,
+        for model, case, gib in zip(
+            table["model"], table["case"], table["Memory Usage (GB)"], strict=True
         )
-        if clean in CNNS
     ]
 
 
 def _sizes(clone: Path, model: str, case: str) -> Sizes:
+    plain, (name, _, evaluates) = model.removeprefix("memsave_"), case.partition(" (BN Eval")
     with tempfile.TemporaryDirectory() as folder:
-        data = archive_of(clone, SOURCE.commit, ["experiments", "memsave_torch"])
+        if plain in CNNS:
+            commit = SOURCE.commit
+            words = ["--architecture=conv", "-B=64", "-C_in=3", "-HW=224", "-n_class=1000"]
+        else:
+            commit, (hub, batch, configuration) = WITH_TABLE, CONFIGURATIONS[plain]
+            words = ["--architecture=transformer", f"-B={batch}", "-HW=256"]
+            _write_model(Path(folder, hub), configuration)
+        data = archive_of(clone, commit, ["experiments", "memsave_torch"])
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             archive.extractall(folder, filter="data")
         Path(folder, "results").mkdir()
-        name, _, evaluates = case.partition(" (BN Eval")
-        words = ["--architecture=conv", f"--model={model}", "--estimate=memory", "--device=cuda"]
-        words += ["-B=64", "-C_in=3", "-HW=224", "-n_class=1000", "--print"]
+        words += [f"--model={model}", "--estimate=memory", "--device=cuda", "--print"]
         words += ["--bn_eval"] if evaluates else []
         words += ["--case", *CASES[name]] if CASES[name] else []
         script = Path(folder, "start.py")
@@ -71,8 +100,17 @@ def _sizes(clone: Path, model: str, case: str) -> Sizes:
     return {"allocated": round(float(numbers[0]) * (1 << 20))}
 
 
+def _write_model(folder: Path, configuration: Mapping[str, Any]) -> None:
+    from benchmarks.witnesses.empty_model import write  # Transformers is installed here
+
+    write(folder, dict(configuration))
+
+
 _START = """
-import runpy, sys
+import runpy, sys, torch
+torch.nn.Parameter.__deepcopy__ = lambda one, memo: memo.setdefault(
+    id(one), torch.nn.Parameter(torch.empty_like(one), one.requires_grad)
+)  # the package copies a model on the host: Mistral's values would take 29 GB there
 sys.path.insert(0, "")
 import experiments
 experiments.__path__ = ["experiments"]  # another package has this name, too
