@@ -32,17 +32,17 @@ from harness.instruments.saved_tensors import SavedTensors
 from harness.measurement.passes import saved_pass
 from harness.schema.workload import Workload
 from harness.training import data, training_step
-from harness.training.module_step import Step, no_phase, run_step
+from harness.training.module_step import BuiltStep, no_phase, run_step
 
 CELLS = ((1, 256), (8, 512), (64, 32), (64, 2048))
 GOALS = {(64, 32): 1.7, (64, 2048): 1.1}
 
 
-def plain(built: Step) -> None:
+def plain(built: BuiltStep) -> None:
     run_step(built)
 
 
-def _trace(built: Step, *, operators: bool) -> None:
+def _trace(built: BuiltStep, *, operators: bool) -> None:
     with AllocationRecorder(operators=operators) as recorder:
         recorder.mark(tensor_roles.parameter_addresses(built.model))
         recorder.mark(tensor_roles.input_addresses(built.x, built.y))
@@ -54,21 +54,21 @@ def _trace(built: Step, *, operators: bool) -> None:
     assert recorder.trace.events
 
 
-def our_trace(built: Step) -> None:
+def our_trace(built: BuiltStep) -> None:
     """Trace as ``harness measure`` does: every event, phase, module and category."""
     _trace(built, operators=False)
 
 
-def our_trace_with_operators(built: Step) -> None:
+def our_trace_with_operators(built: BuiltStep) -> None:
     """Trace as for a timeline: each event with the path of operators around it."""
     _trace(built, operators=True)
 
 
-def our_saved_pass(built: Step) -> None:
+def our_saved_pass(built: BuiltStep) -> None:
     saved_pass(built, no_phase)
 
 
-def mem_tracker(built: Step) -> None:
+def mem_tracker(built: BuiltStep) -> None:
     tracker = MemTracker()
     tracked = (built.model, built.optimizer, built.x, built.y)
     tracker.track_external(*[one for one in tracked if one is not None])
@@ -77,13 +77,13 @@ def mem_tracker(built: Step) -> None:
     tracker.get_tracker_snapshot("peak")
 
 
-def torch_profiler(built: Step) -> None:
+def torch_profiler(built: BuiltStep) -> None:
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], profile_memory=True) as run:
         run_step(built)
     assert run.events()
 
 
-def memray_tracker(built: Step) -> None:
+def memray_tracker(built: BuiltStep) -> None:
     import memray
 
     with tempfile.TemporaryDirectory() as folder:
@@ -94,16 +94,16 @@ def memray_tracker(built: Step) -> None:
             list(reader.get_high_watermark_allocation_records())
 
 
-def tracemalloc_snapshot(built: Step) -> None:
+def tracemalloc_snapshot(built: BuiltStep) -> None:
     tracemalloc.start()
     run_step(built)
     tracemalloc.take_snapshot()
     tracemalloc.stop()
 
 
-def instruments() -> list[Callable[[Step], None]]:
+def instruments() -> list[Callable[[BuiltStep], None]]:
     """Return the instruments that are installed."""
-    result: list[Callable[[Step], None]] = [
+    result: list[Callable[[BuiltStep], None]] = [
         our_trace,
         our_trace_with_operators,
         our_saved_pass,

@@ -187,7 +187,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextlib.contextmanager
-def group_of(kind: str) -> Iterator[cgroup.Group | None]:
+def group_of(kind: str) -> Iterator[cgroup.ControlGroup | None]:
     """Yield a cgroup of our own if ``kind`` asks for one."""
     if kind == "rlimit":
         yield None

@@ -172,12 +172,17 @@ def test_a_string_that_names_a_module_is_seen() -> None:
     assert names_in_strings(text) == {"harness.plots.public_objects"}
 
 
-def test_every_package_has_its_place_in_the_order_and_every_file_a_name_of_its_own() -> None:
+def test_every_package_has_its_place_in_the_order_and_files_and_classes_have_names_of_their_own() -> (
+    None
+):
     packages = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     assert packages <= set(ORDER)
     assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "version.py"}
     names = Counter(path.name for path in ROOT.rglob("*.py") if path.name != "__init__.py")
     assert [name for name, count in names.items() if count > 1] == []
+    trees = [ast.parse(path.read_text()) for path in ROOT.rglob("*.py")]
+    kinds = Counter(n.name for tree in trees for n in tree.body if isinstance(n, ast.ClassDef))
+    assert [name for name, count in kinds.items() if count > 1 and name[0] != "_"] == []
 
 
 @pytest.mark.parametrize(("wing", "other"), [(BENCH, PRETENDED), (PRETENDED, BENCH)])

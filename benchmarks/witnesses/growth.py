@@ -14,7 +14,7 @@ import pandas as pd
 from benchmarks.witnesses.runner import Record
 from harness.analysis import AnalysisError
 from harness.analysis.claim_judge import told
-from harness.analysis.decisions import Decision, Ratio, geometric_ratio, interval, is_roughly
+from harness.analysis.decisions import Decided, Ratio, geometric_ratio, interval, is_roughly
 from harness.analysis.fits import Exponent, FittedModel, exponents, fit
 from harness.analysis.judge import Part, judge
 from harness.schema.findings import Claim, Verdict
@@ -60,25 +60,25 @@ def claim_of(frame: pd.DataFrame) -> Claim:
     return told(__file__, "grown_bytes", decision, second=second, number=number, networks=count)
 
 
-def verdict_of(frame: pd.DataFrame, column: str) -> Decision:
+def verdict_of(frame: pd.DataFrame, column: str) -> Decided:
     """Judge the claim on one column, each kind of network as a part."""
     parts = []
     for kind, rows in _kinds(frame):
         try:
             law = exponents_of(rows, column)
         except AnalysisError:
-            decision = Decision(verdict=Verdict.OPEN)
+            decision = Decided(verdict=Verdict.OPEN)
         else:
             decision = judge(
                 Part(name=f"the {axis}", decision=_is_one(law[axis])) for axis in AXES[:2]
             )
             if decision.verdict is Verdict.LIMITED:  # one of the two is not the product
-                decision = Decision(verdict=Verdict.REFUTED)
+                decision = Decided(verdict=Verdict.REFUTED)
         parts.append(Part(name=f"{kind} networks", decision=decision, cells=len(rows)))
     return judge(parts)
 
 
-def _is_one(one: Exponent) -> Decision:
+def _is_one(one: Exponent) -> Decided:
     low, high = interval(one.estimate, one.error, one.cells - len(AXES) - 1)
     return is_roughly(low=2.0 ** (low - 1), high=2.0 ** (high - 1), repeats=one.cells)
 

@@ -11,7 +11,7 @@ import pandas as pd
 from harness.analysis import predictions
 from harness.analysis.claim_data import text
 from harness.analysis.claim_judge import judged
-from harness.analysis.claim_numbers import Numbers
+from harness.analysis.claim_numbers import ColumnNumbers
 from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
 from harness.schema.findings import Section, Table, present
@@ -42,7 +42,7 @@ def analyse(evidence: Evidence) -> Section:
     last = table[table["parts"] == table["parts"].max()]
     facts = {
         "most": last["parts"].iloc[0],
-        "shares": f"{Numbers(last['peak_over_whole']).ends:.3g} times",
+        "shares": f"{ColumnNumbers(last['peak_over_whole']).ends:.3g} times",
         "above": format_bytes(int((last["peak_live_bytes"] - last["floor_bytes"]).max())),
     }
     peaks = predictions.equal_cells(frame, "peak_live_bytes")

@@ -12,7 +12,7 @@ import pandas as pd
 from harness.analysis import AnalysisError, predictions
 from harness.analysis.claim_data import text
 from harness.analysis.claim_judge import judged
-from harness.analysis.claim_numbers import Numbers
+from harness.analysis.claim_numbers import ColumnNumbers
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.reporting.claim_figures import picture
 from harness.schema.experiment import Evidence, Experiment, Size
@@ -90,7 +90,9 @@ def _claims(steps: pd.DataFrame, derived: tuple[int, int]) -> tuple[Claim, ...]:
             named_counts=kept_tensors.counts(own[own["named"]]),
             other_counts=kept_tensors.counts(own[~own["named"]]),
         ),
-        judged(__file__, "scratch", scratch, derived=derived, others=f"{Numbers(rest).ends:g}"),
+        judged(
+            __file__, "scratch", scratch, derived=derived, others=f"{ColumnNumbers(rest).ends:g}"
+        ),
     )
 
 

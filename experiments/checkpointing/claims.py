@@ -7,7 +7,7 @@ import pandas as pd
 from harness.analysis.claim_judge import Equal, judged, told
 from harness.analysis.decisions import (
     ROUGHLY,
-    Decision,
+    Decided,
     Ratio,
     is_roughly,
     ratio_of_means,
@@ -125,8 +125,8 @@ def _ratio(over: Sequence[float], under: Sequence[float]) -> Ratio | None:
     return ratio_of_means(over, under) if min(len(over), len(under)) > 1 else None
 
 
-def _decide(ratio: Ratio | None) -> Decision:
+def _decide(ratio: Ratio | None) -> Decided:
     if ratio is None:
-        return Decision(verdict=Verdict.OPEN)
+        return Decided(verdict=Verdict.OPEN)
     low, high = ratio.low / SECOND_FORWARD, ratio.high / SECOND_FORWARD
     return is_roughly(low=low, high=high, repeats=ratio.blocks)

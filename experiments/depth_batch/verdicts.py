@@ -12,7 +12,7 @@ import pandas as pd
 from harness.analysis import AnalysisError, rss_agreement
 from harness.analysis.claim_judge import judged, told
 from harness.analysis.claim_numbers import Amount, columns
-from harness.analysis.decisions import Decision
+from harness.analysis.decisions import Decided
 from harness.analysis.frame import AT_PEAK, ok_cells
 from harness.schema.findings import Claim, Verdict
 
@@ -62,7 +62,7 @@ def proportionality(label: str, found: Growth | str, controls: Mapping[str, pd.D
         facts: dict[str, Any] = {"held": 0, "total": ALL_SQUARES, "form": "", "seen": 0.0}
         facts |= {"powers": "no power law", "forms": f"{found}.", "predicted": ""}
         facts |= {"drift": Amount("nan"), **columns(none)}
-        return told(__file__, name, Decision(verdict=Verdict.OPEN), **facts)
+        return told(__file__, name, Decided(verdict=Verdict.OPEN), **facts)
     own = squares(found.spans).assign(panel="claim")
     tables = [own]
     for panel, frame in controls.items():

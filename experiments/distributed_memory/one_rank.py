@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from harness.dry_runs.ranks import pretend_ranks, variables
 from harness.schema.workload import Workload
 from harness.training.data import source
-from harness.training.module_step import Step, run_step
+from harness.training.module_step import BuiltStep, run_step
 from harness.training.training_step import build, optimizer_of
 
 from .network import Strategy
@@ -55,7 +55,7 @@ def train_rank(workload: Workload, strategy: Strategy) -> dict[str, int]:
     }
 
 
-def share(built: Step, workload: Workload, strategy: Strategy) -> Step:
+def share(built: BuiltStep, workload: Workload, strategy: Strategy) -> BuiltStep:
     """Return what was built with its network and its optimizer shared among the ranks."""
     model: Any = built.model
     if strategy == "fsdp2":

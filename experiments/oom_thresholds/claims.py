@@ -7,7 +7,7 @@ import pandas as pd
 from harness.analysis import AnalysisError
 from harness.analysis.claim_data import claim_data, text
 from harness.analysis.claim_judge import judged
-from harness.analysis.claim_numbers import Numbers
+from harness.analysis.claim_numbers import ColumnNumbers
 from harness.analysis.decisions import ROUGHLY
 from harness.schema.findings import Claim, Verdict
 
@@ -50,7 +50,7 @@ def deeper(pinned: pd.DataFrame, fits: Fits) -> Claim:
         __file__,
         "deeper",
         steps,
-        drops=f"{Numbers(training['drop']).ends:.2g}",
+        drops=f"{ColumnNumbers(training['drop']).ends:.2g}",
         shallow=pinned["depth"].min(),
         deep=pinned["depth"].max(),
         fit=fit,

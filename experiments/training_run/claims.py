@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.analysis.claim_data import claim_data
 from harness.analysis.claim_judge import judged, told
-from harness.analysis.decisions import CONFIDENCE, Decision, exactly, is_below
+from harness.analysis.decisions import CONFIDENCE, Decided, exactly, is_below
 from harness.analysis.judge import Part, judge
 from harness.schema.findings import Claim, Verdict
 
@@ -118,9 +118,9 @@ def growth(resident: Sequence[Run], missing: int) -> Claim | None:
     )
 
 
-def _decide(slope: Slope | None) -> Decision:
+def _decide(slope: Slope | None) -> Decided:
     if slope is None:
-        return Decision(verdict=Verdict.OPEN)
+        return Decided(verdict=Verdict.OPEN)
     reach = PAGE_BYTES / slope.steps  # pages are counted whole
     low = min(slope.low, slope.estimate - reach)
     high = max(slope.high, slope.estimate + reach)

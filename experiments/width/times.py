@@ -7,7 +7,7 @@ import pandas as pd
 
 from harness.analysis.claim_data import claim_data, text
 from harness.analysis.claim_judge import told
-from harness.analysis.decisions import CONFIDENCE, Decision, Ratio, geometric_ratio, is_above
+from harness.analysis.decisions import CONFIDENCE, Decided, Ratio, geometric_ratio, is_above
 from harness.analysis.judge import Part, judge
 from harness.plots.intervals import forest
 from harness.schema.findings import Claim, Figure, Table, Verdict
@@ -60,10 +60,10 @@ def time_verdict(ratios: pd.DataFrame) -> Claim | None:
     )
 
 
-def _decide(wide: Ratio | None) -> Decision:
+def _decide(wide: Ratio | None) -> Decided:
     """Decide on the scale of logarithms, on which the interval is symmetric."""
     if wide is None:
-        return Decision(verdict=Verdict.OPEN)
+        return Decided(verdict=Verdict.OPEN)
     low, high = math.log(wide.low), math.log(wide.high)
     return is_above(math.log(WORTH), low=low, high=high, repeats=wide.blocks)
 

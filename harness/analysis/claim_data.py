@@ -27,7 +27,7 @@ class Control(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Column or expression, if not that of the claim."""
 
 
-class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RuleChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A commit that wrote or changed a rule."""
 
     commit: str
@@ -41,14 +41,14 @@ class Change(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return f"{self.date:%-d %B %Y}, commit {self.commit}: {self.words}"
 
 
-class History(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RuleHistory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The commits in which a rule got its limit, and the first data after it."""
 
     source: str
     """Source of the limit."""
-    first_data: Change
-    written: Change
-    changes: tuple[Change, ...] = ()
+    first_data: RuleChange
+    written: RuleChange
+    changes: tuple[RuleChange, ...] = ()
     """Since the first data, the oldest first."""
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def figure_data(file: str, name: str) -> dict[str, Any]:
     return own
 
 
-def history_of(file: str, claim: str) -> History | None:
+def history_of(file: str, claim: str) -> RuleHistory | None:
     """Return the history of a claim's rule from ``rule_history.toml``, if it is written there.
 
     It stands in the folder of the experiment's package: of ``width``, in ``experiments``.
@@ -133,7 +133,7 @@ def history_of(file: str, claim: str) -> History | None:
     if own is None:
         return None
     known = every["change"]
-    return History(
+    return RuleHistory(
         source=own["source"],
         first_data=_change(known, own["first_data"]),
         written=_change(known, own["written"]),
@@ -141,8 +141,8 @@ def history_of(file: str, claim: str) -> History | None:
     )
 
 
-def _change(known: dict[str, Any], name: str) -> Change:
-    return msgspec.convert(known[name], Change)
+def _change(known: dict[str, Any], name: str) -> RuleChange:
+    return msgspec.convert(known[name], RuleChange)
 
 
 @functools.cache

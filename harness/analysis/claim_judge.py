@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from harness.analysis.claim_data import ClaimData, Relation, claim_data, history_of
-from harness.analysis.claim_numbers import Numbers, columns
-from harness.analysis.decisions import ROUGHLY, Decision
+from harness.analysis.claim_numbers import ColumnNumbers, columns
+from harness.analysis.decisions import ROUGHLY, Decided
 from harness.analysis.judge import judge_cells
 from harness.schema.findings import Claim, Verdict
 
@@ -54,7 +54,7 @@ def judged(
     }
     own: dict[str, object] = {
         **columns(cells),
-        "value": Numbers(value),
+        "value": ColumnNumbers(value),
         "held": int(held.fillna(value=False).sum()),
         "total": len(cells) + missing,
         "sensitivity": _sensitivity(data.relation, counts),
@@ -71,9 +71,9 @@ def judged(
 def told(
     file: str,
     claim: str,
-    decision: Decision,
+    decision: Decided,
     *,
-    control: Decision | None = None,
+    control: Decided | None = None,
     derived: Equal | None = None,
     **facts: Any,
 ) -> Claim:

@@ -30,7 +30,7 @@ class Ends:
         return " to ".join(dict.fromkeys(format(end, spec) for end in self._both))
 
 
-class Numbers:
+class ColumnNumbers:
     """The numbers of one column.
 
     >>> seen = Numbers(pd.Series([1.0, 2.0, 4.0]))
@@ -67,10 +67,10 @@ class Numbers:
         return Ends(self.min, self.max)
 
 
-def columns(table: pd.DataFrame) -> dict[str, Numbers]:
+def columns(table: pd.DataFrame) -> dict[str, ColumnNumbers]:
     """Return the numbers of each column that has any."""
     return {
-        str(name): Numbers(table[name])
+        str(name): ColumnNumbers(table[name])
         for name in table
         if pd.api.types.is_numeric_dtype(table[name])
     }

@@ -22,7 +22,7 @@ MOST_REPEATS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decision(Judged):
+class Decided(Judged):
     """A verdict and, if it is open, how many repeats would about decide it."""
 
     repeats: int | None = None
@@ -56,7 +56,7 @@ class Decision(Judged):
         return f"about {self.repeats:,} {unit} would decide"
 
 
-def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decision:
+def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decided:
     """Decide "the number is below ``limit``" from its interval over ``repeats`` observations.
 
     >>> is_below(2.0, low=0.9, high=1.1, repeats=3).verdict.name
@@ -65,32 +65,32 @@ def is_below(limit: float, *, low: float, high: float, repeats: int) -> Decision
     81
     """
     if high < limit:
-        return Decision(verdict=Verdict.SUPPORTED)
+        return Decided(verdict=Verdict.SUPPORTED)
     if low > limit:
-        return Decision(verdict=Verdict.REFUTED)
-    return Decision(verdict=Verdict.OPEN, repeats=_repeats(limit, low, high, repeats))
+        return Decided(verdict=Verdict.REFUTED)
+    return Decided(verdict=Verdict.OPEN, repeats=_repeats(limit, low, high, repeats))
 
 
-def is_above(limit: float, *, low: float, high: float, repeats: int) -> Decision:
+def is_above(limit: float, *, low: float, high: float, repeats: int) -> Decided:
     """Decide "the number is above ``limit``", as ``is_below`` does."""
     return is_below(-limit, low=-high, high=-low, repeats=repeats)
 
 
-def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decision:
+def is_within(least: float, most: float, *, low: float, high: float, repeats: int) -> Decided:
     """Decide "the number lies between ``least`` and ``most``" from its interval.
 
     >>> is_within(1.2, 1.5, low=1.6, high=1.7, repeats=5).verdict.name
     'REFUTED'
     """
     if least < low and high < most:
-        return Decision(verdict=Verdict.SUPPORTED)
+        return Decided(verdict=Verdict.SUPPORTED)
     if high < least or most < low:
-        return Decision(verdict=Verdict.REFUTED)
+        return Decided(verdict=Verdict.REFUTED)
     nearest = min((least, most), key=lambda limit: abs(limit - (low + high) / 2))
-    return Decision(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats))
+    return Decided(verdict=Verdict.OPEN, repeats=_repeats(nearest, low, high, repeats))
 
 
-def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decision:
+def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> Decided:
     """Decide "a number is roughly what the claim says" from the interval of their ratio.
 
     A ratio that is known exactly is its own interval.
@@ -101,20 +101,20 @@ def is_roughly(*, low: float, high: float | None = None, repeats: int = 1) -> De
     ('REFUTED', 'OPEN')
     """
     if low <= 0:
-        return Decision(verdict=Verdict.OPEN if (high or low) > 1 - ROUGHLY else Verdict.REFUTED)
+        return Decided(verdict=Verdict.OPEN if (high or low) > 1 - ROUGHLY else Verdict.REFUTED)
     slack = 1e-12  # a ratio of exactly 10% away is roughly the other
     ends = (1 - ROUGHLY - slack, 1 + ROUGHLY + slack, low, low if high is None else high)
     least, most, low, high = (math.log(end) for end in ends)
     return is_within(least, most, low=low, high=high, repeats=repeats)
 
 
-def exactly(holds: bool) -> Decision:
+def exactly(holds: bool) -> Decided:
     """Return the decision on what is known exactly.
 
     >>> exactly(False).verdict.name
     'REFUTED'
     """
-    return Decision(verdict=Verdict.SUPPORTED if holds else Verdict.REFUTED)
+    return Decided(verdict=Verdict.SUPPORTED if holds else Verdict.REFUTED)
 
 
 def interval(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.analysis.decisions import Decision, exactly
+from harness.analysis.decisions import Decided, exactly
 from harness.schema.findings import Verdict
 
 MOST_NAMES = 3
@@ -29,13 +29,13 @@ class Part:
 
     name: str
     """Follows "holds for": "Adam", "batch 512 and more"."""
-    decision: Decision
+    decision: Decided
     """The claim holds, fails or is open on this part."""
     cells: int = 1
     """Weight: how many of the cases of which the claim speaks are in the part."""
 
 
-def judge(parts: Iterable[Part]) -> Decision:
+def judge(parts: Iterable[Part]) -> Decided:
     """Return the verdict on the whole from its parts.
 
     Supported if every part holds; limited if the larger part holds; refuted otherwise; open if
@@ -59,11 +59,11 @@ def judge(parts: Iterable[Part]) -> Decision:
         repeats = [part.decision.repeats for part in unsure]
         known_repeats = [count for count in repeats if count is not None]
         complete = known_repeats and len(known_repeats) == len(repeats)
-        return Decision(verdict=Verdict.OPEN, repeats=max(known_repeats) if complete else None)
+        return Decided(verdict=Verdict.OPEN, repeats=max(known_repeats) if complete else None)
     (verdict,) = ends
     if verdict is Verdict.SUPPORTED:
-        return Decision(verdict=verdict)
-    return Decision(verdict=verdict, holds_for=names(held), fails_for=names(failed))
+        return Decided(verdict=verdict)
+    return Decided(verdict=verdict, holds_for=names(held), fails_for=names(failed))
 
 
 def _verdict(held: Sequence[Part], failed: Sequence[Part]) -> Verdict:
@@ -91,7 +91,7 @@ def judge_cells(
     *,
     missing: int = 0,
     steps: bool = False,
-) -> Decision:
+) -> Decided:
     """Return the verdict over cells, and name the regions in which the claim holds and fails.
 
     Args:
@@ -107,7 +107,7 @@ def judge_cells(
     """
     known = pd.Series(list(held), dtype="boolean")
     unsure = int(known.isna().sum()) + missing
-    parts = [Part(name="unknown", decision=Decision(verdict=Verdict.OPEN), cells=unsure)]
+    parts = [Part(name="unknown", decision=Decided(verdict=Verdict.OPEN), cells=unsure)]
     for value in (True, False):
         left = (known.fillna(not value) == value).to_numpy(dtype=np.bool_)
         for _ in range(MOST_REGIONS):

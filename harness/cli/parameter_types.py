@@ -95,7 +95,7 @@ class WholeNumber(Number):
     words = "a whole number"
 
 
-class Size(ParamType):
+class SizeType(ParamType):
     """A number of bytes with a unit, such as ``256MiB``."""
 
     name = "size"
@@ -149,6 +149,6 @@ class Completed(ParamType):
         return items or [CompletionItem(incomplete, type="file")] * self._files
 
 
-SIZE = Size()
+SIZE = SizeType()
 SHARE = Share()
 SECONDS = Number(0.1, 1e6)

@@ -41,7 +41,7 @@ class Frame(Struct, frozen=True, kw_only=True):
         return f"{self.file}:{self.line} {self.function}"
 
 
-class Group(Struct, frozen=True, kw_only=True):
+class PlaceGroup(Struct, frozen=True, kw_only=True):
     """Blocks that one place allocated and that were alive together."""
 
     place: str
@@ -69,7 +69,7 @@ class Moment(Struct, frozen=True, kw_only=True):
     step: int
     stack: tuple[Frame, ...]
     categories: dict[BlockCategory, int]
-    groups: tuple[Group, ...]
+    groups: tuple[PlaceGroup, ...]
 
 
 class OutOfMemory(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,7 @@ from harness.dry_runs.call_sites import (
     caller_of,
     stack_bytes,
 )
-from harness.dry_runs.dry_run_report import Group, Moment
+from harness.dry_runs.dry_run_report import Moment, PlaceGroup
 from harness.dry_runs.marks import Mark, kept, owners_at, window
 from harness.dry_runs.step_ends import HistoryBlock, StepEnds
 from harness.schema.block_categories import BlockCategory, category_of
@@ -297,7 +297,9 @@ class History:
             stack=instant.site.stack,
             categories=dict(categories.most_common()),
             groups=tuple(
-                Group(place=place, category=kind, requested_bytes=sum(sizes), blocks=len(sizes))
+                PlaceGroup(
+                    place=place, category=kind, requested_bytes=sum(sizes), blocks=len(sizes)
+                )
                 for (place, kind), sizes in largest[:MOST_GROUPS]
             ),
         )

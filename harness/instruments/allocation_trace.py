@@ -44,7 +44,7 @@ from torch._C._profiler import (
 
 from harness.instruments import event_tree
 from harness.instruments.allocation_log import AllocationLog
-from harness.instruments.event_tree import CLAIM, GONE, MODULE, PHASE, WHOLE, Claim
+from harness.instruments.event_tree import CLAIM, GONE, MODULE, PHASE, WHOLE, BlockClaim
 from harness.instruments.forward_hooks import Forward, wrapped_forwards
 from harness.schema.events import Trace
 
@@ -85,7 +85,7 @@ class AllocationRecorder:
         self._range = _RecordFunctionFast if operators else _UserRange
         self._operators = operators
         self._infer = infer
-        self._claims: list[list[Claim]] = []
+        self._claims: list[list[BlockClaim]] = []
         self._watched: dict[int, weakref.ref[Any]] = {}
         self._passages: list[tuple[int, str]] = []
         self._step = 0
@@ -148,7 +148,7 @@ class AllocationRecorder:
 
         A later mark does not change an earlier one of the same block.
         """
-        self._claim([Claim(address, category) for address, category in categories.items()])
+        self._claim([BlockClaim(address, category) for address, category in categories.items()])
 
     def adopt(self, tensors: Iterable[torch.Tensor], category: str, module: str = "") -> None:
         """Register existing storages, allocated before the recording or during it.
@@ -164,12 +164,12 @@ class AllocationRecorder:
             known = self._watched.get(address)
             if not size or (known is not None and known() is not None):
                 continue
-            claims.append(Claim(address, category, module, size))
+            claims.append(BlockClaim(address, category, module, size))
             gone = functools.partial(self._gone, address)
             self._watched[address] = weakref.ref(storage, gone)
         self._claim(claims)
 
-    def _claim(self, claims: list[Claim]) -> None:
+    def _claim(self, claims: list[BlockClaim]) -> None:
         if claims:
             with self._range(f"{CLAIM}{len(self._claims)}"):
                 self._claims.append(claims)

@@ -33,7 +33,7 @@ _NODE = RecordScope.BACKWARD_FUNCTION
 _new = tuple.__new__  # half the time of Event(*fields)
 
 
-class Claim(NamedTuple):
+class BlockClaim(NamedTuple):
     """A statement on the block that is alive at an address; the first one holds."""
 
     address: int
@@ -267,7 +267,7 @@ _Row = tuple[int, str, int, int, _Block]
 class Replay:
     """Follows the blocks through time, so that each claim finds the block alive at it."""
 
-    def __init__(self, claims: Sequence[Sequence[Claim]]) -> None:
+    def __init__(self, claims: Sequence[Sequence[BlockClaim]]) -> None:
         self._claims = claims
         self._alive: dict[int, _Block] = {}
         self._initial: dict[int, _Row] = {}
@@ -295,7 +295,7 @@ class Replay:
             for step, phase, size, address, b in (*self._before, *rows)
         ]
 
-    def _note(self, claims: Sequence[Claim]) -> None:
+    def _note(self, claims: Sequence[BlockClaim]) -> None:
         for address, category, module, size in claims:
             block = self._alive.get(address)
             if block is not None and block.category == "temporary":

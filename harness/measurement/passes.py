@@ -27,7 +27,7 @@ from harness.schema.events import Trace, trace_metrics
 from harness.schema.workload import Workload
 from harness.training import data
 from harness.training.data import Fill
-from harness.training.module_step import Phase, Step, announced_to, free_gradients, run_step
+from harness.training.module_step import BuiltStep, Phase, announced_to, free_gradients, run_step
 from harness.training.training_step import build
 
 LONG_SECONDS = 0.1
@@ -94,7 +94,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
     steps = 1 if workload.mode == "inference" and workload.device == "cpu" else 2
     recording = StepRecording(workload.device, announce, operators=operators)
 
-    def run(step: Step) -> None:
+    def run(step: BuiltStep) -> None:
         for _ in range(steps):
             recording.run(step)
 
@@ -102,7 +102,7 @@ def trace_pass(workload: Workload, fill: Fill, announce: Phase, *, operators: bo
 
 
 def plain_pass(
-    step: Step, announce: Phase, number: int, malloc: str, *, again_until: float, is_long: bool
+    step: BuiltStep, announce: Phase, number: int, malloc: str, *, again_until: float, is_long: bool
 ) -> dict[str, Any]:
     """Run a step with no instrument inside it; return seconds, and RSS or CUDA peaks.
 
@@ -124,7 +124,7 @@ def plain_pass(
 
 
 def _resident(
-    step: Step, announce: Phase, number: int, malloc: str, again_until: float
+    step: BuiltStep, announce: Phase, number: int, malloc: str, again_until: float
 ) -> dict[str, Any]:
     """Run a step that starts without gradients; return its RSS, and its seconds.
 
@@ -147,13 +147,13 @@ def _resident(
     return known
 
 
-def _seconds(step: Step, announce: Phase) -> float:
+def _seconds(step: BuiltStep, announce: Phase) -> float:
     started = time.perf_counter()
     run_step(step, announce)
     return time.perf_counter() - started
 
 
-def warm_up(step: Step, announce: Phase, peaks: StepPeaks) -> None:
+def warm_up(step: BuiltStep, announce: Phase, peaks: StepPeaks) -> None:
     """Run steps until the reserved memory stops rising."""
 
     def run() -> int:
@@ -163,7 +163,7 @@ def warm_up(step: Step, announce: Phase, peaks: StepPeaks) -> None:
     steps_until_steady(run, run())
 
 
-def saved_pass(step: Step, announce: Phase) -> dict[str, Any]:
+def saved_pass(step: BuiltStep, announce: Phase) -> dict[str, Any]:
     """Run one step under saved-tensor hooks; return the most that one forward pass held."""
     saved = SavedTensors()
     with saved.watch(), wrapped_forwards(step.model, on_stack(saved.modules)):

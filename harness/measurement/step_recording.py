@@ -8,7 +8,7 @@ from harness.instruments import tensor_roles
 from harness.instruments.allocation_trace import AllocationRecorder
 from harness.instruments.saved_tensors import SavedTensors
 from harness.schema.events import Trace
-from harness.training.module_step import Phase, Step, announced_to, run_step
+from harness.training.module_step import BuiltStep, Phase, announced_to, run_step
 from harness.training.nested_tensors import tensors
 
 
@@ -20,7 +20,7 @@ class StepRecording:
         self._recorder = AllocationRecorder(device, operators=operators)
         self._saved = SavedTensors(self._recorder.mark_saved)
 
-    def record(self, make: Callable[[], Step], steps: Callable[[Step], object]) -> Trace:
+    def record(self, make: Callable[[], BuiltStep], steps: Callable[[BuiltStep], object]) -> Trace:
         """Return the trace of the step that ``make`` builds, run by ``steps``."""
         with self._recorder:
             with self._phases()("build"):
@@ -31,7 +31,7 @@ class StepRecording:
             steps(step)
         return self._recorder.trace
 
-    def run(self, step: Step) -> None:
+    def run(self, step: BuiltStep) -> None:
         """Run and record the step once."""
         self._recorder.next_step()
         self._saved.most = []

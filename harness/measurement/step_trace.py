@@ -32,7 +32,7 @@ from harness.measurement.step_recording import StepRecording
 from harness.schema.errors import StepError
 from harness.schema.events import Trace, trace_metrics
 from harness.schema.step_report import StepReport
-from harness.training.module_step import Phase, Step, announced_to
+from harness.training.module_step import BuiltStep, Phase, announced_to
 from harness.training.own_step import OwnStep
 
 
@@ -74,11 +74,11 @@ class _Tracing(StepRecording):
         }
         return _report(facts)
 
-    def _step(self) -> Step:
+    def _step(self) -> BuiltStep:
         self._built = self._own.step(self._own.network(self._device), self._device)
         return self._built
 
-    def _steps(self, step: Step) -> None:
+    def _steps(self, step: BuiltStep) -> None:
         on_gpu = self._device == "cuda"
         with wrapped_forwards(step.model, self._outputs.named):
             reserved_bytes = self._reserved(step)
@@ -87,12 +87,12 @@ class _Tracing(StepRecording):
         if on_gpu or step.mode == "train" or self._own.compile:
             self.run(step)
 
-    def run(self, step: Step) -> None:
+    def run(self, step: BuiltStep) -> None:
         """Run and record the step once; the highest resident size includes the recorder."""
         with resident_rise() as self._resident:
             super().run(step)
 
-    def _reserved(self, step: Step) -> int:
+    def _reserved(self, step: BuiltStep) -> int:
         """Run the step; return the most that was reserved, 0 on the CPU."""
         self.run(step)
         return self._peaks.last.get("reserved_peak_bytes", 0)

@@ -32,7 +32,7 @@ from harness.schema.events import CATEGORIES, Trace, totals
 from harness.schema.training_run import ZeroGrad
 from harness.schema.workload import Workload
 from harness.training.data import load_fashion_mnist
-from harness.training.module_step import Phase, Step, no_phase, run_step
+from harness.training.module_step import BuiltStep, Phase, no_phase, run_step
 from harness.training.training_step import build
 
 TRAIN, EVALUATE = "train", "evaluate"
@@ -155,7 +155,7 @@ def traced(training: Training, after: Callable[[], object] = lambda: None) -> di
     }
 
 
-def _empty(workload: Workload) -> Step:
+def _empty(workload: Workload) -> BuiltStep:
     """Build the network and its optimizer, with no batch."""
     least = workload.accumulate * (1 + (workload.norm == "batch"))
     built = build(workload.replace(batch=least), lambda *_: None)
@@ -164,7 +164,7 @@ def _empty(workload: Workload) -> Step:
 
 def _train(
     training: Training,
-    built: Step,
+    built: BuiltStep,
     watch: Watch,
     mark: Callable[[dict[int, str]], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
@@ -172,7 +172,7 @@ def _train(
     workload, train, validation, epochs, zero_grad = training
     random = np.random.default_rng(workload.seed)
 
-    def with_batch(images: Images, part: Any, phase: Phase) -> Step:
+    def with_batch(images: Images, part: Any, phase: Phase) -> BuiltStep:
         with phase("build"):
             x, y = _batch(images, torch.from_numpy(part), workload)
         mark(tensor_roles.input_addresses(x, y))
@@ -212,7 +212,7 @@ def _batch(images: Images, index: Tensor, workload: Workload) -> tuple[Tensor, T
     return x.to(workload.device), y.to(workload.device)
 
 
-def _correct(built: Step, phase: Phase) -> int:
+def _correct(built: BuiltStep, phase: Phase) -> int:
     """Return how many of a batch, which nothing else holds, the network classifies correctly."""
     with phase("forward"), torch.no_grad():
         return int((built.model(built.x).argmax(1) == built.y).sum())

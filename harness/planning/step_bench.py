@@ -26,7 +26,7 @@ from harness.planning.step_values import StepValues, refuse_what_is_not_pretende
 from harness.processes.forked_call import in_fork
 from harness.processes.outcome import ForkFailedError, is_out_of_memory
 from harness.schema.errors import UnsupportedError
-from harness.training.module_step import Step, run_step
+from harness.training.module_step import BuiltStep, run_step
 from harness.training.own_step import OwnStep
 
 
@@ -152,7 +152,7 @@ def _refused() -> int:
     return int(torch.cuda.memory_stats().get("num_ooms", 0))
 
 
-def _need(step: Step) -> Need:
+def _need(step: BuiltStep) -> Need:
     """Run steps until the reserved memory stops rising, and then the measured step."""
     peaks = [_peaks()]  # of the build
 

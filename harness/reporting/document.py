@@ -10,7 +10,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from harness.reporting.figures import Picture
+from harness.reporting.figures import DrawnFigure
 from harness.schema.findings import Claim, Section, Source, Table, Verdict
 
 TITLE = "Where does the memory of training a multilayer perceptron go?"
@@ -38,7 +38,7 @@ class Chapter:
     is_failed: bool = False
     """True if the problem is an error in the analysis or a drawing, not a lack of records."""
     section: Section = field(default_factory=Section)
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[DrawnFigure, ...] = ()
     """The figures of the section."""
     source: Source | None = None
     """The claim of the literature that the experiment tests."""
@@ -54,7 +54,7 @@ class Numbered:
 
     number: int
     chapter: Chapter
-    picture: Picture
+    picture: DrawnFigure
     in_story: bool
 
     @property

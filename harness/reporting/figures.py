@@ -20,7 +20,7 @@ DPI = 160
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class DrawnFigure:
     """A drawn figure."""
 
     name: str
@@ -36,7 +36,7 @@ class Picture:
     data: pd.DataFrame
 
 
-def picture(figure: Figure) -> Picture:
+def picture(figure: Figure) -> DrawnFigure:
     """Draw ``figure`` for a wide page, for a phone and as pixels.
 
     The settings are the harness's own, whatever the user's are: the bytes depend on the figure and
@@ -49,7 +49,7 @@ def picture(figure: Figure) -> Picture:
         ratio = figure.size[1] / figure.size[0]
         height = max(NARROW_INCHES * ratio, min(figure.size[1], 0.85 * NARROW_INCHES))
         narrow = _canvas(figure, (NARROW_INCHES, height))
-        return Picture(
+        return DrawnFigure(
             name=figure.name,
             caption=figure.caption,
             alt=figure.alt or figure.caption,
@@ -114,7 +114,7 @@ def _tips(canvas: Canvas, figure: Figure) -> str:
     return f'<g fill="none" pointer-events="all">\n{"".join(boxes)}</g>\n'
 
 
-def picture_files(drawn: Picture, stem: str) -> dict[str, bytes]:
+def picture_files(drawn: DrawnFigure, stem: str) -> dict[str, bytes]:
     """Return the contents of ``stem``.svg, .png and .csv."""
     svg, data = printable(drawn.svg).encode(), csv_text(drawn.data).encode()
     return {f"{stem}.svg": svg, f"{stem}.png": drawn.png, f"{stem}.csv": data}
@@ -128,7 +128,7 @@ _HEX = re.compile(r"(?<=: )#[0-9a-f]{6}\b")
 _DARK = dark_colours()
 
 
-def inline_pair(drawn: Picture, prefix: str, label_id: str) -> str:
+def inline_pair(drawn: DrawnFigure, prefix: str, label_id: str) -> str:
     """Return the picture for a wide page and for a phone; a page's style shows one of them.
 
     ``label_id`` is the id of the element whose text describes it.

@@ -53,7 +53,7 @@ class Epoch(Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-class Steps(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class StepColumns(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One list per column, one entry per training step or evaluated batch, in order."""
 
     kind: tuple[Literal["train", "evaluate"], ...]
@@ -81,7 +81,7 @@ class TrainingResult(Struct, frozen=True, kw_only=True):
     """Measurements of a run that ended well."""
 
     epochs: tuple[Epoch, ...]
-    steps: Steps
+    steps: StepColumns
     categories: dict[str, dict[str, int]] = {}
     """Traced runs: live bytes by category at the peaks of four kinds of step."""
 

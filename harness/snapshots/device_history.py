@@ -11,7 +11,7 @@ from harness.schema.lifetimes import Lifetimes, alive_after, bytes_alive, find_l
 from harness.schema.units import format_bytes
 from harness.snapshots.initial_state import Origin, find_origin, recorded_settings
 from harness.snapshots.pools import notes_on_pools
-from harness.snapshots.snapshot import Annotation, Recording, Snapshot
+from harness.snapshots.snapshot import Annotation, RecordedDevices, Snapshot
 from harness.snapshots.trace_event import TraceEvent, own_line, reserved_change
 
 _STEP = "Optimizer.step#"
@@ -79,7 +79,9 @@ class DeviceHistory:
         )
 
 
-def device_histories(recording: Recording, device: int | None = None) -> Iterator[DeviceHistory]:
+def device_histories(
+    recording: RecordedDevices, device: int | None = None
+) -> Iterator[DeviceHistory]:
     """Yield the history of one device, or of all: out of memory first."""
     for snapshot in recording.devices(device):
         settings, assumed = recorded_settings(snapshot)
@@ -97,7 +99,7 @@ def device_histories(recording: Recording, device: int | None = None) -> Iterato
         )
 
 
-def _notes_on_file(recording: Recording) -> Iterator[str]:
+def _notes_on_file(recording: RecordedDevices) -> Iterator[str]:
     """Yield a sentence on the devices of a recording, and on its pinned memory of the host."""
     if len(recording.snapshots) > 1:
         devices = (f"{each.device} ({len(each.events):,} events)" for each in recording.snapshots)

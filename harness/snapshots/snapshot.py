@@ -86,7 +86,7 @@ class Annotation(msgspec.Struct):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class RecordedDevices:
     """All devices of a file: one snapshot for each that has events or segments.
 
     ``pinned_bytes`` is page-locked host memory, which PyTorch 2.9 and later record next to
@@ -108,7 +108,7 @@ class Recording:
         return tuple(chosen)
 
 
-def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
+def read_recording(path: Path, deadline: Deadline | None = None) -> RecordedDevices:
     """Read the recording at ``path``, every device of it."""
     deadline = Deadline() if deadline is None else deadline
     try:
@@ -117,7 +117,7 @@ def read_recording(path: Path, deadline: Deadline | None = None) -> Recording:
         raise SnapshotError(f"{str(path)!r}: {error}") from None
 
 
-def _recording(data: bytearray, deadline: Deadline) -> Recording:
+def _recording(data: bytearray, deadline: Deadline) -> RecordedDevices:
     raw = load_builtins(data, deadline=deadline)
     if isinstance(raw, list):
         raise SnapshotError("the snapshot has no trace; record one with PyTorch 2.1 or later")
@@ -153,7 +153,7 @@ def _recording(data: bytearray, deadline: Deadline) -> Recording:
                 owners=owners.get(device),
             )
         )
-    return Recording(
+    return RecordedDevices(
         snapshots=tuple(snapshots),
         pinned_bytes=sum(each.total_size for each in _valid(whole.host_segments, _Pinned)),
         annotations=tuple(_valid(whole.external_annotations, Annotation)),

@@ -27,7 +27,7 @@ AS_RECORDED = "as recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
-class RanOut:
+class FailedReplay:
     """The request that could not be served; ``position`` counts events from 0."""
 
     position: int
@@ -53,7 +53,7 @@ class WhatIf:
     peak_reserved_bytes: tuple[int, int] | None
     peak_allocated_bytes: int | None
     most_retries: int
-    ran_out: tuple[RanOut, ...]
+    ran_out: tuple[FailedReplay, ...]
     verdict: Fit
 
 
@@ -182,7 +182,7 @@ def _what_if(case: Case, answer: RunInOrders) -> WhatIf:
     reserved = [peaks.reserved_bytes for peaks in complete]
     events = case.work.events
     failures = [
-        RanOut(
+        FailedReplay(
             position=failed.position,
             seconds=seconds_at(events, failed.position),
             requested_bytes=failed.requested_bytes,

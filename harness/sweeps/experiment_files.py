@@ -219,7 +219,7 @@ def _load_by_path(path: Path) -> ModuleType:
     return module
 
 
-class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExperimentOrigin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file or package that defines an experiment, and a hash of its code."""
 
     file: str
@@ -230,16 +230,16 @@ def keep_origin(folder: Path, experiment: Experiment) -> None:
     """Write which file of the user's defines ``experiment``; for our own, its name says it."""
     before = read_origin(folder)
     if experiment.file is not None:
-        origin = Origin(file=str(experiment.file), sha256=code_hash(experiment.file))
+        origin = ExperimentOrigin(file=str(experiment.file), sha256=code_hash(experiment.file))
         (folder / ORIGIN).write_bytes(msgspec.json.encode(origin) + b"\n")
     elif before is not None:
         (folder / ORIGIN).unlink()
 
 
-def read_origin(folder: Path) -> Origin | None:
+def read_origin(folder: Path) -> ExperimentOrigin | None:
     """Return what ``keep_origin`` wrote; None if there is nothing."""
     try:
-        return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=Origin)
+        return msgspec.json.decode((folder / ORIGIN).read_bytes(), type=ExperimentOrigin)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -266,7 +266,7 @@ def experiment_of(folder: Path, given: Iterable[Path] = ()) -> Experiment | None
     raise ExperimentError(f"{folder}: its experiment {origin.file} was not found; {rule}")
 
 
-def _may_run(path: Path, origin: Origin, name: str, folder: Path) -> bool:
+def _may_run(path: Path, origin: ExperimentOrigin, name: str, folder: Path) -> bool:
     """Return whether ``path`` is the experiment's own file: by its place, or elsewhere by its hash.
 
     A file next to the records came with them, and one of another user is that user's to run.

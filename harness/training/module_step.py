@@ -42,7 +42,7 @@ def announced_to(*phases: Phase) -> Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class BuiltStep:
     """All that a step reads and writes."""
 
     model: nn.Module
@@ -98,7 +98,7 @@ def named_optimizer(
 
 
 def run_step(
-    step: Step, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before_forward"
+    step: BuiltStep, phase: Phase = no_phase, *, zero_grad: ZeroGrad = "before_forward"
 ) -> None:
     """Run one step: forward, backward and update in training, a forward pass in inference.
 
@@ -125,7 +125,7 @@ def run_step(
             step.optimizer.step()
 
 
-def free_gradients(step: Step, phase: Phase = no_phase) -> None:
+def free_gradients(step: BuiltStep, phase: Phase = no_phase) -> None:
     """Free the gradients of the step before."""
     with phase("optimizer"):
         (step.optimizer or step.model).zero_grad(set_to_none=True)
@@ -145,7 +145,7 @@ def _output(model: nn.Module, x: Any) -> Any:
             return model(x)
 
 
-def _autocast(step: Step) -> AbstractContextManager[object]:
+def _autocast(step: BuiltStep) -> AbstractContextManager[object]:
     if step.autocast is None:
         return nullcontext()
     return torch.autocast(step.device_type, step.autocast)

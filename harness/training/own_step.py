@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 from harness.schema.errors import StepError
 from harness.schema.input_spec import InputShapes, InputSpec, InputSpecError, input_specs
 from harness.schema.step import check_values
-from harness.training.module_step import Loss, OptimizerMaker, Step, make_optimizer
+from harness.training.module_step import BuiltStep, Loss, OptimizerMaker, make_optimizer
 
 ON_CUDA = "CUDA is used, but the step is one of the CPU: say device='cuda', or name a GPU"
 
@@ -99,12 +99,12 @@ class OwnStep:
             model.compile(**{"backend" if by_backend else "mode": self.compile})
         return model
 
-    def step(self, model: nn.Module, device: str, batch: int | None = None) -> Step:
+    def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
         """Make the inputs, of another batch if one is given, and the optimizer of the step."""
         x, y = self._example(batch or self.batch, device)
         model.train(self.mode == "train")
         trained = [p for p in model.parameters() if p.requires_grad]
-        return Step(
+        return BuiltStep(
             model=model,
             x=x,
             y=y,

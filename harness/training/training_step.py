@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from harness.schema.workload import Workload
 from harness.training.data import Fill
 from harness.training.models import MLP, MLPScratch
-from harness.training.module_step import Step, named_optimizer
+from harness.training.module_step import BuiltStep, named_optimizer
 from harness.training.own_step import OwnStep
 
 _NOTES_LEARNING_RATE = 0.1
@@ -22,7 +22,7 @@ _NOTES_LEARNING_RATE = 0.1
 Network = Callable[[Workload, torch.dtype, torch.device], MLP | MLPScratch]
 
 
-def build(workload: Workload, fill: Fill, network: Network | None = None) -> Step:
+def build(workload: Workload, fill: Fill, network: Network | None = None) -> BuiltStep:
     """Create the network, its optimizer and one batch, in that order.
 
     ``network`` makes another one than the workload's. In the step, ``x`` are examples, (batch,
@@ -42,7 +42,7 @@ def model_of(workload: Workload, network: Network | None = None) -> nn.Module:
     return cast("nn.Module", model)
 
 
-def step_of(workload: Workload, model: nn.Module, fill: Fill) -> Step:
+def step_of(workload: Workload, model: nn.Module, fill: Fill) -> BuiltStep:
     """Create the optimizer of a network and one batch."""
     training, device = workload.mode == "train", torch.device(workload.device)
     dtype: torch.dtype = getattr(torch, workload.dtype)
@@ -50,7 +50,7 @@ def step_of(workload: Workload, model: nn.Module, fill: Fill) -> Step:
     x = torch.empty(workload.batch, workload.in_features, dtype=dtype, device=device)
     y = torch.empty(workload.batch, dtype=torch.int64, device=device) if training else None
     fill(x, y)
-    return Step(
+    return BuiltStep(
         model=model,
         x=x,
         y=y,
@@ -77,7 +77,7 @@ class WorkloadStep(OwnStep):
         """Build the network where it runs."""
         return model_of(self._workload.replace(device=device))
 
-    def step(self, model: nn.Module, device: str, batch: int | None = None) -> Step:
+    def step(self, model: nn.Module, device: str, batch: int | None = None) -> BuiltStep:
         """Make the optimizer and a batch, which micro-batches are parts of."""
         workload = self._workload.replace(device=device, batch=batch or self.batch)
         return step_of(workload, model, lambda *_: None)

@@ -5,15 +5,15 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from harness.analysis.decisions import Decision, exactly, is_roughly
+from harness.analysis.decisions import Decided, exactly, is_roughly
 from harness.analysis.judge import Part, judge, judge_cells
 from harness.schema.findings import Claim, Judgement, Rule, Verdict
 
-YES, NO, OPEN = exactly(True), exactly(False), Decision(verdict=Verdict.OPEN, repeats=9)
+YES, NO, OPEN = exactly(True), exactly(False), Decided(verdict=Verdict.OPEN, repeats=9)
 RULE = Rule(holds="it does", fails="it does not", open="nobody knows")
 
 
-def parts(*given: tuple[Decision, int]) -> list[Part]:
+def parts(*given: tuple[Decided, int]) -> list[Part]:
     return [
         Part(name=f"part {at}", decision=decision, cells=cells)
         for at, (decision, cells) in enumerate(given)
@@ -41,13 +41,13 @@ def parts(*given: tuple[Decision, int]) -> list[Part]:
         ),
     ],
 )
-def test_a_verdict_follows_from_its_parts(given: list[tuple[Decision, int]], words: str) -> None:
+def test_a_verdict_follows_from_its_parts(given: list[tuple[Decided, int]], words: str) -> None:
     assert judge(parts(*given)).words == words
 
 
 def test_an_open_verdict_says_how_many_more_would_decide() -> None:
     assert judge(parts((OPEN, 1), (YES, 1))).repeats == 9
-    assert judge(parts((OPEN, 1), (Decision(verdict=Verdict.OPEN), 1))).repeats is None
+    assert judge(parts((OPEN, 1), (Decided(verdict=Verdict.OPEN), 1))).repeats is None
 
 
 def test_a_part_that_holds_in_part_is_no_part() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.app import main
-from harness.dry_runs.dry_run_report import Device, DryRunReport, Group, Moment
+from harness.dry_runs.dry_run_report import Device, DryRunReport, Moment, PlaceGroup
 from harness.dry_runs.dry_run_sheet import dry_run_sheet
 from harness.plots.category_colours import CATEGORY_COLOURS
 from harness.plots.memory_page import sheet_page
@@ -69,7 +69,7 @@ def test_a_table_of_gpus_is_a_page_too(
 
 def test_a_dry_run_has_a_page_whose_categories_add_up() -> None:
     place = "<train>.py:9 step"
-    group = Group(place=place, category="activation", requested_bytes=3 << 20, blocks=2)
+    group = PlaceGroup(place=place, category="activation", requested_bytes=3 << 20, blocks=2)
     moment = Moment(
         requested_bytes=4 << 20, allocation=7, seconds=0.1, step=1, stack=(),
         categories={"activation": 3 << 20, "parameter": 1 << 20}, groups=(group,),

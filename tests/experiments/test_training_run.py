@@ -24,7 +24,7 @@ from harness.schema.training_run import (
     TRAINING_RUNS,
     Epoch,
     Instrument,
-    Steps,
+    StepColumns,
     TrainingJob,
     TrainingPlan,
     TrainingResult,
@@ -81,7 +81,7 @@ def planted(
     return TrainingRun(
         workload=Workload(data=data, model=model), outcome=Outcome.OK,
         images_missing=images_missing, plan=plan_of(instrument, zero_grad),
-        result=TrainingResult(epochs=tuple(ended), steps=msgspec.convert(steps, Steps)),
+        result=TrainingResult(epochs=tuple(ended), steps=msgspec.convert(steps, StepColumns)),
     )  # fmt: skip
 
 

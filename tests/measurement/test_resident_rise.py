@@ -28,7 +28,7 @@ from harness.processes.messages import Ended, Work
 from harness.schema.workload import Workload
 from harness.training import training_step
 from harness.training.data import source
-from harness.training.module_step import Phase, Step, no_phase
+from harness.training.module_step import BuiltStep, Phase, no_phase
 from tests.known import known
 from tests.lent_launchers import Planted
 
@@ -79,7 +79,7 @@ def test_a_step_that_the_kernel_took_pages_from_is_run_again_while_there_is_time
 def test_a_deadline_leaves_time_for_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, runs = [0.0], []
 
-    def run_step(step: Step, announce: Phase) -> None:
+    def run_step(step: BuiltStep, announce: Phase) -> None:
         clock[0] += 10
         runs.append(step)
 

@@ -3,15 +3,15 @@ import torch
 
 from harness.schema.workload import Workload
 from harness.training import data, training_step
-from harness.training.module_step import Step, run_step
+from harness.training.module_step import BuiltStep, run_step
 
 
-def built(**fields: object) -> Step:
+def built(**fields: object) -> BuiltStep:
     workload = Workload(width=16, in_features=12, classes=4, batch=10, **fields)  # type: ignore[arg-type]
     return training_step.build(workload, data.source(workload))
 
 
-def gradients(case: Step) -> list[torch.Tensor]:
+def gradients(case: BuiltStep) -> list[torch.Tensor]:
     run_step(case)
     return [p.grad for p in case.model.parameters() if p.grad is not None]
 

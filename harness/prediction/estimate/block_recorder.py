@@ -41,7 +41,7 @@ def check_types(operator: Any, operands: tuple[Any, ...]) -> None:
 
 
 @dataclass(slots=True, eq=False)
-class RecordedBlock:
+class OpenBlock:
     """A block: what allocated it, and what it is, its category still open."""
 
     number: int
@@ -71,8 +71,8 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._inputs: set[int] = set()
         self._savers: dict[int, Saved] = {}
         self._saved: list[Saved] = []
-        self._alive: dict[int, RecordedBlock] = {}
-        self._rows: list[tuple[int, str, int, RecordedBlock]] = []
+        self._alive: dict[int, OpenBlock] = {}
+        self._rows: list[tuple[int, str, int, OpenBlock]] = []
         self._count = 0
         self._is_open = True
 
@@ -103,20 +103,20 @@ class BlockRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         block.reference = weakref.ref(storage, gone)
         self._alive[key] = block
 
-    def _ended(self, key: int, block: RecordedBlock) -> None:
+    def _ended(self, key: int, block: OpenBlock) -> None:
         del self._alive[key]
         self._savers.pop(key, None)  # another storage may get its address
         self.end(block)
 
-    def write(self, size: int, operator: str) -> RecordedBlock:
+    def write(self, size: int, operator: str) -> OpenBlock:
         """Record that a block begins."""
         self._count += 1
-        block = RecordedBlock(self._count, size, operator, self.modules[-1])
+        block = OpenBlock(self._count, size, operator, self.modules[-1])
         self._rows.append((self.step, self.phase, size, block))
         self.live_bytes += size
         return block
 
-    def end(self, block: RecordedBlock) -> None:
+    def end(self, block: OpenBlock) -> None:
         """Record that a block ends."""
         if self._is_open:
             self._rows.append((self.step, self.phase, -block.size_bytes, block))

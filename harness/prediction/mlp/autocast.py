@@ -18,9 +18,9 @@ from harness.prediction.mlp.layers import (
     ADDMM_BACKWARD,
     ADDMM_NODE,
     Blocks,
-    Layer,
-    Layers,
     Loss,
+    MlpLayer,
+    MlpLayers,
     Unpack,
 )
 from harness.prediction.mlp.trace_writer import TraceWriter
@@ -33,7 +33,7 @@ _LOSS = "aten::cross_entropy_loss"
 _CAST_BACKWARD = f"{NODE}ToCopyBackward0/ToCopyBackward0{CAST}"
 
 
-class AutocastLayers(Layers):
+class AutocastLayers(MlpLayers):
     """The layers of ``MLP`` under autocast."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
@@ -44,7 +44,7 @@ class AutocastLayers(Layers):
         self._saved: dict[str, Event] = {}
         """The cast that each map's backward node holds, by the layer's module."""
 
-    def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
+    def linear(self, rows: int, layer: MlpLayer, category: str, prefix: str = "") -> Event:
         """Write a linear layer's casts and its forward events; return its output.
 
         The first layer's weight is not saved: the examples need no gradient.

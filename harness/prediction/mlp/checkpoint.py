@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from harness.prediction.mlp.activations import MAXIMUM
-from harness.prediction.mlp.layers import Blocks, Layers
+from harness.prediction.mlp.layers import Blocks, MlpLayers
 from harness.schema.events import Event
 
 RANDOM_STATE_BYTES = 5056
@@ -32,7 +32,7 @@ class Segment(NamedTuple):
 class Checkpointed:
     """Hidden layers in segments of which only the inputs are kept."""
 
-    def __init__(self, layers: Layers, segments: int) -> None:
+    def __init__(self, layers: MlpLayers, segments: int) -> None:
         self._layers = layers
         depth = len(layers.all) - 1
         self._bounds = [depth * number // segments for number in range(segments + 1)]

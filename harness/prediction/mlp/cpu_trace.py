@@ -8,7 +8,7 @@ from harness.prediction.mlp import network
 from harness.prediction.mlp.autocast import AutocastLayers
 from harness.prediction.mlp.checkpoint import Checkpointed
 from harness.prediction.mlp.formula import input_bytes, label_bytes, micro_batches
-from harness.prediction.mlp.layers import Layers
+from harness.prediction.mlp.layers import MlpLayers
 from harness.prediction.mlp.optimizer_events import Optimizer
 from harness.prediction.mlp.trace_writer import TraceWriter
 from harness.schema.events import Trace
@@ -64,18 +64,18 @@ def predict_trace(workload: Workload, *, without_scratch: bool = False) -> Trace
         )
     with collection_paused():
         writer = TraceWriter()
-        kind = AutocastLayers if workload.autocast else Layers
-        steps = Steps(writer, workload, kind(writer, workload))
+        kind = AutocastLayers if workload.autocast else MlpLayers
+        steps = StepWriter(writer, workload, kind(writer, workload))
         steps.build()
         for _ in range(2 if workload.mode == "train" else 1):
             steps.step()
         return writer.trace()
 
 
-class Steps:
+class StepWriter:
     """Writes a workload's build, then as many steps as asked for."""
 
-    def __init__(self, writer: TraceWriter, workload: Workload, layers: Layers) -> None:
+    def __init__(self, writer: TraceWriter, workload: Workload, layers: MlpLayers) -> None:
         self._writer = writer
         self._workload = workload
         self._layers = layers

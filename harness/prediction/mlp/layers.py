@@ -42,7 +42,7 @@ class Loss(NamedTuple):
     total_weight: Event
 
 
-class Layer(NamedTuple):
+class MlpLayer(NamedTuple):
     """One linear layer: its shape, and the names of its module and of those up to the next."""
 
     fan_in: int
@@ -55,7 +55,7 @@ class Layer(NamedTuple):
     dropout_module: str = ""
 
 
-class Layers:
+class MlpLayers:
     """Writes the events of each layer of one network on a writer."""
 
     def __init__(self, writer: TraceWriter, workload: Workload) -> None:
@@ -73,13 +73,13 @@ class Layers:
         self.gradients: list[Event | None] = [None] * len(self.parameter_sizes)
         """Gradients held, in the order of ``parameter_sizes``."""
 
-    def _layer(self, index: int, fan_in: int, fan_out: int) -> Layer:
+    def _layer(self, index: int, fan_in: int, fan_out: int) -> MlpLayer:
         """Return a layer with the names of its modules and the place of its parameters."""
         if self.from_scratch:
-            return Layer(fan_in, fan_out, "", "", 2 * index)
+            return MlpLayer(fan_in, fan_out, "", "", 2 * index)
         normed = self.norm is not None
         first = (2 + normed + (self.dropout is not None)) * index
-        return Layer(
+        return MlpLayer(
             fan_in=fan_in,
             fan_out=fan_out,
             module=str(first),
@@ -122,7 +122,7 @@ class Layers:
         self.writer.free(*self.gradients)
         self.gradients = [None] * len(self.gradients)
 
-    def linear(self, rows: int, layer: Layer, category: str, prefix: str = "") -> Event:
+    def linear(self, rows: int, layer: MlpLayer, category: str, prefix: str = "") -> Event:
         """Write a linear layer's forward events; return its output."""
         size = rows * layer.fan_out * self.element_bytes
         allocate = self.writer.allocate
@@ -136,7 +136,7 @@ class Layers:
     def activate(
         self,
         rows: int,
-        layer: Layer,
+        layer: MlpLayer,
         given: Event,
         category: str,
         prefix: str = "",
@@ -157,12 +157,12 @@ class Layers:
         operator = prefix + self.activation.forward
         return self.writer.allocate(size, operator, category, module), taken
 
-    def zeros(self, rows: int, layer: Layer, prefix: str, category: str = "temporary") -> Event:
+    def zeros(self, rows: int, layer: MlpLayer, prefix: str, category: str = "temporary") -> Event:
         """Write the zeros that the maximum compares with, without the maximum."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         return self.writer.allocate(size, prefix + activations.ZEROS, category, module)
 
-    def activation_backward(self, rows: int, layer: Layer, gradient: Event) -> Event:
+    def activation_backward(self, rows: int, layer: MlpLayer, gradient: Event) -> Event:
         """Write the events from the output's gradient to the input's; return the latter."""
         size, module = rows * layer.fan_out * self.element_bytes, layer.activation_module
         if self.activation is MAXIMUM:
@@ -259,17 +259,17 @@ class Layers:
     def leave(self) -> None:
         """Write what is freed when the forward pass ends: nothing."""
 
-    def input_gradient(self, rows: int, layer: Layer, operator: str) -> Event:
+    def input_gradient(self, rows: int, layer: MlpLayer, operator: str) -> Event:
         """Write the matmul that computes the gradient of a linear layer's input."""
         size = rows * layer.fan_in * self.element_bytes
         return self.writer.allocate(size, operator, "temporary", layer.module)
 
-    def _weight_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
+    def _weight_gradient(self, layer: MlpLayer, place: int, operator: str) -> Event | None:
         """Write a weight's gradient; return it if it is only added to the held gradient."""
         size = layer.fan_in * layer.fan_out * self.element_bytes
         return self.gradient(size, place, operator, layer.module)
 
-    def _bias_gradient(self, layer: Layer, place: int, operator: str) -> Event | None:
+    def _bias_gradient(self, layer: MlpLayer, place: int, operator: str) -> Event | None:
         return self.gradient(layer.fan_out * self.element_bytes, place, operator, "")
 
     def gradient(self, size: int, place: int, operator: str, module: str) -> Event | None:

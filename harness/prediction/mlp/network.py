@@ -7,13 +7,13 @@ when the node that consumed it has run (torch/csrc/autograd/engine.cpp, ``evalua
 from collections.abc import Mapping
 
 from harness.prediction.mlp.checkpoint import Checkpointed
-from harness.prediction.mlp.layers import Blocks, Layer, Layers
+from harness.prediction.mlp.layers import Blocks, MlpLayer, MlpLayers
 from harness.schema.events import Event
 
 DROPOUT, ACTIVATION, NORM, NEXT = "dropout", "activation", "norm", "next"
 
 
-def predict(layers: Layers, rows: int) -> None:
+def predict(layers: MlpLayers, rows: int) -> None:
     """Write a forward pass without autograd; a layer's input is freed when it is replaced.
 
     ``nn.Sequential`` replaces it after each module, the from-scratch model after each layer.
@@ -41,7 +41,7 @@ def predict(layers: Layers, rows: int) -> None:
     layers.leave()
 
 
-def train(layers: Layers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
+def train(layers: MlpLayers, passes: "Plain | Checkpointed", rows: int, parts: int) -> None:
     """Write the forward and backward pass of one (micro-)batch of ``rows``, one of ``parts``."""
     writer = layers.writer
     writer.phase = "forward"
@@ -67,7 +67,7 @@ class Plain:
     activation what its derivative needs, dropout its mask, the next linear layer its input.
     """
 
-    def __init__(self, layers: Layers) -> None:
+    def __init__(self, layers: MlpLayers) -> None:
         self._layers = layers
         self._held: list[Held] = []
 
@@ -75,7 +75,7 @@ class Plain:
         """Write the hidden layers' forward events and remember what is held."""
         self._held = [self._hold(rows, layer) for layer in self._layers.all[:-1]]
 
-    def _hold(self, rows: int, layer: Layer) -> Held:
+    def _hold(self, rows: int, layer: MlpLayer) -> Held:
         """Write a hidden layer, which holds what its derivatives need."""
         layers, keeps = self._layers, self._layers.activation.keeps
         by_activation = keeps == "output" or layers.dropout is None
@@ -127,7 +127,7 @@ class Plain:
             after = held[index - 1][NEXT] if index else ()
             gradient = layers.linear_backward(rows, index, gradient, after)
 
-    def _norm_backward(self, rows: int, layer: Layer) -> tuple[Event, Blocks]:
+    def _norm_backward(self, rows: int, layer: MlpLayer) -> tuple[Event, Blocks]:
         """Write a normalization's gradients; return its input's, and those only added to others."""
         norm, module, added = self._layers.norm, layer.norm_module, []
         assert norm is not None, "its node is there"

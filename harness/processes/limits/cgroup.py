@@ -60,7 +60,7 @@ VERSIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class ControlGroup:
     """A cgroup that this process made."""
 
     folder: Path
@@ -85,7 +85,7 @@ class Group:
 
 
 @contextmanager
-def group() -> Iterator[Group]:
+def group() -> Iterator[ControlGroup]:
     """Make a memory cgroup for the block and remove it afterwards, and old ones before."""
     made = _make()
     try:
@@ -138,7 +138,7 @@ def available() -> tuple[bool, str]:
         return False, str(error)
 
 
-def _make() -> Group:
+def _make() -> ControlGroup:
     """Make a group below our own or the nearest ancestor that lets us."""
     reason = "no memory controller is mounted"
     for version, parent in places():
@@ -149,7 +149,7 @@ def _make() -> Group:
             reason = f"cgroup v{version}: {parent}: {error.strerror}"
             continue
         if (folder / VERSIONS[version].limit[0]).exists():
-            return Group(folder=folder, version=version)
+            return ControlGroup(folder=folder, version=version)
         folder.rmdir()
         reason = f"cgroup v{version}: {parent}: does not hand the memory controller down"
     raise CgroupError(reason)
