@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 DOMINANCE = 4.0
-"""Activations dominate where one has at least this many times a layer's gradients."""
+"""Activations dominate if one of them has at least this many times a layer's gradients."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

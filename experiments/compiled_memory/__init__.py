@@ -3,7 +3,7 @@
 The same network is trained as it is written and through ``torch.compile`` (Inductor), on a
 pretended GPU with PyTorch's own allocator: the note's MLP; one with what stands between the matmuls
 of today's networks (GELU, layer normalization, dropout); and blocks of a transformer. The peaks are
-those of a later step: what the autotuner allocates in the first one is not in them.
+those of a later step, without what the autotuner allocates in the first step.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Loads all evidence: the cells that an experiment asked for, and the lines to believe.
 
-A cell without a line, a failed one and one that contradicts itself have no numbers. Attempts that
-differ, and lines of two versions, commits or machines contradict each other. A contradiction
-decides nothing: every claim of its experiment is open and names it.
+A cell without a line, with a failed line or with a line that contradicts itself has no numbers.
+Attempts that differ, and lines of two versions, commits or machines contradict each other. A
+contradiction decides nothing: every claim of its experiment is open and names it.
 """
 
 import dataclasses
@@ -51,7 +51,7 @@ class _Kind:
     key: Callable[[Any], str]
     """Name of a cell that its job and its line have in common."""
     empty: Callable[[Any], Any]
-    """From a job, the line of one that was not run."""
+    """Makes from a job the line of a job that was not run."""
     lost: Mapping[str, Any]
     """Fields of a line whose numbers are not believed."""
     numbers: Callable[[Any], object]

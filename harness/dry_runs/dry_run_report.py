@@ -172,7 +172,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
     Attributes:
         outcome: how the script ended.
         evidence: the error, the exit code or the signal; None if it ended well.
-        exit_code: the script's own, if it ended itself with another one than 0.
+        exit_code: the script's exit code, if it ended itself with a code other than 0.
         gpu: name of the pretended GPU.
         gpu_total_bytes: its memory.
         cuda: peaks of the GPU that reserved most.

@@ -228,14 +228,14 @@ class History:
         """Return how memory grows over the optimizer steps; no event may come after this.
 
         Args:
-            begins: steps that are the first one of an optimizer.
+            begins: first steps of optimizers.
         """
         if self.lost:
             return Growth(kind="unknown", reason=NOT_KEPT)
         return self._ends.growth(self._live.values(), begins)
 
     def steps_grow(self) -> bool:
-        """Return whether the steps allocate ever more, as those of longer batches do."""
+        """Return whether the steps allocate more and more, as steps of longer batches do."""
         return not self.lost and self._ends.steps_grow()
 
     def phases(self) -> dict[str, int]:
@@ -272,7 +272,7 @@ class History:
         return most
 
     def most_between(self, first: int, last: int) -> int:
-        """Return most bytes requested at the allocations from one border to another one."""
+        """Return most bytes requested at the allocations between two borders."""
         if self.lost:
             return 0
         begins, most = self._phases.begins, self._phases.most

@@ -24,7 +24,8 @@ _SHARE = 8
 _LEAST_HEAP = 16 << 20
 """PyTorch takes more; less was counted if another allocator, such as jemalloc, is in use."""
 _ALL_STEPS, _HOST_SHARE = 50, 100
-"""Steps after each of which the host is looked at; later ones take a hundredth of the time."""
+"""Number of steps after each of which the host is examined; later this takes a hundredth of the
+time."""
 
 
 class HostSteps:
@@ -92,13 +93,13 @@ def host_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """Return what is resident of the process."""
+    """Return the resident bytes of the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
 
 def anonymous_bytes() -> int:
-    """Return what is resident of the process, without pages of files."""
+    """Return the resident bytes of the process, without pages of files."""
     _, resident, of_files, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (resident - of_files) * resource.getpagesize()
 

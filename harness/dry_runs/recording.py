@@ -88,7 +88,7 @@ class Recording(PeakRecording):
         self._causes = GrowthCauses()
         self._optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self._begins: list[int] = []
-        """Steps that are the first one of an optimizer."""
+        """First steps of optimizers."""
         self._fold_bytes = 0
 
     def _begin_history(self) -> None:

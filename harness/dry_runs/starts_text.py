@@ -12,7 +12,7 @@ STARTS = ("first start", "resumed")
 
 
 def starts_lines(report: DryRunReport) -> Iterator[str]:
-    """Yield the answer of both starts, and what the second one holds in addition."""
+    """Yield the answer of both starts, and what the second start holds in addition."""
     if not report.starts:
         return
     for name, start in zip(STARTS, report.starts, strict=True):

@@ -92,7 +92,7 @@ def _kept_in(made: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _make_private(folder: Path) -> None:
-    """Create the folder and those above it, and refuse one that others can write to."""
+    """Create the folder and its parents, and refuse a folder that others can write to."""
     chain = (folder, *folder.parents)
     ours = [place for place, one in enumerate(chain) if one.name.startswith(NAME)]
     own = chain[: ours[0] + 1][::-1] if ours else (folder,)

@@ -48,7 +48,7 @@ def reserved_rise() -> Iterator[Rise]:
 
 
 class PhasePeaks:
-    """The peaks of each phase of a step; if a phase occurs twice, the higher ones."""
+    """The peaks of each phase of a step; if a phase occurs twice, the higher peaks count."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, dict[str, int]] = {}

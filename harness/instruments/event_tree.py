@@ -34,7 +34,7 @@ _new = tuple.__new__  # half the time of Event(*fields)
 
 
 class Claim(NamedTuple):
-    """A statement on the block that is alive at an address; the first one holds."""
+    """A statement on the block that is alive at an address; the first statement holds."""
 
     address: int
     category: str
@@ -307,7 +307,7 @@ class Replay:
                 self._before.append(self._initial[address])
 
     def _end(self, address: int, step: int, phase: str) -> None:
-        """Free a block that the profiler does not know, if the storage at ``address`` was one."""
+        """Free the block at ``address`` if the profiler does not know it."""
         row = self._initial.pop(address, None)
         if row is not None and self._alive.get(address) is row[-1]:
             del self._alive[address]

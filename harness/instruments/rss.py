@@ -43,7 +43,7 @@ class Rise:
     """The most that it held, absolute."""
     lost_bytes: int = 0
     """Bytes that were resident before the block and are not after it; the peak may be too low by
-    them. The kernel takes pages of libraries from a process if another one wants memory."""
+    them. The kernel takes pages of libraries from a process if another process needs memory."""
 
 
 _GOLDEN = 0.618

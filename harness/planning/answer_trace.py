@@ -114,7 +114,7 @@ def by_dry_run(
 
 
 def traced_step(own: OwnStep, device: str, announce: Phase) -> StepReport:
-    """Return the traced step and what was compiled for it; refuse one of which nothing was."""
+    """Return the traced step and what was compiled; refuse a step if nothing was compiled."""
     compilations = watch(partial(tell, announce), pretended=pretended_device() is not None)
     pretends = device == "cuda" and pretended_device() is not None
     report = trace_step(own, device, no_phase if pretends else announce)

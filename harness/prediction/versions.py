@@ -84,7 +84,7 @@ def known_version(text: str) -> TorchVersion:
 
 
 def is_newer_than_known(version: str | None) -> bool:
-    """Return whether ``version`` came after the newest one whose rules are known."""
+    """Return whether ``version`` is newer than all versions whose rules are known."""
     return version is not None and TorchVersion.parse(version) > NEWEST
 
 

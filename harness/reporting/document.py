@@ -28,7 +28,7 @@ MOST_STORY = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """One experiment's part, drawn; without one, ``problem`` says why."""
+    """One experiment's part, drawn; if there is none, ``problem`` says why."""
 
     name: str
     """The experiment's; also the anchor."""

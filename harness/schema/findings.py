@@ -170,7 +170,7 @@ class Check:
 
     @property
     def difference(self) -> int | float:
-        """The number less the second one."""
+        """The number minus the second number."""
         return self.value - self.second
 
     @property

@@ -41,7 +41,7 @@ def _commands(explanation: Explanation) -> list[str]:
 
 
 def failures_page(failures: Sequence[LogFailure], text: str) -> str:
-    """Return the page of a log: its failures, and the GPU's memory at the last one."""
+    """Return the page of a log: its failures, and the GPU's memory at the last failure."""
     last = next((one.message for one in explained(failures) if one.message is not None), None)
     body = "".join(map(_failure, explained(failures)))
     return memory_page(

@@ -150,7 +150,7 @@ def _users_place(error: BaseException) -> str | None:
 
 
 def _short(file: str) -> str:
-    """Return the path from the current folder, or the last two parts of another one."""
+    """Return the path from the current folder, or the last two parts of another path."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         return str(path.relative_to(Path.cwd()))

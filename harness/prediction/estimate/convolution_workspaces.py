@@ -88,7 +88,7 @@ def _has_rows(given: Tensor) -> bool:
 
 
 class _Convolution(NamedTuple):
-    """A convolution; a transposed one is the convolution whose gradient it is.
+    """A convolution; a transposed convolution is described as the gradient of a convolution.
 
     Bytes are those of copies.
     """

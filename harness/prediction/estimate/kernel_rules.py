@@ -42,7 +42,7 @@ _MATRICES = {
     "aten::mv": (),
     "aten::dot": (),
 }
-"""Operators that call cuBLAS, and which arguments are its matrices."""
+"""Operators that call cuBLAS, with the positions of the matrices in their arguments."""
 
 
 @overload
