@@ -171,7 +171,7 @@ def given_bytes(length: int, way: str) -> int:
 
 
 def above(found: Mapping[str, int], name: str) -> int:
-    """Return a number above the inputs; what is saved is so by itself."""
+    """Return a number minus the inputs; saved bytes do not contain the inputs."""
     return found[name] - (0 if name == "saved" else found["inputs"])
 
 

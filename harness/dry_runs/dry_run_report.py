@@ -118,7 +118,7 @@ class UnknownValues(Struct, frozen=True, kw_only=True):
     Attributes:
         runs: number of runs that ended with an answer, the first one included.
         lines: lines that decide by such values.
-        checks: those of them that were taken to pass, because the other answer is an error.
+        checks: lines whose check was assumed to pass, because the other answer is an error.
         moves: whether any peak differs between the runs.
         lowest: the lowest value of each peak in all runs, for the GPU that reserved most.
         highest: the highest value of each peak.
@@ -202,7 +202,7 @@ class DryRunReport(Struct, frozen=True, kw_only=True):
         environment: versions and settings of the run.
         tests: each test of pytest or unittest, if the script runs them.
         cells: each cell of a notebook.
-        freed: what would free what is alive after its last cell, one after another.
+        freed: steps that would free the memory alive after its last cell, one after another.
         returned: what a function returned, as JSON decodes it.
         starts: both starts of a script that was resumed, of which this report is the worse one.
 

@@ -49,7 +49,7 @@ class GrowthCauses:
     def named_on_host(self, growth: Growth, steps_grow: bool) -> Growth:
         """Return the growth of the host with such names.
 
-        It is not known if they hold no more things, or if the steps allocate ever more on a GPU.
+        It is not known if they hold no more things, or if steps allocate more and more on a GPU.
         """
         if growth.kind != "leak" or not self._held:
             return growth

@@ -65,7 +65,7 @@ class History:
 
     Args:
         workspace_bytes: bytes of cuBLAS's workspace; None if they are not known.
-        own: returns whether a file is none of the user's.
+        own: returns whether a file is not the user's.
     """
 
     def __init__(self, *, workspace_bytes: int | None, own: Callable[[str], bool]) -> None:

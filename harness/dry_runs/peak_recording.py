@@ -1,4 +1,4 @@
-"""Recording of peaks alone, inside the process: PyTorch's own counters, steps, refused requests.
+"""Recording only of peaks, inside the process: PyTorch's counters, steps, refused requests.
 
 Nothing is started before the script initialises CUDA itself, so settings that it makes in its
 first lines hold, and a script that never uses the GPU is left alone.

@@ -73,7 +73,7 @@ class _Place:
     always: bool
     """The user answered this very line, so the answer holds for known values too."""
     only_sizes: bool
-    """``all`` everywhere is an upper bound of sizes; the end of a loop is none."""
+    """``all`` everywhere is an upper bound of sizes, but not of the end of a loop."""
     operator: str
     counts: Counter[str] = field(default_factory=Counter)
     answered: bool = False
@@ -203,7 +203,7 @@ class ValueReads:
     def _on_read(
         self, destination: int, size: int, known: int, type_: int, operator: bytes | None
     ) -> int:
-        """Change what was read; return 1 if parts that are known must not come back."""
+        """Change what was read; return 1 if known parts must not be restored."""
         place = self._place(operator)
         place.counts.update(count=1, bytes=size)
         value, answered = None, False

@@ -72,7 +72,7 @@ def _is_own(path: Path, upper: Path) -> bool:
 
 
 def _changed(path: Path, held: Path) -> WrittenFile | None:
-    """Return what became of a path; None if it is as before, or only leads to what changed."""
+    """Return the change of a path; None if it did not change, or only files below it did."""
     facts = held.lstat()
     with contextlib.suppress(OSError):
         before = path.lstat()

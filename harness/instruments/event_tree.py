@@ -275,7 +275,7 @@ class Replay:
         self._rows: list[_Row] = []
 
     def run(self, items: Sequence[Item]) -> list[Event]:
-        """Return the events in order; what was there before the recording opens them."""
+        """Return the events in order; blocks from before the recording come first."""
         alive, rows = self._alive, self._rows
         for item in items:
             size, address = item[1], item[2]

@@ -102,7 +102,7 @@ def _fits(
     find_largest: bool,
     also_tracing: bool,
 ) -> FitsOnGpus:
-    """Return the verdict on each GPU; those that differ in memory alone share a bench."""
+    """Return the verdict on each GPU; GPUs that differ only in memory share a bench."""
     kinds: dict[Gpu, list[Gpu]] = {}
     for gpu in gpus:
         kinds.setdefault(dataclasses.replace(gpu, name="", total_bytes=None), []).append(gpu)
@@ -139,7 +139,7 @@ def fits_of_kind(
     find_largest: bool = False,
     seconds: float = SEARCH_SECONDS,
 ) -> FitsOnGpus:
-    """Return the verdicts on GPUs that differ in memory alone, in a fork."""
+    """Return the verdicts on GPUs that differ only in memory, in a fork."""
     values = use_gpu(question, gpus[0])
     compilations = watch(lambda _: None, pretended=True)  # Inductor chooses as for the trace
     bench = step_bench(own, values, compilations, is_traced=isinstance(question, PredictStep))

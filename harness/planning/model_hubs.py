@@ -49,7 +49,7 @@ _LABELS = ("labels", "start_positions", "end_positions")
 
 
 def named_step(step: Step) -> tuple[Step, tuple[str, ...]]:
-    """Return the step with the network of a hub in the place of its name, and what was chosen."""
+    """Return the step with the network of a hub in place of its name, and the choices made."""
     hub = hub_of(step.target)
     if hub is None:
         return step, ()

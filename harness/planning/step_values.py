@@ -56,7 +56,7 @@ class StepValues:
         return None if failed is None or failed.line in self._decided else failed
 
     def settle(self, failed: Decision) -> None:
-        """Have a check that failed pass from now on."""
+        """Let a failed check pass from now on."""
         self._decided[failed.line] = not failed.answer
 
     def end_at_a_read(self) -> None:

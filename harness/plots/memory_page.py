@@ -45,7 +45,7 @@ class Timeline:
         colours: colour of each category, in the order in which they are stacked.
         phases: name and first moment of each phase.
         joint: separator in a layer's name.
-        reserved: reserved bytes at each moment, or their peak alone.
+        reserved: reserved bytes at each moment, or only their peak.
         times_us: time of each moment, if it means anything.
         limits: name and bytes of each line to draw, such as the GPU's memory.
         marks: name and moment of each mark, such as the failure.

@@ -39,8 +39,8 @@ class Picture:
 def picture(figure: Figure) -> Picture:
     """Draw ``figure`` for a wide page, for a phone and as pixels.
 
-    The settings are the harness's own, whatever the user's are: the bytes depend on the figure and
-    on matplotlib's version alone.
+    The settings are the harness's, not the user's, so the bytes depend only on the figure and on
+    matplotlib's version.
     """
     with mpl.rc_context():
         mpl.rcdefaults()

@@ -29,7 +29,7 @@ _NET_SHARE, _NET_OF_FALLING = 0.25, 0.75
 """Memory has to rise by at least this part of what lines add; otherwise other lines free as much.
 If a line also frees blocks, some of its blocks are old by chance."""
 _RISES_PER_FALL, _HIGHER = 3, 1.25
-"""Memory that rises so often, and so much higher than before it is freed, may rise higher still."""
+"""Memory that rises this often, and by this factor above the level before, may still rise."""
 _MOST_PLACES = 5
 _NEW_OPTIMIZERS = (
     "more is kept only where a new optimizer begins: something of the earlier training is still"
@@ -208,7 +208,7 @@ class _Changes:
         return accumulate(self.by_step.get(step, 0) for step in range(count))
 
     def rises(self, count: int) -> list[int]:
-        """Return the steps in which there is more; none if they are few, or there is less once."""
+        """Return the steps that have more; none if they are few, or if one of them has less."""
         steps = sorted(step for step in self.by_step if step < count)
         return steps if len(steps) >= _LEAST_RISES and not self.falls(count) else []
 

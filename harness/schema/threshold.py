@@ -81,12 +81,12 @@ class Headroom(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rounding_bytes: int
     """Headers, alignment and unused ends of pages of blocks of a page or more."""
     small_bytes: int
-    """Minus the blocks of less than a page, which lie in the room kept for small objects."""
+    """Minus the blocks smaller than a page, which lie in the room kept for small objects."""
     library_bytes: int
     """What was needed in addition: code and buffers of libraries, the heap's growth; in a cgroup
     page tables too."""
     unused_bytes: int
-    """What was left, less than one more example or layer needs."""
+    """The rest, which is less than one more example or layer needs."""
 
 
 class FoundThreshold(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -48,7 +48,7 @@ def outcomes(explanation: Explanation) -> list[tuple[list[str], str, bool]]:
 
 
 def _outcome(case: WhatIf) -> str:
-    """Return "fits" with the peak, or where it fails; without a limit, the peak alone."""
+    """Return "fits" with the peak, or the failure; without a limit return only the peak."""
     total = case.total_bytes
     within = "" if total is None else f" in {format_bytes(total)}"
     if case.ran_out:

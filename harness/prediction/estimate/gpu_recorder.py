@@ -196,7 +196,7 @@ class GpuRecorder(BlockRecorder):  # type: ignore[no-untyped-call]
 
 
 def _counts_of_a_sole_owner() -> tuple[int, int]:
-    """Return the reference counts, under a mode, of a gradient that the engine alone holds."""
+    """Return the reference counts, under a mode, of a gradient that only the engine holds."""
     seen = [(0, 0)]
 
     class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
