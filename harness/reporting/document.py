@@ -175,8 +175,8 @@ def rule_words(claim: Claim) -> str:
     )
     words += f"{claim.rule.open}."
     more = {
-        "Size that matters": claim.matters,
-        "Control, for which it must fail": claim.control,
+        "A difference matters from this size on": claim.matters,
+        "The claim must fail for a control": claim.control,
         "Derived a second way": claim.second,
     }
     return words + "".join(f" {name}: {text}." for name, text in more.items() if text)
