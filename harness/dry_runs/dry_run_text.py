@@ -90,7 +90,7 @@ def _peaks(report: DryRunReport) -> Iterator[str]:
 
 
 def _tests(report: DryRunReport) -> Iterator[str]:
-    """Yield how each test ended, and most bytes that it requested."""
+    """Yield the result of each test, and the most bytes that it requested."""
     if not report.tests:
         return
     counts = Counter(one.outcome for one in report.tests)

@@ -27,7 +27,7 @@ _LEAST_BYTES, _SHARE = 64 << 10, 10
 class Held:
     """Tensors to which names lead: all, those with a graph, its nodes; names of dicts with keys.
 
-    ``host``: bytes of arrays, tensors, text and numbers on the host; ``things``: how many they are.
+    ``host``: bytes of arrays, tensors, text and numbers on the host; ``things``: their number.
     """
 
     step: int

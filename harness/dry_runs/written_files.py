@@ -33,8 +33,8 @@ def keep(layers: Path, folder: Path, here: Path) -> None:
 
     Args:
         layers: one of the folders of its layers.
-        folder: where the copies go: files below ``here`` by their path from there, others by their
-            whole path.
+        folder: the folder for the copies. Files below ``here`` keep their path from there, other
+            files their whole path.
         here: the script's working folder.
     """
     for top, upper in _uppers(layers):

@@ -1,4 +1,4 @@
-"""Waits for a process that loads PyTorch: not for a time, but as long as it works.
+"""Waits for a process that loads PyTorch, as long as the process works.
 
 A cold disk or a busy machine makes loading take minutes. A process that neither uses its processor
 nor reads is stuck.

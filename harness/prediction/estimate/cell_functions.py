@@ -35,7 +35,7 @@ class _FusedCell(torch.autograd.Function):
     def forward(
         ctx: Any, parts: int, inputs: Tensor, hidden: Tensor, state: Tensor, *biases: Tensor
     ) -> Any:
-        """Return new states; the workspace has ``parts`` values for each of a state."""
+        """Return new states; the workspace has ``parts`` values for each value of a state."""
         is_lstm = parts == 4
         rows, width = state.shape
         workspace = inputs.new_empty(rows, parts * width)
