@@ -222,7 +222,7 @@ def compare(a: pd.DataFrame | Path | str, b: pd.DataFrame | Path | str) -> Compa
 
 
 def _keyed(run: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return ``run`` indexed by each cell's name: its experiment, and what is not the default."""
+    """Return ``run`` indexed by each cell's name: its experiment and its non-default fields."""
     defaults = {name: item.default for name, item in Workload.__dataclass_fields__.items()}
     cells = run[["experiment", *keys]].astype(object)
     names = []

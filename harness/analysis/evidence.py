@@ -243,7 +243,7 @@ def _size(experiment: Experiment, device: str, lines: Mapping[str, Sequence[Any]
 def _settled(
     kind: _Kind, lines: Iterable[Any], *, believed: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a line for each cell, and what is wrong with those that contradict themselves."""
+    """Return a line for each cell, and the contradictions in lines."""
     attempts: dict[str, list[Any]] = {}
     for one in lines:
         attempts.setdefault(kind.key(one), []).append(one)

@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of what a claim speaks of."""
+    """A part of the cases that a claim is about."""
 
     name: str
     """Follows "holds for": "Adam", "batch 512 and more"."""

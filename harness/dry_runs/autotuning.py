@@ -15,7 +15,7 @@ from harness.dry_runs.library_notes import remember_autotuned
 from harness.prediction.after_import import instead
 
 UNMEASURED: Counter[str] = Counter()
-"""Choices that were made in this process, by what was chosen."""
+"""Number of choices that were made in this process, by the thing chosen."""
 
 INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _CACHE = os.environ.get(INDUCTOR_CACHE)  # before a script changes it
@@ -167,4 +167,4 @@ AFTER_IMPORT: Mapping[str, Callable[[Any], None]] = {
     "torch._inductor.runtime.triton_heuristics": _triton_heuristics,
     "triton.runtime.autotuner": _triton_autotuner,
 }
-"""What to change in each module once it is imported."""
+"""Functions that change a module once it is imported."""

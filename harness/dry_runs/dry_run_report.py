@@ -52,7 +52,7 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Moment(Struct, frozen=True, kw_only=True):
-    """When most bytes were requested, or when memory ran out, and what was alive then.
+    """The moment of most requested bytes, or of out of memory, and the blocks alive then.
 
     Attributes:
         requested_bytes: bytes requested and not freed; the categories add up to it.

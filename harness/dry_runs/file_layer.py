@@ -285,7 +285,7 @@ class _Covering:
 
 
 def _mounts() -> dict[str, frozenset[str]]:
-    """Return the flags of what is mounted, by its path, the outer ones first."""
+    """Return the flags of each mount by its path, outer mounts first."""
     found: dict[str, frozenset[str]] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         own, _, file_system = line.partition(" - ")

@@ -87,10 +87,10 @@ class History:
         self.stack_bytes = 0
         """Bytes of the stacks that PyTorch kept of all events."""
         self.lost = False
-        """Some events were not kept, so what is counted from the beginning is not known."""
+        """Some events were not kept, so counts from the beginning are not known."""
 
     def live_bytes(self) -> int:
-        """Return what the host holds for blocks that are alive: their stacks, and objects here."""
+        """Return the host's bytes for live blocks: their stacks, and objects of this process."""
         sites = (block.site.context_bytes for block in self._live.values())
         return sum(sites) + _OBJECT_BYTES * len(self._live)
 

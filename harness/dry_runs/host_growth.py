@@ -42,7 +42,7 @@ class HostSteps:
         self._offset: int | None = None
 
     def look(self, step: int, own: int) -> None:
-        """Note what the host has after a step; in a long run not after each one, to save time."""
+        """Note the host's bytes after a step; in a long run only after some steps, to save time."""
         begin = time.thread_time()
         if begin < self._due or self._folded:
             return
@@ -80,7 +80,7 @@ class HostSteps:
         self._kept[step] = size - self._offset
 
     def growth(self, stack_bytes: int) -> Growth:
-        """Return the growth of the host; ``stack_bytes`` is what the history took in all."""
+        """Return the growth of the host; ``stack_bytes`` is the size of the history's stacks."""
         if _heap_bytes() < _LEAST_HEAP:
             return Growth(kind="unknown", reason="the heap of the host is not glibc's")
         kept = every_step(self._kept)
@@ -120,7 +120,7 @@ def every_step(kept: Mapping[int, int]) -> list[int]:
 
 
 def own_bytes(of: Mapping[int, str]) -> int:
-    """Return what a dictionary of the recording takes of that."""
+    """Return the bytes of a dictionary of the recording."""
     return sys.getsizeof(of) + _OBJECT_BYTES * len(of)
 
 

@@ -46,7 +46,7 @@ class Held:
 
 
 def held_by_names(step: int) -> Held:
-    """Return what the names that the script uses lead to."""
+    """Return the objects that the script's names lead to."""
     held = Held(step)
     roots: dict[str, list[Any]] = {}
     waiting = deque(_without_plain(_names(), held))

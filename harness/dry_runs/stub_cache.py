@@ -27,7 +27,7 @@ _MANIFEST = "built.json"
 _BUILDING = ".building-"
 _ABANDONED_SECONDS = 3600.0
 _UNSAFE = re.compile(r"[\s:;$]")
-"""What the dynamic linker takes for the end of a path, or for a variable (ld.so(8))."""
+"""Characters that end a path, or begin a variable, for the dynamic linker (ld.so(8))."""
 
 
 def kept(name: str, make: Callable[[Path], None]) -> Path:

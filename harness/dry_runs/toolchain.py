@@ -46,7 +46,7 @@ class TorchBuild:
 
 
 INSTALL_CUDA_TORCH = f"{sys.executable} -m pip install --force-reinstall torch"
-"""On Linux x86-64 the package index has the CUDA build of PyTorch under its plain name."""
+"""Command that installs the CUDA build, the default of the package index on Linux x86-64."""
 
 
 _COMPILERS = {"C": ("CC", "cc", "gcc", "clang"), "C++": ("CXX", "c++", "g++", "clang++")}

@@ -109,7 +109,7 @@ def _is_opaque(folder: Path) -> bool:
 
 
 def _attribute(folder: Path, name: str) -> str | None:
-    """Return what the kernel notes of a folder of a layer; a plain user's has another prefix."""
+    """Return the kernel's attribute of a layer's folder; for a plain user its prefix differs."""
     for kind in ("trusted", "user"):
         with contextlib.suppress(OSError):
             return os.getxattr(folder, f"{kind}.overlay.{name}").decode(errors="replace")

@@ -179,7 +179,7 @@ class Reader:
             )
 
     def _ours(self, node: Any, name: str, module: str, backward: int) -> str:
-        """Note what the recorder left in the tree; return the module inside."""
+        """Read the recorder's marks in the tree; return the module inside."""
         if name.startswith(MODULE):
             if not backward:
                 self._change(node, self._current.forward)
@@ -197,7 +197,7 @@ class Reader:
         return module
 
     def _operator(self, node: Any, name: str, module: str, backward: int) -> tuple[str, int]:
-        """Return the module of what is inside an operator, and its place in backward."""
+        """Return the module of the events inside an operator, and their place in backward."""
         if name.startswith(_ENGINE):
             self._change(node, self._current.backward)
             return module, 2

@@ -35,7 +35,7 @@ from harness.training.module_step import Phase
 from harness.training.own_step import OwnStep
 
 GATHERED_KINDS = 6
-"""From this many kinds of GPU on there are some 60 forks, so each has to copy fewer page tables."""
+"""Kinds of GPU from which on memory is gathered, so that some 60 forks copy fewer page tables."""
 ALL_SECONDS = 400.0
 """Seconds after which searches on all kinds of GPU end; the question's own deadline is 600 s."""
 

@@ -8,7 +8,7 @@ from types import TracebackType
 from harness.schema.plain_text import printable
 
 SECONDS = 5.0
-"""From the beginning to the first line, and from each line to the next."""
+"""Seconds from the beginning to the first line, and from each line to the next."""
 
 
 class Heartbeat:

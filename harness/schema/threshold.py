@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Axis = Literal["batch", "depth", "width"]
 """The value that a threshold is searched for."""
 Enforcement = Literal["rlimit", "cgroup", "allocator", "card"]
-"""How a budget is enforced: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
+"""Enforcement of a budget: RLIMIT_DATA, a cgroup, the CUDA allocator's limit, the GPU's memory."""
 BudgetOf = Literal["workload", "process"]
 """The bytes that a budget has to hold: the workload's, or those of its process in addition:
 heap and buffers of libraries."""
 EnforcementChoice = Literal["auto", "rlimit", "cgroup", "allocator"]
-"""What a caller can ask for."""
+"""Enforcements that a caller can ask for."""
 
 THRESHOLDS = "thresholds.jsonl"
 """Name of the file of a folder's thresholds."""

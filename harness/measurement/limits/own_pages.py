@@ -47,7 +47,7 @@ class Range(NamedTuple):
     end: int
 
     def parts(self) -> "Iterator[Range]":
-        """Yield what one page table maps each."""
+        """Yield parts that one page table each maps."""
         begin = self.begin
         while begin < self.end:
             end = min(self.end, (begin // HUGE_BYTES + 1) * HUGE_BYTES)

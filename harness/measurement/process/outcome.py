@@ -35,7 +35,7 @@ _OUT_OF_MEMORY_TEXTS = (
 
 
 _LIMIT_TEXTS = ("too many open files", "resource temporarily unavailable", "can't start new thread")
-"""What is said under a limit on files, processes and threads."""
+"""Messages of errors under a limit on files, processes and threads."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

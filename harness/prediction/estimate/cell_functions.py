@@ -16,7 +16,7 @@ from torch.nn import functional
 
 _aten = torch.ops.aten
 _FEW_POINTS = 25
-"""Up to this many points on both sides, distances are not computed by a matmul."""
+"""Largest number of points on both sides whose distances are computed without a matmul."""
 
 
 def cell_functions() -> dict[Any, Callable[..., Any]]:

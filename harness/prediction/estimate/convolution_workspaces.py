@@ -27,13 +27,13 @@ _ROW_BYTES = 16
 _SHORT_SUM = {4: 123, 2: 63}
 """Products of an output up to which nothing is copied, by the bytes of an element."""
 _FEW_PRODUCTS = 5_000_000
-"""Size below which nothing is copied for a gradient."""
+"""Number of products below which nothing is copied for a gradient."""
 _FEW_CHANNELS, _SMALL_WEIGHT = 10, 9
 """Largest channels and positions for which nothing is copied for a float32 gradient."""
 _MOSTLY_CORES = {(8, 0), (9, 0), (10, 0)}
-"""Capabilities whose tensor cores are many times as fast as the rest; elsewhere they are twice."""
+"""Capabilities whose tensor cores are many times as fast as other cores, not only twice."""
 _LIGHT_BYTES = 96 << 10
-"""On other GPUs, size below which a float32 weight's gradient uses no tensor cores."""
+"""Bytes of a float32 weight below which its gradient uses no tensor cores on other GPUs."""
 _TILE = 128
 """Rows and columns of a weight's gradient that one multiprocessor computes."""
 _BUSY = 0.9

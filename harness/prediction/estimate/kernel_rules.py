@@ -166,4 +166,4 @@ _RULES: dict[str, Callable[[Gpu, Sequence[Any]], Sequence[int]]] = {
         for kernel, size in {"cudnn": 1, "flash": 32, "efficient": 64}.items()
     },
 }
-"""By operator, the rule for the arguments of a call."""
+"""Rules for the arguments of a call, by operator."""

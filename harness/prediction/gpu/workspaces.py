@@ -18,14 +18,14 @@ from harness.prediction.versions import WORKSPACES_FREED
 from harness.schema.errors import HarnessError
 
 VARIABLE = "CUBLAS_WORKSPACE_CONFIG"
-"""Read by PyTorch, and by cuBLAS: pairs of KiB and count, such as ``:4096:2:16:8``."""
+"""Variable that PyTorch and cuBLAS read: pairs of KiB and count, such as ``:4096:2:16:8``."""
 
 KIB = 1 << 10
 
 SMALL_BYTES = 8_519_680
-"""Up to capability 8.9."""
+"""Bytes of a workspace up to capability 8.9."""
 LARGE_BYTES = 33_554_432
-"""From 9.0 on."""
+"""Bytes of a workspace from capability 9.0 on."""
 
 LT_WORKSPACE_BYTES = 1 << 20
 """Workspace of cuBLASLt, if it has one of its own and CUBLASLT_WORKSPACE_SIZE is not set."""
