@@ -35,7 +35,7 @@ MLPS: dict[str, dict[str, str | float]] = {
     "ReLU": {"activation": "relu"},
     "GELU, norm, dropout": {"activation": "gelu", "norm": "layer", "dropout": 0.1},
 }
-"""The note's network, and one with more between its matmuls."""
+"""The note's network, and a network with more operators between its matmuls."""
 GRID: Mapping[Size, Grid] = {
     Size.QUICK: ((2, 4), (1024,)),
     Size.DEFAULT: ((2, 4, 8), (256, 1024, 4096)),

@@ -1,4 +1,4 @@
-"""Growth of memory over a training run: exactly by the trace, by differences of RSS."""
+"""Growth of memory over a training run: exact by the trace, with an interval by RSS."""
 
 from dataclasses import dataclass
 

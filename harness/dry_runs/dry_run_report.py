@@ -92,7 +92,7 @@ class Device(Struct, frozen=True, kw_only=True):
         requested_total_bytes: sum of all allocations, of freed ones too.
         graph_pools: private pools of CUDA graphs that were still there at the end.
         graph_pool_bytes: bytes that they keep reserved between replays.
-        kept_by_works: most bytes of a step that collectives kept until a later one.
+        kept_by_works: most bytes of a step that collectives kept until a later step.
         growth: of what stays alive over the optimizer steps.
         phases: most bytes requested in training, evaluation and saving, and in the step after each.
     """

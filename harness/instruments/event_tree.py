@@ -106,10 +106,10 @@ class Reader:
     ) -> None:
         """Prepare to read.
 
-        ``passages``: autograd's sequence number at each entry to a module and each exit, and
-        the module that runs from there on. ``infer``: find steps and phases if none is
-        announced; a forward pass after a backward pass begins a step, or if the step
-        ``accumulates``, only after an optimizer has stepped.
+        ``passages``: autograd's sequence number at each entry to a module and each exit, and the
+        module that runs from there on. ``infer``: find steps and phases if none is announced. A
+        forward pass after a backward pass then begins a step; if the step ``accumulates``, it does
+        so only after an optimizer has stepped.
         """
         # Asking each block for its device costs; without a GPU in use there is one device.
         several = device != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

@@ -31,7 +31,7 @@ class Picture:
     svg: str
     """The whole SVG document, for a wide page."""
     narrow_svg: str
-    """The same figure for a phone: panels below each other, text as large."""
+    """The same figure for a phone, with panels below each other and text of the same size."""
     png: bytes
     data: pd.DataFrame
 

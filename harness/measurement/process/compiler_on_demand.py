@@ -79,7 +79,7 @@ def _load_if_wanted() -> None:
 
 
 def _real(name: str) -> ModuleType:
-    """Return a module of the compiler, in whose place no stand-in is left."""
+    """Return a module of the compiler after no stand-in is left in its place."""
     if _PARTS in sys.meta_path:
         sys.meta_path.remove(_PARTS)
         del sys.modules[COMPILER], sys.modules[PART]
