@@ -30,7 +30,7 @@ class Curve:
     c: float
     r2: float
     is_whole: bool
-    """Every number of segments that was asked for was measured."""
+    """True if every number of segments that was asked for was measured."""
     seconds: tuple[float, ...]
     """The fastest repeat of each step with segments."""
     base_seconds: tuple[float, ...]

@@ -58,7 +58,7 @@ class Growth:
 
     @property
     def whole(self) -> bool:
-        """One exact formula, or the largest of several, gives every cell."""
+        """True if one exact formula, or the maximum of several, gives every cell."""
         return self.pieces is not None and self.pieces.rows == self.pieces.total
 
     @property

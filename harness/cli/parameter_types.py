@@ -61,7 +61,7 @@ _OTHER_NAMES = {
 
 
 class ChoicesOrTarget(Choices):
-    """One of several names, or ``MODULE:CALLABLE``; ``of`` says what it is called with."""
+    """One of several names, or ``MODULE:CALLABLE``; ``of`` names the callable's arguments."""
 
     def __init__(self, choices: Sequence[str], of: str) -> None:
         super().__init__(choices)

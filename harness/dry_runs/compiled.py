@@ -23,7 +23,7 @@ from harness.schema.compilation import Compiled
 
 _FALLBACKS = ("recompile_limit", "cache_size_limit", "WON'T CONVERT")
 _THREADS, _FEW = "TORCHINDUCTOR_COMPILE_THREADS", 4
-"""Each of Inductor's worker processes imports PyTorch first: no gain with so few processors."""
+"""With so few processors Inductor's worker processes gain nothing, since each imports PyTorch."""
 
 TESTED_TRITON = ("3.8", "3.9")
 """Versions of Triton that the tests passed with, those of torch 2.14 and 2.15."""

@@ -74,7 +74,7 @@ class Moment(Struct, frozen=True, kw_only=True):
 
 
 class OutOfMemory(Struct, frozen=True, kw_only=True):
-    """One refused allocation: where, how much was asked for, how much was held."""
+    """One refused allocation: its place, its size, and the bytes held then."""
 
     device: int
     requested_bytes: int

@@ -40,7 +40,8 @@ class Claim(NamedTuple):
     category: str
     module: str = ""
     size_bytes: int = 0
-    """Not 0: if no block is known there, there is one of that size from before the recording."""
+    """If not 0 and no block is known at the address, a block of this size is older than the
+    recording."""
 
 
 # What the walk finds, ordered by its first field, the time:

@@ -19,7 +19,7 @@ from harness.training.image_files import images_here, missing_images
 
 @dataclass(frozen=True)
 class Finding:
-    """One ability: there or not, and how or why not."""
+    """One kind of measurement: if it is available, and how or why not."""
 
     what: str
     available: bool

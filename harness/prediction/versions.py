@@ -150,4 +150,4 @@ WORKSPACES_FREED = Change(
     after="one for each product, freed when it is done; cuBLASLt has a smaller one of its own",
 )
 CHANGES = (MAXIMUM_COMPARES_FIRST, WORKSPACES_FREED)
-"""All of them, verified against the events of PyTorch's own allocator."""
+"""All changes, verified against the events of PyTorch's own allocator."""

@@ -163,7 +163,7 @@ class Check:
     second_from: str
     """Source of ``second``: closed form, the other instrument, the real GPU of a witness."""
     allowed: int | float = 0
-    """Largest difference at which the two agree."""
+    """Largest difference at which the two numbers count as equal."""
     gates: bool = False
     """True if both numbers measure one quantity; if they then disagree, the claim is open. A law
     that the data do not follow leaves the verdict to the data, and is shown as a failed check."""

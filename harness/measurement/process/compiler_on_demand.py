@@ -26,7 +26,7 @@ _untouched: list[Any] = []
 """Functions of PyTorch that asked not to be compiled before the compiler was loaded."""
 
 _wanted = mmap.mmap(-1, 1)
-"""Not 0 once this process or a fork of it has loaded the compiler: memory that forks share."""
+"""Shared memory of forks: not 0 once this process or a fork has loaded the compiler."""
 
 
 class _StandIn(ModuleType):

@@ -43,7 +43,7 @@ class Loss(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """One linear layer: its shape, and the names of its module and of those up to the next."""
+    """One linear layer: its shape, its module's name, and the modules up to the next one."""
 
     fan_in: int
     fan_out: int
